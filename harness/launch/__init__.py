@@ -1,0 +1,1 @@
+"""Starting and stopping the workers of a study."""

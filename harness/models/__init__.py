@@ -1,0 +1,1 @@
+"""Tokenizers and causal language models of transformers: loaded, built from scratch, probed."""

@@ -1,0 +1,173 @@
+"""Where things are: the directory of a run, the directory of a study, and how a user's word for one becomes a path."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from harness.config.errors import InputError, nearest
+from harness.runs.locks import is_held
+from harness.runs.metrics import MetricsFile
+
+
+def runs_root() -> Path:
+    """The directory of all runs and studies: $HARNESS_RUNS, else runs/ in the working directory."""
+    return Path(os.environ.get("HARNESS_RUNS") or "runs")
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """One run on disk; a trial of a study is the same directory inside the study's."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration; `harness train --config FILE` runs it again."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> MetricsFile:
+        return MetricsFile(self.path / "metrics.jsonl")
+
+    @property
+    def result(self) -> Path:
+        """State, metrics, tokens, versions (see `harness.runs.result`)."""
+        return self.path / "result.json"
+
+    @property
+    def trial(self) -> Path:
+        """Only for a trial: its number, parameters and who works on it (see `harness.runs.trial`)."""
+        return self.path / "trial.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def attempt_lock(self) -> Path:
+        """Held by the process that works on this run: at most one, and gone with it."""
+        return self.path / ".attempt.lock"
+
+    @property
+    def name(self) -> str:
+        """How users call it: its directory's name, or study/number for a trial."""
+        return f"{self.path.parent.parent.name}/{self.path.name}" if self.path.parent.name == "trials" else self.path.name
+
+    def is_attempted(self) -> bool:
+        """Whether a living process works on this run."""
+        return is_held(self.attempt_lock)
+
+
+@dataclass(frozen=True)
+class StudyDirectory:
+    """One study on disk."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def sweep(self) -> Path:
+        """The sweep as resolved and frozen at launch."""
+        return self.path / "sweep.yaml"
+
+    @property
+    def journal(self) -> Path:
+        """Optuna's journal."""
+        return self.path / "journal.log"
+
+    @property
+    def lock(self) -> Path:
+        """Held while a worker claims or settles a trial."""
+        return self.path / ".study.lock"
+
+    @property
+    def stop_request(self) -> Path:
+        """Exists while the workers are asked to stop."""
+        return self.path / "stop"
+
+    @property
+    def workers(self) -> Path:
+        return self.path / "workers"
+
+    def trial(self, number: int) -> RunDirectory:
+        return RunDirectory(self.path / "trials" / f"{number:04d}")
+
+    def trials(self) -> Iterator[RunDirectory]:
+        """The trials, in the order of their numbers."""
+        folder = self.path / "trials"
+        if folder.is_dir():
+            for path in sorted((entry for entry in folder.iterdir() if entry.name.isdigit()), key=lambda entry: int(entry.name)):
+                yield RunDirectory(path)
+
+
+def new_run_directory(label: str) -> RunDirectory:
+    """A directory for a new single run under the runs root, named by the time and what it runs; made here, so that it is ours."""
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    slug = re.sub(r"[^\w.-]+", "-", label).strip("-") or "run"
+    for suffix in ("", *(f"-{n}" for n in range(2, 1000))):
+        path = runs_root() / f"{stamp}-{slug}{suffix}"
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise InputError(f"cannot write to {path.parent}: {error.strerror}. $HARNESS_RUNS names another place.") from error
+        return RunDirectory(path)
+    raise InputError(f"{runs_root()}: too many runs named {stamp}-{slug}")
+
+
+def _candidates() -> list[Path]:
+    root = runs_root()
+    return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+
+
+def is_study(path: Path) -> bool:
+    return (path / "sweep.yaml").is_file()
+
+
+def is_run(path: Path) -> bool:
+    return (path / "config.yaml").is_file() and not is_study(path)
+
+
+def find_study(word: str) -> StudyDirectory:
+    """The study called `word`: a name under the runs root, or a path. Raises InputError for one that does not exist."""
+    for path in (runs_root() / word, Path(word)):
+        if is_study(path):
+            return StudyDirectory(path)
+    names = [path.name for path in _candidates() if is_study(path)]
+    guess = nearest(word, names)
+    raise InputError(
+        f"unknown study {word!r}: no {runs_root() / word / 'sweep.yaml'}."
+        + (f" Did you mean {guess!r}?" if guess else "")
+        + (f" Studies here: {', '.join(names)}." if names else f" There is no study under {runs_root()}/.")
+    )
+
+
+def find_run(word: str) -> RunDirectory:
+    """The run called `word`: a name under the runs root, `STUDY/NUMBER`, or a path. Raises InputError for one that does not exist."""
+    study, _, number = word.rpartition("/")
+    paths = [runs_root() / word, Path(word)]
+    if study and number.isdigit():
+        paths += [base / "trials" / f"{int(number):04d}" for base in (runs_root() / study, Path(study))]
+    for path in paths:
+        if is_run(path):
+            return RunDirectory(path)
+    names = [path.name for path in _candidates() if is_run(path)]
+    guess = nearest(word, names)
+    raise InputError(
+        f"unknown run {word!r}: no {runs_root() / word / 'config.yaml'}."
+        + (f" Did you mean {guess!r}?" if guess else "")
+        + " A run is a directory, a name under the runs directory, or STUDY/NUMBER for a trial."
+    )

@@ -1,0 +1,82 @@
+"""Writing so that a reader never sees half a file, and reading what may be torn."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write; it takes the place of `path` in one step when the block ends, and vanishes if the block raises."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        # mkstemp's 0600 would hide results from colleagues.
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def write_text(path: Path, text: str) -> None:
+    with replacing(path) as stream:
+        stream.write(text.encode())
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write `document` as JSON. Raises ValueError for numbers that JSON does not have (NaN, infinity)."""
+    write_text(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in `path`, or None where there is no such file."""
+    try:
+        document: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    return document
+
+
+def write_yaml(path: Path, document: Any, *, header: str = "") -> None:
+    """Write `document` as YAML, keys in the order given, below `header` (comment lines)."""
+    write_text(path, header + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120))
+
+
+def append_json_line(path: Path, row: dict[str, Any]) -> None:
+    """Append one row in a single write, so that concurrent readers see whole lines or, after a crash, a torn last one."""
+    with path.open("ab") as stream:
+        stream.write(json.dumps(row).encode() + b"\n")
+
+
+def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole rows of a jsonl file that may have been torn by a crash (a torn line is skipped: its writer died)."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return
+    for line in content.splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            yield row

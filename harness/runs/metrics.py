@@ -1,0 +1,51 @@
+"""metrics.jsonl: a row per logged step. A resumed run writes some steps again; readers keep the last row of each step."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from harness.runs.files import append_json_line, read_json_lines
+
+Row = dict[str, Any]
+
+
+class MetricsFile:
+    """The metrics of one run, on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, row: Row) -> None:
+        """Append a row; it must hold `step`. JSON has no NaN: values that are not finite become null."""
+        if self._torn():
+            # An attempt died in the middle of a line: do not glue this row to it.
+            with self.path.open("ab") as stream:
+                stream.write(b"\n")
+        append_json_line(self.path, {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()})
+
+    def _torn(self) -> bool:
+        if not self.path.exists() or self.path.stat().st_size == 0:
+            return False
+        with self.path.open("rb") as stream:
+            stream.seek(-1, 2)
+            return stream.read(1) != b"\n"
+
+    def rows(self) -> list[Row]:
+        """One row a step, in the order of steps."""
+        by_step: dict[int, Row] = {row["step"]: row for row in read_json_lines(self.path) if isinstance(row.get("step"), int)}
+        return [by_step[step] for step in sorted(by_step)]
+
+    def last(self) -> Row | None:
+        """The row of the deepest step reached, or None before the first."""
+        rows = self.rows()
+        return rows[-1] if rows else None
+
+
+def last_values(rows: list[Row]) -> dict[str, float]:
+    """The last logged value of every metric, by its logged name (`step` and `tokens` are not metrics)."""
+    values: dict[str, float] = {}
+    for row in rows:
+        values.update({key: value for key, value in row.items() if key not in ("step", "tokens") and value is not None})
+    return values

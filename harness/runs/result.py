@@ -1,0 +1,64 @@
+"""result.json: what came of a run, for people, tables and colleagues' checks."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+from harness.runs.directory import RunDirectory
+from harness.runs.files import read_json, write_json
+
+State = Literal["waiting", "running", "complete", "pruned", "failed"]
+FINAL_STATES: tuple[State, ...] = ("complete", "pruned", "failed")
+
+
+@dataclass(kw_only=True)
+class Tokens:
+    """Tokens of a run, padding not counted."""
+
+    trained: int = 0
+    """Trained by this run's own attempts, steps repeated after a crash included."""
+    shared: int = 0
+    """Not trained here: taken over from a trunk that another run trained."""
+    budgeted: int = 0
+    """What the run's plan asks for: reserved before it starts."""
+
+
+@dataclass(kw_only=True)
+class Result:
+    """What came of a run so far."""
+
+    state: State = "waiting"
+    reason: str | None = None
+    """Why it failed or waits, in words."""
+    objective: float | None = None
+    """The study's metric; null for a single run."""
+    feasible: bool | None = None
+    """Whether the study's constraints hold; null where there are none."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """The last logged values, by their logged names."""
+    step: int = 0
+    """Optimizer steps done."""
+    tokens: Tokens = field(default_factory=Tokens)
+    seconds: float = 0.0
+    """Wall time of all attempts."""
+    attempts: int = 0
+    failures: int = 0
+    """Attempts that crashed or were killed (a clean stop is none)."""
+    versions: dict[str, str] = field(default_factory=dict)
+    git_commit: str | None = None
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    """Of data, tokenizer and model."""
+    hardware: dict[str, Any] = field(default_factory=dict)
+
+
+def read_result(run: RunDirectory) -> Result:
+    """The run's result so far; a fresh one before its first attempt."""
+    document = read_json(run.result) or {}
+    known = {f.name for f in fields(Result)}
+    tokens = {key: value for key, value in document.get("tokens", {}).items() if key in {f.name for f in fields(Tokens)}}
+    return Result(**{**{key: value for key, value in document.items() if key in known}, "tokens": Tokens(**tokens)})
+
+
+def write_result(run: RunDirectory, result: Result) -> None:
+    write_json(run.result, asdict(result))

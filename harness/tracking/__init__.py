@@ -1,0 +1,1 @@
+"""W&B's view of a run. Imported only when tracking=wandb."""
