@@ -8,7 +8,7 @@ A field that only some kinds read says so with `only_for`, e.g. the decay fracti
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
@@ -17,6 +17,8 @@ NonNegative = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Le(1)]
 Count = Annotated[int, Ge(1)]
 Name = Annotated[str, MinLen(1)]
+ScheduleName = Literal["constant", "linear", "cosine", "wsd", "inverse_sqrt"]
+DecayShape = Literal["linear", "cosine", "1-sqrt"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,18 @@ class OnlyFor:
     kinds: tuple[str, ...]
 
 
+class Section:
+    """Base of all sections: no unknown keys, no NaN; `2e6` is an integer; numbers may stand for text (a project called 2024)."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {
+        "extra": "forbid",
+        "allow_inf_nan": False,
+        "coerce_numbers_to_str": True,
+    }
+
+
 @dataclass(kw_only=True)
-class SourceConfig:
+class SourceConfig(Section):
     """Documents to train on."""
 
     path: Name
@@ -41,7 +53,7 @@ class SourceConfig:
 
 
 @dataclass(kw_only=True)
-class ValidationConfig:
+class ValidationConfig(Section):
     """A fixed evaluation set, the same for every trial: from files of its own, or held out of a source by document."""
 
     path: Name | None = None
@@ -57,7 +69,7 @@ class ValidationConfig:
 
 
 @dataclass(kw_only=True)
-class DataConfig:
+class DataConfig(Section):
     """What a run trains and evaluates on, and how documents become rows."""
 
     sources: dict[str, SourceConfig] = field(default_factory=dict)
@@ -80,7 +92,7 @@ class DataConfig:
 
 
 @dataclass(kw_only=True)
-class TokenizerConfig:
+class TokenizerConfig(Section):
     """The tokenizer."""
 
     path: Name | None = None
@@ -88,7 +100,7 @@ class TokenizerConfig:
 
 
 @dataclass(kw_only=True)
-class ModelConfig:
+class ModelConfig(Section):
     """A pretrained causal language model (`path`), or a new one of the given family and shape."""
 
     path: Name | None = None
@@ -116,7 +128,7 @@ class ModelConfig:
 
 
 @dataclass(kw_only=True)
-class ObjectiveConfig:
+class ObjectiveConfig(Section):
     """What is learned."""
 
     name: Literal["cpt"] = "cpt"
@@ -124,7 +136,7 @@ class ObjectiveConfig:
 
 
 @dataclass(kw_only=True)
-class AdapterConfig:
+class AdapterConfig(Section):
     """Which weights are trained."""
 
     name: Literal["none"] = "none"
@@ -132,7 +144,7 @@ class AdapterConfig:
 
 
 @dataclass(kw_only=True)
-class OptimConfig:
+class OptimConfig(Section):
     """The optimizer."""
 
     name: Literal["adamw"] = "adamw"
@@ -150,23 +162,23 @@ class OptimConfig:
 
 
 @dataclass(kw_only=True)
-class ScheduleConfig:
+class ScheduleConfig(Section):
     """The learning rate over the steps of a run, as a multiple of optim.lr."""
 
-    name: Literal["constant", "linear", "cosine", "wsd", "inverse_sqrt"] = "linear"
+    name: ScheduleName = "linear"
     """linear, cosine: decay from the end of the warm-up to the end of the run; wsd: warm up, stay, decay; inverse_sqrt: 1/sqrt(step)."""
     warmup: int | float | str = 0.1
     """Length of the linear warm-up: a fraction of the run (0.1), steps (100), or tokens ("2e6 tokens")."""
     decay_fraction: Annotated[float, Gt(0), Le(1), OnlyFor(("wsd",))] = 0.2
     """The last part of the run, in which the rate decays, as a fraction of the run."""
-    decay_shape: Annotated[Literal["linear", "cosine", "1-sqrt"], OnlyFor(("wsd",))] = "1-sqrt"
+    decay_shape: Annotated[DecayShape, OnlyFor(("wsd",))] = "1-sqrt"
     """Shape of the decay (1-sqrt: arXiv 2405.18392)."""
     floor: Annotated[Share, OnlyFor(("linear", "cosine", "wsd", "inverse_sqrt"))] = 0.0
     """The rate at the end of the run, as a share of optim.lr."""
 
 
 @dataclass(kw_only=True)
-class TrainerConfig:
+class TrainerConfig(Section):
     """Length, batch, precision and rhythm of a run."""
 
     max_tokens: Count | None = None
@@ -202,7 +214,7 @@ class TrainerConfig:
 
 
 @dataclass(kw_only=True)
-class TrackingConfig:
+class TrackingConfig(Section):
     """Where metrics go besides metrics.jsonl."""
 
     name: Literal["wandb", "none"] = "wandb"
@@ -220,7 +232,7 @@ class TrackingConfig:
 
 
 @dataclass(kw_only=True)
-class Config:
+class Config(Section):
     """A run."""
 
     seed: Annotated[int, Ge(0), Lt(2**32)] = 0

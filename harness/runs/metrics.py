@@ -23,7 +23,9 @@ class MetricsFile:
             # An attempt died in the middle of a line: do not glue this row to it.
             with self.path.open("ab") as stream:
                 stream.write(b"\n")
-        append_json_line(self.path, {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()})
+        append_json_line(
+            self.path, {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
+        )
 
     def _torn(self) -> bool:
         if not self.path.exists() or self.path.stat().st_size == 0:

@@ -1,0 +1,113 @@
+"""Composition: schema defaults, then the YAML files of the chosen groups, then overrides; Hydra merges, and we remember who said what."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.config.errors import InputError
+from harness.config.introspect import fields_of
+from harness.config.locations import config_dirs
+from harness.config.overrides import GroupOverride, ValueOverride, parse
+from harness.config.validate import to_plain
+
+COMMAND_LINE = "the command line"
+
+
+@dataclass(frozen=True)
+class Composed:
+    """Nested plain values, not validated yet, and where each came from."""
+
+    values: dict[str, Any]
+    origins: dict[str, str]
+    """By dotted key: a file or "the command line"; absent for the schema's defaults."""
+    groups: dict[str, str | None]
+    """The choice made in each group of the defaults list."""
+
+    def origin(self, key: str) -> str | None:
+        """Where the value at `key` was given; for a section, where one of its values was."""
+        return self.origins.get(key) or next((place for name, place in self.origins.items() if name.startswith(f"{key}.")), None)
+
+
+def compose(name: str, schema: type, overrides: list[str]) -> Composed:
+    """Compose the primary configuration `name` (conf/<name>.yaml) over the defaults of `schema`. Raises InputError."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    parsed = parse(overrides, schema)
+    first, *others = config_dirs()
+    texts = [f"hydra.searchpath=[{','.join(f'file://{path}' for path in others)}]", *(override.to_hydra() for override in parsed)]
+    ConfigStore.instance().store(name=f"{name}_schema", node=defaults(schema))
+    try:
+        with initialize_config_dir(str(first), version_base="1.3"):
+            composed = hydra_compose(name, texts)
+            loader = GlobalHydra.instance().config_loader()
+            tree = loader.compute_defaults_list(name, texts, RunMode.RUN)
+            values: dict[str, Any] = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)  # type: ignore[assignment]
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(_first_lines(error)) from None
+    except yaml.YAMLError as error:
+        raise InputError(f"a configuration file is not valid YAML: {error}") from None
+    missing = [key for key, value in _leaves(values) if value == "???"]
+    if missing:
+        raise InputError("\n".join(f"{key}: required, give it on the command line: {key}=…" for key in missing))
+    origins: dict[str, str] = {}
+    for item in tree.defaults:
+        path = _file(item.config_path)
+        if path is not None:
+            package = "" if item.package in (None, "_global_") else item.package
+            origins.update({key: str(path) for key, _ in _leaves(_body(path), f"{package}." if package else "")})
+    origins.update({override.key: COMMAND_LINE for override in parsed if isinstance(override, ValueOverride)})
+    chosen = {override.group: override.choice for override in parsed if isinstance(override, GroupOverride)}
+    known = {key: choice for key, choice in tree.overrides.known_choices.items() if not key.startswith("hydra/")}
+    return Composed(values, origins, {**known, **chosen})
+
+
+def defaults(schema: type) -> dict[str, Any]:
+    """The schema's defaults as nested plain values; required fields are left out."""
+    result: dict[str, Any] = {}
+    for name, item in fields_of(schema).items():
+        if item.section:
+            result[name] = defaults(item.section)
+        elif item.default is not dataclasses.MISSING:
+            result[name] = to_plain(item.default) if dataclasses.is_dataclass(item.default) else _copy(item.default)
+    return result
+
+
+def _copy(value: Any) -> Any:
+    return list(value) if isinstance(value, list | tuple) else dict(value) if isinstance(value, dict) else value
+
+
+def _file(config_path: str) -> Path | None:
+    """The YAML file behind an entry of the defaults list; None for the schema itself."""
+    return next((path for base in config_dirs() if (path := base / f"{config_path}.yaml").is_file()), None)
+
+
+def _body(path: Path) -> dict[str, Any]:
+    document = yaml.safe_load(path.read_text())
+    return {key: value for key, value in (document or {}).items() if key != "defaults"}
+
+
+def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _first_lines(error: Exception) -> str:
+    """Hydra's own words without its stack of causes."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return "\n".join(lines[:4]) or type(error).__name__

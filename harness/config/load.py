@@ -1,0 +1,67 @@
+"""The way in: overrides or a config.yaml become a validated `Config`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.config.checks import check, check_explicit
+from harness.config.compose import COMMAND_LINE, Composed, compose
+from harness.config.errors import InputError
+from harness.config.schema import Config
+from harness.config.validate import to_section
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A validated configuration, and where its values came from."""
+
+    config: Config
+    composed: Composed
+
+
+def load(overrides: list[str], values: dict[str, Any] | None = None) -> Loaded:
+    """Compose conf/config.yaml with Hydra overrides, then `values` by dotted key (a trial's parameters), and validate.
+
+    Raises InputError naming key, value and what would be valid.
+    """
+    composed = compose("config", Config, overrides)
+    for key, value in (values or {}).items():
+        set_value(composed.values, key, value)
+        composed.origins[key] = "the space"
+    config = to_section(Config, composed.values, origin=composed.origin)
+    check_explicit(config, {key for key, origin in composed.origins.items() if origin == COMMAND_LINE})
+    check(config)
+    return Loaded(config, composed)
+
+
+def load_file(path: Path, overrides: list[str] | None = None) -> Config:
+    """Read a resolved config.yaml (as every run directory holds one), apply value overrides, and validate."""
+    from harness.config.overrides import ValueOverride, parse
+
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"--config={path}: no such file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"--config={path}: cannot be read as YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"--config={path}: expected a mapping of configuration keys, as in a run's config.yaml")
+    for override in parse(overrides or [], Config):
+        if not isinstance(override, ValueOverride):
+            raise InputError(f"{override.to_hydra()}: with --config only values can be overridden; it is already composed")
+        set_value(values, override.key, override.value)
+    config = to_section(Config, values, origin=lambda key: str(path))
+    check(config)
+    return config
+
+
+def set_value(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key in nested values, making the mappings on its way."""
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+    values[last] = value

@@ -1,0 +1,63 @@
+"""Where configuration is looked for: the working directory's own conf/ and sweeps/ overlay those that ship with the harness."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.config.errors import InputError
+
+CONFIG_DIR_VARIABLE = "HARNESS_CONFIG_DIR"
+
+
+def shipped(folder: str) -> Path:
+    """conf/ or sweeps/ as they ship: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package / folder
+    return inside if inside.is_dir() else package.parent / folder
+
+
+def config_dirs() -> list[Path]:
+    """Directories of configuration, the first one wins: --config-dir, ./conf, the harness's own."""
+    extra = os.environ.get(CONFIG_DIR_VARIABLE)
+    if extra and not Path(extra).is_dir():
+        raise InputError(f"--config-dir={extra}: no such directory")
+    candidates = [Path(extra)] if extra else []
+    candidates += [Path("conf"), shipped("conf")]
+    return _distinct(path for path in candidates if path.is_dir())
+
+
+def sweep_dirs() -> list[Path]:
+    """Directories of sweep files, the first one wins."""
+    return _distinct(path for path in (Path("sweeps"), shipped("sweeps")) if path.is_dir())
+
+
+def overlay_dir() -> Path:
+    """Where exported winners go: --config-dir, else the working directory's conf/ (made when first needed)."""
+    return Path(os.environ.get(CONFIG_DIR_VARIABLE) or "conf")
+
+
+def _distinct(paths: Iterator[Path]) -> list[Path]:
+    return list(dict.fromkeys(path.resolve() for path in paths))
+
+
+def groups() -> list[str]:
+    """The configuration groups (schedule, experiment, experiment/best, …)."""
+    found = {
+        path.relative_to(base).as_posix()
+        for base in config_dirs()
+        for path in base.rglob("*")
+        if path.is_dir() and any(path.glob("*.yaml"))
+    }
+    return sorted(found)
+
+
+def choices(group: str) -> list[str]:
+    """The choices of a group: the names of its YAML files, those of sub-folders as folder/name."""
+    found = {path.relative_to(base / group).with_suffix("").as_posix() for base in config_dirs() for path in (base / group).rglob("*.yaml")}
+    return sorted(found)
+
+
+def sweep_names() -> list[str]:
+    return sorted({path.stem for base in sweep_dirs() for path in base.glob("*.yaml")})

@@ -1,0 +1,93 @@
+"""Overrides of the command line, in Hydra's own grammar: parsed and checked against the schema before anything is composed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from harness.config.errors import InputError, unknown
+from harness.config.introspect import find
+from harness.config.locations import choices, groups
+from harness.config.validate import unknown_key
+
+
+@dataclass(frozen=True)
+class GroupOverride:
+    """`schedule=wsd`: the choice of a configuration group."""
+
+    group: str
+    choice: str | None
+
+    def to_hydra(self) -> str:
+        return f"{self.group}={'null' if self.choice is None else self.choice}"
+
+
+@dataclass(frozen=True)
+class ValueOverride:
+    """`optim.lr=1e-3`: a value. `text` is the override as given."""
+
+    key: str
+    value: Any
+    text: str
+
+    def to_hydra(self) -> str:
+        # The schema knows every key, so whether the composed YAML already holds it makes no difference to the user.
+        return "++" + self.text.lstrip("+")
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """`~trainer.callbacks.stop`: takes a key out."""
+
+    text: str
+
+    def to_hydra(self) -> str:
+        return self.text
+
+
+Override = GroupOverride | ValueOverride | Deletion
+
+
+def parse(texts: list[str], schema: type) -> list[Override]:
+    """Parse overrides and check that each names a key of `schema` or a choice of a group that exists. Raises InputError."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create()
+    known_groups = groups()
+    parsed: list[Override] = []
+    for text in texts:
+        try:
+            override = parser.parse_override(text)
+        except HydraException as error:
+            cause = str(error).splitlines()[0]
+            raise InputError(
+                f"cannot read the override {text!r}: {cause}. Overrides are KEY=VALUE in Hydra's grammar, e.g. optim.lr=1e-3"
+            ) from None
+        if override.is_sweep_override():
+            raise InputError(f"{text!r} asks for several values: declare them as a space in a sweep file and run `harness sweep`")
+        if override.is_delete():
+            parsed.append(Deletion(text))
+            continue
+        key, value = override.key_or_group, override.value()
+        if key in known_groups and (value is None or isinstance(value, str)):
+            if value is not None and value not in choices(key):
+                raise unknown(f"choice for {key}=", value, choices(key))
+            parsed.append(GroupOverride(key, value))
+        elif find(schema, key) is not None:
+            parsed.append(ValueOverride(key, _plain(value), text))
+        else:
+            top = "" if "." in key else f" Groups: {', '.join(known_groups)}."
+            raise InputError(unknown_key(schema, key, origin="the command line") + top)
+    return parsed
+
+
+def _plain(value: Any) -> Any:
+    """Hydra keeps quoted strings as objects of its own; str() of them is their content."""
+    from hydra.core.override_parser.types import QuotedString
+
+    if isinstance(value, QuotedString):
+        return value.text
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return {_plain(name): _plain(item) for name, item in value.items()} if isinstance(value, dict) else value

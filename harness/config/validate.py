@@ -1,0 +1,120 @@
+"""From plain nested values to a typed section, or one message that names every key, value and what would be valid."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import cache
+from typing import Any, TypeVar
+
+from harness.config.errors import InputError, nearest
+from harness.config.introspect import describe, fields_of, find, siblings
+
+T = TypeVar("T")
+
+
+@cache
+def _adapter(section: type) -> Any:
+    from pydantic import TypeAdapter  # 50 ms: not for --help and completion
+
+    return TypeAdapter(section)
+
+
+def to_section(section: type[T], values: dict[str, Any], *, origin: Callable[[str], str | None] = lambda key: None) -> T:
+    """Build `section` from nested plain values.
+
+    origin: says where the value of a dotted key was given ("the command line", a file), or None for a default.
+    Raises InputError with one line a problem.
+    """
+    from pydantic import ValidationError
+
+    try:
+        typed: T = _adapter(section).validate_python(values)
+    except ValidationError as error:
+        seen: dict[str, str] = {}
+        for problem in error.errors(include_url=False):
+            key = ".".join(str(part) for part in _key(section, problem["loc"]))
+            # A union reports one error an alternative; one line a key is enough.
+            value = problem["input"] if len(problem["loc"]) == key.count(".") + 1 else _value_at(values, key)
+            seen.setdefault(key, _problem(section, key, problem["type"], value, origin))
+        raise InputError("\n".join(seen.values())) from None
+    flags = list(_flags_for_numbers(section, values))
+    if flags:
+        raise InputError("\n".join(_wrong(section, key, value, origin) for key, value in flags))
+    return typed
+
+
+def to_plain(section: Any) -> dict[str, Any]:
+    """The nested plain values of a typed section (tuples become lists): what config.yaml holds."""
+    values: dict[str, Any] = _plain(dataclasses.asdict(section))
+    return values
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _key(section: type, location: tuple[int | str, ...]) -> list[str]:
+    """The longest part of pydantic's location that is a key: what follows names a union's alternative or an element."""
+    parts: list[str] = []
+    for part in map(str, location):
+        if parts and not find(section, ".".join([*parts, part])):
+            item = find(section, ".".join(parts))
+            if item is not None and not (item.section or item.entries or dataclasses.is_dataclass(item.annotation)):
+                break
+        parts.append(part)
+    return parts
+
+
+def _problem(section: type, key: str, kind: str, value: Any, origin: Callable[[str], str | None]) -> str:
+    item = find(section, key)
+    if kind == "unexpected_keyword_argument":
+        return unknown_key(section, key, origin=origin(key))
+    if kind == "missing" and not isinstance(value, list):
+        return f"{key}: required, {describe(item.annotation) if item else 'a value'}"
+    return _wrong(section, key, value, origin)
+
+
+def _value_at(values: Any, key: str) -> Any:
+    for part in key.split("."):
+        values = values.get(part) if isinstance(values, dict) else None
+    return values
+
+
+def _wrong(section: type, key: str, value: Any, origin: Callable[[str], str | None]) -> str:
+    item = find(section, key)
+    place = origin(key)
+    shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
+    return f"{key}={shown}: expected {describe(item.annotation) if item else 'another value'}" + (f" (given in {place})" if place else "")
+
+
+def unknown_key(section: type, key: str, *, origin: str | None = None) -> str:
+    """The message for a key that the schema does not have: the nearest valid key, and the keys of its section."""
+    parent, names = siblings(section, key)
+    wrong = key.removeprefix(parent).lstrip(".").split(".")[0]
+    guess = nearest(wrong, names)
+    prefix = f"{parent}." if parent else ""
+    return (
+        f"unknown key {key!r}"
+        + (f" (given in {origin})" if origin else "")
+        + "."
+        + (f" Did you mean {prefix + guess!r}?" if guess else "")
+        + f" Valid{f' in {parent}' if parent else ''}: {', '.join(names)}."
+    )
+
+
+def _flags_for_numbers(section: type, values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Pydantic takes `true` for 1.0; a learning rate of `true` is a mistake."""
+    found: list[tuple[str, Any]] = []
+    for name, item in fields_of(section).items():
+        value = values.get(name)
+        if item.section and isinstance(value, dict):
+            found += _flags_for_numbers(item.section, value, f"{prefix}{name}.")
+        elif item.entries and isinstance(value, dict):
+            for entry, below in value.items():
+                found += _flags_for_numbers(item.entries, below, f"{prefix}{name}.{entry}.") if isinstance(below, dict) else []
+        elif isinstance(value, bool) and "true or false" not in describe(item.annotation) and not item.is_open:
+            found.append((prefix + name, value))
+    return found
