@@ -1,0 +1,79 @@
+"""One daemon thread that does things in order, so that whoever asks for them neither waits nor sees them fail."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Generic, TypeVar
+
+logger = logging.getLogger("harness.tracking")
+
+Resource = TypeVar("Resource")
+
+FORCED_SECONDS = 2.0
+"""How long a thread that was made to end may take for it; it is a daemon, and left alone after that."""
+
+
+class Background(Generic[Resource]):
+    """Opens a resource in a thread of its own, hands it to one task after the other, and closes it.
+
+    The first failure, wherever it happens, is said once as a warning; from then on tasks are dropped.
+    """
+
+    def __init__(self, what: str, resource: Callable[[], AbstractContextManager[Resource]], *, capacity: int) -> None:
+        self._what = what
+        self._resource = resource
+        self._capacity = capacity
+        # The bound is kept by `offer`, not by the queue: the last tasks of a run must get in even when it is full.
+        self._tasks: queue.Queue[Callable[[Resource], object] | None] = queue.Queue()
+        self._accepting = True
+        self._failed = False
+        self.dropped = 0
+        self._thread = threading.Thread(target=self._work, name=what, daemon=True)
+        self._thread.start()
+
+    def offer(self, task: Callable[[Resource], object]) -> None:
+        """Do this if there is room for it; drop it, and say so once, if `capacity` tasks are waiting already."""
+        if not self._accepting:
+            return
+        if self._tasks.qsize() < self._capacity:
+            self._tasks.put(task)
+            return
+        if self.dropped == 0:
+            logger.warning("%s cannot keep up: rows are dropped from it while %d are waiting", self._what, self._capacity)
+        self.dropped += 1
+
+    def ensure(self, task: Callable[[Resource], object]) -> None:
+        """Do this however much is waiting: for the few tasks that are not rows."""
+        if self._accepting:
+            self._tasks.put(task)
+
+    def close(self, timeout_seconds: float, *, force: Callable[[], None]) -> None:
+        """Do what is waiting and close the resource. If that takes longer than this, `force` must make it fail, so that it ends."""
+        self._accepting = False
+        self._tasks.put(None)
+        self._thread.join(timeout_seconds)
+        if self._thread.is_alive():
+            self._give_up(f"It did not finish within {timeout_seconds:g} s.")
+            force()
+            self._thread.join(FORCED_SECONDS)
+        elif self.dropped:
+            logger.warning("%s: %d rows were dropped", self._what, self.dropped)
+
+    def _work(self) -> None:
+        try:
+            with self._resource() as resource:
+                while (task := self._tasks.get()) is not None:
+                    task(resource)
+        # wandb calls sys.exit() when its service ends badly.
+        except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever it is, training goes on)
+            self._give_up(f"{type(error).__name__}: {error}")
+
+    def _give_up(self, reason: str) -> None:
+        self._accepting = False
+        if not self._failed:
+            self._failed = True
+            logger.warning("%s is off for the rest of this attempt; training goes on. %s", self._what, reason)

@@ -1,0 +1,125 @@
+"""A run's metrics in W&B: one W&B run whatever the attempts, and training neither waits for it nor fails because of it.
+
+metrics.jsonl is the truth; W&B is a view of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from argparse import Namespace
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from harness.config.schema import TrackingConfig
+from harness.tracking.background import Background
+from harness.tracking.wandb_run import WandbTarget, kill_client, open_run
+
+if TYPE_CHECKING:
+    import wandb
+
+QUEUE_ROWS = 10_000
+"""Rows that may wait for W&B: more than any run logs in the second that wandb.init takes, in a few megabytes."""
+INIT_SECONDS = 300.0
+"""How long W&B may take to answer at first, e.g. when an array of jobs starts at once and runs into its rate limit: training goes on."""
+FINISH_ONLINE_SECONDS = 30.0
+"""How long the end of an attempt waits for W&B to upload what is left."""
+FINISH_OFFLINE_SECONDS = 10.0
+"""Offline there is only a file to close: milliseconds, unless the disk is slow."""
+GRACE_SECONDS = 2.0
+"""The client gives up uploading this much earlier than we give up waiting for it, so that it can still write its log in peace."""
+PREEMPTED_EXIT_CODE = 1
+"""W&B calls a run that was marked preempting `preempted` if it exits with an error, and `finished` (for good) if it does not."""
+
+
+def run_id(*parts: str) -> str:
+    """The id of the W&B run of what `parts` name, the same for every attempt: 16 letters and digits."""
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()
+
+
+class WandbLogger(Logger):
+    """One attempt's part of a W&B run.
+
+    Lightning calls `finalize` after every fit, validate and test, before it is known what came of the run: the W&B run ends only
+    when its owner calls `finish`.
+    """
+
+    def __init__(
+        self,
+        config: TrackingConfig,
+        *,
+        directory: Path,
+        run_id: str,
+        name: str,
+        group: str | None,
+        job_type: str,
+        hyperparameters: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self._directory = directory
+        self._run_id = run_id
+        self._target = WandbTarget.of(config)
+        self._finish_seconds = FINISH_OFFLINE_SECONDS if self._target.is_offline else FINISH_ONLINE_SECONDS
+        self._preempted = False
+        self._run: Background[wandb.Run] | None = None
+        if self._target.mode != "disabled" and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            opened = partial(
+                open_run,
+                self._target,
+                directory=directory,
+                run_id=run_id,
+                name=name,
+                group=group,
+                job_type=job_type,
+                hyperparameters=hyperparameters,
+                init_seconds=INIT_SECONDS,
+                finish_seconds=self._finish_seconds - GRACE_SECONDS,
+            )
+            self._run = Background("W&B", opened, capacity=QUEUE_ROWS)
+
+    @property
+    def name(self) -> str:
+        return self._target.project
+
+    @property
+    def version(self) -> str:
+        return self._run_id
+
+    @property
+    def save_dir(self) -> str:
+        return str(self._directory)
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the run got its whole configuration when it was opened."""
+
+    def log_metrics(self, metrics: Mapping[str, float | None], step: int | None = None) -> None:
+        """Log a row at this optimizer step; it never blocks and never raises. Values that are None are left out."""
+        if self._run:
+            row = {key: value for key, value in metrics.items() if value is not None}
+            self._run.offer(lambda run: run.log(row, step=step))
+
+    def summary(self, values: Mapping[str, float]) -> None:
+        """Set keys of the run's summary as they are: flat, so that W&B sorts and filters by `objective` or `best/val_loss`."""
+        if self._run:
+            flat = dict(values)
+            self._run.ensure(lambda run: run.summary.update(flat))
+
+    def preempting(self) -> None:
+        """This attempt stops cleanly and another one will go on: W&B is told now, and `finish` leaves the run `preempted`."""
+        self._preempted = True
+        if self._run:
+            self._run.ensure(lambda run: run.mark_preempting())
+
+    def finish(self, status: Literal["success", "failed"]) -> None:
+        """End this attempt's part: wait for what is left to be written, for a bounded time."""
+        if not self._run:
+            return
+        exit_code = PREEMPTED_EXIT_CODE if self._preempted else int(status != "success")
+        self._run.ensure(lambda run: run.finish(exit_code))
+        self._run.close(self._finish_seconds, force=kill_client)
+        self._run = None

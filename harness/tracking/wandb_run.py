@@ -1,0 +1,113 @@
+"""A W&B run by the real client: quiet, in the run's own directory, and without what the harness records by itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.config.schema import TrackingConfig
+
+if TYPE_CHECKING:
+    import wandb
+
+
+@dataclass(frozen=True, kw_only=True)
+class WandbTarget:
+    """Where and how rows go to W&B: by the configuration, else the client's environment variables, else the harness's defaults."""
+
+    mode: str
+    """online, offline or disabled; the client's rarer modes pass through."""
+    project: str
+    entity: str | None
+    tags: list[str]
+    system_metrics: bool
+
+    @property
+    def is_offline(self) -> bool:
+        return self.mode in ("offline", "dryrun")
+
+    @classmethod
+    def of(cls, config: TrackingConfig) -> WandbTarget:
+        return cls(
+            mode=config.mode or os.environ.get("WANDB_MODE") or "offline",
+            project=config.project or os.environ.get("WANDB_PROJECT") or "harness",
+            entity=config.entity or os.environ.get("WANDB_ENTITY") or None,
+            tags=list(config.tags),
+            system_metrics=config.system_metrics,
+        )
+
+
+@contextmanager
+def open_run(
+    target: WandbTarget,
+    *,
+    directory: Path,
+    run_id: str,
+    name: str,
+    group: str | None,
+    job_type: str,
+    hyperparameters: dict[str, Any],
+    init_seconds: float,
+    finish_seconds: float,
+) -> Iterator[wandb.Run]:
+    """A run that exists once whatever its attempts; whatever happens inside, the client's own process ends with the block."""
+    # The client would fall back to a temporary directory; this says what is wrong, and before anything is started.
+    (directory / "wandb").mkdir(parents=True, exist_ok=True)
+
+    import wandb  # half a second to two: only here, in the thread that can afford it
+
+    # For the whole process: no words on the console, and no question about an API key on a terminal.
+    wandb.setup(wandb.Settings(silent=True))
+    try:
+        run = wandb.init(
+            project=target.project,
+            entity=target.entity,
+            dir=directory,
+            id=run_id,
+            # Attempts on the same run: the id decides, and steps are explicit.
+            resume="allow",
+            # Never another run that user code may have open in this process.
+            reinit="create_new",
+            name=name,
+            group=group,
+            job_type=job_type,
+            tags=target.tags,
+            config=hyperparameters,
+            # Whatever WANDB_MODE says; the client itself knows more modes than its signature.
+            settings=wandb.Settings(
+                mode=target.mode,  # type: ignore[arg-type]
+                init_timeout=init_seconds,
+                finish_timeout=finish_seconds,
+                silent=True,
+                console="off",
+                disable_git=True,
+                disable_code=True,
+                save_code=False,
+                # result.json holds versions and hardware; W&B's own look at them is a fifth of the time of wandb.init.
+                x_disable_meta=True,
+                x_save_requirements=False,
+                x_disable_stats=not target.system_metrics,
+                # A killed attempt loses at most so many seconds of rows (15 by default).
+                x_transaction_log_flush_interval=2,
+            ),
+        )
+        if not Path(run.dir).resolve().is_relative_to(directory.resolve()):
+            raise OSError(f"{directory} cannot be written to: W&B went to {run.dir} instead")
+        yield run
+    finally:
+        wandb.teardown()
+
+
+def kill_client() -> None:
+    """End the client's own process now; calls that wait for it fail. Else it would keep this process from exiting while it retries.
+
+    The client has no public way to do this: where its insides have changed, nothing happens and the exit waits for the client.
+    """
+    from wandb.sdk import wandb_setup
+
+    with suppress(AttributeError):
+        wandb_setup.singleton()._connection._proc._process.kill()  # type: ignore[union-attr]
