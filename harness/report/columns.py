@@ -1,0 +1,80 @@
+"""What stands in the columns of a comparison: parameters by their configuration keys, metrics by their logged names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from harness.config.errors import wrong_value
+from harness.runs.record import RunRecord, StudyRecord
+
+Space = dict[str, dict[str, Any]]
+"""The `space` of a sweep: {key: {low, high, log, step} or {choices}, with when}."""
+
+
+def lookup(config: Mapping[str, Any], key: str) -> Any:
+    """The value at a dotted key, None where there is none. A whole section stands for its kind, as a sweep chooses it: schedule → wsd."""
+    node: Any = config
+    for part in key.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return None
+        node = node[part]
+    return node.get("name") if isinstance(node, Mapping) else node
+
+
+def joint_space(studies: list[StudyRecord]) -> Space:
+    """The spaces of the studies together; for a key that several have, the first one's."""
+    joint: Space = {}
+    for study in reversed(studies):
+        joint = {**joint, **space_of(study)}
+    first = list(space_of(studies[0])) if studies else []
+    return {key: joint[key] for key in dict.fromkeys([*first, *joint])}
+
+
+def space_of(study: StudyRecord) -> Space:
+    space = study.sweep.get("space") or {}
+    if not isinstance(space, dict) or not all(isinstance(domain, dict) for domain in space.values()):
+        raise wrong_value("space", space, "a mapping of configuration keys to {low, high} or {choices}", where=str(study.directory.sweep))
+    return space
+
+
+def run_params(run: RunRecord, parameters: list[str], space: Space, own: Space) -> dict[str, Any]:
+    """A run's values of `parameters`. `own` is the space of the run's study: a key of it that the trial lacks was not active.
+
+    Other keys are taken from the run's configuration, so that a single run can stand beside a study.
+    """
+    params = {key: value for key, value in run.params.items() if key in parameters}
+    absent = [key for key in parameters if key not in own and key not in params]
+    found = {key: value for key in absent if (value := lookup(run.config, key)) is not None}
+    known = {**params, **found}
+    inactive = {key for key in found if not _active(space.get(key, {}), known)}
+    return {key: known[key] for key in parameters if key in known and key not in inactive}
+
+
+def _active(domain: dict[str, Any], params: dict[str, Any]) -> bool:
+    when: dict[str, Any] = domain.get("when") or {}
+    return all(params.get(key) in (wanted if isinstance(wanted, list) else [wanted]) for key, wanted in when.items())
+
+
+def differing_keys(runs: list[RunRecord]) -> list[str]:
+    """The configuration keys in which the runs differ, in the order in which they appear."""
+    flat = [dict(_leaves(run.config)) for run in runs]
+    keys = dict.fromkeys(key for leaves in flat for key in leaves)
+    return [key for key in keys if any(leaves.get(key) != flat[0].get(key) for leaves in flat)]
+
+
+def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def metric_columns(studies: list[StudyRecord], runs: list[RunRecord]) -> list[str]:
+    """The objective metrics, then the metrics under constraints, then the loss of every other validation domain."""
+    objectives = [study.objective.metric for study in studies]
+    constrained = [metric for study in studies for metric in study.constraints]
+    logged = {metric for run in runs for metric in run.result.metrics}
+    losses = sorted(metric for metric in logged if metric.startswith("val/") and metric.endswith("/loss"))
+    return list(dict.fromkeys([*objectives, *constrained, *losses]))

@@ -1,0 +1,156 @@
+"""A comparison in the terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from rich import box
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from harness.report.comparison import Comparison
+from harness.report.text import ABSENT, bound_text, count_text, duration_text, metric_text, short_names, value_text
+from harness.runs.record import RunRecord
+
+_STATE_STYLES = {"complete": "", "running": "cyan", "waiting": "dim", "pruned": "yellow", "failed": "red"}
+_BAR_WIDTH = 40
+
+
+def render(comparison: Comparison, *, limit: int | None = 20) -> RunTable:
+    """The runs in rank order. Violated constraints are red and marked with !, so that they show without colours too."""
+    shown = comparison.runs[:limit]
+    caption = f"The first {len(shown)} of {len(comparison.runs)} runs." if len(shown) < len(comparison.runs) else ""
+    return RunTable(list(_columns(comparison, shown)), caption)
+
+
+def render_importances(comparison: Comparison) -> RenderableType:
+    """A bar for the share of each parameter in the objective's variance, or why there is none."""
+    if not comparison.importances:
+        return Text("Parameter importances need one study with four complete trials or more that differ in their objective.", style="dim")
+    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
+    names = short_names(list(comparison.importances))
+    largest = max(comparison.importances.values())
+    for key, share in comparison.importances.items():
+        table.add_row(
+            Text(names[key]), Text(f"{share:.0%}", justify="right"), Text("█" * round(_BAR_WIDTH * share / largest), style="cyan")
+        )
+    return Group(Text("Parameter importances (share of the objective's variance)", style="bold"), table)
+
+
+def show(renderable: RenderableType, console: Console) -> None:
+    """Print in the terminal's width; into a pipe or a file, where nothing has to fit, in full width."""
+    if not console.is_terminal:
+        unbounded = console.options.update(max_width=10_000)
+        console.width = max(console.width, Measurement.get(console, unbounded, renderable).maximum)
+    console.print(renderable)
+
+
+@dataclass(frozen=True)
+class _Column:
+    name: str
+    cells: list[Text]
+    bound: str = ""
+    expendable: float = 0.0
+    """Where the terminal is narrow, columns leave from the highest number down; 0 stays."""
+
+    @property
+    def _pieces(self) -> list[str]:
+        return [*re.findall(r"[^._/]+[._/]*", self.name), *([f" {self.bound}"] if self.bound else [])]
+
+    @property
+    def minimum(self) -> int:
+        return max(cell.cell_len for cell in [*self.cells, *(Text(piece.strip()) for piece in self._pieces)])
+
+    @property
+    def maximum(self) -> int:
+        """With its heading on one line, and one blank more than the cells need."""
+        return 1 + max(self.minimum, len("".join(self._pieces)))
+
+    def heading(self, width: int) -> str:
+        """The name, broken behind . _ / where it is longer than `width`, never inside a word."""
+        lines = [""]
+        for piece in self._pieces:
+            if lines[-1] and len(lines[-1] + piece) > width:
+                lines.append("")
+            lines[-1] += piece
+        return "\n".join(line.strip() for line in lines)
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """A table that fits: rich itself would squeeze numbers to "2.3…" on a narrow terminal."""
+
+    columns: list[_Column]
+    caption: str = field(default="")
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        between = len(self.columns) - 1
+        narrowest = sum(column.minimum for column in self.columns) + between
+        return Measurement(narrowest, sum(column.maximum for column in self.columns) + between).with_maximum(options.max_width)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        columns = list(self.columns)
+        left_out = []
+        while (
+            sum(column.minimum + 1 for column in columns) - 1 > options.max_width
+            and (most := max(columns, key=lambda c: c.expendable)).expendable
+        ):
+            columns.remove(most)
+            left_out.append(most.name)
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
+        for column, width in zip(columns, _widths(columns, options.max_width), strict=True):
+            table.add_column(column.heading(width), justify="left" if column.name == "state" else "right", width=width, header_style="bold")
+        for row in zip(*(column.cells for column in columns), strict=True):
+            table.add_row(*row)
+        yield table
+        missing = f"Left out in this width: {', '.join(left_out)}." if left_out else ""
+        if self.caption or missing:
+            yield Text(" ".join(filter(None, (self.caption, missing))), style="dim")
+
+
+def _widths(columns: list[_Column], room: int) -> list[int]:
+    widths = [column.minimum for column in columns]
+    spare = room - sum(widths) - len(columns) + 1
+    for wanted in ([width + 1 for width in widths], [column.maximum for column in columns]):
+        for index, width in enumerate(wanted):
+            more = max(0, min(width - widths[index], spare))
+            widths[index] += more
+            spare -= more
+    return widths
+
+
+def _columns(comparison: Comparison, runs: list[RunRecord]) -> Iterator[_Column]:
+    yield _Column("#", [Text(str(rank) if comparison.is_ranked(run) else "", style="dim") for rank, run in enumerate(runs, start=1)])
+    if len(comparison.studies) == 1 and all(comparison.is_trial(run) for run in comparison.runs):
+        yield _Column("trial", [Text(str(run.number)) for run in runs])
+    else:
+        yield _Column("run", [Text(run.name) for run in runs])
+    yield _Column("state", [Text(run.state, style=_STATE_STYLES[run.state]) for run in runs])
+    params = [comparison.params(run) for run in runs]
+    for key, name in short_names(comparison.parameters).items():
+        # The less a parameter matters, the sooner it goes.
+        expendable = 1 - comparison.importances.get(key, 0.0)
+        yield _Column(name, [Text(value_text(of_run.get(key), log=comparison.is_log(key))) for of_run in params], expendable=expendable)
+    for metric in comparison.metrics:
+        # Within a study, a domain's loss and its forgetting differ by a constant: one of them is enough.
+        if metric.removesuffix("loss") + "forgetting" not in comparison.metrics:
+            bound = bound_text(comparison.constraints.get(metric, {}))
+            yield _Column(metric, [_metric_cell(comparison, run, metric) for run in runs], bound=bound)
+    started = [run.result if run.result.attempts else None for run in runs]
+    yield _Column("tokens", [Text(count_text(r.tokens.trained + r.tokens.shared) if r else ABSENT) for r in started], expendable=2)
+    yield _Column("time", [Text(duration_text(r.seconds) if r else ABSENT) for r in started], expendable=3)
+
+
+def _metric_cell(comparison: Comparison, run: RunRecord, metric: str) -> Text:
+    value = comparison.metric(run, metric)
+    if comparison.objective and metric == comparison.objective.metric:
+        objective = comparison.value(run)
+        if run is comparison.best:
+            return Text(metric_text(objective), style="bold green")
+        # Where a run stopped early, its last value is no result.
+        return Text(metric_text(value), style="dim") if objective is None else Text(metric_text(objective))
+    return Text(f"{metric_text(value)} !", style="red") if comparison.violates(run, metric) else Text(metric_text(value))

@@ -1,0 +1,72 @@
+"""Numbers, token counts and names as people read them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+ABSENT = "—"
+
+
+def value_text(value: Any, *, log: bool = False) -> str:
+    """A parameter's value: floats with three significant digits; small ones, and all of a `log` parameter, as 3.2e-03."""
+    if value is None:
+        return ABSENT
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return _scientific(value) if log or 0 < abs(value) < 1e-2 else _plain(value)
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(value_text(item) for item in value) + "]"
+    return str(value)
+
+
+def _scientific(value: float) -> str:
+    mantissa, _, exponent = f"{value:.2e}".partition("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{exponent}"
+
+
+def _plain(value: float) -> str:
+    return f"{value:.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+def metric_text(value: float | None) -> str:
+    """A loss or another metric: four decimals, since differences of a thousandth of a nat matter."""
+    if value is None or not math.isfinite(value):
+        return ABSENT
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.2e}"
+
+
+def count_text(count: float) -> str:
+    """A number of tokens: 512, 16.4k, 2.1M, 1.3B."""
+    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g}{unit}" if count / size < 1e3 else f"{count / size:.0f}{unit}"
+    return f"{count:.0f}"
+
+
+def duration_text(seconds: float) -> str:
+    """A wall time: 4.2s, 3m10s, 1h02m, 3d04h."""
+    if seconds < 60:
+        return f"{seconds:.1f}s" if seconds < 10 else f"{seconds:.0f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m{rest:02d}s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours}h{minutes:02d}m"
+    days, hours = divmod(hours, 24)
+    return f"{days}d{hours:02d}h"
+
+
+def bound_text(bound: dict[str, float]) -> str:
+    """A constraint: ≤ 0.3."""
+    return ", ".join(f"{'≤' if side == 'max' else '≥'} {value_text(limit)}" for side, limit in bound.items())
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """For each dotted key its last part, or all of it where the last part would not tell which."""
+    last = Counter(key.rpartition(".")[2] for key in keys)
+    return {key: key if last[key.rpartition(".")[2]] > 1 else key.rpartition(".")[2] for key in keys}
