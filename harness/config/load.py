@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,25 @@ class Loaded:
     config: Config
     composed: Composed
 
+    def with_values(self, values: dict[str, Any]) -> Loaded:
+        """The same with other values by dotted key (a trial's parameters), validated again. Raises InputError."""
+        composed = Composed(copy.deepcopy(self.composed.values), dict(self.composed.origins), self.composed.groups)
+        for key, value in values.items():
+            set_value(composed.values, key, value)
+            composed.origins[key] = "the space"
+        return _validated(composed)
+
 
 def load(overrides: list[str], values: dict[str, Any] | None = None) -> Loaded:
     """Compose conf/config.yaml with Hydra overrides, then `values` by dotted key (a trial's parameters), and validate.
 
     Raises InputError naming key, value and what would be valid.
     """
-    composed = compose("config", Config, overrides)
-    for key, value in (values or {}).items():
-        set_value(composed.values, key, value)
-        composed.origins[key] = "the space"
+    loaded = _validated(compose("config", Config, overrides))
+    return loaded.with_values(values) if values else loaded
+
+
+def _validated(composed: Composed) -> Loaded:
     config = to_section(Config, composed.values, origin=composed.origin)
     check_explicit(config, {key for key, origin in composed.origins.items() if origin == COMMAND_LINE})
     check(config)

@@ -206,7 +206,9 @@ class TrainerConfig(Section):
     evaluation_batch_tokens: Count = 16_384
     """Positions in one forward pass of an evaluation."""
     checkpoint_every_steps: Count | None = None
-    """Save a checkpoint every so many steps; null: only when stopped and at the end."""
+    """Save a checkpoint every so many steps; null: only when the run is stopped, and final_checkpoint."""
+    final_checkpoint: Literal["full", "weights", "none"] = "full"
+    """What is kept of a complete run: full can be trained on, weights can be exported, none saves the disk space of a large sweep."""
     keep_checkpoints: Count = 1
     """How many of the latest checkpoints stay on disk."""
     callbacks: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -36,7 +36,7 @@ class RunRecord:
 
     @property
     def params(self) -> dict[str, Any]:
-        return self.trial.params if self.trial else {}
+        return (self.trial.params if self.trial else None) or {}
 
     @cached_property
     def config(self) -> dict[str, Any]:

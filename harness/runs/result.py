@@ -22,6 +22,8 @@ class Tokens:
     """Not trained here: taken over from a trunk that another run trained."""
     budgeted: int = 0
     """What the run's plan asks for: reserved before it starts."""
+    position: int = 0
+    """Where the next attempt would go on at the latest: what lies behind it will not be trained again."""
 
 
 @dataclass(kw_only=True)

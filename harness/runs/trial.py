@@ -14,8 +14,8 @@ class Trial:
     """A point of a study."""
 
     number: int
-    params: dict[str, Any]
-    """Values of the space's parameters that are active in this trial, by configuration key."""
+    params: dict[str, Any] | None
+    """Values of the space's parameters that are active in this trial, by configuration key; null while it is only reserved."""
     tokens: int
     """Upper bound of what its plan trains: reserved from the budget before it starts."""
     worker: str | None = None

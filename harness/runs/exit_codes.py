@@ -1,0 +1,9 @@
+"""Exit codes: of the command line, and between an attempt's process and its worker."""
+
+from __future__ import annotations
+
+DONE = 0
+FAILED = 1
+BAD_INPUT = 2
+STOPPED = 75
+"""An attempt was asked to stop, saved a checkpoint and left (EX_TEMPFAIL of sysexits.h)."""

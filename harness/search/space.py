@@ -1,0 +1,180 @@
+"""The space of a study: parameters over configuration keys, with ranges, choices and conditions."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from typing import TYPE_CHECKING, Any
+
+from harness.config.errors import InputError, nearest, unknown, wrong_value
+from harness.config.introspect import Field, describe, find, is_number
+from harness.config.locations import choices, groups
+from harness.config.schema import Config
+from harness.config.validate import unknown_key
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
+Primitive = None | bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One dimension of a space: a range (low, high) or choices."""
+
+    key: str
+    low: float | int | None = None
+    high: float | int | None = None
+    log: bool = False
+    step: float | int | None = None
+    choices: tuple[Any, ...] = ()
+    when: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Active only while each of these parameters has one of these values."""
+    is_group: bool = False
+    """The choices are of a configuration group, not values of a key."""
+    is_integer: bool = False
+
+    def is_active(self, values: dict[str, Any]) -> bool:
+        """Whether this parameter takes part, given the values of those that come before it."""
+        return all(key in values and values[key] in allowed for key, allowed in self.when.items())
+
+    def suggest(self, trial: Trial) -> Any:
+        """Let an Optuna trial choose a value."""
+        if self.choices:
+            labels = {_label(choice): choice for choice in self.choices}
+            return labels[trial.suggest_categorical(self.key, list(labels))]
+        assert self.low is not None
+        assert self.high is not None
+        if self.is_integer:
+            return trial.suggest_int(self.key, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
+        return trial.suggest_float(self.key, self.low, self.high, step=self.step, log=self.log)
+
+    @property
+    def extremes(self) -> list[Any]:
+        """The values that bound it: if these are valid, so is what lies between."""
+        return list(self.choices) if self.choices else [self.low, self.high]
+
+
+@dataclass(frozen=True)
+class Space:
+    """Parameters, each after those it depends on."""
+
+    parameters: tuple[Parameter, ...]
+
+    def suggest(self, trial: Trial) -> dict[str, Any]:
+        """A point: the values of the active parameters, by key."""
+        values: dict[str, Any] = {}
+        for parameter in self.parameters:
+            if parameter.is_active(values):
+                values[parameter.key] = parameter.suggest(trial)
+        return values
+
+    def split(self, values: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+        """A point as group overrides and as values by configuration key."""
+        grouped = {parameter.key for parameter in self.parameters if parameter.is_group}
+        return [f"{key}={value}" for key, value in values.items() if key in grouped], {k: v for k, v in values.items() if k not in grouped}
+
+    def __getitem__(self, key: str) -> Parameter:
+        return next(parameter for parameter in self.parameters if parameter.key == key)
+
+
+def _label(choice: Any) -> Primitive:
+    """Optuna's categories are primitives; a list stands there as its JSON."""
+    return choice if isinstance(choice, Primitive) else json.dumps(choice)
+
+
+PARAMETER_KEYS = ("low", "high", "log", "step", "choices", "when")
+
+
+def parse_space(raw: dict[str, Any]) -> Space:
+    """Read the `space` of a sweep file. Raises InputError for keys that do not exist and for impossible ranges."""
+    if not raw:
+        raise InputError("space: empty; declare at least one parameter, e.g. optim.lr: {low: 1e-4, high: 1e-1, log: true}")
+    parameters = {key: _parameter(key, spec) for key, spec in raw.items()}
+    for parameter in parameters.values():
+        _check_conditions(parameter, parameters)
+    order = TopologicalSorter({key: set(parameter.when) for key, parameter in parameters.items()})
+    try:
+        return Space(tuple(parameters[key] for key in order.static_order()))
+    except CycleError as error:
+        raise InputError(f"space: the conditions of {', '.join(error.args[1])} go round in a circle") from None
+
+
+def _parameter(key: str, spec: Any) -> Parameter:
+    where = f"space.{key}"
+    is_group = key in groups()
+    item = None if is_group else find(Config, key)
+    if item is None and not is_group:
+        raise InputError(f"space: {unknown_key(Config, key)}")
+    if not isinstance(spec, dict):
+        raise InputError(f"{where}={spec}: expected {{low: …, high: …}} or {{choices: […]}}")
+    for name in spec:
+        if name not in PARAMETER_KEYS:
+            raise unknown("key", str(name), PARAMETER_KEYS, where=where)
+    when = {name: tuple(value) if isinstance(value, list) else (value,) for name, value in (spec.get("when") or {}).items()}
+    if "choices" in spec:
+        extra = [name for name in ("low", "high", "log", "step") if name in spec]
+        if extra:
+            raise InputError(f"{where}: choices and {', '.join(extra)} exclude each other")
+        return Parameter(key, choices=_choices(key, spec["choices"], is_group), when=when, is_group=is_group)
+    if is_group:
+        raise InputError(f"{where}: {key} is a configuration group; give choices, of {', '.join(choices(key))}")
+    assert item is not None
+    return _range(key, spec, item, when)
+
+
+def _choices(key: str, given: Any, is_group: bool) -> tuple[Any, ...]:
+    if not isinstance(given, list) or not given:
+        raise wrong_value(f"space.{key}.choices", given, "expected a list of at least one value")
+    for choice in given if is_group else []:
+        if str(choice) not in choices(key):
+            raise unknown(f"choice for {key}", str(choice), choices(key), where=f"space.{key}")
+    if any(given.index(choice) != index for index, choice in enumerate(given)):
+        raise wrong_value(f"space.{key}.choices", given, "a value stands there twice")
+    return tuple(given)
+
+
+def _range(key: str, spec: dict[str, Any], item: Field, when: dict[str, tuple[Any, ...]]) -> Parameter:
+    where = f"space.{key}"
+    if not is_number(item.annotation):
+        raise InputError(f"{where}: {key} is no number but {describe(item.annotation)}; give choices")
+    for name in ("low", "high", "step"):
+        value = spec.get(name)
+        if (value is None and name != "step") or (value is not None and (isinstance(value, bool) or not isinstance(value, int | float))):
+            raise wrong_value(f"{where}.{name}", "null" if value is None else value, "expected a number")
+    low, high, step, log = spec["low"], spec["high"], spec.get("step"), spec.get("log", False)
+    if not isinstance(log, bool):
+        raise wrong_value(f"{where}.log", log, "expected true or false")
+    if low > high:
+        raise wrong_value(f"{where}.low", low, f"must not exceed high={high}")
+    if log and low <= 0:
+        raise wrong_value(f"{where}.low", low, "must be > 0 on a log scale")
+    if step is not None and step <= 0:
+        raise wrong_value(f"{where}.step", step, "must be > 0")
+    if log and step is not None:
+        raise InputError(f"{where}: log and step exclude each other")
+    kind = describe(item.annotation)
+    is_integer = "integer" in kind and "number" not in kind
+    for name, value in {"low": low, "high": high, "step": step}.items():
+        if is_integer and value is not None and not float(value).is_integer():
+            raise wrong_value(f"{where}.{name}", value, f"{key} is an integer")
+    return Parameter(key, low=low, high=high, step=step, log=log, when=when, is_integer=is_integer)
+
+
+def _check_conditions(parameter: Parameter, parameters: dict[str, Parameter]) -> None:
+    for key, allowed in parameter.when.items():
+        where = f"space.{parameter.key}.when"
+        if key not in parameters:
+            guess = nearest(key, parameters)
+            raise InputError(
+                f"{where}: {key!r} is not a parameter of this space."
+                + (f" Did you mean {guess!r}?" if guess else "")
+                + f" Valid: {', '.join(name for name in parameters if name != parameter.key)}."
+            )
+        other = parameters[key]
+        if not other.choices:
+            raise InputError(f"{where}: {key} has a range; conditions are on choices")
+        for value in allowed:
+            if value not in other.choices:
+                raise InputError(f"{where}.{key}={value}: never happens, {key} is one of {', '.join(map(str, other.choices))}")

@@ -1,0 +1,83 @@
+"""The state of a study, from its files alone: fast, and without disturbing anybody."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from harness.config.sweep_schema import BudgetConfig
+from harness.runs.directory import StudyDirectory
+from harness.runs.record import RunRecord, StudyRecord, load_study
+from harness.search.budget import Budget, open_budget
+from harness.search.workers import living_workers
+
+
+@dataclass(frozen=True)
+class Status:
+    """A study at one moment."""
+
+    study: StudyRecord
+    budget: Budget
+    workers: list[dict[str, Any]]
+
+    @cached_property
+    def best(self) -> RunRecord | None:
+        return self.study.best
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every trial has ended and no further one fits."""
+        unfinished = any(run.state in ("waiting", "running") for run in self.study.runs)
+        largest = max((run.trial.tokens for run in self.study.runs if run.trial), default=0)
+        return bool(self.study.runs) and not unfinished and not self.budget.has_room_for(largest)
+
+    def count(self) -> dict[str, int]:
+        """Trials by state."""
+        counts: dict[str, int] = {}
+        for run in self.study.runs:
+            counts[run.state] = counts.get(run.state, 0) + 1
+        return counts
+
+    def to_json(self) -> dict[str, Any]:
+        """What `harness status --json` prints."""
+        return {
+            "study": self.study.name,
+            "directory": str(self.study.directory.path),
+            "objective": asdict(self.study.objective),
+            "constraints": self.study.constraints,
+            "finished": self.is_finished,
+            "trials": [_trial(run) for run in self.study.runs],
+            "budget": self.budget.to_json(),
+            "best": best_json(self.best),
+            "workers": self.workers,
+        }
+
+
+def read_status(directory: StudyDirectory) -> Status:
+    """Raises InputError when the study's files cannot be read."""
+    study = load_study(directory)
+    return Status(study, open_budget(BudgetConfig(**study.sweep["budget"]), study.runs), living_workers(directory))
+
+
+def best_json(best: RunRecord | None) -> dict[str, Any] | None:
+    if best is None:
+        return None
+    return {"number": best.number, "params": best.params, "objective": best.result.objective, "confirmed": False}
+
+
+def _trial(run: RunRecord) -> dict[str, Any]:
+    return {
+        "number": run.number,
+        "state": run.state,
+        "reason": run.result.reason,
+        "params": run.params,
+        "objective": run.result.objective,
+        "feasible": run.result.feasible,
+        "metrics": run.result.metrics,
+        "attempts": run.result.attempts,
+        "worker": run.trial.worker if run.trial else None,
+        "seconds": run.result.seconds,
+        "step": run.result.step,
+        "tokens": asdict(run.result.tokens),
+    }

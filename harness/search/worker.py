@@ -1,0 +1,86 @@
+"""The worker: claims trials of a study and runs them, one at a time, until nothing is left or it is asked to stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import time
+from multiprocessing.connection import wait
+from types import FrameType
+from typing import TypedDict
+
+from harness.runs.directory import StudyDirectory
+from harness.runs.exit_codes import DONE
+from harness.runs.files import write_json
+from harness.runs.locks import hold
+from harness.search.attempts import AttemptFunction, AttemptServer
+from harness.search.study import Claim, Study
+from harness.search.sweep import thaw
+from harness.search.workers import worker_lock
+
+POLL_SECONDS = 0.2
+log = logging.getLogger(__name__)
+
+
+class Card(TypedDict):
+    """What a worker says of itself in workers/<id>.json."""
+
+    id: str
+    pid: int
+    host: str
+    started: float
+    """Seconds since the epoch."""
+
+
+class Worker:
+    """One worker of a study, in this process."""
+
+    def __init__(self, directory: StudyDirectory, attempt: AttemptFunction, preload: list[str]) -> None:
+        self.id = f"{socket.gethostname()}-{os.getpid()}"
+        self.directory = directory
+        self._stop = False
+        lock = hold(worker_lock(directory, self.id), wait_seconds=10.0)
+        if lock is None:
+            raise RuntimeError(f"{worker_lock(directory, self.id)} is held by another process")
+        # Kept for as long as this process lives: others see by it that we do.
+        self._lock = lock
+        write_json(directory.workers / f"{self.id}.json", Card(id=self.id, pid=os.getpid(), host=socket.gethostname(), started=time.time()))
+        self._study = Study(directory, thaw(directory.sweep), self.id)
+        self._server = AttemptServer(attempt, preload)
+
+    def work(self) -> int:
+        """Pull trials until the study is done, or until SIGTERM or a stop request. Returns the exit code."""
+        signal.signal(signal.SIGTERM, self._ask_to_stop)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command that started us; it tells us
+        while not self._stopping:
+            answer = self._study.claim()
+            if answer == "done":
+                break
+            if answer == "wait":
+                time.sleep(POLL_SECONDS)
+                continue
+            if self._study.prepare(answer):
+                self._run(answer)
+        return DONE
+
+    @property
+    def _stopping(self) -> bool:
+        return self._stop or self.directory.stop_request.exists()
+
+    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+        self._stop = True
+
+    def _run(self, claim: Claim) -> None:
+        log.info("trial %d starts", claim.number)
+        process = self._server.start(claim.run.path)
+        asked = False
+        while not wait([process.sentinel], timeout=POLL_SECONDS):
+            if self._stopping and not asked:
+                asked = True
+                process.terminate()  # a request: it saves a checkpoint at the end of its step
+        process.join()
+        assert process.exitcode is not None
+        result = self._study.settle(claim, process.exitcode)
+        log.info("trial %d: %s%s", claim.number, result.state, f" ({result.reason})" if result.reason else "")

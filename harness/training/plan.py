@@ -1,0 +1,66 @@
+"""The plan of a run: everything that depends on the step, as tables known before the first one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.config.errors import InputError
+from harness.config.schema import Config
+from harness.schedule.learning_rate import Schedule, resolve_schedule
+
+if TYPE_CHECKING:
+    from harness.data.mixture import TrainingData
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps, batches and rates of a run."""
+
+    steps: int
+    rows_per_step: int
+    """Rows of one optimizer step, over all devices and micro-batches."""
+    micro_batch_size: int
+    """Rows of one forward pass on one device."""
+    world_size: int
+    schedule: Schedule
+    tokens: np.ndarray
+    """int64 [steps]: tokens trained after each step, padding not counted."""
+    targets: np.ndarray
+    """int64 [steps]: predicted tokens of each step, the weight of its loss."""
+
+    @property
+    def accumulation(self) -> int:
+        """Micro-batches that one device runs in a step."""
+        return self.rows_per_step // (self.micro_batch_size * self.world_size)
+
+    def tokens_after(self, steps: int) -> int:
+        """Tokens trained after `steps` steps."""
+        return int(self.tokens[steps - 1]) if steps else 0
+
+
+def build_plan(config: Config, data: TrainingData, *, world_size: int = 1) -> Plan:
+    """Plan a run over `data`. Raises InputError when not a single step fits, or the schedule does not."""
+    rows_per_step = config.trainer.batch_tokens // config.data.context_length
+    if config.trainer.max_steps is not None:
+        steps = config.trainer.max_steps
+        tokens = data.tokens_after(rows_per_step, steps)
+    else:
+        assert config.trainer.max_tokens is not None, "checked: one of the two is given"
+        steps, tokens = data.steps_for(config.trainer.max_tokens, rows_per_step)
+    targets = data.row_targets(0, steps * rows_per_step).reshape(steps, rows_per_step).sum(axis=1)
+    if not targets.all():
+        raise InputError(
+            f"data.context_length={config.data.context_length}: step {int(np.argmin(targets))} has no token to predict; the documents are too short"
+        )
+    return Plan(
+        steps=steps,
+        rows_per_step=rows_per_step,
+        micro_batch_size=config.trainer.micro_batch_size or rows_per_step // world_size,
+        world_size=world_size,
+        schedule=resolve_schedule(config, steps),
+        tokens=tokens,
+        targets=targets,
+    )

@@ -1,0 +1,23 @@
+"""Asking a run to stop: a flag that is looked at between steps, never an exception in the middle of one."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+
+class StopFlag:
+    """Set by SIGTERM and the first SIGINT; a second SIGINT is Python's own KeyboardInterrupt."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+
+    def install(self) -> None:
+        """Take over the signals; again after Lightning, which installs handlers of its own when a fit begins."""
+        signal.signal(signal.SIGTERM, self._handle)
+        signal.signal(signal.SIGINT, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.is_set = True
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,0 +1,77 @@
+"""Lightning's Trainer as a run needs it."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.utils import instantiate
+from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch.loggers import Logger
+from torch.utils.data import DataLoader
+
+from harness.config.schema import Config
+from harness.data.dataset import build_loader
+from harness.data.mixture import TrainingData
+from harness.runs.directory import RunDirectory
+from harness.training.checkpoints import AtomicCheckpointIO
+from harness.training.plan import Plan
+
+NOT_WORTH_SAYING = (
+    r".*does not have many workers.*",  # rows are cut from a memory map: workers would only cost
+    r".*`val_dataloaders`.*|.*validation_step.*",  # evaluation is ours
+    r".*Checkpoint directory .* exists and is not empty.*",
+    r".*resuming from a checkpoint that ended before the epoch ended.*",  # our order of data is a function of the step
+)
+
+
+def build_trainer(config: Config, run: RunDirectory, plan: Plan, *, loggers: Sequence[Logger], callbacks: Sequence[Callback]) -> Trainer:
+    """A Trainer that leaves logging, evaluating and saving to our callbacks."""
+    for pattern in NOT_WORTH_SAYING:
+        warnings.filterwarnings("ignore", pattern)
+    # "GPU available: False", tips: not for every one of a hundred trials.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    strategy: Any = config.trainer.strategy
+    return Trainer(
+        accelerator=config.trainer.accelerator,
+        devices=config.trainer.devices,
+        strategy=strategy if isinstance(strategy, str) else instantiate(strategy),
+        precision=config.trainer.precision,
+        max_epochs=-1,
+        max_steps=plan.steps,
+        accumulate_grad_batches=plan.accumulation,
+        gradient_clip_val=config.optim.gradient_clip_norm,
+        logger=list(loggers),
+        callbacks=[*callbacks, *(instantiate(callback) for callback in config.trainer.callbacks.values())],
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=run.path,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+    )
+
+
+class RunData(LightningDataModule):
+    """The rows of a run from the step it starts at; built when Lightning knows its rank."""
+
+    def __init__(self, data: TrainingData, plan: Plan, start_step: int) -> None:
+        super().__init__()
+        self.data = data
+        self.plan = plan
+        self.start_step = start_step
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        assert self.trainer is not None
+        return build_loader(
+            self.data,
+            rows_per_step=self.plan.rows_per_step,
+            micro_batch_size=self.plan.micro_batch_size,
+            start_step=self.start_step,
+            stop_step=self.plan.steps,
+            rank=self.trainer.global_rank,
+            world_size=self.plan.world_size,
+        )
