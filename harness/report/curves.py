@@ -1,0 +1,106 @@
+"""Pictures of training: metrics and learning rates over tokens, a line a run, coloured by what came of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from harness.report.comparison import Comparison
+from harness.report.figures import finished
+from harness.report.marks import BEST, INFEASIBLE, colour_axis, hover, reach, shades
+from harness.runs.record import RunRecord
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+LIMIT = 50
+"""Curves of more runs than this hide each other, and weigh on the page."""
+POINTS = 300
+"""Points of one curve."""
+
+
+def drawn_runs(comparison: Comparison) -> list[RunRecord]:
+    """The best runs that have logged anything, and every single run: at most LIMIT."""
+    singles = [run for run in comparison.runs if not comparison.is_trial(run) and run.rows][:LIMIT]
+    trials: list[RunRecord] = []
+    for run in comparison.runs:
+        if len(trials) + len(singles) >= LIMIT:
+            break
+        if comparison.is_trial(run) and run.rows:
+            trials.append(run)
+    return [*trials, *singles]
+
+
+def curve(comparison: Comparison, metric: str) -> Figure | None:
+    """A metric over tokens."""
+    lines = list(_lines(comparison, metric))
+    if not lines:
+        return None
+    figure = _figure(comparison, lines, metric)
+    # The first steps are far above everything that matters.
+    later = [value for _, _, values in lines for value in values[len(values) // 10 :]]
+    figure.update_yaxes(range=reach(later))
+    for limit in comparison.constraints.get(metric, {}).values():
+        figure.add_hline(y=limit, line={"color": INFEASIBLE, "dash": "dash", "width": 1.5})
+    return figure
+
+
+def rates(comparison: Comparison) -> Figure | None:
+    """The learning rate over tokens."""
+    lines = list(_lines(comparison, "lr"))
+    peaks = [max(values) for _, _, values in lines]
+    if not lines or max(peaks) <= 0:
+        return None
+    figure = _figure(comparison, lines, "lr")
+    if min(peaks) * 10 < max(peaks):
+        # Decays go to zero: what is below a thirtieth of the lowest peak is cut off.
+        lowest = min(peak for peak in peaks if peak > 0)
+        figure.update_yaxes(type="log", range=[math.log10(lowest / 30), math.log10(max(peaks) * 1.5)], dtick=1, tickformat=".0e")
+    return figure
+
+
+def _lines(comparison: Comparison, metric: str) -> Iterator[tuple[RunRecord, list[float], list[float]]]:
+    for run in drawn_runs(comparison):
+        logged = [(row["tokens"], row[metric]) for row in run.rows if row.get(metric) is not None and row.get("tokens") is not None]
+        stride = max(1, len(logged) // POINTS)
+        kept = logged[::stride] if not logged or (len(logged) - 1) % stride == 0 else [*logged[::stride], logged[-1]]
+        if kept:
+            yield run, [tokens for tokens, _ in kept], [value for _, value in kept]
+
+
+def _figure(comparison: Comparison, lines: list[tuple[RunRecord, list[float], list[float]]], title: str) -> Figure:
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    shade_of = dict(zip((run.name for run, _, _ in lines), shades(comparison, [run for run, _, _ in lines]), strict=True))
+    # The last line drawn lies on top: the best.
+    for index, (run, tokens, values) in reversed(list(enumerate(lines))):
+        best = run is comparison.best
+        own: dict[str, Any] = {"color": BEST, "width": 3} if best else {"width": 1.4}
+        if not comparison.is_trial(run):
+            own = {"width": 2, "dash": "dash" if comparison.studies else "solid"}
+        words = f"{escape(title)}: <b>%{{y:.4~f}}</b> at %{{x:.3s}} tokens<br>{hover(comparison, run)}<extra></extra>"
+        figure.add_trace(
+            go.Scatter(
+                x=tokens,
+                y=values,
+                mode="lines" if len(values) > 1 else "markers",
+                name=escape(f"best: {run.name}" if best else run.name),
+                line=own,
+                opacity=1 if best or not comparison.is_trial(run) else 0.75,
+                showlegend=best or not comparison.is_trial(run),
+                hovertemplate=words,
+                meta={"run": run.name, "shade": None if best else shade_of[run.name], "hue": index},
+            )
+        )
+    objectives = [value for _, value in finished(comparison)]
+    if objectives and comparison.studies:
+        # A point that shows nothing carries the colour bar.
+        bar = {"color": [objectives[0]], "coloraxis": "coloraxis", "opacity": 0}
+        figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=bar, showlegend=False, hoverinfo="skip"))
+        figure.update_layout(coloraxis=colour_axis(comparison, objectives))
+    figure.update_xaxes(title="tokens", rangemode="tozero")
+    figure.update_yaxes(title=title)
+    return figure

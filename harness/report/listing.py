@@ -1,0 +1,55 @@
+"""The table of all runs in a page: the script sorts it by the values in data-v and filters it by its text."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from harness.report.comparison import Comparison
+from harness.report.text import ABSENT, bound_text, count_text, duration_text, metric_text, short_names, value_text
+from harness.runs.record import RunRecord
+
+
+def listing(comparison: Comparison) -> str:
+    names = short_names(comparison.parameters)
+    params = [(names[key], key) for key in comparison.parameters]
+    metrics = [(f"{metric} {bound_text(comparison.constraints.get(metric, {}))}".strip(), metric) for metric in comparison.metrics]
+    plain = [(name, name) for name in ("tokens", "time", "attempts")]
+    headings = [("#", "rank"), ("run", "run"), ("state", "state"), *params, *metrics, *plain]
+    head = "".join(f'<th scope="col"><button title="{escape(key)}">{escape(name)}</button></th>' for name, key in headings)
+    rows = "\n".join(_row(comparison, run, rank) for rank, run in enumerate(comparison.runs, start=1))
+    return f'<table id="runs"><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table>'
+
+
+def _row(comparison: Comparison, run: RunRecord, rank: int) -> str:
+    params = comparison.params(run)
+    tokens = run.result.tokens.trained + run.result.tokens.shared
+    started = run.result.attempts > 0
+    cells = [
+        _cell(str(rank) if comparison.is_ranked(run) else "", rank),
+        _cell(run.name, run.name, title=str(run.directory.path)),
+        _cell(run.state, run.state, title=run.result.reason or "", kind=f"state {run.state}"),
+        *(_cell(value_text(params.get(key), log=comparison.is_log(key)), params.get(key)) for key in comparison.parameters),
+        *(_metric(comparison, run, metric) for metric in comparison.metrics),
+        _cell(count_text(tokens) if started else ABSENT, tokens if started else None),
+        _cell(duration_text(run.result.seconds) if started else ABSENT, run.result.seconds if started else None),
+        _cell(str(run.result.attempts), run.result.attempts),
+    ]
+    best = ' class="best"' if run is comparison.best else ""
+    return f'<tr data-run="{escape(run.name)}"{best}>{"".join(cells)}</tr>'
+
+
+def _metric(comparison: Comparison, run: RunRecord, metric: str) -> str:
+    value = comparison.metric(run, metric)
+    if comparison.objective and metric == comparison.objective.metric and comparison.value(run) is not None:
+        value = comparison.value(run)
+    violated = comparison.violates(run, metric)
+    return _cell(metric_text(value), value, title="outside its bound" if violated else "", kind="violated" if violated else "")
+
+
+def _cell(text: str, value: Any, *, title: str = "", kind: str = "") -> str:
+    """`value` is what the column is sorted by; None goes last."""
+    numeric = isinstance(value, int | float) and not isinstance(value, bool)
+    kinds = " ".join(filter(None, (kind, "number" if numeric or text == ABSENT else "")))
+    marks = "".join(f' {name}="{escape(mark)}"' for name, mark in (("class", kinds), ("title", title)) if mark)
+    return f'<td data-v="{escape("" if value is None else str(value))}"{marks}>{escape(text)}</td>'

@@ -1,0 +1,78 @@
+"""What all pictures agree on: colours that colour-blind people tell apart, the words of a hover, where an axis ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from harness.report.comparison import Comparison
+from harness.report.text import bound_text, metric_text, short_names, value_text
+from harness.runs.record import RunRecord
+
+# Okabe and Ito's palette, in shades that stand on white and on near-black.
+FEASIBLE = "#2b8cc4"
+INFEASIBLE = "#cc79a7"
+STOPPED = "#8a8f98"
+BEST = "#d55e00"
+
+
+def hover(comparison: Comparison, run: RunRecord) -> str:
+    """What is said about a run under the mouse."""
+    params = comparison.params(run)
+    lines = [f"<b>{escape(run.name)}</b> · {run.state}{' · infeasible' if comparison.feasible(run) is False else ''}"]
+    for metric in dict.fromkeys([*([comparison.objective.metric] if comparison.objective else []), *comparison.constraints]):
+        bound = comparison.constraints.get(metric)
+        lines.append(f"{escape(metric)}: {metric_text(comparison.metric(run, metric))}{f' ({bound_text(bound)})' if bound else ''}")
+    for key, name in short_names(list(params)).items():
+        lines.append(f"{escape(name)}: {escape(value_text(params[key], log=comparison.is_log(key)))}")
+    return "<br>".join(lines)
+
+
+def points(comparison: Comparison, runs: Sequence[RunRecord]) -> dict[str, Any]:
+    """What every trace of runs carries: the words under the mouse, and the name by which a click finds the run in the table."""
+    return {
+        "hovertext": [hover(comparison, run) for run in runs],
+        "hoverinfo": "text",
+        "customdata": [run.name for run in runs],
+    }
+
+
+def reach(values: Sequence[float], *, maximize: bool = False, spreads: float = 4.0) -> tuple[float, float]:
+    """Where an axis of losses ends: diverged runs, many `spreads` off, are left outside, or they would flatten all the others."""
+    ordered = sorted(values)
+    quarter, middle, rest = (ordered[int(share * (len(ordered) - 1))] for share in (0.25, 0.5, 0.75))
+    fence = spreads * max(rest - quarter, 0.02 * abs(middle))
+    low, high = ordered[0], ordered[-1]
+    low, high = (max(low, quarter - fence), high) if maximize else (low, min(high, rest + fence))
+    margin = 0.06 * ((high - low) or abs(high) or 1.0)
+    return low - margin, high + margin
+
+
+def shades(comparison: Comparison, runs: Sequence[RunRecord]) -> list[float | None]:
+    """How good each run is, from 0 (best) to 1; None where that is not known. The page turns shades into its theme's colours."""
+    values = [comparison.value(run) for run in runs]
+    known = [value for value in values if value is not None]
+    if not known:
+        return [None] * len(runs)
+    low, high = colour_range(comparison, known)
+    places = [None if value is None else min(1.0, max(0.0, (value - low) / (high - low))) for value in values]
+    return [None if place is None else 1 - place if is_maximized(comparison) else place for place in places]
+
+
+def colour_range(comparison: Comparison, values: Sequence[float]) -> tuple[float, float]:
+    """The objectives between which colours differ."""
+    low, high = reach(values, maximize=is_maximized(comparison), spreads=1.0)
+    low, high = max(low, min(values)), min(high, max(values))
+    return (low, high) if low < high else (low - 0.5, high + 0.5)
+
+
+def colour_axis(comparison: Comparison, values: Sequence[float]) -> dict[str, Any]:
+    """Plotly's colour axis for the objective; the page adds the colours, so that the best stands out on light and on dark."""
+    low, high = colour_range(comparison, values)
+    bar = {"thickness": 10, "outlinewidth": 0, "title": {"text": "objective", "side": "right"}}
+    return {"cmin": low, "cmax": high, "reversescale": is_maximized(comparison), "colorbar": bar}
+
+
+def is_maximized(comparison: Comparison) -> bool:
+    return comparison.objective is not None and comparison.objective.direction == "maximize"

@@ -1,0 +1,78 @@
+"""Which pictures a page shows, in which order, and the line under each title that says how to read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.report import curves, figures
+from harness.report.comparison import Comparison
+from harness.report.importances import FANOVA_TRIALS
+from harness.report.text import bound_text
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+
+@dataclass(frozen=True)
+class Panel:
+    section: str
+    title: str
+    note: str
+    figure: Figure
+    width: str = "half"
+    """half, third or full: of the page."""
+
+
+def panels(comparison: Comparison) -> list[Panel]:
+    """The pictures for which there are data."""
+    return [*_search(comparison), *_parameters(comparison), *_training(comparison)]
+
+
+def _search(comparison: Comparison) -> Iterator[Panel]:
+    if figure := figures.history(comparison):
+        stopped = any(run.state in ("pruned", "failed") for run in comparison.runs)
+        note = " Pruned trials are at their last value, failed ones at the edge." if stopped else ""
+        yield Panel("Search", "Optimisation history", f"The line is the best so far among feasible trials.{note}", figure)
+    yield from _tradeoffs(comparison)
+    if figure := figures.parallel(comparison):
+        note = "Drag along an axis to keep only the runs that pass there; drag a name to move its axis. — means not active."
+        yield Panel("Search", "Parallel coordinates", note, figure, "full")
+
+
+def _tradeoffs(comparison: Comparison) -> Iterator[Panel]:
+    if comparison.objective is None:
+        return
+    own = comparison.objective.metric.rpartition("/")[0]
+    logged = {metric for run in comparison.runs for metric in run.result.metrics}
+    forgetting = sorted(metric for metric in logged if metric.endswith("/forgetting") and not metric.startswith(f"{own}/"))
+    for metric in dict.fromkeys([*comparison.constraints, *forgetting]):
+        if figure := figures.tradeoff(comparison, metric):
+            bound = comparison.constraints.get(metric)
+            note = f"Constraint: {bound_text(bound)}. " if bound else ""
+            yield Panel(
+                "Search", f"Objective against {metric}", f"{note}The dotted line joins the runs that no other beats in both.", figure
+            )
+
+
+def _parameters(comparison: Comparison) -> Iterator[Panel]:
+    if figure := figures.importances(comparison):
+        method = "PED-ANOVA" if len(figures.finished(comparison)) > FANOVA_TRIALS else "fANOVA"
+        yield Panel("Parameters", "Importances", f"{method} over the complete trials.", figure, "third")
+    for key in dict.fromkeys([*comparison.importances, *comparison.parameters]):
+        if figure := figures.slice_of(comparison, key):
+            share = comparison.importances.get(key)
+            note = "The objective against it." if share is None else f"Explains {share:.0%} of the variance."
+            yield Panel("Parameters", key, note, figure, "third")
+
+
+def _training(comparison: Comparison) -> Iterator[Panel]:
+    shown = len(curves.drawn_runs(comparison))
+    note = f"The best {shown} of {len(comparison.runs)} runs. " if len(comparison.runs) > shown >= curves.LIMIT else ""
+    objective = [comparison.objective.metric] if comparison.objective else comparison.metrics[:3]
+    for metric in dict.fromkeys([*objective, "train/loss", *comparison.constraints]):
+        if figure := curves.curve(comparison, metric):
+            yield Panel("Training", metric, f"{note}Over tokens trained.", figure)
+    if figure := curves.rates(comparison):
+        yield Panel("Training", "Learning-rate schedules", f"{note}Over tokens trained.", figure)

@@ -1,0 +1,86 @@
+"""The top of a page: the question, what it cost, and the answer."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from html import escape
+from typing import Any
+
+from harness.report.comparison import Comparison
+from harness.report.text import bound_text, count_text, duration_text, metric_text, value_text
+
+
+def title(comparison: Comparison) -> str:
+    if comparison.studies:
+        return ", ".join(study.name for study in comparison.studies)
+    if len(comparison.runs) == 1:
+        return comparison.runs[0].name
+    return f"{len(comparison.runs)} runs"
+
+
+def heading(comparison: Comparison) -> str:
+    """The study's name, the question that it asks, and what it took."""
+    kind = {0: "Comparison", 1: "Study"}.get(len(comparison.studies), "Studies")
+    tiles = "".join(
+        f'<div class="tile"><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(more)}</small></dd></div>'
+        for name, value, more in _tiles(comparison)
+    )
+    return f'<p class="kind">{kind}</p><h1>{escape(title(comparison))}</h1>{_question(comparison)}<dl class="tiles">{tiles}</dl>'
+
+
+def _question(comparison: Comparison) -> str:
+    objective = comparison.objective
+    if objective is None:
+        return ""
+    text = f"{escape(objective.direction)} <code>{escape(objective.metric)}</code>"
+    bounds = [f"<code>{escape(metric)}</code> {bound_text(bound)}" for metric, bound in comparison.constraints.items()]
+    return f'<p class="question">{text}{" subject to " + " and ".join(bounds) if bounds else ""}</p>'
+
+
+def _tiles(comparison: Comparison) -> list[tuple[str, str, str]]:
+    """Name, value, and what else there is to know."""
+    states = Counter(run.state for run in comparison.runs)
+    tokens = [run.result.tokens for run in comparison.runs]
+    trained, shared = sum(t.trained for t in tokens), sum(t.shared for t in tokens)
+    seconds = sum(run.result.seconds for run in comparison.runs)
+    infeasible = sum(run.state == "complete" and comparison.feasible(run) is False for run in comparison.runs)
+    counts = [f"{states[state]} {state}" for state in ("complete", "pruned", "failed", "running", "waiting") if states[state]]
+    tiles = [("Runs" if not comparison.studies else "Trials", str(len(comparison.runs)), " · ".join(counts))]
+    if comparison.best and comparison.objective:
+        tiles.append(("Best objective", metric_text(comparison.value(comparison.best)), f"of {comparison.best.name}"))
+    if comparison.constraints and states["complete"]:
+        tiles.append(("Feasible", f"{states['complete'] - infeasible} of {states['complete']}", "complete runs meet the constraints"))
+    tiles.append(("Tokens trained", count_text(trained), f"+ {count_text(shared)} shared, not trained again" if shared else ""))
+    tiles.append(("Run time", duration_text(seconds), "summed over runs"))
+    if budget := [_budget(unit, limit) for study in comparison.studies for unit, limit in (study.sweep.get("budget") or {}).items()]:
+        tiles.append(("Budget", budget[0], " · ".join(budget[1:])))
+    return tiles
+
+
+def _budget(unit: str, limit: Any) -> str:
+    return f"{count_text(float(limit))} {unit.replace('_', ' ')}"
+
+
+def best_card(comparison: Comparison) -> str:
+    """The best trial's parameters, or why there is none."""
+    best = comparison.best
+    if best is None:
+        if not comparison.studies:
+            return ""
+        complete = any(run.state == "complete" for run in comparison.runs)
+        why = "No complete trial meets the constraints." if complete else "No trial is complete yet."
+        return f'<section class="card best"><h2>Best trial</h2><p>{why}</p></section>'
+    params = comparison.params(best)
+    entries = [(key, value_text(params[key], log=comparison.is_log(key))) for key in params]
+    metrics = [(metric, metric_text(comparison.metric(best, metric))) for metric in comparison.metrics]
+    again = f"harness train --config {shlex.quote(str(best.directory.config))}"
+    return (
+        f'<section class="card best"><h2>Best trial: {escape(best.name)}</h2>'
+        f'<div class="pairs"><dl>{_pairs(entries)}</dl><dl class="numbers">{_pairs(metrics)}</dl></div>'
+        f"<p>Run it again: <code>{escape(again)}</code></p></section>"
+    )
+
+
+def _pairs(entries: list[tuple[str, str]]) -> str:
+    return "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in entries)
