@@ -82,6 +82,7 @@ def open_run(
                 mode=target.mode,  # type: ignore[arg-type]
                 init_timeout=init_seconds,
                 finish_timeout=finish_seconds,
+                finish_timeout_raises=True,  # rows that were not uploaded are worth a word
                 silent=True,
                 console="off",
                 disable_git=True,
