@@ -11,7 +11,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
@@ -115,8 +115,8 @@ class WandbLogger(Logger):
         if self._run:
             self._run.ensure(lambda run: run.mark_preempting())
 
-    def finish(self, status: Literal["success", "failed"]) -> None:
-        """End this attempt's part: wait for what is left to be written, for a bounded time."""
+    def finish(self, status: str) -> None:
+        """End this attempt's part, as a "success" or not: wait for what is left to be written, for a bounded time."""
         if not self._run:
             return
         exit_code = PREEMPTED_EXIT_CODE if self._preempted else int(status != "success")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from harness.config.schema import TrackingConfig
 from harness.tracking import wandb_logger
@@ -52,7 +52,7 @@ def attempt(
     config: TrackingConfig | None = None,
     summary: dict[str, float] | None = None,
     preempted: bool = False,
-    status: Literal["success", "failed"] = "success",
+    status: str = "success",
     online_finish_seconds: float | None = None,
     client_dies: bool = False,
     pause_seconds: float = 0.0,

@@ -15,6 +15,9 @@ from tests.support.fake_wandb.graphql import GraphQLError
 RunKey = tuple[str, str, str]
 """Entity, project, run id."""
 
+ENDED = ("finished", "failed", "preempted")
+"""States that a run leaves only when it is resumed."""
+
 
 def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.support.fake_wandb.graphql import GraphQLError, Node, execute, parse
-from tests.support.fake_wandb.runs import RunKey, StoredRun, dig, matches, now, ordered
+from tests.support.fake_wandb.runs import ENDED, RunKey, StoredRun, dig, matches, now, ordered
 
 Arguments = dict[str, Any]
 
@@ -199,7 +199,7 @@ class Schema:
         inserted = run is None
         if run is None:
             run = self.runs[key] = StoredRun(*key, number=len(self.runs) + 1)
-        elif run.state != "running" and given.get("name"):
+        elif run.state in ENDED:
             run.enter("running")
         names = {
             "displayName": "display_name",
