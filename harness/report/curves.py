@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.report.comparison import Comparison
 from harness.report.figures import finished
-from harness.report.marks import BEST, INFEASIBLE, colour_axis, hover, reach, shades
+from harness.report.marks import BEST, INFEASIBLE, SINGLES, STOPPED, colour_axis, hover, reach, shades
 from harness.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -74,25 +74,21 @@ def _figure(comparison: Comparison, lines: list[tuple[RunRecord, list[float], li
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    shade_of = dict(zip((run.name for run, _, _ in lines), shades(comparison, [run for run, _, _ in lines]), strict=True))
+    shade_of = shades(comparison, [run for run, _, _ in lines])
     # The last line drawn lies on top: the best.
     for index, (run, tokens, values) in reversed(list(enumerate(lines))):
-        best = run is comparison.best
-        own: dict[str, Any] = {"color": BEST, "width": 3} if best else {"width": 1.4}
-        if not comparison.is_trial(run):
-            own = {"width": 2, "dash": "dash" if comparison.studies else "solid"}
-        words = f"{escape(title)}: <b>%{{y:.4~f}}</b> at %{{x:.3s}} tokens<br>{hover(comparison, run)}<extra></extra>"
+        emphasis = run is comparison.best or not comparison.is_trial(run)
         figure.add_trace(
             go.Scatter(
                 x=tokens,
                 y=values,
                 mode="lines" if len(values) > 1 else "markers",
-                name=escape(f"best: {run.name}" if best else run.name),
-                line=own,
-                opacity=1 if best or not comparison.is_trial(run) else 0.75,
-                showlegend=best or not comparison.is_trial(run),
-                hovertemplate=words,
-                meta={"run": run.name, "shade": None if best else shade_of[run.name], "hue": index},
+                name=escape(f"best: {run.name}" if run is comparison.best else run.name),
+                line=_line(comparison, run, index, shade_of[index]),
+                opacity=1 if emphasis else 0.75,
+                showlegend=emphasis,
+                hovertemplate=f"{escape(title)}: <b>%{{y:.4f}}</b> at %{{x:.3s}} tokens<br>{hover(comparison, run)}<extra></extra>",
+                meta={"run": run.name, "shade": shade_of[index]},
             )
         )
     objectives = [value for _, value in finished(comparison)]
@@ -104,3 +100,12 @@ def _figure(comparison: Comparison, lines: list[tuple[RunRecord, list[float], li
     figure.update_xaxes(title="tokens", rangemode="tozero")
     figure.update_yaxes(title=title)
     return figure
+
+
+def _line(comparison: Comparison, run: RunRecord, index: int, shade: float | None) -> dict[str, Any]:
+    """The best and single runs stand out; without a colour, a line gets that of its shade from the page."""
+    if run is comparison.best:
+        return {"color": BEST, "width": 3}
+    if not comparison.is_trial(run):
+        return {"color": SINGLES[index % len(SINGLES)], "width": 2, "dash": "dash" if comparison.studies else "solid"}
+    return {"color": STOPPED if shade is None else None, "width": 1.4}

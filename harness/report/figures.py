@@ -160,7 +160,6 @@ def slice_of(comparison: Comparison, parameter: str) -> Figure | None:
     figure.update_yaxes(
         range=reach([value for _, _, value in done], maximize=is_maximized(comparison)), title=escape(comparison.objective.metric)
     )
-    figure.update_xaxes(title=escape(parameter))
     figure.update_layout(showlegend=False)
     return figure
 
@@ -179,7 +178,7 @@ def tradeoff(comparison: Comparison, metric: str) -> Figure | None:
     _add_points(figure, comparison, placed)
     for side, limit in bound.items():
         line = {"color": INFEASIBLE, "dash": "dash", "width": 1.5}
-        figure.add_vline(x=limit, line=line, annotation={"text": f"{side} {value_text(limit)}", "font": {"color": INFEASIBLE}})
+        figure.add_vline(x=limit, line=line, annotation={"text": f"{side} {value_text(limit)}", "xshift": 4, "font": {"color": INFEASIBLE}})
     figure.update_xaxes(title=escape(metric))
     figure.update_yaxes(
         title=escape(comparison.objective.metric), range=reach([y for _, _, y in placed], maximize=is_maximized(comparison))

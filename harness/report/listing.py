@@ -25,10 +25,11 @@ def _row(comparison: Comparison, run: RunRecord, rank: int) -> str:
     params = comparison.params(run)
     tokens = run.result.tokens.trained + run.result.tokens.shared
     started = run.result.attempts > 0
+    state = "infeasible" if run.state == "complete" and comparison.feasible(run) is False else run.state
     cells = [
         _cell(str(rank) if comparison.is_ranked(run) else "", rank),
         _cell(run.name, run.name, title=str(run.directory.path)),
-        _cell(run.state, run.state, title=run.result.reason or "", kind=f"state {run.state}"),
+        _cell(state, state, title=run.result.reason or "", kind=state),
         *(_cell(value_text(params.get(key), log=comparison.is_log(key)), params.get(key)) for key in comparison.parameters),
         *(_metric(comparison, run, metric) for metric in comparison.metrics),
         _cell(count_text(tokens) if started else ABSENT, tokens if started else None),

@@ -15,6 +15,7 @@ FEASIBLE = "#2b8cc4"
 INFEASIBLE = "#cc79a7"
 STOPPED = "#8a8f98"
 BEST = "#d55e00"
+SINGLES = ("#2b8cc4", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#b8a800")
 
 
 def hover(comparison: Comparison, run: RunRecord) -> str:
@@ -70,7 +71,9 @@ def colour_range(comparison: Comparison, values: Sequence[float]) -> tuple[float
 def colour_axis(comparison: Comparison, values: Sequence[float]) -> dict[str, Any]:
     """Plotly's colour axis for the objective; the page adds the colours, so that the best stands out on light and on dark."""
     low, high = colour_range(comparison, values)
-    bar = {"thickness": 10, "outlinewidth": 0, "title": {"text": "objective", "side": "right"}}
+    beyond = any(value < low or value > high for value in values)
+    words = "objective (worst clipped)" if beyond else "objective"
+    bar = {"thickness": 10, "outlinewidth": 0, "title": {"text": words, "side": "right", "font": {"size": 12}}}
     return {"cmin": low, "cmax": high, "reversescale": is_maximized(comparison), "colorbar": bar}
 
 

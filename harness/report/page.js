@@ -6,7 +6,8 @@ const SCALES = {
 };
 const INK = { light: { text: "#1c2128", soft: "#5b6470", line: "#e6e9ed", zero: "#c9ced6", card: "#ffffff", step: "#1c2128" },
               dark: { text: "#e4e8ee", soft: "#98a2b0", line: "#272d36", zero: "#3b434f", card: "#171b21", step: "#e4e8ee" } };
-const HUES = ["#2b8cc4", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8f98", "#b8a800"];
+// Plotly's modebar would offer to upload the chart: results stay here.
+const OPTIONS = { responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "", modeBarButtonsToRemove: ["lasso2d", "select2d"] };
 const FONT = getComputedStyle(document.body).fontFamily;
 const figures = JSON.parse(document.getElementById("figures").textContent);
 let theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
@@ -22,7 +23,7 @@ function coloured(trace) {
   const line = Object.assign({}, trace.line), meta = trace.meta || {};
   if (trace.mode === "lines" && !line.color) {
     if (!("shade" in meta)) line.color = INK[theme].step;
-    else line.color = meta.shade === null ? HUES[meta.hue % HUES.length] : mix(SCALES[theme], meta.shade);
+    else line.color = mix(SCALES[theme], meta.shade);
   }
   const more = trace.type === "parcoords" ? { labelfont: { color: INK[theme].text, size: 12 }, rangefont: { color: "rgba(0,0,0,0)" }, tickfont: { color: INK[theme].soft, size: 11 }, unselected: { line: { color: INK[theme].zero, opacity: 0.25 } } } : {};
   return Object.assign({}, trace, { line: line }, more);
@@ -35,7 +36,7 @@ function layout(figure) {
     mine, { title: Object.assign({ font: { size: 12, color: ink.soft }, standoff: 8 }, mine && mine.title) });
   const parallel = figure.data[0].type === "parcoords";
   const result = Object.assign({}, own, {
-    autosize: true, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    autosize: true, paper_bgcolor: ink.card, plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: FONT, size: 12, color: ink.soft }, hovermode: "closest",
     hoverlabel: { bgcolor: ink.card, bordercolor: ink.zero, align: "left", font: { color: ink.text, size: 12, family: FONT } },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: ink.zero, activecolor: ink.soft },
@@ -53,7 +54,7 @@ function draw() {
   figures.forEach((figure, index) => {
     const place = document.getElementById("plot-" + index);
     const first = !place.data;
-    Plotly.react(place, figure.data.map(coloured), layout(figure), { responsive: true, displaylogo: false, displayModeBar: "hover", modeBarButtonsToRemove: ["lasso2d", "select2d"] });
+    Plotly.react(place, figure.data.map(coloured), layout(figure), OPTIONS);
     if (first) place.on("plotly_click", (event) => find(event.points[0].customdata || (event.points[0].data.meta || {}).run));
   });
 }

@@ -43,7 +43,7 @@ def count_text(count: float) -> str:
     """A number of tokens: 512, 16.4k, 2.1M, 1.3B."""
     for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
         if count >= size:
-            return f"{count / size:.3g}{unit}" if count / size < 1e3 else f"{count / size:.0f}{unit}"
+            return f"{count / size:.3g}{unit}" if count / size < 999.5 else f"{count / size:.0f}{unit}"
     return f"{count:.0f}"
 
 

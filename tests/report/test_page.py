@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic_study import draw, write_run, write_study, write_trial_run
+
+from harness.report.comparison import compare
+from harness.report.curves import LIMIT, drawn_runs
+from harness.report.page import page, write_page
+from harness.runs.directory import RunDirectory
+from harness.runs.record import RunRecord, StudyRecord, load_run, load_study
+
+EVIL = "</script><script>alert(1)</script>"
+
+
+class Elements(HTMLParser):
+    """What a browser would see: the elements with their attributes, the text outside scripts, and the figures."""
+
+    def __init__(self, document: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.figures: list[dict[str, Any]] = []
+        self.feed(document)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        last, attributes = self.elements[-1] if self.elements else ("", {})
+        if attributes.get("id") == "figures" and not self.figures and data.startswith("["):
+            self.figures = json.loads(data)
+        elif last not in ("script", "style") or len(data) < 10_000:
+            self.text += data
+
+    def count(self, tag: str) -> int:
+        return sum(name == tag for name, _ in self.elements)
+
+
+@pytest.fixture
+def seen(study: StudyRecord) -> Elements:
+    return Elements(page(compare([study], [])))
+
+
+def single(root: Path, name: str = "hand", seed: int = 1) -> RunRecord:
+    random_ = random.Random(seed)
+    return load_run(write_run(RunDirectory(root / name), draw(random_), random_))
+
+
+def test_the_page_needs_nothing_else(seen: Elements) -> None:
+    references = [
+        value for _, attributes in seen.elements for name, value in attributes.items() if name in ("src", "href", "srcset", "data")
+    ]
+    assert references == []
+    assert seen.count("link") == seen.count("img") == seen.count("iframe") == 0
+
+
+def test_nothing_can_be_uploaded(study: StudyRecord) -> None:
+    assert 'showSendToCloud: false, plotlyServerURL: ""' in page(compare([study], []))
+
+
+def test_the_sections_are_there(seen: Elements, study: StudyRecord) -> None:
+    for words in ("cpt_python", "minimize", "val/python/loss", "≤ 0.3", "Best trial", "32 trials", "64M tokens", "12 complete · 2 pruned"):
+        assert words in seen.text
+    for title in ("Optimisation history", "Importances", "Parallel coordinates", "optim.lr", "Learning-rate schedules", "train/loss"):
+        assert title in seen.text
+    assert "Objective against val/english/forgetting" in seen.text
+    assert seen.count("tr") == len(study.runs) + 1
+    assert len(seen.figures) == sum((attributes.get("class") == "plot") for _, attributes in seen.elements)
+
+
+def test_figures_leave_the_theme_to_the_page(seen: Elements) -> None:
+    assert not any("template" in figure["layout"] for figure in seen.figures)
+    axis = next(figure["layout"]["coloraxis"] for figure in seen.figures if "coloraxis" in figure["layout"])
+    assert "colorscale" not in axis
+
+
+def test_parallel_coordinates_have_readable_ticks(seen: Elements) -> None:
+    lines = next(figure["data"][0] for figure in seen.figures if figure["data"][0]["type"] == "parcoords")
+    dimensions = {dimension["label"]: dimension for dimension in lines["dimensions"]}
+    assert list(dimensions) == ["lr", "schedule", "decay_fraction", "packing", "replay_share", "val/python/loss"]
+    assert dimensions["lr"]["ticktext"][0] == "1e-04"
+    assert dimensions["lr"]["tickvals"][0] == pytest.approx(-4)
+    assert dimensions["schedule"]["ticktext"] == ["cosine", "linear", "wsd"]
+    assert dimensions["decay_fraction"]["ticktext"][0] == "—"
+
+
+def test_the_history_marks_what_is_not_feasible(seen: Elements) -> None:
+    names = [trace.get("name") for trace in seen.figures[0]["data"]]
+    assert names == ["best so far", "feasible", "infeasible", "best", "pruned", "failed"]
+    steps = seen.figures[0]["data"][0]
+    assert steps["y"] == sorted(steps["y"], reverse=True)
+
+
+def test_words_of_users_are_text(tmp_path: Path) -> None:
+    sweep = {"space": {"data.packing": {"choices": [EVIL, "concat"]}, "schedule": {"choices": ["cosine", "linear", "wsd"]}}}
+    study = write_study(tmp_path, trials=6, sweep=sweep)
+    write_trial_run(study, 6, {**draw(random.Random(3)), "data.packing": EVIL}, random.Random(3))
+    record = load_study(study)
+    named = replace(record, runs=[replace(run, study="<script>x</script>") for run in record.runs])
+    document = page(compare([named], []))
+    assert EVIL not in document
+    assert "<script>alert" not in document
+    seen = Elements(document)
+    assert seen.count("script") == 3
+    assert EVIL in seen.text
+
+
+def test_a_study_can_be_called_anything(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path, name="<script>alert(1)<", trials=5))
+    document = page(compare([study], []))
+    assert "<script>alert" not in document
+    assert Elements(document).count("script") == 3
+
+
+@pytest.mark.parametrize("case", ["no trials", "none complete", "no feasible one", "one trial", "no space", "one run", "runs", "nothing"])
+def test_there_is_always_a_page(tmp_path: Path, case: str) -> None:
+    def study(trials: int, **more: Any) -> StudyRecord:
+        return load_study(write_study(tmp_path, trials=trials, **more))
+
+    studies, runs = {
+        "no trials": lambda: ([study(0)], []),
+        "none complete": lambda: ([study(3, states={0: "failed", 1: "pruned", 2: "waiting"})], []),
+        "no feasible one": lambda: ([study(5, sweep={"constraints": {"val/english/forgetting": {"max": -1}}})], []),
+        "one trial": lambda: ([study(1)], []),
+        "no space": lambda: ([study(5, sweep={"space": {}})], []),
+        "one run": lambda: ([], [single(tmp_path)]),
+        "runs": lambda: ([], [single(tmp_path), single(tmp_path, "other", 2)]),
+        "nothing": lambda: ([], []),
+    }[case]()
+    write_page(compare(studies, runs), tmp_path / "out" / "page.html")
+    seen = Elements((tmp_path / "out" / "page.html").read_text())
+    assert seen.count("tr") == 1 + len(runs) + sum(len(each.runs) for each in studies)
+    assert ("learning-rate schedules" in seen.text.lower()) == (case not in ("no trials", "nothing"))
+
+
+def test_curves_of_many_trials_are_limited_to_the_best(tmp_path: Path) -> None:
+    comparison = compare([load_study(write_study(tmp_path, trials=LIMIT + 10))], [single(tmp_path)])
+    drawn = drawn_runs(comparison)
+    assert len(drawn) == LIMIT
+    assert drawn[0] is comparison.best
+    assert drawn[-1] is comparison.runs[-1]
+    assert f"The best {LIMIT} of {LIMIT + 11} runs" in page(comparison)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_a_browser_draws_the_page(study: StudyRecord, tmp_path: Path) -> None:
+    write_page(compare([study], []), tmp_path / "page.html")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+    flags += ["--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1280,2600"]
+    command = ["chromium", *flags, "--virtual-time-budget=5000", "--dump-dom", f"file://{tmp_path / 'page.html'}"]
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=environment).stdout
+    drawn = dom[: dom.index('id="figures"')]
+    plots = len(re.findall(r'id="plot-\d+"', drawn))
+    assert plots >= 10
+    assert len(set(re.findall(r'id="(plot-\d+)" class="plot js-plotly-plot"|class="plot js-plotly-plot" id="(plot-\d+)"', drawn))) == plots
+    assert drawn.count("main-svg") >= plots
+    assert "Something went wrong" not in drawn

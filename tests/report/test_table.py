@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import io
+import random
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from synthetic_study import write_run, write_study
+
+from harness.report.comparison import compare
+from harness.report.table import render, render_importances, show
+from harness.report.text import count_text, duration_text, metric_text, short_names, value_text
+from harness.runs.directory import RunDirectory
+from harness.runs.record import StudyRecord, load_run, load_study
+
+
+def printed(renderable: object, *, width: int = 200, colors: bool = False) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=width, force_terminal=colors, color_system="standard" if colors else None).print(renderable)
+    return stream.getvalue()
+
+
+def test_shows_every_run_and_the_bound(study: StudyRecord) -> None:
+    text = printed(render(compare([study], [])))
+    assert "val/english/forgetting ≤ 0.3" in text
+    assert "decay_fraction" in text
+    assert text.count("complete") == 12
+    assert "The first" not in text
+
+
+def test_a_limit_is_said(study: StudyRecord) -> None:
+    text = printed(render(compare([study], []), limit=5))
+    assert "The first 5 of 16 runs." in text
+    assert text.count("complete") == 5
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 160])
+def test_numbers_are_whole_at_every_width(study: StudyRecord, width: int) -> None:
+    text = printed(render(compare([study], [])), width=width)
+    assert all(len(line) <= width for line in text.splitlines())
+    assert "…" not in text
+    assert study.best is not None
+    assert metric_text(study.best.result.objective) in text
+    assert value_text(study.best.params["optim.lr"], log=True) in text
+    assert ("Left out in this width: time, tokens" in text) == (width == 80)
+
+
+def test_nothing_is_left_out_at_100_columns(study: StudyRecord) -> None:
+    assert "Left out" not in printed(render(compare([study], [])), width=100)
+
+
+def test_a_pipe_gets_the_full_width(study: StudyRecord) -> None:
+    stream = io.StringIO()
+    show(render(compare([study], [])), Console(file=stream))
+    assert "val/english/forgetting ≤ 0.3" in stream.getvalue()
+    assert "2m48s" in stream.getvalue()
+
+
+def test_the_best_is_green_and_a_violated_constraint_red(study: StudyRecord) -> None:
+    text = printed(render(compare([study], [])), colors=True)
+    assert study.best is not None
+    assert f"\x1b[1;32m{metric_text(study.best.result.objective)}" in text.replace(" ", "")
+    assert "\x1b[31m" in text
+    assert " !" in printed(render(compare([study], [])))
+
+
+def test_words_of_users_are_no_markup(tmp_path: Path) -> None:
+    sweep = {"space": {"data.packing": {"choices": ["[red]a[/red]", "[bold]"]}}}
+    study = load_study(write_study(tmp_path, name="[blue]", trials=2, sweep=sweep))
+    run = load_run(write_run(RunDirectory(tmp_path / "[i]x"), {**study.runs[0].params, "data.packing": "[/nope]"}, random.Random(0)))
+    text = printed(render(compare([study], [run])))
+    assert "[blue]/0000" in text
+    assert "[/nope]" in text
+
+
+def test_empty_comparisons_print(tmp_path: Path) -> None:
+    assert printed(render(compare([load_study(write_study(tmp_path, trials=0))], [])))
+    assert printed(render(compare([], [])))
+
+
+def test_importances_are_bars(study: StudyRecord) -> None:
+    comparison = compare([study], [])
+    lines = printed(render_importances(comparison)).splitlines()
+    assert lines[1].split()[0] == "lr"
+    assert "█" * 40 in lines[1]
+    assert "four complete trials" in printed(render_importances(compare([], [])))
+
+
+def test_numbers_read_well() -> None:
+    assert [value_text(v) for v in (0.0032, 0.05, 1e-4, 12345.0, 0, True, None, "wsd", [0.9, 0.95])] == [
+        *("3.2e-03", "0.05", "1e-04", "12345", "0", "true", "—", "wsd", "[0.9, 0.95]"),
+    ]
+    assert value_text(0.0221, log=True) == "2.21e-02"
+    assert [count_text(n) for n in (512, 16_384, 2_100_000, 999_999, 1.3e9)] == ["512", "16.4k", "2.1M", "1000k", "1.3B"]
+    assert [duration_text(s) for s in (4.2, 42, 190, 3720, 200_000)] == ["4.2s", "42s", "3m10s", "1h02m", "2d07h"]
+
+
+def test_ambiguous_names_stay_whole() -> None:
+    assert short_names(["optim.name", "schedule.name", "optim.lr"]) == {
+        "optim.name": "optim.name",
+        "schedule.name": "schedule.name",
+        "optim.lr": "lr",
+    }
