@@ -1,0 +1,34 @@
+"""The content hash of files, remembered as long as they do not change: hashing terabytes at every start would take longer than training."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+
+from harness.config.errors import InputError
+from harness.runs.files import write_text
+
+
+def content_hash(file: Path, memory: Path, *, key: str) -> str:
+    """SHA-256 of a file's content, hex.
+
+    Remembered in the directory `memory` under the file's path, size, modification time and inode: a file that changed has another entry.
+    Raises InputError, naming the configuration `key` of the source, for a file that cannot be read.
+    """
+    status = file.stat()
+    identity = f"{file.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}"
+    entry = memory / hashlib.sha256(identity.encode()).hexdigest()
+    try:
+        return entry.read_text()
+    except FileNotFoundError:
+        pass
+    try:
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{key}: {file}: cannot be read ({error.strerror})") from error
+    # A file written just now may be written again within one tick of the file system's clock, and look the same.
+    if time.time() - status.st_mtime > 1:
+        write_text(entry, digest)
+    return digest

@@ -1,0 +1,131 @@
+"""Rows as tensors. Plain indexing into memory maps, so that the data path costs next to nothing beside a training step.
+
+Isolation is by position ids: they start over at 0 with every piece, which is what attention masks are made from. Padding at the end of a
+row is a piece of its own, so that it neither joins the last document nor falls into documents of one token each. Only with `padded`
+packing, one piece a row, do positions run on through the padding: then plain causal attention is right, and no mask is needed at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from harness.data.packing import Packing
+from harness.data.ragged import Int64, spans
+from harness.data.training_data import PackedSource, TrainingData
+from harness.data.validation import IGNORED
+
+Batch = dict[str, torch.Tensor]
+
+
+class PackedRows(Dataset[Batch]):
+    """The rows of a run by their position in its data order."""
+
+    def __init__(self, data: TrainingData) -> None:
+        self._data = data
+
+    def __getitems__(self, positions: list[int]) -> Batch:
+        """Rows at these positions, each tensor int64[b, L]:
+
+        input_ids     token ids, 0 in the padding at the end
+        position_ids  0, 1, … within each piece
+        labels        the next token of the same piece (shifted already); -100 at a piece's last token and in the padding
+        """
+        shape = len(positions), self._data.context_length
+        input_ids, labels = np.zeros(shape, dtype=np.int64), np.full(shape, IGNORED, dtype=np.int64)
+        position_ids = np.empty(shape, dtype=np.int64)
+        source, row = self._data.order.at(np.array(positions, dtype=np.int64))
+        for i in np.unique(source).tolist():
+            mine = np.flatnonzero(source == i)
+            _fill(self._data.sources[i], row[mine], mine, input_ids, position_ids, labels)
+        return {
+            "input_ids": torch.from_numpy(input_ids),
+            "position_ids": torch.from_numpy(position_ids),
+            "labels": torch.from_numpy(labels),
+        }
+
+    def __getitem__(self, position: int) -> Batch:
+        """One row, each tensor int64[L]."""
+        return {name: rows[0] for name, rows in self.__getitems__([position]).items()}
+
+
+def _fill(source: PackedSource, row: Int64, at: Int64, input_ids: Int64, position_ids: Int64, labels: Int64) -> None:
+    """Write a source's rows (int64[r]) into the rows `at` (int64[r]) of the batch's arrays, each int64[b, L]."""
+    packing, documents = source.packing, source.documents
+    context_length = packing.context_length
+    piece = spans(packing.row_offsets[row], packing.row_offsets[row + 1] - packing.row_offsets[row])
+    length = packing.piece_length[piece]
+    first = documents.offsets[packing.piece_document[piece]] + packing.piece_start[piece]
+    tokens = documents.tokens[spans(first, length)].astype(np.int64)
+    following = np.empty_like(tokens)
+    following[:-1] = tokens[1:]
+    following[np.cumsum(length) - 1] = IGNORED
+    place = spans(at * context_length, packing.row_tokens[row])
+    position_ids[at] = _padding_positions(packing, row)
+    for array, values in ((input_ids, tokens), (position_ids, spans(0, length)), (labels, following)):
+        array.reshape(-1)[place] = values
+
+
+def _padding_positions(packing: Packing, row: Int64) -> Int64:
+    """Position ids as they are in the padding of each row: int64[r, L], to be overwritten where there are tokens."""
+    positions = np.broadcast_to(np.arange(packing.context_length, dtype=np.int64), (len(row), packing.context_length))
+    return positions if packing.name == "padded" else positions - packing.row_tokens[row, None]
+
+
+class StepSampler(Sampler[list[int]]):
+    """Positions of the micro-batches of one rank: in order, those of step `start_step` first.
+
+    A step takes the next `rows_per_step` positions. Its m-th micro-batch covers world_size * micro_batch_size of them, one rank's after the
+    other's; so the rows of a step are the same however it is divided.
+    """
+
+    def __init__(
+        self, *, rows_per_step: int, micro_batch_size: int, start_step: int, stop_step: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        assert rows_per_step % (micro_batch_size * world_size) == 0, "checked with the configuration"
+        self._rows_per_step, self._micro = rows_per_step, micro_batch_size
+        self._steps = range(start_step, stop_step)
+        self._rank, self._world_size = rank, world_size
+
+    def __len__(self) -> int:
+        return len(self._steps) * (self._rows_per_step // (self._micro * self._world_size))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in self._steps:
+            for first in range(self._rank * self._micro, self._rows_per_step, self._world_size * self._micro):
+                position = step * self._rows_per_step + first
+                yield list(range(position, position + self._micro))
+
+
+def build_loader(
+    data: TrainingData,
+    *,
+    rows_per_step: int,
+    micro_batch_size: int,
+    start_step: int,
+    stop_step: int,
+    rank: int = 0,
+    world_size: int = 1,
+    workers: int = 0,
+) -> DataLoader[Batch]:
+    """Micro-batches of the steps start_step … stop_step - 1 for one rank. Rows are made so fast that no worker process is needed."""
+    sampler = StepSampler(
+        rows_per_step=rows_per_step,
+        micro_batch_size=micro_batch_size,
+        start_step=start_step,
+        stop_step=stop_step,
+        rank=rank,
+        world_size=world_size,
+    )
+    # Copies from pinned memory do not wait for the kernels queued before them.
+    pinned = torch.cuda.is_available()
+    return DataLoader(PackedRows(data), batch_sampler=sampler, collate_fn=_as_is, num_workers=workers, pin_memory=pinned)
+
+
+def _as_is(batch: Any) -> Any:
+    """`PackedRows.__getitems__` has collated already."""
+    return batch

@@ -1,0 +1,126 @@
+"""From the configuration to data: tokenize, hold out, pack, mix; refuse what would train on nothing or evaluate on what was trained."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.config.errors import InputError, unknown, wrong_value
+from harness.config.schema import DataConfig
+from harness.data.encoder import TokenizerLike
+from harness.data.packing import pack
+from harness.data.sources import source_files
+from harness.data.split import held_out, refuse_leaks
+from harness.data.token_cache import TokenizedDocuments, default_cache_dir, tokenize
+from harness.data.training_data import PackedSource, TrainingData
+from harness.data.validation import ValidationSet, validation_set
+
+Progress = Callable[[str, int, int], None]
+"""Called while text is tokenized: configuration key of the source or domain, bytes of its files read so far, bytes of all of them."""
+
+
+def token_shares(config: DataConfig) -> dict[str, float]:
+    """The share of each drawn source in the training tokens, by name, sorted; adds up to 1.
+
+    The sources marked `replay` divide replay_share among them by weight, the others the rest; replay_share = 0 leaves the former out.
+    Raises InputError when there is nothing to train onto, or nothing to replay.
+    """
+    replayed = {name: source.weight for name, source in config.sources.items() if source.replay}
+    others = {name: source.weight for name, source in config.sources.items() if not source.replay}
+    if not config.sources:
+        raise InputError("data.sources: no source to train on; give data.sources.<name>.path=FILE")
+    if not others:
+        raise InputError(f"data.sources: {', '.join(replayed)}: every source is marked replay; at least one must be text to train onto")
+    if config.replay_share > 0 and not replayed:
+        raise wrong_value("data.replay_share", config.replay_share, "no source to replay; mark one with data.sources.<name>.replay=true")
+    shares: dict[str, float] = {}
+    for weights, share in ((others, 1 - config.replay_share), (replayed, config.replay_share)):
+        shares |= {name: share * weight / sum(weights.values()) for name, weight in weights.items() if share > 0}
+    return dict(sorted(shares.items()))  # the order in which sources were written down must not matter
+
+
+def build_training_data(config: DataConfig, tokenizer: TokenizerLike, seed: int, progress: Progress | None = None) -> TrainingData:
+    """The rows that a run draws from, in the order that `seed` gives them.
+
+    Raises InputError for text that cannot be read, sources that leave no row to train on, and texts of an evaluation set that are also
+    trained on.
+    """
+    shares = token_shares(config)
+    validation = build_validation_data(config, tokenizer, progress)
+    sources = []
+    for name, share in shares.items():
+        documents = _tokenized_source(config, name, tokenizer, progress)
+        used = _used(config, name, documents)
+        for domain, chosen in validation.items():
+            refuse_leaks(documents.hashes[used], chosen.hashes, source=name, domain=domain)
+        # A document of no length takes no place in any row.
+        packing = pack(np.where(used, documents.lengths, 0), config.context_length, config.packing, config.overflow)
+        if packing.rows == 0:
+            raise InputError(
+                f"data.sources.{name}: none of its {documents.documents} documents is left to train on: "
+                f"{np.count_nonzero(~used)} are held out for validation, {packing.documents_cut} dropped for being longer than "
+                f"data.context_length={config.context_length} (data.overflow={config.overflow})"
+            )
+        recipe = [documents.fingerprint, _held_out_share(config, name), config.context_length, config.packing, config.overflow]
+        fingerprint = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()
+        sources.append(PackedSource(name, documents, packing, np.flatnonzero(used), share, fingerprint))
+    return TrainingData(sources, seed)
+
+
+def build_validation_data(config: DataConfig, tokenizer: TokenizerLike, progress: Progress | None = None) -> dict[str, ValidationSet]:
+    """The evaluation set of each domain: the same for every run that has the same files, tokenizer, context length and max_tokens.
+
+    Raises InputError for text that cannot be read, an unknown source, and a domain without any document to evaluate on.
+    """
+    sets = {}
+    for domain, validation in config.validation.items():
+        key = f"data.validation.{domain}"
+        if validation.path is not None:
+            documents = _tokenized(config, key, validation.path, validation.field, tokenizer, progress)
+            candidates = np.arange(documents.documents, dtype=np.int64)
+        elif validation.source is None or validation.share is None:
+            raise InputError(f"{key}: give either .path, or .source with .share")
+        elif validation.source not in config.sources:
+            raise unknown("source", validation.source, config.sources, where=f"{key}.source")
+        else:
+            documents = _tokenized_source(config, validation.source, tokenizer, progress)
+            candidates = np.flatnonzero(held_out(documents.hashes, validation.share))
+            if len(candidates) == 0:
+                problem = f"holds out none of the {documents.documents} documents of data.sources.{validation.source}; take a larger share"
+                raise wrong_value(f"{key}.share", validation.share, problem)
+        sets[domain] = validation_set(domain, documents, candidates, max_tokens=validation.max_tokens, context_length=config.context_length)
+    return sets
+
+
+def _held_out_share(config: DataConfig, source: str) -> float:
+    """The largest share that a domain holds out of a source; it includes the smaller ones, since hashes decide."""
+    return max((validation.share or 0.0 for validation in config.validation.values() if validation.source == source), default=0.0)
+
+
+def _used(config: DataConfig, source: str, documents: TokenizedDocuments) -> NDArray[np.bool_]:
+    """Which documents of a source are trained on: bool[n]."""
+    return ~held_out(documents.hashes, _held_out_share(config, source))
+
+
+def _tokenized_source(config: DataConfig, name: str, tokenizer: TokenizerLike, progress: Progress | None) -> TokenizedDocuments:
+    source = config.sources[name]
+    return _tokenized(config, f"data.sources.{name}", source.path, source.field, tokenizer, progress)
+
+
+def _tokenized(
+    config: DataConfig, key: str, path: str, field: str, tokenizer: TokenizerLike, progress: Progress | None
+) -> TokenizedDocuments:
+    return tokenize(
+        source_files(path, key=key),
+        field,
+        tokenizer,
+        append_eos=config.append_eos,
+        cache_dir=default_cache_dir(config.cache_dir),
+        key=key,
+        progress=None if progress is None else partial(progress, key),
+    )

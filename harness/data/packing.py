@@ -1,0 +1,142 @@
+"""Documents into rows of a fixed length: which tokens of which document go where. Only lengths are looked at, never tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from harness.data.best_fit import best_fit_rows
+from harness.data.ragged import Int64, offsets_of, spans, stable_order
+
+PackingName = Literal["best_fit", "concat", "padded"]
+Overflow = Literal["split", "truncate", "drop"]
+
+
+class _Pieces(NamedTuple):
+    """Stretches of documents, each int64[p]."""
+
+    document: Int64
+    start: Int64
+    length: Int64
+
+
+@dataclass(frozen=True, eq=False)
+class Packing:
+    """Rows made of pieces; a piece is a stretch of one document. A row shorter than the context is padded at its end."""
+
+    piece_document: Int64
+    """int64[p]: the document that the piece is from."""
+    piece_start: Int64
+    """int64[p]: its first token, counted within the document."""
+    piece_length: Int64
+    """int64[p]: its tokens, at least 1."""
+    row_offsets: Int64
+    """int64[rows + 1]: row r holds the pieces row_offsets[r] : row_offsets[r + 1], in this order."""
+    name: PackingName
+    """How documents were laid out; with `padded`, every row holds one piece."""
+    context_length: int
+    """Tokens that a row has room for."""
+    tokens_given: int
+    """Tokens of all documents."""
+    documents_cut: int
+    """Documents that were split over pieces, truncated or dropped."""
+
+    @property
+    def rows(self) -> int:
+        return len(self.row_offsets) - 1
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens in all rows."""
+        return int(self.piece_length.sum())
+
+    @property
+    def efficiency(self) -> float:
+        """Real tokens per position."""
+        return self.tokens / (self.rows * self.context_length) if self.rows else 0.0
+
+    @property
+    def tokens_kept(self) -> float:
+        """Share of the documents' tokens that made it into a row."""
+        return self.tokens / self.tokens_given if self.tokens_given else 0.0
+
+    @cached_property
+    def row_tokens(self) -> Int64:
+        """Real tokens in each row: int64[rows]."""
+        return np.diff(offsets_of(self.piece_length)[self.row_offsets])
+
+    @cached_property
+    def row_targets(self) -> Int64:
+        """Predicted tokens in each row, which are all but the first of every piece: int64[rows]."""
+        return self.row_tokens - np.diff(self.row_offsets)
+
+
+def pack(lengths: Int64, context_length: int, packing: PackingName, overflow: Overflow) -> Packing:
+    """Lay out documents of the given lengths (int64[n], tokens; empty documents take no place) in rows of `context_length` tokens.
+
+    best_fit: pieces of up to a row, placed best-fit decreasing; within 1e-4 of the fewest rows possible on real corpora.
+    concat: all documents one after the other, cut every `context_length` tokens; the last, partial row is left out unless it is the only
+        one. `overflow` plays no part.
+    padded: one piece a row, in the order of the documents.
+    Documents longer than a row are split into whole rows and a rest, truncated to a row, or dropped (`overflow`).
+    """
+    lengths = np.asarray(lengths, dtype=np.int64)
+    match packing:
+        case "concat":
+            pieces, row_offsets = _concatenate(lengths, context_length)
+        case "padded":
+            pieces = _cut(lengths, context_length, overflow)
+            row_offsets = np.arange(len(pieces.length) + 1, dtype=np.int64)
+        case "best_fit":
+            pieces = _cut(lengths, context_length, overflow)
+            row = best_fit_rows(pieces.length, context_length)
+            # Longest piece first within a row, as placed.
+            order = stable_order(context_length - pieces.length)
+            order = order[stable_order(row[order])]
+            pieces = _Pieces(*(column[order] for column in pieces))
+            row_offsets = offsets_of(np.bincount(row))
+    return Packing(
+        *pieces,
+        row_offsets=row_offsets,
+        name=packing,
+        context_length=context_length,
+        tokens_given=int(lengths.sum()),
+        documents_cut=_count_cut(lengths, pieces),
+    )
+
+
+def _cut(lengths: Int64, context_length: int, overflow: Overflow) -> _Pieces:
+    """Documents as pieces of at most `context_length` tokens, in order."""
+    match overflow:
+        case "split":
+            counts = -(-lengths // context_length)
+        case "truncate":
+            counts = np.minimum(lengths, 1)
+        case "drop":
+            counts = ((lengths > 0) & (lengths <= context_length)).astype(np.int64)
+    document = np.repeat(np.arange(len(lengths), dtype=np.int64), counts)
+    start = spans(0, counts) * context_length
+    return _Pieces(document, start, np.minimum(lengths[document] - start, context_length))
+
+
+def _concatenate(lengths: Int64, context_length: int) -> tuple[_Pieces, Int64]:
+    """The stream of all documents, cut where a document or a row begins; and the offsets of the rows."""
+    ends = np.cumsum(lengths)
+    begins = ends - lengths
+    total = int(lengths.sum())
+    rows = max(total // context_length, min(total, 1))
+    kept = min(total, rows * context_length)
+    row_begins = np.arange(rows + 1, dtype=np.int64) * context_length
+    at = np.union1d(row_begins[:-1], begins[(lengths > 0) & (begins < kept)])
+    document = np.searchsorted(ends, at, side="right")
+    pieces = _Pieces(document, at - begins[document], np.diff(at, append=kept))
+    return pieces, np.searchsorted(at, row_begins)
+
+
+def _count_cut(lengths: Int64, pieces: _Pieces) -> int:
+    """Documents that are not exactly one whole piece (empty ones do not count)."""
+    whole = int(np.count_nonzero(pieces.length == lengths[pieces.document]))
+    return int(np.count_nonzero(lengths)) - whole

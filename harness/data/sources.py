@@ -1,0 +1,66 @@
+"""Where the text is: from what the user gives as a path to a stream of documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from glob import glob, has_magic
+from pathlib import Path
+
+from harness.config.errors import InputError, wrong_value
+from harness.data.formats import ENDINGS, Document, read_file
+
+VALID_ENDINGS = ", ".join(ENDINGS)
+
+
+def source_files(path: str, *, key: str) -> list[Path]:
+    """The files that `path` means, sorted: a file, all supported files below a directory, or those that a glob (with **) matches.
+
+    Hidden files and directories are left out. `key` is the configuration key of the source, e.g. data.sources.docs.
+    Raises InputError when there is no such file, nothing matches, or the ending of a file is not supported.
+    """
+    root = Path(path).expanduser()
+    where = f"{key}.path"
+    if root.is_file():
+        if not root.name.endswith(ENDINGS):
+            raise wrong_value(where, path, f"unsupported kind of file; valid endings: {VALID_ENDINGS}")
+        return [root]
+    if root.is_dir():
+        found = [file for file in root.rglob("*") if not _hidden(file.relative_to(root))]
+    elif has_magic(path):
+        # Not pathlib's: what its ** matches differs between versions of Python, and it finds hidden files.
+        found = [Path(match) for match in glob(str(root), recursive=True)]  # noqa: PTH207
+    else:
+        raise wrong_value(where, path, "no such file or directory")
+    files = sorted(file for file in found if file.is_file() and file.name.endswith(ENDINGS))
+    if not files:
+        others = next((file for file in sorted(found) if file.is_file()), None)
+        seen = f" (it has {others}, for example)" if others else ""
+        raise wrong_value(where, path, f"no file in it ends in {VALID_ENDINGS}{seen}")
+    return files
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def read_documents(path: str, field: str, *, key: str) -> Iterator[str]:
+    """The texts of all documents below `path`, in the order of the files; see `source_files` and `read_files`."""
+    for document in read_files(source_files(path, key=key), field, key=key):
+        yield document.text
+
+
+def read_files(files: Sequence[Path], field: str, *, key: str) -> Iterator[Document]:
+    """The documents of the files, in order, one in memory at a time; `position` counts the bytes of all files so far.
+
+    Documents without any text are passed over. Raises InputError for content that cannot be read, and when no document has any text.
+    """
+    before, empty = 0, True
+    for file in files:
+        for text, position in read_file(file, field, key=key):
+            if text and not text.isspace():
+                yield Document(text, before + position)
+                empty = False
+        before += file.stat().st_size
+    if empty:
+        names = ", ".join(str(file) for file in files[:3]) + (", …" if len(files) > 3 else "")
+        raise InputError(f"{key}: no document with any text in {names}")

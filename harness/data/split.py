@@ -1,0 +1,47 @@
+"""What is trained on and what is evaluated on: held out by the hash of the text, so that a text is never on both sides."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.config.errors import InputError
+from harness.data.ragged import Int64
+
+Hashes = NDArray[np.uint64]
+
+
+def held_out(hashes: Hashes, share: float) -> NDArray[np.bool_]:
+    """Which documents are held out for validation, about `share` (between 0 and 1) of them: bool[n].
+
+    Depends on the text alone (its hash, uint64[n]): the same text falls on the same side wherever and however often it occurs.
+    """
+    return hashes < np.uint64(int(share * 2**64))
+
+
+def select_validation(hashes: Hashes, lengths: Int64, max_tokens: int | None) -> Int64:
+    """The documents to evaluate on: whole ones in the order of their hashes, of at most `max_tokens` tokens together.
+
+    A text that occurs twice counts once; documents of fewer than two tokens (nothing to predict) and those longer than `max_tokens` are
+    passed over. If that leaves none, the first document with two tokens stands alone, to be truncated by the caller.
+
+    Args: hashes uint64[n], lengths int64[n]. Returns indices int64[k]; none only when no document has two tokens.
+    """
+    _, order = np.unique(hashes, return_index=True)
+    order = order[lengths[order] >= 2]
+    if max_tokens is None:
+        return order
+    whole = order[lengths[order] <= max_tokens]
+    if len(whole) == 0:
+        return order[:1]
+    return whole[: np.searchsorted(np.cumsum(lengths[whole]), max_tokens, side="right")]
+
+
+def refuse_leaks(training: Hashes, validation: Hashes, *, source: str, domain: str) -> None:
+    """Raise InputError if a text to evaluate on is also trained on. Args: hashes of either side's documents, uint64."""
+    shared = np.isin(training, validation)
+    if shared.any():
+        raise InputError(
+            f"data.sources.{source}: {np.count_nonzero(shared)} of its documents are also in data.validation.{domain}, word for word; "
+            f"take them out of one of the two, or hold documents out with data.validation.{domain}.source={source} and .share"
+        )

@@ -1,0 +1,191 @@
+"""Tokenized text on disk: made once, by whoever comes first, and mapped into memory ever after.
+
+    <cache>/files/<identity of a file>     its content hash, see content_hash.py
+    <cache>/tokens/<fingerprint>/          what these files are under this tokenizer; complete, or not there at all
+        tokens.bin    uint16 or uint32 [tokens]
+        offsets.npy   int64 [documents + 1]: document i is tokens[offsets[i] : offsets[i + 1]]
+        hashes.npy    uint64 [documents], of the text
+        bytes.npy     int64 [documents], UTF-8 bytes of the text
+        meta.json     dtype and counts
+
+A process that dies while it writes leaves a directory of another name behind, which the next one to build the entry removes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.config.errors import InputError, wrong_value
+from harness.data.content_hash import content_hash
+from harness.data.encoder import Encoder, TokenizerLike
+from harness.data.formats import Document
+from harness.data.ragged import Int64, offsets_of
+from harness.data.sources import read_files
+from harness.runs.files import read_json, write_json
+from harness.runs.locks import hold
+
+FORMAT = 1
+"""Raise when entries written so far must not be used any more."""
+BATCH_CHARACTERS = 2_000_000
+BATCH_DOCUMENTS = 1024
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes of the files read so far, and of all files."""
+
+
+@dataclass(frozen=True, eq=False)
+class TokenizedDocuments:
+    """Documents as tokens, in the order of their files, mapped from the cache."""
+
+    directory: Path
+    tokens: NDArray[Any]
+    """uint16 or uint32 [tokens], a memory map."""
+    offsets: Int64
+    """int64[documents + 1]: document i is tokens[offsets[i] : offsets[i + 1]]."""
+    hashes: NDArray[np.uint64]
+    """uint64[documents]: equal for equal texts."""
+    bytes: Int64
+    """int64[documents]: UTF-8 bytes of the text."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of the texts and of how they became tokens."""
+        return self.directory.name
+
+    @property
+    def documents(self) -> int:
+        return len(self.hashes)
+
+    @cached_property
+    def lengths(self) -> Int64:
+        """Tokens of each document: int64[documents]."""
+        return np.diff(self.offsets)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A data-loading process maps the files again, rather than receive a copy of them.
+        return _open, (self.directory,)
+
+
+def default_cache_dir(configured: str | None) -> Path:
+    """The cache: as configured (data.cache_dir), else $HARNESS_CACHE, else ~/.cache/harness."""
+    return Path(configured or os.environ.get("HARNESS_CACHE") or "~/.cache/harness").expanduser()
+
+
+def tokenize(
+    files: Sequence[Path],
+    field: str,
+    tokenizer: TokenizerLike,
+    *,
+    append_eos: bool,
+    cache_dir: Path,
+    key: str,
+    progress: Progress | None = None,
+) -> TokenizedDocuments:
+    """The documents of the files as tokens, from the cache when they were tokenized before.
+
+    `key` is the configuration key of the source, for messages. Raises InputError for files that cannot be read, and for a cache directory
+    that cannot be written.
+    """
+    _prepare(cache_dir)
+    encoder = Encoder(tokenizer, append_eos=append_eos)
+    contents = [content_hash(file, cache_dir / "files", key=key) for file in files]
+    recipe = json.dumps([FORMAT, contents, field, encoder.fingerprint()])
+    entry = cache_dir / "tokens" / hashlib.sha256(recipe.encode()).hexdigest()
+    if (found := _open(entry)) is not None:
+        return found
+    lock = hold(entry.with_suffix(".lock"), wait_seconds=math.inf)
+    assert lock is not None, "waits for as long as it takes"
+    try:
+        if (found := _open(entry)) is None:  # nobody else built it while we waited
+            for leftover in [entry, *entry.parent.glob(f"{entry.name}.build-*")]:
+                shutil.rmtree(leftover, ignore_errors=True)
+            found = _build(entry, read_files(files, field, key=key), encoder, sum(file.stat().st_size for file in files), progress)
+    finally:
+        lock.release()
+    return found
+
+
+def _prepare(cache_dir: Path) -> None:
+    try:
+        for part in ("files", "tokens"):
+            (cache_dir / part).mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=cache_dir / part).close()
+    except OSError as error:
+        raise wrong_value("data.cache_dir", cache_dir, f"cannot be written ({error.strerror}); valid: a writable directory") from error
+
+
+def _open(entry: Path) -> TokenizedDocuments | None:
+    """The entry, or None where there is none, or one whose files a crash of the machine cut short."""
+    meta = read_json(entry / "meta.json")
+    if meta is None:
+        return None
+    try:
+        tokens = np.memmap(entry / "tokens.bin", dtype=meta["dtype"], mode="r")
+        offsets, hashes, sizes = (np.load(entry / f"{name}.npy", mmap_mode="r") for name in ("offsets", "hashes", "bytes"))
+    except (OSError, ValueError):
+        return None
+    if len(tokens) != meta["tokens"] or not len(offsets) - 1 == len(hashes) == len(sizes) == meta["documents"]:
+        return None
+    return TokenizedDocuments(entry, tokens, offsets, hashes, sizes)
+
+
+def _build(entry: Path, documents: Iterable[Document], encoder: Encoder, total: int, progress: Progress | None) -> TokenizedDocuments:
+    """Write the entry into a temporary directory beside it, which takes its name when complete."""
+    building = Path(tempfile.mkdtemp(prefix=f"{entry.name}.build-", dir=entry.parent))
+    try:
+        dtype = np.dtype(encoder.dtype())
+        lengths, hashes, sizes = array("q"), array("Q"), array("q")
+        with (building / "tokens.bin").open("wb") as stream:
+            for batch in _batches(documents):
+                ids, batch_lengths = encoder.encode([text for text, _ in batch], dtype)
+                stream.write(ids.tobytes())
+                lengths.frombytes(batch_lengths.tobytes())
+                for text, _ in batch:
+                    content = text.encode()
+                    hashes.append(int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little"))
+                    sizes.append(len(content))
+                if progress is not None:
+                    progress(batch[-1].position, total)
+        offsets = offsets_of(np.frombuffer(lengths, dtype=np.int64))
+        if offsets[-1] == 0:
+            raise InputError("tokenizer.path: this tokenizer makes no tokens of the text")
+        np.save(building / "offsets.npy", offsets)
+        np.save(building / "hashes.npy", np.frombuffer(hashes, dtype=np.uint64))
+        np.save(building / "bytes.npy", np.frombuffer(sizes, dtype=np.int64))
+        write_json(building / "meta.json", {"dtype": dtype.name, "documents": len(lengths), "tokens": int(offsets[-1])})
+        building.chmod(0o755)  # mkdtemp's 0700 would hide a shared cache from colleagues
+        building.rename(entry)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    opened = _open(entry)
+    assert opened is not None, "just written"
+    return opened
+
+
+def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """Batches large enough to keep all cores busy, and small enough to be held in memory."""
+    batch: list[Document] = []
+    characters = 0
+    for document in documents:
+        batch.append(document)
+        characters += len(document.text)
+        if characters >= BATCH_CHARACTERS or len(batch) == BATCH_DOCUMENTS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch

@@ -1,0 +1,141 @@
+"""The training data of a run: packed sources, the order in which their rows are drawn, and what that means in tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from harness.config.errors import wrong_value
+from harness.data.order import DataOrder, row_rates
+from harness.data.packing import Packing
+from harness.data.ragged import Int64, offsets_of
+from harness.data.token_cache import TokenizedDocuments
+
+
+@dataclass(frozen=True, eq=False)
+class PackedSource:
+    """A source as rows."""
+
+    name: str
+    documents: TokenizedDocuments
+    """All documents, those held out for validation included; only `packing` says which are used."""
+    packing: Packing
+    used: Int64
+    """int64[n]: the documents that are trained on, before any is dropped for its length."""
+    share: float
+    """Share of the training tokens."""
+    fingerprint: str
+    """Hex digest of the used documents and of how they are packed."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What a source, or all of them, amount to in one epoch."""
+
+    tokens: int
+    """Real tokens in the rows."""
+    rows: int
+    efficiency: float
+    """Real tokens per position of the rows."""
+    tokens_kept: float
+    """Share of the documents' tokens that is in the rows."""
+    documents: int
+    documents_cut: int
+    """Documents that were split over pieces, truncated or dropped."""
+    bytes: int
+    """UTF-8 bytes of the documents' text."""
+    share: float
+    """Share of the training tokens of a run."""
+
+
+class TrainingData:
+    """Rows by their position in the run: 0, 1, 2, … without end, since sources start over when they are used up."""
+
+    def __init__(self, sources: Sequence[PackedSource], seed: int) -> None:
+        """At least one source, each with at least one row; their shares add up to 1."""
+        self.sources = tuple(sources)
+        self.context_length = sources[0].packing.context_length
+        shares = np.array([source.share for source in sources])
+        means = np.array([source.packing.tokens / source.packing.rows for source in sources])
+        self.order = DataOrder(
+            seed=seed,
+            names=[source.name for source in sources],
+            rows=[source.packing.rows for source in sources],
+            rates=row_rates(shares, means),
+        )
+        self._first_row = offsets_of(np.array(self.order.source_rows, dtype=np.int64))[:-1]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of all that is drawn from, and in which shares; with the seed, it fixes the data of every position."""
+        recipe = [[source.name, source.fingerprint, source.share] for source in self.sources]
+        return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()
+
+    def row_tokens(self, start: int, stop: int) -> Int64:
+        """Real tokens at positions start … stop - 1: int64[stop - start]."""
+        return self._all_tokens[self._rows_at(start, stop)]
+
+    def targets_of(self, rows_per_step: int, steps: int) -> Int64:
+        """Predicted tokens in each of the first `steps` steps, which are all but the first of every piece: int64[steps]."""
+        return self._all_targets[self._rows_at(0, steps * rows_per_step)].reshape(steps, rows_per_step).sum(axis=1)
+
+    def tokens_after(self, rows_per_step: int, steps: int) -> Int64:
+        """Real tokens trained after each of the first `steps` steps: int64[steps]."""
+        return np.cumsum(self.row_tokens(0, steps * rows_per_step).reshape(steps, rows_per_step).sum(axis=1))
+
+    def steps_for(self, max_tokens: int, rows_per_step: int) -> tuple[int, Int64]:
+        """The most whole steps whose real tokens together do not exceed `max_tokens`; and the tokens after each, int64[steps].
+
+        Raises InputError if not even one step fits.
+        """
+        mean = sum(self.order.rates * [source.packing.tokens / source.packing.rows for source in self.sources])
+        looked_at = int(max_tokens / (mean * rows_per_step)) + 1
+        after = self.tokens_after(rows_per_step, looked_at)
+        while after[-1] <= max_tokens:
+            looked_at += looked_at // 8 + 1
+            after = self.tokens_after(rows_per_step, looked_at)
+        steps = int(np.searchsorted(after, max_tokens, side="right"))
+        if steps == 0:
+            raise wrong_value("trainer.max_tokens", max_tokens, f"less than one step; the first one has {after[0]} tokens in its rows")
+        return steps, after[:steps]
+
+    def statistics(self) -> dict[str, Statistics]:
+        """Each source's, by name."""
+        return {source.name: _statistics([source]) for source in self.sources}
+
+    def total(self) -> Statistics:
+        """All sources together, one epoch of each."""
+        return _statistics(self.sources)
+
+    def _rows_at(self, start: int, stop: int) -> Int64:
+        """Positions as rows of all sources one after the other: int64[stop - start]."""
+        source, row = self.order.rows(start, stop)
+        return self._first_row[source] + row
+
+    @cached_property
+    def _all_tokens(self) -> Int64:
+        return np.concatenate([source.packing.row_tokens for source in self.sources])
+
+    @cached_property
+    def _all_targets(self) -> Int64:
+        return np.concatenate([source.packing.row_targets for source in self.sources])
+
+
+def _statistics(sources: Sequence[PackedSource]) -> Statistics:
+    packings = [source.packing for source in sources]
+    tokens, rows = sum(packing.tokens for packing in packings), sum(packing.rows for packing in packings)
+    return Statistics(
+        tokens=tokens,
+        rows=rows,
+        efficiency=tokens / (rows * packings[0].context_length),
+        tokens_kept=tokens / sum(packing.tokens_given for packing in packings),
+        documents=sum(len(source.used) for source in sources),
+        documents_cut=sum(packing.documents_cut for packing in packings),
+        bytes=sum(int(source.documents.bytes[source.used].sum()) for source in sources),
+        share=sum(source.share for source in sources),
+    )

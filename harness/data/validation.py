@@ -1,0 +1,111 @@
+"""A fixed evaluation set of one domain: the same tokens in the same windows for every trial, however it packs its training data."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.config.errors import wrong_value
+from harness.data.ragged import Int64, offsets_of, spans
+from harness.data.split import Hashes, select_validation
+from harness.data.token_cache import TokenizedDocuments
+
+IGNORED = -100
+"""The label of a position that is not to be predicted: what torch's cross entropy ignores."""
+
+
+@dataclass(frozen=True, eq=False)
+class ValidationSet:
+    """Whole documents, cut into windows in which every token but a document's first is predicted exactly once."""
+
+    domain: str
+    tokens: NDArray[Any]
+    """Token ids [tokens] of the documents, one after the other."""
+    lengths: Int64
+    """int64[documents]: tokens of each."""
+    hashes: Hashes
+    """uint64[documents]."""
+    bytes: int
+    """UTF-8 bytes of the documents' text."""
+    context_length: int
+
+    @property
+    def documents(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def predicted_tokens(self) -> int:
+        return len(self.tokens) - self.documents
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex digest of what is predicted, and from which context."""
+        digest = hashlib.sha256(f"{self.context_length}".encode())
+        digest.update(self.lengths.tobytes())
+        digest.update(self.tokens.astype(np.int64).tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def _windows(self) -> tuple[Int64, Int64]:
+        """First token and number of predictions of each window, longest window first: two int64[windows]."""
+        predicted = self.lengths - 1
+        counts = -(-predicted // self.context_length)
+        within = spans(0, counts) * self.context_length
+        starts = np.repeat(offsets_of(self.lengths)[:-1], counts) + within
+        sizes = np.minimum(np.repeat(predicted, counts) - within, self.context_length)
+        order = np.argsort(-sizes, kind="stable")
+        return starts[order], sizes[order]
+
+    def batches(self, batch_tokens: int) -> Iterator[tuple[Int64, Int64]]:
+        """All windows, in batches of about the same length and at most `batch_tokens` positions (but at least one window).
+
+        Yields (input_ids int64[b, l], labels int64[b, l]), labels shifted already: labels[i, t] follows input_ids[i, t]. Where a window
+        is shorter than l, input ids are 0 and labels -100 at its end: under causal attention neither affects the rest.
+        """
+        starts, sizes = self._windows
+        first = 0
+        while first < len(starts):
+            longest = int(sizes[first])
+            some = slice(first, first + max(1, batch_tokens // longest))
+            at = starts[some, None] + np.arange(longest)
+            real = np.arange(longest) < sizes[some, None]
+            at[~real] = 0
+            # int64 before -100 goes in: token ids are unsigned.
+            inputs, labels = self.tokens[at].astype(np.int64), self.tokens[at + 1].astype(np.int64)
+            inputs[~real], labels[~real] = 0, IGNORED
+            yield inputs, labels
+            first = some.stop
+
+
+def validation_set(
+    domain: str, documents: TokenizedDocuments, candidates: Int64, *, max_tokens: int | None, context_length: int
+) -> ValidationSet:
+    """The evaluation set drawn from the candidates (int64[n], indices of documents); see `select_validation`.
+
+    If even the first document is longer than `max_tokens`, it is truncated, and its bytes are counted in proportion.
+    Raises InputError when nothing can be predicted: no candidate has two tokens, or `max_tokens` is 1.
+    """
+    key = f"data.validation.{domain}"
+    if max_tokens is not None and max_tokens < 2:
+        raise wrong_value(f"{key}.max_tokens", max_tokens, "at least 2, for one token to be predicted from another")
+    lengths = documents.lengths[candidates]
+    chosen = select_validation(documents.hashes[candidates], lengths, max_tokens)
+    if len(chosen) == 0:
+        raise wrong_value(key, len(candidates), "documents, none of which has two tokens to predict one from the other")
+    kept = lengths[chosen] if max_tokens is None else np.minimum(lengths[chosen], max_tokens)
+    index = candidates[chosen]
+    sizes = documents.bytes[index] * (kept / lengths[chosen])
+    return ValidationSet(
+        domain=domain,
+        tokens=np.asarray(documents.tokens[spans(documents.offsets[index], kept)]),
+        lengths=kept,
+        hashes=documents.hashes[index],
+        bytes=round(float(sizes.sum())),
+        context_length=context_length,
+    )

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, processors
+
+from harness.config.errors import InputError
+from harness.data import token_cache
+from harness.data.sources import read_documents
+from harness.data.token_cache import TokenizedDocuments, default_cache_dir, tokenize
+
+Stories = Callable[[range], list[str]]
+WriteJsonl = Callable[[str, Iterable[str]], Path]
+
+
+@pytest.fixture
+def docs(write_jsonl: WriteJsonl, stories: Stories) -> Path:
+    return write_jsonl("docs.jsonl", ["für alle", *stories(range(30))])
+
+
+@pytest.fixture
+def run(tmp_path: Path, tokenizer: Any) -> Callable[..., TokenizedDocuments]:
+    def run(*files: Path, tokenizer: Any = tokenizer, append_eos: bool = True, **options: Any) -> TokenizedDocuments:
+        return tokenize(files, "text", tokenizer, append_eos=append_eos, cache_dir=tmp_path / "cache", key="data.sources.docs", **options)
+
+    return run
+
+
+def decoded(documents: TokenizedDocuments, tokenizer: Any) -> list[str]:
+    return [
+        tokenizer.backend_tokenizer.decode(documents.tokens[a:b].tolist(), skip_special_tokens=False)
+        for a, b in zip(documents.offsets[:-1], documents.offsets[1:], strict=True)
+    ]
+
+
+def test_tokens_are_the_text_with_its_end(docs: Path, run: Any, tokenizer: Any) -> None:
+    documents = run(docs)
+    texts = list(read_documents(str(docs), "text", key="k"))
+    assert decoded(documents, tokenizer) == [text + "<|endoftext|>" for text in texts]
+    assert documents.tokens.dtype == np.uint16
+    assert documents.documents == len(texts) == 31
+    assert documents.bytes.tolist() == [len(text.encode()) for text in texts]
+    assert documents.lengths.sum() == len(documents.tokens)
+    assert decoded(run(docs, append_eos=False), tokenizer) == texts
+
+
+def test_the_tokenizers_own_special_tokens_are_kept_and_its_end_not_doubled(docs: Path, run: Any, tokenizer: Any) -> None:
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|endoftext|> $A <|endoftext|>", special_tokens=[("<|endoftext|>", 0)]
+    )
+    assert decoded(run(docs), tokenizer)[0] == "<|endoftext|>für alle<|endoftext|>"
+
+
+def test_a_tokenizer_set_to_truncate_and_pad_does_neither_here(docs: Path, run: Any, tokenizer: Any) -> None:
+    plain = run(docs)
+    tokenizer.backend_tokenizer.enable_truncation(4)
+    tokenizer.backend_tokenizer.enable_padding(length=50)
+    assert run(docs).fingerprint == plain.fingerprint
+    assert (run(docs, append_eos=False).lengths == plain.lengths - 1).all()
+    assert tokenizer.backend_tokenizer.truncation is not None, "the caller's tokenizer stays as it was"
+
+
+def test_large_vocabularies_take_four_bytes(docs: Path, run: Any, tokenizer: Any) -> None:
+    tokenizer.backend_tokenizer.add_tokens([f"<{i}>" for i in range(2**16)])
+    documents = run(docs)
+    assert documents.tokens.dtype == np.uint32
+    assert decoded(documents, tokenizer)[0] == "für alle<|endoftext|>"
+
+
+def test_equal_texts_have_equal_hashes(run: Any, write_jsonl: WriteJsonl) -> None:
+    hashes = run(write_jsonl("a.jsonl", ["one", "two", "one"])).hashes
+    assert hashes[0] == hashes[2] != hashes[1]
+
+
+def test_the_second_time_nothing_is_read(docs: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run(docs)
+    monkeypatch.setattr(token_cache, "read_files", None)
+    again = run(docs)
+    assert again.fingerprint == first.fingerprint
+    assert (again.tokens == first.tokens).all()
+
+
+def test_the_fingerprint_follows_content_and_meaning_but_not_the_place(docs: Path, run: Any, tokenizer: Any, tmp_path: Path) -> None:
+    original = run(docs).fingerprint
+    moved = tmp_path / "elsewhere.jsonl"
+    moved.write_bytes(docs.read_bytes())
+    assert run(moved).fingerprint == original
+    assert run(docs, append_eos=False).fingerprint != original
+    docs.write_text(docs.read_text().replace("quick", "quack"))
+    assert run(docs).fingerprint != original
+    tokenizer.backend_tokenizer.add_tokens(["quick"])
+    assert run(moved).fingerprint != original
+
+
+def test_content_is_hashed_again_only_when_a_file_changed(docs: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.utime(docs, (1e9, 1e9))
+    first = run(docs)
+    monkeypatch.setattr("hashlib.file_digest", None)
+    assert run(docs).fingerprint == first.fingerprint
+    docs.write_text(docs.read_text())
+    with pytest.raises(TypeError):
+        run(docs)
+
+
+def test_progress_ends_at_the_size_of_the_files(run: Any, write_jsonl: WriteJsonl, stories: Stories) -> None:
+    files = [write_jsonl(name, stories(numbers)) for name, numbers in (("a.jsonl", range(1500)), ("b.jsonl", range(1500, 3000)))]
+    seen: list[tuple[int, int]] = []
+    run(*files, progress=lambda done, total: seen.append((done, total)))
+    assert len(seen) > 2
+    assert seen == sorted(seen)
+    assert seen[-1] == (sum(file.stat().st_size for file in files),) * 2
+
+
+def test_builders_at_the_same_time_build_once(docs: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    builds = []
+    read_files = token_cache.read_files
+
+    def slowly(*args: Any, **kwargs: Any) -> Any:
+        builds.append(1)
+        time.sleep(0.2)
+        return read_files(*args, **kwargs)
+
+    monkeypatch.setattr(token_cache, "read_files", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        fingerprints = {future.result().fingerprint for future in [pool.submit(run, docs) for _ in range(4)]}
+    assert len(builds) == len(fingerprints) == 1
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from types import SimpleNamespace
+from tokenizers import Tokenizer
+from harness.data.token_cache import tokenize
+tokenizer = SimpleNamespace(backend_tokenizer=Tokenizer.from_file(sys.argv[1]), eos_token_id=0)
+tokenize([Path(sys.argv[2])], "text", tokenizer, append_eos=True, cache_dir=Path(sys.argv[3]), key="k",
+         progress=lambda done, total: os.kill(os.getpid(), 9))
+"""
+
+
+def test_a_killed_builder_leaves_nothing_that_is_trusted(docs: Path, run: Any, tokenizer_directory: Path, tmp_path: Path) -> None:
+    arguments = [tokenizer_directory / "tokenizer.json", docs, tmp_path / "cache"]
+    assert subprocess.run([sys.executable, "-c", KILLED, *map(str, arguments)], check=False).returncode == -9
+    assert [path.suffix.partition("-")[0] for path in (tmp_path / "cache" / "tokens").iterdir() if path.is_dir()] == [".build"]
+    documents = run(docs)
+    assert documents.documents == 31
+    assert [path for path in (tmp_path / "cache" / "tokens").iterdir() if path.is_dir()] == [documents.directory]
+
+
+def test_an_entry_cut_short_is_made_again(docs: Path, run: Any) -> None:
+    first = run(docs)
+    whole = first.tokens.tolist()
+    os.truncate(first.directory / "tokens.bin", 10)
+    assert run(docs).tokens.tolist() == whole
+
+
+def test_a_failed_build_leaves_no_entry(run: Any, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jsonl.gz"
+    broken.write_bytes(gzip.compress(b'{"text": "one"}\n' * 1000)[:-20])
+    with pytest.raises(InputError, match="broken gzip"):
+        run(broken)
+    assert [path for path in (tmp_path / "cache" / "tokens").iterdir() if path.is_dir()] == []
+
+
+def test_pickling_maps_the_cache_again(docs: Path, run: Any) -> None:
+    documents = run(docs)
+    pickled = pickle.dumps(documents)
+    assert len(pickled) < 1000
+    assert (pickle.loads(pickled).tokens == documents.tokens).all()
+
+
+def test_a_cache_that_cannot_be_written_is_bad_input(docs: Path, tokenizer: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"^data\.cache_dir=.*/file/cache: cannot be written"):
+        tokenize([docs], "text", tokenizer, append_eos=True, cache_dir=tmp_path / "file" / "cache", key="k")
+
+
+def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", "/from/environment")
+    assert default_cache_dir("/configured") == Path("/configured")
+    assert default_cache_dir(None) == Path("/from/environment")
+    monkeypatch.delenv("HARNESS_CACHE")
+    assert default_cache_dir(None) == Path.home() / ".cache" / "harness"
+
+
+def test_meta_is_readable(docs: Path, run: Any) -> None:
+    documents = run(docs)
+    meta = json.loads((documents.directory / "meta.json").read_text())
+    assert meta == {"dtype": "uint16", "documents": 31, "tokens": len(documents.tokens)}
+
+
+def test_tokenizers_that_append_their_own_copy_of_the_backend_agree(docs: Path, run: Any, tokenizer: Any) -> None:
+    original = run(docs).fingerprint
+    tokenizer.backend_tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    assert run(docs).fingerprint == original
