@@ -8,7 +8,6 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from harness.report.comparison import Comparison
-from harness.report.figures import finished
 from harness.report.marks import BEST, INFEASIBLE, SINGLES, STOPPED, colour_axis, hover, reach, shades
 from harness.runs.record import RunRecord
 
@@ -19,6 +18,10 @@ LIMIT = 50
 """Curves of more runs than this hide each other, and weigh on the page."""
 POINTS = 300
 """Points of one curve."""
+
+
+Line = tuple[RunRecord, list[float], list[float]]
+"""A run, tokens, values."""
 
 
 def drawn_runs(comparison: Comparison) -> list[RunRecord]:
@@ -41,8 +44,9 @@ def curve(comparison: Comparison, metric: str) -> Figure | None:
     figure = _figure(comparison, lines, metric)
     # The first steps are far above everything that matters.
     later = [value for _, _, values in lines for value in values[len(values) // 10 :]]
-    figure.update_yaxes(range=reach(later))
-    for limit in comparison.constraints.get(metric, {}).values():
+    limits = comparison.constraints.get(metric, {}).values()
+    figure.update_yaxes(range=reach([*later, *limits], spreads=10))
+    for limit in limits:
         figure.add_hline(y=limit, line={"color": INFEASIBLE, "dash": "dash", "width": 1.5})
     return figure
 
@@ -61,7 +65,7 @@ def rates(comparison: Comparison) -> Figure | None:
     return figure
 
 
-def _lines(comparison: Comparison, metric: str) -> Iterator[tuple[RunRecord, list[float], list[float]]]:
+def _lines(comparison: Comparison, metric: str) -> Iterator[Line]:
     for run in drawn_runs(comparison):
         logged = [(row["tokens"], row[metric]) for row in run.rows if row.get(metric) is not None and row.get("tokens") is not None]
         stride = max(1, len(logged) // POINTS)
@@ -70,13 +74,13 @@ def _lines(comparison: Comparison, metric: str) -> Iterator[tuple[RunRecord, lis
             yield run, [tokens for tokens, _ in kept], [value for _, value in kept]
 
 
-def _figure(comparison: Comparison, lines: list[tuple[RunRecord, list[float], list[float]]], title: str) -> Figure:
+def _figure(comparison: Comparison, lines: list[Line], title: str) -> Figure:
     import plotly.graph_objects as go
 
     figure = go.Figure()
     shade_of = shades(comparison, [run for run, _, _ in lines])
-    # The last line drawn lies on top: the best.
-    for index, (run, tokens, values) in reversed(list(enumerate(lines))):
+    # The last line drawn lies on top: single runs, and the best of all.
+    for index, (run, tokens, values) in sorted(enumerate(lines), key=lambda item: _layer(comparison, *item)):
         emphasis = run is comparison.best or not comparison.is_trial(run)
         figure.add_trace(
             go.Scatter(
@@ -91,7 +95,7 @@ def _figure(comparison: Comparison, lines: list[tuple[RunRecord, list[float], li
                 meta={"run": run.name, "shade": shade_of[index]},
             )
         )
-    objectives = [value for _, value in finished(comparison)]
+    objectives = [value for run, _, _ in lines if (value := comparison.value(run)) is not None]
     if objectives and comparison.studies:
         # A point that shows nothing carries the colour bar.
         bar = {"color": [objectives[0]], "coloraxis": "coloraxis", "opacity": 0}
@@ -100,6 +104,11 @@ def _figure(comparison: Comparison, lines: list[tuple[RunRecord, list[float], li
     figure.update_xaxes(title="tokens", rangemode="tozero")
     figure.update_yaxes(title=title)
     return figure
+
+
+def _layer(comparison: Comparison, index: int, line: Line) -> tuple[bool, bool, int]:
+    run = line[0]
+    return run is comparison.best, not comparison.is_trial(run), -index
 
 
 def _line(comparison: Comparison, run: RunRecord, index: int, shade: float | None) -> dict[str, Any]:

@@ -72,9 +72,10 @@ def _add_points(figure: Figure, comparison: Comparison, placed: list[tuple[RunRe
     others = [place for place in placed if place[0] is not best]
     within = [place for place in others if comparison.feasible(place[0]) is not False]
     outside = [place for place in others if comparison.feasible(place[0]) is False]
+    size = 8 if len(placed) <= 200 else 5
     name = "feasible" if comparison.constraints else "complete"
-    _add_markers(figure, comparison, within, name, {"symbol": "circle", "color": FEASIBLE, "size": 8, "opacity": 0.85})
-    _add_markers(figure, comparison, outside, "infeasible", {"symbol": "diamond-open", "color": INFEASIBLE, "size": 9})
+    _add_markers(figure, comparison, within, name, {"symbol": "circle", "color": FEASIBLE, "size": size, "opacity": 0.85})
+    _add_markers(figure, comparison, outside, "infeasible", {"symbol": "diamond-open", "color": INFEASIBLE, "size": size + 1})
     _add_markers(figure, comparison, [place for place in placed if place[0] is best], "best", {"symbol": "star", "color": BEST, "size": 14})
 
 

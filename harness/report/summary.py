@@ -21,7 +21,7 @@ def title(comparison: Comparison) -> str:
 
 def heading(comparison: Comparison) -> str:
     """The study's name, the question that it asks, and what it took."""
-    kind = {0: "Comparison", 1: "Study"}.get(len(comparison.studies), "Studies")
+    kind = {0: "Comparison" if len(comparison.runs) > 1 else "Run", 1: "Study"}.get(len(comparison.studies), "Studies")
     tiles = "".join(
         f'<div class="tile"><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(more)}</small></dd></div>'
         for name, value, more in _tiles(comparison)
@@ -46,7 +46,7 @@ def _tiles(comparison: Comparison) -> list[tuple[str, str, str]]:
     seconds = sum(run.result.seconds for run in comparison.runs)
     infeasible = sum(run.state == "complete" and comparison.feasible(run) is False for run in comparison.runs)
     counts = [f"{states[state]} {state}" for state in ("complete", "pruned", "failed", "running", "waiting") if states[state]]
-    tiles = [("Runs" if not comparison.studies else "Trials", str(len(comparison.runs)), " · ".join(counts))]
+    tiles = [("Trials" if all(map(comparison.is_trial, comparison.runs)) else "Runs", str(len(comparison.runs)), " · ".join(counts))]
     if comparison.best and comparison.objective:
         tiles.append(("Best objective", metric_text(comparison.value(comparison.best)), f"of {comparison.best.name}"))
     if comparison.constraints and states["complete"]:

@@ -68,5 +68,6 @@ def bound_text(bound: dict[str, float]) -> str:
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
     """For each dotted key its last part, or all of it where the last part would not tell which."""
-    last = Counter(key.rpartition(".")[2] for key in keys)
-    return {key: key if last[key.rpartition(".")[2]] > 1 else key.rpartition(".")[2] for key in keys}
+    last = {key: key.rpartition(".")[2] for key in keys}
+    seen = Counter(last.values())
+    return {key: key if seen[name] > 1 or name in ("name", "path") else name for key, name in last.items()}

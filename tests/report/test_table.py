@@ -97,8 +97,9 @@ def test_numbers_read_well() -> None:
 
 
 def test_ambiguous_names_stay_whole() -> None:
-    assert short_names(["optim.name", "schedule.name", "optim.lr"]) == {
-        "optim.name": "optim.name",
-        "schedule.name": "schedule.name",
+    assert short_names(["optim.lr", "model.path", "a.x", "b.x"]) == {
         "optim.lr": "lr",
+        "model.path": "model.path",
+        "a.x": "a.x",
+        "b.x": "b.x",
     }
