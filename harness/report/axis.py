@@ -60,7 +60,8 @@ def _numeric_axis(values: list[Any], *, log: bool) -> Axis:
 
 def log_ticks(low: float, high: float) -> list[float]:
     """1, 3, 10, 30, …: from the last below `low` to the first above `high`."""
-    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    # One decade more at both ends: log10 may round across a power of ten.
+    exponents = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
     ticks = [float(f"{digit}e{exponent}") for exponent in exponents for digit in (1, 3)]
     below = [tick for tick in ticks if tick <= low]
     above = [tick for tick in ticks if tick >= high]

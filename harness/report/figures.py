@@ -9,7 +9,7 @@ from harness.report.axis import is_numeric, log_ticks, parameter_axis
 from harness.report.comparison import Comparison
 from harness.report.marks import BEST, FEASIBLE, INFEASIBLE, STOPPED, colour_axis, is_maximized, points, reach
 from harness.report.text import short_names, value_text
-from harness.runs.record import RunRecord, StudyRecord
+from harness.runs.record import Objective, RunRecord, StudyRecord
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
@@ -29,7 +29,7 @@ def history(comparison: Comparison) -> Figure | None:
     if comparison.objective is None or not done:
         return None
     low, high = reach([value for _, value in done], maximize=is_maximized(comparison))
-    figure = go.Figure([_best_so_far(comparison, study) for study in comparison.studies])
+    figure = go.Figure([_best_so_far(comparison, comparison.objective, study) for study in comparison.studies])
     _add_points(figure, comparison, [(run, run.number or 0, value) for run, value in done])
     inset = 0.03 * (high - low)
     edge = low + inset if is_maximized(comparison) else high - inset
@@ -48,20 +48,16 @@ def history(comparison: Comparison) -> Figure | None:
     return figure
 
 
-def _best_so_far(comparison: Comparison, study: StudyRecord) -> Scatter:
+def _best_so_far(comparison: Comparison, objective: Objective, study: StudyRecord) -> Scatter:
     import plotly.graph_objects as go
 
     numbers: list[int] = []
     best: list[float] = []
     for run in study.runs:
         value = comparison.value(run)
-        if not comparison.is_ranked(run) or value is None:
-            continue
-        if not best or (value > best[-1] if is_maximized(comparison) else value < best[-1]):
-            best.append(value)
-        else:
-            best.append(best[-1])
-        numbers.append(run.number or 0)
+        if comparison.is_ranked(run) and value is not None:
+            numbers.append(run.number or 0)
+            best.append(value if not best or objective.better(value, best[-1]) else best[-1])
     name = "best so far" if len(comparison.studies) == 1 else f"best of {escape(study.name)}"
     return go.Scatter(x=numbers, y=best, name=name, mode="lines", line={"shape": "hv", "width": 2}, hoverinfo="skip")
 
@@ -130,10 +126,10 @@ def parallel(comparison: Comparison) -> Figure | None:
             axis = parameter_axis(comparison.space.get(key, {}), values)
             ticks = {"tickvals": list(axis.ticks), "ticktext": list(axis.ticks.values())}
             dimensions.append({"label": names[key], "values": axis.positions, "range": axis.range, **ticks})
+    # Diverged runs end at the edge.
     low, high = reach(objectives, maximize=is_maximized(comparison))
-    dimensions.append(
-        {"label": comparison.objective.metric, "values": objectives, "range": [max(low, min(objectives)), min(high, max(objectives))]}
-    )
+    ends = [min(max(value, low), high) for value in objectives]
+    dimensions.append({"label": comparison.objective.metric, "values": ends, "range": [min(ends), max(ends)]})
     # The last line drawn lies on top: the best.
     for dimension in dimensions:
         dimension["values"] = dimension["values"][::-1]
@@ -157,7 +153,8 @@ def slice_of(comparison: Comparison, parameter: str) -> Figure | None:
             figure.update_xaxes(type="log", tickvals=ticks, ticktext=[value_text(tick, log=True) for tick in ticks])
     else:
         _add_points(figure, comparison, [(run, escape(value_text(value)), y) for run, value, y in done])
-        figure.update_xaxes(type="category", categoryorder="category ascending")
+        order = parameter_axis(comparison.space.get(parameter, {}), [value for _, value, _ in done]).ticks.values()
+        figure.update_xaxes(type="category", categoryorder="array", categoryarray=[escape(label) for label in order])
     figure.update_yaxes(
         range=reach([value for _, _, value in done], maximize=is_maximized(comparison)), title=escape(comparison.objective.metric)
     )

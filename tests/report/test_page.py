@@ -102,6 +102,16 @@ def test_the_history_marks_what_is_not_feasible(seen: Elements) -> None:
     assert steps["y"] == sorted(steps["y"], reverse=True)
 
 
+def test_a_maximised_objective_climbs(tmp_path: Path) -> None:
+    sweep = {"objective": {"metric": "val/python/loss", "direction": "maximize"}, "constraints": {}}
+    seen = Elements(page(compare([load_study(write_study(tmp_path, sweep=sweep))], [])))
+    steps = seen.figures[0]["data"][0]
+    assert steps["y"] == sorted(steps["y"])
+    assert steps["y"][-1] > steps["y"][0]
+    axes = [figure["layout"]["coloraxis"] for figure in seen.figures if "coloraxis" in figure["layout"]]
+    assert all(axis["reversescale"] for axis in axes)
+
+
 def test_words_of_users_are_text(tmp_path: Path) -> None:
     sweep = {"space": {"data.packing": {"choices": [EVIL, "concat"]}, "schedule": {"choices": ["cosine", "linear", "wsd"]}}}
     study = write_study(tmp_path, trials=6, sweep=sweep)
