@@ -24,7 +24,7 @@ Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def write_corpus(directory: Path) -> None:
-    """Write english.jsonl and python.jsonl, each row {"name", "text"}, in an order that is the same on every machine.
+    """Write english.jsonl and python.jsonl, each row {"name", "text"}, the same for the same version of Python.
 
     english: the topics of Python's help, and the docstrings of the standard library, one document a module.
     python: the source of the standard library without its docstrings, one document a module.

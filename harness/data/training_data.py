@@ -61,13 +61,15 @@ class TrainingData:
         self.sources = tuple(sources)
         self.context_length = sources[0].packing.context_length
         shares = np.array([source.share for source in sources])
-        means = np.array([source.packing.tokens / source.packing.rows for source in sources])
+        mean_tokens = np.array([source.packing.tokens / source.packing.rows for source in sources])
+        rates = row_rates(shares, mean_tokens)
         self.order = DataOrder(
             seed=seed,
             names=[source.name for source in sources],
             rows=[source.packing.rows for source in sources],
-            rates=row_rates(shares, means),
+            rates=rates,
         )
+        self._mean_row_tokens = float(rates @ mean_tokens)
         self._first_row = offsets_of(np.array(self.order.source_rows, dtype=np.int64))[:-1]
 
     @property
@@ -82,19 +84,20 @@ class TrainingData:
 
     def targets_of(self, rows_per_step: int, steps: int) -> Int64:
         """Predicted tokens in each of the first `steps` steps, which are all but the first of every piece: int64[steps]."""
-        return self._all_targets[self._rows_at(0, steps * rows_per_step)].reshape(steps, rows_per_step).sum(axis=1)
+        per_step: Int64 = self._all_targets[self._rows_at(0, steps * rows_per_step)].reshape(steps, rows_per_step).sum(axis=1)
+        return per_step
 
     def tokens_after(self, rows_per_step: int, steps: int) -> Int64:
         """Real tokens trained after each of the first `steps` steps: int64[steps]."""
-        return np.cumsum(self.row_tokens(0, steps * rows_per_step).reshape(steps, rows_per_step).sum(axis=1))
+        per_step: Int64 = self.row_tokens(0, steps * rows_per_step).reshape(steps, rows_per_step).sum(axis=1)
+        return np.cumsum(per_step)
 
     def steps_for(self, max_tokens: int, rows_per_step: int) -> tuple[int, Int64]:
         """The most whole steps whose real tokens together do not exceed `max_tokens`; and the tokens after each, int64[steps].
 
         Raises InputError if not even one step fits.
         """
-        mean = sum(self.order.rates * [source.packing.tokens / source.packing.rows for source in self.sources])
-        looked_at = int(max_tokens / (mean * rows_per_step)) + 1
+        looked_at = int(max_tokens / (self._mean_row_tokens * rows_per_step)) + 1
         after = self.tokens_after(rows_per_step, looked_at)
         while after[-1] <= max_tokens:
             looked_at += looked_at // 8 + 1
