@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--step-seconds", type=float, default=0.002, help="sleep between rows, in place of training")
     options = parser.parse_args()
     warm = multiprocessing.get_context("forkserver")
-    warm.set_forkserver_preload(["wandb", "harness.tracking.wandb_logger"])
+    warm.set_forkserver_preload(["harness.tracking.warm"])
     costs = []
     with tempfile.TemporaryDirectory() as folder:
         for index in range(options.attempts):

@@ -10,9 +10,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
+from lightning.pytorch.utilities import rank_zero_only
 
 from harness.config.schema import TrackingConfig
-from harness.tracking.wandb_logger import run_id
+from harness.tracking.wandb_logger import WandbLogger, run_id
 from harness.tracking.wandb_run import WandbTarget
 from tests.support.fake_wandb import FakeWandb, StoredRun
 from tests.tracking.attempts import HYPERPARAMETERS, RUN_ID, attempt, forked, read_back, warm
@@ -115,8 +116,10 @@ def test_two_offline_attempts_are_one_run(
 ) -> None:
     forked(attempt, tmp_path, environment, losses(0, 10), preempted=True)
     forked(attempt, tmp_path, environment, losses(10, 20))
-    for offline in offline_runs(tmp_path):
-        sync(offline)
+    first, second = offline_runs(tmp_path)
+    sync(first)
+    assert stored(backend).state == "preempted"
+    sync(second)
     assert len(list(tmp_path.glob("wandb/offline-run-*/*.synced"))) == 2
     assert list(backend.runs) == [(backend.entity, "harness", RUN_ID)]
     assert stored_rows(stored(backend)) == as_read(losses(0, 20))
@@ -221,6 +224,16 @@ def test_a_directory_that_cannot_be_written_is_said_once(tmp_path: Path, environ
 def test_disabled_means_that_nothing_is_written(tmp_path: Path, environment: Environment) -> None:
     assert forked(attempt, tmp_path, {**environment, "WANDB_MODE": "disabled"}, losses(0, 10), summary={"objective": 1.0}).warnings == []
     assert not (tmp_path / "wandb").exists()
+
+
+def test_only_the_first_rank_tracks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    logger = WandbLogger(TrackingConfig(), directory=tmp_path, run_id=RUN_ID, name="", group=None, job_type="train", hyperparameters={})
+    logger.log_metrics({"train/loss": 1.0}, step=0)
+    logger.summary({"objective": 1.0})
+    logger.preempting()
+    logger.finish("success")
+    assert list(tmp_path.iterdir()) == []
 
 
 PROGRAM = """

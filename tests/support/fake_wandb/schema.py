@@ -193,7 +193,7 @@ class Schema:
         return "/".join([self.storage_url, *run.key, urllib.parse.quote(name)])
 
     def _upsert_run(self, given: Arguments) -> Node:
-        key = (given.get("entityName") or self.entity, given.get("modelName") or "uncategorized", given.get("name"))
+        key = (given.get("entityName") or self.entity, given.get("modelName") or "uncategorized", str(given.get("name")))
         run = next((run for run in self.runs.values() if given.get("id") and self._run(run)["id"] == given["id"]), None)
         run = run or self.runs.get(key)
         inserted = run is None
