@@ -95,8 +95,8 @@ def _file(config_path: str) -> Path | None:
 
 
 def _body(path: Path) -> dict[str, Any]:
-    document = yaml.safe_load(path.read_text())
-    return {key: value for key, value in (document or {}).items() if key != "defaults"}
+    document = yaml.safe_load(path.read_text()) or {}
+    return {key: value for key, value in document.items() if key != "defaults"}
 
 
 def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harness.config.checks import check, check_explicit
 from harness.config.compose import COMMAND_LINE, Composed, compose
 from harness.config.errors import InputError
+from harness.config.overrides import ValueOverride, parse
 from harness.config.schema import Config
+from harness.config.user_yaml import read_mapping
 from harness.config.validate import to_section
 
 
@@ -50,16 +50,7 @@ def _validated(composed: Composed) -> Loaded:
 
 def load_file(path: Path, overrides: list[str] | None = None) -> Config:
     """Read a resolved config.yaml (as every run directory holds one), apply value overrides, and validate."""
-    from harness.config.overrides import ValueOverride, parse
-
-    try:
-        values = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"--config={path}: no such file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"--config={path}: cannot be read as YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise InputError(f"--config={path}: expected a mapping of configuration keys, as in a run's config.yaml")
+    values = read_mapping(path, holds="configuration keys, as in a run's config.yaml")
     for override in parse(overrides or [], Config):
         if not isinstance(override, ValueOverride):
             raise InputError(f"{override.to_hydra()}: with --config only values can be overridden; it is already composed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from harness.config.errors import wrong_value
@@ -20,6 +21,11 @@ def load_tokenizer(config: Config) -> Any:
     if not tokenizer.is_fast:
         raise wrong_value(key, path, "not a fast tokenizer (no tokenizer.json)")
     return tokenizer
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """A hash of everything that decides how text becomes tokens."""
+    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
 
 
 def _first_line(error: Exception) -> str:

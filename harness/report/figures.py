@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.report.axis import is_numeric, log_ticks, parameter_axis
 from harness.report.comparison import Comparison
-from harness.report.marks import BEST, FEASIBLE, INFEASIBLE, STOPPED, colour_axis, is_maximized, points, reach
+from harness.report.marks import BEST, FEASIBLE, INFEASIBLE, SINGLES, STOPPED, colour_axis, is_maximized, points, reach
 from harness.report.text import short_names, value_text
 from harness.runs.record import Objective, RunRecord, StudyRecord
 
@@ -58,8 +58,11 @@ def _best_so_far(comparison: Comparison, objective: Objective, study: StudyRecor
         if comparison.is_ranked(run) and value is not None:
             numbers.append(run.number or 0)
             best.append(value if not best or objective.better(value, best[-1]) else best[-1])
-    name = "best so far" if len(comparison.studies) == 1 else f"best of {escape(study.name)}"
-    return go.Scatter(x=numbers, y=best, name=name, mode="lines", line={"shape": "hv", "width": 2}, hoverinfo="skip")
+    alone = len(comparison.studies) == 1
+    name = "best so far" if alone else f"best of {escape(study.name)}"
+    color = None if alone else SINGLES[comparison.studies.index(study) % len(SINGLES)]
+    line = {"shape": "hv", "width": 2, "color": color}
+    return go.Scatter(x=numbers, y=best, name=name, mode="lines", line=line, hoverinfo="skip")
 
 
 def _add_points(figure: Figure, comparison: Comparison, placed: list[tuple[RunRecord, Any, Any]]) -> None:

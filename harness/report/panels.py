@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from harness.report import curves, figures
 from harness.report.comparison import Comparison
 from harness.report.importances import FANOVA_TRIALS
+from harness.report.marks import is_maximized, reach
 from harness.report.text import bound_text
 
 if TYPE_CHECKING:
@@ -32,13 +33,22 @@ def panels(comparison: Comparison) -> list[Panel]:
 
 def _search(comparison: Comparison) -> Iterator[Panel]:
     if figure := figures.history(comparison):
-        stopped = any(run.state in ("pruned", "failed") for run in comparison.runs)
-        note = " Pruned trials are at their last value, failed ones at the edge." if stopped else ""
-        yield Panel("Search", "Optimisation history", f"The line is the best so far among feasible trials.{note}", figure)
+        yield Panel("Search", "Optimisation history", _history_note(comparison), figure)
     yield from _tradeoffs(comparison)
     if figure := figures.parallel(comparison):
         note = "Drag along an axis to keep only the runs that pass there; drag a name to move its axis. — means not active."
         yield Panel("Search", "Parallel coordinates", note, figure, "full")
+
+
+def _history_note(comparison: Comparison) -> str:
+    notes = ["The line is the best so far among feasible trials."]
+    if any(run.state in ("pruned", "failed") for run in comparison.runs):
+        notes.append("Pruned trials are at their last value, failed ones at the edge.")
+    values = [value for run, value in figures.finished(comparison) if comparison.is_trial(run)]
+    low, high = reach(values, maximize=is_maximized(comparison))
+    if beyond := sum(not low <= value <= high for value in values):
+        notes.append(f"{beyond} diverged, beyond the axis: a double click shows all.")
+    return " ".join(notes)
 
 
 def _tradeoffs(comparison: Comparison) -> Iterator[Panel]:

@@ -53,8 +53,10 @@ def _tiles(comparison: Comparison) -> list[tuple[str, str, str]]:
         tiles.append(("Feasible", f"{states['complete'] - infeasible} of {states['complete']}", "complete runs meet the constraints"))
     tiles.append(("Tokens trained", count_text(trained), f"+ {count_text(shared)} shared, not trained again" if shared else ""))
     tiles.append(("Run time", duration_text(seconds), "summed over runs"))
-    if budget := [_budget(unit, limit) for study in comparison.studies for unit, limit in (study.sweep.get("budget") or {}).items()]:
-        tiles.append(("Budget", budget[0], " · ".join(budget[1:])))
+    budgets = [study.sweep.get("budget") or {} for study in comparison.studies]
+    if len(budgets) == 1 and budgets[0]:
+        limit, *more = [_budget(unit, limit) for unit, limit in budgets[0].items()]
+        tiles.append(("Budget", limit, " · ".join(more)))
     return tiles
 
 

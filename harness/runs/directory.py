@@ -58,9 +58,14 @@ class RunDirectory:
         return self.path / ".attempt.lock"
 
     @property
+    def study(self) -> StudyDirectory | None:
+        """The study that this run is a trial of; None for a single run."""
+        return StudyDirectory(self.path.parent.parent) if self.trial.exists() else None
+
+    @property
     def name(self) -> str:
         """How users call it: its directory's name, or study/number for a trial."""
-        return f"{self.path.parent.parent.name}/{self.path.name}" if self.path.parent.name == "trials" else self.path.name
+        return f"{self.study.name}/{self.path.name}" if self.study else self.path.name
 
     def is_attempted(self) -> bool:
         """Whether a living process works on this run."""

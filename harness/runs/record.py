@@ -10,6 +10,7 @@ import yaml
 
 from harness.config.errors import InputError
 from harness.runs.directory import RunDirectory, StudyDirectory
+from harness.runs.files import read_yaml
 from harness.runs.metrics import Row
 from harness.runs.result import FINAL_STATES, Result, State, read_result
 from harness.runs.trial import Trial, read_trial
@@ -41,9 +42,7 @@ class RunRecord:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved configuration, nested."""
-        text = self.directory.config.read_text() if self.directory.config.exists() else ""
-        document: dict[str, Any] = yaml.safe_load(text) or {}
-        return document
+        return read_yaml(self.directory.config) if self.directory.config.exists() else {}
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -112,7 +111,7 @@ def load_run(run: RunDirectory, *, study: str | None = None) -> RunRecord:
 def load_study(study: StudyDirectory) -> StudyRecord:
     """Read a study's files. Raises InputError when its sweep.yaml cannot be read."""
     try:
-        sweep: dict[str, Any] = yaml.load(study.sweep.read_bytes(), Loader=yaml.CSafeLoader)
+        sweep = read_yaml(study.sweep)
     except (OSError, yaml.YAMLError) as error:
         raise InputError(f"{study.sweep}: cannot be read as a frozen sweep: {error}") from error
     return StudyRecord(study, sweep, [load_run(run, study=study.name) for run in study.trials()])

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from filelock import FileLock
 from optuna.storages import JournalStorage
-from optuna.storages.journal import BaseJournalFileLock, JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 
-class KernelLock(BaseJournalFileLock):
+class KernelLock(JournalFileOpenLock):
     """A lock that the kernel releases when its holder dies."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
         self._lock = FileLock(path)
 
     def acquire(self) -> bool:

@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from signal import Signals
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
-
 from harness.config.errors import InputError
 from harness.config.validate import to_plain
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.exit_codes import STOPPED
-from harness.runs.files import write_yaml
+from harness.runs.files import read_yaml, write_yaml
 from harness.runs.locks import hold, is_held
 from harness.runs.record import load_study
 from harness.runs.result import FINAL_STATES, Result, read_result, write_result
@@ -237,8 +235,7 @@ def _death(exit_code: int) -> str:
 
 def _book_unreported_tokens(run: RunDirectory, result: Result) -> None:
     last = run.metrics.last()
-    config: dict[str, Any] = yaml.safe_load(run.config.read_text())
-    trainer = config["trainer"]
+    trainer = read_yaml(run.config)["trainer"]
     reached = (last["tokens"] if last else 0) + trainer["log_every_steps"] * trainer["batch_tokens"]
     reached = min(reached, result.tokens.budgeted or reached)
     result.tokens.trained += max(0, reached - result.tokens.position)

@@ -9,8 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harness.config.checks import token_bound
 from harness.config.compose import compose
 from harness.config.errors import InputError, unknown
@@ -20,7 +18,9 @@ from harness.config.locations import sweep_dirs, sweep_names
 from harness.config.overrides import ValueOverride, parse
 from harness.config.schema import Config
 from harness.config.sweep_schema import SweepConfig
+from harness.config.user_yaml import read_mapping
 from harness.config.validate import to_plain, to_section
+from harness.runs.files import read_yaml
 from harness.search.space import Parameter, Space, parse_space
 
 SWEEP_KEYS = ("search", "launcher", "budget")
@@ -73,12 +73,7 @@ class Sweep:
 def load_sweep(word: str, overrides: list[str]) -> Sweep:
     """Read a sweep by name or file, with overrides, and check all of it. Raises InputError before anything is written."""
     path = _find(word)
-    try:
-        document = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read as YAML: {error}") from None
-    if not isinstance(document, dict):
-        raise InputError(f"{path}: expected a mapping with objective, space, budget, …")
+    document = read_mapping(path, holds="objective, space, budget, …")
     own = [text for text in overrides if text.lstrip("+~").split("=")[0].split(".")[0] in SWEEP_KEYS]
     document = {**document, "base": [*(document.get("base") or []), *(text for text in overrides if text not in own)]}
     sweep = Sweep(path.stem, _resolve(document, own, str(path)))
@@ -91,8 +86,9 @@ def load_sweep(word: str, overrides: list[str]) -> Sweep:
 
 def thaw(path: Path) -> Sweep:
     """The sweep of a study that was launched, from its sweep.yaml. Raises InputError when its base resolves differently by now."""
-    document = yaml.safe_load(path.read_text())
+    document = read_yaml(path)
     frozen = document.pop("config")
+    document.pop("launched")
     sweep = Sweep(document.pop("name"), to_section(SweepConfig, document))
     differences = list(_differences(frozen, to_plain(sweep.base.config)))
     if differences:
@@ -102,7 +98,7 @@ def thaw(path: Path) -> Sweep:
 
 def differences(frozen: dict[str, Any], sweep: Sweep) -> list[str]:
     """What a study that was launched has otherwise; budget and launcher may change."""
-    changeable = ("budget", "launcher")
+    changeable = ("budget", "launcher", "launched")
     now = {key: value for key, value in sweep.frozen().items() if key not in changeable}
     return list(_differences({key: value for key, value in frozen.items() if key not in changeable}, now))
 

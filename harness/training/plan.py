@@ -12,7 +12,7 @@ from harness.config.schema import Config
 from harness.schedule.learning_rate import Schedule, resolve_schedule
 
 if TYPE_CHECKING:
-    from harness.data.mixture import TrainingData
+    from harness.data.training_data import TrainingData
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,9 @@ def build_plan(config: Config, data: TrainingData, *, world_size: int = 1) -> Pl
     else:
         assert config.trainer.max_tokens is not None, "checked: one of the two is given"
         steps, tokens = data.steps_for(config.trainer.max_tokens, rows_per_step)
-    targets = data.row_targets(0, steps * rows_per_step).reshape(steps, rows_per_step).sum(axis=1)
+    targets = data.targets_of(rows_per_step, steps)
     if not targets.all():
-        raise InputError(
-            f"data.context_length={config.data.context_length}: step {int(np.argmin(targets))} has no token to predict; the documents are too short"
-        )
+        raise InputError(f"data.sources: step {int(np.argmin(targets))} has no token to predict, its documents have one token each")
     return Plan(
         steps=steps,
         rows_per_step=rows_per_step,

@@ -6,9 +6,32 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from harness.training.module import TrainingModule
+
+
+class TokenizationProgress:
+    """Bars over the bytes of each source while it is tokenized; nothing is shown for what comes from the cache."""
+
+    def __init__(self) -> None:
+        self.bar = Progress(
+            TextColumn("[bold]tokenize[/] {task.description}"),
+            BarColumn(bar_width=None),
+            DownloadColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self.tasks: dict[str, TaskID] = {}
+
+    def update(self, key: str, done: int, total: int) -> None:
+        """`done` of the `total` bytes of the source or domain at this configuration key are tokenized."""
+        if key not in self.tasks:
+            self.tasks[key] = self.bar.add_task(key.removeprefix("data."), total=total)
+            self.bar.start()
+        self.bar.update(self.tasks[key], completed=done)
+        if done >= total:
+            self.bar.stop()
 
 
 class StepProgress(Callback):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from lightning.pytorch import Callback
@@ -11,10 +11,10 @@ from lightning.pytorch.loggers import Logger
 
 from harness.config.errors import InputError
 from harness.config.schema import Config
-from harness.data.mixture import build_training_data, build_validation_data
+from harness.data.mixture import Progress, build_training_data, build_validation_data
 from harness.models.isolation import refuse_leaking_model
 from harness.models.language_model import build_model, model_fingerprint
-from harness.models.tokenizer import load_tokenizer
+from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from harness.runs.directory import RunDirectory
 from harness.runs.metrics import last_values
 from harness.runs.result import Result, read_result, write_result
@@ -33,12 +33,12 @@ def train(
     stop: StopFlag,
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[Callback] = (),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Result:
     """Start `run`, or go on from its last checkpoint, until its end or until `stop` is set.
 
     The result is returned, and stands in result.json from the first moment on: state complete at the end, waiting when it was stopped.
-    The caller holds the run's attempt lock. `progress` is told about tokenization: (documents done, documents in all).
+    The caller holds the run's attempt lock. `progress` is told about tokenization.
 
     Raises InputError for data or a model that cannot be used, NonFiniteLossError when training diverges.
     """
@@ -54,7 +54,7 @@ def train(
     data = build_training_data(config.data, tokenizer, seed=config.seed, progress=progress)
     validation = build_validation_data(config.data, tokenizer, progress=progress)
     plan = build_plan(config, data, world_size=config.trainer.devices)
-    fingerprints = {"data": data.fingerprint, "tokenizer": data.tokenizer_fingerprint, "model": model_fingerprint(config.model)}
+    fingerprints = {"data": data.fingerprint, "tokenizer": tokenizer_fingerprint(tokenizer), "model": model_fingerprint(config.model)}
     _refuse_other_inputs(run, result.fingerprints, fingerprints)
     result.fingerprints, result.tokens.budgeted = fingerprints, plan.tokens_after(plan.steps)
     model = build_model(config.model, tokenizer, seed=config.seed)

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from harness.config.schema import Config
 from harness.data.dataset import build_loader
-from harness.data.mixture import TrainingData
+from harness.data.training_data import TrainingData
 from harness.runs.directory import RunDirectory
 from harness.training.checkpoints import AtomicCheckpointIO
 from harness.training.plan import Plan

@@ -1,0 +1,21 @@
+"""Arguments and options that several verbs share."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from harness.cli import completion
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="Hydra overrides: optim.lr=1e-3 schedule=wsd experiment=quickstart", autocompletion=completion.overrides, show_default=False),
+]
+StudyName = Annotated[str, typer.Argument(help="A study: its name under runs/, or its directory.", autocompletion=completion.studies)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
+
+
+def print_json(document: Any) -> None:
+    typer.echo(json.dumps(document, indent=2, allow_nan=False))

@@ -1,0 +1,125 @@
+"""One attempt on a run: the place where training, tracking and the run's files are put together."""
+
+from __future__ import annotations
+
+import logging
+import os
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from harness.config.errors import InputError
+from harness.config.load import load_file
+from harness.config.schema import Config
+from harness.config.validate import to_plain
+from harness.runs.directory import RunDirectory
+from harness.runs.exit_codes import BAD_INPUT, DONE, FAILED, STOPPED
+from harness.runs.files import read_yaml
+from harness.runs.locks import hold
+from harness.runs.result import State, read_result, write_result
+
+if TYPE_CHECKING:
+    from harness.tracking.wandb_logger import WandbLogger
+    from harness.training.stop import StopFlag
+
+log = logging.getLogger("harness")
+
+PRELOAD = ["harness.training.run", "harness.tracking.wandb_logger", "wandb", "transformers.models.auto.modeling_auto"]
+"""What a warm server imports so that its children need not."""
+
+LOCK_SECONDS = 30.0
+"""A process that was killed lets go at once; one that is saving a checkpoint needs a moment."""
+
+
+def attempt_trial(directory: str) -> int:
+    """Run or resume a trial in a process of its own, whose output goes to the trial's log.txt; returns the exit code."""
+    run = RunDirectory(Path(directory))
+    with run.log.open("ab", buffering=0) as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", force=True)
+    # Whether a crash is worth another attempt is for the worker to say.
+    return attempt(run, crashed="waiting")
+
+
+def attempt(run: RunDirectory, *, crashed: State, show_progress: bool = False) -> int:
+    """Run or resume the run in this process; returns the exit code. Its result.json says what came of it.
+
+    crashed: the state of a run whose attempt ends with an unexpected exception.
+    """
+    from harness.training.step_end import NonFiniteLossError
+    from harness.training.stop import StopFlag
+
+    stop = StopFlag()
+    stop.install()
+    lock = hold(run.attempt_lock, wait_seconds=LOCK_SECONDS)
+    if lock is None:
+        raise InputError(f"{run.path}: another process works on this run")
+    try:
+        config = load_file(run.config)
+        return _tracked(config, run, stop, show_progress=show_progress)
+    except InputError as error:
+        _end(run, "failed", str(error))
+        log.error("%s", error)
+        return BAD_INPUT
+    except NonFiniteLossError as error:
+        _end(run, "failed", str(error))
+        log.error("%s", error)
+        return FAILED
+    except Exception as error:  # noqa: BLE001 - whatever it is, the run's files must say so
+        _end(run, crashed, f"{type(error).__name__}: {error}")
+        log.error("%s", traceback.format_exc())
+        return FAILED
+    finally:
+        lock.release()
+
+
+def _end(run: RunDirectory, state: State, reason: str) -> None:
+    result = read_result(run)
+    result.state, result.reason = state, reason
+    write_result(run, result)
+
+
+def _tracked(config: Config, run: RunDirectory, stop: StopFlag, *, show_progress: bool) -> int:
+    from harness.training.progress import StepProgress, TokenizationProgress
+    from harness.training.run import train
+
+    wandb = _wandb_logger(config, run)
+    status: Literal["success", "failed"] = "failed"
+    try:
+        result = train(
+            config,
+            run,
+            stop=stop,
+            loggers=[wandb] if wandb else [],
+            callbacks=[StepProgress()] if show_progress else [],
+            progress=TokenizationProgress().update if show_progress else None,
+        )
+        status = "success"
+        if wandb:
+            wandb.summary({**result.metrics, "tokens": result.tokens.trained, "seconds": result.seconds})
+            if result.state == "waiting":
+                wandb.preempting()
+    finally:
+        if wandb:
+            wandb.finish(status)
+    return DONE if result.state == "complete" else STOPPED
+
+
+def _wandb_logger(config: Config, run: RunDirectory) -> WandbLogger | None:
+    if config.tracking.name == "none":
+        return None
+    from harness.tracking.wandb_logger import WandbLogger, run_id
+
+    study = run.study
+    launched = str(read_yaml(study.sweep).get("launched")) if study else ""
+    return WandbLogger(
+        config.tracking,
+        directory=run.path,
+        # By the time of its launch too: a study that was deleted and started anew is another one.
+        run_id=run_id(run.name, launched),
+        name=run.name,
+        group=study.name if study else None,
+        job_type="trial" if study else "train",
+        hyperparameters=to_plain(config),
+    )

@@ -1,0 +1,80 @@
+"""harness data: tokenize and pack into the cache, and say what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from harness.cli.arguments import AsJson, Overrides, print_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from harness.data.training_data import TrainingData
+    from harness.data.validation import ValidationSet
+
+
+def data(overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Tokenize and pack into the cache; print tokens, rows, efficiency and what is lost."""
+    from harness.config.load import load
+    from harness.data.mixture import build_training_data, build_validation_data
+    from harness.models.tokenizer import load_tokenizer
+    from harness.training.plan import build_plan
+    from harness.training.progress import TokenizationProgress
+
+    config = load(overrides or []).config
+    tokenizer = load_tokenizer(config)
+    progress = TokenizationProgress().update
+    training = build_training_data(config.data, tokenizer, seed=config.seed, progress=progress)
+    validation = build_validation_data(config.data, tokenizer, progress=progress)
+    plan = build_plan(config, training, world_size=config.trainer.devices)
+    epochs = training.order.epochs(plan.steps * plan.rows_per_step)
+    if as_json:
+        sources = {name: {**asdict(part), "epochs": epochs[name]} for name, part in training.statistics().items()}
+        domains = {
+            domain: {"documents": part.documents, "predicted_tokens": part.predicted_tokens, "bytes": part.bytes, "fingerprint": part.fingerprint}
+            for domain, part in validation.items()
+        }
+        run = {"steps": plan.steps, "tokens": plan.tokens_after(plan.steps), "rows_per_step": plan.rows_per_step}
+        print_json({**asdict(training.total()), "fingerprint": training.fingerprint, "sources": sources, "validation": domains, "run": run})
+        return
+    from rich.console import Console
+
+    console = Console()
+    console.print(_sources(training, epochs, config.data.packing))
+    console.print(_domains(validation))
+    console.print(f"A run of this configuration: {plan.steps:,} steps, {plan.tokens_after(plan.steps):,} tokens. Data fingerprint {training.fingerprint[:12]}")
+
+
+def _sources(training: TrainingData, epochs: dict[str, float], packing: str) -> Table:
+    from rich.table import Table
+
+    table = Table(title=f"Training data, packing {packing}, rows of {training.context_length}", title_justify="left")
+    for column in ("source", "documents", "cut", "tokens", "kept", "rows", "efficiency", "share", "epochs"):
+        table.add_column(column, justify="left" if column == "source" else "right")
+    total = training.total()
+    for name, part in [*training.statistics().items(), *([("total", total)] if len(training.sources) > 1 else [])]:
+        table.add_row(
+            name,
+            f"{part.documents:,}",
+            f"{part.documents_cut:,}",
+            f"{part.tokens:,}",
+            f"{part.tokens_kept:.2%}",
+            f"{part.rows:,}",
+            f"{part.efficiency:.4f}",
+            f"{part.share:.1%}",
+            f"{epochs[name]:.2f}" if name in epochs else "",
+            style="bold" if part is total else None,
+        )
+    return table
+
+
+def _domains(validation: dict[str, ValidationSet]) -> Table:
+    from rich.table import Table
+
+    table = Table(title="Validation sets, the same for every packing", title_justify="left")
+    for column in ("domain", "documents", "predicted tokens", "bytes"):
+        table.add_column(column, justify="left" if column == "domain" else "right")
+    for domain, part in validation.items():
+        table.add_row(domain, f"{part.documents:,}", f"{part.predicted_tokens:,}", f"{part.bytes:,}")
+    return table

@@ -1,0 +1,22 @@
+"""harness export: a run as a plain transformers checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli import completion
+
+
+def export(
+    run: Annotated[str, typer.Argument(help="A run: its directory, its name under runs/, or STUDY/NUMBER.", autocompletion=completion.runs)],
+    out: Annotated[Path, typer.Argument(help="A new directory.")],
+) -> None:
+    """Write a run as a plain transformers checkpoint with tokenizer and model card."""
+    from harness.runs.directory import find_run
+    from harness.training.export import export as write
+
+    write(find_run(run), out)
+    typer.echo(out)

@@ -1,0 +1,134 @@
+"""The live view of a study: trials under way with their progress, the best so far, the budget."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from harness.report.text import bound_text, metric_text, short_names, value_text
+from harness.runs.directory import StudyDirectory
+from harness.runs.record import RunRecord
+from harness.runs.result import FINAL_STATES
+from harness.search.status import Status, read_status
+
+REFRESH_SECONDS = 0.5
+STATE_STYLES = {"complete": "green", "running": "cyan", "waiting": "yellow", "failed": "red", "pruned": "dim"}
+
+
+def follow(directory: StudyDirectory, tend: Callable[[], int]) -> Status:
+    """Show the study until `tend`, called at every look, says that no worker is left; on something that is no terminal, a line a trial."""
+    console = Console()
+    if not console.is_terminal:
+        return _follow_in_lines(console, directory, tend)
+    with Live(render(read_status(directory)), console=console, refresh_per_second=4) as live:
+        while True:
+            workers = tend()
+            status = read_status(directory)
+            live.update(render(status))
+            if workers == 0:
+                return status
+            time.sleep(REFRESH_SECONDS)
+
+
+def _follow_in_lines(console: Console, directory: StudyDirectory, tend: Callable[[], int]) -> Status:
+    said = {run.number for run in read_status(directory).study.runs if run.state in FINAL_STATES}
+    while True:
+        workers = tend()
+        status = read_status(directory)
+        for run in status.study.runs:
+            if run.state in FINAL_STATES and run.number not in said:
+                said.add(run.number)
+                console.print(_line(run, status), highlight=False, soft_wrap=True)
+        if workers == 0:
+            return status
+        time.sleep(REFRESH_SECONDS)
+
+
+def _line(run: RunRecord, status: Status) -> str:
+    names = short_names(list(run.params))
+    params = "  ".join(f"{names[key]}={value_text(value)}" for key, value in run.params.items())
+    value = "" if run.result.objective is None else f"  {status.study.objective.metric} {run.result.objective:.4f}"
+    extra = "  violates a constraint" if run.result.feasible is False else f"  {run.result.reason}" if run.result.reason else ""
+    best = f"  (best so far: {status.best.number})" if status.best else ""
+    return f"trial {run.number}: {run.state}{value}{extra}  {params}{best}"
+
+
+def render(status: Status, *, limit: int | None = 12) -> RenderableType:
+    """The study as a table. limit: at most this many trials, those under way and the latest first."""
+    return Group(_header(status), _trials(status, limit), _best(status))
+
+
+def _header(status: Status) -> Text:
+    text = Text(f"{status.study.name}", style="bold")
+    text.append(f"  {status.study.objective.direction} {status.study.objective.metric}", style="default")
+    for metric, bound in status.study.constraints.items():
+        text.append(f"  {metric} {bound_text(bound)}", style="default")
+    for state, count in status.count().items():
+        text.append(f"  {count} {state}", style=STATE_STYLES[state])
+    for unit, account in status.budget.to_json().items():
+        reserved = f" + {account['reserved']:,} reserved" if account["reserved"] else ""
+        text.append(f"  {unit} {account['used']:,}{reserved} of {account['limit']:,}", style="dim")
+    text.append(f"  {len(status.workers)} workers", style="dim")
+    return text
+
+
+def _trials(status: Status, limit: int | None) -> Table:
+    shown = sorted(status.study.runs, key=lambda run: (run.state != "running", -(run.number or 0)))[:limit]
+    keys = list(status.study.sweep["space"])
+    names = short_names(keys)
+    table = Table(box=None, pad_edge=False)
+    for column in ("trial", "state", "progress"):
+        table.add_column(column, no_wrap=True)
+    for key in keys:
+        table.add_column(names[key], justify="right")
+    table.add_column(status.study.objective.metric, justify="right")
+    for metric in status.study.constraints:
+        table.add_column(metric.removeprefix("val/"), justify="right")
+    for run in shown:
+        is_best = status.best is not None and run.number == status.best.number
+        table.add_row(
+            str(run.number),
+            Text(run.state, style=STATE_STYLES[run.state]),
+            _progress(run),
+            *(value_text(run.params[key]) if key in run.params else "–" for key in keys),
+            Text(_metric(run, status.study.objective.metric), style="bold green" if is_best else "default"),
+            *(Text(_metric(run, metric), style="red" if run.result.feasible is False else "default") for metric in status.study.constraints),
+        )
+    if limit is not None and len(status.study.runs) > len(shown):
+        table.caption = f"{len(status.study.runs) - len(shown)} more; `harness compare {status.study.name}` ranks all"
+    return table
+
+
+def _metric(run: RunRecord, name: str) -> str:
+    value = run.result.metrics.get(name)
+    return metric_text(value) if run.state in FINAL_STATES else ""
+
+
+def _progress(run: RunRecord) -> RenderableType:
+    if run.state == "failed":
+        return Text((run.result.reason or "")[:28], style="red")
+    if run.state in FINAL_STATES:
+        return Text(f"{run.result.seconds:.0f} s", style="dim")
+    last: dict[str, Any] = run.directory.metrics.last() or {}
+    loss = last.get("train/loss")
+    bar = ProgressBar(total=run.trial.tokens if run.trial else 1, completed=last.get("tokens", 0), width=14)
+    row = Table.grid(padding=(0, 1))
+    row.add_row(bar, "" if loss is None else f"loss {loss:.3f}")
+    return row
+
+
+def _best(status: Status) -> Text:
+    best = status.best
+    if best is None:
+        complete = [run for run in status.study.runs if run.state == "complete"]
+        return Text("no complete trial meets the constraints yet" if complete else "no complete trial yet", style="dim")
+    names = short_names(list(best.params))
+    params = "  ".join(f"{names[key]}={value_text(value)}" for key, value in best.params.items())
+    return Text(f"best so far: trial {best.number}, {status.study.objective.metric} {best.result.objective:.4f}  {params}", style="bold green")

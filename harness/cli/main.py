@@ -1,0 +1,71 @@
+"""`harness`: the verbs. Their modules are light; what is heavy is imported inside the function that needs it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness import __version__
+from harness.cli import best, compare, data, export, quickstart, show, status, stop, sweep, train, worker
+from harness.config.errors import InputError
+from harness.config.locations import CONFIG_DIR_VARIABLE
+from harness.runs.exit_codes import BAD_INPUT
+
+EPILOG = """Overrides are Hydra's: KEY=VALUE (optim.lr=1e-3) or GROUP=CHOICE (schedule=wsd). Exit codes: 0 done, 1 failed, 2 bad input.
+
+Start with: harness quickstart"""
+
+app = typer.Typer(
+    name="harness",
+    help="Find, trust and reuse the hyperparameters of continued pretraining and fine-tuning of language models.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"harness {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    config_dir: Annotated[Path | None, typer.Option(help="A directory of configuration that overlays ./conf and the harness's own.")] = None,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
+) -> None:
+    if config_dir is not None:
+        # Workers and their trials inherit it.
+        os.environ[CONFIG_DIR_VARIABLE] = str(config_dir.resolve())
+
+
+app.command()(show.show)
+app.command()(data.data)
+app.command()(train.train)
+app.command()(train.resume)
+app.command()(sweep.sweep)
+app.command()(status.status)
+app.command()(stop.stop)
+app.command()(compare.compare)
+app.command()(best.best)
+app.command()(export.export)
+app.command()(quickstart.quickstart)
+app.command(hidden=True)(worker.worker)
+
+
+def main() -> None:
+    """The console script. Bad input ends in one message and exit code 2, without a traceback."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        app()
+    except InputError as error:
+        for line in str(error).splitlines():
+            typer.echo(f"error: {line}" if not line.startswith("  ") else line, err=True)
+        sys.exit(BAD_INPUT)

@@ -1,0 +1,32 @@
+"""harness status: trials, states, budget, best so far, workers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from harness.cli.arguments import AsJson, StudyName, print_json
+
+
+def status(
+    study: StudyName,
+    as_json: AsJson = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep watching until no worker is left.")] = False,
+) -> None:
+    """Show a study: trials, states, budget, best so far and workers."""
+    from harness.runs.directory import find_study
+    from harness.search.status import read_status
+
+    directory = find_study(study)
+    if as_json:
+        print_json(read_status(directory).to_json())
+        return
+    from harness.cli.live import follow, render
+
+    if watch:
+        follow(directory, lambda: len(read_status(directory).workers))
+        return
+    from rich.console import Console
+
+    Console().print(render(read_status(directory), limit=None))

@@ -1,0 +1,29 @@
+"""YAML files that people write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.config.errors import InputError
+
+
+def read_mapping(path: Path, *, holds: str) -> dict[str, Any]:
+    """The mapping in a YAML file; `1e-4` is a number, as in Hydra's files, and no key stands twice.
+
+    holds: what is expected in it, for the message. Raises InputError.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise InputError(f"{path}: cannot be read as YAML: {error}") from None
+    if not isinstance(content, dict) or not content:
+        raise InputError(f"{path}: expected a mapping with {holds}")
+    return {str(key): value for key, value in content.items()}

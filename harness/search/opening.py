@@ -1,0 +1,36 @@
+"""Making a study's directory: the sweep is frozen at launch, and a second sweep under the same name must be the same."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from harness.config.checks import check_writable
+from harness.config.errors import InputError
+from harness.runs.directory import StudyDirectory, runs_root
+from harness.runs.files import read_yaml, write_yaml
+from harness.search.sweep import Sweep, differences
+
+
+def open_study(sweep: Sweep) -> StudyDirectory:
+    """The directory of the sweep's study: a new one with the sweep frozen in it, or the one that exists, if its sweep is this one.
+
+    Budget and launcher may change from start to start; the latest are kept. A stop request that stands is withdrawn.
+    Raises InputError that says what differs, or that the directory cannot be written.
+    """
+    directory = StudyDirectory(runs_root() / sweep.name)
+    if directory.path.exists() and not directory.sweep.exists() and any(directory.path.iterdir()):
+        raise InputError(f"{directory.path}: exists, and is no study (no sweep.yaml in it)")
+    launched = datetime.now(UTC).isoformat(timespec="seconds")
+    if directory.sweep.exists():
+        frozen = read_yaml(directory.sweep)
+        changed = differences(frozen, sweep)
+        if changed:
+            raise InputError(
+                f"study {sweep.name!r} was launched with another sweep; give this one a name of its own, or move {directory.path} away:\n"
+                + "\n".join(changed)
+            )
+        launched = frozen["launched"]
+    check_writable(directory.path, "study directory")
+    write_yaml(directory.sweep, {**sweep.frozen(), "launched": launched}, header="# Frozen at launch; read by every worker.\n")
+    directory.stop_request.unlink(missing_ok=True)
+    return directory

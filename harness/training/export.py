@@ -1,0 +1,61 @@
+"""A trained run as a plain transformers checkpoint: weights, configuration, tokenizer and a card that says where it comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import yaml
+
+from harness.config.errors import InputError
+from harness.config.load import load_file
+from harness.models.language_model import build_model
+from harness.models.tokenizer import load_tokenizer
+from harness.runs.directory import RunDirectory
+from harness.runs.files import read_yaml, write_text
+from harness.runs.result import Result, read_result
+from harness.training.checkpoints import checkpoints
+
+
+def export(run: RunDirectory, out: Path) -> None:
+    """Write the run's last weights to the directory `out`, which plain `from_pretrained` loads.
+
+    Raises InputError when the run has no checkpoint or `out` is in use.
+    """
+    stored = checkpoints(run.checkpoints)
+    if not stored:
+        raise InputError(f"{run.path}: no checkpoint to export (trainer.final_checkpoint decides what a complete run keeps)")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: exists and is not empty")
+    config = load_file(run.config)
+    tokenizer = load_tokenizer(config)
+    model = build_model(config.model, tokenizer, seed=config.seed)
+    checkpoint = torch.load(stored[max(stored)], map_location="cpu", weights_only=True)
+    prefix = "model."
+    model.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in checkpoint["state_dict"].items() if name.startswith(prefix)})
+    # It was off for training alone, see build_model.
+    model.config.use_cache = True
+    try:
+        model.save_pretrained(out)
+        tokenizer.save_pretrained(out)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written: {error}") from error
+    write_text(out / "README.md", _card(run, read_result(run)))
+
+
+def _card(run: RunDirectory, result: Result) -> str:
+    metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in result.metrics.items() if name.startswith("val/"))
+    config = yaml.safe_dump(read_yaml(run.config), sort_keys=False)
+    return f"""# {run.name}
+
+Trained by harness {result.versions.get("harness", "")}: {result.step} steps, {result.tokens.trained:,} tokens.
+
+| metric | value |
+|---|---|
+{metrics}
+
+Losses are nats per token. The run's configuration:
+
+```yaml
+{config}```
+"""
