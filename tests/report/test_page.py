@@ -112,6 +112,13 @@ def test_a_maximised_objective_climbs(tmp_path: Path) -> None:
     assert all(axis["reversescale"] for axis in axes)
 
 
+def test_diverged_trials_are_counted(study: StudyRecord) -> None:
+    worst = compare([study], []).runs[3]
+    diverged = replace(worst, result=replace(worst.result, objective=19.0))
+    runs = [diverged if run is worst else run for run in study.runs]
+    assert "1 diverged, beyond the axis" in Elements(page(compare([replace(study, runs=runs)], []))).text
+
+
 def test_words_of_users_are_text(tmp_path: Path) -> None:
     sweep = {"space": {"data.packing": {"choices": [EVIL, "concat"]}, "schedule": {"choices": ["cosine", "linear", "wsd"]}}}
     study = write_study(tmp_path, trials=6, sweep=sweep)
