@@ -102,9 +102,10 @@ class DataOrder:
         known = self._permutations.get(source, {})
         used: dict[int, Int64] = {}
         shuffled = np.empty_like(k)
-        for e in np.unique(epoch).tolist():
+        by_epoch = np.argsort(epoch, kind="stable")
+        epochs, begins = np.unique(epoch[by_epoch], return_index=True)
+        for e, mine in zip(epochs.tolist(), np.split(by_epoch, begins[1:]), strict=True):
             used[e] = known[e] if e in known else permutation(self.seed, self.names[source], e, rows)
-            mine = epoch == e
             shuffled[mine] = used[e][within[mine]]
         self._permutations[source] = used
         return shuffled

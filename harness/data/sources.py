@@ -34,8 +34,8 @@ def source_files(path: str, *, key: str) -> list[Path]:
     files = sorted(file for file in found if file.is_file() and file.name.endswith(ENDINGS))
     if not files:
         others = next((file for file in sorted(found) if file.is_file()), None)
-        seen = f" (it has {others}, for example)" if others else ""
-        raise wrong_value(where, path, f"no file in it ends in {VALID_ENDINGS}{seen}")
+        seen = f" (there is {others}, for example)" if others else ""
+        raise wrong_value(where, path, f"no file there ends in {VALID_ENDINGS}{seen}")
     return files
 
 

@@ -56,10 +56,13 @@ def _modules(root: Path) -> Iterator[tuple[str, str]]:
                 continue
 
 
-def _in_order(tree: ast.Module) -> Iterator[Documented]:
-    """The module and all classes and functions in it, as they stand in the source."""
-    found = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)]
-    return iter([tree, *sorted(found, key=lambda node: (node.lineno, node.col_offset))])
+def _in_order(node: ast.AST) -> Iterator[Documented]:
+    """The module and all classes and functions in it, as they stand in the source. Expressions, most of a tree, hold none."""
+    if isinstance(node, Documented):
+        yield node
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
+            yield from _in_order(child)
 
 
 def _without_docstrings(source: str, documented: list[Documented]) -> str:

@@ -111,8 +111,8 @@ def test_bad_parquet_columns(tmp_path: Path, column: dict[str, list[object]], me
     ("path", "message"),
     [
         ("absent.jsonl", "no such file or directory"),
-        ("*.jsonl", "no file in it ends in .jsonl, .jsonl.gz, .parquet, .txt, .md"),
-        ("", "no file in it ends in .jsonl, .jsonl.gz, .parquet, .txt, .md (it has {root}/table.csv, for example)"),
+        ("*.jsonl", "no file there ends in .jsonl, .jsonl.gz, .parquet, .txt, .md"),
+        ("", "no file there ends in .jsonl, .jsonl.gz, .parquet, .txt, .md (there is {root}/table.csv, for example)"),
     ],
 )
 def test_paths_that_name_nothing(tmp_path: Path, path: str, message: str) -> None:
