@@ -11,7 +11,9 @@ from harness.cli import completion
 
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(help="Hydra overrides: optim.lr=1e-3 schedule=wsd experiment=quickstart", autocompletion=completion.overrides, show_default=False),
+    typer.Argument(
+        help="Hydra overrides: optim.lr=1e-3 schedule=wsd experiment=quickstart", autocompletion=completion.overrides, show_default=False
+    ),
 ]
 StudyName = Annotated[str, typer.Argument(help="A study: its name under runs/, or its directory.", autocompletion=completion.studies)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("harness")
 
-PRELOAD = ["harness.training.run", "harness.tracking.wandb_logger", "wandb", "transformers.models.auto.modeling_auto"]
+PRELOAD = ["harness.training.run", "harness.tracking.warm", "transformers.models.auto.modeling_auto"]
 """What a warm server imports so that its children need not."""
 
 LOCK_SECONDS = 30.0

@@ -15,7 +15,10 @@ from harness.runs.record import RunRecord, StudyRecord, load_run, load_study
 
 
 def compare(
-    names: Annotated[list[str], typer.Argument(metavar="STUDY|RUN...", help="Studies, single runs, trials (STUDY/NUMBER).", autocompletion=completion.runs)],
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="STUDY|RUN...", help="Studies, single runs, trials (STUDY/NUMBER).", autocompletion=completion.runs),
+    ],
     as_json: AsJson = False,
     html: Annotated[Path | None, typer.Option(help="Write a self-contained page: history, importances, curves, trade-offs.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write all runs and metrics as CSV.")] = None,

@@ -32,7 +32,12 @@ def data(overrides: Overrides = None, as_json: AsJson = False) -> None:
     if as_json:
         sources = {name: {**asdict(part), "epochs": epochs[name]} for name, part in training.statistics().items()}
         domains = {
-            domain: {"documents": part.documents, "predicted_tokens": part.predicted_tokens, "bytes": part.bytes, "fingerprint": part.fingerprint}
+            domain: {
+                "documents": part.documents,
+                "predicted_tokens": part.predicted_tokens,
+                "bytes": part.bytes,
+                "fingerprint": part.fingerprint,
+            }
             for domain, part in validation.items()
         }
         run = {"steps": plan.steps, "tokens": plan.tokens_after(plan.steps), "rows_per_step": plan.rows_per_step}
@@ -40,10 +45,13 @@ def data(overrides: Overrides = None, as_json: AsJson = False) -> None:
         return
     from rich.console import Console
 
+    from harness.report.table import show
+
     console = Console()
-    console.print(_sources(training, epochs, config.data.packing))
-    console.print(_domains(validation))
-    console.print(f"A run of this configuration: {plan.steps:,} steps, {plan.tokens_after(plan.steps):,} tokens. Data fingerprint {training.fingerprint[:12]}")
+    show(_sources(training, epochs, config.data.packing), console)
+    show(_domains(validation), console)
+    steps = f"{plan.steps:,} steps, {plan.tokens_after(plan.steps):,} tokens"
+    console.print(f"A run of this configuration: {steps}. Data fingerprint {training.fingerprint[:12]}", soft_wrap=True)
 
 
 def _sources(training: TrainingData, epochs: dict[str, float], packing: str) -> Table:

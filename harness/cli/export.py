@@ -11,7 +11,9 @@ from harness.cli import completion
 
 
 def export(
-    run: Annotated[str, typer.Argument(help="A run: its directory, its name under runs/, or STUDY/NUMBER.", autocompletion=completion.runs)],
+    run: Annotated[
+        str, typer.Argument(help="A run: its directory, its name under runs/, or STUDY/NUMBER.", autocompletion=completion.runs)
+    ],
     out: Annotated[Path, typer.Argument(help="A new directory.")],
 ) -> None:
     """Write a run as a plain transformers checkpoint with tokenizer and model card."""

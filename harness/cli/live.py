@@ -99,7 +99,10 @@ def _trials(status: Status, limit: int | None) -> Table:
             _progress(run),
             *(value_text(run.params[key]) if key in run.params else "–" for key in keys),
             Text(_metric(run, status.study.objective.metric), style="bold green" if is_best else "default"),
-            *(Text(_metric(run, metric), style="red" if run.result.feasible is False else "default") for metric in status.study.constraints),
+            *(
+                Text(_metric(run, metric), style="red" if run.result.feasible is False else "default")
+                for metric in status.study.constraints
+            ),
         )
     if limit is not None and len(status.study.runs) > len(shown):
         table.caption = f"{len(status.study.runs) - len(shown)} more; `harness compare {status.study.name}` ranks all"
@@ -131,4 +134,6 @@ def _best(status: Status) -> Text:
         return Text("no complete trial meets the constraints yet" if complete else "no complete trial yet", style="dim")
     names = short_names(list(best.params))
     params = "  ".join(f"{names[key]}={value_text(value)}" for key, value in best.params.items())
-    return Text(f"best so far: trial {best.number}, {status.study.objective.metric} {best.result.objective:.4f}  {params}", style="bold green")
+    return Text(
+        f"best so far: trial {best.number}, {status.study.objective.metric} {best.result.objective:.4f}  {params}", style="bold green"
+    )

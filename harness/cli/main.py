@@ -38,7 +38,9 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def options(
-    config_dir: Annotated[Path | None, typer.Option(help="A directory of configuration that overlays ./conf and the harness's own.")] = None,
+    config_dir: Annotated[
+        Path | None, typer.Option(help="A directory of configuration that overlays ./conf and the harness's own.")
+    ] = None,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
 ) -> None:
     if config_dir is not None:

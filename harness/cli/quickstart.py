@@ -81,11 +81,13 @@ def _text_and_tokenizer() -> None:
     if not (text / "python.jsonl").exists():
         write_corpus(text)
     if not (tokenizer / "tokenizer.json").exists():
-        documents = (document for name in ("english", "python") for document in read_documents(str(text / f"{name}.jsonl"), "text", key=name))
+        documents = (
+            document for name in ("english", "python") for document in read_documents(str(text / f"{name}.jsonl"), "text", key=name)
+        )
         train_byte_bpe(documents, VOCABULARY, tokenizer)
     for name in ("english", "python"):
-        documents = list(read_documents(str(text / f"{name}.jsonl"), "text", key=name))
-        typer.echo(f"{text / name}.jsonl: {len(documents)} documents, {sum(map(len, documents)):,} characters")
+        lengths = [len(document) for document in read_documents(str(text / f"{name}.jsonl"), "text", key=name)]
+        typer.echo(f"{text / name}.jsonl: {len(lengths)} documents, {sum(lengths):,} characters")
 
 
 def _base_model() -> None:

@@ -27,7 +27,9 @@ def stop(
     deadline = time.monotonic() + timeout_seconds
     while workers := living_workers(directory):
         if time.monotonic() > deadline:
-            typer.echo(f"{directory.name}: asked to stop, but still running: {', '.join(str(worker['id']) for worker in workers)}", err=True)
+            typer.echo(
+                f"{directory.name}: asked to stop, but still running: {', '.join(str(worker['id']) for worker in workers)}", err=True
+            )
             raise typer.Exit(FAILED)
         time.sleep(0.1)
     typer.echo(f"{directory.name}: stopped; `harness sweep {directory.name}` goes on")

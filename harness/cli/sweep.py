@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A file of sweeps/ by its name, or any file.", autocompletion=completion.sweeps)],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|FILE", help="A file of sweeps/ by its name, or any file.", autocompletion=completion.sweeps)
+    ],
     overrides: Overrides = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Trials at a time; default: the sweep's launcher.workers.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return at once; `harness status` watches, `harness stop` stops.")] = False,
@@ -82,7 +84,9 @@ def _report(status: Status, stopped: bool) -> int:
     name = status.study.name
     counts = ", ".join(f"{count} {state}" for state, count in status.count().items())
     if stopped or not status.is_finished:
-        reason = "stopped" if stopped or status.study.directory.stop_request.exists() else "not finished: its workers died, see workers/log.txt"
+        reason = (
+            "stopped" if stopped or status.study.directory.stop_request.exists() else "not finished: its workers died, see workers/log.txt"
+        )
         typer.echo(f"{name}: {reason}; {counts}. `harness sweep` goes on with it: {status.study.directory.path}", err=True)
         return FAILED
     typer.echo(f"{name}: {counts or 'no trial'}. harness compare {name} --html {name}.html; harness best {name} --export NAME", err=True)

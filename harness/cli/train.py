@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 
 def train(
     overrides: Overrides = None,
-    config: Annotated[Path | None, typer.Option(help="A resolved config.yaml, as every run directory holds one; only values can be overridden.")] = None,
-    directory: Annotated[Path | None, typer.Option("--dir", help="Directory for the run, new or empty; default: a new one under runs/.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A resolved config.yaml, as every run directory holds one; only values can be overridden.")
+    ] = None,
+    directory: Annotated[
+        Path | None, typer.Option("--dir", help="Directory for the run, new or empty; default: a new one under runs/.")
+    ] = None,
 ) -> None:
     """Train one run; prints its directory."""
     from harness.config.load import load, load_file
@@ -37,7 +41,11 @@ def train(
     _report(run)
 
 
-def resume(run: Annotated[str, typer.Argument(help="A run: its directory, its name under runs/, or STUDY/NUMBER.", autocompletion=completion.runs)]) -> None:
+def resume(
+    run: Annotated[
+        str, typer.Argument(help="A run: its directory, its name under runs/, or STUDY/NUMBER.", autocompletion=completion.runs)
+    ],
+) -> None:
     """Go on with a run from its last checkpoint."""
     from harness.runs.result import read_result
 

@@ -120,10 +120,8 @@ def _trainer(trainer: TrainerConfig, context_length: int) -> Iterator[str]:
         yield f"trainer.max_tokens, trainer.max_steps: give one of them, the length of the run{given}"
     rows, rest = divmod(trainer.batch_tokens, context_length)
     if rest:
-        nearest_multiple = max(1, round(trainer.batch_tokens / context_length)) * context_length
-        yield (
-            f"trainer.batch_tokens={trainer.batch_tokens}: must be a multiple of data.context_length={context_length}, e.g. {nearest_multiple}"
-        )
+        multiple = max(1, round(trainer.batch_tokens / context_length)) * context_length
+        yield f"trainer.batch_tokens={trainer.batch_tokens}: must be a multiple of data.context_length={context_length}, e.g. {multiple}"
     elif rows % (trainer.devices * (trainer.micro_batch_size or 1)):
         yield (
             f"trainer.micro_batch_size={trainer.micro_batch_size}: times trainer.devices={trainer.devices} it must divide "
@@ -137,7 +135,8 @@ def _trainer(trainer: TrainerConfig, context_length: int) -> Iterator[str]:
     for key, target in targets.items():
         name = str(target.get("_target_", ""))
         if not name.startswith(TARGET_PREFIXES):
-            yield f"{key}._target_={name or 'null'}: only classes of {' or '.join(p + '*' for p in TARGET_PREFIXES)} are built from a configuration"
+            valid = " or ".join(f"{prefix}*" for prefix in TARGET_PREFIXES)
+            yield f"{key}._target_={name or 'null'}: only classes of {valid} are built from a configuration"
 
 
 def _schedule(config: Config) -> Iterator[str]:

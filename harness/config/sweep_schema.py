@@ -33,7 +33,7 @@ class SearchConfig(Section):
     """How points of the space are proposed."""
 
     name: Literal["tpe", "random"] = "tpe"
-    """tpe: Optuna's multivariate tree-structured Parzen estimator, aware of constraints and of trials under way; random: independent draws."""
+    """tpe: Optuna's multivariate tree-structured Parzen estimator, aware of constraints and of trials under way; random: independent."""
     seed: int = 0
     """Seed of the sampler: proposal n is a function of this, n and the results so far."""
     startup_trials: Count = 10

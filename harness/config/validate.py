@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import cache
 from typing import Any, TypeVar
 
@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 @cache
-def _adapter(section: type) -> Any:
+def _adapter(section: Hashable) -> Any:
     from pydantic import TypeAdapter  # 50 ms: not for --help and completion
 
-    return TypeAdapter(section)
+    return TypeAdapter(section)  # type: ignore[arg-type]  # mypy takes a class for no Hashable, and Hashable for no type
 
 
 def to_section(section: type[T], values: dict[str, Any], *, origin: Callable[[str], str | None] = lambda key: None) -> T:
@@ -29,7 +29,7 @@ def to_section(section: type[T], values: dict[str, Any], *, origin: Callable[[st
     from pydantic import ValidationError
 
     try:
-        typed: T = _adapter(section).validate_python(values)
+        typed: T = _adapter(section).validate_python(values)  # type: ignore[arg-type]
     except ValidationError as error:
         seen: dict[str, str] = {}
         for problem in error.errors(include_url=False):

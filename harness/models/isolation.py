@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.config.errors import InputError
+from harness.models.language_model import vocabulary_size
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -20,14 +21,14 @@ def document_leak(model: PreTrainedModel) -> float:
     """
     import torch
 
-    vocabulary = model.get_input_embeddings().weight.shape[0]
+    vocabulary = vocabulary_size(model)
     length = 8
     generator = torch.Generator().manual_seed(0)
     rows = torch.randint(vocabulary, (2, 2 * length), generator=generator)
     rows[1, length:] = rows[0, length:]
     positions = torch.arange(length).repeat(2).expand(2, -1)
     training = model.training
-    model.eval()
+    model.train(False)
     try:
         with torch.no_grad():
             logits = model(input_ids=rows.to(model.device), position_ids=positions.to(model.device), use_cache=False).logits.float()

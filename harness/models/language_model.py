@@ -21,21 +21,29 @@ def build_model(config: ModelConfig, tokenizer: Any, *, seed: int) -> PreTrained
     Raises InputError for what cannot be loaded or built.
     """
     import torch
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     torch.manual_seed(seed)
     model = _pretrained(config) if config.path is not None else _from_scratch(config, tokenizer)
     model.config.use_cache = False
-    vocabulary = model.get_input_embeddings().weight.shape[0]
+    vocabulary = vocabulary_size(model)
     if len(tokenizer) > vocabulary:
         raise InputError(f"model.path={config.path}: its vocabulary of {vocabulary} is smaller than the tokenizer's {len(tokenizer)}")
     model.train()
     return model
 
 
+def vocabulary_size(model: PreTrainedModel) -> int:
+    """Rows of the input embedding."""
+    return int(model.get_input_embeddings().num_embeddings)  # type: ignore[arg-type]
+
+
 def _pretrained(config: ModelConfig) -> PreTrainedModel:
     import torch
     from transformers import AutoModelForCausalLM
 
+    assert config.path is not None
     dropout = {} if config.attention_dropout is None else {"attention_dropout": config.attention_dropout}
     try:
         return AutoModelForCausalLM.from_pretrained(config.path, dtype=torch.float32, attn_implementation=config.attention, **dropout)
@@ -64,7 +72,8 @@ def _from_scratch(config: ModelConfig, tokenizer: Any) -> PreTrainedModel:
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
-        return AutoModelForCausalLM.from_config(shape, attn_implementation=config.attention)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(shape, attn_implementation=config.attention)  # type: ignore[no-untyped-call]
+        return model
     except (ValueError, KeyError) as error:
         first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise wrong_value("model.family", config.family, f"cannot be built: {first[:300]}") from error

@@ -101,11 +101,14 @@ class StudyRecord:
 
 def load_run(run: RunDirectory, *, study: str | None = None) -> RunRecord:
     """Read a run's files."""
-    result = read_result(run)
+    result, trial = read_result(run), read_trial(run)
     state = result.state
     if state not in FINAL_STATES:
         state = "running" if run.is_attempted() else "waiting"
-    return RunRecord(directory=run, result=result, study=study, trial=read_trial(run), state=state)
+    elif trial and state == "complete" and result.objective is None:
+        # Its training has ended, but its worker has not judged it yet.
+        state = "running"
+    return RunRecord(directory=run, result=result, study=study, trial=trial, state=state)
 
 
 def load_study(study: StudyDirectory) -> StudyRecord:

@@ -1,4 +1,4 @@
-"""Attempts as child processes forked from a warm server: a trial starts in a fraction of a second, and takes nobody with it when it dies."""
+"""Attempts as child processes forked from a warm server: each starts in a fraction of a second, and takes nobody along when it dies."""
 
 from __future__ import annotations
 

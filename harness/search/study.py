@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from signal import Signals
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from harness.config.errors import InputError
 from harness.config.validate import to_plain
@@ -29,7 +29,6 @@ from harness.search.workers import threads_per_worker, worker_lock
 
 if TYPE_CHECKING:
     from optuna import Study as OptunaStudy
-    from optuna.trial import FrozenTrial
 
 LOCK_SECONDS = 120.0
 """A claim takes milliseconds: a lock held for longer means that something is badly wrong."""
@@ -241,7 +240,7 @@ def _book_unreported_tokens(run: RunDirectory, result: Result) -> None:
     result.tokens.trained += max(0, reached - result.tokens.position)
 
 
-def _open(directory: StudyDirectory, direction: str) -> OptunaStudy:
+def _open(directory: StudyDirectory, direction: Literal["minimize", "maximize"]) -> OptunaStudy:
     import optuna
 
     from harness.search.journal import open_journal

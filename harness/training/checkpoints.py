@@ -45,7 +45,7 @@ def save(trainer: Trainer, directory: Path, *, keep: int, weights_only: bool = F
 
 def random_state() -> dict[str, Any]:
     """The state of every global random generator, as plain containers and tensors."""
-    name, numbers, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
+    name, numbers, position, has_gauss, gauss = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
         "numpy": [str(name), numbers.tolist(), int(position), int(has_gauss), float(gauss)],  # type: ignore[union-attr]
@@ -58,7 +58,7 @@ def restore_random_state(state: dict[str, Any]) -> None:
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     name, words, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, np.array(words, dtype=np.uint32), position, has_gauss, cached))  # noqa: NPY002
+    np.random.set_state((name, np.array(words, dtype=np.uint32), position, has_gauss, cached))
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"]:
         torch.cuda.set_rng_state_all([part.cpu() for part in state["cuda"]])

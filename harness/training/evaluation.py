@@ -32,7 +32,7 @@ def evaluate(
     """
     total = torch.zeros((), dtype=torch.float64, device=model.device)
     training = model.training
-    model.eval()
+    model.train(False)
     try:
         with torch.no_grad(), precision():
             for index, (input_ids, labels) in enumerate(validation.batches(batch_tokens)):

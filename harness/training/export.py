@@ -32,7 +32,9 @@ def export(run: RunDirectory, out: Path) -> None:
     model = build_model(config.model, tokenizer, seed=config.seed)
     checkpoint = torch.load(stored[max(stored)], map_location="cpu", weights_only=True)
     prefix = "model."
-    model.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in checkpoint["state_dict"].items() if name.startswith(prefix)})
+    model.load_state_dict(
+        {name.removeprefix(prefix): tensor for name, tensor in checkpoint["state_dict"].items() if name.startswith(prefix)}
+    )
     # It was off for training alone, see build_model.
     model.config.use_cache = True
     try:

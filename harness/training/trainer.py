@@ -23,6 +23,7 @@ NOT_WORTH_SAYING = (
     r".*does not have many workers.*",  # rows are cut from a memory map: workers would only cost
     r".*`val_dataloaders`.*|.*validation_step.*",  # evaluation is ours
     r".*Checkpoint directory .* exists and is not empty.*",
+    r".*isinstance\(treespec, LeafSpec\).*",  # Lightning's own use of torch
     r".*resuming from a checkpoint that ended before the epoch ended.*",  # our order of data is a function of the step
 )
 

@@ -1,0 +1,38 @@
+# make quickstart   the whole way, from text to a reused configuration, offline, in minutes
+# make test         lint, types, floors, all tests
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# What a virtual environment was made from: it is made again when these change.
+INSTALLED := $(VENV)/.installed
+
+.PHONY: quickstart test lint fast docs clean
+
+quickstart: $(INSTALLED)
+	$(BIN)/harness quickstart
+
+test: lint
+	$(BIN)/pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The tests that take a second or less.
+fast: $(INSTALLED)
+	$(BIN)/pytest -m "not slow"
+
+# docs/config.md from the schemas.
+docs: $(INSTALLED)
+	$(BIN)/python -m harness.config.reference > docs/config.md
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) quickstart runs conf/experiment/best/quickstart.yaml
