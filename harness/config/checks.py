@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
 from glob import has_magic
 from pathlib import Path
@@ -178,8 +179,6 @@ def check_writable(path: Path, what: str) -> None:
     """Raise InputError unless files can be made in the directory `path`, which is made if it is absent."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".writable"
-        probe.touch()
-        probe.unlink()
+        tempfile.TemporaryFile(dir=path).close()
     except OSError as error:
         raise wrong_value(what, path, f"cannot be written: {error.strerror}") from error
