@@ -66,8 +66,15 @@ class Sweep:
         )
 
     def frozen(self) -> dict[str, Any]:
-        """What sweep.yaml holds."""
-        return {"name": self.name, **to_plain(self.config), "config": to_plain(self.base.config)}
+        """What sweep.yaml holds; sides of constraints and units of the budget that have no limit are left out."""
+        plain = to_plain(self.config)
+        plain["constraints"] = {metric: _limits(bound) for metric, bound in plain["constraints"].items()}
+        plain["budget"] = _limits(plain["budget"])
+        return {"name": self.name, **plain, "config": to_plain(self.base.config)}
+
+
+def _limits(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: limit for name, limit in values.items() if limit is not None}
 
 
 def load_sweep(word: str, overrides: list[str]) -> Sweep:
