@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,11 @@ def compose(name: str, schema: type, overrides: list[str]) -> Composed:
     from omegaconf.errors import OmegaConfBaseException
 
     parsed = parse(overrides, schema)
-    first, *others = config_dirs()
-    texts = [f"hydra.searchpath=[{','.join(f'file://{path}' for path in others)}]", *(override.to_hydra() for override in parsed)]
+    texts = [override.to_hydra() for override in parsed]
+    _let_overlays_win()
     ConfigStore.instance().store(name=f"{name}_schema", node=defaults(schema))
     try:
-        with initialize_config_dir(str(first), version_base="1.3"):
+        with initialize_config_dir(str(config_dirs()[-1]), version_base="1.3"):
             composed = hydra_compose(name, texts)
             loader = GlobalHydra.instance().config_loader()
             tree = loader.compute_defaults_list(name, texts, RunMode.RUN)
@@ -72,6 +73,22 @@ def compose(name: str, schema: type, overrides: list[str]) -> Composed:
     chosen = {override.group: override.choice for override in parsed if isinstance(override, GroupOverride)}
     known = {key: choice for key, choice in tree.overrides.known_choices.items() if not key.startswith("hydra/")}
     return Composed(values, origins, {**known, **chosen})
+
+
+@cache
+def _let_overlays_win() -> None:
+    """Have Hydra look into the overlays before the harness's own directory, the first one first. Once a process."""
+    from hydra.core.config_search_path import ConfigSearchPath
+    from hydra.core.plugins import Plugins
+    from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+    class Overlays(SearchPathPlugin):
+        def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+            *overlays, _ = config_dirs()
+            for path in reversed(overlays):
+                search_path.prepend("overlay", f"file://{path}")
+
+    Plugins.instance().register(Overlays)
 
 
 def defaults(schema: type) -> dict[str, Any]:
