@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -48,7 +49,7 @@ def compare(
 
     console = Console()
     show(render(compared, limit=limit or None), console)
-    if studies:
+    if len(compared.runs) > 3 and studies:
         show(render_importances(compared), console)
     for path in (csv, html):
         if path is not None:
@@ -56,11 +57,20 @@ def compare(
 
 
 def _read(names: list[str]) -> tuple[list[StudyRecord], list[RunRecord]]:
-    studies, runs = [], []
+    """The studies (all of their trials, or those that were named) and the single runs."""
+    studies: dict[Path, StudyRecord] = {}
+    runs: list[RunRecord] = []
     for name in names:
         if any(is_study(path) for path in (runs_root() / name, Path(name))):
-            studies.append(load_study(find_study(name)))
-        else:
-            run = find_run(name)
-            runs.append(load_run(run, study=run.study.name if run.study else None))
-    return studies, runs
+            whole = load_study(find_study(name))
+            studies[whole.directory.path.resolve()] = whole
+            continue
+        run = find_run(name)
+        if run.study is None:
+            runs.append(load_run(run))
+            continue
+        # A trial is judged by its study's objective and constraints.
+        record = studies.setdefault(run.study.path.resolve(), replace(load_study(run.study), runs=[]))
+        if all(trial.directory.path.resolve() != run.path.resolve() for trial in record.runs):
+            record.runs.append(load_run(run, study=run.study.name))
+    return list(studies.values()), runs
