@@ -1,0 +1,43 @@
+"""What tests of every floor share. Nothing heavy is imported here: most tests need no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support import corpus
+from tests.support.corpus import TinyText
+
+
+@pytest.fixture(scope="session")
+def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tokenized text of the whole test run: the same few documents need not be tokenized for every test."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _own_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, session_cache: Path) -> None:
+    """No test, and no process that it starts, writes among the user's runs, reads the user's overlay or uploads anything."""
+    monkeypatch.setenv("HARNESS_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("HARNESS_CACHE", str(session_cache))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.delenv("HARNESS_CONFIG_DIR", raising=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_text(tmp_path_factory: pytest.TempPathFactory) -> TinyText:
+    """Two small jsonl files and a tokenizer."""
+    return corpus.tiny_text(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_text: TinyText) -> list[str]:
+    """Overrides that make a complete configuration, which trains in about a second."""
+    return tiny_text.overrides
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_text: TinyText, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a saved pretrained model with its tokenizer."""
+    return corpus.tiny_model(tmp_path_factory.mktemp("model"), tiny_text.tokenizer)
