@@ -1,0 +1,129 @@
+"""The reference of all keys, written from the schemas: `python -m harness.config.reference > docs/config.md`."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.config.introspect import Field, describe, fields_of
+from harness.config.locations import shipped
+from harness.config.schema import Config
+from harness.config.sweep_schema import SweepConfig
+
+HEADER = """\
+# Configuration
+
+Written from the schemas by `make docs`; a test fails when it is stale. Change `harness/config/schema.py` instead.
+
+- Any key is set on the command line in [Hydra's grammar](https://hydra.cc/docs/advanced/override_grammar/basic/): `optim.lr=3e-4`,
+  `data.sources.docs.path=docs.jsonl`. A group is chosen the same way: `schedule=wsd`. `harness show` prints the resolved configuration
+  and where each value came from.
+- Whole numbers may be written as `2e6`; null means "not given".
+- Choices of a group are YAML files: the harness's own `conf/`, overlaid by `conf/` in the working directory, overlaid by `--config-dir`.
+"""
+RUN = """\
+# A run
+
+The keys that `harness show`, `data` and `train` read.
+"""
+EXPERIMENT = """\
+## `experiment`
+
+Whole configurations, each a file of deltas over all sections: `experiment=quickstart`.
+"""
+SWEEP = """\
+# A sweep file
+
+The keys of a file under `sweeps/`; `harness sweep NAME` reads it. On its command line `search`, `budget` and `launcher` are about
+the sweep, all other overrides are added to `base`.
+"""
+
+
+def reference() -> str:
+    """docs/config.md."""
+    parts = [HEADER, RUN, *_section(Config, "", _groups("config")), EXPERIMENT, *_choices("experiment")]
+    parts += [SWEEP, *_section(SweepConfig, "", _groups("sweep"))]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _groups(primary: str) -> list[str]:
+    """The groups that a primary configuration chooses from."""
+    entries = yaml.safe_load((shipped("conf") / f"{primary}.yaml").read_text())["defaults"]
+    return [group for entry in entries if isinstance(entry, dict) for group in entry]
+
+
+def _section(section: type, key: str, groups: list[str]) -> Iterator[str]:
+    """A section and those below it, each with a table of its keys and the choices of its group."""
+    if key:
+        yield f"## `{key}`\n\n{_docs(section)}\n"
+    leaves = [item for item in fields_of(section).values() if not item.section]
+    if leaves:
+        yield _table(key, leaves)
+    if key in groups:
+        yield from _choices(key)
+    for item in fields_of(section).values():
+        below = f"{key}.{item.name}" if key else item.name
+        if item.section:
+            yield from _section(item.section, below, groups)
+        elif item.entries:
+            yield from _section(item.entries, f"{below}.<name>", groups)
+
+
+def _docs(section: type) -> str:
+    return " ".join(inspect.cleandoc(section.__doc__ or "").split())
+
+
+def _table(key: str, fields: list[Field]) -> str:
+    rows = ["| key | valid | default | |", "|---|---|---|---|"]
+    for item in fields:
+        name = f"{key}.{item.name}" if key else item.name
+        doc = item.doc + (f" Only read by {', '.join(item.only_for)}." if item.only_for else "")
+        rows.append(f"| `{name}` | {_cell(describe(item.annotation))} | {_default(item)} | {_cell(doc)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _default(item: Field) -> str:
+    if item.default is dataclasses.MISSING:
+        return "**required**"
+    if item.default in ({}, []):
+        return ""
+    return f"`{_yaml(item.default)}`"
+
+
+def _yaml(value: Any) -> str:
+    plain = list(value) if isinstance(value, tuple) else value
+    return yaml.safe_dump(plain, default_flow_style=True, allow_unicode=True, width=10_000).removesuffix("\n...\n").strip()
+
+
+def _cell(text: str) -> str:
+    """Text that Markdown shows as it stands inside a table."""
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def _choices(group: str) -> Iterator[str]:
+    """The harness's own choices of a configuration group, with the comment at the head of each file."""
+    lines = [f"Choices of the group, `{group}=…`:\n"]
+    for path in sorted((shipped("conf") / group).glob("*.yaml")):
+        comment = _comment(path)
+        lines.append(f"- `{path.stem}`" + (f": {comment}" if comment else ""))
+    yield "\n".join(lines) + "\n"
+
+
+def _comment(path: Path) -> str:
+    comments = []
+    for line in path.read_text().splitlines():
+        if not line.startswith("#"):
+            break
+        if not line.startswith("# @package"):
+            comments.append(line.lstrip("# ").strip())
+    return " ".join(comments)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())
