@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
+from decimal import Decimal
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +77,14 @@ class Space:
         grouped = {parameter.key for parameter in self.parameters if parameter.is_group}
         return [f"{key}={value}" for key, value in values.items() if key in grouped], {k: v for k, v in values.items() if k not in grouped}
 
+    def conditions(self, key: str) -> dict[str, tuple[Any, ...]]:
+        """Every parameter on which this one depends, through others too, and the values that let it take part."""
+        found: dict[str, tuple[Any, ...]] = {}
+        for name, allowed in self[key].when.items():
+            for other, values in [*self.conditions(name).items(), (name, allowed)]:
+                found[other] = tuple(value for value in found.get(other, values) if value in values)
+        return found
+
     def __getitem__(self, key: str) -> Parameter:
         return next(parameter for parameter in self.parameters if parameter.key == key)
 
@@ -94,11 +104,18 @@ def parse_space(raw: dict[str, Any]) -> Space:
     parameters = {key: _parameter(key, spec) for key, spec in raw.items()}
     for parameter in parameters.values():
         _check_conditions(parameter, parameters)
-    order = TopologicalSorter({key: set(parameter.when) for key, parameter in parameters.items()})
+        if parameter.is_group and f"{parameter.key}.name" in parameters:
+            raise InputError(f"space.{parameter.key}.name: {parameter.key} is a parameter of this space and chooses it already")
+    order = TopologicalSorter({key: list(parameter.when) for key, parameter in parameters.items()})
     try:
-        return Space(tuple(parameters[key] for key in order.static_order()))
+        space = Space(tuple(parameters[key] for key in order.static_order()))
     except CycleError as error:
-        raise InputError(f"space: the conditions of {', '.join(error.args[1])} go round in a circle") from None
+        raise InputError(f"space: the conditions of {', '.join(dict.fromkeys(error.args[1]))} go round in a circle") from None
+    for key in parameters:
+        for other, values in space.conditions(key).items():
+            if not values:
+                raise InputError(f"space.{key}.when: never happens, its conditions ask for different values of {other}")
+    return space
 
 
 def _parameter(key: str, spec: Any) -> Parameter:
@@ -112,27 +129,43 @@ def _parameter(key: str, spec: Any) -> Parameter:
     for name in spec:
         if name not in PARAMETER_KEYS:
             raise unknown("key", str(name), PARAMETER_KEYS, where=where)
-    when = {name: tuple(value) if isinstance(value, list) else (value,) for name, value in (spec.get("when") or {}).items()}
+    when = _when(where, spec.get("when"))
     if "choices" in spec:
         extra = [name for name in ("low", "high", "log", "step") if name in spec]
         if extra:
             raise InputError(f"{where}: choices and {', '.join(extra)} exclude each other")
-        return Parameter(key, choices=_choices(key, spec["choices"], is_group), when=when, is_group=is_group)
-    if is_group:
+        return Parameter(key, choices=_choices(key, spec["choices"], item), when=when, is_group=is_group)
+    if item is None:
         raise InputError(f"{where}: {key} is a configuration group; give choices, of {', '.join(choices(key))}")
-    assert item is not None
     return _range(key, spec, item, when)
 
 
-def _choices(key: str, given: Any, is_group: bool) -> tuple[Any, ...]:
+def _when(where: str, given: Any) -> dict[str, tuple[Any, ...]]:
+    if given is None:
+        return {}
+    if not isinstance(given, dict):
+        raise wrong_value(f"{where}.when", given, "expected {PARAMETER: VALUE} or {PARAMETER: [VALUES]}")
+    return {str(name): tuple(value) if isinstance(value, list) else (value,) for name, value in given.items()}
+
+
+def _choices(key: str, given: Any, item: Field | None) -> tuple[Any, ...]:
+    """item: the key's field; None for a group."""
     if not isinstance(given, list) or not given:
         raise wrong_value(f"space.{key}.choices", given, "expected a list of at least one value")
-    for choice in given if is_group else []:
+    for choice in given if item is None else []:
         if str(choice) not in choices(key):
             raise unknown(f"choice for {key}", str(choice), choices(key), where=f"space.{key}")
     if any(given.index(choice) != index for index, choice in enumerate(given)):
         raise wrong_value(f"space.{key}.choices", given, "a value stands there twice")
+    if item is not None and _is_integer(item):
+        return tuple(int(choice) if isinstance(choice, float) and choice.is_integer() else choice for choice in given)
     return tuple(given)
+
+
+def _is_integer(item: Field) -> bool:
+    """Whether a field takes integers and no other numbers."""
+    kind = describe(item.annotation)
+    return "integer" in kind and "number" not in kind
 
 
 def _range(key: str, spec: dict[str, Any], item: Field, when: dict[str, tuple[Any, ...]]) -> Parameter:
@@ -141,7 +174,9 @@ def _range(key: str, spec: dict[str, Any], item: Field, when: dict[str, tuple[An
         raise InputError(f"{where}: {key} is no number but {describe(item.annotation)}; give choices")
     for name in ("low", "high", "step"):
         value = spec.get(name)
-        if (value is None and name != "step") or (value is not None and (isinstance(value, bool) or not isinstance(value, int | float))):
+        if value is None and name == "step":
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise wrong_value(f"{where}.{name}", "null" if value is None else value, "expected a number")
     low, high, step, log = spec["low"], spec["high"], spec.get("step"), spec.get("log", False)
     if not isinstance(log, bool):
@@ -154,12 +189,25 @@ def _range(key: str, spec: dict[str, Any], item: Field, when: dict[str, tuple[An
         raise wrong_value(f"{where}.step", step, "must be > 0")
     if log and step is not None:
         raise InputError(f"{where}: log and step exclude each other")
-    kind = describe(item.annotation)
-    is_integer = "integer" in kind and "number" not in kind
-    for name, value in {"low": low, "high": high, "step": step}.items():
-        if is_integer and value is not None and not float(value).is_integer():
+    given = {name: value for name, value in (("low", low), ("high", high), ("step", step)) if value is not None}
+    is_integer = _is_integer(item)
+    for name, value in given.items():
+        if is_integer and not float(value).is_integer():
             raise wrong_value(f"{where}.{name}", value, f"{key} is an integer")
+    # Where integers and other numbers mean different things (a warm-up of 10 steps, of 0.1 of the run), integers stay integers.
+    is_integer = is_integer or ("integer" in describe(item.annotation) and all(isinstance(value, int) for value in given.values()))
+    if is_integer:
+        low, high, step = int(low), int(high), None if step is None else int(step)
+    if step is not None:
+        high = _last_on_grid(low, high, step)
     return Parameter(key, low=low, high=high, step=step, log=log, when=when, is_integer=is_integer)
+
+
+def _last_on_grid(low: float, high: float, step: float) -> float | int:
+    """The largest low + n * step that does not exceed high, in decimals: 0.3 is three steps of 0.1."""
+    steps = (Decimal(str(high)) - Decimal(str(low))) // Decimal(str(step))
+    last = Decimal(str(low)) + steps * Decimal(str(step))
+    return int(last) if isinstance(low, int) and isinstance(step, int) else float(last)
 
 
 def _check_conditions(parameter: Parameter, parameters: dict[str, Parameter]) -> None:
