@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.cli.arguments import AsJson, Overrides, print_json
 
@@ -12,36 +12,30 @@ if TYPE_CHECKING:
 
     from harness.data.training_data import TrainingData
     from harness.data.validation import ValidationSet
+    from harness.training.plan import Plan
 
 
 def data(overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Tokenize and pack into the cache; print tokens, rows, efficiency and what is lost."""
+    from harness.config.checks import check, check_input, planned_steps
     from harness.config.load import load
     from harness.data.mixture import build_training_data, build_validation_data
     from harness.models.tokenizer import load_tokenizer
     from harness.training.plan import build_plan
     from harness.training.progress import TokenizationProgress
 
-    config = load(overrides or []).config
+    config = load(overrides or [], checked_by=check_input).config
+    describes_run = planned_steps(config.trainer) is not None
+    if describes_run:
+        check(config)
     tokenizer = load_tokenizer(config)
     progress = TokenizationProgress().update
     training = build_training_data(config.data, tokenizer, seed=config.seed, progress=progress)
     validation = build_validation_data(config.data, tokenizer, progress=progress)
-    plan = build_plan(config, training, world_size=config.trainer.devices)
-    epochs = training.order.epochs(plan.steps * plan.rows_per_step)
+    plan = build_plan(config, training) if describes_run else None
+    epochs = training.order.epochs(plan.steps * plan.rows_per_step) if plan else {}
     if as_json:
-        sources = {name: {**asdict(part), "epochs": epochs[name]} for name, part in training.statistics().items()}
-        domains = {
-            domain: {
-                "documents": part.documents,
-                "predicted_tokens": part.predicted_tokens,
-                "bytes": part.bytes,
-                "fingerprint": part.fingerprint,
-            }
-            for domain, part in validation.items()
-        }
-        run = {"steps": plan.steps, "tokens": plan.tokens_after(plan.steps), "rows_per_step": plan.rows_per_step}
-        print_json({**asdict(training.total()), "fingerprint": training.fingerprint, "sources": sources, "validation": domains, "run": run})
+        print_json(_to_json(training, validation, plan, epochs))
         return
     from rich.console import Console
 
@@ -50,8 +44,24 @@ def data(overrides: Overrides = None, as_json: AsJson = False) -> None:
     console = Console()
     show(_sources(training, epochs, config.data.packing), console)
     show(_domains(validation), console)
-    steps = f"{plan.steps:,} steps, {plan.tokens_after(plan.steps):,} tokens"
-    console.print(f"A run of this configuration: {steps}. Data fingerprint {training.fingerprint[:12]}", soft_wrap=True)
+    if plan:
+        console.print(f"A run of this configuration: {plan.steps:,} steps, {plan.tokens_after(plan.steps):,} tokens", soft_wrap=True)
+    console.print(f"Data fingerprint {training.fingerprint[:12]}")
+
+
+def _to_json(training: TrainingData, validation: dict[str, ValidationSet], plan: Plan | None, epochs: dict[str, float]) -> dict[str, Any]:
+    sources = {name: {**asdict(part), "epochs": epochs.get(name)} for name, part in training.statistics().items()}
+    domains = {
+        domain: {
+            "documents": part.documents,
+            "predicted_tokens": part.predicted_tokens,
+            "bytes": part.bytes,
+            "fingerprint": part.fingerprint,
+        }
+        for domain, part in validation.items()
+    }
+    run = {"steps": plan.steps, "tokens": plan.tokens_after(plan.steps), "rows_per_step": plan.rows_per_step} if plan else None
+    return {**asdict(training.total()), "fingerprint": training.fingerprint, "sources": sources, "validation": domains, "run": run}
 
 
 def _sources(training: TrainingData, epochs: dict[str, float], packing: str) -> Table:

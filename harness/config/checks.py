@@ -19,14 +19,22 @@ WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin", "*.gguf")
 
 def check(config: Config) -> None:
     """Raise InputError, one line a problem, for combinations that cannot work."""
-    problems = [
-        *_model(config.model, config.tokenizer.path, config.data.context_length),
-        *_data(config.data),
-        *_trainer(config.trainer, config.data.context_length),
-        *_schedule(config),
-    ]
+    _refuse([*_input(config), *_trainer(config.trainer, config.data.context_length), *_schedule(config)])
+
+
+def check_input(config: Config) -> None:
+    """Like `check`, but of text, tokenizer and model alone: no run has to be described to look at its data."""
+    _refuse([*_input(config)])
+
+
+def _refuse(problems: list[str]) -> None:
     if problems:
         raise InputError("\n".join(problems))
+
+
+def _input(config: Config) -> Iterator[str]:
+    yield from _model(config.model, config.tokenizer.path, config.data.context_length)
+    yield from _data(config.data)
 
 
 def check_explicit(config: Config, keys: set[str]) -> None:
@@ -116,9 +124,8 @@ def _path(key: str, path: str) -> Iterator[str]:
 
 
 def _trainer(trainer: TrainerConfig, context_length: int) -> Iterator[str]:
-    if (trainer.max_tokens is None) == (trainer.max_steps is None):
-        given = f" (both are given: {trainer.max_tokens} and {trainer.max_steps})" if trainer.max_tokens else ""
-        yield f"trainer.max_tokens, trainer.max_steps: give one of them, the length of the run{given}"
+    if trainer.max_tokens is None and trainer.max_steps is None:
+        yield "trainer.max_tokens: required, the length of the run in tokens, e.g. trainer.max_tokens=2e6 (or in steps: trainer.max_steps=1000)"
     rows, rest = divmod(trainer.batch_tokens, context_length)
     if rest:
         multiple = max(1, round(trainer.batch_tokens / context_length)) * context_length
@@ -149,9 +156,8 @@ def _schedule(config: Config) -> Iterator[str]:
 
 def planned_steps(trainer: TrainerConfig) -> int | None:
     """The steps of the run, up to what padding leaves free; None when the length itself is not valid."""
-    if trainer.max_steps is not None:
-        return trainer.max_steps
-    return trainer.max_tokens // trainer.batch_tokens if trainer.max_tokens else None
+    limits = [trainer.max_steps, None if trainer.max_tokens is None else trainer.max_tokens // trainer.batch_tokens]
+    return min((limit for limit in limits if limit), default=None)
 
 
 def schedule_problems(config: Config, warmup: Length, steps: int) -> Iterator[str]:
@@ -169,10 +175,8 @@ def schedule_problems(config: Config, warmup: Length, steps: int) -> Iterator[st
 def token_bound(config: Config) -> int:
     """No plan of this configuration trains more tokens than this: what a study reserves before the data has been looked at."""
     trainer = config.trainer
-    if trainer.max_tokens is not None:
-        return trainer.max_tokens
-    assert trainer.max_steps is not None, "checked: one of the two is given"
-    return trainer.max_steps * trainer.batch_tokens
+    limits = [trainer.max_tokens, None if trainer.max_steps is None else trainer.max_steps * trainer.batch_tokens]
+    return min(limit for limit in limits if limit is not None)
 
 
 def check_writable(path: Path, what: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,19 +33,20 @@ class Loaded:
         return _validated(composed)
 
 
-def load(overrides: list[str], values: dict[str, Any] | None = None) -> Loaded:
+def load(overrides: list[str], values: dict[str, Any] | None = None, *, checked_by: Callable[[Config], None] = check) -> Loaded:
     """Compose conf/config.yaml with Hydra overrides, then `values` by dotted key (a trial's parameters), and validate.
 
+    checked_by: what several keys must agree on; `check_input` where only the data matters.
     Raises InputError naming key, value and what would be valid.
     """
-    loaded = _validated(compose("config", Config, overrides))
+    loaded = _validated(compose("config", Config, overrides), checked_by)
     return loaded.with_values(values) if values else loaded
 
 
-def _validated(composed: Composed) -> Loaded:
+def _validated(composed: Composed, checked_by: Callable[[Config], None] = check) -> Loaded:
     config = to_section(Config, composed.values, origin=composed.origin)
     check_explicit(config, {key for key, origin in composed.origins.items() if origin == COMMAND_LINE})
-    check(config)
+    checked_by(config)
     return Loaded(config, composed)
 
 

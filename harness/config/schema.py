@@ -182,9 +182,9 @@ class TrainerConfig(Section):
     """Length, batch, precision and rhythm of a run."""
 
     max_tokens: Count | None = None
-    """Train on at most this many tokens (padding not counted); either this or max_steps."""
+    """Train on at most this many tokens (padding not counted). Either this or max_steps is required; of both, what ends first counts."""
     max_steps: Count | None = None
-    """Train for this many optimizer steps; either this or max_tokens."""
+    """Train for at most this many optimizer steps."""
     batch_tokens: Count = 16_384
     """Positions in one optimizer step over all devices: a multiple of data.context_length."""
     micro_batch_size: Count | None = None

@@ -44,12 +44,14 @@ class Plan:
 def build_plan(config: Config, data: TrainingData, *, world_size: int = 1) -> Plan:
     """Plan a run over `data`. Raises InputError when not a single step fits, or the schedule does not."""
     rows_per_step = config.trainer.batch_tokens // config.data.context_length
-    if config.trainer.max_steps is not None:
-        steps = config.trainer.max_steps
-        tokens = data.tokens_after(rows_per_step, steps)
+    max_steps, max_tokens = config.trainer.max_steps, config.trainer.max_tokens
+    if max_tokens is not None:
+        steps, tokens = data.steps_for(max_tokens, rows_per_step)
+        steps = min(steps, max_steps or steps)
+        tokens = tokens[:steps]
     else:
-        assert config.trainer.max_tokens is not None, "checked: one of the two is given"
-        steps, tokens = data.steps_for(config.trainer.max_tokens, rows_per_step)
+        assert max_steps is not None, "checked: one of the two is given"
+        steps, tokens = max_steps, data.tokens_after(rows_per_step, max_steps)
     targets = data.targets_of(rows_per_step, steps)
     if not targets.all():
         raise InputError(f"data.sources: step {int(np.argmin(targets))} has no token to predict, its documents have one token each")
