@@ -43,7 +43,8 @@ def data(overrides: Overrides = None, as_json: AsJson = False) -> None:
 
     console = Console()
     show(_sources(training, epochs, config.data.packing), console)
-    show(_domains(validation), console)
+    if validation:
+        show(_domains(validation), console)
     if plan:
         console.print(f"A run of this configuration: {plan.steps:,} steps, {plan.tokens_after(plan.steps):,} tokens", soft_wrap=True)
     console.print(f"Data fingerprint {training.fingerprint[:12]}")

@@ -125,7 +125,7 @@ def _path(key: str, path: str) -> Iterator[str]:
 
 def _trainer(trainer: TrainerConfig, context_length: int) -> Iterator[str]:
     if trainer.max_tokens is None and trainer.max_steps is None:
-        yield "trainer.max_tokens: required, the length of the run in tokens, e.g. trainer.max_tokens=2e6 (or in steps: trainer.max_steps=1000)"
+        yield "trainer.max_tokens: required, the length of the run, e.g. trainer.max_tokens=2e6 (or in steps: trainer.max_steps=1000)"
     rows, rest = divmod(trainer.batch_tokens, context_length)
     if rest:
         multiple = max(1, round(trainer.batch_tokens / context_length)) * context_length
