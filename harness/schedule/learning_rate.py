@@ -60,7 +60,7 @@ def learning_rate(schedule: Schedule, step: int) -> float:
     the update after the last.
     """
     if step < schedule.warmup_steps:
-        return schedule.peak * (step + 1) / schedule.warmup_steps
+        return schedule.peak * ((step + 1) / schedule.warmup_steps)
     match schedule.name:
         case "constant":
             return schedule.peak
