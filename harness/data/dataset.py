@@ -33,7 +33,8 @@ class PackedRows(Dataset[Batch]):
 
         input_ids     token ids, 0 in the padding at the end
         position_ids  0, 1, … within each piece
-        labels        the next token of the same piece (shifted already); -100 at a piece's last token and in the padding
+        labels        the next token of the same piece (shifted already); -100 where it is not trained, at a piece's last token, and in
+                      the padding
         """
         shape = len(positions), self._data.context_length
         input_ids, labels = np.zeros(shape, dtype=np.int64), np.full(shape, IGNORED, dtype=np.int64)
@@ -60,9 +61,10 @@ def _fill(source: PackedSource, row: Int64, at: Int64, input_ids: Int64, positio
     piece = spans(packing.row_offsets[row], packing.row_offsets[row + 1] - packing.row_offsets[row])
     length = packing.piece_length[piece]
     first = documents.offsets[packing.piece_document[piece]] + packing.piece_start[piece]
-    tokens = documents.tokens[spans(first, length)].astype(np.int64)
+    index = spans(first, length)
+    tokens = documents.tokens[index].astype(np.int64)
     following = np.empty_like(tokens)
-    following[:-1] = tokens[1:]
+    following[:-1] = tokens[1:] if documents.trained is None else np.where(documents.trained[index[1:]], tokens[1:], IGNORED)
     following[np.cumsum(length) - 1] = IGNORED
     place = spans(at * context_length, packing.row_tokens[row])
     position_ids[at] = _padding_positions(packing, row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from tokenizers import Tokenizer
 
+from harness.data.formats import Document
 from harness.data.ragged import Int64
 
 
@@ -24,6 +26,22 @@ class TokenizerLike(Protocol):
     @property
     def eos_token_id(self) -> int | None:
         """The end-of-text token, or None."""
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedBatch:
+    """Documents as tokens."""
+
+    ids: NDArray[Any]
+    """uint16 or uint32 [sum of lengths], one document after the other."""
+    lengths: Int64
+    """int64[documents]."""
+    texts: Sequence[str]
+    """What was tokenized."""
+    trained: NDArray[np.bool_] | None = None
+    """bool[sum of lengths]: whether the loss is on a token; None: on all."""
+    trained_bytes: Sequence[int] | None = None
+    """UTF-8 bytes of each document's trained text, control tokens not counted; None: of all its text."""
 
 
 class Encoder:
@@ -46,15 +64,22 @@ class Encoder:
 
     def dtype(self) -> DTypeLike:
         """The smallest unsigned type that holds every id: uint16 or uint32. By the largest id: a vocabulary may have gaps."""
-        largest = max(max(self._backend.get_vocab(with_added_tokens=True).values()), self._eos or 0)
-        return np.uint16 if largest < 2**16 else np.uint32
+        return id_dtype(self._backend, self._eos or 0)
 
-    def encode(self, texts: Sequence[str], dtype: DTypeLike) -> tuple[NDArray[Any], Int64]:
-        """The ids of all texts, one after the other, as dtype[sum of lengths]; and the length of each, int64[n]."""
+    def encode(self, documents: Sequence[Document], dtype: DTypeLike) -> EncodedBatch:
+        """All documents, one after the other, their ids as `dtype`."""
+        texts = [document.text for document in documents]
         ids = [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=True)]
         if self._eos is not None:
             for one in ids:
                 if not one or one[-1] != self._eos:  # some tokenizers append it themselves
                     one.append(self._eos)
         lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
-        return np.fromiter(chain.from_iterable(ids), dtype=dtype, count=int(lengths.sum())), lengths
+        flat = np.fromiter(chain.from_iterable(ids), dtype=dtype, count=int(lengths.sum()))
+        return EncodedBatch(flat, lengths, texts)
+
+
+def id_dtype(backend: Any, largest: int = 0) -> DTypeLike:
+    """The smallest unsigned type that holds every id of the vocabulary, and `largest`: uint16 or uint32."""
+    largest = max(largest, *backend.get_vocab(with_added_tokens=True).values())
+    return np.uint16 if largest < 2**16 else np.uint32

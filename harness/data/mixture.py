@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.config.errors import InputError, unknown, wrong_value
-from harness.config.schema import DataConfig
+from harness.config.schema import DataConfig, ObjectiveName
+from harness.data.chat.encoder import ChatEncoder, build_chat_encoder
 from harness.data.encoder import TokenizerLike
 from harness.data.packing import pack
 from harness.data.sources import source_files
 from harness.data.split import held_out, refuse_leaks
-from harness.data.token_cache import TokenizedDocuments, default_cache_dir, tokenize
+from harness.data.token_cache import TokenizedDocuments, default_cache_dir, tokenize, tokenize_conversations
 from harness.data.training_data import PackedSource, TrainingData
 from harness.data.validation import ValidationSet, validation_set
 
@@ -44,17 +45,20 @@ def token_shares(config: DataConfig) -> dict[str, float]:
     return dict(sorted(shares.items()))  # the order in which sources were written down must not matter
 
 
-def build_training_data(config: DataConfig, tokenizer: TokenizerLike, seed: int, progress: Progress | None = None) -> TrainingData:
-    """The rows that a run draws from, in the order that `seed` gives them.
+def build_training_data(
+    config: DataConfig, tokenizer: TokenizerLike, seed: int, progress: Progress | None = None, *, objective: ObjectiveName = "cpt"
+) -> TrainingData:
+    """The rows that a run draws from, in the order that `seed` gives them; of conversations where the objective learns from these.
 
-    Raises InputError for text that cannot be read, sources that leave no row to train on, and texts of an evaluation set that are also
-    trained on.
+    Raises InputError for text that cannot be read, sources that leave no row or no token to train on, and texts of an evaluation set that
+    are also trained on.
     """
     shares = token_shares(config)
-    validation = build_validation_data(config, tokenizer, progress)
+    tokens = _Tokenization(config, tokenizer, progress, objective)
+    validation = _validation_sets(config, tokens)
     sources = []
     for name, share in shares.items():
-        documents = _tokenized_source(config, name, tokenizer, progress)
+        documents = tokens.of_source(name)
         used = _used(config, name, documents)
         for domain, chosen in validation.items():
             refuse_leaks(documents.hashes[used], chosen.hashes, source=name, domain=domain)
@@ -68,33 +72,71 @@ def build_training_data(config: DataConfig, tokenizer: TokenizerLike, seed: int,
             )
         recipe = [documents.fingerprint, _held_out_share(config, name), config.context_length, config.packing, config.overflow]
         fingerprint = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()
-        sources.append(PackedSource(name, documents, packing, np.flatnonzero(used), share, fingerprint))
+        source = PackedSource(name, documents, packing, np.flatnonzero(used), share, fingerprint)
+        if documents.trained is not None and not source.row_targets.any():
+            raise InputError(
+                f"data.sources.{name}: no token of its {documents.documents} conversations is trained (data.loss_on={config.loss_on}, "
+                f"data.overflow={config.overflow}); valid: data.loss_on=assistant, "
+                "or turns with train=true (flagged) or train_spans (spans) in the data"
+            )
+        sources.append(source)
     return TrainingData(sources, seed)
 
 
-def build_validation_data(config: DataConfig, tokenizer: TokenizerLike, progress: Progress | None = None) -> dict[str, ValidationSet]:
+def build_validation_data(
+    config: DataConfig, tokenizer: TokenizerLike, progress: Progress | None = None, *, objective: ObjectiveName = "cpt"
+) -> dict[str, ValidationSet]:
     """The evaluation set of each domain: the same for every run that has the same files, tokenizer, context length and max_tokens.
 
     Raises InputError for text that cannot be read, an unknown source, and a domain without any document to evaluate on.
     """
+    return _validation_sets(config, _Tokenization(config, tokenizer, progress, objective))
+
+
+def _validation_sets(config: DataConfig, tokens: _Tokenization) -> dict[str, ValidationSet]:
     sets = {}
     for domain, validation in config.validation.items():
         key = f"data.validation.{domain}"
         if validation.path is not None:
-            documents = _tokenized(config, key, validation.path, validation.field, tokenizer, progress)
+            documents = tokens.of_path(key, validation.path, validation.field, validation.format)
             candidates = np.arange(documents.documents, dtype=np.int64)
         elif validation.source is None or validation.share is None:
             raise InputError(f"{key}: give either .path, or .source with .share")
         elif validation.source not in config.sources:
             raise unknown("source", validation.source, config.sources, where=f"{key}.source")
         else:
-            documents = _tokenized_source(config, validation.source, tokenizer, progress)
+            documents = tokens.of_source(validation.source)
             candidates = np.flatnonzero(held_out(documents.hashes, validation.share))
             if len(candidates) == 0:
                 problem = f"holds out none of the {documents.documents} documents of data.sources.{validation.source}; take a larger share"
                 raise wrong_value(f"{key}.share", validation.share, problem)
         sets[domain] = validation_set(domain, documents, candidates, max_tokens=validation.max_tokens, context_length=config.context_length)
     return sets
+
+
+class _Tokenization:
+    """Files to tokens, as texts or as conversations."""
+
+    def __init__(self, config: DataConfig, tokenizer: TokenizerLike, progress: Progress | None, objective: ObjectiveName) -> None:
+        self._config, self._tokenizer, self._progress = config, tokenizer, progress
+        self._conversations = objective == "sft"
+
+    @cached_property
+    def _chat(self) -> ChatEncoder:
+        return build_chat_encoder(self._config, self._tokenizer)
+
+    def of_source(self, name: str) -> TokenizedDocuments:
+        source = self._config.sources[name]
+        return self.of_path(f"data.sources.{name}", source.path, source.field, source.format)
+
+    def of_path(self, key: str, path: str, field: str, data_format: str) -> TokenizedDocuments:
+        files = source_files(path, key=key)
+        cache_dir = default_cache_dir(self._config.cache_dir)
+        progress = None if self._progress is None else partial(self._progress, key)
+        if self._conversations and data_format != "text":
+            return tokenize_conversations(files, data_format, self._chat, cache_dir=cache_dir, key=key, progress=progress)
+        append_eos = self._config.append_eos
+        return tokenize(files, field, self._tokenizer, append_eos=append_eos, cache_dir=cache_dir, key=key, progress=progress)
 
 
 def _held_out_share(config: DataConfig, source: str) -> float:
@@ -105,22 +147,3 @@ def _held_out_share(config: DataConfig, source: str) -> float:
 def _used(config: DataConfig, source: str, documents: TokenizedDocuments) -> NDArray[np.bool_]:
     """Which documents of a source are trained on: bool[n]."""
     return ~held_out(documents.hashes, _held_out_share(config, source))
-
-
-def _tokenized_source(config: DataConfig, name: str, tokenizer: TokenizerLike, progress: Progress | None) -> TokenizedDocuments:
-    source = config.sources[name]
-    return _tokenized(config, f"data.sources.{name}", source.path, source.field, tokenizer, progress)
-
-
-def _tokenized(
-    config: DataConfig, key: str, path: str, field: str, tokenizer: TokenizerLike, progress: Progress | None
-) -> TokenizedDocuments:
-    return tokenize(
-        source_files(path, key=key),
-        field,
-        tokenizer,
-        append_eos=config.append_eos,
-        cache_dir=default_cache_dir(config.cache_dir),
-        key=key,
-        progress=None if progress is None else partial(progress, key),
-    )

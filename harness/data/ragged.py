@@ -17,7 +17,7 @@ def spans(starts: Int64 | int, counts: Int64) -> Int64:
     return np.repeat(starts - first, counts) + np.arange(int(counts.sum()), dtype=np.int64)
 
 
-def offsets_of(counts: Int64) -> Int64:
+def offsets_of(counts: Int64 | NDArray[np.bool_]) -> Int64:
     """Where each row begins in the flat array, and where the last one ends: int64[n + 1]."""
     offsets = np.zeros(len(counts) + 1, dtype=np.int64)
     np.cumsum(counts, out=offsets[1:])

@@ -5,7 +5,8 @@
         tokens.bin    uint16 or uint32 [tokens]
         offsets.npy   int64 [documents + 1]: document i is tokens[offsets[i] : offsets[i + 1]]
         hashes.npy    uint64 [documents], of the text
-        bytes.npy     int64 [documents], UTF-8 bytes of the text
+        bytes.npy     int64 [documents], UTF-8 bytes of the text, of conversations of the trained text
+        trained.bin   bool [tokens], of conversations only: whether the loss is on a token
         meta.json     dtype and counts
 
 A process that dies while it writes leaves a directory of another name behind, which the next one to build the entry removes.
@@ -24,15 +25,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from harness.config.errors import InputError, wrong_value
+from harness.data.chat.encoder import ChatEncoder
+from harness.data.chat.formats import read_conversations
 from harness.data.content_hash import content_hash
-from harness.data.encoder import Encoder, TokenizerLike
-from harness.data.formats import Document
+from harness.data.encoder import EncodedBatch, Encoder, TokenizerLike
 from harness.data.ragged import Int64, offsets_of
 from harness.data.sources import read_files
 from harness.runs.files import read_json, write_json
@@ -59,7 +61,9 @@ class TokenizedDocuments:
     hashes: NDArray[np.uint64]
     """uint64[documents]: equal for equal texts."""
     bytes: Int64
-    """int64[documents]: UTF-8 bytes of the text."""
+    """int64[documents]: UTF-8 bytes of the text whose tokens are trained."""
+    trained: NDArray[np.bool_] | None = None
+    """bool[tokens], a memory map: whether the loss is on a token; None: on all."""
 
     @property
     def fingerprint(self) -> str:
@@ -95,15 +99,61 @@ def tokenize(
     key: str,
     progress: Progress | None = None,
 ) -> TokenizedDocuments:
-    """The documents of the files as tokens, from the cache when they were tokenized before.
+    """The texts of the files as tokens, from the cache when they were tokenized before.
 
     `key` is the configuration key of the source, for messages. Raises InputError for files that cannot be read, and for a cache directory
     that cannot be written.
     """
-    _prepare(cache_dir)
     encoder = Encoder(tokenizer, append_eos=append_eos)
+    return _cached(files, [field], encoder, lambda: read_files(files, field, key=key), cache_dir, key, progress)
+
+
+def tokenize_conversations(
+    files: Sequence[Path], chat_format: str, encoder: ChatEncoder, *, cache_dir: Path, key: str, progress: Progress | None = None
+) -> TokenizedDocuments:
+    """The conversations of the files as tokens with a mask; otherwise as `tokenize`. `chat_format` as data.sources.<name>.format."""
+    recipe = ["conversations", chat_format]
+    return _cached(files, recipe, encoder, lambda: read_conversations(files, chat_format, key=key), cache_dir, key, progress)
+
+
+class _Document(Protocol):
+    """What the cache must know of a document."""
+
+    @property
+    def characters(self) -> int: ...
+
+    @property
+    def position(self) -> int:
+        """Bytes of the files read when it was complete."""
+
+
+D = TypeVar("D", bound=_Document)
+D_contra = TypeVar("D_contra", bound=_Document, contravariant=True)
+
+
+class _Encoder(Protocol[D_contra]):
+    """What makes tokens of documents."""
+
+    def fingerprint(self) -> str: ...
+
+    def dtype(self) -> DTypeLike: ...
+
+    def encode(self, documents: Sequence[D_contra], dtype: DTypeLike) -> EncodedBatch: ...
+
+
+def _cached(
+    files: Sequence[Path],
+    options: list[str],
+    encoder: _Encoder[D],
+    documents: Callable[[], Iterable[D]],
+    cache_dir: Path,
+    key: str,
+    progress: Progress | None,
+) -> TokenizedDocuments:
+    """What `encoder` makes of the documents, which the files and the options decide on."""
+    _prepare(cache_dir)
     contents = [content_hash(file, cache_dir / "files", key=key) for file in files]
-    recipe = json.dumps([FORMAT, contents, field, encoder.fingerprint()])
+    recipe = json.dumps([FORMAT, contents, *options, encoder.fingerprint()])
     entry = cache_dir / "tokens" / hashlib.sha256(recipe.encode()).hexdigest()
     if (found := _open(entry)) is not None:
         return found
@@ -113,7 +163,7 @@ def tokenize(
         if (found := _open(entry)) is None:  # nobody else built it while we waited
             for leftover in [entry, *entry.parent.glob(f"{entry.name}.build-*")]:
                 shutil.rmtree(leftover, ignore_errors=True)
-            found = _build(entry, read_files(files, field, key=key), encoder, sum(file.stat().st_size for file in files), progress)
+            found = _build(entry, documents(), encoder, sum(file.stat().st_size for file in files), progress)
     finally:
         lock.release()
     return found
@@ -136,28 +186,34 @@ def _open(entry: Path) -> TokenizedDocuments | None:
     try:
         tokens = np.memmap(entry / "tokens.bin", dtype=meta["dtype"], mode="r")
         offsets, hashes, sizes = (np.load(entry / f"{name}.npy", mmap_mode="r") for name in ("offsets", "hashes", "bytes"))
+        trained = np.memmap(entry / "trained.bin", dtype=np.bool_, mode="r") if meta.get("masked") else None
     except (OSError, ValueError):
         return None
     if len(tokens) != meta["tokens"] or not len(offsets) - 1 == len(hashes) == len(sizes) == meta["documents"]:
         return None
-    return TokenizedDocuments(entry, tokens, offsets, hashes, sizes)
+    if trained is not None and len(trained) != len(tokens):
+        return None
+    return TokenizedDocuments(entry, tokens, offsets, hashes, sizes, trained)
 
 
-def _build(entry: Path, documents: Iterable[Document], encoder: Encoder, total: int, progress: Progress | None) -> TokenizedDocuments:
+def _build(entry: Path, documents: Iterable[D], encoder: _Encoder[D], total: int, progress: Progress | None) -> TokenizedDocuments:
     """Write the entry into a temporary directory beside it, which takes its name when complete."""
     building = Path(tempfile.mkdtemp(prefix=f"{entry.name}.build-", dir=entry.parent))
     try:
         dtype = np.dtype(encoder.dtype())
         lengths, hashes, sizes = array("q"), array("Q"), array("q")
-        with (building / "tokens.bin").open("wb") as stream:
+        masked = False
+        with (building / "tokens.bin").open("wb") as stream, (building / "trained.bin").open("wb") as mask:
             for batch in _batches(documents):
-                ids, batch_lengths = encoder.encode([text for text, _ in batch], dtype)
-                stream.write(ids.tobytes())
-                lengths.frombytes(batch_lengths.tobytes())
-                for text, _ in batch:
-                    content = text.encode()
-                    hashes.append(int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little"))
-                    sizes.append(len(content))
+                encoded = encoder.encode(batch, dtype)
+                stream.write(encoded.ids.tobytes())
+                lengths.frombytes(encoded.lengths.tobytes())
+                contents = [text.encode() for text in encoded.texts]
+                hashes.extend(int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little") for content in contents)
+                sizes.extend(map(len, contents) if encoded.trained_bytes is None else encoded.trained_bytes)
+                if encoded.trained is not None:
+                    masked = True
+                    mask.write(encoded.trained.tobytes())
                 if progress is not None:
                     progress(batch[-1].position, total)
         offsets = offsets_of(np.frombuffer(lengths, dtype=np.int64))
@@ -166,7 +222,10 @@ def _build(entry: Path, documents: Iterable[Document], encoder: Encoder, total: 
         np.save(building / "offsets.npy", offsets)
         np.save(building / "hashes.npy", np.frombuffer(hashes, dtype=np.uint64))
         np.save(building / "bytes.npy", np.frombuffer(sizes, dtype=np.int64))
-        write_json(building / "meta.json", {"dtype": dtype.name, "documents": len(lengths), "tokens": int(offsets[-1])})
+        if not masked:
+            (building / "trained.bin").unlink()
+        counts = {"dtype": dtype.name, "documents": len(lengths), "tokens": int(offsets[-1])}
+        write_json(building / "meta.json", {**counts, "masked": True} if masked else counts)
         building.chmod(0o755)  # mkdtemp's 0700 would hide a shared cache from colleagues
         building.rename(entry)
     except BaseException:
@@ -177,13 +236,13 @@ def _build(entry: Path, documents: Iterable[Document], encoder: Encoder, total: 
     return opened
 
 
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+def _batches(documents: Iterable[D]) -> Iterator[list[D]]:
     """Batches large enough to keep all cores busy, and small enough to be held in memory."""
-    batch: list[Document] = []
+    batch: list[D] = []
     characters = 0
     for document in documents:
         batch.append(document)
-        characters += len(document.text)
+        characters += document.characters
         if characters >= BATCH_CHARACTERS or len(batch) == BATCH_DOCUMENTS:
             yield batch
             batch, characters = [], 0

@@ -32,6 +32,17 @@ class PackedSource:
     fingerprint: str
     """Hex digest of the used documents and of how they are packed."""
 
+    @cached_property
+    def row_targets(self) -> Int64:
+        """Trained predictions in each row: the tokens that the loss is on, except the first of every piece: int64[rows]."""
+        packing, trained = self.packing, self.documents.trained
+        if trained is None:
+            return packing.row_targets
+        upto = offsets_of(trained)
+        first = self.documents.offsets[packing.piece_document] + packing.piece_start
+        targets = upto[first + packing.piece_length] - upto[first + 1]
+        return np.diff(offsets_of(targets)[packing.row_offsets])
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -44,11 +55,13 @@ class Statistics:
     """Real tokens per position of the rows."""
     tokens_kept: float
     """Share of the documents' tokens that is in the rows."""
+    trained_tokens: int
+    """Predictions that the loss is on: tokens in the rows but the first of every piece, of conversations those that data.loss_on trains."""
     documents: int
     documents_cut: int
     """Documents that were split over pieces, truncated or dropped."""
     bytes: int
-    """UTF-8 bytes of the documents' text."""
+    """UTF-8 bytes of the documents' text, of conversations of their trained text."""
     share: float
     """Share of the training tokens of a run."""
 
@@ -83,7 +96,7 @@ class TrainingData:
         return self._all_tokens[self._rows_at(start, stop)]
 
     def targets_of(self, rows_per_step: int, steps: int) -> Int64:
-        """Predicted tokens in each of the first `steps` steps, which are all but the first of every piece: int64[steps]."""
+        """Trained predictions in each of the first `steps` steps, see PackedSource.row_targets: int64[steps]."""
         per_step: Int64 = self._all_targets[self._rows_at(0, steps * rows_per_step)].reshape(steps, rows_per_step).sum(axis=1)
         return per_step
 
@@ -126,7 +139,7 @@ class TrainingData:
 
     @cached_property
     def _all_targets(self) -> Int64:
-        return np.concatenate([source.packing.row_targets for source in self.sources])
+        return np.concatenate([source.row_targets for source in self.sources])
 
 
 def _statistics(sources: Sequence[PackedSource]) -> Statistics:
@@ -137,6 +150,7 @@ def _statistics(sources: Sequence[PackedSource]) -> Statistics:
         rows=rows,
         efficiency=tokens / (rows * packings[0].context_length),
         tokens_kept=tokens / sum(packing.tokens_given for packing in packings),
+        trained_tokens=sum(int(source.row_targets.sum()) for source in sources),
         documents=sum(len(source.used) for source in sources),
         documents_cut=sum(packing.documents_cut for packing in packings),
         bytes=sum(int(source.documents.bytes[source.used].sum()) for source in sources),

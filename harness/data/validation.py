@@ -32,8 +32,10 @@ class ValidationSet:
     hashes: Hashes
     """uint64[documents]."""
     bytes: int
-    """UTF-8 bytes of the documents' text."""
+    """UTF-8 bytes of the documents' text, of conversations of their trained text: what bits per byte are per byte of."""
     context_length: int
+    trained: NDArray[np.bool_] | None = None
+    """bool[tokens]: which tokens are scored; None: all."""
 
     @property
     def documents(self) -> int:
@@ -41,7 +43,10 @@ class ValidationSet:
 
     @property
     def predicted_tokens(self) -> int:
-        return len(self.tokens) - self.documents
+        """Tokens that are scored: all, or those that data.loss_on trains; a document's first is not predicted."""
+        if self.trained is None:
+            return len(self.tokens) - self.documents
+        return int(np.count_nonzero(self.trained)) - int(np.count_nonzero(self.trained[offsets_of(self.lengths)[:-1]]))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -49,6 +54,8 @@ class ValidationSet:
         digest = hashlib.sha256(f"{self.context_length}".encode())
         digest.update(self.lengths.tobytes())
         digest.update(self.tokens.astype(np.int64).tobytes())
+        if self.trained is not None:
+            digest.update(self.trained.tobytes())
         return digest.hexdigest()
 
     @cached_property
@@ -66,7 +73,8 @@ class ValidationSet:
         """All windows, in batches of about the same length and at most `batch_tokens` positions (but at least one window).
 
         Yields (input_ids int64[b, l], labels int64[b, l]), labels shifted already: labels[i, t] follows input_ids[i, t]. Where a window
-        is shorter than l, input ids are 0 and labels -100 at its end: under causal attention neither affects the rest.
+        is shorter than l, input ids are 0 and labels -100 at its end: under causal attention neither affects the rest. Labels are -100
+        too where a token is not scored.
         """
         starts, sizes = self._windows
         first = 0
@@ -78,6 +86,8 @@ class ValidationSet:
             at[~real] = 0
             # int64 before -100 goes in: token ids are unsigned.
             inputs, labels = self.tokens[at].astype(np.int64), self.tokens[at + 1].astype(np.int64)
+            if self.trained is not None:
+                labels[~self.trained[at + 1]] = IGNORED
             inputs[~real], labels[~real] = 0, IGNORED
             yield inputs, labels
             first = some.stop
@@ -89,7 +99,7 @@ def validation_set(
     """The evaluation set drawn from the candidates (int64[n], indices of documents); see `select_validation`.
 
     If even the first document is longer than `max_tokens`, it is truncated, and its bytes are counted in proportion.
-    Raises InputError when nothing can be predicted: no candidate has two tokens, or `max_tokens` is 1.
+    Raises InputError when nothing can be predicted: no candidate has two tokens, `max_tokens` is 1, or the loss is on none of the tokens.
     """
     key = f"data.validation.{domain}"
     if max_tokens is not None and max_tokens < 2:
@@ -101,11 +111,16 @@ def validation_set(
     kept = lengths[chosen] if max_tokens is None else np.minimum(lengths[chosen], max_tokens)
     index = candidates[chosen]
     sizes = documents.bytes[index] * (kept / lengths[chosen])
-    return ValidationSet(
+    tokens = spans(documents.offsets[index], kept)
+    chosen_set = ValidationSet(
         domain=domain,
-        tokens=np.asarray(documents.tokens[spans(documents.offsets[index], kept)]),
+        tokens=np.asarray(documents.tokens[tokens]),
         lengths=kept,
         hashes=documents.hashes[index],
-        bytes=round(float(sizes.sum())),
+        bytes=round(float(sizes.sum())) if documents.trained is None else max(1, round(float(sizes.sum()))),
         context_length=context_length,
+        trained=None if documents.trained is None else np.asarray(documents.trained[tokens]),
     )
+    if chosen_set.predicted_tokens == 0:
+        raise wrong_value(key, len(index), "documents, on none of whose tokens the loss is (data.loss_on, .max_tokens)")
+    return chosen_set

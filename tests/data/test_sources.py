@@ -97,8 +97,8 @@ def test_bad_content_is_named_with_its_place(tmp_path: Path, name: str, content:
     ("column", "message"),
     [
         ({"body": ["x"]}, "no field 'text' (data.sources.docs.field=text). Fields there: body."),
-        ({"text": [1]}, "column 'text' holds int64, not strings"),
-        ({"text": ["x", None]}, "row 2: column 'text' is null, not a string"),
+        ({"text": [1]}, "row 1: field 'text' is a number, not a string"),
+        ({"text": ["x", None]}, "row 2: field 'text' is a null, not a string"),
     ],
 )
 def test_bad_parquet_columns(tmp_path: Path, column: dict[str, list[object]], message: str) -> None:

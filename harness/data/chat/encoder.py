@@ -1,0 +1,201 @@
+"""Conversations to token ids, and to which of them are trained on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from tokenizers import Tokenizer
+
+from harness.config.errors import InputError
+from harness.config.schema import DataConfig
+from harness.data.chat.conversation import MalformedError
+from harness.data.chat.formats import ChatDocument
+from harness.data.chat.loss_spans import LossOn, needs_turns, trained_spans
+from harness.data.chat.template import (
+    CONTROL_LITERAL,
+    SHIPPED,
+    ChatTemplate,
+    Rendered,
+    Spans,
+    control_literals,
+    iterate_pieces,
+    refuse_marks,
+    template_source,
+)
+from harness.data.encoder import EncodedBatch, id_dtype
+from harness.data.ragged import Int64
+
+VERSION = 1
+"""Raise when conversations become other tokens or masks than before."""
+ONE_NEWLINE = "\n"
+Bools = NDArray[np.bool_]
+Offsets = list[tuple[int, int]]
+
+
+class ChatTokenizerLike(Protocol):
+    """What is needed of a fast tokenizer of transformers."""
+
+    chat_template: Any
+
+    @property
+    def backend_tokenizer(self) -> Any:
+        """The tokenizers.Tokenizer inside."""
+
+    @property
+    def special_tokens_map(self) -> dict[str, Any]:
+        """E.g. {"bos_token": "<s>"}."""
+
+
+class ChatEncoder:
+    """A tokenizer and a chat template as they are used for conversations."""
+
+    def __init__(self, tokenizer: ChatTokenizerLike, *, chat_template: str | None, loss_on: LossOn) -> None:
+        """Args as data.chat_template and data.loss_on. Raises InputError for a template that cannot be used with this tokenizer."""
+        state = json.loads(tokenizer.backend_tokenizer.to_str())
+        # The template writes all special tokens, so none is added; and a post-processor may narrow offsets to leave spaces out.
+        state |= {"post_processor": None, "truncation": None, "padding": None}
+        self._backend = Tokenizer.from_str(json.dumps(state))
+        added = {token["id"]: token for token in state["added_tokens"]}
+        self._added = np.array(sorted(added), dtype=np.int64)
+        self._added_texts = tuple(token["content"] for token in added.values())
+        control = [t["content"] for t in added.values() if t["special"] or CONTROL_LITERAL.fullmatch(t["content"])]
+        own = tokenizer.chat_template
+        if isinstance(own, dict):
+            own = own.get("default")
+        source, name = template_source(chat_template, own)
+        variables = {key: value for key, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
+        self.template = ChatTemplate(source, name, variables=variables, control_tokens=control)
+        self.loss_on = loss_on
+        self._bos = self._backend.token_to_id(variables["bos_token"]) if "bos_token" in variables else None
+        missing = self._missing(source)
+        if missing and name != "tokenizer":
+            fitting = [other for other in SHIPPED if not self._missing(template_source(other, None)[0])]
+            others = ", ".join([*fitting, *(["tokenizer"] if own else []), "a .jinja file"])
+            raise InputError(
+                f"data.chat_template={name}: the tokenizer has no token {', '.join(missing)}, which would fall into pieces of plain text; "
+                f"valid: a template for this tokenizer ({others}), or a tokenizer with these tokens"
+            )
+
+    def _missing(self, source: str) -> list[str]:
+        """The control tokens that a template writes and the tokenizer lacks."""
+        return [token for token in control_literals(source) if token not in self._added_texts]
+
+    def fingerprint(self) -> str:
+        """Hex digest of everything that decides which ids and which mask a conversation becomes."""
+        recipe = [VERSION, self._backend.to_str(), self.template.source, self.template.variables, self.loss_on]
+        return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()
+
+    def dtype(self) -> DTypeLike:
+        """The smallest unsigned type that holds every id: uint16 or uint32."""
+        return id_dtype(self._backend)
+
+    def encode(self, documents: Sequence[ChatDocument], dtype: DTypeLike) -> EncodedBatch:
+        """All conversations, one after the other. Raises InputError, naming the place, for one that cannot be trained on."""
+        rendered: list[Rendered] = []
+        spans: list[Spans] = []
+        for conversation, where, _ in documents:
+            try:
+                refuse_marks(conversation)
+                text = self.template.render(conversation, turns=needs_turns(self.loss_on), spans=self.loss_on == "spans")
+            except MalformedError as error:
+                raise InputError(f"{where}: {error}") from None
+            rendered.append(text)
+            spans.append([self._up_to_stop(text.text, *span) for span in trained_spans(conversation, text, self.loss_on)])
+        ids, masks, sizes = [], [], []
+        for document, text, wanted, (mine, offsets) in zip(documents, rendered, spans, self._tokens(rendered), strict=True):
+            starts, ends = offsets[:, 0], offsets[:, 1]
+            mask = _overlaps(starts, ends, wanted)
+            self._check(mine, starts, wanted, text, document.where)
+            control = np.isin(mine, self._added)
+            ids.append(mine.astype(dtype))
+            masks.append(mask)
+            sizes.append(_bytes(text.text, ends, mask & ~control))
+        return EncodedBatch(
+            ids=np.concatenate(ids),
+            lengths=np.array([len(one) for one in ids], dtype=np.int64),
+            texts=[one.text for one in rendered],
+            trained=np.concatenate(masks),
+            trained_bytes=sizes,
+        )
+
+    def _up_to_stop(self, text: str, start: int, end: int) -> tuple[int, int]:
+        """A span without the space that a template puts behind the stop token: nothing is generated after it."""
+        stripped = text[start:end].rstrip()
+        return (start, start + len(stripped)) if stripped.endswith(self._added_texts) else (start, end)
+
+    def _tokens(self, rendered: Sequence[Rendered]) -> list[tuple[Int64, Int64]]:
+        """Ids int64[n] and offsets int64[n, 2], in characters, of each text."""
+        whole = self._backend.encode_batch([text.text for text in rendered if not text.cuts], add_special_tokens=False)
+        encodings = iter(whole)
+        return [self._in_pieces(text) if text.cuts else _arrays(*_raw(next(encodings))) for text in rendered]
+
+    def _in_pieces(self, rendered: Rendered) -> tuple[Int64, Int64]:
+        """A text with cuts: nobody's typing becomes a control token."""
+        ids: list[int] = []
+        offsets: Offsets = []
+        for start, piece in iterate_pieces(rendered):
+            mine, within = self._piece(piece, first=start == 0)
+            ids += mine
+            offsets += [(start + a, start + b) for a, b in within]
+        return _arrays(ids, offsets)
+
+    def _piece(self, piece: str, *, first: bool) -> tuple[list[int], Offsets]:
+        if first:
+            return _raw(self._backend.encode(piece, add_special_tokens=False))
+        # Some tokenizers put a space before whatever a text begins with: here it belongs to a newline, which is left out again.
+        ids, offsets = _raw(self._backend.encode(ONE_NEWLINE + piece, add_special_tokens=False))
+        kept = [index for index, (_, end) in enumerate(offsets) if end > 1]
+        if not all(offsets[index][0] >= 1 for index in kept):  # the newline became one token with what follows
+            return _raw(self._backend.encode(piece, add_special_tokens=False))
+        return [ids[index] for index in kept], [(offsets[index][0] - 1, offsets[index][1] - 1) for index in kept]
+
+    def _check(self, ids: Int64, starts: Int64, wanted: Spans, rendered: Rendered, where: str) -> None:
+        if self._bos is not None and len(ids) > 1 and ids[0] == ids[1] == self._bos:
+            raise InputError(f"{where}: the chat template {self.template.name} writes the beginning-of-text token twice; valid: once")
+        if not needs_turns(self.loss_on):
+            return
+        for start, end in wanted:
+            last = int(np.searchsorted(starts, end)) - 1
+            if last < 0 or ids[last] not in self._added:
+                tail = rendered.text[max(start, end - 30) : end]
+                raise InputError(
+                    f"{where}: with the chat template {self.template.name} a turn of the assistant ends in {tail!r}, which is no control "
+                    "token: the model would never learn to stop. Valid: a template that ends turns in a token of the tokenizer, such as "
+                    "<|im_end|> or {{ eos_token }}, inside {% generation %}"
+                )
+
+
+def build_chat_encoder(config: DataConfig, tokenizer: Any) -> ChatEncoder:
+    """The encoder of data.chat_template and data.loss_on."""
+    return ChatEncoder(tokenizer, chat_template=config.chat_template, loss_on=config.loss_on)
+
+
+def _raw(encoding: Any) -> tuple[list[int], Offsets]:
+    return encoding.ids, encoding.offsets
+
+
+def _arrays(ids: list[int], offsets: Offsets) -> tuple[Int64, Int64]:
+    return np.array(ids, dtype=np.int64), np.array(offsets, dtype=np.int64).reshape(-1, 2)
+
+
+def _overlaps(starts: Int64, ends: Int64, spans: Spans) -> Bools:
+    """Which tokens share a character with a span: bool[n]."""
+    if not spans:
+        return np.zeros(len(starts), dtype=np.bool_)
+    begins, stops = np.array(spans, dtype=np.int64).T
+    at = np.minimum(np.searchsorted(stops, starts, side="right"), len(stops) - 1)  # the first span that ends behind the token's start
+    overlap: Bools = (begins[at] < ends) & (stops[at] > starts)
+    return overlap
+
+
+def _bytes(text: str, ends: Int64, counted: Bools) -> int:
+    """UTF-8 bytes of the text that the counted tokens stand for."""
+    reached: Int64 = np.concatenate([np.zeros(1, dtype=np.int64), np.maximum.accumulate(ends)])
+    if not text.isascii():
+        reached = np.concatenate([[0], np.cumsum([len(character.encode()) for character in text])])[reached]
+    return int(np.diff(reached)[counted].sum())

@@ -1,0 +1,110 @@
+"""One file to its rows: jsonl and parquet. Whatever is wrong in a file is reported with its name and place."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.config.errors import InputError
+
+UTF8_MARK = b"\xef\xbb\xbf"
+
+
+class Row(NamedTuple):
+    """A row, where it stands (for messages), and how many bytes of its file were read when it was complete."""
+
+    values: dict[str, Any]
+    where: str
+    position: int
+
+
+def read_rows(file: Path, *, key: str, column: str | None = None) -> Iterator[Row]:
+    """The rows of a jsonl or parquet file, as a stream; of parquet only the given column, where there is such a one.
+
+    Raises InputError, naming the source's configuration `key`, the file and the place, for whatever cannot be read.
+    """
+    with reported(file, key):
+        yield from _parquet(file, column, key) if file.suffix == ".parquet" else _jsonl(file, key)
+
+
+@contextmanager
+def reported(file: Path, key: str) -> Iterator[None]:
+    """Turns what may go wrong while a file is read into an InputError that names it."""
+    try:
+        yield
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{key}: {file}: broken gzip file ({error}); valid: a complete file made by gzip") from error
+    except pa.ArrowException as error:
+        raise InputError(f"{key}: {file}: not a readable parquet file ({str(error).splitlines()[0]})") from error
+    except OSError as error:
+        raise InputError(f"{key}: {file}: cannot be read ({error.strerror or error})") from error
+
+
+def decoded(content: bytes, where: str) -> str:
+    """Bytes as text; a byte order mark at their start is left out."""
+    try:
+        return content.removeprefix(UTF8_MARK).decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: not UTF-8 (byte {error.start} is 0x{content[error.start]:02x}); valid: UTF-8 text") from error
+
+
+def kind(value: Any) -> str:
+    """What JSON calls the type of a value."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "boolean"
+        case int() | float():
+            return "number"
+        case str():
+            return "string"
+        case list():
+            return "array"
+        case _:
+            return "object"
+
+
+def _jsonl(file: Path, key: str) -> Iterator[Row]:
+    with file.open("rb") as raw:
+        stream: Iterable[bytes] = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if file.suffix == ".gz" else raw
+        for number, line in enumerate(stream, start=1):
+            if not line.isspace():
+                where = f"{key}: {file}, line {number}"
+                yield Row(_parsed(line, where), where, raw.tell())
+
+
+def _parsed(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(decoded(line.rstrip(), where))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where}: not valid JSON ({error.msg} at column {error.colno}); valid: one JSON object a line") from error
+    except RecursionError as error:
+        raise InputError(f"{where}: JSON nested too deeply") from error
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: a JSON {kind(row)}, not an object; valid: one JSON object a line, with its text in a field")
+    return row
+
+
+def _parquet(file: Path, column: str | None, key: str) -> Iterator[Row]:
+    size, done = file.stat().st_size, 0
+    with pq.ParquetFile(file) as table:
+        rows = max(table.metadata.num_rows, 1)
+        columns = [column] if column in table.schema_arrow.names else None
+        for batch in table.iter_batches(batch_size=1024, columns=columns):
+            try:
+                values = batch.to_pylist()
+            except UnicodeDecodeError as error:
+                raise InputError(f"{key}: {file}: not UTF-8, between rows {done + 1} and {done + batch.num_rows}") from error
+            for row in values:
+                done += 1
+                yield Row(row, f"{key}: {file}, row {done}", size * done // rows)
