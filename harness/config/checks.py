@@ -41,10 +41,11 @@ def check_explicit(config: Config, keys: set[str]) -> None:
     """Refuse an explicit value that its kind never reads: `schedule=cosine schedule.decay_fraction=0.3` is a mistake."""
     for key in sorted(keys):
         item = find(Config, key)
-        section = getattr(config, key.split(".")[0], None)
-        kind = getattr(section, "name", None)
-        if item is not None and item.only_for and kind not in item.only_for:
-            group = key.split(".")[0]
+        if item is None or not item.only_for:
+            continue
+        group = item.chooser(key)
+        kind = getattr(getattr(config, group), "name", None)
+        if kind not in item.only_for:
             raise InputError(f"{key} has no effect with {group}.name={kind}: only {', '.join(item.only_for)} reads it")
 
 

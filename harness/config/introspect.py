@@ -48,8 +48,13 @@ class Field:
 
     @property
     def only_for(self) -> tuple[str, ...]:
-        """The kinds of its section that read it; empty: all."""
+        """The kinds of its group that read it; empty: all."""
         return next((part.kinds for part in _annotations(self.annotation) if isinstance(part, OnlyFor)), ())
+
+    def chooser(self, key: str) -> str:
+        """The group whose kind decides whether this field, at `key`, is read."""
+        other = next((part.group for part in _annotations(self.annotation) if isinstance(part, OnlyFor)), None)
+        return other or key.split(".")[0]
 
 
 @cache

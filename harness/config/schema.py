@@ -19,13 +19,17 @@ Count = Annotated[int, Ge(1)]
 Name = Annotated[str, MinLen(1)]
 ScheduleName = Literal["constant", "linear", "cosine", "wsd", "inverse_sqrt"]
 DecayShape = Literal["linear", "cosine", "1-sqrt"]
+ObjectiveName = Literal["cpt", "sft"]
+DataFormat = Literal["auto", "sharegpt", "alpaca", "messages", "prompt_completion", "text"]
 
 
 @dataclass(frozen=True)
 class OnlyFor:
-    """Marks a field that is read only when its group's `name` is one of these kinds."""
+    """Marks a field that is read only when its group's `name`, or that of another group, is one of these kinds."""
 
     kinds: tuple[str, ...]
+    group: str | None = None
+    """The group whose kind decides; None: the field's own."""
 
 
 class Section:
@@ -50,6 +54,10 @@ class SourceConfig(Section):
     """Share in tokens among the sources of its kind (replay or not); weights need not add up to 1."""
     replay: bool = False
     """True for text of the model's base domain, drawn by data.replay_share to limit forgetting."""
+    format: Annotated[DataFormat, OnlyFor(("sft",), group="objective")] = "auto"
+    """What the rows hold. sharegpt: conversations of from and value; alpaca: instruction, input, output or response; messages: OpenAI's,
+    with tool_calls and role tool; prompt_completion; text: plain text in `field`, every token of which is trained, e.g. for replay; auto:
+    one of the formats of conversations, told from each file's first rows."""
 
 
 @dataclass(kw_only=True)
@@ -60,6 +68,8 @@ class ValidationConfig(Section):
     """File, directory or glob with the validation documents; or name a source instead."""
     field: Name = "text"
     """Where a row of `path` holds its text."""
+    format: Annotated[DataFormat, OnlyFor(("sft",), group="objective")] = "auto"
+    """What the rows of `path` hold, see data.sources.<name>.format; of conversations only the tokens that data.loss_on names are scored."""
     source: Name | None = None
     """The source from which `share` of the documents is held out (by hash of their text: no document is on both sides)."""
     share: Annotated[float, Gt(0), Lt(1)] | None = None
@@ -86,7 +96,17 @@ class DataConfig(Section):
     overflow: Literal["split", "truncate", "drop"] = "split"
     """What happens to a document longer than a row (best_fit and padded; concat always splits)."""
     append_eos: bool = True
-    """End every document with the tokenizer's end-of-text token, where it has one."""
+    """End every document with the tokenizer's end-of-text token, where it has one. (Turns of conversations end as the template says.)"""
+    chat_template: Annotated[Name | None, OnlyFor(("sft",), group="objective")] = None
+    """How conversations become text: chatml, llama3, alpaca, hermes_tools (ChatML with tools), tokenizer (its own), or the path of a .jinja
+    file; null: the tokenizer's own if it has one, else chatml. What the assistant generates stands inside {% generation %}, its stop token
+    included; for templates without such blocks it is found by rendering prefixes. Control tokens typed in a message become plain text."""
+    loss_on: Annotated[Literal["all", "assistant", "last_assistant", "flagged", "spans"], OnlyFor(("sft",), group="objective")] = (
+        "assistant"
+    )
+    """Which tokens of a conversation are trained. all; assistant: every turn of the assistant with its reasoning, tool calls and stop
+    token, whatever its flag; last_assistant: the last such turn; flagged: those with train (or weight) true or 1 in the data, no others;
+    spans: the characters in train_spans, [[start, end], …] of a message's content, and no others."""
     cache_dir: Name | None = None
     """Where tokenized text is kept; null: $HARNESS_CACHE, else ~/.cache/harness."""
 
@@ -131,8 +151,8 @@ class ModelConfig(Section):
 class ObjectiveConfig(Section):
     """What is learned."""
 
-    name: Literal["cpt"] = "cpt"
-    """cpt: next-token prediction on every token of a document."""
+    name: ObjectiveName = "cpt"
+    """cpt: next-token prediction on every token of a document; sft: on the tokens of conversations that data.loss_on names."""
 
 
 @dataclass(kw_only=True)
