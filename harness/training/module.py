@@ -64,7 +64,7 @@ class TrainingModule(LightningModule):
 
 
 class ContinuedPretraining(TrainingModule):
-    """Next-token prediction on every token of a document (objective=cpt)."""
+    """Next-token prediction on every token of a document (objective=cpt), or on those that its labels keep (objective=sft)."""
 
     def loss_sum(self, batch: Batch) -> Tensor:
         logits_BLV = self.model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits
@@ -79,7 +79,7 @@ def summed_cross_entropy(logits_BLV: Tensor, labels_BL: Tensor) -> Tensor:
 def build_module(model: PreTrainedModel, config: Config, plan: Plan) -> TrainingModule:
     """The module of `config.objective`."""
     match config.objective.name:
-        case "cpt":
+        case "cpt" | "sft":
             return ContinuedPretraining(model, config, plan)
         case _:
             assert_never(config.objective.name)

@@ -54,7 +54,8 @@ def build_plan(config: Config, data: TrainingData, *, world_size: int = 1) -> Pl
         steps, tokens = max_steps, data.tokens_after(rows_per_step, max_steps)
     targets = data.targets_of(rows_per_step, steps)
     if not targets.all():
-        raise InputError(f"data.sources: step {int(np.argmin(targets))} has no token to predict, its documents have one token each")
+        problem = "has no token to predict: its documents have one token each, or are conversations of which none is trained"
+        raise InputError(f"data.sources: step {int(np.argmin(targets))} {problem}")
     return Plan(
         steps=steps,
         rows_per_step=rows_per_step,

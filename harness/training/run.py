@@ -51,8 +51,8 @@ def train(
     write_result(run, result)
 
     tokenizer = load_tokenizer(config)
-    data = build_training_data(config.data, tokenizer, seed=config.seed, progress=progress)
-    validation = build_validation_data(config.data, tokenizer, progress=progress)
+    data = build_training_data(config.data, tokenizer, seed=config.seed, progress=progress, objective=config.objective.name)
+    validation = build_validation_data(config.data, tokenizer, progress=progress, objective=config.objective.name)
     plan = build_plan(config, data, world_size=config.trainer.devices)
     fingerprints = {"data": data.fingerprint, "tokenizer": tokenizer_fingerprint(tokenizer), "model": model_fingerprint(config.model)}
     _refuse_other_inputs(run, result.fingerprints, fingerprints)
