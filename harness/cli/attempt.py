@@ -38,14 +38,19 @@ def attempt_trial(directory: str) -> int:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", force=True)
-    # Whether a crash is worth another attempt is for the worker to say.
-    return attempt(run, crashed="waiting")
+    try:
+        # Whether a crash is worth another attempt is for the worker to say.
+        return attempt(run, crashed="waiting")
+    except InputError as error:
+        log.error("%s", error)
+        return BAD_INPUT
 
 
 def attempt(run: RunDirectory, *, crashed: State, show_progress: bool = False) -> int:
     """Run or resume the run in this process; returns the exit code. Its result.json says what came of it.
 
     crashed: the state of a run whose attempt ends with an unexpected exception.
+    Raises InputError for data, a model or a configuration that cannot be used, and where another process works on this run.
     """
     from harness.training.step_end import NonFiniteLossError
     from harness.training.stop import StopFlag
@@ -60,8 +65,7 @@ def attempt(run: RunDirectory, *, crashed: State, show_progress: bool = False) -
         return _tracked(config, run, stop, show_progress=show_progress)
     except InputError as error:
         _end(run, "failed", str(error))
-        log.error("%s", error)
-        return BAD_INPUT
+        raise
     except NonFiniteLossError as error:
         _end(run, "failed", str(error))
         log.error("%s", error)

@@ -19,15 +19,18 @@ def data(overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Tokenize and pack into the cache; print tokens, rows, efficiency and what is lost."""
     from harness.config.checks import check, check_input, planned_steps
     from harness.config.load import load
-    from harness.data.mixture import build_training_data, build_validation_data
-    from harness.models.tokenizer import load_tokenizer
-    from harness.training.plan import build_plan
-    from harness.training.progress import TokenizationProgress
 
     config = load(overrides or [], checked_by=check_input).config
     describes_run = planned_steps(config.trainer) is not None
     if describes_run:
         check(config)
+
+    # Only now what takes seconds to import: a typo is answered at once.
+    from harness.data.mixture import build_training_data, build_validation_data
+    from harness.models.tokenizer import load_tokenizer
+    from harness.training.plan import build_plan
+    from harness.training.progress import TokenizationProgress
+
     tokenizer = load_tokenizer(config)
     progress = TokenizationProgress().update
     training = build_training_data(config.data, tokenizer, seed=config.seed, progress=progress)

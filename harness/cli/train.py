@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,9 +39,11 @@ def train(
     else:
         loaded = load(overrides or [])
         resolved, label = loaded.config, loaded.composed.groups.get("experiment") or resolved_label(loaded.config)
+    named = directory is not None and directory.exists()
     run = new_run_directory(label) if directory is None else _given(directory)
-    write_yaml(run.config, to_plain(resolved))
-    _report(run)
+    with _nothing_half_written(run, keep_directory=named):
+        write_yaml(run.config, to_plain(resolved))
+        _report(run)
 
 
 def resume(
@@ -72,6 +77,28 @@ def _given(directory: Path) -> RunDirectory:
     except OSError as error:
         raise InputError(f"--dir={directory}: cannot be made: {error.strerror}") from error
     return RunDirectory(directory)
+
+
+@contextmanager
+def _nothing_half_written(run: RunDirectory, *, keep_directory: bool) -> Iterator[None]:
+    """Remove what a run has written when its input turns out to be bad before its first row of metrics.
+
+    Data and model are looked at after the run's directory is made, since from then on its files say what it does, and a killed
+    process can be resumed.
+    """
+    try:
+        yield
+    except InputError:
+        # Not what another process writes, which was given the same directory and came first.
+        if run.metrics.last() is None and not run.is_attempted():
+            for path in run.path.iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink()
+            if not keep_directory:
+                shutil.rmtree(run.path, ignore_errors=True)
+        raise
 
 
 def _report(run: RunDirectory) -> None:

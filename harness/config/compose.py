@@ -59,7 +59,7 @@ def compose(name: str, schema: type, overrides: list[str]) -> Composed:
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(_first_lines(error)) from None
     except yaml.YAMLError as error:
-        raise InputError(f"a configuration file is not valid YAML: {error}") from None
+        raise InputError(f"a configuration file is not valid YAML: {' '.join(str(error).split())}") from None
     missing = [key for key, value in _leaves(values) if value == "???"]
     if missing:
         raise InputError("\n".join(f"{key}: required, give it on the command line: {key}=…" for key in missing))

@@ -23,7 +23,7 @@ def read_mapping(path: Path, *, holds: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise InputError(f"{path}: cannot be read as YAML: {error}") from None
+        raise InputError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path}: expected a mapping with {holds}")
     return {str(key): value for key, value in content.items()}
