@@ -29,8 +29,7 @@ class Status:
     def is_finished(self) -> bool:
         """Whether every trial has ended and no further one fits."""
         unfinished = any(run.state in ("waiting", "running") for run in self.study.runs)
-        largest = max((run.trial.tokens for run in self.study.runs if run.trial), default=0)
-        return bool(self.study.runs) and not unfinished and not self.budget.has_room_for(largest)
+        return bool(self.study.runs) and not unfinished and not self.budget.has_room_for(self.study.sweep["largest_trial_tokens"])
 
     def count(self) -> dict[str, int]:
         """Trials by state."""

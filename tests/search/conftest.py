@@ -1,0 +1,39 @@
+"""Small sweeps over the tiny text, and studies of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+SPACE: dict[str, Any] = {
+    "optim.lr": {"low": 1e-4, "high": 1e-1, "log": True},
+    "schedule": {"choices": ["linear", "wsd"]},
+    "schedule.decay_fraction": {"low": 0.1, "high": 0.5, "when": {"schedule": "wsd"}},
+}
+
+WriteSweep = Callable[..., Path]
+
+
+@pytest.fixture
+def write_sweep(tmp_path: Path, tiny: list[str]) -> WriteSweep:
+    """Writes a sweep file: random search over rate and schedule for four trials, but for what the keywords say. None leaves a key out."""
+
+    def write(name: str = "study", *, base: list[str] | None = None, **document: Any) -> Path:
+        document = {
+            "base": [*tiny, *(base or [])],
+            "objective": {"metric": "val/domain/loss"},
+            "space": SPACE,
+            "search": "random",
+            "budget": {"trials": 4},
+            "launcher": {"name": "local", "workers": 1},
+            **document,
+        }
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump({key: value for key, value in document.items() if value is not None}, sort_keys=False))
+        return path
+
+    return write

@@ -1,0 +1,245 @@
+"""A sweep file: how it is read and resolved, what is checked before anything is written, and how it is frozen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from harness.config.errors import InputError
+from harness.config.load import load
+from harness.runs.directory import runs_root
+from harness.search.opening import open_study
+from harness.search.sweep import load_sweep, thaw
+from tests.search.conftest import SPACE, WriteSweep
+
+# Reading.
+
+
+def test_overrides_of_search_budget_and_launcher_are_the_sweep_s_all_others_the_base_s(write_sweep: WriteSweep) -> None:
+    sweep = load_sweep(
+        str(write_sweep(search="tpe")),
+        ["search=random", "search.seed=3", "budget.trials=7", "launcher.workers=5", "optim.weight_decay=0.25", "schedule=cosine"],
+    )
+    assert (sweep.config.search.name, sweep.config.search.seed) == ("random", 3)
+    assert (sweep.config.budget.trials, sweep.config.launcher.workers) == (7, 5)
+    assert (sweep.base.config.optim.weight_decay, sweep.base.config.schedule.name) == (0.25, "cosine")
+    assert sweep.config.base[-2:] == ["optim.weight_decay=0.25", "schedule=cosine"]
+
+
+@pytest.mark.parametrize(
+    ("given", "overrides", "expected"),
+    [
+        ("random", [], ("random", 10)),
+        ("tpe", ["search=random"], ("random", 10)),
+        ({"name": "random", "startup_trials": 3}, [], ("random", 3)),
+        ({"name": "tpe", "startup_trials": 3}, ["search=random"], ("random", 3)),
+        ({"startup_trials": 3}, ["search.startup_trials=4"], ("tpe", 4)),
+        (None, [], ("tpe", 10)),
+    ],
+)
+def test_search_is_a_name_or_a_mapping(write_sweep: WriteSweep, given: Any, overrides: list[str], expected: tuple[str, int]) -> None:
+    search = load_sweep(str(write_sweep(search=given)), overrides).config.search
+    assert (search.name, search.startup_trials) == expected
+
+
+def test_a_study_is_called_like_its_file_or_as_the_user_says(write_sweep: WriteSweep) -> None:
+    path = str(write_sweep("question"))
+    assert load_sweep(path, []).name == "question"
+    assert load_sweep(path, [], name="question_2").name == "question_2"
+    with pytest.raises(InputError, match=r"--name=\.\./x: expected a plain name"):
+        load_sweep(path, [], name="../x")
+
+
+def test_a_trial_s_configuration_is_the_base_s_with_the_point(write_sweep: WriteSweep) -> None:
+    sweep = load_sweep(str(write_sweep()), [])
+    point = {"optim.lr": 0.003, "schedule": "wsd", "schedule.decay_fraction": 0.4}
+    overrides = [f"{key}={value}" for key, value in point.items()]
+    assert sweep.trial_config(point) == load([*sweep.config.base, *overrides]).config
+    assert sweep.trial_config({"schedule": "cosine"}) == load([*sweep.config.base, "schedule=cosine"]).config
+    assert sweep.trial_config({"optim.lr": 0.003, "schedule": "cosine"}).schedule.decay_fraction == 0.2, "nothing is left from before"
+
+
+# The length of its trials.
+
+
+def test_the_reservation_is_what_the_longest_trial_may_train(write_sweep: WriteSweep) -> None:
+    sweep = load_sweep(str(write_sweep()), [])
+    assert sweep.largest_trial_tokens == 4 * 128 == sweep.trial_tokens({"optim.lr": 0.1})
+    longer = load_sweep(
+        str(write_sweep(space={"trainer.max_steps": {"low": 2, "high": 9}, "trainer.batch_tokens": {"choices": [64, 128]}})), []
+    )
+    assert longer.largest_trial_tokens == 9 * 128
+    assert longer.trial_tokens({"trainer.max_steps": 3, "trainer.batch_tokens": 64}) == 3 * 64
+
+
+def test_a_group_that_sets_the_length_counts(write_sweep: WriteSweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, steps in (("short", 3), ("long", 50)):
+        file = tmp_path / "conf" / "experiment" / f"{name}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"# @package _global_\ntrainer: {{max_steps: {steps}}}\n")
+    monkeypatch.setenv("HARNESS_CONFIG_DIR", str(tmp_path / "conf"))
+    document = yaml.safe_load(write_sweep().read_text())
+    base = [text for text in document["base"] if not text.startswith("trainer.max_steps")]
+    path = write_sweep(space={"experiment": {"choices": ["short", "long"]}})
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "base": [*base, "experiment=short"]}))
+    sweep = load_sweep(str(path), [])
+    assert sweep.largest_trial_tokens == 50 * 128
+    assert sweep.trial_tokens({"experiment": "short"}) == 3 * 128
+
+
+# What is refused.
+
+REFUSED: dict[str, tuple[dict[str, Any], list[str], str]] = {
+    "no budget": ({"budget": None}, [], "budget: give at least one limit"),
+    "budget below one trial": ({"budget": {"tokens": 100}}, [], "budget.tokens=100: less than one trial, which may train 512 tokens"),
+    "budget of a wrong kind": ({"budget": {"trials": "many"}}, [], "budget.trials=many: expected"),
+    "unknown unit": ({"budget": {"trails": 3}}, [], "unknown key 'budget.trails'"),
+    "unknown metric": ({"objective": {"metric": "val/domian/loss"}}, [], "Did you mean 'val/domain/loss'?"),
+    "no objective": ({"objective": None}, [], "objective.metric: required"),
+    "unknown direction": ({"objective": {"metric": "val/domain/loss", "direction": "down"}}, [], "one of minimize, maximize"),
+    "unknown constraint": ({"constraints": {"val/x/loss": {"max": 1}}}, [], "constraints: unknown metric 'val/x/loss'"),
+    "boundless constraint": ({"constraints": {"val/general/loss": {}}}, [], "give max or min"),
+    "impossible constraint": ({"constraints": {"val/general/loss": {"min": 2, "max": 1}}}, [], "min=2.0 exceeds max=1.0"),
+    "unknown search": ({"search": "tpee"}, [], "Did you mean 'tpe'?"),
+    "search of a wrong kind": ({"search": 5}, [], "search=5: expected a name, or a mapping"),
+    "unknown override": ({}, ["budget.trails=3"], "unknown key 'budget.trails'"),
+    "unknown base override": ({}, ["optim.lrr=3"], "unknown key 'optim.lrr'"),
+    "base is no list": ({"base_": 1}, [], "unknown key 'base_'"),
+    "space is no mapping": ({"space": ["optim.lr"]}, [], "space=['optim.lr']: expected a mapping"),
+    "a value out of range": ({"space": {"optim.lr": {"low": -1, "high": 1}}}, [], "space.optim.lr: optim.lr=-1 is not valid: optim.lr=-1"),
+    "an unknown value": ({"space": {"data.packing": {"choices": ["concat", "tight"]}}}, [], "data.packing=tight"),
+    "a value that is never read": (
+        {"space": {"schedule.decay_fraction": {"low": 0.1, "high": 0.5}}},
+        [],
+        "space.schedule.decay_fraction: not read by linear, only by wsd; the base has schedule.name=linear",
+    ),
+    "a value that is read by some": (
+        {"space": {**SPACE, "schedule.decay_fraction": {"low": 0.1, "high": 0.5}}},
+        [],
+        "space.schedule.decay_fraction: not read by linear, only by wsd; add when: {schedule: wsd}",
+    ),
+    "an end that fails under its condition": (
+        {
+            "base": ["schedule.warmup=2"],
+            "space": {**SPACE, "schedule.decay_fraction": {"low": 0.1, "high": 1.0, "when": {"schedule": "wsd"}}},
+        },
+        [],
+        "space.schedule.decay_fraction: schedule=wsd, schedule.decay_fraction=1.0 is not valid",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_could_not_run_is_refused_before_anything_is_written(case: str, write_sweep: WriteSweep) -> None:
+    document, overrides, message = REFUSED[case]
+    path = write_sweep(**document)
+    with pytest.raises(InputError) as caught:
+        open_study(load_sweep(str(path), overrides))
+    assert message in str(caught.value)
+    assert all(path.name in line for line in str(caught.value).splitlines() if not overrides)
+    assert not runs_root().exists()
+
+
+def test_a_base_that_is_no_list_is_refused(write_sweep: WriteSweep) -> None:
+    path = write_sweep()
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "base": "experiment=cpt"}))
+    with pytest.raises(InputError, match=r"base=experiment=cpt: expected a list of overrides"):
+        load_sweep(str(path), [])
+
+
+def test_unknown_sweeps_and_files_are_refused() -> None:
+    with pytest.raises(InputError, match=r"unknown sweep 'quikstart'\. Did you mean 'quickstart'"):
+        load_sweep("quikstart", [])
+    with pytest.raises(InputError, match=r"sweep file sweeps/nothing.yaml: no such file"):
+        load_sweep("sweeps/nothing.yaml", [])
+
+
+def test_conditions_through_another_parameter_are_enough(write_sweep: WriteSweep) -> None:
+    """decay_fraction is read by wsd alone; its condition says so by way of the shape's."""
+    space = {
+        "schedule": {"choices": ["linear", "wsd"]},
+        "schedule.decay_shape": {"choices": ["linear", "1-sqrt"], "when": {"schedule": "wsd"}},
+        "schedule.decay_fraction": {"low": 0.1, "high": 0.4, "when": {"schedule.decay_shape": "linear"}},
+    }
+    load_sweep(str(write_sweep(space=space)), [])
+
+
+def test_a_choice_of_a_group_counts_by_the_kind_that_it_sets(
+    write_sweep: WriteSweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "conf" / "schedule" / "late_decay.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("name: wsd\ndecay_fraction: 0.1\n")
+    monkeypatch.setenv("HARNESS_CONFIG_DIR", str(tmp_path / "conf"))
+    space = {
+        "schedule": {"choices": ["linear", "late_decay"]},
+        "schedule.decay_fraction": {"low": 0.1, "high": 0.4, "when": {"schedule": "late_decay"}},
+    }
+    load_sweep(str(write_sweep(space=space)), [])
+
+
+# Freezing.
+
+
+def test_what_is_thawed_is_what_was_frozen(write_sweep: WriteSweep) -> None:
+    sweep = load_sweep(str(write_sweep(constraints={"val/general/forgetting": {"max": 0.25}})), ["budget.tokens=1e5"])
+    directory = open_study(sweep)
+    thawed = thaw(directory.sweep)
+    assert thawed == sweep
+    assert thawed.frozen() == sweep.frozen()
+    assert thawed.space == sweep.space
+    assert thawed.base.config == sweep.base.config
+
+
+def test_another_sweep_under_the_same_name_is_refused_and_changes_nothing(write_sweep: WriteSweep) -> None:
+    directory = open_study(load_sweep(str(write_sweep()), []))
+    before = {path: path.read_bytes() for path in directory.path.rglob("*") if path.is_file()}
+    others: list[tuple[dict[str, Any], list[str], list[str]]] = [
+        ({"space": {**SPACE, "optim.lr": {"low": 1e-4, "high": 2e-1, "log": True}}}, [], ["space.optim.lr.high: 0.1 at launch, 0.2 now"]),
+        (
+            {"space": {"optim.lr": SPACE["optim.lr"]}},
+            [],
+            ["space.schedule: {'choices': ['linear', 'wsd']} at launch, absent now"],
+        ),
+        ({"objective": {"metric": "val/general/loss"}}, [], ["objective.metric: val/domain/loss at launch, val/general/loss now"]),
+        (
+            {"constraints": {"val/general/forgetting": {"max": 1}}},
+            [],
+            ["constraints.val/general/forgetting: absent at launch, {'max': 1.0} now"],
+        ),
+        ({}, ["seed=3"], ["base: ", "config.seed: 0 at launch, 3 now"]),
+        ({}, ["search.seed=3"], ["search.seed: 0 at launch, 3 now"]),
+    ]
+    for document, overrides, expected in others:
+        with pytest.raises(InputError) as caught:
+            open_study(load_sweep(str(write_sweep(**document)), overrides))
+        assert "study 'study' was launched with another sweep" in str(caught.value)
+        for words in expected:
+            assert words in str(caught.value)
+        assert {path: path.read_bytes() for path in directory.path.rglob("*") if path.is_file()} == before
+
+
+def test_budget_and_launcher_may_change(write_sweep: WriteSweep) -> None:
+    open_study(load_sweep(str(write_sweep()), []))
+    directory = open_study(load_sweep(str(write_sweep()), ["budget.trials=9", "launcher.workers=3"]))
+    thawed = thaw(directory.sweep)
+    assert (thawed.config.budget.trials, thawed.config.launcher.workers) == (9, 3)
+
+
+def test_a_worker_refuses_a_base_that_resolves_otherwise_by_now(write_sweep: WriteSweep, tmp_path: Path) -> None:
+    directory = open_study(load_sweep(str(write_sweep()), []))
+    document = yaml.safe_load(directory.sweep.read_text())
+    document["config"]["optim"]["weight_decay"] = 0.7
+    directory.sweep.write_text(yaml.safe_dump(document))
+    with pytest.raises(InputError, match=r"config.*changed since this study was launched(.|\n)*optim.weight_decay: 0.7 at launch, 0.1 now"):
+        thaw(directory.sweep)
+
+
+def test_a_directory_that_is_no_study_is_left_alone(write_sweep: WriteSweep) -> None:
+    (runs_root() / "study").mkdir(parents=True)
+    (runs_root() / "study" / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="exists, and is no study"):
+        open_study(load_sweep(str(write_sweep()), []))
