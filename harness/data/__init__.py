@@ -1,6 +1,9 @@
 """Documents to tokens to rows to batches, the same for everybody who asks with the same configuration.
 
-    source_files, read_files    sources.py, formats.py        paths to texts
+    source_files, read_files    sources.py, formats.py,       paths to texts
+                                rows.py
+    read_conversations,         chat/                         instruction data to text by a chat template, and to a mask of what is trained
+    ChatEncoder
     tokenize                    token_cache.py, encoder.py    texts to tokens, once, on disk
     held_out, refuse_leaks      split.py                      what is trained on, what is evaluated on
     pack                        packing.py, best_fit.py       lengths to rows

@@ -74,6 +74,12 @@ def kind(value: Any) -> str:
             return "object"
 
 
+def described(value: Any) -> str:
+    """The type of a value with its article: null, a string, an array."""
+    name = kind(value)
+    return name if value is None else f"an {name}" if name[0] in "ao" else f"a {name}"
+
+
 def _jsonl(file: Path, key: str) -> Iterator[Row]:
     with file.open("rb") as raw:
         stream: Iterable[bytes] = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if file.suffix == ".gz" else raw

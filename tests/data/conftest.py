@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import Tokenizer
@@ -69,3 +70,35 @@ def config(tmp_path: Path, write_jsonl: Callable[[str, Iterable[str]], Path], st
         context_length=32,
         cache_dir=str(tmp_path / "cache"),
     )
+
+
+CONTROL_TOKENS = ["<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
+
+
+@pytest.fixture(scope="session")
+def chat_tokenizer_directory(tokenizer_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tokenizer with the control tokens of ChatML and Llama 3, and no chat template."""
+    from transformers import AutoTokenizer
+
+    loaded = AutoTokenizer.from_pretrained(tokenizer_directory)
+    loaded.backend_tokenizer.add_special_tokens(CONTROL_TOKENS)
+    directory = tmp_path_factory.mktemp("chat_tokenizer")
+    loaded.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture
+def chat_tokenizer(chat_tokenizer_directory: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(chat_tokenizer_directory)
+
+
+@pytest.fixture
+def write_rows(tmp_path: Path) -> Callable[..., Path]:
+    def write(*rows: Any, name: str = "chat.jsonl") -> Path:
+        path = tmp_path / name
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return path
+
+    return write

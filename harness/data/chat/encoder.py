@@ -105,7 +105,8 @@ class ChatEncoder:
             except MalformedError as error:
                 raise InputError(f"{where}: {error}") from None
             rendered.append(text)
-            spans.append([self._up_to_stop(text.text, *span) for span in trained_spans(conversation, text, self.loss_on)])
+            wanted = trained_spans(conversation, text, self.loss_on)
+            spans.append([self._up_to_stop(text.text, *turn) for turn in wanted] if needs_turns(self.loss_on) else wanted)
         ids, masks, sizes = [], [], []
         for document, text, wanted, (mine, offsets) in zip(documents, rendered, spans, self._tokens(rendered), strict=True):
             starts, ends = offsets[:, 0], offsets[:, 1]
@@ -124,7 +125,7 @@ class ChatEncoder:
         )
 
     def _up_to_stop(self, text: str, start: int, end: int) -> tuple[int, int]:
-        """A span without the space that a template puts behind the stop token: nothing is generated after it."""
+        """A turn without the space that a template puts behind the stop token: nothing is generated after it."""
         stripped = text[start:end].rstrip()
         return (start, start + len(stripped)) if stripped.endswith(self._added_texts) else (start, end)
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from harness.config.errors import InputError, nearest
 from harness.data.chat.conversation import ROLES, Conversation, MalformedError, Message, ToolCall, check_turns
 from harness.data.formats import ROW_ENDINGS
-from harness.data.rows import Row, kind, read_rows
+from harness.data.rows import Row, described, read_rows
 
 Values = dict[str, Any]
 SHAREGPT_ROLES = {
@@ -144,7 +144,7 @@ def _alpaca(row: Values) -> Conversation:
         messages.append(Message("system", _text(row["system"], "system")))
     for number, pair in enumerate(row.get("history") or []):
         if not (isinstance(pair, list | tuple) and len(pair) == 2):
-            raise MalformedError(f"history[{number}] is a {kind(pair)}; valid: a pair [instruction, answer]")
+            raise MalformedError(f"history[{number}] is {described(pair)}; valid: a pair [instruction, answer]")
         messages.append(Message("user", _text(pair[0], f"history[{number}][0]")))
         messages.append(Message("assistant", _text(pair[1], f"history[{number}][1]")))
     question = _text(row["instruction"], "instruction")
@@ -156,7 +156,7 @@ def _alpaca(row: Values) -> Conversation:
 
 
 def _messages(row: Values) -> Conversation:
-    field = "messages" if row.get("messages") is not None else "conversations"
+    field = "conversations" if row.get("messages") is None and "conversations" in row else "messages"
     return Conversation(_turns(_list(row, field), field), _tools(row.get("tools")))
 
 
@@ -208,7 +208,7 @@ def _content(value: Any, where: str) -> tuple[str, str | None, tuple[ToolCall, .
     if value is None or isinstance(value, str):
         return _text(value or "", where), None, ()
     if not isinstance(value, list):
-        raise MalformedError(f"{where} is a {kind(value)}; valid: a string, or an array of parts")
+        raise MalformedError(f"{where} is {described(value)}; valid: a string, or an array of parts")
     texts: list[str] = []
     reasoning: list[str] = []
     calls: tuple[ToolCall, ...] = ()
@@ -249,7 +249,7 @@ def _tools(value: Any) -> tuple[dict[str, Any], ...]:
     """Tools as JSON schemas, given as an array or as JSON text, bare or as {type: function, function: …}."""
     tools = _json(value or [], "tools")
     if not isinstance(tools, list):
-        raise MalformedError(f"tools is a {kind(tools)}; valid: an array of JSON schemas, or the text of one")
+        raise MalformedError(f"tools is {described(tools)}; valid: an array of JSON schemas, or the text of one")
     schemas = []
     for index, tool in enumerate(tools):
         schema = _object(_json(tool, f"tools[{index}]"), f"tools[{index}]")
@@ -290,13 +290,13 @@ def _json(value: Any, where: str) -> Any:
 
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str):
-        raise MalformedError(f"{where} is a {kind(value)}; valid: a string")
+        raise MalformedError(f"{where} is {described(value)}; valid: a string")
     return value
 
 
 def _object(value: Any, where: str) -> Values:
     if not isinstance(value, dict):
-        raise MalformedError(f"{where} is a {kind(value)}; valid: an object")
+        raise MalformedError(f"{where} is {described(value)}; valid: an object")
     return value
 
 
@@ -305,7 +305,7 @@ def _list(row: Values, field: str) -> list[Any]:
     if field not in row:
         raise MalformedError(f"no field {field!r}; fields there: {', '.join(row) or 'none'}")
     if not isinstance(value, list):
-        raise MalformedError(f"{field} is a {kind(value)}; valid: an array of messages")
+        raise MalformedError(f"{field} is {described(value)}; valid: an array of messages")
     return value
 
 
