@@ -40,6 +40,8 @@ class SearchConfig(Section):
     """Random trials before tpe starts to model."""
     max_attempts: Count = 3
     """A trial whose process crashes or is killed this often is failed."""
+    max_failures: Count = 3
+    """When this many trials have failed for the same reason and none is complete, no further one starts."""
 
 
 @dataclass(kw_only=True)

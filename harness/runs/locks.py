@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -21,10 +23,15 @@ def hold(path: Path, *, wait_seconds: float = 0.0) -> FileLock | None:
 
 def is_held(path: Path) -> bool:
     """Whether a living process holds the lock at `path`."""
-    if not path.exists():
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
         return False
-    lock = hold(path)
-    if lock is None:
+    try:
+        # A shared lock: two that look at the same time do not take each other for the holder.
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
-    lock.release()
+    finally:
+        os.close(handle)
     return False

@@ -44,10 +44,17 @@ class MetricsFile:
         rows = self.rows()
         return rows[-1] if rows else None
 
+    def newest(self) -> Row | None:
+        """The row that was written last: of a step before the deepest one where an attempt went over its predecessor's steps again."""
+        newest = None
+        for row in read_json_lines(self.path):
+            newest = row if isinstance(row.get("step"), int) else newest
+        return newest
+
 
 def last_values(rows: list[Row]) -> dict[str, float]:
-    """The last logged value of every metric, by its logged name (`step` and `tokens` are not metrics)."""
-    values: dict[str, float] = {}
+    """The last logged value of every metric, by its logged name (`step` and `tokens` are not metrics); none where it was not finite."""
+    values: dict[str, Any] = {}
     for row in rows:
-        values.update({key: value for key, value in row.items() if key not in ("step", "tokens") and value is not None})
-    return values
+        values.update({key: value for key, value in row.items() if key not in ("step", "tokens")})
+    return {key: value for key, value in values.items() if value is not None}

@@ -47,6 +47,8 @@ class Result:
     attempts: int = 0
     failures: int = 0
     """Attempts that crashed or were killed (a clean stop is none)."""
+    booked_attempts: int = 0
+    """Attempts of a trial whose end its study has taken note of; one fewer than `attempts` while one is under way."""
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
     fingerprints: dict[str, str] = field(default_factory=dict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from harness.config.sweep_schema import SearchConfig
 
@@ -18,17 +18,16 @@ def build_sampler(config: SearchConfig, number: int) -> BaseSampler:
     It is made anew for every trial, by whichever worker asks, with a seed of its own: proposals do not depend on how trials are spread
     over workers, and no two workers draw the same numbers.
     """
-    from optuna.samplers import RandomSampler, TPESampler
+    from optuna.samplers import TPESampler
 
-    seed = int.from_bytes(hashlib.blake2b(f"{config.seed}/{number}".encode(), digest_size=4).digest(), "big")
     match config.name:
         case "random":
-            return RandomSampler(seed=seed)
+            return _random_sampler(config.seed, number)
         case "tpe":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # group=True, which conditional parameters need, is called experimental
                 return TPESampler(
-                    seed=seed,
+                    seed=_seed(config.seed, number),
                     n_startup_trials=config.startup_trials,
                     multivariate=True,
                     group=True,
@@ -37,3 +36,25 @@ def build_sampler(config: SearchConfig, number: int) -> BaseSampler:
                 )
         case _:
             assert_never(config.name)
+
+
+def _seed(*parts: Any) -> int:
+    return int.from_bytes(hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=4).digest(), "big")
+
+
+def _random_sampler(seed: int, number: int) -> BaseSampler:
+    """Each value from a seed of its own: a proposal that was half made when its worker died is completed with the same values."""
+    from optuna.samplers import BaseSampler, RandomSampler
+
+    class EveryParameterApart(BaseSampler):
+        def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
+            return {}
+
+        def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
+            return {}
+
+        def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+            sampler = RandomSampler(seed=_seed(seed, number, param_name))
+            return sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    return EveryParameterApart()

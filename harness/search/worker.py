@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import secrets
 import signal
 import socket
 import time
@@ -11,7 +13,7 @@ from multiprocessing.connection import wait
 from types import FrameType
 from typing import TypedDict
 
-from harness.runs.directory import StudyDirectory
+from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.exit_codes import DONE
 from harness.runs.files import write_json
 from harness.runs.locks import hold
@@ -21,6 +23,8 @@ from harness.search.sweep import thaw
 from harness.search.workers import worker_lock
 
 POLL_SECONDS = 0.2
+SERVER_DIED = 255
+"""What multiprocessing takes for the exit code of a process whose fork server is gone, whether or not the process lives."""
 log = logging.getLogger(__name__)
 
 
@@ -38,7 +42,8 @@ class Worker:
     """One worker of a study, in this process."""
 
     def __init__(self, directory: StudyDirectory, attempt: AttemptFunction, preload: list[str]) -> None:
-        self.id = f"{socket.gethostname()}-{os.getpid()}"
+        # Process ids come again, after a restart in a container even the same ones: a dead worker must not look alive by its successor.
+        self.id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self.directory = directory
         self._stop = False
         lock = hold(worker_lock(directory, self.id), wait_seconds=10.0)
@@ -82,5 +87,16 @@ class Worker:
                 process.terminate()  # a request: it saves a checkpoint at the end of its step
         process.join()
         assert process.exitcode is not None
-        result = self._study.settle(claim, process.exitcode)
+        if process.exitcode == SERVER_DIED:
+            _kill(process.pid, claim.run)
+        result = self._study.settle(claim, process.exitcode, stopping=self._stopping)
         log.info("trial %d: %s%s", claim.number, result.state, f" ({result.reason})" if result.reason else "")
+
+
+def _kill(pid: int | None, run: RunDirectory) -> None:
+    """End the attempt of a server that died: nobody would watch over it any more."""
+    assert pid is not None, "it has been started"
+    while run.is_attempted():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)

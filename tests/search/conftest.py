@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
+from harness.config.sweep_schema import SweepConfig
+from harness.config.validate import to_plain, to_section
+from harness.search.sweep import Sweep, load_sweep
+
 SPACE: dict[str, Any] = {
     "optim.lr": {"low": 1e-4, "high": 1e-1, "log": True},
     "schedule": {"choices": ["linear", "wsd"]},
@@ -37,3 +41,31 @@ def write_sweep(tmp_path: Path, tiny: list[str]) -> WriteSweep:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def loaded(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> Sweep:
+    """The small sweep, composed once for the whole test run."""
+    path = tmp_path_factory.mktemp("sweep") / "study.yaml"
+    document = {"base": tiny, "objective": {"metric": "val/domain/loss"}, "space": SPACE, "search": "random", "budget": {"trials": 4}}
+    path.write_text(yaml.safe_dump(document))
+    sweep = load_sweep(str(path), [])
+    assert sweep.largest_trial_tokens
+    return sweep
+
+
+MakeSweep = Callable[..., Sweep]
+
+
+@pytest.fixture(scope="session")
+def make_sweep(loaded: Sweep) -> MakeSweep:
+    """The small sweep with other limits, constraints or search; what was composed is shared."""
+
+    def make(*, name: str = "study", **sections: dict[str, Any]) -> Sweep:
+        plain = to_plain(loaded.config)
+        config = to_section(SweepConfig, {**plain, **{key: {**plain[key], **values} for key, values in sections.items()}})
+        sweep = Sweep(name, config)
+        vars(sweep).update({key: value for key, value in vars(loaded).items() if key not in ("name", "config")})
+        return sweep
+
+    return make

@@ -1,0 +1,220 @@
+"""Studies whose trials cost nothing: attempts that write what training would, in a millisecond, or die in the ways that it can."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from harness.runs.directory import RunDirectory, StudyDirectory
+from harness.runs.exit_codes import DONE, FAILED, STOPPED
+from harness.runs.files import append_json_line, read_yaml
+from harness.runs.locks import hold
+from harness.runs.record import StudyRecord, load_study
+from harness.runs.result import read_result, write_result
+from harness.runs.trial import read_trial
+from harness.search.journal import open_journal
+from harness.search.worker import Worker
+from harness.search.workers import worker_lock
+
+TRIAL_TOKENS = 512
+METRICS = {"val/domain/loss": 2.0, "val/general/forgetting": 0.1}
+
+
+class Attempt:
+    """What training does to a run's files, step by step."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self.run = run
+        lock = hold(run.attempt_lock, wait_seconds=5.0)
+        assert lock is not None, f"{run.path}: two attempts at a time"
+        self.lock = lock
+        self.result = read_result(run)
+        self.result.state, self.result.reason = "running", None
+        self.result.attempts += 1
+        self.result.tokens.budgeted = TRIAL_TOKENS
+        write_result(run, self.result)
+
+    def complete(self, objective: float | None = 2.0, **metrics: float) -> int:
+        trained = TRIAL_TOKENS - self.result.tokens.position
+        self.result.tokens.trained += trained
+        self.result.tokens.position = TRIAL_TOKENS
+        self.result.metrics = {**METRICS, **metrics, **({} if objective is None else {"val/domain/loss": objective})}
+        if objective is None:
+            del self.result.metrics["val/domain/loss"]
+        return self._end("complete", DONE)
+
+    def stop(self, position: int) -> int:
+        """Save a checkpoint at this many tokens and leave."""
+        self.result.tokens.trained += position - self.result.tokens.position
+        self.result.tokens.position = position
+        return self._end("waiting", STOPPED)
+
+    def crash(self, reached: int, reason: str = "RuntimeError: boom") -> int:
+        """Raise an exception after this many tokens: the position stays where the attempt began."""
+        self.result.tokens.trained += reached - self.result.tokens.position
+        self.result.reason = reason
+        return self._end("waiting", FAILED)
+
+    def fail(self, reason: str) -> int:
+        """End as bad input does: another attempt would not help."""
+        self.result.reason = reason
+        return self._end("failed", FAILED)
+
+    def vanish(self, reached: int) -> int:
+        """Be killed: a last row says how far it got."""
+        append_json_line(self.run.path / "metrics.jsonl", {"step": reached, "tokens": reached})
+        self.lock.release()
+        return -signal.SIGKILL
+
+    def _end(self, state: Any, code: int) -> int:
+        self.result.state = state
+        write_result(self.run, self.result)
+        self.lock.release()
+        return code
+
+
+def objective_of(params: dict[str, Any]) -> float:
+    """A smooth function of the point, so that a sampler has something to find."""
+    return float(round(abs(params["optim.lr"] - 0.003) + 0.1 * (params.get("schedule") == "linear"), 9))
+
+
+def fake_attempt(directory: str) -> int:
+    """An attempt whose fate the environment names, by trial: FATES="3:crash,4:kill_once"; all others complete."""
+    run = RunDirectory(Path(directory))
+    trial = read_trial(run)
+    assert trial is not None
+    assert trial.params is not None
+    fates = dict(part.split(":") for part in os.environ.get("FATES", "").split(",") if part)
+    fate = fates.get(str(trial.number), fates.get("all", "complete"))
+    with _alone(run):
+        time.sleep(float(os.environ.get("ATTEMPT_SECONDS", "0")))
+        if fate == "die_early":
+            os.kill(os.getpid(), signal.SIGKILL)
+        attempt = Attempt(run)
+        first = attempt.result.attempts == 1
+        if fate == "crash" or (fate == "crash_once" and first):
+            return attempt.crash(100)
+        if fate == "bad_input":
+            return attempt.fail("model.path=nowhere: no such directory")
+        if fate == "diverge":
+            return attempt.fail(f"the loss of step {trial.number} is nan")
+        if fate == "kill" or (fate == "kill_once" and first):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if fate == "kill_worker_once" and first:
+            os.kill(os.getppid() if "IN_PROCESS" in os.environ else _worker_pid(run), signal.SIGKILL)
+            time.sleep(30)
+        if fate == "hang" or (fate == "hang_once" and first):
+            time.sleep(60)
+        if fate == "no_metric":
+            return attempt.complete(None)
+        if fate == "stoppable" and first:
+            stopped: list[int] = []
+            signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(number))
+            while not stopped:
+                time.sleep(0.01)
+            return attempt.stop(TRIAL_TOKENS // 2)
+        return attempt.complete(objective_of(trial.params))
+
+
+def _worker_pid(run: RunDirectory) -> int:
+    trial = read_trial(run)
+    assert trial is not None
+    assert trial.worker is not None
+    return int(trial.worker.split("-")[-2])
+
+
+@contextmanager
+def _alone(run: RunDirectory) -> Iterator[None]:
+    """Writes down when an attempt begins and ends, for `overlaps`."""
+    log = run.path / "times.jsonl"
+    append_json_line(log, {"begin": time.time(), "pid": os.getpid()})
+    try:
+        yield
+    finally:
+        append_json_line(log, {"end": time.time(), "pid": os.getpid()})
+
+
+def work(study: str) -> int:
+    """A worker of a study over fake attempts."""
+    return Worker(StudyDirectory(Path(study)), fake_attempt, ["tests.search.studies"]).work()
+
+
+# What must hold of a study.
+
+
+def optuna_trials(directory: StudyDirectory) -> list[optuna.trial.FrozenTrial]:
+    """Optuna's own view, read from the journal."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna.load_study(study_name=directory.name, storage=open_journal(directory.journal)).get_trials()
+
+
+def check_in_step(directory: StudyDirectory, *, ended: bool = False) -> StudyRecord:
+    """Optuna's trials and the files tell the same story; ended: and nothing is left RUNNING."""
+    from optuna.trial import TrialState
+
+    record = load_study(directory)
+    by_number = {run.number: run for run in record.runs}
+    trials = optuna_trials(directory)
+    assert list(by_number) == list(range(len(by_number)))
+    assert len(trials) <= len(by_number) <= len(trials) + 1, "a trial is reserved before Optuna hears of it"
+    for trial in trials:
+        run = by_number[trial.number]
+        match trial.state:
+            case TrialState.COMPLETE:
+                assert run.result.state == "complete"
+                assert trial.value == run.result.objective == run.result.metrics[record.objective.metric]
+                assert trial.params.keys() == run.params.keys()
+            case TrialState.FAIL:
+                assert run.result.state == "failed"
+                assert run.result.reason
+            case TrialState.WAITING:
+                assert run.result.state == "waiting"
+            case TrialState.RUNNING:
+                assert not ended, f"trial {trial.number} is still RUNNING"
+            case _:
+                raise AssertionError(trial.state)
+        if trial.state.is_finished():
+            assert run.result.booked_attempts == run.result.attempts
+    return record
+
+
+def overlaps(directory: StudyDirectory) -> list[str]:
+    """Trials on which two attempts worked at the same time; an attempt without an end was killed."""
+    from harness.runs.files import read_json_lines
+
+    found = []
+    for run in directory.trials():
+        spans: dict[int, list[float]] = {}
+        for row in read_json_lines(run.path / "times.jsonl"):
+            spans.setdefault(row["pid"], []).append(row.get("begin") or row["end"])
+        whole = sorted(span for span in spans.values() if len(span) == 2)
+        found += [run.name for before, after in pairwise(whole) if after[0] < before[1]]
+    return found
+
+
+@contextmanager
+def alive(directory: StudyDirectory, worker: str) -> Iterator[None]:
+    """A living worker of this name, as others see it: its lock is held."""
+    lock = hold(worker_lock(directory, worker), wait_seconds=1.0)
+    assert lock is not None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def config_of(run: RunDirectory) -> dict[str, Any]:
+    return read_yaml(run.config)
+
+
+if __name__ == "__main__":
+    sys.exit(work(sys.argv[1]))

@@ -1,0 +1,605 @@
+"""Claiming and settling trials, in one process: budget, adoption, judgement, and deaths between any two statements."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from filelock import FileLock
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from optuna.storages import JournalStorage
+
+from harness.config.errors import InputError
+from harness.runs.directory import StudyDirectory
+from harness.runs.locks import hold
+from harness.runs.result import FINAL_STATES, read_result
+from harness.runs.trial import read_trial
+from harness.search import study as study_module
+from harness.search.budget import open_budget
+from harness.search.opening import open_study
+from harness.search.status import read_status
+from harness.search.study import Claim, Study
+from harness.search.sweep import Sweep
+from harness.search.workers import worker_lock
+from tests.search.conftest import MakeSweep
+from tests.search.studies import TRIAL_TOKENS, Attempt, alive, check_in_step, config_of, objective_of, optuna_trials
+
+
+def claimed(study: Study) -> Claim:
+    answer = study.claim()
+    assert isinstance(answer, Claim), answer
+    return answer
+
+
+def run_to_the_end(study: Study) -> None:
+    """Claim, complete and settle until there is nothing left."""
+    while isinstance(answer := study.claim(), Claim):
+        if study.prepare(answer):
+            study.settle(answer, Attempt(answer.run).complete(objective_of(params_of(answer))))
+    assert answer == "done"
+
+
+def params_of(claim: Claim) -> dict[str, Any]:
+    trial = read_trial(claim.run)
+    assert trial is not None
+    assert trial.params is not None
+    return trial.params
+
+
+# The life of a trial.
+
+
+def test_a_study_runs_its_trials_and_ends(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep()
+    directory = open_study(sweep)
+    run_to_the_end(Study(directory, sweep, "w"))
+    record = check_in_step(directory, ended=True)
+    assert [run.state for run in record.runs] == ["complete"] * 4
+    assert read_status(directory).is_finished
+    for run in record.runs:
+        assert run.result.objective == objective_of(run.params)
+        assert config_of(run.directory)["optim"]["lr"] == run.params["optim.lr"]
+        assert config_of(run.directory)["trainer"]["threads"] == 1
+
+
+def test_proposals_depend_on_the_number_alone(make_sweep: MakeSweep) -> None:
+    """random: whatever happens to other trials, trial n has the same values."""
+    alone, disturbed = make_sweep(name="alone"), make_sweep(name="disturbed")
+    first, second = open_study(alone), open_study(disturbed)
+    run_to_the_end(Study(first, alone, "w"))
+    a, b = Study(second, disturbed, "a"), Study(second, disturbed, "b")
+    with alive(second, "a"), alive(second, "b"):
+        one, two = claimed(a), claimed(b)
+        assert (one.number, two.number) == (0, 1)
+        b.settle(two, Attempt(two.run).crash(100))
+        a.settle(one, Attempt(one.run).stop(200))
+    run_to_the_end(b)
+    assert [run.params for run in check_in_step(second).runs] == [run.params for run in check_in_step(first).runs]
+
+
+def test_feasibility_follows_the_constraints(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(constraints={"val/general/forgetting": {"max": 0.2}, "tokens_per_second": {"min": 10.0}})
+    directory = open_study(sweep)
+    study = Study(directory, sweep, "w")
+    for forgetting, speed, loss in ((0.2, 10.0, 3.0), (0.21, 10.0, 1.0), (0.1, 9.0, 1.0), (0.1, 11.0, 2.5)):
+        claim = claimed(study)
+        study.settle(claim, Attempt(claim.run).complete(loss, **{"val/general/forgetting": forgetting, "tokens_per_second": speed}))
+    record = check_in_step(directory, ended=True)
+    assert [run.result.feasible for run in record.runs] == [True, False, False, True]
+    assert record.best is not None
+    assert record.best.number == 3
+    broken = [trial.system_attrs for trial in optuna_trials(directory)]
+    assert [sum(value > 0 for key, value in attrs.items() if "constraint" in key) for attrs in broken] == [0, 1, 1, 0]
+
+
+def test_a_trial_without_its_metric_is_failed(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep()
+    directory = open_study(sweep)
+    study = Study(directory, sweep, "w")
+    claim = claimed(study)
+    assert study.settle(claim, Attempt(claim.run).complete(None)).reason == "val/domain/loss: no finite value was logged"
+    check_in_step(directory, ended=True)
+
+
+def test_values_that_do_not_go_together_fail_their_trial_alone(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(search={"max_failures": 100})
+    directory = open_study(sweep)
+    study = Study(directory, sweep, "w")
+    with mock.patch.object(Sweep, "trial_config", side_effect=InputError("model.heads=3: must divide model.hidden_size=32")):
+        claim = claimed(study)
+        assert study.prepare(claim) is False
+    assert read_result(claim.run).state == "failed"
+    run_to_the_end(study)
+    assert [run.state for run in check_in_step(directory, ended=True).runs] == ["failed", "complete", "complete", "complete"]
+
+
+# Attempts that end badly.
+
+
+def test_a_crashed_trial_is_tried_again_and_failed_in_the_end(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(budget={"trials": 1}, search={"max_attempts": 3})
+    directory = open_study(sweep)
+    study = Study(directory, sweep, "w")
+    for attempt in (1, 2, 3):
+        claim = claimed(study)
+        assert claim.number == 0
+        result = study.settle(claim, Attempt(claim.run).crash(100))
+        assert (result.attempts, result.failures) == (attempt, attempt)
+    assert (result.state, result.reason) == ("failed", "RuntimeError: boom (attempt 3 of 3)")
+    assert study.claim() == "done"
+    check_in_step(directory, ended=True)
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "stopping", "reason", "failures"),
+    [
+        (-9, False, "killed by SIGKILL", 1),
+        (-9, True, "killed by SIGKILL", 1),
+        (-15, False, "killed by SIGTERM", 1),
+        (-15, True, "stopped", 0),  # we asked, before its handler stood
+        (-2, True, "stopped", 0),
+        (-40, False, "killed by signal 40", 1),
+        (1, False, "its process ended with exit code 1", 1),
+        (255, False, "its process ended with exit code 255", 1),
+        (75, False, "stopped", 0),
+    ],
+)
+def test_how_an_attempt_ended(make_sweep: MakeSweep, exit_code: int, stopping: bool, reason: str, failures: int) -> None:
+    sweep = make_sweep()
+    study = Study(open_study(sweep), sweep, "w")
+    result = study.settle(claimed(study), exit_code, stopping=stopping)
+    assert (result.state, result.reason, result.failures) == ("waiting", reason, failures)
+
+
+def test_a_killed_attempt_does_not_inherit_an_earlier_one_s_reason(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep()
+    study = Study(open_study(sweep), sweep, "w")
+    claim = claimed(study)
+    study.settle(claim, Attempt(claim.run).crash(100, "OutOfMemoryError: …"))
+    assert study.settle(claimed(study), -9).reason == "killed by SIGKILL"
+
+
+def test_what_a_killed_attempt_may_have_trained_is_booked(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep()
+    study = Study(open_study(sweep), sweep, "w")
+    claim = claimed(study)
+    assert study.prepare(claim)
+    result = study.settle(claim, Attempt(claim.run).vanish(100))
+    assert result.tokens.trained == 100 + 128, "up to the row that it did not write"
+    claim = claimed(study)
+    assert study.settle(claim, Attempt(claim.run).vanish(500)).tokens.trained == 228 + 512, "never more than the plan"
+
+
+def test_one_reason_for_every_failure_stops_the_study(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(budget={"trials": 20})
+    directory = open_study(sweep)
+    study = Study(directory, sweep, "w")
+    for number in range(3):
+        claim = claimed(study)
+        assert claim.number == number
+        study.settle(claim, Attempt(claim.run).fail("model.path=x: no weights"))
+    with pytest.raises(InputError, match=r"trials 0, 1, 2 failed alike.*search.max_failures=3\): model.path=x: no weights"):
+        study.claim()
+    check_in_step(directory, ended=True)
+    again = Study(directory, sweep, "w2")
+    claim = claimed(again)  # started anew, perhaps after the cause was mended
+    again.settle(claim, Attempt(claim.run).complete())
+    for _ in range(4):
+        claim = claimed(again)
+        again.settle(claim, Attempt(claim.run).fail("model.path=x: no weights"))
+    assert claim.number == 7, "one trial is complete: what failed is a matter of values"
+
+
+def test_failures_for_reasons_of_their_own_do_not_stop_the_study(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(budget={"trials": 5})
+    directory = open_study(sweep)
+    study = Study(directory, sweep, "w")
+    for number in range(5):
+        claim = claimed(study)
+        study.settle(claim, Attempt(claim.run).fail(f"the loss of step {number} is nan"))
+    assert study.claim() == "done"
+
+
+# Whose trial it is.
+
+
+def test_a_trial_under_way_belongs_to_its_worker(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(budget={"trials": 1})
+    directory = open_study(sweep)
+    a, b = Study(directory, sweep, "a"), Study(directory, sweep, "b")
+    with alive(directory, "a"):
+        claim = claimed(a)
+        assert b.claim() == "wait"
+        attempt = Attempt(claim.run)
+    assert b.claim() == "wait", "its worker is gone, but an attempt still trains"
+    attempt.stop(200)
+    adopted = claimed(b)
+    assert adopted == claim
+    assert (read_result(adopted.run).failures, read_result(adopted.run).reason) == (0, "stopped")
+
+
+def test_a_trial_whose_worker_died_is_adopted(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(budget={"trials": 1})
+    directory = open_study(sweep)
+    a, b = Study(directory, sweep, "a"), Study(directory, sweep, "b")
+    with alive(directory, "a"):
+        claim = claimed(a)
+        a.prepare(claim)
+        params = params_of(claim)
+        Attempt(claim.run).vanish(100)
+        assert b.claim() == "wait"
+    adopted = claimed(b)
+    result = read_result(adopted.run)
+    assert adopted == claim
+    assert params_of(adopted) == params
+    assert (result.attempts, result.failures, result.reason) == (1, 1, "its worker died")
+    b.settle(adopted, Attempt(adopted.run).complete())
+    assert read_result(adopted.run).attempts == 2
+    check_in_step(directory, ended=True)
+
+
+def test_a_worker_that_died_before_its_attempt_began_costs_nothing(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(budget={"trials": 1})
+    directory = open_study(sweep)
+    a, b = Study(directory, sweep, "a"), Study(directory, sweep, "b")
+    claim = claimed(a)
+    a.settle(claim, Attempt(claim.run).crash(100))
+    with alive(directory, "a"):
+        claimed(a)
+    adopted = claimed(b)
+    assert read_result(adopted.run).failures == 1, "the crash; the second attempt never was"
+
+
+def test_a_complete_trial_whose_worker_died_is_judged_by_the_next(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(budget={"trials": 1})
+    directory = open_study(sweep)
+    a, b = Study(directory, sweep, "a"), Study(directory, sweep, "b")
+    claim = claimed(a)
+    Attempt(claim.run).complete(1.5)
+    assert read_status(directory).study.runs[0].state == "running", "no objective yet: not complete for anybody"
+    assert b.claim() == "done"
+    assert read_result(claim.run).objective == 1.5
+    check_in_step(directory, ended=True)
+
+
+def test_a_stop_request_ends_claiming(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep()
+    directory = open_study(sweep)
+    study = Study(directory, sweep, "w")
+    directory.stop_request.touch()
+    assert study.claim() == "done"
+    open_study(sweep)
+    assert isinstance(study.claim(), Claim)
+
+
+# The budget.
+
+
+def test_a_raised_budget_goes_on_and_a_lowered_one_is_finished(make_sweep: MakeSweep) -> None:
+    directory = open_study(make_sweep())
+    run_to_the_end(Study(directory, make_sweep(), "w"))
+    more = make_sweep(budget={"trials": 6})
+    run_to_the_end(Study(open_study(more), more, "w2"))
+    assert len(check_in_step(directory, ended=True).runs) == 6
+    less = make_sweep(budget={"trials": 2})
+    assert Study(open_study(less), less, "w3").claim() == "done"
+    assert read_status(directory).is_finished
+
+
+def test_tokens_are_reserved_before_and_settled_after(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(budget={"trials": None, "tokens": 3 * TRIAL_TOKENS + 100})
+    directory = open_study(sweep)
+    a, b = Study(directory, sweep, "a"), Study(directory, sweep, "b")
+
+    def account() -> tuple[int, int]:
+        tokens = read_status(directory).budget.tokens
+        return tokens.used, tokens.reserved
+
+    with alive(directory, "a"), alive(directory, "b"):
+        one, two = claimed(a), claimed(b)
+        assert account() == (0, 2 * TRIAL_TOKENS)
+        a.settle(one, Attempt(one.run).stop(300))
+        assert account() == (300, 212 + TRIAL_TOKENS)
+        one = claimed(a)
+        a.settle(one, Attempt(one.run).complete())
+        assert account() == (TRIAL_TOKENS, TRIAL_TOKENS)
+        b.settle(two, Attempt(two.run).crash(90))
+        assert account() == (TRIAL_TOKENS + 90, TRIAL_TOKENS), "it will start over"
+        three = claimed(a)
+        assert three.number == 1, "a third trial of 512 would not fit any more, the crashed one does"
+        a.settle(three, Attempt(three.run).complete())
+        last = claimed(b)
+        assert (last.number, a.claim()) == (2, "wait")
+        assert b.settle(last, Attempt(last.run).crash(11)).state == "failed", "no room for another attempt"
+        assert read_result(last.run).reason == "RuntimeError: boom; the token budget cannot hold another attempt"
+        assert a.claim() == "done"
+    assert read_status(directory).is_finished
+    check_in_step(directory, ended=True)
+
+
+# Deaths between any two statements.
+
+
+class Killed(BaseException):
+    """What a SIGKILL looks like from inside: nothing after it happens."""
+
+
+STATEMENTS = [
+    (study_module, "write_trial"),
+    (study_module, "write_result"),
+    *((JournalStorage, name) for name in ("create_new_trial", "set_trial_param", "set_trial_system_attr", "set_trial_state_values")),
+]
+
+
+@contextmanager
+def killed_before(write: int) -> Iterator[None]:
+    """Die before the n-th write to disk, or live if there are fewer."""
+    left = write
+
+    def wrap(original: Any) -> Any:
+        def wrapped(*arguments: Any, **keywords: Any) -> Any:
+            nonlocal left
+            if left == 0:
+                raise Killed
+            left -= 1
+            return original(*arguments, **keywords)
+
+        return wrapped
+
+    with ExitStack() as stack:
+        for owner, name in STATEMENTS:
+            stack.enter_context(mock.patch.object(owner, name, wrap(getattr(owner, name))))
+        yield
+
+
+@pytest.mark.parametrize("write", range(10))
+def test_a_death_between_any_two_writes_of_a_claim_loses_nothing(make_sweep: MakeSweep, write: int) -> None:
+    sweep, undisturbed = make_sweep(), make_sweep(name="undisturbed")
+    directory = open_study(sweep)
+    with suppress(Killed), alive(directory, "a"):
+        study = Study(directory, sweep, "a")
+        with killed_before(write):
+            study.claim()
+    assert read_status(directory).budget.trials.reserved == (1 if write else 0), "from its first write on the budget knows of it"
+    survivor = Study(directory, sweep, "b")
+    with alive(directory, "b"):
+        assert claimed(survivor).number == 0
+    run_to_the_end(survivor)
+    other = open_study(undisturbed)
+    run_to_the_end(Study(other, undisturbed, "w"))
+    runs = check_in_step(directory, ended=True).runs
+    assert [(run.params, run.result.objective) for run in runs] == [(run.params, run.result.objective) for run in check_in_step(other).runs]
+
+
+@pytest.mark.parametrize("ending", ["complete", "crash", "stop", "fail", "vanish"])
+@pytest.mark.parametrize("write", range(5))
+def test_a_death_between_any_two_writes_of_settling_counts_nothing_twice(make_sweep: MakeSweep, ending: str, write: int) -> None:
+    sweep = make_sweep(budget={"trials": 1}, constraints={"val/general/forgetting": {"max": 0.2}})
+    directory = open_study(sweep)
+    a, b = Study(directory, sweep, "a"), Study(directory, sweep, "b")
+    with suppress(Killed), alive(directory, "a"):
+        claim = claimed(a)
+        a.prepare(claim)
+        attempt = Attempt(claim.run)
+        ends = {"complete": attempt.complete, "crash": lambda: attempt.crash(100), "stop": lambda: attempt.stop(256)}
+        ends |= {"fail": lambda: attempt.fail("no"), "vanish": lambda: attempt.vanish(100)}
+        code = ends[ending]()
+        with killed_before(write):
+            a.settle(claim, code)
+    answer = b.claim()
+    result = read_result(claim.run)
+    if ending in ("complete", "fail"):
+        assert answer == "done"
+        assert result.state == ("complete" if ending == "complete" else "failed")
+        check_in_step(directory, ended=True)
+        return
+    assert answer == claim
+    assert (result.attempts, result.failures) == (1, 0 if ending == "stop" else 1)
+    assert result.tokens.trained == {"crash": 100, "stop": 256, "vanish": 228}[ending]
+    b.settle(claim, Attempt(claim.run).complete())
+    check_in_step(directory, ended=True)
+
+
+# Any interleaving of several workers.
+
+
+@dataclass
+class Simulated:
+    """A worker of the state machine: its lock lives as long as it does."""
+
+    id: str
+    study: Study
+    lock: FileLock
+    claim: Claim | None = None
+    attempt: Attempt | None = None
+    code: int | None = None
+    """The exit code of an attempt that has ended and is not settled yet."""
+
+
+@dataclass
+class Truth:
+    """What really happened to a trial."""
+
+    trained: int = 0
+    crashes: int = 0
+    attempts: int = 0
+    params: list[dict[str, Any]] = field(default_factory=list)
+
+
+WORKERS = st.integers(0, 3)
+AMOUNTS = st.integers(0, TRIAL_TOKENS // 128).map(lambda steps: steps * 128)
+
+
+class Interleavings(RuleBasedStateMachine):
+    """Four workers that claim, train, settle, die anywhere and come back, in any order."""
+
+    make: MakeSweep
+    unit = "tokens"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root = Path(tempfile.mkdtemp())
+        limit: dict[str, Any] = {"tokens": {"trials": None, "tokens": 4 * TRIAL_TOKENS + 200}, "trials": {"trials": 4, "tokens": None}}[
+            self.unit
+        ]
+        self.sweep = type(self).make(budget=limit, search={"max_attempts": 2, "max_failures": 100})
+        with mock.patch("harness.search.opening.runs_root", return_value=self.root):
+            self.directory: StudyDirectory = open_study(self.sweep)
+        self.truth: dict[int, Truth] = {}
+        self.born = 0
+        self.workers: list[Simulated | None] = [None] * 4
+
+    def teardown(self) -> None:
+        for worker in self.workers:
+            if worker:
+                self._bury(worker)
+        last = Study(self.directory, self.sweep, "last")
+        while isinstance(answer := last.claim(), Claim):
+            last.prepare(answer)
+            truth = self.truth.setdefault(answer.number, Truth())
+            attempt = Attempt(answer.run)
+            truth.trained += TRIAL_TOKENS - attempt.result.tokens.position
+            last.settle(answer, attempt.complete())
+        assert answer == "done"
+        self.nothing_is_overspent_or_out_of_step()
+        record = check_in_step(self.directory, ended=True)
+        assert all(run.state in FINAL_STATES for run in record.runs)
+        for run in record.runs:
+            assert run.number is not None
+            assert run.result.failures == self.truth.get(run.number, Truth()).crashes
+            assert run.state == "complete" or run.result.failures == 2 or "cannot hold another attempt" in str(run.result.reason)
+        if self.unit == "trials":
+            assert len(record.runs) == 4, "nothing was lost"
+        shutil.rmtree(self.root)
+
+    def _bury(self, worker: Simulated) -> None:
+        """It dies, and its attempt with it."""
+        if worker.attempt and worker.code is None:
+            self._vanish(worker, 0)
+        worker.lock.release()
+        self.workers = [None if other is worker else other for other in self.workers]
+
+    def _vanish(self, worker: Simulated, further: int) -> None:
+        assert worker.attempt is not None
+        assert worker.claim is not None
+        start = worker.attempt.result.tokens.position
+        reached = min(start + further, TRIAL_TOKENS)
+        worker.code = worker.attempt.vanish(reached)
+        self.truth[worker.claim.number].trained += reached - start
+        self.truth[worker.claim.number].crashes += 1
+
+    def _worker(self, index: int) -> Simulated:
+        worker = self.workers[index]
+        if worker is None:
+            self.born += 1
+            name = f"w{self.born}"
+            lock = hold(worker_lock(self.directory, name))
+            assert lock is not None
+            worker = self.workers[index] = Simulated(name, Study(self.directory, self.sweep, name), lock)
+        return worker
+
+    @rule(index=WORKERS, dies_at=st.one_of(st.none(), st.none(), st.integers(0, 12)))
+    def claim(self, index: int, dies_at: int | None) -> None:
+        worker = self._worker(index)
+        if worker.claim is not None:
+            return
+        try:
+            with killed_before(-1 if dies_at is None else dies_at):
+                answer = worker.study.claim()
+        except Killed:
+            self._bury(worker)
+            return
+        if isinstance(answer, Claim):
+            others = [other.claim for other in self.workers if other and other.claim]
+            assert answer not in others, "one trial, two workers"
+            worker.claim = answer
+            params = params_of(answer)
+            known = self.truth.setdefault(answer.number, Truth())
+            assert known.params in ([], [params]), "a trial keeps its values"
+            known.params = [params]
+            worker.study.prepare(answer)
+
+    @rule(index=WORKERS)
+    def begin(self, index: int) -> None:
+        worker = self.workers[index]
+        if worker and worker.claim and worker.attempt is None:
+            worker.attempt = Attempt(worker.claim.run)
+            self.truth[worker.claim.number].attempts += 1
+
+    @rule(index=WORKERS, ending=st.sampled_from(["complete", "stop", "crash", "vanish"]), further=AMOUNTS)
+    def end(self, index: int, ending: str, further: int) -> None:
+        worker = self.workers[index]
+        if not (worker and worker.claim and worker.attempt) or worker.code is not None:
+            return
+        truth, start = self.truth[worker.claim.number], worker.attempt.result.tokens.position
+        reached = min(start + further, TRIAL_TOKENS)
+        match ending:
+            case "complete":
+                worker.code = worker.attempt.complete()
+                truth.trained += TRIAL_TOKENS - start
+            case "stop":
+                worker.code = worker.attempt.stop(reached)
+                truth.trained += reached - start
+            case "crash":
+                worker.code = worker.attempt.crash(reached)
+                truth.trained += reached - start
+                truth.crashes += 1
+            case _:
+                self._vanish(worker, further)
+
+    @rule(index=WORKERS, dies_at=st.one_of(st.none(), st.none(), st.integers(0, 6)))
+    def settle(self, index: int, dies_at: int | None) -> None:
+        worker = self.workers[index]
+        if not (worker and worker.claim) or worker.code is None:
+            return
+        try:
+            with killed_before(-1 if dies_at is None else dies_at):
+                worker.study.settle(worker.claim, worker.code)
+        except Killed:
+            self._bury(worker)
+            return
+        worker.claim = worker.attempt = worker.code = None
+
+    @precondition(lambda self: any(self.workers))
+    @rule(index=WORKERS)
+    def die(self, index: int) -> None:
+        worker = self.workers[index]
+        if worker:
+            self._bury(worker)
+
+    @invariant()
+    def nothing_is_overspent_or_out_of_step(self) -> None:
+        record = check_in_step(self.directory)
+        budget = open_budget(self.sweep.config.budget, record.runs)
+        for account in (budget.trials, budget.tokens):
+            assert account.limit is None or account.used <= account.limit
+        # Between a crash and its booking, what the next attempt would need is not known to fit: it is failed then, if it does not.
+        assert sum(truth.trained for truth in self.truth.values()) <= (self.sweep.config.budget.tokens or 10**9)
+        assert len(record.runs) <= (self.sweep.config.budget.trials or 10**9)
+        for run in record.runs:
+            assert run.number is not None
+            truth = self.truth.get(run.number, Truth())
+            assert run.result.failures <= truth.crashes, "a crash counts once"
+            if run.state in FINAL_STATES:
+                assert run.result.tokens.trained >= truth.trained, "what was trained is never forgotten"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", ["tokens", "trials"])
+def test_any_interleaving_keeps_the_budget_and_loses_nothing(make_sweep: MakeSweep, unit: str) -> None:
+    machine = type("Machine", (Interleavings,), {"make": staticmethod(make_sweep), "unit": unit})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), print_blob=False
+        ),
+    )
