@@ -52,9 +52,10 @@ def attempt(run: RunDirectory, *, crashed: State, show_progress: bool = False) -
     crashed: the state of a run whose attempt ends with an unexpected exception.
     Raises InputError for data, a model or a configuration that cannot be used, and where another process works on this run.
     """
-    from harness.training.step_end import NonFiniteLossError
+    from harness.training.errors import NonFiniteLossError, RunError
     from harness.training.stop import StopFlag
 
+    # Before torch is imported, which takes seconds: from here on a signal asks for a clean stop.
     stop = StopFlag()
     stop.install()
     lock = hold(run.attempt_lock, wait_seconds=LOCK_SECONDS)
@@ -66,8 +67,8 @@ def attempt(run: RunDirectory, *, crashed: State, show_progress: bool = False) -
     except InputError as error:
         _end(run, "failed", str(error))
         raise
-    except NonFiniteLossError as error:
-        _end(run, "failed", str(error))
+    except RunError as error:
+        _end(run, "failed" if isinstance(error, NonFiniteLossError) else crashed, str(error))
         log.error("%s", error)
         return FAILED
     except Exception as error:  # noqa: BLE001 - whatever it is, the run's files must say so

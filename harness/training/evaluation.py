@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,26 +21,22 @@ def evaluate(
     validation: ValidationSet,
     *,
     batch_tokens: int,
-    precision: Callable[[], AbstractContextManager[None]],
-    rank: int = 0,
-    world_size: int = 1,
-    reduce: Callable[[torch.Tensor], torch.Tensor] = lambda total: total,
+    precision: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> dict[str, float]:
     """Mean loss of a validation set: {"loss": nats per predicted token, "bits_per_byte": …}.
 
-    Ranks share the batches; `reduce` sums over them. Dropout is off and the model's mode is restored.
+    Dropout is off and the model's mode is restored.
     """
-    total = torch.zeros((), dtype=torch.float64, device=model.device)
+    sums: list[torch.Tensor] = []
     training = model.training
     model.train(False)
     try:
         with torch.no_grad(), precision():
-            for index, (input_ids, labels) in enumerate(validation.batches(batch_tokens)):
-                if index % world_size == rank:
-                    # Padding is on the right, where causal attention does not look: no mask needed.
-                    logits = model(input_ids=torch.from_numpy(input_ids).to(model.device), use_cache=False).logits
-                    total += summed_cross_entropy(logits, torch.from_numpy(labels).to(model.device))
+            for input_ids, labels in validation.batches(batch_tokens):
+                # Padding is on the right, where causal attention does not look: no mask needed.
+                logits = model(input_ids=torch.from_numpy(input_ids).to(model.device), use_cache=False).logits
+                sums.append(summed_cross_entropy(logits, torch.from_numpy(labels).to(model.device)))
     finally:
         model.train(training)
-    nats = float(reduce(total))
+    nats = math.fsum(torch.stack(sums).tolist())
     return {"loss": nats / validation.predicted_tokens, "bits_per_byte": nats / math.log(2) / validation.bytes}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Any, assert_never
 
@@ -22,8 +23,8 @@ Batch = dict[str, Tensor]
 class TrainingModule(LightningModule):
     """A causal language model under training; a subclass says what its loss is.
 
-    The loss of a step is the sum over its predicted tokens divided by their number, counted over all micro-batches and ranks: neither
-    the micro-batch size nor the number of devices changes it.
+    The loss of a step is the sum over its predicted tokens divided by their number, counted over all micro-batches: their size does not
+    change it.
     """
 
     def __init__(self, model: PreTrainedModel, config: Config, plan: Plan) -> None:
@@ -31,9 +32,8 @@ class TrainingModule(LightningModule):
         self.model = model
         self.config = config
         self.plan = plan
-        self.register_buffer("step_loss_sum", torch.zeros((), dtype=torch.float64), persistent=False)
-        self.step_loss_sum: Tensor
-        """float64 []: summed loss of this rank's micro-batches since the step began, in nats."""
+        self._loss_sums: list[Tensor] = []
+        """Summed losses of the micro-batches since the step began: float32 [], in nats."""
 
     @abstractmethod
     def loss_sum(self, batch: Batch) -> Tensor:
@@ -41,14 +41,13 @@ class TrainingModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         loss_sum = self.loss_sum(batch)
-        self.step_loss_sum += loss_sum.detach()
-        # Lightning divides by the number of micro-batches and DDP averages over ranks: both are undone here.
-        scale = self.plan.accumulation * self.plan.world_size / float(self.plan.targets[self.global_step])
-        return loss_sum * scale
+        self._loss_sums.append(loss_sum.detach())
+        # Lightning divides by the number of micro-batches: undone here.
+        return loss_sum * (self.plan.accumulation / float(self.plan.targets[self.global_step]))
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
         if batch_index % self.plan.accumulation == 0:
-            self.step_loss_sum.zero_()
+            self._loss_sums.clear()
             rate = learning_rate(self.plan.schedule, self.global_step)
             for optimizer in self.trainer.optimizers:
                 for group in optimizer.param_groups:
@@ -57,10 +56,19 @@ class TrainingModule(LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return build_optimizer(self.config.optim, self.model)
 
-    def reduced_step_loss(self) -> float:
-        """Loss of the step that just ended, over all ranks, in nats per predicted token."""
-        total = self.trainer.strategy.reduce(self.step_loss_sum.clone(), reduce_op="sum")
-        return float(total) / float(self.plan.targets[self.global_step - 1])
+    def step_loss(self) -> float:
+        """Loss of the step that just ended, in nats per predicted token."""
+        return math.fsum(torch.stack(self._loss_sums).tolist()) / float(self.plan.targets[self.global_step - 1])
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on at the checkpoint's step, and let Lightning start its loops afresh.
+
+        It counts batches within an epoch of the loader it saw when it saved. Ours begins at the step, so that with those counts an epoch
+        would end too early, and the next one would begin with rows that were trained already.
+        """
+        checkpoint.pop("loops", None)
+        progress = self.trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress
+        progress.optimizer.step.total.completed = checkpoint["global_step"]
 
 
 class ContinuedPretraining(TrainingModule):
@@ -83,7 +91,3 @@ def build_module(model: PreTrainedModel, config: Config, plan: Plan) -> Training
             return ContinuedPretraining(model, config, plan)
         case _:
             assert_never(config.objective.name)
-
-
-def to_tensors(batch: dict[str, Any], device: torch.device) -> Batch:
-    return {key: torch.as_tensor(value).to(device, non_blocking=True) for key, value in batch.items()}

@@ -21,10 +21,9 @@ class Plan:
 
     steps: int
     rows_per_step: int
-    """Rows of one optimizer step, over all devices and micro-batches."""
+    """Rows of one optimizer step, over all micro-batches."""
     micro_batch_size: int
-    """Rows of one forward pass on one device."""
-    world_size: int
+    """Rows of one forward pass."""
     schedule: Schedule
     tokens: np.ndarray
     """int64 [steps]: tokens trained after each step, padding not counted."""
@@ -33,15 +32,15 @@ class Plan:
 
     @property
     def accumulation(self) -> int:
-        """Micro-batches that one device runs in a step."""
-        return self.rows_per_step // (self.micro_batch_size * self.world_size)
+        """Micro-batches of a step."""
+        return self.rows_per_step // self.micro_batch_size
 
     def tokens_after(self, steps: int) -> int:
         """Tokens trained after `steps` steps."""
         return int(self.tokens[steps - 1]) if steps else 0
 
 
-def build_plan(config: Config, data: TrainingData, *, world_size: int = 1) -> Plan:
+def build_plan(config: Config, data: TrainingData) -> Plan:
     """Plan a run over `data`. Raises InputError when not a single step fits, or the schedule does not."""
     rows_per_step = config.trainer.batch_tokens // config.data.context_length
     max_steps, max_tokens = config.trainer.max_steps, config.trainer.max_tokens
@@ -59,8 +58,7 @@ def build_plan(config: Config, data: TrainingData, *, world_size: int = 1) -> Pl
     return Plan(
         steps=steps,
         rows_per_step=rows_per_step,
-        micro_batch_size=config.trainer.micro_batch_size or rows_per_step // world_size,
-        world_size=world_size,
+        micro_batch_size=config.trainer.micro_batch_size or rows_per_step,
         schedule=resolve_schedule(config, steps),
         tokens=tokens,
         targets=targets,

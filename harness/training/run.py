@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 
 from harness.config.errors import InputError
@@ -18,9 +18,12 @@ from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from harness.runs.directory import RunDirectory
 from harness.runs.metrics import last_values
 from harness.runs.result import Result, read_result, write_result
-from harness.training import checkpoints, provenance
+from harness.training import provenance
+from harness.training.checkpoints import checkpoints, last_good_checkpoint
+from harness.training.errors import NonFiniteLossError, RunError
 from harness.training.module import build_module
 from harness.training.plan import build_plan
+from harness.training.random_state import seed_random_state
 from harness.training.step_end import StepEnd
 from harness.training.stop import StopFlag
 from harness.training.trainer import RunData, build_trainer
@@ -37,45 +40,97 @@ def train(
 ) -> Result:
     """Start `run`, or go on from its last checkpoint, until its end or until `stop` is set.
 
-    The result is returned, and stands in result.json from the first moment on: state complete at the end, waiting when it was stopped.
-    The caller holds the run's attempt lock. `progress` is told about tokenization.
+    The result is returned, and stands in result.json: running while it trains, complete at its end, waiting when it was stopped or broke
+    off for a reason of its surroundings, failed when another attempt would come to the same. The caller holds the run's attempt lock.
+    `progress` is told about tokenization.
 
-    Raises InputError for data or a model that cannot be used, NonFiniteLossError when training diverges.
+    Raises InputError for data or a model that cannot be used, NonFiniteLossError when training diverges, CheckpointError when a
+    checkpoint cannot be written.
     """
     began = time.perf_counter()
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
     result = read_result(run)
-    result.state, result.reason, result.attempts = "running", None, result.attempts + 1
+    if result.state == "running":
+        _book_death(run, result)
+    # Not running yet: an attempt that dies before its first step has trained nothing.
+    result.state, result.reason, result.attempts = "waiting", None, result.attempts + 1
     result.versions, result.git_commit, result.hardware = provenance.versions(), provenance.git_commit(), provenance.hardware()
     write_result(run, result)
-
-    tokenizer = load_tokenizer(config)
-    data = build_training_data(config.data, tokenizer, seed=config.seed, progress=progress, objective=config.objective.name)
-    validation = build_validation_data(config.data, tokenizer, progress=progress, objective=config.objective.name)
-    plan = build_plan(config, data, world_size=config.trainer.devices)
-    fingerprints = {"data": data.fingerprint, "tokenizer": tokenizer_fingerprint(tokenizer), "model": model_fingerprint(config.model)}
-    _refuse_other_inputs(run, result.fingerprints, fingerprints)
-    result.fingerprints, result.tokens.budgeted = fingerprints, plan.tokens_after(plan.steps)
-    model = build_model(config.model, tokenizer, seed=config.seed)
-    if config.data.packing != "padded":
-        refuse_leaking_model(model, config.data.packing)
-
-    stored = checkpoints.checkpoints(run.checkpoints)
-    start = max(stored, default=0)
-    step_end = StepEnd(run, validation, stop)
-    trainer = build_trainer(config, run, plan, loggers=loggers, callbacks=[step_end, *callbacks])
     try:
-        trainer.fit(build_module(model, config, plan), datamodule=RunData(data, plan, start), ckpt_path=stored.get(start))
-        result.state = "waiting" if step_end.stopped else "complete"
+        _train(config, run, result, stop=stop, loggers=loggers, callbacks=callbacks, progress=progress)
+    except BaseException as error:
+        result.state = "failed" if isinstance(error, NonFiniteLossError | InputError) else "waiting"
+        result.reason = _reason(error)
+        raise
     finally:
-        # Also when it raises: what was trained has been spent.
-        result.metrics = last_values(run.metrics.rows())
-        result.step = trainer.global_step
-        result.tokens.trained += plan.tokens_after(trainer.global_step) - plan.tokens_after(start)
         result.seconds += time.perf_counter() - began
         write_result(run, result)
     return result
+
+
+def _train(
+    config: Config,
+    run: RunDirectory,
+    result: Result,
+    *,
+    stop: StopFlag,
+    loggers: Sequence[Logger],
+    callbacks: Sequence[Callback],
+    progress: Progress | None,
+) -> None:
+    """The attempt itself; `result` is brought up to date, whatever happens."""
+    tokenizer = load_tokenizer(config)
+    data = build_training_data(config.data, tokenizer, seed=config.seed, progress=progress, objective=config.objective.name)
+    validation = build_validation_data(config.data, tokenizer, progress=progress, objective=config.objective.name)
+    plan = build_plan(config, data)
+    fingerprints = {"data": data.fingerprint, "tokenizer": tokenizer_fingerprint(tokenizer), "model": model_fingerprint(config.model)}
+    _refuse_other_inputs(run, result.fingerprints, fingerprints)
+    result.fingerprints, result.tokens.budgeted = fingerprints, plan.tokens_after(plan.steps)
+
+    start, checkpoint = last_good_checkpoint(run.checkpoints)
+    if start > plan.steps:
+        raise InputError(f"{run.path}: its checkpoint of step {start} lies behind the end of the run, which has {plan.steps} steps")
+    result.state, result.step, result.tokens.position = "running", start, plan.tokens_after(start)
+    write_result(run, result)
+
+    step_end = StepEnd(run, validation, stop)
+    trainer: Trainer | None = None
+    try:
+        # Else it was complete, but for the result of an attempt that was killed just before it wrote one.
+        if start < plan.steps:
+            model = build_model(config.model, tokenizer, seed=config.seed)
+            if config.data.packing != "padded":
+                refuse_leaking_model(model, config.data.packing)
+            seed_random_state(config.seed)
+            trainer = build_trainer(config, run, plan, loggers=loggers, callbacks=[step_end, *callbacks])
+            trainer.fit(build_module(model, config, plan), datamodule=RunData(data, plan, start), ckpt_path=checkpoint)
+        result.state = "waiting" if step_end.stopped else "complete"
+    finally:
+        # Also when it raises: what was trained has been spent.
+        result.step = trainer.global_step if trainer else start
+        result.tokens.trained += plan.tokens_after(result.step) - plan.tokens_after(start)
+        kept = plan.steps if result.state == "complete" else max(checkpoints(run.checkpoints), default=0)
+        result.tokens.position = plan.tokens_after(kept)
+        result.metrics = last_values([row for row in run.metrics.rows() if row["step"] <= result.step])
+
+
+def _reason(error: BaseException) -> str:
+    match error:
+        case RunError() | InputError():
+            return str(error)
+        case KeyboardInterrupt() | SystemExit():  # the latter is what Lightning makes of the former
+            return "interrupted"
+        case _:
+            return f"{type(error).__name__}: {error}"
+
+
+def _book_death(run: RunDirectory, result: Result) -> None:
+    """Count what an attempt trained that died without a word, as far as its last row of metrics tells."""
+    newest = run.metrics.newest()
+    if newest is not None:
+        result.tokens.trained += max(0, newest["tokens"] - result.tokens.position)
+    result.failures += 1
 
 
 def _refuse_other_inputs(run: RunDirectory, before: dict[str, str], now: dict[str, str]) -> None:

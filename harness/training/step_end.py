@@ -12,16 +12,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from harness.runs.directory import RunDirectory
 from harness.runs.metrics import Row
 from harness.training import checkpoints
+from harness.training.errors import NonFiniteLossError
 from harness.training.evaluation import evaluate
 from harness.training.module import TrainingModule
+from harness.training.random_state import random_state, restore_random_state
 from harness.training.stop import StopFlag
 
 if TYPE_CHECKING:
     from harness.data.validation import ValidationSet
-
-
-class NonFiniteLossError(Exception):
-    """The loss became NaN or infinite."""
 
 
 class StepEnd(Callback):
@@ -47,7 +45,7 @@ class StepEnd(Callback):
     # What a checkpoint holds of us.
 
     def state_dict(self) -> dict[str, Any]:
-        return {"random": checkpoints.random_state(), "initial_loss": self.initial_loss}
+        return {"random": random_state(), "initial_loss": self.initial_loss}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.initial_loss = state_dict["initial_loss"]
@@ -58,10 +56,14 @@ class StepEnd(Callback):
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         assert isinstance(module, TrainingModule)
         self.stop.install()
+        # Asked before its first step: by a signal that Lightning's handlers saw too, so that going on would end in its own exception.
+        if self.stop.is_set:
+            self._stop(trainer)
+            return
         if trainer.global_step == 0:
             self._write(trainer, {"step": 0, "tokens": 0, **self._evaluate(trainer, module)})
         if self._random_state is not None:
-            checkpoints.restore_random_state(self._random_state)
+            restore_random_state(self._random_state)
         self._clock, self._clock_step = time.perf_counter(), trainer.global_step
 
     def on_before_optimizer_step(self, trainer: Trainer, module: LightningModule, optimizer: torch.optim.Optimizer) -> None:
@@ -75,47 +77,44 @@ class StepEnd(Callback):
         assert isinstance(module, TrainingModule)
         if (batch_index + 1) % module.plan.accumulation:
             return
-        step, plan, every = trainer.global_step, module.plan, module.config.trainer.checkpoint_every_steps
-        stopping = self._agree_to_stop(trainer)
+        step, plan, settings = trainer.global_step, module.plan, module.config.trainer
+        stopping, ends = self.stop.is_set, trainer.global_step == module.plan.steps
+        saving = settings.final_checkpoint != "none" if ends else stopping or _is_due(settings.checkpoint_every_steps, step)
         # Reading the loss of every step costs nothing on a CPU; elsewhere it would wait for the device.
-        if self._is_logged(module, step) or (module.device.type == "cpu" and not math.isfinite(float(module.step_loss_sum))):
+        if self._is_logged(module, step) or saving or module.device.type == "cpu":
+            self._refuse_non_finite(trainer, module)
+        if self._is_logged(module, step):
             self._log(trainer, module)
-        if step == plan.steps:
-            final = module.config.trainer.final_checkpoint
-            if final != "none":
-                self._save(trainer, module, weights_only=final == "weights")
-        elif stopping or (every is not None and step % every == 0):
-            self._save(trainer, module)
+        if saving:
+            self._save(trainer, module, weights_only=ends and settings.final_checkpoint == "weights")
         if stopping and step < plan.steps:
-            self.stopped = True
-            trainer.should_stop = True
+            self._stop(trainer)
 
     # The parts.
 
     def _is_logged(self, module: TrainingModule, step: int) -> bool:
-        return step % module.config.trainer.log_every_steps == 0 or step == module.plan.steps or self._is_evaluated(module, step)
+        return step == module.plan.steps or _is_due(module.config.trainer.log_every_steps, step) or self._is_evaluated(module, step)
 
     def _is_evaluated(self, module: TrainingModule, step: int) -> bool:
-        every = module.config.trainer.evaluate_every_steps
-        return step == module.plan.steps or (every is not None and step % every == 0)
+        return step == module.plan.steps or _is_due(module.config.trainer.evaluate_every_steps, step)
 
-    def _agree_to_stop(self, trainer: Trainer) -> bool:
-        if trainer.world_size == 1:
-            return self.stop.is_set
-        asked = torch.tensor(float(self.stop.is_set), device=trainer.strategy.root_device)
-        return bool(trainer.strategy.reduce(asked, reduce_op="sum"))
+    def _stop(self, trainer: Trainer) -> None:
+        self.stopped = True
+        trainer.should_stop = True
+
+    def _refuse_non_finite(self, trainer: Trainer, module: TrainingModule) -> None:
+        loss = module.step_loss()
+        if not math.isfinite(loss):
+            raise NonFiniteLossError(f"the loss of step {trainer.global_step} is {loss} (learning rate {_rate(trainer):.3g})")
 
     def _log(self, trainer: Trainer, module: TrainingModule) -> None:
         step, plan = trainer.global_step, module.plan
-        loss = module.reduced_step_loss()
-        if not math.isfinite(loss):
-            raise NonFiniteLossError(f"the loss of step {step} is {loss} (learning rate {trainer.optimizers[0].param_groups[0]['lr']:.3g})")
         elapsed = time.perf_counter() - self._clock
         row: Row = {
             "step": step,
             "tokens": plan.tokens_after(step),
-            "lr": trainer.optimizers[0].param_groups[0]["lr"],
-            "train/loss": loss,
+            "lr": _rate(trainer),
+            "train/loss": module.step_loss(),
             "train/gradient_norm": self._gradient_norm,
             "tokens_per_second": (plan.tokens_after(step) - plan.tokens_after(self._clock_step)) / elapsed,
         }
@@ -132,22 +131,32 @@ class StepEnd(Callback):
                 validation,
                 batch_tokens=module.config.trainer.evaluation_batch_tokens,
                 precision=trainer.precision_plugin.forward_context,
-                rank=trainer.global_rank,
-                world_size=trainer.world_size,
-                reduce=lambda total: trainer.strategy.reduce(total, reduce_op="sum"),
             )
+            if not math.isfinite(measured["loss"]):
+                rate = f" (learning rate {_rate(trainer):.3g})" if trainer.global_step else ""
+                raise NonFiniteLossError(f"the loss on {domain} after step {trainer.global_step} is {measured['loss']}{rate}")
             initial = self.initial_loss.setdefault(domain, measured["loss"])
             values.update({f"val/{domain}/{name}": value for name, value in measured.items()})
             values[f"val/{domain}/forgetting"] = measured["loss"] - initial
         return values
 
     def _write(self, trainer: Trainer, row: Row) -> None:
-        if trainer.is_global_zero:
-            self.run.metrics.append(row)
+        self.run.metrics.append(row)
         for logger in trainer.loggers:
             logger.log_metrics({key: value for key, value in row.items() if key != "step"}, step=row["step"])
 
-    def _save(self, trainer: Trainer, module: TrainingModule, *, weights_only: bool = False) -> None:
+    def _save(self, trainer: Trainer, module: TrainingModule, *, weights_only: bool) -> None:
         began = time.perf_counter()
+        # The loss was finite before the update; the update itself may have been broken.
+        if not all(bool(parameter.isfinite().all()) for parameter in module.parameters()):
+            raise NonFiniteLossError(f"step {trainer.global_step} made weights that are not finite (learning rate {_rate(trainer):.3g})")
         checkpoints.save(trainer, self.run.checkpoints, keep=module.config.trainer.keep_checkpoints, weights_only=weights_only)
         self._clock += time.perf_counter() - began
+
+
+def _is_due(every: int | None, step: int) -> bool:
+    return every is not None and step % every == 0
+
+
+def _rate(trainer: Trainer) -> float:
+    return float(trainer.optimizers[0].param_groups[0]["lr"])

@@ -34,11 +34,9 @@ def build_trainer(config: Config, run: RunDirectory, plan: Plan, *, loggers: Seq
         warnings.filterwarnings("ignore", pattern)
     # "GPU available: False", tips: not for every one of a hundred trials.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    strategy: Any = config.trainer.strategy
     return Trainer(
         accelerator=config.trainer.accelerator,
-        devices=config.trainer.devices,
-        strategy=strategy if isinstance(strategy, str) else instantiate(strategy),
+        devices=1,
         precision=config.trainer.precision,
         max_epochs=-1,
         max_steps=plan.steps,
@@ -51,13 +49,12 @@ def build_trainer(config: Config, run: RunDirectory, plan: Plan, *, loggers: Seq
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        use_distributed_sampler=False,
         num_sanity_val_steps=0,
     )
 
 
 class RunData(LightningDataModule):
-    """The rows of a run from the step it starts at; built when Lightning knows its rank."""
+    """The rows of a run from the step it starts at."""
 
     def __init__(self, data: TrainingData, plan: Plan, start_step: int) -> None:
         super().__init__()
@@ -66,13 +63,10 @@ class RunData(LightningDataModule):
         self.start_step = start_step
 
     def train_dataloader(self) -> DataLoader[Any]:
-        assert self.trainer is not None
         return build_loader(
             self.data,
             rows_per_step=self.plan.rows_per_step,
             micro_batch_size=self.plan.micro_batch_size,
             start_step=self.start_step,
             stop_step=self.plan.steps,
-            rank=self.trainer.global_rank,
-            world_size=self.plan.world_size,
         )
