@@ -13,7 +13,7 @@ from harness.config.introspect import find
 from harness.config.length import Length, parse_length
 from harness.config.schema import Config, DataConfig, ModelConfig, TrainerConfig
 
-TARGET_PREFIXES = ("lightning.pytorch.callbacks.", "lightning.pytorch.strategies.")
+CALLBACKS = "lightning.pytorch.callbacks."
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin", "*.gguf")
 
 
@@ -131,21 +131,17 @@ def _trainer(trainer: TrainerConfig, context_length: int) -> Iterator[str]:
     if rest:
         multiple = max(1, round(trainer.batch_tokens / context_length)) * context_length
         yield f"trainer.batch_tokens={trainer.batch_tokens}: must be a multiple of data.context_length={context_length}, e.g. {multiple}"
-    elif rows % (trainer.devices * (trainer.micro_batch_size or 1)):
+    elif rows % (trainer.micro_batch_size or 1):
         yield (
-            f"trainer.micro_batch_size={trainer.micro_batch_size}: times trainer.devices={trainer.devices} it must divide "
-            f"the {rows} rows of a batch (trainer.batch_tokens / data.context_length)"
+            f"trainer.micro_batch_size={trainer.micro_batch_size}: must divide the {rows} rows of a batch "
+            "(trainer.batch_tokens / data.context_length)"
         )
     if trainer.max_tokens is not None and not rest and trainer.max_tokens < trainer.batch_tokens:
         yield f"trainer.max_tokens={trainer.max_tokens}: less than one step, trainer.batch_tokens={trainer.batch_tokens}"
-    targets = {f"trainer.callbacks.{name}": callback for name, callback in trainer.callbacks.items()}
-    if isinstance(trainer.strategy, dict):
-        targets["trainer.strategy"] = trainer.strategy
-    for key, target in targets.items():
-        name = str(target.get("_target_", ""))
-        if not name.startswith(TARGET_PREFIXES):
-            valid = " or ".join(f"{prefix}*" for prefix in TARGET_PREFIXES)
-            yield f"{key}._target_={name or 'null'}: only classes of {valid} are built from a configuration"
+    for key, callback in trainer.callbacks.items():
+        name = str(callback.get("_target_", ""))
+        if not name.startswith(CALLBACKS):
+            yield f"trainer.callbacks.{key}._target_={name or 'null'}: only classes of {CALLBACKS}* are built from a configuration"
 
 
 def _schedule(config: Config) -> Iterator[str]:

@@ -206,17 +206,13 @@ class TrainerConfig(Section):
     max_steps: Count | None = None
     """Train for at most this many optimizer steps."""
     batch_tokens: Count = 16_384
-    """Positions in one optimizer step over all devices: a multiple of data.context_length."""
+    """Positions in one optimizer step: a multiple of data.context_length."""
     micro_batch_size: Count | None = None
-    """Rows in one forward pass of one device; null: the whole batch at once. Smaller ones accumulate to the same gradient."""
+    """Rows in one forward pass; null: the whole batch at once. Smaller ones accumulate to the same gradient."""
     precision: Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed"] = "32-true"
     """Lightning's precision."""
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     """Lightning's accelerator."""
-    devices: Count = 1
-    """Devices of this run on one machine."""
-    strategy: str | dict[str, Any] = "auto"
-    """Lightning's strategy by name, or {_target_: lightning.pytorch.strategies.…}."""
     threads: Count | None = None
     """CPU threads of torch; null: torch's own choice for a single run, an equal share of the cores for the workers of a sweep."""
     log_every_steps: Count = 10
