@@ -6,21 +6,25 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import optuna
+from optuna.storages import JournalStorage
 
+from harness.config.errors import InputError
 from harness.runs.directory import RunDirectory, StudyDirectory
-from harness.runs.exit_codes import DONE, FAILED, STOPPED
+from harness.runs.exit_codes import BAD_INPUT, DONE, FAILED, STOPPED
 from harness.runs.files import append_json_line, read_yaml
 from harness.runs.locks import hold
 from harness.runs.record import StudyRecord, load_study
 from harness.runs.result import read_result, write_result
 from harness.runs.trial import read_trial
+from harness.search import study as study_module
 from harness.search.journal import open_journal
 from harness.search.worker import Worker
 from harness.search.workers import worker_lock
@@ -110,9 +114,12 @@ def fake_attempt(directory: str) -> int:
         if fate == "kill" or (fate == "kill_once" and first):
             os.kill(os.getpid(), signal.SIGKILL)
         if fate == "kill_worker_once" and first:
-            os.kill(os.getppid() if "IN_PROCESS" in os.environ else _worker_pid(run), signal.SIGKILL)
-            time.sleep(30)
-        if fate == "hang" or (fate == "hang_once" and first):
+            os.kill(_worker_pid(run), signal.SIGKILL)
+            time.sleep(60)
+        if fate == "kill_server_once" and first:
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(60)
+        if fate == "hang_once" and first:
             time.sleep(60)
         if fate == "no_metric":
             return attempt.complete(None)
@@ -145,7 +152,11 @@ def _alone(run: RunDirectory) -> Iterator[None]:
 
 def work(study: str) -> int:
     """A worker of a study over fake attempts."""
-    return Worker(StudyDirectory(Path(study)), fake_attempt, ["tests.search.studies"]).work()
+    try:
+        return Worker(StudyDirectory(Path(study)), fake_attempt, ["tests.search.studies"]).work()
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return BAD_INPUT
 
 
 # What must hold of a study.
@@ -216,5 +227,36 @@ def config_of(run: RunDirectory) -> dict[str, Any]:
     return read_yaml(run.config)
 
 
+# Dying between two writes.
+
+WRITES = [
+    (study_module, "write_trial"),
+    (study_module, "write_result"),
+    *((JournalStorage, name) for name in ("create_new_trial", "set_trial_param", "set_trial_system_attr", "set_trial_state_values")),
+]
+
+
+@contextmanager
+def dying_before(write: int, die: Callable[[], None]) -> Iterator[None]:
+    """Call `die` before the n-th write of a study to the disk; never if n is negative or there are fewer."""
+    left = write
+
+    def wrap(original: Any) -> Any:
+        def wrapped(*arguments: Any, **keywords: Any) -> Any:
+            nonlocal left
+            if left == 0:
+                die()
+            left -= 1
+            return original(*arguments, **keywords)
+
+        return wrapped
+
+    with ExitStack() as stack:
+        for owner, name in WRITES:
+            stack.enter_context(mock.patch.object(owner, name, wrap(getattr(owner, name))))
+        yield
+
+
 if __name__ == "__main__":
-    sys.exit(work(sys.argv[1]))
+    with dying_before(int(os.environ.get("DIES_BEFORE_WRITE", "-1")), lambda: os._exit(9)):
+        sys.exit(work(sys.argv[1]))

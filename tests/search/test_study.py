@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,12 @@ from filelock import FileLock
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
-from optuna.storages import JournalStorage
 
 from harness.config.errors import InputError
 from harness.runs.directory import StudyDirectory
 from harness.runs.locks import hold
 from harness.runs.result import FINAL_STATES, read_result
 from harness.runs.trial import read_trial
-from harness.search import study as study_module
 from harness.search.budget import open_budget
 from harness.search.opening import open_study
 from harness.search.status import read_status
@@ -31,7 +28,7 @@ from harness.search.study import Claim, Study
 from harness.search.sweep import Sweep
 from harness.search.workers import worker_lock
 from tests.search.conftest import MakeSweep
-from tests.search.studies import TRIAL_TOKENS, Attempt, alive, check_in_step, config_of, objective_of, optuna_trials
+from tests.search.studies import TRIAL_TOKENS, Attempt, alive, check_in_step, config_of, dying_before, objective_of, optuna_trials
 
 
 def claimed(study: Study) -> Claim:
@@ -333,32 +330,8 @@ class Killed(BaseException):
     """What a SIGKILL looks like from inside: nothing after it happens."""
 
 
-STATEMENTS = [
-    (study_module, "write_trial"),
-    (study_module, "write_result"),
-    *((JournalStorage, name) for name in ("create_new_trial", "set_trial_param", "set_trial_system_attr", "set_trial_state_values")),
-]
-
-
-@contextmanager
-def killed_before(write: int) -> Iterator[None]:
-    """Die before the n-th write to disk, or live if there are fewer."""
-    left = write
-
-    def wrap(original: Any) -> Any:
-        def wrapped(*arguments: Any, **keywords: Any) -> Any:
-            nonlocal left
-            if left == 0:
-                raise Killed
-            left -= 1
-            return original(*arguments, **keywords)
-
-        return wrapped
-
-    with ExitStack() as stack:
-        for owner, name in STATEMENTS:
-            stack.enter_context(mock.patch.object(owner, name, wrap(getattr(owner, name))))
-        yield
+def die() -> None:
+    raise Killed
 
 
 @pytest.mark.parametrize("write", range(10))
@@ -367,7 +340,7 @@ def test_a_death_between_any_two_writes_of_a_claim_loses_nothing(make_sweep: Mak
     directory = open_study(sweep)
     with suppress(Killed), alive(directory, "a"):
         study = Study(directory, sweep, "a")
-        with killed_before(write):
+        with dying_before(write, die):
             study.claim()
     assert read_status(directory).budget.trials.reserved == (1 if write else 0), "from its first write on the budget knows of it"
     survivor = Study(directory, sweep, "b")
@@ -393,7 +366,7 @@ def test_a_death_between_any_two_writes_of_settling_counts_nothing_twice(make_sw
         ends = {"complete": attempt.complete, "crash": lambda: attempt.crash(100), "stop": lambda: attempt.stop(256)}
         ends |= {"fail": lambda: attempt.fail("no"), "vanish": lambda: attempt.vanish(100)}
         code = ends[ending]()
-        with killed_before(write):
+        with dying_before(write, die):
             a.settle(claim, code)
     answer = b.claim()
     result = read_result(claim.run)
@@ -454,6 +427,7 @@ class Interleavings(RuleBasedStateMachine):
         self.sweep = type(self).make(budget=limit, search={"max_attempts": 2, "max_failures": 100})
         with mock.patch("harness.search.opening.runs_root", return_value=self.root):
             self.directory: StudyDirectory = open_study(self.sweep)
+        Study(self.directory, self.sweep, "first")
         self.truth: dict[int, Truth] = {}
         self.born = 0
         self.workers: list[Simulated | None] = [None] * 4
@@ -513,7 +487,7 @@ class Interleavings(RuleBasedStateMachine):
         if worker.claim is not None:
             return
         try:
-            with killed_before(-1 if dies_at is None else dies_at):
+            with dying_before(-1 if dies_at is None else dies_at, die):
                 answer = worker.study.claim()
         except Killed:
             self._bury(worker)
@@ -562,7 +536,7 @@ class Interleavings(RuleBasedStateMachine):
         if not (worker and worker.claim) or worker.code is None:
             return
         try:
-            with killed_before(-1 if dies_at is None else dies_at):
+            with dying_before(-1 if dies_at is None else dies_at, die):
                 worker.study.settle(worker.claim, worker.code)
         except Killed:
             self._bury(worker)

@@ -1,0 +1,200 @@
+"""Workers as real processes over attempts that cost nothing: hundreds of trials, and deaths of every kind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.runs.directory import RunDirectory, StudyDirectory
+from harness.runs.files import read_json_lines
+from harness.runs.result import read_result
+from harness.search.opening import open_study
+from harness.search.workers import living_workers
+from tests.search.conftest import MakeSweep
+from tests.search.studies import TRIAL_TOKENS, check_in_step, objective_of, overlaps
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts a worker; what still runs when the test ends is killed."""
+    processes = []
+
+    def start_worker(directory: StudyDirectory, **environment: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.search.studies", str(directory.path.resolve())],
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            stdout=subprocess.DEVNULL,
+            stderr=(tmp_path / "workers.txt").open("ab"),
+            start_new_session=True,
+        )
+        processes.append(process)
+        return process
+
+    yield start_worker
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def wait_until(condition: Callable[[], object], *, seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def end(*workers: subprocess.Popen[bytes], seconds: float = 120.0) -> list[int]:
+    return [worker.wait(timeout=seconds) for worker in workers]
+
+
+def attempt_pid(run: RunDirectory) -> int:
+    """The process of the attempt under way."""
+    wait_until(run.is_attempted)
+    return int(list(read_json_lines(run.path / "times.jsonl"))[-1]["pid"])
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def test_eight_workers_never_overspend_nor_share_a_trial(make_sweep: MakeSweep, start: Start) -> None:
+    sweep = make_sweep(budget={"trials": 100}, launcher={"workers": 8})
+    directory = open_study(sweep)
+    fates = ",".join([*(f"{n}:crash_once" for n in range(5, 100, 10)), *(f"{n}:kill_once" for n in range(8, 100, 20)), "50:crash"])
+    assert end(*(start(directory, FATES=fates) for _ in range(8))) == [0] * 8
+    record = check_in_step(directory, ended=True)
+    assert len(record.runs) == 100
+    assert [run.number for run in record.runs if run.state != "complete"] == [50]
+    assert overlaps(directory) == []
+    for run in record.runs:
+        if run.state == "complete":
+            assert run.result.objective == objective_of(run.params)
+            assert run.result.failures == run.result.attempts - 1
+    assert len({run.params["optim.lr"] for run in record.runs}) == 100, "no two workers drew the same point"
+
+
+def test_eight_workers_share_a_budget_of_tokens(make_sweep: MakeSweep, start: Start) -> None:
+    sweep = make_sweep(budget={"trials": None, "tokens": 21 * TRIAL_TOKENS - 1}, launcher={"workers": 8})
+    directory = open_study(sweep)
+    assert end(*(start(directory, FATES="3:crash_once") for _ in range(8))) == [0] * 8
+    record = check_in_step(directory, ended=True)
+    assert len(record.runs) == 20
+    assert sum(run.result.tokens.trained for run in record.runs) <= 21 * TRIAL_TOKENS - 1
+    assert overlaps(directory) == []
+
+
+def test_a_killed_worker_takes_its_attempt_along_and_another_adopts_the_trial(make_sweep: MakeSweep, start: Start) -> None:
+    sweep = make_sweep(budget={"trials": 3})
+    directory = open_study(sweep)
+    first = start(directory, FATES="0:hang_once")
+    child = attempt_pid(directory.trial(0))
+    second = start(directory)
+    wait_until(lambda: read_result(directory.trial(2)).state == "complete")
+    os.kill(first.pid, signal.SIGKILL)
+    wait_until(lambda: not is_alive(child), seconds=2.0)
+    assert end(second) == [0]
+    record = check_in_step(directory, ended=True)
+    assert [(run.state, run.result.attempts, run.result.failures) for run in record.runs] == [
+        ("complete", 2, 1),
+        ("complete", 1, 0),
+        ("complete", 1, 0),
+    ]
+    assert overlaps(directory) == []
+
+
+def test_an_attempt_whose_server_died_is_not_left_training(make_sweep: MakeSweep, start: Start) -> None:
+    sweep = make_sweep(budget={"trials": 2})
+    directory = open_study(sweep)
+    assert end(start(directory, FATES="0:kill_server_once")) == [0]
+    record = check_in_step(directory, ended=True)
+    assert [(run.state, run.result.attempts, run.result.failures) for run in record.runs] == [("complete", 2, 1), ("complete", 1, 0)]
+    assert overlaps(directory) == []
+
+
+def test_all_processes_gone_at_once_lose_nothing(make_sweep: MakeSweep, start: Start) -> None:
+    sweep = make_sweep(budget={"trials": 30})
+    directory = open_study(sweep)
+    for round_ in range(3):
+        workers = [start(directory, ATTEMPT_SECONDS="0.05") for _ in range(3)]
+        wait_until(lambda enough=4 * round_ + 4: sum(1 for _ in directory.trials()) >= enough)  # type: ignore[misc]
+        for worker in workers:
+            os.kill(worker.pid, signal.SIGKILL)
+        end(*workers)
+    assert end(start(directory)) == [0]
+    record = check_in_step(directory, ended=True)
+    assert [run.state for run in record.runs] == ["complete"] * 30
+    assert overlaps(directory) == []
+
+
+@pytest.mark.parametrize("write", range(6))
+def test_a_worker_gone_between_two_writes_loses_nothing(make_sweep: MakeSweep, start: Start, write: int) -> None:
+    sweep = make_sweep(budget={"trials": 2})
+    directory = open_study(sweep)
+    assert end(start(directory, DIES_BEFORE_WRITE=str(write))) == [9]
+    assert end(start(directory)) == [0]
+    record = check_in_step(directory, ended=True)
+    assert [(run.state, run.result.failures) for run in record.runs] == [("complete", 0)] * 2
+
+
+def test_a_trial_that_always_dies_is_failed_with_its_reason_and_the_study_goes_on(make_sweep: MakeSweep, start: Start) -> None:
+    sweep = make_sweep(budget={"trials": 4}, search={"max_attempts": 3})
+    directory = open_study(sweep)
+    assert end(start(directory, FATES="0:kill,1:die_early,2:no_metric")) == [0]
+    record = check_in_step(directory, ended=True)
+    assert [run.state for run in record.runs] == ["failed", "failed", "failed", "complete"]
+    assert [run.result.reason for run in record.runs[:3]] == [
+        "killed by SIGKILL (attempt 3 of 3)",
+        "killed by SIGKILL (attempt 3 of 3)",
+        "val/domain/loss: no finite value was logged",
+    ]
+    assert (record.runs[0].result.attempts, record.runs[0].result.failures) == (3, 3)
+
+
+def test_a_study_that_fails_everywhere_stops_early(make_sweep: MakeSweep, start: Start, tmp_path: Path) -> None:
+    sweep = make_sweep(budget={"trials": 50})
+    directory = open_study(sweep)
+    assert set(end(start(directory, FATES="all:bad_input"), start(directory, FATES="all:bad_input"))) <= {2}
+    record = check_in_step(directory, ended=True)
+    assert 3 <= len(record.runs) <= 4, "the second worker may have been at work on one more"
+    assert "failed alike and none is complete" in (tmp_path / "workers.txt").read_text()
+
+
+@pytest.mark.parametrize("by", ["signal", "request"])
+@pytest.mark.parametrize("fate", ["stoppable", "hang_once"])
+def test_a_worker_that_is_asked_to_stop_leaves_its_trial_whole(make_sweep: MakeSweep, start: Start, by: str, fate: str) -> None:
+    """hang_once: an attempt that has no handler yet is ended by the signal; that is no crash."""
+    sweep = make_sweep(budget={"trials": 2})
+    directory = open_study(sweep)
+    worker = start(directory, FATES=f"0:{fate}")
+    attempt_pid(directory.trial(0))
+    wait_until(lambda: read_result(directory.trial(0)).attempts == 1)
+    assert len(living_workers(directory)) == 1
+    if by == "signal":
+        worker.terminate()
+    else:
+        directory.stop_request.touch()
+    assert end(worker, seconds=10) == [0]
+    assert living_workers(directory) == []
+    run = check_in_step(directory, ended=True).runs[0]
+    assert (run.state, run.result.reason, run.result.failures) == ("waiting", "stopped", 0)
+    open_study(sweep)
+    assert end(start(directory)) == [0]
+    record = check_in_step(directory, ended=True)
+    assert [(run.state, run.result.failures) for run in record.runs] == [("complete", 0)] * 2
+    assert record.runs[0].result.tokens.trained == TRIAL_TOKENS
