@@ -1,0 +1,144 @@
+"""objective=sft, the whole way from a file of conversations to the loss of a step."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.config.errors import InputError
+from harness.config.load import load
+from harness.config.schema import Config
+from harness.config.validate import to_plain
+from harness.runs.directory import RunDirectory
+from harness.runs.files import write_yaml
+
+WORDS = ["rain", "falls", "on", "green", "hills", "while", "the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog"]
+
+
+@pytest.fixture
+def overrides(tmp_path: Path, chat_tokenizer_directory: Path) -> list[str]:
+    """Conversations of one to three turns, and a Llama of two layers."""
+    rows = []
+    for number in range(60):
+        messages = [{"role": role, "content": " ".join(WORDS[(number + turn) % 9 :][: 1 + (number * (turn + 2)) % 6])}
+                    for turn, role in enumerate(("user", "assistant") * (1 + number % 3))]  # fmt: skip
+        rows.append({"messages": messages})
+    path = tmp_path / "chat.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return [
+        "objective=sft",
+        f"data.sources.chat.path={path}",
+        f"data.cache_dir={tmp_path / 'cache'}",
+        "data.context_length=128",
+        "data.validation.chat={source: chat, share: 0.2}",
+        f"tokenizer.path={chat_tokenizer_directory}",
+        *(f"model.{shape}" for shape in ("hidden_size=32", "intermediate_size=64", "layers=2", "heads=2", "max_context=128")),
+        *("trainer=cpu", "trainer.max_steps=2", "trainer.batch_tokens=512", "trainer.threads=1", "trainer.log_every_steps=1"),
+        "tracking=none",
+    ]
+
+
+def first_loss(config: Config, directory: Path) -> float:
+    from harness.training.run import train
+    from harness.training.stop import StopFlag
+
+    run = RunDirectory(directory)
+    run.path.mkdir(parents=True)
+    write_yaml(run.config, to_plain(config))
+    result = train(config, run, stop=StopFlag())
+    rows = {row["step"]: row for row in run.metrics.rows()}
+    assert result.state == "complete"
+    assert rows[0]["val/chat/loss"] > 0
+    loss = rows[1]["train/loss"]
+    assert isinstance(loss, float)
+    return loss
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("choice", [["data.packing=best_fit"], ["data.packing=best_fit", "trainer.micro_batch_size=1"]])
+@pytest.mark.parametrize("loss_on", ["assistant", "last_assistant"])
+def test_the_loss_of_a_step_is_over_its_trained_tokens(choice: list[str], loss_on: str, overrides: list[str], tmp_path: Path) -> None:
+    import torch
+
+    from harness.data.mixture import build_training_data
+    from harness.models.language_model import build_model
+    from harness.models.tokenizer import load_tokenizer
+
+    config = load([*overrides, *choice, f"data.loss_on={loss_on}"]).config
+    tokenizer = load_tokenizer(config)
+    model = build_model(config.model, tokenizer, seed=config.seed)
+    data = build_training_data(config.data, tokenizer, seed=config.seed, objective="sft")
+    (source,) = data.sources
+    assert source.documents.trained is not None
+    total, count = 0.0, 0
+    _, rows = data.order.rows(0, 4)
+    # By hand: each conversation by itself, the text found in it again.
+    offsets = source.packing.row_offsets
+    documents = [document for row in rows.tolist() for document in source.packing.piece_document[offsets[row] : offsets[row + 1]].tolist()]
+    assert len(documents) > 4, "packed"
+    assert source.packing.documents_cut == 0
+    for document in documents:
+        ids = source.documents.tokens[source.documents.offsets[document] : source.documents.offsets[document + 1]].astype(np.int64)
+        expected = answer_targets(tokenizer, ids.tolist(), last_only=loss_on == "last_assistant")
+        with torch.no_grad():
+            log_probabilities = model(input_ids=torch.from_numpy(ids)[None]).logits[0].log_softmax(dim=-1)
+        total -= sum(float(log_probabilities[at - 1, ids[at]]) for at in expected)
+        count += len(expected)
+    assert first_loss(config, tmp_path / "run") == pytest.approx(total / count, rel=1e-5)
+
+
+def answer_targets(tokenizer: Any, ids: list[int], *, last_only: bool) -> list[int]:
+    """Positions of what stands between <|im_start|>assistant and <|im_end|>, the latter included."""
+    start, end = (tokenizer.convert_tokens_to_ids(token) for token in ("<|im_start|>", "<|im_end|>"))
+    header = tokenizer.encode("assistant\n", add_special_tokens=False)
+    turns: list[list[int]] = []
+    for at, token in enumerate(ids):
+        if token == start and ids[at + 1 : at + 1 + len(header)] == header:
+            first = at + 1 + len(header)
+            turns.append(list(range(first, ids.index(end, first) + 1)))
+    return [at for turn in (turns[-1:] if last_only else turns) for at in turn]
+
+
+def test_rows_without_a_trained_token_are_fine_but_not_steps(tmp_path: Path, overrides: list[str]) -> None:
+    from harness.data.mixture import build_training_data
+    from harness.models.tokenizer import load_tokenizer
+    from harness.training.plan import build_plan
+
+    flagged = [{"prompt": f"{number}", "completion": [{"role": "assistant", "content": "x", "train": number == 0}]} for number in range(16)]
+    path = tmp_path / "flagged.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in flagged))
+    options = [f"data.sources.chat.path={path}", "~data.validation.chat", "data.packing=padded", "data.loss_on=flagged"]
+    options = [option for option in (*overrides, *options) if "validation" not in option]
+    for steps, batch in ((1, 16), (1, 1)):
+        config = load([*options, f"trainer.max_steps={steps}", f"trainer.batch_tokens={128 * batch}"]).config
+        data = build_training_data(config.data, load_tokenizer(config), seed=0, objective="sft")
+        targets = [int(data.targets_of(1, 16)[row]) for row in range(16)]
+        assert sorted(targets) == [0] * 15 + [2]
+        if batch == 16:
+            assert build_plan(config, data).targets.tolist() == [2]
+        elif targets[0] == 0:
+            with pytest.raises(InputError, match="step 0 has no token to predict"):
+                build_plan(config, data)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.loss_on=all", "data.loss_on has no effect with objective.name=cpt: only sft reads it"),
+        ("data.chat_template=chatml", "data.chat_template has no effect with objective.name=cpt"),
+        ("data.sources.chat.format=alpaca", "data.sources.chat.format has no effect with objective.name=cpt"),
+    ],
+)
+def test_keys_of_conversations_are_only_for_sft(override: str, message: str, overrides: list[str]) -> None:
+    load([*overrides, override])
+    with pytest.raises(InputError, match=message):
+        load([*overrides[1:], override])
+
+
+def test_a_misspelt_choice_is_refused(overrides: list[str]) -> None:
+    with pytest.raises(InputError, match=r"data\.loss_on=asistant.*one of all, assistant"):
+        load([*overrides, "data.loss_on=asistant"])
