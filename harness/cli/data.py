@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from harness.cli.arguments import AsJson, Overrides, print_json
 
@@ -15,7 +17,10 @@ if TYPE_CHECKING:
     from harness.training.plan import Plan
 
 
-def data(overrides: Overrides = None, as_json: AsJson = False) -> None:
+Show = Annotated[int, typer.Option("--show", min=0, help="Print so many samples, with the tokens that are trained.")]
+
+
+def data(overrides: Overrides = None, as_json: AsJson = False, show: Show = 0) -> None:
     """Tokenize and pack into the cache; print tokens, rows, efficiency and what is lost."""
     from harness.config.checks import check, check_input, planned_steps
     from harness.config.load import load
@@ -27,27 +32,33 @@ def data(overrides: Overrides = None, as_json: AsJson = False) -> None:
 
     # Only now what takes seconds to import: a typo is answered at once.
     from harness.data.mixture import build_training_data, build_validation_data
+    from harness.data.preview import preview
     from harness.models.tokenizer import load_tokenizer
     from harness.training.plan import build_plan
     from harness.training.progress import TokenizationProgress
 
     tokenizer = load_tokenizer(config)
     progress = TokenizationProgress().update
-    training = build_training_data(config.data, tokenizer, seed=config.seed, progress=progress)
-    validation = build_validation_data(config.data, tokenizer, progress=progress)
+    objective = config.objective.name
+    training = build_training_data(config.data, tokenizer, seed=config.seed, progress=progress, objective=objective)
+    validation = build_validation_data(config.data, tokenizer, progress=progress, objective=objective)
     plan = build_plan(config, training) if describes_run else None
     epochs = training.order.epochs(plan.steps * plan.rows_per_step) if plan else {}
+    samples = preview(training, tokenizer, show)
     if as_json:
-        print_json(_to_json(training, validation, plan, epochs))
+        shown = {"samples": [asdict(sample) for sample in samples]} if samples else {}
+        print_json({**_to_json(training, validation, plan, epochs), **shown})
         return
     from rich.console import Console
 
-    from harness.report.table import show
+    from harness.cli.samples import show_samples
+    from harness.report.table import show as show_table
 
     console = Console()
-    show(_sources(training, epochs, config.data.packing), console)
+    show_samples(samples, training.context_length, console)
+    show_table(_sources(training, epochs, config.data.packing), console)
     if validation:
-        show(_domains(validation), console)
+        show_table(_domains(validation), console)
     if plan:
         console.print(f"A run of this configuration: {plan.steps:,} steps, {plan.tokens_after(plan.steps):,} tokens", soft_wrap=True)
     console.print(f"Data fingerprint {training.fingerprint[:12]}")
@@ -72,7 +83,7 @@ def _sources(training: TrainingData, epochs: dict[str, float], packing: str) -> 
     from rich.table import Table
 
     table = Table(title=f"Training data, packing {packing}, rows of {training.context_length}", title_justify="left")
-    for column in ("source", "documents", "cut", "tokens", "kept", "rows", "efficiency", "share", "epochs"):
+    for column in ("source", "documents", "cut", "tokens", "trained", "kept", "rows", "efficiency", "share", "epochs"):
         table.add_column(column, justify="left" if column == "source" else "right")
     total = training.total()
     for name, part in [*training.statistics().items(), *([("total", total)] if len(training.sources) > 1 else [])]:
@@ -81,6 +92,7 @@ def _sources(training: TrainingData, epochs: dict[str, float], packing: str) -> 
             f"{part.documents:,}",
             f"{part.documents_cut:,}",
             f"{part.tokens:,}",
+            f"{part.trained_tokens:,}",
             f"{part.tokens_kept:.2%}",
             f"{part.rows:,}",
             f"{part.efficiency:.4f}",
