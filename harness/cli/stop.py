@@ -20,10 +20,11 @@ def stop(
     from harness.search.workers import living_workers
 
     directory = find_study(study)
+    # Also when no worker is to be seen: one that is just starting sees the request. The next `harness sweep` withdraws it.
+    directory.stop_request.touch()
     if not living_workers(directory):
         typer.echo(f"{directory.name}: no worker is running")
         return
-    directory.stop_request.touch()
     deadline = time.monotonic() + timeout_seconds
     while workers := living_workers(directory):
         if time.monotonic() > deadline:

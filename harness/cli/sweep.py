@@ -27,22 +27,31 @@ def sweep(
     overrides: Overrides = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Trials at a time; default: the sweep's launcher.workers.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return at once; `harness status` watches, `harness stop` stops.")] = False,
+    study: Annotated[
+        str | None, typer.Option("--name", metavar="STUDY", help="What the study is called; default: the file's name.")
+    ] = None,
 ) -> None:
     """Start a study, or go on where it stopped. Ctrl-C stops it cleanly."""
-    from harness.launch.local import LocalWorkers
     from harness.search.opening import open_study
     from harness.search.sweep import load_sweep
 
     given = [*(overrides or []), *([f"launcher.workers={workers}"] if workers else [])]
-    loaded = load_sweep(name, given)
+    loaded = load_sweep(name, given, name=study)
     _prepare_data(loaded)
     directory = open_study(loaded)
-    started = LocalWorkers(directory, loaded.config.launcher.workers)
     if detach:
-        typer.echo(f"{directory.path}: {loaded.config.launcher.workers} workers started; harness status {directory.name} --watch")
+        started = _start_missing(directory, loaded.config.launcher.workers).tend(replace=False)
+        typer.echo(f"{directory.path}: {started} workers started; harness status {directory.name} --watch")
         return
-    status, stopped = _watch(directory, started)
-    raise typer.Exit(_report(status, stopped))
+    raise typer.Exit(_run(directory, loaded.config.launcher.workers))
+
+
+def _start_missing(directory: StudyDirectory, wanted: int) -> LocalWorkers:
+    """Start workers up to the number wanted: those of an earlier start, perhaps detached, may still be at work."""
+    from harness.launch.local import LocalWorkers
+    from harness.search.workers import living_workers
+
+    return LocalWorkers(directory, max(0, wanted - len(living_workers(directory))))
 
 
 def _prepare_data(loaded: Sweep) -> None:
@@ -56,40 +65,55 @@ def _prepare_data(loaded: Sweep) -> None:
         raise typer.Exit(done.returncode)
 
 
-def _watch(directory: StudyDirectory, workers: LocalWorkers) -> tuple[Status, bool]:
+def _run(directory: StudyDirectory, wanted: int) -> int:
     """Follow the study until its workers have left; on the first Ctrl-C (or SIGTERM) ask them to, on the second kill them."""
     from harness.cli.live import follow
+    from harness.search.workers import living_workers
 
-    interrupts = 0
+    interrupts = taken_note_of = 0
+    workers: LocalWorkers | None = None
 
     def interrupt(number: int, frame: object) -> None:
+        # No more than this: what a handler interrupts may be holding any lock.
         nonlocal interrupts
         interrupts += 1
-        if interrupts == 1:
-            typer.echo("stopping: trials save a checkpoint and leave (once more: kill them)", err=True)
-            workers.ask_to_stop()
-        else:
-            workers.kill()
 
+    def tend() -> int:
+        nonlocal taken_note_of
+        assert workers is not None
+        if interrupts and not taken_note_of:
+            typer.echo("stopping: trials save a checkpoint and leave (once more: kill them)", err=True)
+            directory.stop_request.touch()  # workers that an earlier command started see it, too
+            workers.ask_to_stop()
+        if interrupts > 1:
+            workers.kill()
+        taken_note_of = interrupts
+        own = workers.tend(replace=not directory.stop_request.exists())
+        return own or (len(living_workers(directory)) if interrupts < 2 else 0)
+
+    # Before the first worker starts: there is no moment at which a signal would leave workers behind.
     previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        status = follow(directory, lambda: workers.tend(replace=interrupts == 0))
+        workers = _start_missing(directory, wanted)
+        status = follow(directory, tend)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    return status, interrupts > 0
+    return _report(status, workers, stopped=directory.stop_request.exists())
 
 
-def _report(status: Status, stopped: bool) -> int:
+def _report(status: Status, workers: LocalWorkers, *, stopped: bool) -> int:
     name = status.study.name
-    counts = ", ".join(f"{count} {state}" for state, count in status.count().items())
-    if stopped or not status.is_finished:
-        reason = (
-            "stopped" if stopped or status.study.directory.stop_request.exists() else "not finished: its workers died, see workers/log.txt"
-        )
-        typer.echo(f"{name}: {reason}; {counts}. `harness sweep` goes on with it: {status.study.directory.path}", err=True)
+    counts = ", ".join(f"{count} {state}" for state, count in status.count().items()) or "no trial"
+    if not status.is_finished:
+        typer.echo(f"{name}: {'stopped' if stopped else 'not finished, its workers died'}; {counts}", err=True)
+        if not stopped:
+            for line in workers.last_words():
+                typer.echo(f"  {line}", err=True)
+            typer.echo(f"{name}: all that they said: {workers.log}", err=True)
+        typer.echo(f"{name}: the same command goes on with it: {status.study.directory.path}", err=True)
         return FAILED
-    typer.echo(f"{name}: {counts or 'no trial'}. harness compare {name} --html {name}.html; harness best {name} --export NAME", err=True)
+    typer.echo(f"{name}: {counts}. harness compare {name} --html {name}.html; harness best {name} --export NAME", err=True)
     if status.best is None:
         typer.echo(f"{name}: no trial is complete and within the constraints", err=True)
     return DONE if status.count().get("complete") else FAILED
