@@ -18,7 +18,10 @@ def export(
 ) -> None:
     """Write a run as a plain transformers checkpoint with tokenizer and model card."""
     from harness.runs.directory import find_run
+
+    found = find_run(run)
+
     from harness.training.export import export as write
 
-    write(find_run(run), out)
+    write(found, out)
     typer.echo(out)

@@ -1,0 +1,115 @@
+"""Everything under conf/ and sweeps/ composes, and every experiment trains a few steps."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness.config.compose import compose
+from harness.config.load import load
+from harness.config.locations import groups
+from harness.config.schema import Config
+from harness.config.sweep_schema import SweepConfig
+from harness.config.validate import to_section
+from harness.search.sweep import load_sweep
+from tests.support import corpus
+from tests.support.command import run_harness
+
+ROOT = Path(__file__).parent.parent.parent
+SWEEP_GROUPS = ("search", "launcher")
+
+
+def files_below(folder: str) -> list[Path]:
+    """The YAML files that belong to the project: those that git ignores are the user's own."""
+    found = sorted((ROOT / folder).rglob("*.yaml"))
+    if not (ROOT / ".git").exists():
+        return found
+    names = "\n".join(str(path) for path in found)
+    ignored = subprocess.run(["git", "check-ignore", "--stdin"], cwd=ROOT, input=names, capture_output=True, text=True, check=False)
+    return [path for path in found if str(path) not in ignored.stdout.splitlines()]
+
+
+CHOICES = [path.relative_to(ROOT / "conf").with_suffix("").as_posix() for path in files_below("conf") if path.parent != ROOT / "conf"]
+EXPERIMENTS = [choice.removeprefix("experiment/") for choice in CHOICES if choice.startswith("experiment/")]
+SWEEPS = [path.stem for path in files_below("sweeps")]
+
+NEEDS = {
+    # What a choice leaves for the user to give, and files that it expects in the working directory.
+    "model/pretrained": ["model.path=model"],
+    "experiment/cpt": ["model.path=model", "data.sources.target.path=domain.jsonl", "data.sources.general.path=general.jsonl"],
+    "sweep/cpt": ["model.path=model", "data.sources.target.path=domain.jsonl", "data.sources.general.path=general.jsonl"],
+}
+SHORT = ["trainer.max_steps=2", "trainer.max_tokens=null", "trainer.batch_tokens=64", "data.context_length=32", "trainer.accelerator=cpu"]
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with text, a tokenizer and a model where the shipped configuration expects them."""
+    home = tmp_path_factory.mktemp("home")
+    text = corpus.tiny_text(home)
+    corpus.tiny_model(home / "model", text.tokenizer, context=2048)
+    quickstart = home / "quickstart"
+    (quickstart / "text").mkdir(parents=True)
+    for name, file in (("python", text.domain), ("english", text.general)):
+        (quickstart / "text" / f"{name}.jsonl").symlink_to(file)
+    (quickstart / "tokenizer").symlink_to(text.tokenizer)
+    (quickstart / "base").symlink_to(home / "model")
+    return home
+
+
+@pytest.fixture
+def at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(home)
+    return home
+
+
+def test_there_is_something_to_test() -> None:
+    assert {"schedule/wsd", "model/llama_1m", "experiment/quickstart"} <= set(CHOICES)
+    assert "quickstart" in SWEEPS
+
+
+def test_every_file_is_a_choice_of_a_group_that_the_schema_knows() -> None:
+    for choice in CHOICES:
+        group = choice.rpartition("/")[0]
+        assert group in groups()
+        top = group.split("/")[0]
+        assert top == "experiment" or top in {**vars(Config())} or top in SWEEP_GROUPS, choice
+
+
+@pytest.mark.parametrize("choice", [choice for choice in CHOICES if choice.split("/")[0] not in SWEEP_GROUPS])
+def test_every_choice_composes(choice: str, at_home: Path) -> None:
+    group, _, name = choice.rpartition("/")
+    given = [f"{group}={name}", *NEEDS.get(choice, [])]
+    base = [] if group == "experiment" else ["tokenizer.path=tokenizer", "data.sources.domain.path=domain.jsonl", "trainer.max_steps=10"]
+    load([*base, *given])
+
+
+@pytest.mark.parametrize("choice", [choice for choice in CHOICES if choice.split("/")[0] in SWEEP_GROUPS])
+def test_every_choice_of_a_sweep_composes(choice: str) -> None:
+    group, _, name = choice.rpartition("/")
+    values = compose("sweep", SweepConfig, [f"{group}={name}"]).values
+    section = to_section(SweepConfig, {**values, "objective": {"metric": "val/x/loss"}})
+    assert getattr(section, group).name == name
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_sweep_passes_its_checks(name: str, at_home: Path) -> None:
+    sweep = load_sweep(name, NEEDS.get(f"sweep/{name}", []))
+    assert sweep.space.parameters
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_trains(name: str, home: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    overrides = [f"experiment={name}", *NEEDS.get(f"experiment/{name}", []), *SHORT]
+    done = run_harness("train", *overrides, "--dir", run, cwd=home)
+    assert done.rc == 0, done
+    assert done.stdout.strip() == str(run)
+    result = json.loads((run / "result.json").read_text())
+    assert result["state"] == "complete"
+    assert result["step"] == 2
+    assert any(metric.startswith("val/") for metric in result["metrics"])
