@@ -9,6 +9,7 @@ import yaml
 
 from harness.config.errors import InputError
 from harness.config.load import load_file
+from harness.data.chat.template import template_source
 from harness.models.language_model import build_model
 from harness.models.tokenizer import load_tokenizer
 from harness.runs.directory import RunDirectory
@@ -35,6 +36,9 @@ def export(run: RunDirectory, out: Path) -> None:
     model.load_state_dict(
         {name.removeprefix(prefix): tensor for name, tensor in checkpoint["state_dict"].items() if name.startswith(prefix)}
     )
+    if config.objective.name == "sft":
+        # The tokenizer goes out with the template that the model was trained with.
+        tokenizer.chat_template, _ = template_source(config.data.chat_template, tokenizer.chat_template)
     # It was off for training alone, see build_model.
     model.config.use_cache = True
     try:

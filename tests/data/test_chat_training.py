@@ -42,11 +42,10 @@ def overrides(tmp_path: Path, chat_tokenizer_directory: Path) -> list[str]:
     ]
 
 
-def first_loss(config: Config, directory: Path) -> float:
+def first_loss(config: Config, run: RunDirectory) -> float:
     from harness.training.run import train
     from harness.training.stop import StopFlag
 
-    run = RunDirectory(directory)
     run.path.mkdir(parents=True)
     write_yaml(run.config, to_plain(config))
     result = train(config, run, stop=StopFlag())
@@ -88,7 +87,20 @@ def test_the_loss_of_a_step_is_over_its_trained_tokens(choice: list[str], loss_o
             log_probabilities = model(input_ids=torch.from_numpy(ids)[None]).logits[0].log_softmax(dim=-1)
         total -= sum(float(log_probabilities[at - 1, ids[at]]) for at in expected)
         count += len(expected)
-    assert first_loss(config, tmp_path / "run") == pytest.approx(total / count, rel=1e-5)
+    assert first_loss(config, RunDirectory(tmp_path / "run")) == pytest.approx(total / count, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_the_tokenizer_is_exported_with_the_template_of_the_run(overrides: list[str], tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    from harness.data.chat.template import template_source
+    from harness.training.export import export
+
+    run = RunDirectory(tmp_path / "run")
+    first_loss(load([*overrides, "data.chat_template=llama3", "trainer.max_steps=1"]).config, run)
+    export(run, tmp_path / "out")
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template == template_source("llama3", None)[0]
 
 
 def answer_targets(tokenizer: Any, ids: list[int], *, last_only: bool) -> list[int]:

@@ -65,8 +65,6 @@ class ChatEncoder:
         self._added_texts = tuple(token["content"] for token in added.values())
         control = [t["content"] for t in added.values() if t["special"] or CONTROL_LITERAL.fullmatch(t["content"])]
         own = tokenizer.chat_template
-        if isinstance(own, dict):
-            own = own.get("default")
         source, name = template_source(chat_template, own)
         variables = {key: value for key, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
         self.template = ChatTemplate(source, name, variables=variables, control_tokens=control)

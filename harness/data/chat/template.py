@@ -245,12 +245,14 @@ def control_literals(source: str) -> list[str]:
     return sorted(set(CONTROL_LITERAL.findall(re.sub(r"\{#.*?#\}", "", source, flags=re.DOTALL))))
 
 
-def template_source(chosen: str | None, own: str | None) -> tuple[str, str]:
+def template_source(chosen: str | None, own: str | dict[str, str] | None) -> tuple[str, str]:
     """The text and the name of data.chat_template.
 
-    Args: chosen, the key's value; own, the tokenizer's chat template, if it has one.
+    Args: chosen, the key's value; own, the tokenizer's chat template, if it has one (of several, the one named default).
     Raises InputError for one that does not exist.
     """
+    if isinstance(own, dict):
+        own = own.get("default")
     name = chosen or ("tokenizer" if own is not None else "chatml")
     if name == "tokenizer":
         if own is None:
