@@ -32,7 +32,7 @@ def commands() -> list[str]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with what the README takes for granted: a model and two files of text."""
+    """A directory with what the README takes for granted: a model, two files of text and one of conversations."""
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     from harness.data.byte_bpe import train_byte_bpe
@@ -45,6 +45,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         # Every eighth document is enough, and quick.
         texts = list(read_documents(str(home / "text" / f"{kind}.jsonl"), "text", key=name))[::8]
         (home / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    chat = [
+        {"messages": [{"role": "user", "content": f"{n} + 1?"}, {"role": "assistant", "content": f"It is {n + 1}."}]} for n in range(200)
+    ]
+    (home / "chat.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chat))
     model = home / "my-model"
     train_byte_bpe(read_documents(str(home / "general.jsonl"), "text", key="general"), 512, model)
     shape = LlamaConfig(
@@ -76,7 +80,7 @@ def test_every_command_of_the_readme_runs(home: Path) -> None:
         done = subprocess.run(command, shell=True, cwd=home, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         ran += 1
-    assert ran == 7
+    assert ran == 9
     assert (home / "cpt.html").stat().st_size > 1_000_000
     assert (home / "conf/experiment/best/my_recipe.yaml").exists()
 
