@@ -57,19 +57,27 @@ def compose(name: str, schema: type, overrides: list[str]) -> Composed:
             tree = loader.compute_defaults_list(name, texts, RunMode.RUN)
             values: dict[str, Any] = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)  # type: ignore[assignment]
     except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(_first_lines(error)) from None
+        raise InputError(_in_one_line(error)) from None
     except yaml.YAMLError as error:
         raise InputError(f"a configuration file is not valid YAML: {' '.join(str(error).split())}") from None
-    missing = [key for key, value in _leaves(values) if value == "???"]
-    if missing:
-        raise InputError("\n".join(f"{key}: required, give it on the command line: {key}=…" for key in missing))
     origins: dict[str, str] = {}
+    # A ??? of a file does not take the place of a default of the schema in OmegaConf: who asks for a value is remembered here.
+    missing = {key for key, value in _leaves(values) if value == "???"}
     for item in tree.defaults:
         path = _file(item.config_path)
         if path is not None:
             package = "" if item.package in (None, "_global_") else item.package
-            origins.update({key: str(path) for key, _ in _leaves(_body(path), f"{package}." if package else "")})
-    origins.update({override.key: COMMAND_LINE for override in parsed if isinstance(override, ValueOverride)})
+            for key, value in _leaves(_body(path), f"{package}." if package else ""):
+                if value != "???":
+                    origins[key] = str(path)
+                    missing.discard(key)
+                elif key not in origins:
+                    missing.add(key)
+    given = {override.key: COMMAND_LINE for override in parsed if isinstance(override, ValueOverride)}
+    missing -= {key for key in missing if any(key == name or key.startswith(f"{name}.") for name in given)}
+    if missing:
+        raise InputError("\n".join(f"{key}: required, give it on the command line: {key}=…" for key in sorted(missing)))
+    origins.update(given)
     chosen = {override.group: override.choice for override in parsed if isinstance(override, GroupOverride)}
     known = {key: choice for key, choice in tree.overrides.known_choices.items() if not key.startswith("hydra/")}
     return Composed(values, origins, {**known, **chosen})
@@ -124,7 +132,7 @@ def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{key}", value
 
 
-def _first_lines(error: Exception) -> str:
-    """Hydra's own words without its stack of causes."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return "\n".join(lines[:4]) or type(error).__name__
+def _in_one_line(error: Exception) -> str:
+    """Hydra's own words without its stack of causes, its search path and OmegaConf's notes on types."""
+    lines = [line.strip() for line in str(error).split("Config search path:")[0].splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith(("full_key:", "object_type=", "reference_type="))) or repr(error)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from harness.config.errors import InputError, unknown
-from harness.config.introspect import find
+from harness.config.errors import InputError, unknown, wrong_value
+from harness.config.introspect import describe, find
 from harness.config.locations import choices, groups
 from harness.config.validate import unknown_key
 
@@ -70,11 +70,16 @@ def parse(texts: list[str], schema: type) -> list[Override]:
             parsed.append(Deletion(text))
             continue
         key, value = override.key_or_group, override.value()
-        if key in known_groups and (value is None or isinstance(value, str)):
+        item = find(schema, key)
+        if key in known_groups:
+            if value is not None and not isinstance(value, str):
+                raise wrong_value(key, _plain(value), f"a configuration group; valid: {', '.join(choices(key))}")
             if value is not None and value not in choices(key):
                 raise unknown(f"choice for {key}=", value, choices(key))
             parsed.append(GroupOverride(key, value))
-        elif find(schema, key) is not None:
+        elif item is not None:
+            if (item.section or item.entries) and not isinstance(value, dict):
+                raise wrong_value(key, "null" if value is None else _plain(value), f"expected {describe(item.annotation)}")
             parsed.append(ValueOverride(key, _plain(value), text))
         else:
             top = "" if "." in key else f" Groups: {', '.join(known_groups)}."

@@ -1,0 +1,241 @@
+"""A wrong value ends before any work starts, in a message that names the key, the value and what would be valid."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.config.errors import InputError
+from harness.config.load import load, load_file
+from harness.config.validate import to_plain
+from harness.runs.files import write_yaml
+from tests.support.corpus import TinyText
+
+
+def message(overrides: list[str]) -> str:
+    """The message that these overrides end in."""
+    with pytest.raises(InputError) as caught:
+        load(overrides)
+    return str(caught.value)
+
+
+WRONG: dict[str, tuple[list[str], list[str]]] = {
+    # Keys.
+    "unknown key": (["optim.learning_rate=1"], ["'optim.learning_rate'", "the command line", "Valid in optim: name, lr,"]),
+    "misspelt key": (["trainer.max_token=1"], ["'trainer.max_token'", "Did you mean 'trainer.max_tokens'?"]),
+    "misspelt section": (["optm.lr=1"], ["'optm.lr'", "Did you mean 'optim'?", "schedule"]),
+    "misspelt key of a source": (
+        ["data.sources.domain.feild=x"],
+        ["'data.sources.domain.feild'", "Did you mean 'data.sources.domain.field'?"],
+    ),
+    "key below a value": (["optim.lr.peak=1"], ["'optim.lr.peak'"]),
+    "misspelt group": (["schedul=wsd"], ["'schedul'", "Did you mean 'schedule'?", "Groups:", "experiment"]),
+    "misspelt choice": (["schedule=wds"], ["schedule=", "'wds'", "Did you mean 'wsd'?", "inverse_sqrt"]),
+    "unknown experiment": (["experiment=quikstart"], ["'quikstart'", "Did you mean 'quickstart'?"]),
+    "no value": (["optim.lr"], ["'optim.lr'", "KEY=VALUE"]),
+    "several values": (["optim.lr=1e-3,1e-2"], ["optim.lr=1e-3,1e-2", "harness sweep"]),
+    # Types and ranges.
+    "text for a number": (["optim.lr=fast"], ["optim.lr=fast", "a number > 0", "the command line"]),
+    "negative": (["optim.lr=-1"], ["optim.lr=-1", "a number > 0"]),
+    "zero": (["optim.lr=0"], ["optim.lr=0", "a number > 0"]),
+    "not finite": (["optim.lr=nan"], ["optim.lr=nan", "a number > 0"]),
+    "infinite": (["optim.lr=inf"], ["optim.lr=inf", "a number > 0"]),
+    "a flag for a number": (["optim.lr=true"], ["optim.lr=true", "a number > 0"]),
+    "a flag for a count": (["trainer.micro_batch_size=true"], ["trainer.micro_batch_size=true", "an integer >= 1"]),
+    "a number for a flag": (["data.append_eos=7"], ["data.append_eos=7", "true or false"]),
+    "null for a number": (["optim.lr=null"], ["optim.lr=null", "a number > 0"]),
+    "a fraction of a step": (["trainer.max_steps=2.5"], ["trainer.max_steps=2.5", "an integer >= 1 or null"]),
+    "no step": (["trainer.max_steps=0"], ["trainer.max_steps=0", "an integer >= 1"]),
+    "unknown kind": (["data.packing=bestfit"], ["data.packing=bestfit", "one of best_fit, concat, padded"]),
+    "above the range": (["data.replay_share=1"], ["data.replay_share=1", ">= 0 and < 1"]),
+    "empty text": (["data.sources.domain.field=''"], ["data.sources.domain.field=", "non-empty text"]),
+    "a list that is too short": (["optim.betas=[0.9]"], ["optim.betas", "a list of 2"]),
+    "a value in a list": (["optim.betas=[0.9,2]"], ["optim.betas", "< 1"]),
+    "a value for a section": (["optim=3"], ["optim=3", "a configuration group", "adamw"]),
+    "a mapping for a number": (["optim.lr={a: 1}"], ["optim.lr", "a number > 0"]),
+    "a value for a nested section": (["tokenizer=3"], ["tokenizer=3", "a section"]),
+    "a list for a mapping": (["data.sources=[a]"], ["data.sources", "a mapping"]),
+    # What several keys must agree on.
+    "warm-up of too many steps": (["schedule.warmup=5"], ["schedule.warmup=5", "5 steps exceeds", "4 steps"]),
+    "warm-up of too many tokens": (["schedule.warmup='2e6 tokens'"], ["schedule.warmup=2e6 tokens", "exceeds", "4 steps"]),
+    "warm-up that is no length": (["schedule.warmup=long"], ["schedule.warmup=long", "a fraction of the run", "2e6 tokens"]),
+    "negative warm-up": (["schedule.warmup=-0.1"], ["schedule.warmup=-0.1", "a fraction of the run"]),
+    "warm-up and decay": (
+        ["schedule=wsd", "schedule.warmup=0.5", "schedule.decay_fraction=0.75"],
+        ["schedule.decay_fraction=0.75", "schedule.warmup=0.5", "4 steps"],
+    ),
+    "uneven batch": (["trainer.batch_tokens=100"], ["trainer.batch_tokens=100", "a multiple of data.context_length=32", "96"]),
+    "uneven micro-batch": (["trainer.micro_batch_size=3"], ["trainer.micro_batch_size=3", "4 rows"]),
+    "no length": (["trainer.max_steps=null"], ["trainer.max_tokens: required", "trainer.max_steps"]),
+    "less than a step": (["trainer.max_steps=null", "trainer.max_tokens=100"], ["trainer.max_tokens=100", "trainer.batch_tokens=128"]),
+    "an idle key": (["schedule=cosine", "schedule.decay_fraction=0.3"], ["schedule.decay_fraction", "schedule.name=cosine", "only wsd"]),
+    "an idle key of tracking": (["tracking.project=x"], ["tracking.project", "tracking.name=none", "only wandb"]),
+    "replay of nothing": (["data.sources.general.replay=false"], ["data.replay_share=0.25", ".replay=true"]),
+    "replay of everything": (["data.sources.domain.replay=true"], ["data.sources", "every source has .replay=true"]),
+    "context longer than the model's": (["data.context_length=64"], ["data.context_length=64", "model.max_context=32"]),
+    "heads": (["model.heads=3"], ["model.heads=3", "model.hidden_size=32"]),
+    "key-value heads": (["model.heads=4", "model.kv_heads=3"], ["model.kv_heads=3", "model.heads=4"]),
+    "validation of an unknown source": (
+        ["data.validation.domain.source=domian"],
+        ["data.validation.domain.source=domian", "Did you mean 'domain'?"],
+    ),
+    "validation without a share": (["data.validation.domain.share=null"], ["data.validation.domain.share", "0.05"]),
+    "validation from two places": (["data.validation.domain.path=/"], ["data.validation.domain", "either .path, or .source"]),
+    "a share of a path": (
+        ["data.validation.other.path=/", "data.validation.other.share=0.1"],
+        ["data.validation.other.share=0.1", "only beside .source"],
+    ),
+    "a missing file": (["data.sources.domain.path=/no/file.jsonl"], ["data.sources.domain.path=/no/file.jsonl", "no such file"]),
+    "a source without a path": (["data.sources.more.weight=2"], ["data.sources.more.path", "required"]),
+    "a missing tokenizer": (["tokenizer.path=./nowhere"], ["tokenizer.path=./nowhere", "no such directory"]),
+    "no tokenizer": (["tokenizer.path=null"], ["tokenizer.path", "required for a model from scratch"]),
+    "a model that must be given": (["model=pretrained"], ["model.path", "required"]),
+    "a missing model": (["model=pretrained", "model.path=/no/model"], ["model.path=/no/model", "no such directory"]),
+    "a foreign class": (
+        ["trainer.callbacks.bad._target_=os.system"],
+        ["trainer.callbacks.bad._target_=os.system", "lightning.pytorch.callbacks.*"],
+    ),
+    "no class": (["trainer.callbacks.bad.x=1"], ["trainer.callbacks.bad._target_=null"]),
+}
+
+
+@pytest.mark.parametrize(("overrides", "fragments"), WRONG.values(), ids=WRONG.keys())
+def test_wrong_values(tiny: list[str], overrides: list[str], fragments: list[str]) -> None:
+    text = message([*tiny, *overrides])
+    for fragment in fragments:
+        assert fragment in text, text
+    # A line a problem; no library's own words about types and locations.
+    assert len(text.splitlines()) == 1, text
+    assert not [word for word in ("pydantic", "ValidationError", "dataclass", "type=") if word in text], text
+
+
+def test_every_problem_is_named_at_once(tiny: list[str]) -> None:
+    text = message([*tiny, "optim.lr=fast", "data.packing=loose"])
+    assert "optim.lr=fast" in text
+    assert "data.packing=loose" in text
+    text = message([*tiny, "schedule.warmup=5", "trainer.batch_tokens=100", "model.heads=3"])
+    assert "trainer.batch_tokens=100" in text
+    assert "model.heads=3" in text
+
+
+def test_no_source(tiny_text: TinyText) -> None:
+    assert "data.sources" in message([f"tokenizer.path={tiny_text.tokenizer}", "trainer.max_steps=1"])
+
+
+# Model directories.
+
+
+@pytest.fixture
+def copied(tiny_model: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_model, tmp_path / "model"))
+
+
+def test_a_model_directory_is_fine_as_it_is(tiny_text: TinyText, tiny_model: Path) -> None:
+    load(tiny_text.pretrained(tiny_model))
+
+
+def test_a_model_directory_without_weights(tiny_text: TinyText, copied: Path) -> None:
+    (copied / "model.safetensors").unlink()
+    text = message(tiny_text.pretrained(copied))
+    assert text.startswith(f"model.path={copied}: no weights")
+    assert "safetensors" in text
+
+
+def test_a_model_directory_without_config(tiny_text: TinyText, copied: Path) -> None:
+    (copied / "config.json").unlink()
+    assert "config.json" in message(tiny_text.pretrained(copied))
+
+
+def test_a_context_longer_than_the_pretrained_models(tiny_text: TinyText, copied: Path) -> None:
+    text = message([*tiny_text.pretrained(copied), "data.context_length=64"])
+    assert "data.context_length=64" in text
+    assert "32 tokens" in text
+    assert f"{copied}/config.json" in text
+
+
+def test_a_context_inside_a_multimodal_models_text_config(tiny_text: TinyText, copied: Path) -> None:
+    """Without a limit at its top level config.json promises nothing; the model itself decides."""
+    config = json.loads((copied / "config.json").read_text())
+    del config["max_position_embeddings"]
+    (copied / "config.json").write_text(json.dumps(config))
+    load([*tiny_text.pretrained(copied), "data.context_length=64", "trainer.batch_tokens=128"])
+
+
+def test_a_tokenizer_directory_without_a_tokenizer(tiny: list[str], tmp_path: Path) -> None:
+    text = message([*tiny, f"tokenizer.path={tmp_path}"])
+    assert text == f"tokenizer.path={tmp_path}: no tokenizer.json in it"
+
+
+# Files that people write.
+
+
+@pytest.mark.parametrize("given", ["model=pretrained", "experiment=cpt"])
+def test_what_a_file_leaves_open_must_be_given(tiny: list[str], tiny_model: Path, given: str) -> None:
+    """A pretrained model without its path would be trained from scratch, since the schema's default is null."""
+    rest = ["data.sources.target.path=/", "data.sources.general.path=/", "data.sources.domain.replay=false"]
+    text = message([*tiny, *rest, given])
+    assert text == "model.path: required, give it on the command line: model.path=…"
+    assert load([*tiny, *rest, given, f"model.path={tiny_model}"]).config.model.path == str(tiny_model)
+
+
+def test_what_one_file_leaves_open_another_may_give(
+    tiny: list[str], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "conf/experiment/mine.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"# @package _global_\ndefaults:\n  - override /model: pretrained\nmodel: {{path: {tiny_model}}}\n")
+    assert load([*tiny, "experiment=mine"]).config.model.path == str(tiny_model)
+
+
+def test_a_misspelt_key_in_a_file_names_the_file(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "conf/optim/mine.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text("name: adamw\nweigth_decay: 0.2\n")
+    text = message([*tiny, "optim=mine"])
+    assert "'optim.weigth_decay'" in text
+    assert "Did you mean 'optim.weight_decay'?" in text
+    assert str(path) in text
+
+
+def test_a_wrong_value_in_a_file_names_the_file(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "conf/experiment/mine.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text("# @package _global_\noptim: {lr: quick}\n")
+    text = message([*tiny, "experiment=mine"])
+    assert "optim.lr=quick" in text
+    assert str(path) in text
+
+
+@pytest.mark.parametrize("content", ["optim: {lr: 1", "optim:\n\tlr: 1\n", "defaults:\n  - override /optim: nope\n", "- 1\n"])
+def test_a_broken_file_is_one_message(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "conf/experiment/mine.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"# @package _global_\n{content}")
+    text = message([*tiny, "experiment=mine"])
+    assert "mine" in text or "'optim/nope'" in text
+    assert len(text.splitlines()) == 1, text
+
+
+def test_a_resolved_configuration_is_checked_when_it_is_read(tiny: list[str], tmp_path: Path) -> None:
+    values = to_plain(load(tiny).config)
+    path = tmp_path / "config.yaml"
+    write_yaml(path, values)
+    assert to_plain(load_file(path)) == values
+    assert load_file(path, ["optim.lr=0.5"]).optim.lr == 0.5
+    with pytest.raises(InputError, match=r"schedule=wsd: with --config only values"):
+        load_file(path, ["schedule=wsd"])
+    write_yaml(path, {**values, "optm": {}})
+    with pytest.raises(InputError, match=r"unknown key 'optm' .*config\.yaml.* Did you mean 'optim'"):
+        load_file(path)
+    path.write_text("")
+    with pytest.raises(InputError, match="expected a mapping"):
+        load_file(path)
+    with pytest.raises(InputError, match="no such file"):
+        load_file(tmp_path / "absent.yaml")
