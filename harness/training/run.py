@@ -23,7 +23,6 @@ from harness.training.checkpoints import checkpoints, last_good_checkpoint
 from harness.training.errors import NonFiniteLossError, RunError
 from harness.training.module import build_module
 from harness.training.plan import build_plan
-from harness.training.random_state import seed_random_state
 from harness.training.step_end import StepEnd
 from harness.training.stop import StopFlag
 from harness.training.trainer import RunData, build_trainer
@@ -102,7 +101,6 @@ def _train(
             model = build_model(config.model, tokenizer, seed=config.seed)
             if config.data.packing != "padded":
                 refuse_leaking_model(model, config.data.packing)
-            seed_random_state(config.seed)
             trainer = build_trainer(config, run, plan, loggers=loggers, callbacks=[step_end, *callbacks])
             trainer.fit(build_module(model, config, plan), datamodule=RunData(data, plan, start), ckpt_path=checkpoint)
         result.state = "waiting" if step_end.stopped else "complete"

@@ -15,7 +15,7 @@ from harness.training import checkpoints
 from harness.training.errors import NonFiniteLossError
 from harness.training.evaluation import evaluate
 from harness.training.module import TrainingModule
-from harness.training.random_state import random_state, restore_random_state
+from harness.training.random_state import random_state, restore_random_state, seed_random_state
 from harness.training.stop import StopFlag
 
 if TYPE_CHECKING:
@@ -62,7 +62,10 @@ class StepEnd(Callback):
             return
         if trainer.global_step == 0:
             self._write(trainer, {"step": 0, "tokens": 0, **self._evaluate(trainer, module)})
-        if self._random_state is not None:
+        # Only now: what was drawn to make weights, loaders and evaluations does not reach into training.
+        if self._random_state is None:
+            seed_random_state(module.config.seed)
+        else:
             restore_random_state(self._random_state)
         self._clock, self._clock_step = time.perf_counter(), trainer.global_step
 
