@@ -87,7 +87,8 @@ class DataConfig(Section):
     replay_share: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Share of the training tokens that is drawn from the sources marked `replay`."""
     validation: dict[str, ValidationConfig] = field(default_factory=dict)
-    """Evaluation sets by domain name; each logs val/<domain>/loss, bits_per_byte and forgetting."""
+    """Evaluation sets by domain name; each logs val/<domain>/loss, bits_per_byte (of conversations: per byte of trained text) and
+    forgetting."""
     context_length: Annotated[int, Ge(2)] = 512
     """Tokens in a row."""
     packing: Literal["best_fit", "concat", "padded"] = "best_fit"
