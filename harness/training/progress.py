@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -43,10 +46,41 @@ class TokenizationProgress:
             self.bar.stop()
 
 
-class StepProgress(Callback):
-    """A bar over optimizer steps with the latest metrics, on stderr; on something that is no terminal, a line at every tenth."""
+class LatestMetrics(Logger):
+    """Keeps the last logged value of every metric, for the progress bar."""
 
     def __init__(self) -> None:
+        super().__init__()
+        self.values: dict[str, float] = {}
+
+    @property
+    def name(self) -> str:
+        return "latest"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_metrics(self, metrics: Mapping[str, float | None], step: int | None = None) -> None:
+        self.values.update({key: value for key, value in metrics.items() if value is not None})
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the bar shows none."""
+
+    def __str__(self) -> str:
+        shown = ("train/loss", "lr", "tokens_per_second", *(key for key in self.values if key.startswith("val/") and key.endswith("/loss")))
+        names = {"train/loss": "loss", "tokens_per_second": "tokens/s"}
+        return "  ".join(f"{names.get(key, key)} {self.values[key]:.4g}" for key in shown if key in self.values)
+
+
+class StepProgress(Callback):
+    """A bar over optimizer steps with the latest metrics, on stderr; on something that is no terminal, a line at every tenth.
+
+    `logger` must be among the run's loggers.
+    """
+
+    def __init__(self) -> None:
+        self.logger = LatestMetrics()
         self.console = Console(stderr=True)
         self.bar = Progress(
             TextColumn("[bold]train"),
@@ -71,18 +105,9 @@ class StepProgress(Callback):
             return
         step, steps = trainer.global_step, module.plan.steps
         if self.console.is_terminal:
-            self.bar.update(self.task, completed=step)
+            self.bar.update(self.task, completed=step, metrics=str(self.logger))
         elif step * 10 // steps > (step - 1) * 10 // steps:
-            self.console.print(f"step {step}/{steps}  {self.bar.tasks[0].fields['metrics']}", highlight=False)
-
-    def show(self, metrics: dict[str, float]) -> None:
-        """Show a freshly logged row."""
-        parts = [
-            f"{key.removeprefix('train/')} {value:.4g}"
-            for key, value in metrics.items()
-            if key in ("train/loss", "lr", "tokens_per_second")
-        ]
-        self.bar.update(self.task, metrics="  ".join(parts))
+            self.console.print(f"step {step}/{steps}  {self.logger}", highlight=False, soft_wrap=True)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         self.bar.stop()

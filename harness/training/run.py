@@ -65,6 +65,10 @@ def train(
     finally:
         result.seconds += time.perf_counter() - began
         write_result(run, result)
+    if result.state == "complete" and config.trainer.final_checkpoint == "none":
+        # Only now: until the result says that it is complete, they are all that a killed attempt leaves.
+        for path in checkpoints(run.checkpoints).values():
+            path.unlink()
     return result
 
 

@@ -49,6 +49,7 @@ def build_trainer(config: Config, run: RunDirectory, plan: Plan, *, loggers: Seq
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        log_every_n_steps=1,  # it never logs by itself; this keeps it from saying that it would not
         num_sanity_val_steps=0,
     )
 

@@ -1,0 +1,227 @@
+"""Checkpoints that are damaged, cannot be written, or must not be."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import pytest
+import torch
+
+from harness.cli.attempt import attempt
+from harness.runs.directory import RunDirectory
+from harness.runs.exit_codes import FAILED
+from harness.runs.files import replacing
+from harness.runs.result import read_result
+from harness.training import checkpoints as under_test
+from harness.training.checkpoints import checkpoint_path, checkpoints, damage, last_good_checkpoint
+from harness.training.errors import CheckpointError
+from tests.training.conftest import NewRun
+from tests.training.runs import EXACT_RESUME, assert_same_run, load_checkpoint, train_here
+
+OFTEN = (*EXACT_RESUME, "trainer.checkpoint_every_steps=3", "trainer.keep_checkpoints=2")
+
+
+@pytest.fixture
+def whole(new_run: NewRun) -> RunDirectory:
+    _, run = new_run("whole", *OFTEN)
+    train_here(run)
+    return run
+
+
+@pytest.fixture
+def stopped(new_run: NewRun) -> RunDirectory:
+    """At step 8, with checkpoints of steps 6 and 8."""
+    _, run = new_run("stopped", *OFTEN)
+    train_here(run, stop_after=8)
+    assert list(checkpoints(run.checkpoints)) == [6, 8]
+    return run
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def tear(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def another_file(path: Path) -> None:
+    path.write_text("not a checkpoint\n")
+
+
+def test_they_load_as_plain_containers(stopped: RunDirectory) -> None:
+    for path in checkpoints(stopped.checkpoints).values():
+        assert damage(path) is None
+        assert load_checkpoint(path)["optimizer_states"]
+
+
+@pytest.mark.parametrize("spoil", [flip_a_bit, tear, empty, another_file])
+def test_a_damaged_one_gives_way_to_the_one_before(stopped: RunDirectory, whole: RunDirectory, spoil, caplog) -> None:  # type: ignore[no-untyped-def]
+    path = checkpoint_path(stopped.checkpoints, 8)
+    spoil(path)
+    with caplog.at_level(logging.WARNING):
+        done = train_here(stopped)
+    assert str(path) in caplog.text
+    assert "is damaged" in caplog.text
+    assert "going on from the one before, step 6" in caplog.text
+    assert done.state == "complete"
+    # Two steps were trained twice.
+    rows = {row["step"]: row["tokens"] for row in stopped.metrics.rows()}
+    assert done.tokens.trained == rows[12] + rows[8] - rows[6]
+    assert_same_run(whole, stopped)
+
+
+def test_all_damaged_means_starting_over(stopped: RunDirectory, whole: RunDirectory, caplog: pytest.LogCaptureFixture) -> None:
+    for path in checkpoints(stopped.checkpoints).values():
+        flip_a_bit(path)
+    with caplog.at_level(logging.WARNING):
+        done = train_here(stopped)
+    assert "there is none before it: starting over" in caplog.text
+    rows = {row["step"]: row["tokens"] for row in stopped.metrics.rows()}
+    assert done.tokens.trained == rows[8] + rows[12]
+    assert_same_run(whole, stopped)
+
+
+def test_damage_anywhere_is_seen(stopped: RunDirectory) -> None:
+    """A flipped bit of a tensor, or whatever keeps torch from reading the file; what neither covers is padding."""
+    path = checkpoint_path(stopped.checkpoints, 8)
+    content, state = path.read_bytes(), load_checkpoint(path)["state_dict"]
+    for position in range(0, len(content), len(content) // 60):
+        path.write_bytes(content[:position] + bytes([content[position] ^ 0x10]) + content[position + 1 :])
+        if damage(path) is None:
+            assert all(torch.equal(value, state[name]) for name, value in load_checkpoint(path)["state_dict"].items())
+
+
+def test_a_damaged_one_is_never_kept_in_place_of_a_good_one(stopped: RunDirectory) -> None:
+    """With one kept: the damaged one of step 8 is deeper than what is saved next."""
+    flip_a_bit(checkpoint_path(stopped.checkpoints, 8))
+    text = stopped.config.read_text().replace("keep_checkpoints: 2", "keep_checkpoints: 1")
+    stopped.config.write_text(text)
+    train_here(stopped, stop_after=7)
+    assert last_good_checkpoint(stopped.checkpoints)[0] == 7
+
+
+def test_what_a_killed_save_left_is_deleted(stopped: RunDirectory) -> None:
+    left = stopped.checkpoints / ".step-00000009.ckpt.abc123"
+    left.write_bytes(b"half")
+    assert last_good_checkpoint(stopped.checkpoints)[0] == 8
+    assert not left.exists()
+
+
+@contextmanager
+def full_disk(path: Path) -> Iterator[IO[bytes]]:
+    """Like `replacing`, on a disk with room for the first 20 kB."""
+
+    with replacing(path) as stream:
+        room = 20_000
+
+        class Full:
+            def write(self, content: bytes) -> int:
+                nonlocal room
+                room -= len(content)
+                if room < 0:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                return stream.write(content)
+
+            def flush(self) -> None:
+                stream.flush()
+
+        yield Full()  # type: ignore[misc]
+
+
+def test_a_full_disk(stopped: RunDirectory, whole: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(under_test, "replacing", full_disk)
+        with pytest.raises(CheckpointError, match=r"step 9 cannot be saved .*No space left on device; the one of step 8 stands"):
+            train_here(stopped)
+        assert sorted(path.name for path in stopped.checkpoints.iterdir()) == ["step-00000006.ckpt", "step-00000008.ckpt"]
+        waiting = read_result(stopped)
+        rows = {row["step"]: row["tokens"] for row in stopped.metrics.rows()}
+        assert (waiting.state, waiting.step, waiting.tokens.position) == ("waiting", 9, rows[8])
+        assert waiting.tokens.trained == rows[9]
+        # As a single run, which nobody tries again by itself.
+        assert attempt(stopped, crashed="failed") == FAILED
+        failed = read_result(stopped)
+        assert failed.state == "failed"
+        assert failed.reason is not None
+        assert failed.reason.startswith("the checkpoint of step 9 cannot be saved")
+    train_here(stopped)
+    assert_same_run(whole, stopped)
+
+
+def test_a_first_save_that_fails_says_that_there_is_no_other(new_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, run = new_run("run")
+    monkeypatch.setattr(under_test, "replacing", full_disk)
+    with pytest.raises(CheckpointError, match="no earlier one exists"):
+        train_here(run)
+    assert list(run.checkpoints.iterdir()) == []
+
+
+@pytest.mark.parametrize("final", ["full", "weights"])
+def test_killed_between_the_last_save_and_the_result(new_run: NewRun, final: str) -> None:
+    _, run = new_run("run", f"trainer.final_checkpoint={final}")
+    whole = train_here(run)
+    document = json.loads(run.result.read_text())
+    trained = document["tokens"]["trained"]
+    document |= {"state": "running", "metrics": {}, "step": 0, "tokens": {**document["tokens"], "trained": 0, "position": 0}}
+    run.result.write_text(json.dumps(document))
+    before = run.metrics.path.read_bytes()
+    done = train_here(run)
+    assert (done.state, done.step, done.metrics, done.attempts) == ("complete", 4, whole.metrics, 2)
+    assert (done.tokens.trained, done.tokens.position) == (trained, trained)
+    assert run.metrics.path.read_bytes() == before
+
+
+@pytest.mark.parametrize(("final", "kept"), [("full", True), ("weights", False), ("none", None)])
+def test_what_is_kept_of_a_complete_run(new_run: NewRun, final: str, kept: bool | None) -> None:
+    _, run = new_run("run", f"trainer.final_checkpoint={final}", "trainer.checkpoint_every_steps=2")
+    train_here(run)
+    stored = checkpoints(run.checkpoints)
+    if kept is None:
+        assert stored == {}
+    else:
+        assert list(stored) == [4]
+        assert ("optimizer_states" in load_checkpoint(stored[4])) is kept
+
+
+def test_a_checkpoint_behind_the_end_of_the_run_is_refused(stopped: RunDirectory) -> None:
+    from harness.config.errors import InputError
+
+    stopped.config.write_text(stopped.config.read_text().replace("max_steps: 12", "max_steps: 5"))
+    with pytest.raises(InputError, match="checkpoint of step 8"):
+        train_here(stopped)
+
+
+HOLDER = """
+import os, signal, sys
+from pathlib import Path
+from harness.runs.files import replacing
+with replacing(Path(sys.argv[1])) as stream:
+    stream.write(b"half")
+    stream.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_killed_while_it_writes(tmp_path: Path) -> None:
+    path = checkpoint_path(tmp_path, 3)
+    path.write_bytes(b"whole")
+    done = subprocess.run([sys.executable, "-c", HOLDER, str(path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert path.read_bytes() == b"whole"
