@@ -1,0 +1,102 @@
+"""Files that are never half there, and readers that stand what a crash leaves."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from harness.runs.files import append_json_line, read_json, read_json_lines, replacing, write_json
+from harness.runs.metrics import MetricsFile, last_values
+
+
+def test_a_new_file_takes_the_old_ones_place(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "result.json"
+    write_json(path, {"a": 1})
+    write_json(path, {"a": 2})
+    assert read_json(path) == {"a": 2}
+    assert [entry.name for entry in path.parent.iterdir()] == ["result.json"]
+    assert stat.S_IMODE(path.stat().st_mode) & 0o400
+
+
+def test_a_block_that_raises_leaves_the_old_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail() -> None:
+        with replacing(path) as stream:
+            stream.write(b"half of the new")
+            raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_numbers_that_json_does_not_have(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    write_json(path, {"loss": 1.0})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, {"loss": float("nan")})
+    assert read_json(path) == {"loss": 1.0}
+
+
+def test_no_file_is_no_document(tmp_path: Path) -> None:
+    assert read_json(tmp_path / "none.json") is None
+    assert list(read_json_lines(tmp_path / "none.jsonl")) == []
+
+
+@pytest.fixture
+def metrics(tmp_path: Path) -> MetricsFile:
+    return MetricsFile(tmp_path / "metrics.jsonl")
+
+
+def test_one_row_a_step_and_the_last_one_counts(metrics: MetricsFile) -> None:
+    assert (metrics.rows(), metrics.last(), metrics.newest()) == ([], None, None)
+    for step, loss in ((0, 5.0), (10, 4.0), (20, 3.0), (10, 4.5)):
+        metrics.append({"step": step, "train/loss": loss})
+    assert metrics.rows() == [{"step": 0, "train/loss": 5.0}, {"step": 10, "train/loss": 4.5}, {"step": 20, "train/loss": 3.0}]
+    assert metrics.last() == {"step": 20, "train/loss": 3.0}
+    assert metrics.newest() == {"step": 10, "train/loss": 4.5}
+
+
+def test_a_torn_line_is_skipped_and_not_glued_to_the_next(metrics: MetricsFile) -> None:
+    metrics.append({"step": 0, "train/loss": 5.0})
+    with metrics.path.open("ab") as stream:
+        stream.write(b'{"step": 10, "train/lo')
+    assert [row["step"] for row in metrics.rows()] == [0]
+    metrics.append({"step": 10, "train/loss": 4.0})
+    assert metrics.rows() == [{"step": 0, "train/loss": 5.0}, {"step": 10, "train/loss": 4.0}]
+
+
+@pytest.mark.parametrize("line", [b"[1, 2]\n", b"7\n", b"\n", b"{}\n", b'{"step": "three"}\n', b"\xff\xfe\n", b"\x00\x00\x00\n"])
+def test_what_is_no_row_is_skipped(metrics: MetricsFile, line: bytes) -> None:
+    metrics.path.write_bytes(line)
+    metrics.append({"step": 1})
+    assert metrics.rows() == [{"step": 1}]
+    assert metrics.newest() == {"step": 1}
+
+
+def test_what_is_not_finite_becomes_null(metrics: MetricsFile) -> None:
+    metrics.append({"step": 1, "a": float("nan"), "b": float("inf"), "c": -float("inf"), "d": 0.5})
+    assert json.loads(metrics.path.read_text()) == {"step": 1, "a": None, "b": None, "c": None, "d": 0.5}
+
+
+def test_the_last_value_of_every_metric() -> None:
+    rows = [
+        {"step": 0, "tokens": 0, "val/a/loss": 5.0},
+        {"step": 10, "tokens": 100, "train/loss": 4.0, "val/a/loss": 4.5},
+        {"step": 20, "tokens": 200, "train/loss": 3.0, "lr": None},
+    ]
+    assert last_values(rows) == {"val/a/loss": 4.5, "train/loss": 3.0}
+    assert last_values([]) == {}
+
+
+def test_appended_rows_are_lines(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    append_json_line(path, {"text": "two\nlines"})
+    append_json_line(path, {"text": "\u2028 and a line separator"})
+    assert [row["text"] for row in read_json_lines(path)] == ["two\nlines", "\u2028 and a line separator"]
