@@ -90,14 +90,15 @@ def _tracked(config: Config, run: RunDirectory, stop: StopFlag, *, show_progress
     from harness.training.run import train
 
     wandb = _wandb_logger(config, run)
+    progress = StepProgress() if show_progress else None
     status: Literal["success", "failed"] = "failed"
     try:
         result = train(
             config,
             run,
             stop=stop,
-            loggers=[wandb] if wandb else [],
-            callbacks=[StepProgress()] if show_progress else [],
+            loggers=[*([wandb] if wandb else []), *([progress.logger] if progress else [])],
+            callbacks=[progress] if progress else [],
             progress=TokenizationProgress().update if show_progress else None,
         )
         status = "success"
