@@ -9,11 +9,11 @@ import typer
 
 from harness.cli import completion
 
-Overrides = Annotated[
+OVERRIDES_HELP = "Hydra overrides: optim.lr=1e-3 schedule=wsd experiment=quickstart"
+Overrides = Annotated[list[str] | None, typer.Argument(help=OVERRIDES_HELP, autocompletion=completion.overrides, show_default=False)]
+SweepOverrides = Annotated[
     list[str] | None,
-    typer.Argument(
-        help="Hydra overrides: optim.lr=1e-3 schedule=wsd experiment=quickstart", autocompletion=completion.overrides, show_default=False
-    ),
+    typer.Argument(help=f"{OVERRIDES_HELP} budget.trials=8", autocompletion=completion.sweep_overrides, show_default=False),
 ]
 StudyName = Annotated[str, typer.Argument(help="A study: its name under runs/, or its directory.", autocompletion=completion.studies)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]

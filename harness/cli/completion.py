@@ -2,48 +2,138 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from harness.config.introspect import keys
+from harness.config.introspect import Field, find, keys
 from harness.config.locations import choices, groups, sweep_names
 from harness.config.schema import Config
+from harness.config.sweep_schema import SweepConfig
 from harness.runs.directory import is_run, is_study, runs_root
+
+SWEEP_SECTIONS = ("search", "budget", "launcher")
+"""Sections of a sweep that `harness sweep` takes overrides for."""
+NAME = "NAME"
+"""Stands for the name of a source or validation set, which only the user knows."""
 
 
 def overrides(incomplete: str) -> list[str]:
-    """Completions of KEY=VALUE and GROUP=CHOICE; keys stop at the next dot, as paths do at the next slash."""
-    prefix = incomplete[: len(incomplete) - len(incomplete.lstrip("+~"))]
-    word = incomplete.removeprefix(prefix)
+    """Completions of KEY=VALUE and GROUP=CHOICE for a run; keys stop at the next dot, as paths do at the next slash."""
+    return _completed(incomplete, Config, [group for group in groups() if group not in SWEEP_SECTIONS])
+
+
+def sweep_overrides(incomplete: str) -> list[str]:
+    """The same for a sweep: also search, budget and launcher."""
+    own = [
+        name for name in _completed(incomplete, SweepConfig, groups()) if name.lstrip("+~").split(".")[0].split("=")[0] in SWEEP_SECTIONS
+    ]
+    return [*overrides(incomplete), *own]
+
+
+def _completed(incomplete: str, schema: type, known_groups: list[str]) -> list[str]:
+    word, done = _under_cursor(incomplete)
+    prefix = word[: len(word) - len(word.lstrip("+~"))]
+    found = list(dict.fromkeys(_candidates(word.removeprefix(prefix), schema, known_groups)))
+    if len(found) == 1 and found[0].endswith(("=", ".")):
+        # A shell takes a single candidate for the end of the word and adds a space: offer what follows, too.
+        following = [name for name in _candidates(found[0], schema, known_groups) if name != found[0]]
+        found = following if len(following) > 1 else [*found, *following]
+    whole = [prefix + name for name in found]
+    return [name.removeprefix(done) for name in whole if name.startswith(word)]
+
+
+def _under_cursor(incomplete: str) -> tuple[str, str]:
+    """The word that is being typed, and the part of it that the shell takes for words of their own.
+
+    To bash `schedule=w` is three words, `schedule`, `=` and `w`, and what is offered replaces the last one. Other shells pass it whole.
+    """
+    if os.environ.get("_HARNESS_COMPLETE") != "complete_bash":
+        return incomplete, ""
+    words = os.environ.get("COMP_WORDS", "").split("\n")
+    at = int(os.environ.get("COMP_CWORD", "0"))
+    if not 0 < at < len(words) or not words[at]:
+        return incomplete, ""
+    word = words[at]
+    while at > 1 and (word.startswith(("=", ":")) or words[at - 1] in ("=", ":")):
+        at -= 1
+        word = words[at] + word
+    return word, word[: max(word.rfind("="), word.rfind(":")) + 1]
+
+
+def _candidates(word: str, schema: type, known_groups: list[str]) -> Iterator[str]:
     key, equals, value = word.partition("=")
     if equals:
-        return [f"{prefix}{key}={choice}" for choice in _values(key) if choice.startswith(value)]
-    names = [f"{group}=" for group in groups() if "/" not in group]
-    names += [_up_to_next_dot(f"{name}=", len(word)) for name, _ in keys(Config) if name.startswith(word) and "<name>" not in name]
-    names += ["data.sources.", "data.validation."]
-    return [prefix + name for name in dict.fromkeys(names) if name.startswith(word)]
+        yield from (f"{key}={choice}" for choice in _values(key, value, schema, known_groups) if choice.startswith(value))
+        return
+    # The folders of a group are part of its choices: experiment=best/winner.
+    names = [f"{group}=" for group in known_groups if "/" not in group]
+    names += [_named(f"{name}=", word) for name, _ in keys(schema)]
+    yield from (_up_to_next_dot(name, len(word)) for name in names if name.startswith(word))
+
+
+def _named(name: str, word: str) -> str:
+    """The key of an entry of a mapping, with the name that the user has typed already."""
+    above, entry, below = name.partition("<name>")
+    if not entry:
+        return name
+    typed, dot, _ = word.removeprefix(above).partition(".") if word.startswith(above) else ("", "", "")
+    return f"{above}{typed if dot else NAME}{below}"
 
 
 def _up_to_next_dot(name: str, start: int) -> str:
+    if f".{NAME}." in name and name.find(f".{NAME}.") == start - 1:
+        return name
     dot = name.find(".", start)
     return name[: dot + 1] if dot >= 0 else name
 
 
-def _values(key: str) -> Iterable[str]:
-    if key in groups():
+def _values(key: str, value: str, schema: type, known_groups: list[str]) -> Iterable[str]:
+    if key in known_groups:
         return choices(key)
-    for name, item in keys(Config):
-        if name == key:
-            annotation = next((part for part in (item.annotation, *get_args(item.annotation)) if get_origin(part) is Literal), None)
-            return map(str, get_args(annotation)) if annotation is not None else ["true", "false"] if item.annotation is bool else []
-    if key.endswith(".path"):
-        return _paths(key)
-    return []
+    item = find(schema, key)
+    if item is None:
+        return []
+    if key.endswith((".path", "_dir")):
+        return _paths(value)
+    return _choices_of(item) or _default_of(item)
 
 
-def _paths(key: str) -> Iterable[str]:
-    return sorted(f"{path}/" if path.is_dir() else str(path) for path in Path().iterdir() if not path.name.startswith("."))
+def _choices_of(item: Field) -> list[str]:
+    parts = _parts(item.annotation)
+    literals = [str(choice) for part in parts if get_origin(part) is Literal for choice in get_args(part)]
+    flags = ["true", "false"] if bool in parts else []
+    return [*literals, *flags, *(["null"] if (literals or flags) and type(None) in parts else [])]
+
+
+def _parts(annotation: Any) -> list[Any]:
+    """The alternatives of a type."""
+    if get_origin(annotation) is Literal:
+        return [annotation]
+    if get_origin(annotation) is Annotated:
+        return _parts(get_args(annotation)[0])
+    return [part for option in get_args(annotation) for part in _parts(option)] or [annotation]
+
+
+def _default_of(item: Field) -> list[str]:
+    """A value to start from: numbers and text have no list of values."""
+    default = item.default
+    if default is None:
+        return ["null"]
+    return [str(default)] if isinstance(default, int | float | str) else []
+
+
+def _paths(value: str) -> list[str]:
+    """Files below the directory that was typed; none in bash, which then completes file names by itself, and better."""
+    if os.environ.get("_HARNESS_COMPLETE") == "complete_bash":
+        return []
+    typed, slash, _ = value.rpartition("/")
+    directory = Path(typed + slash).expanduser()
+    if not directory.is_dir():
+        return []
+    entries = sorted(path for path in directory.iterdir() if not path.name.startswith("."))
+    return [f"{typed}{slash}{path.name}{'/' if path.is_dir() else ''}" for path in entries]
 
 
 def sweeps(incomplete: str) -> list[str]:
@@ -61,8 +151,8 @@ def runs(incomplete: str) -> list[str]:
     return _below_runs_root(incomplete, lambda path: is_run(path) or is_study(path))
 
 
-def _below_runs_root(incomplete: str, wanted: object) -> list[str]:
+def _below_runs_root(incomplete: str, wanted: Callable[[Path], bool]) -> list[str]:
     root = runs_root()
-    if not root.is_dir() or not callable(wanted):
+    if not root.is_dir():
         return []
     return sorted(path.name for path in root.iterdir() if path.is_dir() and path.name.startswith(incomplete) and wanted(path))

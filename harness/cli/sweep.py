@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import completion
-from harness.cli.arguments import Overrides
+from harness.cli.arguments import SweepOverrides
 from harness.runs.exit_codes import DONE, FAILED
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def sweep(
     name: Annotated[
         str, typer.Argument(metavar="NAME|FILE", help="A file of sweeps/ by its name, or any file.", autocompletion=completion.sweeps)
     ],
-    overrides: Overrides = None,
+    overrides: SweepOverrides = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Trials at a time; default: the sweep's launcher.workers.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return at once; `harness status` watches, `harness stop` stops.")] = False,
     study: Annotated[
