@@ -13,11 +13,18 @@ from harness.runs.directory import StudyDirectory
 
 def worker(study: Annotated[Path, typer.Argument(help="The study's directory.")]) -> None:
     """Pull trials of a study until nothing is left to do."""
-    from harness.cli.attempt import PRELOAD, attempt_trial
+    from harness.cli.attempt import attempt_trial
     from harness.search.worker import Worker
 
     directory = StudyDirectory(study)
-    raise typer.Exit(Worker(directory, attempt_trial, [*PRELOAD, *_model_modules(directory)]).work())
+    raise typer.Exit(Worker(directory, attempt_trial, preload(directory)).work())
+
+
+def preload(study: StudyDirectory) -> list[str]:
+    """What the warm server of a study's worker imports so that the children need not."""
+    from harness.cli.attempt import PRELOAD
+
+    return [*PRELOAD, "harness.cli.warm", *_model_modules(study)]
 
 
 def _model_modules(study: StudyDirectory) -> list[str]:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 STOPPED_EARLY = (-Signals.SIGTERM, -Signals.SIGINT)
 """How an attempt ends that is asked to stop before it can save anything: nothing is lost."""
+CLEAN_STOP = "stopped"
+"""The reason of a trial whose attempt saved a checkpoint and left as it was asked to."""
 LOCK_SECONDS = 120.0
 """A claim takes milliseconds: a lock held for longer means that something is badly wrong."""
 
@@ -140,7 +142,7 @@ class Study:
             if result.state in FINAL_STATES:
                 self._finish(claim.run, result)
             elif exit_code == STOPPED or (stopping and exit_code in STOPPED_EARLY):
-                self._leave(claim.run, result, "stopped")
+                self._leave(claim.run, result, CLEAN_STOP)
             else:
                 # What a killed process left as its reason is an earlier attempt's.
                 self._book_crash(claim.run, result, _death(exit_code) if exit_code <= 0 else result.reason or _death(exit_code))
@@ -234,8 +236,8 @@ class Study:
                 self._finish(run, result)
             elif result.attempts == result.booked_attempts:
                 self._leave(run, result, result.reason or "its worker died before it began")
-            elif result.state == "waiting" and result.reason is None:
-                self._leave(run, result, "stopped")  # as it was asked to; its worker died before it could say so
+            elif result.state == "waiting" and result.reason == CLEAN_STOP:
+                self._leave(run, result, CLEAN_STOP)  # its worker died before it could say so
             else:
                 self._book_crash(run, result, result.reason or "its worker died")
         return [trial.number for trial in self._optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,))], under_way

@@ -60,6 +60,7 @@ class Attempt:
         """Save a checkpoint at this many tokens and leave."""
         self.result.tokens.trained += position - self.result.tokens.position
         self.result.tokens.position = position
+        self.result.reason = "stopped"
         return self._end("waiting", STOPPED)
 
     def crash(self, reached: int, reason: str = "RuntimeError: boom") -> int:

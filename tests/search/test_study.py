@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from harness.config.errors import InputError
 from harness.runs.directory import StudyDirectory
 from harness.runs.locks import hold
-from harness.runs.result import FINAL_STATES, read_result
+from harness.runs.result import FINAL_STATES, read_result, write_result
 from harness.runs.trial import read_trial
 from harness.search.budget import open_budget
 from harness.search.opening import open_study
@@ -254,6 +254,22 @@ def test_a_worker_that_died_before_its_attempt_began_costs_nothing(make_sweep: M
         claimed(a)
     adopted = claimed(b)
     assert read_result(adopted.run).failures == 1, "the crash; the second attempt never was"
+
+
+def test_an_attempt_that_takes_its_worker_along_before_the_first_step_counts(make_sweep: MakeSweep) -> None:
+    """Out of memory while the data is read, say: else the trial would be tried for ever."""
+    sweep = make_sweep(budget={"trials": 1}, search={"max_attempts": 2})
+    directory = open_study(sweep)
+    for worker in ("a", "b"):
+        study = Study(directory, sweep, worker)
+        with alive(directory, worker):
+            attempt = Attempt(claimed(study).run)
+            attempt.result.state = "waiting"
+            write_result(attempt.run, attempt.result)
+            attempt.lock.release()
+    assert Study(directory, sweep, "c").claim() == "done"
+    result = read_result(attempt.run)
+    assert (result.state, result.reason) == ("failed", "its worker died (attempt 2 of 2)")
 
 
 def test_a_complete_trial_whose_worker_died_is_judged_by_the_next(make_sweep: MakeSweep) -> None:
