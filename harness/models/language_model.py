@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from harness.config.checks import WEIGHT_FILES
-from harness.config.errors import InputError, wrong_value
+from harness.config.errors import InputError, nearest, wrong_value
 from harness.config.schema import ModelConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+EXAMPLES = ("llama", "qwen3", "mistral", "olmo2", "smollm3")
+"""Families that are named in messages."""
 
 
 def build_model(config: ModelConfig, tokenizer: Any, *, seed: int) -> PreTrainedModel:
@@ -41,42 +45,80 @@ def vocabulary_size(model: PreTrainedModel) -> int:
 
 def _pretrained(config: ModelConfig) -> PreTrainedModel:
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     assert config.path is not None
     dropout = {} if config.attention_dropout is None else {"attention_dropout": config.attention_dropout}
     try:
-        return AutoModelForCausalLM.from_pretrained(config.path, dtype=torch.float32, attn_implementation=config.attention, **dropout)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise wrong_value("model.path", config.path, f"no causal language model could be loaded from it: {first}") from error
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            config.path, dtype=torch.float32, attn_implementation=config.attention, output_loading_info=True, **dropout
+        )
+    # What a damaged file raises depends on its kind and on where it is damaged.
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
+        raise wrong_value("model.path", config.path, f"no causal language model could be loaded from it: {_first_line(error)}") from error
+    model: PreTrainedModel = loaded[0]
+    missing = sorted(loaded[1]["missing_keys"])
+    if missing:
+        # transformers says so in a warning and goes on with random weights.
+        problem = f"its weight files lack {len(missing)} of the model's tensors ({', '.join(missing[:3])}{', …' if missing[3:] else ''})"
+        raise wrong_value("model.path", config.path, problem)
+    return model
 
 
 def _from_scratch(config: ModelConfig, tokenizer: Any) -> PreTrainedModel:
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    intermediate = config.intermediate_size or -(-8 * config.hidden_size // 3 // 32) * 32
     try:
-        shape = AutoConfig.for_model(
-            config.family,
-            vocab_size=len(tokenizer),
-            hidden_size=config.hidden_size,
-            intermediate_size=intermediate,
-            num_hidden_layers=config.layers,
-            num_attention_heads=config.heads,
-            num_key_value_heads=config.kv_heads or config.heads,
-            max_position_embeddings=config.max_context,
-            tie_word_embeddings=config.tie_embeddings,
-            attention_dropout=config.attention_dropout or 0.0,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
+        shape = AutoConfig.for_model(config.family, **_shape(config, tokenizer))
         model: PreTrainedModel = AutoModelForCausalLM.from_config(shape, attn_implementation=config.attention)  # type: ignore[no-untyped-call]
         return model
-    except (ValueError, KeyError) as error:
-        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise wrong_value("model.family", config.family, f"cannot be built: {first[:300]}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise wrong_value("model.family", config.family, f"cannot be built: {_first_line(error)}") from error
+
+
+def _shape(config: ModelConfig, tokenizer: Any) -> dict[str, Any]:
+    """What transformers calls the settings of `config`. Raises InputError for a family that does not exist, or that has no such setting."""
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as FAMILIES
+
+    if config.family not in FAMILIES:
+        guess = nearest(config.family, FAMILIES)
+        hint = f"did you mean {guess!r}? " if guess else ""
+        problem = (
+            f"no causal language model of transformers; {hint}Valid are its {len(FAMILIES)} model types, such as {', '.join(EXAMPLES)}"
+        )
+        raise wrong_value("model.family", config.family, problem)
+    family = AutoConfig.for_model(config.family)
+    known = {*family.to_dict(), *family.attribute_map}
+    shape = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": config.hidden_size,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "max_position_embeddings": config.max_context,
+        "tie_word_embeddings": config.tie_embeddings,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    optional = {
+        "intermediate_size": ("intermediate_size", config.intermediate_size, -(-8 * config.hidden_size // 3 // 32) * 32),
+        "num_key_value_heads": ("kv_heads", config.kv_heads, config.heads),
+        "attention_dropout": ("attention_dropout", config.attention_dropout, 0.0),
+        # Some families have a size of their own here, however wide the model.
+        "head_dim": ("heads", None, config.hidden_size // config.heads),
+    }
+    for name, (key, value, default) in optional.items():
+        if name in known:
+            shape[name] = default if value is None else value
+        elif value is not None:
+            raise wrong_value(f"model.{key}", value, f"models of the family {config.family} have no such setting ({name})")
+    return shape
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip()[:300] for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def model_fingerprint(config: ModelConfig) -> str:

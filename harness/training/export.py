@@ -15,7 +15,7 @@ from harness.models.tokenizer import load_tokenizer
 from harness.runs.directory import RunDirectory
 from harness.runs.files import read_yaml, write_text
 from harness.runs.result import Result, read_result
-from harness.training.checkpoints import checkpoints
+from harness.training.checkpoints import checkpoints, damage
 
 
 def export(run: RunDirectory, out: Path) -> None:
@@ -28,10 +28,14 @@ def export(run: RunDirectory, out: Path) -> None:
         raise InputError(f"{run.path}: no checkpoint to export (trainer.final_checkpoint decides what a complete run keeps)")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists and is not empty")
+    checkpoint_path = stored[max(stored)]
+    problem = damage(checkpoint_path)
+    if problem is not None:
+        raise InputError(f"{checkpoint_path}: the run's last checkpoint is damaged ({problem})")
     config = load_file(run.config)
     tokenizer = load_tokenizer(config)
     model = build_model(config.model, tokenizer, seed=config.seed)
-    checkpoint = torch.load(stored[max(stored)], map_location="cpu", weights_only=True)
+    checkpoint = torch.load(checkpoint_path, map_location="cpu", weights_only=True)
     prefix = "model."
     model.load_state_dict(
         {name.removeprefix(prefix): tensor for name, tensor in checkpoint["state_dict"].items() if name.startswith(prefix)}

@@ -17,7 +17,7 @@ from harness.models.language_model import build_model, model_fingerprint
 from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from harness.runs.directory import RunDirectory
 from harness.runs.metrics import last_values
-from harness.runs.result import Result, read_result, write_result
+from harness.runs.result import Result, State, read_result, write_result
 from harness.training import provenance
 from harness.training.checkpoints import checkpoints, last_good_checkpoint
 from harness.training.errors import NonFiniteLossError, RunError
@@ -57,7 +57,7 @@ def train(
     result.versions, result.git_commit, result.hardware = provenance.versions(), provenance.git_commit(), provenance.hardware()
     write_result(run, result)
     try:
-        _train(config, run, result, stop=stop, loggers=loggers, callbacks=callbacks, progress=progress)
+        result.state = _train(config, run, result, stop=stop, loggers=loggers, callbacks=callbacks, progress=progress)
     except BaseException as error:
         result.state = "failed" if isinstance(error, NonFiniteLossError | InputError) else "waiting"
         result.reason = _reason(error)
@@ -81,8 +81,8 @@ def _train(
     loggers: Sequence[Logger],
     callbacks: Sequence[Callback],
     progress: Progress | None,
-) -> None:
-    """The attempt itself; `result` is brought up to date, whatever happens."""
+) -> State:
+    """The attempt itself: how it ended. The rest of `result` is brought up to date, whatever happens."""
     tokenizer = load_tokenizer(config)
     data = build_training_data(config.data, tokenizer, seed=config.seed, progress=progress, objective=config.objective.name)
     validation = build_validation_data(config.data, tokenizer, progress=progress, objective=config.objective.name)
@@ -107,14 +107,17 @@ def _train(
                 refuse_leaking_model(model, config.data.packing)
             trainer = build_trainer(config, run, plan, loggers=loggers, callbacks=[step_end, *callbacks])
             trainer.fit(build_module(model, config, plan), datamodule=RunData(data, plan, start), ckpt_path=checkpoint)
-        result.state = "waiting" if step_end.stopped else "complete"
+        state: State = "waiting" if step_end.stopped else "complete"
     finally:
         # Also when it raises: what was trained has been spent.
         result.step = trainer.global_step if trainer else start
         result.tokens.trained += plan.tokens_after(result.step) - plan.tokens_after(start)
-        kept = plan.steps if result.state == "complete" else max(checkpoints(run.checkpoints), default=0)
-        result.tokens.position = plan.tokens_after(kept)
+        result.tokens.position = plan.tokens_after(max(checkpoints(run.checkpoints), default=0))
         result.metrics = last_values([row for row in run.metrics.rows() if row["step"] <= result.step])
+    if state == "complete":
+        # Nothing is left to do, whatever is kept of it.
+        result.tokens.position = plan.tokens_after(plan.steps)
+    return state
 
 
 def _reason(error: BaseException) -> str:

@@ -1,0 +1,73 @@
+"""What a run exports is what it trained, for those who know nothing of the harness."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from harness.config.errors import InputError
+from harness.config.load import load
+from harness.config.validate import to_plain
+from harness.models.language_model import build_model
+from harness.models.tokenizer import load_tokenizer
+from harness.runs.directory import RunDirectory
+from harness.runs.files import write_yaml
+from harness.training.export import export
+from tests.support.corpus import TinyText
+from tests.training.conftest import NewRun
+from tests.training.runs import final_state, train_here
+
+
+@pytest.mark.parametrize(("tied", "final"), [("true", "full"), ("false", "weights")])
+def test_round_trip(new_run: NewRun, tmp_path: Path, tied: str, final: str) -> None:
+    config, run = new_run("run", f"model.tie_embeddings={tied}", f"trainer.final_checkpoint={final}")
+    train_here(run)
+    export(run, tmp_path / "out")
+    trained = build_model(config.model, load_tokenizer(config), seed=1).eval()
+    trained.load_state_dict({name.removeprefix("model."): value for name, value in final_state(run)["state_dict"].items()})
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    inputs = tokenizer("the river runs past 7 old mills", return_tensors="pt")
+    with torch.no_grad():
+        expected = trained(input_ids=inputs["input_ids"], use_cache=False).logits
+        assert torch.equal(exported(input_ids=inputs["input_ids"]).logits, expected)
+    assert exported.config.use_cache is True
+    assert exported.config.tie_word_embeddings is (tied == "true")
+    assert "| val/domain/loss |" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_training_goes_on_from_an_export(new_run: NewRun, tiny_text: TinyText, tmp_path: Path) -> None:
+    _, run = new_run("run")
+    before = train_here(run)
+    export(run, tmp_path / "out")
+    again = RunDirectory(tmp_path / "runs" / "again")
+    write_yaml(again.config, to_plain(load(tiny_text.pretrained(tmp_path / "out")).config))
+    train_here(again)
+    assert again.metrics.rows()[0]["val/domain/loss"] == pytest.approx(before.metrics["val/domain/loss"], rel=1e-6)
+
+
+def test_what_cannot_be_exported(new_run: NewRun, tmp_path: Path) -> None:
+    _, run = new_run("run", "trainer.final_checkpoint=none")
+    train_here(run)
+    with pytest.raises(InputError, match=r"no checkpoint to export .*final_checkpoint"):
+        export(run, tmp_path / "out")
+    _, run = new_run("other")
+    train_here(run)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").touch()
+    with pytest.raises(InputError, match="exists and is not empty"):
+        export(run, tmp_path / "out")
+
+
+def test_a_damaged_checkpoint_is_not_exported(new_run: NewRun, tmp_path: Path) -> None:
+    _, run = new_run("run")
+    train_here(run)
+    [path] = run.checkpoints.iterdir()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="is damaged"):
+        export(run, tmp_path / "out")
