@@ -37,13 +37,22 @@ def sweep(
 
     given = [*(overrides or []), *([f"launcher.workers={workers}"] if workers else [])]
     loaded = load_sweep(name, given, name=study)
-    _prepare_data(loaded)
+    if not _has_trained(loaded.name):
+        _prepare_data(loaded)
     directory = open_study(loaded)
     if detach:
         started = _start_missing(directory, loaded.config.launcher.workers).tend(replace=False)
         typer.echo(f"{directory.path}: {started} workers started; harness status {directory.name} --watch")
         return
     raise typer.Exit(_run(directory, loaded.config.launcher.workers))
+
+
+def _has_trained(name: str) -> bool:
+    """Whether a trial of the study has found its data already."""
+    from harness.runs.directory import StudyDirectory, runs_root
+    from harness.runs.result import read_result
+
+    return any(read_result(run).fingerprints for run in StudyDirectory(runs_root() / name).trials())
 
 
 def _start_missing(directory: StudyDirectory, wanted: int) -> LocalWorkers:

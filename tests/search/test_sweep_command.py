@@ -1,0 +1,275 @@
+"""`harness sweep` with real training: interrupted, killed, stopped and continued, it ends with the results of an undisturbed study."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.runs.directory import StudyDirectory, runs_root
+from harness.runs.result import read_result
+from harness.search.workers import living_workers
+from tests.search.conftest import WriteSweep
+from tests.search.studies import check_in_step
+from tests.support.command import HARNESS, run_harness
+
+pytestmark = pytest.mark.slow
+TRIALS = 3
+STEPS = 300
+LONG = [f"trainer.max_steps={STEPS}", "trainer.checkpoint_every_steps=20"]
+
+
+class Command:
+    """A `harness sweep` under way, in a process group of its own, as a shell starts it."""
+
+    def __init__(self, cwd: Path, *arguments: str) -> None:
+        self.stderr = cwd / "stderr.txt"
+        self.process = subprocess.Popen(
+            [HARNESS, "sweep", *arguments],
+            cwd=cwd,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "NO_COLOR": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=(cwd / "stdout.txt").open("ab"),
+            stderr=self.stderr.open("ab"),
+            process_group=0,
+        )
+
+    def wait(self, seconds: float = 120.0) -> int:
+        return self.process.wait(timeout=seconds)
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Iterator[Callable[..., Command]]:
+    started: list[Command] = []
+
+    def start(*arguments: str) -> Command:
+        started.append(Command(tmp_path, *arguments))
+        return started[-1]
+
+    yield start
+    for command in started:
+        command.process.kill()
+        command.process.wait()
+    for path in runs_root().iterdir() if runs_root().exists() else ():
+        for worker in living_workers(StudyDirectory(path)):
+            os.kill(worker["pid"], signal.SIGKILL)
+
+
+def wait_until(condition: Callable[[], object], *, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
+def directory(name: str = "study") -> StudyDirectory:
+    return StudyDirectory(runs_root() / name)
+
+
+def is_training(study: StudyDirectory, number: int, *, step: int = 6) -> Callable[[], bool]:
+    """Whether a trial is under way and past this step."""
+
+    def look() -> bool:
+        run = study.trial(number)
+        last = run.metrics.last() if run.is_attempted() else None
+        return last is not None and last["step"] >= step
+
+    return look
+
+
+def outcome(study: StudyDirectory) -> list[tuple[Any, ...]]:
+    record = check_in_step(study, ended=True)
+    return [(run.number, run.state, run.params, run.result.objective, run.result.metrics["train/loss"]) for run in record.runs]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> list[tuple[Any, ...]]:
+    """What the study comes to when nobody disturbs it."""
+    import yaml
+
+    from tests.search.conftest import SPACE
+
+    folder = tmp_path_factory.mktemp("undisturbed")
+    document = {
+        "base": [*tiny, *LONG],
+        "objective": {"metric": "val/domain/loss"},
+        "space": SPACE,
+        "search": "random",
+        "budget": {"trials": TRIALS},
+        "launcher": {"workers": 1},
+    }
+    (folder / "study.yaml").write_text(yaml.safe_dump(document))
+    environment = {"HARNESS_RUNS": str(folder / "runs"), "HARNESS_CACHE": str(folder / "cache")}
+    done = run_harness("sweep", folder / "study.yaml", cwd=folder, env=environment)
+    assert done.rc == 0, done
+    return outcome(StudyDirectory(folder / "runs" / "study"))
+
+
+@pytest.mark.parametrize(("how", "workers"), [("ctrl_c", 2), ("sigint_alone", 1), ("sigterm", 2)])
+def test_a_stopped_study_goes_on_to_the_same_end(
+    write_sweep: WriteSweep, sweep: Callable[..., Command], undisturbed: list[tuple[Any, ...]], tmp_path: Path, how: str, workers: int
+) -> None:
+    path = str(write_sweep(base=LONG, budget={"trials": TRIALS}))
+    command = sweep(path, "--workers", str(workers))
+    study = directory()
+    wait_until(is_training(study, workers - 1))
+    match how:
+        case "ctrl_c":
+            os.killpg(command.process.pid, signal.SIGINT)
+        case "sigint_alone":
+            command.process.send_signal(signal.SIGINT)
+        case _:
+            command.process.send_signal(signal.SIGTERM)
+    assert command.wait(20) == 1
+    said = command.stderr.read_text()
+    assert "study: stopped; " in said
+    assert "the same command goes on with it" in said
+    assert "Traceback" not in said
+    assert living_workers(study) == []
+    record = check_in_step(study, ended=True)
+    left = [run for run in record.runs if run.state == "waiting"]
+    assert left, "it was stopped in the middle of a trial"
+    for run in left:
+        assert (run.result.reason, run.result.failures) == ("stopped", 0)
+        assert list(run.directory.checkpoints.glob("*.ckpt"))
+    again = run_harness("sweep", path, "--workers", str(workers), cwd=tmp_path)
+    assert again.rc == 0, again
+    assert outcome(study) == undisturbed
+    for run in check_in_step(study).runs:
+        assert run.result.failures == 0
+        assert run.result.tokens.trained == run.result.tokens.budgeted, "no step was trained twice, or counted twice"
+        assert run.result.attempts == (2 if run.number in [other.number for other in left] else 1)
+
+
+def kill_child(study: StudyDirectory, number: int) -> None:
+    """Kill the process that holds the trial's attempt lock."""
+    inode = study.trial(number).attempt_lock.stat().st_ino
+    held = [line.split() for line in Path("/proc/locks").read_text().splitlines() if f":{inode} " in line]
+    os.kill(int(held[0][4]), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("victim", ["child_and_worker", "everybody"])
+def test_a_killed_study_loses_no_trial_and_little_work(
+    write_sweep: WriteSweep, sweep: Callable[..., Command], undisturbed: list[tuple[Any, ...]], tmp_path: Path, victim: str
+) -> None:
+    path = str(write_sweep(base=LONG, budget={"trials": TRIALS}))
+    command = sweep(path, "--workers", "2")
+    study = directory()
+    wait_until(lambda: any(is_training(study, number, step=45)() for number in (0, 1)))
+    number = next(number for number in (0, 1) if study.trial(number).is_attempted())
+    workers = living_workers(study)
+    if victim == "child_and_worker":
+        kill_child(study, number)
+        wait_until(lambda: read_result(study.trial(number)).failures)
+        os.kill(workers[0]["pid"], signal.SIGKILL)
+        assert command.wait() == 0, command.stderr.read_text()
+    else:
+        os.kill(command.process.pid, signal.SIGKILL)
+        for worker in workers:
+            os.kill(worker["pid"], signal.SIGKILL)
+        wait_until(lambda: not any(run.is_attempted() for run in study.trials()), seconds=3.0)
+        assert run_harness("sweep", path, "--workers", "2", cwd=tmp_path).rc == 0
+    assert outcome(study) == undisturbed
+    runs = check_in_step(study).runs
+    assert any(run.result.failures for run in runs)
+    for run in runs:
+        assert run.result.attempts == run.result.failures + 1
+        assert run.result.tokens.trained <= 2 * run.result.tokens.budgeted
+
+
+def test_detach_status_and_stop(write_sweep: WriteSweep, sweep: Callable[..., Command], tmp_path: Path) -> None:
+    path = str(write_sweep(base=LONG, budget={"trials": TRIALS}))
+
+    def status() -> dict[str, Any]:
+        done = run_harness("status", "study", "--json", cwd=tmp_path)
+        assert done.rc == 0, done
+        document: dict[str, Any] = json.loads(done.stdout)
+        return document
+
+    assert sweep(path, "--detach").wait() == 0
+    study = directory()
+    wait_until(is_training(study, 0))
+    seen = status()
+    assert seen["trials"][0]["state"] == "running"
+    assert seen["trials"][0]["worker"] == seen["workers"][0]["id"]
+    assert seen["budget"] == {"trials": {"limit": TRIALS, "used": 0, "reserved": 1}}
+    assert (seen["best"], seen["finished"]) == (None, False)
+    done = run_harness("stop", "study", cwd=tmp_path)
+    assert (done.rc, done.stdout) == (0, "study: stopped; `harness sweep study` goes on\n")
+    seen = status()
+    assert [trial["state"] for trial in seen["trials"]] == ["waiting"]
+    assert seen["workers"] == []
+    assert run_harness("stop", "study", cwd=tmp_path).stdout == "study: no worker is running\n"
+
+    # A second start beside one that is at work adds the workers that are missing, and follows.
+    assert sweep(path, "--detach").wait() == 0
+    wait_until(lambda: living_workers(study))
+    done = run_harness("sweep", path, cwd=tmp_path)
+    assert done.rc == 0, done
+    seen = status()
+    assert [trial["state"] for trial in seen["trials"]] == ["complete"] * TRIALS
+    assert seen["finished"] is True
+    assert seen["best"]["objective"] == min(trial["objective"] for trial in seen["trials"])
+    for trial in seen["trials"]:
+        assert set(trial) >= {"number", "state", "params", "objective", "metrics", "attempts", "worker", "seconds", "tokens"}
+        assert trial["tokens"] == {**trial["tokens"], "trained": trial["tokens"]["budgeted"], "shared": 0}
+
+
+def test_a_second_interrupt_kills(write_sweep: WriteSweep, sweep: Callable[..., Command], tmp_path: Path) -> None:
+    path = str(write_sweep(base=[*LONG, "trainer.max_steps=2000"]))
+    command = sweep(path)
+    wait_until(is_training(directory(), 0))
+    os.kill(living_workers(directory())[0]["pid"], signal.SIGSTOP)  # one that does not listen
+    for _ in range(2):
+        os.killpg(command.process.pid, signal.SIGINT)
+        time.sleep(1)
+    assert command.wait(10) == 1
+    assert living_workers(directory()) == []
+
+
+def test_workers_that_cannot_start_say_why(write_sweep: WriteSweep, tmp_path: Path) -> None:
+    """A broken environment: the search library cannot be imported."""
+    broken = tmp_path / "broken" / "optuna"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise ImportError('libbroken.so: cannot open shared object file')")
+    done = run_harness("sweep", write_sweep(), cwd=tmp_path, env={"PYTHONPATH": str(broken.parent)}, timeout_seconds=100)
+    assert done.rc == 1, done
+    assert "study: not finished, its workers died; no trial" in done.stderr
+    assert "ImportError: libbroken.so: cannot open shared object file" in done.stderr
+    assert "workers/log.txt" in done.stderr
+
+
+def test_a_cause_that_fails_every_trial_ends_the_study_with_it(write_sweep: WriteSweep, tmp_path: Path, tiny_model: Path) -> None:
+    """The model's weights are broken: every trial would fail at the same place."""
+    import shutil
+
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    (model / "model.safetensors").write_bytes(b"broken")
+    path = write_sweep(base=["model=pretrained", f"model.path={model}"], budget={"trials": 50})
+    done = run_harness("sweep", path, cwd=tmp_path)
+    assert done.rc == 1, done
+    assert "trials 0, 1, 2 failed alike and none is complete" in done.stderr
+    assert "model.path" in done.stderr
+    assert len(check_in_step(directory(), ended=True).runs) == 3
+
+
+def test_a_line_a_trial_and_a_budget_that_is_raised_and_lowered(write_sweep: WriteSweep, tmp_path: Path) -> None:
+    path = write_sweep()
+    told: list[str] = []
+    for trials, expected in ((2, 2), (3, 3), (1, 3)):
+        done = run_harness("sweep", path, f"budget.trials={trials}", "--name", "other", cwd=tmp_path)
+        assert done.rc == 0, done
+        assert f"other: {expected} complete." in done.stderr
+        told += done.stdout.splitlines()
+    runs = check_in_step(directory("other"), ended=True).runs
+    assert len(told) == 3, "every trial is told once, when it ends"
+    for line, run in zip(told, runs, strict=True):
+        assert line.startswith(f"trial {run.number}: complete  val/domain/loss {run.result.objective:.4f}  lr=")
