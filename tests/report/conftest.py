@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from synthetic_study import write_study
 
 from harness.runs.record import StudyRecord, load_study
+from tests.report.synthetic_study import write_study
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic_study import write_study
 
 from harness.report.importances import parameter_importances
 from harness.runs.record import RunRecord, StudyRecord, load_study
 from harness.runs.result import Result
 from harness.runs.trial import Trial
+from tests.report.synthetic_study import write_study
 
 
 def made(study: StudyRecord, points: list[tuple[dict[str, Any], float]], **sweep: Any) -> StudyRecord:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic_study import draw, write_run, write_study, write_trial_run
 
 from harness.report.comparison import compare
 from harness.report.curves import LIMIT, drawn_runs
 from harness.report.page import page, write_page
 from harness.runs.directory import RunDirectory
 from harness.runs.record import RunRecord, StudyRecord, load_run, load_study
+from tests.report.synthetic_study import draw, write_run, write_study, write_trial_run
 
 EVIL = "</script><script>alert(1)</script>"
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from synthetic_study import write_run, write_study
 
 from harness.report.comparison import compare
 from harness.report.table import render, render_importances, show
 from harness.report.text import count_text, duration_text, metric_text, short_names, value_text
 from harness.runs.directory import RunDirectory
 from harness.runs.record import StudyRecord, load_run, load_study
+from tests.report.synthetic_study import write_run, write_study
 
 
 def printed(renderable: object, *, width: int = 200, colors: bool = False) -> str:
