@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.training.conftest import NewRun
-from tests.training.runs import EXACT_RESUME, assert_same_run, train_here
+from tests.training.runs import EXACT_RESUME, assert_same_bits, assert_same_run, final_state, rows_without_speed, train_here
 
 
 @pytest.mark.parametrize("stop_after", [1, 5, 11])
@@ -30,3 +30,22 @@ def test_stopped_again_and_again(new_run: NewRun) -> None:
         assert train_here(parts, stop_after=stop_after).step == stop_after
     assert train_here(parts).step == 12
     assert_same_run(whole, parts)
+
+
+@pytest.mark.parametrize("ends_first", [True, False])
+def test_a_run_that_is_made_longer(new_run: NewRun, ends_first: bool) -> None:
+    """Nothing of a state knows how long its run was to be: a constant rate can go on from any checkpoint, the last one as well."""
+    constant = (*EXACT_RESUME, "schedule=constant", "schedule.warmup=2")
+    _, whole = new_run("whole", *constant)
+    train_here(whole)
+    short = 6
+    _, parts = new_run("parts", *constant, f"trainer.max_steps={short}")
+    train_here(parts, stop_after=short if ends_first else 4)
+    parts.config.write_text(parts.config.read_text().replace(f"max_steps: {short}", "max_steps: 12"))
+    done = train_here(parts)
+    assert (done.state, done.step) == ("complete", 12)
+    assert done.tokens.trained == done.tokens.budgeted
+    for row, same in zip(rows_without_speed(whole), rows_without_speed(parts), strict=True):
+        # The end of the short run was evaluated too.
+        assert row.items() <= same.items()
+    assert_same_bits(final_state(whole)["state_dict"], final_state(parts)["state_dict"])
