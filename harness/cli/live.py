@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,13 +14,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.text import bound_text, metric_text, short_names, value_text
+from harness.report.text import bound_text, count_text, metric_text, short_names, value_text
 from harness.runs.directory import StudyDirectory
 from harness.runs.record import RunRecord
 from harness.runs.result import FINAL_STATES
 from harness.search.status import Status, read_status
 
 REFRESH_SECONDS = 0.5
+REASON_COLUMNS = 20
+"""As wide as the progress of the others; `harness status --json` has all of it."""
 STATE_STYLES = {"complete": "green", "running": "cyan", "waiting": "yellow", "failed": "red", "pruned": "dim"}
 
 
@@ -66,38 +70,39 @@ def render(status: Status, *, limit: int | None = 12) -> RenderableType:
 
 
 def _header(status: Status) -> Text:
+    """What is asked; then how far it is."""
     text = Text(f"{status.study.name}", style="bold")
     text.append(f"  {status.study.objective.direction} {status.study.objective.metric}", style="default")
     for metric, bound in status.study.constraints.items():
         text.append(f"  {metric} {bound_text(bound)}", style="default")
+    text.append("\n")
     for state, count in status.count().items():
-        text.append(f"  {count} {state}", style=STATE_STYLES[state])
+        text.append(f"{count} {state}  ", style=STATE_STYLES[state])
     for unit, account in status.budget.to_json().items():
-        reserved = f" + {account['reserved']:,} reserved" if account["reserved"] else ""
-        text.append(f"  {unit} {account['used']:,}{reserved} of {account['limit']:,}", style="dim")
-    text.append(f"  {len(status.workers)} workers", style="dim")
+        reserved = f" (+ {count_text(account['reserved'])})" if account["reserved"] else ""
+        text.append(f"{unit} {count_text(account['used'])}{reserved} of {count_text(account['limit'])}  ", style="dim")
+    text.append(f"{len(status.workers)} worker{'' if len(status.workers) == 1 else 's'}", style="dim")
     return text
 
 
 def _trials(status: Status, limit: int | None) -> Table:
     shown = sorted(status.study.runs, key=lambda run: (run.state != "running", -(run.number or 0)))[:limit]
-    keys = list(status.study.sweep["space"])
+    space: dict[str, Any] = status.study.sweep["space"]
+    keys = list(space)
     names = short_names(keys)
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
     for column in ("trial", "state", "progress"):
         table.add_column(column, no_wrap=True)
-    for key in keys:
-        table.add_column(names[key], justify="right")
-    table.add_column(status.study.objective.metric, justify="right")
-    for metric in status.study.constraints:
-        table.add_column(metric.removeprefix("val/"), justify="right")
+    # Headings break where their words do: in 100 columns it is the values that need the room.
+    for heading in (*(names[key] for key in keys), status.study.objective.metric, *status.study.constraints):
+        table.add_column(re.sub(r"[_/]", "\n", heading.removeprefix("val/")), justify="right", no_wrap=True)
     for run in shown:
         is_best = status.best is not None and run.number == status.best.number
         table.add_row(
             str(run.number),
             Text(run.state, style=STATE_STYLES[run.state]),
             _progress(run),
-            *(value_text(run.params[key]) if key in run.params else "–" for key in keys),
+            *(value_text(run.params[key], log=bool(space[key].get("log"))) if key in run.params else "–" for key in keys),
             Text(_metric(run, status.study.objective.metric), style="bold green" if is_best else "default"),
             *(
                 Text(_metric(run, metric), style="red" if run.result.feasible is False else "default")
@@ -116,14 +121,14 @@ def _metric(run: RunRecord, name: str) -> str:
 
 def _progress(run: RunRecord) -> RenderableType:
     if run.state == "failed":
-        return Text((run.result.reason or "")[:28], style="red")
+        return Text(textwrap.shorten(run.result.reason or "", REASON_COLUMNS, placeholder=" …"), style="red")
     if run.state in FINAL_STATES:
         return Text(f"{run.result.seconds:.0f} s", style="dim")
     last: dict[str, Any] = run.directory.metrics.last() or {}
     loss = last.get("train/loss")
-    bar = ProgressBar(total=run.trial.tokens if run.trial else 1, completed=last.get("tokens", 0), width=14)
+    bar = ProgressBar(total=run.trial.tokens if run.trial else 1, completed=last.get("tokens", 0), width=10)
     row = Table.grid(padding=(0, 1))
-    row.add_row(bar, "" if loss is None else f"loss {loss:.3f}")
+    row.add_row(bar, "" if loss is None else f"loss {loss:.2f}")
     return row
 
 
@@ -135,5 +140,5 @@ def _best(status: Status) -> Text:
     names = short_names(list(best.params))
     params = "  ".join(f"{names[key]}={value_text(value)}" for key, value in best.params.items())
     return Text(
-        f"best so far: trial {best.number}, {status.study.objective.metric} {best.result.objective:.4f}  {params}", style="bold green"
+        f"best so far: trial {best.number}, {status.study.objective.metric} {best.result.objective:.4f}\n  {params}", style="bold green"
     )

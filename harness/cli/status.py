@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
 from harness.cli.arguments import AsJson, StudyName, print_json
+
+PIPED_COLUMNS = 160
+SHOWN_TRIALS = 50
+"""Those under way and the latest; a thousand are for `harness compare`, and for --json."""
 
 
 def status(
@@ -29,4 +34,7 @@ def status(
         return
     from rich.console import Console
 
-    Console().print(render(read_status(directory), limit=None))
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PIPED_COLUMNS
+    console.print(render(read_status(directory), limit=SHOWN_TRIALS))

@@ -91,7 +91,8 @@ def _run(directory: StudyDirectory, wanted: int) -> int:
         nonlocal taken_note_of
         assert workers is not None
         if interrupts and not taken_note_of:
-            typer.echo("stopping: trials save a checkpoint and leave (once more: kill them)", err=True)
+            # print, not typer.echo: the live view puts above itself what goes through sys.stderr.
+            print("stopping: trials save a checkpoint and leave (once more: kill them)", file=sys.stderr)
             directory.stop_request.touch()  # workers that an earlier command started see it, too
             workers.ask_to_stop()
         if interrupts > 1:

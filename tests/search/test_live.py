@@ -1,0 +1,99 @@
+"""The live view: what fits into a terminal of 100 columns, and the lines where there is none."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Iterator
+
+import pytest
+from rich.console import Console
+
+from harness.cli import live
+from harness.cli.live import render
+from harness.runs.directory import StudyDirectory
+from harness.runs.files import append_json_line, read_yaml, write_yaml
+from harness.runs.trial import read_trial, write_trial
+from harness.search.opening import open_study
+from harness.search.status import read_status
+from harness.search.study import Claim, Study
+from tests.search.conftest import MakeSweep
+from tests.search.studies import Attempt, alive
+
+
+@pytest.fixture
+def directory(make_sweep: MakeSweep) -> Iterator[StudyDirectory]:
+    """A study with a trial of every state: complete, complete out of bounds, failed, running."""
+    sweep = make_sweep(budget={"trials": 9, "tokens": 1_000_000}, constraints={"val/general/forgetting": {"max": 0.2}})
+    directory = open_study(sweep)
+    study = Study(directory, sweep, "w")
+
+    def begin() -> tuple[Claim, Attempt]:
+        claim = study.claim()
+        assert isinstance(claim, Claim)
+        return claim, Attempt(claim.run)
+
+    with alive(directory, "w"):
+        claim, attempt = begin()
+        study.settle(claim, attempt.complete(2.5))
+        claim, attempt = begin()
+        study.settle(claim, attempt.complete(1.5, **{"val/general/forgetting": 0.7}))
+        claim, attempt = begin()
+        study.settle(claim, attempt.fail("the loss of step 3 is nan (learning rate 0.09)"))
+        claim, attempt = begin()
+        _widen(directory)
+        append_json_line(claim.run.path / "metrics.jsonl", {"step": 2, "tokens": 256, "train/loss": 3.25})
+        yield directory
+        attempt.lock.release()
+
+
+def _widen(directory: StudyDirectory) -> None:
+    """Give the study as many parameters as the quickstart has."""
+    more = {"data.packing": "best_fit", "data.replay_share": 0.05}
+    sweep = read_yaml(directory.sweep)
+    sweep["space"] |= {key: {} for key in more}
+    write_yaml(directory.sweep, sweep)
+    for run in directory.trials():
+        trial = read_trial(run)
+        assert trial is not None
+        write_trial(run, dataclasses.replace(trial, params={**(trial.params or {}), **more}))
+
+
+def table(lines: list[str]) -> list[str]:
+    """The rows below the headings."""
+    return lines[next(index for index, line in enumerate(lines) if line.startswith("trial ")) + 1 :]
+
+
+def shown(directory: StudyDirectory, width: int, limit: int | None = 12) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    console.print(render(read_status(directory), limit=limit))
+    assert isinstance(console.file, io.StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def test_everything_fits_into_a_hundred_columns(directory: StudyDirectory) -> None:
+    lines = shown(directory, 100)
+    assert all(len(line) <= 100 for line in lines)
+    assert [line.split()[0] for line in lines if "…" in line] == ["2"], "a long reason alone is cut"
+    assert lines[0] == "study  minimize val/domain/loss  val/general/forgetting ≤ 0.2"
+    assert lines[1] == "2 complete  1 failed  1 running  trials 3 (+ 1) of 9  tokens 1.02k (+ 512) of 1M  0 workers"
+    rows = table(lines)
+    assert [line.split()[:2] for line in rows[:4]] == [["3", "running"], ["2", "failed"], ["1", "complete"], ["0", "complete"]]
+    assert "loss 3.25" in rows[0]
+    assert "the loss of step 3 …" in rows[1]
+    assert "1.5000" in rows[2]
+    assert rows[4].startswith("best so far: trial 0, val/domain/loss 2.5000"), "trial 1 breaks the constraint"
+
+
+def test_more_trials_than_lines_show_the_latest(directory: StudyDirectory) -> None:
+    lines = shown(directory, 100, limit=2)
+    assert [line.split()[0] for line in table(lines)[:2]] == ["3", "2"]
+    assert "2 more; `harness compare study` ranks all" in "\n".join(lines)
+
+
+def test_a_line_for_a_trial_that_ended(directory: StudyDirectory) -> None:
+    status = read_status(directory)
+    lines = [live._line(run, status) for run in status.study.runs[:3]]
+    assert lines[0].startswith("trial 0: complete  val/domain/loss 2.5000  lr=")
+    assert lines[1].startswith("trial 1: complete  val/domain/loss 1.5000  violates a constraint  lr=")
+    assert lines[2].startswith("trial 2: failed  the loss of step 3 is nan (learning rate 0.09)  lr=")
