@@ -150,8 +150,9 @@ def test_a_stopped_study_goes_on_to_the_same_end(
 
 def kill_child(study: StudyDirectory, number: int) -> None:
     """Kill the process that holds the trial's attempt lock."""
-    inode = study.trial(number).attempt_lock.stat().st_ino
-    held = [line.split() for line in Path("/proc/locks").read_text().splitlines() if f":{inode} " in line]
+    status = study.trial(number).attempt_lock.stat()
+    file = f" {os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino} "
+    held = [line.split() for line in Path("/proc/locks").read_text().splitlines() if file in line]
     os.kill(int(held[0][4]), signal.SIGKILL)
 
 
