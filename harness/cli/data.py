@@ -22,7 +22,8 @@ Show = Annotated[int, typer.Option("--show", min=0, help="Print so many samples,
 
 def data(overrides: Overrides = None, as_json: AsJson = False, show: Show = 0) -> None:
     """Tokenize and pack into the cache; print tokens, rows, efficiency and what is lost."""
-    from harness.config.checks import check, check_input, planned_steps
+    from harness.config.checks import check, check_input
+    from harness.config.checks.trainer import planned_steps
     from harness.config.load import load
 
     config = load(overrides or [], checked_by=check_input).config

@@ -7,7 +7,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
-from harness.config.checks import WEIGHT_FILES
+from harness.config.checks.model import WEIGHT_FILES
 from harness.config.errors import InputError, nearest, wrong_value
 from harness.config.schema import ModelConfig
 

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import assert_never
 
-from harness.config.checks import schedule_problems
+from harness.config.checks.schedule import schedule_problems
 from harness.config.errors import InputError
 from harness.config.length import parse_length
 from harness.config.schema import Config, DecayShape, ScheduleName

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from harness.config.checks import check_writable
 from harness.config.errors import InputError
+from harness.config.writable import check_writable
 from harness.runs.directory import StudyDirectory, runs_root
 from harness.runs.files import read_yaml, write_yaml
 from harness.search.sweep import Sweep, differences

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harness.config.checks import token_bound
+from harness.config.checks.trainer import token_bound
 from harness.config.compose import compose
 from harness.config.errors import InputError, unknown, wrong_value
 from harness.config.introspect import find

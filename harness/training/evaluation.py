@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import PreTrainedModel
 
-from harness.training.module import summed_cross_entropy
+from harness.training.losses import summed_cross_entropy
 
 if TYPE_CHECKING:
     from harness.data.validation import ValidationSet

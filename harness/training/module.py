@@ -1,13 +1,12 @@
-"""The Lightning module that all objectives share, and the objective of continued pretraining."""
+"""The Lightning module that all objectives share."""
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Any, assert_never
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -69,25 +68,3 @@ class TrainingModule(LightningModule):
         checkpoint.pop("loops", None)
         progress = self.trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress
         progress.optimizer.step.total.completed = checkpoint["global_step"]
-
-
-class ContinuedPretraining(TrainingModule):
-    """Next-token prediction on every token of a document (objective=cpt), or on those that its labels keep (objective=sft)."""
-
-    def loss_sum(self, batch: Batch) -> Tensor:
-        logits_BLV = self.model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits
-        return summed_cross_entropy(logits_BLV, batch["labels"])
-
-
-def summed_cross_entropy(logits_BLV: Tensor, labels_BL: Tensor) -> Tensor:
-    """Cross-entropy summed over positions whose label is not -100; labels are already shifted: float32 [], in nats."""
-    return F.cross_entropy(logits_BLV.flatten(0, 1).float(), labels_BL.flatten(), ignore_index=-100, reduction="sum")
-
-
-def build_module(model: PreTrainedModel, config: Config, plan: Plan) -> TrainingModule:
-    """The module of `config.objective`."""
-    match config.objective.name:
-        case "cpt" | "sft":
-            return ContinuedPretraining(model, config, plan)
-        case _:
-            assert_never(config.objective.name)

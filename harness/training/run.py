@@ -21,7 +21,7 @@ from harness.runs.result import Result, State, read_result, write_result
 from harness.training import provenance
 from harness.training.checkpoints import checkpoints, last_good_checkpoint
 from harness.training.errors import NonFiniteLossError, RunError
-from harness.training.module import build_module
+from harness.training.objectives.build import build_module
 from harness.training.plan import build_plan
 from harness.training.step_end import StepEnd
 from harness.training.stop import StopFlag

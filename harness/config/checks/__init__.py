@@ -1,0 +1,48 @@
+"""What several keys must agree on, checked before any work starts. Cheap: looks at files' existence, never at their content.
+
+One module a section; each yields one line a problem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.config.checks.data import data_problems
+from harness.config.checks.model import model_problems
+from harness.config.checks.schedule import planned_schedule_problems
+from harness.config.checks.trainer import trainer_problems
+from harness.config.errors import InputError
+from harness.config.introspect import find
+from harness.config.schema import Config
+
+
+def check(config: Config) -> None:
+    """Raise InputError, one line a problem, for combinations that cannot work."""
+    _refuse([*_input(config), *trainer_problems(config.trainer, config.data.context_length), *planned_schedule_problems(config)])
+
+
+def check_input(config: Config) -> None:
+    """Like `check`, but of text, tokenizer and model alone: no run has to be described to look at its data."""
+    _refuse([*_input(config)])
+
+
+def check_explicit(config: Config, keys: set[str]) -> None:
+    """Refuse an explicit value that its kind never reads: `schedule=cosine schedule.decay_fraction=0.3` is a mistake."""
+    for key in sorted(keys):
+        item = find(Config, key)
+        if item is None or not item.only_for:
+            continue
+        group = item.chooser(key)
+        kind = getattr(getattr(config, group), "name", None)
+        if kind not in item.only_for:
+            raise InputError(f"{key} has no effect with {group}.name={kind}: only {', '.join(item.only_for)} reads it")
+
+
+def _input(config: Config) -> Iterator[str]:
+    yield from model_problems(config.model, config.tokenizer.path, config.data.context_length)
+    yield from data_problems(config.data)
+
+
+def _refuse(problems: list[str]) -> None:
+    if problems:
+        raise InputError("\n".join(problems))

@@ -1,0 +1,41 @@
+"""What sources, replay and validation sets must agree on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from glob import has_magic
+from pathlib import Path
+
+from harness.config.errors import nearest
+from harness.config.schema import DataConfig
+
+
+def data_problems(data: DataConfig) -> Iterator[str]:
+    if not data.sources:
+        yield "data.sources: no source to train on; give data.sources.<name>.path=FILE"
+    for name, source in data.sources.items():
+        yield from _path(f"data.sources.{name}.path", source.path)
+    replay = [name for name, source in data.sources.items() if source.replay]
+    if data.replay_share > 0 and not replay:
+        yield f"data.replay_share={data.replay_share}: no source has .replay=true to draw it from"
+    if data.sources and len(replay) == len(data.sources):
+        yield "data.sources: every source has .replay=true; at least one must be the text to train onto"
+    for domain, validation in data.validation.items():
+        key = f"data.validation.{domain}"
+        if (validation.path is None) == (validation.source is None):
+            yield f"{key}: give either .path, or .source with .share"
+        elif validation.path is not None:
+            yield from _path(f"{key}.path", validation.path)
+        elif validation.source not in data.sources:
+            guess = nearest(validation.source or "", data.sources)
+            hint = f" Did you mean {guess!r}?" if guess else ""
+            yield f"{key}.source={validation.source}: not one of data.sources ({', '.join(data.sources) or 'none'}).{hint}"
+        if validation.source is not None and validation.share is None:
+            yield f"{key}.share: required beside .source, the share of its documents to hold out, e.g. 0.05"
+        if validation.source is None and validation.share is not None:
+            yield f"{key}.share={validation.share}: only beside .source"
+
+
+def _path(key: str, path: str) -> Iterator[str]:
+    if not has_magic(path) and not Path(path).expanduser().exists():
+        yield f"{key}={path}: no such file or directory"

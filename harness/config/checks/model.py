@@ -1,0 +1,55 @@
+"""What model, tokenizer and context must agree on. Looks at files' existence and at config.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.config.schema import ModelConfig
+
+WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin", "*.gguf")
+
+
+def model_problems(model: ModelConfig, tokenizer: str | None, context_length: int) -> Iterator[str]:
+    if tokenizer is not None:
+        yield from _directory("tokenizer.path", tokenizer, ("tokenizer.json", "tokenizer.model"), "no tokenizer.json in it")
+    if model.path is None:
+        if tokenizer is None:
+            yield "tokenizer.path: required for a model from scratch (model.path is null)"
+        if model.hidden_size % model.heads:
+            yield f"model.heads={model.heads}: must divide model.hidden_size={model.hidden_size}"
+        if model.kv_heads is not None and model.heads % model.kv_heads:
+            yield f"model.kv_heads={model.kv_heads}: must divide model.heads={model.heads}"
+        if context_length > model.max_context:
+            yield f"data.context_length={context_length}: longer than the model's context, model.max_context={model.max_context}"
+        return
+    yield from _directory("model.path", model.path, WEIGHT_FILES, "no weights in it (*.safetensors or pytorch_model*.bin)")
+    longest = _pretrained_context(Path(model.path))
+    if longest is not None and context_length > longest:
+        yield f"data.context_length={context_length}: longer than the model's context of {longest} tokens ({model.path}/config.json)"
+
+
+def _looks_local(path: str) -> bool:
+    """Whether a path is meant as a directory and not as a hub name such as org/model."""
+    return path.startswith((".", "/", "~")) or path.count("/") != 1 or Path(path).exists() or Path(path).parent.is_dir()
+
+
+def _directory(key: str, path: str, patterns: tuple[str, ...], problem: str) -> Iterator[str]:
+    if not _looks_local(path):
+        return
+    folder = Path(path)
+    if not folder.is_dir():
+        yield f"{key}={path}: no such directory"
+    elif key == "model.path" and not (folder / "config.json").is_file():
+        yield f"{key}={path}: not a model directory, no config.json in it"
+    elif not any(True for pattern in patterns for _ in folder.glob(pattern)):
+        yield f"{key}={path}: {problem}"
+
+
+def _pretrained_context(folder: Path) -> int | None:
+    try:
+        value = json.loads((folder / "config.json").read_bytes()).get("max_position_embeddings")
+    except (OSError, ValueError):
+        return None  # a hub name, or a file that transformers will report on
+    return value if isinstance(value, int) else None

@@ -1,0 +1,42 @@
+"""What length, batch and micro-batches must agree on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.config.schema import Config, TrainerConfig
+
+CALLBACKS = "lightning.pytorch.callbacks."
+
+
+def trainer_problems(trainer: TrainerConfig, context_length: int) -> Iterator[str]:
+    if trainer.max_tokens is None and trainer.max_steps is None:
+        yield "trainer.max_tokens: required, the length of the run, e.g. trainer.max_tokens=2e6 (or in steps: trainer.max_steps=1000)"
+    rows, rest = divmod(trainer.batch_tokens, context_length)
+    if rest:
+        multiple = max(1, round(trainer.batch_tokens / context_length)) * context_length
+        yield f"trainer.batch_tokens={trainer.batch_tokens}: must be a multiple of data.context_length={context_length}, e.g. {multiple}"
+    elif rows % (trainer.micro_batch_size or 1):
+        yield (
+            f"trainer.micro_batch_size={trainer.micro_batch_size}: must divide the {rows} rows of a batch "
+            "(trainer.batch_tokens / data.context_length)"
+        )
+    if trainer.max_tokens is not None and not rest and trainer.max_tokens < trainer.batch_tokens:
+        yield f"trainer.max_tokens={trainer.max_tokens}: less than one step, trainer.batch_tokens={trainer.batch_tokens}"
+    for key, callback in trainer.callbacks.items():
+        name = str(callback.get("_target_", ""))
+        if not name.startswith(CALLBACKS):
+            yield f"trainer.callbacks.{key}._target_={name or 'null'}: only classes of {CALLBACKS}* are built from a configuration"
+
+
+def planned_steps(trainer: TrainerConfig) -> int | None:
+    """The steps of the run, up to what padding leaves free; None when the length itself is not valid."""
+    limits = [trainer.max_steps, None if trainer.max_tokens is None else trainer.max_tokens // trainer.batch_tokens]
+    return min((limit for limit in limits if limit), default=None)
+
+
+def token_bound(config: Config) -> int:
+    """No plan of this configuration trains more tokens than this: what a study reserves before the data has been looked at."""
+    trainer = config.trainer
+    limits = [trainer.max_tokens, None if trainer.max_steps is None else trainer.max_steps * trainer.batch_tokens]
+    return min(limit for limit in limits if limit is not None)

@@ -1,0 +1,66 @@
+"""The configuration of one run: every key, its type, its range and its default. Each default lives here and nowhere else.
+
+YAML files under conf/ hold deltas on these classes. The string under a field documents it (docs/config.md is generated from them);
+`Annotated` bounds are checked by `harness.config.validate`; what several keys must agree on is checked by `harness.config.checks`.
+A field that only some kinds read says so with `only_for`, e.g. the decay fraction of a WSD schedule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import Ge, Lt
+
+from harness.config.schema.adapter import AdapterConfig
+from harness.config.schema.base import Count, Name, NonNegative, OnlyFor, Positive, Section, Share
+from harness.config.schema.data import DataConfig, DataFormat, SourceConfig, ValidationConfig
+from harness.config.schema.model import ModelConfig, TokenizerConfig
+from harness.config.schema.objective import ObjectiveConfig, ObjectiveName
+from harness.config.schema.optim import OptimConfig
+from harness.config.schema.schedule import DecayShape, ScheduleConfig, ScheduleName
+from harness.config.schema.tracking import TrackingConfig
+from harness.config.schema.trainer import TrainerConfig
+
+__all__ = [
+    "AdapterConfig",
+    "Config",
+    "Count",
+    "DataConfig",
+    "DataFormat",
+    "DecayShape",
+    "ModelConfig",
+    "Name",
+    "NonNegative",
+    "ObjectiveConfig",
+    "ObjectiveName",
+    "OnlyFor",
+    "OptimConfig",
+    "Positive",
+    "ScheduleConfig",
+    "ScheduleName",
+    "Section",
+    "Share",
+    "SourceConfig",
+    "TokenizerConfig",
+    "TrackingConfig",
+    "TrainerConfig",
+    "ValidationConfig",
+]
+
+
+@dataclass(kw_only=True)
+class Config(Section):
+    """A run."""
+
+    seed: Annotated[int, Ge(0), Lt(2**32)] = 0
+    """Seed of everything random: initial weights, data order, dropout."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)

@@ -1,0 +1,33 @@
+"""What all sections are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import Ge, Gt, Le, MinLen
+
+Positive = Annotated[float, Gt(0)]
+NonNegative = Annotated[float, Ge(0)]
+Share = Annotated[float, Ge(0), Le(1)]
+Count = Annotated[int, Ge(1)]
+Name = Annotated[str, MinLen(1)]
+
+
+@dataclass(frozen=True)
+class OnlyFor:
+    """Marks a field that is read only when its group's `name`, or that of another group, is one of these kinds."""
+
+    kinds: tuple[str, ...]
+    group: str | None = None
+    """The group whose kind decides; None: the field's own."""
+
+
+class Section:
+    """Base of all sections: no unknown keys, no NaN; `2e6` is an integer; numbers may stand for text (a project called 2024)."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {
+        "extra": "forbid",
+        "allow_inf_nan": False,
+        "coerce_numbers_to_str": True,
+    }

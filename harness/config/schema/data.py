@@ -1,0 +1,82 @@
+"""What a run trains and evaluates on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Lt
+
+from harness.config.schema.base import Count, Name, OnlyFor, Positive, Section
+
+DataFormat = Literal["auto", "sharegpt", "alpaca", "messages", "prompt_completion", "text"]
+
+
+@dataclass(kw_only=True)
+class SourceConfig(Section):
+    """Documents to train on."""
+
+    path: Name
+    """File, directory or glob of .jsonl, .jsonl.gz, .parquet, .txt or .md files; hidden files are left out."""
+    field: Name = "text"
+    """Where a jsonl or parquet row holds its text; plain text files are one document each."""
+    weight: Positive = 1.0
+    """Share in tokens among the sources of its kind (replay or not); weights need not add up to 1."""
+    replay: bool = False
+    """True for text of the model's base domain, drawn by data.replay_share to limit forgetting."""
+    format: Annotated[DataFormat, OnlyFor(("sft",), group="objective")] = "auto"
+    """What the rows hold. sharegpt: conversations of from and value; alpaca: instruction, input, output or response; messages: OpenAI's,
+    with tool_calls and role tool; prompt_completion; text: plain text in `field`, every token of which is trained, e.g. for replay; auto:
+    one of the formats of conversations, told from each file's first rows."""
+
+
+@dataclass(kw_only=True)
+class ValidationConfig(Section):
+    """A fixed evaluation set, the same for every trial: from files of its own, or held out of a source by document."""
+
+    path: Name | None = None
+    """File, directory or glob with the validation documents; or name a source instead."""
+    field: Name = "text"
+    """Where a row of `path` holds its text."""
+    format: Annotated[DataFormat, OnlyFor(("sft",), group="objective")] = "auto"
+    """What the rows of `path` hold, see data.sources.<name>.format; of conversations only the tokens that data.loss_on names are scored."""
+    source: Name | None = None
+    """The source from which `share` of the documents is held out (by hash of their text: no document is on both sides)."""
+    share: Annotated[float, Gt(0), Lt(1)] | None = None
+    """Share of the source's documents that is held out."""
+    max_tokens: Count | None = 65_536
+    """Evaluate on at most this many tokens (whole documents, in the order of their hashes); null: on all of them."""
+
+
+@dataclass(kw_only=True)
+class DataConfig(Section):
+    """What a run trains and evaluates on, and how documents become rows."""
+
+    sources: dict[str, SourceConfig] = field(default_factory=dict)
+    """Training text by name: data.sources.<name>.path=… on the command line."""
+    replay_share: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Share of the training tokens that is drawn from the sources marked `replay`."""
+    validation: dict[str, ValidationConfig] = field(default_factory=dict)
+    """Evaluation sets by domain name; each logs val/<domain>/loss, bits_per_byte (of conversations: per byte of trained text) and
+    forgetting."""
+    context_length: Annotated[int, Ge(2)] = 512
+    """Tokens in a row."""
+    packing: Literal["best_fit", "concat", "padded"] = "best_fit"
+    """best_fit: whole documents, best-fit decreasing; concat: concatenate and chunk; padded: one document (piece) a row.
+    Documents of one row never attend to each other."""
+    overflow: Literal["split", "truncate", "drop"] = "split"
+    """What happens to a document longer than a row (best_fit and padded; concat always splits)."""
+    append_eos: bool = True
+    """End every document with the tokenizer's end-of-text token, where it has one. (Turns of conversations end as the template says.)"""
+    chat_template: Annotated[Name | None, OnlyFor(("sft",), group="objective")] = None
+    """How conversations become text: chatml, llama3, alpaca, hermes_tools (ChatML with tools), tokenizer (its own), or the path of a .jinja
+    file; null: the tokenizer's own if it has one, else chatml. What the assistant generates stands inside {% generation %}, its stop token
+    included; for templates without such blocks it is found by rendering prefixes. Control tokens typed in a message become plain text."""
+    loss_on: Annotated[Literal["all", "assistant", "last_assistant", "flagged", "spans"], OnlyFor(("sft",), group="objective")] = (
+        "assistant"
+    )
+    """Which tokens of a conversation are trained. all; assistant: every turn of the assistant with its reasoning, tool calls and stop
+    token, whatever its flag; last_assistant: the last such turn; flagged: those with train (or weight) true or 1 in the data, no others;
+    spans: the characters in train_spans, [[start, end], …] of a message's content, and no others."""
+    cache_dir: Name | None = None
+    """Where tokenized text is kept; null: $HARNESS_CACHE, else ~/.cache/harness."""

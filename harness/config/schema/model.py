@@ -1,0 +1,46 @@
+"""The model and its tokenizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Lt
+
+from harness.config.schema.base import Count, Name, Section
+
+
+@dataclass(kw_only=True)
+class TokenizerConfig(Section):
+    """The tokenizer."""
+
+    path: Name | None = None
+    """A local directory or hub name; null: the model's."""
+
+
+@dataclass(kw_only=True)
+class ModelConfig(Section):
+    """A pretrained causal language model (`path`), or a new one of the given family and shape."""
+
+    path: Name | None = None
+    """A local directory or hub name of a pretrained model; when given, the shape below is not read."""
+    family: Name = "llama"
+    """The transformers model type of a model from scratch: llama, qwen3, mistral, olmo2, smollm3, …"""
+    hidden_size: Count = 256
+    """Width of the residual stream."""
+    intermediate_size: Count | None = None
+    """Width of the feed-forward layers; null: 8/3 of hidden_size, rounded up to a multiple of 32."""
+    layers: Count = 4
+    """Transformer blocks."""
+    heads: Count = 4
+    """Attention heads; must divide hidden_size."""
+    kv_heads: Count | None = None
+    """Key-value heads; null: as many as heads."""
+    max_context: Count = 2048
+    """Longest context, in tokens, of a model from scratch."""
+    tie_embeddings: bool = True
+    """Share the input and output embeddings of a model from scratch."""
+    attention_dropout: Annotated[float, Ge(0), Lt(1)] | None = None
+    """Dropout in attention; null: as the pretrained model's own configuration says (0 from scratch)."""
+    attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = "sdpa"
+    """Attention implementation of transformers."""

@@ -1,0 +1,26 @@
+"""Where metrics go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from harness.config.schema.base import Name, OnlyFor, Section
+
+
+@dataclass(kw_only=True)
+class TrackingConfig(Section):
+    """Where metrics go besides metrics.jsonl."""
+
+    name: Literal["wandb", "none"] = "wandb"
+    """wandb: the real client, one W&B run per run, whatever its attempts; none: own files only."""
+    mode: Annotated[Literal["offline", "online"] | None, OnlyFor(("wandb",))] = None
+    """offline: into the run's wandb/ directory, to be uploaded later; null: $WANDB_MODE, else offline."""
+    project: Annotated[Name | None, OnlyFor(("wandb",))] = None
+    """W&B project; null: $WANDB_PROJECT, else "harness"."""
+    entity: Annotated[Name | None, OnlyFor(("wandb",))] = None
+    """W&B entity; null: $WANDB_ENTITY, else the account's default."""
+    tags: Annotated[list[str], OnlyFor(("wandb",))] = field(default_factory=list)
+    """Tags of the W&B run."""
+    system_metrics: Annotated[bool, OnlyFor(("wandb",))] = False
+    """Let W&B sample CPU, GPU and memory."""

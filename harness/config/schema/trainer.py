@@ -1,0 +1,42 @@
+"""Length, batch, precision and rhythm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from harness.config.schema.base import Count, Section
+
+
+@dataclass(kw_only=True)
+class TrainerConfig(Section):
+    """Length, batch, precision and rhythm of a run."""
+
+    max_tokens: Count | None = None
+    """Train on at most this many tokens (padding not counted). Either this or max_steps is required; of both, what ends first counts."""
+    max_steps: Count | None = None
+    """Train for at most this many optimizer steps."""
+    batch_tokens: Count = 16_384
+    """Positions in one optimizer step: a multiple of data.context_length."""
+    micro_batch_size: Count | None = None
+    """Rows in one forward pass; null: the whole batch at once. Smaller ones accumulate to the same gradient."""
+    precision: Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed"] = "32-true"
+    """Lightning's precision."""
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    """Lightning's accelerator."""
+    threads: Count | None = None
+    """CPU threads of torch; null: torch's own choice for a single run, an equal share of the cores for the workers of a sweep."""
+    log_every_steps: Count = 10
+    """Write a row of metrics every so many steps (and at every evaluation)."""
+    evaluate_every_steps: Count | None = None
+    """Evaluate every so many steps; null: at step 0 and at the end only."""
+    evaluation_batch_tokens: Count = 16_384
+    """Positions in one forward pass of an evaluation."""
+    checkpoint_every_steps: Count | None = None
+    """Save a checkpoint every so many steps; null: only when the run is stopped, and final_checkpoint."""
+    final_checkpoint: Literal["full", "weights", "none"] = "full"
+    """What is kept of a complete run: full can be trained on, weights can be exported, none saves the disk space of a large sweep."""
+    keep_checkpoints: Count = 1
+    """How many of the latest checkpoints stay on disk."""
+    callbacks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Further Lightning callbacks by name: {_target_: lightning.pytorch.callbacks.…, …}."""

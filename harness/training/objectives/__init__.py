@@ -1,0 +1,1 @@
+"""What is learned: a module an objective, thin over the TrainingModule that they share."""
