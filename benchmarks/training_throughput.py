@@ -85,9 +85,7 @@ def bare(config: Config) -> Seconds:
     model = build_model(config.model, tokenizer, seed=config.seed)
     groups = parameter_groups(model, config.optim.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=config.optim.lr, betas=config.optim.betas, eps=config.optim.eps, fused=True)
-    loader = build_loader(
-        data, rows_per_step=plan.rows_per_step, micro_batch_size=plan.micro_batch_size, start_step=0, stop_step=plan.steps
-    )
+    loader = build_loader(plan.data, plan.batch_size, accumulation=plan.accumulation, start_step=0, stop_step=plan.steps)
     assert config.optim.gradient_clip_norm is not None
     start = now()
     for step, batch in enumerate(loader):

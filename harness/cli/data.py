@@ -35,16 +35,19 @@ def data(overrides: Overrides = None, as_json: AsJson = False, show: Show = 0) -
     from harness.data.mixture import build_training_data, build_validation_data
     from harness.data.preview import preview
     from harness.models.tokenizer import load_tokenizer
+    from harness.schedule.replay_share import varies
     from harness.training.plan import build_plan
     from harness.training.progress import TokenizationProgress
 
     tokenizer = load_tokenizer(config)
     progress = TokenizationProgress().update
     objective = config.objective.name
-    training = build_training_data(config.data, tokenizer, seed=config.seed, progress=progress, objective=objective)
+    training = build_training_data(
+        config.data, tokenizer, seed=config.seed, progress=progress, objective=objective, replayed_later=varies(config)
+    )
     validation = build_validation_data(config.data, tokenizer, progress=progress, objective=objective)
     plan = build_plan(config, training) if describes_run else None
-    epochs = training.order.epochs(plan.steps * plan.rows_per_step) if plan else {}
+    epochs = plan.data.order.epochs(int(plan.batch_size.rows_before(plan.steps)[-1])) if plan else {}
     samples = preview(training, tokenizer, show)
     if as_json:
         shown = {"samples": [asdict(sample) for sample in samples]} if samples else {}
@@ -76,7 +79,7 @@ def _to_json(training: TrainingData, validation: dict[str, ValidationSet], plan:
         }
         for domain, part in validation.items()
     }
-    run = {"steps": plan.steps, "tokens": plan.tokens_after(plan.steps), "rows_per_step": plan.rows_per_step} if plan else None
+    run = {"steps": plan.steps, "tokens": plan.tokens_after(plan.steps), "rows_per_step": plan.batch_size.full} if plan else None
     return {**asdict(training.total()), "fingerprint": training.fingerprint, "sources": sources, "validation": domains, "run": run}
 
 

@@ -18,6 +18,7 @@ from harness.data.packing import Packing
 from harness.data.ragged import Int64, spans
 from harness.data.training_data import PackedSource, TrainingData
 from harness.data.validation import IGNORED
+from harness.schedule.batch_size import BatchSize
 
 Batch = dict[str, torch.Tensor]
 
@@ -81,33 +82,36 @@ def _padding_positions(packing: Packing, row: Int64) -> Int64:
 class StepSampler(Sampler[list[int]]):
     """Positions of the micro-batches of one rank: in order, those of step `start_step` first.
 
-    A step takes the next `rows_per_step` positions. Its m-th micro-batch covers world_size * micro_batch_size of them, one rank's after the
-    other's; so the rows of a step are the same however it is divided.
+    A step takes the next positions, as many as its batch has rows. They are cut into accumulation * world_size micro-batches of one size;
+    the m-th of every rank come one after the other, so that the rows of a step are the same however it is divided.
     """
 
     def __init__(
-        self, *, rows_per_step: int, micro_batch_size: int, start_step: int, stop_step: int, rank: int = 0, world_size: int = 1
+        self, batch_size: BatchSize, *, accumulation: int, start_step: int, stop_step: int, rank: int = 0, world_size: int = 1
     ) -> None:
-        assert rows_per_step % (micro_batch_size * world_size) == 0, "checked with the configuration"
-        self._rows_per_step, self._micro = rows_per_step, micro_batch_size
+        self._rows_before = batch_size.rows_before(stop_step)
+        self._accumulation = accumulation
         self._steps = range(start_step, stop_step)
         self._rank, self._world_size = rank, world_size
 
     def __len__(self) -> int:
-        return len(self._steps) * (self._rows_per_step // (self._micro * self._world_size))
+        return len(self._steps) * self._accumulation
 
     def __iter__(self) -> Iterator[list[int]]:
+        parts = self._accumulation * self._world_size
         for step in self._steps:
-            for first in range(self._rank * self._micro, self._rows_per_step, self._world_size * self._micro):
-                position = step * self._rows_per_step + first
-                yield list(range(position, position + self._micro))
+            first, end = int(self._rows_before[step]), int(self._rows_before[step + 1])
+            micro, rest = divmod(end - first, parts)
+            assert rest == 0, "checked with the configuration"
+            for part in range(self._rank, parts, self._world_size):
+                yield list(range(first + part * micro, first + (part + 1) * micro))
 
 
 def build_loader(
     data: TrainingData,
+    batch_size: BatchSize,
     *,
-    rows_per_step: int,
-    micro_batch_size: int,
+    accumulation: int,
     start_step: int,
     stop_step: int,
     rank: int = 0,
@@ -116,12 +120,7 @@ def build_loader(
 ) -> DataLoader[Batch]:
     """Micro-batches of the steps start_step … stop_step - 1 for one rank. Rows are made so fast that no worker process is needed."""
     sampler = StepSampler(
-        rows_per_step=rows_per_step,
-        micro_batch_size=micro_batch_size,
-        start_step=start_step,
-        stop_step=stop_step,
-        rank=rank,
-        world_size=world_size,
+        batch_size, accumulation=accumulation, start_step=start_step, stop_step=stop_step, rank=rank, world_size=world_size
     )
     # Copies from pinned memory do not wait for the kernels queued before them.
     pinned = torch.cuda.is_available()

@@ -25,10 +25,10 @@ Progress = Callable[[str, int, int], None]
 """Called while text is tokenized: configuration key of the source or domain, bytes of its files read so far, bytes of all of them."""
 
 
-def token_shares(config: DataConfig) -> dict[str, float]:
-    """The share of each drawn source in the training tokens, by name, sorted; adds up to 1.
+def token_shares(config: DataConfig, *, replayed_later: bool = False) -> dict[str, float]:
+    """The share of each drawn source in the tokens of its kind (replayed or not), by name, sorted; each kind's add up to 1.
 
-    The sources marked `replay` divide replay_share among them by weight, the others the rest; replay_share = 0 leaves the former out.
+    Where nothing is replayed, neither from the start (replay_share = 0) nor later, the sources marked `replay` are left out.
     Raises InputError when there is nothing to train onto, or nothing to replay.
     """
     replayed = {name: source.weight for name, source in config.sources.items() if source.replay}
@@ -40,20 +40,27 @@ def token_shares(config: DataConfig) -> dict[str, float]:
     if config.replay_share > 0 and not replayed:
         raise wrong_value("data.replay_share", config.replay_share, "no source to replay; mark one with data.sources.<name>.replay=true")
     shares: dict[str, float] = {}
-    for weights, share in ((others, 1 - config.replay_share), (replayed, config.replay_share)):
-        shares |= {name: share * weight / sum(weights.values()) for name, weight in weights.items() if share > 0}
+    for weights, is_drawn in ((others, True), (replayed, config.replay_share > 0 or replayed_later)):
+        shares |= {name: weight / sum(weights.values()) for name, weight in weights.items() if is_drawn}
     return dict(sorted(shares.items()))  # the order in which sources were written down must not matter
 
 
 def build_training_data(
-    config: DataConfig, tokenizer: TokenizerLike, seed: int, progress: Progress | None = None, *, objective: ObjectiveName = "cpt"
+    config: DataConfig,
+    tokenizer: TokenizerLike,
+    seed: int,
+    progress: Progress | None = None,
+    *,
+    objective: ObjectiveName = "cpt",
+    replayed_later: bool = False,
 ) -> TrainingData:
     """The rows that a run draws from, in the order that `seed` gives them; of conversations where the objective learns from these.
 
+    replayed_later: whether the sources marked replay are drawn from at some time even where replay_share is 0.
     Raises InputError for text that cannot be read, sources that leave no row or no token to train on, and texts of an evaluation set that
     are also trained on.
     """
-    shares = token_shares(config)
+    shares = token_shares(config, replayed_later=replayed_later)
     tokens = _Tokenization(config, tokenizer, progress, objective)
     validation = _validation_sets(config, tokens)
     sources = []
@@ -72,7 +79,7 @@ def build_training_data(
             )
         recipe = [documents.fingerprint, _held_out_share(config, name), config.context_length, config.packing, config.overflow]
         fingerprint = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()
-        source = PackedSource(name, documents, packing, np.flatnonzero(used), share, fingerprint)
+        source = PackedSource(name, documents, packing, np.flatnonzero(used), share, config.sources[name].replay, fingerprint)
         if documents.trained is not None and not source.row_targets.any():
             raise InputError(
                 f"data.sources.{name}: no token of its {documents.documents} conversations is trained (data.loss_on={config.loss_on}, "
@@ -80,7 +87,7 @@ def build_training_data(
                 "or turns with train=true (flagged) or train_spans (spans) in the data"
             )
         sources.append(source)
-    return TrainingData(sources, seed)
+    return TrainingData(sources, seed, [(0, config.replay_share)])
 
 
 def build_validation_data(

@@ -1,4 +1,4 @@
-"""The order of the training data, a pure function of (seed, position).
+"""The order of the training data, a pure function of (seed, position), and of the mixture where a run changes it.
 
 Nothing else enters: not the batch size, the number of devices, or the length of the run. So a run that stops, or goes on for longer, or on
 other hardware, sees the same rows; and two runs of different length see the same rows as far as both go.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from math import ceil
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,37 +18,69 @@ from harness.data.ragged import Int64, spans
 Float64 = NDArray[np.float64]
 
 
+@dataclass(frozen=True, eq=False)
+class Regime:
+    """From a position on, the sources come at these rates."""
+
+    start: int
+    """The first row of the mixture that is drawn so."""
+    rates: Float64
+    """float64[K], not negative, adding up to 1: rows of each source per row of the mixture."""
+
+
 def row_rates(token_shares: Float64, mean_tokens: Float64) -> Float64:
     """Rows of each source per row of the mixture, so that its tokens come in the shares asked for.
 
-    Args: token_shares float64[K], positive; mean_tokens float64[K], real tokens in a row of each source.
+    Args: token_shares float64[K], not negative; mean_tokens float64[K], real tokens in a row of each source.
     Returns float64[K], adding up to 1.
     """
     rates: Float64 = token_shares / mean_tokens
     return rates / np.sum(rates)
 
 
-def mixture_rows(rates: Float64, n: int) -> tuple[Int64, Int64]:
+def mixture_rows(regimes: Sequence[Regime], n: int) -> tuple[Int64, Int64]:
     """The first n rows of the mixture: from which source each is, and which of that source's rows (its 1st, 2nd, …) it is.
 
     Source i's k-th row (from 0) is due when the rows it should have given reach k + 1/2, the middle of that row. Rows come in the order
     in which they are due; of rows due at once, the source with the smaller index first. When a row is due depends on its own source only,
     so a longer mixture begins with the shorter one. (This is Webster's method of apportionment: every prefix is within about one row of
-    the rates.)
+    the rates.) Where the rates change, each source takes along what it has given and what it should have given; what comes before does
+    not depend on what comes after, so that two mixtures are the same as far as their regimes are.
 
-    Args: rates float64[K], positive, adding up to 1. Returns (source int64[n], k int64[n]).
+    Args: regimes, by their starts, the first at 0. Returns (source int64[n], k int64[n]).
     """
-    # By time t, source i has given round(rate * t) rows: at least n in all once t = n + K / 2. One more covers rounding in floats.
-    enough = np.array([ceil(rate * (n + len(rates) / 2)) + 1 for rate in rates.tolist()], dtype=np.int64)
-    source = np.repeat(np.arange(len(rates), dtype=np.int64), enough)
-    k = spans(0, enough)
-    order = np.argsort(_due(rates[source], k), kind="stable")[:n]
+    given, owed = np.zeros(len(regimes[0].rates), dtype=np.int64), np.zeros(len(regimes[0].rates))
+    parts = []
+    for regime, end in zip(regimes, [*(later.start for later in regimes[1:]), n], strict=True):
+        rows = min(end, n) - regime.start
+        if rows <= 0:
+            break
+        source, k = _regime_rows(regime.rates, given, owed, rows)
+        parts.append((source, k))
+        given = given + np.bincount(source, minlength=len(given))
+        owed = owed + regime.rates * rows
+    if not parts:
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    return np.concatenate([source for source, _ in parts]), np.concatenate([k for _, k in parts])
+
+
+def _regime_rows(rates: Float64, given: Int64, owed: Float64, n: int) -> tuple[Int64, Int64]:
+    """The first n rows of a regime: (source int64[n], k int64[n]).
+
+    Args: rates float64[K]; given int64[K] and owed float64[K], the rows that each source has given and should have given before.
+    """
+    drawn = np.flatnonzero(rates > 0)
+    # By time t, source i has given round(owed + rate * t) rows in all: together at least n once t = n + 2 K. Two more cover rounding.
+    ahead = np.ceil(rates[drawn] * (n + 2 * len(rates)) + np.maximum(owed[drawn] - given[drawn], 0)).astype(np.int64) + 2
+    source = np.repeat(drawn, ahead)
+    k = spans(given[drawn], ahead)
+    order = np.argsort(_due(rates[source], k, owed[source]), kind="stable")[:n]
     return source[order], k[order]
 
 
-def _due(rate: Float64, k: Int64) -> Float64:
-    """The mixture position at which a source's cumulative rate reaches k + 1/2: the inverse of a constant rate's cumulative, rate * t."""
-    return (k + 0.5) / rate
+def _due(rate: Float64, k: Int64, owed: Float64) -> Float64:
+    """How far into a regime a source's rows that are due reach k + 1/2: the inverse of a constant rate's cumulative, owed + rate * t."""
+    return (k + 0.5 - owed) / rate
 
 
 def permutation(seed: int, source: str, epoch: int, rows: int) -> Int64:
@@ -63,9 +95,9 @@ def permutation(seed: int, source: str, epoch: int, rows: int) -> Int64:
 class DataOrder:
     """Which row of which source stands at each position of a run."""
 
-    def __init__(self, *, seed: int, names: Sequence[str], rows: Sequence[int], rates: Float64) -> None:
-        """Args: names and rows (of one epoch) of the K sources; rates float64[K], rows of each per row of the mixture."""
-        self.seed, self.names, self.source_rows, self.rates = seed, tuple(names), tuple(rows), rates
+    def __init__(self, *, seed: int, names: Sequence[str], rows: Sequence[int], regimes: Sequence[Regime]) -> None:
+        """Args: names and rows (of one epoch) of the K sources; regimes of the mixture, by their starts, the first at 0."""
+        self.seed, self.names, self.source_rows, self.regimes = seed, tuple(names), tuple(rows), tuple(regimes)
         self._source = np.empty(0, dtype=np.int64)
         self._k = np.empty(0, dtype=np.int64)
         self._permutations: dict[int, dict[int, Int64]] = {}  # of each source, the epochs that were asked for last
@@ -93,7 +125,7 @@ class DataOrder:
     def _reach(self, n: int) -> None:
         """Have the mixture's first n rows at hand; it grows by doubling, since a run asks for a little more in every step."""
         if n > len(self._source):
-            self._source, self._k = mixture_rows(self.rates, max(n, 2 * len(self._source), 1024))
+            self._source, self._k = mixture_rows(self.regimes, max(n, 2 * len(self._source), 1024))
 
     def _shuffled(self, source: int, k: Int64) -> Int64:
         """The rows that a source gives as its k-th, int64[n]; each epoch is a permutation of its own."""

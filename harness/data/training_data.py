@@ -11,10 +11,11 @@ from functools import cached_property
 import numpy as np
 
 from harness.config.errors import wrong_value
-from harness.data.order import DataOrder, row_rates
+from harness.data.order import DataOrder, Float64, Regime, row_rates
 from harness.data.packing import Packing
 from harness.data.ragged import Int64, offsets_of
 from harness.data.token_cache import TokenizedDocuments
+from harness.schedule.batch_size import BatchSize
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,9 @@ class PackedSource:
     used: Int64
     """int64[n]: the documents that are trained on, before any is dropped for its length."""
     share: float
-    """Share of the training tokens."""
+    """Share in the tokens of the sources of its kind: replayed, or not."""
+    replay: bool
+    """Whether it is text of the model's base domain."""
     fingerprint: str
     """Hex digest of the used documents and of how they are packed."""
 
@@ -63,58 +66,70 @@ class Statistics:
     bytes: int
     """UTF-8 bytes of the documents' text, of conversations of their trained text."""
     share: float
-    """Share of the training tokens of a run."""
+    """Share of the training tokens, of those of the first step where it changes."""
 
 
 class TrainingData:
     """Rows by their position in the run: 0, 1, 2, … without end, since sources start over when they are used up."""
 
-    def __init__(self, sources: Sequence[PackedSource], seed: int) -> None:
-        """At least one source, each with at least one row; their shares add up to 1."""
+    def __init__(self, sources: Sequence[PackedSource], seed: int, replay_shares: Sequence[tuple[int, float]]) -> None:
+        """Args: sources, at least one, each with at least one row; replay_shares, from which position on which share of the tokens is
+        drawn from the sources marked replay, the first from 0."""
         self.sources = tuple(sources)
+        self.seed = seed
+        self.replay_shares = tuple(replay_shares)
         self.context_length = sources[0].packing.context_length
-        shares = np.array([source.share for source in sources])
-        mean_tokens = np.array([source.packing.tokens / source.packing.rows for source in sources])
-        rates = row_rates(shares, mean_tokens)
+        self._mean_tokens = np.array([source.packing.tokens / source.packing.rows for source in sources])
         self.order = DataOrder(
             seed=seed,
             names=[source.name for source in sources],
             rows=[source.packing.rows for source in sources],
-            rates=rates,
+            regimes=[Regime(start, row_rates(self.token_shares(share), self._mean_tokens)) for start, share in replay_shares],
         )
-        self._mean_row_tokens = float(rates @ mean_tokens)
         self._first_row = offsets_of(np.array(self.order.source_rows, dtype=np.int64))[:-1]
+
+    def token_shares(self, replay_share: float) -> Float64:
+        """Share of each source in the training tokens while this share of them is replayed: float64[K]."""
+        return np.array([source.share * (replay_share if source.replay else 1 - replay_share) for source in self.sources])
+
+    def replaying(self, shares: Sequence[tuple[int, float]]) -> TrainingData:
+        """The same sources, with other shares of replay from some positions on."""
+        return TrainingData(self.sources, self.seed, shares)
 
     @property
     def fingerprint(self) -> str:
         """Hex digest of all that is drawn from, and in which shares; with the seed, it fixes the data of every position."""
-        recipe = [[source.name, source.fingerprint, source.share] for source in self.sources]
+        recipe: list[object] = [[s.name, s.fingerprint, share] for s, share in zip(self.sources, self._shares.tolist(), strict=True)]
+        if len(self.replay_shares) > 1:
+            recipe.append(self.replay_shares)
         return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()
 
     def row_tokens(self, start: int, stop: int) -> Int64:
         """Real tokens at positions start … stop - 1: int64[stop - start]."""
         return self._all_tokens[self._rows_at(start, stop)]
 
-    def targets_of(self, rows_per_step: int, steps: int) -> Int64:
+    def targets_of(self, batch_size: BatchSize, steps: int) -> Int64:
         """Trained predictions in each of the first `steps` steps, see PackedSource.row_targets: int64[steps]."""
-        per_step: Int64 = self._all_targets[self._rows_at(0, steps * rows_per_step)].reshape(steps, rows_per_step).sum(axis=1)
-        return per_step
+        before = batch_size.rows_before(steps)
+        targets: Int64 = np.add.reduceat(self._all_targets[self._rows_at(0, int(before[-1]))], before[:-1])
+        return targets
 
-    def tokens_after(self, rows_per_step: int, steps: int) -> Int64:
+    def tokens_after(self, batch_size: BatchSize, steps: int) -> Int64:
         """Real tokens trained after each of the first `steps` steps: int64[steps]."""
-        per_step: Int64 = self.row_tokens(0, steps * rows_per_step).reshape(steps, rows_per_step).sum(axis=1)
-        return np.cumsum(per_step)
+        before = batch_size.rows_before(steps)
+        return np.cumsum(np.add.reduceat(self.row_tokens(0, int(before[-1])), before[:-1]))
 
-    def steps_for(self, max_tokens: int, rows_per_step: int) -> tuple[int, Int64]:
+    def steps_for(self, max_tokens: int, batch_size: BatchSize) -> tuple[int, Int64]:
         """The most whole steps whose real tokens together do not exceed `max_tokens`; and the tokens after each, int64[steps].
 
         Raises InputError if not even one step fits.
         """
-        looked_at = int(max_tokens / (self._mean_row_tokens * rows_per_step)) + 1
-        after = self.tokens_after(rows_per_step, looked_at)
+        mean_row_tokens = float(self.order.regimes[0].rates @ self._mean_tokens)
+        looked_at = int(max_tokens / (mean_row_tokens * batch_size.full)) + 1
+        after = self.tokens_after(batch_size, looked_at)
         while after[-1] <= max_tokens:
             looked_at += looked_at // 8 + 1
-            after = self.tokens_after(rows_per_step, looked_at)
+            after = self.tokens_after(batch_size, looked_at)
         steps = int(np.searchsorted(after, max_tokens, side="right"))
         if steps == 0:
             raise wrong_value("trainer.max_tokens", max_tokens, f"less than one step; the first one has {after[0]} tokens in its rows")
@@ -122,11 +137,15 @@ class TrainingData:
 
     def statistics(self) -> dict[str, Statistics]:
         """Each source's, by name."""
-        return {source.name: _statistics([source]) for source in self.sources}
+        return {source.name: _statistics([source], float(share)) for source, share in zip(self.sources, self._shares, strict=True)}
 
     def total(self) -> Statistics:
         """All sources together, one epoch of each."""
-        return _statistics(self.sources)
+        return _statistics(self.sources, 1.0)
+
+    @property
+    def _shares(self) -> Float64:
+        return self.token_shares(self.replay_shares[0][1])
 
     def _rows_at(self, start: int, stop: int) -> Int64:
         """Positions as rows of all sources one after the other: int64[stop - start]."""
@@ -142,7 +161,7 @@ class TrainingData:
         return np.concatenate([source.row_targets for source in self.sources])
 
 
-def _statistics(sources: Sequence[PackedSource]) -> Statistics:
+def _statistics(sources: Sequence[PackedSource], share: float) -> Statistics:
     packings = [source.packing for source in sources]
     tokens, rows = sum(packing.tokens for packing in packings), sum(packing.rows for packing in packings)
     return Statistics(
@@ -154,5 +173,5 @@ def _statistics(sources: Sequence[PackedSource]) -> Statistics:
         documents=sum(len(source.used) for source in sources),
         documents_cut=sum(packing.documents_cut for packing in packings),
         bytes=sum(int(source.documents.bytes[source.used].sum()) for source in sources),
-        share=sum(source.share for source in sources),
+        share=share,
     )

@@ -21,7 +21,10 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     for parameter in model.parameters():
         if parameter.requires_grad:
             (decayed if parameter.ndim >= 2 and id(parameter) not in embeddings else kept).append(parameter)
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay, "is_decayed": True},
+        {"params": kept, "weight_decay": 0.0, "is_decayed": False},
+    ]
     return [group for group in groups if group["params"]]
 
 

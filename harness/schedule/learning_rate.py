@@ -10,9 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import assert_never
 
-from harness.config.checks.schedule import schedule_problems
+from harness.config.checks.schedule import parts_in_steps, schedule_problems
 from harness.config.errors import InputError
-from harness.config.length import parse_length
 from harness.config.schema import Config, DecayShape, ScheduleName
 
 
@@ -25,31 +24,46 @@ class Schedule:
     """Learning rate after the warm-up."""
     total_steps: int
     warmup_steps: int
+    initial: float = 0.0
+    """The rate that the warm-up rises from."""
+    cooldown_steps: int = 0
+    """infinite only: the length of the way from the peak to the constant rate."""
+    constant_share: float = 1.0
+    """infinite only: the constant rate, as a share of the peak."""
     decay_steps: int = 0
-    """wsd only: the length of the decay at the end."""
+    """wsd and infinite only: the length of the decay at the end."""
     decay_shape: DecayShape = "1-sqrt"
-    """wsd only."""
+    """wsd and infinite only."""
     floor: float = 0.0
     """The rate at the end, as a share of the peak."""
+
+    @property
+    def decay_start(self) -> int:
+        """The first step of the decay at the end; total_steps where there is none."""
+        return self.total_steps - self.decay_steps
 
 
 def resolve_schedule(config: Config, total_steps: int) -> Schedule:
     """The schedule of a run of `total_steps` steps, its lengths in steps.
 
-    Raises InputError when warm-up and decay do not fit into the run.
+    Raises InputError when warm-up, cool-down and decay do not fit into the run.
     """
-    warmup = parse_length("schedule.warmup", config.schedule.warmup)
-    problems = list(schedule_problems(config, warmup, total_steps))
+    problems = list(schedule_problems(config, total_steps))
     if problems:
         raise InputError("\n".join(problems))
+    given = config.schedule
+    warmup, cooldown, decay = parts_in_steps(config, total_steps)
     return Schedule(
-        name=config.schedule.name,
+        name=given.name,
         peak=config.optim.lr,
         total_steps=total_steps,
-        warmup_steps=warmup.steps(total_steps=total_steps, batch_tokens=config.trainer.batch_tokens),
-        decay_steps=round(config.schedule.decay_fraction * total_steps) if config.schedule.name == "wsd" else 0,
-        decay_shape=config.schedule.decay_shape,
-        floor=config.schedule.floor,
+        warmup_steps=warmup,
+        initial=given.initial_lr,
+        cooldown_steps=cooldown,
+        constant_share=given.constant_share if given.name == "infinite" else 1.0,
+        decay_steps=decay,
+        decay_shape=given.decay_shape,
+        floor=given.floor,
     )
 
 
@@ -60,16 +74,23 @@ def learning_rate(schedule: Schedule, step: int) -> float:
     the update after the last.
     """
     if step < schedule.warmup_steps:
-        return schedule.peak * ((step + 1) / schedule.warmup_steps)
+        if not schedule.initial:
+            return schedule.peak * ((step + 1) / schedule.warmup_steps)
+        return schedule.initial + (schedule.peak - schedule.initial) * ((step + 1) / schedule.warmup_steps)
     match schedule.name:
         case "constant":
             return schedule.peak
         case "linear" | "cosine":
             span = schedule.total_steps - schedule.warmup_steps
             return _decayed(schedule, schedule.name, (step - schedule.warmup_steps) / span)
-        case "wsd":
-            start = schedule.total_steps - schedule.decay_steps
-            return schedule.peak if step < start else _decayed(schedule, schedule.decay_shape, (step - start) / schedule.decay_steps)
+        case "wsd" | "infinite":
+            constant = schedule.peak * schedule.constant_share
+            if step >= schedule.decay_start:
+                return _decayed(schedule, schedule.decay_shape, (step - schedule.decay_start) / schedule.decay_steps, start=constant)
+            if step < schedule.warmup_steps + schedule.cooldown_steps:
+                cooled = 0.5 * (1.0 + math.cos(math.pi * (step - schedule.warmup_steps) / schedule.cooldown_steps))
+                return constant + (schedule.peak - constant) * cooled
+            return constant
         case "inverse_sqrt":
             anchor = max(schedule.warmup_steps, 1)
             return schedule.peak * max(schedule.floor, math.sqrt(anchor / (step + 1)))
@@ -77,8 +98,8 @@ def learning_rate(schedule: Schedule, step: int) -> float:
             assert_never(schedule.name)
 
 
-def _decayed(schedule: Schedule, shape: DecayShape, progress: float) -> float:
-    """The rate at `progress` (0 to 1) of a decay from the peak to the floor."""
+def _decayed(schedule: Schedule, shape: DecayShape, progress: float, start: float | None = None) -> float:
+    """The rate at `progress` (0 to 1) of a decay from `start`, or the peak, to the floor."""
     match shape:
         case "linear":
             remaining = 1.0 - progress
@@ -88,4 +109,7 @@ def _decayed(schedule: Schedule, shape: DecayShape, progress: float) -> float:
             remaining = 1.0 - math.sqrt(progress)
         case _:
             assert_never(shape)
-    return schedule.peak * (schedule.floor + (1.0 - schedule.floor) * remaining)
+    if start is None or start == schedule.peak:
+        return schedule.peak * (schedule.floor + (1.0 - schedule.floor) * remaining)
+    end = schedule.peak * schedule.floor
+    return end + (start - end) * remaining

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from harness.config.schema import Config
 from harness.optim.build import build_optimizer
-from harness.schedule.learning_rate import learning_rate
+from harness.optim.per_step import set_step
 from harness.training.plan import Plan
 
 Batch = dict[str, Tensor]
@@ -47,10 +47,9 @@ class TrainingModule(LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
         if batch_index % self.plan.accumulation == 0:
             self._loss_sums.clear()
-            rate = learning_rate(self.plan.schedule, self.global_step)
+            settings = self.plan.settings(self.global_step)
             for optimizer in self.trainer.optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
+                set_step(optimizer, settings)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return build_optimizer(self.config.optim, self.model)

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
 from harness.config.errors import InputError
 from harness.config.schema import Config
-from harness.schedule.learning_rate import Schedule, resolve_schedule
+from harness.optim.per_step import StepSettings
+from harness.schedule.batch_size import BatchSize, resolve_batch_size
+from harness.schedule.learning_rate import Schedule, learning_rate, resolve_schedule
+from harness.schedule.replay_share import replay_shares, varies
 
 if TYPE_CHECKING:
     from harness.data.training_data import TrainingData
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Phased(Generic[T]):
+    """A value that may be another one while the rate decays."""
+
+    before: T
+    decay: T
+    decay_start: int
+    """The first step of the decay."""
+
+    def at(self, step: int) -> T:
+        return self.before if step < self.decay_start else self.decay
 
 
 @dataclass(frozen=True)
@@ -20,46 +39,74 @@ class Plan:
     """Steps, batches and rates of a run."""
 
     steps: int
-    rows_per_step: int
-    """Rows of one optimizer step, over all micro-batches."""
-    micro_batch_size: int
-    """Rows of one forward pass."""
+    batch_size: BatchSize
+    accumulation: int
+    """Micro-batches of every step."""
     schedule: Schedule
+    betas: Phased[tuple[float, float]]
+    """optim.betas before and while the rate decays."""
+    weight_decay: Phased[float]
+    data: TrainingData
+    """The rows in the order of this run."""
     tokens: np.ndarray
     """int64 [steps]: tokens trained after each step, padding not counted."""
     targets: np.ndarray
     """int64 [steps]: predicted tokens of each step, the weight of its loss."""
 
-    @property
-    def accumulation(self) -> int:
-        """Micro-batches of a step."""
-        return self.rows_per_step // self.micro_batch_size
-
     def tokens_after(self, steps: int) -> int:
         """Tokens trained after `steps` steps."""
         return int(self.tokens[steps - 1]) if steps else 0
 
+    def settings(self, step: int) -> StepSettings:
+        """The optimizer's settings in a step (0-based)."""
+        return StepSettings(lr=learning_rate(self.schedule, step), betas=self.betas.at(step), weight_decay=self.weight_decay.at(step))
+
 
 def build_plan(config: Config, data: TrainingData) -> Plan:
     """Plan a run over `data`. Raises InputError when not a single step fits, or the schedule does not."""
-    rows_per_step = config.trainer.batch_tokens // config.data.context_length
-    max_steps, max_tokens = config.trainer.max_steps, config.trainer.max_tokens
-    if max_tokens is not None:
-        steps, tokens = data.steps_for(max_tokens, rows_per_step)
-        steps = min(steps, max_steps or steps)
-        tokens = tokens[:steps]
-    else:
-        assert max_steps is not None, "checked: one of the two is given"
-        steps, tokens = max_steps, data.tokens_after(rows_per_step, max_steps)
-    targets = data.targets_of(rows_per_step, steps)
+    batch_size = resolve_batch_size(config)
+    schedule, data, tokens = _length(config, data, batch_size)
+    steps = schedule.total_steps
+    targets = data.targets_of(batch_size, steps)
     if not targets.all():
         problem = "has no token to predict: its documents have one token each, or are conversations of which none is trained"
         raise InputError(f"data.sources: step {int(np.argmin(targets))} {problem}")
+    decayed = config.schedule.decay_weight_decay
     return Plan(
         steps=steps,
-        rows_per_step=rows_per_step,
-        micro_batch_size=config.trainer.micro_batch_size or rows_per_step,
-        schedule=resolve_schedule(config, steps),
+        batch_size=batch_size,
+        accumulation=batch_size.full // (config.trainer.micro_batch_size or batch_size.full),
+        schedule=schedule,
+        betas=Phased(config.optim.betas, config.schedule.decay_betas or config.optim.betas, schedule.decay_start),
+        weight_decay=Phased(config.optim.weight_decay, config.optim.weight_decay if decayed is None else decayed, schedule.decay_start),
+        data=data,
         tokens=tokens,
         targets=targets,
     )
+
+
+def _length(config: Config, data: TrainingData, batch_size: BatchSize) -> tuple[Schedule, TrainingData, np.ndarray]:
+    """The schedule over all steps that the run's length allows, the data in its order, and the tokens after each step, int64 [steps]."""
+    max_steps, max_tokens = config.trainer.max_steps, config.trainer.max_tokens
+    if max_tokens is None:
+        assert max_steps is not None, "checked: one of the two is given"
+        steps = max_steps
+    else:
+        steps, _ = data.steps_for(max_tokens, batch_size)
+        steps = min(steps, max_steps or steps)
+    while True:
+        schedule = resolve_schedule(config, steps)
+        ordered = data.replaying(_replay(config, schedule, batch_size)) if varies(config) else data
+        tokens = ordered.tokens_after(batch_size, steps)
+        # Sources differ in how full their rows are: with another mixture the same steps may hold a few tokens more.
+        if max_tokens is None or tokens[-1] <= max_tokens or steps == 1:
+            return schedule, ordered, tokens
+        steps -= 1
+
+
+def _replay(config: Config, schedule: Schedule, batch_size: BatchSize) -> list[tuple[int, float]]:
+    """From which row on which share of the tokens is replayed."""
+    shares = replay_shares(config, schedule)
+    changes = np.flatnonzero(np.diff(shares, prepend=-1.0))
+    rows_before = batch_size.rows_before(schedule.total_steps)
+    return [(int(rows_before[step]), float(shares[step])) for step in changes]

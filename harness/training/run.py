@@ -18,6 +18,7 @@ from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from harness.runs.directory import RunDirectory
 from harness.runs.metrics import last_values
 from harness.runs.result import Result, State, read_result, write_result
+from harness.schedule.replay_share import varies
 from harness.training import provenance
 from harness.training.checkpoints import checkpoints, last_good_checkpoint
 from harness.training.errors import NonFiniteLossError, RunError
@@ -84,10 +85,17 @@ def _train(
 ) -> State:
     """The attempt itself: how it ended. The rest of `result` is brought up to date, whatever happens."""
     tokenizer = load_tokenizer(config)
-    data = build_training_data(config.data, tokenizer, seed=config.seed, progress=progress, objective=config.objective.name)
+    data = build_training_data(
+        config.data,
+        tokenizer,
+        seed=config.seed,
+        progress=progress,
+        objective=config.objective.name,
+        replayed_later=varies(config),
+    )
     validation = build_validation_data(config.data, tokenizer, progress=progress, objective=config.objective.name)
     plan = build_plan(config, data)
-    fingerprints = {"data": data.fingerprint, "tokenizer": tokenizer_fingerprint(tokenizer), "model": model_fingerprint(config.model)}
+    fingerprints = {"data": plan.data.fingerprint, "tokenizer": tokenizer_fingerprint(tokenizer), "model": model_fingerprint(config.model)}
     _refuse_other_inputs(run, result.fingerprints, fingerprints)
     result.fingerprints, result.tokens.budgeted = fingerprints, plan.tokens_after(plan.steps)
 
@@ -106,7 +114,7 @@ def _train(
             if config.data.packing != "padded":
                 refuse_leaking_model(model, config.data.packing)
             trainer = build_trainer(config, run, plan, loggers=loggers, callbacks=[step_end, *callbacks])
-            trainer.fit(build_module(model, config, plan), datamodule=RunData(data, plan, start), ckpt_path=checkpoint)
+            trainer.fit(build_module(model, config, plan), datamodule=RunData(plan, start), ckpt_path=checkpoint)
         state: State = "waiting" if step_end.stopped else "complete"
     finally:
         # Also when it raises: what was trained has been spent.

@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader
 
 from harness.config.schema import Config
 from harness.data.dataset import build_loader
-from harness.data.training_data import TrainingData
 from harness.runs.directory import RunDirectory
 from harness.training.checkpoints import AtomicCheckpointIO
 from harness.training.plan import Plan
@@ -57,17 +56,16 @@ def build_trainer(config: Config, run: RunDirectory, plan: Plan, *, loggers: Seq
 class RunData(LightningDataModule):
     """The rows of a run from the step it starts at."""
 
-    def __init__(self, data: TrainingData, plan: Plan, start_step: int) -> None:
+    def __init__(self, plan: Plan, start_step: int) -> None:
         super().__init__()
-        self.data = data
         self.plan = plan
         self.start_step = start_step
 
     def train_dataloader(self) -> DataLoader[Any]:
         return build_loader(
-            self.data,
-            rows_per_step=self.plan.rows_per_step,
-            micro_batch_size=self.plan.micro_batch_size,
+            self.plan.data,
+            self.plan.batch_size,
+            accumulation=self.plan.accumulation,
             start_step=self.start_step,
             stop_step=self.plan.steps,
         )

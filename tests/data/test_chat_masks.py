@@ -24,6 +24,7 @@ from harness.data.dataset import PackedRows
 from harness.data.mixture import build_training_data, build_validation_data
 from harness.data.token_cache import tokenize_conversations
 from harness.data.validation import IGNORED
+from harness.schedule.batch_size import BatchSize
 
 TALK = (
     Message("system", "Sei kurz."),
@@ -218,7 +219,7 @@ def test_labels_are_the_trained_tokens(packing: Any, overflow: Any, chat_config:
     rows = 2 * sum(source.packing.rows for source in data.sources)
     batch = PackedRows(data).__getitems__(list(range(rows)))
     trained = (batch["labels"] != IGNORED).sum(dim=1)
-    assert trained.tolist() == data.targets_of(1, rows).tolist()
+    assert trained.tolist() == data.targets_of(BatchSize((), 1), rows).tolist()
     documents = {source.name: source for source in data.sources}["chat"].documents
     assert documents.trained is not None
     source, row = data.order.rows(0, rows)

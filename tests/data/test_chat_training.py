@@ -15,6 +15,7 @@ from harness.config.schema import Config
 from harness.config.validate import to_plain
 from harness.runs.directory import RunDirectory
 from harness.runs.files import write_yaml
+from harness.schedule.batch_size import BatchSize
 
 WORDS = ["rain", "falls", "on", "green", "hills", "while", "the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog"]
 
@@ -128,7 +129,7 @@ def test_rows_without_a_trained_token_are_fine_but_not_steps(tmp_path: Path, ove
     for steps, batch in ((1, 16), (1, 1)):
         config = load([*options, f"trainer.max_steps={steps}", f"trainer.batch_tokens={128 * batch}"]).config
         data = build_training_data(config.data, load_tokenizer(config), seed=0, objective="sft")
-        targets = [int(data.targets_of(1, 16)[row]) for row in range(16)]
+        targets = [int(data.targets_of(BatchSize((), 1), 16)[row]) for row in range(16)]
         assert sorted(targets) == [0] * 15 + [2]
         if batch == 16:
             assert build_plan(config, data).targets.tolist() == [2]

@@ -14,6 +14,7 @@ from harness.data.dataset import PackedRows, StepSampler, build_loader
 from harness.data.mixture import build_training_data
 from harness.data.training_data import TrainingData
 from harness.data.validation import IGNORED
+from harness.schedule.batch_size import BatchSize
 
 
 @pytest.fixture(params=["best_fit", "concat", "padded"])
@@ -62,14 +63,21 @@ def test_an_epoch_trains_every_token_of_a_source_once(config: DataConfig, tokeni
 
 def test_targets_and_tokens_count_what_the_rows_hold(data: TrainingData) -> None:
     labels = PackedRows(data).__getitems__(list(range(60)))["labels"]
-    assert data.targets_of(12, 5).tolist() == (labels != IGNORED).reshape(5, -1).sum(dim=1).tolist()
+    assert data.targets_of(BatchSize((), 12), 5).tolist() == (labels != IGNORED).reshape(5, -1).sum(dim=1).tolist()
     assert data.row_tokens(10, 60).tolist() == data.row_tokens(0, 60)[10:].tolist()
 
 
 @pytest.mark.parametrize(("micro_batch_size", "world_size"), [(12, 1), (4, 1), (6, 2), (2, 3), (1, 12)])
 def test_a_step_is_the_same_rows_however_it_is_divided(micro_batch_size: int, world_size: int) -> None:
     samplers = [
-        StepSampler(rows_per_step=12, micro_batch_size=micro_batch_size, start_step=3, stop_step=5, rank=rank, world_size=world_size)
+        StepSampler(
+            BatchSize((), 12),
+            accumulation=12 // micro_batch_size // world_size,
+            start_step=3,
+            stop_step=5,
+            rank=rank,
+            world_size=world_size,
+        )
         for rank in range(world_size)
     ]
     per_step = 12 // (micro_batch_size * world_size)
@@ -81,14 +89,14 @@ def test_a_step_is_the_same_rows_however_it_is_divided(micro_batch_size: int, wo
 
 
 def test_micro_batches_go_to_the_ranks_in_turn() -> None:
-    sampler = StepSampler(rows_per_step=8, micro_batch_size=2, start_step=1, stop_step=2, rank=1, world_size=2)
+    sampler = StepSampler(BatchSize((), 8), accumulation=2, start_step=1, stop_step=2, rank=1, world_size=2)
     assert list(sampler) == [[10, 11], [14, 15]]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_loaders_started_in_the_middle_go_on_with_the_same_rows(data: TrainingData, workers: int) -> None:
     def batches(start_step: int, stop_step: int, workers: int = 0) -> list[dict[str, torch.Tensor]]:
-        return list(build_loader(data, rows_per_step=4, micro_batch_size=2, start_step=start_step, stop_step=stop_step, workers=workers))
+        return list(build_loader(data, BatchSize((), 4), accumulation=2, start_step=start_step, stop_step=stop_step, workers=workers))
 
     whole, resumed = batches(0, 6), batches(2, 6, workers)
     assert (len(whole), len(resumed)) == (12, 8)

@@ -12,6 +12,7 @@ import pytest
 from harness.config.errors import InputError
 from harness.config.schema import DataConfig, SourceConfig, ValidationConfig
 from harness.data.mixture import build_training_data, build_validation_data, token_shares
+from harness.schedule.batch_size import BatchSize
 
 WriteJsonl = Callable[[str, Iterable[str]], Path]
 Stories = Callable[[range], list[str]]
@@ -25,7 +26,7 @@ def test_token_shares() -> None:
     sources = {"b": source(3), "a": source(1), "old": source(5, replay=True), "older": source(5, replay=True)}
     shares = token_shares(DataConfig(sources=sources, replay_share=0.2))
     assert list(shares) == ["a", "b", "old", "older"]
-    assert shares == pytest.approx({"a": 0.2, "b": 0.6, "old": 0.1, "older": 0.1})
+    assert shares == {"a": 0.25, "b": 0.75, "old": 0.5, "older": 0.5}
     assert token_shares(DataConfig(sources=sources)) == {"a": 0.25, "b": 0.75}
 
 
@@ -54,18 +55,18 @@ def test_the_drawn_tokens_have_the_shares_asked_for(config: DataConfig, tokenize
 def test_plans_never_exceed_their_tokens(config: DataConfig, tokenizer: Any) -> None:
     data = build_training_data(replace(config, packing="padded"), tokenizer, seed=0)
     for max_tokens in (200, 1000, 5000, 20_000):
-        steps, after = data.steps_for(max_tokens, rows_per_step=4)
+        steps, after = data.steps_for(max_tokens, BatchSize((), 4))
         assert len(after) == steps
-        assert after[-1] <= max_tokens < data.tokens_after(4, steps + 1)[-1]
+        assert after[-1] <= max_tokens < data.tokens_after(BatchSize((), 4), steps + 1)[-1]
         assert after.tolist() == [data.row_tokens(0, 4 * (step + 1)).sum() for step in range(steps)]
-        assert after.tolist() == data.tokens_after(4, steps).tolist()
+        assert after.tolist() == data.tokens_after(BatchSize((), 4), steps).tolist()
 
 
 def test_a_plan_of_no_step_says_what_one_step_takes(config: DataConfig, tokenizer: Any) -> None:
     data = build_training_data(config, tokenizer, seed=0)
-    first = data.tokens_after(8, 1)[0]
+    first = data.tokens_after(BatchSize((), 8), 1)[0]
     with pytest.raises(InputError, match=rf"trainer\.max_tokens=20: less than one step; the first one has {first} tokens"):
-        data.steps_for(20, rows_per_step=8)
+        data.steps_for(20, BatchSize((), 8))
 
 
 def test_held_out_documents_are_evaluated_on_and_not_trained_on(config: DataConfig, tokenizer: Any) -> None:

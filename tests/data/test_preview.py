@@ -13,6 +13,7 @@ from harness.cli.samples import show_samples
 from harness.config.schema import DataConfig, SourceConfig
 from harness.data.mixture import build_training_data
 from harness.data.preview import Sample, preview
+from harness.schedule.batch_size import BatchSize
 from tests.support.command import run_harness
 
 EVIL = "<|im_end|> für [bold]"
@@ -66,7 +67,7 @@ def test_plain_text_shows_rows_and_their_documents(config: DataConfig, tokenizer
     data = build_training_data(config, tokenizer, 0)
     rows = preview(data, tokenizer, 4)
     assert [row.tokens for row in rows] == data.row_tokens(0, 4).tolist()
-    assert [row.trained_tokens for row in rows] == data.targets_of(1, 4).tolist()
+    assert [row.trained_tokens for row in rows] == data.targets_of(BatchSize((), 1), 4).tolist()
     text = printed(rows)
     assert "row 0: " in text
     assert f"{len(rows[0].pieces)} document" in text

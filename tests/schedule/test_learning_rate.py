@@ -49,6 +49,18 @@ def schedule(name: ScheduleName, **values: object) -> Schedule:
         (schedule("inverse_sqrt", warmup_steps=2), [4, 8, *(8 * sqrt(2 / n) for n in range(3, 9))]),
         (schedule("inverse_sqrt", warmup_steps=0, total_steps=4), [8, 8 * sqrt(1 / 2), 8 * sqrt(1 / 3), 4]),
         (schedule("inverse_sqrt", total_steps=9, floor=0.5), [8, 8 * sqrt(1 / 2), 8 * sqrt(1 / 3), 4, 4, 4, 4, 4, 4]),
+        # Warm up, cool down from 8 to 4 as a cosine, stay, decay from there.
+        (
+            schedule("infinite", warmup_steps=1, cooldown_steps=2, constant_share=0.5, decay_steps=2, decay_shape="linear"),
+            [8, 8, 6, 4, 4, 4, 4, 2],
+        ),
+        (
+            schedule("infinite", cooldown_steps=2, constant_share=0.5, decay_steps=4, decay_shape="linear", floor=0.25),
+            [8, 6, 4, 4, 4, 3.5, 3, 2.5],
+        ),
+        # Re-warming from the rate that earlier training ended at.
+        (schedule("constant", warmup_steps=4, initial=4.0), [5, 6, 7, 8, 8, 8, 8, 8]),
+        (schedule("linear", warmup_steps=2, initial=16.0, total_steps=4), [12, 8, 8, 4]),
         # A warm-up as long as the run.
         (schedule("cosine", warmup_steps=8), [1, 2, 3, 4, 5, 6, 7, 8]),
     ],
@@ -61,14 +73,18 @@ def test_golden_values(given: Schedule, expected: list[float]) -> None:
 def schedules(draw: st.DrawFn) -> Schedule:
     total = draw(st.integers(1, 60))
     warmup = draw(st.integers(0, total))
+    name = draw(st.sampled_from(get_args(ScheduleName)))
+    constant_share = draw(st.floats(0.01, 1.0)) if name == "infinite" else 1.0
     return Schedule(
-        name=draw(st.sampled_from(get_args(ScheduleName))),
+        name=name,
         peak=draw(st.floats(1e-6, 1.0)),
+        constant_share=constant_share,
+        cooldown_steps=draw(st.integers(0, total - warmup)) if name == "infinite" else 0,
         total_steps=total,
         warmup_steps=warmup,
         decay_steps=draw(st.integers(0, total - warmup)),
         decay_shape=draw(st.sampled_from(get_args(DecayShape))),
-        floor=draw(st.floats(0.0, 1.0)),
+        floor=draw(st.floats(0.0, constant_share)),
     )
 
 
@@ -96,9 +112,16 @@ def test_up_to_the_peak_and_never_up_again(any_schedule: Schedule) -> None:
 @given(schedules())
 def test_wsd_is_the_constant_schedule_until_its_decay_begins(any_schedule: Schedule) -> None:
     """Runs can only share a prefix when this holds to the last bit."""
-    wsd, constant = replace(any_schedule, name="wsd"), replace(any_schedule, name="constant")
+    wsd, constant = replace(any_schedule, name="wsd", constant_share=1.0), replace(any_schedule, name="constant")
     start = wsd.total_steps - wsd.decay_steps
     assert rates(wsd)[:start] == rates(constant)[:start]
+
+
+@given(schedules(), st.integers(1, 60))
+def test_annealed_schedules_of_any_length_are_one_trunk_until_the_first_decay_begins(any_schedule: Schedule, longer: int) -> None:
+    short = replace(any_schedule, name="infinite")
+    long = replace(short, total_steps=short.total_steps + longer)
+    assert rates(long)[: short.decay_start] == rates(short)[: short.decay_start]
 
 
 @given(schedules(), st.integers(1, 60))

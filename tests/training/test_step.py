@@ -35,7 +35,7 @@ def bare_loop(config: Config) -> tuple[dict[str, torch.Tensor], list[float]]:
     for step in range(plan.steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(plan.schedule, step)
-        batch = rows.__getitems__(list(range(step * plan.rows_per_step, (step + 1) * plan.rows_per_step)))
+        batch = rows.__getitems__(list(range(step * plan.batch_size.full, (step + 1) * plan.batch_size.full)))
         logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits
         # The mean over the tokens that have a label.
         labels = batch["labels"].flatten()

@@ -18,7 +18,14 @@ from harness.config.schema import Config
 
 def check(config: Config) -> None:
     """Raise InputError, one line a problem, for combinations that cannot work."""
-    _refuse([*_input(config), *trainer_problems(config.trainer, config.data.context_length), *planned_schedule_problems(config)])
+    _refuse(
+        [
+            *_input(config),
+            *trainer_problems(config.trainer, config.data.context_length),
+            *planned_schedule_problems(config),
+            *_replay(config),
+        ]
+    )
 
 
 def check_input(config: Config) -> None:
@@ -46,3 +53,11 @@ def _input(config: Config) -> Iterator[str]:
 def _refuse(problems: list[str]) -> None:
     if problems:
         raise InputError("\n".join(problems))
+
+
+def _replay(config: Config) -> Iterator[str]:
+    share = config.schedule.decay_replay_share
+    if share and not any(source.replay for source in config.data.sources.values()):
+        yield f"schedule.decay_replay_share={share}: no source has .replay=true to draw it from"
+    if share is not None and config.data.replay_share_end is not None:
+        yield f"schedule.decay_replay_share={share}: not beside data.replay_share_end={config.data.replay_share_end}; give one of them"

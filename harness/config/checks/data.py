@@ -16,8 +16,9 @@ def data_problems(data: DataConfig) -> Iterator[str]:
     for name, source in data.sources.items():
         yield from _path(f"data.sources.{name}.path", source.path)
     replay = [name for name, source in data.sources.items() if source.replay]
-    if data.replay_share > 0 and not replay:
-        yield f"data.replay_share={data.replay_share}: no source has .replay=true to draw it from"
+    for key, share in (("replay_share", data.replay_share), ("replay_share_end", data.replay_share_end or 0.0)):
+        if share > 0 and not replay:
+            yield f"data.{key}={share}: no source has .replay=true to draw it from"
     if data.sources and len(replay) == len(data.sources):
         yield "data.sources: every source has .replay=true; at least one must be the text to train onto"
     for domain, validation in data.validation.items():

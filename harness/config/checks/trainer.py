@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness.config.length import parse_length
 from harness.config.schema import Config, TrainerConfig
 
 CALLBACKS = "lightning.pytorch.callbacks."
@@ -21,6 +22,19 @@ def trainer_problems(trainer: TrainerConfig, context_length: int) -> Iterator[st
             f"trainer.micro_batch_size={trainer.micro_batch_size}: must divide the {rows} rows of a batch "
             "(trainer.batch_tokens / data.context_length)"
         )
+    initial = trainer.initial_batch_tokens
+    if initial is not None:
+        parse_length("trainer.batch_warmup", trainer.batch_warmup)
+        if initial % context_length or not 0 < initial <= trainer.batch_tokens:
+            yield (
+                f"trainer.initial_batch_tokens={initial}: must be a multiple of data.context_length={context_length}, and at most "
+                f"trainer.batch_tokens={trainer.batch_tokens}"
+            )
+        elif not rest and trainer.micro_batch_size and initial // context_length < rows // trainer.micro_batch_size:
+            yield (
+                f"trainer.initial_batch_tokens={initial}: fewer rows than micro-batches; at least "
+                f"{rows // trainer.micro_batch_size * context_length} (one row each)"
+            )
     if trainer.max_tokens is not None and not rest and trainer.max_tokens < trainer.batch_tokens:
         yield f"trainer.max_tokens={trainer.max_tokens}: less than one step, trainer.batch_tokens={trainer.batch_tokens}"
     for key, callback in trainer.callbacks.items():

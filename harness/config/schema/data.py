@@ -56,6 +56,9 @@ class DataConfig(Section):
     """Training text by name: data.sources.<name>.path=… on the command line."""
     replay_share: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Share of the training tokens that is drawn from the sources marked `replay`."""
+    replay_share_end: Annotated[float, Ge(0), Lt(1)] | None = None
+    """The share moves linearly from replay_share in the first step to this in the last; null: it stays. See also
+    schedule.decay_replay_share."""
     validation: dict[str, ValidationConfig] = field(default_factory=dict)
     """Evaluation sets by domain name; each logs val/<domain>/loss, bits_per_byte (of conversations: per byte of trained text) and
     forgetting."""

@@ -18,6 +18,12 @@ class TrainerConfig(Section):
     """Train for at most this many optimizer steps."""
     batch_tokens: Count = 16_384
     """Positions in one optimizer step: a multiple of data.context_length."""
+    initial_batch_tokens: Count | None = None
+    """Positions in the first step; the batch then grows linearly to batch_tokens, in whole rows. The number of micro-batches stays, their
+    size grows. null: no warm-up of the batch."""
+    batch_warmup: int | float | str = 0.1
+    """How long the batch grows where initial_batch_tokens is given: a fraction of the run, steps of the full batch, or tokens (padding
+    counted)."""
     micro_batch_size: Count | None = None
     """Rows in one forward pass; null: the whole batch at once. Smaller ones accumulate to the same gradient."""
     precision: Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed"] = "32-true"

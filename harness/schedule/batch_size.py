@@ -1,0 +1,56 @@
+"""The batch size as a pure function of the step: it may grow at the start of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.config.length import parse_length
+from harness.config.schema import Config
+
+
+@dataclass(frozen=True)
+class BatchSize:
+    """Rows of every step."""
+
+    ramp: tuple[int, ...]
+    """Rows of the first steps, until the batch is full."""
+    full: int
+    """Rows of every step after these."""
+
+    def rows_before(self, steps: int) -> NDArray[np.int64]:
+        """Rows in all steps before each of the first `steps` steps, and before the one after them: int64[steps + 1]."""
+        before = np.zeros(steps + 1, dtype=np.int64)
+        per_step = np.full(steps, self.full, dtype=np.int64)
+        per_step[: len(self.ramp)] = self.ramp[:steps]
+        np.cumsum(per_step, out=before[1:])
+        return before
+
+
+def resolve_batch_size(config: Config) -> BatchSize:
+    """The rows of each step. With a warm-up they grow linearly with the rows trained, in steps of one row a micro-batch and rank."""
+    trainer, context = config.trainer, config.data.context_length
+    full = trainer.batch_tokens // context
+    if trainer.initial_batch_tokens is None:
+        return BatchSize((), full)
+    unit = full // (trainer.micro_batch_size or full)
+    warmup = parse_length("trainer.batch_warmup", trainer.batch_warmup)
+    limits = (trainer.max_tokens, None if trainer.max_steps is None else trainer.max_steps * trainer.batch_tokens)
+    planned = min(limit for limit in limits if limit is not None)
+    match warmup.unit:
+        case "fraction":
+            length = warmup.amount * planned / context
+        case "tokens":
+            length = warmup.amount / context
+        case "steps":
+            length = warmup.amount * full
+    initial = trainer.initial_batch_tokens // context
+    ramp: list[int] = []
+    done = 0
+    while done < length:
+        grown = initial + (full - initial) * done / length
+        ramp.append(max(unit, int(grown // unit) * unit))
+        done += ramp[-1]
+    return BatchSize(tuple(ramp), full)
