@@ -20,6 +20,10 @@ class BatchSize:
     full: int
     """Rows of every step after these."""
 
+    def rows_of(self, step: int) -> int:
+        """Rows of a step (0-based)."""
+        return self.ramp[step] if step < len(self.ramp) else self.full
+
     def rows_before(self, steps: int) -> NDArray[np.int64]:
         """Rows in all steps before each of the first `steps` steps, and before the one after them: int64[steps + 1]."""
         before = np.zeros(steps + 1, dtype=np.int64)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
@@ -56,6 +58,24 @@ class Plan:
     def tokens_after(self, steps: int) -> int:
         """Tokens trained after `steps` steps."""
         return int(self.tokens[steps - 1]) if steps else 0
+
+    def mixture_of(self, step: int) -> dict[str, float]:
+        """The sources that rows are drawn from from this step on (0-based), by name and content, and at which rates."""
+        regimes = self.data.order.regimes
+        regime = regimes[bisect_right(self._regime_starts, int(self._rows_before[step])) - 1]
+        return {
+            f"{source.name} {source.fingerprint}": rate
+            for source, rate in zip(self.data.sources, regime.rates.tolist(), strict=True)
+            if rate > 0
+        }
+
+    @cached_property
+    def _rows_before(self) -> np.ndarray:
+        return self.batch_size.rows_before(self.steps)
+
+    @cached_property
+    def _regime_starts(self) -> list[int]:
+        return [regime.start for regime in self.data.order.regimes]
 
     def settings(self, step: int) -> StepSettings:
         """The optimizer's settings in a step (0-based)."""

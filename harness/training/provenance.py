@@ -39,6 +39,16 @@ def hardware() -> dict[str, Any]:
     return {"cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "threads": torch.get_num_threads(), "gpus": gpus}
 
 
+def machine() -> dict[str, Any]:
+    """What the last bits of a result depend on besides the configuration: libraries, kinds of processor, threads."""
+    found = hardware()
+    return {
+        "torch": version("torch"),
+        "transformers": version("transformers"),
+        **{part: found[part] for part in ("cpu", "threads", "gpus")},
+    }
+
+
 def _cpu() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -1,0 +1,216 @@
+"""Trunks: states of training that several runs go through, kept where runs part.
+
+    <study>/trunks/<key>/          a state; complete, or not there at all
+        checkpoint.ckpt            weights, optimizer, random state, position
+        metrics.jsonl              the rows up to it
+        trunk.json                 step, tokens, which run trained it
+    <study>/trunks/.leases/<digest>.lock   held by the process that trains on from a state; <digest>.json says what it is going to store
+
+A key is the step and the digest of the state (see `harness.training.prefix`): equal keys are equal states, whoever trained them. So a trunk
+is found by its name alone, in this study or in another one over the same base.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from harness.runs.files import read_json, read_json_lines, write_json
+from harness.runs.locks import hold, is_held
+from harness.runs.metrics import Row
+
+
+def trunk_key(step: int, digest: str) -> str:
+    """The name of the state after `step` steps."""
+    return f"{step:08d}-{digest}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrunkCard:
+    """trunk.json."""
+
+    step: int
+    tokens: int
+    """Trained to reach it, padding not counted."""
+    run: str
+    """Who trained its last stretch."""
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """A stored state."""
+
+    path: Path
+    card: TrunkCard
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint.ckpt"
+
+    @property
+    def rows(self) -> list[Row]:
+        """The metrics up to it, one row a step."""
+        by_step = {row["step"]: row for row in read_json_lines(self.path / "metrics.jsonl")}
+        return [by_step[step] for step in sorted(by_step)]
+
+    @property
+    def bytes(self) -> int:
+        """What it takes on the disk; 0 when it has just been evicted."""
+        with contextlib.suppress(FileNotFoundError):
+            return self.checkpoint.stat().st_size
+        return 0
+
+    @property
+    def last_used(self) -> float:
+        """Seconds since the epoch; 0 when it has just been evicted."""
+        with contextlib.suppress(FileNotFoundError):
+            return self.path.stat().st_mtime
+        return 0.0
+
+    def take(self, path: Path) -> bool:
+        """Put the checkpoint at `path` as well, without another copy of it; False when it has been evicted meanwhile.
+
+        Where the file system has no hard links, it is copied.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.trunk")
+        part.unlink(missing_ok=True)
+        try:
+            try:
+                os.link(self.checkpoint, part)
+            except FileNotFoundError:
+                return False
+            except OSError:
+                shutil.copyfile(self.checkpoint, part)
+            os.utime(self.path)  # for the eviction: it was of use
+        except FileNotFoundError:
+            return False
+        part.replace(path)
+        return True
+
+
+class TrunkStore:
+    """The trunks of a study; those of the studies beside it are found, but never changed."""
+
+    def __init__(self, directory: Path, *, neighbours: Sequence[Path] = (), disk_bytes: int | None = None) -> None:
+        """Args: directory of the trunks; neighbours, those of other studies; disk_bytes, what the trunks of this one may take."""
+        self.directory = directory
+        self._neighbours = tuple(neighbours)
+        self._disk_bytes = disk_bytes
+
+    def trunks(self) -> Iterator[Trunk]:
+        """All that is stored here."""
+        yield from _trunks(self.directory)
+
+    def deepest(self, digests: Sequence[str], *, below: int) -> Trunk | None:
+        """The deepest stored state of a run at a step < `below`. digests: of the run's states, by step."""
+        found: Trunk | None = None
+        for directory in (self.directory, *self._neighbours):
+            for trunk in _trunks(directory):
+                step = trunk.card.step
+                if (
+                    step < below
+                    and step < len(digests)
+                    and trunk.path.name == trunk_key(step, digests[step])
+                    and (found is None or step > found.card.step)
+                ):
+                    found = trunk
+        return found
+
+    def store(self, key: str, checkpoint: Path, rows: Sequence[Row], card: TrunkCard, *, pinned: Sequence[str] = ()) -> None:
+        """Keep a state. A trunk that exists stays as it is. pinned: keys that must not be evicted for it.
+
+        Raises OSError when it cannot be written; nothing half-written is left.
+        """
+        target = self.directory / key
+        if target.exists():
+            return
+        self.directory.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=self.directory))
+        try:
+            try:
+                os.link(checkpoint, building / "checkpoint.ckpt")
+            except OSError:
+                shutil.copyfile(checkpoint, building / "checkpoint.ckpt")
+            with (building / "metrics.jsonl").open("w") as stream:
+                stream.writelines(json.dumps(row) + "\n" for row in rows)
+            write_json(building / "trunk.json", asdict(card))
+            building.chmod(0o755)
+            with contextlib.suppress(OSError):  # somebody else stored the same state at the same time
+                building.rename(target)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+        self._evict({key, *pinned})
+
+    def _evict(self, pinned: set[str]) -> None:
+        if self._disk_bytes is None:
+            return
+        stored = sorted(self.trunks(), key=lambda trunk: trunk.last_used)
+        taken = sum(trunk.bytes for trunk in stored)
+        for trunk in stored:
+            if taken <= self._disk_bytes:
+                return
+            if trunk.path.name in pinned:
+                continue
+            taken -= trunk.bytes
+            self.discard(trunk)
+
+    def discard(self, trunk: Trunk) -> None:
+        """Take a trunk away, in one step for whoever reads it: to make room, or because it is damaged."""
+        gone = Path(tempfile.mkdtemp(prefix=".evicted.", dir=self.directory))
+        with contextlib.suppress(FileNotFoundError):
+            trunk.path.rename(gone / trunk.path.name)
+        shutil.rmtree(gone, ignore_errors=True)
+
+    # Leases.
+
+    def lease(self, digest: str, will_store: Sequence[str]) -> Lease | None:
+        """The right to train on from the state before `digest`, the state after the next step; None while another process has it."""
+        path = self.lease_lock(digest)
+        lock = hold(path)
+        if lock is None:
+            return None
+        write_json(path.with_suffix(".json"), {"will_store": list(will_store)})
+        return Lease(lock, path)
+
+    def promised(self, digest: str) -> list[str]:
+        """What the holder of a lease is going to store: keys."""
+        document = read_json(self.lease_lock(digest).with_suffix(".json"))
+        return list(document["will_store"]) if document else []
+
+    def lease_lock(self, digest: str) -> Path:
+        return self.directory / ".leases" / f"{digest}.lock"
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A lease that this process holds; it dies with it."""
+
+    lock: FileLock
+    path: Path
+
+    def release(self) -> None:
+        self.path.with_suffix(".json").unlink(missing_ok=True)
+        self.lock.release()
+
+
+def is_leased(lock: Path) -> bool:
+    """Whether a living process holds this lease."""
+    return is_held(lock)
+
+
+def _trunks(directory: Path) -> Iterator[Trunk]:
+    if not directory.is_dir():
+        return
+    for path in sorted(directory.glob("[0-9]*-*")):
+        card = read_json(path / "trunk.json")
+        if card is not None:
+            yield Trunk(path, TrunkCard(**card))

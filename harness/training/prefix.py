@@ -1,0 +1,134 @@
+"""How many steps two runs have in common, and why no more.
+
+The *state key* of a run holds everything that its state depends on except what its plan says of each step. Two runs share s steps if their
+state keys are equal and their plans agree on the first s steps; the state after step s is then the same to the last bit. Any key that
+is not known to have no influence is taken to have one: a key that is added to the configuration keeps runs apart until somebody has looked
+at it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from harness.config.schema import Config
+from harness.config.validate import to_plain
+
+if TYPE_CHECKING:
+    from harness.data.validation import ValidationSet
+    from harness.training.plan import Plan
+
+IN_THE_PLAN = (
+    "optim.lr",
+    "optim.betas",
+    "optim.weight_decay",
+    "schedule.",
+    "data.replay_share",
+    "data.replay_share_end",
+    "trainer.max_tokens",
+    "trainer.max_steps",
+    "trainer.batch_tokens",
+    "trainer.initial_batch_tokens",
+    "trainer.batch_warmup",
+)
+"""What matters by its steps alone. (trainer.batch_tokens: the number of micro-batches stays in the state key, see `state_key`.)"""
+BY_FINGERPRINT = ("data.sources.", "data.validation.", "model.path", "tokenizer.path")
+"""What matters by its content, wherever it lies."""
+NO_INFLUENCE = (
+    "data.cache_dir",
+    "tracking.",
+    "trainer.evaluation_batch_tokens",
+    "trainer.checkpoint_every_steps",
+    "trainer.final_checkpoint",
+    "trainer.keep_checkpoints",
+)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What two runs have in common."""
+
+    steps: int
+    tokens: int
+    why_no_more: str | None
+    """The first key, or the first step, where they part; None where one run is the beginning of the other."""
+
+
+class Prefix:
+    """A run as others may share it."""
+
+    def __init__(self, state_key: dict[str, Any], plan: Plan) -> None:
+        self.state_key = state_key
+        self.plan = plan
+
+    @cached_property
+    def digests(self) -> list[str]:
+        """The state after s steps, by s: equal digests mean equal states. steps + 1 hex strings."""
+        digest = hashlib.blake2b(json.dumps(self.state_key, sort_keys=True).encode(), digest_size=16)
+        digests = [digest.hexdigest()]
+        for step in range(self.plan.steps):
+            digest.update(json.dumps(self.step_table(step), sort_keys=True).encode())
+            digests.append(digest.hexdigest())
+        return digests
+
+    def step_table(self, step: int) -> dict[str, Any]:
+        """What the plan says of a step (0-based)."""
+        settings, plan = self.plan.settings(step), self.plan
+        return {
+            "lr": settings.lr,
+            "betas": list(settings.betas),
+            "weight_decay": settings.weight_decay,
+            "rows": plan.batch_size.rows_of(step),
+            "rows drawn from": plan.mixture_of(step),
+        }
+
+    def shared_with(self, other: Prefix) -> Shared:
+        """How many steps this run has in common with another one."""
+        for key in sorted({*self.state_key, *other.state_key}):
+            mine, its = self.state_key.get(key), other.state_key.get(key)
+            if mine != its:
+                return Shared(0, 0, f"{key}: {_shown(mine)} against {_shown(its)}")
+        steps = min(self.plan.steps, other.plan.steps)
+        for step in range(steps):
+            mine, its = self.step_table(step), other.step_table(step)
+            if mine != its:
+                part = next(name for name in mine if mine[name] != its[name])
+                return Shared(
+                    step, self.plan.tokens_after(step), f"step {step + 1}, {part}: {_shown(mine[part])} against {_shown(its[part])}"
+                )
+        return Shared(steps, self.plan.tokens_after(steps), None)
+
+
+def state_key(
+    config: Config, plan: Plan, *, fingerprints: Mapping[str, str], validation: Mapping[str, ValidationSet], machine: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the state of a run depends on besides its plan, by configuration key where it has one.
+
+    fingerprints: of the tokenizer and of whatever else the run starts from; machine: what rounding depends on, see `provenance.machine`.
+    """
+    key = {name: value for name, value in _flat(to_plain(config)) if not _is_of(name, (*IN_THE_PLAN, *BY_FINGERPRINT, *NO_INFLUENCE))}
+    key.update({f"{name} (fingerprint)": value for name, value in fingerprints.items() if name != "data"})
+    key.update({f"data.validation.{domain} (fingerprint)": part.fingerprint for domain, part in validation.items()})
+    key.update({f"machine.{name}": value for name, value in machine.items()})
+    key["trainer.micro_batch_size"] = f"{plan.accumulation} micro-batches a step"
+    return key
+
+
+def _is_of(name: str, keys: tuple[str, ...]) -> bool:
+    return any(name == key or (key.endswith(".") and name.startswith(key)) for key in keys)
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _shown(value: Any) -> str:
+    return "absent" if value is None else value if isinstance(value, str) else json.dumps(value)
