@@ -99,7 +99,9 @@ class TrainingData:
     @property
     def fingerprint(self) -> str:
         """Hex digest of all that is drawn from, and in which shares; with the seed, it fixes the data of every position."""
-        recipe: list[object] = [[s.name, s.fingerprint, share] for s, share in zip(self.sources, self._shares.tolist(), strict=True)]
+        drawn = self.token_shares(max(share for _, share in self.replay_shares)) > 0
+        parts = zip(self.sources, self._shares.tolist(), drawn.tolist(), strict=True)
+        recipe: list[object] = [[source.name, source.fingerprint, share] for source, share, is_drawn in parts if is_drawn]
         if len(self.replay_shares) > 1:
             recipe.append(self.replay_shares)
         return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()

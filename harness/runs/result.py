@@ -44,6 +44,8 @@ class Result:
     tokens: Tokens = field(default_factory=Tokens)
     seconds: float = 0.0
     """Wall time of all attempts."""
+    waits_for: str | None = None
+    """The lock of the lease under which another run trains what this one needs; null when nothing keeps it from starting."""
     attempts: int = 0
     failures: int = 0
     """Attempts that crashed or were killed (a clean stop is none)."""

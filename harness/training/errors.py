@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class RunError(Exception):
     """A run ends here."""
@@ -13,3 +15,12 @@ class NonFiniteLossError(RunError):
 
 class CheckpointError(RunError):
     """A checkpoint cannot be written."""
+
+
+class TrunkUnderWayError(RunError):
+    """Another run trains just now what this one would train first, and is going to store it."""
+
+    def __init__(self, message: str, lease_lock: Path) -> None:
+        super().__init__(message)
+        self.lease_lock = lease_lock
+        """Held for as long as the other one is at it."""

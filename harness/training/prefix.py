@@ -1,51 +1,24 @@
 """How many steps two runs have in common, and why no more.
 
 The *state key* of a run holds everything that its state depends on except what its plan says of each step. Two runs share s steps if their
-state keys are equal and their plans agree on the first s steps; the state after step s is then the same to the last bit. Any key that
-is not known to have no influence is taken to have one: a key that is added to the configuration keeps runs apart until somebody has looked
-at it.
+state keys are equal and their plans agree on the first s steps; the state after step s is then the same to the last bit.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from harness.config.schema import Config
-from harness.config.validate import to_plain
+from harness.config.state_key import state_values
 
 if TYPE_CHECKING:
     from harness.data.validation import ValidationSet
     from harness.training.plan import Plan
-
-IN_THE_PLAN = (
-    "optim.lr",
-    "optim.betas",
-    "optim.weight_decay",
-    "schedule.",
-    "data.replay_share",
-    "data.replay_share_end",
-    "trainer.max_tokens",
-    "trainer.max_steps",
-    "trainer.batch_tokens",
-    "trainer.initial_batch_tokens",
-    "trainer.batch_warmup",
-)
-"""What matters by its steps alone. (trainer.batch_tokens: the number of micro-batches stays in the state key, see `state_key`.)"""
-BY_FINGERPRINT = ("data.sources.", "data.validation.", "model.path", "tokenizer.path")
-"""What matters by its content, wherever it lies."""
-NO_INFLUENCE = (
-    "data.cache_dir",
-    "tracking.",
-    "trainer.evaluation_batch_tokens",
-    "trainer.checkpoint_every_steps",
-    "trainer.final_checkpoint",
-    "trainer.keep_checkpoints",
-)
 
 
 @dataclass(frozen=True)
@@ -110,24 +83,12 @@ def state_key(
 
     fingerprints: of the tokenizer and of whatever else the run starts from; machine: what rounding depends on, see `provenance.machine`.
     """
-    key = {name: value for name, value in _flat(to_plain(config)) if not _is_of(name, (*IN_THE_PLAN, *BY_FINGERPRINT, *NO_INFLUENCE))}
+    key = state_values(config)
     key.update({f"{name} (fingerprint)": value for name, value in fingerprints.items() if name != "data"})
     key.update({f"data.validation.{domain} (fingerprint)": part.fingerprint for domain, part in validation.items()})
     key.update({f"machine.{name}": value for name, value in machine.items()})
     key["trainer.micro_batch_size"] = f"{plan.accumulation} micro-batches a step"
     return key
-
-
-def _is_of(name: str, keys: tuple[str, ...]) -> bool:
-    return any(name == key or (key.endswith(".") and name.startswith(key)) for key in keys)
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _shown(value: Any) -> str:

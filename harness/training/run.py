@@ -11,22 +11,26 @@ from lightning.pytorch.loggers import Logger
 
 from harness.config.errors import InputError
 from harness.config.schema import Config
+from harness.config.state_key import state_values
 from harness.data.mixture import Progress, build_training_data, build_validation_data
+from harness.data.validation import ValidationSet
 from harness.models.isolation import refuse_leaking_model
 from harness.models.language_model import build_model, model_fingerprint
 from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from harness.runs.directory import RunDirectory
-from harness.runs.metrics import last_values
+from harness.runs.metrics import Row, last_values
 from harness.runs.result import Result, State, read_result, write_result
 from harness.schedule.replay_share import varies
 from harness.training import provenance
 from harness.training.checkpoints import checkpoints, last_good_checkpoint
-from harness.training.errors import NonFiniteLossError, RunError
+from harness.training.errors import NonFiniteLossError, RunError, TrunkUnderWayError
 from harness.training.objectives.build import build_module
-from harness.training.plan import build_plan
+from harness.training.plan import Plan, build_plan
+from harness.training.prefix import Prefix, state_key
 from harness.training.step_end import StepEnd
 from harness.training.stop import StopFlag
 from harness.training.trainer import RunData, build_trainer
+from harness.training.trunks import TrunkPath, Trunks, leaves_of
 
 
 def train(
@@ -37,15 +41,17 @@ def train(
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[Callback] = (),
     progress: Progress | None = None,
+    trunks: Trunks | None = None,
 ) -> Result:
     """Start `run`, or go on from its last checkpoint, until its end or until `stop` is set.
 
     The result is returned, and stands in result.json: running while it trains, complete at its end, waiting when it was stopped or broke
     off for a reason of its surroundings, failed when another attempt would come to the same. The caller holds the run's attempt lock.
-    `progress` is told about tokenization.
+    `progress` is told about tokenization. With `trunks` it begins where another run of the study has been already, and stores where others
+    may leave its path.
 
     Raises InputError for data or a model that cannot be used, NonFiniteLossError when training diverges, CheckpointError when a
-    checkpoint cannot be written.
+    checkpoint cannot be written, TrunkUnderWayError when another run trains just now what this one would train first.
     """
     began = time.perf_counter()
     if config.trainer.threads is not None:
@@ -54,11 +60,15 @@ def train(
     if result.state == "running":
         _book_death(run, result)
     # Not running yet: an attempt that dies before its first step has trained nothing.
-    result.state, result.reason, result.attempts = "waiting", None, result.attempts + 1
+    result.state, result.reason, result.waits_for, result.attempts = "waiting", None, None, result.attempts + 1
     result.versions, result.git_commit, result.hardware = provenance.versions(), provenance.git_commit(), provenance.hardware()
     write_result(run, result)
     try:
-        result.state = _train(config, run, result, stop=stop, loggers=loggers, callbacks=callbacks, progress=progress)
+        result.state = _train(config, run, result, stop=stop, loggers=loggers, callbacks=callbacks, progress=progress, trunks=trunks)
+    except TrunkUnderWayError as error:
+        # It has not begun: no attempt to speak of.
+        result.attempts, result.reason, result.waits_for = result.attempts - 1, str(error), str(error.lease_lock)
+        raise
     except BaseException as error:
         result.state = "failed" if isinstance(error, NonFiniteLossError | InputError) else "waiting"
         result.reason = _reason(error)
@@ -82,6 +92,7 @@ def _train(
     loggers: Sequence[Logger],
     callbacks: Sequence[Callback],
     progress: Progress | None,
+    trunks: Trunks | None,
 ) -> State:
     """The attempt itself: how it ended. The rest of `result` is brought up to date, whatever happens."""
     tokenizer = load_tokenizer(config)
@@ -91,21 +102,28 @@ def _train(
         seed=config.seed,
         progress=progress,
         objective=config.objective.name,
-        replayed_later=varies(config),
+        replayed_later=any(varies(some) for some in (config, *(trunks.relatives if trunks else ()))),
     )
     validation = build_validation_data(config.data, tokenizer, progress=progress, objective=config.objective.name)
     plan = build_plan(config, data)
     fingerprints = {"data": plan.data.fingerprint, "tokenizer": tokenizer_fingerprint(tokenizer), "model": model_fingerprint(config.model)}
     _refuse_other_inputs(run, result.fingerprints, fingerprints)
-    result.fingerprints, result.tokens.budgeted = fingerprints, plan.tokens_after(plan.steps)
+    result.fingerprints = fingerprints
 
     start, checkpoint = last_good_checkpoint(run.checkpoints)
     if start > plan.steps:
         raise InputError(f"{run.path}: its checkpoint of step {start} lies behind the end of the run, which has {plan.steps} steps")
+    path = _trunk_path(config, run, plan, fingerprints, validation, trunks) if trunks and start < plan.steps else None
+    shared_rows: list[Row] = []
+    if path and (taken := path.begin(start)):
+        trunk, checkpoint = taken
+        result.tokens.shared += trunk.card.tokens - plan.tokens_after(start)
+        start, shared_rows = trunk.card.step, trunk.rows
+    result.tokens.budgeted = plan.tokens_after(plan.steps) - result.tokens.shared
     result.state, result.step, result.tokens.position = "running", start, plan.tokens_after(start)
     write_result(run, result)
 
-    step_end = StepEnd(run, validation, stop)
+    step_end = StepEnd(run, validation, stop, path, shared_rows)
     trainer: Trainer | None = None
     try:
         # Else it was complete, but for the result of an attempt that was killed just before it wrote one.
@@ -117,6 +135,8 @@ def _train(
             trainer.fit(build_module(model, config, plan), datamodule=RunData(plan, start), ckpt_path=checkpoint)
         state: State = "waiting" if step_end.stopped else "complete"
     finally:
+        if path:
+            path.end()
         # Also when it raises: what was trained has been spent.
         result.step = trainer.global_step if trainer else start
         result.tokens.trained += plan.tokens_after(result.step) - plan.tokens_after(start)
@@ -126,6 +146,27 @@ def _train(
         # Nothing is left to do, whatever is kept of it.
         result.tokens.position = plan.tokens_after(plan.steps)
     return state
+
+
+def _trunk_path(
+    config: Config,
+    run: RunDirectory,
+    plan: Plan,
+    fingerprints: dict[str, str],
+    validation: dict[str, ValidationSet],
+    trunks: Trunks,
+) -> TrunkPath:
+    """The path of this run, which it leaves to those relatives that have some of it in common."""
+
+    def prefix_of(config: Config, plan: Plan) -> Prefix:
+        key = state_key(config, plan, fingerprints=fingerprints, validation=validation, machine=provenance.machine())
+        return Prefix(key, plan)
+
+    prefix = prefix_of(config, plan)
+    related = [other for other in trunks.relatives if state_values(other) == state_values(config)]
+    # Their data is this run's, up to the shares of replay, which are in their plans.
+    leaves = leaves_of(prefix, [prefix_of(other, build_plan(other, plan.data)) for other in related])
+    return TrunkPath(run, prefix, trunks.store, leaves)
 
 
 def _reason(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +21,7 @@ from harness.training.stop import StopFlag
 
 if TYPE_CHECKING:
     from harness.data.validation import ValidationSet
+    from harness.training.trunks import TrunkPath
 
 
 class StepEnd(Callback):
@@ -29,7 +31,17 @@ class StepEnd(Callback):
     resumed run never lacks one.
     """
 
-    def __init__(self, run: RunDirectory, validation: dict[str, ValidationSet], stop: StopFlag) -> None:
+    def __init__(
+        self,
+        run: RunDirectory,
+        validation: dict[str, ValidationSet],
+        stop: StopFlag,
+        trunk_path: TrunkPath | None = None,
+        shared_rows: Sequence[Row] = (),
+    ) -> None:
+        """Args: trunk_path, where the state is left to other runs; shared_rows, what the run this one goes on from has logged."""
+        self.trunk_path = trunk_path
+        self.shared_rows = shared_rows
         self.run = run
         self.validation = validation
         self.stop = stop
@@ -60,6 +72,8 @@ class StepEnd(Callback):
         if self.stop.is_set:
             self._stop(trainer)
             return
+        for row in self.shared_rows:
+            self._tell_loggers(trainer, row)
         if trainer.global_step == 0:
             self._write(trainer, {"step": 0, "tokens": 0, **self._evaluate(trainer, module)})
         # Only now: what was drawn to make weights, loaders and evaluations does not reach into training.
@@ -83,6 +97,8 @@ class StepEnd(Callback):
         step, plan, settings = trainer.global_step, module.plan, module.config.trainer
         stopping, ends = self.stop.is_set, trainer.global_step == module.plan.steps
         saving = settings.final_checkpoint != "none" if ends else stopping or _is_due(settings.checkpoint_every_steps, step)
+        leaving = self.trunk_path is not None and self.trunk_path.is_left(step)
+        saving = saving or leaving
         # Reading the loss of every step costs nothing on a CPU; elsewhere it would wait for the device.
         if self._is_logged(module, step) or saving or module.device.type == "cpu":
             self._refuse_non_finite(trainer, module)
@@ -90,6 +106,9 @@ class StepEnd(Callback):
             self._log(trainer, module)
         if saving:
             self._save(trainer, module, weights_only=ends and settings.final_checkpoint == "weights")
+        if leaving:
+            assert self.trunk_path is not None
+            self.trunk_path.leave(step, checkpoints.checkpoint_path(self.run.checkpoints, step))
         if stopping and step < plan.steps:
             self._stop(trainer)
 
@@ -145,6 +164,9 @@ class StepEnd(Callback):
 
     def _write(self, trainer: Trainer, row: Row) -> None:
         self.run.metrics.append(row)
+        self._tell_loggers(trainer, row)
+
+    def _tell_loggers(self, trainer: Trainer, row: Row) -> None:
         for logger in trainer.loggers:
             logger.log_metrics({key: value for key, value in row.items() if key != "step"}, step=row["step"])
 

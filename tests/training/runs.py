@@ -15,6 +15,7 @@ from harness.runs.result import Result
 from harness.training.checkpoints import checkpoints
 from harness.training.run import train
 from harness.training.stop import StopFlag
+from harness.training.trunks import Trunks
 
 EXACT_RESUME = (
     "model.attention_dropout=0.2",
@@ -37,11 +38,13 @@ class StopAfter(Callback):
             self.stop.is_set = True
 
 
-def train_here(run: RunDirectory, *, stop_after: int | None = None, callbacks: list[Callback] | None = None) -> Result:
+def train_here(
+    run: RunDirectory, *, stop_after: int | None = None, callbacks: list[Callback] | None = None, trunks: Trunks | None = None
+) -> Result:
     """One attempt on the run, in this process."""
     stop = StopFlag()
     stopping = [] if stop_after is None else [StopAfter(stop, stop_after)]
-    return train(load_file(run.config), run, stop=stop, callbacks=[*stopping, *(callbacks or [])])
+    return train(load_file(run.config), run, stop=stop, callbacks=[*stopping, *(callbacks or [])], trunks=trunks)
 
 
 def final_state(run: RunDirectory) -> dict[str, Any]:

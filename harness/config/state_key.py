@@ -1,0 +1,56 @@
+"""The part of the state key that stands in the configuration: what the state of a run depends on, besides the plan of its steps.
+
+Any key that is not known to have no influence is taken to have one: a new key keeps runs apart until somebody has looked at it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from harness.config.schema import Config
+from harness.config.validate import to_plain
+
+IN_THE_PLAN = (
+    "optim.lr",
+    "optim.betas",
+    "optim.weight_decay",
+    "schedule.",
+    "data.replay_share",
+    "data.replay_share_end",
+    "trainer.max_tokens",
+    "trainer.max_steps",
+    "trainer.batch_tokens",
+    "trainer.initial_batch_tokens",
+    "trainer.batch_warmup",
+)
+"""What matters by what it makes of each step. (How many micro-batches a step has stays in the state key, see `harness.training.prefix`.)"""
+BY_FINGERPRINT = ("data.sources.", "data.validation.", "model.path", "tokenizer.path")
+"""What matters by its content, wherever it lies."""
+NO_INFLUENCE = (
+    "data.cache_dir",
+    "tracking.",
+    "trainer.evaluation_batch_tokens",
+    "trainer.checkpoint_every_steps",
+    "trainer.final_checkpoint",
+    "trainer.keep_checkpoints",
+)
+
+
+def state_values(config: Config) -> dict[str, Any]:
+    """The values that the state of a run depends on, by dotted key."""
+    return {key: value for key, value in flat(to_plain(config)) if not is_of(key, (*IN_THE_PLAN, *BY_FINGERPRINT, *NO_INFLUENCE))}
+
+
+def is_of(name: str, keys: tuple[str, ...]) -> bool:
+    """Whether a dotted key is one of these, or below one that ends with a dot."""
+    return any(name == key or (key.endswith(".") and name.startswith(key)) for key in keys)
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested values by dotted key."""
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

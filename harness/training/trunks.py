@@ -1,0 +1,109 @@
+"""A run on its way along shared trunks: where it begins, what it stores for others, and when it had better wait."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.config.schema import Config
+from harness.runs.directory import RunDirectory
+from harness.runs.trunks import Lease, Trunk, TrunkCard, TrunkStore, trunk_key
+from harness.training.checkpoints import checkpoint_path, damage
+from harness.training.errors import TrunkUnderWayError
+from harness.training.prefix import Prefix
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trunks:
+    """What a run is told of the trunks of its study."""
+
+    store: TrunkStore
+    relatives: tuple[Config, ...] = ()
+    """Configurations that may leave this run's path, or go on along it: where they do, its state is stored."""
+
+
+class TrunkPath:
+    """One attempt of a run along the trunks."""
+
+    def __init__(self, run: RunDirectory, prefix: Prefix, store: TrunkStore, leaves: Iterable[int]) -> None:
+        """Args: leaves, the steps after which others may leave this run's path, or go on along it: what is stored."""
+        self.run = run
+        self.prefix = prefix
+        self.store = store
+        self.leaves = sorted(step for step in set(leaves) if 0 < step < prefix.plan.steps)
+        self._lease: Lease | None = None
+
+    def begin(self, own_step: int) -> tuple[Trunk, Path] | None:
+        """Take over the deepest stored state of this run's path if it is deeper than `own_step`, the run's own checkpoint: the trunk, and
+        the path of the checkpoint in the run's directory; None where the run goes on from what it has itself.
+
+        Raises TrunkUnderWayError when another run trains just now what this one would, and is going to store it.
+        """
+        while True:
+            trunk = self.store.deepest(self.prefix.digests, below=self.prefix.plan.steps)
+            if trunk is None or trunk.card.step <= own_step:
+                self._train_on_from(own_step)
+                return None
+            problem = damage(trunk.checkpoint) if trunk.checkpoint.exists() else None
+            if problem is not None:
+                log.warning("trunk %s is damaged (%s): put away", trunk.path, problem)
+                self.store.discard(trunk)
+                continue
+            self._train_on_from(trunk.card.step)
+            rows = trunk.rows
+            path = checkpoint_path(self.run.checkpoints, trunk.card.step)
+            # Rows before the checkpoint: a resumed run never lacks one.
+            for row in rows:
+                self.run.metrics.append(row)
+            if trunk.take(path):
+                log.info("goes on from step %d, which %s has trained", trunk.card.step, trunk.card.run)
+                return trunk, path
+            self.end()
+
+    def _train_on_from(self, step: int) -> None:
+        digests = self.prefix.digests
+        if step + 1 >= len(digests):
+            return
+        keys = self._keys(after=step)
+        lease = self.store.lease(digests[step + 1], keys)
+        if lease is None:
+            useful = {trunk_key(at, digest) for at, digest in enumerate(digests) if at > step}
+            if useful.intersection(self.store.promised(digests[step + 1])):
+                raise TrunkUnderWayError("another run trains its trunk", self.store.lease_lock(digests[step + 1]))
+            return
+        self._lease = lease
+
+    def _keys(self, after: int) -> list[str]:
+        return [trunk_key(step, self.prefix.digests[step]) for step in self.leaves if step > after]
+
+    def is_left(self, step: int) -> bool:
+        """Whether the state after `step` is stored."""
+        return step in self.leaves
+
+    def leave(self, step: int, checkpoint: Path) -> None:
+        """Store the state after `step`, whose checkpoint is at `checkpoint`. What cannot be stored is said in the log, and does no harm."""
+        key = trunk_key(step, self.prefix.digests[step])
+        rows = [row for row in self.run.metrics.rows() if row["step"] <= step]
+        card = TrunkCard(step=step, tokens=self.prefix.plan.tokens_after(step), run=self.run.name)
+        try:
+            self.store.store(key, checkpoint, rows, card)
+        except OSError as error:
+            log.warning("the trunk of step %d cannot be stored: %s", step, error.strerror)
+        self.end()
+        digests = self.prefix.digests
+        self._lease = self.store.lease(digests[step + 1], self._keys(after=step))
+
+    def end(self) -> None:
+        """Give the lease back."""
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None
+
+
+def leaves_of(prefix: Prefix, relatives: Iterable[Prefix]) -> list[int]:
+    """The steps after which the path of a run and those of its relatives part."""
+    return sorted({prefix.shared_with(other).steps for other in relatives} - {0})

@@ -1,0 +1,206 @@
+"""A run that goes on from another run's state ends with the bits of a run from scratch, and says what it did not train itself."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from harness.runs.directory import RunDirectory
+from harness.runs.locks import is_held
+from harness.runs.result import read_result
+from harness.runs.trunks import TrunkCard, TrunkStore, trunk_key
+from harness.training.errors import TrunkUnderWayError
+from harness.training.trunks import Trunks
+from tests.training.conftest import NewRun
+from tests.training.runs import EXACT_RESUME, assert_same_run, train_here
+
+WSD = (*EXACT_RESUME, "schedule=wsd", "schedule.warmup=2")
+LATE = "schedule.decay_fraction=0.25"  # begins after 9 of 12 steps; its first step is still at the full rate
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> TrunkStore:
+    return TrunkStore(tmp_path / "trunks")
+
+
+def train_branch(new_run: NewRun, store: TrunkStore, name: str, overrides: tuple[str, ...], *relatives: tuple[str, ...]) -> RunDirectory:
+    """Train a run with the trunks of a study in which these relatives may come."""
+    configs = tuple(new_run(f"{name}-relative-{index}", *relative)[0] for index, relative in enumerate(relatives))
+    _, run = new_run(name, *overrides)
+    train_here(run, trunks=Trunks(store, configs))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("trunk", "branch", "shared"),
+    [
+        ((*WSD, LATE), (*WSD, LATE, "schedule.decay_shape=linear"), 10),
+        ((*WSD, LATE), (*WSD, LATE, "schedule.floor=0.5"), 10),
+        ((*WSD, LATE), (*WSD, LATE, "schedule.decay_betas=[0.8,0.9]"), 9),
+        ((*WSD, LATE), (*WSD, LATE, "schedule.decay_weight_decay=0.5"), 9),
+        ((*WSD, LATE), (*WSD, LATE, "schedule.decay_replay_share=0.8"), 9),
+        ((*WSD, LATE), (*WSD, "schedule.decay_fraction=0.5"), 7),
+        # The longer run leaves the shorter one's path where that decays, whichever came first.
+        ((*WSD, LATE), (*WSD, LATE, "trainer.max_steps=16"), 10),
+        ((*WSD, LATE, "trainer.max_steps=16"), (*WSD, LATE), 10),
+        ((*WSD, LATE), (*EXACT_RESUME, "schedule=constant", "schedule.warmup=2"), 10),
+        (
+            (*EXACT_RESUME, "schedule=infinite", "schedule.warmup=2", "schedule.cooldown=3", LATE),
+            (*EXACT_RESUME, "schedule=infinite", "schedule.warmup=2", "schedule.cooldown=3", LATE, "schedule.decay_shape=cosine"),
+            10,
+        ),
+        *(
+            ((*WSD, LATE, f"data.packing={packing}"), (*WSD, LATE, f"data.packing={packing}", "schedule.decay_shape=linear"), 10)
+            for packing in ("concat", "padded")
+        ),
+        # A batch that grows, and text that is replayed while the rate decays only.
+        (
+            (*WSD, LATE, "trainer.initial_batch_tokens=64", "trainer.batch_warmup=3"),
+            (*WSD, LATE, "trainer.initial_batch_tokens=64", "trainer.batch_warmup=3", "schedule.floor=0.1"),
+            10,
+        ),
+        ((*WSD, LATE, "data.replay_share=0"), (*WSD, LATE, "data.replay_share=0", "schedule.decay_replay_share=0.5"), 9),
+    ],
+)
+def test_a_branch_ends_like_a_run_from_scratch(
+    trunk: tuple[str, ...], branch: tuple[str, ...], shared: int, new_run: NewRun, store: TrunkStore
+) -> None:
+    train_branch(new_run, store, "first", trunk, branch)
+    assert [stored.card.step for stored in store.trunks()] == [shared]
+    _, second = new_run("second", *branch)
+    result = train_here(second, trunks=Trunks(store))
+    _, scratch = new_run("scratch", *branch)
+    whole = train_here(scratch)
+    assert_same_run(second, scratch)
+    assert result.tokens.shared > 0
+    assert result.tokens.trained == result.tokens.budgeted
+    assert result.tokens.trained + result.tokens.shared == whole.tokens.trained
+    assert result.metrics.keys() == whole.metrics.keys()
+
+
+def test_leaving_a_state_to_others_changes_nothing(new_run: NewRun, store: TrunkStore) -> None:
+    first = train_branch(new_run, store, "first", (*WSD, LATE), (*WSD, "schedule.decay_fraction=0.5"))
+    assert list(store.trunks())
+    _, alone = new_run("alone", *WSD, LATE)
+    train_here(alone)
+    assert_same_run(first, alone)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ("seed=1",),
+        ("optim.lr=2e-3",),
+        ("optim.eps=1e-6",),
+        ("schedule.warmup=3",),
+        ("data.context_length=16",),
+        ("data.replay_share=0.5",),
+        ("trainer.micro_batch_size=4",),
+        ("trainer.batch_tokens=512",),
+        ("trainer.evaluate_every_steps=4",),
+        ("model.attention_dropout=0.1",),
+        ("data.validation.domain.max_tokens=100",),
+    ],
+)
+def test_what_differs_from_the_start_shares_nothing(other: tuple[str, ...], new_run: NewRun, store: TrunkStore) -> None:
+    train_branch(new_run, store, "first", (*WSD, LATE), (*WSD, LATE, "schedule.floor=0.5"))
+    _, second = new_run("second", *WSD, LATE, *other)
+    assert train_here(second, trunks=Trunks(store)).tokens.shared == 0
+
+
+def test_the_deepest_state_is_taken_and_a_damaged_one_is_not(new_run: NewRun, store: TrunkStore) -> None:
+    early = (*WSD, "schedule.decay_fraction=0.5")
+    train_branch(new_run, store, "first", (*WSD, LATE), (*WSD, LATE, "schedule.floor=0.5"), early)
+    assert [stored.card.step for stored in store.trunks()] == [7, 10]
+    deepest = list(store.trunks())[-1]
+    content = bytearray(deepest.checkpoint.read_bytes())
+    content[len(content) // 2] ^= 1
+    deepest.checkpoint.unlink()
+    deepest.checkpoint.write_bytes(content)
+    _, second = new_run("second", *WSD, LATE, "schedule.floor=0.5")
+    result = train_here(second, trunks=Trunks(store))
+    assert [stored.card.step for stored in store.trunks()] == [7]
+    _, scratch = new_run("scratch", *WSD, LATE, "schedule.floor=0.5")
+    whole = train_here(scratch)
+    assert result.tokens.shared + result.tokens.trained == whole.tokens.trained
+    assert_same_run(second, scratch)
+
+
+def test_a_branch_that_was_stopped_goes_on_from_its_own_checkpoint(new_run: NewRun, store: TrunkStore) -> None:
+    branch = (*WSD, LATE, "schedule.floor=0.5")
+    train_branch(new_run, store, "first", (*WSD, LATE), branch)
+    _, second = new_run("second", *branch)
+    assert train_here(second, stop_after=11, trunks=Trunks(store)).step == 11
+    result = train_here(second, trunks=Trunks(store))
+    _, scratch = new_run("scratch", *branch)
+    assert result.tokens.shared + result.tokens.trained == train_here(scratch).tokens.trained
+    assert_same_run(second, scratch)
+
+
+class Meanwhile(Callback):
+    """Tries to train another run while the first one is at a step."""
+
+    def __init__(self, step: int, run: RunDirectory, trunks: Trunks) -> None:
+        self.step, self.run, self.trunks = step, run, trunks
+        self.lease_lock: Path | None = None
+
+    def on_before_zero_grad(self, trainer: Trainer, module: LightningModule, optimizer: torch.optim.Optimizer) -> None:
+        if trainer.global_step + 1 == self.step:
+            with pytest.raises(TrunkUnderWayError) as error:
+                train_here(self.run, trunks=self.trunks)
+            self.lease_lock = error.value.lease_lock
+            assert is_held(self.lease_lock)
+
+
+def test_a_trunk_under_way_is_waited_for(new_run: NewRun, store: TrunkStore) -> None:
+    branch = (*WSD, LATE, "schedule.floor=0.5")
+    relative, second = new_run("second", *branch)
+    meanwhile = Meanwhile(3, second, Trunks(store))
+    _, first = new_run("first", *WSD, LATE)
+    train_here(first, trunks=Trunks(store, (relative,)), callbacks=[meanwhile])
+    waited = read_result(second)
+    assert (waited.state, waited.attempts, waited.waits_for) == ("waiting", 0, str(meanwhile.lease_lock))
+    assert meanwhile.lease_lock is not None
+    assert not is_held(meanwhile.lease_lock)
+    result = train_here(second, trunks=Trunks(store))
+    assert (result.state, result.attempts, result.waits_for) == ("complete", 1, None)
+    assert result.tokens.shared > 0
+
+
+def test_nobody_waits_for_what_will_not_be_stored(new_run: NewRun, store: TrunkStore) -> None:
+    """The first run leaves nothing on its way: the second one may as well train from scratch at the same time."""
+    _, second = new_run("second", *WSD, LATE, "schedule.floor=0.5")
+    done: list[str] = []
+
+    class Beside(Callback):
+        def on_before_zero_grad(self, trainer: Trainer, module: LightningModule, optimizer: torch.optim.Optimizer) -> None:
+            if trainer.global_step + 1 == 3:
+                done.append(train_here(second, trunks=Trunks(store)).state)
+
+    _, first = new_run("first", *WSD, LATE)
+    train_here(first, trunks=Trunks(store), callbacks=[Beside()])
+    assert done == ["complete"]
+
+
+def test_trunks_make_room_for_each_other_but_not_for_pinned_ones(tmp_path: Path) -> None:
+    state = tmp_path / "state.ckpt"
+    state.write_bytes(bytes(1000))
+    store = TrunkStore(tmp_path / "trunks", disk_bytes=2500)
+    for step in (1, 2, 3, 4):
+        card = TrunkCard(step=step, tokens=step, run="first")
+        store.store(trunk_key(step, "0"), state, [], card, pinned=[trunk_key(1, "0")])
+        os.utime(store.directory / trunk_key(step, "0"), (step, step))
+    assert [trunk.card.step for trunk in store.trunks()] == [1, 4]
+    assert not [path for path in store.directory.iterdir() if path.name.startswith(".")]
+
+
+def test_a_trunk_of_another_study_is_found(new_run: NewRun, store: TrunkStore, tmp_path: Path) -> None:
+    branch = (*WSD, LATE, "schedule.floor=0.5")
+    train_branch(new_run, store, "first", (*WSD, LATE), branch)
+    _, second = new_run("second", *branch)
+    other = TrunkStore(tmp_path / "elsewhere", neighbours=[store.directory])
+    assert train_here(second, trunks=Trunks(other)).tokens.shared > 0
