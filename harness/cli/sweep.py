@@ -32,11 +32,12 @@ def sweep(
     ] = None,
 ) -> None:
     """Start a study, or go on where it stopped. Ctrl-C stops it cleanly."""
-    from harness.search.opening import open_study
+    from harness.search.opening import open_study, refuse_other_sweep
     from harness.search.sweep import load_sweep
 
     given = [*(overrides or []), *([f"launcher.workers={workers}"] if workers else [])]
     loaded = load_sweep(name, given, name=study)
+    refuse_other_sweep(loaded)  # before tokenizing, which may take long
     if not _has_trained(loaded.name):
         _prepare_data(loaded)
     directory = open_study(loaded)

@@ -17,20 +17,31 @@ def open_study(sweep: Sweep) -> StudyDirectory:
     Budget and launcher may change from start to start; the latest are kept. A stop request that stands is withdrawn.
     Raises InputError that says what differs, or that the directory cannot be written.
     """
+    directory, launched = _launched(sweep)
+    check_writable(directory.path, "study directory")
+    header = "# Frozen at launch; read by every worker.\n"
+    write_yaml(directory.sweep, {**sweep.frozen(), "launched": launched or datetime.now(UTC).isoformat(timespec="seconds")}, header=header)
+    directory.stop_request.unlink(missing_ok=True)
+    return directory
+
+
+def refuse_other_sweep(sweep: Sweep) -> None:
+    """Raise InputError where a study of this name was launched with another sweep; nothing is written."""
+    _launched(sweep)
+
+
+def _launched(sweep: Sweep) -> tuple[StudyDirectory, str | None]:
+    """The directory of the sweep's study, and when it was launched: None for a new one."""
     directory = StudyDirectory(runs_root() / sweep.name)
     if directory.path.exists() and not directory.sweep.exists() and any(directory.path.iterdir()):
         raise InputError(f"{directory.path}: exists, and is no study (no sweep.yaml in it)")
-    launched = datetime.now(UTC).isoformat(timespec="seconds")
-    if directory.sweep.exists():
-        frozen = read_yaml(directory.sweep)
-        changed = differences(frozen, sweep)
-        if changed:
-            raise InputError(
-                f"study {sweep.name!r} was launched with another sweep; give this one a name of its own, or move {directory.path} away:\n"
-                + "\n".join(changed)
-            )
-        launched = frozen["launched"]
-    check_writable(directory.path, "study directory")
-    write_yaml(directory.sweep, {**sweep.frozen(), "launched": launched}, header="# Frozen at launch; read by every worker.\n")
-    directory.stop_request.unlink(missing_ok=True)
-    return directory
+    if not directory.sweep.exists():
+        return directory, None
+    frozen = read_yaml(directory.sweep)
+    changed = differences(frozen, sweep)
+    if changed:
+        raise InputError(
+            f"study {sweep.name!r} was launched with another sweep; give this one a name of its own, or move {directory.path} away:\n"
+            + "\n".join(changed)
+        )
+    return directory, frozen["launched"]

@@ -50,7 +50,8 @@ class Parameter:
         assert self.high is not None
         if self.is_integer:
             return trial.suggest_int(self.key, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
-        return trial.suggest_float(self.key, self.low, self.high, step=self.step, log=self.log)
+        value = trial.suggest_float(self.key, self.low, self.high, step=self.step, log=self.log)
+        return value if self.step is None else _on_grid(value, self.low, self.step)
 
     @property
     def extremes(self) -> list[Any]:
@@ -208,6 +209,12 @@ def _last_on_grid(low: float, high: float, step: float) -> float | int:
     steps = (Decimal(str(high)) - Decimal(str(low))) // Decimal(str(step))
     last = Decimal(str(low)) + steps * Decimal(str(step))
     return int(last) if isinstance(low, int) and isinstance(step, int) else float(last)
+
+
+def _on_grid(value: float, low: float, step: float) -> float:
+    """Without the binary rest of adding steps up: 0.3, not 0.30000000000000004."""
+    decimals = max(0, *(-int(Decimal(str(part)).as_tuple().exponent) for part in (low, step)))
+    return round(value, decimals)
 
 
 def _check_conditions(parameter: Parameter, parameters: dict[str, Parameter]) -> None:

@@ -63,7 +63,7 @@ def _header(study: StudyRecord, best: RunRecord, name: str) -> str:
     lines = [
         f"The best of study {study.name}: trial {best.number} of {len(study.runs)}. Run it again: harness train experiment={FOLDER}/{name}",
         f"{study.objective.metric}: {result.objective:.6g} ({study.objective.direction}; one seed, not confirmed)",
-        *(f"{metric}: {result.metrics[metric]:.6g}, bound {bound}" for metric, bound in study.constraints.items()),
+        *(f"{metric}: {result.metrics[metric]:.6g} ({_bounds(bound)})" for metric, bound in study.constraints.items()),
         f"{result.tokens.trained:,} tokens in {result.seconds:.0f} s on {result.hardware.get('cpu', 'unknown hardware')}"
         + "".join(f", {gpu}" for gpu in result.hardware.get("gpus", [])),
         f"commit {result.git_commit or 'unknown'}, " + ", ".join(f"{package} {version}" for package, version in result.versions.items()),
@@ -71,6 +71,10 @@ def _header(study: StudyRecord, best: RunRecord, name: str) -> str:
         f"exported {date.today().isoformat()}",
     ]
     return "# @package _global_\n" + "".join(f"# {line}\n" for line in lines)
+
+
+def _bounds(bound: dict[str, float]) -> str:
+    return " and ".join(f"{'<=' if side == 'max' else '>='} {limit}" for side, limit in bound.items())
 
 
 def _verify(path: Path, best: RunRecord, experiment: str) -> None:

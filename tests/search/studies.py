@@ -24,6 +24,7 @@ from harness.runs.locks import hold
 from harness.runs.record import StudyRecord, load_study
 from harness.runs.result import read_result, write_result
 from harness.runs.trial import read_trial
+from harness.search import books as books_module
 from harness.search import study as study_module
 from harness.search.journal import open_journal
 from harness.search.worker import Worker
@@ -232,7 +233,8 @@ def config_of(run: RunDirectory) -> dict[str, Any]:
 
 WRITES = [
     (study_module, "write_trial"),
-    (study_module, "write_result"),
+    (books_module, "write_trial"),
+    (books_module, "write_result"),
     *((JournalStorage, name) for name in ("create_new_trial", "set_trial_param", "set_trial_system_attr", "set_trial_state_values")),
 ]
 

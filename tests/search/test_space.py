@@ -134,6 +134,11 @@ def test_integers_lie_in_their_range_and_on_their_grid(low: int, width: int, ste
         assert (value - low) % (step or 1) == 0
 
 
+def test_stepped_values_are_written_as_their_step_is() -> None:
+    space = parse_space({"data.replay_share": {"low": 0.0, "high": 0.5, "step": 0.05}})
+    assert {point["data.replay_share"] for point in points(space, 200)} == {n / 20 for n in range(11)}
+
+
 def test_the_order_of_parameters_is_the_same_in_every_process() -> None:
     """Proposals draw one value after the other: another order would be another proposal."""
     keys = ["optim.lr", "schedule", "data.packing", "schedule.decay_fraction", "data.replay_share"]

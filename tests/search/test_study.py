@@ -176,6 +176,17 @@ def test_what_a_killed_attempt_may_have_trained_is_booked(make_sweep: MakeSweep)
     assert study.settle(claim, Attempt(claim.run).vanish(500)).tokens.trained == 228 + 512, "never more than the plan"
 
 
+def test_steps_gone_over_again_are_booked_up_to_where_the_later_attempt_got(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep()
+    study = Study(open_study(sweep), sweep, "w")
+    claim = claimed(study)
+    study.prepare(claim)
+    study.settle(claim, Attempt(claim.run).vanish(300))
+    before = read_result(claim.run).tokens.trained
+    again = claimed(study)
+    assert study.settle(again, Attempt(again.run).vanish(20)).tokens.trained == before + 20 + 128
+
+
 def test_one_reason_for_every_failure_stops_the_study(make_sweep: MakeSweep) -> None:
     sweep = make_sweep(budget={"trials": 20})
     directory = open_study(sweep)

@@ -1,0 +1,189 @@
+"""The books of a study: what has become of its trials, kept in step between the trials' own files and Optuna.
+
+The files are the truth and are written first: whoever dies in between leaves books that the next worker can bring up to date. Everything
+here happens under the study's lock.
+"""
+
+from __future__ import annotations
+
+import warnings
+from signal import Signals
+from typing import TYPE_CHECKING
+
+from harness.runs.directory import RunDirectory, StudyDirectory
+from harness.runs.exit_codes import STOPPED
+from harness.runs.files import read_yaml
+from harness.runs.locks import is_held
+from harness.runs.record import RunRecord
+from harness.runs.result import FINAL_STATES, Result, read_result, write_result
+from harness.runs.trial import read_trial, write_trial
+from harness.search.budget import Budget, open_budget
+from harness.search.sweep import Sweep
+from harness.search.workers import worker_lock
+
+if TYPE_CHECKING:
+    from optuna import Study as OptunaStudy
+
+STOPPED_EARLY = (-Signals.SIGTERM, -Signals.SIGINT)
+"""How an attempt ends that is asked to stop before it can save anything: nothing is lost."""
+CLEAN_STOP = "stopped"
+"""The reason of a trial whose attempt saved a checkpoint and left as it was asked to."""
+
+
+class Books:
+    """What a study knows of its trials, and the only place where they end."""
+
+    def __init__(self, directory: StudyDirectory, sweep: Sweep, optuna: OptunaStudy) -> None:
+        self.directory = directory
+        self.sweep = sweep
+        self._optuna = optuna
+        self._ended: dict[int, RunRecord] = {}
+        """Trials that Optuna knows to have ended: their files do not change any more."""
+
+    # Reading.
+
+    def records(self, instead: dict[int, Result] | None = None) -> list[RunRecord]:
+        """All trials, a reservation that Optuna has not heard of yet among them. instead: results that are not written yet."""
+        trials = self._optuna.get_trials(deepcopy=False)
+        records = []
+        for number in range(len(trials) + 1):
+            record = self._ended.get(number)
+            if record is None:
+                run = self.directory.trial(number)
+                trial = read_trial(run)
+                if trial is None:
+                    continue
+                result = (instead or {}).get(number) or read_result(run)
+                record = RunRecord(run, result, self.directory.name, trial, result.state)
+                if number < len(trials) and trials[number].state.is_finished():
+                    self._ended[number] = record
+            records.append(record)
+        return records
+
+    def budget(self, instead: dict[int, Result] | None = None) -> Budget:
+        return open_budget(self.sweep.config.budget, self.records(instead))
+
+    # Settling.
+
+    def settle(self, run: RunDirectory, exit_code: int, *, stopping: bool) -> Result:
+        """Book what became of an attempt: the end of the trial, or leave it for another attempt."""
+        result = read_result(run)
+        if result.state in FINAL_STATES:
+            self._finish(run, result)
+        elif exit_code == STOPPED or (stopping and exit_code in STOPPED_EARLY):
+            self._leave(run, result, CLEAN_STOP)
+        else:
+            # What a killed process left as its reason is an earlier attempt's.
+            self._book_crash(run, result, _death(exit_code) if exit_code <= 0 else result.reason or _death(exit_code))
+        return result
+
+    def _finish(self, run: RunDirectory, result: Result) -> None:
+        """Judge a trial whose training ended, on disk first: if we die here, whoever reconciles does the rest."""
+        objective = self.sweep.config.objective
+        violations: dict[str, float] = {}
+        if result.state == "complete":
+            missing = [metric for metric in (objective.metric, *self.sweep.config.constraints) if metric not in result.metrics]
+            if missing:
+                self.fail(run, result, f"{', '.join(missing)}: no finite value was logged")
+                return
+            result.objective = result.metrics[objective.metric]
+            violations = self._violations(result.metrics)
+            result.feasible = all(value <= 0 for value in violations.values()) if violations else None
+        result.booked_attempts = result.attempts
+        write_result(run, result)
+        self._tell(run, result, violations)
+
+    def _violations(self, metrics: dict[str, float]) -> dict[str, float]:
+        """By constraint, how far it is broken; <= 0 where it holds, as Optuna wants it."""
+        found: dict[str, float] = {}
+        for metric, bound in self.sweep.config.constraints.items():
+            if bound.max is not None:
+                found[f"{metric} <= {bound.max}"] = metrics[metric] - bound.max
+            if bound.min is not None:
+                found[f"{metric} >= {bound.min}"] = bound.min - metrics[metric]
+        return found
+
+    def _tell(self, run: RunDirectory, result: Result, violations: dict[str, float]) -> None:
+        from optuna.trial import Trial as OptunaTrial
+        from optuna.trial import TrialState
+
+        number = int(run.path.name)
+        frozen = self._optuna.get_trials(deepcopy=False)[number]
+        trial = OptunaTrial(self._optuna, frozen._trial_id)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of constraints that are set already, by a worker that died before it told the rest
+            for name, value in violations.items():
+                trial.set_constraint(name, value)
+        complete = result.state == "complete"
+        self._optuna.tell(number, result.objective if complete else None, TrialState.COMPLETE if complete else TrialState.FAIL)
+
+    def fail(self, run: RunDirectory, result: Result, reason: str) -> None:
+        """End a trial that no further attempt would help."""
+        result.state, result.reason, result.booked_attempts = "failed", reason, result.attempts
+        write_result(run, result)
+        self._tell(run, result, {})
+
+    def _book_crash(self, run: RunDirectory, result: Result, reason: str) -> None:
+        """Count an attempt that ended badly, and what it may have trained; leave the trial for another one, or fail it."""
+        result.failures += 1
+        if result.state == "running":
+            # It died without a word: all up to the next row, which it did not write, may have been trained.
+            _book_unreported_tokens(run, result)
+        if result.failures >= self.sweep.config.search.max_attempts:
+            self.fail(run, result, f"{reason} (attempt {result.failures} of {self.sweep.config.search.max_attempts})")
+        elif self.budget({int(run.path.name): result}).is_overdrawn:
+            self.fail(run, result, f"{reason}; the token budget cannot hold another attempt")
+        else:
+            self._leave(run, result, reason)
+
+    def _leave(self, run: RunDirectory, result: Result, reason: str) -> None:
+        """Leave a trial to whoever comes by. On disk first: if we die in between, whoever reconciles counts nothing twice."""
+        from optuna.trial import TrialState
+
+        result.state, result.reason, result.booked_attempts = "waiting", reason, result.attempts
+        write_result(run, result)
+        trial = read_trial(run)
+        if trial is not None:
+            trial.worker = None
+            write_trial(run, trial)
+        frozen = self._optuna.get_trials(deepcopy=False)[int(run.path.name)]
+        # Optuna's ask() hands waiting trials out again; there is no public way to make one waiting.
+        self._optuna._storage.set_trial_state_values(frozen._trial_id, TrialState.WAITING)
+
+    # Looking after what others left.
+
+    def reconcile(self) -> tuple[list[int], int]:
+        """Settle or free the trials whose processes are gone; which ones then wait, and how many are under way elsewhere."""
+        from optuna.trial import TrialState
+
+        under_way = 0
+        for frozen in self._optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            run = self.directory.trial(frozen.number)
+            trial, result = read_trial(run), read_result(run)
+            if run.is_attempted() or (trial and trial.worker and is_held(worker_lock(self.directory, trial.worker))):
+                under_way += 1
+            elif result.state in FINAL_STATES:
+                self._finish(run, result)
+            elif result.attempts == result.booked_attempts:
+                self._leave(run, result, result.reason or "its worker died before it began")
+            elif result.state == "waiting" and result.reason == CLEAN_STOP:
+                self._leave(run, result, CLEAN_STOP)  # its worker died before it could say so
+            else:
+                self._book_crash(run, result, result.reason or "its worker died")
+        return [trial.number for trial in self._optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,))], under_way
+
+
+def _death(exit_code: int) -> str:
+    if exit_code < 0:
+        names = {signal.value: signal.name for signal in Signals}
+        return f"killed by {names.get(-exit_code, f'signal {-exit_code}')}"
+    return f"its process ended with exit code {exit_code}"
+
+
+def _book_unreported_tokens(run: RunDirectory, result: Result) -> None:
+    if not result.tokens.budgeted:
+        return  # it died before it had a plan
+    newest = run.metrics.newest()
+    trainer = read_yaml(run.config)["trainer"]
+    reached = (newest["tokens"] if newest else 0) + trainer["log_every_steps"] * trainer["batch_tokens"]
+    result.tokens.trained += max(0, min(reached, result.tokens.budgeted) - result.tokens.position)
