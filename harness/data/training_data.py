@@ -13,7 +13,7 @@ import numpy as np
 from harness.config.errors import wrong_value
 from harness.data.order import DataOrder, Float64, Regime, row_rates
 from harness.data.packing import Packing
-from harness.data.ragged import Int64, offsets_of
+from harness.data.ragged import Int64, offsets_of, spans
 from harness.data.token_cache import TokenizedDocuments
 from harness.schedule.batch_size import BatchSize
 
@@ -136,6 +136,18 @@ class TrainingData:
         if steps == 0:
             raise wrong_value("trainer.max_tokens", max_tokens, f"less than one step; the first one has {after[0]} tokens in its rows")
         return steps, after[:steps]
+
+    def documents_at(self, start: int, stop: int) -> dict[str, Int64]:
+        """The documents of which there is a piece at positions start … stop - 1, by source: numbers from 0 in the order of its files,
+        sorted, int64[n]."""
+        source, row = self.order.rows(start, stop)
+        found = {}
+        for i in np.unique(source).tolist():
+            packing = self.sources[i].packing
+            rows = row[source == i]
+            first, last = packing.row_offsets[rows], packing.row_offsets[rows + 1]
+            found[self.sources[i].name] = np.unique(packing.piece_document[spans(first, last - first)])
+        return found
 
     def statistics(self) -> dict[str, Statistics]:
         """Each source's, by name."""

@@ -2,40 +2,88 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, assert_never
 
+from harness.config.errors import InputError
 from harness.config.schema import OptimConfig
+from harness.optim.groups import Group, Roles, group, roles
 
 if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups: matrices decay; biases, norms and embeddings (tied ones too) do not."""
-    from torch import nn
+def parameter_groups(config: OptimConfig, model: nn.Module) -> list[Group]:
+    """The groups of `config.name` over the trainable parameters of `model`; the first one has the schedule's own rate.
 
-    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    decayed: list[nn.Parameter] = []
-    kept: list[nn.Parameter] = []
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            (decayed if parameter.ndim >= 2 and id(parameter) not in embeddings else kept).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": weight_decay, "is_decayed": True},
-        {"params": kept, "weight_decay": 0.0, "is_decayed": False},
-    ]
-    return [group for group in groups if group["params"]]
+    Raises InputError where the optimizer is for weights that the model does not train.
+    """
+    found = roles(model)
+    match config.name:
+        case "adamw" | "lion" | "schedule_free":
+            groups = [group(found.matrices, weight_decay=config.weight_decay), group(found.rest, weight_decay=None)]
+        case "muon":
+            _refuse_without_hidden(config, found)
+            ratio = config.adamw_lr_ratio
+            adamw = {"use_muon": False, "betas": config.betas, "eps": config.eps}
+            groups = [
+                group(found.hidden, weight_decay=config.weight_decay, use_muon=True, momentum=config.momentum),
+                group(found.other_matrices, weight_decay=config.weight_decay, lr_ratio=ratio, **adamw),
+                group(found.rest, weight_decay=None, lr_ratio=ratio, **adamw),
+            ]
+        case "soap":
+            _refuse_without_hidden(config, found)
+            # Without a side to precondition, SOAP is Adam: one of a vocabulary would take the square of it.
+            groups = [
+                group(found.hidden, weight_decay=config.weight_decay, max_precondition_dim=config.max_preconditioned_size),
+                group(found.other_matrices, weight_decay=config.weight_decay, max_precondition_dim=0),
+                group(found.rest, weight_decay=None, max_precondition_dim=0),
+            ]
+        case _:
+            assert_never(config.name)
+    return [item for item in groups if item["params"]]
+
+
+def _refuse_without_hidden(config: OptimConfig, found: Roles) -> None:
+    if not found.hidden:
+        raise InputError(f"optim.name={config.name}: no two-dimensional hidden weight is trained; valid: adamw, lion, schedule_free")
 
 
 def build_optimizer(config: OptimConfig, model: nn.Module) -> Optimizer:
-    """The optimizer over the trainable parameters of `model`; the schedule sets its rate before every step."""
-    import torch
+    """The optimizer over the trainable parameters of `model`; the schedule sets its rate before every step.
 
-    groups = parameter_groups(model, config.weight_decay)
+    Muon is pytorch_optimizer's: a single optimizer over both of its parts, as Lightning's loop wants it. torch.optim.Muon takes
+    two-dimensional weights only, computes the same update (a test compares them), and orthogonalises one matrix at a time.
+    """
+    groups = parameter_groups(config, model)
     match config.name:
         case "adamw":
-            # fused: one kernel over all parameters, on the CPU and on GPUs; the update is the same.
-            return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+            from torch.optim import AdamW
+
+            fused, foreach = config.implementation == "fused", config.implementation == "foreach"
+            return AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fused, foreach=foreach)
+        case "muon":
+            from pytorch_optimizer import Muon
+
+            # The adjusted rate is Moonlight's 0.2 * sqrt(longer side): updates as large as AdamW's, whatever the shape of a matrix.
+            muon: Optimizer = Muon(groups, lr=config.lr, use_adjusted_lr=True)
+            return muon
+        case "soap":
+            from pytorch_optimizer import SOAP
+
+            soap: Optimizer = SOAP(
+                groups, lr=config.lr, betas=config.betas, eps=config.eps, precondition_frequency=config.precondition_every_steps
+            )
+            return soap
+        case "lion":
+            from pytorch_optimizer import Lion
+
+            lion: Optimizer = Lion(groups, lr=config.lr, betas=config.betas)
+            return lion
+        case "schedule_free":
+            from pytorch_optimizer import ScheduleFreeAdamW
+
+            schedule_free: Optimizer = ScheduleFreeAdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
+            return schedule_free
         case _:
             assert_never(config.name)

@@ -21,10 +21,10 @@ class StepSettings:
 def set_step(optimizer: Optimizer, settings: StepSettings) -> None:
     """Have the next update of `optimizer` made with these settings.
 
-    Groups that are not decayed stay so (see `parameter_groups`).
+    Groups that are not decayed stay so, and a group's rate keeps its ratio to the schedule's (see `harness.optim.groups`).
     """
     for group in optimizer.param_groups:
-        group["lr"] = settings.lr
+        group["lr"] = settings.lr * group["lr_ratio"]
         if group["is_decayed"]:
             group["weight_decay"] = settings.weight_decay
         if "betas" in group:

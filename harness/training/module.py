@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
+from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from harness.config.schema import Config
+from harness.optim.averages import ExponentialAverage, Weights, schedule_free_average
 from harness.optim.build import build_optimizer
 from harness.optim.per_step import set_step
+from harness.training.non_finite import NonFiniteSteps, UpdateSkippedError, describe_rows
 from harness.training.plan import Plan
 
 Batch = dict[str, Tensor]
@@ -31,8 +36,15 @@ class TrainingModule(LightningModule):
         self.model = model
         self.config = config
         self.plan = plan
+        self.non_finite = NonFiniteSteps(config.trainer.non_finite, config.trainer.max_skipped_steps)
+        self.average: ExponentialAverage | None = None
+        """Of the trained weights (optim.ema_decay); made with the optimizer, when they are on their device."""
+        self.gradient_norm: Tensor | None = None
+        """Global norm of the step's gradients, over all of its micro-batches, before it was clipped: float32 []."""
         self._loss_sums: list[Tensor] = []
         """Summed losses of the micro-batches since the step began: float32 [], in nats."""
+        self._kept_average: dict[str, Tensor] = {}
+        """The average in the checkpoint that the run goes on from, by the names of weights."""
 
     @abstractmethod
     def loss_sum(self, batch: Batch) -> Tensor:
@@ -51,12 +63,69 @@ class TrainingModule(LightningModule):
             for optimizer in self.trainer.optimizers:
                 set_step(optimizer, settings)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Called once a step, with the gradients of all its micro-batches: measure, judge, clip."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
+        self.gradient_norm = norm
+        # Gradients that overflow are how 16-mixed finds its scale, which leaves such updates out by itself.
+        is_scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        loss = torch.stack(self._loss_sums).sum() / float(self.plan.targets[self.global_step])
+        self.non_finite.judge(
+            self.global_step + 1,
+            loss,
+            torch.zeros_like(loss) if is_scaled else norm,
+            agree=lambda flag: self.trainer.strategy.reduce(flag, reduce_op="min"),
+            describe=lambda: self.describe_batch(self.global_step + 1),
+        )
+        if gradient_clip_val is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None) -> None:
+        # The closure computes the last gradients and clips them, before the optimizer changes anything: what it raises leaves all as it is.
+        with suppress(UpdateSkippedError):
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+            if self.average is not None:
+                self.average.update(self.global_step + 1)
+
+    def describe_batch(self, step: int) -> str:
+        """What the batch of a step (1-based) was made of."""
+        rows_before = self.plan.batch_size.rows_before(step)
+        return describe_rows(self.plan.data, int(rows_before[step - 1]), int(rows_before[step]))
+
+    def configure_optimizers(self) -> Optimizer:
+        decay = self.config.optim.ema_decay
+        if decay is not None:
+            self.average = ExponentialAverage([p for p in self.model.parameters() if p.requires_grad], decay)
+            kept = {p: self._kept_average[name] for name, p in self.named_parameters() if name in self._kept_average}
+            self.average.load(kept)
+            self._kept_average = {}
         return build_optimizer(self.config.optim, self.model)
+
+    def evaluated_weights(self) -> Weights:
+        """The weights that are evaluated and exported, where they are not those under training: optim.ema_decay's or schedule_free's."""
+        if self.average is not None:
+            return self.average.weights
+        if self.config.optim.name == "schedule_free":
+            return schedule_free_average(self.trainer.optimizers[0])
+        return {}
 
     def step_loss(self) -> float:
         """Loss of the step that just ended, in nats per predicted token."""
         return math.fsum(torch.stack(self._loss_sums).tolist()) / float(self.plan.targets[self.global_step - 1])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What a checkpoint holds as its weights is what was evaluated; one that can be trained on has those under training beside it."""
+        checkpoint["non_finite"] = self.non_finite.state_dict()
+        evaluated = self.evaluated_weights()
+        if evaluated:
+            if "optimizer_states" in checkpoint:
+                checkpoint["training_weights"] = checkpoint["state_dict"]
+            checkpoint["state_dict"] = {
+                name: evaluated.get(weight, weight.detach()) for name, weight in self.state_dict(keep_vars=True).items()
+            }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on at the checkpoint's step, and let Lightning start its loops afresh.
@@ -64,6 +133,10 @@ class TrainingModule(LightningModule):
         It counts batches within an epoch of the loader it saw when it saved. Ours begins at the step, so that with those counts an epoch
         would end too early, and the next one would begin with rows that were trained already.
         """
+        if "training_weights" in checkpoint:
+            self._kept_average = checkpoint["state_dict"]
+            checkpoint["state_dict"] = checkpoint.pop("training_weights")
+        self.non_finite.load_state_dict(checkpoint["non_finite"])
         checkpoint.pop("loops", None)
         progress = self.trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress
         progress.optimizer.step.total.completed = checkpoint["global_step"]

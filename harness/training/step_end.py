@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from harness.optim.averages import in_place_of_weights
 from harness.runs.directory import RunDirectory
 from harness.runs.metrics import Row
 from harness.training import checkpoints
@@ -52,7 +52,6 @@ class StepEnd(Callback):
         self._random_state: dict[str, Any] | None = None
         self._clock = time.perf_counter()
         self._clock_step = 0
-        self._gradient_norm: float | None = None
 
     # What a checkpoint holds of us.
 
@@ -83,13 +82,6 @@ class StepEnd(Callback):
             restore_random_state(self._random_state)
         self._clock, self._clock_step = time.perf_counter(), trainer.global_step
 
-    def on_before_optimizer_step(self, trainer: Trainer, module: LightningModule, optimizer: torch.optim.Optimizer) -> None:
-        assert isinstance(module, TrainingModule)
-        # global_step still counts the steps done: the one under way ends as the next.
-        if self._is_logged(module, trainer.global_step + 1):
-            gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
-            self._gradient_norm = float(torch.nn.utils.get_total_norm(gradients))
-
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_index: int) -> None:
         assert isinstance(module, TrainingModule)
         if (batch_index + 1) % module.plan.accumulation:
@@ -101,7 +93,7 @@ class StepEnd(Callback):
         saving = saving or leaving
         # Reading the loss of every step costs nothing on a CPU; elsewhere it would wait for the device.
         if self._is_logged(module, step) or saving or module.device.type == "cpu":
-            self._refuse_non_finite(trainer, module)
+            module.non_finite.refuse(_rate(trainer), module.describe_batch)
         if self._is_logged(module, step):
             self._log(trainer, module)
         if saving:
@@ -124,28 +116,31 @@ class StepEnd(Callback):
         self.stopped = True
         trainer.should_stop = True
 
-    def _refuse_non_finite(self, trainer: Trainer, module: TrainingModule) -> None:
-        loss = module.step_loss()
-        if not math.isfinite(loss):
-            raise NonFiniteLossError(f"the loss of step {trainer.global_step} is {loss} (learning rate {_rate(trainer):.3g})")
-
     def _log(self, trainer: Trainer, module: TrainingModule) -> None:
         step, plan = trainer.global_step, module.plan
+        assert module.gradient_norm is not None, "a step has ended"
         elapsed = time.perf_counter() - self._clock
         row: Row = {
             "step": step,
             "tokens": plan.tokens_after(step),
             "lr": _rate(trainer),
             "train/loss": module.step_loss(),
-            "train/gradient_norm": self._gradient_norm,
+            "train/gradient_norm": float(module.gradient_norm),
             "tokens_per_second": (plan.tokens_after(step) - plan.tokens_after(self._clock_step)) / elapsed,
         }
+        if module.non_finite.policy == "skip":
+            row["train/skipped_steps"] = module.non_finite.skipped_steps
         if self._is_evaluated(module, step):
             row.update(self._evaluate(trainer, module))
         self._write(trainer, row)
         self._clock, self._clock_step = time.perf_counter(), step
 
     def _evaluate(self, trainer: Trainer, module: TrainingModule) -> dict[str, float]:
+        """Losses of the weights as they are evaluated: the average of them, where one is kept."""
+        with in_place_of_weights(module.evaluated_weights()):
+            return self._evaluate_domains(trainer, module)
+
+    def _evaluate_domains(self, trainer: Trainer, module: TrainingModule) -> dict[str, float]:
         values: dict[str, float] = {}
         for domain, validation in self.validation.items():
             measured = evaluate(

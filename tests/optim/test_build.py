@@ -13,7 +13,7 @@ SHAPE = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidd
 
 
 def decaying(model: torch.nn.Module) -> set[str]:
-    group = parameter_groups(model, 0.1)[0]
+    group = parameter_groups(OptimConfig(weight_decay=0.1), model)[0]
     assert group["weight_decay"] == 0.1
     chosen = {id(parameter) for parameter in group["params"]}
     return {name for name, parameter in model.named_parameters() if id(parameter) in chosen}
@@ -38,12 +38,12 @@ def test_every_trained_weight_is_in_one_group_and_no_frozen_one() -> None:
     model = LlamaForCausalLM(LlamaConfig(**SHAPE))
     model.model.embed_tokens.weight.requires_grad = False
     model.model.norm.weight.requires_grad = False
-    parameters = [parameter for group in parameter_groups(model, 0.1) for parameter in group["params"]]
+    parameters = [parameter for group in parameter_groups(OptimConfig(), model) for parameter in group["params"]]
     assert sorted(map(id, parameters)) == sorted(id(p) for p in model.parameters() if p.requires_grad)
 
 
 def test_a_group_without_weights_is_left_out() -> None:
-    assert [group["weight_decay"] for group in parameter_groups(torch.nn.Linear(2, 2, bias=False), 0.1)] == [0.1]
+    assert [group["weight_decay"] for group in parameter_groups(OptimConfig(), torch.nn.Linear(2, 2, bias=False))] == [0.1]
 
 
 def test_adamw_by_hand() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -46,6 +47,11 @@ class Break(Callback):
 
 def poison_gradient(module: LightningModule) -> None:
     next(module.parameters()).register_hook(lambda gradient: gradient * float("nan"))
+
+
+def poison_weight(module: LightningModule) -> None:
+    """Of the embeddings, whose gradient is the last: loss and gradients are still finite."""
+    next(module.parameters()).register_post_accumulate_grad_hook(lambda weight: weight.data.fill_(float("nan")))
 
 
 def crash(module: LightningModule) -> None:
@@ -142,11 +148,20 @@ def test_a_crash_is_reported_by_train_itself(new_run: NewRun) -> None:
 
 
 @pytest.mark.parametrize("every", [1, 100])
-def test_a_loss_that_is_not_finite(new_run: NewRun, every: int) -> None:
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        (
+            poison_gradient,
+            r"^the gradient norm of step 2 is nan \(learning rate .*\); its batch: rows 5 to 8 of the run, data\.sources\.domain ",
+        ),
+        (poison_weight, r"^step 2 made weights that are not finite \(learning rate .*\)$"),
+    ],
+)
+def test_a_step_that_is_not_finite(new_run: NewRun, every: int, what: Any, message: str) -> None:
     _, run = new_run("run", f"trainer.log_every_steps={every}", "trainer.checkpoint_every_steps=1")
-    # The weights break after step 2's loss was computed and before its update.
-    with pytest.raises(NonFiniteLossError, match=r"^step 2 made weights that are not finite \(learning rate .*\)$"):
-        train_here(run, callbacks=[Break(2, poison_gradient)])
+    with pytest.raises(NonFiniteLossError, match=message):
+        train_here(run, callbacks=[Break(2, what)])
     failed = read_result(run)
     assert (failed.state, failed.step) == ("failed", 2)
     assert list(checkpoints(run.checkpoints)) == [1]
@@ -159,7 +174,9 @@ def test_a_loss_that_is_not_finite_through_an_attempt(new_run: NewRun) -> None:
     failed = read_result(run)
     assert failed.state == "failed"
     assert failed.reason is not None
-    assert failed.reason == f"the loss of step {failed.step} is nan (learning rate 1e+30)"
+    assert re.match(
+        rf"the (loss|gradient norm) of step {failed.step} is (nan|inf) \(learning rate 1e\+30\); its batch: rows ", failed.reason
+    )
     assert (failed.step in (2, 3), failed.attempts) == (True, 1)
     assert failed.tokens.trained > 0
     assert list(checkpoints(run.checkpoints)) == []
@@ -170,7 +187,7 @@ def test_an_evaluation_that_is_not_finite_is_no_result(new_run: NewRun) -> None:
     """The last update can break the weights when no checkpoint is due: the losses of step 0 must not pass for the run's."""
     _, run = new_run("run", "trainer.final_checkpoint=none")
     with pytest.raises(NonFiniteLossError, match=r"^the loss on domain after step 4 is nan"):
-        train_here(run, callbacks=[Break(4, poison_gradient)])
+        train_here(run, callbacks=[Break(4, poison_weight)])
     assert read_result(run).state == "failed"
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from harness.config.checks.data import data_problems
 from harness.config.checks.model import model_problems
+from harness.config.checks.optim import optim_problems
 from harness.config.checks.schedule import planned_schedule_problems
 from harness.config.checks.trainer import trainer_problems
 from harness.config.errors import InputError
@@ -22,6 +23,7 @@ def check(config: Config) -> None:
         [
             *_input(config),
             *trainer_problems(config.trainer, config.data.context_length),
+            *optim_problems(config),
             *planned_schedule_problems(config),
             *_replay(config),
         ]

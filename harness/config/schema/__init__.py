@@ -17,7 +17,7 @@ from harness.config.schema.base import Count, Name, NonNegative, OnlyFor, Positi
 from harness.config.schema.data import DataConfig, DataFormat, SourceConfig, ValidationConfig
 from harness.config.schema.model import ModelConfig, TokenizerConfig
 from harness.config.schema.objective import ObjectiveConfig, ObjectiveName
-from harness.config.schema.optim import OptimConfig
+from harness.config.schema.optim import OptimConfig, OptimName
 from harness.config.schema.schedule import DecayShape, ScheduleConfig, ScheduleName
 from harness.config.schema.tracking import TrackingConfig
 from harness.config.schema.trainer import TrainerConfig
@@ -36,6 +36,7 @@ __all__ = [
     "ObjectiveName",
     "OnlyFor",
     "OptimConfig",
+    "OptimName",
     "Positive",
     "ScheduleConfig",
     "ScheduleName",

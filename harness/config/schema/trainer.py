@@ -44,5 +44,11 @@ class TrainerConfig(Section):
     """What is kept of a complete run: full can be trained on, weights can be exported, none saves the disk space of a large sweep."""
     keep_checkpoints: Count = 1
     """How many of the latest checkpoints stay on disk."""
+    non_finite: Literal["stop", "skip"] = "stop"
+    """What happens at a loss or gradients that are NaN or infinite. stop: the run fails, naming the step and its documents; skip: that
+    step's update is left out, the optimizer and averages stay as they were, and train/skipped_steps counts it. To skip, the loss of
+    every step is waited for, which costs a GPU a little. (16-mixed leaves out updates by itself, while it looks for its scale.)"""
+    max_skipped_steps: Count = 10
+    """With non_finite=skip: the run fails when more steps in a row would be skipped."""
     callbacks: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Further Lightning callbacks by name: {_target_: lightning.pytorch.callbacks.…, …}."""
