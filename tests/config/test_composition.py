@@ -87,6 +87,14 @@ def test_every_choice_composes(choice: str, at_home: Path) -> None:
     load([*base, *given])
 
 
+def test_schedule_free_brings_its_schedule_along(tiny: list[str]) -> None:
+    """In a sweep over optimizers as well, where the group is chosen the same way; an explicit schedule has the last word."""
+    loaded = load([*tiny, "optim=schedule_free"])
+    assert (loaded.config.schedule.name, loaded.config.optim.betas) == ("constant", (0.9, 0.999))
+    assert loaded.composed.groups["schedule"] == "constant"
+    assert load([*tiny, "optim=muon"]).config.schedule.name == "linear"
+
+
 @pytest.mark.parametrize("choice", [choice for choice in CHOICES if choice.split("/")[0] in SWEEP_GROUPS])
 def test_every_choice_of_a_sweep_composes(choice: str) -> None:
     group, _, name = choice.rpartition("/")

@@ -23,6 +23,15 @@ def message(overrides: list[str]) -> str:
 
 
 WRONG: dict[str, tuple[list[str], list[str]]] = {
+    # The optimizer.
+    "schedule-free with a decay": (["optim=schedule_free", "schedule=wsd"], ["schedule.name=wsd", "valid: schedule=constant"]),
+    "schedule-free with another average": (
+        ["optim=schedule_free", "optim.ema_decay=0.9"],
+        ["optim.ema_decay=0.9", "valid: optim.ema_decay=null"],
+    ),
+    "schedule-free without an average": (["optim=schedule_free", "optim.betas=[0,0.9]"], ["optim.betas=[0.0, 0.9]", "must be > 0"]),
+    "another optimizer's key": (["optim=lion", "optim.momentum=0.9"], ["optim.momentum has no effect with optim.name=lion", "muon"]),
+    "fused and scaled": (["trainer.precision=16-mixed"], ["optim.implementation=fused", "valid: foreach, single"]),
     # Keys.
     "unknown key": (["optim.learning_rate=1"], ["'optim.learning_rate'", "the command line", "Valid in optim: name, lr,"]),
     "misspelt key": (["trainer.max_token=1"], ["'trainer.max_token'", "Did you mean 'trainer.max_tokens'?"]),
@@ -239,3 +248,11 @@ def test_a_resolved_configuration_is_checked_when_it_is_read(tiny: list[str], tm
         load_file(path)
     with pytest.raises(InputError, match="no such file"):
         load_file(tmp_path / "absent.yaml")
+
+
+def test_an_optimizer_whose_library_is_missing_names_the_extra(tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.config.checks.optim.find_spec", lambda name: None)
+    assert message([*tiny, "optim=muon"]) == (
+        "optim.name=muon: needs pytorch_optimizer, which is not installed: pip install 'harness[optimizers]'"
+    )
+    load(tiny)

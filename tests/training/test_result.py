@@ -51,7 +51,11 @@ def poison_gradient(module: LightningModule) -> None:
 
 def poison_weight(module: LightningModule) -> None:
     """Of the embeddings, whose gradient is the last: loss and gradients are still finite."""
-    next(module.parameters()).register_post_accumulate_grad_hook(lambda weight: weight.data.fill_(float("nan")))
+
+    def poison(weight: torch.Tensor) -> None:
+        weight.data.fill_(float("nan"))
+
+    next(module.parameters()).register_post_accumulate_grad_hook(poison)
 
 
 def crash(module: LightningModule) -> None:

@@ -109,3 +109,21 @@ def test_how_often_it_logs_evaluates_and_saves_changes_nothing(new_run: NewRun) 
     for part in ("state_dict", "optimizer_states"):
         assert_same_bits(final_state(busy)[part], final_state(calm)[part])
     assert [row["step"] for row in calm.metrics.rows()] == [0, 4]
+
+
+@pytest.mark.parametrize("size", [4, 1])
+def test_the_gradient_norm_is_that_of_the_whole_step_before_clipping(new_run: NewRun, size: int) -> None:
+    """And what is clipped is the sum over the micro-batches, once."""
+    config, run = new_run("run", f"trainer.micro_batch_size={size}", "trainer.max_steps=1", "optim.gradient_clip_norm=1e-2")
+    train_here(run)
+    tokenizer = load_tokenizer(config)
+    data = build_training_data(config.data, tokenizer, seed=config.seed)
+    model = build_model(config.model, tokenizer, seed=config.seed)
+    batch = PackedRows(data).__getitems__([0, 1, 2, 3])
+    logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits
+    F.cross_entropy(logits.flatten(0, 1), batch["labels"].flatten(), ignore_index=-100).backward()
+    norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]).item()
+    assert run.metrics.rows()[-1]["train/gradient_norm"] == pytest.approx(norm, rel=1e-5)
+    # After one step Adam's momentum is a tenth of the gradient that it was given.
+    moments = [state["exp_avg"] for state in final_state(run)["optimizer_states"][0]["state"].values()]
+    assert torch.nn.utils.get_total_norm(moments).item() == pytest.approx(0.1 * 1e-2, rel=1e-4)
