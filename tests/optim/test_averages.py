@@ -10,7 +10,7 @@ import torch
 from harness.config.schema import OptimConfig
 from harness.optim.averages import ExponentialAverage, in_place_of_weights, schedule_free_average
 from harness.optim.build import build_optimizer
-from harness.optim.groups import set_learning_rate
+from harness.optim.per_step import StepSettings, set_step
 
 
 def test_an_exponential_average_by_hand() -> None:
@@ -53,7 +53,7 @@ def test_the_average_of_schedule_free_by_hand() -> None:
     assert schedule_free_average(optimizer)[layer.weight].item() == 3.0
     second, total = 0.0, 0.0
     for step, rate in enumerate((0.1, 0.2, 0.2), start=1):
-        set_learning_rate(optimizer, rate)
+        set_step(optimizer, StepSettings(lr=rate, betas=(beta1, beta2), weight_decay=0.1))
         layer(torch.ones(1, 1)).square().sum().backward()
         optimizer.step()
         optimizer.zero_grad()

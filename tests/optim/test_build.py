@@ -13,7 +13,7 @@ from harness.config.errors import InputError
 from harness.config.schema import OptimConfig
 from harness.config.schema.optim import OptimName
 from harness.optim.build import build_optimizer, parameter_groups
-from harness.optim.groups import set_learning_rate
+from harness.optim.per_step import StepSettings, set_step
 
 SHAPE = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 
@@ -113,11 +113,13 @@ def test_optimizers_of_matrices_refuse_a_model_without_any(name: OptimName) -> N
         build_optimizer(OptimConfig(name=name), torch.nn.Embedding(3, 2))
 
 
-def test_a_group_keeps_its_ratio_to_the_schedules_rate() -> None:
+def test_a_step_sets_every_group_as_it_is_meant() -> None:
     optimizer = build_optimizer(OptimConfig(name="muon", adamw_lr_ratio=0.25), untied_llama())
     for rate in (0.4, 0.1):
-        set_learning_rate(optimizer, rate)
+        set_step(optimizer, StepSettings(lr=rate, betas=(0.8, 0.9), weight_decay=0.7))
         assert [group["lr"] for group in optimizer.param_groups] == [rate, rate * 0.25, rate * 0.25]
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.7, 0.7, 0.0]
+    assert [group.get("betas") for group in optimizer.param_groups] == [None, (0.8, 0.9), (0.8, 0.9)]
 
 
 def test_lion_by_hand() -> None:
@@ -147,7 +149,7 @@ def test_muon_is_torchs_muon_beside_adamw() -> None:
     config = OptimConfig(name="muon", lr=1e-2, adamw_lr_ratio=0.5, weight_decay=0.2)
     ours, torchs = untied_llama(), untied_llama()
     optimizer = build_optimizer(config, ours)
-    set_learning_rate(optimizer, config.lr)
+    set_step(optimizer, StepSettings(lr=config.lr, betas=config.betas, weight_decay=config.weight_decay))
     steps(ours, [optimizer], 3)
     hidden, output, rest = parameter_groups(config, torchs)
     muon = torch.optim.Muon(hidden["params"], lr=1e-2, weight_decay=0.2, momentum=0.95, nesterov=True, adjust_lr_fn="match_rms_adamw")

@@ -13,7 +13,7 @@ from harness.config.schema import OptimConfig
 from harness.config.schema.optim import OptimName
 from harness.optim.averages import in_place_of_weights, schedule_free_average
 from harness.optim.build import build_optimizer
-from harness.optim.groups import set_learning_rate
+from harness.optim.per_step import StepSettings, set_step
 
 RATES: dict[OptimName, float] = {"adamw": 1e-2, "muon": 1e-2, "soap": 1e-2, "lion": 3e-3, "schedule_free": 1e-2}
 STEPS = 50
@@ -37,7 +37,7 @@ def losses(name: OptimName, rate: float) -> tuple[float, float]:
     held_out = rows[-64:]
     before = loss_on(held_out).item()
     for step in range(STEPS):
-        set_learning_rate(optimizer, rate * min(1.0, (step + 1) / 5))
+        set_step(optimizer, StepSettings(lr=rate * min(1.0, (step + 1) / 5), betas=betas, weight_decay=0.1))
         loss_on(rows[step * 16 : (step + 1) * 16]).backward()
         optimizer.step()
         optimizer.zero_grad()
