@@ -100,6 +100,7 @@ def _tracked(config: Config, run: RunDirectory, stop: StopFlag, *, show_progress
             loggers=[*([wandb] if wandb else []), *([progress.logger] if progress else [])],
             callbacks=[progress] if progress else [],
             progress=TokenizationProgress().update if show_progress else None,
+            evaluation_progress=progress.evaluating if progress else None,
         )
         status = "success"
         if wandb:

@@ -12,6 +12,7 @@ from harness.cli.arguments import AsJson, Overrides, print_json
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from harness.data.multiple_choice import MultipleChoiceSet
     from harness.data.training_data import TrainingData
     from harness.data.validation import ValidationSet
     from harness.training.plan import Plan
@@ -32,7 +33,9 @@ def data(overrides: Overrides = None, as_json: AsJson = False, show: Show = 0) -
         check(config)
 
     # Only now what takes seconds to import: a typo is answered at once.
+    from harness.data.epochs import refuse_oversampling
     from harness.data.mixture import build_training_data, build_validation_data
+    from harness.data.multiple_choice import build_multiple_choice_sets
     from harness.data.preview import preview
     from harness.models.tokenizer import load_tokenizer
     from harness.schedule.replay_share import varies
@@ -46,12 +49,15 @@ def data(overrides: Overrides = None, as_json: AsJson = False, show: Show = 0) -
         config.data, tokenizer, seed=config.seed, progress=progress, objective=objective, replayed_later=varies(config)
     )
     validation = build_validation_data(config.data, tokenizer, progress=progress, objective=objective)
+    choices = build_multiple_choice_sets(config.data, tokenizer)
     plan = build_plan(config, training) if describes_run else None
+    if plan:
+        refuse_oversampling(config.data, plan.data, plan.batch_size, plan.steps)
     epochs = plan.data.order.epochs(int(plan.batch_size.rows_before(plan.steps)[-1])) if plan else {}
     samples = preview(training, tokenizer, show)
     if as_json:
         shown = {"samples": [asdict(sample) for sample in samples]} if samples else {}
-        print_json({**_to_json(training, validation, plan, epochs), **shown})
+        print_json({**_to_json(training, validation, choices, plan, epochs), **shown})
         return
     from rich.console import Console
 
@@ -63,12 +69,20 @@ def data(overrides: Overrides = None, as_json: AsJson = False, show: Show = 0) -
     show_table(_sources(training, epochs, config.data.packing), console)
     if validation:
         show_table(_domains(validation), console)
+    if choices:
+        show_table(_multiple_choice(choices), console)
     if plan:
         console.print(f"A run of this configuration: {plan.steps:,} steps, {plan.tokens_after(plan.steps):,} tokens", soft_wrap=True)
     console.print(f"Data fingerprint {training.fingerprint[:12]}")
 
 
-def _to_json(training: TrainingData, validation: dict[str, ValidationSet], plan: Plan | None, epochs: dict[str, float]) -> dict[str, Any]:
+def _to_json(
+    training: TrainingData,
+    validation: dict[str, ValidationSet],
+    choices: dict[str, MultipleChoiceSet],
+    plan: Plan | None,
+    epochs: dict[str, float],
+) -> dict[str, Any]:
     sources = {name: {**asdict(part), "epochs": epochs.get(name)} for name, part in training.statistics().items()}
     domains = {
         domain: {
@@ -79,8 +93,26 @@ def _to_json(training: TrainingData, validation: dict[str, ValidationSet], plan:
         }
         for domain, part in validation.items()
     }
+    questions = {
+        name: {
+            "questions": part.questions,
+            "choices": len(part.lengths),
+            "tokens": len(part.tokens),
+            "truncated": part.truncated,
+            "left_out": part.left_out,
+            "fingerprint": part.fingerprint,
+        }
+        for name, part in choices.items()
+    }
     run = {"steps": plan.steps, "tokens": plan.tokens_after(plan.steps), "rows_per_step": plan.batch_size.full} if plan else None
-    return {**asdict(training.total()), "fingerprint": training.fingerprint, "sources": sources, "validation": domains, "run": run}
+    return {
+        **asdict(training.total()),
+        "fingerprint": training.fingerprint,
+        "sources": sources,
+        "validation": domains,
+        "multiple_choice": questions,
+        "run": run,
+    }
 
 
 def _sources(training: TrainingData, epochs: dict[str, float], packing: str) -> Table:
@@ -115,4 +147,16 @@ def _domains(validation: dict[str, ValidationSet]) -> Table:
         table.add_column(column, justify="left" if column == "domain" else "right")
     for domain, part in validation.items():
         table.add_row(domain, f"{part.documents:,}", f"{part.predicted_tokens:,}", f"{part.bytes:,}")
+    return table
+
+
+def _multiple_choice(choices: dict[str, MultipleChoiceSet]) -> Table:
+    from rich.table import Table
+
+    table = Table(title="Multiple-choice sets, the same for every trial", title_justify="left")
+    for column in ("set", "questions", "choices", "tokens", "truncated", "left out"):
+        table.add_column(column, justify="left" if column == "set" else "right")
+    for name, part in choices.items():
+        counts = (part.questions, len(part.lengths), len(part.tokens), part.truncated, part.left_out)
+        table.add_row(name, *(f"{count:,}" for count in counts))
     return table

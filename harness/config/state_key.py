@@ -25,12 +25,21 @@ IN_THE_PLAN = (
     "trainer.batch_warmup",
 )
 """What matters by what it makes of each step. (How many micro-batches a step has stays in the state key, see `harness.training.prefix`.)"""
-BY_FINGERPRINT = ("data.sources.", "data.validation.", "model.path", "tokenizer.path")
+BY_FINGERPRINT = (
+    "data.sources.",
+    "data.validation.",
+    "data.multiple_choice.",
+    "data.max_evaluation_tokens",
+    "model.path",
+    "tokenizer.path",
+)
 """What matters by its content, wherever it lies."""
 NO_INFLUENCE = (
     "data.cache_dir",
+    "data.max_epochs",
     "tracking.",
     "trainer.evaluation_batch_tokens",
+    "trainer.warn_evaluation_share",
     "trainer.checkpoint_every_steps",
     "trainer.final_checkpoint",
     "trainer.keep_checkpoints",

@@ -49,13 +49,7 @@ class Encoder:
 
     def __init__(self, tokenizer: TokenizerLike, *, append_eos: bool) -> None:
         """With `append_eos`, every document ends in the end-of-text token, where the tokenizer has one."""
-        backend = tokenizer.backend_tokenizer
-        if backend.truncation is not None or backend.padding is not None:
-            # Of a copy: whoever passed the tokenizer may want both.
-            backend = Tokenizer.from_str(backend.to_str())
-            backend.no_truncation()
-            backend.no_padding()
-        self._backend = backend
+        self._backend = uncut(tokenizer.backend_tokenizer)
         self._eos = tokenizer.eos_token_id if append_eos else None
 
     def fingerprint(self) -> str:
@@ -77,6 +71,16 @@ class Encoder:
         lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
         flat = np.fromiter(chain.from_iterable(ids), dtype=dtype, count=int(lengths.sum()))
         return EncodedBatch(flat, lengths, texts)
+
+
+def uncut(backend: Any) -> Any:
+    """A tokenizers.Tokenizer that neither truncates nor pads: this one, or else a copy, since whoever passed it may want both."""
+    if backend.truncation is None and backend.padding is None:
+        return backend
+    copy = Tokenizer.from_str(backend.to_str())
+    copy.no_truncation()
+    copy.no_padding()
+    return copy
 
 
 def id_dtype(backend: Any, largest: int = 0) -> DTypeLike:

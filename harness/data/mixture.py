@@ -117,7 +117,15 @@ def _validation_sets(config: DataConfig, tokens: _Tokenization) -> dict[str, Val
             if len(candidates) == 0:
                 problem = f"holds out none of the {documents.documents} documents of data.sources.{validation.source}; take a larger share"
                 raise wrong_value(f"{key}.share", validation.share, problem)
-        sets[domain] = validation_set(domain, documents, candidates, max_tokens=validation.max_tokens, context_length=config.context_length)
+        caps = [cap for cap in (validation.max_tokens, config.max_evaluation_tokens) if cap is not None]
+        sets[domain] = validation_set(
+            domain,
+            documents,
+            candidates,
+            max_tokens=min(caps, default=None),
+            context_length=config.context_length,
+            by_position=validation.loss_by_position,
+        )
     return sets
 
 

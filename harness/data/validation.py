@@ -36,6 +36,8 @@ class ValidationSet:
     context_length: int
     trained: NDArray[np.bool_] | None = None
     """bool[tokens]: which tokens are scored; None: all."""
+    by_position: bool = False
+    """Whether the loss is asked for by position, too."""
 
     @property
     def documents(self) -> int:
@@ -50,8 +52,8 @@ class ValidationSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex digest of what is predicted, and from which context."""
-        digest = hashlib.sha256(f"{self.context_length}".encode())
+        """Hex digest of what is predicted, from which context, and of what is made of it."""
+        digest = hashlib.sha256(f"{self.context_length}{' by position' if self.by_position else ''}".encode())
         digest.update(self.lengths.tobytes())
         digest.update(self.tokens.astype(np.int64).tobytes())
         if self.trained is not None:
@@ -94,7 +96,13 @@ class ValidationSet:
 
 
 def validation_set(
-    domain: str, documents: TokenizedDocuments, candidates: Int64, *, max_tokens: int | None, context_length: int
+    domain: str,
+    documents: TokenizedDocuments,
+    candidates: Int64,
+    *,
+    max_tokens: int | None,
+    context_length: int,
+    by_position: bool = False,
 ) -> ValidationSet:
     """The evaluation set drawn from the candidates (int64[n], indices of documents); see `select_validation`.
 
@@ -120,6 +128,7 @@ def validation_set(
         bytes=round(float(sizes.sum())) if documents.trained is None else max(1, round(float(sizes.sum()))),
         context_length=context_length,
         trained=None if documents.trained is None else np.asarray(documents.trained[tokens]),
+        by_position=by_position,
     )
     if chosen_set.predicted_tokens == 0:
         raise wrong_value(key, len(index), "documents, on none of whose tokens the loss is (data.loss_on, .max_tokens)")

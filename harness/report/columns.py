@@ -72,9 +72,9 @@ def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def metric_columns(studies: list[StudyRecord], runs: list[RunRecord]) -> list[str]:
-    """The objective metrics, then the metrics under constraints, then the loss of every other validation domain."""
+    """The objective metrics, then the metrics under constraints, then losses and accuracies of all other evaluation sets."""
     objectives = [study.objective.metric for study in studies]
     constrained = [metric for study in studies for metric in study.constraints]
     logged = {metric for run in runs for metric in run.result.metrics}
-    losses = sorted(metric for metric in logged if metric.startswith("val/") and metric.endswith("/loss"))
+    losses = sorted(metric for metric in logged if metric.startswith("val/") and metric.endswith(("/loss", "/accuracy")))
     return list(dict.fromkeys([*objectives, *constrained, *losses]))

@@ -46,6 +46,8 @@ class Result:
     """Wall time of all attempts."""
     waits_for: str | None = None
     """The lock of the lease under which another run trains what this one needs; null when nothing keeps it from starting."""
+    evaluation_seconds: float = 0.0
+    """What evaluations took of it."""
     attempts: int = 0
     failures: int = 0
     """Attempts that crashed or were killed (a clean stop is none)."""

@@ -24,13 +24,13 @@ from harness.config.sweep_schema import SweepConfig
 from harness.config.user_yaml import read_mapping
 from harness.config.validate import to_plain, to_section
 from harness.runs.files import read_yaml
+from harness.runs.metric_names import HIGHER_IS_BETTER, evaluation_metrics
 from harness.search.space import Parameter, Space, parse_space
 
 SWEEP_KEYS = ("search", "launcher", "budget")
 """Overrides of `harness sweep` that are about the sweep; all others are about its runs."""
 RUN_METRICS = ("train/loss", "train/gradient_norm", "tokens_per_second", "lr")
 LENGTH_KEYS = ("trainer.max_tokens", "trainer.max_steps", "trainer.batch_tokens")
-VALIDATION_METRICS = ("loss", "bits_per_byte", "forgetting")
 
 
 @dataclass(frozen=True)
@@ -218,10 +218,12 @@ def check(sweep: Sweep) -> None:
     config, base = sweep.config, sweep.base.config
     if config.budget.trials is None and config.budget.tokens is None:
         raise InputError("budget: give at least one limit, e.g. budget: {trials: 32}; valid: trials, tokens")
-    metrics = [*(f"val/{domain}/{name}" for domain in base.data.validation for name in VALIDATION_METRICS), *RUN_METRICS]
+    metrics = [*evaluation_metrics(base.data), *RUN_METRICS]
     for key, metric in [("objective.metric", config.objective.metric), *(("constraints", metric) for metric in config.constraints)]:
         if metric not in metrics:
             raise unknown("metric", metric, metrics, where=key)
+    if config.objective.direction == "minimize" and config.objective.metric.endswith(HIGHER_IS_BETTER):
+        raise wrong_value("objective.direction", "minimize", f"more of {config.objective.metric} is better; valid: maximize")
     for metric, bound in config.constraints.items():
         if bound.max is None and bound.min is None:
             raise InputError(f"constraints.{metric}: give max or min, e.g. {{max: 0.25}}")

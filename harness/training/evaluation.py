@@ -1,19 +1,28 @@
-"""Losses on fixed sets of unpacked windows, the same for every trial whatever its packing."""
+"""What is measured on fixed sets of unpacked windows and of multiple-choice questions: the same for every trial whatever its packing."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from harness.training.losses import summed_cross_entropy
+from harness.runs.metric_names import position_buckets
 
 if TYPE_CHECKING:
+    from harness.data.multiple_choice import MultipleChoiceSet
     from harness.data.validation import ValidationSet
+
+Float64 = NDArray[np.float64]
+Precision = Callable[[], AbstractContextManager[None]]
+Advance = Callable[[int], None]
+"""Called after each batch with its number of predictions or choices."""
 
 
 def evaluate(
@@ -21,22 +30,79 @@ def evaluate(
     validation: ValidationSet,
     *,
     batch_tokens: int,
-    precision: Callable[[], AbstractContextManager[None]] = nullcontext,
+    precision: Precision = nullcontext,
+    advance: Advance = lambda done: None,
 ) -> dict[str, float]:
-    """Mean loss of a validation set: {"loss": nats per predicted token, "bits_per_byte": …}.
+    """Mean loss of a validation set: {"loss": nats per predicted token, "bits_per_byte": …}, and loss/tokens_0_63, … where they are wanted.
 
     Dropout is off and the model's mode is restored.
     """
-    sums: list[torch.Tensor] = []
+    nats, predicted = np.zeros(validation.context_length), np.zeros(validation.context_length, dtype=np.int64)
+    with _evaluating(model, precision):
+        for input_ids, labels in validation.batches(batch_tokens):
+            scored = labels >= 0
+            # In float64: that the parts add up to the whole must not depend on how they were batched.
+            nats[: labels.shape[1]] += _losses(model, input_ids, labels).sum(axis=0)
+            predicted[: labels.shape[1]] += scored.sum(axis=0)
+            advance(int(scored.sum()))
+    total = math.fsum(nats)
+    values = {"loss": total / validation.predicted_tokens, "bits_per_byte": total / math.log(2) / validation.bytes}
+    if validation.by_position:
+        for name, start, stop in position_buckets(validation.context_length):
+            if tokens := int(predicted[start:stop].sum()):
+                values[f"loss/{name}"] = math.fsum(nats[start:stop]) / tokens
+    return values
+
+
+def evaluate_choices(
+    model: PreTrainedModel,
+    choices: MultipleChoiceSet,
+    *,
+    batch_tokens: int,
+    precision: Precision = nullcontext,
+    advance: Advance = lambda done: None,
+) -> dict[str, float]:
+    """Shares of the questions whose right choice is the most likely one, and the likelihood of the right ones.
+
+    accuracy: by the sum of the log-likelihoods of a choice's tokens given the question; accuracy_per_byte: by that sum divided by the
+    choice's UTF-8 bytes (acc and acc_norm of EleutherAI's lm-evaluation-harness, which divides by characters); answer_bits_per_byte: bits
+    of all right choices over their bytes. Of equal choices the first counts as chosen.
+    """
+    log_likelihood = np.zeros(len(choices.lengths))
+    with _evaluating(model, precision):
+        for indices, input_ids, labels in choices.batches(batch_tokens):
+            log_likelihood[indices] = -_losses(model, input_ids, labels).sum(axis=1)
+            advance(len(indices))
+    bits = -math.fsum(log_likelihood[choices.answers]) / math.log(2)
+    return {
+        "accuracy": _share_right(log_likelihood, choices),
+        "accuracy_per_byte": _share_right(log_likelihood / choices.choice_bytes, choices),
+        "answer_bits_per_byte": bits / float(choices.choice_bytes[choices.answers].sum()),
+    }
+
+
+def _share_right(score: Float64, choices: MultipleChoiceSet) -> float:
+    first = choices.first_choice
+    chosen = [start + int(np.argmax(score[start:stop])) for start, stop in zip(first[:-1].tolist(), first[1:].tolist(), strict=True)]
+    return float(np.mean(np.array(chosen) == choices.answers))
+
+
+@contextmanager
+def _evaluating(model: PreTrainedModel, precision: Precision) -> Iterator[None]:
     training = model.training
     model.train(False)
     try:
         with torch.no_grad(), precision():
-            for input_ids, labels in validation.batches(batch_tokens):
-                # Padding is on the right, where causal attention does not look: no mask needed.
-                logits = model(input_ids=torch.from_numpy(input_ids).to(model.device), use_cache=False).logits
-                sums.append(summed_cross_entropy(logits, torch.from_numpy(labels).to(model.device)))
+            yield
     finally:
         model.train(training)
-    nats = math.fsum(torch.stack(sums).tolist())
-    return {"loss": nats / validation.predicted_tokens, "bits_per_byte": nats / math.log(2) / validation.bytes}
+
+
+def _losses(model: PreTrainedModel, input_ids: NDArray[np.int64], labels: NDArray[np.int64]) -> Float64:
+    """Nats of every label, 0 where it is -100: float64 [b, l]. Args: int64 [b, l] both, labels shifted already."""
+    # Padding is on the right, where causal attention does not look: no mask needed.
+    logits_BLV = model(input_ids=torch.from_numpy(input_ids).to(model.device), use_cache=False).logits
+    labels_BL = torch.from_numpy(labels).to(model.device)
+    losses = F.cross_entropy(logits_BLV.flatten(0, 1).float(), labels_BL.flatten(), ignore_index=-100, reduction="none")
+    found: Float64 = losses.view(labels_BL.shape).cpu().double().numpy()
+    return found

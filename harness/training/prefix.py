@@ -17,6 +17,7 @@ from harness.config.schema import Config
 from harness.config.state_key import state_values
 
 if TYPE_CHECKING:
+    from harness.data.multiple_choice import MultipleChoiceSet
     from harness.data.validation import ValidationSet
     from harness.training.plan import Plan
 
@@ -77,7 +78,12 @@ class Prefix:
 
 
 def state_key(
-    config: Config, plan: Plan, *, fingerprints: Mapping[str, str], validation: Mapping[str, ValidationSet], machine: Mapping[str, Any]
+    config: Config,
+    plan: Plan,
+    *,
+    fingerprints: Mapping[str, str],
+    evaluated: Mapping[str, ValidationSet | MultipleChoiceSet],
+    machine: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What the state of a run depends on besides its plan, by configuration key where it has one.
 
@@ -85,7 +91,7 @@ def state_key(
     """
     key = state_values(config)
     key.update({f"{name} (fingerprint)": value for name, value in fingerprints.items() if name != "data"})
-    key.update({f"data.validation.{domain} (fingerprint)": part.fingerprint for domain, part in validation.items()})
+    key.update({f"val/{name} (fingerprint)": part.fingerprint for name, part in evaluated.items()})
     key.update({f"machine.{name}": value for name, value in machine.items()})
     key["trainer.micro_batch_size"] = f"{plan.accumulation} micro-batches a step"
     return key

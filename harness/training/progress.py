@@ -68,7 +68,12 @@ class LatestMetrics(Logger):
         """Nothing: the bar shows none."""
 
     def __str__(self) -> str:
-        shown = ("train/loss", "lr", "tokens_per_second", *(key for key in self.values if key.startswith("val/") and key.endswith("/loss")))
+        shown = (
+            "train/loss",
+            "lr",
+            "tokens_per_second",
+            *(key for key in self.values if key.startswith("val/") and key.endswith(("/loss", "/accuracy"))),
+        )
         names = {"train/loss": "loss", "tokens_per_second": "tokens/s"}
         return "  ".join(f"{names.get(key, key)} {self.values[key]:.4g}" for key in shown if key in self.values)
 
@@ -83,7 +88,7 @@ class StepProgress(Callback):
         self.logger = LatestMetrics()
         self.console = Console(stderr=True)
         self.bar = Progress(
-            TextColumn("[bold]train"),
+            TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -92,6 +97,13 @@ class StepProgress(Callback):
             console=self.console,
         )
         self.task = self.bar.add_task("train", total=None, metrics="")
+        self.evaluation = self.bar.add_task("evaluating", total=None, metrics="", visible=False)
+
+    def evaluating(self, name: str, done: int, total: int) -> None:
+        """`done` of the `total` predictions or choices of the evaluation set of this name are measured."""
+        if self.console.is_terminal:
+            self.bar.start()  # the first evaluation comes before the first step
+            self.bar.update(self.evaluation, description=f"evaluating {name}", completed=done, total=total, visible=done < total)
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         assert isinstance(module, TrainingModule)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from lightning.pytorch import Callback, Trainer
@@ -12,7 +12,9 @@ from lightning.pytorch.loggers import Logger
 from harness.config.errors import InputError
 from harness.config.schema import Config
 from harness.config.state_key import state_values
+from harness.data.epochs import refuse_oversampling
 from harness.data.mixture import Progress, build_training_data, build_validation_data
+from harness.data.multiple_choice import MultipleChoiceSet, build_multiple_choice_sets
 from harness.data.validation import ValidationSet
 from harness.models.isolation import refuse_leaking_model
 from harness.models.language_model import build_model, model_fingerprint
@@ -24,6 +26,7 @@ from harness.schedule.replay_share import varies
 from harness.training import provenance
 from harness.training.checkpoints import checkpoints, last_good_checkpoint
 from harness.training.errors import NonFiniteLossError, RunError, TrunkUnderWayError
+from harness.training.evaluator import Evaluator
 from harness.training.objectives.build import build_module
 from harness.training.plan import Plan, build_plan
 from harness.training.prefix import Prefix, state_key
@@ -41,14 +44,15 @@ def train(
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[Callback] = (),
     progress: Progress | None = None,
+    evaluation_progress: Progress | None = None,
     trunks: Trunks | None = None,
 ) -> Result:
     """Start `run`, or go on from its last checkpoint, until its end or until `stop` is set.
 
     The result is returned, and stands in result.json: running while it trains, complete at its end, waiting when it was stopped or broke
     off for a reason of its surroundings, failed when another attempt would come to the same. The caller holds the run's attempt lock.
-    `progress` is told about tokenization. With `trunks` it begins where another run of the study has been already, and stores where others
-    may leave its path.
+    `progress` is told about tokenization, `evaluation_progress` about evaluations, see `Evaluator`. With `trunks` it begins where another
+    run of the study has been already, and stores where others may leave its path.
 
     Raises InputError for data or a model that cannot be used, NonFiniteLossError when training diverges, CheckpointError when a
     checkpoint cannot be written, TrunkUnderWayError when another run trains just now what this one would train first.
@@ -64,7 +68,17 @@ def train(
     result.versions, result.git_commit, result.hardware = provenance.versions(), provenance.git_commit(), provenance.hardware()
     write_result(run, result)
     try:
-        result.state = _train(config, run, result, stop=stop, loggers=loggers, callbacks=callbacks, progress=progress, trunks=trunks)
+        result.state = _train(
+            config,
+            run,
+            result,
+            stop=stop,
+            loggers=loggers,
+            callbacks=callbacks,
+            progress=progress,
+            evaluation_progress=evaluation_progress,
+            trunks=trunks,
+        )
     except TrunkUnderWayError as error:
         # It has not begun: no attempt to speak of.
         result.attempts, result.reason, result.waits_for = result.attempts - 1, str(error), str(error.lease_lock)
@@ -92,6 +106,7 @@ def _train(
     loggers: Sequence[Logger],
     callbacks: Sequence[Callback],
     progress: Progress | None,
+    evaluation_progress: Progress | None,
     trunks: Trunks | None,
 ) -> State:
     """The attempt itself: how it ended. The rest of `result` is brought up to date, whatever happens."""
@@ -105,7 +120,9 @@ def _train(
         replayed_later=any(varies(some) for some in (config, *(trunks.relatives if trunks else ()))),
     )
     validation = build_validation_data(config.data, tokenizer, progress=progress, objective=config.objective.name)
+    multiple_choice = build_multiple_choice_sets(config.data, tokenizer)
     plan = build_plan(config, data)
+    refuse_oversampling(config.data, plan.data, plan.batch_size, plan.steps)
     fingerprints = {"data": plan.data.fingerprint, "tokenizer": tokenizer_fingerprint(tokenizer), "model": model_fingerprint(config.model)}
     _refuse_other_inputs(run, result.fingerprints, fingerprints)
     result.fingerprints = fingerprints
@@ -113,7 +130,9 @@ def _train(
     start, checkpoint = last_good_checkpoint(run.checkpoints)
     if start > plan.steps:
         raise InputError(f"{run.path}: its checkpoint of step {start} lies behind the end of the run, which has {plan.steps} steps")
-    path = _trunk_path(config, run, plan, fingerprints, validation, trunks) if trunks and start < plan.steps else None
+    path = (
+        _trunk_path(config, run, plan, fingerprints, {**validation, **multiple_choice}, trunks) if trunks and start < plan.steps else None
+    )
     shared_rows: list[Row] = []
     if path and (taken := path.begin(start)):
         trunk, checkpoint = taken
@@ -123,7 +142,8 @@ def _train(
     result.state, result.step, result.tokens.position = "running", start, plan.tokens_after(start)
     write_result(run, result)
 
-    step_end = StepEnd(run, validation, stop, path, shared_rows)
+    evaluator = Evaluator(config, validation, multiple_choice, evaluation_progress)
+    step_end = StepEnd(run, evaluator, stop, path, shared_rows)
     trainer: Trainer | None = None
     try:
         # Else it was complete, but for the result of an attempt that was killed just before it wrote one.
@@ -138,6 +158,7 @@ def _train(
         if path:
             path.end()
         # Also when it raises: what was trained has been spent.
+        result.evaluation_seconds += evaluator.seconds
         result.step = trainer.global_step if trainer else start
         result.tokens.trained += plan.tokens_after(result.step) - plan.tokens_after(start)
         result.tokens.position = plan.tokens_after(max(checkpoints(run.checkpoints), default=0))
@@ -153,13 +174,13 @@ def _trunk_path(
     run: RunDirectory,
     plan: Plan,
     fingerprints: dict[str, str],
-    validation: dict[str, ValidationSet],
+    evaluated: Mapping[str, ValidationSet | MultipleChoiceSet],
     trunks: Trunks,
 ) -> TrunkPath:
     """The path of this run, which it leaves to those relatives that have some of it in common."""
 
     def prefix_of(config: Config, plan: Plan) -> Prefix:
-        key = state_key(config, plan, fingerprints=fingerprints, validation=validation, machine=provenance.machine())
+        key = state_key(config, plan, fingerprints=fingerprints, evaluated=evaluated, machine=provenance.machine())
         return Prefix(key, plan)
 
     prefix = prefix_of(config, plan)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,13 +13,12 @@ from harness.runs.directory import RunDirectory
 from harness.runs.metrics import Row
 from harness.training import checkpoints
 from harness.training.errors import NonFiniteLossError
-from harness.training.evaluation import evaluate
+from harness.training.evaluator import Evaluator
 from harness.training.module import TrainingModule
 from harness.training.random_state import random_state, restore_random_state, seed_random_state
 from harness.training.stop import StopFlag
 
 if TYPE_CHECKING:
-    from harness.data.validation import ValidationSet
     from harness.training.trunks import TrunkPath
 
 
@@ -34,7 +32,7 @@ class StepEnd(Callback):
     def __init__(
         self,
         run: RunDirectory,
-        validation: dict[str, ValidationSet],
+        evaluator: Evaluator,
         stop: StopFlag,
         trunk_path: TrunkPath | None = None,
         shared_rows: Sequence[Row] = (),
@@ -43,12 +41,10 @@ class StepEnd(Callback):
         self.trunk_path = trunk_path
         self.shared_rows = shared_rows
         self.run = run
-        self.validation = validation
+        self.evaluator = evaluator
         self.stop = stop
         self.stopped = False
         """Whether the run was asked to stop before its end, and did."""
-        self.initial_loss: dict[str, float] = {}
-        """Loss of each domain at step 0."""
         self._random_state: dict[str, Any] | None = None
         self._clock = time.perf_counter()
         self._clock_step = 0
@@ -56,10 +52,10 @@ class StepEnd(Callback):
     # What a checkpoint holds of us.
 
     def state_dict(self) -> dict[str, Any]:
-        return {"random": random_state(), "initial_loss": self.initial_loss}
+        return {"random": random_state(), "initial_loss": self.evaluator.initial_loss}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.initial_loss = state_dict["initial_loss"]
+        self.evaluator.initial_loss = state_dict["initial_loss"]
         self._random_state = state_dict["random"]
 
     # Lightning's hooks.
@@ -132,30 +128,18 @@ class StepEnd(Callback):
             row["train/skipped_steps"] = module.non_finite.skipped_steps
         if self._is_evaluated(module, step):
             row.update(self._evaluate(trainer, module))
+            self.evaluator.warn_of_share(plan.steps, elapsed / (step - self._clock_step))
         self._write(trainer, row)
         self._clock, self._clock_step = time.perf_counter(), step
 
     def _evaluate(self, trainer: Trainer, module: TrainingModule) -> dict[str, float]:
-        """Losses of the weights as they are evaluated: the average of them, where one is kept."""
-        with in_place_of_weights(module.evaluated_weights()):
-            return self._evaluate_domains(trainer, module)
-
-    def _evaluate_domains(self, trainer: Trainer, module: TrainingModule) -> dict[str, float]:
-        values: dict[str, float] = {}
-        for domain, validation in self.validation.items():
-            measured = evaluate(
-                module.model,
-                validation,
-                batch_tokens=module.config.trainer.evaluation_batch_tokens,
-                precision=trainer.precision_plugin.forward_context,
-            )
-            if not math.isfinite(measured["loss"]):
-                rate = f" (learning rate {_rate(trainer):.3g})" if trainer.global_step else ""
-                raise NonFiniteLossError(f"the loss on {domain} after step {trainer.global_step} is {measured['loss']}{rate}")
-            initial = self.initial_loss.setdefault(domain, measured["loss"])
-            values.update({f"val/{domain}/{name}": value for name, value in measured.items()})
-            values[f"val/{domain}/forgetting"] = measured["loss"] - initial
-        return values
+        """Measured with the weights as they are evaluated: the average of them, where one is kept."""
+        try:
+            with in_place_of_weights(module.evaluated_weights()):
+                return self.evaluator.evaluate(module.model, trainer.precision_plugin.forward_context, step=trainer.global_step)
+        except NonFiniteLossError as error:
+            rate = f" (learning rate {_rate(trainer):.3g})" if trainer.global_step else ""
+            raise NonFiniteLossError(f"{error}{rate}") from None
 
     def _write(self, trainer: Trainer, row: Row) -> None:
         self.run.metrics.append(row)

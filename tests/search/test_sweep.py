@@ -98,6 +98,11 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str], str]] = {
     "budget of a wrong kind": ({"budget": {"trials": "many"}}, [], "budget.trials=many: expected"),
     "unknown unit": ({"budget": {"trails": 3}}, [], "unknown key 'budget.trails'"),
     "unknown metric": ({"objective": {"metric": "val/domian/loss"}}, [], "Did you mean 'val/domain/loss'?"),
+    "less accuracy": (
+        {"objective": {"metric": "val/quiz/accuracy"}},
+        ["data.multiple_choice.quiz.path=/dev/null"],
+        "objective.direction=minimize: more of val/quiz/accuracy is better; valid: maximize",
+    ),
     "no objective": ({"objective": None}, [], "objective.metric: required"),
     "unknown direction": ({"objective": {"metric": "val/domain/loss", "direction": "down"}}, [], "one of minimize, maximize"),
     "unknown constraint": ({"constraints": {"val/x/loss": {"max": 1}}}, [], "constraints: unknown metric 'val/x/loss'"),

@@ -83,4 +83,5 @@ def assert_same_run(one: RunDirectory, other: RunDirectory) -> None:
 
 
 def rows_without_speed(run: RunDirectory) -> list[Row]:
-    return [{key: value for key, value in row.items() if key != "tokens_per_second"} for row in run.metrics.rows()]
+    speed = ("tokens_per_second", "evaluation_seconds")
+    return [{key: value for key, value in row.items() if key not in speed} for row in run.metrics.rows()]

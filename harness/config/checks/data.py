@@ -35,6 +35,10 @@ def data_problems(data: DataConfig) -> Iterator[str]:
             yield f"{key}.share: required beside .source, the share of its documents to hold out, e.g. 0.05"
         if validation.source is None and validation.share is not None:
             yield f"{key}.share={validation.share}: only beside .source"
+    for name, choices in data.multiple_choice.items():
+        yield from _path(f"data.multiple_choice.{name}.path", choices.path)
+        if name in data.validation:
+            yield f"data.multiple_choice.{name}: data.validation has the same name, and both would log val/{name}/…; valid: another name"
 
 
 def _path(key: str, path: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ from annotated_types import Ge, Lt
 
 from harness.config.schema.adapter import AdapterConfig
 from harness.config.schema.base import Count, Name, NonNegative, OnlyFor, Positive, Section, Share
-from harness.config.schema.data import DataConfig, DataFormat, SourceConfig, ValidationConfig
+from harness.config.schema.data import ChoiceFormat, DataConfig, DataFormat, MultipleChoiceConfig, SourceConfig, ValidationConfig
 from harness.config.schema.model import ModelConfig, TokenizerConfig
 from harness.config.schema.objective import ObjectiveConfig, ObjectiveName
 from harness.config.schema.optim import OptimConfig, OptimName
@@ -24,12 +24,14 @@ from harness.config.schema.trainer import TrainerConfig
 
 __all__ = [
     "AdapterConfig",
+    "ChoiceFormat",
     "Config",
     "Count",
     "DataConfig",
     "DataFormat",
     "DecayShape",
     "ModelConfig",
+    "MultipleChoiceConfig",
     "Name",
     "NonNegative",
     "ObjectiveConfig",

@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Lt
 from harness.config.schema.base import Count, Name, OnlyFor, Positive, Section
 
 DataFormat = Literal["auto", "sharegpt", "alpaca", "messages", "prompt_completion", "text"]
+ChoiceFormat = Literal["auto", "plain", "arc", "piqa", "hellaswag"]
 
 
 @dataclass(kw_only=True)
@@ -22,6 +23,8 @@ class SourceConfig(Section):
     """Where a jsonl or parquet row holds its text; plain text files are one document each."""
     weight: Positive = 1.0
     """Share in tokens among the sources of its kind (replay or not); weights need not add up to 1."""
+    max_epochs: Positive | None = None
+    """A run that would go through this source more often is refused before it starts; null: data.max_epochs."""
     replay: bool = False
     """True for text of the model's base domain, drawn by data.replay_share to limit forgetting."""
     format: Annotated[DataFormat, OnlyFor(("sft",), group="objective")] = "auto"
@@ -46,6 +49,26 @@ class ValidationConfig(Section):
     """Share of the source's documents that is held out."""
     max_tokens: Count | None = 65_536
     """Evaluate on at most this many tokens (whole documents, in the order of their hashes); null: on all of them."""
+    loss_by_position: bool = False
+    """Log the loss by the number of tokens before the predicted one in its window, too: val/<domain>/loss/tokens_0_63, tokens_64_127,
+    tokens_128_255, … up to data.context_length. Weighted by their tokens, they add up to the loss."""
+
+
+@dataclass(kw_only=True)
+class MultipleChoiceConfig(Section):
+    """Questions with several answers, of which the model takes the one that it finds most likely."""
+
+    path: Name
+    """File, directory or glob of .jsonl, .jsonl.gz or .parquet files, or a data set that Hugging Face datasets saved to disk."""
+    format: ChoiceFormat = "auto"
+    """What a row holds. plain: query, question or context; choices; gold, answer or label (an index from 0, a letter, or the text of the
+    choice); arc: question, choices of text and label, answerKey; piqa: goal, sol1, sol2, label; hellaswag: ctx, endings, label; auto: told
+    from the fields of each file's first row."""
+    delimiter: str | None = None
+    """What stands between a question, without white space at its end, and a choice; null: a line break and "Answer: ", of hellaswag, whose
+    choices go on with the sentence, a space."""
+    max_questions: Count | None = 500
+    """Ask at most this many (in the order of their hashes); null: all of them."""
 
 
 @dataclass(kw_only=True)
@@ -59,9 +82,18 @@ class DataConfig(Section):
     replay_share_end: Annotated[float, Ge(0), Lt(1)] | None = None
     """The share moves linearly from replay_share in the first step to this in the last; null: it stays. See also
     schedule.decay_replay_share."""
+    max_epochs: Positive | None = None
+    """A run that would go through any source more often is refused before it starts, with the length and the share that would be valid;
+    null: no limit. `harness data` shows the epochs of each source."""
     validation: dict[str, ValidationConfig] = field(default_factory=dict)
     """Evaluation sets by domain name; each logs val/<domain>/loss, bits_per_byte (of conversations: per byte of trained text) and
     forgetting."""
+    multiple_choice: dict[str, MultipleChoiceConfig] = field(default_factory=dict)
+    """Multiple-choice sets by name; each logs val/<name>/accuracy (the choice with the highest likelihood is the right one),
+    accuracy_per_byte (likelihood per UTF-8 byte of the choice; elsewhere called acc_norm) and answer_bits_per_byte (of the right answers,
+    which moves where an accuracy does not yet)."""
+    max_evaluation_tokens: Count | None = None
+    """No evaluation set has more tokens than this, whatever its own max_tokens or max_questions says: bounds the time for evaluation."""
     context_length: Annotated[int, Ge(2)] = 512
     """Tokens in a row."""
     packing: Literal["best_fit", "concat", "padded"] = "best_fit"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Gt, Le
 
 from harness.config.schema.base import Count, Section
 
@@ -38,6 +40,8 @@ class TrainerConfig(Section):
     """Evaluate every so many steps; null: at step 0 and at the end only."""
     evaluation_batch_tokens: Count = 16_384
     """Positions in one forward pass of an evaluation."""
+    warn_evaluation_share: Annotated[float, Gt(0), Le(1)] = 0.2
+    """Warn when evaluation is going to take more than this share of the run's time (and more than ten seconds)."""
     checkpoint_every_steps: Count | None = None
     """Save a checkpoint every so many steps; null: only when the run is stopped, and final_checkpoint."""
     final_checkpoint: Literal["full", "weights", "none"] = "full"

@@ -1,0 +1,47 @@
+"""How often a run goes through its sources: known before it starts, and refused where it is too often."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harness.config.errors import InputError
+from harness.config.schema import DataConfig
+from harness.data.training_data import TrainingData
+from harness.schedule.batch_size import BatchSize
+
+
+def refuse_oversampling(config: DataConfig, data: TrainingData, batch_size: BatchSize, steps: int) -> None:
+    """Raise InputError, one line a source, if a run of this length goes through a source more often than its max_epochs allows."""
+    problems = []
+    rows_before = batch_size.rows_before(steps)
+    rows = int(rows_before[-1])
+    epochs = data.order.epochs(rows)
+    for index, name in enumerate(data.order.names):
+        key, cap = f"data.sources.{name}.max_epochs", config.sources[name].max_epochs
+        if cap is None:
+            key, cap = "data.max_epochs", config.max_epochs
+        if cap is None or epochs[name] <= cap:
+            continue
+        mine = data.order.rows(0, rows)[0] == index
+        allowed = int(cap * data.order.source_rows[index])
+        whole_steps = int(np.searchsorted(rows_before, np.flatnonzero(mine)[allowed], side="right")) - 1
+        tokens = data.row_tokens(0, rows)
+        share = float(tokens[mine].sum() / tokens.sum())
+        length = "no length"
+        if whole_steps:
+            longest = int(tokens[: rows_before[whole_steps]].sum())
+            length = f"at most trainer.max_tokens={longest} ({whole_steps} steps)"
+        problems.append(
+            f"{key}={cap:g}: this run would go through data.sources.{name} {epochs[name]:.2f} times (in {steps} steps, with {share:.1%} of "
+            f"its tokens); valid: {length}, or at this length a share of at most about {share * cap / epochs[name]:.1%} "
+            f"({_share_key(config, name)})"
+        )
+    if problems:
+        raise InputError("\n".join(problems))
+
+
+def _share_key(config: DataConfig, name: str) -> str:
+    """What decides on the share of a source."""
+    if config.sources[name].replay:
+        return "data.replay_share"
+    return f"data.sources.{name}.weight beside other sources"

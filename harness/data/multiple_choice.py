@@ -1,0 +1,162 @@
+"""A multiple-choice set as token sequences, one a choice: the same for every trial."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import compress
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from harness.config.errors import InputError, wrong_value
+from harness.config.schema import DataConfig, MultipleChoiceConfig
+from harness.data.choice_formats import Question, read_questions
+from harness.data.encoder import TokenizerLike, uncut
+from harness.data.ragged import Int64, offsets_of
+from harness.data.sources import source_files
+from harness.data.validation import IGNORED
+
+
+@dataclass(frozen=True, eq=False)
+class MultipleChoiceSet:
+    """Questions with their choices, ready to be scored."""
+
+    name: str
+    tokens: NDArray[np.int64]
+    """int64[tokens]: question and choice as token ids, one choice after the other, the choices of a question together."""
+    lengths: Int64
+    """int64[choices]: tokens of question and choice."""
+    scored: Int64
+    """int64[choices]: how many tokens at the end of each belong to the choice."""
+    choice_bytes: Int64
+    """int64[choices]: UTF-8 bytes of the choice."""
+    first_choice: Int64
+    """int64[questions + 1]: the choices of question i are first_choice[i] : first_choice[i + 1]."""
+    answers: Int64
+    """int64[questions]: the right choice of each question, counted over all choices."""
+    truncated: int
+    """Choices whose question lost its beginning, both together being longer than data.context_length."""
+    left_out: int
+    """Questions that are not asked, since one of their choices alone is longer than that."""
+
+    @property
+    def questions(self) -> int:
+        return len(self.answers)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex digest of what is asked."""
+        digest = hashlib.sha256()
+        for part in (self.tokens, self.lengths, self.scored, self.choice_bytes, self.first_choice, self.answers):
+            digest.update(part.tobytes())
+        return digest.hexdigest()
+
+    def batches(self, batch_tokens: int) -> Iterator[tuple[Int64, Int64, Int64]]:
+        """All choices, in batches of about the same length and at most `batch_tokens` positions (but at least one choice).
+
+        Yields (choices int64[b], input_ids int64[b, l], labels int64[b, l]), labels shifted already: those of the choice's tokens, -100
+        elsewhere. Padding is at the end, under causal attention it does not reach what is scored.
+        """
+        order = np.argsort(-self.lengths, kind="stable")
+        starts = offsets_of(self.lengths)[:-1]
+        first = 0
+        while first < len(order):
+            longest = int(self.lengths[order[first]]) - 1
+            choices = order[first : first + max(1, batch_tokens // longest)]
+            sizes = self.lengths[choices, None] - 1
+            at = np.arange(longest)
+            real = at < sizes
+            index = np.where(real, starts[choices, None] + at, 0)
+            labels = np.where(real & (at >= sizes - self.scored[choices, None]), self.tokens[index + 1], IGNORED)
+            yield choices, np.where(real, self.tokens[index], 0), labels
+            first += len(choices)
+
+
+def build_multiple_choice_sets(config: DataConfig, tokenizer: TokenizerLike) -> dict[str, MultipleChoiceSet]:
+    """The multiple-choice sets by name: the same for every run that has the same files, tokenizer and context length.
+
+    Raises InputError for what cannot be read, and for a set of which no question fits into the context.
+    """
+    return {name: _build(name, choice, config, tokenizer) for name, choice in config.multiple_choice.items()}
+
+
+def _build(name: str, config: MultipleChoiceConfig, data: DataConfig, tokenizer: TokenizerLike) -> MultipleChoiceSet:
+    key = f"data.multiple_choice.{name}"
+    questions = list(read_questions(source_files(config.path, key=key), config.format, key=key))
+    questions = sorted(questions, key=_hash)[: config.max_questions]
+    encoded = _encode(questions, config.delimiter, uncut(tokenizer.backend_tokenizer))
+    if data.max_evaluation_tokens is not None:
+        tokens = np.cumsum([sum(len(ids) for ids, _ in choices) for choices in encoded])
+        kept = int(np.searchsorted(tokens, data.max_evaluation_tokens, side="right"))
+        if kept == 0:
+            problem = f"less than the {tokens[0]} tokens of the first question of {key}"
+            raise wrong_value("data.max_evaluation_tokens", data.max_evaluation_tokens, problem)
+        questions, encoded = questions[:kept], encoded[:kept]
+    return multiple_choice_set(name, questions, encoded, data.context_length)
+
+
+def multiple_choice_set(
+    name: str, questions: Sequence[Question], encoded: Sequence[Sequence[tuple[list[int], int]]], context_length: int
+) -> MultipleChoiceSet:
+    """The set of these questions. Args: encoded: for each choice of each question its token ids, and how many belong to the choice.
+
+    A sequence of more than context_length predictions loses its beginning; a question with a choice that is longer alone is left out.
+    Raises InputError when none is left.
+    """
+    fitting = [all(0 < count <= min(len(ids) - 1, context_length) for ids, count in choices) for choices in encoded]
+    if not any(fitting):
+        raise InputError(
+            f"data.multiple_choice.{name}: none of its {len(questions)} questions has only choices of 1 to data.context_length="
+            f"{context_length} tokens, after at least one token of the question"
+        )
+    kept = list(compress(zip(questions, encoded, strict=True), fitting))
+    sequences, scored, sizes, truncated = [], [], [], 0
+    for question, choices in kept:
+        for choice, (ids, count) in zip(question.choices, choices, strict=True):
+            truncated += len(ids) > context_length + 1
+            sequences.append(ids[-context_length - 1 :])
+            scored.append(count)
+            sizes.append(len(choice.encode()))
+    first_choice = offsets_of(np.array([len(question.choices) for question, _ in kept], dtype=np.int64))
+    return MultipleChoiceSet(
+        name=name,
+        tokens=np.concatenate([np.array(ids, dtype=np.int64) for ids in sequences]),
+        lengths=np.array([len(ids) for ids in sequences], dtype=np.int64),
+        scored=np.array(scored, dtype=np.int64),
+        choice_bytes=np.array(sizes, dtype=np.int64),
+        first_choice=first_choice,
+        answers=first_choice[:-1] + np.array([question.answer for question, _ in kept], dtype=np.int64),
+        truncated=truncated,
+        left_out=len(questions) - len(kept),
+    )
+
+
+def _hash(question: Question) -> bytes:
+    return hashlib.blake2b("\0".join((question.text, *question.choices)).encode(), digest_size=8).digest()
+
+
+def _encode(questions: Sequence[Question], delimiter: str | None, tokenizer: Tokenizer) -> list[list[tuple[list[int], int]]]:
+    """For each choice of each question: the token ids of both, and how many of them belong to the choice.
+
+    Question, delimiter and choice are tokenized as one text, as they would be in training. A token belongs to the choice if it holds any
+    character of it, or of the white space before it: tokens of words begin with their space, so that the end of the question is a token's
+    end as well. Where it is not, the token that spans it is scored, for every choice the one that the text has there.
+    """
+    texts, ends = [], []
+    for question in questions:
+        before = question.text + (question.delimiter if delimiter is None else delimiter)
+        texts += [before + choice for choice in question.choices]
+        ends += [len(before.rstrip())] * len(question.choices)
+    encoded: list[tuple[list[int], int]] = []
+    for encoding, end in zip(tokenizer.encode_batch(texts, add_special_tokens=True), ends, strict=True):
+        ids, offsets = encoding.ids, encoding.offsets
+        # What a tokenizer adds at the end of a text, such as its end-of-text token, is no part of the choice.
+        while ids and offsets[len(ids) - 1][1] <= end:
+            ids.pop()
+        encoded.append((ids, sum(stop > end for _, stop in offsets[: len(ids)])))
+    rest: Iterator[tuple[list[int], int]] = iter(encoded)
+    return [[next(rest) for _ in question.choices] for question in questions]
