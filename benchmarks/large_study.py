@@ -20,13 +20,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.runs.locks import hold
 from harness.runs.result import read_result, write_result
 from harness.search.opening import open_study
 from harness.search.samplers import build_sampler
+from harness.search.storage.build import open_storage
 from harness.search.study import Claim, Study
 from harness.search.sweep import Sweep, load_sweep
-from harness.search.workers import worker_lock
 
 SWEEP: dict[str, Any] = {
     "objective": {"metric": "val/python/loss"},
@@ -50,12 +49,13 @@ def main() -> None:
         os.environ["HARNESS_RUNS"] = f"{folder}/runs"
         sweep = _sweep(Path(folder))
         directory = open_study(sweep)
-        lock = hold(worker_lock(directory, "benchmark"))
-        study = Study(directory, sweep, "benchmark")
+        storage = open_storage(directory, "benchmark")
+        storage.announce("benchmark")
+        study = Study(directory, sweep, "benchmark", storage)
         for _ in range(arguments.trials):
             _trial(study)
         began = time.perf_counter()
-        study = Study(directory, sweep, "benchmark")
+        study = Study(directory, sweep, "benchmark", storage)
         print(f"{arguments.trials} trials; a worker opens the study in {time.perf_counter() - began:.3f} s")
         times: dict[str, list[float]] = {}
         for _ in range(arguments.claims):
@@ -72,7 +72,6 @@ def main() -> None:
                 times.setdefault(" ".join(["harness status", *json_or_not]), []).append(time.perf_counter() - began)
         for name, seconds in times.items():
             print(f"{name:30} median {statistics.median(seconds):.3f} s   worst {max(seconds):.3f} s")
-        assert lock is not None
 
 
 def _sweep(folder: Path) -> Sweep:

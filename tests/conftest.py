@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support import corpus
+from tests.support import corpus, postgresql_server
 from tests.support.corpus import TinyText
 
 
@@ -14,6 +15,12 @@ from tests.support.corpus import TinyText
 def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tokenized text of the whole test run: the same few documents need not be tokenized for every test."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The address of a database of this test run; tests that ask for it are skipped where there is no server to start, but not in CI."""
+    yield from postgresql_server.serve()
 
 
 @pytest.fixture(autouse=True)

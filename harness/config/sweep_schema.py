@@ -78,3 +78,8 @@ class SweepConfig(Section):
     search: SearchConfig = field(default_factory=SearchConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
+    storage: str | None = None
+    """Where Optuna's record and the locks are: null for journal.log in the study's directory (workers of one machine), or
+    postgresql://user@host/database, for which workers of many machines need a shared directory besides. It takes the extra
+    harness[postgresql] and a connection that is not shared by a pooler. Passwords come from ~/.pgpass or PGPASSWORD; one in the address is
+    not stored."""

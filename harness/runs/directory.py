@@ -89,7 +89,7 @@ class StudyDirectory:
 
     @property
     def journal(self) -> Path:
-        """Optuna's journal."""
+        """Optuna's journal, unless the study's storage is a database."""
         return self.path / "journal.log"
 
     @property
@@ -105,6 +105,10 @@ class StudyDirectory:
     @property
     def workers(self) -> Path:
         return self.path / "workers"
+
+    def worker_lock(self, worker: str) -> Path:
+        """Held by a living worker."""
+        return self.workers / f"{worker}.lock"
 
     def trial(self, number: int) -> RunDirectory:
         return RunDirectory(self.path / "trials" / f"{number:04d}")

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.exit_codes import STOPPED
 from harness.runs.files import read_yaml
-from harness.runs.locks import is_held
 from harness.runs.record import RunRecord
 from harness.runs.result import FINAL_STATES, Result, read_result, write_result
 from harness.runs.trial import read_trial, write_trial
 from harness.search.budget import Budget, open_budget
+from harness.search.storage.contract import StudyStorage
 from harness.search.sweep import Sweep
-from harness.search.workers import worker_lock
 
 if TYPE_CHECKING:
     from optuna import Study as OptunaStudy
@@ -33,10 +32,11 @@ CLEAN_STOP = "stopped"
 class Books:
     """What a study knows of its trials, and the only place where they end."""
 
-    def __init__(self, directory: StudyDirectory, sweep: Sweep, optuna: OptunaStudy) -> None:
+    def __init__(self, directory: StudyDirectory, sweep: Sweep, optuna: OptunaStudy, storage: StudyStorage) -> None:
         self.directory = directory
         self.sweep = sweep
         self._optuna = optuna
+        self._storage = storage
         self._ended: dict[int, RunRecord] = {}
         """Trials that Optuna knows to have ended: their files do not change any more."""
 
@@ -156,13 +156,16 @@ class Books:
         """Settle or free the trials whose processes are gone; which ones then wait, and how many are under way elsewhere."""
         from optuna.trial import TrialState
 
+        running = [self.directory.trial(trial.number) for trial in self._optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
+        workers = {run: trial.worker for run in running if (trial := read_trial(run)) and trial.worker}
+        living = self._storage.living(workers.values()) if workers else set()
         under_way = 0
-        for frozen in self._optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            run = self.directory.trial(frozen.number)
-            trial, result = read_trial(run), read_result(run)
-            if run.is_attempted() or (trial and trial.worker and is_held(worker_lock(self.directory, trial.worker))):
+        for run in running:
+            if workers.get(run) in living or run.is_attempted():
                 under_way += 1
-            elif result.state in FINAL_STATES:
+                continue
+            result = read_result(run)
+            if result.state in FINAL_STATES:
                 self._finish(run, result)
             elif result.attempts == result.booked_attempts:
                 self._leave(run, result, result.reason or "its worker died before it began")

@@ -8,6 +8,7 @@ from harness.config.errors import InputError
 from harness.config.writable import check_writable
 from harness.runs.directory import StudyDirectory, runs_root
 from harness.runs.files import read_yaml, write_yaml
+from harness.search.storage.build import connect
 from harness.search.sweep import Sweep, differences
 
 
@@ -15,12 +16,15 @@ def open_study(sweep: Sweep) -> StudyDirectory:
     """The directory of the sweep's study: a new one with the sweep frozen in it, or the one that exists, if its sweep is this one.
 
     Budget and launcher may change from start to start; the latest are kept. A stop request that stands is withdrawn.
-    Raises InputError that says what differs, or that the directory cannot be written.
+    Raises InputError that says what differs, or that the directory cannot be written, or the storage be used.
     """
     directory, launched = _launched(sweep)
+    launched = launched or datetime.now(UTC).isoformat(timespec="milliseconds")
+    # Before anything is written: a database that cannot be reached or used ends here.
+    connect(directory, sweep.config.storage, launched).close()
     check_writable(directory.path, "study directory")
     header = "# Frozen at launch; read by every worker.\n"
-    write_yaml(directory.sweep, {**sweep.frozen(), "launched": launched or datetime.now(UTC).isoformat(timespec="seconds")}, header=header)
+    write_yaml(directory.sweep, {**sweep.frozen(), "launched": launched}, header=header)
     directory.stop_request.unlink(missing_ok=True)
     return directory
 

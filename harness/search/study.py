@@ -7,8 +7,6 @@ number, its parameters and its last checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -16,19 +14,17 @@ from harness.config.errors import InputError
 from harness.config.validate import to_plain
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import write_yaml
-from harness.runs.locks import hold
 from harness.runs.result import Result, read_result
 from harness.runs.trial import Trial, read_trial, write_trial
 from harness.search.books import Books
 from harness.search.samplers import build_sampler
+from harness.search.storage.build import open_storage
+from harness.search.storage.contract import StudyStorage
 from harness.search.sweep import Sweep
 from harness.search.workers import threads_per_worker
 
 if TYPE_CHECKING:
     from optuna import Study as OptunaStudy
-
-LOCK_SECONDS = 120.0
-"""A claim takes milliseconds: a lock held for longer means that something is badly wrong."""
 
 
 @dataclass(frozen=True)
@@ -46,26 +42,17 @@ Answer = Claim | Literal["wait", "done"]
 class Study:
     """The one door to a study for a worker."""
 
-    def __init__(self, directory: StudyDirectory, sweep: Sweep, worker: str) -> None:
+    def __init__(self, directory: StudyDirectory, sweep: Sweep, worker: str, storage: StudyStorage | None = None) -> None:
         self.directory = directory
         self.sweep = sweep
         self.worker = worker
+        self.storage = storage or open_storage(directory, worker)
         # Composes every choice of a group: not while others wait for the lock.
         self._largest_trial_tokens = sweep.largest_trial_tokens
-        with self._locked():
-            self._optuna = _open(directory, sweep.config.objective.direction)
-        self._books = Books(directory, sweep, self._optuna)
+        with self.storage.locked():
+            self._optuna = _open(self.storage, directory.name, sweep.config.objective.direction)
+        self._books = Books(directory, sweep, self._optuna, self.storage)
         self._failed_before = {record.number for record in self._books.records() if record.result.state == "failed"}
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        lock = hold(self.directory.lock, wait_seconds=LOCK_SECONDS)
-        if lock is None:
-            raise TimeoutError(f"{self.directory.lock} has been held by another process for {LOCK_SECONDS:.0f} s")
-        try:
-            yield
-        finally:
-            lock.release()
 
     # Claiming.
 
@@ -74,7 +61,7 @@ class Study:
 
         Raises InputError when trials fail for one and the same reason since this worker started, and none is complete.
         """
-        with self._locked():
+        with self.storage.locked():
             if self.directory.stop_request.exists():
                 return "done"
             waiting, under_way = self._books.reconcile()
@@ -100,6 +87,8 @@ class Study:
         run = self.directory.trial(number)
         known = read_trial(run)
         params = known.params if known and known.params is not None else self.sweep.space.suggest(trial)
+        # From here on the trial has its values: Optuna must not learn of it without them.
+        self.storage.flush()
         write_trial(run, Trial(number=number, params=params, tokens=self.sweep.trial_tokens(params), worker=self.worker))
         return Claim(number, run)
 
@@ -113,7 +102,7 @@ class Study:
         try:
             config = self.sweep.trial_config(trial.params)
         except InputError as error:
-            with self._locked():
+            with self.storage.locked():
                 self._books.fail(claim.run, read_result(claim.run), str(error))
             return False
         if config.trainer.threads is None:
@@ -126,7 +115,7 @@ class Study:
 
         stopping: whether the worker is on its way out, and has asked the attempt to end.
         """
-        with self._locked():
+        with self.storage.locked():
             return self._books.settle(claim.run, exit_code, stopping=stopping)
 
     def _refuse_to_burn_the_budget(self) -> None:
@@ -144,10 +133,8 @@ class Study:
                 )
 
 
-def _open(directory: StudyDirectory, direction: Literal["minimize", "maximize"]) -> OptunaStudy:
+def _open(storage: StudyStorage, name: str, direction: Literal["minimize", "maximize"]) -> OptunaStudy:
     import optuna
 
-    from harness.search.journal import open_journal
-
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna.create_study(storage=open_journal(directory.journal), study_name=directory.name, direction=direction, load_if_exists=True)
+    return optuna.create_study(storage=storage.optuna, study_name=name, direction=direction, load_if_exists=True)

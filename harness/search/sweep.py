@@ -26,8 +26,9 @@ from harness.config.validate import to_plain, to_section
 from harness.runs.files import read_yaml
 from harness.runs.metric_names import HIGHER_IS_BETTER, evaluation_metrics
 from harness.search.space import Parameter, Space, parse_space
+from harness.search.storage.address import without_password
 
-SWEEP_KEYS = ("search", "launcher", "budget")
+SWEEP_KEYS = ("search", "launcher", "budget", "storage")
 """Overrides of `harness sweep` that are about the sweep; all others are about its runs."""
 RUN_METRICS = ("train/loss", "train/gradient_norm", "tokens_per_second", "lr")
 LENGTH_KEYS = ("trainer.max_tokens", "trainer.max_steps", "trainer.batch_tokens")
@@ -202,6 +203,8 @@ def _resolve(document: dict[str, Any], overrides: list[str], path: str) -> Sweep
     for override in parsed:
         if isinstance(override, ValueOverride):
             set_value(values, override.key, override.value)
+    if isinstance(values.get("storage"), str):
+        values["storage"] = without_password(values["storage"])
     return to_section(SweepConfig, values, origin=lambda key: path)
 
 

@@ -13,16 +13,22 @@ from multiprocessing.connection import wait
 from types import FrameType
 from typing import TypedDict
 
+from harness.config.errors import InputError
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.exit_codes import DONE
 from harness.runs.files import write_json
-from harness.runs.locks import hold
 from harness.search.attempts import AttemptFunction, AttemptServer
+from harness.search.storage.build import open_storage
+from harness.search.storage.contract import StorageLostError
 from harness.search.study import Claim, Study
 from harness.search.sweep import thaw
-from harness.search.workers import worker_lock
 
 POLL_SECONDS = 0.2
+MAX_WAIT_SECONDS = 2.0
+"""Between two looks for work when there is none: many workers that look all the time would keep the others from settling."""
+RECONNECT_SECONDS = 600.0
+"""A database that is moved or restarted comes back within minutes."""
+MAX_RECONNECT_PAUSE_SECONDS = 10.0
 SERVER_DIED = 255
 """What multiprocessing takes for the exit code of a process whose fork server is gone, whether or not the process lives."""
 log = logging.getLogger(__name__)
@@ -42,33 +48,64 @@ class Worker:
     """One worker of a study, in this process."""
 
     def __init__(self, directory: StudyDirectory, attempt: AttemptFunction, preload: list[str]) -> None:
-        # Process ids come again, after a restart in a container even the same ones: a dead worker must not look alive by its successor.
-        self.id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self.directory = directory
         self._stop = False
-        lock = hold(worker_lock(directory, self.id), wait_seconds=10.0)
-        if lock is None:
-            raise RuntimeError(f"{worker_lock(directory, self.id)} is held by another process")
-        # Kept for as long as this process lives: others see by it that we do.
-        self._lock = lock
-        write_json(directory.workers / f"{self.id}.json", Card(id=self.id, pid=os.getpid(), host=socket.gethostname(), started=time.time()))
-        self._study = Study(directory, thaw(directory.sweep), self.id)
+        self._sweep = thaw(directory.sweep)
+        self._join()
         self._server = AttemptServer(attempt, preload)
+
+    def _join(self) -> None:
+        """Become a worker of the study, under a new name: what one of an older name held is for others to take over."""
+        # Process ids come again, after a restart in a container even the same ones: a dead worker must not look alive by its successor.
+        self.id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._storage = open_storage(self.directory, self.id)
+        self._storage.announce(self.id)
+        write_json(
+            self.directory.workers / f"{self.id}.json", Card(id=self.id, pid=os.getpid(), host=socket.gethostname(), started=time.time())
+        )
+        self._study = Study(self.directory, self._sweep, self.id, self._storage)
 
     def work(self) -> int:
         """Pull trials until the study is done, or until SIGTERM or a stop request. Returns the exit code."""
         signal.signal(signal.SIGTERM, self._ask_to_stop)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command that started us; it tells us
         while not self._stopping:
+            try:
+                self._pull()
+                return DONE
+            except StorageLostError as error:
+                log.warning("%s", error)
+                self._rejoin()
+        return DONE
+
+    def _pull(self) -> None:
+        pause = POLL_SECONDS
+        while not self._stopping:
             answer = self._study.claim()
             if answer == "done":
-                break
+                return
             if answer == "wait":
-                time.sleep(POLL_SECONDS)
+                time.sleep(pause)
+                pause = min(1.5 * pause, MAX_WAIT_SECONDS)
                 continue
+            pause = POLL_SECONDS
             if self._study.prepare(answer):
                 self._run(answer)
-        return DONE
+
+    def _rejoin(self) -> None:
+        self._storage.close()
+        deadline = time.monotonic() + RECONNECT_SECONDS
+        pause = POLL_SECONDS
+        while not self._stopping:
+            try:
+                self._join()
+                return
+            except (InputError, StorageLostError) as error:
+                if time.monotonic() > deadline:
+                    raise
+                log.warning("%s; once more in %.0f s", error, pause)
+            time.sleep(pause)
+            pause = min(2 * pause, MAX_RECONNECT_PAUSE_SECONDS)
 
     @property
     def _stopping(self) -> bool:
@@ -81,7 +118,11 @@ class Worker:
         log.info("trial %d starts", claim.number)
         process = self._server.start(claim.run.path)
         asked = False
-        while not wait([process.sentinel], timeout=POLL_SECONDS):
+        while process.sentinel not in wait([process.sentinel, *self._storage.sentinels], timeout=POLL_SECONDS):
+            if self._storage.is_lost():
+                process.kill()
+                process.join()
+                raise StorageLostError(f"the storage does not answer: trial {claim.number} was ended, and goes on from its last checkpoint")
             if self._stopping and not asked:
                 asked = True
                 process.terminate()  # a request: it saves a checkpoint at the end of its step

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+import socket
 from typing import Any
 
+from harness.config.errors import InputError
 from harness.runs.directory import StudyDirectory
 from harness.runs.files import read_json
 from harness.runs.locks import is_held
-
-
-def worker_lock(study: StudyDirectory, worker: str) -> Path:
-    """Held by a living worker."""
-    return study.workers / f"{worker}.lock"
+from harness.search.storage.build import open_storage
 
 
 def threads_per_worker(workers: int) -> int:
@@ -24,4 +21,21 @@ def threads_per_worker(workers: int) -> int:
 def living_workers(study: StudyDirectory) -> list[dict[str, Any]]:
     """What the living workers say of themselves: id, pid, host, started."""
     cards = (read_json(path) for path in sorted(study.workers.glob("*.json"))) if study.workers.is_dir() else ()
-    return [card for card in cards if card and is_held(worker_lock(study, card["id"]))]
+    cards_read = [card for card in cards if card]
+    living = {card["id"] for card in cards_read if is_held(study.worker_lock(card["id"]))}
+    elsewhere = [card["id"] for card in cards_read if card["host"] != socket.gethostname() and card["id"] not in living]
+    if elsewhere:
+        living |= _living_elsewhere(study, elsewhere)
+    return [card for card in cards_read if card["id"] in living]
+
+
+def _living_elsewhere(study: StudyDirectory, workers: list[str]) -> set[str]:
+    """Locks on files of a shared directory may not be seen from another machine: the storage is asked, if it can be."""
+    try:
+        storage = open_storage(study)
+    except InputError:
+        return set()
+    try:
+        return storage.living(workers)
+    finally:
+        storage.close()

@@ -22,6 +22,17 @@ SPACE: dict[str, Any] = {
 WriteSweep = Callable[..., Path]
 
 
+BOTH_STORAGES = pytest.mark.parametrize("storage", ["journal", "postgresql"], indirect=True)
+"""For tests of what must hold in either."""
+
+
+@pytest.fixture
+def storage(request: pytest.FixtureRequest) -> str | None:
+    """What a sweep says under `storage`: nothing, unless the test asks for BOTH_STORAGES."""
+    address: str | None = request.getfixturevalue("postgresql") if getattr(request, "param", "journal") == "postgresql" else None
+    return address
+
+
 @pytest.fixture
 def write_sweep(tmp_path: Path, tiny: list[str]) -> WriteSweep:
     """Writes a sweep file: random search over rate and schedule for four trials, but for what the keywords say. None leaves a key out."""
@@ -57,13 +68,14 @@ def loaded(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> Sweep:
 MakeSweep = Callable[..., Sweep]
 
 
-@pytest.fixture(scope="session")
-def make_sweep(loaded: Sweep) -> MakeSweep:
+@pytest.fixture
+def make_sweep(loaded: Sweep, storage: str | None) -> MakeSweep:
     """The small sweep with other limits, constraints or search; what was composed is shared."""
 
-    def make(*, name: str = "study", **sections: dict[str, Any]) -> Sweep:
+    def make(*, name: str = "study", storage: str | None = storage, **sections: dict[str, Any]) -> Sweep:
         plain = to_plain(loaded.config)
-        config = to_section(SweepConfig, {**plain, **{key: {**plain[key], **values} for key, values in sections.items()}})
+        changed = {key: {**plain[key], **values} for key, values in sections.items()}
+        config = to_section(SweepConfig, {**plain, **changed, "storage": storage})
         sweep = Sweep(name, config)
         vars(sweep).update({key: value for key, value in vars(loaded).items() if key not in ("name", "config")})
         return sweep

@@ -26,9 +26,8 @@ from harness.runs.result import read_result, write_result
 from harness.runs.trial import read_trial
 from harness.search import books as books_module
 from harness.search import study as study_module
-from harness.search.journal import open_journal
+from harness.search.storage.build import open_storage
 from harness.search.worker import Worker
-from harness.search.workers import worker_lock
 
 TRIAL_TOKENS = 512
 METRICS = {"val/domain/loss": 2.0, "val/general/forgetting": 0.1}
@@ -165,9 +164,13 @@ def work(study: str) -> int:
 
 
 def optuna_trials(directory: StudyDirectory) -> list[optuna.trial.FrozenTrial]:
-    """Optuna's own view, read from the journal."""
+    """Optuna's own view, read from the storage."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna.load_study(study_name=directory.name, storage=open_journal(directory.journal)).get_trials()
+    storage = open_storage(directory)
+    try:
+        return optuna.load_study(study_name=directory.name, storage=storage.optuna).get_trials()
+    finally:
+        storage.close()
 
 
 def check_in_step(directory: StudyDirectory, *, ended: bool = False) -> StudyRecord:
@@ -217,12 +220,12 @@ def overlaps(directory: StudyDirectory) -> list[str]:
 @contextmanager
 def alive(directory: StudyDirectory, worker: str) -> Iterator[None]:
     """A living worker of this name, as others see it: its lock is held."""
-    lock = hold(worker_lock(directory, worker), wait_seconds=1.0)
-    assert lock is not None
+    storage = open_storage(directory)
+    storage.announce(worker)
     try:
         yield
     finally:
-        lock.release()
+        storage.close()
 
 
 def config_of(run: RunDirectory) -> dict[str, Any]:

@@ -11,24 +11,25 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from filelock import FileLock
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from harness.config.errors import InputError
 from harness.runs.directory import StudyDirectory
-from harness.runs.locks import hold
 from harness.runs.result import FINAL_STATES, read_result, write_result
 from harness.runs.trial import read_trial
 from harness.search.budget import open_budget
 from harness.search.opening import open_study
 from harness.search.status import read_status
+from harness.search.storage.build import open_storage
+from harness.search.storage.contract import StudyStorage
 from harness.search.study import Claim, Study
 from harness.search.sweep import Sweep
-from harness.search.workers import worker_lock
-from tests.search.conftest import MakeSweep
+from tests.search.conftest import BOTH_STORAGES, MakeSweep
 from tests.search.studies import TRIAL_TOKENS, Attempt, alive, check_in_step, config_of, dying_before, objective_of, optuna_trials
+
+pytestmark = BOTH_STORAGES
 
 
 def claimed(study: Study) -> Claim:
@@ -418,7 +419,7 @@ class Simulated:
 
     id: str
     study: Study
-    lock: FileLock
+    storage: StudyStorage
     claim: Claim | None = None
     attempt: Attempt | None = None
     code: int | None = None
@@ -486,7 +487,7 @@ class Interleavings(RuleBasedStateMachine):
         """It dies, and its attempt with it."""
         if worker.attempt and worker.code is None:
             self._vanish(worker, 0)
-        worker.lock.release()
+        worker.storage.close()
         self.workers = [None if other is worker else other for other in self.workers]
 
     def _vanish(self, worker: Simulated, further: int) -> None:
@@ -503,9 +504,9 @@ class Interleavings(RuleBasedStateMachine):
         if worker is None:
             self.born += 1
             name = f"w{self.born}"
-            lock = hold(worker_lock(self.directory, name))
-            assert lock is not None
-            worker = self.workers[index] = Simulated(name, Study(self.directory, self.sweep, name), lock)
+            storage = open_storage(self.directory, name)
+            storage.announce(name)
+            worker = self.workers[index] = Simulated(name, Study(self.directory, self.sweep, name, storage), storage)
         return worker
 
     @rule(index=WORKERS, dies_at=st.one_of(st.none(), st.none(), st.integers(0, 12)))

@@ -17,7 +17,7 @@ from harness.runs.files import read_json_lines
 from harness.runs.result import read_result
 from harness.search.opening import open_study
 from harness.search.workers import living_workers
-from tests.search.conftest import MakeSweep
+from tests.search.conftest import BOTH_STORAGES, MakeSweep
 from tests.search.studies import TRIAL_TOKENS, check_in_step, objective_of, overlaps
 
 pytestmark = pytest.mark.slow
@@ -73,6 +73,7 @@ def is_alive(pid: int) -> bool:
     return state != "Z"
 
 
+@BOTH_STORAGES
 def test_eight_workers_never_overspend_nor_share_a_trial(make_sweep: MakeSweep, start: Start) -> None:
     sweep = make_sweep(budget={"trials": 100}, launcher={"workers": 8})
     directory = open_study(sweep)
@@ -99,6 +100,7 @@ def test_eight_workers_share_a_budget_of_tokens(make_sweep: MakeSweep, start: St
     assert overlaps(directory) == []
 
 
+@BOTH_STORAGES
 def test_a_killed_worker_takes_its_attempt_along_and_another_adopts_the_trial(make_sweep: MakeSweep, start: Start) -> None:
     sweep = make_sweep(budget={"trials": 3})
     directory = open_study(sweep)
@@ -127,6 +129,7 @@ def test_an_attempt_whose_server_died_is_not_left_training(make_sweep: MakeSweep
     assert overlaps(directory) == []
 
 
+@BOTH_STORAGES
 def test_all_processes_gone_at_once_lose_nothing(make_sweep: MakeSweep, start: Start) -> None:
     sweep = make_sweep(budget={"trials": 30})
     directory = open_study(sweep)

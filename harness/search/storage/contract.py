@@ -1,0 +1,108 @@
+"""What a study needs of its storage: Optuna's record of it, a lock over all its workers, and who of them lives."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from harness.runs.directory import StudyDirectory
+from harness.runs.locks import hold
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+    from optuna.storages import JournalStorage
+
+    from harness.search.storage.batches import Batches, EntryLog
+
+LOCK_SECONDS = 120.0
+"""A claim takes milliseconds: a lock held for longer means that something is badly wrong."""
+
+
+class StorageLostError(Exception):
+    """This process is cut off from the storage: what it held, others may take over any moment."""
+
+
+class StudyStorage(ABC):
+    """One process's access to the storage of one study. Both kinds keep Optuna's journal, so that they differ in nothing but the place.
+
+    Whatever is held through it is let go when the process dies, however it dies.
+    """
+
+    def __init__(self, directory: StudyDirectory) -> None:
+        self.directory = directory
+        self._announced: FileLock | None = None
+
+    @cached_property
+    def _batches(self) -> Batches:
+        from harness.search.storage.batches import Batches
+
+        return Batches(self._open_log())
+
+    @cached_property
+    def optuna(self) -> JournalStorage:
+        """Optuna's storage; it may be read at any time, and written inside `locked` only."""
+        from optuna.storages import JournalStorage
+
+        return JournalStorage(self._batches)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """The study to oneself. Raises TimeoutError, naming the lock, when another process holds it for LOCK_SECONDS."""
+        # Catching up takes time by what the others did meanwhile: before the lock, where nobody waits for it.
+        self.optuna.get_all_studies()
+        self._acquire()
+        try:
+            self._batches.begin()
+            self.optuna.get_all_studies()
+            try:
+                yield
+            except Exception:
+                self.flush()
+                raise
+            else:
+                self.flush()
+            finally:
+                self._batches.end()
+        finally:
+            self._release()
+
+    def flush(self) -> None:
+        """Store what was written since the lock was taken; leaving `locked` does it as well."""
+        self._batches.flush()
+
+    @abstractmethod
+    def _open_log(self) -> EntryLog: ...
+
+    @abstractmethod
+    def _acquire(self) -> None: ...
+
+    @abstractmethod
+    def _release(self) -> None: ...
+
+    def announce(self, worker: str) -> None:
+        """Let others see that the worker of this name lives, for as long as this storage is open."""
+        # Whatever the storage: on this machine the living are seen without asking a database.
+        self._announced = hold(self.directory.worker_lock(worker))
+        if self._announced is None:
+            raise RuntimeError(f"{self.directory.worker_lock(worker)} is held by another process")
+
+    @abstractmethod
+    def living(self, workers: Iterable[str]) -> set[str]:
+        """Those of the workers that live."""
+
+    @property
+    def sentinels(self) -> list[int]:
+        """For `multiprocessing.connection.wait`: ready when `is_lost` may have become true."""
+        return []
+
+    def is_lost(self) -> bool:
+        """Whether what was announced is not seen any more, although this process lives."""
+        return False
+
+    def close(self) -> None:
+        """Let go of everything."""
+        if self._announced is not None:
+            self._announced.release()

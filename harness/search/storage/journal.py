@@ -1,0 +1,103 @@
+"""The embedded storage: Optuna's journal file in the study's directory, and file locks beside it. For the workers of one machine."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from harness.runs.locks import hold, is_held
+from harness.search.storage.contract import LOCK_SECONDS, StudyStorage
+
+if TYPE_CHECKING:
+    from harness.search.storage.batches import EntryLog
+
+TAIL_BYTES = 1 << 16
+"""No batch of a study comes near."""
+log = logging.getLogger(__name__)
+
+
+class JournalFile(StudyStorage):
+    """The study's journal.log."""
+
+    def _open_log(self) -> EntryLog:
+        return JournalLines(self.directory.journal)
+
+    def _acquire(self) -> None:
+        lock = hold(self.directory.lock, wait_seconds=LOCK_SECONDS)
+        if lock is None:
+            raise TimeoutError(f"{self.directory.lock} has been held by another process for {LOCK_SECONDS:.0f} s")
+        self._study_lock = lock
+
+    def _release(self) -> None:
+        self._study_lock.release()
+
+    def living(self, workers: Iterable[str]) -> set[str]:
+        return {worker for worker in workers if is_held(self.directory.worker_lock(worker))}
+
+
+class JournalLines:
+    """A journal file, a line an entry, as Optuna's own JournalFileBackend writes and reads it."""
+
+    def __init__(self, path: Path) -> None:
+        from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+        class KernelLock(JournalFileOpenLock):
+            """Optuna's own locks are files: a process killed at the wrong moment leaves one behind, and everybody waits for it."""
+
+            def __init__(self, lock: FileLock) -> None:
+                self._held = lock
+
+            def acquire(self) -> bool:
+                self._held.acquire()
+                return True
+
+            def release(self) -> None:
+                self._held.release()
+
+        self._path = path
+        self._backend = JournalFileBackend(str(path), lock_obj=KernelLock(FileLock(path.with_name(f".{path.name}.lock"))))
+
+    def mend(self) -> None:
+        """Cut off a torn end: the next entry would be glued to it, and Optuna could not read the journal any more."""
+        with self._path.open("r+b") as stream:
+            size = stream.seek(0, 2)
+            for length in (min(TAIL_BYTES, size), size):
+                stream.seek(size - length)
+                tail = stream.read(length)
+                whole = _whole_lines(tail)
+                if whole or length == size:
+                    break
+            if whole == length:
+                return
+            torn = tail[whole:]
+            kept = self._path.with_name(f"{self._path.name}.torn")
+            with kept.open("ab") as copy:
+                copy.write(torn + b"\n")
+            stream.truncate(size - len(torn))
+        log.warning("%s: its writer was killed, or the machine, in the middle of a line: %d bytes moved to %s", self._path, len(torn), kept)
+
+    def read(self, start: int) -> list[dict[str, Any]]:
+        return list(self._backend.read_logs(start))
+
+    def append(self, start: int, entries: list[dict[str, Any]]) -> None:
+        self._backend.append_logs(entries)
+
+
+def _whole_lines(tail: bytes) -> int:
+    """The length of what is left without the torn end."""
+    length = len(tail)
+    while length:
+        begin = tail.rfind(b"\n", 0, length - 1) + 1
+        try:
+            if not isinstance(json.loads(tail[begin:length]), dict):
+                raise ValueError
+        except ValueError:
+            length = begin
+            continue
+        return length if tail[length - 1 : length] == b"\n" else begin
+    return 0
