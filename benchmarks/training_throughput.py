@@ -83,7 +83,7 @@ def bare(config: Config) -> Seconds:
     data = build_training_data(config.data, tokenizer, seed=config.seed)
     plan = build_plan(config, data)
     model = build_model(config.model, tokenizer, seed=config.seed)
-    groups = parameter_groups(model, config.optim.weight_decay)
+    groups = parameter_groups(config.optim, model)
     optimizer = torch.optim.AdamW(groups, lr=config.optim.lr, betas=config.optim.betas, eps=config.optim.eps, fused=True)
     loader = build_loader(plan.data, plan.batch_size, accumulation=plan.accumulation, start_step=0, stop_step=plan.steps)
     assert config.optim.gradient_clip_norm is not None

@@ -9,6 +9,7 @@ import yaml
 
 from harness.config.errors import InputError
 from harness.config.load import load_file
+from harness.config.schema import Config, OptimConfig
 from harness.data.chat.template import template_source
 from harness.models.language_model import build_model
 from harness.models.tokenizer import load_tokenizer
@@ -50,15 +51,15 @@ def export(run: RunDirectory, out: Path) -> None:
         tokenizer.save_pretrained(out)
     except OSError as error:
         raise InputError(f"{out}: cannot be written: {error}") from error
-    write_text(out / "README.md", _card(run, read_result(run)))
+    write_text(out / "README.md", _card(run, read_result(run), config))
 
 
-def _card(run: RunDirectory, result: Result) -> str:
+def _card(run: RunDirectory, result: Result, config: Config) -> str:
     metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in result.metrics.items() if name.startswith("val/"))
-    config = yaml.safe_dump(read_yaml(run.config), sort_keys=False)
+    resolved = yaml.safe_dump(read_yaml(run.config), sort_keys=False)
     return f"""# {run.name}
 
-Trained by harness {result.versions.get("harness", "")}: {result.step} steps, {result.tokens.trained:,} tokens.
+Trained by harness {result.versions.get("harness", "")}: {result.step} steps, {result.tokens.trained:,} tokens.{_averaged(config.optim)}
 
 | metric | value |
 |---|---|
@@ -67,5 +68,12 @@ Trained by harness {result.versions.get("harness", "")}: {result.step} steps, {r
 Losses are nats per token. The run's configuration:
 
 ```yaml
-{config}```
+{resolved}```
 """
+
+
+def _averaged(optim: OptimConfig) -> str:
+    """Which weights these are, where they are not simply the last ones."""
+    if optim.ema_decay is not None:
+        return f"\nThe weights are an exponential moving average of those under training (decay {optim.ema_decay})."
+    return "\nThe weights are the average that schedule-free training keeps." if optim.name == "schedule_free" else ""

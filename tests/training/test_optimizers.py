@@ -87,6 +87,7 @@ def test_the_average_is_what_is_evaluated_kept_and_exported(new_run: NewRun, tmp
     config, run = new_run("run", *KINDS[kind], f"trainer.final_checkpoint={final}", "trainer.max_steps=8", "optim.weight_decay=0")
     train_here(run)
     export(run, tmp_path / "out")
+    assert "average" in (tmp_path / "out" / "README.md").read_text()
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     validation = build_validation_data(config.data, load_tokenizer(load_file(run.config)))["domain"]
     logged = run.metrics.rows()[-1]["val/domain/loss"]

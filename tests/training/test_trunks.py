@@ -20,6 +20,7 @@ from tests.training.runs import EXACT_RESUME, assert_same_run, train_here
 
 WSD = (*EXACT_RESUME, "schedule=wsd", "schedule.warmup=2")
 LATE = "schedule.decay_fraction=0.25"  # begins after 9 of 12 steps; its first step is still at the full rate
+MUON = ("optim=muon", "optim.adamw_lr_ratio=0.5", "optim.ema_decay=0.7")
 
 
 @pytest.fixture
@@ -57,6 +58,8 @@ def train_branch(new_run: NewRun, store: TrunkStore, name: str, overrides: tuple
             ((*WSD, LATE, f"data.packing={packing}"), (*WSD, LATE, f"data.packing={packing}", "schedule.decay_shape=linear"), 10)
             for packing in ("concat", "padded")
         ),
+        # Momentum of two kinds, and an average that begins with the trunk.
+        ((*WSD, LATE, *MUON), (*WSD, LATE, *MUON, "schedule.floor=0.5"), 10),
         # A batch that grows, and text that is replayed while the rate decays only.
         (
             (*WSD, LATE, "trainer.initial_batch_tokens=64", "trainer.batch_warmup=3"),
