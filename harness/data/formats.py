@@ -1,4 +1,4 @@
-"""One file to its texts: a field of each row of jsonl and parquet, or the whole of a text file."""
+"""One file to its texts: a field of each row of jsonl, parquet and arrow, or the whole of a text file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from harness.config.errors import InputError, nearest
 from harness.data.rows import decoded, kind, read_rows, reported
 
-ROW_ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
+ROW_ENDINGS = (".jsonl", ".jsonl.gz", ".parquet", ".arrow")
 ENDINGS = (*ROW_ENDINGS, ".txt", ".md")
 
 
@@ -25,7 +25,7 @@ class Document(NamedTuple):
 
 
 def read_file(file: Path, field: str, *, key: str) -> Iterator[Document]:
-    """The documents of one file, as a stream: one a row of jsonl and parquet (the text in `field`), the whole of a text file.
+    """The documents of one file, as a stream: one a row of jsonl, parquet and arrow (the text in `field`), the whole of a text file.
 
     Raises InputError, naming the source's configuration `key`, the file and the place, for whatever cannot be read.
     """

@@ -105,7 +105,7 @@ def _validation_sets(config: DataConfig, tokens: _Tokenization) -> dict[str, Val
     for domain, validation in config.validation.items():
         key = f"data.validation.{domain}"
         if validation.path is not None:
-            documents = tokens.of_path(key, validation.path, validation.field, validation.format)
+            documents = tokens.of_path(key, validation.path, validation.split, validation.field, validation.format)
             candidates = np.arange(documents.documents, dtype=np.int64)
         elif validation.source is None or validation.share is None:
             raise InputError(f"{key}: give either .path, or .source with .share")
@@ -142,10 +142,10 @@ class _Tokenization:
 
     def of_source(self, name: str) -> TokenizedDocuments:
         source = self._config.sources[name]
-        return self.of_path(f"data.sources.{name}", source.path, source.field, source.format)
+        return self.of_path(f"data.sources.{name}", source.path, source.split, source.field, source.format)
 
-    def of_path(self, key: str, path: str, field: str, data_format: str) -> TokenizedDocuments:
-        files = source_files(path, key=key)
+    def of_path(self, key: str, path: str, split: str | None, field: str, data_format: str) -> TokenizedDocuments:
+        files = source_files(path, key=key, split=split)
         cache_dir = default_cache_dir(self._config.cache_dir)
         progress = None if self._progress is None else partial(self._progress, key)
         if self._conversations and data_format != "text":

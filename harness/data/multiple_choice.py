@@ -86,7 +86,7 @@ def build_multiple_choice_sets(config: DataConfig, tokenizer: TokenizerLike) -> 
 
 def _build(name: str, config: MultipleChoiceConfig, data: DataConfig, tokenizer: TokenizerLike) -> MultipleChoiceSet:
     key = f"data.multiple_choice.{name}"
-    questions = list(read_questions(source_files(config.path, key=key), config.format, key=key))
+    questions = list(read_questions(source_files(config.path, key=key, split=config.split), config.format, key=key))
     questions = sorted(questions, key=_hash)[: config.max_questions]
     encoded = _encode(questions, config.delimiter, uncut(tokenizer.backend_tokenizer))
     if data.max_evaluation_tokens is not None:

@@ -1,4 +1,4 @@
-"""One file to its rows: jsonl and parquet. Whatever is wrong in a file is reported with its name and place."""
+"""One file to its rows: jsonl, parquet and arrow. Whatever is wrong in a file is reported with its name and place."""
 
 from __future__ import annotations
 
@@ -28,12 +28,18 @@ class Row(NamedTuple):
 
 
 def read_rows(file: Path, *, key: str, column: str | None = None) -> Iterator[Row]:
-    """The rows of a jsonl or parquet file, as a stream; of parquet only the given column, where there is such a one.
+    """The rows of a jsonl, parquet or arrow file, as a stream; of the latter two only the given column, where there is such a one.
 
     Raises InputError, naming the source's configuration `key`, the file and the place, for whatever cannot be read.
     """
     with reported(file, key):
-        yield from _parquet(file, column, key) if file.suffix == ".parquet" else _jsonl(file, key)
+        match file.suffix:
+            case ".parquet":
+                yield from _parquet(file, column, key)
+            case ".arrow":
+                yield from _arrow(file, column, key)
+            case _:
+                yield from _jsonl(file, key)
 
 
 @contextmanager
@@ -44,7 +50,7 @@ def reported(file: Path, key: str) -> Iterator[None]:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{key}: {file}: broken gzip file ({error}); valid: a complete file made by gzip") from error
     except pa.ArrowException as error:
-        raise InputError(f"{key}: {file}: not a readable parquet file ({str(error).splitlines()[0]})") from error
+        raise InputError(f"{key}: {file}: not a readable {file.suffix.removeprefix('.')} file ({str(error).splitlines()[0]})") from error
     except OSError as error:
         raise InputError(f"{key}: {file}: cannot be read ({error.strerror or error})") from error
 
@@ -107,10 +113,29 @@ def _parquet(file: Path, column: str | None, key: str) -> Iterator[Row]:
         rows = max(table.metadata.num_rows, 1)
         columns = [column] if column in table.schema_arrow.names else None
         for batch in table.iter_batches(batch_size=1024, columns=columns):
-            try:
-                values = batch.to_pylist()
-            except UnicodeDecodeError as error:
-                raise InputError(f"{key}: {file}: not UTF-8, between rows {done + 1} and {done + batch.num_rows}") from error
-            for row in values:
-                done += 1
-                yield Row(row, f"{key}: {file}, row {done}", size * done // rows)
+            for number, row in enumerate(_values(batch, done, file, key), start=done + 1):
+                yield Row(row, f"{key}: {file}, row {number}", size * number // rows)
+            done += batch.num_rows
+
+
+def _arrow(file: Path, column: str | None, key: str) -> Iterator[Row]:
+    """A stream of record batches, as Hugging Face datasets writes it."""
+    done = 0
+    with pa.memory_map(str(file)) as content, pa.ipc.open_stream(content) as stream:
+        for whole in stream:
+            position, before = content.tell(), done
+            selected = whole.select([column]) if column in whole.schema.names else whole
+            # Batches are as large as who wrote them pleased.
+            for start in range(0, whole.num_rows, 1024):
+                batch = selected.slice(start, 1024)
+                for number, row in enumerate(_values(batch, before + start, file, key), start=before + start + 1):
+                    yield Row(row, f"{key}: {file}, row {number}", position)
+            done += whole.num_rows
+
+
+def _values(batch: pa.RecordBatch, before: int, file: Path, key: str) -> list[dict[str, Any]]:
+    try:
+        rows: list[dict[str, Any]] = batch.to_pylist()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{key}: {file}: not UTF-8, between rows {before + 1} and {before + batch.num_rows}") from error
+    return rows

@@ -8,15 +8,17 @@ from pathlib import Path
 
 from harness.config.errors import InputError, wrong_value
 from harness.data.formats import ENDINGS, Document, read_file
+from harness.data.saved_dataset import saved_files
 
 VALID_ENDINGS = ", ".join(ENDINGS)
 
 
-def source_files(path: str, *, key: str) -> list[Path]:
+def source_files(path: str, *, key: str, split: str | None = None) -> list[Path]:
     """The files that `path` means, sorted: a file, all supported files below a directory, or those that a glob (with **) matches.
 
-    Hidden files and directories are left out. `key` is the configuration key of the source, e.g. data.sources.docs.
-    Raises InputError when there is no such file, nothing matches, or the ending of a file is not supported.
+    A directory to which Hugging Face datasets saved a data set means that data set's files, of several splits those of `split`; null: the
+    only one. Hidden files and directories are left out. `key` is the configuration key of the source, e.g. data.sources.docs.
+    Raises InputError when there is no such file or split, nothing matches, or the ending of a file is not supported.
     """
     root = Path(path).expanduser()
     where = f"{key}.path"
@@ -25,6 +27,8 @@ def source_files(path: str, *, key: str) -> list[Path]:
             raise wrong_value(where, path, f"unsupported kind of file; valid endings: {VALID_ENDINGS}")
         return [root]
     if root.is_dir():
+        if (saved := saved_files(root, split, key=key)) is not None:
+            return saved
         found = [file for file in root.rglob("*") if not _hidden(file.relative_to(root))]
     elif has_magic(path):
         # Not pathlib's: what its ** matches differs between versions of Python, and it finds hidden files.

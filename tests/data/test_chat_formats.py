@@ -207,7 +207,12 @@ def test_a_broken_row_is_named_with_its_place(row: dict[str, Any], message: str,
     ("name", "content", "chat_format", "message"),
     [
         ("a.jsonl", "", "auto", "no conversation in "),
-        ("a.txt", "Hi", "auto", "a text file holds no conversations; valid: .jsonl, .jsonl.gz, .parquet, or data.sources.chat.format=text"),
+        (
+            "a.txt",
+            "Hi",
+            "auto",
+            "a text file holds no conversations; valid: .jsonl, .jsonl.gz, .parquet, .arrow, or data.sources.chat.format=",
+        ),
         (
             "a.jsonl",
             '{"prompt": "a", "completion": "b"}\n{"instruction": "a", "output": "b"}\n',

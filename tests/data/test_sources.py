@@ -64,7 +64,11 @@ def test_documents_without_text_are_passed_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", b"x", "data.sources.docs.path={file}: unsupported kind of file; valid endings: .jsonl, .jsonl.gz, .parquet, .txt, .md"),
+        (
+            "a.csv",
+            b"x",
+            "data.sources.docs.path={file}: unsupported kind of file; valid endings: .jsonl, .jsonl.gz, .parquet, .arrow, .txt, .md",
+        ),
         ("a.jsonl", b"", "data.sources.docs: no document with any text in {file}"),
         ("a.txt", b"  \n", "data.sources.docs: no document with any text in {file}"),
         ("a.jsonl", b'{"text": "one"}\n{"text": \n', "{file}, line 2: not valid JSON (Expecting value at column 9)"),
@@ -111,8 +115,8 @@ def test_bad_parquet_columns(tmp_path: Path, column: dict[str, list[object]], me
     ("path", "message"),
     [
         ("absent.jsonl", "no such file or directory"),
-        ("*.jsonl", "no file there ends in .jsonl, .jsonl.gz, .parquet, .txt, .md"),
-        ("", "no file there ends in .jsonl, .jsonl.gz, .parquet, .txt, .md (there is {root}/table.csv, for example)"),
+        ("*.jsonl", "no file there ends in .jsonl, .jsonl.gz, .parquet, .arrow, .txt, .md"),
+        ("", "no file there ends in .jsonl, .jsonl.gz, .parquet, .arrow, .txt, .md (there is {root}/table.csv, for example)"),
     ],
 )
 def test_paths_that_name_nothing(tmp_path: Path, path: str, message: str) -> None:

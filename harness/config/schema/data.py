@@ -18,9 +18,12 @@ class SourceConfig(Section):
     """Documents to train on."""
 
     path: Name
-    """File, directory or glob of .jsonl, .jsonl.gz, .parquet, .txt or .md files; hidden files are left out."""
+    """File, directory or glob of .jsonl, .jsonl.gz, .parquet, .arrow, .txt or .md files; hidden files are left out. Or a directory to which
+    Hugging Face datasets saved a Dataset or a DatasetDict (save_to_disk)."""
+    split: Name = "train"
+    """Which split of a saved DatasetDict; nothing else has any."""
     field: Name = "text"
-    """Where a jsonl or parquet row holds its text; plain text files are one document each."""
+    """Where a row holds its text; plain text files are one document each."""
     weight: Positive = 1.0
     """Share in tokens among the sources of its kind (replay or not); weights need not add up to 1."""
     max_epochs: Positive | None = None
@@ -38,7 +41,9 @@ class ValidationConfig(Section):
     """A fixed evaluation set, the same for every trial: from files of its own, or held out of a source by document."""
 
     path: Name | None = None
-    """File, directory or glob with the validation documents; or name a source instead."""
+    """File, directory or glob with the validation documents, or a saved data set; or name a source instead."""
+    split: Name | None = None
+    """Which split of a saved DatasetDict; null: the only one."""
     field: Name = "text"
     """Where a row of `path` holds its text."""
     format: Annotated[DataFormat, OnlyFor(("sft",), group="objective")] = "auto"
@@ -59,7 +64,9 @@ class MultipleChoiceConfig(Section):
     """Questions with several answers, of which the model takes the one that it finds most likely."""
 
     path: Name
-    """File, directory or glob of .jsonl, .jsonl.gz or .parquet files, or a data set that Hugging Face datasets saved to disk."""
+    """File, directory or glob of .jsonl, .jsonl.gz, .parquet or .arrow files, or a data set that Hugging Face datasets saved to disk."""
+    split: Name | None = None
+    """Which split of a saved DatasetDict; null: the only one."""
     format: ChoiceFormat = "auto"
     """What a row holds. plain: query, question or context; choices; gold, answer or label (an index from 0, a letter, or the text of the
     choice); arc: question, choices of text and label, answerKey; piqa: goal, sol1, sol2, label; hellaswag: ctx, endings, label; auto: told
