@@ -46,7 +46,13 @@ def data(overrides: Overrides = None, as_json: AsJson = False, show: Show = 0) -
     progress = TokenizationProgress().update
     objective = config.objective.name
     training = build_training_data(
-        config.data, tokenizer, seed=config.seed, progress=progress, objective=objective, replayed_later=varies(config)
+        config.data,
+        tokenizer,
+        seed=config.seed,
+        progress=progress,
+        objective=objective,
+        replayed_later=varies(config),
+        prompt=config.adapter.tokens,
     )
     validation = build_validation_data(config.data, tokenizer, progress=progress, objective=objective)
     choices = build_multiple_choice_sets(config.data, tokenizer)

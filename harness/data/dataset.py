@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from harness.data.packing import Packing
+from harness.data.prompt import prompt_ids
 from harness.data.ragged import Int64, spans
 from harness.data.training_data import PackedSource, TrainingData
 from harness.data.validation import IGNORED
@@ -32,7 +34,7 @@ class PackedRows(Dataset[Batch]):
     def __getitems__(self, positions: list[int]) -> Batch:
         """Rows at these positions, each tensor int64[b, L]:
 
-        input_ids     token ids, 0 in the padding at the end
+        input_ids     token ids, 0 in the padding at the end; those of a soft prompt are negative, see prompt_ids
         position_ids  0, 1, … within each piece
         labels        the next token of the same piece (shifted already); -100 where it is not trained, at a piece's last token, and in
                       the padding
@@ -67,16 +69,25 @@ def _fill(source: PackedSource, row: Int64, at: Int64, input_ids: Int64, positio
     following = np.empty_like(tokens)
     following[:-1] = tokens[1:] if documents.trained is None else np.where(documents.trained[index[1:]], tokens[1:], IGNORED)
     following[np.cumsum(length) - 1] = IGNORED
-    place = spans(at * context_length, packing.row_tokens[row])
+    position = spans(0, length + packing.prompt)
+    if packing.prompt:
+        own = position >= packing.prompt
+        tokens, following = _at(own, tokens, prompt_ids(position)), _at(own, following, np.full_like(position, IGNORED))
+    place = spans(at * context_length, packing.row_positions[row])
     position_ids[at] = _padding_positions(packing, row)
-    for array, values in ((input_ids, tokens), (position_ids, spans(0, length)), (labels, following)):
+    for array, values in ((input_ids, tokens), (position_ids, position), (labels, following)):
         array.reshape(-1)[place] = values
+
+
+def _at(places: NDArray[np.bool_], values: Int64, elsewhere: Int64) -> Int64:
+    elsewhere[places] = values
+    return elsewhere
 
 
 def _padding_positions(packing: Packing, row: Int64) -> Int64:
     """Position ids as they are in the padding of each row: int64[r, L], to be overwritten where there are tokens."""
     positions = np.broadcast_to(np.arange(packing.context_length, dtype=np.int64), (len(row), packing.context_length))
-    return positions if packing.name == "padded" else positions - packing.row_tokens[row, None]
+    return positions if packing.name == "padded" else positions - packing.row_positions[row, None]
 
 
 class StepSampler(Sampler[list[int]]):

@@ -53,10 +53,12 @@ def build_training_data(
     *,
     objective: ObjectiveName = "cpt",
     replayed_later: bool = False,
+    prompt: int = 0,
 ) -> TrainingData:
     """The rows that a run draws from, in the order that `seed` gives them; of conversations where the objective learns from these.
 
     replayed_later: whether the sources marked replay are drawn from at some time even where replay_share is 0.
+    prompt: length of the soft prompt that every document, or piece of one, begins with.
     Raises InputError for text that cannot be read, sources that leave no row or no token to train on, and texts of an evaluation set that
     are also trained on.
     """
@@ -70,7 +72,7 @@ def build_training_data(
         for domain, chosen in validation.items():
             refuse_leaks(documents.hashes[used], chosen.hashes, source=name, domain=domain)
         # A document of no length takes no place in any row.
-        packing = pack(np.where(used, documents.lengths, 0), config.context_length, config.packing, config.overflow)
+        packing = pack(np.where(used, documents.lengths, 0), config.context_length, config.packing, config.overflow, prompt=prompt)
         if packing.rows == 0:
             raise InputError(
                 f"data.sources.{name}: none of its {documents.documents} documents is left to train on: "
@@ -78,6 +80,8 @@ def build_training_data(
                 f"data.context_length={config.context_length} (data.overflow={config.overflow})"
             )
         recipe = [documents.fingerprint, _held_out_share(config, name), config.context_length, config.packing, config.overflow]
+        if prompt:
+            recipe.append(prompt)
         fingerprint = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()
         source = PackedSource(name, documents, packing, np.flatnonzero(used), share, config.sources[name].replay, fingerprint)
         if documents.trained is not None and not source.row_targets.any():

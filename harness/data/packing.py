@@ -32,7 +32,7 @@ class Packing:
     piece_start: Int64
     """int64[p]: its first token, counted within the document."""
     piece_length: Int64
-    """int64[p]: its tokens, at least 1."""
+    """int64[p]: its tokens, at least 1; those of the prompt before it are not among them."""
     row_offsets: Int64
     """int64[rows + 1]: row r holds the pieces row_offsets[r] : row_offsets[r + 1], in this order."""
     name: PackingName
@@ -43,6 +43,8 @@ class Packing:
     """Tokens of all documents."""
     documents_cut: int
     """Documents that were split over pieces, truncated or dropped."""
+    prompt: int = 0
+    """Positions before every piece that a soft prompt takes."""
 
     @property
     def rows(self) -> int:
@@ -69,30 +71,37 @@ class Packing:
         return np.diff(offsets_of(self.piece_length)[self.row_offsets])
 
     @cached_property
+    def row_positions(self) -> Int64:
+        """Positions in each row that are not padding, prompts included: int64[rows]."""
+        positions: Int64 = self.row_tokens + self.prompt * np.diff(self.row_offsets)
+        return positions
+
+    @cached_property
     def row_targets(self) -> Int64:
         """Predicted tokens in each row, which are all but the first of every piece: int64[rows]."""
         return self.row_tokens - np.diff(self.row_offsets)
 
 
-def pack(lengths: Int64, context_length: int, packing: PackingName, overflow: Overflow) -> Packing:
-    """Lay out documents of the given lengths (int64[n], tokens; empty documents take no place) in rows of `context_length` tokens.
+def pack(lengths: Int64, context_length: int, packing: PackingName, overflow: Overflow, *, prompt: int = 0) -> Packing:
+    """Lay out documents of the given lengths (int64[n], tokens; empty documents take no place) in rows of `context_length` positions.
 
     best_fit: pieces of up to a row, placed best-fit decreasing; within 1e-4 of the fewest rows possible on real corpora.
     concat: all documents one after the other, cut every `context_length` tokens; the last, partial row is left out unless it is the only
         one. `overflow` plays no part.
     padded: one piece a row, in the order of the documents.
     Documents longer than a row are split into whole rows and a rest, truncated to a row, or dropped (`overflow`).
+    Every piece takes `prompt` positions more than its tokens: each begins with the soft prompt.
     """
     lengths = np.asarray(lengths, dtype=np.int64)
     match packing:
         case "concat":
-            pieces, row_offsets = _concatenate(lengths, context_length)
+            pieces, row_offsets = _concatenate(lengths, context_length, prompt)
         case "padded":
-            pieces = _cut(lengths, context_length, overflow)
+            pieces = _cut(lengths, context_length - prompt, overflow)
             row_offsets = np.arange(len(pieces.length) + 1, dtype=np.int64)
         case "best_fit":
-            pieces = _cut(lengths, context_length, overflow)
-            row = best_fit_rows(pieces.length, context_length)
+            pieces = _cut(lengths, context_length - prompt, overflow)
+            row = best_fit_rows(pieces.length + prompt, context_length)
             # Longest piece first within a row, as placed.
             order = stable_order(context_length - pieces.length)
             order = order[stable_order(row[order])]
@@ -105,6 +114,7 @@ def pack(lengths: Int64, context_length: int, packing: PackingName, overflow: Ov
         context_length=context_length,
         tokens_given=int(lengths.sum()),
         documents_cut=_count_cut(lengths, pieces),
+        prompt=prompt,
     )
 
 
@@ -122,18 +132,40 @@ def _cut(lengths: Int64, context_length: int, overflow: Overflow) -> _Pieces:
     return _Pieces(document, start, np.minimum(lengths[document] - start, context_length))
 
 
-def _concatenate(lengths: Int64, context_length: int) -> tuple[_Pieces, Int64]:
+def _concatenate(lengths: Int64, context_length: int, prompt: int) -> tuple[_Pieces, Int64]:
     """The stream of all documents, cut where a document or a row begins; and the offsets of the rows."""
     ends = np.cumsum(lengths)
     begins = ends - lengths
     total = int(lengths.sum())
-    rows = max(total // context_length, min(total, 1))
-    kept = min(total, rows * context_length)
-    row_begins = np.arange(rows + 1, dtype=np.int64) * context_length
+    if prompt:
+        row_begins = _row_begins(begins[lengths > 0], total, context_length, prompt)
+    else:
+        rows = max(total // context_length, min(total, 1))
+        row_begins = np.arange(rows + 1, dtype=np.int64) * context_length
+    kept = min(total, int(row_begins[-1]))
     at = np.union1d(row_begins[:-1], begins[(lengths > 0) & (begins < kept)])
     document = np.searchsorted(ends, at, side="right")
     pieces = _Pieces(document, at - begins[document], np.diff(at, append=kept))
     return pieces, np.searchsorted(at, row_begins)
+
+
+def _row_begins(begins: Int64, total: int, context_length: int, prompt: int) -> Int64:
+    """Where rows begin in a stream of `total` tokens whose documents begin at `begins` (int64[n]), a prompt before every piece, and where
+    the last one ends: int64[rows + 1]. One row depends on the one before, hence the loop."""
+    # A row that ends at stream position x has room for the first token of document k if reached[k] <= its limit.
+    reached = begins + 1 + prompt * np.arange(1, len(begins) + 1)
+    found, begun = [0], 0
+    while found[-1] < total:
+        start = found[-1]
+        in_the_middle = begun == len(begins) or begins[begun] > start
+        limit = start + context_length + prompt * (begun - in_the_middle)
+        begun = int(np.searchsorted(reached, limit, side="right"))
+        after = total if begun == len(begins) else int(begins[begun])
+        stop = min(limit - prompt * begun, after)
+        if stop == total and limit - prompt * begun > total and len(found) > 1:
+            break  # the last, partial row
+        found.append(stop)
+    return np.array(found, dtype=np.int64)
 
 
 def _count_cut(lengths: Int64, pieces: _Pieces) -> int:

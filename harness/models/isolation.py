@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.config.errors import InputError
-from harness.models.language_model import vocabulary_size
+from harness.models.vocabulary import vocabulary_size
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness.config.checks.model import WEIGHT_FILES
 from harness.config.errors import InputError, nearest, wrong_value
 from harness.config.schema import ModelConfig
+from harness.models.vocabulary import add_rows, vocabulary_size
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -18,10 +20,11 @@ EXAMPLES = ("llama", "qwen3", "mistral", "olmo2", "smollm3")
 """Families that are named in messages."""
 
 
-def build_model(config: ModelConfig, tokenizer: Any, *, seed: int) -> PreTrainedModel:
+def build_model(config: ModelConfig, tokenizer: Any, *, seed: int, new_tokens: Sequence[str] = ()) -> PreTrainedModel:
     """The model in float32, in training mode, without a key-value cache.
 
-    use_cache must be off: with a cache transformers silently ignores the position ids that keep packed documents apart.
+    A pretrained model gets rows for the `new_tokens` of the tokenizer. use_cache must be off: with a cache transformers silently ignores
+    the position ids that keep packed documents apart.
     Raises InputError for what cannot be loaded or built.
     """
     import torch
@@ -31,16 +34,13 @@ def build_model(config: ModelConfig, tokenizer: Any, *, seed: int) -> PreTrained
     torch.manual_seed(seed)
     model = _pretrained(config) if config.path is not None else _from_scratch(config, tokenizer)
     model.config.use_cache = False
+    if new_tokens and config.path is not None:
+        add_rows(model, tokenizer.convert_tokens_to_ids(list(new_tokens)), seed=seed)
     vocabulary = vocabulary_size(model)
     if len(tokenizer) > vocabulary:
         raise InputError(f"model.path={config.path}: its vocabulary of {vocabulary} is smaller than the tokenizer's {len(tokenizer)}")
     model.train()
     return model
-
-
-def vocabulary_size(model: PreTrainedModel) -> int:
-    """Rows of the input embedding."""
-    return int(model.get_input_embeddings().num_embeddings)  # type: ignore[arg-type]
 
 
 def _pretrained(config: ModelConfig) -> PreTrainedModel:

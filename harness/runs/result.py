@@ -27,6 +27,14 @@ class Tokens:
 
 
 @dataclass(kw_only=True)
+class Parameters:
+    """Size of a model, adapters included."""
+
+    trained: int = 0
+    total: int = 0
+
+
+@dataclass(kw_only=True)
 class Result:
     """What came of a run so far."""
 
@@ -42,6 +50,8 @@ class Result:
     step: int = 0
     """Optimizer steps done."""
     tokens: Tokens = field(default_factory=Tokens)
+    parameters: Parameters = field(default_factory=Parameters)
+    """Known when training begins."""
     seconds: float = 0.0
     """Wall time of all attempts."""
     waits_for: str | None = None
@@ -64,8 +74,13 @@ def read_result(run: RunDirectory) -> Result:
     """The run's result so far; a fresh one before its first attempt."""
     document = read_json(run.result) or {}
     known = {f.name for f in fields(Result)}
-    tokens = {key: value for key, value in document.get("tokens", {}).items() if key in {f.name for f in fields(Tokens)}}
-    return Result(**{**{key: value for key, value in document.items() if key in known}, "tokens": Tokens(**tokens)})
+    parts = {"tokens": _part(Tokens, document), "parameters": _part(Parameters, document)}
+    return Result(**{**{key: value for key, value in document.items() if key in known}, **parts})
+
+
+def _part(section: type[Tokens] | type[Parameters], document: dict[str, Any]) -> Tokens | Parameters:
+    found = document.get(section.__name__.lower(), {})
+    return section(**{key: value for key, value in found.items() if key in {f.name for f in fields(section)}})
 
 
 def write_result(run: RunDirectory, result: Result) -> None:

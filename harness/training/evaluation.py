@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from harness.data.prompt import prompt_ids
+from harness.models.adapters.soft_prompt import prompt_length
 from harness.runs.metric_names import position_buckets
 
 if TYPE_CHECKING:
@@ -100,8 +102,12 @@ def _evaluating(model: PreTrainedModel, precision: Precision) -> Iterator[None]:
 
 def _losses(model: PreTrainedModel, input_ids: NDArray[np.int64], labels: NDArray[np.int64]) -> Float64:
     """Nats of every label, 0 where it is -100: float64 [b, l]. Args: int64 [b, l] both, labels shifted already."""
+    # A soft prompt belongs before every text, here as in training: what is predicted stays the same, and what it is predicted from.
+    prompt = prompt_length(model)
+    positions = np.broadcast_to(np.arange(prompt, dtype=np.int64), (len(input_ids), prompt))
+    given = torch.from_numpy(np.hstack([prompt_ids(positions), input_ids])).to(model.device)
     # Padding is on the right, where causal attention does not look: no mask needed.
-    logits_BLV = model(input_ids=torch.from_numpy(input_ids).to(model.device), use_cache=False).logits
+    logits_BLV = model(input_ids=given, use_cache=False).logits[:, prompt:]
     labels_BL = torch.from_numpy(labels).to(model.device)
     losses = F.cross_entropy(logits_BLV.flatten(0, 1).float(), labels_BL.flatten(), ignore_index=-100, reduction="none")
     found: Float64 = losses.view(labels_BL.shape).cpu().double().numpy()

@@ -21,6 +21,7 @@ from rich.progress import (
 )
 
 from harness.training.module import TrainingModule
+from harness.training.parameters import count_parameters
 
 
 class TokenizationProgress:
@@ -107,6 +108,8 @@ class StepProgress(Callback):
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         assert isinstance(module, TrainingModule)
+        sizes = count_parameters(module.model)
+        self.console.print(f"{sizes.trained:,} of {sizes.total:,} parameters are trained", highlight=False)
         self.bar.update(self.task, total=module.plan.steps, completed=trainer.global_step)
         if self.console.is_terminal:
             self.bar.start()

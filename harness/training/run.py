@@ -16,8 +16,9 @@ from harness.data.epochs import refuse_oversampling
 from harness.data.mixture import Progress, build_training_data, build_validation_data
 from harness.data.multiple_choice import MultipleChoiceSet, build_multiple_choice_sets
 from harness.data.validation import ValidationSet
+from harness.models.adapters.build import build_adapted_model
 from harness.models.isolation import refuse_leaking_model
-from harness.models.language_model import build_model, model_fingerprint
+from harness.models.language_model import model_fingerprint
 from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from harness.runs.directory import RunDirectory
 from harness.runs.metrics import Row, last_values
@@ -28,6 +29,7 @@ from harness.training.checkpoints import checkpoints, last_good_checkpoint
 from harness.training.errors import NonFiniteLossError, RunError, TrunkUnderWayError
 from harness.training.evaluator import Evaluator
 from harness.training.objectives.build import build_module
+from harness.training.parameters import count_parameters
 from harness.training.plan import Plan, build_plan
 from harness.training.prefix import Prefix, state_key
 from harness.training.step_end import StepEnd
@@ -118,6 +120,7 @@ def _train(
         progress=progress,
         objective=config.objective.name,
         replayed_later=any(varies(some) for some in (config, *(trunks.relatives if trunks else ()))),
+        prompt=config.adapter.tokens,
     )
     validation = build_validation_data(config.data, tokenizer, progress=progress, objective=config.objective.name)
     multiple_choice = build_multiple_choice_sets(config.data, tokenizer)
@@ -148,7 +151,8 @@ def _train(
     try:
         # Else it was complete, but for the result of an attempt that was killed just before it wrote one.
         if start < plan.steps:
-            model = build_model(config.model, tokenizer, seed=config.seed)
+            model = build_adapted_model(config, tokenizer).model
+            result.parameters = count_parameters(model)
             if config.data.packing != "padded":
                 refuse_leaking_model(model, config.data.packing)
             trainer = build_trainer(config, run, plan, loggers=loggers, callbacks=[step_end, *callbacks])

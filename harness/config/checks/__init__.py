@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness.config.checks.adapter import adapter_problems
 from harness.config.checks.data import data_problems
 from harness.config.checks.model import model_problems
 from harness.config.checks.optim import optim_problems
@@ -48,8 +49,9 @@ def check_explicit(config: Config, keys: set[str]) -> None:
 
 
 def _input(config: Config) -> Iterator[str]:
-    yield from model_problems(config.model, config.tokenizer.path, config.data.context_length)
+    yield from model_problems(config.model, config.tokenizer.path, config.data.context_length, prompt=config.adapter.tokens)
     yield from data_problems(config.data)
+    yield from adapter_problems(config)
 
 
 def _refuse(problems: list[str]) -> None:

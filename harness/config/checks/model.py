@@ -11,7 +11,9 @@ from harness.config.schema import ModelConfig
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin", "*.gguf")
 
 
-def model_problems(model: ModelConfig, tokenizer: str | None, context_length: int) -> Iterator[str]:
+def model_problems(model: ModelConfig, tokenizer: str | None, context_length: int, *, prompt: int = 0) -> Iterator[str]:
+    """prompt: length of the soft prompt, which evaluation puts before whole windows."""
+    given = f"data.context_length={context_length}" + (f" and adapter.tokens={prompt} together" if prompt else "")
     if tokenizer is not None:
         yield from _directory("tokenizer.path", tokenizer, ("tokenizer.json", "tokenizer.model"), "no tokenizer.json in it")
     if model.path is None:
@@ -21,13 +23,13 @@ def model_problems(model: ModelConfig, tokenizer: str | None, context_length: in
             yield f"model.heads={model.heads}: must divide model.hidden_size={model.hidden_size}"
         if model.kv_heads is not None and model.heads % model.kv_heads:
             yield f"model.kv_heads={model.kv_heads}: must divide model.heads={model.heads}"
-        if context_length > model.max_context:
-            yield f"data.context_length={context_length}: longer than the model's context, model.max_context={model.max_context}"
+        if context_length + prompt > model.max_context:
+            yield f"{given}: longer than the model's context, model.max_context={model.max_context}"
         return
     yield from _directory("model.path", model.path, WEIGHT_FILES, "no weights in it (*.safetensors or pytorch_model*.bin)")
     longest = _pretrained_context(Path(model.path))
-    if longest is not None and context_length > longest:
-        yield f"data.context_length={context_length}: longer than the model's context of {longest} tokens ({model.path}/config.json)"
+    if longest is not None and context_length + prompt > longest:
+        yield f"{given}: longer than the model's context of {longest} tokens ({model.path}/config.json)"
 
 
 def _looks_local(path: str) -> bool:

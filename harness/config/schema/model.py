@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Lt
@@ -16,6 +16,9 @@ class TokenizerConfig(Section):
 
     path: Name | None = None
     """A local directory or hub name; null: the model's."""
+    new_tokens: list[Name] = field(default_factory=list)
+    """Control tokens to add, such as those of a chat template ("<|im_start|>"). A pretrained model gets rows for them, each about the mean
+    of all others; they are trained by full training and by adapter=lora."""
 
 
 @dataclass(kw_only=True)

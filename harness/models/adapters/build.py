@@ -1,0 +1,67 @@
+"""From the configuration to a model with adapters."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, assert_never
+
+from harness.config.errors import wrong_value
+from harness.config.schema import Config
+from harness.models.adapters.lora import add_lora
+from harness.models.language_model import build_model
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+    from harness.models.adapters.soft_prompt import PromptEmbedding
+
+
+@dataclass(frozen=True)
+class AdaptedModel:
+    """A model with what was added to it."""
+
+    model: PreTrainedModel
+    """transformers' model, whose layers hold the adapters; only what is trained requires a gradient."""
+    peft: PeftModel | None = None
+    """peft's wrapper around the same model, of LoRA."""
+    prompt: PromptEmbedding | None = None
+
+
+def build_adapted_model(config: Config, tokenizer: Any) -> AdaptedModel:
+    """The model of `config.model` with `config.adapter`; see build_model. Raises InputError for an adapter that does not fit the model."""
+    import torch
+
+    model = build_model(config.model, tokenizer, seed=config.seed, new_tokens=config.tokenizer.new_tokens)
+    adapter = config.adapter
+    # Numbers of its own: those of the seed itself became weights of the model already.
+    seed = int.from_bytes(hashlib.blake2b(f"{config.seed}\0adapter".encode(), digest_size=4).digest(), "little")
+    torch.manual_seed(seed)
+    peft = None
+    match adapter.name:
+        case "none":
+            return AdaptedModel(model)
+        case "lora":
+            peft = add_lora(model, adapter, _trained_tokens(config, tokenizer))
+        case "soft_prompt":
+            model.requires_grad_(False)
+        case _:
+            assert_never(adapter.name)
+    prompt = None
+    if adapter.tokens:
+        from harness.models.adapters.soft_prompt import add_soft_prompt
+
+        prompt = add_soft_prompt(model, adapter.tokens, adapter.init_text, tokenizer, generator=torch.Generator().manual_seed(seed))
+    model.train()
+    return AdaptedModel(model, peft, prompt)
+
+
+def _trained_tokens(config: Config, tokenizer: Any) -> list[int]:
+    """Ids of the tokens whose embeddings are trained beside LoRA, sorted."""
+    vocabulary = tokenizer.get_vocab()
+    unknown = [token for token in config.adapter.train_tokens if token not in vocabulary]
+    if unknown:
+        problem = f"the tokenizer has no token {', '.join(unknown)}; tokenizer.new_tokens adds tokens"
+        raise wrong_value("adapter.train_tokens", config.adapter.train_tokens, problem)
+    return sorted({int(vocabulary[token]) for token in (*config.adapter.train_tokens, *config.tokenizer.new_tokens)})
