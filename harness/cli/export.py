@@ -15,6 +15,9 @@ def export(
         str, typer.Argument(help="A run: its directory, its name under runs/, or STUDY/NUMBER.", autocompletion=completion.runs)
     ],
     out: Annotated[Path, typer.Argument(help="A new directory.")],
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="Only what adapter=lora or soft_prompt trained, for peft; else it is merged into the model.")
+    ] = False,
 ) -> None:
     """Write a run as a plain transformers checkpoint with tokenizer and model card."""
     from harness.runs.directory import find_run
@@ -23,5 +26,5 @@ def export(
 
     from harness.training.export import export as write
 
-    write(found, out)
+    write(found, out, adapter=adapter)
     typer.echo(out)

@@ -1,79 +1,105 @@
-"""A trained run as a plain transformers checkpoint: weights, configuration, tokenizer and a card that says where it comes from."""
+"""A trained run as a plain transformers checkpoint, or as an adapter of peft, with its tokenizer and a card that says where it is from."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
-import yaml
 
 from harness.config.errors import InputError
 from harness.config.load import load_file
-from harness.config.schema import Config, OptimConfig
+from harness.config.schema import Config
+from harness.data.chat.encoder import build_chat_encoder
 from harness.data.chat.template import template_source
-from harness.models.language_model import build_model
+from harness.models.adapters.build import build_adapted_model
+from harness.models.adapters.plain import initial_factors, merge, prompt_names, write_adapter
 from harness.models.tokenizer import load_tokenizer
 from harness.runs.directory import RunDirectory
-from harness.runs.files import read_yaml, write_text
-from harness.runs.result import Result, read_result
+from harness.runs.files import write_text
+from harness.runs.result import read_result
 from harness.training.checkpoints import checkpoints, damage
+from harness.training.model_card import model_card
 
 
-def export(run: RunDirectory, out: Path) -> None:
+def export(run: RunDirectory, out: Path, *, adapter: bool = False) -> None:
     """Write the run's last weights to the directory `out`, which plain `from_pretrained` loads.
 
-    Raises InputError when the run has no checkpoint or `out` is in use.
+    adapter: only what was added to the model, for peft; else it is merged into the model. Raises InputError when the run has no checkpoint
+    or nothing that was added, or `out` is in use.
     """
-    stored = checkpoints(run.checkpoints)
-    if not stored:
-        raise InputError(f"{run.path}: no checkpoint to export (trainer.final_checkpoint decides what a complete run keeps)")
+    config = load_file(run.config)
+    weights = _weights(run)
+    if adapter:
+        _refuse_without_adapter(config)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists and is not empty")
-    checkpoint_path = stored[max(stored)]
-    problem = damage(checkpoint_path)
-    if problem is not None:
-        raise InputError(f"{checkpoint_path}: the run's last checkpoint is damaged ({problem})")
-    config = load_file(run.config)
     tokenizer = load_tokenizer(config)
-    model = build_model(config.model, tokenizer, seed=config.seed)
-    checkpoint = torch.load(checkpoint_path, map_location="cpu", weights_only=True)
-    prefix = "model."
-    model.load_state_dict(
-        {name.removeprefix(prefix): tensor for name, tensor in checkpoint["state_dict"].items() if name.startswith(prefix)}
-    )
+    stop = None
     if config.objective.name == "sft":
         # The tokenizer goes out with the template that the model was trained with.
+        stop = build_chat_encoder(config.data, tokenizer).stop_token()
         tokenizer.chat_template, _ = template_source(config.data.chat_template, tokenizer.chat_template)
+    adapted = build_adapted_model(config, tokenizer)
+    initial = initial_factors(adapted) if adapter and config.adapter.variant == "pissa" else None
+    adapted.model.load_state_dict(weights)
     # It was off for training alone, see build_model.
-    model.config.use_cache = True
+    adapted.model.config.use_cache = True
     try:
-        model.save_pretrained(out)
+        out.mkdir(parents=True, exist_ok=True)
+        if adapter:
+            assert config.model.path is not None, "checked"
+            write_adapter(adapted, tokenizer, out, base=config.model.path, initial=initial)
+        else:
+            model: Any = merge(adapted, tokenizer)
+            _set_generation(model, tokenizer, stop)
+            model.save_pretrained(out)
+        prompt = prompt_names(config.adapter.tokens)
+        in_vocabulary = bool(prompt) and prompt[0] in tokenizer.get_vocab()
+        if in_vocabulary and config.objective.name == "sft":
+            tokenizer.chat_template = "".join(prompt) + tokenizer.chat_template
         tokenizer.save_pretrained(out)
     except OSError as error:
         raise InputError(f"{out}: cannot be written: {error}") from error
-    write_text(out / "README.md", _card(run, read_result(run), config))
+    write_text(out / "README.md", model_card(run, config, read_result(run), adapter=adapter))
 
 
-def _card(run: RunDirectory, result: Result, config: Config) -> str:
-    metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in result.metrics.items() if name.startswith("val/"))
-    resolved = yaml.safe_dump(read_yaml(run.config), sort_keys=False)
-    return f"""# {run.name}
-
-Trained by harness {result.versions.get("harness", "")}: {result.step} steps, {result.tokens.trained:,} tokens.{_averaged(config.optim)}
-
-| metric | value |
-|---|---|
-{metrics}
-
-Losses are nats per token. The run's configuration:
-
-```yaml
-{resolved}```
-"""
+def _weights(run: RunDirectory) -> dict[str, torch.Tensor]:
+    """The weights of the deepest checkpoint, by the model's own names."""
+    stored = checkpoints(run.checkpoints)
+    if not stored:
+        raise InputError(f"{run.path}: no checkpoint to export (trainer.final_checkpoint decides what a complete run keeps)")
+    path = stored[max(stored)]
+    problem = damage(path)
+    if problem is not None:
+        raise InputError(f"{path}: the run's last checkpoint is damaged ({problem})")
+    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    prefix = "model."
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
-def _averaged(optim: OptimConfig) -> str:
-    """Which weights these are, where they are not simply the last ones."""
-    if optim.ema_decay is not None:
-        return f"\nThe weights are an exponential moving average of those under training (decay {optim.ema_decay})."
-    return "\nThe weights are the average that schedule-free training keeps." if optim.name == "schedule_free" else ""
+def _refuse_without_adapter(config: Config) -> None:
+    if config.adapter.name == "none":
+        raise InputError("--adapter: the run trained all weights (adapter=none); valid for it: export without --adapter")
+    if config.model.path is None:
+        raise InputError(
+            "--adapter: the run's model began from scratch (model.path is null), and nobody has the weights that its adapter goes with; "
+            "valid for it: export without --adapter"
+        )
+
+
+def _set_generation(model: Any, tokenizer: Any, stop: int | None) -> None:
+    """What generate() needs to know: where to stop, what to pad with, how far the model reaches, what it must not say."""
+    generation = model.generation_config
+    own = generation.eos_token_id
+    ends = [stop, *(own if isinstance(own, list) else [own]), tokenizer.eos_token_id]
+    ends = list(dict.fromkeys(token for token in ends if token is not None))
+    if ends:
+        generation.eos_token_id = ends[0] if len(ends) == 1 else ends
+        if generation.pad_token_id is None:
+            generation.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
+    generation.max_length = getattr(model.config, "max_position_embeddings", None)
+    vocabulary = tokenizer.get_vocab()
+    prompt = [index for token, index in vocabulary.items() if token.startswith("<|prompt_")]
+    if prompt:
+        generation.suppress_tokens = sorted(prompt)

@@ -39,6 +39,7 @@ SWEEPS = [path.stem for path in files_below("sweeps")]
 NEEDS = {
     # What a choice leaves for the user to give, and files that it expects in the working directory.
     "model/pretrained": ["model.path=model"],
+    "adapter/soft_prompt": ["data.context_length=256"],  # else there is no room for it in the model's context
     "experiment/cpt": ["model.path=model", "data.sources.target.path=domain.jsonl", "data.sources.general.path=general.jsonl"],
     "sweep/cpt": ["model.path=model", "data.sources.target.path=domain.jsonl", "data.sources.general.path=general.jsonl"],
 }

@@ -182,7 +182,8 @@ def test_missing_control_tokens_are_named(tokenizer_directory: Path) -> None:
         Encoded(loaded(tokenizer_directory), TALK)
     assert str(caught.value) == (
         "data.chat_template=chatml: the tokenizer has no token <|im_end|>, <|im_start|>, which would fall into pieces of plain text; "
-        "valid: a template for this tokenizer (alpaca, a .jinja file), or a tokenizer with these tokens"
+        "valid: a template for this tokenizer (alpaca, a .jinja file), or the tokens added: tokenizer.new_tokens="
+        '["<|im_end|>", "<|im_start|>"]'
     )
 
 

@@ -17,9 +17,11 @@ from harness.data.validation import IGNORED
 from harness.schedule.batch_size import BatchSize
 
 
-@pytest.fixture(params=["best_fit", "concat", "padded"])
+@pytest.fixture(params=["best_fit", "concat", "padded", "best_fit 3", "concat 3", "padded 3"])
 def data(request: pytest.FixtureRequest, config: DataConfig, tokenizer: Any) -> TrainingData:
-    return build_training_data(replace(config, packing=request.param), tokenizer, seed=0)
+    """Every packing, without a soft prompt and with one of three tokens."""
+    packing, _, prompt = request.param.partition(" ")
+    return build_training_data(replace(config, packing=packing), tokenizer, seed=0, prompt=int(prompt or 0))
 
 
 def plainly(data: TrainingData, position: int) -> dict[str, list[int]]:
@@ -32,9 +34,10 @@ def plainly(data: TrainingData, position: int) -> dict[str, list[int]]:
     for piece in range(packing.row_offsets[row], packing.row_offsets[row + 1]):
         first = int(documents.offsets[packing.piece_document[piece]] + packing.piece_start[piece])
         tokens = documents.tokens[first : first + int(packing.piece_length[piece])].tolist()
-        ids += tokens
-        positions += range(len(tokens))
-        labels += [*tokens[1:], IGNORED]
+        prompt = [-1, -2, -3][: packing.prompt]
+        ids += [*prompt, *tokens]
+        positions += range(len(prompt) + len(tokens))
+        labels += [*(IGNORED for _ in prompt), *tokens[1:], IGNORED]
     padding = packing.context_length - len(ids)
     from_here = len(ids) if packing.name == "padded" else 0
     return {

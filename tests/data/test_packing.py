@@ -12,6 +12,7 @@ from harness.data.packing import Overflow, Packing, PackingName, pack
 LENGTHS = st.lists(st.integers(0, 60), max_size=60).map(lambda values: np.array(values, dtype=np.int64))
 CONTEXTS = st.integers(2, 24)
 PACKINGS = st.sampled_from(["best_fit", "concat", "padded"])
+PROMPTS = st.integers(0, 5)
 OVERFLOWS = st.sampled_from(["split", "truncate", "drop"])
 
 
@@ -34,14 +35,15 @@ def naive_best_fit_decreasing(lengths: list[int], context_length: int) -> list[i
 
 
 @settings(max_examples=200, deadline=None)
-@given(LENGTHS, CONTEXTS, PACKINGS, OVERFLOWS)
+@given(LENGTHS, CONTEXTS, PACKINGS, OVERFLOWS, PROMPTS)
 def test_rows_hold_real_tokens_once_and_never_too_many(
-    lengths: np.ndarray, context_length: int, name: PackingName, overflow: Overflow
+    lengths: np.ndarray, context_length: int, name: PackingName, overflow: Overflow, prompt: int
 ) -> None:
-    packing = pack(lengths, context_length, name, overflow)
+    context_length += prompt
+    packing = pack(lengths, context_length, name, overflow, prompt=prompt)
     seen: Counter[tuple[int, int]] = Counter()
     for row in pieces(packing):
-        assert 0 < sum(length for _, _, length in row) <= context_length
+        assert 0 < sum(prompt + length for _, _, length in row) <= context_length
         for document, start, length in row:
             assert length > 0
             assert start + length <= lengths[document]
@@ -49,6 +51,7 @@ def test_rows_hold_real_tokens_once_and_never_too_many(
     assert set(seen.values()) <= {1}
     assert packing.tokens == len(seen)
     assert packing.row_tokens.tolist() == [sum(length for *_, length in row) for row in pieces(packing)]
+    assert packing.row_positions.tolist() == [sum(prompt + length for *_, length in row) for row in pieces(packing)]
     assert packing.row_targets.tolist() == [sum(length - 1 for *_, length in row) for row in pieces(packing)]
 
 
@@ -77,6 +80,29 @@ def test_concat_is_one_stream_without_its_tail(lengths: np.ndarray, context_leng
     whole = len(stream) // context_length * context_length
     assert packed == stream[: whole or len(stream)]
     assert (packing.row_tokens == context_length).all() or packing.rows == 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(LENGTHS, CONTEXTS, st.integers(1, 5))
+def test_concat_gives_every_piece_its_prompt(lengths: np.ndarray, context_length: int, prompt: int) -> None:
+    """Token by token: one that finds no room in its row, with a prompt where it begins a piece, begins the next row."""
+    context_length += prompt
+    rows: list[list[tuple[int, int, int]]] = []
+    room = 0
+    for document, length in enumerate(lengths.tolist()):
+        for i in range(length):
+            if i == 0 and room > prompt:
+                room -= prompt
+                rows[-1].append((document, i, 0))
+            elif i == 0 or room == 0:
+                room = context_length - prompt
+                rows.append([(document, i, 0)])
+            first, start, size = rows[-1].pop()
+            rows[-1].append((first, start, size + 1))
+            room -= 1
+    if len(rows) > 1 and room:
+        rows.pop()
+    assert pieces(pack(lengths, context_length, "concat", "split", prompt=prompt)) == rows
 
 
 @pytest.mark.parametrize(

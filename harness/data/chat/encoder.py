@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from harness.config.errors import InputError
 from harness.config.schema import DataConfig
-from harness.data.chat.conversation import MalformedError
+from harness.data.chat.conversation import Conversation, MalformedError, Message
 from harness.data.chat.formats import ChatDocument
 from harness.data.chat.loss_spans import LossOn, needs_turns, trained_spans
 from harness.data.chat.template import (
@@ -76,7 +76,7 @@ class ChatEncoder:
             others = ", ".join([*fitting, *(["tokenizer"] if own else []), "a .jinja file"])
             raise InputError(
                 f"data.chat_template={name}: the tokenizer has no token {', '.join(missing)}, which would fall into pieces of plain text; "
-                f"valid: a template for this tokenizer ({others}), or a tokenizer with these tokens"
+                f"valid: a template for this tokenizer ({others}), or the tokens added: tokenizer.new_tokens={json.dumps(missing)}"
             )
 
     def _missing(self, source: str) -> list[str]:
@@ -121,6 +121,18 @@ class ChatEncoder:
             trained=np.concatenate(masks),
             trained_bytes=sizes,
         )
+
+    def stop_token(self) -> int | None:
+        """The id that the assistant's turns end in; None where they end in plain text, or the template cannot render a plain exchange."""
+        exchange = Conversation((Message("user", "1"), Message("assistant", "2")))
+        try:
+            text = self.template.render(exchange, turns=True, spans=False)
+        except MalformedError:
+            return None
+        [(ids, offsets)] = self._tokens([text])
+        [turn] = text.turns
+        last = int(np.searchsorted(offsets[:, 0], self._up_to_stop(text.text, *turn)[1])) - 1
+        return int(ids[last]) if ids[last] in self._added else None
 
     def _up_to_stop(self, text: str, start: int, end: int) -> tuple[int, int]:
         """A turn without the space that a template puts behind the stop token: nothing is generated after it."""

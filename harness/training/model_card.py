@@ -1,0 +1,75 @@
+"""The card of an exported run: what it is, how to use it, and the configuration that made it."""
+
+from __future__ import annotations
+
+import yaml
+
+from harness.config.schema import Config, OptimConfig
+from harness.models.adapters.plain import prompt_names
+from harness.runs.directory import RunDirectory
+from harness.runs.files import read_yaml
+from harness.runs.result import Result
+
+
+def model_card(run: RunDirectory, config: Config, result: Result, *, adapter: bool) -> str:
+    """Markdown, with the run's configuration in it."""
+    metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in result.metrics.items() if name.startswith("val/"))
+    written = yaml.safe_dump(read_yaml(run.config), sort_keys=False)
+    return f"""# {run.name}
+
+Trained by harness {result.versions.get("harness", "")}: {result.step} steps, {result.tokens.trained:,} tokens.{_averaged(config.optim)}
+
+{_usage(config, adapter=adapter)}| metric | value |
+|---|---|
+{metrics}
+
+Losses are nats per token. The run's configuration:
+
+```yaml
+{written}```
+"""
+
+
+def _usage(config: Config, *, adapter: bool) -> str:
+    """What is not as with any other model."""
+    tokens = config.adapter.tokens
+    names = prompt_names(tokens)
+    if adapter and config.adapter.name == "soft_prompt":
+        return f"""A soft prompt of {tokens} tokens for `{config.model.path}`, in peft's format, which puts it before every text:
+
+```python
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{config.model.path}"), "this directory")
+```
+
+"""
+    text = ""
+    if adapter:
+        text += f"""LoRA for `{config.model.path}`, in peft's format. The first line makes room for tokens that the base model lacks:
+
+```python
+model = AutoPeftModelForCausalLM.from_pretrained("this directory")
+tokenizer = AutoTokenizer.from_pretrained("this directory")
+```
+
+"""
+    if tokens:
+        chat = "; the chat template does so by itself" if config.objective.name == "sft" else ""
+        text += f"""A soft prompt of {tokens} tokens, {names[0]} … {names[-1]}, belongs before every text, before a beginning-of-text token
+too{chat}:
+
+```python
+prompt = tokenizer.convert_tokens_to_ids([f"<|prompt_{{i}}|>" for i in range({tokens})])
+input_ids = torch.tensor([prompt + tokenizer(text)["input_ids"]])
+```
+
+It was trained to be read, never to be written: `suppress_tokens` of the generation configuration keeps it out of what is generated.
+
+"""
+    return text
+
+
+def _averaged(optim: OptimConfig) -> str:
+    """Which weights these are, where they are not simply the last ones."""
+    if optim.ema_decay is not None:
+        return f"\nThe weights are an exponential moving average of those under training (decay {optim.ema_decay})."
+    return "\nThe weights are the average that schedule-free training keeps." if optim.name == "schedule_free" else ""
