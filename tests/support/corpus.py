@@ -97,8 +97,11 @@ def tiny_text(directory: Path, *, count: int = 200) -> TinyText:
     )
 
 
-def tiny_model(directory: Path, tokenizer: Path, *, context: int = CONTEXT) -> Path:
-    """Save a small Llama with random weights, and its tokenizer, as transformers does."""
+def tiny_model(directory: Path, tokenizer: Path, *, context: int = CONTEXT, tied: bool = True) -> Path:
+    """Save a small Llama with random weights, and its tokenizer, as transformers does.
+
+    tied: whether its output layer shares the weights of its embedding.
+    """
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -110,7 +113,7 @@ def tiny_model(directory: Path, tokenizer: Path, *, context: int = CONTEXT) -> P
         num_hidden_layers=2,
         num_attention_heads=2,
         max_position_embeddings=context,
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)

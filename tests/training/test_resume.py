@@ -7,12 +7,25 @@ import pytest
 from tests.training.conftest import NewRun
 from tests.training.runs import EXACT_RESUME, assert_same_bits, assert_same_run, final_state, rows_without_speed, train_here
 
+LORA = ("adapter=lora", "adapter.dropout=0.2", "optim.lr=1e-2")
+ADAPTERS = {
+    "none": (),
+    "lora": LORA,
+    "dora": (*LORA, "adapter.variant=dora"),
+    "pissa": (*LORA, "adapter.variant=pissa"),
+    "lora, soft prompt, new tokens": (*LORA, "adapter.tokens=3", "adapter.train_tokens=[a,b]", "tokenizer.new_tokens=['<|new|>']"),
+    "soft prompt": ("adapter=soft_prompt", "adapter.tokens=4", "optim.lr=1e-2"),
+}
 
-@pytest.mark.parametrize("stop_after", [1, 5, 11])
-def test_stopped_and_resumed(new_run: NewRun, stop_after: int) -> None:
-    _, whole = new_run("whole", *EXACT_RESUME)
+
+@pytest.mark.parametrize(
+    ("adapter", "stop_after"), [("none", 1), ("none", 5), ("none", 11), *((name, 5) for name in ADAPTERS if name != "none")]
+)
+def test_stopped_and_resumed(new_run: NewRun, adapter: str, stop_after: int) -> None:
+    overrides = (*EXACT_RESUME, *ADAPTERS[adapter], "model.max_context=64")
+    _, whole = new_run("whole", *overrides)
     train_here(whole)
-    _, parts = new_run("parts", *EXACT_RESUME)
+    _, parts = new_run("parts", *overrides)
     stopped = train_here(parts, stop_after=stop_after)
     assert (stopped.state, stopped.step) == ("waiting", stop_after)
     done = train_here(parts)
