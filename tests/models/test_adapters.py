@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from harness.config.errors import InputError
 from harness.config.load import load
-from harness.config.schema import AdapterConfig, Config
+from harness.config.schema import AdapterConfig, Config, OptimConfig
 from harness.models.adapters.build import AdaptedModel, build_adapted_model
 from harness.models.adapters.lora import add_lora
 from harness.models.adapters.soft_prompt import PromptEmbedding, add_soft_prompt
@@ -177,15 +177,15 @@ def test_lora_trains_the_rows_of_tokens_and_no_others(base: Path, tiny_text: Tin
     before = found.model.get_input_embeddings().weight.clone()
     ids = torch.tensor([[*chosen, 5, 6]])
     found.model(input_ids=ids, labels=ids).loss.backward()
-    groups = parameter_groups(found.model, 0.1)
+    groups = parameter_groups(OptimConfig(weight_decay=0.1), found.model)
     torch.optim.AdamW(groups, lr=0.1).step()
     moved = (found.model.get_input_embeddings().weight != before).any(dim=1).nonzero().flatten().tolist()
     assert moved == sorted(chosen)
-    # Single rows of an embedding decay as little as the whole of it; the updates of matrices do.
-    decayed = {id(parameter) for parameter in groups[0]["params"]}
+    # Single rows of an embedding decay as little as the whole of it; updates of matrices do, and an output layer of its own.
+    decayed = {id(parameter) for group in groups if group["is_decayed"] for parameter in group["params"]}
     for name, parameter in found.model.named_parameters():
         if parameter.requires_grad:
-            assert (id(parameter) in decayed) == ("lora_" in name)
+            assert (id(parameter) in decayed) == ("lora_" in name or "lm_head" in name)
 
 
 # Soft prompts.
