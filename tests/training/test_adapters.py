@@ -15,10 +15,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from harness.config.errors import InputError
 from harness.config.load import load, load_file
 from harness.config.validate import to_plain
+from harness.data.mixture import build_validation_data
 from harness.models.adapters.build import build_adapted_model
 from harness.models.tokenizer import load_tokenizer
 from harness.runs.directory import RunDirectory
 from harness.runs.files import write_yaml
+from harness.training.evaluation import evaluate
 from harness.training.export import export
 from tests.support import corpus
 from tests.support.corpus import TinyText
@@ -84,22 +86,21 @@ def test_only_what_was_added_changes(new_run: NewRun, base: Path) -> None:
     assert sum(state["exp_avg"].numel() for state in states.values()) == result["parameters"]["trained"]
 
 
-def test_a_prompt_changes_neither_what_is_predicted_nor_from_what(base: Path, tiny_text: TinyText) -> None:
-    from harness.data.mixture import build_training_data, build_validation_data
-
-    config = load([*tiny_text.pretrained(base), "data.overflow=truncate"]).config
+def test_evaluation_puts_the_prompt_before_every_window(base: Path, tiny_text: TinyText) -> None:
+    """The same windows and predictions as without a prompt, whose positions are not scored."""
+    config = load([*tiny_text.pretrained(base), "adapter=soft_prompt", "adapter.tokens=5"]).config
     tokenizer = load_tokenizer(config)
-    sets = []
-    for prompt in (0, 5):
-        validation = build_validation_data(config.data, tokenizer, prompt=prompt)["domain"]
-        windows = [
-            (inputs[prompt:], row) for rows in validation.batches(64) for inputs, row in zip(rows[0], rows[1][:, prompt:], strict=True)
-        ]
-        seen = sorted((inputs[row != -100].tolist(), row[row != -100].tolist()) for inputs, row in windows)
-        data = build_training_data(config.data, tokenizer, 0, prompt=prompt)
-        sets.append((validation.fingerprint, validation.predicted_tokens, seen, data.total().documents, data.fingerprint))
-    assert sets[0][:4] == sets[1][:4]
-    assert sets[0][4] != sets[1][4]
+    model = build_adapted_model(config, tokenizer).model
+    validation = build_validation_data(config.data, tokenizer)["domain"]
+    nats = 0.0
+    for input_ids, labels in validation.batches(1):
+        [(ids, wanted)] = zip(input_ids.tolist(), labels.tolist(), strict=True)
+        log_probabilities = logits(model, [-1, -2, -3, -4, -5, *ids]).log_softmax(dim=-1)[5:]
+        nats -= sum(float(log_probabilities[at, label]) for at, label in enumerate(wanted) if label != -100)
+    found = evaluate(model, validation, batch_tokens=256)
+    assert found["loss"] == pytest.approx(nats / validation.predicted_tokens, rel=1e-5)
+    model.set_input_embeddings(model.get_input_embeddings().base)
+    assert evaluate(model, validation, batch_tokens=256)["loss"] != pytest.approx(found["loss"], rel=1e-5)
 
 
 METHODS = {
