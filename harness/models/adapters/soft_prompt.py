@@ -42,10 +42,9 @@ class PromptEmbedding(nn.Module):
         return torch.where((ids < 0)[..., None], (prompt if scale is None else prompt * scale).to(own.dtype), own)
 
 
-def prompt_length(model: PreTrainedModel) -> int:
+def prompt_length(model: nn.Module) -> int:
     """Length of the soft prompt of a model; 0 without one."""
-    embedding = model.get_input_embeddings()
-    return embedding.prompt.num_embeddings if isinstance(embedding, PromptEmbedding) else 0
+    return next((module.prompt.num_embeddings for module in model.modules() if isinstance(module, PromptEmbedding)), 0)
 
 
 def add_soft_prompt(
