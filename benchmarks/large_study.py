@@ -74,16 +74,21 @@ def main() -> None:
             print(f"{name:30} median {statistics.median(seconds):.3f} s   worst {max(seconds):.3f} s")
 
 
-def _sweep(folder: Path) -> Sweep:
+def base(folder: Path) -> list[str]:
+    """Overrides that make a complete configuration, over files that exist and nobody reads."""
     text = folder / "text.jsonl"
     text.write_text('{"text": "some text"}\n')
     (folder / "tokenizer").mkdir()
     (folder / "tokenizer" / "tokenizer.json").write_text("{}")
-    base = ["trainer.max_steps=100", "tracking=none", f"tokenizer.path={folder}/tokenizer", "data.sources.english.replay=true"]
+    overrides = ["trainer.max_steps=100", "tracking=none", f"tokenizer.path={folder}/tokenizer", "data.sources.english.replay=true"]
     for name in ("english", "python"):
-        base += [f"data.sources.{name}.path={text}", f"data.validation.{name}.source={name}", f"data.validation.{name}.share=0.1"]
+        overrides += [f"data.sources.{name}.path={text}", f"data.validation.{name}.source={name}", f"data.validation.{name}.share=0.1"]
+    return overrides
+
+
+def _sweep(folder: Path) -> Sweep:
     path = folder / "study.yaml"
-    path.write_text(json.dumps({**SWEEP, "base": base, "search": "random", "budget": {"trials": 10**6}}))
+    path.write_text(json.dumps({**SWEEP, "base": base(folder), "search": "random", "budget": {"trials": 10**6}}))
     return load_sweep(str(path), [])
 
 

@@ -82,13 +82,11 @@ def measure(folder: Path, base: list[str], name: str, trials: int) -> list[dict[
     from harness.search.opening import open_study
     from harness.search.study import Claim, Study
     from harness.search.sweep import load_sweep
-    from harness.search.workers import worker_lock
-
     path = folder / f"{name}.yaml"
     path.write_text(json.dumps({**SWEEP, "base": base, "budget": {"trials": trials + 2}, "launcher": {"workers": 1}}))
     sweep = load_sweep(str(path), [])
     directory = open_study(sweep)
-    lock = hold(worker_lock(directory, "benchmark"))
+    lock = hold(directory.worker_lock("benchmark"))
     assert lock is not None
     study = Study(directory, sweep, "benchmark")
     server = AttemptServer(timed_attempt, ["trial_overhead", *preload(directory)])

@@ -1,0 +1,112 @@
+"""Seconds that workers wait for their study when many share it, and whether any trial is lost or handed out twice.
+
+    python benchmarks/workers.py [--workers 1 8 64] [--trials 10] [--seconds 0 2] [--storage postgresql://user@host/database]
+
+Every worker is a process that claims trials and settles them; an attempt writes the files that training would, after sleeping for
+`seconds` (0: the study is all that they do, the worst case). Without --storage the journal file is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import tempfile
+import time
+from pathlib import Path
+
+import optuna.storages  # noqa: F401 - before the workers are forked: each would import it again
+
+from benchmarks.large_study import SWEEP, base
+from harness.runs.directory import StudyDirectory
+from harness.runs.record import load_study
+from harness.runs.result import read_result, write_result
+from harness.search.opening import open_study
+from harness.search.storage.build import open_storage
+from harness.search.study import Claim, Study
+from harness.search.sweep import Sweep, load_sweep
+
+WAIT_SECONDS = 0.2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 8, 64])
+    parser.add_argument("--trials", type=int, default=10, help="a worker")
+    parser.add_argument("--seconds", type=float, nargs="+", default=[0.0, 2.0], help="that an attempt takes")
+    parser.add_argument("--storage")
+    arguments = parser.parse_args()
+    print("| storage | workers | seconds an attempt | trials | claim p50 | claim p95 | settle p50 | settle p95 | lost | duplicate |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for workers in arguments.workers:
+        for seconds in arguments.seconds:
+            with tempfile.TemporaryDirectory() as folder:
+                os.environ["HARNESS_RUNS"] = f"{folder}/runs"
+                _measure(_sweep(Path(folder), workers * arguments.trials, arguments.storage), workers, seconds)
+
+
+def _sweep(folder: Path, trials: int, storage: str | None) -> Sweep:
+    path = folder / "study.yaml"
+    path.write_text(json.dumps({**SWEEP, "base": base(folder), "search": "random", "budget": {"trials": trials}, "storage": storage}))
+    return load_sweep(str(path), [])
+
+
+def _measure(sweep: Sweep, workers: int, seconds: float) -> None:
+    directory = open_study(sweep)
+    assert sweep.largest_trial_tokens, "composed here, once, and not by every worker"
+    fork = multiprocessing.get_context("fork")
+    told, ready = fork.Queue(), fork.Barrier(workers)
+    processes = [fork.Process(target=_work, args=(directory, sweep, f"w{index}", seconds, ready, told)) for index in range(workers)]
+    for process in processes:
+        process.start()
+    rows = [row for _ in processes for row in told.get()]
+    for process in processes:
+        process.join()
+    claims, settles, numbers = (sorted(values) for values in zip(*rows, strict=True))
+    ended = [run.number for run in load_study(directory).runs if run.state == "complete"]
+    wanted = sweep.config.budget.trials or 0
+    cells = [
+        "PostgreSQL" if sweep.config.storage else "journal file",
+        *(str(value) for value in (workers, seconds, len(rows))),
+        *(f"{_share(values, share):.3f}" for values in (claims, settles) for share in (0.5, 0.95)),
+        *(str(value) for value in (wanted - len(set(ended)), len(numbers) - len(set(numbers)))),
+    ]
+    print("|", " | ".join(cells), "|", flush=True)
+
+
+def _share(values: list[float], share: float) -> float:
+    return values[min(len(values) - 1, int(share * len(values)))]
+
+
+def _work(directory: StudyDirectory, sweep: Sweep, name: str, seconds: float, ready, told) -> None:  # type: ignore[no-untyped-def]
+    storage = open_storage(directory, name)
+    storage.announce(name)
+    study = Study(directory, sweep, name, storage)
+    rows = []
+    ready.wait()
+    if seconds:
+        time.sleep(random.uniform(0, seconds))
+    while True:
+        began = time.perf_counter()
+        claim = study.claim()
+        claimed = time.perf_counter() - began
+        if claim == "done":
+            break
+        if not isinstance(claim, Claim):
+            time.sleep(WAIT_SECONDS)
+            continue
+        time.sleep(seconds * random.uniform(0.5, 1.5))
+        result = read_result(claim.run)
+        result.state, result.attempts = "complete", result.attempts + 1
+        result.metrics = {"val/python/loss": 2.0 + claim.number % 97 / 97, "val/english/forgetting": 0.1}
+        write_result(claim.run, result)
+        began = time.perf_counter()
+        study.settle(claim, 0)
+        rows.append((claimed, time.perf_counter() - began, claim.number))
+    told.put(rows)
+
+
+if __name__ == "__main__":
+    main()
