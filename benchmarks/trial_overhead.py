@@ -82,6 +82,7 @@ def measure(folder: Path, base: list[str], name: str, trials: int) -> list[dict[
     from harness.search.opening import open_study
     from harness.search.study import Claim, Study
     from harness.search.sweep import load_sweep
+
     path = folder / f"{name}.yaml"
     path.write_text(json.dumps({**SWEEP, "base": base, "budget": {"trials": trials + 2}, "launcher": {"workers": 1}}))
     sweep = load_sweep(str(path), [])

@@ -37,4 +37,12 @@ def status(
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = PIPED_COLUMNS
-    console.print(render(read_status(directory), limit=SHOWN_TRIALS))
+    shown = read_status(directory)
+    console.print(render(shown, limit=SHOWN_TRIALS))
+    if shown.missing_workers:
+        wanted = shown.study.sweep["launcher"]["workers"]
+        console.print(
+            f"{len(shown.workers)} of {wanted} workers live: no trial is lost, and `harness sweep` with its file starts the others",
+            soft_wrap=True,
+            highlight=False,
+        )

@@ -15,7 +15,7 @@ from harness.runs.exit_codes import STOPPED
 from harness.runs.files import read_yaml
 from harness.runs.record import RunRecord
 from harness.runs.result import FINAL_STATES, Result, read_result, write_result
-from harness.runs.trial import read_trial, write_trial
+from harness.runs.trial import Trial, read_trial, write_trial
 from harness.search.budget import Budget, open_budget
 from harness.search.storage.contract import StudyStorage
 from harness.search.sweep import Sweep
@@ -39,6 +39,9 @@ class Books:
         self._storage = storage
         self._ended: dict[int, RunRecord] = {}
         """Trials that Optuna knows to have ended: their files do not change any more."""
+        self.some_are_complete = False
+        self._under_way: dict[int, Trial] = {}
+        """As of the last `reconcile`: what they reserved is known then, and reading the files of all once more holds everybody up."""
 
     # Reading.
 
@@ -50,13 +53,14 @@ class Books:
             record = self._ended.get(number)
             if record is None:
                 run = self.directory.trial(number)
-                trial = read_trial(run)
+                trial = self._under_way.get(number) or read_trial(run)
                 if trial is None:
                     continue
                 result = (instead or {}).get(number) or read_result(run)
                 record = RunRecord(run, result, self.directory.name, trial, result.state)
                 if number < len(trials) and trials[number].state.is_finished():
                     self._ended[number] = record
+                    self.some_are_complete |= record.result.state == "complete"
             records.append(record)
         return records
 
@@ -157,7 +161,9 @@ class Books:
         from optuna.trial import TrialState
 
         running = [self.directory.trial(trial.number) for trial in self._optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
-        workers = {run: trial.worker for run in running if (trial := read_trial(run)) and trial.worker}
+        trials = {run: trial for run in running if (trial := read_trial(run))}
+        self._under_way = {trial.number: trial for trial in trials.values() if trial.params is not None}
+        workers = {run: trial.worker for run, trial in trials.items() if trial.worker}
         living = self._storage.living(workers.values()) if workers else set()
         under_way = 0
         for run in running:

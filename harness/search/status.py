@@ -31,6 +31,11 @@ class Status:
         unfinished = any(run.state in ("waiting", "running") for run in self.study.runs)
         return bool(self.study.runs) and not unfinished and not self.budget.has_room_for(self.study.sweep["largest_trial_tokens"])
 
+    @property
+    def missing_workers(self) -> int:
+        """How many fewer live than the study was last launched with, while there is work left."""
+        return 0 if self.is_finished else max(0, self.study.sweep["launcher"]["workers"] - len(self.workers))
+
     def count(self) -> dict[str, int]:
         """Trials by state."""
         counts: dict[str, int] = {}
@@ -50,6 +55,7 @@ class Status:
             "budget": self.budget.to_json(),
             "best": best_json(self.best),
             "workers": self.workers,
+            "missing_workers": self.missing_workers,
         }
 
 

@@ -120,6 +120,8 @@ class Study:
 
     def _refuse_to_burn_the_budget(self) -> None:
         """Raise InputError when what keeps trials from running is no matter of their values."""
+        if self._books.some_are_complete:
+            return
         records = self._books.records()
         if any(record.result.state == "complete" for record in records):
             return

@@ -207,7 +207,8 @@ def test_detach_status_and_stop(write_sweep: WriteSweep, sweep: Callable[..., Co
     assert (done.rc, done.stdout) == (0, "study: stopped; `harness sweep study` goes on\n")
     seen = status()
     assert [trial["state"] for trial in seen["trials"]] == ["waiting"]
-    assert seen["workers"] == []
+    assert (seen["workers"], seen["missing_workers"]) == ([], 1)
+    assert "workers live: no trial is lost" in run_harness("status", "study", cwd=tmp_path).stdout
     assert run_harness("stop", "study", cwd=tmp_path).stdout == "study: no worker is running\n"
 
     # A second start beside one that is at work adds the workers that are missing, and follows.

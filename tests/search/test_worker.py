@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -142,6 +143,42 @@ def test_all_processes_gone_at_once_lose_nothing(make_sweep: MakeSweep, start: S
     assert end(start(directory)) == [0]
     record = check_in_step(directory, ended=True)
     assert [run.state for run in record.runs] == ["complete"] * 30
+    assert overlaps(directory) == []
+
+
+def _completed(directory: StudyDirectory) -> int:
+    return sum(read_result(run).state == "complete" for run in directory.trials())
+
+
+@BOTH_STORAGES
+def test_kills_at_random_times_change_nothing(make_sweep: MakeSweep, start: Start) -> None:
+    """Workers, attempts and servers; whatever dies, trial n ends with the values and the objective of an undisturbed study."""
+    chance = random.Random(7)
+    sweep = make_sweep(budget={"trials": 40}, search={"max_attempts": 20})
+    directory = open_study(sweep)
+    workers = [start(directory, ATTEMPT_SECONDS="0.1") for _ in range(3)]
+    for victim in ("worker", "attempt", "server"):
+        enough = _completed(directory) + 2
+        wait_until(lambda enough=enough: _completed(directory) >= enough)  # type: ignore[misc]
+        time.sleep(chance.uniform(0, 0.3))
+        one = chance.choice(workers)
+        children = Path(f"/proc/{one.pid}/task/{one.pid}/children").read_text().split()
+        match victim:
+            case "worker":
+                one.kill()
+                workers[workers.index(one)] = start(directory)
+            case "server":
+                os.kill(int(children[-1]), signal.SIGKILL)
+            case _:
+                busy = [run for run in directory.trials() if run.is_attempted()]
+                if busy:
+                    os.kill(attempt_pid(busy[0]), signal.SIGKILL)
+    assert end(*workers) == [0] * 3
+    other = make_sweep(name="undisturbed", budget={"trials": 40})
+    assert end(start(open_study(other))) == [0]
+    runs = check_in_step(directory, ended=True).runs
+    undisturbed = check_in_step(open_study(other), ended=True).runs
+    assert [(run.params, run.result.objective) for run in runs] == [(run.params, run.result.objective) for run in undisturbed]
     assert overlaps(directory) == []
 
 
