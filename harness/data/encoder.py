@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from tokenizers import Tokenizer
 
 from harness.data.formats import Document
+from harness.data.piece_cache import piece_encoder
 from harness.data.ragged import Int64
 
 
@@ -51,6 +52,7 @@ class Encoder:
         """With `append_eos`, every document ends in the end-of-text token, where the tokenizer has one."""
         self._backend = uncut(tokenizer.backend_tokenizer)
         self._eos = tokenizer.eos_token_id if append_eos else None
+        self._pieces = piece_encoder(self._backend, self._eos)
 
     def fingerprint(self) -> str:
         """Hex digest of everything that decides which ids a text becomes."""
@@ -63,6 +65,9 @@ class Encoder:
     def encode(self, documents: Sequence[Document], dtype: DTypeLike) -> EncodedBatch:
         """All documents, one after the other, their ids as `dtype`."""
         texts = [document.text for document in documents]
+        if self._pieces is not None:
+            flat, lengths = self._pieces.encode(texts, dtype)
+            return EncodedBatch(flat, lengths, texts)
         ids = [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=True)]
         if self._eos is not None:
             for one in ids:
