@@ -156,7 +156,7 @@ def _is_known(pre_tokenizer: Any) -> bool:
 def _around(processor: Any) -> tuple[list[int], list[int]] | None:
     """The ids that a post-processor puts before and after a text; None where it does something else."""
     match processor:
-        case None | {"type": "ByteLevel"}:
+        case None | {"type": "ByteLevel"} | {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A"}}]}:
             return [], []
         case _:
             return None
