@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.runs.result import read_result, write_result
+from harness.search.loading import load_sweep
 from harness.search.opening import open_study
 from harness.search.samplers import build_sampler
 from harness.search.storage.build import open_storage
 from harness.search.study import Claim, Study
-from harness.search.sweep import Sweep, load_sweep
+from harness.search.sweep import Sweep
 
 SWEEP: dict[str, Any] = {
     "objective": {"metric": "val/python/loss"},
@@ -60,7 +61,7 @@ def main() -> None:
         times: dict[str, list[float]] = {}
         for _ in range(arguments.claims):
             _trial(study, lambda name, seconds: times.setdefault(name, []).append(seconds))
-        study._optuna.sampler = build_sampler(replace(sweep.config.search, name="tpe"), 0)
+        study._optuna.sampler = build_sampler(replace(sweep.config.search, name="tpe"), sweep.space, 0, {})
         for _ in range(arguments.claims):
             began = time.perf_counter()
             sweep.space.suggest(study._optuna.ask())

@@ -79,9 +79,9 @@ def measure(folder: Path, base: list[str], name: str, trials: int) -> list[dict[
     from harness.cli.worker import preload
     from harness.runs.locks import hold
     from harness.search.attempts import AttemptServer
+    from harness.search.loading import load_sweep
     from harness.search.opening import open_study
     from harness.search.study import Claim, Study
-    from harness.search.sweep import load_sweep
 
     path = folder / f"{name}.yaml"
     path.write_text(json.dumps({**SWEEP, "base": base, "budget": {"trials": trials + 2}, "launcher": {"workers": 1}}))

@@ -13,7 +13,7 @@ from harness.config.schema import Config
 from harness.config.sweep_schema import SweepConfig
 from harness.runs.directory import is_run, is_study, runs_root
 
-SWEEP_SECTIONS = ("search", "budget", "launcher")
+SWEEP_SECTIONS = ("search", "stopping", "budget", "launcher")
 """Sections of a sweep that `harness sweep` takes overrides for."""
 NAME = "NAME"
 """Stands for the name of a source or validation set, which only the user knows."""
@@ -25,7 +25,7 @@ def overrides(incomplete: str) -> list[str]:
 
 
 def sweep_overrides(incomplete: str) -> list[str]:
-    """The same for a sweep: also search, budget and launcher."""
+    """The same for a sweep: also search, stopping, budget and launcher."""
     own = [
         name for name in _completed(incomplete, SweepConfig, groups()) if name.lstrip("+~").split(".")[0].split("=")[0] in SWEEP_SECTIONS
     ]

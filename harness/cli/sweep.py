@@ -32,8 +32,8 @@ def sweep(
     ] = None,
 ) -> None:
     """Start a study, or go on where it stopped. Ctrl-C stops it cleanly."""
+    from harness.search.loading import load_sweep
     from harness.search.opening import open_study, refuse_other_sweep
-    from harness.search.sweep import load_sweep
 
     given = [*(overrides or []), *([f"launcher.workers={workers}"] if workers else [])]
     loaded = load_sweep(name, given, name=study)

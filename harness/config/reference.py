@@ -40,8 +40,8 @@ Whole configurations, each a file of deltas over all sections: `experiment=quick
 SWEEP = """\
 # A sweep file
 
-The keys of a file under `sweeps/`; `harness sweep NAME` reads it. On its command line `search`, `budget`, `launcher` and `storage` are
-about the sweep, all other overrides are added to `base`.
+The keys of a file under `sweeps/`; `harness sweep NAME` reads it. On its command line `search`, `stopping`, `budget`, `launcher` and
+`storage` are about the sweep, all other overrides are added to `base`.
 """
 
 

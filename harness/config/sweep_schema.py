@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from harness.config.schema import Count, Name, Section
+from annotated_types import Ge, Gt, Lt
+
+from harness.config.schema import Count, Name, OnlyFor, Positive, Section
 
 
 @dataclass(kw_only=True)
 class StudyObjectiveConfig(Section):
-    """What the study looks for."""
+    """What the study looks for. A list asks for the Pareto front: the first objective ranks trials, the others stand in `also`."""
 
     metric: Name
     """A logged metric, e.g. val/docs/loss; its last value counts."""
     direction: Literal["minimize", "maximize"] = "minimize"
     """Which way is better."""
+    also: list[StudyObjectiveConfig] = field(default_factory=list)
+    """Further objectives, each with metric and direction; `objective: [A, B]` is the same as A with `also: [B]`."""
 
 
 @dataclass(kw_only=True)
@@ -32,12 +36,27 @@ class BoundConfig(Section):
 class SearchConfig(Section):
     """How points of the space are proposed."""
 
-    name: Literal["tpe", "random"] = "tpe"
-    """tpe: Optuna's multivariate tree-structured Parzen estimator, aware of constraints and of trials under way; random: independent."""
+    name: Literal["tpe", "random", "qmc", "gp", "cmaes", "grid"] = "tpe"
+    """tpe: Optuna's multivariate tree-structured Parzen estimator, aware of constraints and of trials under way; random: independent;
+    qmc: scrambled Sobol' points; gp: Gaussian process, for up to some hundred trials; cmaes: covariance matrix adaptation; grid: every
+    combination once, then the study ends. All take conditional parameters; gp and cmaes model only those that are always active (cmaes:
+    only ranges among them) and draw the others at random."""
     seed: int = 0
     """Seed of the sampler: proposal n is a function of this, n and the results so far."""
     startup_trials: Count = 10
-    """Random trials before tpe starts to model."""
+    """Trials that must have ended before tpe, gp and cmaes start to model: drawn at random, or from `prior`."""
+    grid_values: Annotated[int, Ge(2), OnlyFor(("grid",))] = 5
+    """How many values of a range without a step the grid takes, its ends among them; evenly spaced, on a log scale where it has one."""
+    warm_start: list[Any] = field(default_factory=list)
+    """Points to try first: {optim.lr: 1e-3, schedule: wsd} (parameters left out are drawn at random), study:NAME or study:NAME:K (the best
+    or the K best of another study), best/NAME (an exported experiment). Given values must lie in the space; those of other studies and
+    experiments are moved to its nearest end, and that is said."""
+    prior: dict[str, Any] | Literal["scaling"] = field(default_factory=dict)
+    """Where the first startup_trials are drawn from, by parameter: {optim.lr: {mean: 1e-3, spread: 3}}: a normal distribution within the
+    range, on a log scale one of log values, whose spread is a factor. scaling: of the learning rate that a power law predicts from
+    scaling_studies."""
+    scaling_studies: list[str] = field(default_factory=list)
+    """Earlier studies, of other sizes and lengths, whose best learning rates the power law of `prior: scaling` is fitted to."""
     max_attempts: Count = 3
     """A trial whose process crashes or is killed this often is failed."""
     max_failures: Count = 3
@@ -45,13 +64,46 @@ class SearchConfig(Section):
 
 
 @dataclass(kw_only=True)
+class StoppingConfig(Section):
+    """When a trial is given up before its end: it is `pruned`, with its reason, and has cost what it trained.
+
+    Trials are compared at the same evaluation (the first, the second, …), so that trainer.evaluate_every_steps must be set.
+    """
+
+    name: Literal["none", "median", "successive_halving", "hyperband", "wilcoxon"] = "none"
+    """none: never; median: worse than the median of those before it; successive_halving: not among the best 1/reduction_factor that reached
+    a rung (asynchronous: ASHA); hyperband: brackets of successive halving that begin at different rungs; wilcoxon: a signed-rank test over
+    its evaluations says that it is worse than the best trial."""
+    startup_trials: Annotated[Count, OnlyFor(("median",))] = 5
+    """Trials that must be complete before any is given up."""
+    warmup_evaluations: Annotated[int, Ge(0), OnlyFor(("median", "wilcoxon"))] = 2
+    """No trial is given up before it has had more than this many evaluations."""
+    first_rung: Annotated[Count, OnlyFor(("successive_halving", "hyperband"))] = 1
+    """The evaluation of the first rung; each further one lies reduction_factor times as far."""
+    reduction_factor: Annotated[int, Ge(2), OnlyFor(("successive_halving", "hyperband"))] = 3
+    """At each rung one trial in this many goes on."""
+    p_threshold: Annotated[float, Gt(0), Lt(1), OnlyFor(("wilcoxon",))] = 0.1
+    """The p-value below which a trial counts as worse; smaller values give up fewer."""
+    constraint_patience: Count | None = None
+    """Whatever the name: give a trial up when it has broken one constraint at this many evaluations in a row; null: never."""
+
+
+@dataclass(kw_only=True)
 class BudgetConfig(Section):
-    """Hard limits of a study over all workers, attempts and work under way; at least one."""
+    """Hard limits of a study over all workers, attempts and work under way; at least one, unless a grid ends by itself."""
 
     trials: Count | None = None
     """Trials started."""
     tokens: Count | None = None
     """Tokens trained, padding not counted: reserved before a trial starts, settled when it ends."""
+    gpu_hours: Positive | None = None
+    """Hours for which trials hold devices: the wall time of their attempts, from start to end of the process, times the devices of each; a
+    run on CPUs holds one."""
+    wall_hours: Positive | None = None
+    """Hours in which at least one trial was under way; the time that a stopped study rests is not counted."""
+    trial_hours: Positive | None = None
+    """Wall time of one trial over all its attempts: one that needs more is failed. It is also what is reserved of gpu_hours and wall_hours
+    before a trial starts; null: what the slowest trial so far would have needed, with a margin."""
 
 
 @dataclass(kw_only=True)
@@ -76,6 +128,7 @@ class SweepConfig(Section):
     space: dict[str, Any] = field(default_factory=dict)
     """By configuration key or group: {low, high, log, step} or {choices: […]}, with when: {key: value} for conditional ones."""
     search: SearchConfig = field(default_factory=SearchConfig)
+    stopping: StoppingConfig = field(default_factory=StoppingConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
     storage: str | None = None

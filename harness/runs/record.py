@@ -78,7 +78,13 @@ class StudyRecord:
 
     @property
     def objective(self) -> Objective:
-        return Objective(**self.sweep["objective"])
+        """What ranks trials: the first one of several."""
+        return self.objectives[0]
+
+    @property
+    def objectives(self) -> list[Objective]:
+        first = dict(self.sweep["objective"])
+        return [Objective(**given) for given in (first, *first.pop("also", []))]
 
     @property
     def constraints(self) -> dict[str, dict[str, float]]:
@@ -89,14 +95,29 @@ class StudyRecord:
     @property
     def best(self) -> RunRecord | None:
         """The complete trial with the best objective among those that meet the constraints, or None."""
-        best: RunRecord | None = None
-        for run in self.runs:
-            value = run.result.objective
-            if run.state != "complete" or value is None or run.result.feasible is False:
-                continue
-            if best is None or best.result.objective is None or self.objective.better(value, best.result.objective):
-                best = run
-        return best
+        return self.ranked[0] if self.ranked else None
+
+    @property
+    def ranked(self) -> list[RunRecord]:
+        """The complete trials that meet the constraints, the best first; of several objectives, the first one counts."""
+        sign = 1 if self.objective.direction == "minimize" else -1
+        placed = [
+            (sign * run.result.objective, run)
+            for run in self.runs
+            if run.state == "complete" and run.result.objective is not None and run.result.feasible is not False
+        ]
+        return [run for _, run in sorted(placed, key=lambda place: place[0])]
+
+    @property
+    def pareto(self) -> list[RunRecord]:
+        """The ranked trials that no other one beats in one objective without losing in another; with one objective, the best alone."""
+        ranked = self.ranked
+        front = [run for run in ranked if not any(self._dominates(other, run) for other in ranked)]
+        return front if len(self.objectives) > 1 else front[:1]
+
+    def _dominates(self, one: RunRecord, other: RunRecord) -> bool:
+        pairs = [(objective, one.result.metrics[objective.metric], other.result.metrics[objective.metric]) for objective in self.objectives]
+        return any(objective.better(a, b) for objective, a, b in pairs) and not any(objective.better(b, a) for objective, a, b in pairs)
 
 
 def load_run(run: RunDirectory, *, study: str | None = None) -> RunRecord:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from harness.runs.directory import RunDirectory
@@ -20,6 +21,26 @@ class Trial:
     """Upper bound of what its plan trains: reserved from the budget before it starts."""
     worker: str | None = None
     """Who works on it, or worked on it last."""
+    devices: int = 1
+    """How many devices an attempt holds; a run on CPUs holds one."""
+    spans: list[list[float]] = field(default_factory=list)
+    """Begin and end of each attempt that was settled, in seconds since the epoch."""
+    began: float | None = None
+    """When the attempt under way was claimed, in seconds since the epoch."""
+    lease: float | None = None
+    """For how many seconds from then on it may run; null without a budget of time."""
+    given_up: str | None = None
+    """Why it is to end early; whoever settles it books it as pruned."""
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the attempts that were settled."""
+        return sum(end - begin for begin, end in self.spans)
+
+    @property
+    def lease_ends(self) -> float:
+        """When the attempt under way has to be over, in seconds since the epoch."""
+        return math.inf if self.began is None or self.lease is None else self.began + self.lease
 
 
 def read_trial(run: RunDirectory) -> Trial | None:

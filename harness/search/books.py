@@ -7,6 +7,7 @@ here happens under the study's lock.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from signal import Signals
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 STOPPED_EARLY = (-Signals.SIGTERM, -Signals.SIGINT)
 """How an attempt ends that is asked to stop before it can save anything: nothing is lost."""
+Clock = Callable[[], float]
+"""Seconds since the epoch."""
 CLEAN_STOP = "stopped"
 """The reason of a trial whose attempt saved a checkpoint and left as it was asked to."""
 
@@ -32,11 +35,12 @@ CLEAN_STOP = "stopped"
 class Books:
     """What a study knows of its trials, and the only place where they end."""
 
-    def __init__(self, directory: StudyDirectory, sweep: Sweep, optuna: OptunaStudy, storage: StudyStorage) -> None:
+    def __init__(self, directory: StudyDirectory, sweep: Sweep, optuna: OptunaStudy, storage: StudyStorage, clock: Clock) -> None:
         self.directory = directory
         self.sweep = sweep
         self._optuna = optuna
         self._storage = storage
+        self._clock = clock
         self._ended: dict[int, RunRecord] = {}
         """Trials that Optuna knows to have ended: their files do not change any more."""
         self.some_are_complete = False
@@ -65,15 +69,22 @@ class Books:
         return records
 
     def budget(self, instead: dict[int, Result] | None = None) -> Budget:
-        return open_budget(self.sweep.config.budget, self.records(instead))
+        return open_budget(self.sweep.config.budget, self.records(instead), now=self._clock(), most_trials=self.sweep.most_trials)
 
     # Settling.
 
-    def settle(self, run: RunDirectory, exit_code: int, *, stopping: bool) -> Result:
+    def settle(self, run: RunDirectory, exit_code: int, *, stopping: bool, expired: str | None) -> Result:
         """Book what became of an attempt: the end of the trial, or leave it for another attempt."""
+        trial = self._close(run, self._clock())
         result = read_result(run)
         if result.state in FINAL_STATES:
             self._finish(run, result)
+        elif trial and trial.given_up:
+            self._give_up(run, result, trial.given_up)
+        elif expired is not None:
+            if result.state == "running":
+                _book_unreported_tokens(run, result)
+            self.fail(run, result, expired)
         elif exit_code == STOPPED or (stopping and exit_code in STOPPED_EARLY):
             self._leave(run, result, CLEAN_STOP)
         else:
@@ -81,18 +92,35 @@ class Books:
             self._book_crash(run, result, _death(exit_code) if exit_code <= 0 else result.reason or _death(exit_code))
         return result
 
+    def _close(self, run: RunDirectory, end: float) -> Trial | None:
+        """Write down how long the attempt took that ended at `end`; before its result is booked, so that no time is lost."""
+        trial = read_trial(run)
+        if trial is not None and trial.began is not None:
+            trial.spans.append([trial.began, max(trial.began, end)])
+            trial.began = trial.lease = None
+            write_trial(run, trial)
+        return trial
+
+    def _give_up(self, run: RunDirectory, result: Result, reason: str) -> None:
+        if result.state == "running":
+            _book_unreported_tokens(run, result)  # it was killed before it could say how far it had got
+        result.state, result.reason = "pruned", reason
+        self._finish(run, result)
+
     def _finish(self, run: RunDirectory, result: Result) -> None:
         """Judge a trial whose training ended, on disk first: if we die here, whoever reconciles does the rest."""
-        objective = self.sweep.config.objective
+        objectives = [objective.metric for objective in self.sweep.objectives]
         violations: dict[str, float] = {}
         if result.state == "complete":
-            missing = [metric for metric in (objective.metric, *self.sweep.config.constraints) if metric not in result.metrics]
+            missing = [metric for metric in (*objectives, *self.sweep.config.constraints) if metric not in result.metrics]
             if missing:
                 self.fail(run, result, f"{', '.join(missing)}: no finite value was logged")
                 return
-            result.objective = result.metrics[objective.metric]
+            result.objective = result.metrics[objectives[0]]
             violations = self._violations(result.metrics)
             result.feasible = all(value <= 0 for value in violations.values()) if violations else None
+        elif result.state == "pruned" and all(metric in result.metrics for metric in self.sweep.config.constraints):
+            violations = self._violations(result.metrics)
         result.booked_attempts = result.attempts
         write_result(run, result)
         self._tell(run, result, violations)
@@ -118,8 +146,9 @@ class Books:
             warnings.simplefilter("ignore")  # of constraints that are set already, by a worker that died before it told the rest
             for name, value in violations.items():
                 trial.set_constraint(name, value)
-        complete = result.state == "complete"
-        self._optuna.tell(number, result.objective if complete else None, TrialState.COMPLETE if complete else TrialState.FAIL)
+        values = [result.metrics[objective.metric] for objective in self.sweep.objectives] if result.state == "complete" else None
+        states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
+        self._optuna.tell(number, values, states.get(result.state, TrialState.FAIL))
 
     def fail(self, run: RunDirectory, result: Result, reason: str) -> None:
         """End a trial that no further attempt would help."""
@@ -170,9 +199,12 @@ class Books:
             if workers.get(run) in living or run.is_attempted():
                 under_way += 1
                 continue
+            trial = self._close(run, _last_seen(run, self._clock()))
             result = read_result(run)
             if result.state in FINAL_STATES:
                 self._finish(run, result)
+            elif trial and trial.given_up:
+                self._give_up(run, result, trial.given_up)
             elif result.attempts == result.booked_attempts:
                 self._leave(run, result, result.reason or "its worker died before it began")
             elif result.state == "waiting" and result.reason == CLEAN_STOP:
@@ -180,6 +212,17 @@ class Books:
             else:
                 self._book_crash(run, result, result.reason or "its worker died")
         return [trial.number for trial in self._optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,))], under_way
+
+
+def _last_seen(run: RunDirectory, now: float) -> float:
+    """When an attempt whose worker died was over at the latest: it may have run to the end of its lease.
+
+    Without one no limit hangs on it, and what it wrote last says enough.
+    """
+    trial = read_trial(run)
+    if trial is not None and trial.lease is not None:
+        return min(now, trial.lease_ends)
+    return max((path.stat().st_mtime for path in (run.result, run.metrics.path) if path.exists()), default=0.0)
 
 
 def _death(exit_code: int) -> str:

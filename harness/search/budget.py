@@ -1,25 +1,39 @@
-"""The budget of a study: a hard limit over all workers, attempts and work under way. It is derived from the trials, never counted aside."""
+"""The budget of a study: a hard limit over all workers, attempts and work under way. It is derived from the trials, never counted aside.
+
+Trials and tokens are known beforehand: a trial reserves what its plan asks for. Time is not, so it is leased: an attempt may run until its
+lease ends and no longer, its worker asks for more in time or ends it, and a lease is given only if the limit holds to its very end.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from harness.config.sweep_schema import BudgetConfig
 from harness.runs.record import RunRecord
 from harness.runs.result import FINAL_STATES
 
+SHORTEST_SECONDS = 5.0
+"""The shortest lease: a process needs as long to start, and to be ended in time."""
+MARGIN = 1.5
+"""A trial without a limit of its own leases this many times what the slowest one so far took for each token."""
+HOUR = 3600.0
+
 
 @dataclass(frozen=True)
 class Account:
     """One unit of a budget."""
 
-    limit: int | None
-    used: int
-    reserved: int
+    limit: float | None
+    used: float
+    reserved: float
     """Promised to trials that have not ended."""
 
-    def fits(self, amount: int) -> bool:
+    @property
+    def left(self) -> float:
+        return float("inf") if self.limit is None else self.limit - self.used - self.reserved
+
+    def fits(self, amount: float) -> bool:
         """Whether `amount` more can be promised."""
         return self.limit is None or self.used + self.reserved + amount <= self.limit
 
@@ -30,27 +44,108 @@ class Budget:
 
     trials: Account
     tokens: Account
+    gpu_hours: Account
+    wall_hours: Account
+    trial_hours: float | None
+    """Of one trial, over all its attempts."""
+    seconds_per_token: float | None
+    """Of the slowest trial that has ended; None before the first."""
+    ends: float
+    """When the last lease under way ends, in seconds since the epoch; now, where there is none."""
+    now: float
 
-    def has_room_for(self, tokens: int) -> bool:
-        """Whether one more trial of at most this many tokens may start."""
-        return self.trials.fits(1) and self.tokens.fits(tokens)
+    def has_room_for(self, tokens: int, *, devices: int = 1, workers: int = 1) -> bool:
+        """Whether one more trial of at most this many tokens, on this many devices, may start. workers: see `lease`."""
+        return self.trials.fits(1) and self.tokens.fits(tokens) and self.lease(tokens, devices=devices, workers=workers) is not None
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether a unit of time has a limit."""
+        return any(limit is not None for limit in (self.gpu_hours.limit, self.wall_hours.limit, self.trial_hours))
 
     @property
     def is_overdrawn(self) -> bool:
         """Whether repeated steps after crashes have eaten into what was promised to others: a retry must not take it."""
         return not self.tokens.fits(0)
 
-    def to_json(self) -> dict[str, dict[str, int]]:
+    def lease(self, tokens: int, *, devices: int, workers: int, spent: float = 0.0) -> float | None:
+        """For how many seconds an attempt on a trial of this many tokens may run; infinity without a limit, None where too little is left.
+
+        What it should need has to fit whole: the trial's own limit, or the margin over the slowest one so far. While nothing is known, a
+        trial leases an equal share for each of the workers.
+        spent: seconds that earlier attempts of the trial took.
+        """
+        left = self._seconds_left(devices)
+        if self.trial_hours is not None:
+            wanted = self.trial_hours * HOUR - spent
+        elif self.seconds_per_token is not None and self.is_timed:
+            wanted = max(SHORTEST_SECONDS, MARGIN * self.seconds_per_token * tokens)
+        else:
+            share = left if self.gpu_hours.limit is None else min(left, self.gpu_hours.left * HOUR / devices / workers)
+            wanted = share
+        return wanted if wanted <= left and wanted >= SHORTEST_SECONDS else None
+
+    def extension(self, seconds: float, *, devices: int, ends: float, spent: float) -> float | None:
+        """By how many seconds an attempt's lease that ends at `ends` can be made longer: up to `seconds`; None where nothing is left.
+
+        spent: seconds that all attempts of the trial will have taken when the lease ends.
+        """
+        wall = float("inf") if self.wall_hours.limit is None else self.wall_hours.left * HOUR + max(0.0, self.ends - ends)
+        own = float("inf") if self.trial_hours is None else self.trial_hours * HOUR - spent
+        granted = min(seconds, wall, own, self.gpu_hours.left * HOUR / devices)
+        return granted if granted > 0 else None
+
+    def _seconds_left(self, devices: int) -> float:
+        # Work beside a lease under way takes no more of the wall time until that lease ends.
+        wall = float("inf") if self.wall_hours.limit is None else self.wall_hours.left * HOUR + self.ends - self.now
+        return min(wall, self.gpu_hours.left * HOUR / devices)
+
+    def to_json(self) -> dict[str, dict[str, float]]:
         """The units that have a limit: {unit: {limit, used, reserved}}."""
-        return {unit: asdict(account) for unit, account in (("trials", self.trials), ("tokens", self.tokens)) if account.limit is not None}
+        accounts = {unit: getattr(self, unit) for unit in ("trials", "tokens", "gpu_hours", "wall_hours")}
+        return {unit: asdict(account) for unit, account in accounts.items() if account.limit is not None}
 
 
-def open_budget(config: BudgetConfig, trials: Sequence[RunRecord]) -> Budget:
-    """The state of the budget, given all trials of the study."""
+def open_budget(config: BudgetConfig, trials: Sequence[RunRecord], *, now: float, most_trials: int | None = None) -> Budget:
+    """The state of the budget at `now`, seconds since the epoch, given all trials of the study. most_trials: after which a grid is done."""
     ended = [record for record in trials if record.result.state in FINAL_STATES]
     under_way = [record for record in trials if record.result.state not in FINAL_STATES]
     reserved = sum(record.trial.tokens - record.result.tokens.position for record in under_way if record.trial)
+    timed = [record.trial for record in trials if record.trial]
+    leases = [trial for trial in timed if trial.began is not None and trial.lease is not None]
+    spans = [(begin, end) for trial in timed for begin, end in trial.spans]
+    working = [(trial.began, min(now, trial.lease_ends)) for trial in timed if trial.began is not None]
+    ends = max([now, *(trial.lease_ends for trial in leases)])
+    limits = [limit for limit in (config.trials, most_trials) if limit is not None]
+    held = sum(trial.devices * (end - begin) for trial in timed for begin, end in trial.spans)
+    leased = sum(trial.devices * (trial.lease or 0.0) for trial in leases)
+    # Trials claimed while there was no limit of time have no lease; what they took so far counts.
+    unleased = sum(trial.devices * (now - trial.began) for trial in timed if trial.began is not None and trial.lease is None)
     return Budget(
-        trials=Account(config.trials, len(ended), len(under_way)),
+        trials=Account(min(limits, default=None), len(ended), len(under_way)),
         tokens=Account(config.tokens, sum(record.result.tokens.trained for record in trials), reserved),
+        gpu_hours=Account(config.gpu_hours, (held + unleased) / HOUR, leased / HOUR),
+        wall_hours=Account(config.wall_hours, covered([*spans, *working]) / HOUR, (ends - now) / HOUR),
+        trial_hours=config.trial_hours,
+        seconds_per_token=_slowest(ended),
+        ends=ends,
+        now=now,
     )
+
+
+def covered(spans: Iterable[tuple[float, float]]) -> float:
+    """How long at least one of the spans lasts at a time."""
+    total, until = 0.0, float("-inf")
+    for begin, end in sorted(spans):
+        total += max(0.0, end - max(begin, until))
+        until = max(until, end)
+    return total
+
+
+def _slowest(ended: Sequence[RunRecord]) -> float | None:
+    rates = [
+        record.trial.seconds / record.result.tokens.trained
+        for record in ended
+        if record.trial and record.trial.spans and record.result.tokens.trained and record.result.state == "complete"
+    ]
+    return max(rates, default=None)

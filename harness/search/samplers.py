@@ -1,52 +1,120 @@
-"""Which Optuna sampler proposes the next point."""
+"""Which Optuna sampler proposes the next point.
+
+It is made anew for every trial, by whichever worker asks. Proposal n is a function of (seed, n, results so far): it does not depend on how
+trials are spread over workers, no two workers draw the same numbers, and a proposal that was half made when its worker died is completed
+with the values that it would have had.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
+from collections.abc import Callable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, assert_never
 
+from harness.config.errors import InputError
 from harness.config.sweep_schema import SearchConfig
+from harness.search.space import Space
 
 if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
 
+PACKAGES = {"qmc": ("scipy",), "gp": ("scipy", "torch"), "cmaes": ("cmaes",)}
+"""What a sampler imports when it is first asked, beside what the harness needs anyway."""
 
-def build_sampler(config: SearchConfig, number: int) -> BaseSampler:
+
+def build_sampler(config: SearchConfig, space: Space, number: int, pinned: dict[str, Any]) -> BaseSampler:
     """The sampler for trial `number`.
 
-    It is made anew for every trial, by whichever worker asks, with a seed of its own: proposals do not depend on how trials are spread
-    over workers, and no two workers draw the same numbers.
+    pinned: values that are given (a point of a warm start or of a grid, a draw from a prior), as Optuna holds them; the parameters that
+    they leave open are drawn independently, whatever the sampler.
     """
-    from optuna.samplers import TPESampler
+    from optuna.samplers import CmaEsSampler, GPSampler, RandomSampler, TPESampler
 
+    if pinned:
+        return _parameters_apart(lambda name, domain: pinned[name] if name in pinned else _uniform(config.seed, number, name, domain))
     match config.name:
-        case "random":
-            return _random_sampler(config.seed, number)
+        case "random" | "grid":
+            return _parameters_apart(lambda name, domain: _uniform(config.seed, number, name, domain))
+        case "qmc":
+            shares = _sobol_point(config.seed, number, space)
+            return _parameters_apart(lambda name, domain: _at_share(domain, shares[name]))
         case "tpe":
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # group=True, which conditional parameters need, is called experimental
-                return TPESampler(
-                    seed=_seed(config.seed, number),
+            return _repeatable(
+                lambda seed: TPESampler(
+                    seed=seed,
                     n_startup_trials=config.startup_trials,
                     multivariate=True,
-                    group=True,
+                    group=True,  # which conditional parameters need
                     constant_liar=True,
                     warn_independent_sampling=False,
-                )
+                ),
+                config.seed,
+                number,
+            )
+        case "gp":
+            return _repeatable(
+                lambda seed: GPSampler(
+                    seed=seed,
+                    n_startup_trials=config.startup_trials,
+                    independent_sampler=RandomSampler(seed),
+                    warn_independent_sampling=False,
+                ),
+                config.seed,
+                number,
+            )
+        case "cmaes":
+            return _repeatable(
+                lambda seed: CmaEsSampler(
+                    seed=seed,
+                    n_startup_trials=config.startup_trials,
+                    independent_sampler=RandomSampler(seed),
+                    warn_independent_sampling=False,
+                ),
+                config.seed,
+                number,
+            )
         case _:
             assert_never(config.name)
 
 
-def _seed(*parts: Any) -> int:
+def check_sampler(config: SearchConfig, space: Space, *, objectives: int) -> None:
+    """Raise InputError for a sampler that cannot search this space, or whose packages are absent; nothing is imported."""
+    absent = [package for package in PACKAGES.get(config.name, ()) if find_spec(package) is None]
+    if absent:
+        raise InputError(f"search.name={config.name}: needs {' and '.join(absent)}; pip install 'harness[samplers]'")
+    if config.name != "cmaes":
+        return
+    if objectives > 1:
+        raise InputError(f"search.name=cmaes: takes one objective, there are {objectives}; valid for several: tpe, gp, random, qmc, grid")
+    modelled = [parameter.key for parameter in space.parameters if not parameter.choices and not parameter.when]
+    if len(modelled) < 2:
+        raise InputError(
+            "search.name=cmaes: needs at least two unconditional ranges to adapt a covariance of, "
+            f"this space has {', '.join(modelled) or 'none'}; choices and conditional parameters would be drawn at random. Valid: tpe, gp"
+        )
+
+
+def derived_seed(*parts: Any) -> int:
+    """A seed of 32 bits from a study's seed, a trial's number, a parameter's name, …"""
     return int.from_bytes(hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=4).digest(), "big")
 
 
-def _random_sampler(seed: int, number: int) -> BaseSampler:
-    """Each value from a seed of its own: a proposal that was half made when its worker died is completed with the same values."""
-    from optuna.samplers import BaseSampler, RandomSampler
+def _uniform(seed: int, number: int, name: str, domain: BaseDistribution) -> Any:
+    from optuna.samplers import RandomSampler
 
-    class EveryParameterApart(BaseSampler):
+    sampler = RandomSampler(seed=derived_seed(seed, number, name))
+    return sampler.sample_independent(None, None, name, domain)  # type: ignore[arg-type]  # it looks at neither study nor trial
+
+
+def _parameters_apart(draw: Callable[[str, BaseDistribution], Any]) -> BaseSampler:
+    """A sampler that draws each parameter by itself, from its name and domain."""
+    from optuna.samplers import BaseSampler
+
+    class ParametersApart(BaseSampler):
         def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
             return {}
 
@@ -54,7 +122,87 @@ def _random_sampler(seed: int, number: int) -> BaseSampler:
             return {}
 
         def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-            sampler = RandomSampler(seed=_seed(seed, number, param_name))
-            return sampler.sample_independent(study, trial, param_name, param_distribution)
+            return draw(param_name, param_distribution)
 
-    return EveryParameterApart()
+    return ParametersApart()
+
+
+def _repeatable(build: Callable[[int], BaseSampler], seed: int, number: int) -> BaseSampler:
+    """A sampler that models parameters jointly, but draws each of those it does not from a seed of its own.
+
+    With one stream of random numbers, a parameter's value would depend on which others were drawn before a worker died.
+    """
+    from optuna.samplers import BaseSampler
+
+    def built(*parts: Any) -> BaseSampler:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # some arguments are called experimental
+            return build(derived_seed(*parts))
+
+    joint = built(seed, number)
+
+    class Repeatable(BaseSampler):
+        def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
+            return joint.infer_relative_search_space(_Others(study, number), trial)  # type: ignore[arg-type]
+
+        def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
+            return joint.sample_relative(_Others(study, number), trial, search_space)  # type: ignore[arg-type]
+
+        def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+            return built(seed, number, param_name).sample_independent(study, trial, param_name, param_distribution)
+
+    return Repeatable()
+
+
+class _Others:
+    """A study without the trial that is being proposed: what of it was made already must not sway the rest."""
+
+    def __init__(self, study: Any, number: int) -> None:
+        self._study = study
+        self._number = number
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def get_trials(self, *arguments: Any, **keywords: Any) -> list[Any]:
+        return [trial for trial in self._study.get_trials(*arguments, **keywords) if trial.number != self._number]
+
+    def _get_trials(self, *arguments: Any, **keywords: Any) -> list[Any]:
+        return [trial for trial in self._study._get_trials(*arguments, **keywords) if trial.number != self._number]
+
+
+def _sobol_point(seed: int, number: int, space: Space) -> dict[str, float]:
+    """Point `number` of a scrambled Sobol' sequence, by parameter, in [0, 1).
+
+    Every parameter has a dimension, whether it is active or not, so that conditional ones are spread as evenly as the others.
+    """
+    from scipy.stats import qmc
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # newer versions call the seed rng
+        sequence = qmc.Sobol(len(space.parameters), scramble=True, seed=derived_seed(seed, "sobol"))
+    if number:  # scipy cannot go on by 0
+        sequence.fast_forward(number)
+    (point,) = sequence.random(1)
+    return {parameter.key: float(share) for parameter, share in zip(space.parameters, point, strict=True)}
+
+
+def _at_share(domain: BaseDistribution, share: float) -> Any:
+    """The value below which this share of the domain lies, as a uniform sampler weighs it."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    match domain:
+        case CategoricalDistribution(choices=choices):
+            return choices[min(int(share * len(choices)), len(choices) - 1)]
+        case FloatDistribution(low=low, high=high, log=True):
+            return min(max(math.exp(math.log(low) + share * (math.log(high) - math.log(low))), low), high)
+        case IntDistribution(low=low, high=high, log=True):
+            bottom, top = math.log(low - 0.5), math.log(high + 0.5)
+            return min(max(round(math.exp(bottom + share * (top - bottom))), low), high)
+        case FloatDistribution(low=low, high=high, step=None):
+            return low + share * (high - low)
+        case FloatDistribution(low=low, high=high, step=step) | IntDistribution(low=low, high=high, step=step):
+            assert step is not None
+            last = round((high - low) / step)
+            return low + min(int(share * (last + 1)), last) * step
+    raise AssertionError(domain)

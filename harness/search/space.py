@@ -53,6 +53,33 @@ class Parameter:
         value = trial.suggest_float(self.key, self.low, self.high, step=self.step, log=self.log)
         return value if self.step is None else _on_grid(value, self.low, self.step)
 
+    def held(self, value: Any) -> Any:
+        """A value as Optuna holds it."""
+        return _label(value) if self.choices else value
+
+    def nearest(self, value: float) -> float | int:
+        """The value of a range that lies nearest: within its ends, on its grid."""
+        assert self.low is not None
+        assert self.high is not None
+        within = min(max(value, self.low), self.high)
+        if self.step is not None:
+            within = _on_grid(self.low + round((within - self.low) / self.step) * self.step, self.low, self.step)
+        return round(within) if self.is_integer else float(within)
+
+    def holds(self, value: Any) -> bool:
+        """Whether a trial may have this value."""
+        if self.choices:
+            return value in self.choices
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number and math.isclose(self.nearest(value), value, rel_tol=1e-9)
+
+    @property
+    def domain(self) -> str:
+        """What would be valid, in words."""
+        if self.choices:
+            return f"one of {', '.join(map(str, self.choices))}"
+        return f"from {self.low} to {self.high}" + (f" in steps of {self.step}" if self.step is not None else "")
+
     @property
     def extremes(self) -> list[Any]:
         """The values that bound it: if these are valid, so is what lies between."""

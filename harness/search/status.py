@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -54,6 +55,9 @@ class Status:
             "trials": [_trial(run) for run in self.study.runs],
             "budget": self.budget.to_json(),
             "best": best_json(self.best),
+            "pareto": [best_json(run) for run in self.study.pareto],
+            "objectives": [asdict(objective) for objective in self.study.objectives],
+            "start": self.study.sweep.get("start"),
             "workers": self.workers,
             "missing_workers": self.missing_workers,
         }
@@ -62,7 +66,9 @@ class Status:
 def read_status(directory: StudyDirectory) -> Status:
     """Raises InputError when the study's files cannot be read."""
     study = load_study(directory)
-    return Status(study, open_budget(BudgetConfig(**study.sweep["budget"]), study.runs), living_workers(directory))
+    config, most = BudgetConfig(**study.sweep["budget"]), study.sweep.get("most_trials")
+    budget = open_budget(config, study.runs, now=time.time(), most_trials=most)
+    return Status(study, budget, living_workers(directory))
 
 
 def best_json(best: RunRecord | None) -> dict[str, Any] | None:

@@ -7,17 +7,22 @@ number, its parameters and its last checkpoint.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+import dataclasses
+import math
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.config.errors import InputError
 from harness.config.validate import to_plain
 from harness.runs.directory import RunDirectory, StudyDirectory
-from harness.runs.files import write_yaml
+from harness.runs.files import read_yaml, write_yaml
 from harness.runs.result import Result, read_result
 from harness.runs.trial import Trial, read_trial, write_trial
-from harness.search.books import Books
+from harness.search.books import Books, Clock
+from harness.search.budget import SHORTEST_SECONDS
 from harness.search.samplers import build_sampler
+from harness.search.stopping import broken_for_good, build_pruner, evaluations
 from harness.search.storage.build import open_storage
 from harness.search.storage.contract import StudyStorage
 from harness.search.sweep import Sweep
@@ -33,6 +38,8 @@ class Claim:
 
     number: int
     run: RunDirectory
+    lease_ends: float = field(default=math.inf, compare=False)
+    """When its attempt has to be over, in seconds since the epoch."""
 
 
 Answer = Claim | Literal["wait", "done"]
@@ -42,16 +49,21 @@ Answer = Claim | Literal["wait", "done"]
 class Study:
     """The one door to a study for a worker."""
 
-    def __init__(self, directory: StudyDirectory, sweep: Sweep, worker: str, storage: StudyStorage | None = None) -> None:
+    def __init__(
+        self, directory: StudyDirectory, sweep: Sweep, worker: str, storage: StudyStorage | None = None, *, clock: Clock = time.time
+    ) -> None:
         self.directory = directory
         self.sweep = sweep
         self.worker = worker
         self.storage = storage or open_storage(directory, worker)
+        self._clock = clock
         # Composes every choice of a group: not while others wait for the lock.
         self._largest_trial_tokens = sweep.largest_trial_tokens
         with self.storage.locked():
-            self._optuna = _open(self.storage, directory.name, sweep.config.objective.direction)
-        self._books = Books(directory, sweep, self._optuna, self.storage)
+            self._optuna = _open(self.storage, directory.name, [objective.direction for objective in sweep.objectives])
+        # Hyperband proposes by brackets, too: the sampler asks the study for it.
+        self._pruner = self._optuna.pruner = build_pruner(sweep.config.stopping, evaluations=sweep.evaluations)
+        self._books = Books(directory, sweep, self._optuna, self.storage, clock)
         self._failed_before = {record.number for record in self._books.records() if record.result.state == "failed"}
 
     # Claiming.
@@ -64,33 +76,73 @@ class Study:
         with self.storage.locked():
             if self.directory.stop_request.exists():
                 return "done"
-            waiting, under_way = self._books.reconcile()
-            self._refuse_to_burn_the_budget()
-            if waiting:
-                return self._take(waiting[0])
-            number = len(self._optuna.get_trials(deepcopy=False))
-            # It is there already if a worker died between these lines and Optuna's.
-            if read_trial(self.directory.trial(number)) is None:
-                if not self._books.budget().has_room_for(self._largest_trial_tokens):
-                    return "wait" if under_way else "done"
-                # The reservation comes first: whatever happens from here on, the budget knows of this trial.
-                reservation = Trial(number=number, params=None, tokens=self._largest_trial_tokens, worker=self.worker)
-                write_trial(self.directory.trial(number), reservation)
-            return self._take(number)
+            while True:
+                waiting, under_way = self._books.reconcile()
+                self._refuse_to_burn_the_budget()
+                number = waiting[0] if waiting else len(self._optuna.get_trials(deepcopy=False))
+                known = read_trial(self.directory.trial(number))
+                if known is None:
+                    return self._start(number, under_way)
+                # A trial that was left, or one that was reserved by a worker that died before Optuna heard of it.
+                lease = self._lease(known, under_way)
+                if lease is not None:
+                    return self._take(number, lease)
+                if under_way:
+                    return "wait"
+                claim = self._take(number, 0.0)
+                self._books.fail(claim.run, read_result(claim.run), "the budget of time cannot hold another attempt")
 
-    def _take(self, number: int) -> Claim:
+    def _start(self, number: int, under_way: int) -> Answer:
+        """A new trial, if the budget holds it."""
+        tokens, devices = self._largest_trial_tokens, self.sweep.devices
+        budget = self._books.budget()
+        lease = budget.lease(tokens, devices=devices, workers=self._free_workers(under_way))
+        if lease is None or not budget.has_room_for(tokens, devices=devices):
+            return "wait" if under_way else "done"
+        # The reservation comes first: whatever happens from here on, the budget knows of this trial.
+        trial = Trial(number=number, params=None, tokens=tokens, worker=self.worker, devices=devices)
+        write_trial(self.directory.trial(number), self._begun(trial, lease))
+        return self._take(number, lease)
+
+    def _lease(self, trial: Trial, under_way: int) -> float | None:
+        run = self.directory.trial(trial.number)
+        if trial.began is not None:
+            # Nothing ran: who reserved it is gone.
+            trial.began = trial.lease = None
+            write_trial(run, trial)
+        left = max(1, trial.tokens - read_result(run).tokens.position)
+        return self._books.budget().lease(left, devices=trial.devices, workers=self._free_workers(under_way), spent=trial.seconds)
+
+    def _free_workers(self, under_way: int) -> int:
+        return max(1, self.sweep.config.launcher.workers - under_way)
+
+    def _begun(self, trial: Trial, lease: float) -> Trial:
+        trial.began, trial.lease = self._clock(), None if lease == math.inf else lease
+        return trial
+
+    def _take(self, number: int, lease: float) -> Claim:
         # By its number, whoever asks, and however often: a proposal that was half made when its worker died is made again.
-        self._optuna.sampler = build_sampler(self.sweep.config.search, number)
+        self._optuna.sampler = build_sampler(self.sweep.config.search, self.sweep.space, number, self._pinned(number))
         # Waiting trials come first, the lowest number before the others, with the values they were given.
-        trial = self._optuna.ask()
-        assert trial.number == number, f"Optuna handed out trial {trial.number} for {number}"
+        proposal = self._optuna.ask()
+        assert proposal.number == number, f"Optuna handed out trial {proposal.number} for {number}"
         run = self.directory.trial(number)
-        known = read_trial(run)
-        params = known.params if known and known.params is not None else self.sweep.space.suggest(trial)
+        trial = read_trial(run)
+        assert trial is not None, "it was reserved"
+        if trial.params is None:
+            trial.params = self.sweep.space.suggest(proposal)
+            trial.tokens = self.sweep.trial_tokens(trial.params)
+        trial.worker = self.worker
         # From here on the trial has its values: Optuna must not learn of it without them.
         self.storage.flush()
-        write_trial(run, Trial(number=number, params=params, tokens=self.sweep.trial_tokens(params), worker=self.worker))
-        return Claim(number, run)
+        write_trial(run, self._begun(trial, lease))
+        return Claim(number, run, trial.lease_ends)
+
+    def _pinned(self, number: int) -> dict[str, Any]:
+        from optuna.trial import TrialState
+
+        ended = len(self._optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
+        return self.sweep.pinned(number, ended=ended)
 
     def prepare(self, claim: Claim) -> bool:
         """Write the trial's configuration; False, and the trial is failed, when its values do not go together."""
@@ -110,13 +162,75 @@ class Study:
         write_yaml(claim.run.config, to_plain(config))
         return True
 
-    def settle(self, claim: Claim, exit_code: int, *, stopping: bool = False) -> Result:
+    # While it runs.
+
+    def watch(self, claim: Claim) -> str | None:
+        """Report the evaluations of an attempt under way that Optuna has not heard of; why it is to be given up, or None.
+
+        The decision is on disk before anybody acts on it: whoever settles the trial, after whatever death, finds it.
+        """
+        stopping = self.sweep.config.stopping
+        if stopping.name == "none" and stopping.constraint_patience is None:
+            return None
+        every = read_yaml(claim.run.config)["trainer"]["evaluate_every_steps"]
+        budgeted = read_result(claim.run).tokens.budgeted
+        seen = evaluations(claim.run.metrics.rows(), every_steps=every, tokens=budgeted) if every else {}
+        reason = broken_for_good(seen, self.sweep.config.constraints, stopping.constraint_patience)
+        if reason is None and stopping.name != "none":
+            reason = self._report(claim, {number: row.get(self.sweep.config.objective.metric) for number, row in seen.items()})
+        if reason is not None:
+            with self.storage.locked():
+                trial = read_trial(claim.run)
+                assert trial is not None, "a claimed trial is on disk"
+                trial.given_up = reason
+                write_trial(claim.run, trial)
+        return reason
+
+    def _report(self, claim: Claim, values: dict[int, float | None]) -> str | None:
+        known = self._optuna.get_trials(deepcopy=False)[claim.number].intermediate_values
+        if not values.keys() - known.keys():
+            return None
+        with self.storage.locked():
+            for number in sorted(values.keys() - known.keys()):
+                frozen = self._optuna.get_trials(deepcopy=False)[claim.number]
+                if number in frozen.intermediate_values or (value := values[number]) is None:
+                    continue
+                # Not by way of Optuna's Trial: making one would have the sampler propose once more.
+                self._optuna._storage.set_trial_intermediate_value(frozen._trial_id, number, value)
+                if self._pruner.prune(self._optuna, self._optuna.get_trials(deepcopy=False)[claim.number]):
+                    return f"{self.sweep.config.stopping.name}: {self.sweep.config.objective.metric} {value:.4g} at evaluation {number}"
+        return None
+
+    def extend(self, claim: Claim) -> Claim | None:
+        """The claim with a longer lease, if the budget and the trial's own limit hold one; None where they do not."""
+        with self.storage.locked():
+            trial = read_trial(claim.run)
+            assert trial is not None, "a claimed trial is on disk"
+            assert trial.lease is not None, "without a lease there is nothing to extend"
+            spent = trial.seconds + trial.lease
+            asked = max(SHORTEST_SECONDS, trial.lease / 2)
+            more = self._books.budget().extension(asked, devices=trial.devices, ends=trial.lease_ends, spent=spent)
+            if more is None:
+                return None
+            trial.lease += more
+            write_trial(claim.run, trial)
+            return dataclasses.replace(claim, lease_ends=trial.lease_ends)
+
+    # Settling.
+
+    def settle(self, claim: Claim, exit_code: int, *, stopping: bool = False, expired: bool = False) -> Result:
         """Book what became of an attempt: the end of the trial, or leave it for another attempt.
 
-        stopping: whether the worker is on its way out, and has asked the attempt to end.
+        stopping: whether the worker is on its way out, and has asked the attempt to end; expired: whether it ended with its lease.
         """
         with self.storage.locked():
-            return self._books.settle(claim.run, exit_code, stopping=stopping)
+            return self._books.settle(claim.run, exit_code, stopping=stopping, expired=self._out_of_time() if expired else None)
+
+    def _out_of_time(self) -> str:
+        budget = self.sweep.config.budget
+        units = {unit: getattr(budget, unit) for unit in ("trial_hours", "gpu_hours", "wall_hours")}
+        limits = ", ".join(f"budget.{unit}={limit}" for unit, limit in units.items() if limit is not None)
+        return f"it ran for as long as the budget of time allows ({limits})"
 
     def _refuse_to_burn_the_budget(self) -> None:
         """Raise InputError when what keeps trials from running is no matter of their values."""
@@ -135,8 +249,8 @@ class Study:
                 )
 
 
-def _open(storage: StudyStorage, name: str, direction: Literal["minimize", "maximize"]) -> OptunaStudy:
+def _open(storage: StudyStorage, name: str, directions: list[Literal["minimize", "maximize"]]) -> OptunaStudy:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna.create_study(storage=storage.optuna, study_name=name, direction=direction, load_if_exists=True)
+    return optuna.create_study(storage=storage.optuna, study_name=name, directions=directions, load_if_exists=True)

@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from multiprocessing.connection import wait
+from pathlib import Path
 from types import FrameType
 from typing import TypedDict
 
@@ -29,6 +30,12 @@ MAX_WAIT_SECONDS = 2.0
 RECONNECT_SECONDS = 600.0
 """A database that is moved or restarted comes back within minutes."""
 MAX_RECONNECT_PAUSE_SECONDS = 10.0
+RENEW_SECONDS = 5.0
+"""A lease is made longer when it has so much left."""
+LEAVE_SECONDS = 3.0
+"""What an attempt is given to save a checkpoint, when its lease cannot be made longer."""
+KILL_SECONDS = 1.0
+"""What is kept back, so that it is gone when its lease ends."""
 SERVER_DIED = 255
 """What multiprocessing takes for the exit code of a process whose fork server is gone, whether or not the process lives."""
 log = logging.getLogger(__name__)
@@ -117,21 +124,35 @@ class Worker:
     def _run(self, claim: Claim) -> None:
         log.info("trial %d starts", claim.number)
         process = self._server.start(claim.run.path)
-        asked = False
+        asked = given_up = expired = False
+        size = 0
         while process.sentinel not in wait([process.sentinel, *self._storage.sentinels], timeout=POLL_SECONDS):
             if self._storage.is_lost():
                 process.kill()
                 process.join()
                 raise StorageLostError(f"the storage does not answer: trial {claim.number} was ended, and goes on from its last checkpoint")
-            if self._stopping and not asked:
+            if not (asked or given_up) and (written := _size(claim.run.metrics.path)) != size:
+                size = written
+                given_up = self._study.watch(claim) is not None
+            left = claim.lease_ends - time.time()
+            if not expired and left < RENEW_SECONDS:
+                longer = self._study.extend(claim)
+                claim, expired = longer or claim, longer is None
+            if not asked and (self._stopping or given_up or (expired and left < LEAVE_SECONDS)):
                 asked = True
                 process.terminate()  # a request: it saves a checkpoint at the end of its step
+            if expired and left < KILL_SECONDS:
+                process.kill()
         process.join()
         assert process.exitcode is not None
         if process.exitcode == SERVER_DIED:
             _kill(process.pid, claim.run)
-        result = self._study.settle(claim, process.exitcode, stopping=self._stopping)
+        result = self._study.settle(claim, process.exitcode, stopping=self._stopping, expired=expired and asked)
         log.info("trial %d: %s%s", claim.number, result.state, f" ({result.reason})" if result.reason else "")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _kill(pid: int | None, run: RunDirectory) -> None:

@@ -14,7 +14,7 @@ from harness.config.locations import groups
 from harness.config.schema import Config
 from harness.config.sweep_schema import SweepConfig
 from harness.config.validate import to_section
-from harness.search.sweep import load_sweep
+from harness.search.loading import load_sweep
 from tests.support import corpus
 from tests.support.command import run_harness
 

@@ -11,7 +11,8 @@ import yaml
 
 from harness.config.sweep_schema import SweepConfig
 from harness.config.validate import to_plain, to_section
-from harness.search.sweep import Sweep, load_sweep
+from harness.search.loading import load_sweep
+from harness.search.sweep import Sweep
 
 SPACE: dict[str, Any] = {
     "optim.lr": {"low": 1e-4, "high": 1e-1, "log": True},

@@ -192,6 +192,9 @@ def check_in_step(directory: StudyDirectory, *, ended: bool = False) -> StudyRec
             case TrialState.FAIL:
                 assert run.result.state == "failed"
                 assert run.result.reason
+            case TrialState.PRUNED:
+                assert run.result.state == "pruned"
+                assert run.result.reason
             case TrialState.WAITING:
                 assert run.result.state == "waiting"
             case TrialState.RUNNING:
@@ -238,7 +241,16 @@ WRITES = [
     (study_module, "write_trial"),
     (books_module, "write_trial"),
     (books_module, "write_result"),
-    *((JournalStorage, name) for name in ("create_new_trial", "set_trial_param", "set_trial_system_attr", "set_trial_state_values")),
+    *(
+        (JournalStorage, name)
+        for name in (
+            "create_new_trial",
+            "set_trial_param",
+            "set_trial_system_attr",
+            "set_trial_state_values",
+            "set_trial_intermediate_value",
+        )
+    ),
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -581,7 +582,7 @@ class Interleavings(RuleBasedStateMachine):
     @invariant()
     def nothing_is_overspent_or_out_of_step(self) -> None:
         record = check_in_step(self.directory)
-        budget = open_budget(self.sweep.config.budget, record.runs)
+        budget = open_budget(self.sweep.config.budget, record.runs, now=time.time())
         for account in (budget.trials, budget.tokens):
             assert account.limit is None or account.used <= account.limit
         # Between a crash and its booking, what the next attempt would need is not known to fit: it is failed then, if it does not.

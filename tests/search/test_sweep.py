@@ -11,8 +11,9 @@ import yaml
 from harness.config.errors import InputError
 from harness.config.load import load
 from harness.runs.directory import runs_root
+from harness.search.loading import load_sweep
 from harness.search.opening import open_study
-from harness.search.sweep import load_sweep, thaw
+from harness.search.sweep import thaw
 from tests.search.conftest import SPACE, WriteSweep
 
 # Reading.
@@ -119,7 +120,7 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str], str]] = {
     "a value that is never read": (
         {"space": {"schedule.decay_fraction": {"low": 0.1, "high": 0.5}}},
         [],
-        "space.schedule.decay_fraction: not read by linear, only by wsd; the base has schedule.name=linear",
+        "space.schedule.decay_fraction: not read by linear, only by wsd, infinite; the base has schedule.name=linear",
     ),
     "a value that is read by some": (
         {"space": {**SPACE, "schedule.decay_fraction": {"low": 0.1, "high": 0.5}}},

@@ -1,0 +1,119 @@
+"""What a sweep must fulfil before anything starts: metrics that are logged, values that are read, a budget that holds a trial."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+from harness.config.errors import InputError, unknown, wrong_value
+from harness.config.introspect import find
+from harness.config.schema import Config
+from harness.config.sweep_schema import BudgetConfig
+from harness.runs.metric_names import HIGHER_IS_BETTER, evaluation_metrics
+from harness.search.budget import SHORTEST_SECONDS
+from harness.search.samplers import check_sampler
+from harness.search.sweep import Sweep
+
+RUN_METRICS = ("train/loss", "train/gradient_norm", "tokens_per_second", "lr")
+
+
+def check(sweep: Sweep) -> None:
+    """Raise InputError for a sweep that could not be run as it stands."""
+    config, base = sweep.config, sweep.base.config
+    limits = (config.budget.trials, config.budget.tokens, config.budget.gpu_hours, config.budget.wall_hours)
+    if limits == (None,) * len(limits) and config.search.name != "grid":
+        raise InputError("budget: give at least one limit, e.g. budget: {trials: 32}; valid: trials, tokens, gpu_hours, wall_hours")
+    metrics = [*evaluation_metrics(base.data), *RUN_METRICS]
+    directions = {objective.metric: objective.direction for objective in sweep.objectives}
+    for key, metric in [
+        *(("objective.metric", objective.metric) for objective in sweep.objectives),
+        *(("constraints", metric) for metric in config.constraints),
+    ]:
+        if metric not in metrics:
+            raise unknown("metric", metric, metrics, where=key)
+        if key == "objective.metric" and metric.endswith(HIGHER_IS_BETTER) and directions[metric] == "minimize":
+            raise wrong_value("objective.direction", "minimize", f"more of {metric} is better; valid: maximize")
+    if len({objective.metric for objective in sweep.objectives}) < len(sweep.objectives):
+        raise InputError("objective: a metric stands there twice")
+    if any(objective.also for objective in config.objective.also):
+        raise InputError("objective.also: objectives do not nest; give one list")
+    for metric, bound in config.constraints.items():
+        if bound.max is None and bound.min is None:
+            raise InputError(f"constraints.{metric}: give max or min, e.g. {{max: 0.25}}")
+        if bound.max is not None and bound.min is not None and bound.min > bound.max:
+            raise InputError(f"constraints.{metric}: min={bound.min} exceeds max={bound.max}, nothing could meet both")
+    check_sampler(config.search, sweep.space, objectives=len(sweep.objectives))
+    _check_stopping(sweep)
+    _check_time(config.budget)
+    _check_readers(sweep)
+    _check_probes(sweep)
+    if config.budget.tokens is not None and config.budget.tokens < sweep.largest_trial_tokens:
+        raise InputError(f"budget.tokens={config.budget.tokens}: less than one trial, which may train {sweep.largest_trial_tokens} tokens")
+
+
+def _check_readers(sweep: Sweep) -> None:
+    """A parameter that only some kinds read must be conditional on them."""
+    for parameter in sweep.space.parameters:
+        item = None if parameter.is_group else find(Config, parameter.key)
+        if item is None or not item.only_for:
+            continue
+        group = item.chooser(parameter.key)
+        chooser = next((other.key for other in sweep.space.parameters if other.key in (group, f"{group}.name")), None)
+        if chooser is None:
+            idle = [getattr(sweep.base.config, group).name]
+            hint = f"the base has {group}.name={idle[0]}"
+        else:
+            idle = list(sweep.space.conditions(parameter.key).get(chooser, sweep.space[chooser].choices))
+            hint = f"add when: {{{chooser}: {', '.join(item.only_for)}}}"
+        # A choice of a group may bear another name than the kind that it sets.
+        idle = [str(choice) for choice in idle if _kind(sweep, group, chooser, choice) not in item.only_for]
+        if idle:
+            raise InputError(f"space.{parameter.key}: not read by {', '.join(idle)}, only by {', '.join(item.only_for)}; {hint}")
+
+
+def _kind(sweep: Sweep, group: str, chooser: str | None, choice: Any) -> Any:
+    return getattr(sweep.composed([f"{group}={choice}"]).config, group).name if chooser == group else choice
+
+
+def _check_probes(sweep: Sweep) -> None:
+    """Validate the base with every end of every range and every choice, each alone: what is out of range is found before the start."""
+    for parameter in sweep.space.parameters:
+        for params in sweep.probes(parameter):
+            try:
+                sweep.trial_config(params)
+            except InputError as error:
+                values = ", ".join(f"{key}={value}" for key, value in params.items())
+                raise InputError(f"space.{parameter.key}: {values} is not valid: {error}") from None
+
+
+def _check_stopping(sweep: Sweep) -> None:
+    """Whoever is to give up trials must see them before their end."""
+    stopping, objective = sweep.config.stopping, sweep.config.objective
+    if stopping.name != "none" and objective.also:
+        raise InputError(
+            f"stopping={stopping.name}: trials cannot be compared before their end where there are several objectives (Optuna #3450); "
+            "give one objective with constraints, or stopping: {constraint_patience: …}, which looks at constraints alone"
+        )
+    if stopping.constraint_patience is not None and not sweep.config.constraints:
+        raise InputError(f"stopping.constraint_patience={stopping.constraint_patience}: there are no constraints to break")
+    if stopping.name == "wilcoxon" and find_spec("scipy") is None:
+        raise InputError("stopping=wilcoxon: needs scipy; pip install 'harness[samplers]'")
+    watched = [] if stopping.name == "none" else [("objective.metric", objective.metric)]
+    watched += [("constraints", metric) for metric in sweep.config.constraints if stopping.constraint_patience is not None]
+    key = "trainer.evaluate_every_steps"
+    evaluated = sweep.base.config.trainer.evaluate_every_steps is not None or any(p.key == key for p in sweep.space.parameters)
+    if watched and not evaluated:
+        what = f"stopping={stopping.name}" if stopping.name != "none" else "stopping.constraint_patience"
+        raise InputError(f"{what}: no trial is evaluated before its end; set {key}, e.g. base: [{key}=50]")
+
+
+def _check_time(budget: BudgetConfig) -> None:
+    shortest = SHORTEST_SECONDS / 3600
+    for unit in ("gpu_hours", "wall_hours", "trial_hours"):
+        hours = getattr(budget, unit)
+        if hours is not None and hours < shortest:
+            raise InputError(f"budget.{unit}={hours}: less than {SHORTEST_SECONDS:.0f} seconds, no trial could start (>= {shortest:.4f})")
+    for unit in ("gpu_hours", "wall_hours"):
+        hours = getattr(budget, unit)
+        if hours is not None and budget.trial_hours is not None and budget.trial_hours > hours:
+            raise InputError(f"budget.trial_hours={budget.trial_hours}: exceeds {unit}={hours}, no trial could start")

@@ -1,0 +1,123 @@
+"""Reading a sweep file: composed with its groups and overrides, checked, and its start resolved."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.config.compose import compose
+from harness.config.errors import InputError, unknown, wrong_value
+from harness.config.introspect import find
+from harness.config.load import set_value
+from harness.config.locations import sweep_dirs, sweep_names
+from harness.config.overrides import ValueOverride, parse
+from harness.config.sweep_schema import SweepConfig
+from harness.config.user_yaml import read_mapping
+from harness.config.validate import to_section
+from harness.search.checks import check
+from harness.search.start import resolve_start
+from harness.search.storage.address import without_password
+from harness.search.sweep import Sweep
+
+SWEEP_KEYS = ("search", "stopping", "launcher", "budget", "storage")
+"""Overrides of `harness sweep` that are about the sweep; all others are about its runs."""
+
+
+def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> Sweep:
+    """Read a sweep by name or file, with overrides, and check all of it. Raises InputError before anything is written.
+
+    name: of the study; the file's when it is None.
+    """
+    if name is not None and not re.fullmatch(r"[\w][\w.-]*", name):
+        raise wrong_value("--name", name, "expected a plain name, e.g. cpt_random")
+    path = _find(word)
+    document = read_mapping(path, holds="objective, space, budget, …")
+    own = [text for text in overrides if text.lstrip("+~").split("=")[0].split(".")[0] in SWEEP_KEYS]
+    base = document.get("base") or []
+    if not isinstance(base, list) or not all(isinstance(text, str) for text in base):
+        raise wrong_value("base", base, "expected a list of overrides, e.g. [experiment=cpt, trainer.max_tokens=2e6]", where=str(path))
+    document = {**document, "base": [*base, *(text for text in overrides if text not in own)]}
+    try:
+        sweep = Sweep(name or path.stem, _resolve(document, own, str(path)))
+        check(sweep)
+        sweep = dataclasses.replace(
+            sweep, start=resolve_start(sweep.config, sweep.space, sweep.base.config.model, sweep.largest_trial_tokens)
+        )
+    except InputError as error:
+        lines = str(error).splitlines()
+        raise InputError("\n".join(line if str(path) in line else f"{path}: {line}" for line in lines)) from None
+    return sweep
+
+
+def _find(word: str) -> Path:
+    if word.endswith((".yaml", ".yml")) or "/" in word:
+        path = Path(word)
+        if not path.is_file():
+            raise InputError(f"sweep file {word}: no such file")
+        return path
+    found = next((path for base in sweep_dirs() if (path := base / f"{word}.yaml").is_file()), None)
+    if found is None:
+        raise unknown("sweep", word, sweep_names())
+    return found
+
+
+def _resolve(document: dict[str, Any], overrides: list[str], path: str) -> SweepConfig:
+    choices = []
+    body = copy.deepcopy(document)
+    objective = body.get("objective")
+    if isinstance(objective, list):
+        if not objective or not all(isinstance(term, dict) for term in objective):
+            raise wrong_value("objective", objective, "expected {metric: …, direction: …} or a list of them")
+        body["objective"] = {**objective[0], "also": objective[1:]}
+    for group in ("search", "stopping", "launcher"):
+        given = body.pop(group, None)
+        if isinstance(given, str):
+            choices.append(f"{group}={given}")
+        elif isinstance(given, dict):
+            choices += [f"{group}={given['name']}"] if "name" in given else []
+            body[group] = {key: value for key, value in given.items() if key != "name"}
+        elif given is not None:
+            raise wrong_value(group, given, "expected a name, or a mapping with name and more")
+    parsed = parse(overrides, SweepConfig)
+    composed = compose(
+        "sweep",
+        SweepConfig,
+        [*choices, *(text for text, override in zip(overrides, parsed, strict=True) if not isinstance(override, ValueOverride))],
+    )
+    values = _merged(composed.values, body)
+    for override in parsed:
+        if isinstance(override, ValueOverride):
+            set_value(values, override.key, override.value)
+    if isinstance(values.get("storage"), str):
+        values["storage"] = without_password(values["storage"])
+    config = to_section(SweepConfig, values, origin=lambda key: path)
+    _refuse_unread(config, [*_leaves(body), *(override.key for override in parsed if isinstance(override, ValueOverride))])
+    return config
+
+
+def _leaves(values: dict[str, Any]) -> Iterator[str]:
+    """The keys of a sweep file's sections."""
+    for section, below in values.items():
+        yield from (f"{section}.{name}" for name in below) if isinstance(below, dict) else ()
+
+
+def _refuse_unread(config: SweepConfig, keys: list[str]) -> None:
+    """A value that the chosen kind never reads is a mistake."""
+    for key in keys:
+        item = find(SweepConfig, key)
+        if item is not None and item.only_for:
+            kind = getattr(config, item.chooser(key)).name
+            if kind not in item.only_for:
+                raise InputError(f"{key} has no effect with {item.chooser(key)}={kind}: only {', '.join(item.only_for)} reads it")
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    both = {
+        key: _merged(below[key], value) if isinstance(value, dict) and isinstance(below.get(key), dict) else value
+        for key, value in above.items()
+    }
+    return {**below, **both}

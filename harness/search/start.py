@@ -1,0 +1,183 @@
+"""Where a search begins: points to try first, and a prior. Both are resolved once, at launch, and frozen with the sweep."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.config.errors import InputError, unknown, wrong_value
+from harness.config.load import Loaded, load
+from harness.config.schema import ModelConfig
+from harness.config.sweep_schema import SearchConfig, SweepConfig
+from harness.config.validate import to_plain
+from harness.runs.directory import find_study
+from harness.runs.record import load_study
+from harness.search.samplers import derived_seed
+from harness.search.scaling import fit_scaling, scaled_prior
+from harness.search.space import Parameter, Space
+
+DRAWS = 1000
+"""After so many draws outside the range, its nearest end is taken: nearly all of the prior lies outside."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What was resolved at launch."""
+
+    points: list[dict[str, Any]] = field(default_factory=list)
+    """Values by configuration key, possibly of some parameters only; tried first, in this order."""
+    prior: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Mean and spread by configuration key."""
+    scaling: dict[str, Any] | None = None
+    """The power law that the prior was taken from (see `harness.search.scaling`)."""
+    notes: list[str] = field(default_factory=list)
+    """What was changed to fit the space, in words."""
+
+    def pinned(self, config: SearchConfig, space: Space, number: int, *, ended: int) -> dict[str, Any]:
+        """The values that trial `number` is given, as Optuna holds them; empty where the sampler has a free hand.
+
+        ended: how many trials have ended well enough to learn from; until startup_trials have, the prior stands in for what is not known.
+        """
+        if number < len(self.points):
+            return {key: space[key].held(value) for key, value in self.points[number].items()}
+        if self.prior and ended < config.startup_trials:
+            return {key: draw(space[key], prior, derived_seed(config.seed, number, key)) for key, prior in self.prior.items()}
+        return {}
+
+
+def draw(parameter: Parameter, prior: dict[str, float], seed: int) -> float | int:
+    """A value from the prior, truncated to the parameter's range and set on its grid."""
+    assert parameter.low is not None
+    assert parameter.high is not None
+    generator = random.Random(seed)
+    for _ in range(DRAWS):
+        deviate = generator.gauss(0.0, 1.0)
+        value = prior["mean"] * prior["spread"] ** deviate if parameter.log else prior["mean"] + prior["spread"] * deviate
+        if parameter.low <= value <= parameter.high:
+            return parameter.nearest(value)
+    return parameter.nearest(prior["mean"])
+
+
+def resolve_start(config: SweepConfig, space: Space, model: ModelConfig, tokens: int) -> Start:
+    """Look up what the search begins with. model, tokens: of this sweep's runs, for the power law.
+
+    Raises InputError for points outside the space, studies that do not exist, and priors that cannot be drawn from.
+    """
+    points, notes = resolve_points(config.search, space)
+    search = config.search
+    if search.prior == "scaling":
+        law = fit_scaling(search.scaling_studies, objective=config.objective.metric)
+        prior, scaling = scaled_prior(law, space, model, tokens)
+        return Start(points, prior, scaling, notes)
+    if search.scaling_studies:
+        raise InputError("search.scaling_studies: not read without search.prior=scaling")
+    assert isinstance(search.prior, dict)
+    return Start(points, check_prior(search.prior, space), None, notes)
+
+
+def resolve_points(config: SearchConfig, space: Space) -> tuple[list[dict[str, Any]], list[str]]:
+    """The points of `search.warm_start`, and notes on what was moved into the space. Raises InputError for what cannot be one."""
+    points: list[dict[str, Any]] = []
+    notes: list[str] = []
+    for index, entry in enumerate(config.warm_start):
+        where = f"search.warm_start[{index}]"
+        if isinstance(entry, dict):
+            points.append(_given(space, {str(key): value for key, value in entry.items()}, where))
+        elif isinstance(entry, str) and entry.startswith("study:"):
+            points += [_moved(space, values, f"{where}: {entry}", notes) for values in _best_of(entry, where)]
+        elif isinstance(entry, str) and entry.startswith("best/"):
+            points.append(_moved(space, _of_experiment(space, entry), f"{where}: {entry}", notes))
+        else:
+            raise wrong_value(where, entry, "expected a point {KEY: VALUE}, study:NAME, study:NAME:K or best/NAME")
+    # Two sources may have found the same point.
+    return [point for index, point in enumerate(points) if point and point not in points[:index]], notes
+
+
+def _given(space: Space, point: dict[str, Any], where: str) -> dict[str, Any]:
+    keys = [parameter.key for parameter in space.parameters]
+    for key, value in point.items():
+        if key not in keys:
+            raise unknown("parameter", key, keys, where=where)
+        if not space[key].holds(value):
+            raise wrong_value(f"{where}.{key}", value, f"outside the space; valid: {space[key].domain}")
+        for other, allowed in space[key].when.items():
+            if other in point and point[other] not in allowed:
+                raise wrong_value(f"{where}.{key}", value, f"takes no part with {other}={point[other]}, only with {_listed(allowed)}")
+    return {key: value if space[key].choices else space[key].nearest(value) for key, value in point.items()}
+
+
+def _listed(values: tuple[Any, ...]) -> str:
+    return ", ".join(map(str, values))
+
+
+def _moved(space: Space, values: dict[str, Any], where: str, notes: list[str]) -> dict[str, Any]:
+    """What a point of another space is in this one."""
+    point: dict[str, Any] = {}
+    for parameter in space.parameters:
+        value = values.get(parameter.key)
+        if parameter.key not in values or any(key in point and point[key] not in allowed for key, allowed in parameter.when.items()):
+            continue
+        if parameter.choices or isinstance(value, bool) or not isinstance(value, int | float):
+            if parameter.holds(value):
+                point[parameter.key] = value
+            else:
+                notes.append(f"{where}: {parameter.key}={value} is left to the sampler, it is not {parameter.domain}")
+            continue
+        point[parameter.key] = parameter.nearest(value)
+        if not parameter.holds(value):
+            notes.append(f"{where}: {parameter.key}={value} was moved to {point[parameter.key]}, the space goes {parameter.domain}")
+    return point
+
+
+def _best_of(entry: str, where: str) -> Iterator[dict[str, Any]]:
+    _, name, *rest = entry.split(":")
+    count = rest[0] if rest else "1"
+    if len(rest) > 1 or not count.isdigit() or count == "0":
+        raise wrong_value(where, entry, "expected study:NAME or study:NAME:K with K >= 1")
+    ranked = load_study(find_study(name)).ranked
+    if not ranked:
+        raise wrong_value(where, entry, "that study has no complete trial within its constraints")
+    for run in ranked[: int(count)]:
+        yield run.params
+
+
+def _of_experiment(space: Space, entry: str) -> dict[str, Any]:
+    loaded = load([f"experiment={entry}"])
+    return {parameter.key: _configured(loaded, parameter) for parameter in space.parameters}
+
+
+def _configured(loaded: Loaded, parameter: Parameter) -> Any:
+    if parameter.is_group:
+        return loaded.composed.groups.get(parameter.key)
+    value: Any = to_plain(loaded.config)
+    for part in parameter.key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def check_prior(prior: dict[str, Any], space: Space) -> dict[str, dict[str, float]]:
+    """`search.prior` as numbers. Raises InputError for keys that are no range of the space and for impossible means and spreads."""
+    keys = [parameter.key for parameter in space.parameters]
+    checked = {}
+    for key, given in prior.items():
+        where = f"search.prior.{key}"
+        if key not in keys:
+            raise unknown("parameter", key, keys, where="search.prior")
+        parameter = space[key]
+        if parameter.choices:
+            raise InputError(f"{where}: {key} has choices; a prior is of a range (give warm_start points instead)")
+        if not isinstance(given, dict) or set(given) != {"mean", "spread"}:
+            raise wrong_value(where, given, "expected {mean: …, spread: …}")
+        for name, value in given.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise wrong_value(f"{where}.{name}", value, "expected a number")
+        if not parameter.low <= given["mean"] <= parameter.high:
+            raise wrong_value(f"{where}.mean", given["mean"], f"outside the space; valid: {parameter.domain}")
+        least, unit = (1, ", a factor on this log scale") if parameter.log else (0, "")
+        if given["spread"] <= least:
+            raise wrong_value(f"{where}.spread", given["spread"], f"must be > {least}{unit}")
+        checked[key] = {name: float(value) for name, value in given.items()}
+    return checked

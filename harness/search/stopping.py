@@ -1,0 +1,55 @@
+"""Giving trials up before their end: what a trial's evaluations report, and who judges them."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any, assert_never
+
+from harness.config.sweep_schema import BoundConfig, StoppingConfig
+from harness.runs.metrics import Row
+
+if TYPE_CHECKING:
+    from optuna.pruners import BasePruner
+
+
+def build_pruner(config: StoppingConfig, *, evaluations: int) -> BasePruner:
+    """The Optuna pruner, over evaluations as its steps. evaluations: how many a trial has before its end."""
+    from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner, WilcoxonPruner
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some are called experimental
+        match config.name:
+            case "none":
+                return NopPruner()
+            case "median":
+                return MedianPruner(n_startup_trials=config.startup_trials, n_warmup_steps=config.warmup_evaluations + 1)
+            case "successive_halving":
+                return SuccessiveHalvingPruner(min_resource=config.first_rung, reduction_factor=config.reduction_factor)
+            case "hyperband":
+                most = max(evaluations, config.first_rung)
+                return HyperbandPruner(min_resource=config.first_rung, max_resource=most, reduction_factor=config.reduction_factor)
+            case "wilcoxon":
+                return WilcoxonPruner(p_threshold=config.p_threshold, n_startup_steps=config.warmup_evaluations + 1)
+            case _:
+                assert_never(config.name)
+
+
+def evaluations(rows: list[Row], *, every_steps: int, tokens: int) -> dict[int, Row]:
+    """The rows of the evaluations within a run, by their ordinal number: the first is 1. tokens: of the whole run, whose end is none."""
+    return {row["step"] // every_steps: row for row in rows if row["step"] and row["step"] % every_steps == 0 and row["tokens"] < tokens}
+
+
+def broken_for_good(seen: dict[int, Row], constraints: dict[str, BoundConfig], patience: int | None) -> str | None:
+    """Why the trial is given up, if it has broken one constraint at each of its latest `patience` evaluations."""
+    latest = [seen[number] for number in sorted(seen)][-patience:] if patience else []
+    if patience is None or len(latest) < patience:
+        return None
+    for metric, bound in constraints.items():
+        if all(_breaks(row.get(metric), bound) for row in latest):
+            limit = f"max {bound.max}" if bound.max is not None and latest[-1][metric] > bound.max else f"min {bound.min}"
+            return f"{metric} was outside its bound ({limit}) at {patience} evaluations in a row, last {latest[-1][metric]:.4g}"
+    return None
+
+
+def _breaks(value: Any, bound: BoundConfig) -> bool:
+    return value is not None and ((bound.max is not None and value > bound.max) or (bound.min is not None and value < bound.min))
