@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("harness", "torch", "lightning", "transformers", "tokenizers", "numpy")
+PACKAGES = ("harness", "torch", "lightning", "transformers", "tokenizers", "peft", "numpy")
 
 
 def versions() -> dict[str, str]:

@@ -104,6 +104,40 @@ def test_the_tokenizer_is_exported_with_the_template_of_the_run(overrides: list[
     assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template == template_source("llama3", None)[0]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("adapter", ["none", "lora", "lora and prompt"])
+def test_control_tokens_that_a_template_needs_are_added_trained_and_exported(
+    adapter: str, overrides: list[str], tmp_path: Path, tokenizer_directory: Path
+) -> None:
+    """With a tokenizer and a model that have none of them; the assistant's turns then end in one, where generation stops."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from harness.training.export import export
+    from tests.support.corpus import tiny_model
+
+    base = tiny_model(tmp_path / "base", tokenizer_directory, context=256)
+    plain = [item for item in overrides if not item.startswith(("tokenizer.", "model."))]
+    plain += ["model=pretrained", f"model.path={base}", "data.chat_template=chatml"]
+    choice = {"none": [], "lora": ["adapter=lora"], "lora and prompt": ["adapter=lora", "adapter.tokens=2"]}[adapter]
+    run = RunDirectory(tmp_path / "run")
+    with pytest.raises(InputError, match=r'the tokens added: tokenizer\.new_tokens=\["<\|im_end\|>", "<\|im_start\|>"\]'):
+        first_loss(load([*plain, *choice]).config, RunDirectory(tmp_path / "refused"))
+    first_loss(load([*plain, *choice, 'tokenizer.new_tokens=["<|im_end|>", "<|im_start|>"]']).config, run)
+    export(run, tmp_path / "out")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    stop = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert stop == len(AutoTokenizer.from_pretrained(base))
+    assert model.generation_config.eos_token_id[0] == stop
+    text = tokenizer.apply_chat_template([{"role": "user", "content": "rain"}], tokenize=False, add_generation_prompt=True)
+    assert text.removeprefix("<|prompt_0|><|prompt_1|>").startswith("<|im_start|>user\nrain<|im_end|>")
+    assert text.startswith("<|prompt_0|>") == (adapter == "lora and prompt")
+    ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    assert stop in ids
+    assert torch.isfinite(model(input_ids=ids).logits).all()
+
+
 def answer_targets(tokenizer: Any, ids: list[int], *, last_only: bool) -> list[int]:
     """Positions of what stands between <|im_start|>assistant and <|im_end|>, the latter included."""
     start, end = (tokenizer.convert_tokens_to_ids(token) for token in ("<|im_start|>", "<|im_end|>"))

@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.config.errors import InputError
+from harness.config.load import load
+from harness.config.schema import AdapterConfig
 from harness.search.space import Space, parse_space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -36,6 +38,25 @@ def test_a_parameter_takes_part_only_where_its_condition_holds() -> None:
     assert {point["schedule"] for point in drawn} == {"cosine", "linear", "wsd"}
     for point in drawn:
         assert ("schedule.decay_fraction" in point) == (point["schedule"] == "wsd")
+
+
+def test_the_rank_of_an_adapter_takes_part_only_where_there_is_one(tiny: list[str]) -> None:
+    space = parse_space(
+        {
+            "adapter": {"choices": ["none", "lora"]},
+            "adapter.rank": {"low": 2, "high": 16, "when": {"adapter": "lora"}},
+            "adapter.variant": {"choices": ["plain", "dora"], "when": {"adapter": "lora"}},
+        }
+    )
+    seen = set()
+    for point in points(space, 12):
+        assert ("adapter.rank" in point) == (point["adapter"] == "lora")
+        groups, values = space.split(point)
+        adapter = load([*tiny, *groups], values).config.adapter
+        assert adapter.name == point["adapter"]
+        assert adapter.rank == point.get("adapter.rank", AdapterConfig().rank)
+        seen.add(adapter.name)
+    assert seen == {"none", "lora"}
 
 
 def test_conditions_chain_and_take_lists() -> None:
