@@ -31,6 +31,7 @@ BY_FINGERPRINT = (
     "data.multiple_choice.",
     "data.max_evaluation_tokens",
     "model.path",
+    "objective.teacher",
     "tokenizer.path",
 )
 """What matters by its content, wherever it lies."""

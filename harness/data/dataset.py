@@ -38,6 +38,10 @@ class PackedRows(Dataset[Batch]):
         position_ids  0, 1, … within each piece
         labels        the next token of the same piece (shifted already); -100 where it is not trained, at a piece's last token, and in
                       the padding
+
+        Where the sources have samples of a teacher, also what it says of the label; 0 where there is none:
+        teacher_samples  int64[b, L, S]
+        teacher_entropy  float32[b, L], nats
         """
         shape = len(positions), self._data.context_length
         input_ids, labels = np.zeros(shape, dtype=np.int64), np.full(shape, IGNORED, dtype=np.int64)
@@ -46,25 +50,59 @@ class PackedRows(Dataset[Batch]):
         for i in np.unique(source).tolist():
             mine = np.flatnonzero(source == i)
             _fill(self._data.sources[i], row[mine], mine, input_ids, position_ids, labels)
-        return {
-            "input_ids": torch.from_numpy(input_ids),
-            "position_ids": torch.from_numpy(position_ids),
-            "labels": torch.from_numpy(labels),
-        }
+        batch = {"input_ids": input_ids, "position_ids": position_ids, "labels": labels, **self._teacher(source, row)}
+        return {name: torch.from_numpy(rows) for name, rows in batch.items()}
+
+    def _teacher(self, source: Int64, row: Int64) -> dict[str, NDArray[Any]]:
+        """What the teacher says of rows of sources (two int64[b]); nothing where there is none."""
+        if self._data.sources[0].teacher is None:
+            return {}
+        shape = len(row), self._data.context_length
+        samples = np.zeros((*shape, self._data.sources[0].teacher.count), dtype=np.int64)
+        entropy = np.zeros(shape, dtype=np.float32)
+        for i in np.unique(source).tolist():
+            mine = np.flatnonzero(source == i)
+            teacher = self._data.sources[i].teacher
+            assert teacher is not None, "of all sources or of none"
+            index, place = _own_tokens(self._data.sources[i], row[mine], mine)
+            samples.reshape(-1, teacher.count)[place] = teacher.tokens[index]
+            entropy.reshape(-1)[place] = teacher.entropy[index]
+        return {"teacher_samples": samples, "teacher_entropy": entropy}
 
     def __getitem__(self, position: int) -> Batch:
         """One row, each tensor int64[L]."""
         return {name: rows[0] for name, rows in self.__getitems__([position]).items()}
 
 
+def _own_tokens(source: PackedSource, row: Int64, at: Int64) -> tuple[Int64, Int64]:
+    """The tokens of a source's rows (int64[r]), and where they go in the rows `at` (int64[r]) of a batch: two int64[tokens]."""
+    piece, length = _pieces(source, row)
+    own = spans(0, length + source.packing.prompt) >= source.packing.prompt
+    return spans(_first_tokens(source, piece), length), _places(source, row, at)[own]
+
+
+def _pieces(source: PackedSource, row: Int64) -> tuple[Int64, Int64]:
+    """The pieces in a source's rows (int64[r]), and the tokens of each: two int64[p]."""
+    offsets = source.packing.row_offsets
+    piece = spans(offsets[row], offsets[row + 1] - offsets[row])
+    return piece, source.packing.piece_length[piece]
+
+
+def _first_tokens(source: PackedSource, piece: Int64) -> Int64:
+    """Where pieces begin among the source's tokens: int64[p]."""
+    return source.documents.offsets[source.packing.piece_document[piece]] + source.packing.piece_start[piece]
+
+
+def _places(source: PackedSource, row: Int64, at: Int64) -> Int64:
+    """Where the positions of a source's rows (int64[r]) that are no padding go in the rows `at` (int64[r]) of a batch: int64[positions]."""
+    return spans(at * source.packing.context_length, source.packing.row_positions[row])
+
+
 def _fill(source: PackedSource, row: Int64, at: Int64, input_ids: Int64, position_ids: Int64, labels: Int64) -> None:
     """Write a source's rows (int64[r]) into the rows `at` (int64[r]) of the batch's arrays, each int64[b, L]."""
     packing, documents = source.packing, source.documents
-    context_length = packing.context_length
-    piece = spans(packing.row_offsets[row], packing.row_offsets[row + 1] - packing.row_offsets[row])
-    length = packing.piece_length[piece]
-    first = documents.offsets[packing.piece_document[piece]] + packing.piece_start[piece]
-    index = spans(first, length)
+    piece, length = _pieces(source, row)
+    index, place = spans(_first_tokens(source, piece), length), _places(source, row, at)
     tokens = documents.tokens[index].astype(np.int64)
     following = np.empty_like(tokens)
     following[:-1] = tokens[1:] if documents.trained is None else np.where(documents.trained[index[1:]], tokens[1:], IGNORED)
@@ -73,7 +111,6 @@ def _fill(source: PackedSource, row: Int64, at: Int64, input_ids: Int64, positio
     if packing.prompt:
         own = position >= packing.prompt
         tokens, following = _at(own, tokens, prompt_ids(position)), _at(own, following, np.full_like(position, IGNORED))
-    place = spans(at * context_length, packing.row_positions[row])
     position_ids[at] = _padding_positions(packing, row)
     for array, values in ((input_ids, tokens), (position_ids, position), (labels, following)):
         array.reshape(-1)[place] = values

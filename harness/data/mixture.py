@@ -6,6 +6,8 @@ import hashlib
 import json
 from collections.abc import Callable
 from functools import cached_property, partial
+from pathlib import Path
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from harness.config.errors import InputError, unknown, wrong_value
 from harness.config.schema import DataConfig, ObjectiveName
 from harness.data.chat.encoder import ChatEncoder, build_chat_encoder
+from harness.data.chat.formats import begins_with_conversation
 from harness.data.encoder import TokenizerLike
 from harness.data.packing import pack
 from harness.data.sources import source_files
@@ -138,7 +141,7 @@ class _Tokenization:
 
     def __init__(self, config: DataConfig, tokenizer: TokenizerLike, progress: Progress | None, objective: ObjectiveName) -> None:
         self._config, self._tokenizer, self._progress = config, tokenizer, progress
-        self._conversations = objective == "sft"
+        self._objective = objective
 
     @cached_property
     def _chat(self) -> ChatEncoder:
@@ -152,10 +155,23 @@ class _Tokenization:
         files = source_files(path, key=key, split=split)
         cache_dir = default_cache_dir(self._config.cache_dir)
         progress = None if self._progress is None else partial(self._progress, key)
-        if self._conversations and data_format != "text":
+        if self._holds_conversations(files, key, field, data_format):
             return tokenize_conversations(files, data_format, self._chat, cache_dir=cache_dir, key=key, progress=progress)
         append_eos = self._config.append_eos
         return tokenize(files, field, self._tokenizer, append_eos=append_eos, cache_dir=cache_dir, key=key, progress=progress)
+
+    def _holds_conversations(self, files: list[Path], key: str, field: str, data_format: str) -> bool:
+        match self._objective:
+            case "cpt":
+                return False
+            case "sft":
+                return data_format != "text"
+            case "distill" if data_format == "auto":
+                return begins_with_conversation(files[0], field, key=key)
+            case "distill":
+                return data_format != "text"
+            case _:
+                assert_never(self._objective)
 
 
 def _held_out_share(config: DataConfig, source: str) -> float:

@@ -9,16 +9,14 @@
         trained.bin   bool [tokens], of conversations only: whether the loss is on a token
         meta.json     dtype and counts
 
-A process that dies while it writes leaves a directory of another name behind, which the next one to build the entry removes.
+See cache_entry.py for what happens when several processes want an entry, or one dies while it writes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
-import shutil
 import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,6 +29,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from harness.config.errors import InputError, wrong_value
+from harness.data.cache_entry import open_or_build
 from harness.data.chat.encoder import ChatEncoder
 from harness.data.chat.formats import read_conversations
 from harness.data.content_hash import content_hash
@@ -38,7 +37,6 @@ from harness.data.encoder import EncodedBatch, Encoder, TokenizerLike
 from harness.data.ragged import Int64, offsets_of
 from harness.data.sources import read_files
 from harness.runs.files import read_json, write_json
-from harness.runs.locks import hold
 
 FORMAT = 1
 """Raise when entries written so far must not be used any more."""
@@ -155,18 +153,8 @@ def _cached(
     contents = [content_hash(file, cache_dir / "files", key=key) for file in files]
     recipe = json.dumps([FORMAT, contents, *options, encoder.fingerprint()])
     entry = cache_dir / "tokens" / hashlib.sha256(recipe.encode()).hexdigest()
-    if (found := _open(entry)) is not None:
-        return found
-    lock = hold(entry.with_suffix(".lock"), wait_seconds=math.inf)
-    assert lock is not None, "waits for as long as it takes"
-    try:
-        if (found := _open(entry)) is None:  # nobody else built it while we waited
-            for leftover in [entry, *entry.parent.glob(f"{entry.name}.build-*")]:
-                shutil.rmtree(leftover, ignore_errors=True)
-            found = _build(entry, documents(), encoder, sum(file.stat().st_size for file in files), progress)
-    finally:
-        lock.release()
-    return found
+    total = sum(file.stat().st_size for file in files)
+    return open_or_build(entry, _open, lambda building: _build(building, documents(), encoder, total, progress))
 
 
 def _prepare(cache_dir: Path) -> None:
@@ -196,44 +184,34 @@ def _open(entry: Path) -> TokenizedDocuments | None:
     return TokenizedDocuments(entry, tokens, offsets, hashes, sizes, trained)
 
 
-def _build(entry: Path, documents: Iterable[D], encoder: _Encoder[D], total: int, progress: Progress | None) -> TokenizedDocuments:
-    """Write the entry into a temporary directory beside it, which takes its name when complete."""
-    building = Path(tempfile.mkdtemp(prefix=f"{entry.name}.build-", dir=entry.parent))
-    try:
-        dtype = np.dtype(encoder.dtype())
-        lengths, hashes, sizes = array("q"), array("Q"), array("q")
-        masked = False
-        with (building / "tokens.bin").open("wb") as stream, (building / "trained.bin").open("wb") as mask:
-            for batch in _batches(documents):
-                encoded = encoder.encode(batch, dtype)
-                stream.write(encoded.ids.tobytes())
-                lengths.frombytes(encoded.lengths.tobytes())
-                contents = [text.encode() for text in encoded.texts]
-                hashes.extend(int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little") for content in contents)
-                sizes.extend(map(len, contents) if encoded.trained_bytes is None else encoded.trained_bytes)
-                if encoded.trained is not None:
-                    masked = True
-                    mask.write(encoded.trained.tobytes())
-                if progress is not None:
-                    progress(batch[-1].position, total)
-        offsets = offsets_of(np.frombuffer(lengths, dtype=np.int64))
-        if offsets[-1] == 0:
-            raise InputError("tokenizer.path: this tokenizer makes no tokens of the text")
-        np.save(building / "offsets.npy", offsets)
-        np.save(building / "hashes.npy", np.frombuffer(hashes, dtype=np.uint64))
-        np.save(building / "bytes.npy", np.frombuffer(sizes, dtype=np.int64))
-        if not masked:
-            (building / "trained.bin").unlink()
-        counts = {"dtype": dtype.name, "documents": len(lengths), "tokens": int(offsets[-1])}
-        write_json(building / "meta.json", {**counts, "masked": True} if masked else counts)
-        building.chmod(0o755)  # mkdtemp's 0700 would hide a shared cache from colleagues
-        building.rename(entry)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
-    opened = _open(entry)
-    assert opened is not None, "just written"
-    return opened
+def _build(building: Path, documents: Iterable[D], encoder: _Encoder[D], total: int, progress: Progress | None) -> None:
+    """Write the files of an entry into the directory `building`."""
+    dtype = np.dtype(encoder.dtype())
+    lengths, hashes, sizes = array("q"), array("Q"), array("q")
+    masked = False
+    with (building / "tokens.bin").open("wb") as stream, (building / "trained.bin").open("wb") as mask:
+        for batch in _batches(documents):
+            encoded = encoder.encode(batch, dtype)
+            stream.write(encoded.ids.tobytes())
+            lengths.frombytes(encoded.lengths.tobytes())
+            contents = [text.encode() for text in encoded.texts]
+            hashes.extend(int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little") for content in contents)
+            sizes.extend(map(len, contents) if encoded.trained_bytes is None else encoded.trained_bytes)
+            if encoded.trained is not None:
+                masked = True
+                mask.write(encoded.trained.tobytes())
+            if progress is not None:
+                progress(batch[-1].position, total)
+    offsets = offsets_of(np.frombuffer(lengths, dtype=np.int64))
+    if offsets[-1] == 0:
+        raise InputError("tokenizer.path: this tokenizer makes no tokens of the text")
+    np.save(building / "offsets.npy", offsets)
+    np.save(building / "hashes.npy", np.frombuffer(hashes, dtype=np.uint64))
+    np.save(building / "bytes.npy", np.frombuffer(sizes, dtype=np.int64))
+    if not masked:
+        (building / "trained.bin").unlink()
+    counts = {"dtype": dtype.name, "documents": len(lengths), "tokens": int(offsets[-1])}
+    write_json(building / "meta.json", {**counts, "masked": True} if masked else counts)
 
 
 def _batches(documents: Iterable[D]) -> Iterator[list[D]]:

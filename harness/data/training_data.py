@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,6 +14,7 @@ from harness.config.errors import wrong_value
 from harness.data.order import DataOrder, Float64, Regime, row_rates
 from harness.data.packing import Packing
 from harness.data.ragged import Int64, offsets_of, spans
+from harness.data.teacher_samples import TeacherSamples
 from harness.data.token_cache import TokenizedDocuments
 from harness.schedule.batch_size import BatchSize
 
@@ -34,6 +35,8 @@ class PackedSource:
     """Whether it is text of the model's base domain."""
     fingerprint: str
     """Hex digest of the used documents and of how they are packed."""
+    teacher: TeacherSamples | None = None
+    """What a teacher says of the positions in `packing`, where a run learns from samples of it."""
 
     @cached_property
     def row_targets(self) -> Int64:
@@ -95,6 +98,11 @@ class TrainingData:
     def replaying(self, shares: Sequence[tuple[int, float]]) -> TrainingData:
         """The same sources, with other shares of replay from some positions on."""
         return TrainingData(self.sources, self.seed, shares)
+
+    def with_teacher(self, samples: Mapping[str, TeacherSamples]) -> TrainingData:
+        """The same data, with what a teacher says of each source, by name."""
+        sources = [replace(source, teacher=samples[source.name]) for source in self.sources]
+        return TrainingData(sources, self.seed, self.replay_shares)
 
     @property
     def fingerprint(self) -> str:

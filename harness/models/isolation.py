@@ -37,11 +37,11 @@ def document_leak(model: PreTrainedModel) -> float:
     return float((logits[0, length:] - logits[1, length:]).abs().max())
 
 
-def refuse_leaking_model(model: PreTrainedModel, packing: str) -> None:
-    """Raise InputError if packed documents see each other in this model."""
+def refuse_leaking_model(model: PreTrainedModel, packing: str, *, which: str = "this model") -> None:
+    """Raise InputError if packed documents see each other in this model, which is called `which`."""
     leak = document_leak(model)
     if leak > TOLERANCE:
         raise InputError(
-            f"data.packing={packing}: documents of a row see each other in this model ({model.config.model_type}: replacing one document "
+            f"data.packing={packing}: documents of a row see each other in {which} ({model.config.model_type}: replacing one document "
             f"moves the next one's logits by {leak:.2g}). Valid for it: padded"
         )

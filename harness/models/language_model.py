@@ -32,7 +32,10 @@ def build_model(config: ModelConfig, tokenizer: Any, *, seed: int, new_tokens: S
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     torch.manual_seed(seed)
-    model = _pretrained(config) if config.path is not None else _from_scratch(config, tokenizer)
+    if config.path is not None:
+        model = load_pretrained(config.path, key="model.path", attention=config.attention, attention_dropout=config.attention_dropout)
+    else:
+        model = _from_scratch(config, tokenizer)
     model.config.use_cache = False
     if new_tokens and config.path is not None:
         add_rows(model, tokenizer.convert_tokens_to_ids(list(new_tokens)), seed=seed)
@@ -43,26 +46,29 @@ def build_model(config: ModelConfig, tokenizer: Any, *, seed: int, new_tokens: S
     return model
 
 
-def _pretrained(config: ModelConfig) -> PreTrainedModel:
+def load_pretrained(path: str, *, key: str, attention: str, attention_dropout: float | None = None) -> PreTrainedModel:
+    """The model at `path`, a local directory or hub name given in the configuration's `key`, in float32.
+
+    Raises InputError for what cannot be loaded, and for weight files that lack tensors.
+    """
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    assert config.path is not None
-    dropout = {} if config.attention_dropout is None else {"attention_dropout": config.attention_dropout}
+    dropout = {} if attention_dropout is None else {"attention_dropout": attention_dropout}
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            config.path, dtype=torch.float32, attn_implementation=config.attention, output_loading_info=True, **dropout
+            path, dtype=torch.float32, attn_implementation=attention, output_loading_info=True, **dropout
         )
     # What a damaged file raises depends on its kind and on where it is damaged.
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
-        raise wrong_value("model.path", config.path, f"no causal language model could be loaded from it: {_first_line(error)}") from error
+        raise wrong_value(key, path, f"no causal language model could be loaded from it: {_first_line(error)}") from error
     model: PreTrainedModel = loaded[0]
     missing = sorted(loaded[1]["missing_keys"])
     if missing:
         # transformers says so in a warning and goes on with random weights.
         problem = f"its weight files lack {len(missing)} of the model's tensors ({', '.join(missing[:3])}{', …' if missing[3:] else ''})"
-        raise wrong_value("model.path", config.path, problem)
+        raise wrong_value(key, path, problem)
     return model
 
 

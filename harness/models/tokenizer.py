@@ -15,17 +15,23 @@ def load_tokenizer(config: Config) -> Any:
 
     Raises InputError when there is none to load, or a new token is none.
     """
+    key, path = ("tokenizer.path", config.tokenizer.path) if config.tokenizer.path else ("model.path", config.model.path)
+    tokenizer = tokenizer_at(path, key=key)
+    if config.tokenizer.new_tokens:
+        add_control_tokens(tokenizer, config.tokenizer.new_tokens, key="tokenizer.new_tokens")
+    return tokenizer
+
+
+def tokenizer_at(path: str | None, *, key: str) -> Any:
+    """The fast tokenizer at a path given in the configuration's `key`. Raises InputError when there is none to load."""
     from transformers import AutoTokenizer
 
-    key, path = ("tokenizer.path", config.tokenizer.path) if config.tokenizer.path else ("model.path", config.model.path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, use_fast=True)
     except (OSError, ValueError, KeyError) as error:
         raise wrong_value(key, path, f"no tokenizer could be loaded from it: {_first_line(error)}") from error
     if not tokenizer.is_fast:
         raise wrong_value(key, path, "not a fast tokenizer (no tokenizer.json)")
-    if config.tokenizer.new_tokens:
-        add_control_tokens(tokenizer, config.tokenizer.new_tokens, key="tokenizer.new_tokens")
     return tokenizer
 
 

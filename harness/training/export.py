@@ -36,7 +36,8 @@ def export(run: RunDirectory, out: Path, *, adapter: bool = False) -> None:
         raise InputError(f"{out}: exists and is not empty")
     tokenizer = load_tokenizer(config)
     stop = None
-    if config.objective.name == "sft":
+    in_conversations = config.objective.name == "sft" or "chat_template" in read_result(run).fingerprints
+    if in_conversations:
         # The tokenizer goes out with the template that the model was trained with.
         stop = build_chat_encoder(config.data, tokenizer).stop_token()
         tokenizer.chat_template, _ = template_source(config.data.chat_template, tokenizer.chat_template)
@@ -56,7 +57,7 @@ def export(run: RunDirectory, out: Path, *, adapter: bool = False) -> None:
             model.save_pretrained(out)
         prompt = prompt_names(config.adapter.tokens)
         in_vocabulary = bool(prompt) and prompt[0] in tokenizer.get_vocab()
-        if in_vocabulary and config.objective.name == "sft":
+        if in_vocabulary and in_conversations:
             tokenizer.chat_template = "".join(prompt) + tokenizer.chat_template
         tokenizer.save_pretrained(out)
     except OSError as error:

@@ -25,11 +25,12 @@ from harness.training.parameters import count_parameters
 
 
 class TokenizationProgress:
-    """Bars over the bytes of each source while it is tokenized; nothing is shown for what comes from the cache."""
+    """Bars over the bytes of each source while it is tokenized, or of the samples that a teacher gives for it; nothing is shown for what
+    comes from the cache."""
 
     def __init__(self) -> None:
         self.bar = Progress(
-            TextColumn("[bold]tokenize[/] {task.description}"),
+            TextColumn("[bold]{task.fields[verb]}[/] {task.description}"),
             BarColumn(bar_width=None),
             DownloadColumn(),
             TimeRemainingColumn(),
@@ -38,9 +39,10 @@ class TokenizationProgress:
         self.tasks: dict[str, TaskID] = {}
 
     def update(self, key: str, done: int, total: int) -> None:
-        """`done` of the `total` bytes of the source or domain at this configuration key are tokenized."""
+        """`done` of the `total` bytes of the source or domain at this configuration key are done; of the teacher, bytes of its samples."""
         if key not in self.tasks:
-            self.tasks[key] = self.bar.add_task(key.removeprefix("data."), total=total)
+            verb = "sample" if key.startswith("objective.") else "tokenize"
+            self.tasks[key] = self.bar.add_task(key.removeprefix("data."), total=total, verb=verb)
             self.bar.start()
         self.bar.update(self.tasks[key], completed=done)
         if done >= total:

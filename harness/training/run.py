@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from lightning.pytorch import Callback, Trainer
@@ -12,6 +14,7 @@ from lightning.pytorch.loggers import Logger
 from harness.config.errors import InputError
 from harness.config.schema import Config
 from harness.config.state_key import state_values
+from harness.data.chat.template import template_source
 from harness.data.epochs import refuse_oversampling
 from harness.data.mixture import Progress, build_training_data, build_validation_data
 from harness.data.multiple_choice import MultipleChoiceSet, build_multiple_choice_sets
@@ -32,6 +35,7 @@ from harness.training.objectives.build import build_module
 from harness.training.parameters import count_parameters
 from harness.training.plan import Plan, build_plan
 from harness.training.prefix import Prefix, state_key
+from harness.training.sample_teacher import teacher_fingerprint, with_teacher_samples
 from harness.training.step_end import StepEnd
 from harness.training.stop import StopFlag
 from harness.training.trainer import RunData, build_trainer
@@ -53,8 +57,8 @@ def train(
 
     The result is returned, and stands in result.json: running while it trains, complete at its end, waiting when it was stopped or broke
     off for a reason of its surroundings, failed when another attempt would come to the same. The caller holds the run's attempt lock.
-    `progress` is told about tokenization, `evaluation_progress` about evaluations, see `Evaluator`. With `trunks` it begins where another
-    run of the study has been already, and stores where others may leave its path.
+    `progress` is told about tokenization and about samples that are drawn from a teacher, `evaluation_progress` about evaluations, see
+    `Evaluator`. With `trunks` it begins where another run of the study has been already, and stores where others may leave its path.
 
     Raises InputError for data or a model that cannot be used, NonFiniteLossError when training diverges, CheckpointError when a
     checkpoint cannot be written, TrunkUnderWayError when another run trains just now what this one would train first.
@@ -127,12 +131,19 @@ def _train(
     plan = build_plan(config, data)
     refuse_oversampling(config.data, plan.data, plan.batch_size, plan.steps)
     fingerprints = {"data": plan.data.fingerprint, "tokenizer": tokenizer_fingerprint(tokenizer), "model": model_fingerprint(config.model)}
+    if any(source.documents.trained is not None for source in data.sources):
+        template, _ = template_source(config.data.chat_template, tokenizer.chat_template)
+        fingerprints["chat_template"] = hashlib.sha256(template.encode()).hexdigest()
+    if config.objective.name == "distill":
+        fingerprints["teacher"] = teacher_fingerprint(config)
     _refuse_other_inputs(run, result.fingerprints, fingerprints)
     result.fingerprints = fingerprints
 
     start, checkpoint = last_good_checkpoint(run.checkpoints)
     if start > plan.steps:
         raise InputError(f"{run.path}: its checkpoint of step {start} lies behind the end of the run, which has {plan.steps} steps")
+    if config.objective.teacher_samples is not None and start < plan.steps:
+        plan = replace(plan, data=with_teacher_samples(config, plan.data, tokenizer, progress))
     path = (
         _trunk_path(config, run, plan, fingerprints, {**validation, **multiple_choice}, trunks) if trunks and start < plan.steps else None
     )
@@ -156,7 +167,7 @@ def _train(
             if config.data.packing != "padded":
                 refuse_leaking_model(model, config.data.packing)
             trainer = build_trainer(config, run, plan, loggers=loggers, callbacks=[step_end, *callbacks])
-            trainer.fit(build_module(model, config, plan), datamodule=RunData(plan, start), ckpt_path=checkpoint)
+            trainer.fit(build_module(model, config, plan, tokenizer), datamodule=RunData(plan, start), ckpt_path=checkpoint)
         state: State = "waiting" if step_end.stopped else "complete"
     finally:
         if path:

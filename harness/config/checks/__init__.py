@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from harness.config.checks.adapter import adapter_problems
 from harness.config.checks.data import data_problems
 from harness.config.checks.model import model_problems
+from harness.config.checks.objective import objective_problems
 from harness.config.checks.optim import optim_problems
 from harness.config.checks.schedule import planned_schedule_problems
 from harness.config.checks.trainer import trainer_problems
@@ -52,6 +53,7 @@ def _input(config: Config) -> Iterator[str]:
     yield from model_problems(config.model, config.tokenizer.path, config.data.context_length, prompt=config.adapter.tokens)
     yield from data_problems(config.data)
     yield from adapter_problems(config)
+    yield from objective_problems(config)
 
 
 def _refuse(problems: list[str]) -> None:

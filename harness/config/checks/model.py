@@ -13,7 +13,6 @@ WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin", "*.gguf")
 
 def model_problems(model: ModelConfig, tokenizer: str | None, context_length: int, *, prompt: int = 0) -> Iterator[str]:
     """prompt: length of the soft prompt, which evaluation puts before whole windows."""
-    given = f"data.context_length={context_length}" + (f" and adapter.tokens={prompt} together" if prompt else "")
     if tokenizer is not None:
         yield from _directory("tokenizer.path", tokenizer, ("tokenizer.json", "tokenizer.model"), "no tokenizer.json in it")
     if model.path is None:
@@ -24,12 +23,21 @@ def model_problems(model: ModelConfig, tokenizer: str | None, context_length: in
         if model.kv_heads is not None and model.heads % model.kv_heads:
             yield f"model.kv_heads={model.kv_heads}: must divide model.heads={model.heads}"
         if context_length + prompt > model.max_context:
-            yield f"{given}: longer than the model's context, model.max_context={model.max_context}"
+            yield f"{_given(context_length, prompt)}: longer than the model's context, model.max_context={model.max_context}"
         return
-    yield from _directory("model.path", model.path, WEIGHT_FILES, "no weights in it (*.safetensors or pytorch_model*.bin)")
-    longest = _pretrained_context(Path(model.path))
+    yield from pretrained_problems("model.path", model.path, context_length, prompt)
+
+
+def pretrained_problems(key: str, path: str, context_length: int, prompt: int = 0) -> Iterator[str]:
+    """What keeps the model at `path`, given in `key`, from being loaded and reading rows of this length after a soft prompt."""
+    yield from _directory(key, path, WEIGHT_FILES, "no weights in it (*.safetensors or pytorch_model*.bin)")
+    longest = _pretrained_context(Path(path))
     if longest is not None and context_length + prompt > longest:
-        yield f"{given}: longer than the model's context of {longest} tokens ({model.path}/config.json)"
+        yield f"{_given(context_length, prompt)}: longer than the model's context of {longest} tokens ({path}/config.json)"
+
+
+def _given(context_length: int, prompt: int) -> str:
+    return f"data.context_length={context_length}" + (f" and adapter.tokens={prompt} together" if prompt else "")
 
 
 def _looks_local(path: str) -> bool:
@@ -43,7 +51,7 @@ def _directory(key: str, path: str, patterns: tuple[str, ...], problem: str) -> 
     folder = Path(path)
     if not folder.is_dir():
         yield f"{key}={path}: no such directory"
-    elif key == "model.path" and not (folder / "config.json").is_file():
+    elif patterns is WEIGHT_FILES and not (folder / "config.json").is_file():
         yield f"{key}={path}: not a model directory, no config.json in it"
     elif not any(True for pattern in patterns for _ in folder.glob(pattern)):
         yield f"{key}={path}: {problem}"

@@ -16,7 +16,7 @@ from harness.config.schema.adapter import AdapterConfig
 from harness.config.schema.base import Count, Name, NonNegative, OnlyFor, Positive, Section, Share
 from harness.config.schema.data import ChoiceFormat, DataConfig, DataFormat, MultipleChoiceConfig, SourceConfig, ValidationConfig
 from harness.config.schema.model import ModelConfig, TokenizerConfig
-from harness.config.schema.objective import ObjectiveConfig, ObjectiveName
+from harness.config.schema.objective import DivergenceName, ObjectiveConfig, ObjectiveName
 from harness.config.schema.optim import OptimConfig, OptimName
 from harness.config.schema.schedule import DecayShape, ScheduleConfig, ScheduleName
 from harness.config.schema.tracking import TrackingConfig
@@ -30,6 +30,7 @@ __all__ = [
     "DataConfig",
     "DataFormat",
     "DecayShape",
+    "DivergenceName",
     "ModelConfig",
     "MultipleChoiceConfig",
     "Name",

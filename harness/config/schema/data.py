@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-from harness.config.schema.base import Count, Name, OnlyFor, Positive, Section
+from harness.config.schema.base import Count, Name, Positive, Section
+from harness.config.schema.objective import Conversational
 
 DataFormat = Literal["auto", "sharegpt", "alpaca", "messages", "prompt_completion", "text"]
 ChoiceFormat = Literal["auto", "plain", "arc", "piqa", "hellaswag"]
@@ -30,10 +31,11 @@ class SourceConfig(Section):
     """A run that would go through this source more often is refused before it starts; null: data.max_epochs."""
     replay: bool = False
     """True for text of the model's base domain, drawn by data.replay_share to limit forgetting."""
-    format: Annotated[DataFormat, OnlyFor(("sft",), group="objective")] = "auto"
+    format: Annotated[DataFormat, Conversational] = "auto"
     """What the rows hold. sharegpt: conversations of from and value; alpaca: instruction, input, output or response; messages: OpenAI's,
     with tool_calls and role tool; prompt_completion; text: plain text in `field`, every token of which is trained, e.g. for replay; auto:
-    one of the formats of conversations, told from each file's first rows."""
+    one of the formats of conversations, told from each file's first rows; with objective.name=distill also plain text, where the first row
+    of the first file is no conversation."""
 
 
 @dataclass(kw_only=True)
@@ -46,7 +48,7 @@ class ValidationConfig(Section):
     """Which split of a saved DatasetDict; null: the only one."""
     field: Name = "text"
     """Where a row of `path` holds its text."""
-    format: Annotated[DataFormat, OnlyFor(("sft",), group="objective")] = "auto"
+    format: Annotated[DataFormat, Conversational] = "auto"
     """What the rows of `path` hold, see data.sources.<name>.format; of conversations only the tokens that data.loss_on names are scored."""
     source: Name | None = None
     """The source from which `share` of the documents is held out (by hash of their text: no document is on both sides)."""
@@ -110,13 +112,11 @@ class DataConfig(Section):
     """What happens to a document longer than a row (best_fit and padded; concat always splits)."""
     append_eos: bool = True
     """End every document with the tokenizer's end-of-text token, where it has one. (Turns of conversations end as the template says.)"""
-    chat_template: Annotated[Name | None, OnlyFor(("sft",), group="objective")] = None
+    chat_template: Annotated[Name | None, Conversational] = None
     """How conversations become text: chatml, llama3, alpaca, hermes_tools (ChatML with tools), tokenizer (its own), or the path of a .jinja
     file; null: the tokenizer's own if it has one, else chatml. What the assistant generates stands inside {% generation %}, its stop token
     included; for templates without such blocks it is found by rendering prefixes. Control tokens typed in a message become plain text."""
-    loss_on: Annotated[Literal["all", "assistant", "last_assistant", "flagged", "spans"], OnlyFor(("sft",), group="objective")] = (
-        "assistant"
-    )
+    loss_on: Annotated[Literal["all", "assistant", "last_assistant", "flagged", "spans"], Conversational] = "assistant"
     """Which tokens of a conversation are trained. all; assistant: every turn of the assistant with its reasoning, tool calls and stop
     token, whatever its flag; last_assistant: the last such turn; flagged: those with train (or weight) true or 1 in the data, no others;
     spans: the characters in train_spans, [[start, end], …] of a message's content, and no others."""

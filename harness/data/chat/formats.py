@@ -68,6 +68,25 @@ def read_conversations(files: Sequence[Path], chat_format: str, *, key: str) -> 
         raise InputError(f"{key}: no conversation in {', '.join(map(str, files[:3]))}{', …' if len(files) > 3 else ''}")
 
 
+def begins_with_conversation(file: Path, field: str, *, key: str) -> bool:
+    """Whether the first row of a file is a conversation, and not plain text in `field`.
+
+    Raises InputError when it is neither, or cannot be read.
+    """
+    if not file.name.endswith(ROW_ENDINGS):
+        return False
+    row = next(read_rows(file, key=key), None)
+    if row is None:
+        return False  # reading it as text says that there is none
+    try:
+        _format_of(row, key)
+    except InputError:
+        if field not in row.values:
+            raise
+        return False
+    return True
+
+
 def _detected(rows: Sequence[Row], key: str) -> str:
     found: dict[str, Row] = {}
     for row in rows:

@@ -1,0 +1,123 @@
+"""The teacher's side of a distillation, once and for all: tokens drawn from its distribution at every trained position."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from harness.config.schema import Config, ModelConfig
+from harness.data.cache_entry import open_or_build
+from harness.data.mixture import Progress
+from harness.data.teacher_samples import SampleFiles, TeacherSamples, fingerprint, open_samples, windows
+from harness.data.token_cache import default_cache_dir
+from harness.data.training_data import PackedSource, TrainingData
+from harness.models.language_model import model_fingerprint
+from harness.models.teacher import load_teacher, refuse_other_vocabulary
+from harness.training.predictions import predict
+
+CHUNK_POSITIONS = 1024
+"""Positions whose distribution is held at once in float64, where trained tokens are not limited otherwise."""
+
+
+def teacher_fingerprint(config: Config) -> str:
+    """A hash of the teacher's weights, see `model_fingerprint`."""
+    return model_fingerprint(ModelConfig(path=config.objective.teacher))
+
+
+def with_teacher_samples(config: Config, data: TrainingData, tokenizer: Any, progress: Progress | None = None) -> TrainingData:
+    """The data with objective.teacher_samples tokens at each position: from the cache, or drawn now.
+
+    Raises InputError for a teacher that cannot be used, see `load_teacher`.
+    """
+    assert config.objective.teacher is not None, "checked: a distillation has a teacher"
+    refuse_other_vocabulary(config.objective.teacher, tokenizer)
+    weights = teacher_fingerprint(config)
+
+    @cache
+    def teacher() -> PreTrainedModel:
+        model: torch.nn.Module = load_teacher(config, tokenizer)
+        return cast("PreTrainedModel", model.to(_device(config)))
+
+    return data.with_teacher({source.name: _samples(config, source, weights, teacher, len(tokenizer), progress) for source in data.sources})
+
+
+def _samples(
+    config: Config, source: PackedSource, weights: str, teacher: Callable[[], PreTrainedModel], vocabulary: int, progress: Progress | None
+) -> TeacherSamples:
+    samples, temperature, seed = config.objective.teacher_samples, config.objective.temperature, config.seed
+    assert samples is not None, "asked for"
+    name = fingerprint(source, teacher=weights, samples=samples, temperature=temperature, seed=seed)
+    entry = default_cache_dir(config.data.cache_dir) / "teacher" / name
+    entry.parent.mkdir(parents=True, exist_ok=True)
+
+    def build(directory: Path) -> None:
+        files = SampleFiles(directory, tokens=len(source.documents.tokens), samples=samples, vocabulary=vocabulary)
+        done, total = 0, int(source.row_targets.sum())
+        in_chunks = config.trainer.loss_chunk_tokens is not None
+        chunk = config.trainer.loss_chunk_tokens or CHUNK_POSITIONS
+        model = teacher()
+        for window in windows(source, config.trainer.evaluation_batch_tokens):
+            input_ids = torch.from_numpy(window.input_ids).to(model.device)
+            # Padding is on the right, where causal attention does not look.
+            position_ids = torch.arange(input_ids.shape[1], device=model.device).expand_as(input_ids)
+            batch = {"input_ids": input_ids, "position_ids": position_ids}
+            with torch.no_grad():
+                predicted = predict(model, batch, torch.from_numpy(window.predicted).to(model.device), in_chunks=in_chunks)
+                for part, at in zip(torch.split(predicted.rows, chunk), torch.split(torch.from_numpy(window.at), chunk), strict=True):
+                    offsets = torch.from_numpy(uniform_offsets(at.numpy(), seed)).to(part.device)
+                    drawn, entropy = draw(predicted.to_logits(part)[:, :vocabulary] / temperature, offsets, samples)
+                    files.write(at.numpy(), drawn.cpu().numpy(), entropy.cpu().numpy())
+            done += len(window.at)
+            if progress is not None:
+                progress(f"objective.teacher for data.sources.{source.name}", done * files.row_bytes, total * files.row_bytes)
+        files.close()
+
+    return open_or_build(entry, open_samples, build)
+
+
+def draw(logits_NV: Tensor, offsets_N: Tensor, samples: int) -> tuple[Tensor, Tensor]:
+    """Tokens drawn from softmax(logits) by systematic sampling, and the entropy of that distribution in nats.
+
+    The points (offset + i) / samples, i = 0, 1, …, are mapped through the inverse of the cumulative distribution. With an offset that is
+    uniform in [0, 1), a token of probability p is drawn samples * p times on average, so that counts / samples is without bias, like with
+    independent draws (arXiv 2503.16870), but it is never off by more than one draw.
+
+    Args: logits [N, V]; offsets float64 [N]. Returns (int64 [N, samples], float64 [N]).
+    """
+    log_p = logits_NV.double().log_softmax(dim=-1)
+    p = log_p.exp()
+    cumulative = p.cumsum(dim=-1)
+    points = (offsets_N[:, None] + torch.arange(samples, device=offsets_N.device)) / samples
+    # Rounding may leave the last value beside 1.
+    drawn = torch.searchsorted(cumulative, points * cumulative[:, -1:], right=True).clamp(max=logits_NV.shape[1] - 1)
+    return drawn, torch.special.entr(p).sum(dim=-1)
+
+
+def uniform_offsets(at: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
+    """Uniform in [0, 1), a function of (position, seed) alone, so that samples do not depend on batches: float64[n] for int64[n].
+
+    Splitmix64 of a counter: the finalizer of a generator that passes BigCrush (doi 10.1145/2660193.2660195).
+    """
+    stream = _mixed(np.array([seed], dtype=np.uint64))
+    mixed = _mixed(at.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + stream)
+    return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _mixed(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def _device(config: Config) -> torch.device:
+    """Where a run of this configuration computes."""
+    on_gpu = config.trainer.accelerator in ("auto", "gpu") and torch.cuda.is_available()
+    return torch.device("cuda" if on_gpu else "cpu")

@@ -1,0 +1,221 @@
+"""objective=distill, from a teacher on disk to a student, live and from samples."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.config.errors import InputError
+from harness.config.load import load
+from harness.config.schema import Config
+from harness.data.dataset import PackedRows
+from harness.data.mixture import build_training_data
+from harness.models.language_model import build_model
+from harness.models.teacher import refuse_other_vocabulary
+from harness.models.tokenizer import load_tokenizer
+from harness.runs.directory import RunDirectory
+from harness.runs.result import read_result
+from harness.training.export import export
+from harness.training.objectives.build import build_module
+from harness.training.plan import build_plan
+from harness.training.sample_teacher import with_teacher_samples
+from tests.support import corpus
+from tests.support.corpus import TinyText
+from tests.training.conftest import NewRun
+from tests.training.runs import EXACT_RESUME, assert_same_run, final_state, rows_without_speed, train_here
+
+
+def loss_and_gradients(config: Config) -> tuple[float, dict[str, torch.Tensor]]:
+    """Of the first step, per predicted token."""
+    tokenizer = load_tokenizer(config)
+    data = build_training_data(config.data, tokenizer, seed=config.seed, objective=config.objective.name)
+    plan = build_plan(config, data)
+    rows = plan.data if config.objective.teacher_samples is None else with_teacher_samples(config, plan.data, tokenizer)
+    module = build_module(build_model(config.model, tokenizer, seed=config.seed), config, plan, tokenizer)
+    batch = PackedRows(rows).__getitems__(list(range(plan.batch_size.full)))
+    loss = module.loss_sum(batch) / float(plan.targets[0])
+    loss.backward()  # type: ignore[no-untyped-call]
+    return float(loss.detach()), {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        ["objective=cpt"],
+        ["objective=distill", "objective.divergence=forward_kl", "objective.temperature=2", "objective.alpha=0.3"],
+        ["objective=distill", "objective.divergence=reverse_kl"],
+        ["objective=distill", "objective.divergence=jsd", "objective.beta=0.2"],
+        ["objective=distill", "objective.teacher_samples=5", "objective.alpha=0.5"],
+    ],
+)
+def test_the_loss_in_chunks_is_the_loss_at_once(tiny_text: TinyText, tiny_model: Path, objective: list[str]) -> None:
+    teacher = [f"objective.teacher={tiny_model}"] if "objective=distill" in objective else []
+    overrides = [*tiny_text.overrides, *objective, *teacher]
+    whole, gradients = loss_and_gradients(load(overrides).config)
+    chunked, others = loss_and_gradients(load([*overrides, "trainer.loss_chunk_tokens=13"]).config)
+    assert chunked == pytest.approx(whole, rel=1e-6)
+    assert gradients.keys() == others.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(others[name], gradient, rtol=1e-5, atol=1e-7, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_alpha_0_is_cross_entropy_and_many_samples_are_the_live_teacher(tiny_text: TinyText, tiny_model: Path) -> None:
+    distill = [*tiny_text.overrides, "objective=distill", f"objective.teacher={tiny_model}", "objective.temperature=1.5"]
+    plain, _ = loss_and_gradients(load(tiny_text.overrides).config)
+    data_alone, _ = loss_and_gradients(load([*distill, "objective.alpha=0"]).config)
+    assert data_alone == pytest.approx(plain, rel=1e-6)
+    live, gradients = loss_and_gradients(load(distill).config)
+    sampled, estimates = loss_and_gradients(load([*distill, "objective.teacher_samples=4000"]).config)
+    assert sampled == pytest.approx(live, rel=1e-3)
+    for name, gradient in gradients.items():
+        assert float((estimates[name] - gradient).norm()) < 0.01 * float(gradient.norm()), name
+
+
+def test_only_trained_tokens_of_conversations_are_distilled(tiny_text: TinyText, tmp_path: Path) -> None:
+    """And text is told from conversations by its rows."""
+    teacher = corpus.tiny_model(tmp_path / "teacher", tiny_text.tokenizer, context=128)
+    chat = tmp_path / "chat.jsonl"
+    turns = [{"role": role, "content": f"{word} {role}"} for word, role in zip(corpus.DOMAIN_WORDS, ["user", "assistant"] * 6, strict=True)]
+    chat.write_text("".join(json.dumps({"messages": turns[2 * n : 2 * n + 2]}) + "\n" for n in range(6)))
+    overrides = [override for override in tiny_text.overrides if "validation" not in override and "general" not in override]
+    overrides += [f"data.sources.domain.path={chat}", "data.replay_share=0", "data.chat_template=alpaca", "data.packing=padded"]
+    overrides += ["data.context_length=128", "model.max_context=128", "trainer.batch_tokens=512", f"data.cache_dir={tmp_path / 'cache'}"]
+    overrides += ["objective=distill", f"objective.teacher={teacher}", "objective.teacher_samples=3"]
+    config = load(overrides).config
+    tokenizer = load_tokenizer(config)
+    data = build_training_data(config.data, tokenizer, seed=0, objective="distill")
+    (source,) = data.sources
+    trained = source.documents.trained
+    assert trained is not None
+    assert 0 < trained.sum() < len(trained)
+    sampled = with_teacher_samples(config, data, tokenizer)
+    batch = PackedRows(sampled).__getitems__([0, 1, 2, 3])
+    predicted = batch["labels"] != -100
+    assert int(predicted.sum()) == int(sampled.targets_of(build_plan(config, data).batch_size, 1)[0])
+    # Every trained position has its samples, and no other has.
+    assert bool((batch["teacher_entropy"][predicted] > 0).all())
+    assert not batch["teacher_samples"][~predicted].any()
+    assert not batch["teacher_entropy"][~predicted].any()
+    text = load([*tiny_text.overrides, "objective=distill", f"objective.teacher={teacher}"]).config
+    assert build_training_data(text.data, tokenizer, seed=0, objective="distill").sources[0].documents.trained is None
+
+
+def test_samples_do_not_depend_on_packing_or_batches_and_are_drawn_once(
+    tiny_text: TinyText, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = [*tiny_text.overrides, "objective=distill", f"objective.teacher={tiny_model}", "objective.teacher_samples=3"]
+    entries = {}
+    for name, override in (("a", "data.packing=best_fit"), ("b", "data.packing=padded"), ("c", "trainer.evaluation_batch_tokens=64")):
+        config = load([*base, override, f"data.cache_dir={tmp_path / name}"]).config
+        tokenizer = load_tokenizer(config)
+        data = build_training_data(config.data, tokenizer, seed=config.seed)
+        entries[name] = with_teacher_samples(config, data, tokenizer).sources[0].teacher
+    a, b, c = entries.values()
+    assert a is not None
+    assert b is not None
+    assert c is not None
+    assert a.directory.name == b.directory.name == c.directory.name
+    assert (a.tokens == b.tokens).all()
+    assert (a.tokens == c.tokens).mean() > 0.999  # rounding may move a draw
+    monkeypatch.setattr("harness.training.sample_teacher.load_teacher", None)
+    config = load([*base, f"data.cache_dir={tmp_path / 'a'}"]).config
+    again = with_teacher_samples(config, data, tokenizer).sources[0].teacher
+    assert again is not None
+    assert again.directory == a.directory
+    (a.directory / "samples.bin").write_bytes(b"torn")
+    with pytest.raises(TypeError):  # drawn anew
+        with_teacher_samples(config, data, tokenizer)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("samples", ["null", "4"])
+def test_a_distillation_resumes_to_the_last_bit_and_exports_the_student(
+    new_run: NewRun, tiny_model: Path, tmp_path: Path, samples: str
+) -> None:
+    overrides = ["objective=distill", f"objective.teacher={tiny_model}", f"objective.teacher_samples={samples}", *EXACT_RESUME]
+    _, whole = new_run("whole", *overrides)
+    _, stopped = new_run("stopped", *overrides)
+    train_here(whole)
+    assert train_here(stopped, stop_after=5).state == "waiting"
+    train_here(stopped)
+    assert_same_run(whole, stopped)
+    assert "teacher" in read_result(whole).fingerprints
+    state = final_state(whole)["state_dict"]
+    assert all(name.startswith("model.") for name in state)
+    export(whole, tmp_path / "out")
+    from safetensors.torch import load_file
+
+    exported = load_file(tmp_path / "out" / "model.safetensors")
+    torch.testing.assert_close(exported["model.norm.weight"], state["model.model.norm.weight"], rtol=0, atol=0)
+
+
+@pytest.mark.slow
+def test_another_teacher_is_another_run(new_run: NewRun, tiny_text: TinyText, tmp_path: Path) -> None:
+    teacher = corpus.tiny_model(tmp_path / "teacher", tiny_text.tokenizer)
+    _, run = new_run("run", "objective=distill", f"objective.teacher={teacher}")
+    assert train_here(run, stop_after=2).state == "waiting"
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(teacher / "model.safetensors")
+    save_file({name: 2 * tensor for name, tensor in weights.items()}, teacher / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match="the teacher changed since this run began"):
+        train_here(run)
+
+
+@pytest.mark.slow
+def test_a_student_comes_closer_to_the_data_by_learning_from_a_trained_teacher(new_run: NewRun, tmp_path: Path) -> None:
+    """From the teacher alone: no token of the data enters the loss."""
+    _, teacher = new_run("teacher", "trainer.max_steps=60", "optim.lr=1e-2", "trainer.log_every_steps=60")
+    best = train_here(teacher).metrics["val/domain/loss"]
+    export(teacher, tmp_path / "teacher")
+    _, student = new_run(
+        "student",
+        "objective=distill",
+        f"objective.teacher={tmp_path / 'teacher'}",
+        *("model.hidden_size=16", "model.layers=1", "trainer.max_steps=60", "optim.lr=1e-2", "trainer.log_every_steps=60"),
+    )
+    train_here(student)
+    rows = rows_without_speed(student)
+    before, after = rows[0]["val/domain/loss"], rows[-1]["val/domain/loss"]
+    assert after < before - 0.5 * (before - best)
+
+
+def test_a_teacher_of_another_vocabulary_is_refused(tiny_text: TinyText, tiny_model: Path, tmp_path: Path) -> None:
+    from harness.data.byte_bpe import train_byte_bpe
+
+    tokenizer = load_tokenizer(load(tiny_text.overrides).config)
+    refuse_other_vocabulary(str(tiny_model), tokenizer)
+    other = tmp_path / "other"
+    shutil.copytree(tiny_model, other)
+    train_byte_bpe(["quite other words, here and there, without end"] * 20, 280, other)
+    with pytest.raises(InputError, match=r"objective\.teacher=.*another vocabulary than the student's.*tokens differ"):
+        refuse_other_vocabulary(str(other), tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["objective=distill"], r"objective\.teacher: required with objective\.name=distill"),
+        (["objective=distill", "objective.teacher=/nowhere"], r"objective\.teacher=/nowhere: no such directory"),
+        (["objective.teacher=x/y"], r"objective\.teacher has no effect with objective\.name=cpt: only distill reads it"),
+        (
+            ["objective=distill", "objective.teacher=x/y", "objective.teacher_samples=4", "objective.divergence=jsd"],
+            r"objective\.teacher_samples=4.*not objective\.divergence=jsd",
+        ),
+        (["objective=distill", "objective.teacher=x/y", "objective.temperature=0"], r"objective\.temperature=0.*number > 0"),
+    ],
+)
+def test_wrong_values(tiny: list[str], overrides: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load([*tiny, *overrides])
+
+
+def test_a_run_directory_is_not_a_teacher(tiny: list[str], tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.path.mkdir()
+    with pytest.raises(InputError, match=r"objective\.teacher=.*not a model directory, no config\.json in it"):
+        load([*tiny, "objective=distill", f"objective.teacher={run.path}"])
