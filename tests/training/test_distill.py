@@ -54,7 +54,7 @@ def loss_and_gradients(config: Config) -> tuple[float, dict[str, torch.Tensor]]:
 )
 def test_the_loss_in_chunks_is_the_loss_at_once(tiny_text: TinyText, tiny_model: Path, objective: list[str]) -> None:
     teacher = [f"objective.teacher={tiny_model}"] if "objective=distill" in objective else []
-    overrides = [*tiny_text.overrides, *objective, *teacher]
+    overrides = [*tiny_text.overrides, *objective, *teacher, "seed=3"]  # other weights than the teacher's
     whole, gradients = loss_and_gradients(load(overrides).config)
     chunked, others = loss_and_gradients(load([*overrides, "trainer.loss_chunk_tokens=13"]).config)
     assert chunked == pytest.approx(whole, rel=1e-6)
@@ -64,12 +64,12 @@ def test_the_loss_in_chunks_is_the_loss_at_once(tiny_text: TinyText, tiny_model:
 
 
 def test_alpha_0_is_cross_entropy_and_many_samples_are_the_live_teacher(tiny_text: TinyText, tiny_model: Path) -> None:
-    distill = [*tiny_text.overrides, "objective=distill", f"objective.teacher={tiny_model}", "objective.temperature=1.5"]
-    plain, _ = loss_and_gradients(load(tiny_text.overrides).config)
+    distill = [*tiny_text.overrides, "objective=distill", f"objective.teacher={tiny_model}", "objective.temperature=1.5", "seed=3"]
+    plain, _ = loss_and_gradients(load([*tiny_text.overrides, "seed=3"]).config)
     data_alone, _ = loss_and_gradients(load([*distill, "objective.alpha=0"]).config)
     assert data_alone == pytest.approx(plain, rel=1e-6)
     live, gradients = loss_and_gradients(load(distill).config)
-    sampled, estimates = loss_and_gradients(load([*distill, "objective.teacher_samples=4000"]).config)
+    sampled, estimates = loss_and_gradients(load([*distill, "objective.teacher_samples=2000"]).config)
     assert sampled == pytest.approx(live, rel=1e-3)
     for name, gradient in gradients.items():
         assert float((estimates[name] - gradient).norm()) < 0.01 * float(gradient.norm()), name
@@ -136,7 +136,7 @@ def test_samples_do_not_depend_on_packing_or_batches_and_are_drawn_once(
 def test_a_distillation_resumes_to_the_last_bit_and_exports_the_student(
     new_run: NewRun, tiny_model: Path, tmp_path: Path, samples: str
 ) -> None:
-    overrides = ["objective=distill", f"objective.teacher={tiny_model}", f"objective.teacher_samples={samples}", *EXACT_RESUME]
+    overrides = ["objective=distill", f"objective.teacher={tiny_model}", f"objective.teacher_samples={samples}", "seed=3", *EXACT_RESUME]
     _, whole = new_run("whole", *overrides)
     _, stopped = new_run("stopped", *overrides)
     train_here(whole)
