@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from harness.config.errors import InputError
 from harness.config.load import load
@@ -63,8 +64,13 @@ def test_the_loss_in_chunks_is_the_loss_at_once(tiny_text: TinyText, tiny_model:
         torch.testing.assert_close(others[name], gradient, rtol=1e-5, atol=1e-7, msg=lambda text, name=name: f"{name}: {text}")
 
 
-def test_alpha_0_is_cross_entropy_and_many_samples_are_the_live_teacher(tiny_text: TinyText, tiny_model: Path) -> None:
-    distill = [*tiny_text.overrides, "objective=distill", f"objective.teacher={tiny_model}", "objective.temperature=1.5", "seed=3"]
+def test_alpha_0_is_cross_entropy_and_many_samples_are_the_live_teacher(tiny_text: TinyText, tiny_model: Path, tmp_path: Path) -> None:
+    teacher = tmp_path / "teacher"
+    shutil.copytree(tiny_model, teacher)
+    weights = load_file(teacher / "model.safetensors")
+    weights["model.embed_tokens.weight"] *= 15  # far from uniform, and from the student
+    save_file(weights, teacher / "model.safetensors", metadata={"format": "pt"})
+    distill = [*tiny_text.overrides, "objective=distill", f"objective.teacher={teacher}", "objective.temperature=1.5", "seed=3"]
     plain, _ = loss_and_gradients(load([*tiny_text.overrides, "seed=3"]).config)
     data_alone, _ = loss_and_gradients(load([*distill, "objective.alpha=0"]).config)
     assert data_alone == pytest.approx(plain, rel=1e-6)
@@ -147,8 +153,6 @@ def test_a_distillation_resumes_to_the_last_bit_and_exports_the_student(
     state = final_state(whole)["state_dict"]
     assert all(name.startswith("model.") for name in state)
     export(whole, tmp_path / "out")
-    from safetensors.torch import load_file
-
     exported = load_file(tmp_path / "out" / "model.safetensors")
     torch.testing.assert_close(exported["model.norm.weight"], state["model.model.norm.weight"], rtol=0, atol=0)
 
@@ -158,8 +162,6 @@ def test_another_teacher_is_another_run(new_run: NewRun, tiny_text: TinyText, tm
     teacher = corpus.tiny_model(tmp_path / "teacher", tiny_text.tokenizer)
     _, run = new_run("run", "objective=distill", f"objective.teacher={teacher}")
     assert train_here(run, stop_after=2).state == "waiting"
-    from safetensors.torch import load_file, save_file
-
     weights = load_file(teacher / "model.safetensors")
     save_file({name: 2 * tensor for name, tensor in weights.items()}, teacher / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(InputError, match="the teacher changed since this run began"):
