@@ -18,8 +18,8 @@ def objective_problems(config: Config) -> Iterator[str]:
         yield from pretrained_problems("objective.teacher", objective.teacher, config.data.context_length)
     if objective.teacher_samples is None and config.adapter.tokens:
         yield (
-            f"adapter.tokens={config.adapter.tokens}: the teacher would read the student's soft prompt; valid: objective.teacher_samples=N, for "
-            "which it reads the documents alone, or adapter.tokens=0"
+            f"adapter.tokens={config.adapter.tokens}: the teacher would read the student's soft prompt; valid: "
+            "objective.teacher_samples=N, for which it reads the documents alone, or adapter.tokens=0"
         )
     if objective.teacher_samples is not None and objective.divergence != "forward_kl":
         yield (
