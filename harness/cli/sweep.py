@@ -37,6 +37,8 @@ def sweep(
 
     given = [*(overrides or []), *([f"launcher.workers={workers}"] if workers else [])]
     loaded = load_sweep(name, given, name=study)
+    for line in loaded.start.lines():
+        typer.echo(f"{loaded.name}: {line}", err=True)
     refuse_other_sweep(loaded)  # before tokenizing, which may take long
     if not _has_trained(loaded.name):
         _prepare_data(loaded)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from harness.config.errors import InputError
 from harness.config.writable import check_writable
@@ -18,13 +19,13 @@ def open_study(sweep: Sweep) -> StudyDirectory:
     Budget and launcher may change from start to start; the latest are kept. A stop request that stands is withdrawn.
     Raises InputError that says what differs, or that the directory cannot be written, or the storage be used.
     """
-    directory, launched = _launched(sweep)
-    launched = launched or datetime.now(UTC).isoformat(timespec="milliseconds")
+    directory, kept = _launched(sweep)
+    launched: str = kept["launched"] if kept else datetime.now(UTC).isoformat(timespec="milliseconds")
     # Before anything is written: a database that cannot be reached or used ends here.
     connect(directory, sweep.config.storage, launched).close()
     check_writable(directory.path, "study directory")
     header = "# Frozen at launch; read by every worker.\n"
-    write_yaml(directory.sweep, {**sweep.frozen(), "launched": launched}, header=header)
+    write_yaml(directory.sweep, {**sweep.frozen(), **(kept or {}), "launched": launched}, header=header)
     directory.stop_request.unlink(missing_ok=True)
     return directory
 
@@ -34,8 +35,8 @@ def refuse_other_sweep(sweep: Sweep) -> None:
     _launched(sweep)
 
 
-def _launched(sweep: Sweep) -> tuple[StudyDirectory, str | None]:
-    """The directory of the sweep's study, and when it was launched: None for a new one."""
+def _launched(sweep: Sweep) -> tuple[StudyDirectory, dict[str, Any] | None]:
+    """The directory of the sweep's study, and what stays as it was at its launch: None for a new one."""
     directory = StudyDirectory(runs_root() / sweep.name)
     if directory.path.exists() and not directory.sweep.exists() and any(directory.path.iterdir()):
         raise InputError(f"{directory.path}: exists, and is no study (no sweep.yaml in it)")
@@ -48,4 +49,4 @@ def _launched(sweep: Sweep) -> tuple[StudyDirectory, str | None]:
             f"study {sweep.name!r} was launched with another sweep; give this one a name of its own, or move {directory.path} away:\n"
             + "\n".join(changed)
         )
-    return directory, frozen["launched"]
+    return directory, {key: frozen[key] for key in ("launched", "start") if key in frozen}

@@ -16,7 +16,7 @@ from harness.config.validate import to_plain
 from harness.runs.directory import find_study
 from harness.runs.record import load_study
 from harness.search.samplers import derived_seed
-from harness.search.scaling import fit_scaling, scaled_prior
+from harness.search.scaling import fit_scaling, scaled_prior, scaling_text
 from harness.search.space import Parameter, Space
 
 DRAWS = 1000
@@ -35,6 +35,10 @@ class Start:
     """The power law that the prior was taken from (see `harness.search.scaling`)."""
     notes: list[str] = field(default_factory=list)
     """What was changed to fit the space, in words."""
+
+    def lines(self) -> list[str]:
+        """What whoever launches the study should know of it."""
+        return [*self.notes, *([scaling_text(self.scaling)] if self.scaling else [])]
 
     def pinned(self, config: SearchConfig, space: Space, number: int, *, ended: int) -> dict[str, Any]:
         """The values that trial `number` is given, as Optuna holds them; empty where the sampler has a free hand.
