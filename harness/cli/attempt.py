@@ -6,21 +6,23 @@ import logging
 import os
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.config.errors import InputError
-from harness.config.load import load_file
+from harness.config.load import load_file, set_value
 from harness.config.schema import Config
-from harness.config.validate import to_plain
+from harness.config.validate import to_plain, to_section
 from harness.runs.directory import RunDirectory
-from harness.runs.exit_codes import BAD_INPUT, DONE, FAILED, STOPPED
-from harness.runs.files import read_yaml
+from harness.runs.exit_codes import BAD_INPUT, DONE, FAILED, STOPPED, TRUNK_UNDER_WAY
+from harness.runs.files import read_json, read_yaml
 from harness.runs.locks import hold
 from harness.runs.result import State, read_result, write_result
+from harness.runs.trunks import TrunkStore
 
 if TYPE_CHECKING:
     from harness.tracking.wandb_logger import WandbLogger
     from harness.training.stop import StopFlag
+    from harness.training.trunks import Trunks
 
 log = logging.getLogger("harness")
 
@@ -52,7 +54,7 @@ def attempt(run: RunDirectory, *, crashed: State, show_progress: bool = False) -
     crashed: the state of a run whose attempt ends with an unexpected exception.
     Raises InputError for data, a model or a configuration that cannot be used, and where another process works on this run.
     """
-    from harness.training.errors import NonFiniteLossError, RunError
+    from harness.training.errors import NonFiniteLossError, RunError, TrunkUnderWayError
     from harness.training.stop import StopFlag
 
     # Before torch is imported, which takes seconds: from here on a signal asks for a clean stop.
@@ -67,6 +69,9 @@ def attempt(run: RunDirectory, *, crashed: State, show_progress: bool = False) -
     except InputError as error:
         _end(run, "failed", str(error))
         raise
+    except TrunkUnderWayError as error:
+        log.info("%s: it had better wait", error)
+        return TRUNK_UNDER_WAY
     except RunError as error:
         _end(run, "failed" if isinstance(error, NonFiniteLossError) else crashed, str(error))
         log.error("%s", error)
@@ -101,6 +106,7 @@ def _tracked(config: Config, run: RunDirectory, stop: StopFlag, *, show_progress
             callbacks=[progress] if progress else [],
             progress=TokenizationProgress().update if show_progress else None,
             evaluation_progress=progress.evaluating if progress else None,
+            trunks=_trunks(config, run),
         )
         status = "success"
         if wandb:
@@ -111,6 +117,30 @@ def _tracked(config: Config, run: RunDirectory, stop: StopFlag, *, show_progress
         if wandb:
             wandb.finish(status)
     return DONE if result.state == "complete" else STOPPED
+
+
+def _trunks(config: Config, run: RunDirectory) -> Trunks | None:
+    """The trunks of a trial's study."""
+    study = run.study
+    if study is None or not run.relatives.exists():
+        return None
+    from harness.training.trunks import Trunks
+
+    document = read_json(run.relatives)
+    assert document is not None, "it exists"
+    store = TrunkStore(
+        study.trunks,
+        neighbours=[other for other in study.path.parent.glob("*/trunks") if other != study.trunks],
+        disk_bytes=int(document["disk_gb"] * 1e9),
+    )
+    return Trunks(store, tuple(_with_values(config, values) for values in document["relatives"]))
+
+
+def _with_values(config: Config, values: dict[str, Any]) -> Config:
+    plain = to_plain(config)
+    for key, value in values.items():
+        set_value(plain, key, value)
+    return to_section(Config, plain)
 
 
 def _wandb_logger(config: Config, run: RunDirectory) -> WandbLogger | None:

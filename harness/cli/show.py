@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from harness.cli.arguments import AsJson, Overrides, print_json
 
+if TYPE_CHECKING:
+    from harness.config.schema import Config
 
-def show(overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Show the resolved, validated config, and where each value came from."""
+
+SharedWith = Annotated[
+    str | None,
+    typer.Option(
+        "--shared-with",
+        metavar="RUN|OVERRIDES",
+        help='How many steps of training are shared with a run or a configuration ("schedule=wsd optim.lr=1e-3"), and why no more.',
+    ),
+]
+
+
+def show(overrides: Overrides = None, as_json: AsJson = False, shared_with: SharedWith = None) -> None:
+    """Show the resolved, validated config, and where each value came from. With --shared-with, OVERRIDES may name a RUN as well."""
+    if shared_with is not None:
+        _show_shared(overrides or [], shared_with, as_json=as_json)
+        return
     from harness.config.load import load
     from harness.config.validate import to_plain
 
@@ -25,6 +43,35 @@ def show(overrides: Overrides = None, as_json: AsJson = False) -> None:
         style = "dim" if origin is None else "bold cyan" if origin == "the command line" else "cyan"
         console.print(line, style=style, end="", markup=False, soft_wrap=True)
         console.print(f"  # {_short(origin)}" if origin else "", style="green", markup=False, soft_wrap=True)
+
+
+def _show_shared(overrides: list[str], other: str, *, as_json: bool) -> None:
+    import shlex
+
+    first, second = _configuration(overrides), _configuration(shlex.split(other))
+
+    # Only now what takes seconds to import: a typo is answered at once.
+    from harness.training.inputs import load_inputs
+    from harness.training.progress import TokenizationProgress
+
+    prefixes = [load_inputs(config, progress=TokenizationProgress().update).prefix(config) for config in (first, second)]
+    shared = prefixes[0].shared_with(prefixes[1])
+    steps = [prefix.plan.steps for prefix in prefixes]
+    if as_json:
+        print_json({"shared_steps": shared.steps, "shared_tokens": shared.tokens, "steps": steps, "why_no_more": shared.why_no_more})
+        return
+    typer.echo(f"{shared.steps:,} steps ({shared.tokens:,} tokens) are shared, of {steps[0]:,} and {steps[1]:,}")
+    typer.echo(f"they part at {shared.why_no_more}" if shared.why_no_more else "one is the beginning of the other")
+
+
+def _configuration(words: list[str]) -> Config:
+    """Of overrides, or of the one run that a word names."""
+    from harness.config.load import load, load_file
+    from harness.runs.directory import find_run
+
+    if len(words) == 1 and "=" not in words[0] and not words[0].startswith("~"):
+        return load_file(find_run(words[0]).config)
+    return load(words).config
 
 
 def _lines(values: dict[str, Any], origin: Any, prefix: str = "", depth: int = 0) -> list[tuple[str, str | None]]:

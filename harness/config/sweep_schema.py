@@ -61,6 +61,11 @@ class SearchConfig(Section):
     """A trial whose process crashes or is killed this often is failed."""
     max_failures: Count = 3
     """When this many trials have failed for the same reason and none is complete, no further one starts."""
+    trunks: Literal["auto", "always", "never"] = "auto"
+    """Whether trials keep states of training for others to go on from, under <study>/trunks. auto: where trials will meet, that is, where
+    the other parameters are no continuous ranges. What is found there is used in any case."""
+    trunk_disk_gb: Positive = 20.0
+    """What these may take on the disk; the ones that were of use longest ago go first."""
 
 
 @dataclass(kw_only=True)

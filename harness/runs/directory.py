@@ -45,6 +45,11 @@ class RunDirectory:
         return self.path / "trial.json"
 
     @property
+    def relatives(self) -> Path:
+        """Only for a trial: what other trials that may have their beginning in common with it have otherwise."""
+        return self.path / "relatives.json"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -101,6 +106,11 @@ class StudyDirectory:
     def stop_request(self) -> Path:
         """Exists while the workers are asked to stop."""
         return self.path / "stop"
+
+    @property
+    def trunks(self) -> Path:
+        """States of training that trials have in common (see `harness.runs.trunks`)."""
+        return self.path / "trunks"
 
     @property
     def workers(self) -> Path:

@@ -7,3 +7,5 @@ FAILED = 1
 BAD_INPUT = 2
 STOPPED = 75
 """An attempt was asked to stop, saved a checkpoint and left (EX_TEMPFAIL of sysexits.h)."""
+TRUNK_UNDER_WAY = 76
+"""Of an attempt: it has not begun, since another trial trains just now what this one would train first."""

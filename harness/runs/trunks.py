@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -110,12 +110,15 @@ class TrunkStore:
         """All that is stored here."""
         yield from _trunks(self.directory)
 
-    def deepest(self, digests: Sequence[str], *, below: int) -> Trunk | None:
-        """The deepest stored state of a run at a step < `below`. digests: of the run's states, by step."""
+    def deepest(self, digests_of_run: Callable[[], Sequence[str]], *, below: int) -> Trunk | None:
+        """The deepest stored state of a run at a step < `below`.
+
+        digests_of_run: the digests of the run's states by step; asked for only if there is anything to compare them with.
+        """
         found: Trunk | None = None
         for directory in (self.directory, *self._neighbours):
             for trunk in _trunks(directory):
-                step = trunk.card.step
+                digests, step = digests_of_run(), trunk.card.step
                 if (
                     step < below
                     and step < len(digests)
@@ -185,6 +188,10 @@ class TrunkStore:
         """What the holder of a lease is going to store: keys."""
         document = read_json(self.lease_lock(digest).with_suffix(".json"))
         return list(document["will_store"]) if document else []
+
+    def has_leases(self) -> bool:
+        """Whether anybody may be training something for others."""
+        return any(True for _ in self.lease_lock("").parent.glob("*.json"))
 
     def lease_lock(self, digest: str) -> Path:
         return self.directory / ".leases" / f"{digest}.lock"

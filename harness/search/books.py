@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING
 
 from harness.runs.directory import RunDirectory, StudyDirectory
-from harness.runs.exit_codes import STOPPED
+from harness.runs.exit_codes import STOPPED, TRUNK_UNDER_WAY
 from harness.runs.files import read_yaml
 from harness.runs.record import RunRecord
 from harness.runs.result import FINAL_STATES, Result, read_result, write_result
 from harness.runs.trial import Trial, read_trial, write_trial
+from harness.runs.trunks import is_leased
 from harness.search.budget import Budget, open_budget
 from harness.search.storage.contract import StudyStorage
 from harness.search.sweep import Sweep
@@ -87,6 +89,8 @@ class Books:
             self.fail(run, result, expired)
         elif exit_code == STOPPED or (stopping and exit_code in STOPPED_EARLY):
             self._leave(run, result, CLEAN_STOP)
+        elif exit_code == TRUNK_UNDER_WAY:
+            self._leave(run, result, result.reason or "waits for a trunk")
         else:
             # What a killed process left as its reason is an earlier attempt's.
             self._book_crash(run, result, _death(exit_code) if exit_code <= 0 else result.reason or _death(exit_code))
@@ -211,7 +215,14 @@ class Books:
                 self._leave(run, result, CLEAN_STOP)  # its worker died before it could say so
             else:
                 self._book_crash(run, result, result.reason or "its worker died")
-        return [trial.number for trial in self._optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,))], under_way
+        free = []
+        for frozen in self._optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            waits_for = read_result(self.directory.trial(frozen.number)).waits_for
+            if waits_for is not None and is_leased(Path(waits_for)):
+                under_way += 1  # as good as: whoever trains its trunk is at work
+            else:
+                free.append(frozen.number)
+        return free, under_way
 
 
 def _last_seen(run: RunDirectory, now: float) -> float:

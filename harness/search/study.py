@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness.config.errors import InputError
 from harness.config.validate import to_plain
 from harness.runs.directory import RunDirectory, StudyDirectory
-from harness.runs.files import read_yaml, write_yaml
+from harness.runs.files import read_yaml, write_json, write_yaml
 from harness.runs.result import Result, read_result
 from harness.runs.trial import Trial, read_trial, write_trial
 from harness.search.books import Books, Clock
 from harness.search.budget import SHORTEST_SECONDS
+from harness.search.relatives import Relatives
 from harness.search.samplers import build_sampler
 from harness.search.stopping import broken_for_good, build_pruner, evaluations
 from harness.search.storage.build import open_storage
@@ -30,6 +31,7 @@ from harness.search.workers import threads_per_worker
 
 if TYPE_CHECKING:
     from optuna import Study as OptunaStudy
+    from optuna.trial import Trial as OptunaTrial
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Study:
         self._clock = clock
         # Composes every choice of a group: not while others wait for the lock.
         self._largest_trial_tokens = sweep.largest_trial_tokens
+        self._relatives = Relatives(sweep)
+        self._keeps_trunks = sweep.config.search.trunks == "always" or self._relatives.will_meet
         with self.storage.locked():
             self._optuna = _open(self.storage, directory.name, [objective.direction for objective in sweep.objectives])
         # Hyperband proposes by brackets, too: the sampler asks the study for it.
@@ -123,9 +127,7 @@ class Study:
     def _take(self, number: int, lease: float) -> Claim:
         # By its number, whoever asks, and however often: a proposal that was half made when its worker died is made again.
         self._optuna.sampler = build_sampler(self.sweep.config.search, self.sweep.space, number, self._pinned(number))
-        # Waiting trials come first, the lowest number before the others, with the values they were given.
-        proposal = self._optuna.ask()
-        assert proposal.number == number, f"Optuna handed out trial {proposal.number} for {number}"
+        proposal = self._start(number)
         run = self.directory.trial(number)
         trial = read_trial(run)
         assert trial is not None, "it was reserved"
@@ -144,6 +146,24 @@ class Study:
         ended = len(self._optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
         return self.sweep.pinned(number, ended=ended)
 
+    def _start(self, number: int) -> OptunaTrial:
+        """Optuna's trial of this number, running: one that waits, with the values it was given, or a new one.
+
+        (Optuna's ask() hands out the waiting trial with the lowest number, also one that has to wait for another one's trunk.)
+        """
+        from optuna.trial import Trial as OptunaTrial
+        from optuna.trial import TrialState
+
+        storage, trials = self._optuna._storage, self._optuna.get_trials(deepcopy=False)
+        if number < len(trials):
+            trial_id = trials[number]._trial_id
+            storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+        else:
+            trial_id = storage.create_new_trial(self._optuna._study_id)
+        trial = OptunaTrial(self._optuna, trial_id)
+        assert trial.number == number, f"Optuna made trial {trial.number} for {number}"
+        return trial
+
     def prepare(self, claim: Claim) -> bool:
         """Write the trial's configuration; False, and the trial is failed, when its values do not go together."""
         if claim.run.config.exists():
@@ -159,6 +179,10 @@ class Study:
             return False
         if config.trainer.threads is None:
             config.trainer.threads = threads_per_worker(self.sweep.config.launcher.workers)
+        if self.sweep.config.search.trunks != "never":
+            # Before the configuration, which says that all is there.
+            relatives = self._relatives.of(trial.params, config) if self._keeps_trunks else []
+            write_json(claim.run.relatives, {"relatives": relatives, "disk_gb": self.sweep.config.search.trunk_disk_gb})
         write_yaml(claim.run.config, to_plain(config))
         return True
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -14,28 +14,21 @@ from lightning.pytorch.loggers import Logger
 from harness.config.errors import InputError
 from harness.config.schema import Config
 from harness.config.state_key import state_values
-from harness.data.chat.template import template_source
 from harness.data.epochs import refuse_oversampling
-from harness.data.mixture import Progress, build_training_data, build_validation_data
-from harness.data.multiple_choice import MultipleChoiceSet, build_multiple_choice_sets
-from harness.data.validation import ValidationSet
+from harness.data.mixture import Progress
 from harness.models.adapters.build import build_adapted_model
 from harness.models.isolation import refuse_leaking_model
-from harness.models.language_model import model_fingerprint
-from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from harness.runs.directory import RunDirectory
 from harness.runs.metrics import Row, last_values
 from harness.runs.result import Result, State, read_result, write_result
-from harness.schedule.replay_share import varies
 from harness.training import provenance
 from harness.training.checkpoints import checkpoints, last_good_checkpoint
 from harness.training.errors import NonFiniteLossError, RunError, TrunkUnderWayError
 from harness.training.evaluator import Evaluator
+from harness.training.inputs import Inputs, load_inputs
 from harness.training.objectives.build import build_module
 from harness.training.parameters import count_parameters
-from harness.training.plan import Plan, build_plan
-from harness.training.prefix import Prefix, state_key
-from harness.training.sample_teacher import teacher_fingerprint, with_teacher_samples
+from harness.training.sample_teacher import with_teacher_samples
 from harness.training.step_end import StepEnd
 from harness.training.stop import StopFlag
 from harness.training.trainer import RunData, build_trainer
@@ -116,37 +109,18 @@ def _train(
     trunks: Trunks | None,
 ) -> State:
     """The attempt itself: how it ended. The rest of `result` is brought up to date, whatever happens."""
-    tokenizer = load_tokenizer(config)
-    data = build_training_data(
-        config.data,
-        tokenizer,
-        seed=config.seed,
-        progress=progress,
-        objective=config.objective.name,
-        replayed_later=any(varies(some) for some in (config, *(trunks.relatives if trunks else ()))),
-        prompt=config.adapter.tokens,
-    )
-    validation = build_validation_data(config.data, tokenizer, progress=progress, objective=config.objective.name)
-    multiple_choice = build_multiple_choice_sets(config.data, tokenizer)
-    plan = build_plan(config, data)
+    inputs = load_inputs(config, progress=progress, relatives=trunks.relatives if trunks else ())
+    plan = inputs.plan
     refuse_oversampling(config.data, plan.data, plan.batch_size, plan.steps)
-    fingerprints = {"data": plan.data.fingerprint, "tokenizer": tokenizer_fingerprint(tokenizer), "model": model_fingerprint(config.model)}
-    if any(source.documents.trained is not None for source in data.sources):
-        template, _ = template_source(config.data.chat_template, tokenizer.chat_template)
-        fingerprints["chat_template"] = hashlib.sha256(template.encode()).hexdigest()
-    if config.objective.name == "distill":
-        fingerprints["teacher"] = teacher_fingerprint(config)
-    _refuse_other_inputs(run, result.fingerprints, fingerprints)
-    result.fingerprints = fingerprints
+    _refuse_other_inputs(run, result.fingerprints, inputs.fingerprints)
+    result.fingerprints = inputs.fingerprints
 
     start, checkpoint = last_good_checkpoint(run.checkpoints)
     if start > plan.steps:
         raise InputError(f"{run.path}: its checkpoint of step {start} lies behind the end of the run, which has {plan.steps} steps")
     if config.objective.teacher_samples is not None and start < plan.steps:
-        plan = replace(plan, data=with_teacher_samples(config, plan.data, tokenizer, progress))
-    path = (
-        _trunk_path(config, run, plan, fingerprints, {**validation, **multiple_choice}, trunks) if trunks and start < plan.steps else None
-    )
+        plan = replace(plan, data=with_teacher_samples(config, plan.data, inputs.tokenizer, progress))
+    path = _trunk_path(config, run, inputs, trunks) if trunks and start < plan.steps else None
     shared_rows: list[Row] = []
     if path and (taken := path.begin(start)):
         trunk, checkpoint = taken
@@ -156,18 +130,18 @@ def _train(
     result.state, result.step, result.tokens.position = "running", start, plan.tokens_after(start)
     write_result(run, result)
 
-    evaluator = Evaluator(config, validation, multiple_choice, evaluation_progress)
+    evaluator = Evaluator(config, inputs.validation, inputs.multiple_choice, evaluation_progress)
     step_end = StepEnd(run, evaluator, stop, path, shared_rows)
     trainer: Trainer | None = None
     try:
         # Else it was complete, but for the result of an attempt that was killed just before it wrote one.
         if start < plan.steps:
-            model = build_adapted_model(config, tokenizer).model
+            model = build_adapted_model(config, inputs.tokenizer).model
             result.parameters = count_parameters(model)
             if config.data.packing != "padded":
                 refuse_leaking_model(model, config.data.packing)
             trainer = build_trainer(config, run, plan, loggers=loggers, callbacks=[step_end, *callbacks])
-            trainer.fit(build_module(model, config, plan, tokenizer), datamodule=RunData(plan, start), ckpt_path=checkpoint)
+            trainer.fit(build_module(model, config, plan, inputs.tokenizer), datamodule=RunData(plan, start), ckpt_path=checkpoint)
         state: State = "waiting" if step_end.stopped else "complete"
     finally:
         if path:
@@ -184,25 +158,15 @@ def _train(
     return state
 
 
-def _trunk_path(
-    config: Config,
-    run: RunDirectory,
-    plan: Plan,
-    fingerprints: dict[str, str],
-    evaluated: Mapping[str, ValidationSet | MultipleChoiceSet],
-    trunks: Trunks,
-) -> TrunkPath:
+def _trunk_path(config: Config, run: RunDirectory, inputs: Inputs, trunks: Trunks) -> TrunkPath:
     """The path of this run, which it leaves to those relatives that have some of it in common."""
-
-    def prefix_of(config: Config, plan: Plan) -> Prefix:
-        key = state_key(config, plan, fingerprints=fingerprints, evaluated=evaluated, machine=provenance.machine())
-        return Prefix(key, plan)
-
-    prefix = prefix_of(config, plan)
-    related = [other for other in trunks.relatives if state_values(other) == state_values(config)]
-    # Their data is this run's, up to the shares of replay, which are in their plans.
-    leaves = leaves_of(prefix, [prefix_of(other, build_plan(other, plan.data)) for other in related])
-    return TrunkPath(run, prefix, trunks.store, leaves)
+    prefix = inputs.prefix(config)
+    related = []
+    for other in trunks.relatives:
+        if state_values(other) == state_values(config):
+            with contextlib.suppress(InputError):  # values that do not go together: no run will have them
+                related.append(inputs.prefix(other))
+    return TrunkPath(run, prefix, trunks.store, leaves_of(prefix, related))
 
 
 def _reason(error: BaseException) -> str:

@@ -44,7 +44,7 @@ class TrunkPath:
         Raises TrunkUnderWayError when another run trains just now what this one would, and is going to store it.
         """
         while True:
-            trunk = self.store.deepest(self.prefix.digests, below=self.prefix.plan.steps)
+            trunk = self.store.deepest(lambda: self.prefix.digests, below=self.prefix.plan.steps)
             if trunk is None or trunk.card.step <= own_step:
                 self._train_on_from(own_step)
                 return None
@@ -65,6 +65,9 @@ class TrunkPath:
             self.end()
 
     def _train_on_from(self, step: int) -> None:
+        # Most runs meet nobody: they are spared the digests.
+        if not self.leaves and not self.store.has_leases():
+            return
         digests = self.prefix.digests
         if step + 1 >= len(digests):
             return
