@@ -127,7 +127,7 @@ class Study:
     def _take(self, number: int, lease: float) -> Claim:
         # By its number, whoever asks, and however often: a proposal that was half made when its worker died is made again.
         self._optuna.sampler = build_sampler(self.sweep.config.search, self.sweep.space, number, self._pinned(number))
-        proposal = self._start(number)
+        proposal = self._running(number)
         run = self.directory.trial(number)
         trial = read_trial(run)
         assert trial is not None, "it was reserved"
@@ -146,7 +146,7 @@ class Study:
         ended = len(self._optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
         return self.sweep.pinned(number, ended=ended)
 
-    def _start(self, number: int) -> OptunaTrial:
+    def _running(self, number: int) -> OptunaTrial:
         """Optuna's trial of this number, running: one that waits, with the values it was given, or a new one.
 
         (Optuna's ask() hands out the waiting trial with the lowest number, also one that has to wait for another one's trunk.)
