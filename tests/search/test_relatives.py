@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from harness.search.relatives import Relatives
-from harness.search.sweep import Sweep, load_sweep
+from harness.search.loading import load_sweep
+from harness.search.sweep import Sweep
 from tests.search.conftest import WriteSweep
 
 BASE = ["schedule=wsd", "schedule.warmup=2", "trainer.max_steps=12"]
