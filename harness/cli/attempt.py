@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import traceback
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.config.errors import InputError
+from harness.config.errors import InputError, wrong_value
 from harness.config.load import load_file, set_value
 from harness.config.schema import Config
 from harness.config.validate import to_plain, to_section
@@ -18,8 +20,10 @@ from harness.runs.files import read_json, read_yaml
 from harness.runs.locks import hold
 from harness.runs.result import State, read_result, write_result
 from harness.runs.trunks import TrunkStore
+from harness.runs.world import World
 
 if TYPE_CHECKING:
+    from harness.launch.ranks import LocalRanks
     from harness.tracking.wandb_logger import WandbLogger
     from harness.training.stop import StopFlag
     from harness.training.trunks import Trunks
@@ -31,6 +35,9 @@ PRELOAD = ["harness.training.run", "harness.tracking.warm", "transformers.models
 
 LOCK_SECONDS = 30.0
 """A process that was killed lets go at once; one that is saving a checkpoint needs a moment."""
+
+LOST_SECONDS = 5.0
+"""A rank's end may be heard of a moment after its connections broke."""
 
 
 def attempt_trial(directory: str) -> int:
@@ -48,10 +55,11 @@ def attempt_trial(directory: str) -> int:
         return BAD_INPUT
 
 
-def attempt(run: RunDirectory, *, crashed: State, show_progress: bool = False) -> int:
+def attempt(run: RunDirectory, *, crashed: State, show_progress: bool = False, world: World | None = None) -> int:
     """Run or resume the run in this process; returns the exit code. Its result.json says what came of it.
 
-    crashed: the state of a run whose attempt ends with an unexpected exception.
+    crashed: the state of a run whose attempt ends with an unexpected exception. world: where all ranks are started already, and connected
+    (see `harness.training.ranks`), this process being rank 0 and the others in `follow`; else this process starts those of its machine.
     Raises InputError for data, a model or a configuration that cannot be used, and where another process works on this run.
     """
     from harness.training.errors import NonFiniteLossError, RunError, TrunkUnderWayError
@@ -63,9 +71,12 @@ def attempt(run: RunDirectory, *, crashed: State, show_progress: bool = False) -
     lock = hold(run.attempt_lock, wait_seconds=LOCK_SECONDS)
     if lock is None:
         raise InputError(f"{run.path}: another process works on this run")
+    local: LocalRanks | None = None
     try:
         config = load_file(run.config)
-        return _tracked(config, run, stop, show_progress=show_progress)
+        local = None if world else _start_local_ranks(config, run, crashed)
+        with _connected(config, local.world if local else world or World(), local.listener if local else None):
+            return _tracked(config, run, stop, show_progress=show_progress)
     except InputError as error:
         _end(run, "failed", str(error))
         raise
@@ -77,11 +88,48 @@ def attempt(run: RunDirectory, *, crashed: State, show_progress: bool = False) -
         log.error("%s", error)
         return FAILED
     except Exception as error:  # noqa: BLE001 - whatever it is, the run's files must say so
-        _end(run, crashed, f"{type(error).__name__}: {error}")
-        log.error("%s", traceback.format_exc())
+        # A rank that is gone shows as a broken connection, or worse.
+        lost = local.failure(wait_seconds=LOST_SECONDS) if local else None
+        _end(run, crashed, lost or f"{type(error).__name__}: {error}")
+        log.error("%s", lost or traceback.format_exc())
         return FAILED
     finally:
+        if local:
+            local.end()
         lock.release()
+
+
+def follow(run: RunDirectory, config: Config, world: World, stop: StopFlag) -> None:
+    """Take part in an attempt as a rank other than 0, which writes all files; returns when the attempt has ended as it should."""
+    from harness.training.run import train
+
+    with _connected(config, world):
+        train(config, run, stop=stop)
+
+
+def _start_local_ranks(config: Config, run: RunDirectory, crashed: State) -> LocalRanks | None:
+    """The other ranks of a run on this machine, where it has several."""
+    trainer = config.trainer
+    if trainer.nodes > 1:
+        raise wrong_value("trainer.nodes", trainer.nodes, "start the command on all nodes, with srun or torchrun")
+    if trainer.devices == 1:
+        return None
+    # Before they are forked, so that they need not.
+    import harness.training.run  # noqa: F401
+    from harness.launch.ranks import LocalRanks
+    from harness.training.stop import RankZeroStops
+
+    return LocalRanks(
+        trainer.devices,
+        lambda world: follow(run, config, world, RankZeroStops()),
+        on_stuck=lambda reason: _end(run, crashed, reason),
+    )
+
+
+def _connected(config: Config, world: World, listener: socket.socket | None = None) -> AbstractContextManager[None]:
+    from harness.training.ranks import connected
+
+    return connected(world, accelerator=config.trainer.accelerator, listener=listener)
 
 
 def _end(run: RunDirectory, state: State, reason: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,12 +13,17 @@ import typer
 
 from harness.cli import completion
 from harness.cli.arguments import Overrides
-from harness.config.errors import InputError
+from harness.config.errors import InputError, wrong_value
+from harness.launch.environment import world_of as environment_world
 from harness.runs.directory import RunDirectory, find_run, new_run_directory
 from harness.runs.exit_codes import DONE, FAILED, STOPPED
+from harness.runs.world import World
 
 if TYPE_CHECKING:
     from harness.config.schema import Config
+
+Meet = Callable[[Path | None], Path | None]
+"""On rank 0: names the run's directory to the others, None if there will be none. On these: waits for it."""
 
 
 def train(
@@ -39,11 +45,17 @@ def train(
     else:
         loaded = load(overrides or [])
         resolved, label = loaded.config, loaded.composed.groups.get("experiment") or resolved_label(loaded.config)
-    named = directory is not None and directory.exists()
-    run = new_run_directory(label) if directory is None else _given(directory)
-    with _nothing_half_written(run, keep_directory=named):
-        write_yaml(run.config, to_plain(resolved))
-        _report(run)
+    world = world_of(resolved)
+    with _all_ranks(resolved, world) as meet:
+        if not world.is_main:
+            _follow(meet, resolved, world)
+            return
+        named = directory is not None and directory.exists()
+        run = new_run_directory(label) if directory is None else _given(directory)
+        with _nothing_half_written(run, keep_directory=named):
+            write_yaml(run.config, to_plain(resolved))
+            meet(run.path)
+            _report(run, world)
 
 
 def resume(
@@ -52,16 +64,71 @@ def resume(
     ],
 ) -> None:
     """Go on with a run from its last checkpoint."""
+    from harness.config.load import load_file
     from harness.runs.result import read_result
 
     found = find_run(run)
     if found.study is not None:
         raise InputError(f"{run} is a trial of the study {found.study.name}: `harness sweep {found.study.name}` goes on with it")
-    if read_result(found).state == "complete":
-        typer.echo(f"{found.path} is complete", err=True)
-        typer.echo(found.path)
+    config = load_file(found.config)
+    world = world_of(config)
+    with _all_ranks(config, world) as meet:
+        if not world.is_main:
+            _follow(meet, config, world)
+            return
+        if read_result(found).state == "complete":
+            typer.echo(f"{found.path} is complete", err=True)
+            typer.echo(found.path)
+            return
+        meet(found.path)
+        _report(found, world)
+
+
+def world_of(config: Config) -> World:
+    """Which rank of the run torchrun or srun has made of this process; alone without them. Raises InputError when they made too many."""
+    world = environment_world(os.environ)
+    ranks = config.trainer.devices * config.trainer.nodes
+    if world.size not in (1, ranks):
+        raise wrong_value(
+            "trainer.devices", config.trainer.devices, f"makes {ranks} ranks (times trainer.nodes), but {world.size} processes were started"
+        )
+    return world
+
+
+@contextmanager
+def _all_ranks(config: Config, world: World) -> Iterator[Meet]:
+    """All ranks that were started, connected: they go on together from where rank 0 names the run's directory, or not at all."""
+    if world.size == 1:
+        yield lambda path: path
         return
-    _report(found)
+    from harness.training.ranks import connected, from_main
+
+    met = False
+
+    def meet(path: Path | None) -> Path | None:
+        nonlocal met
+        met = True
+        return from_main(lambda: path)
+
+    with connected(world, accelerator=config.trainer.accelerator):
+        try:
+            yield meet
+        finally:
+            if world.is_main and not met:
+                meet(None)
+
+
+def _follow(meet: Meet, config: Config, world: World) -> None:
+    """This process as a rank other than 0."""
+    from harness.cli.attempt import follow
+    from harness.training.stop import StopFlag
+
+    stop = StopFlag()
+    stop.install()
+    path = meet(None)
+    if path is None:
+        return  # rank 0 says why
+    follow(RunDirectory(path), config, world, stop)
 
 
 def resolved_label(config: Config) -> str:
@@ -101,12 +168,12 @@ def _nothing_half_written(run: RunDirectory, *, keep_directory: bool) -> Iterato
         raise
 
 
-def _report(run: RunDirectory) -> None:
+def _report(run: RunDirectory, world: World) -> None:
     """Attempt the run and say what came of it: its directory on stdout, the rest on stderr."""
     from harness.cli.attempt import attempt
     from harness.runs.result import read_result
 
-    code = attempt(run, crashed="failed", show_progress=True)
+    code = attempt(run, crashed="failed", show_progress=True, world=world if world.size > 1 else None)
     result = read_result(run)
     if code == STOPPED:
         typer.echo(f"stopped at step {result.step}; `harness resume {run.path}` goes on", err=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.config.checks.trainer import micro_batches
 from harness.config.length import parse_length
 from harness.config.schema import Config
 
@@ -39,7 +40,7 @@ def resolve_batch_size(config: Config) -> BatchSize:
     full = trainer.batch_tokens // context
     if trainer.initial_batch_tokens is None:
         return BatchSize((), full)
-    unit = full // (trainer.micro_batch_size or full)
+    unit = micro_batches(trainer, full)
     warmup = parse_length("trainer.batch_warmup", trainer.batch_warmup)
     limits = (trainer.max_tokens, None if trainer.max_steps is None else trainer.max_steps * trainer.batch_tokens)
     planned = min(limit for limit in limits if limit is not None)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable
-from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+
+from harness.runs.processes import die_with_parent
 
 AttemptFunction = Callable[[str], int]
 """Runs or resumes the run in a directory, in a process of its own, and returns the exit code."""
@@ -34,13 +32,5 @@ class AttemptServer:
 
 
 def _child(attempt: AttemptFunction, run: str) -> None:
-    threading.Thread(target=_die_with_parent, name="die-with-parent", daemon=True).start()
+    die_with_parent()
     raise SystemExit(attempt(run))
-
-
-def _die_with_parent() -> None:
-    """Without this, the trial of a worker that was killed would train on, watched by nobody."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os.kill(os.getpid(), signal.SIGKILL)

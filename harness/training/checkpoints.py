@@ -14,6 +14,7 @@ from lightning.pytorch import Trainer
 
 from harness.runs.files import replacing
 from harness.training.errors import CheckpointError
+from harness.training.ranks import is_main
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +90,9 @@ def save(trainer: Trainer, directory: Path, *, keep: int, weights_only: bool = F
         raise CheckpointError(
             f"the checkpoint of step {trainer.global_step} cannot be saved to {path}: {cause.strerror}; {stands}"
         ) from error
-    for old in list(checkpoints(directory).values())[:-keep]:
-        old.unlink()
+    if is_main():
+        for old in list(checkpoints(directory).values())[:-keep]:
+            old.unlink()
     return path
 
 

@@ -16,9 +16,11 @@ from transformers import PreTrainedModel
 from harness.data.prompt import prompt_ids
 from harness.models.adapters.soft_prompt import prompt_length
 from harness.runs.metric_names import position_buckets
+from harness.training import ranks
 
 if TYPE_CHECKING:
     from harness.data.multiple_choice import MultipleChoiceSet
+    from harness.data.ragged import Int64
     from harness.data.validation import ValidationSet
 
 Float64 = NDArray[np.float64]
@@ -37,16 +39,20 @@ def evaluate(
 ) -> dict[str, float]:
     """Mean loss of a validation set: {"loss": nats per predicted token, "bits_per_byte": …}, and loss/tokens_0_63, … where they are wanted.
 
-    Dropout is off and the model's mode is restored.
+    Dropout is off and the model's mode is restored. The ranks divide the batches among them; the result does not depend on their number.
     """
+
+    def sums_by_position(batch: tuple[Int64, Int64]) -> tuple[Float64, Int64]:
+        input_ids, labels = batch
+        # In float64: that the parts add up to the whole must not depend on how they were batched.
+        return _losses(model, input_ids, labels).sum(axis=0), (labels >= 0).sum(axis=0)
+
     nats, predicted = np.zeros(validation.context_length), np.zeros(validation.context_length, dtype=np.int64)
     with _evaluating(model, precision):
-        for input_ids, labels in validation.batches(batch_tokens):
-            scored = labels >= 0
-            # In float64: that the parts add up to the whole must not depend on how they were batched.
-            nats[: labels.shape[1]] += _losses(model, input_ids, labels).sum(axis=0)
-            predicted[: labels.shape[1]] += scored.sum(axis=0)
-            advance(int(scored.sum()))
+        for nats_L, predicted_L in ranks.shared_out(validation.batches(batch_tokens), sums_by_position):
+            nats[: len(nats_L)] += nats_L
+            predicted[: len(nats_L)] += predicted_L
+            advance(int(predicted_L.sum()))
     total = math.fsum(nats)
     values = {"loss": total / validation.predicted_tokens, "bits_per_byte": total / math.log(2) / validation.bytes}
     if validation.by_position:
@@ -70,10 +76,15 @@ def evaluate_choices(
     choice's UTF-8 bytes (acc and acc_norm of EleutherAI's lm-evaluation-harness, which divides by characters); answer_bits_per_byte: bits
     of all right choices over their bytes. Of equal choices the first counts as chosen.
     """
+
+    def log_likelihoods(batch: tuple[Int64, Int64, Int64]) -> tuple[Int64, Float64]:
+        indices, input_ids, labels = batch
+        return indices, -_losses(model, input_ids, labels).sum(axis=1)
+
     log_likelihood = np.zeros(len(choices.lengths))
     with _evaluating(model, precision):
-        for indices, input_ids, labels in choices.batches(batch_tokens):
-            log_likelihood[indices] = -_losses(model, input_ids, labels).sum(axis=1)
+        for indices, found in ranks.shared_out(choices.batches(batch_tokens), log_likelihoods):
+            log_likelihood[indices] = found
             advance(len(indices))
     bits = -math.fsum(log_likelihood[choices.answers]) / math.log(2)
     return {

@@ -11,13 +11,17 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from harness.config.schema import Config
+from harness.models.blocks import blocks_of
 from harness.optim.averages import ExponentialAverage, Weights, schedule_free_average
 from harness.optim.build import build_optimizer
 from harness.optim.per_step import set_step
+from harness.training import ranks
 from harness.training.non_finite import NonFiniteSteps, UpdateSkippedError, describe_rows
 from harness.training.plan import Plan
 
@@ -27,8 +31,8 @@ Batch = dict[str, Tensor]
 class TrainingModule(LightningModule):
     """A causal language model under training; a subclass says what its loss is.
 
-    The loss of a step is the sum over its predicted tokens divided by their number, counted over all micro-batches: their size does not
-    change it.
+    The loss of a step is the sum over its predicted tokens divided by their number, counted over all micro-batches of all ranks: how they
+    are divided does not change it.
     """
 
     def __init__(self, model: PreTrainedModel, config: Config, plan: Plan) -> None:
@@ -53,8 +57,8 @@ class TrainingModule(LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         loss_sum = self.loss_sum(batch)
         self._loss_sums.append(loss_sum.detach())
-        # Lightning divides by the number of micro-batches: undone here.
-        return loss_sum * (self.plan.accumulation / float(self.plan.targets[self.global_step]))
+        # Lightning divides by the number of micro-batches, and gradients are averaged over the ranks: both undone here.
+        return loss_sum * (self.plan.accumulation * self.plan.ranks / float(self.plan.targets[self.global_step]))
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
         if batch_index % self.plan.accumulation == 0:
@@ -63,12 +67,24 @@ class TrainingModule(LightningModule):
             for optimizer in self.trainer.optimizers:
                 set_step(optimizer, settings)
 
+    def configure_model(self) -> None:
+        """Spread the weights over the ranks (trainer.strategy=fsdp2): block by block, and what is outside of blocks as one."""
+        if self.config.trainer.strategy != "fsdp2" or self.plan.ranks == 1:
+            return
+        assert self.device_mesh is not None
+        mesh = self.device_mesh["data_parallel"]
+        for block in blocks_of(self.model):
+            fully_shard(block, mesh=mesh)
+        fully_shard(self.model, mesh=mesh)
+
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
         """Called once a step, with the gradients of all its micro-batches: measure, judge, clip."""
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
+        if isinstance(norm, DTensor):
+            norm = norm.full_tensor()
         self.gradient_norm = norm
         # Gradients that overflow are how 16-mixed finds its scale, which leaves such updates out by itself.
         is_scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
@@ -113,8 +129,8 @@ class TrainingModule(LightningModule):
         return {}
 
     def step_loss(self) -> float:
-        """Loss of the step that just ended, in nats per predicted token."""
-        return math.fsum(torch.stack(self._loss_sums).tolist()) / float(self.plan.targets[self.global_step - 1])
+        """Loss of the step that just ended, over all ranks, which ask together: in nats per predicted token."""
+        return ranks.summed(math.fsum(torch.stack(self._loss_sums).tolist())) / float(self.plan.targets[self.global_step - 1])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """What a checkpoint holds as its weights is what was evaluated; one that can be trained on has those under training beside it."""

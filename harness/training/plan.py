@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
+from harness.config.checks.trainer import micro_batches, ranks
 from harness.config.errors import InputError
 from harness.config.schema import Config
 from harness.optim.per_step import StepSettings
@@ -43,7 +44,9 @@ class Plan:
     steps: int
     batch_size: BatchSize
     accumulation: int
-    """Micro-batches of every step."""
+    """Micro-batches of every step on one rank."""
+    ranks: int
+    """Processes that divide the micro-batches of a step."""
     schedule: Schedule
     betas: Phased[tuple[float, float]]
     """optim.betas before and while the rate decays."""
@@ -97,7 +100,8 @@ def build_plan(config: Config, data: TrainingData) -> Plan:
     return Plan(
         steps=steps,
         batch_size=batch_size,
-        accumulation=batch_size.full // (config.trainer.micro_batch_size or batch_size.full),
+        accumulation=micro_batches(config.trainer, batch_size.full) // ranks(config.trainer),
+        ranks=ranks(config.trainer),
         schedule=schedule,
         betas=Phased(config.optim.betas, config.schedule.decay_betas or config.optim.betas, schedule.decay_start),
         weight_decay=Phased(config.optim.weight_decay, config.optim.weight_decay if decayed is None else decayed, schedule.decay_start),

@@ -21,7 +21,7 @@ from harness.models.isolation import refuse_leaking_model
 from harness.runs.directory import RunDirectory
 from harness.runs.metrics import Row, last_values
 from harness.runs.result import Result, State, read_result, write_result
-from harness.training import provenance
+from harness.training import provenance, ranks
 from harness.training.checkpoints import checkpoints, last_good_checkpoint
 from harness.training.errors import NonFiniteLossError, RunError, TrunkUnderWayError
 from harness.training.evaluator import Evaluator
@@ -48,6 +48,8 @@ def train(
 ) -> Result:
     """Start `run`, or go on from its last checkpoint, until its end or until `stop` is set.
 
+    With several ranks all of them call it, connected (see `harness.training.ranks`). What is written is rank 0's, and so are the loggers.
+
     The result is returned, and stands in result.json: running while it trains, complete at its end, waiting when it was stopped or broke
     off for a reason of its surroundings, failed when another attempt would come to the same. The caller holds the run's attempt lock.
     `progress` is told about tokenization and about samples that are drawn from a teacher, `evaluation_progress` about evaluations, see
@@ -59,6 +61,13 @@ def train(
     began = time.perf_counter()
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
+    elif ranks.size() > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // config.trainer.devices))
+    if not ranks.is_main():
+        # Its files are rank 0's.
+        result = Result()
+        result.state = _train(config, run, result, stop=stop, loggers=(), callbacks=callbacks, progress=None, trunks=None)
+        return result
     result = read_result(run)
     if result.state == "running":
         _book_death(run, result)
@@ -109,13 +118,17 @@ def _train(
     trunks: Trunks | None,
 ) -> State:
     """The attempt itself: how it ended. The rest of `result` is brought up to date, whatever happens."""
-    inputs = load_inputs(config, progress=progress, relatives=trunks.relatives if trunks else ())
+    # Rank 0 alone knows of trunks, but all must see the same data.
+    relatives = ranks.from_main(lambda: trunks.relatives if trunks else ())
+    inputs = load_inputs(config, progress=progress, relatives=relatives)
     plan = inputs.plan
     refuse_oversampling(config.data, plan.data, plan.batch_size, plan.steps)
     _refuse_other_inputs(run, result.fingerprints, inputs.fingerprints)
     result.fingerprints = inputs.fingerprints
 
-    start, checkpoint = last_good_checkpoint(run.checkpoints)
+    if ranks.size() > 1:
+        _refuse_other_rows(inputs.fingerprints)
+    start, checkpoint = ranks.from_main(lambda: last_good_checkpoint(run.checkpoints))
     if start > plan.steps:
         raise InputError(f"{run.path}: its checkpoint of step {start} lies behind the end of the run, which has {plan.steps} steps")
     if config.objective.teacher_samples is not None and start < plan.steps:
@@ -126,9 +139,12 @@ def _train(
         trunk, checkpoint = taken
         result.tokens.shared += trunk.card.tokens - plan.tokens_after(start)
         start, shared_rows = trunk.card.step, trunk.rows
+    own_start, own_checkpoint = start, checkpoint
+    start, checkpoint = ranks.from_main(lambda: (own_start, own_checkpoint))
     result.tokens.budgeted = plan.tokens_after(plan.steps) - result.tokens.shared
     result.state, result.step, result.tokens.position = "running", start, plan.tokens_after(start)
-    write_result(run, result)
+    if ranks.is_main():
+        write_result(run, result)
 
     evaluator = Evaluator(config, inputs.validation, inputs.multiple_choice, evaluation_progress)
     step_end = StepEnd(run, evaluator, stop, path, shared_rows)
@@ -167,6 +183,14 @@ def _trunk_path(config: Config, run: RunDirectory, inputs: Inputs, trunks: Trunk
             with contextlib.suppress(InputError):  # values that do not go together: no run will have them
                 related.append(inputs.prefix(other))
     return TrunkPath(run, prefix, trunks.store, leaves_of(prefix, related))
+
+
+def _refuse_other_rows(fingerprints: dict[str, str]) -> None:
+    """Raise InputError when a rank reads other files than rank 0 does: on a machine whose copy of them is an older one, say."""
+    for rank, theirs in enumerate(ranks.gathered(fingerprints)):
+        different = [name for name, fingerprint in fingerprints.items() if theirs[name] != fingerprint]
+        if different:
+            raise InputError(f"rank {rank} finds another {' and '.join(different)} than rank {ranks.rank()}; all must read the same files")
 
 
 def _reason(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from harness.optim.averages import in_place_of_weights
 from harness.runs.directory import RunDirectory
 from harness.runs.metrics import Row
-from harness.training import checkpoints
+from harness.training import checkpoints, ranks
 from harness.training.errors import NonFiniteLossError
 from harness.training.evaluator import Evaluator
 from harness.training.module import TrainingModule
@@ -45,18 +45,19 @@ class StepEnd(Callback):
         self.stop = stop
         self.stopped = False
         """Whether the run was asked to stop before its end, and did."""
-        self._random_state: dict[str, Any] | None = None
+        self._random_states: list[dict[str, Any]] = []
+        """Of the ranks that the run had when it was saved."""
         self._clock = time.perf_counter()
         self._clock_step = 0
 
     # What a checkpoint holds of us.
 
     def state_dict(self) -> dict[str, Any]:
-        return {"random": random_state(), "initial_loss": self.evaluator.initial_loss}
+        return {"random": ranks.gathered(random_state()), "initial_loss": self.evaluator.initial_loss}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.evaluator.initial_loss = state_dict["initial_loss"]
-        self._random_state = state_dict["random"]
+        self._random_states = state_dict["random"]
 
     # Lightning's hooks.
 
@@ -64,7 +65,7 @@ class StepEnd(Callback):
         assert isinstance(module, TrainingModule)
         self.stop.install()
         # Asked before its first step: by a signal that Lightning's handlers saw too, so that going on would end in its own exception.
-        if self.stop.is_set:
+        if any(ranks.anywhere(self.stop.is_set)):
             self._stop(trainer)
             return
         for row in self.shared_rows:
@@ -72,10 +73,10 @@ class StepEnd(Callback):
         if trainer.global_step == 0:
             self._write(trainer, {"step": 0, "tokens": 0, **self._evaluate(trainer, module)})
         # Only now: what was drawn to make weights, loaders and evaluations does not reach into training.
-        if self._random_state is None:
-            seed_random_state(module.config.seed)
+        if ranks.rank() < len(self._random_states):
+            restore_random_state(self._random_states[ranks.rank()])
         else:
-            restore_random_state(self._random_state)
+            seed_random_state(module.config.seed, rank=ranks.rank(), step=trainer.global_step)
         self._clock, self._clock_step = time.perf_counter(), trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_index: int) -> None:
@@ -83,9 +84,10 @@ class StepEnd(Callback):
         if (batch_index + 1) % module.plan.accumulation:
             return
         step, plan, settings = trainer.global_step, module.plan, module.config.trainer
-        stopping, ends = self.stop.is_set, trainer.global_step == module.plan.steps
+        # Only rank 0 knows of trunks; a signal may reach any.
+        stopping, leaving = ranks.anywhere(self.stop.is_set, self.trunk_path is not None and self.trunk_path.is_left(step))
+        ends = step == plan.steps
         saving = settings.final_checkpoint != "none" if ends else stopping or _is_due(settings.checkpoint_every_steps, step)
-        leaving = self.trunk_path is not None and self.trunk_path.is_left(step)
         saving = saving or leaving
         # Reading the loss of every step costs nothing on a CPU; elsewhere it would wait for the device.
         if self._is_logged(module, step) or saving or module.device.type == "cpu":
@@ -94,8 +96,7 @@ class StepEnd(Callback):
             self._log(trainer, module)
         if saving:
             self._save(trainer, module, weights_only=ends and settings.final_checkpoint == "weights")
-        if leaving:
-            assert self.trunk_path is not None
+        if leaving and self.trunk_path is not None:
             self.trunk_path.leave(step, checkpoints.checkpoint_path(self.run.checkpoints, step))
         if stopping and step < plan.steps:
             self._stop(trainer)
@@ -142,6 +143,8 @@ class StepEnd(Callback):
             raise NonFiniteLossError(f"{error}{rate}") from None
 
     def _write(self, trainer: Trainer, row: Row) -> None:
+        if not ranks.is_main():
+            return
         self.run.metrics.append(row)
         self._tell_loggers(trainer, row)
 
@@ -152,7 +155,7 @@ class StepEnd(Callback):
     def _save(self, trainer: Trainer, module: TrainingModule, *, weights_only: bool) -> None:
         began = time.perf_counter()
         # The loss was finite before the update; the update itself may have been broken.
-        if not all(bool(parameter.isfinite().all()) for parameter in module.parameters()):
+        if any(ranks.anywhere(*(not bool(parameter.isfinite().all()) for parameter in module.parameters()))):
             raise NonFiniteLossError(f"step {trainer.global_step} made weights that are not finite (learning rate {_rate(trainer):.3g})")
         checkpoints.save(trainer, self.run.checkpoints, keep=module.config.trainer.keep_checkpoints, weights_only=weights_only)
         self._clock += time.perf_counter() - began

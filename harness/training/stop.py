@@ -21,3 +21,11 @@ class StopFlag:
         self.is_set = True
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class RankZeroStops(StopFlag):
+    """Of a rank that rank 0 has started: a signal to all processes of a terminal reaches it too, but what follows is for rank 0 to say."""
+
+    def install(self) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -15,8 +15,10 @@ from torch.utils.data import DataLoader
 from harness.config.schema import Config
 from harness.data.dataset import build_loader
 from harness.runs.directory import RunDirectory
+from harness.training import ranks
 from harness.training.checkpoints import AtomicCheckpointIO
 from harness.training.plan import Plan
+from harness.training.strategy import build_strategy
 
 NOT_WORTH_SAYING = (
     r".*does not have many workers.*",  # rows are cut from a memory map: workers would only cost
@@ -35,7 +37,9 @@ def build_trainer(config: Config, run: RunDirectory, plan: Plan, *, loggers: Seq
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     return Trainer(
         accelerator=config.trainer.accelerator,
-        devices=1,
+        devices=config.trainer.devices,
+        num_nodes=config.trainer.nodes,
+        strategy=build_strategy(config.trainer),
         precision=config.trainer.precision,
         max_epochs=-1,
         max_steps=plan.steps,
@@ -50,6 +54,7 @@ def build_trainer(config: Config, run: RunDirectory, plan: Plan, *, loggers: Seq
         enable_model_summary=False,
         log_every_n_steps=1,  # it never logs by itself; this keeps it from saying that it would not
         num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # ours knows its rank
     )
 
 
@@ -68,4 +73,6 @@ class RunData(LightningDataModule):
             accumulation=self.plan.accumulation,
             start_step=self.start_step,
             stop_step=self.plan.steps,
+            rank=ranks.rank(),
+            world_size=self.plan.ranks,
         )

@@ -22,6 +22,13 @@ def trainer_problems(trainer: TrainerConfig, context_length: int) -> Iterator[st
             f"trainer.micro_batch_size={trainer.micro_batch_size}: must divide the {rows} rows of a batch "
             "(trainer.batch_tokens / data.context_length)"
         )
+    elif rows % ((trainer.micro_batch_size or 1) * ranks(trainer)):
+        yield (
+            f"trainer.devices={trainer.devices}: {ranks(trainer)} ranks (times trainer.nodes={trainer.nodes}) with micro-batches of "
+            f"{trainer.micro_batch_size or 1} rows do not divide the {rows} rows of a batch (trainer.batch_tokens / data.context_length)"
+        )
+    if trainer.strategy == "fsdp2" and trainer.precision == "16-mixed":
+        yield f"trainer.precision={trainer.precision}: not with trainer.strategy=fsdp2; valid: 32-true, bf16-mixed, bf16-true"
     initial = trainer.initial_batch_tokens
     if initial is not None:
         parse_length("trainer.batch_warmup", trainer.batch_warmup)
@@ -30,10 +37,10 @@ def trainer_problems(trainer: TrainerConfig, context_length: int) -> Iterator[st
                 f"trainer.initial_batch_tokens={initial}: must be a multiple of data.context_length={context_length}, and at most "
                 f"trainer.batch_tokens={trainer.batch_tokens}"
             )
-        elif not rest and trainer.micro_batch_size and initial // context_length < rows // trainer.micro_batch_size:
+        elif not rest and initial // context_length < micro_batches(trainer, rows):
             yield (
                 f"trainer.initial_batch_tokens={initial}: fewer rows than micro-batches; at least "
-                f"{rows // trainer.micro_batch_size * context_length} (one row each)"
+                f"{micro_batches(trainer, rows) * context_length} (one row each)"
             )
     if trainer.max_tokens is not None and not rest and trainer.max_tokens < trainer.batch_tokens:
         yield f"trainer.max_tokens={trainer.max_tokens}: less than one step, trainer.batch_tokens={trainer.batch_tokens}"
@@ -41,6 +48,16 @@ def trainer_problems(trainer: TrainerConfig, context_length: int) -> Iterator[st
         name = str(callback.get("_target_", ""))
         if not name.startswith(CALLBACKS):
             yield f"trainer.callbacks.{key}._target_={name or 'null'}: only classes of {CALLBACKS}* are built from a configuration"
+
+
+def ranks(trainer: TrainerConfig) -> int:
+    """The processes that train a run together."""
+    return trainer.devices * trainer.nodes
+
+
+def micro_batches(trainer: TrainerConfig, rows: int) -> int:
+    """Micro-batches of a step with these rows, over all ranks."""
+    return rows // trainer.micro_batch_size if trainer.micro_batch_size else ranks(trainer)
 
 
 def planned_steps(trainer: TrainerConfig) -> int | None:

@@ -31,10 +31,19 @@ class TrainerConfig(Section):
     loss_chunk_tokens: Count | None = None
     """Compute the loss so many trained tokens at a time, from hidden states, and once more for the gradient: logits of a whole micro-batch
     (tokens x vocabulary) are never held. null: all at once, which is faster where memory allows."""
+    """Rows in one forward pass of one device; null: the whole batch at once. Smaller ones accumulate to the same gradient."""
     precision: Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed"] = "32-true"
     """Lightning's precision."""
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     """Lightning's accelerator."""
+    devices: Count = 1
+    """Devices of each node that train the run together, one process (rank) each; on a CPU, processes. They divide the rows of a batch:
+    losses and data do not depend on their number. Started from rank 0, unless torchrun or srun has started them all."""
+    nodes: Count = 1
+    """Machines with `devices` devices each; more than one are started by torchrun or srun."""
+    strategy: Literal["auto", "ddp", "fsdp2"] = "auto"
+    """auto: ddp where there are several ranks; ddp: every rank holds the whole model; fsdp2: weights, gradients and the optimizer's state
+    are spread over the ranks (torch's fully_shard), for models that do not fit. Checkpoints are the same files."""
     threads: Count | None = None
     """CPU threads of torch; null: torch's own choice for a single run, an equal share of the cores for the workers of a sweep."""
     log_every_steps: Count = 10

@@ -1,0 +1,132 @@
+"""What the ranks of a run tell each other: little, and all of it on the CPU. In a run of one rank it costs nothing.
+
+Every function here is called by all ranks, in the same order.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import islice
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
+
+from harness.runs.world import World
+
+T = TypeVar("T")
+U = TypeVar("U")
+MEETING_SECONDS = 300.0
+"""How long ranks wait for each other when they start."""
+TIMEOUT_SECONDS = 1800.0
+"""How long a rank may keep the others waiting while all live: torch's own limit."""
+
+
+@contextmanager
+def connected(world: World, *, accelerator: str, listener: socket.socket | None = None) -> Iterator[None]:
+    """This process among its ranks, for as long as the block lasts: once in its life, since torch keeps much of a world. Nothing happens where it is alone, or connected already.
+
+    accelerator: Lightning's word for where the run trains. listener: a socket that rank 0 of a world on one machine listens on already.
+    """
+    if world.size == 1 or dist.is_initialized():
+        yield
+        return
+    if listener is not None or world.address == "127.0.0.1":
+        # All on this machine: nobody else needs to reach them, and its host name need not resolve.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
+    gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
+    if gpu:
+        torch.cuda.set_device(world.local_rank)
+    dist.init_process_group(
+        # Decisions go by the CPU, gradients by the devices they are on.
+        "cpu:gloo,cuda:nccl" if gpu else "gloo",
+        store=_store(world, listener),
+        rank=world.rank,
+        world_size=world.size,
+        timeout=timedelta(seconds=TIMEOUT_SECONDS),
+    )
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def _store(world: World, listener: socket.socket | None) -> Store:
+    # torchrun's agent has a store at this address already.
+    agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    store = TCPStore(
+        world.address,
+        world.port,
+        world_size=None,
+        is_master=world.is_main and not agent,
+        timeout=timedelta(seconds=MEETING_SECONDS),
+        wait_for_workers=False,
+        master_listen_fd=listener.detach() if listener is not None and world.is_main else None,
+    )
+    return PrefixStore(f"harness-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def is_main() -> bool:
+    """Whether this rank writes the run's files."""
+    return rank() == 0
+
+
+def size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def summed(value: float) -> float:
+    """The sum of all ranks' values, the same bits on every rank."""
+    if size() == 1:
+        return value
+    total = torch.tensor([value], dtype=torch.float64)
+    dist.all_reduce(total)
+    return float(total)
+
+
+def anywhere(*flags: bool) -> tuple[bool, ...]:
+    """Of each flag, whether it is set on any rank."""
+    if size() == 1:
+        return flags
+    found = torch.tensor(flags, dtype=torch.uint8)
+    dist.all_reduce(found, op=dist.ReduceOp.MAX)
+    return tuple(map(bool, found.tolist()))
+
+
+def gathered(value: T) -> list[T]:
+    """Every rank's value, in the order of ranks. They are pickled: plain containers, tensors on the CPU."""
+    if size() == 1:
+        return [value]
+    values: list[Any] = [None] * size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def from_main(make: Callable[[], T]) -> T:
+    """What `make` gives on rank 0; the others do not call it."""
+    if size() == 1:
+        return make()
+    values: list[Any] = [make() if is_main() else None]
+    dist.broadcast_object_list(values)
+    value: T = values[0]
+    return value
+
+
+def shared_out(items: Iterator[T], compute: Callable[[T], U]) -> Iterator[U]:
+    """`compute` of every item, in their order: each rank computes its share, and all get all values (pickled, see `gathered`).
+
+    The ranks compute equally often, some of them in vain where they do not divide the items: models whose weights are spread over the
+    ranks need all of them for every forward pass.
+    """
+    while chunk := list(islice(items, size())):
+        yield from gathered(compute(chunk[min(rank(), len(chunk) - 1)]))[: len(chunk)]
