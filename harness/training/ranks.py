@@ -30,8 +30,9 @@ TIMEOUT_SECONDS = 1800.0
 
 @contextmanager
 def connected(world: World, *, accelerator: str, listener: socket.socket | None = None) -> Iterator[None]:
-    """This process among its ranks, for as long as the block lasts: once in its life, since torch keeps much of a world. Nothing happens where it is alone, or connected already.
+    """This process among its ranks, for as long as the block lasts: once in its life, since torch keeps much of a world.
 
+    Nothing happens where it is alone, or connected already.
     accelerator: Lightning's word for where the run trains. listener: a socket that rank 0 of a world on one machine listens on already.
     """
     if world.size == 1 or dist.is_initialized():

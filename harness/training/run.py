@@ -66,7 +66,9 @@ def train(
     if not ranks.is_main():
         # Its files are rank 0's.
         result = Result()
-        result.state = _train(config, run, result, stop=stop, loggers=(), callbacks=callbacks, progress=None, trunks=None)
+        result.state = _train(
+            config, run, result, stop=stop, loggers=(), callbacks=callbacks, progress=None, evaluation_progress=None, trunks=None
+        )
         return result
     result = read_result(run)
     if result.state == "running":

@@ -78,6 +78,12 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     ),
     "uneven batch": (["trainer.batch_tokens=100"], ["trainer.batch_tokens=100", "a multiple of data.context_length=32", "96"]),
     "uneven micro-batch": (["trainer.micro_batch_size=3"], ["trainer.micro_batch_size=3", "4 rows"]),
+    "rows that ranks cannot divide": (["trainer.devices=3"], ["trainer.devices=3", "3 ranks", "4 rows"]),
+    "a scaler with spread weights": (
+        ["trainer.strategy=fsdp2", "trainer.precision=16-mixed"],
+        ["trainer.precision=16-mixed", "bf16-mixed"],
+    ),
+    "an optimizer that cannot be spread": (["trainer.strategy=fsdp2", "optim=muon"], ["optim.name=muon", "valid: adamw"]),
     "no length": (["trainer.max_steps=null"], ["trainer.max_tokens: required", "trainer.max_steps"]),
     "less than a step": (["trainer.max_steps=null", "trainer.max_tokens=100"], ["trainer.max_tokens=100", "trainer.batch_tokens=128"]),
     "an idle key": (["schedule=cosine", "schedule.decay_fraction=0.3"], ["schedule.decay_fraction", "schedule.name=cosine", "only wsd"]),

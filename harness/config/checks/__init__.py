@@ -13,7 +13,7 @@ from harness.config.checks.model import model_problems
 from harness.config.checks.objective import objective_problems
 from harness.config.checks.optim import optim_problems
 from harness.config.checks.schedule import planned_schedule_problems
-from harness.config.checks.trainer import trainer_problems
+from harness.config.checks.trainer import strategy_problems, trainer_problems
 from harness.config.errors import InputError
 from harness.config.introspect import find
 from harness.config.schema import Config
@@ -25,6 +25,7 @@ def check(config: Config) -> None:
         [
             *_input(config),
             *trainer_problems(config.trainer, config.data.context_length),
+            *strategy_problems(config),
             *optim_problems(config),
             *planned_schedule_problems(config),
             *_replay(config),

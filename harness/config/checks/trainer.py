@@ -50,6 +50,18 @@ def trainer_problems(trainer: TrainerConfig, context_length: int) -> Iterator[st
             yield f"trainer.callbacks.{key}._target_={name or 'null'}: only classes of {CALLBACKS}* are built from a configuration"
 
 
+def strategy_problems(config: Config) -> Iterator[str]:
+    """What cannot be spread over ranks: optimizers that look at whole matrices, and what keeps weights of its own."""
+    if config.trainer.strategy != "fsdp2":
+        return
+    if config.optim.name != "adamw":
+        yield f"optim.name={config.optim.name}: not with trainer.strategy=fsdp2, which spreads its matrices; valid: adamw (or strategy=ddp)"
+    if config.optim.ema_decay is not None:
+        yield f"optim.ema_decay={config.optim.ema_decay}: not with trainer.strategy=fsdp2; valid: null (or strategy=ddp)"
+    if config.adapter.name != "none":
+        yield f"adapter.name={config.adapter.name}: not with trainer.strategy=fsdp2; valid: none (or strategy=ddp)"
+
+
 def ranks(trainer: TrainerConfig) -> int:
     """The processes that train a run together."""
     return trainer.devices * trainer.nodes

@@ -27,11 +27,10 @@ class TrainerConfig(Section):
     """How long the batch grows where initial_batch_tokens is given: a fraction of the run, steps of the full batch, or tokens (padding
     counted)."""
     micro_batch_size: Count | None = None
-    """Rows in one forward pass; null: the whole batch at once. Smaller ones accumulate to the same gradient."""
+    """Rows in one forward pass of one device; null: the whole batch at once. Smaller ones accumulate to the same gradient."""
     loss_chunk_tokens: Count | None = None
     """Compute the loss so many trained tokens at a time, from hidden states, and once more for the gradient: logits of a whole micro-batch
     (tokens x vocabulary) are never held. null: all at once, which is faster where memory allows."""
-    """Rows in one forward pass of one device; null: the whole batch at once. Smaller ones accumulate to the same gradient."""
     precision: Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed"] = "32-true"
     """Lightning's precision."""
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
