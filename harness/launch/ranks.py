@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -108,7 +109,7 @@ def wait_all(processes: list[BaseProcess], timeout_seconds: float) -> None:
 
 def _end_of(process: BaseProcess, pipe: Connection) -> str:
     """How a rank ended, in its own words if it had any."""
-    if pipe.poll():
+    with contextlib.suppress(EOFError):  # it had none: killed
         return f"failed: {pipe.recv()}"
     assert process.exitcode is not None
     if process.exitcode < 0:

@@ -80,7 +80,7 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "uneven micro-batch": (["trainer.micro_batch_size=3"], ["trainer.micro_batch_size=3", "4 rows"]),
     "rows that ranks cannot divide": (["trainer.devices=3"], ["trainer.devices=3", "3 ranks", "4 rows"]),
     "a scaler with spread weights": (
-        ["trainer.strategy=fsdp2", "trainer.precision=16-mixed"],
+        ["trainer.strategy=fsdp2", "trainer.precision=16-mixed", "optim.implementation=foreach"],
         ["trainer.precision=16-mixed", "bf16-mixed"],
     ),
     "an optimizer that cannot be spread": (["trainer.strategy=fsdp2", "optim=muon"], ["optim.name=muon", "valid: adamw"]),
