@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from tests.support.corpus import TinyText
 from tests.training.runs import EXACT_RESUME, assert_same_run, final_state
 
 pytestmark = pytest.mark.slow
-TWO = (*EXACT_RESUME, "trainer.devices=2", "trainer.micro_batch_size=1", "trainer.max_steps=400", "trainer.checkpoint_every_steps=10")
+TWO = (*EXACT_RESUME, "trainer.devices=2", "trainer.micro_batch_size=1", "trainer.max_steps=150", "trainer.checkpoint_every_steps=10")
 SECONDS = 90.0
 
 Start = Callable[..., subprocess.Popen[bytes]]
@@ -104,7 +105,9 @@ def test_killed_ranks_leave_nothing_behind_and_the_run_goes_on(tiny_text: TinyTe
 def test_torchrun_starts_one_run(tiny_text: TinyText, tmp_path: Path, start: Start) -> None:
     log = tmp_path / "log.txt"
     arguments = ("harness", "train", *tiny_text.overrides, "trainer.devices=2")
-    torchrun = ("torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1", "--master-port", "0", "-m")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    torchrun = ("torch.distributed.run", "--master-addr", "127.0.0.1", "--master-port", str(port), "--nproc-per-node", "2", "-m")
     assert start(*torchrun, *arguments).wait(SECONDS) == 0, log.read_text()
     runs = list((tmp_path / "runs").iterdir())
     assert len(runs) == 1
