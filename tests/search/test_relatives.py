@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from harness.search.relatives import Relatives
 from harness.search.loading import load_sweep
+from harness.search.relatives import Relatives
 from harness.search.sweep import Sweep
 from tests.search.conftest import WriteSweep
 
