@@ -15,10 +15,11 @@ from harness.config.load import load_file, set_value
 from harness.config.schema import Config
 from harness.config.validate import to_plain, to_section
 from harness.runs.directory import RunDirectory
-from harness.runs.exit_codes import BAD_INPUT, DONE, FAILED, STOPPED, TRUNK_UNDER_WAY
+from harness.runs.exit_codes import BAD_INPUT, DONE, FAILED, RESERVED_TOO_LITTLE, STOPPED, TRUNK_UNDER_WAY
 from harness.runs.files import read_json, read_yaml
 from harness.runs.locks import hold
 from harness.runs.result import State, read_result, write_result
+from harness.runs.trial import read_trial
 from harness.runs.trunks import TrunkStore
 from harness.runs.world import World
 
@@ -62,7 +63,7 @@ def attempt(run: RunDirectory, *, crashed: State, show_progress: bool = False, w
     (see `harness.training.ranks`), this process being rank 0 and the others in `follow`; else this process starts those of its machine.
     Raises InputError for data, a model or a configuration that cannot be used, and where another process works on this run.
     """
-    from harness.training.errors import NonFiniteLossError, RunError, TrunkUnderWayError
+    from harness.training.errors import NonFiniteLossError, ReservedTooLittleError, RunError, TrunkUnderWayError
     from harness.training.stop import StopFlag
 
     # Before torch is imported, which takes seconds: from here on a signal asks for a clean stop.
@@ -83,6 +84,9 @@ def attempt(run: RunDirectory, *, crashed: State, show_progress: bool = False, w
     except TrunkUnderWayError as error:
         log.info("%s: it had better wait", error)
         return TRUNK_UNDER_WAY
+    except ReservedTooLittleError as error:
+        log.info("%s", error)
+        return RESERVED_TOO_LITTLE
     except RunError as error:
         _end(run, "failed" if isinstance(error, NonFiniteLossError) else crashed, str(error))
         log.error("%s", error)
@@ -181,7 +185,9 @@ def _trunks(config: Config, run: RunDirectory) -> Trunks | None:
         neighbours=[other for other in study.path.parent.glob("*/trunks") if other != study.trunks],
         disk_bytes=int(document["disk_gb"] * 1e9),
     )
-    return Trunks(store, tuple(_with_values(config, values) for values in document["relatives"]))
+    trial = read_trial(run)
+    relatives = tuple(_with_values(config, values) for values in document["relatives"])
+    return Trunks(store, relatives, reserved_tokens=trial.tokens if trial else None)
 
 
 def _with_values(config: Config, values: dict[str, Any]) -> Config:

@@ -36,17 +36,27 @@ class BoundConfig(Section):
 class SearchConfig(Section):
     """How points of the space are proposed."""
 
-    name: Literal["tpe", "random", "qmc", "gp", "cmaes", "grid"] = "tpe"
+    name: Literal["tpe", "random", "qmc", "gp", "cmaes", "grid", "trunk"] = "tpe"
     """tpe: Optuna's multivariate tree-structured Parzen estimator, aware of constraints and of trials under way; random: independent;
     qmc: scrambled Sobol' points; gp: Gaussian process, for up to some hundred trials; cmaes: covariance matrix adaptation; grid: every
-    combination once, then the study ends. All take conditional parameters; gp and cmaes model only those that are always active (cmaes:
-    only ranges among them) and draw the others at random."""
+    combination once, then the study ends; trunk: short runs first, the best of which go on along their trunks, see rungs. All take
+    conditional parameters; gp and cmaes model only those that are always active (cmaes: only ranges among them) and draw the others at
+    random."""
     seed: int = 0
     """Seed of the sampler: proposal n is a function of this, n and the results so far."""
     startup_trials: Count = 10
     """Trials that must have ended before tpe, gp and cmaes start to model: drawn at random, or from `prior`."""
     grid_values: Annotated[int, Ge(2), OnlyFor(("grid",))] = 5
     """How many values of a range without a step the grid takes, its ends among them; evenly spaced, on a log scale where it has one."""
+    sampler: Annotated[Literal["tpe", "random", "qmc", "gp"], OnlyFor(("trunk",))] = "tpe"
+    """What proposes new trunks."""
+    rungs: Annotated[int, Ge(1), OnlyFor(("trunk",))] = 3
+    """Lengths of runs, the longest being that of the base (trainer.max_tokens or max_steps). Each is a finished run, decayed to its end.
+    The warm-up must be in steps or tokens: a share of the run would differ from rung to rung."""
+    reduction_factor: Annotated[int, Ge(2), OnlyFor(("trunk",))] = 3
+    """By what a rung is longer than the one before; and one in this many of its trials goes on to the next."""
+    branches: Annotated[int, Ge(0), OnlyFor(("trunk",))] = 4
+    """How often the decay of the best trunk is varied at full length."""
     warm_start: list[Any] = field(default_factory=list)
     """Points to try first: {optim.lr: 1e-3, schedule: wsd} (parameters left out are drawn at random), study:NAME or study:NAME:K (the best
     or the K best of another study), best/NAME (an exported experiment). Given values must lie in the space; those of other studies and

@@ -9,3 +9,5 @@ STOPPED = 75
 """An attempt was asked to stop, saved a checkpoint and left (EX_TEMPFAIL of sysexits.h)."""
 TRUNK_UNDER_WAY = 76
 """Of an attempt: it has not begun, since another trial trains just now what this one would train first."""
+RESERVED_TOO_LITTLE = 77
+"""Of an attempt: it has not begun, since a trunk is gone on which what was reserved for it relied."""

@@ -106,7 +106,8 @@ class StudyRecord:
             for run in self.runs
             if run.state == "complete" and run.result.objective is not None and run.result.feasible is not False
         ]
-        return [run for _, run in sorted(placed, key=lambda place: place[0])]
+        # Of a trunk search, runs of full length come before shorter ones, whatever their objectives.
+        return [run for _, run in sorted(placed, key=lambda place: (-((place[1].trial and place[1].trial.rung) or 0), place[0]))]
 
     @property
     def pareto(self) -> list[RunRecord]:

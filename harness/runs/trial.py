@@ -29,6 +29,12 @@ class Trial:
     """When the attempt under way was claimed, in seconds since the epoch."""
     lease: float | None = None
     """For how many seconds from then on it may run; null without a budget of time."""
+    rung: int | None = None
+    """The rung of a trunk search, from 0."""
+    parent: int | None = None
+    """The trial whose trunk it goes on along."""
+    given: dict[str, Any] | None = None
+    """Values that were not left to the sampler."""
     given_up: str | None = None
     """Why it is to end early; whoever settles it books it as pruned."""
 

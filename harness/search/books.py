@@ -13,7 +13,7 @@ from signal import Signals
 from typing import TYPE_CHECKING
 
 from harness.runs.directory import RunDirectory, StudyDirectory
-from harness.runs.exit_codes import STOPPED, TRUNK_UNDER_WAY
+from harness.runs.exit_codes import RESERVED_TOO_LITTLE, STOPPED, TRUNK_UNDER_WAY
 from harness.runs.files import read_yaml
 from harness.runs.record import RunRecord
 from harness.runs.result import FINAL_STATES, Result, read_result, write_result
@@ -91,10 +91,24 @@ class Books:
             self._leave(run, result, CLEAN_STOP)
         elif exit_code == TRUNK_UNDER_WAY:
             self._leave(run, result, result.reason or "waits for a trunk")
+        elif exit_code == RESERVED_TOO_LITTLE:
+            self._reserve_all(run, result)
         else:
             # What a killed process left as its reason is an earlier attempt's.
             self._book_crash(run, result, _death(exit_code) if exit_code <= 0 else result.reason or _death(exit_code))
         return result
+
+    def _reserve_all(self, run: RunDirectory, result: Result) -> None:
+        """Its trunk is gone: reserve what it takes to train the trunk again, if the budget holds it."""
+        trial = read_trial(run)
+        assert trial is not None, "a claimed trial is on disk"
+        assert trial.params is not None, "a claimed trial has its values"
+        trial.tokens = self.sweep.trial_tokens(trial.params)
+        write_trial(run, trial)
+        if self.budget().is_overdrawn:
+            self.fail(run, result, f"{result.reason}, and the token budget cannot hold it")
+        else:
+            self._leave(run, result, result.reason or "its trunk is gone")
 
     def _close(self, run: RunDirectory, end: float) -> Trial | None:
         """Write down how long the attempt took that ended at `end`; before its result is booked, so that no time is lost."""
@@ -121,23 +135,13 @@ class Books:
                 self.fail(run, result, f"{', '.join(missing)}: no finite value was logged")
                 return
             result.objective = result.metrics[objectives[0]]
-            violations = self._violations(result.metrics)
+            violations = violations_of(self.sweep, result.metrics)
             result.feasible = all(value <= 0 for value in violations.values()) if violations else None
         elif result.state == "pruned" and all(metric in result.metrics for metric in self.sweep.config.constraints):
-            violations = self._violations(result.metrics)
+            violations = violations_of(self.sweep, result.metrics)
         result.booked_attempts = result.attempts
         write_result(run, result)
         self._tell(run, result, violations)
-
-    def _violations(self, metrics: dict[str, float]) -> dict[str, float]:
-        """By constraint, how far it is broken; <= 0 where it holds, as Optuna wants it."""
-        found: dict[str, float] = {}
-        for metric, bound in self.sweep.config.constraints.items():
-            if bound.max is not None:
-                found[f"{metric} <= {bound.max}"] = metrics[metric] - bound.max
-            if bound.min is not None:
-                found[f"{metric} >= {bound.min}"] = bound.min - metrics[metric]
-        return found
 
     def _tell(self, run: RunDirectory, result: Result, violations: dict[str, float]) -> None:
         from optuna.trial import Trial as OptunaTrial
@@ -249,4 +253,16 @@ def _book_unreported_tokens(run: RunDirectory, result: Result) -> None:
     newest = run.metrics.newest()
     trainer = read_yaml(run.config)["trainer"]
     reached = (newest["tokens"] if newest else 0) + trainer["log_every_steps"] * trainer["batch_tokens"]
-    result.tokens.trained += max(0, min(reached, result.tokens.budgeted) - result.tokens.position)
+    end = result.tokens.budgeted + result.tokens.shared
+    result.tokens.trained += max(0, min(reached, end) - result.tokens.position)
+
+
+def violations_of(sweep: Sweep, metrics: dict[str, float]) -> dict[str, float]:
+    """By constraint, how far it is broken; <= 0 where it holds, as Optuna wants it."""
+    found: dict[str, float] = {}
+    for metric, bound in sweep.config.constraints.items():
+        if bound.max is not None:
+            found[f"{metric} <= {bound.max}"] = metrics[metric] - bound.max
+        if bound.min is not None:
+            found[f"{metric} >= {bound.min}"] = bound.min - metrics[metric]
+    return found

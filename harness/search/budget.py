@@ -106,11 +106,19 @@ class Budget:
         return {unit: asdict(account) for unit, account in accounts.items() if account.limit is not None}
 
 
+def _still_to_train(record: RunRecord) -> int:
+    """What is promised to a trial that has not ended: what is left of its plan, or what was reserved before it had one."""
+    tokens = record.result.tokens
+    if tokens.budgeted:
+        return tokens.budgeted + tokens.shared - tokens.position
+    return record.trial.tokens if record.trial else 0
+
+
 def open_budget(config: BudgetConfig, trials: Sequence[RunRecord], *, now: float, most_trials: int | None = None) -> Budget:
     """The state of the budget at `now`, seconds since the epoch, given all trials of the study. most_trials: after which a grid is done."""
     ended = [record for record in trials if record.result.state in FINAL_STATES]
     under_way = [record for record in trials if record.result.state not in FINAL_STATES]
-    reserved = sum(record.trial.tokens - record.result.tokens.position for record in under_way if record.trial)
+    reserved = sum(_still_to_train(record) for record in under_way)
     timed = [record.trial for record in trials if record.trial]
     leases = [trial for trial in timed if trial.began is not None and trial.lease is not None]
     spans = [(begin, end) for trial in timed for begin, end in trial.spans]

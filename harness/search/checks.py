@@ -7,12 +7,15 @@ from typing import Any
 
 from harness.config.errors import InputError, unknown, wrong_value
 from harness.config.introspect import find
+from harness.config.length import parse_length
 from harness.config.schema import Config
 from harness.config.sweep_schema import BudgetConfig
 from harness.runs.metric_names import HIGHER_IS_BETTER, evaluation_metrics
 from harness.search.budget import SHORTEST_SECONDS
+from harness.search.relatives import Relatives
 from harness.search.samplers import check_sampler
 from harness.search.sweep import Sweep
+from harness.search.trunk_claims import rungs_of
 
 RUN_METRICS = ("train/loss", "train/gradient_norm", "tokens_per_second", "lr")
 
@@ -42,6 +45,7 @@ def check(sweep: Sweep) -> None:
             raise InputError(f"constraints.{metric}: give max or min, e.g. {{max: 0.25}}")
         if bound.max is not None and bound.min is not None and bound.min > bound.max:
             raise InputError(f"constraints.{metric}: min={bound.min} exceeds max={bound.max}, nothing could meet both")
+    _check_rungs(sweep)
     check_sampler(config.search, sweep.space, objectives=len(sweep.objectives))
     _check_stopping(sweep)
     _check_time(config.budget)
@@ -49,6 +53,35 @@ def check(sweep: Sweep) -> None:
     _check_probes(sweep)
     if config.budget.tokens is not None and config.budget.tokens < sweep.largest_trial_tokens:
         raise InputError(f"budget.tokens={config.budget.tokens}: less than one trial, which may train {sweep.largest_trial_tokens} tokens")
+
+
+def _check_rungs(sweep: Sweep) -> None:
+    """A trunk search compares runs of several lengths, which must have their beginnings in common."""
+    search = sweep.config.search
+    if search.name != "trunk":
+        return
+    if sweep.config.objective.also:
+        raise InputError(
+            "search.name=trunk: takes one objective, with constraints for the others; valid for several: tpe, gp, random, qmc, grid"
+        )
+    if sweep.config.stopping.name != "none":
+        raise InputError(f"stopping={sweep.config.stopping.name}: not beside search=trunk, whose rungs give trials up; valid: none")
+    for parameter in sweep.space.parameters:
+        if parameter.key in ("trainer.max_tokens", "trainer.max_steps"):
+            raise InputError(f"space.{parameter.key}: search=trunk chooses the length of each run itself (search.rungs); leave it out")
+    warmups = [value for parameter in sweep.space.parameters if parameter.key == "schedule.warmup" for value in parameter.extremes]
+    for value in warmups or [sweep.base.config.schedule.warmup]:
+        if parse_length("schedule.warmup", value).unit == "fraction":
+            problem = "with search=trunk a share of the run would differ from rung to rung, and nothing could be shared"
+            raise wrong_value("schedule.warmup", value, f'{problem}; give steps (100) or tokens ("2e6 tokens")')
+    rungs = rungs_of(sweep, Relatives(sweep))
+    shortest = {rungs.length_key: rungs.lengths[0]}
+    try:
+        sweep.trial_config(shortest)
+    except InputError as error:
+        raise InputError(
+            f"search.rungs={search.rungs}: the shortest runs, {rungs.length_key}={rungs.lengths[0]}, are not valid: {error}"
+        ) from None
 
 
 def _check_readers(sweep: Sweep) -> None:

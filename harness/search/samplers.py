@@ -26,17 +26,19 @@ PACKAGES = {"qmc": ("scipy",), "gp": ("scipy", "torch"), "cmaes": ("cmaes",)}
 """What a sampler imports when it is first asked, beside what the harness needs anyway."""
 
 
-def build_sampler(config: SearchConfig, space: Space, number: int, pinned: dict[str, Any]) -> BaseSampler:
+def build_sampler(
+    config: SearchConfig, space: Space, number: int, pinned: dict[str, Any], learned_from: set[int] | None = None
+) -> BaseSampler:
     """The sampler for trial `number`.
 
     pinned: values that are given (a point of a warm start or of a grid, a draw from a prior), as Optuna holds them; the parameters that
-    they leave open are drawn independently, whatever the sampler.
+    they leave open are drawn independently, whatever the sampler. learned_from: the numbers of the trials that it may look at; None: all.
     """
     from optuna.samplers import CmaEsSampler, GPSampler, RandomSampler, TPESampler
 
     if pinned:
         return _parameters_apart(lambda name, domain: pinned[name] if name in pinned else _uniform(config.seed, number, name, domain))
-    match config.name:
+    match config.sampler if config.name == "trunk" else config.name:
         case "random" | "grid":
             return _parameters_apart(lambda name, domain: _uniform(config.seed, number, name, domain))
         case "qmc":
@@ -54,6 +56,7 @@ def build_sampler(config: SearchConfig, space: Space, number: int, pinned: dict[
                 ),
                 config.seed,
                 number,
+                learned_from,
             )
         case "gp":
             return _repeatable(
@@ -65,6 +68,7 @@ def build_sampler(config: SearchConfig, space: Space, number: int, pinned: dict[
                 ),
                 config.seed,
                 number,
+                learned_from,
             )
         case "cmaes":
             return _repeatable(
@@ -76,6 +80,7 @@ def build_sampler(config: SearchConfig, space: Space, number: int, pinned: dict[
                 ),
                 config.seed,
                 number,
+                learned_from,
             )
         case _:
             assert_never(config.name)
@@ -127,7 +132,7 @@ def _parameters_apart(draw: Callable[[str, BaseDistribution], Any]) -> BaseSampl
     return ParametersApart()
 
 
-def _repeatable(build: Callable[[int], BaseSampler], seed: int, number: int) -> BaseSampler:
+def _repeatable(build: Callable[[int], BaseSampler], seed: int, number: int, learned_from: set[int] | None) -> BaseSampler:
     """A sampler that models parameters jointly, but draws each of those it does not from a seed of its own.
 
     With one stream of random numbers, a parameter's value would depend on which others were drawn before a worker died.
@@ -143,10 +148,10 @@ def _repeatable(build: Callable[[int], BaseSampler], seed: int, number: int) -> 
 
     class Repeatable(BaseSampler):
         def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
-            return joint.infer_relative_search_space(_Others(study, number), trial)  # type: ignore[arg-type]
+            return joint.infer_relative_search_space(_Others(study, number, learned_from), trial)  # type: ignore[arg-type]
 
         def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
-            return joint.sample_relative(_Others(study, number), trial, search_space)  # type: ignore[arg-type]
+            return joint.sample_relative(_Others(study, number, learned_from), trial, search_space)  # type: ignore[arg-type]
 
         def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
             return built(seed, number, param_name).sample_independent(study, trial, param_name, param_distribution)
@@ -155,20 +160,25 @@ def _repeatable(build: Callable[[int], BaseSampler], seed: int, number: int) -> 
 
 
 class _Others:
-    """A study without the trial that is being proposed: what of it was made already must not sway the rest."""
+    """A study without the trial that is being proposed (what of it was made already must not sway the rest), and without those that do not
+    compare with it."""
 
-    def __init__(self, study: Any, number: int) -> None:
+    def __init__(self, study: Any, number: int, learned_from: set[int] | None) -> None:
         self._study = study
         self._number = number
+        self._learned_from = learned_from
+
+    def _counts(self, number: int) -> bool:
+        return number != self._number and (self._learned_from is None or number in self._learned_from)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
 
     def get_trials(self, *arguments: Any, **keywords: Any) -> list[Any]:
-        return [trial for trial in self._study.get_trials(*arguments, **keywords) if trial.number != self._number]
+        return [trial for trial in self._study.get_trials(*arguments, **keywords) if self._counts(trial.number)]
 
     def _get_trials(self, *arguments: Any, **keywords: Any) -> list[Any]:
-        return [trial for trial in self._study._get_trials(*arguments, **keywords) if trial.number != self._number]
+        return [trial for trial in self._study._get_trials(*arguments, **keywords) if self._counts(trial.number)]
 
 
 def _sobol_point(seed: int, number: int, space: Space) -> dict[str, float]:

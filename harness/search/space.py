@@ -105,6 +105,10 @@ class Space:
         grouped = {parameter.key for parameter in self.parameters if parameter.is_group}
         return [f"{key}={value}" for key, value in values.items() if key in grouped], {k: v for k, v in values.items() if k not in grouped}
 
+    def held(self, values: dict[str, Any]) -> dict[str, Any]:
+        """A point as Optuna holds it."""
+        return {key: self[key].held(value) for key, value in values.items()}
+
     def conditions(self, key: str) -> dict[str, tuple[Any, ...]]:
         """Every parameter on which this one depends, through others too, and the values that let it take part."""
         found: dict[str, tuple[Any, ...]] = {}

@@ -27,6 +27,7 @@ from harness.search.stopping import broken_for_good, build_pruner, evaluations
 from harness.search.storage.build import open_storage
 from harness.search.storage.contract import StudyStorage
 from harness.search.sweep import Sweep
+from harness.search.trunk_claims import TrunkClaims
 from harness.search.workers import threads_per_worker
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ class Study:
         # Composes every choice of a group: not while others wait for the lock.
         self._largest_trial_tokens = sweep.largest_trial_tokens
         self._relatives = Relatives(sweep)
-        self._keeps_trunks = sweep.config.search.trunks == "always" or self._relatives.will_meet
+        self._trunk_claims = TrunkClaims(directory, sweep, self._relatives) if sweep.config.search.name == "trunk" else None
+        self._keeps_trunks = self._trunk_claims is not None or sweep.config.search.trunks == "always" or self._relatives.will_meet
         with self.storage.locked():
             self._optuna = _open(self.storage, directory.name, [objective.direction for objective in sweep.objectives])
         # Hyperband proposes by brackets, too: the sampler asks the study for it.
@@ -98,13 +100,19 @@ class Study:
 
     def _start(self, number: int, under_way: int) -> Answer:
         """A new trial, if the budget holds it."""
-        tokens, devices = self._largest_trial_tokens, self.sweep.devices
         budget = self._books.budget()
-        lease = budget.lease(tokens, devices=devices, workers=self._free_workers(under_way))
-        if lease is None or not budget.has_room_for(tokens, devices=devices):
+        if self._trunk_claims is not None:
+            trial = self._trunk_claims.next(number, self._books.records(), budget)
+        else:
+            fits = budget.has_room_for(self._largest_trial_tokens, devices=self.sweep.devices)
+            trial = Trial(number=number, params=None, tokens=self._largest_trial_tokens) if fits else None
+        if trial is None:
+            return "wait" if under_way else "done"
+        lease = budget.lease(trial.tokens, devices=self.sweep.devices, workers=self._free_workers(under_way))
+        if lease is None:
             return "wait" if under_way else "done"
         # The reservation comes first: whatever happens from here on, the budget knows of this trial.
-        trial = Trial(number=number, params=None, tokens=tokens, worker=self.worker, devices=devices)
+        trial.worker, trial.devices = self.worker, self.sweep.devices
         write_trial(self.directory.trial(number), self._begun(trial, lease))
         return self._take(number, lease)
 
@@ -126,14 +134,19 @@ class Study:
 
     def _take(self, number: int, lease: float) -> Claim:
         # By its number, whoever asks, and however often: a proposal that was half made when its worker died is made again.
-        self._optuna.sampler = build_sampler(self.sweep.config.search, self.sweep.space, number, self._pinned(number))
-        proposal = self._running(number)
         run = self.directory.trial(number)
         trial = read_trial(run)
         assert trial is not None, "it was reserved"
+        learned_from = self._trunk_claims.learned_from(self._books.records()) if self._trunk_claims else None
+        pinned = self._pinned(number) if trial.given is None else self.sweep.space.held(trial.given)
+        self._optuna.sampler = build_sampler(self.sweep.config.search, self.sweep.space, number, pinned, learned_from)
+        proposal = self._running(number)
         if trial.params is None:
             trial.params = self.sweep.space.suggest(proposal)
-            trial.tokens = self.sweep.trial_tokens(trial.params)
+            if self._trunk_claims is not None and trial.rung is not None:
+                trial.params.update(self._trunk_claims.length(trial.rung))
+            if trial.given is None:
+                trial.tokens = self.sweep.trial_tokens(trial.params)
         trial.worker = self.worker
         # From here on the trial has its values: Optuna must not learn of it without them.
         self.storage.flush()

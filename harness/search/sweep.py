@@ -69,7 +69,8 @@ class Sweep:
 
     def trial_tokens(self, params: dict[str, Any]) -> int:
         """Upper bound of the tokens that a trial trains."""
-        choices, values = self.space.split({p.key: params[p.key] for p in self._length_parameters if p.key in params})
+        keys = {*(parameter.key for parameter in self._length_parameters), *LENGTH_KEYS}
+        choices, values = self.space.split({key: value for key, value in params.items() if key in keys})
         config = self.composed(choices).config
         length = {key.removeprefix("trainer."): value for key, value in values.items()}
         return token_bound(dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, **length)))
@@ -77,9 +78,13 @@ class Sweep:
     @cached_property
     def largest_trial_tokens(self) -> int:
         """No trial of this space trains more."""
+        return self.largest_tokens({})
+
+    def largest_tokens(self, length: dict[str, int]) -> int:
+        """No trial of this space trains more, where these keys say how long a run is."""
         names = [parameter.key for parameter in self._length_parameters]
         points = itertools.product(*(parameter.extremes for parameter in self._length_parameters))
-        return max(self.trial_tokens(dict(zip(names, values, strict=True))) for values in points)
+        return max(self.trial_tokens({**dict(zip(names, values, strict=True)), **length}) for values in points)
 
     @property
     def devices(self) -> int:

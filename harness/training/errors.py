@@ -24,3 +24,7 @@ class TrunkUnderWayError(RunError):
         super().__init__(message)
         self.lease_lock = lease_lock
         """Held for as long as the other one is at it."""
+
+
+class ReservedTooLittleError(RunError):
+    """The run would train more than was reserved for it: a trunk is gone that it was to go on from."""

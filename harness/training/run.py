@@ -23,7 +23,7 @@ from harness.runs.metrics import Row, last_values
 from harness.runs.result import Result, State, read_result, write_result
 from harness.training import provenance, ranks
 from harness.training.checkpoints import checkpoints, last_good_checkpoint
-from harness.training.errors import NonFiniteLossError, RunError, TrunkUnderWayError
+from harness.training.errors import NonFiniteLossError, ReservedTooLittleError, RunError, TrunkUnderWayError
 from harness.training.evaluator import Evaluator
 from harness.training.inputs import Inputs, load_inputs
 from harness.training.objectives.build import build_module
@@ -93,6 +93,9 @@ def train(
         # It has not begun: no attempt to speak of.
         result.attempts, result.reason, result.waits_for = result.attempts - 1, str(error), str(error.lease_lock)
         raise
+    except ReservedTooLittleError as error:
+        result.attempts, result.reason = result.attempts - 1, str(error)
+        raise
     except BaseException as error:
         result.state = "failed" if isinstance(error, NonFiniteLossError | InputError) else "waiting"
         result.reason = _reason(error)
@@ -143,6 +146,9 @@ def _train(
         start, shared_rows = trunk.card.step, trunk.rows
     own_start, own_checkpoint = start, checkpoint
     start, checkpoint = ranks.from_main(lambda: (own_start, own_checkpoint))
+    rest = plan.tokens_after(plan.steps) - plan.tokens_after(start)
+    if trunks and trunks.reserved_tokens is not None and rest > trunks.reserved_tokens:
+        raise ReservedTooLittleError(f"it would train {rest} tokens, {trunks.reserved_tokens} are reserved: its trunk is gone")
     result.tokens.budgeted = plan.tokens_after(plan.steps) - result.tokens.shared
     result.state, result.step, result.tokens.position = "running", start, plan.tokens_after(start)
     if ranks.is_main():

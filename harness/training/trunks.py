@@ -24,6 +24,8 @@ class Trunks:
     store: TrunkStore
     relatives: tuple[Config, ...] = ()
     """Configurations that may leave this run's path, or go on along it: where they do, its state is stored."""
+    reserved_tokens: int | None = None
+    """What the run may train; None: as much as it needs."""
 
 
 class TrunkPath:

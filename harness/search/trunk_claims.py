@@ -1,0 +1,114 @@
+"""Trunk search over a study's files: which proposal the budget holds, and what must be reserved for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from harness.config.checks.schedule import parts_in_steps
+from harness.config.checks.trainer import planned_steps
+from harness.config.errors import InputError
+from harness.runs.directory import StudyDirectory
+from harness.runs.record import RunRecord
+from harness.runs.trial import Trial
+from harness.runs.trunks import TrunkStore
+from harness.search.books import violations_of
+from harness.search.budget import Budget
+from harness.search.relatives import Relatives
+from harness.search.sweep import Sweep
+from harness.search.trunk_search import Proposal, Rungs, Seen, modelled, proposals, rung_lengths, way_up
+
+
+class TrunkClaims:
+    """What a trunk search starts next."""
+
+    def __init__(self, directory: StudyDirectory, sweep: Sweep, relatives: Relatives) -> None:
+        self._directory = directory
+        self._sweep = sweep
+        self._relatives = relatives
+
+    @cached_property
+    def rungs(self) -> Rungs:
+        return rungs_of(self._sweep, self._relatives)
+
+    def next(self, number: int, records: Sequence[RunRecord], budget: Budget) -> Trial | None:
+        """The reservation of trial `number`; None when nothing that may come next fits into the budget."""
+        seen = self._seen(records)
+        names = {record.number: record.name for record in records if record.number is not None}
+        kept_back = self._way_up_tokens(seen)
+        for proposal in proposals(self.rungs, seen, self._sweep.config.search.seed):
+            tokens = self._tokens(proposal, seen, names)
+            spare = kept_back if proposal.params is None and seen else 0
+            if budget.has_room_for(tokens + spare, devices=self._sweep.devices):
+                return Trial(number=number, params=None, tokens=tokens, rung=proposal.rung, parent=proposal.parent, given=proposal.params)
+        return None
+
+    def learned_from(self, records: Sequence[RunRecord]) -> set[int]:
+        """The numbers of the trials that the sampler should look at."""
+        return modelled(self.rungs, self._seen(records), self._sweep.config.search.startup_trials)
+
+    def length(self, rung: int) -> dict[str, int]:
+        """The length of a rung's runs, as configuration."""
+        return {self.rungs.length_key: self.rungs.lengths[rung]}
+
+    def _seen(self, records: Sequence[RunRecord]) -> list[Seen]:
+        sign = 1.0 if self._sweep.config.objective.direction == "minimize" else -1.0
+        seen = []
+        for record in records:
+            trial, result = record.trial, record.result
+            if trial is None or trial.params is None:
+                continue
+            loss = (0.0, 0.0)
+            if result.state == "complete" and result.objective is not None:
+                broken = sum(max(0.0, value) for value in violations_of(self._sweep, result.metrics).values())
+                loss = (broken, sign * result.objective)
+            params = {key: value for key, value in trial.params.items() if key != self.rungs.length_key}
+            seen.append(Seen(trial.number, trial.rung or 0, trial.parent, params, result.state, loss))
+        return seen
+
+    def _tokens(self, proposal: Proposal, seen: Sequence[Seen], names: dict[int, str]) -> int:
+        """What a trial trains at the most, given the trunks that are stored now."""
+        length = self.length(proposal.rung)
+        if proposal.params is None:
+            return self._sweep.largest_tokens(length)
+        params = {**proposal.params, **length}
+        return self._sweep.trial_tokens(params) - self._stored_tokens(params, proposal.parent, seen, names)
+
+    def _stored_tokens(self, params: dict[str, Any], parent: int | None, seen: Sequence[Seen], names: dict[int, str]) -> int:
+        """How far its ancestors have trained the trunk of a trial."""
+        try:
+            config = self._sweep.trial_config(params)
+        except InputError:
+            return 0  # it will be failed before it trains anything
+        # Padding makes more steps of the same tokens: the decay begins no earlier than this.
+        steps = planned_steps(config.trainer)
+        if steps is None or config.schedule.name not in ("wsd", "infinite"):
+            return 0
+        leaves_after = steps - parts_in_steps(config, steps)[2]
+        parents = {trial.number: trial.parent for trial in seen}
+        ancestors = set()
+        while parent is not None:
+            ancestors.add(names[parent])
+            parent = parents.get(parent)
+        store = TrunkStore(self._directory.trunks)
+        return max(
+            (trunk.card.tokens for trunk in store.trunks() if trunk.card.run in ancestors and trunk.card.step <= leaves_after), default=0
+        )
+
+    def _way_up_tokens(self, seen: Sequence[Seen]) -> int:
+        """About what it takes from the highest rung reached to a run of full length: each rung's length, less half of the one before."""
+        reached = way_up(self.rungs, seen)
+        if reached is None:
+            return 0
+        tokens = [self._sweep.largest_tokens(self.length(rung)) for rung in range(len(self.rungs.lengths))]
+        return sum(tokens[rung] - tokens[rung - 1] // 2 for rung in range(reached + 1, len(tokens)))
+
+
+def rungs_of(sweep: Sweep, relatives: Relatives) -> Rungs:
+    """The rungs of a sweep with search=trunk."""
+    search, trainer = sweep.config.search, sweep.base.config.trainer
+    key, full = ("trainer.max_tokens", trainer.max_tokens) if trainer.max_tokens is not None else ("trainer.max_steps", trainer.max_steps)
+    assert full is not None, "checked: a run has a length"
+    late = tuple(parameter for parameter in relatives.late if not parameter.is_group)
+    return Rungs(rung_lengths(full, search.rungs, search.reduction_factor), key, search.reduction_factor, search.branches, late)

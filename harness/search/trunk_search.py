@@ -1,0 +1,147 @@
+"""Trunk search: rungs that are annealed branches of shared trunks.
+
+A trial of rung k is a finished run of the k-th length: it trains along its trunk, and decays there. The best of a rung go on along their
+trunks to the length of the next one, as trials of their own with the same values: they pay for the new stretch of trunk and for their
+decay. (Asynchronous successive halving, arXiv 1810.05934, over runs that are comparable because each of them is annealed; the sharing is
+that of stage trees, VLDB 15(5).) At the last rung, the parameters that only the decay depends on are searched on the trunk of the best,
+at the price of a decay each.
+
+Everything here is a pure function of the trials so far: whoever asks gets the same answer.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.search.space import Parameter
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A trial as the search sees it."""
+
+    number: int
+    rung: int
+    parent: int | None
+    """The trial that it goes on from."""
+    params: dict[str, Any]
+    """Values of the space's parameters."""
+    state: str
+    loss: tuple[float, float] = (0.0, 0.0)
+    """How far it breaks the constraints, in all, and its objective, so that less is better; of a complete trial."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A trial that may come next."""
+
+    rung: int
+    parent: int | None = None
+    params: dict[str, Any] | None = None
+    """None: values that the sampler chooses."""
+
+
+@dataclass(frozen=True)
+class Rungs:
+    """The shape of a search."""
+
+    lengths: tuple[int, ...]
+    """Of each rung's runs, in tokens or steps, as the base's length is given."""
+    length_key: str
+    reduction_factor: int
+    branches: int
+    """Trials at the last rung that vary the decay of one trunk."""
+    late: tuple[Parameter, ...] = field(default=(), compare=False)
+    """The parameters that only the decay depends on."""
+
+    @property
+    def last(self) -> int:
+        return len(self.lengths) - 1
+
+
+def rung_lengths(full: int, rungs: int, reduction_factor: int) -> tuple[int, ...]:
+    """Lengths that grow by the factor from rung to rung, the last one `full`."""
+    return tuple(max(1, full // reduction_factor ** (rungs - 1 - rung)) for rung in range(rungs))
+
+
+def proposals(rungs: Rungs, seen: Sequence[Seen], seed: int) -> Iterator[Proposal]:
+    """What may come next, the most wanted first; the first one that the budget holds is taken.
+
+    1. Of each rung, from the last but one down, the best 1/reduction_factor of its complete trials go on.
+    2. The decay of the best trunk of the last rung is varied, `branches` times.
+    3. A new trunk.
+    4. Where none of these fits into the budget any more: the best of any rung that have not gone on.
+    """
+    yield from _promotions(rungs, seen, within_quota=True)
+    yield from _variation(rungs, seen, seed)
+    yield Proposal(rung=0)
+    yield from _promotions(rungs, seen, within_quota=False)
+
+
+def way_up(rungs: Rungs, seen: Sequence[Seen]) -> int | None:
+    """The rung from which a trial has to go on for the study to have a run of full length; None when it has one, or one is under way.
+
+    What that takes is kept back from new trunks.
+    """
+    if any(trial.rung == rungs.last and trial.state in ("complete", "running", "waiting") for trial in seen):
+        return None
+    reached = [trial.rung for trial in seen if trial.state == "complete"]
+    return max(reached, default=0)
+
+
+def modelled(rungs: Rungs, seen: Sequence[Seen], enough: int) -> set[int]:
+    """The trials that a sampler should learn from, and those under way. Objectives of different lengths do not compare: they are of one
+    rung, the highest with `enough` complete trials, else the lowest."""
+    complete = [trial for trial in seen if trial.state == "complete"]
+    rung = max((rung for rung in range(len(rungs.lengths)) if sum(trial.rung == rung for trial in complete) >= enough), default=0)
+    return {trial.number for trial in seen if trial.state in ("running", "waiting") or (trial.state == "complete" and trial.rung == rung)}
+
+
+def _promotions(rungs: Rungs, seen: Sequence[Seen], *, within_quota: bool) -> Iterator[Proposal]:
+    gone_on = {trial.parent for trial in seen}
+    for rung in range(rungs.last - 1, -1, -1):
+        ranked = sorted(
+            (trial for trial in seen if trial.rung == rung and trial.state == "complete"), key=lambda trial: (trial.loss, trial.number)
+        )
+        quota = len(ranked) // rungs.reduction_factor if within_quota else len(ranked)
+        for trial in ranked[:quota]:
+            if trial.number not in gone_on:
+                yield Proposal(rung=rung + 1, parent=trial.number, params=trial.params)
+
+
+def _variation(rungs: Rungs, seen: Sequence[Seen], seed: int) -> Iterator[Proposal]:
+    top = [trial for trial in seen if trial.rung == rungs.last]
+    complete = [trial for trial in top if trial.state == "complete"]
+    if not complete:
+        return
+    best = min(complete, key=lambda trial: (trial.loss, trial.number))
+    late = [parameter for parameter in rungs.late if parameter.key in best.params]
+    trunk = _trunk_of(best, rungs)
+    tried = [trial for trial in top if _trunk_of(trial, rungs) == trunk]
+    if not late or len(tried) > rungs.branches:
+        return
+    generator = random.Random(f"{seed}/{best.number}/{len(tried)}")
+    for _ in range(20):
+        params = {**best.params, **{parameter.key: _drawn(parameter, generator) for parameter in late}}
+        if all(params != trial.params for trial in tried):
+            yield Proposal(rung=rungs.last, parent=best.number, params=params)
+            return
+
+
+def _trunk_of(trial: Seen, rungs: Rungs) -> dict[str, Any]:
+    late = {parameter.key for parameter in rungs.late}
+    return {key: value for key, value in trial.params.items() if key not in late}
+
+
+def _drawn(parameter: Parameter, generator: random.Random) -> Any:
+    if parameter.choices:
+        return generator.choice(parameter.choices)
+    assert parameter.low is not None
+    assert parameter.high is not None
+    share = generator.random()
+    if parameter.log:
+        return parameter.nearest(parameter.low * (parameter.high / parameter.low) ** share)
+    return parameter.nearest(parameter.low + (parameter.high - parameter.low) * share)

@@ -1,0 +1,149 @@
+"""Trunk search as a pure function of the trials so far, and with real training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.config.errors import InputError
+from harness.runs.directory import StudyDirectory, runs_root
+from harness.runs.record import load_study
+from harness.search.loading import load_sweep
+from harness.search.space import Parameter
+from harness.search.trunk_search import Proposal, Rungs, Seen, modelled, proposals, rung_lengths, way_up
+from tests.search.conftest import WriteSweep
+from tests.support.command import run_harness
+
+DECAY = Parameter("schedule.decay_fraction", low=0.1, high=0.5)
+RUNGS = Rungs(rung_lengths(900, 3, 3), "trainer.max_steps", 3, branches=2, late=(DECAY,))
+
+
+def trial(number: int, loss: float, rung: int = 0, parent: int | None = None, state: str = "complete", decay: float = 0.2) -> Seen:
+    return Seen(number, rung, parent, {"optim.lr": loss, DECAY.key: decay}, state, (0.0, loss))
+
+
+def test_rungs_grow_by_the_factor_to_the_full_length() -> None:
+    assert rung_lengths(900, 3, 3) == (100, 300, 900)
+    assert rung_lengths(900, 1, 3) == (900,)
+
+
+def test_the_first_thing_is_a_new_trunk() -> None:
+    assert list(proposals(RUNGS, [], 0)) == [Proposal(rung=0)]
+
+
+def test_one_in_three_goes_on_the_best_first_and_only_once() -> None:
+    seen = [trial(number, loss) for number, loss in enumerate([5.0, 3.0, 4.0, 1.0, 2.0, 6.0])]
+    first, second, *_ = proposals(RUNGS, seen, 0)
+    assert [(first.rung, first.parent), (second.rung, second.parent)] == [(1, 3), (1, 4)]
+    assert first.params == seen[3].params
+    under_way = [*seen, trial(6, 0.0, rung=1, parent=3, state="running")]
+    assert next(proposals(RUNGS, under_way, 0)).parent == 4
+
+
+def test_two_of_a_rung_are_too_few_to_go_on_while_new_trunks_fit() -> None:
+    seen = [trial(0, 2.0), trial(1, 1.0)]
+    assert list(proposals(RUNGS, seen, 0)) == [
+        Proposal(rung=0),
+        Proposal(rung=1, parent=1, params=seen[1].params),
+        Proposal(rung=1, parent=0, params=seen[0].params),
+    ]
+
+
+def test_the_decay_of_the_best_trunk_is_varied_at_full_length() -> None:
+    top = trial(9, 1.0, rung=2, parent=8)
+    variation = next(proposals(RUNGS, [top], 0))
+    assert (variation.rung, variation.parent) == (2, 9)
+    assert variation.params is not None
+    assert variation.params["optim.lr"] == 1.0
+    assert variation.params[DECAY.key] != 0.2
+    varied = [Seen(10 + n, 2, 9, {"optim.lr": 1.0, DECAY.key: 0.3 + n / 10}, "complete", (0.0, 2.0)) for n in range(2)]
+    assert next(proposals(RUNGS, [top, *varied], 0)) == Proposal(rung=0)
+
+
+def test_what_breaks_a_constraint_comes_last() -> None:
+    seen = [Seen(n, 0, None, {}, "complete", loss) for n, loss in enumerate([(0.5, 1.0), (0.0, 3.0), (0.1, 2.0)])]
+    assert next(proposals(RUNGS, seen, 0)).parent == 1
+
+
+def test_samplers_learn_from_the_highest_rung_with_enough_trials() -> None:
+    lower = [trial(n, n) for n in range(9)]
+    higher = [trial(9 + n, n, rung=1) for n in range(3)]
+    seen = [*lower, *higher, trial(12, 0.0, rung=2), trial(13, 0.0, state="running")]
+    assert modelled(RUNGS, seen, enough=3) == {9, 10, 11, 13}
+    assert modelled(RUNGS, seen, enough=4) == {*range(9), 13}
+    assert modelled(RUNGS, seen, enough=50) == {*range(9), 13}
+
+
+def test_a_run_of_full_length_is_kept_in_reach() -> None:
+    assert way_up(RUNGS, []) == 0
+    assert way_up(RUNGS, [trial(0, 1.0), trial(1, 1.0, rung=1)]) == 1
+    assert way_up(RUNGS, [trial(0, 1.0), trial(1, 1.0, rung=2, state="running")]) is None
+
+
+DRAWN = st.tuples(st.integers(0, 2), st.floats(0, 10), st.sampled_from(["complete", "running", "failed", "waiting"]))
+
+
+@given(st.lists(DRAWN, max_size=30))
+def test_only_complete_trials_go_on_by_one_rung(drawn: list[tuple[int, float, str]]) -> None:
+    seen = [Seen(n, rung, None, {"optim.lr": n, DECAY.key: 0.2}, state, (0.0, loss)) for n, (rung, loss, state) in enumerate(drawn)]
+    found = list(proposals(RUNGS, seen, 0))
+    assert Proposal(rung=0) in found
+    for proposal in found:
+        if proposal.parent is not None:
+            parent = seen[proposal.parent]
+            assert parent.state == "complete"
+            assert proposal.rung == min(parent.rung + 1, RUNGS.last)
+
+
+BASE = ["schedule=wsd", "schedule.warmup=2", "schedule.decay_fraction=0.25", "trainer.max_steps=36"]
+SPACE: dict[str, Any] = {
+    "optim.lr": {"low": 1e-4, "high": 1e-1, "log": True},
+    "schedule.decay_fraction": {"low": 0.2, "high": 0.5},
+}
+TRUNK = {"name": "trunk", "rungs": 3, "reduction_factor": 2, "branches": 2, "startup_trials": 4}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"base": [*BASE, "schedule.warmup=0.1"]}, "schedule.warmup=0.1: with search=trunk a share of the run would differ"),
+        ({"space": {**SPACE, "trainer.max_steps": {"low": 20, "high": 40}}}, "search=trunk chooses the length of each run itself"),
+        ({"stopping": "median", "base": [*BASE, "trainer.evaluate_every_steps=5"]}, "stopping=median: not beside search=trunk"),
+        ({"search": {**TRUNK, "rungs": 6}}, "search.rungs=6: the shortest runs"),
+        ({"objective": [{"metric": "val/domain/loss"}, {"metric": "val/general/loss"}]}, "search.name=trunk: takes one objective"),
+    ],
+)
+def test_sweeps_that_no_trunk_could_serve_are_refused(change: dict[str, Any], message: str, write_sweep: WriteSweep) -> None:
+    document = {"base": BASE, "space": SPACE, "search": TRUNK, **change}
+    with pytest.raises(InputError) as error:
+        load_sweep(str(write_sweep(**document)), [])
+    assert message in str(error.value)
+
+
+@pytest.mark.slow
+def test_a_trunk_search_spends_its_budget_on_annealed_runs_that_go_on(write_sweep: WriteSweep, tmp_path: Path) -> None:
+    whole = 36 * 256  # tokens of a full run, at most
+    sweep = write_sweep(
+        "trunks", base=BASE, space=SPACE, search=TRUNK, budget={"tokens": 5 * whole}, launcher={"name": "local", "workers": 2}
+    )
+    done = run_harness("sweep", sweep, cwd=tmp_path, timeout_seconds=400)
+    assert done.rc == 0, done
+    study = load_study(StudyDirectory(runs_root() / "trunks"))
+    assert {run.state for run in study.runs} == {"complete"}
+    trials = {run.number: run for run in study.runs}
+    assert {run.trial.rung for run in study.runs if run.trial} == {0, 1, 2}
+    for run in study.runs:
+        assert run.trial is not None
+        tokens = run.result.tokens
+        assert tokens.trained == tokens.budgeted <= run.trial.tokens
+        if run.trial.parent is not None:
+            assert tokens.shared > 0
+            assert run.params["optim.lr"] == trials[run.trial.parent].params["optim.lr"]
+    assert sum(run.result.tokens.trained for run in study.runs) <= 5 * whole
+    assert study.best is not None
+    assert study.best.trial is not None
+    assert study.best.trial.rung == 2
