@@ -88,8 +88,9 @@ class Sweep:
 
     @property
     def devices(self) -> int:
-        """How many devices an attempt holds; a run on CPUs holds one."""
-        return 1
+        """How many devices an attempt holds."""
+        trainer = self.base.config.trainer
+        return trainer.devices * trainer.nodes
 
     @property
     def evaluations(self) -> int:
