@@ -36,12 +36,13 @@ CHOICES = [path.relative_to(ROOT / "conf").with_suffix("").as_posix() for path i
 EXPERIMENTS = [choice.removeprefix("experiment/") for choice in CHOICES if choice.startswith("experiment/")]
 SWEEPS = [path.stem for path in files_below("sweeps")]
 
+CPT = ["model.path=model", "data.sources.target.path=domain.jsonl", "data.sources.general.path=general.jsonl"]
 NEEDS = {
     # What a choice leaves for the user to give, and files that it expects in the working directory.
     "model/pretrained": ["model.path=model"],
     "adapter/soft_prompt": ["data.context_length=256"],  # else there is no room for it in the model's context
-    "experiment/cpt": ["model.path=model", "data.sources.target.path=domain.jsonl", "data.sources.general.path=general.jsonl"],
-    "sweep/cpt": ["model.path=model", "data.sources.target.path=domain.jsonl", "data.sources.general.path=general.jsonl"],
+    "experiment/cpt": CPT,
+    **{f"sweep/{name}": CPT for name in SWEEPS if name.startswith("cpt")},
 }
 SHORT = ["trainer.max_steps=2", "trainer.max_tokens=null", "trainer.batch_tokens=64", "data.context_length=32", "trainer.accelerator=cpu"]
 

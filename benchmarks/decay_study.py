@@ -1,0 +1,94 @@
+"""What trunks save in a study of decays: tokens trained against the same trials from scratch.
+
+    python benchmarks/decay_study.py [--steps 200] [--fraction 0.2]
+
+A real sweep over eight decays (two shapes, two floors, two averaging coefficients) of a model of 1 M parameters on Python source, on two
+workers. One of the branches is then trained from scratch: its weights must be the same to the last bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+SPACE: dict[str, Any] = {
+    "schedule.decay_shape": {"choices": ["linear", "1-sqrt"]},
+    "schedule.floor": {"choices": [0.0, 0.1]},
+    "schedule.decay_betas": {"choices": [None, [0.9, 0.99]]},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--fraction", type=float, default=0.2)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.update(HARNESS_RUNS=f"{folder}/runs", HARNESS_CACHE=f"{folder}/cache")
+        measure(Path(folder), arguments.steps, arguments.fraction)
+
+
+def measure(folder: Path, steps: int, fraction: float) -> None:
+    """Run the study and print its figures."""
+    import torch
+
+    from harness.data.byte_bpe import train_byte_bpe
+    from harness.data.sources import read_documents
+    from harness.data.stdlib_corpus import write_corpus
+    from harness.runs.directory import RunDirectory, StudyDirectory, runs_root
+    from harness.runs.result import read_result
+    from harness.training.checkpoints import checkpoints
+
+    write_corpus(folder / "text")
+    source = folder / "text" / "python.jsonl"
+    train_byte_bpe(read_documents(str(source), "text", key="python"), 1024, folder / "tokenizer")
+    base = [
+        "model=llama_1m",
+        f"tokenizer.path={folder / 'tokenizer'}",
+        f"data.sources.python.path={source}",
+        "data.context_length=128",
+        "schedule=wsd",
+        "schedule.warmup=10",
+        f"schedule.decay_fraction={fraction}",
+        f"trainer.max_steps={steps}",
+        "trainer.batch_tokens=2048",
+        "trainer.accelerator=cpu",
+        "trainer.threads=1",
+        "tracking=none",
+        "data.validation.python.source=python",
+        "data.validation.python.share=0.02",
+        "data.validation.python.max_tokens=8192",
+    ]
+    document = {"base": base, "objective": {"metric": "val/python/loss"}, "space": SPACE, "search": "grid", "budget": {"trials": 8}}
+    sweep = folder / "decays.yaml"
+    sweep.write_text(yaml.safe_dump(document))
+    subprocess.run([sys.executable, "-m", "harness", "sweep", sweep, "--workers", "2"], check=True, stdout=sys.stderr)
+    study = StudyDirectory(runs_root() / "decays")
+    results = [read_result(run) for run in study.trials()]
+    trained = sum(result.tokens.trained for result in results)
+    whole = sum(result.tokens.trained + result.tokens.shared for result in results)
+    branch = next(run for run in study.trials() if read_result(run).tokens.shared)
+    scratch = folder / "scratch"
+    subprocess.run(
+        [sys.executable, "-m", "harness", "train", "--config", branch.config, "--dir", scratch], check=True, stdout=subprocess.DEVNULL
+    )
+    states = []
+    for run in (branch, RunDirectory(scratch)):
+        stored = checkpoints(run.checkpoints)
+        states.append(torch.load(stored[max(stored)], weights_only=True)["state_dict"])
+    same = all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+    print(
+        f"{len(results)} trials of {steps} steps, decay {fraction:.0%}: {trained:,} tokens trained for {whole:,}: {whole / trained:.2f} x"
+    )
+    print(f"a branch against the same run from scratch: {'the same bits' if same else 'OTHER WEIGHTS'}")
+
+
+if __name__ == "__main__":
+    main()
