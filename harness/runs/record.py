@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from harness.config.errors import InputError
+from harness.runs.confirmation import Candidate, Confirmation, read_confirmation
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import read_yaml
 from harness.runs.metrics import Row
@@ -71,10 +72,17 @@ class StudyRecord:
     """sweep.yaml."""
     runs: list[RunRecord] = field(default_factory=list)
     """The trials, in the order of their numbers."""
+    confirmation: Confirmation | None = None
+    """What `harness confirm` found so far, if it was asked to."""
 
     @property
     def name(self) -> str:
         return self.directory.name
+
+    @property
+    def confirmed(self) -> Candidate | None:
+        """What the confirmation says of `best`: its mean over seeds and more; None where it is not confirmed."""
+        return self.confirmation.winner if self.confirmation else None
 
     @property
     def objective(self) -> Objective:
@@ -94,20 +102,25 @@ class StudyRecord:
 
     @property
     def best(self) -> RunRecord | None:
-        """The complete trial with the best objective among those that meet the constraints, or None."""
+        """The confirmed winner; without one, the complete trial with the best objective among those that meet the constraints, or None."""
         return self.ranked[0] if self.ranked else None
 
     @property
     def ranked(self) -> list[RunRecord]:
-        """The complete trials that meet the constraints, the best first; of several objectives, the first one counts."""
+        """The complete trials that meet the constraints, the confirmed winner and then the best first; of several objectives, the first one
+        counts."""
         sign = 1 if self.objective.direction == "minimize" else -1
+        # Of a trunk search, runs of full length come before shorter ones, whatever their objectives.
         placed = [
-            (sign * run.result.objective, run)
+            (not self.is_confirmed(run), -((run.trial and run.trial.rung) or 0), sign * run.result.objective, run)
             for run in self.runs
             if run.state == "complete" and run.result.objective is not None and run.result.feasible is not False
         ]
-        # Of a trunk search, runs of full length come before shorter ones, whatever their objectives.
-        return [run for _, run in sorted(placed, key=lambda place: (-((place[1].trial and place[1].trial.rung) or 0), place[0]))]
+        return [run for *_, run in sorted(placed, key=lambda place: place[:3])]
+
+    def is_confirmed(self, run: RunRecord) -> bool:
+        """Whether the run is the trial that the confirmation found best."""
+        return self.confirmed is not None and run.number == self.confirmed.number
 
     @property
     def pareto(self) -> list[RunRecord]:
@@ -139,4 +152,5 @@ def load_study(study: StudyDirectory) -> StudyRecord:
         sweep = read_yaml(study.sweep)
     except (OSError, yaml.YAMLError) as error:
         raise InputError(f"{study.sweep}: cannot be read as a frozen sweep: {error}") from error
-    return StudyRecord(study, sweep, [load_run(run, study=study.name) for run in study.trials()])
+    runs = [load_run(run, study=study.name) for run in study.trials()]
+    return StudyRecord(study, sweep, runs, read_confirmation(study, sweep))

@@ -1,0 +1,248 @@
+"""The confirmation of a study: its best trials run again, each over the same fresh seeds, and what these runs say of them.
+
+The runs are trials of a small study of their own, runs/<study>-confirm. Its confirmation.json says which of its trials is which candidate
+with which seed; trial n is the n-th entry of `runs`, and entries are only ever added.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from harness.runs.directory import StudyDirectory
+from harness.runs.files import read_json, write_json
+from harness.runs.paired import CONFIDENCE, Interval, Noise, mean_interval, probabilities_of_lowest, seed_noise
+from harness.runs.result import FINAL_STATES, Result, read_result
+
+SUFFIX = "-confirm"
+
+
+@dataclass(frozen=True)
+class ConfirmationPlan:
+    """confirmation.json."""
+
+    study: str
+    """The name of the study that is confirmed."""
+    launched: str | None
+    """When that study was launched: another one of the same name is another study."""
+    first_seed: int
+    runs: list[dict[str, int]]
+    """By trial of the confirmation: {candidate: number of the trial of the study, seed: …}."""
+
+    @property
+    def candidates(self) -> list[int]:
+        return list(dict.fromkeys(run["candidate"] for run in self.runs))
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({run["seed"] for run in self.runs})
+
+
+def confirmation_directory(study: StudyDirectory) -> StudyDirectory:
+    """Where the confirmation of a study is, or would be: beside it."""
+    return StudyDirectory(study.path.parent / (study.path.name + SUFFIX))
+
+
+def _plan_file(confirmation: StudyDirectory) -> Path:
+    return confirmation.path / "confirmation.json"
+
+
+def read_plan(confirmation: StudyDirectory) -> ConfirmationPlan | None:
+    """The plan in this study's directory; None where the study is no confirmation."""
+    document = read_json(_plan_file(confirmation))
+    return ConfirmationPlan(**document) if document else None
+
+
+def write_plan(confirmation: StudyDirectory, plan: ConfirmationPlan) -> None:
+    write_json(_plan_file(confirmation), asdict(plan))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trial of the study, and what its runs over the seeds came to."""
+
+    number: int
+    results: dict[int, Result]
+    """By seed, of all planned seeds."""
+    metric: str
+    """The study's objective."""
+    constraints: dict[str, dict[str, float]]
+
+    @property
+    def complete(self) -> dict[int, Result]:
+        return {seed: result for seed, result in self.results.items() if result.state == "complete" and self.metric in result.metrics}
+
+    @property
+    def values(self) -> dict[int, float]:
+        """The objective by seed, of the complete runs."""
+        return {seed: result.metrics[self.metric] for seed, result in self.complete.items()}
+
+    @property
+    def failed(self) -> dict[int, str | None]:
+        """Why, by seed: a configuration that does not come through every seed is none to rely on."""
+        return {seed: result.reason for seed, result in self.results.items() if result.state in ("failed", "pruned")}
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is complete with every seed."""
+        return len(self.values) == len(self.results)
+
+    @cached_property
+    def interval(self) -> Interval | None:
+        """Mean and interval over the seeds; None before it is complete with two."""
+        return mean_interval(list(self.values.values())) if len(self.values) > 1 else None
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """Means over the seeds, of what every complete run logged."""
+        logged = [result.metrics for result in self.complete.values()]
+        return {name: statistics.fmean(row[name] for row in logged) for name in (logged[0] if logged else ()) if all(name in row for row in logged)}
+
+    @property
+    def feasible(self) -> bool | None:
+        """Whether the means over the seeds meet the constraints; None where there are none, or nothing is known."""
+        if not self.constraints or not self.complete:
+            return None
+        return all(
+            metric in self.metrics and bound.get("min", -math.inf) <= self.metrics[metric] <= bound.get("max", math.inf)
+            for metric, bound in self.constraints.items()
+        )
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What is known of a study's candidates. Several objectives: the first one counts, as everywhere where trials are ranked."""
+
+    directory: StudyDirectory
+    plan: ConfirmationPlan
+    direction: str
+    candidates: list[Candidate] = field(default_factory=list)
+    """As planned: the best of the search first."""
+
+    @property
+    def seeds(self) -> list[int]:
+        return self.plan.seeds
+
+    @property
+    def ended(self) -> int:
+        """How many of the planned runs have ended."""
+        return sum(result.state in FINAL_STATES for candidate in self.candidates for result in candidate.results.values())
+
+    @property
+    def is_complete(self) -> bool:
+        return self.ended == len(self.plan.runs)
+
+    @property
+    def _sign(self) -> int:
+        return 1 if self.direction == "minimize" else -1
+
+    @cached_property
+    def ranked(self) -> list[Candidate]:
+        """The candidates that are complete with every seed and feasible, by their mean, the best first."""
+        fit = [candidate for candidate in self.candidates if candidate.is_whole and candidate.feasible is not False]
+        return sorted(fit, key=lambda candidate: self._sign * statistics.fmean(candidate.values.values()))
+
+    @property
+    def winner(self) -> Candidate | None:
+        """The best of the candidates when all runs have ended; None before, or when none is fit."""
+        return self.ranked[0] if self.is_complete and self.ranked else None
+
+    @cached_property
+    def probabilities(self) -> dict[int, float]:
+        """By candidate, how likely it is the best of `ranked` (see `harness.runs.paired`); empty where there is nothing to choose from."""
+        if len(self.ranked) < 2:
+            return {}
+        found = probabilities_of_lowest([self._row(candidate) for candidate in self.ranked])
+        return {candidate.number: probability for candidate, probability in zip(self.ranked, found, strict=True)}
+
+    def _row(self, candidate: Candidate) -> list[float]:
+        return [self._sign * candidate.values[seed] for seed in self.seeds]
+
+    def difference(self, candidate: Candidate, other: Candidate) -> Interval | None:
+        """Of the objectives, candidate minus other, over the seeds that both are complete with: mean and paired t interval."""
+        both = [candidate.values[seed] - other.values[seed] for seed in self.seeds if seed in candidate.values and seed in other.values]
+        return mean_interval(both) if len(both) > 1 else None
+
+    @cached_property
+    def noise(self) -> Noise | None:
+        """What seeds alone change; None before a candidate is complete with every seed."""
+        table = [self._row(candidate) for candidate in self.candidates if candidate.is_whole]
+        return seed_noise(table) if table and len(self.seeds) > 1 else None
+
+    def candidate(self, number: int | None) -> Candidate | None:
+        return next((candidate for candidate in self.candidates if candidate.number == number), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `harness confirm --json` prints, and status and compare under `confirmation`."""
+        winner, runner_up = (self.ranked + [None, None])[:2] if self.is_complete else (None, None)
+        noise = self.noise
+        return {
+            "study": self.plan.study,
+            "confirmation": self.directory.name,
+            "seeds": self.seeds,
+            "runs": {"planned": len(self.plan.runs), "ended": self.ended},
+            "confirmed": winner is not None,
+            "winner": winner.number if winner else None,
+            "probability_best": self.probabilities.get(winner.number) if winner else None,
+            "runner_up": runner_up.number if runner_up else None,
+            "difference": self._difference_json(runner_up, winner) if winner and runner_up else None,
+            "confidence": CONFIDENCE,
+            "noise": {"sd": noise.sd, "paired_sd": noise.paired_sd, "least_difference": noise.least_difference} if noise else None,
+            "candidates": [self._candidate_json(candidate) for candidate in self.in_order],
+        }
+
+    @property
+    def in_order(self) -> list[Candidate]:
+        """The ranked ones first, then the others as planned."""
+        return [*self.ranked, *(candidate for candidate in self.candidates if candidate not in self.ranked)]
+
+    def _difference_json(self, candidate: Candidate, other: Candidate) -> dict[str, Any] | None:
+        found = self.difference(candidate, other)
+        return {"mean": found.mean, "sd": found.sd, "interval": [found.low, found.high], "within_noise": is_within_noise(found)} if found else None
+
+    def _candidate_json(self, candidate: Candidate) -> dict[str, Any]:
+        interval, first = candidate.interval, self.ranked[0] if self.ranked else None
+        return {
+            "number": candidate.number,
+            "values": {str(seed): value for seed, value in candidate.values.items()},
+            "failed": {str(seed): reason for seed, reason in candidate.failed.items()},
+            "mean": interval.mean if interval else None,
+            "sd": interval.sd if interval else None,
+            "interval": [interval.low, interval.high] if interval else None,
+            "feasible": candidate.feasible,
+            "metrics": candidate.metrics,
+            "probability_best": self.probabilities.get(candidate.number),
+            "difference": self._difference_json(candidate, first) if first and candidate is not first else None,
+        }
+
+
+def is_within_noise(difference: Interval) -> bool:
+    """Whether the interval of a paired difference holds 0."""
+    return difference.low <= 0 <= difference.high
+
+
+def read_confirmation(study: StudyDirectory, sweep: dict[str, Any]) -> Confirmation | None:
+    """The confirmation of the study, if there is one. sweep: its sweep.yaml."""
+    directory = confirmation_directory(study)
+    plan = read_plan(directory)
+    if plan is None or plan.launched != launch_of(sweep):
+        return None
+    results: dict[int, dict[int, Result]] = {}
+    for number, run in enumerate(plan.runs):
+        results.setdefault(run["candidate"], {})[run["seed"]] = read_result(directory.trial(number))
+    objective, constraints = sweep["objective"], sweep.get("constraints") or {}
+    return Confirmation(
+        directory,
+        plan,
+        objective["direction"],
+        [Candidate(number, by_seed, objective["metric"], constraints) for number, by_seed in results.items()],
+    )
+
+
+def launch_of(sweep: dict[str, Any]) -> str | None:
+    """When a study was launched, by its sweep.yaml."""
+    return None if sweep.get("launched") is None else str(sweep["launched"])

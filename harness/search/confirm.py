@@ -1,0 +1,137 @@
+"""Planning a confirmation: the best trials of a study over fresh seeds, as a small study beside it.
+
+The search's own runs are not counted among the seeds: they were chosen for their values, so that their luck would flatter the candidates.
+The study that is confirmed is only read; its budget is not charged.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from harness.config.errors import InputError, wrong_value
+from harness.config.sweep_schema import BudgetConfig, SearchConfig, StoppingConfig
+from harness.config.writable import check_writable
+from harness.runs.confirmation import ConfirmationPlan, confirmation_directory, launch_of, read_plan, write_plan
+from harness.runs.directory import StudyDirectory
+from harness.runs.files import read_yaml, write_yaml
+from harness.runs.locks import hold
+from harness.runs.record import RunRecord, StudyRecord
+from harness.search.start import Start
+from harness.search.storage.build import connect
+from harness.search.sweep import Sweep, thaw
+
+SEEDS = 2**32
+"""Seeds are whole numbers below this."""
+LOCK_SECONDS = 10.0
+
+
+def open_confirmation(study: StudyRecord, *, top: int, seeds: int, workers: int | None) -> StudyDirectory:
+    """The directory of the confirmation, with its plan and sweep written: a new one, or the one that exists, extended.
+
+    A plan only grows: candidates and seeds of an earlier call stay, and every candidate gets every seed. A stop request that stands is
+    withdrawn.
+    top: how many of the study's best trials; seeds: how many seeds each; workers: at a time, None for as many as the study had.
+    Raises InputError for numbers that the study cannot fill, and for a directory that belongs to something else.
+    """
+    if read_plan(study.directory) is not None:
+        raise InputError(f"{study.name} is itself the confirmation of a study; confirm that one")
+    if seeds < 2:
+        raise wrong_value("--seeds", seeds, "expected at least 2: one run says nothing about the noise of seeds")
+    if top < 1:
+        raise wrong_value("--top", top, "expected at least 1")
+    sweep = thaw(study.directory.sweep)
+    points = _points(sweep, study.ranked)
+    if not points:
+        raise InputError(f"{study.name}: no trial is complete and within the constraints; there is nothing to confirm")
+    if top > len(points):
+        raise wrong_value(
+            "--top", top, f"{study.name} has {len(points)} different configurations that are complete and within the constraints"
+        )
+    for point in list(points.values())[:top]:
+        sweep.trial_config(point)
+    directory = confirmation_directory(study.directory)
+    _refuse_foreign(directory, study)
+    check_writable(directory.path, "directory of the confirmation")
+    lock = hold(directory.path / ".plan.lock", wait_seconds=LOCK_SECONDS)
+    if lock is None:
+        raise InputError(f"{directory.path}: another harness confirm is writing its plan; try again")
+    try:
+        plan = _extended(read_plan(directory) or _empty(study, sweep), list(points)[:top], seeds)
+        _write(directory, study, sweep, plan, workers)
+    finally:
+        lock.release()
+    directory.stop_request.unlink(missing_ok=True)
+    return directory
+
+
+def _points(sweep: Sweep, ranked: list[RunRecord]) -> dict[int, dict[str, Any]]:
+    """By number, the values of each trial, the best first, without its seed and what else is no parameter; each configuration once."""
+    found: dict[str, tuple[int, dict[str, Any]]] = {}
+    for run in ranked:
+        assert run.number is not None, "it is a trial"
+        point = _point(sweep, run.params)
+        found.setdefault(json.dumps(point, sort_keys=True), (run.number, point))
+    return dict(found.values())
+
+
+def _point(sweep: Sweep, params: dict[str, Any]) -> dict[str, Any]:
+    return {parameter.key: params[parameter.key] for parameter in sweep.space.parameters if parameter.key in params and parameter.key != "seed"}
+
+
+def _refuse_foreign(directory: StudyDirectory, study: StudyRecord) -> None:
+    plan = read_plan(directory)
+    if plan is None:
+        if directory.path.exists() and any(path.name != ".plan.lock" for path in directory.path.iterdir()):
+            raise InputError(f"{directory.path}: exists, and is no confirmation of {study.name}; move it away")
+    elif plan.launched != launch_of(study.sweep):
+        raise InputError(f"{directory.path}: confirms an earlier study of the name {study.name}; move it away")
+
+
+def _empty(study: StudyRecord, sweep: Sweep) -> ConfirmationPlan:
+    searched = [sweep.base.config.seed, *(run.params["seed"] for run in study.runs if "seed" in run.params)]
+    return ConfirmationPlan(study.name, launch_of(study.sweep), (max(searched) + 1) % SEEDS, [])
+
+
+def _extended(plan: ConfirmationPlan, numbers: list[int], seeds: int) -> ConfirmationPlan:
+    """Every candidate with every seed; by seed, so that a confirmation that is stopped early has whole seeds to compare."""
+    candidates = [*plan.candidates, *(number for number in numbers if number not in plan.candidates)]
+    wanted = [
+        {"candidate": candidate, "seed": (plan.first_seed + place) % SEEDS}
+        for place in range(max(seeds, len(plan.seeds)))
+        for candidate in candidates
+    ]
+    return dataclasses.replace(plan, runs=[*plan.runs, *(run for run in wanted if run not in plan.runs)])
+
+
+def _write(directory: StudyDirectory, study: StudyRecord, sweep: Sweep, plan: ConfirmationPlan, workers: int | None) -> None:
+    runs = {run.number: run for run in study.runs}
+    config, search = sweep.config, sweep.config.search
+    small = Sweep(
+        directory.name,
+        dataclasses.replace(
+            config,
+            space={**config.space, "seed": {"low": 0, "high": SEEDS - 1}},
+            # Every value is given. What else the study says of its trials stands: constraints, attempts, trunks.
+            search=SearchConfig(
+                name="random",
+                max_attempts=search.max_attempts,
+                max_failures=search.max_failures,
+                trunks=search.trunks,
+                trunk_disk_gb=search.trunk_disk_gb,
+            ),
+            stopping=StoppingConfig(),
+            budget=BudgetConfig(trials=len(plan.runs)),
+            launcher=dataclasses.replace(config.launcher, workers=workers or config.launcher.workers),
+        ),
+        Start(points=[{**_point(sweep, runs[run["candidate"]].params), "seed": run["seed"]} for run in plan.runs]),
+    )
+    launched = str(read_yaml(directory.sweep)["launched"]) if directory.sweep.exists() else datetime.now(UTC).isoformat(timespec="milliseconds")
+    # Before anything is written: a database that cannot be reached or used ends here.
+    connect(directory, config.storage, launched).close()
+    # The plan first: from sweep.yaml on, workers may start what it names.
+    write_plan(directory, plan)
+    header = f"# The confirmation of {study.name}: its best trials over fresh seeds (confirmation.json). Read by every worker.\n"
+    write_yaml(directory.sweep, {**small.frozen(), "launched": launched}, header=header)
