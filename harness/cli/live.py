@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from harness.report.confirmation import seeds_text
 from harness.report.text import bound_text, count_text, metric_text, short_names, value_text
 from harness.runs.directory import StudyDirectory
 from harness.runs.record import RunRecord
@@ -26,9 +27,9 @@ REASON_COLUMNS = 20
 STATE_STYLES = {"complete": "green", "running": "cyan", "waiting": "yellow", "failed": "red", "pruned": "dim"}
 
 
-def follow(directory: StudyDirectory, tend: Callable[[], int]) -> Status:
+def follow(directory: StudyDirectory, tend: Callable[[], int], *, console: Console | None = None) -> Status:
     """Show the study until `tend`, called at every look, says that no worker is left; on something that is no terminal, a line a trial."""
-    console = Console()
+    console = console or Console()
     if not console.is_terminal:
         return _follow_in_lines(console, directory, tend)
     with Live(render(read_status(directory)), console=console, refresh_per_second=4) as live:
@@ -139,6 +140,11 @@ def _best(status: Status) -> Text:
         return Text("no complete trial meets the constraints yet" if complete else "no complete trial yet", style="dim")
     names = short_names(list(best.params))
     params = "  ".join(f"{names[key]}={value_text(value)}" for key, value in best.params.items())
-    return Text(
-        f"best so far: trial {best.number}, {status.study.objective.metric} {best.result.objective:.4f}\n  {params}", style="bold green"
-    )
+    study = status.study
+    if study.confirms is not None:
+        return Text(f"the best of {study.confirms} over seeds: `harness confirm {study.confirms}` says what they come to", style="dim")
+    if study.confirmed:
+        found = f"best: trial {best.number}, {study.objective.metric} {seeds_text(study.confirmed)}, confirmed"
+    else:
+        found = f"best so far: trial {best.number}, {study.objective.metric} {best.result.objective:.4f}, not confirmed"
+    return Text(f"{found}\n  {params}", style="bold green")

@@ -41,8 +41,9 @@ def status(
     console.print(render(shown, limit=SHOWN_TRIALS))
     if shown.missing_workers:
         wanted = shown.study.sweep["launcher"]["workers"]
+        again = f"`harness confirm {shown.study.confirms}`" if shown.study.confirms else "`harness sweep` with its file"
         console.print(
-            f"{len(shown.workers)} of {wanted} workers live: no trial is lost, and `harness sweep` with its file starts the others",
+            f"{len(shown.workers)} of {wanted} workers live: no trial is lost, and {again} starts the others",
             soft_wrap=True,
             highlight=False,
         )

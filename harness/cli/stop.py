@@ -16,6 +16,7 @@ def stop(
     timeout_seconds: Annotated[float, typer.Option("--timeout", help="Seconds to wait for the workers to leave.")] = 120.0,
 ) -> None:
     """Stop a study cleanly: its trials save checkpoints, and none is lost."""
+    from harness.runs.confirmation import read_plan
     from harness.runs.directory import find_study
     from harness.search.workers import living_workers
 
@@ -33,4 +34,6 @@ def stop(
             )
             raise typer.Exit(FAILED)
         time.sleep(0.1)
-    typer.echo(f"{directory.name}: stopped; `harness sweep {directory.name}` goes on")
+    plan = read_plan(directory)
+    verb = f"confirm {plan.study}" if plan else f"sweep {directory.name}"
+    typer.echo(f"{directory.name}: stopped; `harness {verb}` goes on")

@@ -14,6 +14,8 @@ from harness.cli.arguments import SweepOverrides
 from harness.runs.exit_codes import DONE, FAILED
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from harness.launch.local import LocalWorkers
     from harness.runs.directory import StudyDirectory
     from harness.search.status import Status
@@ -44,10 +46,11 @@ def sweep(
         _prepare_data(loaded)
     directory = open_study(loaded)
     if detach:
-        started = _start_missing(directory, loaded.config.launcher.workers).tend(replace=False)
+        started = start_missing(directory, loaded.config.launcher.workers).tend(replace=False)
         typer.echo(f"{directory.path}: {started} workers started; harness status {directory.name} --watch")
         return
-    raise typer.Exit(_run(directory, loaded.config.launcher.workers))
+    status, started_here = follow_workers(directory, loaded.config.launcher.workers)
+    raise typer.Exit(_report(status, started_here))
 
 
 def _has_trained(name: str) -> bool:
@@ -58,7 +61,7 @@ def _has_trained(name: str) -> bool:
     return any(read_result(run).fingerprints for run in StudyDirectory(runs_root() / name).trials())
 
 
-def _start_missing(directory: StudyDirectory, wanted: int) -> LocalWorkers:
+def start_missing(directory: StudyDirectory, wanted: int) -> LocalWorkers:
     """Start workers up to the number wanted: those of an earlier start, perhaps detached, may still be at work."""
     from harness.launch.local import LocalWorkers
     from harness.search.workers import living_workers
@@ -77,8 +80,12 @@ def _prepare_data(loaded: Sweep) -> None:
         raise typer.Exit(done.returncode)
 
 
-def _run(directory: StudyDirectory, wanted: int) -> int:
-    """Follow the study until its workers have left; on the first Ctrl-C (or SIGTERM) ask them to, on the second kill them."""
+def follow_workers(directory: StudyDirectory, wanted: int, *, console: Console | None = None) -> tuple[Status, LocalWorkers]:
+    """Start workers up to `wanted` and follow the study until all have left; on the first Ctrl-C (or SIGTERM) ask them to, on the second
+    kill them.
+
+    console: where the live view goes; stdout by default.
+    """
     from harness.cli.live import follow
     from harness.search.workers import living_workers
 
@@ -107,25 +114,34 @@ def _run(directory: StudyDirectory, wanted: int) -> int:
     # Before the first worker starts: there is no moment at which a signal would leave workers behind.
     previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        workers = _start_missing(directory, wanted)
-        status = follow(directory, tend)
+        workers = start_missing(directory, wanted)
+        return follow(directory, tend, console=console), workers
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    return _report(status, workers, stopped=directory.stop_request.exists())
 
 
-def _report(status: Status, workers: LocalWorkers, *, stopped: bool) -> int:
+def report_unfinished(status: Status, workers: LocalWorkers) -> None:
+    """Say on stderr why the workers left before the study was finished."""
+    name, stopped = status.study.name, status.study.directory.stop_request.exists()
+    typer.echo(f"{name}: {'stopped' if stopped else 'not finished, its workers died'}; {_counts(status)}", err=True)
+    if not stopped:
+        for line in workers.last_words():
+            typer.echo(f"  {line}", err=True)
+        typer.echo(f"{name}: all that they said: {workers.log}", err=True)
+    typer.echo(f"{name}: the same command goes on with it: {status.study.directory.path}", err=True)
+
+
+def _counts(status: Status) -> str:
+    return ", ".join(f"{count} {state}" for state, count in status.count().items()) or "no trial"
+
+
+def _report(status: Status, workers: LocalWorkers) -> int:
     name = status.study.name
-    counts = ", ".join(f"{count} {state}" for state, count in status.count().items()) or "no trial"
     if not status.is_finished:
-        typer.echo(f"{name}: {'stopped' if stopped else 'not finished, its workers died'}; {counts}", err=True)
-        if not stopped:
-            for line in workers.last_words():
-                typer.echo(f"  {line}", err=True)
-            typer.echo(f"{name}: all that they said: {workers.log}", err=True)
-        typer.echo(f"{name}: the same command goes on with it: {status.study.directory.path}", err=True)
+        report_unfinished(status, workers)
         return FAILED
+    counts = _counts(status)
     typer.echo(f"{name}: {counts}. harness compare {name} --html {name}.html; harness best {name} --export NAME", err=True)
     if status.best is None:
         typer.echo(f"{name}: no trial is complete and within the constraints", err=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.report.columns import Space, differing_keys, joint_space, metric_columns, run_params, space_of
 from harness.report.importances import parameter_importances
+from harness.runs.confirmation import Candidate
 from harness.runs.record import Objective, RunRecord, StudyRecord
 
 _ORDER = ("complete", "pruned", "failed", "running", "waiting")
@@ -48,8 +49,35 @@ class Comparison:
         return {study.name: study for study in self.studies}
 
     @property
+    def confirmed(self) -> StudyRecord | None:
+        """The one study compared, if it has a confirmation."""
+        return self.studies[0] if len(self.studies) == 1 and self.studies[0].confirmation else None
+
+    @property
+    def winner(self) -> Candidate | None:
+        """What the confirmation says of `best`; None where it is not confirmed."""
+        return self.confirmed.confirmed if self.confirmed else None
+
+    def candidate(self, run: RunRecord) -> Candidate | None:
+        """What the confirmation says of this run, if it is one of its candidates."""
+        study = self.confirmed
+        return study.confirmation.candidate(run.number) if study and study.confirmation and self.is_trial(run) else None
+
+    def within_noise(self, run: RunRecord) -> bool | None:
+        """Whether the run differs from the best by less than seeds alone can do: both were trained once, with the same seed.
+
+        None where the noise of seeds is not known, and where there is nothing to compare.
+        """
+        noise = self.confirmed.confirmation.noise if self.confirmed and self.confirmed.confirmation else None
+        best, value = self.best, self.value(run)
+        if noise is None or best is None or run is best or value is None or not self.is_ranked(run):
+            return None
+        of_best = self.value(best)
+        return of_best is not None and abs(value - of_best) < noise.least_difference
+
+    @property
     def best(self) -> RunRecord | None:
-        """The feasible complete trial with the best objective."""
+        """The confirmed winner; without one, the feasible complete trial with the best objective."""
         return self.runs[0] if self.runs and self.is_ranked(self.runs[0]) else None
 
     def is_trial(self, run: RunRecord) -> bool:
@@ -114,7 +142,9 @@ def _rank(comparison: Comparison, run: RunRecord) -> tuple[Any, ...]:
     value = comparison.value(run)
     sign = -1 if comparison.objective and comparison.objective.direction == "maximize" else 1
     by_value = math.inf if value is None else sign * value
-    return _ORDER.index(run.state), run.state == "complete" and not comparison.is_ranked(run), by_value, run.number or 0
+    study = comparison.confirmed
+    loses = not (study and study.is_confirmed(run))
+    return _ORDER.index(run.state), run.state == "complete" and not comparison.is_ranked(run), loses, by_value, run.number or 0
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
@@ -129,6 +159,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
             "params": comparison.params(run),
             "objective": comparison.value(run),
             "feasible": comparison.feasible(run),
+            "within_noise": comparison.within_noise(run),
             "metrics": run.result.metrics,
             "seconds": run.result.seconds,
             "tokens": asdict(run.result.tokens),
@@ -138,7 +169,9 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         }
         for run in comparison.runs
     ]
-    document: dict[str, Any] = _plain({"runs": runs, "importances": comparison.importances})
+    study = comparison.confirmed
+    confirmation = study.confirmation.to_json() if study and study.confirmation else None
+    document: dict[str, Any] = _plain({"runs": runs, "importances": comparison.importances, "confirmation": confirmation})
     return document
 
 

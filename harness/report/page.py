@@ -13,6 +13,7 @@ from typing import Any
 
 from harness import __version__
 from harness.report.comparison import Comparison
+from harness.report.confirmation import confirmation_section
 from harness.report.listing import listing
 from harness.report.panels import Panel, panels
 from harness.report.summary import best_card, heading, title
@@ -33,7 +34,7 @@ def page(comparison: Comparison) -> str:
         title=escape(title(comparison)),
         heading=heading(comparison),
         best=best_card(comparison),
-        sections=_sections(shown),
+        sections=(confirmation_section(comparison.confirmed) if comparison.confirmed else "") + _sections(shown),
         listing=listing(comparison),
         version=escape(__version__),
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),

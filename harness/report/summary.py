@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from harness.report.comparison import Comparison
+from harness.report.confirmation import mean_text
 from harness.report.text import bound_text, count_text, duration_text, metric_text, value_text
 
 
@@ -48,7 +49,11 @@ def _tiles(comparison: Comparison) -> list[tuple[str, str, str]]:
     counts = [f"{states[state]} {state}" for state in ("complete", "pruned", "failed", "running", "waiting") if states[state]]
     tiles = [("Trials" if all(map(comparison.is_trial, comparison.runs)) else "Runs", str(len(comparison.runs)), " · ".join(counts))]
     if comparison.best and comparison.objective:
-        tiles.append(("Best objective", metric_text(comparison.value(comparison.best)), f"of {comparison.best.name}"))
+        if comparison.winner:
+            over = f"of {comparison.best.name}, {len(comparison.winner.values)} seeds"
+            tiles.append(("Confirmed objective", mean_text(comparison.winner.interval), over))
+        else:
+            tiles.append(("Best objective", metric_text(comparison.value(comparison.best)), f"of {comparison.best.name}, not confirmed"))
     if comparison.constraints and states["complete"]:
         tiles.append(("Feasible", f"{states['complete'] - infeasible} of {states['complete']}", "complete runs meet the constraints"))
     tiles.append(("Tokens trained", count_text(trained), f"+ {count_text(shared)} shared, not trained again" if shared else ""))
@@ -76,9 +81,10 @@ def best_card(comparison: Comparison) -> str:
     params = comparison.params(best)
     entries = [(key, value_text(params[key], log=comparison.is_log(key))) for key in params]
     metrics = [(metric, metric_text(comparison.metric(best, metric))) for metric in comparison.metrics]
+    what = "Confirmed winner" if comparison.winner else "Best trial"
     again = f"harness train --config {shlex.quote(str(best.directory.config))}"
     return (
-        f'<section class="card best"><h2>Best trial: {escape(best.name)}</h2>'
+        f'<section class="card best"><h2>{what}: {escape(best.name)}</h2>'
         f'<div class="pairs"><dl>{_pairs(entries)}</dl><dl class="numbers">{_pairs(metrics)}</dl></div>'
         f"<p>Run it again: <code>{escape(again)}</code></p></section>"
     )

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.report.comparison import Comparison
+from harness.report.confirmation import mean_text, verdict
 from harness.report.text import ABSENT, bound_text, count_text, duration_text, metric_text, short_names, value_text
 from harness.runs.record import RunRecord
 
@@ -23,8 +24,12 @@ _BAR_WIDTH = 40
 def render(comparison: Comparison, *, limit: int | None = 20) -> RunTable:
     """The runs in rank order. Violated constraints are red and marked with !, so that they show without colours too."""
     shown = comparison.runs[:limit]
-    caption = f"The first {len(shown)} of {len(comparison.runs)} runs." if len(shown) < len(comparison.runs) else ""
-    return RunTable(list(_columns(comparison, shown)), caption)
+    caption = [f"The first {len(shown)} of {len(comparison.runs)} runs."] if len(shown) < len(comparison.runs) else []
+    if comparison.confirmed:
+        words = "; ".join(verdict(comparison.confirmed))
+        marked = any(comparison.within_noise(run) for run in shown)
+        caption.append(f"Over seeds: {words}.{' ~: that close to the best.' if marked else ''}")
+    return RunTable(list(_columns(comparison, shown)), " ".join(caption))
 
 
 def render_importances(comparison: Comparison) -> RenderableType:
@@ -140,9 +145,16 @@ def _columns(comparison: Comparison, runs: list[RunRecord]) -> Iterator[_Column]
         if metric.removesuffix("loss") + "forgetting" not in comparison.metrics:
             bound = bound_text(comparison.constraints.get(metric, {}))
             yield _Column(metric, [_metric_cell(comparison, run, metric) for run in runs], bound=bound)
+        if comparison.confirmed and metric == comparison.confirmed.objective.metric:
+            yield _Column("over_seeds", [_over_seeds(comparison, run) for run in runs], expendable=1.5)
     started = [run.result if run.result.attempts else None for run in runs]
     yield _Column("tokens", [Text(count_text(r.tokens.trained + r.tokens.shared) if r else ABSENT) for r in started], expendable=2)
     yield _Column("time", [Text(duration_text(r.seconds) if r else ABSENT) for r in started], expendable=3)
+
+
+def _over_seeds(comparison: Comparison, run: RunRecord) -> Text:
+    candidate = comparison.candidate(run)
+    return Text(mean_text(candidate.interval) if candidate else "", style="bold green" if run is comparison.best else "")
 
 
 def _metric_cell(comparison: Comparison, run: RunRecord, metric: str) -> Text:
@@ -152,5 +164,6 @@ def _metric_cell(comparison: Comparison, run: RunRecord, metric: str) -> Text:
         if run is comparison.best:
             return Text(metric_text(objective), style="bold green")
         # Where a run stopped early, its last value is no result.
-        return Text(metric_text(value), style="dim") if objective is None else Text(metric_text(objective))
+        mark = " ~" if comparison.within_noise(run) else ""
+        return Text(metric_text(value), style="dim") if objective is None else Text(metric_text(objective) + mark)
     return Text(f"{metric_text(value)} !", style="red") if comparison.violates(run, metric) else Text(metric_text(value))

@@ -100,7 +100,11 @@ class Candidate:
     def metrics(self) -> dict[str, float]:
         """Means over the seeds, of what every complete run logged."""
         logged = [result.metrics for result in self.complete.values()]
-        return {name: statistics.fmean(row[name] for row in logged) for name in (logged[0] if logged else ()) if all(name in row for row in logged)}
+        return {
+            name: statistics.fmean(row[name] for row in logged)
+            for name in (logged[0] if logged else ())
+            if all(name in row for row in logged)
+        }
 
     @property
     def feasible(self) -> bool | None:
@@ -178,7 +182,7 @@ class Confirmation:
 
     def to_json(self) -> dict[str, Any]:
         """What `harness confirm --json` prints, and status and compare under `confirmation`."""
-        winner, runner_up = (self.ranked + [None, None])[:2] if self.is_complete else (None, None)
+        winner, runner_up = [*self.ranked, None, None][:2] if self.is_complete else (None, None)
         noise = self.noise
         return {
             "study": self.plan.study,
@@ -202,7 +206,11 @@ class Confirmation:
 
     def _difference_json(self, candidate: Candidate, other: Candidate) -> dict[str, Any] | None:
         found = self.difference(candidate, other)
-        return {"mean": found.mean, "sd": found.sd, "interval": [found.low, found.high], "within_noise": is_within_noise(found)} if found else None
+        return (
+            {"mean": found.mean, "sd": found.sd, "interval": [found.low, found.high], "within_noise": is_within_noise(found)}
+            if found
+            else None
+        )
 
     def _candidate_json(self, candidate: Candidate) -> dict[str, Any]:
         interval, first = candidate.interval, self.ranked[0] if self.ranked else None

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from harness.config.errors import InputError
-from harness.runs.confirmation import Candidate, Confirmation, read_confirmation
+from harness.runs.confirmation import Candidate, Confirmation, read_confirmation, read_plan
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import read_yaml
 from harness.runs.metrics import Row
@@ -74,6 +74,8 @@ class StudyRecord:
     """The trials, in the order of their numbers."""
     confirmation: Confirmation | None = None
     """What `harness confirm` found so far, if it was asked to."""
+    confirms: str | None = None
+    """Where this is itself a confirmation: the study whose best trials these are, over seeds."""
 
     @property
     def name(self) -> str:
@@ -153,4 +155,5 @@ def load_study(study: StudyDirectory) -> StudyRecord:
     except (OSError, yaml.YAMLError) as error:
         raise InputError(f"{study.sweep}: cannot be read as a frozen sweep: {error}") from error
     runs = [load_run(run, study=study.name) for run in study.trials()]
-    return StudyRecord(study, sweep, runs, read_confirmation(study, sweep))
+    plan = read_plan(study)
+    return StudyRecord(study, sweep, runs, read_confirmation(study, sweep), plan.study if plan else None)

@@ -14,14 +14,14 @@ def t_probability(t: float, degrees: int) -> float:
     angle = math.atan(t / math.sqrt(degrees))
     cosine = math.cos(angle)
     odd = degrees % 2
-    term = total = cosine if odd else 1.0
+    term = cosine if odd else 1.0
+    total = term if degrees > 1 else 0.0
     for k in range(3 if odd else 2, degrees, 2):
         term *= cosine * cosine * (k - 1) / k
         total += term
+    within = math.sin(angle) * total
     if odd:
-        within = 2 / math.pi * (angle + (math.sin(angle) * total if degrees > 1 else 0.0))
-    else:
-        within = math.sin(angle) * total
+        within = 2 / math.pi * (angle + within)
     return (1 + within) / 2
 
 

@@ -36,8 +36,8 @@ def open_confirmation(study: StudyRecord, *, top: int, seeds: int, workers: int 
     top: how many of the study's best trials; seeds: how many seeds each; workers: at a time, None for as many as the study had.
     Raises InputError for numbers that the study cannot fill, and for a directory that belongs to something else.
     """
-    if read_plan(study.directory) is not None:
-        raise InputError(f"{study.name} is itself the confirmation of a study; confirm that one")
+    if study.confirms is not None:
+        raise InputError(f"{study.name} is the confirmation of {study.confirms}: harness confirm {study.confirms} --top K --seeds N")
     if seeds < 2:
         raise wrong_value("--seeds", seeds, "expected at least 2: one run says nothing about the noise of seeds")
     if top < 1:
@@ -78,13 +78,18 @@ def _points(sweep: Sweep, ranked: list[RunRecord]) -> dict[int, dict[str, Any]]:
 
 
 def _point(sweep: Sweep, params: dict[str, Any]) -> dict[str, Any]:
-    return {parameter.key: params[parameter.key] for parameter in sweep.space.parameters if parameter.key in params and parameter.key != "seed"}
+    return {
+        parameter.key: params[parameter.key] for parameter in sweep.space.parameters if parameter.key in params and parameter.key != "seed"
+    }
 
 
 def _refuse_foreign(directory: StudyDirectory, study: StudyRecord) -> None:
     plan = read_plan(directory)
     if plan is None:
-        if directory.path.exists() and any(path.name != ".plan.lock" for path in directory.path.iterdir()):
+        # What a call that died left before its plan is ours: hidden locks and an empty journal.
+        if directory.path.exists() and any(
+            not path.name.startswith(".") and path != directory.journal for path in directory.path.iterdir()
+        ):
             raise InputError(f"{directory.path}: exists, and is no confirmation of {study.name}; move it away")
     elif plan.launched != launch_of(study.sweep):
         raise InputError(f"{directory.path}: confirms an earlier study of the name {study.name}; move it away")
@@ -128,7 +133,9 @@ def _write(directory: StudyDirectory, study: StudyRecord, sweep: Sweep, plan: Co
         ),
         Start(points=[{**_point(sweep, runs[run["candidate"]].params), "seed": run["seed"]} for run in plan.runs]),
     )
-    launched = str(read_yaml(directory.sweep)["launched"]) if directory.sweep.exists() else datetime.now(UTC).isoformat(timespec="milliseconds")
+    launched = (
+        str(read_yaml(directory.sweep)["launched"]) if directory.sweep.exists() else datetime.now(UTC).isoformat(timespec="milliseconds")
+    )
     # Before anything is written: a database that cannot be reached or used ends here.
     connect(directory, config.storage, launched).close()
     # The plan first: from sweep.yaml on, workers may start what it names.

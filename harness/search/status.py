@@ -54,8 +54,9 @@ class Status:
             "finished": self.is_finished,
             "trials": [_trial(run) for run in self.study.runs],
             "budget": self.budget.to_json(),
-            "best": best_json(self.best),
-            "pareto": [best_json(run) for run in self.study.pareto],
+            "best": best_json(self.study, self.best),
+            "pareto": [best_json(self.study, run) for run in self.study.pareto],
+            "confirmation": self.study.confirmation.to_json() if self.study.confirmation else None,
             "objectives": [asdict(objective) for objective in self.study.objectives],
             "start": self.study.sweep.get("start"),
             "workers": self.workers,
@@ -71,10 +72,16 @@ def read_status(directory: StudyDirectory) -> Status:
     return Status(study, budget, living_workers(directory))
 
 
-def best_json(best: RunRecord | None) -> dict[str, Any] | None:
+def best_json(study: StudyRecord, best: RunRecord | None) -> dict[str, Any] | None:
+    """A trial that is best; of the confirmed winner, objective and interval are of its mean over the seeds of the confirmation."""
     if best is None:
         return None
-    return {"number": best.number, "params": best.params, "objective": best.result.objective, "confirmed": False}
+    found: dict[str, Any] = {"number": best.number, "params": best.params, "objective": best.result.objective}
+    confirmed = study.confirmed if study.is_confirmed(best) else None
+    if confirmed is None or confirmed.interval is None:
+        return {**found, "confirmed": False, "interval": None}
+    interval = confirmed.interval
+    return {**found, "objective": interval.mean, "confirmed": True, "interval": [interval.low, interval.high]}
 
 
 def _trial(run: RunRecord) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from harness.config.overrides import Deletion, GroupOverride, parse
 from harness.config.schema import Config
 from harness.config.validate import to_plain
 from harness.runs.files import read_yaml, write_yaml
+from harness.runs.paired import CONFIDENCE
 from harness.runs.record import RunRecord, StudyRecord
 from harness.search.sweep import Sweep, thaw
 
@@ -62,8 +64,7 @@ def _header(study: StudyRecord, best: RunRecord, name: str) -> str:
     result = best.result
     lines = [
         f"The best of study {study.name}: trial {best.number} of {len(study.runs)}. Run it again: harness train experiment={FOLDER}/{name}",
-        f"{study.objective.metric}: {result.objective:.6g} ({study.objective.direction}; one seed, not confirmed)",
-        *(f"{metric}: {result.metrics[metric]:.6g} ({_bounds(bound)})" for metric, bound in study.constraints.items()),
+        *_found(study, best),
         f"{result.tokens.trained:,} tokens in {result.seconds:.0f} s on {result.hardware.get('cpu', 'unknown hardware')}"
         + "".join(f", {gpu}" for gpu in result.hardware.get("gpus", [])),
         f"commit {result.git_commit or 'unknown'}, " + ", ".join(f"{package} {version}" for package, version in result.versions.items()),
@@ -71,6 +72,24 @@ def _header(study: StudyRecord, best: RunRecord, name: str) -> str:
         f"exported {date.today().isoformat()}",
     ]
     return "# @package _global_\n" + "".join(f"# {line}\n" for line in lines)
+
+
+def _found(study: StudyRecord, best: RunRecord) -> Iterator[str]:
+    confirmed = study.confirmed if study.is_confirmed(best) else None
+    metrics = confirmed.metrics if confirmed else best.result.metrics
+    if confirmed and confirmed.interval and study.confirmation:
+        mean, confirmation = confirmed.interval, study.confirmation
+        yield (
+            f"{study.objective.metric}: {mean.mean:.6g} ± {mean.half_width:.2g} ({study.objective.direction}; mean and {CONFIDENCE:.0%} "
+            f"interval over {len(confirmation.seeds)} seeds, {confirmation.seeds[0]} to {confirmation.seeds[-1]}; sd {mean.sd:.2g})"
+        )
+        chance = confirmation.probabilities.get(confirmed.number)
+        if chance is not None:
+            yield f"confirmed: the best of {len(confirmation.candidates)} candidates with probability {chance:.2f}"
+        yield f"in the search: {best.result.objective:.6g} (one seed)"
+    else:
+        yield f"{study.objective.metric}: {best.result.objective:.6g} ({study.objective.direction}; one seed, not confirmed)"
+    yield from (f"{metric}: {metrics[metric]:.6g} ({_bounds(bound)})" for metric, bound in study.constraints.items())
 
 
 def _bounds(bound: dict[str, float]) -> str:

@@ -1,0 +1,69 @@
+"""harness confirm: the best of a study again, over seeds."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from harness.cli.arguments import AsJson, StudyName, print_json
+from harness.runs.exit_codes import DONE, FAILED
+
+
+def confirm(
+    study: StudyName,
+    top: Annotated[int, typer.Option(metavar="K", help="How many of the study's best configurations.")] = 3,
+    seeds: Annotated[int, typer.Option(metavar="N", help="Over how many seeds each; at least 2.")] = 3,
+    workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time; default: as many as the study had.")] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return at once; `harness status STUDY-confirm` watches, `harness stop STUDY-confirm` stops.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run the best of a study again over fresh seeds: means, intervals, the winner. The same command goes on where it stopped."""
+    from harness.cli.sweep import follow_workers, report_unfinished, start_missing
+    from harness.config.errors import InputError
+    from harness.runs.directory import find_study
+    from harness.runs.record import load_study
+    from harness.search.confirm import open_confirmation
+    from harness.search.status import read_status
+
+    if detach and as_json:
+        raise InputError("--detach and --json exclude each other: there is nothing to print yet")
+    status = read_status(find_study(study))
+    name, record = status.study.name, status.study
+    directory = open_confirmation(record, top=top, seeds=seeds, workers=workers)
+    confirmation = load_study(record.directory).confirmation
+    assert confirmation is not None, "it was written"
+    if not status.is_finished:
+        typer.echo(f"{name}: not finished; its candidates are the best so far", err=True)
+    if len(record.objectives) > 1:
+        typer.echo(f"{name}: several objectives; candidates are ranked by the first, {record.objective.metric}", err=True)
+    wanted = load_study(directory).sweep["launcher"]["workers"]
+    if not confirmation.is_complete:
+        left, named = len(confirmation.plan.runs) - confirmation.ended, ", ".join(map(str, confirmation.seeds))
+        typer.echo(
+            f"{name}: {len(confirmation.candidates)} candidates over seeds {named}: {left} runs to go, in {directory.path}; "
+            f"they are not charged to the budget of {name}",
+            err=True,
+        )
+        if detach:
+            started = start_missing(directory, wanted).tend(replace=False)
+            typer.echo(f"{directory.path}: {started} workers started; harness status {directory.name} --watch")
+            return
+        from rich.console import Console
+
+        left_at, workers_here = follow_workers(directory, wanted, console=Console(file=sys.stderr))
+        if not left_at.is_finished:
+            report_unfinished(left_at, workers_here)
+    record = load_study(record.directory)
+    confirmation = record.confirmation
+    assert confirmation is not None, "it was written"
+    if as_json:
+        print_json(confirmation.to_json())
+    else:
+        from harness.report.confirmation import print_confirmation
+
+        print_confirmation(record)
+    raise typer.Exit(DONE if confirmation.winner else FAILED)

@@ -1,0 +1,158 @@
+"""What a confirmation found, in words, as a table in the terminal, and as a section of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.report.text import ABSENT, bound_text, metric_text
+from harness.runs.confirmation import Candidate, Confirmation, is_within_noise
+from harness.runs.paired import CONFIDENCE, Interval
+from harness.runs.record import StudyRecord
+
+METHOD = (
+    f"Intervals: {CONFIDENCE:.0%}, Student t over seeds; differences are paired by seed. P(best): posterior of the additive model "
+    "candidate + seed + noise. A candidate counts when it is complete with every seed and its means meet the constraints."
+)
+
+
+def seeds_text(candidate: Candidate) -> str:
+    """2.3456 ± 0.0123 (mean and 95% interval over 3 seeds)"""
+    return f"{mean_text(candidate.interval)} (mean and {CONFIDENCE:.0%} interval over {len(candidate.values)} seeds)"
+
+
+def mean_text(interval: Interval | None) -> str:
+    return ABSENT if interval is None else f"{metric_text(interval.mean)} ± {metric_text(interval.half_width)}"
+
+
+def verdict(study: StudyRecord) -> list[str]:
+    """How sure the confirmation is of its winner, or why it has none, a sentence a line."""
+    found = study.confirmation
+    assert found is not None, "there is one"
+    lines = list(_verdict(study, found))
+    noise = found.noise
+    if noise:
+        lines.append(
+            f"noise of seeds: sd {metric_text(noise.sd)}; two single runs with the same seed that differ by less than "
+            f"{metric_text(noise.least_difference)} cannot be told apart"
+        )
+    return lines
+
+
+def _verdict(study: StudyRecord, found: Confirmation) -> Iterator[str]:
+    if not found.is_complete:
+        yield f"confirmation: {found.ended} of {len(found.plan.runs)} runs have ended; `harness confirm {study.name}` goes on"
+        return
+    if found.winner is None:
+        yield f"not confirmed: none of its {len(found.candidates)} candidates comes through every seed and meets the constraints on average"
+        return
+    if len(found.ranked) == 1:
+        yield "no other candidate came through every seed within the constraints: there was nothing to compare it with"
+        return
+    runner_up = found.ranked[1]
+    yield f"the best of {len(found.candidates)} candidates with probability {found.probabilities[found.winner.number]:.2f}"
+    difference = found.difference(runner_up, found.winner)
+    assert difference is not None, "both are complete with every seed"
+    low, high = sorted((_sign(study) * difference.low, _sign(study) * difference.high))
+    within = "within the noise of seeds" if is_within_noise(difference) else "beyond the noise of seeds"
+    yield (
+        f"better than trial {runner_up.number} by {metric_text(_sign(study) * difference.mean)} (from {metric_text(low)} to "
+        f"{metric_text(high)}, paired over {len(found.seeds)} seeds): {within}"
+    )
+
+
+def _sign(study: StudyRecord) -> int:
+    """So that a worse candidate's difference to the winner is positive, whichever way is better."""
+    return 1 if study.objective.direction == "minimize" else -1
+
+
+@dataclass(frozen=True)
+class _Row:
+    cells: list[str]
+    is_winner: bool
+
+
+def _headings(study: StudyRecord) -> list[str]:
+    bounds = [f"{metric} {bound_text(bound)}" for metric, bound in study.constraints.items()]
+    return ["trial", f"{study.objective.metric} over seeds", "sd", *bounds, "P(best)", "behind the best", "seeds", "in the search"]
+
+
+def _rows(study: StudyRecord, found: Confirmation) -> Iterator[_Row]:
+    searched = {run.number: run.result.objective for run in study.runs}
+    first = found.ranked[0] if found.ranked else None
+    for candidate in found.in_order:
+        behind = found.difference(candidate, first) if first and candidate is not first else None
+        chance = found.probabilities.get(candidate.number)
+        means = [metric_text(candidate.metrics.get(metric)) for metric in study.constraints]
+        if candidate.feasible is False:
+            means[-1] += " !"
+        cells = [
+            str(candidate.number),
+            mean_text(candidate.interval),
+            ABSENT if candidate.interval is None else metric_text(candidate.interval.sd),
+            *means,
+            ABSENT if chance is None else f"{chance:.2f}",
+            _behind(study, behind),
+            _seeds(candidate),
+            metric_text(searched.get(candidate.number)),
+        ]
+        yield _Row(cells, candidate is found.winner)
+
+
+def _behind(study: StudyRecord, difference: Interval | None) -> str:
+    if difference is None:
+        return ""
+    text = f"{metric_text(_sign(study) * difference.mean)} ± {metric_text(difference.half_width)}"
+    return f"{text} ~" if is_within_noise(difference) else text
+
+
+def _seeds(candidate: Candidate) -> str:
+    failed = f", {len(candidate.failed)} failed" if candidate.failed else ""
+    return f"{len(candidate.values)} of {len(candidate.results)}{failed}"
+
+
+def confirmation_table(study: StudyRecord) -> Table:
+    """A candidate a row, the best first; ~: within the noise of seeds; !: the mean breaks a constraint."""
+    found = study.confirmation
+    assert found is not None, "there is one"
+    table = Table(box=None, pad_edge=False)
+    for heading in _headings(study):
+        table.add_column(heading, justify="right", header_style="bold")
+    for row in _rows(study, found):
+        table.add_row(*(Text(cell) for cell in row.cells), style="bold green" if row.is_winner else "")
+    return table
+
+
+def print_confirmation(study: StudyRecord) -> None:
+    """Table and verdict on stdout."""
+    from harness.report.table import show
+
+    console = Console()
+    show(confirmation_table(study), console)
+    if study.confirmed:
+        print(f"{study.name}: trial {study.confirmed.number} is the winner: {study.objective.metric} {seeds_text(study.confirmed)}")
+    for line in verdict(study):
+        print(f"  {line}" if study.confirmed else f"{study.name}: {line}")
+
+
+def confirmation_section(study: StudyRecord) -> str:
+    """The section of a page."""
+    found = study.confirmation
+    assert found is not None, "there is one"
+    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in _headings(study))
+    rows = "".join(_html_row(row) for row in _rows(study, found))
+    words = "".join(f"<p>{escape(line)}</p>" for line in (*verdict(study), METHOD))
+    return (
+        f'<section id="confirmation"><h2>Confirmation over {len(found.seeds)} seeds</h2><div class="card scroll">'
+        f'<table class="plain"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div><div class="words">{words}</div></section>'
+    )
+
+
+def _html_row(row: _Row) -> str:
+    cells = "".join(f'<td class="number">{escape(cell)}</td>' for cell in row.cells)
+    return f'<tr class="best">{cells}</tr>' if row.is_winner else f"<tr>{cells}</tr>"
