@@ -1,0 +1,247 @@
+"""What a confirmation plans, and what it makes of its runs, over studies whose training costs nothing."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from harness.config.errors import InputError
+from harness.config.load import load
+from harness.report.comparison import compare, to_json
+from harness.report.confirmation import confirmation_section, verdict
+from harness.runs.confirmation import read_plan
+from harness.runs.directory import StudyDirectory
+from harness.runs.exit_codes import DONE
+from harness.runs.files import write_yaml
+from harness.runs.record import StudyRecord, load_study
+from harness.runs.result import Result, write_result
+from harness.runs.trial import Trial, read_trial, write_trial
+from harness.search.confirm import open_confirmation
+from harness.search.opening import open_study
+from harness.search.status import read_status
+from harness.search.study import Claim, Study
+from harness.search.sweep import Sweep, thaw
+from tests.search.conftest import MakeSweep
+from tests.search.studies import METRICS, Attempt, check_in_step
+
+LOSSES = {0: 2.30, 1: 2.20, 2: 2.25, 3: 2.90}
+load_once = functools.cache(lambda overrides: load(list(overrides)))
+LossOf = Callable[[Trial], float | None]
+
+
+@pytest.fixture(autouse=True)
+def composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Composing the base takes most of the time of these tests, and it is always the same."""
+    monkeypatch.setattr("harness.search.sweep.load", lambda overrides: load_once(tuple(overrides)))
+
+
+def run_all(directory: StudyDirectory, loss: LossOf, **metrics: float) -> None:
+    study = Study(directory, thaw(directory.sweep), "here-1-aa")
+    while isinstance(claim := study.claim(), Claim):
+        trial = read_trial(claim.run)
+        assert trial is not None
+        value = loss(trial)
+        attempt = Attempt(claim.run)
+        study.settle(claim, attempt.complete(value, **metrics) if value is not None else attempt.fail("the loss is nan"))
+
+
+@pytest.fixture
+def searched(make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Callable[..., StudyRecord]:
+    monkeypatch.setenv("HARNESS_RUNS", str(tmp_path / "runs"))
+
+    def search(**sections: Any) -> StudyRecord:
+        directory = open_study(make_sweep(**sections))
+        run_all(directory, lambda trial: LOSSES[trial.number])
+        return load_study(directory)
+
+    return search
+
+
+def confirmed(study: StudyRecord, loss: Callable[[int, int], float | None], *, top: int = 3, seeds: int = 3) -> StudyRecord:
+    """loss: by candidate and seed."""
+    directory = open_confirmation(study, top=top, seeds=seeds, workers=1)
+    plan = read_plan(directory)
+    assert plan is not None
+    run_all(directory, lambda trial: loss(plan.runs[trial.number]["candidate"], plan.runs[trial.number]["seed"]))
+    check_in_step(directory, ended=True)
+    return load_study(study.directory)
+
+
+def test_every_candidate_runs_with_its_own_values_and_the_same_fresh_seeds(searched: Callable[..., StudyRecord]) -> None:
+    study = searched()
+    directory = open_confirmation(study, top=2, seeds=3, workers=None)
+    plan = read_plan(directory)
+    assert plan is not None
+    assert [(run["candidate"], run["seed"]) for run in plan.runs] == [(1, 1), (2, 1), (1, 2), (2, 2), (1, 3), (2, 3)]
+    sweep = thaw(directory.sweep)
+    worker = Study(directory, sweep, "here-1-aa")
+    for run in plan.runs:
+        claim = worker.claim()
+        assert isinstance(claim, Claim)
+        trial = read_trial(claim.run)
+        assert trial is not None
+        assert trial.params == {**study.runs[run["candidate"]].params, "seed": run["seed"]}
+        assert sweep.trial_config(trial.params).seed == run["seed"]
+        Attempt(claim.run).complete(2.0)
+        worker.settle(claim, DONE)
+    assert worker.claim() == "done"
+
+
+def test_the_search_is_not_touched_and_not_charged(searched: Callable[..., StudyRecord]) -> None:
+    study = searched()
+    before = {path: path.read_bytes() for path in study.directory.path.rglob("*") if path.is_file()}
+    budget = read_status(study.directory).budget
+    confirmed(study, lambda candidate, seed: 2.0 + candidate + 0.01 * seed)
+    assert {path: path.read_bytes() for path in study.directory.path.rglob("*") if path.is_file()} == before
+    assert read_status(study.directory).budget.trials == budget.trials
+    assert read_status(study.directory).budget.tokens == budget.tokens
+
+
+def test_a_larger_confirmation_keeps_what_was_run(searched: Callable[..., StudyRecord]) -> None:
+    study = searched()
+    first = confirmed(study, lambda candidate, seed: 2.0 + 0.1 * candidate + 0.001 * seed, top=2, seeds=2).confirmation
+    assert first is not None
+    larger = open_confirmation(study, top=3, seeds=3, workers=1)
+    plan = read_plan(larger)
+    assert plan is not None
+    assert plan.runs[:4] == first.plan.runs
+    assert len(plan.runs) == 9
+    assert load_study(study.directory).confirmed is None, "unconfirmed until all planned runs have ended"
+    run_all(larger, lambda trial: 2.0)
+    assert len(load_study(larger).runs) == 9
+    smaller = open_confirmation(study, top=1, seeds=2, workers=1)
+    assert read_plan(smaller) == plan
+
+
+def test_the_winner_over_seeds_comes_before_the_best_of_the_search(searched: Callable[..., StudyRecord]) -> None:
+    study = searched()
+    assert study.best is not None
+    assert study.best.number == 1
+    record = confirmed(study, lambda candidate, seed: {1: 2.4, 2: 2.3, 0: 2.5}[candidate] + 0.01 * seed + 0.001 * (seed == candidate))
+    assert record.best is not None
+    assert record.best.number == 2
+    best = read_status(study.directory).to_json()["best"]
+    assert best["number"] == 2
+    assert best["confirmed"] is True
+    assert best["interval"][0] < best["objective"] < best["interval"][1]
+    assert best["objective"] == pytest.approx((2.31 + 2.321 + 2.33) / 3)
+    compared = compare([record], [])
+    assert compared.best is not None
+    assert compared.best.number == 2
+    assert record.confirmation is not None
+    document = record.confirmation.to_json()
+    assert (document["winner"], document["runner_up"]) == (2, 1)
+    assert document["difference"]["mean"] == pytest.approx(0.1)
+    assert document["difference"]["within_noise"] is False
+    assert document["probability_best"] > 0.99
+    assert "beyond the noise of seeds" in " ".join(verdict(record))
+
+
+def test_differences_within_the_noise_of_seeds_are_said_and_marked(searched: Callable[..., StudyRecord]) -> None:
+    record = confirmed(searched(), lambda candidate, seed: 2.3 + 0.1 * ((candidate * 7 + seed * 5 + candidate * seed) % 4), top=3)
+    assert record.confirmation is not None
+    assert record.confirmation.to_json()["difference"]["within_noise"] is True
+    assert "within the noise of seeds" in " ".join(verdict(record))
+    runs = {run["number"]: run for run in to_json(compare([record], []))["runs"]}
+    assert record.best is not None
+    assert record.confirmation.noise is not None
+    for number, run in runs.items():
+        reach = record.confirmation.noise.least_difference
+        near = abs(LOSSES[number] - LOSSES[record.best.number or 0]) < reach
+        assert run["within_noise"] == (None if number == record.best.number else near)
+    assert "~" in confirmation_section(record)
+
+
+def test_the_mean_decides_whether_the_constraints_hold(searched: Callable[..., StudyRecord]) -> None:
+    study = searched(constraints={"val/general/forgetting": {"max": 0.2}})
+    assert study.constraints
+    directory = open_confirmation(study, top=2, seeds=2, workers=1)
+    plan = read_plan(directory)
+    assert plan is not None
+    forgetting = {(1, 1): 0.1, (1, 2): 0.5, (2, 1): 0.25, (2, 2): 0.1}
+    for number, run in enumerate(plan.runs):
+        metrics = {
+            **METRICS,
+            "val/domain/loss": 2.0 + run["candidate"],
+            "val/general/forgetting": forgetting[run["candidate"], run["seed"]],
+        }
+        write_trial(directory.trial(number), Trial(number=number, params={}, tokens=1))
+        write_result(directory.trial(number), Result(state="complete", metrics=metrics, objective=metrics["val/domain/loss"]))
+    confirmation = load_study(study.directory).confirmation
+    assert confirmation is not None
+    assert [(candidate.number, candidate.feasible) for candidate in confirmation.candidates] == [(1, False), (2, True)]
+    assert confirmation.winner is not None
+    assert confirmation.winner.number == 2
+
+
+def test_a_candidate_that_fails_with_one_seed_is_not_the_winner(searched: Callable[..., StudyRecord]) -> None:
+    record = confirmed(searched(), lambda candidate, seed: None if (candidate, seed) == (1, 2) else 2.0 + candidate, top=2)
+    assert record.confirmed is not None
+    assert record.confirmed.number == 2
+    assert record.confirmation is not None
+    (failed,) = [candidate for candidate in record.confirmation.to_json()["candidates"] if candidate["failed"]]
+    assert failed["number"] == 1
+    assert "nan" in failed["failed"]["2"]
+
+
+def test_the_same_configuration_is_one_candidate(searched: Callable[..., StudyRecord]) -> None:
+    study = searched()
+    again = study.runs[2]
+    assert again.trial is not None
+    again.trial.params = dict(study.runs[1].params)
+    plan = read_plan(open_confirmation(study, top=2, seeds=2, workers=1))
+    assert plan is not None
+    assert plan.candidates == [1, 0]
+
+
+def test_what_is_maximized_is_best_when_it_is_largest(searched: Callable[..., StudyRecord]) -> None:
+    study = searched(objective={"direction": "maximize"})
+    record = confirmed(study, lambda candidate, seed: {3: 2.5, 0: 2.6}[candidate] + 0.01 * seed + 0.002 * (seed == 2 == candidate), top=2)
+    assert record.confirmed is not None
+    assert record.confirmed.number == 0
+    assert record.confirmation is not None
+    assert record.confirmation.probabilities[0] > 0.99
+    assert "better than trial 3 by 0.1" in " ".join(verdict(record))
+
+
+@pytest.mark.parametrize(
+    ("top", "seeds", "fragments"),
+    [(2, 1, ["--seeds=1", "at least 2"]), (5, 2, ["--top=5", "has 4"]), (0, 2, ["--top=0", "at least 1"])],
+)
+def test_numbers_that_cannot_be_are_refused(searched: Callable[..., StudyRecord], top: int, seeds: int, fragments: list[str]) -> None:
+    study = searched()
+    with pytest.raises(InputError) as refused:
+        open_confirmation(study, top=top, seeds=seeds, workers=None)
+    assert all(fragment in str(refused.value) for fragment in fragments)
+    assert not (study.directory.path.parent / "study-confirm").exists()
+
+
+def test_a_study_without_a_complete_trial_has_nothing_to_confirm(make_sweep: Callable[..., Sweep], monkeypatch: Any, tmp_path: Any) -> None:
+    monkeypatch.setenv("HARNESS_RUNS", str(tmp_path / "runs"))
+    with pytest.raises(InputError, match="nothing to confirm"):
+        open_confirmation(load_study(open_study(make_sweep())), top=1, seeds=2, workers=None)
+
+
+def test_another_study_of_that_name_is_left_alone(searched: Callable[..., StudyRecord]) -> None:
+    study = searched()
+    other = study.directory.path.parent / "study-confirm"
+    write_yaml(other / "sweep.yaml", {"name": "mine"})
+    with pytest.raises(InputError, match="no confirmation of study"):
+        open_confirmation(study, top=1, seeds=2, workers=None)
+    (other / "sweep.yaml").unlink()
+    directory = open_confirmation(study, top=1, seeds=2, workers=None)
+    with pytest.raises(InputError, match="harness confirm study"):
+        open_confirmation(load_study(directory), top=1, seeds=2, workers=None)
+
+
+def test_the_confirmation_of_an_earlier_study_of_the_same_name_does_not_count(searched: Callable[..., StudyRecord]) -> None:
+    study = searched()
+    confirmed(study, lambda candidate, seed: 2.0 + candidate)
+    write_yaml(study.directory.sweep, {**study.sweep, "launched": "2031-01-01"})
+    later = load_study(study.directory)
+    assert later.confirmation is None
+    with pytest.raises(InputError, match="earlier study"):
+        open_confirmation(later, top=1, seeds=2, workers=None)
