@@ -12,7 +12,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from harness.config.errors import InputError, wrong_value
+from harness.config.state_key import flat
 from harness.config.sweep_schema import BudgetConfig, SearchConfig, StoppingConfig
+from harness.config.validate import to_plain
 from harness.config.writable import check_writable
 from harness.runs.confirmation import ConfirmationPlan, confirmation_directory, launch_of, read_plan, write_plan
 from harness.runs.directory import StudyDirectory
@@ -45,10 +47,12 @@ def open_confirmation(study: StudyRecord, *, top: int, seeds: int, workers: int 
     sweep = thaw(study.directory.sweep)
     points = _points(sweep, study.ranked)
     if not points:
-        raise InputError(f"{study.name}: no trial is complete and within the constraints; there is nothing to confirm")
+        raise InputError(f"{study.name}: no trial of full length is complete and within the constraints; there is nothing to confirm")
     if top > len(points):
         raise wrong_value(
-            "--top", top, f"{study.name} has {len(points)} different configurations that are complete and within the constraints"
+            "--top",
+            top,
+            f"{study.name} has {len(points)} different configurations that are complete, full-length and within the constraints",
         )
     for point in list(points.values())[:top]:
         sweep.trial_config(point)
@@ -68,12 +72,16 @@ def open_confirmation(study: StudyRecord, *, top: int, seeds: int, workers: int 
 
 
 def _points(sweep: Sweep, ranked: list[RunRecord]) -> dict[int, dict[str, Any]]:
-    """By number, the values of each trial, the best first, without its seed and what else is no parameter; each configuration once."""
+    """By number, the values of each trial of full length, the best first, without its seed; each configuration once."""
     found: dict[str, tuple[int, dict[str, Any]]] = {}
+    base = dict(flat(to_plain(sweep.base.config)))
     for run in ranked:
         assert run.number is not None, "it is a trial"
         point = _point(sweep, run.params)
-        found.setdefault(json.dumps(point, sort_keys=True), (run.number, point))
+        # What is no parameter of the space is the length that a trunk search gave the run.
+        lengths = {key: value for key, value in run.params.items() if key not in point and key != "seed"}
+        if all(base[key] == value for key, value in lengths.items()):
+            found.setdefault(json.dumps(point, sort_keys=True), (run.number, point))
     return dict(found.values())
 
 

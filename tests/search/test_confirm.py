@@ -197,6 +197,21 @@ def test_the_same_configuration_is_one_candidate(searched: Callable[..., StudyRe
     assert plan.candidates == [1, 0]
 
 
+def test_a_short_run_of_a_trunk_search_is_no_candidate(searched: Callable[..., StudyRecord]) -> None:
+    study = searched()
+    base = thaw(study.directory.sweep).base.config.trainer
+    for number, steps in ((1, 1), (2, base.max_steps)):
+        trial = study.runs[number].trial
+        assert trial is not None
+        assert trial.params is not None
+        trial.params["trainer.max_steps"] = steps
+    directory = open_confirmation(study, top=2, seeds=2, workers=1)
+    plan = read_plan(directory)
+    assert plan is not None
+    assert plan.candidates == [2, 0]
+    assert "trainer.max_steps" not in thaw(directory.sweep).start.points[0]
+
+
 def test_what_is_maximized_is_best_when_it_is_largest(searched: Callable[..., StudyRecord]) -> None:
     study = searched(objective={"direction": "maximize"})
     record = confirmed(study, lambda candidate, seed: {3: 2.5, 0: 2.6}[candidate] + 0.01 * seed + 0.002 * (seed == 2 == candidate), top=2)
