@@ -138,7 +138,7 @@ def timed_attempt(directory: str) -> int:
         "provenance": [(provenance, "versions"), (provenance, "git_commit"), (provenance, "hardware")],
         "tokenizer": [(run, "load_tokenizer"), (run, "tokenizer_fingerprint")],
         "data": [(run, "build_training_data"), (run, "build_validation_data"), (run, "build_plan")],
-        "model": [(run, "build_model"), (run, "refuse_leaking_model"), (run, "model_fingerprint")],
+        "model": [(run, "build_model"), (run, "isolate_documents"), (run, "model_fingerprint")],
         "trainer": [(run, "build_trainer")],
         EVALUATION: [(step_end, "evaluate")],
     }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from harness.config.errors import InputError, wrong_value
 from harness.config.schema import Config
 from harness.models.head import refuse_indivisible_model
-from harness.models.isolation import refuse_leaking_model
+from harness.models.isolation import isolate_documents
 from harness.models.language_model import load_pretrained
 from harness.models.tokenizer import tokenizer_at
 from harness.models.vocabulary import vocabulary_size
@@ -33,8 +33,7 @@ def load_teacher(config: Config, tokenizer: Any) -> PreTrainedModel:
     model.config.use_cache = False
     model.train(False)
     model.requires_grad_(False)
-    if config.data.packing != "padded":
-        refuse_leaking_model(model, config.data.packing, which=f"{KEY}={path}")
+    isolate_documents(model, config.data, which=f"{KEY}={path}")
     if config.trainer.loss_chunk_tokens is not None:
         refuse_indivisible_model(model, f"trainer.loss_chunk_tokens={config.trainer.loss_chunk_tokens}")
     return model

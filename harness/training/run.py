@@ -17,7 +17,7 @@ from harness.config.state_key import state_values
 from harness.data.epochs import refuse_oversampling
 from harness.data.mixture import Progress
 from harness.models.adapters.build import build_adapted_model
-from harness.models.isolation import refuse_leaking_model
+from harness.models.isolation import isolate_documents
 from harness.runs.directory import RunDirectory
 from harness.runs.metrics import Row, last_values
 from harness.runs.result import Result, State, read_result, write_result
@@ -162,8 +162,7 @@ def _train(
         if start < plan.steps:
             model = build_adapted_model(config, inputs.tokenizer).model
             result.parameters = count_parameters(model)
-            if config.data.packing != "padded":
-                refuse_leaking_model(model, config.data.packing)
+            isolate_documents(model, config.data)
             trainer = build_trainer(config, run, plan, loggers=loggers, callbacks=[step_end, *callbacks])
             trainer.fit(build_module(model, config, plan, inputs.tokenizer), datamodule=RunData(plan, start), ckpt_path=checkpoint)
         state: State = "waiting" if step_end.stopped else "complete"

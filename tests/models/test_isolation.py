@@ -9,7 +9,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from harness.config.errors import InputError
-from harness.models.isolation import document_leak, refuse_leaking_model
+from harness.config.schema import DataConfig
+from harness.models.document_mask import document_mask
+from harness.models.isolation import document_leak, isolate_documents
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 64,
@@ -26,20 +28,40 @@ ISOLATED = {
     **dict.fromkeys(("llama", "qwen3", "mistral", "olmo2", "smollm3", "gemma2", "phi3", "gpt_neox"), SHAPE),
     "gpt2": {"vocab_size": 64, "n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64},
 }
-LEAKING = {
+GPT_OSS: dict[str, Any] = {
+    **SMALL,
+    "intermediate_size": 32,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "num_local_experts": 2,
+    "num_experts_per_tok": 1,
+    "layer_types": ["sliding_attention", "full_attention"],
+}
+RESCUED = {
     "falcon": SMALL,
     "opt": {**SMALL, "ffn_dim": 64, "max_position_embeddings": 64, "word_embed_proj_dim": 32},
-    "bloom": {"vocab_size": 64, "hidden_size": 32, "n_layer": 2, "n_head": 2},
     "mpt": {"vocab_size": 64, "d_model": 32, "n_layers": 2, "n_heads": 2, "max_seq_len": 64},
-    "gpt_oss": {
-        **SMALL,
-        "intermediate_size": 32,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
-        "num_local_experts": 2,
-        "num_experts_per_tok": 1,
-    },
+    "gpt_oss": GPT_OSS,
 }
+"""Families that leak, but take an explicit mask."""
+LOST = {
+    "bloom": {"vocab_size": 64, "hidden_size": 32, "n_layer": 2, "n_head": 2},
+    "qwen3_next": {
+        **SHAPE,
+        "head_dim": 16,
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 2,
+        "num_experts": 2,
+        "num_experts_per_tok": 1,
+        "moe_intermediate_size": 16,
+        "shared_expert_intermediate_size": 16,
+        "layer_types": ["linear_attention", "full_attention"],
+    },
+    "mamba2": {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_heads": 8, "head_dim": 8, "state_size": 8, "n_groups": 1},
+}
+"""Families that leak, mask or not."""
 
 
 def build(family: str, shape: dict[str, Any], attention: str | None = None) -> PreTrainedModel:
@@ -51,19 +73,90 @@ def build(family: str, shape: dict[str, Any], attention: str | None = None) -> P
         return model.train()
 
 
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "harness"]
+
+
 @pytest.mark.parametrize("family", ISOLATED)
-def test_documents_are_kept_apart(family: str) -> None:
+def test_documents_are_kept_apart_by_position_ids(family: str, caplog: pytest.LogCaptureFixture) -> None:
     model = build(family, ISOLATED[family])
-    refuse_leaking_model(model, "best_fit")
+    isolate_documents(model, DataConfig())
     assert document_leak(model) < 1e-6
+    assert model.training
+    assert not said(caplog)
+
+
+@pytest.mark.parametrize("family", RESCUED)
+def test_families_that_leak_are_given_a_mask_and_the_log_says_so(family: str, caplog: pytest.LogCaptureFixture) -> None:
+    model = build(family, RESCUED[family])
+    assert document_leak(model) > 1e-3
+    isolate_documents(model, DataConfig())
+    assert document_leak(model) < 1e-6
+    (message,) = said(caplog)
+    assert f"kept apart by an explicit mask in this model ({family})" in message
     assert model.training
 
 
-@pytest.mark.parametrize("family", LEAKING)
-def test_families_that_leak_are_refused(family: str) -> None:
-    model = build(family, LEAKING[family])
-    with pytest.raises(InputError, match=rf"data.packing=best_fit: .* \({family}: .* Valid for it: padded"):
-        refuse_leaking_model(model, "best_fit")
+@pytest.mark.parametrize("family", LOST)
+def test_families_that_leak_under_a_mask_are_refused(family: str) -> None:
+    model = build(family, LOST[family])
+    with pytest.raises(
+        InputError, match=rf"data.packing=best_fit, .* \({family}: by position ids .*mask.* Valid for it: data.packing=padded"
+    ):
+        isolate_documents(model, DataConfig())
+
+
+def test_what_is_asked_for_is_used_or_refused() -> None:
+    isolate_documents(build("mamba2", LOST["mamba2"]), DataConfig(packing="padded"))
+    with pytest.raises(InputError, match=r"data.isolation=position_ids: .* Valid for it: data.isolation=auto, data.packing=padded"):
+        isolate_documents(build("falcon", SMALL), DataConfig(isolation="position_ids"))
+    with pytest.raises(InputError, match=r"data.isolation=mask: .* takes no explicit mask"):
+        isolate_documents(build("bloom", LOST["bloom"]), DataConfig(isolation="mask"))
+    model = build("llama", SHAPE)
+    isolate_documents(model, DataConfig(isolation="mask"))
+    assert model.get_decoder()._forward_pre_hooks
+
+
+@pytest.mark.parametrize(
+    ("family", "shape"),
+    [
+        *RESCUED.items(),
+        ("llama", SHAPE),
+        # Windows shorter than documents: the mask replaces them.
+        ("gpt_oss", {**GPT_OSS, "sliding_window": 3}),
+        ("mistral", {**SHAPE, "sliding_window": 3}),
+        ("gemma3_text", {**SHAPE, "head_dim": 16, "sliding_window": 3, "layer_types": ["sliding_attention", "full_attention"]}),
+    ],
+)
+def test_a_document_under_a_mask_sees_what_it_sees_alone(family: str, shape: dict[str, Any]) -> None:
+    """Logits and the gradients of their loss, with documents of several lengths in two rows."""
+    lengths = ((7, 9), (3, 13))
+    model = build(family, shape)
+    ids = torch.randint(64, (2, 16))
+    model.eval()
+    alone = [
+        model(input_ids=part[None], use_cache=False).logits[0] for row, cut in zip(ids, lengths, strict=True) for part in row.split(cut)
+    ]
+    torch.cat(alone).logsumexp(-1).sum().backward()
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    isolate_documents(model, DataConfig(isolation="mask"))
+    positions = torch.stack([torch.cat([torch.arange(n) for n in cut]) for cut in lengths])
+    packed = model(input_ids=ids, position_ids=positions, use_cache=False).logits
+    torch.testing.assert_close(packed.flatten(0, 1), torch.cat(alone), rtol=1e-5, atol=1e-6)
+    packed.logsumexp(-1).sum().backward()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(
+            model.get_parameter(name).grad, gradient, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+def test_the_mask_of_a_row() -> None:
+    positions = torch.tensor([[0, 1, 2, 0, 1]])
+    seen = document_mask(positions, dtype=torch.float32)[0, 0] == 0
+    assert seen.int().tolist() == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 1]]
+    seen = document_mask(positions, dtype=torch.float32, window=2)[0, 0] == 0
+    assert seen.int().tolist() == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 1]]
 
 
 def test_the_probe_draws_nothing() -> None:

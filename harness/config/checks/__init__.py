@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from harness.config.checks.adapter import adapter_problems
 from harness.config.checks.data import data_problems
-from harness.config.checks.model import model_problems
+from harness.config.checks.model import attention_problems, model_problems
 from harness.config.checks.objective import objective_problems
 from harness.config.checks.optim import optim_problems
 from harness.config.checks.schedule import planned_schedule_problems
@@ -26,6 +26,7 @@ def check(config: Config) -> None:
             *_input(config),
             *trainer_problems(config.trainer, config.data.context_length),
             *strategy_problems(config),
+            *attention_problems(config),
             *optim_problems(config),
             *planned_schedule_problems(config),
             *_replay(config),

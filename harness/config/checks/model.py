@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.config.schema import ModelConfig
+from harness.config.schema import Config, ModelConfig
 
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin", "*.gguf")
 
@@ -26,6 +26,14 @@ def model_problems(model: ModelConfig, tokenizer: str | None, context_length: in
             yield f"{_given(context_length, prompt)}: longer than the model's context, model.max_context={model.max_context}"
         return
     yield from pretrained_problems("model.path", model.path, context_length, prompt)
+
+
+def attention_problems(config: Config) -> Iterator[str]:
+    if config.model.attention == "flash_attention_2" and config.data.packing != "padded":
+        yield (
+            f"model.attention=flash_attention_2: not with data.packing={config.data.packing}, whose rows of several documents it would "
+            "read as one document each; valid: sdpa, eager, flex_attention (or data.packing=padded)"
+        )
 
 
 def pretrained_problems(key: str, path: str, context_length: int, prompt: int = 0) -> Iterator[str]:

@@ -108,6 +108,11 @@ class DataConfig(Section):
     packing: Literal["best_fit", "concat", "padded"] = "best_fit"
     """best_fit: whole documents, best-fit decreasing; concat: concatenate and chunk; padded: one document (piece) a row.
     Documents of one row never attend to each other."""
+    isolation: Literal["auto", "position_ids", "mask"] = "auto"
+    """How the documents of a row are kept apart. position_ids: they begin anew with each document, and transformers sees that; mask: an
+    explicit attention mask (rows x context_length x context_length numbers of each micro-batch), for families that do not look; auto:
+    position_ids where a probe of the very model finds that they are enough, else mask, saying so. Where the probe fails, the run is
+    refused."""
     overflow: Literal["split", "truncate", "drop"] = "split"
     """What happens to a document longer than a row (best_fit and padded; concat always splits)."""
     append_eos: bool = True

@@ -1,0 +1,66 @@
+"""An attention mask that says which positions of a packed row are of one document, for models that do not tell it from position ids."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from torch.utils.hooks import RemovableHandle
+    from transformers import PreTrainedModel
+
+
+def document_mask(position_ids: Tensor, *, dtype: torch.dtype, window: int | None = None) -> Tensor:
+    """What is added to attention scores: 0 from a position to itself and the earlier ones of its document, of which it sees the last
+    `window` at most; the lowest finite number of `dtype` elsewhere.
+
+    Args: position_ids int64 [B, L], which begin anew with each document. Returns [B, 1, L, L]: queries, then keys.
+    """
+    import torch
+
+    document = (position_ids.diff(dim=1, prepend=position_ids[:, :1] - 1) != 1).cumsum(dim=1)
+    index = torch.arange(position_ids.shape[1], device=position_ids.device)
+    distance = index[:, None] - index[None, :]
+    is_seen = (document[:, None, :, None] == document[:, None, None, :]) & (distance >= 0)
+    if window is not None:
+        is_seen &= distance < window
+    return torch.zeros(is_seen.shape, dtype=dtype, device=position_ids.device).masked_fill_(~is_seen, torch.finfo(dtype).min)
+
+
+def add_document_mask(model: PreTrainedModel) -> list[RemovableHandle]:
+    """From now on a forward pass that is given position ids masks other documents; without them it stays as it was.
+
+    The decoder gets the mask, so that logits and hidden states are made alike, and whoever calls the model needs not know. Returns what
+    takes it away again.
+    """
+    whole: Any = model
+    windows = _windows(model.config)
+
+    def with_mask(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        position_ids = kwargs.get("position_ids")
+        if position_ids is None or kwargs.get("attention_mask") is not None:
+            return args, kwargs
+        dtype = whole.get_input_embeddings().weight.dtype
+        masks = {kind: document_mask(position_ids, dtype=dtype, window=window) for kind, window in windows.items()}
+        return args, {**kwargs, "attention_mask": masks if len(masks) > 1 else next(iter(masks.values()))}
+
+    modules = [whole.get_decoder()]
+    if "position_ids" not in inspect.signature(whole.forward).parameters:
+        # Such a model has no positions to begin anew, and does not pass them on to its decoder.
+        modules.append(whole)
+    return [module.register_forward_pre_hook(with_mask, with_kwargs=True) for module in modules]
+
+
+def _windows(config: Any) -> dict[str, int | None]:
+    """How far back each kind of layer sees: a mask replaces the sliding window of a model, and must have it.
+
+    transformers takes masks by kind where layers are of several kinds; of others than these two the model will not find one.
+    """
+    window = getattr(config, "sliding_window", None)
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if "sliding_attention" in kinds:
+        return {"full_attention": None, "sliding_attention": window}
+    # Without kinds of layers all of them slide, if any does.
+    return {"all": None if kinds else window}
