@@ -34,6 +34,10 @@ class Parameters:
     total: int = 0
 
 
+CLEAN_STOP = "stopped"
+"""Why a run waits that saved a checkpoint because it was asked to stop."""
+
+
 @dataclass(kw_only=True)
 class Result:
     """What came of a run so far."""

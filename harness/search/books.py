@@ -16,7 +16,7 @@ from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.exit_codes import RESERVED_TOO_LITTLE, STOPPED, TRUNK_UNDER_WAY
 from harness.runs.files import read_yaml
 from harness.runs.record import RunRecord
-from harness.runs.result import FINAL_STATES, Result, read_result, write_result
+from harness.runs.result import CLEAN_STOP, FINAL_STATES, Result, read_result, write_result
 from harness.runs.trial import Trial, read_trial, write_trial
 from harness.runs.trunks import is_leased
 from harness.search.budget import Budget, open_budget
@@ -30,8 +30,6 @@ STOPPED_EARLY = (-Signals.SIGTERM, -Signals.SIGINT)
 """How an attempt ends that is asked to stop before it can save anything: nothing is lost."""
 Clock = Callable[[], float]
 """Seconds since the epoch."""
-CLEAN_STOP = "stopped"
-"""The reason of a trial whose attempt saved a checkpoint and left as it was asked to."""
 
 
 class Books:

@@ -90,21 +90,25 @@ def _check_readers(sweep: Sweep) -> None:
         item = None if parameter.is_group else find(Config, parameter.key)
         if item is None or not item.only_for:
             continue
-        group = item.chooser(parameter.key)
+        group, readers = item.chooser(parameter.key), ", ".join(item.only_for)
         chooser = next((other.key for other in sweep.space.parameters if other.key in (group, f"{group}.name")), None)
         if chooser is None:
-            idle = [getattr(sweep.base.config, group).name]
-            hint = f"the base has {group}.name={idle[0]}"
-        else:
-            idle = list(sweep.space.conditions(parameter.key).get(chooser, sweep.space[chooser].choices))
-            hint = f"add when: {{{chooser}: {', '.join(item.only_for)}}}"
+            kind = getattr(sweep.base.config, group).name
+            if kind not in item.only_for:
+                raise InputError(f"space.{parameter.key}: not read by {kind}, only by {readers}; the base has {group}.name={kind}")
+            continue
+        choices = sweep.space.conditions(parameter.key).get(chooser, sweep.space[chooser].choices)
         # A choice of a group may bear another name than the kind that it sets.
-        idle = [str(choice) for choice in idle if _kind(sweep, group, chooser, choice) not in item.only_for]
+        fitting = [str(choice) for choice in choices if _kind(sweep, group, chooser, choice) in item.only_for]
+        idle = [str(choice) for choice in choices if str(choice) not in fitting]
+        if idle and not fitting:
+            raise InputError(f"space.{parameter.key}: read only by {readers}, and {chooser} is never one of them")
         if idle:
-            raise InputError(f"space.{parameter.key}: not read by {', '.join(idle)}, only by {', '.join(item.only_for)}; {hint}")
+            condition = fitting[0] if len(fitting) == 1 else f"[{', '.join(fitting)}]"
+            raise InputError(f"space.{parameter.key}: not read by {', '.join(idle)}, only by {readers}; add when: {{{chooser}: {condition}}}")
 
 
-def _kind(sweep: Sweep, group: str, chooser: str | None, choice: Any) -> Any:
+def _kind(sweep: Sweep, group: str, chooser: str, choice: Any) -> Any:
     return getattr(sweep.composed([f"{group}={choice}"]).config, group).name if chooser == group else choice
 
 

@@ -20,7 +20,7 @@ from harness.models.adapters.build import build_adapted_model
 from harness.models.isolation import isolate_documents
 from harness.runs.directory import RunDirectory
 from harness.runs.metrics import Row, last_values
-from harness.runs.result import Result, State, read_result, write_result
+from harness.runs.result import CLEAN_STOP, Result, State, read_result, write_result
 from harness.training import provenance, ranks
 from harness.training.checkpoints import checkpoints, last_good_checkpoint
 from harness.training.errors import NonFiniteLossError, ReservedTooLittleError, RunError, TrunkUnderWayError
@@ -89,6 +89,8 @@ def train(
             evaluation_progress=evaluation_progress,
             trunks=trunks,
         )
+        if result.state == "waiting":
+            result.reason = CLEAN_STOP
     except TrunkUnderWayError as error:
         # It has not begun: no attempt to speak of.
         result.attempts, result.reason, result.waits_for = result.attempts - 1, str(error), str(error.lease_lock)

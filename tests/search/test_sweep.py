@@ -125,7 +125,22 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str], str]] = {
     "a value that is read by some": (
         {"space": {**SPACE, "schedule.decay_fraction": {"low": 0.1, "high": 0.5}}},
         [],
-        "space.schedule.decay_fraction: not read by linear, only by wsd; add when: {schedule: wsd}",
+        "space.schedule.decay_fraction: not read by linear, only by wsd, infinite; add when: {schedule: wsd}",
+    ),
+    "a value that is read by two of three": (
+        {
+            "space": {
+                "schedule": {"choices": ["linear", "wsd", "infinite"]},
+                "schedule.decay_fraction": {"low": 0.1, "high": 0.5},
+            }
+        },
+        [],
+        "space.schedule.decay_fraction: not read by linear, only by wsd, infinite; add when: {schedule: [wsd, infinite]}",
+    ),
+    "a value that no choice reads": (
+        {"space": {**SPACE, "optim": {"choices": ["adamw", "soap"]}, "optim.momentum": {"low": 0.8, "high": 0.9}}},
+        [],
+        "space.optim.momentum: read only by muon, and optim is never one of them",
     ),
     "an end that fails under its condition": (
         {

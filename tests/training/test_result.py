@@ -73,7 +73,7 @@ def test_from_start_to_end(new_run: NewRun) -> None:
     at = tokens_by_step(run)
     assert (watch.seen[0].state, watch.seen[0].attempts, watch.seen[0].tokens.position) == ("running", 1, 0)
     assert stopped == read_result(run)
-    assert (stopped.state, stopped.step, stopped.attempts) == ("waiting", 4, 1)
+    assert (stopped.state, stopped.reason, stopped.step, stopped.attempts) == ("waiting", "stopped", 4, 1)
     assert (stopped.tokens.trained, stopped.tokens.position) == (at[4], at[4])
     first_seconds = stopped.seconds
     assert first_seconds > 0
