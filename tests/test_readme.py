@@ -60,6 +60,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         max_position_embeddings=512,
     )
     LlamaForCausalLM(shape).save_pretrained(model)
+    (home / "my-teacher").symlink_to(model)
     return home
 
 

@@ -42,6 +42,9 @@ NEEDS = {
     "model/pretrained": ["model.path=model"],
     "adapter/soft_prompt": ["data.context_length=256"],  # else there is no room for it in the model's context
     "experiment/cpt": CPT,
+    "experiment/lora": CPT,
+    "experiment/sft": ["model.path=model", "data.sources.chat.path=chat.jsonl", "data.chat_template=alpaca"],
+    "experiment/distill": ["model.path=model", "objective.teacher=model", "data.sources.target.path=domain.jsonl"],
     **{f"sweep/{name}": CPT for name in SWEEPS if name.startswith("cpt")},
 }
 SHORT = ["trainer.max_steps=2", "trainer.max_tokens=null", "trainer.batch_tokens=64", "data.context_length=32", "trainer.accelerator=cpu"]
@@ -53,6 +56,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("home")
     text = corpus.tiny_text(home)
     corpus.tiny_model(home / "model", text.tokenizer, context=2048)
+    chat = [{"instruction": f"What is {n} + 1?", "output": f"It is {n + 1}."} for n in range(100)]
+    (home / "chat.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chat))
     quickstart = home / "quickstart"
     (quickstart / "text").mkdir(parents=True)
     for name, file in (("python", text.domain), ("english", text.general)):

@@ -44,6 +44,7 @@ class ModelConfig(Section):
     tie_embeddings: bool = True
     """Share the input and output embeddings of a model from scratch."""
     attention_dropout: Annotated[float, Ge(0), Lt(1)] | None = None
-    """Dropout in attention; null: as the pretrained model's own configuration says (0 from scratch)."""
+    """Dropout in attention; null: as the pretrained model's own configuration says, from scratch 0. Families without a setting of this
+    name (gpt2) refuse a value and keep dropouts of their own."""
     attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = "sdpa"
     """Attention implementation of transformers."""
