@@ -80,11 +80,8 @@ def data(overrides: Overrides = None, as_json: AsJson = False, show: Show = 0) -
     if plan:
         console.print(f"A run of this configuration: {plan.steps:,} steps, {plan.tokens_after(plan.steps):,} tokens", soft_wrap=True)
     if config.objective.name == "distill" and config.objective.teacher_samples is not None:
-        per_token, tokens = config.objective.teacher_samples, training.total().trained_tokens
-        console.print(
-            f"Teacher: the first run that trains on this draws {per_token} tokens at each of {tokens:,} positions, and keeps them in the cache",
-            soft_wrap=True,
-        )
+        positions = f"{config.objective.teacher_samples} tokens at each of {training.total().trained_tokens:,} positions"
+        console.print(f"Teacher: the first run on this data draws {positions}, and keeps them in the cache", soft_wrap=True)
     console.print(f"Data fingerprint {training.fingerprint[:12]}")
 
 

@@ -104,8 +104,8 @@ def _check_readers(sweep: Sweep) -> None:
         if idle and not fitting:
             raise InputError(f"space.{parameter.key}: read only by {readers}, and {chooser} is never one of them")
         if idle:
-            condition = fitting[0] if len(fitting) == 1 else f"[{', '.join(fitting)}]"
-            raise InputError(f"space.{parameter.key}: not read by {', '.join(idle)}, only by {readers}; add when: {{{chooser}: {condition}}}")
+            hint = f"add when: {{{chooser}: {fitting[0] if len(fitting) == 1 else '[' + ', '.join(fitting) + ']'}}}"
+            raise InputError(f"space.{parameter.key}: not read by {', '.join(idle)}, only by {readers}; {hint}")
 
 
 def _kind(sweep: Sweep, group: str, chooser: str, choice: Any) -> Any:

@@ -19,7 +19,7 @@ from tests.support import corpus
 from tests.support.command import run_harness
 
 ROOT = Path(__file__).parent.parent.parent
-SWEEP_GROUPS = ("search", "launcher")
+SWEEP_GROUPS = ("search", "stopping", "launcher")
 
 
 def files_below(folder: str) -> list[Path]:
@@ -40,6 +40,7 @@ CPT = ["model.path=model", "data.sources.target.path=domain.jsonl", "data.source
 NEEDS = {
     # What a choice leaves for the user to give, and files that it expects in the working directory.
     "model/pretrained": ["model.path=model"],
+    "objective/distill": ["objective.teacher=model"],
     "adapter/soft_prompt": ["data.context_length=256"],  # else there is no room for it in the model's context
     "experiment/cpt": CPT,
     "experiment/lora": CPT,
