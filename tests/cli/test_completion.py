@@ -10,10 +10,14 @@ import select
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from harness.config.schema import OptimConfig, ScheduleName
+from harness.config.sweep_schema import BudgetConfig
 from tests.support.command import HARNESS, run_harness
 
 LIMIT_SECONDS = 30.0
@@ -47,10 +51,11 @@ def test_verbs(tmp_path: Path, shell: str) -> None:
     ("word", "offered"),
     [
         ("opt", ["optim=", "optim."]),
-        ("optim.", [f"optim.{name}=" for name in ("name", "lr", "weight_decay", "betas", "eps", "gradient_clip_norm")]),
-        ("schedule=", ["schedule=constant", "schedule=cosine", "schedule=inverse_sqrt", "schedule=linear", "schedule=wsd"]),
+        ("optim.w", ["optim.weight_decay=", "optim.weight_decay=0.1"]),
+        ("optim.", [f"optim.{field.name}=" for field in fields(OptimConfig)]),
+        ("schedule=", [f"schedule={name}" for name in sorted(get_args(ScheduleName))]),
         ("schedule=w", ["schedule=wsd"]),
-        ("optim.name=", ["optim.name=adamw"]),
+        ("optim.name=", ["optim.name=adamw", "optim.name=muon", "optim.name=soap", "optim.name=lion", "optim.name=schedule_free"]),
         ("data.packing=", ["data.packing=best_fit", "data.packing=concat", "data.packing=padded"]),
         ("data.sources.docs.repl", ["data.sources.docs.replay=true", "data.sources.docs.replay=false"]),
         ("experiment=best/", ["experiment=best/mine"]),
@@ -77,8 +82,8 @@ def test_after_a_whole_override_comes_another_one(tmp_path: Path) -> None:
 
 
 def test_a_sweep_takes_overrides_of_its_own(tmp_path: Path) -> None:
-    assert complete("zsh", "harness sweep quickstart budget.", tmp_path) == ["budget.trials=", "budget.tokens="]
-    assert complete("zsh", "harness sweep quickstart search=", tmp_path) == ["search=random", "search=tpe"]
+    assert complete("zsh", "harness sweep quickstart budget.", tmp_path) == [f"budget.{field.name}=" for field in fields(BudgetConfig)]
+    assert complete("zsh", "harness sweep quickstart search=t", tmp_path) == ["search=tpe", "search=trunk"]
     assert complete("zsh", "harness train search=", tmp_path) == []
     assert {"quickstart", "cpt"} <= set(complete("bash", "harness sweep ", tmp_path))
 

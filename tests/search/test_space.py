@@ -182,7 +182,7 @@ RANGE = {"low": 1e-4, "high": 1e-1}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "nothing": ({}, "space: empty; declare at least one parameter"),
     "unknown key": ({"optim.lrr": RANGE}, "space: unknown key 'optim.lrr'. Did you mean 'optim.lr'?"),
-    "a section": ({"trainer": RANGE}, "space.trainer: trainer is a configuration group; give choices, of auto, cpu, gpu"),
+    "a section": ({"trainer": RANGE}, "space.trainer: trainer is a configuration group; give choices, of auto, cpu, ddp, fsdp2, gpu"),
     "a bare value": ({"optim.lr": 3e-4}, "space.optim.lr=0.0003: expected {low: …, high: …} or {choices: […]}"),
     "unknown sub-key": ({"optim.lr": {"low": 1, "hihg": 2}}, "space.optim.lr: unknown key 'hihg'. Did you mean 'high'?"),
     "no high": ({"optim.lr": {"low": 1}}, "space.optim.lr.high=null: expected a number"),
