@@ -2,8 +2,6 @@
 # make test         lint, types, floors, all tests
 PYTHON ?= python3
 VENV ?= .venv
-# Tests at a time.
-JOBS ?= 2
 BIN := $(VENV)/bin
 # What a virtual environment was made from: it is made again when these change.
 INSTALLED := $(VENV)/.installed
@@ -13,9 +11,8 @@ INSTALLED := $(VENV)/.installed
 quickstart: $(INSTALLED)
 	$(BIN)/harness quickstart
 
-# By file: the fixtures of a file are made once.
 test: lint
-	$(BIN)/pytest -n $(JOBS) --dist loadfile
+	$(BIN)/pytest
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

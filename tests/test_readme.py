@@ -81,7 +81,7 @@ def test_every_command_of_the_readme_runs(home: Path) -> None:
         done = subprocess.run(command, shell=True, cwd=home, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         ran += 1
-    assert ran == 9
+    assert ran == 11
     assert (home / "cpt.html").stat().st_size > 1_000_000
     assert (home / "conf/experiment/best/my_recipe.yaml").exists()
 

@@ -37,6 +37,7 @@ EXPERIMENTS = [choice.removeprefix("experiment/") for choice in CHOICES if choic
 SWEEPS = [path.stem for path in files_below("sweeps")]
 
 CPT = ["model.path=model", "data.sources.target.path=domain.jsonl", "data.sources.general.path=general.jsonl"]
+ROOM = ["data.context_length=256", "trainer.batch_tokens=1024"]  # the alpaca template alone is longer than a tiny row
 NEEDS = {
     # What a choice leaves for the user to give, and files that it expects in the working directory.
     "model/pretrained": ["model.path=model"],
@@ -44,7 +45,7 @@ NEEDS = {
     "adapter/soft_prompt": ["data.context_length=256"],  # else there is no room for it in the model's context
     "experiment/cpt": CPT,
     "experiment/lora": CPT,
-    "experiment/sft": ["model.path=model", "data.sources.chat.path=chat.jsonl", "data.chat_template=alpaca"],
+    "experiment/sft": ["model.path=model", "data.sources.chat.path=chat.jsonl", "data.chat_template=alpaca", *ROOM],
     "experiment/distill": ["model.path=model", "objective.teacher=model", "data.sources.target.path=domain.jsonl"],
     **{f"sweep/{name}": CPT for name in SWEEPS if name.startswith("cpt")},
 }
@@ -121,7 +122,7 @@ def test_every_sweep_passes_its_checks(name: str, at_home: Path) -> None:
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_trains(name: str, home: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    overrides = [f"experiment={name}", *NEEDS.get(f"experiment/{name}", []), *SHORT]
+    overrides = [f"experiment={name}", *SHORT, *NEEDS.get(f"experiment/{name}", [])]
     done = run_harness("train", *overrides, "--dir", run, cwd=home)
     assert done.rc == 0, done
     assert done.stdout.strip() == str(run)
