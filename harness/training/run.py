@@ -16,6 +16,7 @@ from harness.config.schema import Config
 from harness.config.state_key import state_values
 from harness.data.epochs import refuse_oversampling
 from harness.data.mixture import Progress
+from harness.models.activations import checkpoint_activations
 from harness.models.adapters.build import build_adapted_model
 from harness.models.isolation import isolate_documents
 from harness.runs.directory import RunDirectory
@@ -165,6 +166,8 @@ def _train(
             model = build_adapted_model(config, inputs.tokenizer).model
             result.parameters = count_parameters(model)
             isolate_documents(model, config.data)
+            if config.trainer.gradient_checkpointing:
+                checkpoint_activations(model)
             trainer = build_trainer(config, run, plan, loggers=loggers, callbacks=[step_end, *callbacks])
             trainer.fit(build_module(model, config, plan, inputs.tokenizer), datamodule=RunData(plan, start), ckpt_path=checkpoint)
         state: State = "waiting" if step_end.stopped else "complete"

@@ -31,6 +31,9 @@ class TrainerConfig(Section):
     loss_chunk_tokens: Count | None = None
     """Compute the loss so many trained tokens at a time, from hidden states, and once more for the gradient: logits of a whole micro-batch
     (tokens x vocabulary) are never held. null: all at once, which is faster where memory allows."""
+    gradient_checkpointing: bool = False
+    """Keep only what goes into each block for the backward pass, and compute the rest once more: less memory, more time,
+    the same gradients."""
     precision: Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed"] = "32-true"
     """Lightning's precision."""
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
