@@ -263,9 +263,12 @@ def configuration(model: str, context_length: int, folder: str, threads: int) ->
 def compare(model: str, context_length: int, arms: dict[str, Callable[[Path], Seconds]], rounds: int, folder: Path) -> None:
     """Run the arms by turns, and print a row for each."""
     measured: dict[str, list[Seconds]] = {name: [] for name in arms}
+    order = list(arms)
     for number in range(rounds + 1):
-        for name, arm in arms.items():
-            seconds = arm(folder / f"{model}-{context_length}-{name}-{number}")
+        # Who comes after whom changes: what an arm leaves behind, in the heap and in caches, costs the next.
+        order = order[1:] + order[:1]
+        for name in order:
+            seconds = arms[name](folder / f"{model}-{context_length}-{name}-{number}")
             # The first round warms up allocators and caches of all.
             measured[name] += [seconds] if number else []
     batch_tokens, steps = SIZES[model]
