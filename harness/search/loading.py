@@ -36,7 +36,7 @@ def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> S
         raise wrong_value("--name", name, "expected a plain name, e.g. cpt_random")
     path = _find(word)
     document = read_mapping(path, holds="objective, space, budget, …")
-    own = [text for text in overrides if text.lstrip("+~").split("=")[0].split(".")[0] in SWEEP_KEYS]
+    own = [text for text in overrides if is_of_the_sweep(text)]
     base = document.get("base") or []
     if not isinstance(base, list) or not all(isinstance(text, str) for text in base):
         raise wrong_value("base", base, "expected a list of overrides, e.g. [experiment=cpt, trainer.max_tokens=2e6]", where=str(path))
@@ -51,6 +51,11 @@ def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> S
         lines = str(error).splitlines()
         raise InputError("\n".join(line if str(path) in line else f"{path}: {line}" for line in lines)) from None
     return sweep
+
+
+def is_of_the_sweep(override: str) -> bool:
+    """Whether an override is about the sweep rather than about its runs."""
+    return override.lstrip("+~").split("=")[0].split(".")[0] in SWEEP_KEYS
 
 
 def _find(word: str) -> Path:

@@ -18,14 +18,13 @@ from optuna.storages import JournalStorage
 
 from harness.config.errors import InputError
 from harness.runs.directory import RunDirectory, StudyDirectory
-from harness.runs.exit_codes import BAD_INPUT, DONE, FAILED, STOPPED
+from harness.runs.exit_codes import BAD_INPUT
 from harness.runs.files import append_json_line, read_yaml
-from harness.runs.locks import hold
 from harness.runs.record import StudyRecord, load_study
-from harness.runs.result import read_result, write_result
 from harness.runs.trial import read_trial
 from harness.search import books as books_module
 from harness.search import study as study_module
+from harness.search.simulation.attempt import FakeAttempt
 from harness.search.storage.build import open_storage
 from harness.search.worker import Worker
 
@@ -33,58 +32,23 @@ TRIAL_TOKENS = 512
 METRICS = {"val/domain/loss": 2.0, "val/general/forgetting": 0.1}
 
 
-class Attempt:
-    """What training does to a run's files, step by step."""
+class Attempt(FakeAttempt):
+    """An attempt on a trial of TRIAL_TOKENS."""
 
     def __init__(self, run: RunDirectory) -> None:
-        self.run = run
-        lock = hold(run.attempt_lock, wait_seconds=5.0)
-        assert lock is not None, f"{run.path}: two attempts at a time"
-        self.lock = lock
-        self.result = read_result(run)
-        self.result.state, self.result.reason = "running", None
-        self.result.attempts += 1
-        self.result.tokens.budgeted = TRIAL_TOKENS
-        write_result(run, self.result)
+        super().__init__(run, length=TRIAL_TOKENS)
 
-    def complete(self, objective: float | None = 2.0, **metrics: float) -> int:
-        trained = TRIAL_TOKENS - self.result.tokens.position
-        self.result.tokens.trained += trained
-        self.result.tokens.position = TRIAL_TOKENS
-        self.result.metrics = {**METRICS, **metrics, **({} if objective is None else {"val/domain/loss": objective})}
+    def complete(self, objective: float | None = 2.0, **metrics: float) -> int:  # type: ignore[override]
+        """Train to the end; without an objective none was logged."""
+        logged = {**METRICS, **metrics, **({} if objective is None else {"val/domain/loss": objective})}
         if objective is None:
-            del self.result.metrics["val/domain/loss"]
-        return self._end("complete", DONE)
+            del logged["val/domain/loss"]
+        return super().complete(logged)
 
-    def stop(self, position: int) -> int:
-        """Save a checkpoint at this many tokens and leave."""
-        self.result.tokens.trained += position - self.result.tokens.position
-        self.result.tokens.position = position
-        self.result.reason = "stopped"
-        return self._end("waiting", STOPPED)
-
-    def crash(self, reached: int, reason: str = "RuntimeError: boom") -> int:
-        """Raise an exception after this many tokens: the position stays where the attempt began."""
-        self.result.tokens.trained += reached - self.result.tokens.position
-        self.result.reason = reason
-        return self._end("waiting", FAILED)
-
-    def fail(self, reason: str) -> int:
-        """End as bad input does: another attempt would not help."""
-        self.result.reason = reason
-        return self._end("failed", FAILED)
-
-    def vanish(self, reached: int) -> int:
+    def vanish(self, reached: int) -> int:  # type: ignore[override]
         """Be killed: a last row says how far it got."""
-        append_json_line(self.run.path / "metrics.jsonl", {"step": reached, "tokens": reached})
-        self.lock.release()
-        return -signal.SIGKILL
-
-    def _end(self, state: Any, code: int) -> int:
-        self.result.state = state
-        write_result(self.run, self.result)
-        self.lock.release()
-        return code
+        append_json_line(self.run.metrics.path, {"step": reached, "tokens": reached})
+        return super().vanish()
 
 
 def objective_of(params: dict[str, Any]) -> float:

@@ -1,0 +1,51 @@
+"""A storage for the workers of a simulation, which live in one process: Optuna's record in memory, and who of them lives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from harness.runs.directory import StudyDirectory
+from harness.search.storage.contract import StudyStorage
+
+
+class VirtualStorage(StudyStorage):
+    """One storage, which all virtual workers share."""
+
+    def __init__(self, directory: StudyDirectory) -> None:
+        super().__init__(directory)
+        self._living: set[str] = set()
+        self._is_locked = False
+
+    def _open_log(self) -> Forgetful:
+        return Forgetful()
+
+    def _acquire(self) -> None:
+        assert not self._is_locked, "the virtual workers take turns"
+        self._is_locked = True
+
+    def _release(self) -> None:
+        self._is_locked = False
+
+    def announce(self, worker: str) -> None:
+        self._living.add(worker)
+
+    def bury(self, worker: str) -> None:
+        """It lives no more."""
+        self._living.discard(worker)
+
+    def living(self, workers: Iterable[str]) -> set[str]:
+        return self._living.intersection(workers)
+
+
+class Forgetful:
+    """A log that its only writer need not read again."""
+
+    def mend(self) -> None:
+        """Nothing is torn in memory."""
+
+    def read(self, start: int) -> list[dict[str, Any]]:
+        return []
+
+    def append(self, start: int, entries: list[dict[str, Any]]) -> None:
+        """Optuna knows them already."""

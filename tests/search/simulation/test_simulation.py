@@ -1,0 +1,149 @@
+"""Searches in virtual time: the promises of a study under everything that can happen to its workers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli.main import app
+from harness.config.sweep_schema import SweepConfig
+from harness.config.validate import to_plain, to_section
+from harness.runs.directory import StudyDirectory
+from harness.runs.record import load_study
+from harness.search.loading import load_sweep
+from harness.search.simulation.outcome import Outcome, simulate, to_reach
+from harness.search.simulation.reading import read_table
+from harness.search.simulation.table import Table
+from harness.search.simulation.world import Faults
+from harness.search.sweep import Sweep
+from tests.search.conftest import WriteSweep
+
+STEPS, BATCH = 40, 128
+LENGTH = STEPS * BATCH
+FAULTS = Faults(preempted=0.2, killed=0.15, crashed=0.1, slow=0.3, absence_seconds=1.0)
+BEST_LR, BEST_LOSS = 1e-2, 2.0
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
+    """A parabola in the logarithm of the rate, whose optimum is known."""
+    path = tmp_path_factory.mktemp("table") / "toy.csv"
+    rows = []
+    for power in (-4, -3, -2, -1):
+        for step in (0, STEPS // 2, STEPS):
+            loss = BEST_LOSS + 0.1 * (power + 2) ** 2 + (1 - step / STEPS)
+            rows.append(f"{10.0**power},{step},{loss},{0.3 * step / STEPS}\n")
+    path.write_text("optim.lr,step,val/domain/loss,val/general/forgetting\n" + "".join(rows))
+    return read_table(path)
+
+
+@pytest.fixture
+def toy(write_sweep: WriteSweep) -> Sweep:
+    base = [f"trainer.max_steps={STEPS}", "trainer.max_tokens=null", f"trainer.batch_tokens={BATCH}", "trainer.evaluate_every_steps=10"]
+    space = {"optim.lr": {"low": 1e-4, "high": 1e-1, "log": True}}
+    return load_sweep(str(write_sweep(base=base, space=space)), [])
+
+
+@pytest.fixture
+def run(toy: Sweep, table: Table) -> Run:
+    def simulated(*, workers: int = 4, seed: int = 0, faults: Faults | None = None, keep: Path | None = None, **sections: Any) -> Outcome:
+        plain = to_plain(toy.config)
+        changed = {key: {**plain[key], **values} for key, values in {"search": {"max_attempts": 100}, **sections}.items()}
+        sweep = Sweep("toy", to_section(SweepConfig, {**plain, **changed, "launcher": {"name": "local", "workers": workers}}))
+        return simulate(sweep, table, workers=workers, seed=seed, faults=faults or Faults(), tokens_per_second=100.0, keep=keep)
+
+    return simulated
+
+
+def test_the_best_of_a_toy_table_is_found_and_dated_by_its_tokens(run: Run) -> None:
+    outcome = run(workers=1, budget={"trials": 60}, search={"name": "tpe"})
+    assert outcome.best
+    assert outcome.best.objective == pytest.approx(BEST_LOSS, abs=0.002)
+    assert all(step.tokens == (step.number + 1) * LENGTH for step in outcome.improvements)
+
+
+@pytest.mark.parametrize("workers", [8, 64])
+def test_whatever_happens_the_token_budget_holds_and_no_trial_is_lost(run: Run, workers: int) -> None:
+    outcome = run(workers=workers, faults=FAULTS, budget={"trials": None, "tokens": 150 * LENGTH})
+    assert outcome.overshoot == {"tokens": 0.0}
+    assert 140 * LENGTH < outcome.tokens <= 150 * LENGTH
+    assert (outcome.lost, outcome.faulty) == (0, ())
+    assert min(outcome.happened[what] for what in ("preempted", "killed", "crashed")) > 0
+
+
+def test_whatever_happens_the_result_is_the_undisturbed_ones(run: Run, tmp_path: Path) -> None:
+    budget = {"trials": 100, "tokens": None}
+    calm = run(workers=1, budget=budget, keep=tmp_path / "calm")
+    wild = run(workers=16, faults=FAULTS, budget=budget, keep=tmp_path / "wild")
+    assert wild.attempts > calm.attempts == 100
+    studies = [load_study(StudyDirectory(tmp_path / name)) for name in ("calm", "wild")]
+    values = [[(trial.number, trial.params, trial.result.metrics) for trial in study.runs] for study in studies]
+    assert values[0] == values[1]
+    assert calm.best
+    assert wild.best
+    assert calm.best.objective == wild.best.objective
+
+
+def test_time_budgets_hold_in_virtual_time(run: Run) -> None:
+    hours = 100 * LENGTH / 100.0 / 3600
+    outcome = run(workers=8, faults=FAULTS, budget={"trials": None, "gpu_hours": hours})
+    assert outcome.overshoot == {"gpu_hours": 0.0}
+    assert outcome.lost == 0
+    assert outcome.tokens > 40 * LENGTH
+
+
+def test_a_seed_makes_the_same_search_and_another_another(run: Run) -> None:
+    def told(outcome: Outcome) -> tuple[Any, ...]:
+        return outcome.improvements, outcome.happened, outcome.tokens, outcome.seconds
+
+    once, again, other = (told(run(workers=8, faults=FAULTS, budget={"trials": 40}, seed=seed)) for seed in (1, 1, 2))
+    assert once == again != other
+
+
+def test_given_up_trials_have_cost_what_they_trained(run: Run) -> None:
+    outcome = run(workers=2, budget={"trials": 40}, stopping={"name": "successive_halving", "first_rung": 1})
+    assert outcome.states["pruned"] > 5
+    assert outcome.tokens < 30 * LENGTH
+
+
+def test_trials_with_a_common_trunk_train_it_once(write_sweep: WriteSweep, tmp_path: Path) -> None:
+    path = tmp_path / "decays.csv"
+    rows = [f"wsd,{fraction},{step},{3 - fraction - step / STEPS}\n" for fraction in (0.2, 0.5) for step in (0, STEPS)]
+    path.write_text("schedule,schedule.decay_fraction,step,val/domain/loss\n" + "".join(rows))
+    base = ["schedule=wsd", "schedule.warmup=4", f"trainer.max_steps={STEPS}", "trainer.max_tokens=null", f"trainer.batch_tokens={BATCH}"]
+    space = {"schedule.decay_fraction": {"choices": [0.2, 0.3, 0.4, 0.5]}}
+    sweep = load_sweep(str(write_sweep(base=base, space=space, search="grid", budget=None)), [])
+    outcome = simulate(sweep, read_table(path), workers=1, seed=0, faults=Faults(), tokens_per_second=1e5)
+    # The first step of a decay has the full rate still, and belongs to the trunk.
+    trunk, decays = 32 + 1, sum(round(fraction * STEPS) - 1 for fraction in (0.2, 0.3, 0.4, 0.5))
+    assert outcome.tokens == (trunk + decays) * BATCH
+    assert outcome.tokens + outcome.shared_tokens == 4 * LENGTH
+
+
+def test_the_command_says_what_it_takes_to_reach_a_target(write_sweep: WriteSweep, toy: Sweep, table: Table, tmp_path: Path) -> None:
+    path = tmp_path / "toy.csv"
+    path.write_text("optim.lr,step,val/domain/loss\n" + "".join(f"{lr},{STEPS},{loss}\n" for lr, loss in ((1e-3, 3.0), (1e-2, 2.0))))
+    base = [f"trainer.max_steps={STEPS}", "trainer.max_tokens=null", f"trainer.batch_tokens={BATCH}"]
+    space = {"optim.lr": {"low": 1e-3, "high": 1e-2, "log": True}}
+    search = {"name": "random", "warm_start": [{"optim.lr": 1e-3}, {"optim.lr": 5e-3}, {"optim.lr": 1e-2}]}
+    sweep = write_sweep(base=base, space=space, search=search, budget={"trials": 3})
+    options = ["simulate", str(sweep), "--table", str(path), "--workers", "1", "--seeds", "2"]
+    done = CliRunner().invoke(app, [*options, "--target", "2.0", "--json"], catch_exceptions=False)
+    document = json.loads(done.stdout)
+    assert document["reach"] == {"target": 2.0, "reached": 2, "tokens": [3 * LENGTH] * 2, "median": 3 * LENGTH}
+    assert [step["tokens"] for step in document["outcomes"][0]["improvements"]] == [LENGTH, 2 * LENGTH, 3 * LENGTH]
+    shown = CliRunner().invoke(app, [*options, "--reach", "budget.trials=1"], catch_exceptions=False)
+    assert "best so far, median over seeds" in shown.stdout
+    assert f"3.0000: {LENGTH / 1000:.2f}k tokens in the median; by 2 of 2 seeds" in shown.stdout
+
+
+def test_a_target_that_is_not_reached_costs_no_number(run: Run) -> None:
+    outcome = run(workers=1, budget={"trials": 2})
+    assert to_reach([outcome], 0.0, "minimize") == {"target": 0.0, "reached": 0, "tokens": [None], "median": None}
