@@ -14,11 +14,11 @@ from harness.config.errors import InputError, wrong_value
 from harness.config.load import load_file, set_value
 from harness.config.schema import Config
 from harness.config.validate import to_plain, to_section
-from harness.runs.directory import RunDirectory
+from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.exit_codes import BAD_INPUT, DONE, FAILED, RESERVED_TOO_LITTLE, STOPPED, TRUNK_UNDER_WAY
 from harness.runs.files import read_json, read_yaml
 from harness.runs.locks import hold
-from harness.runs.result import State, read_result, write_result
+from harness.runs.result import FINAL_STATES, State, read_result, write_result
 from harness.runs.trial import read_trial
 from harness.runs.trunks import TrunkStore
 from harness.runs.world import World
@@ -184,10 +184,18 @@ def _trunks(config: Config, run: RunDirectory) -> Trunks | None:
         study.trunks,
         neighbours=[other for other in study.path.parent.glob("*/trunks") if other != study.trunks],
         disk_bytes=int(document["disk_gb"] * 1e9),
+        needed=lambda: _parents_of_unfinished(study),
     )
     trial = read_trial(run)
     relatives = tuple(_with_values(config, values) for values in document["relatives"])
     return Trunks(store, relatives, reserved_tokens=trial.tokens if trial else None)
+
+
+def _parents_of_unfinished(study: StudyDirectory) -> set[str]:
+    """The names of the runs whose trunks trials of the study are still to go on from."""
+    unfinished = [run for run in study.trials() if read_result(run).state not in FINAL_STATES]
+    parents = [trial.parent for run in unfinished if (trial := read_trial(run)) is not None]
+    return {study.trial(parent).name for parent in parents if parent is not None}
 
 
 def _with_values(config: Config, values: dict[str, Any]) -> Config:

@@ -27,7 +27,7 @@ def saved_files(directory: Path, split: str | None, *, key: str) -> list[Path] |
         directory /= _chosen(splits, split, directory, key)
         if not (directory / "state.json").is_file():
             raise InputError(f"{key}: {directory}: no state.json in it; valid: a DatasetDict that was saved whole")
-    elif not (directory / "state.json").is_file():
+    elif not (directory / "state.json").is_file() or split is not None:
         return None
     entries = _read(directory / "state.json", key).get("_data_files")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) and "filename" in entry for entry in entries):

@@ -18,17 +18,20 @@ def source_files(path: str, *, key: str, split: str | None = None) -> list[Path]
 
     A directory to which Hugging Face datasets saved a data set means that data set's files, of several splits those of `split`; null: the
     only one. Hidden files and directories are left out. `key` is the configuration key of the source, e.g. data.sources.docs.
-    Raises InputError when there is no such file or split, nothing matches, or the ending of a file is not supported.
+    Raises InputError when there is no such file or split, a split is asked of what has none, nothing matches, or the ending of a file is
+    not supported.
     """
     root = Path(path).expanduser()
     where = f"{key}.path"
+    if root.is_dir() and (saved := saved_files(root, split, key=key)) is not None:
+        return saved
+    if split is not None:
+        raise wrong_value(f"{key}.split", split, f"{path} has no splits; only a directory with a saved DatasetDict has")
     if root.is_file():
         if not root.name.endswith(ENDINGS):
             raise wrong_value(where, path, f"unsupported kind of file; valid endings: {VALID_ENDINGS}")
         return [root]
     if root.is_dir():
-        if (saved := saved_files(root, split, key=key)) is not None:
-            return saved
         found = [file for file in root.rglob("*") if not _hidden(file.relative_to(root))]
     elif has_magic(path):
         # Not pathlib's: what its ** matches differs between versions of Python, and it finds hidden files.

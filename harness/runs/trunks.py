@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +27,9 @@ from filelock import FileLock
 from harness.runs.files import read_json, read_json_lines, write_json
 from harness.runs.locks import hold, is_held
 from harness.runs.metrics import Row
+
+LEFT_BEHIND_SECONDS = 3600.0
+"""Storing a state takes seconds: what is older was left by a process that died."""
 
 
 def trunk_key(step: int, digest: str) -> str:
@@ -100,11 +104,22 @@ class Trunk:
 class TrunkStore:
     """The trunks of a study; those of the studies beside it are found, but never changed."""
 
-    def __init__(self, directory: Path, *, neighbours: Sequence[Path] = (), disk_bytes: int | None = None) -> None:
-        """Args: directory of the trunks; neighbours, those of other studies; disk_bytes, what the trunks of this one may take."""
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        neighbours: Sequence[Path] = (),
+        disk_bytes: int | None = None,
+        needed: Callable[[], set[str]] = set,
+    ) -> None:
+        """Args: directory of the trunks; neighbours, those of other studies; disk_bytes, what the trunks of this one may take; needed, the
+        names of the runs whose trunks others are to go on from: these are not evicted. It is asked only when there is too little room."""
         self.directory = directory
         self._neighbours = tuple(neighbours)
         self._disk_bytes = disk_bytes
+        self._needed = needed
+        self._damaged: set[Path] = set()
+        """Of the neighbours': passed over."""
 
     def trunks(self) -> Iterator[Trunk]:
         """All that is stored here."""
@@ -121,6 +136,7 @@ class TrunkStore:
                 digests, step = digests_of_run(), trunk.card.step
                 if (
                     step < below
+                    and trunk.path not in self._damaged
                     and step < len(digests)
                     and trunk.path.name == trunk_key(step, digests[step])
                     and (found is None or step > found.card.step)
@@ -128,8 +144,8 @@ class TrunkStore:
                     found = trunk
         return found
 
-    def store(self, key: str, checkpoint: Path, rows: Sequence[Row], card: TrunkCard, *, pinned: Sequence[str] = ()) -> None:
-        """Keep a state. A trunk that exists stays as it is. pinned: keys that must not be evicted for it.
+    def store(self, key: str, checkpoint: Path, rows: Sequence[Row], card: TrunkCard) -> None:
+        """Keep a state. A trunk that exists stays as it is.
 
         Raises OSError when it cannot be written; nothing half-written is left.
         """
@@ -151,24 +167,36 @@ class TrunkStore:
                 building.rename(target)
         finally:
             shutil.rmtree(building, ignore_errors=True)
-        self._evict({key, *pinned})
+        self._make_room(key)
 
-    def _evict(self, pinned: set[str]) -> None:
-        if self._disk_bytes is None:
-            return
+    def _make_room(self, newest: str) -> None:
+        """Evict what was of use longest ago, until the rest fits; and what processes that died have left half-written."""
+        for leftover in self.directory.glob(".[0-9.]*"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - leftover.stat().st_mtime > LEFT_BEHIND_SECONDS:
+                    shutil.rmtree(leftover, ignore_errors=True)
         stored = sorted(self.trunks(), key=lambda trunk: trunk.last_used)
         taken = sum(trunk.bytes for trunk in stored)
+        if self._disk_bytes is None or taken <= self._disk_bytes:
+            return
+        needed = self._needed()
         for trunk in stored:
+            if trunk.path.name != newest and trunk.card.run not in needed:
+                taken -= trunk.bytes
+                self._discard(trunk)
             if taken <= self._disk_bytes:
                 return
-            if trunk.path.name in pinned:
-                continue
-            taken -= trunk.bytes
-            self.discard(trunk)
 
-    def discard(self, trunk: Trunk) -> None:
-        """Take a trunk away, in one step for whoever reads it: to make room, or because it is damaged."""
-        gone = Path(tempfile.mkdtemp(prefix=".evicted.", dir=self.directory))
+    def put_aside(self, trunk: Trunk) -> None:
+        """Have a damaged trunk not be found again: discard it, or pass it over where it is another study's."""
+        if trunk.path.parent == self.directory:
+            self._discard(trunk)
+        else:
+            self._damaged.add(trunk.path)
+
+    def _discard(self, trunk: Trunk) -> None:
+        # In one step for whoever reads it.
+        gone = Path(tempfile.mkdtemp(prefix=".0-evicted.", dir=self.directory))
         with contextlib.suppress(FileNotFoundError):
             trunk.path.rename(gone / trunk.path.name)
         shutil.rmtree(gone, ignore_errors=True)

@@ -58,21 +58,10 @@ def build_sampler(
                 number,
                 learned_from,
             )
-        case "gp":
+        case "gp" | "cmaes" as name:
+            built: Any = GPSampler if name == "gp" else CmaEsSampler
             return _repeatable(
-                lambda seed: GPSampler(
-                    seed=seed,
-                    n_startup_trials=config.startup_trials,
-                    independent_sampler=RandomSampler(seed),
-                    warn_independent_sampling=False,
-                ),
-                config.seed,
-                number,
-                learned_from,
-            )
-        case "cmaes":
-            return _repeatable(
-                lambda seed: CmaEsSampler(
+                lambda seed: built(
                     seed=seed,
                     n_startup_trials=config.startup_trials,
                     independent_sampler=RandomSampler(seed),

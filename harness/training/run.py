@@ -151,6 +151,8 @@ def _train(
     start, checkpoint = ranks.from_main(lambda: (own_start, own_checkpoint))
     rest = plan.tokens_after(plan.steps) - plan.tokens_after(start)
     if trunks and trunks.reserved_tokens is not None and rest > trunks.reserved_tokens:
+        if path:
+            path.end()
         raise ReservedTooLittleError(f"it would train {rest} tokens, {trunks.reserved_tokens} are reserved: its trunk is gone")
     result.tokens.budgeted = plan.tokens_after(plan.steps) - result.tokens.shared
     result.state, result.step, result.tokens.position = "running", start, plan.tokens_after(start)

@@ -52,8 +52,8 @@ class TrunkPath:
                 return None
             problem = damage(trunk.checkpoint) if trunk.checkpoint.exists() else None
             if problem is not None:
-                log.warning("trunk %s is damaged (%s): put away", trunk.path, problem)
-                self.store.discard(trunk)
+                log.warning("trunk %s is damaged (%s): put aside", trunk.path, problem)
+                self.store.put_aside(trunk)
                 continue
             self._train_on_from(trunk.card.step)
             rows = trunk.rows

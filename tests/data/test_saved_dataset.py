@@ -19,7 +19,7 @@ KEY = "data.sources.docs"
 TEXTS = [f"Text {number} äöü" for number in range(2500)]
 
 
-def texts(path: Path, split: str | None = "train") -> list[str]:
+def texts(path: Path, split: str | None = None) -> list[str]:
     return [document.text for document in read_files(source_files(str(path), key=KEY, split=split), "text", key=KEY)]
 
 
@@ -39,7 +39,7 @@ def splits(tmp_path: Path) -> Path:
 
 
 def test_a_dataset_gives_its_documents_in_its_order(saved: Path) -> None:
-    files = source_files(str(saved), key=KEY, split="train")
+    files = source_files(str(saved), key=KEY)
     assert [file.name for file in files] == ["data-00000-of-00002.arrow", "data-00001-of-00002.arrow"]
     assert texts(saved) == TEXTS
     positions = [document.position for document in read_files(files, "text", key=KEY)]
@@ -48,7 +48,7 @@ def test_a_dataset_gives_its_documents_in_its_order(saved: Path) -> None:
 
 
 def test_a_dataset_dict_gives_the_split_that_is_asked_for(splits: Path) -> None:
-    assert texts(splits) == ["one train", "two train"]
+    assert texts(splits, "train") == ["one train", "two train"]
     assert texts(splits, "test") == ["one test", "two test"]
     assert texts(splits / "test", None) == ["one test", "two test"]
     message = f"{KEY}.split=tset: no such split in {splits}; valid: train, test. Did you mean 'test'?"
@@ -85,14 +85,24 @@ def test_what_is_missing_or_broken_is_named(saved: Path, splits: Path) -> None:
         texts(saved)
     (splits / "train" / "state.json").unlink()
     with pytest.raises(InputError, match=re.escape(f"{KEY}: {splits}/train: no state.json in it")):
-        texts(splits)
+        texts(splits, "train")
 
 
 def test_the_library_is_not_needed(saved: Path) -> None:
     code = """
 import sys
 from harness.data.sources import read_files, source_files
-assert sum(1 for _ in read_files(source_files(sys.argv[1], key="k", split="train"), "text", key="k")) == 2500
+assert sum(1 for _ in read_files(source_files(sys.argv[1], key="k"), "text", key="k")) == 2500
 assert "datasets" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code, str(saved)], check=True)
+
+
+@pytest.mark.parametrize("content", ["file", "data set"])
+def test_a_split_of_what_has_none_is_refused(content: str, saved: Path, tmp_path: Path) -> None:
+    path = saved
+    if content == "file":
+        path = tmp_path / "docs.jsonl"
+        path.write_text('{"text": "one"}\n')
+    with pytest.raises(InputError, match=re.escape(f"{KEY}.split=test: {path} has no splits")):
+        texts(path, "test")

@@ -189,13 +189,13 @@ def test_nobody_waits_for_what_will_not_be_stored(new_run: NewRun, store: TrunkS
     assert done == ["complete"]
 
 
-def test_trunks_make_room_for_each_other_but_not_for_pinned_ones(tmp_path: Path) -> None:
+def test_trunks_make_room_for_each_other_but_not_of_those_that_are_needed(tmp_path: Path) -> None:
     state = tmp_path / "state.ckpt"
     state.write_bytes(bytes(1000))
-    store = TrunkStore(tmp_path / "trunks", disk_bytes=2500)
+    store = TrunkStore(tmp_path / "trunks", disk_bytes=2500, needed=lambda: {"study/0001"})
     for step in (1, 2, 3, 4):
-        card = TrunkCard(step=step, tokens=step, run="first")
-        store.store(trunk_key(step, "0"), state, [], card, pinned=[trunk_key(1, "0")])
+        card = TrunkCard(step=step, tokens=step, run=f"study/{step:04d}")
+        store.store(trunk_key(step, "0"), state, [], card)
         os.utime(store.directory / trunk_key(step, "0"), (step, step))
     assert [trunk.card.step for trunk in store.trunks()] == [1, 4]
     assert not [path for path in store.directory.iterdir() if path.name.startswith(".")]
@@ -207,3 +207,29 @@ def test_a_trunk_of_another_study_is_found(new_run: NewRun, store: TrunkStore, t
     _, second = new_run("second", *branch)
     other = TrunkStore(tmp_path / "elsewhere", neighbours=[store.directory])
     assert train_here(second, trunks=Trunks(other)).tokens.shared > 0
+
+
+def test_a_damaged_trunk_of_another_study_is_passed_over_and_left_alone(new_run: NewRun, store: TrunkStore, tmp_path: Path) -> None:
+    branch = (*WSD, LATE, "schedule.floor=0.5")
+    train_branch(new_run, store, "first", (*WSD, LATE), branch)
+    trunk = next(store.trunks())
+    content = trunk.checkpoint.read_bytes()
+    trunk.checkpoint.unlink()
+    trunk.checkpoint.write_bytes(content[:-100])
+    _, second = new_run("second", *branch)
+    result = train_here(second, trunks=Trunks(TrunkStore(tmp_path / "elsewhere", neighbours=[store.directory])))
+    assert (result.state, result.tokens.shared) == ("complete", 0)
+    assert trunk.checkpoint.exists()
+
+
+def test_what_a_dead_process_left_half_stored_is_cleared_away(tmp_path: Path) -> None:
+    state = tmp_path / "state.ckpt"
+    state.write_bytes(bytes(10))
+    store = TrunkStore(tmp_path / "trunks")
+    old, young = store.directory / f".{trunk_key(1, '0')}.abc", store.directory / f".{trunk_key(2, '0')}.def"
+    for path in (old, young):
+        path.mkdir(parents=True)
+    os.utime(old, (1, 1))
+    store.store(trunk_key(3, "0"), state, [], TrunkCard(step=3, tokens=3, run="first"))
+    assert not old.exists()
+    assert young.exists()

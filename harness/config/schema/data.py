@@ -21,8 +21,8 @@ class SourceConfig(Section):
     path: Name
     """File, directory or glob of .jsonl, .jsonl.gz, .parquet, .arrow, .txt or .md files; hidden files are left out. Or a directory to which
     Hugging Face datasets saved a Dataset or a DatasetDict (save_to_disk)."""
-    split: Name = "train"
-    """Which split of a saved DatasetDict; nothing else has any."""
+    split: Name | None = None
+    """Which split of a saved DatasetDict, nothing else has any; null: the only one."""
     field: Name = "text"
     """Where a row holds its text; plain text files are one document each."""
     weight: Positive = 1.0
