@@ -78,6 +78,7 @@ def test_whatever_happens_the_token_budget_holds_and_no_trial_is_lost(run: Run, 
     assert min(outcome.happened[what] for what in ("preempted", "killed", "crashed")) > 0
 
 
+@pytest.mark.slow
 def test_whatever_happens_the_result_is_the_undisturbed_ones(run: Run, tmp_path: Path) -> None:
     budget = {"trials": 100, "tokens": None}
     calm = run(workers=1, budget=budget, keep=tmp_path / "calm")
