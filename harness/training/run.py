@@ -18,6 +18,8 @@ from harness.data.epochs import refuse_oversampling
 from harness.data.mixture import Progress
 from harness.models.activations import checkpoint_activations
 from harness.models.adapters.build import build_adapted_model
+from harness.models.compiled import compile_blocks
+from harness.models.device import computes_on_gpu
 from harness.models.isolation import isolate_documents
 from harness.runs.directory import RunDirectory
 from harness.runs.metrics import Row, last_values
@@ -170,8 +172,11 @@ def _train(
             isolate_documents(model, config.data)
             if config.trainer.gradient_checkpointing:
                 checkpoint_activations(model)
+            module = build_module(model, config, plan, inputs.tokenizer)
+            if config.trainer.compile:
+                compile_blocks(model, on_gpu=computes_on_gpu(config.trainer))
             trainer = build_trainer(config, run, plan, loggers=loggers, callbacks=[step_end, *callbacks])
-            trainer.fit(build_module(model, config, plan, inputs.tokenizer), datamodule=RunData(plan, start), ckpt_path=checkpoint)
+            trainer.fit(module, datamodule=RunData(plan, start), ckpt_path=checkpoint)
         state: State = "waiting" if step_end.stopped else "complete"
     finally:
         if path:

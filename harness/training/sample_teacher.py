@@ -19,6 +19,7 @@ from harness.data.mixture import Progress
 from harness.data.teacher_samples import SampleFiles, TeacherSamples, fingerprint, open_samples, windows
 from harness.data.token_cache import default_cache_dir
 from harness.data.training_data import PackedSource, TrainingData
+from harness.models.device import computes_on_gpu
 from harness.models.language_model import model_fingerprint
 from harness.models.teacher import load_teacher, refuse_other_vocabulary
 from harness.training.predictions import predict
@@ -44,7 +45,7 @@ def with_teacher_samples(config: Config, data: TrainingData, tokenizer: Any, pro
     @cache
     def teacher() -> PreTrainedModel:
         model: torch.nn.Module = load_teacher(config, tokenizer)
-        return cast("PreTrainedModel", model.to(_device(config)))
+        return cast("PreTrainedModel", model.to("cuda" if computes_on_gpu(config.trainer) else "cpu"))
 
     return data.with_teacher({source.name: _samples(config, source, weights, teacher, len(tokenizer), progress) for source in data.sources})
 
@@ -116,8 +117,3 @@ def _mixed(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
 
-
-def _device(config: Config) -> torch.device:
-    """Where a run of this configuration computes."""
-    on_gpu = config.trainer.accelerator in ("auto", "gpu") and torch.cuda.is_available()
-    return torch.device("cuda" if on_gpu else "cpu")
