@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from harness.config.errors import wrong_value
 from harness.config.schema import Config
 from harness.models.device import computes_on_gpu
 
@@ -22,6 +23,12 @@ def varlen_wish(config: Config) -> Varlen:
 
     on_gpu = computes_on_gpu(config.trainer)
     return choose_varlen(config, capability=torch.cuda.get_device_capability() if on_gpu else None)
+
+
+def refuse_attention(config: Config) -> None:
+    """Raise InputError for an attention that cannot train where the run computes, as far as only the machine can tell."""
+    if config.model.attention == "flex_attention" and not computes_on_gpu(config.trainer):
+        raise wrong_value("model.attention", "flex_attention", "has no backward pass on a CPU, and there is no GPU; valid: auto, varlen, sdpa")
 
 
 def choose_varlen(config: Config, *, capability: tuple[int, int] | None) -> Varlen:

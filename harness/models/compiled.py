@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.config.errors import InputError
 from harness.models.blocks import blocks_of
+from harness.models.varlen import NAME, uses_varlen, varlen_attention
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -24,12 +25,18 @@ def compile_blocks(model: PreTrainedModel, *, on_gpu: bool) -> None:
     by block, stay outside. To be called last, when probes have run and adapters and checkpointing are in place; names of weights do not
     change. Raises InputError for a model without blocks, and where the machine has no compiler.
     """
+    import torch
+    from transformers import AttentionInterface
+
     blocks = blocks_of(model)
     if not blocks:
         raise InputError(f"{KEY}: a model of the family {model.config.model_type} does not name its blocks. Valid for it: false")
     missing = _missing_compiler(on_gpu)
     if missing is not None:
         raise InputError(f"{KEY}: {missing}. Valid here: false")
+    if uses_varlen(model):
+        # The bounds of documents have another size in every batch.
+        AttentionInterface.register(NAME, torch.compiler.disable(varlen_attention))
     for block in blocks:
         block.compile(dynamic=False)  # type: ignore[no-untyped-call]
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness.config.checks.model import WEIGHT_FILES
 from harness.config.errors import InputError, nearest, wrong_value
 from harness.config.schema import ModelConfig
+from harness.models.attention import transformers_name
 from harness.models.vocabulary import add_rows, vocabulary_size
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def load_pretrained(path: str, *, key: str, attention: str, attention_dropout: f
     dropout = {} if attention_dropout is None else {"attention_dropout": attention_dropout}
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            path, dtype=torch.float32, attn_implementation=attention, output_loading_info=True, **dropout
+            path, dtype=torch.float32, attn_implementation=transformers_name(attention), output_loading_info=True, **dropout
         )
     # What a damaged file raises depends on its kind and on where it is damaged.
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
@@ -77,7 +78,7 @@ def _from_scratch(config: ModelConfig, tokenizer: Any) -> PreTrainedModel:
 
     try:
         shape = AutoConfig.for_model(config.family, **_shape(config, tokenizer))
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(shape, attn_implementation=config.attention)  # type: ignore[no-untyped-call]
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(shape, attn_implementation=transformers_name(config.attention))  # type: ignore[no-untyped-call]
         return model
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise wrong_value("model.family", config.family, f"cannot be built: {_first_line(error)}") from error
