@@ -12,6 +12,8 @@ from harness.cli.arguments import AsJson, Overrides, print_json
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from harness.config.schema import Config
+    from harness.data.mixture import Progress
     from harness.data.multiple_choice import MultipleChoiceSet
     from harness.data.training_data import TrainingData
     from harness.data.validation import ValidationSet
@@ -60,10 +62,11 @@ def data(overrides: Overrides = None, as_json: AsJson = False, show: Show = 0) -
     if plan:
         refuse_oversampling(config.data, plan.data, plan.batch_size, plan.steps)
     epochs = plan.data.order.epochs(int(plan.batch_size.rows_before(plan.steps)[-1])) if plan else {}
+    teacher = _teacher_samples(config, plan.data if plan else training, plan.rows if plan else None, tokenizer, progress)
     samples = preview(training, tokenizer, show)
     if as_json:
         shown = {"samples": [asdict(sample) for sample in samples]} if samples else {}
-        print_json({**_to_json(training, validation, choices, plan, epochs), **shown})
+        print_json({**_to_json(training, validation, choices, plan, epochs), "teacher": teacher, **shown})
         return
     from rich.console import Console
 
@@ -79,10 +82,24 @@ def data(overrides: Overrides = None, as_json: AsJson = False, show: Show = 0) -
         show_table(_multiple_choice(choices), console)
     if plan:
         console.print(f"A run of this configuration: {plan.steps:,} steps, {plan.tokens_after(plan.steps):,} tokens", soft_wrap=True)
-    if config.objective.name == "distill" and config.objective.teacher_samples is not None:
-        positions = f"{config.objective.teacher_samples} tokens at each of {training.total().trained_tokens:,} positions"
-        console.print(f"Teacher: the first run on this data draws {positions}, and keeps them in the cache", soft_wrap=True)
+    if teacher:
+        of = "that run" if plan else "one epoch"
+        console.print(
+            f"Teacher: {teacher['samples']} tokens at each of {teacher['positions']:,} positions of {of} are in the cache", soft_wrap=True
+        )
     console.print(f"Data fingerprint {training.fingerprint[:12]}")
+
+
+def _teacher_samples(config: Config, training: TrainingData, rows: int | None, tokenizer: Any, progress: Progress) -> dict[str, int] | None:
+    """Have what a distillation needs of its teacher's samples in the cache, for `rows` rows of a run, None: for all; how much that is."""
+    if config.objective.name != "distill" or config.objective.teacher_samples is None:
+        return None
+    from harness.training.sample_teacher import with_teacher_samples
+
+    with_teacher_samples(config, training, tokenizer, progress, rows=rows)
+    needed = training.rows_until(rows)
+    positions = sum(int(source.row_targets[needed[source.name]].sum()) for source in training.sources)
+    return {"samples": config.objective.teacher_samples, "positions": positions}
 
 
 def _to_json(

@@ -28,7 +28,9 @@ def varlen_wish(config: Config) -> Varlen:
 def refuse_attention(config: Config) -> None:
     """Raise InputError for an attention that cannot train where the run computes, as far as only the machine can tell."""
     if config.model.attention == "flex_attention" and not computes_on_gpu(config.trainer):
-        raise wrong_value("model.attention", "flex_attention", "has no backward pass on a CPU, and there is no GPU; valid: auto, varlen, sdpa")
+        raise wrong_value(
+            "model.attention", "flex_attention", "has no backward pass on a CPU, and there is no GPU; valid: auto, varlen, sdpa"
+        )
 
 
 def choose_varlen(config: Config, *, capability: tuple[int, int] | None) -> Varlen:

@@ -39,9 +39,7 @@ def isolate_documents(model: PreTrainedModel, config: Config, *, which: str = "t
             log.info("documents of a row are kept apart within attention (varlen) in %s (%s)", which, _family(model))
             return
         if wish == "must":
-            raise InputError(
-                f"model.attention=varlen: not for {which} ({_family(model)}): {problem}. Valid for it: auto, sdpa, eager"
-            )
+            raise InputError(f"model.attention=varlen: not for {which} ({_family(model)}): {problem}. Valid for it: auto, sdpa, eager")
         log.warning("varlen attention is not used for %s (%s): %s", which, _family(model), problem)
     if data.packing == "padded":
         return

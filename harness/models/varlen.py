@@ -177,7 +177,9 @@ def kernel_problem(model: PreTrainedModel, kernel: Kernel, *, device: str, dtype
     except (RuntimeError, ValueError, NotImplementedError, ImportError) as error:
         return f"the kernel does not run: {str(error).partition(chr(10))[0][:200]}"
     expected = measured(cpu_kernel, "cpu", torch.float32)
-    deviation = max(float((one - other).abs().max()) / max(1.0, float(other.abs().max())) for one, other in zip(found, expected, strict=True))
+    deviation = max(
+        float((one - other).abs().max()) / max(1.0, float(other.abs().max())) for one, other in zip(found, expected, strict=True)
+    )
     if deviation <= TOLERANCES[str(dtype).removeprefix("torch.")]:
         return None
     return f"the kernel is off by {deviation:.2g}"

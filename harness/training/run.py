@@ -144,7 +144,7 @@ def _train(
     if start > plan.steps:
         raise InputError(f"{run.path}: its checkpoint of step {start} lies behind the end of the run, which has {plan.steps} steps")
     if config.objective.teacher_samples is not None and start < plan.steps:
-        plan = replace(plan, data=with_teacher_samples(config, plan.data, inputs.tokenizer, progress))
+        plan = replace(plan, data=with_teacher_samples(config, plan.data, inputs.tokenizer, progress, rows=plan.rows))
     path = _trunk_path(config, run, inputs, trunks) if trunks and start < plan.steps else None
     shared_rows: list[Row] = []
     if path and (taken := path.begin(start)):

@@ -44,7 +44,7 @@ def trainer_problems(trainer: TrainerConfig, context_length: int) -> Iterator[st
             )
         if trainer.compile:
             yield (
-                "trainer.compile=true: not with trainer.initial_batch_tokens, since each size of a micro-batch would be compiled by itself; "
+                "trainer.compile=true: not with trainer.initial_batch_tokens: each size of a micro-batch would be compiled by itself; "
                 "valid: one of the two"
             )
     if trainer.max_tokens is not None and not rest and trainer.max_tokens < trainer.batch_tokens:
