@@ -63,6 +63,7 @@ def attempt(run: RunDirectory, *, crashed: State, show_progress: bool = False, w
     (see `harness.training.ranks`), this process being rank 0 and the others in `follow`; else this process starts those of its machine.
     Raises InputError for data, a model or a configuration that cannot be used, and where another process works on this run.
     """
+    from harness.models.device import refuse_missing_devices
     from harness.training.errors import NonFiniteLossError, ReservedTooLittleError, RunError, TrunkUnderWayError
     from harness.training.stop import StopFlag
 
@@ -75,6 +76,7 @@ def attempt(run: RunDirectory, *, crashed: State, show_progress: bool = False, w
     local: LocalRanks | None = None
     try:
         config = load_file(run.config)
+        refuse_missing_devices(config.trainer)
         local = None if world else _start_local_ranks(config, run, crashed)
         with _connected(config, local.world if local else world or World(), local.listener if local else None):
             return _tracked(config, run, stop, show_progress=show_progress)
