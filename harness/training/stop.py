@@ -5,17 +5,19 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
+from harness.runs.signals import STOP_SIGNALS
+
 
 class StopFlag:
-    """Set by SIGTERM and the first SIGINT; a second SIGINT is Python's own KeyboardInterrupt."""
+    """Set by SIGTERM, SIGUSR2 and the first SIGINT; a second SIGINT is Python's own KeyboardInterrupt."""
 
     def __init__(self) -> None:
         self.is_set = False
 
     def install(self) -> None:
         """Take over the signals; again after Lightning, which installs handlers of its own when a fit begins."""
-        signal.signal(signal.SIGTERM, self._handle)
-        signal.signal(signal.SIGINT, self._handle)
+        for number in (*STOP_SIGNALS, signal.SIGINT):
+            signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.is_set = True
@@ -27,5 +29,5 @@ class RankZeroStops(StopFlag):
     """Of a rank that rank 0 has started: a signal to all processes of a terminal reaches it too, but what follows is for rank 0 to say."""
 
     def install(self) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (*STOP_SIGNALS, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
