@@ -17,8 +17,6 @@ class Place:
     """The Slurm job as Slurm spells it: 1234, or 1234_5 for an element of an array; null outside of Slurm."""
     restart: int = 0
     """How often Slurm had started the job before."""
-    log: str | None = None
-    """The file that has the output of the job."""
 
 
 Fate = Literal["alive", "interrupted", "out_of_memory", "ended"]

@@ -67,8 +67,8 @@ class Study:
         threads: int | None = None,
         clock: Clock = time.time,
     ) -> None:
-        """Args: place, where the worker sits; inquiry, by which jobs are asked after; threads, of the trials' training on a CPU (an equal share of the
-        machine's cores by default)."""
+        """Args: place, where the worker sits; inquiry, by which jobs are asked after; threads, of the trials' training on a CPU (by
+        default an equal share of the machine's cores)."""
         self.directory = directory
         self.sweep = sweep
         self.worker = worker

@@ -9,8 +9,8 @@ import secrets
 import signal
 import socket
 import time
+from dataclasses import dataclass, field
 from multiprocessing.connection import wait
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import TypedDict
@@ -61,8 +61,7 @@ class Card(TypedDict):
     node: str
     job: str | None
     restart: int
-    log: str | None
-    """These four: see `harness.runs.place.Place`."""
+    """These three: see `harness.runs.place.Place`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +100,16 @@ class Worker:
         self.id = f"{self._seat.place.node}-{os.getpid()}-{secrets.token_hex(3)}"
         self._storage = open_storage(self.directory, self.id)
         self._storage.announce(self.id)
+        place = self._seat.place
         card = Card(
-            id=self.id, pid=os.getpid(), host=socket.gethostname(), started=time.time(), ends=self._seat.ends, **asdict(self._seat.place)
+            id=self.id,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            started=time.time(),
+            ends=self._seat.ends,
+            node=place.node,
+            job=place.job,
+            restart=place.restart,
         )
         write_json(self.directory.workers / f"{self.id}.json", card)
         self._study = Study(
@@ -110,7 +117,7 @@ class Worker:
             self._sweep,
             self.id,
             self._storage,
-            place=self._seat.place,
+            place=place,
             inquiry=self._inquiry,
             threads=self._seat.threads,
         )
