@@ -10,7 +10,7 @@ from harness.runs.directory import RunDirectory
 from harness.runs.files import read_yaml
 
 SAVE_SECONDS = 10.0
-"""What is kept back for a checkpoint, and for leaving. The signal before the time limit should come earlier; this is for when it does not."""
+"""What is kept back for a checkpoint, and for leaving. The signal before the time limit comes earlier; this is for when it does not."""
 
 
 class TimeLeft:
