@@ -13,8 +13,8 @@ from harness.runs.directory import StudyDirectory
 
 def worker(study: Annotated[Path, typer.Argument(help="The study's directory.")]) -> None:
     """Pull trials of a study until nothing is left to do."""
-    from harness.cli.attempt import attempt_trial
     from harness.search.worker import Worker
+    from harness.work.attempt import attempt_trial
 
     directory = StudyDirectory(study)
     raise typer.Exit(Worker(directory, attempt_trial, preload(directory)).work())
@@ -22,7 +22,7 @@ def worker(study: Annotated[Path, typer.Argument(help="The study's directory.")]
 
 def preload(study: StudyDirectory) -> list[str]:
     """What the warm server of a study's worker imports so that the children need not."""
-    from harness.cli.attempt import PRELOAD
+    from harness.work.attempt import PRELOAD
 
     return [*PRELOAD, "harness.cli.warm", *_model_modules(study)]
 
