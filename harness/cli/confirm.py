@@ -22,12 +22,13 @@ def confirm(
     as_json: AsJson = False,
 ) -> None:
     """Run the best of a study again over fresh seeds: means, intervals, the winner. The same command goes on where it stopped."""
-    from harness.cli.sweep import follow_workers, report_unfinished, start_missing
+    from harness.cli.sweep import report_unfinished
     from harness.config.errors import InputError
     from harness.runs.directory import find_study
     from harness.runs.record import load_study
     from harness.search.confirm import open_confirmation
     from harness.search.status import read_status
+    from harness.work.study import follow_workers, start_missing
 
     if detach and as_json:
         raise InputError("--detach and --json exclude each other: there is nothing to print yet")
@@ -40,7 +41,6 @@ def confirm(
         typer.echo(f"{name}: not finished; its candidates are the best so far", err=True)
     if len(record.objectives) > 1:
         typer.echo(f"{name}: several objectives; candidates are ranked by the first, {record.objective.metric}", err=True)
-    wanted = load_study(directory).sweep["launcher"]["workers"]
     if not confirmation.is_complete:
         left, named = len(confirmation.plan.runs) - confirmation.ended, ", ".join(map(str, confirmation.seeds))
         typer.echo(
@@ -49,14 +49,14 @@ def confirm(
             err=True,
         )
         if detach:
-            started = start_missing(directory, wanted).tend(replace=False)
+            started = start_missing(directory).tend(replace=False)
             typer.echo(f"{directory.path}: {started} workers started; harness status {directory.name} --watch")
             return
         from rich.console import Console
 
-        left_at, workers_here = follow_workers(directory, wanted, console=Console(file=sys.stderr))
-        if not left_at.is_finished:
-            report_unfinished(left_at, workers_here)
+        followed = follow_workers(directory, console=Console(file=sys.stderr))
+        if not followed.status.is_finished:
+            report_unfinished(followed)
     record = load_study(record.directory)
     confirmation = record.confirmation
     assert confirmation is not None, "it was written"

@@ -27,7 +27,7 @@ def status(
     if as_json:
         print_json(read_status(directory).to_json())
         return
-    from harness.cli.live import follow, render
+    from harness.work.live import follow, render
 
     if watch:
         follow(directory, lambda: len(read_status(directory).workers))

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 def worker(study: Annotated[Path, typer.Argument(help="The study's directory.")]) -> None:
     """Pull trials of a study until nothing is left to do."""
-    from harness.cli.attempt import attempt_trial
     from harness.search.worker import Worker
+    from harness.work.attempt import attempt_trial
 
     directory = StudyDirectory(study)
     raise typer.Exit(Worker(directory, attempt_trial, preload(directory), seat()).work())
@@ -39,7 +39,7 @@ def seat() -> Seat:
 
 def preload(study: StudyDirectory) -> list[str]:
     """What the warm server of a study's worker imports so that the children need not."""
-    from harness.cli.attempt import PRELOAD
+    from harness.work.attempt import PRELOAD
 
     return [*PRELOAD, "harness.cli.warm", *_model_modules(study)]
 

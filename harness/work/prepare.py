@@ -1,0 +1,101 @@
+"""The data of a run before it starts: tokenized and packed into the cache, once."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.config.errors import InputError
+from harness.runs.exit_codes import BAD_INPUT
+
+if TYPE_CHECKING:
+    from harness.config.schema import Config
+    from harness.data.multiple_choice import MultipleChoiceSet
+    from harness.data.training_data import TrainingData
+    from harness.data.validation import ValidationSet
+    from harness.training.plan import Plan
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run of a configuration trains and evaluates on."""
+
+    config: Config
+    tokenizer: Any
+    training: TrainingData
+    validation: dict[str, ValidationSet]
+    choices: dict[str, MultipleChoiceSet]
+    plan: Plan | None
+    """None where the configuration does not say how long a run is."""
+
+    @property
+    def epochs(self) -> dict[str, float]:
+        """How often the plan goes through each source."""
+        return self.plan.data.order.epochs(int(self.plan.batch_size.rows_before(self.plan.steps)[-1])) if self.plan else {}
+
+
+def prepare(overrides: list[str]) -> Prepared:
+    """Tokenize and pack what a configuration names, with bars on stderr; what is in the cache is taken from there.
+
+    Raises InputError for a configuration or for data that cannot be used.
+    """
+    from harness.config.checks import check, check_input
+    from harness.config.checks.trainer import planned_steps
+    from harness.config.load import load
+
+    config = load(overrides, checked_by=check_input).config
+    describes_run = planned_steps(config.trainer) is not None
+    if describes_run:
+        check(config)
+
+    # Only now what takes seconds to import: a typo is answered at once.
+    from harness.data.epochs import refuse_oversampling
+    from harness.data.mixture import build_training_data, build_validation_data
+    from harness.data.multiple_choice import build_multiple_choice_sets
+    from harness.models.tokenizer import load_tokenizer
+    from harness.schedule.replay_share import varies
+    from harness.training.plan import build_plan
+    from harness.training.progress import TokenizationProgress
+
+    tokenizer = load_tokenizer(config)
+    progress = TokenizationProgress().update
+    objective = config.objective.name
+    training = build_training_data(
+        config.data,
+        tokenizer,
+        seed=config.seed,
+        progress=progress,
+        objective=objective,
+        replayed_later=varies(config),
+        prompt=config.adapter.tokens,
+    )
+    validation = build_validation_data(config.data, tokenizer, progress=progress, objective=objective)
+    choices = build_multiple_choice_sets(config.data, tokenizer)
+    plan = build_plan(config, training) if describes_run else None
+    if plan:
+        refuse_oversampling(config.data, plan.data, plan.batch_size, plan.steps)
+    return Prepared(config, tokenizer, training, validation, choices, plan)
+
+
+def prepare_apart(overrides: list[str]) -> None:
+    """The same in a process of its own: the libraries it needs stay out of this one, and its bars go to this one's stderr.
+
+    Raises InputError as `prepare` does, and CalledProcessError where that process fails otherwise, having said why.
+    """
+    done = subprocess.run([sys.executable, "-m", __name__, *overrides], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode == BAD_INPUT:
+        raise InputError(done.stdout.rstrip("\n"))
+    done.check_returncode()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        prepare(sys.argv[1:])
+    except InputError as error:
+        # For prepare_apart, whose caller says it in its own way.
+        print(error)
+        sys.exit(BAD_INPUT)
