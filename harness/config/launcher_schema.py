@@ -71,8 +71,8 @@ class LauncherConfig(Section):
     sbatch_options: Annotated[list[str], SLURM] = field(default_factory=list)
     """Further options of sbatch, and of what it submits: [--mail-type=END, --exclude=node7]. They have the last word."""
     prepare: Annotated[Literal["here", "job"], SLURM] = "here"
-    """Where text is tokenized before the first trial. here: in this command, which then refuses bad data; job: in a job of one task that the
-    others wait for, where there is much text, or a login node without torch."""
+    """Where text is tokenized before the first trial. here: in this command, which then refuses bad data; job: in a job of one task that
+    the others wait for, where there is much text, or a login node without torch."""
 
 
 @dataclass(kw_only=True)

@@ -8,13 +8,16 @@ from pathlib import Path
 
 from harness.config.launcher_schema import LauncherConfig
 from harness.config.schema import TrainerConfig
-from harness.runs.exit_codes import STOPPED
+from harness.runs.exit_codes import BAD_INPUT, DONE, FAILED, STOPPED
 
 TEMPLATE = "job.sbatch"
 SIGNAL = "USR2"
 """Not USR1, which NCCL may take for itself."""
 GRACE_SECONDS = 60
 """How long a job waits for Slurm to end it, when its processes were told to leave and it does not know why."""
+QUICK_DEATH_SECONDS = 30
+MAX_QUICK_DEATHS = 3
+"""A job whose processes die so soon, so often, goes back into the queue no more: it is not what they work on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +51,7 @@ class BatchJob:
     name: str
     """What squeue shows."""
     arguments: list[str]
-    """Of `python -m harness`."""
+    """Of Python."""
     script: Path
     """Where the script will be."""
     log: Path
@@ -63,6 +66,8 @@ class BatchJob:
     """Variables, those of the profile not among them."""
     after: int | None = None
     """The job that has to end well before this one starts."""
+    final_codes: tuple[int, ...] = (DONE, FAILED, BAD_INPUT)
+    """Exit codes with which it has come to an end, well or not; with others it wants to go on, or was killed."""
     resumable: bool = True
     """Whether it saves checkpoints when it is told to leave, and so goes back into the queue."""
 
@@ -89,6 +94,9 @@ def render(job: BatchJob, launcher: LauncherConfig, template: str, *, template_p
         command=_command(job, launcher),
         requeue=launcher.requeue and job.resumable,
         stopped=STOPPED,
+        final_codes=job.final_codes,
+        quick_seconds=QUICK_DEATH_SECONDS,
+        quick_deaths=MAX_QUICK_DEATHS,
         grace_seconds=GRACE_SECONDS,
     )
 
@@ -96,7 +104,7 @@ def render(job: BatchJob, launcher: LauncherConfig, template: str, *, template_p
 def _command(job: BatchJob, launcher: LauncherConfig) -> str:
     """What each task runs. The options of srun and the container are the user's own words, and stand as they are."""
     words = ["srun", *launcher.srun_options, *([launcher.container] if launcher.container else [])]
-    return " ".join([*words, *map(shlex.quote, [job.python, "-m", "harness", *job.arguments])])
+    return " ".join([*words, *map(shlex.quote, [job.python, *job.arguments])])
 
 
 def _options(job: BatchJob, launcher: LauncherConfig) -> list[str]:
