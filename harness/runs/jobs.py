@@ -18,6 +18,8 @@ class SubmittedJob:
     """The job's id; of an array, the array's."""
     tasks: int | None = None
     """How many elements the array has: 0 … tasks - 1; None for a job that is no array."""
+    purpose: str = "workers"
+    """What it is for: workers of a study, run (a single one), or prepare (tokenization, which the others wait for)."""
     cluster: str | None = None
     """The name of one of several clusters; None: the only one."""
     submitted: float

@@ -135,7 +135,7 @@ class Worker:
             except StorageLostError as error:
                 log.warning("%s", error)
                 self._rejoin()
-        return DONE if self.directory.stop_request.exists() else STOPPED
+        return DONE if self._dismissed else STOPPED
 
     def _pull(self) -> bool:
         """Whether nothing will come any more; else there is no time left, or it was asked to leave."""
@@ -174,7 +174,12 @@ class Worker:
 
     @property
     def _stopping(self) -> bool:
-        return self._stop or self.directory.stop_request.exists()
+        return self._stop or self._dismissed
+
+    @property
+    def _dismissed(self) -> bool:
+        """Whether nobody is wanted in its place: the study is being stopped, or is to have fewer workers."""
+        return self.directory.stop_request.exists() or self.directory.leave_request(self.id).exists()
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
         self._stop = True
