@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +11,14 @@ from typing import Any
 import pytest
 import yaml
 
+from harness.config.launcher_schema import LauncherConfig
+from harness.launch.slurm import submission
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.result import Result, read_result
 from harness.runs.trial import Trial, read_trial
 from harness.search.loading import load_sweep
 from harness.search.opening import open_study
+from harness.work.cluster import trainer_of
 from tests.support.corpus import TinyText
 from tests.support.slurm.cluster import Cluster, wait_for
 
@@ -25,23 +26,6 @@ LONG = 20_000
 """Steps of a run that no test waits for."""
 EVERY = 20
 """Steps between two checkpoints."""
-
-SCRIPT = """#!/bin/bash
-#SBATCH --requeue
-#SBATCH --open-mode=append
-#SBATCH --ntasks=1
-#SBATCH --cpus-per-task=1
-#SBATCH --mem=200
-#SBATCH --output={study}/workers/slurm-%A_%a.out
-{options}
-element=${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}
-trap 'kill -USR2 $worker' USR2
-trap : TERM
-srun {python} -m harness worker {study} & worker=$!
-while true; do wait $worker; code=$?; kill -0 $worker 2>/dev/null || break; done
-if [[ $code == 75 && $(squeue -h -j $element -O State:20 | tr -d ' ') == RUNNING ]]; then scontrol requeue $element; sleep 30; fi
-exit $code
-"""
 
 
 class OnSlurm:
@@ -51,13 +35,11 @@ class OnSlurm:
         self.cluster = cluster
         self.directory = directory
 
-    def submit(self, workers: int, *options: str) -> int:
-        """An array of workers; its job id."""
-        self.directory.workers.mkdir(parents=True, exist_ok=True)
-        script = self.directory.workers / f"array-{time.monotonic_ns()}.sh"
-        lines = "\n".join(f"#SBATCH {option}" for option in (f"--array=0-{workers - 1}", *options))
-        script.write_text(SCRIPT.format(study=self.directory.path.resolve(), python=sys.executable, options=lines))
-        return self.cluster.submit(str(script))
+    def submit(self, workers: int, **profile: Any) -> int:
+        """An array of workers; its job id. profile: of the launcher."""
+        launcher = LauncherConfig(name="slurm", **{"cpus_per_task": 1, "gpus_per_node": 0, "memory": "500M", "time": "30", **profile})
+        job = submission.worker_job(self.directory, launcher, trainer_of(self.directory), count=workers)
+        return submission.submit(self.directory, job, launcher, purpose="workers").job
 
     # What is to be seen of it.
 
@@ -90,7 +72,7 @@ class OnSlurm:
 
     def said(self) -> str:
         """What the workers and the attempts have said."""
-        logs = [*sorted(self.directory.workers.glob("*.out")), *(run.log for run in self.directory.trials() if run.log.exists())]
+        logs = [*sorted(self.directory.workers.glob("slurm/*.log")), *(run.log for run in self.directory.trials() if run.log.exists())]
         return "".join(f"\n--- {log.name}\n{log.read_text()[-2000:]}" for log in logs)
 
     def processes(self) -> list[int]:

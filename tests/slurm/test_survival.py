@@ -25,7 +25,7 @@ def check_went_on(study: OnSlurm, *, left_at: int, exactly: bool, attempts: int 
 def test_the_time_limit(slurm: Cluster, new_study: NewStudy) -> None:
     """Slurm signals before the limit: the trial saves, and the element puts itself back into the queue; so does no other one."""
     study = new_study()
-    array = study.submit(1, "--time=1", "--signal=B:USR2@40")
+    array = study.submit(1, time="1", signal_lead_seconds=40)
     study.wait_for_step(2 * EVERY)
     wait_for(lambda: study.result().reason == "stopped", f"the signal{study.said()}", seconds=60)
     left = study.result()
