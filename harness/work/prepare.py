@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.errors import InputError
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from harness.data.training_data import TrainingData
     from harness.data.validation import ValidationSet
     from harness.training.plan import Plan
+
+RESOLVED = "--config="
 
 
 @dataclass(frozen=True)
@@ -49,16 +54,17 @@ class Prepared:
         return self.plan.data.order.epochs(int(self.plan.batch_size.rows_before(self.plan.steps)[-1])) if self.plan else {}
 
 
-def prepare(overrides: list[str]) -> Prepared:
+def prepare(overrides: list[str], resolved: Path | None = None) -> Prepared:
     """Tokenize and pack what a configuration names, with bars on stderr; what is in the cache is taken from there.
 
+    resolved: a run's config.yaml, in place of the composed configuration.
     Raises InputError for a configuration or for data that cannot be used.
     """
     from harness.config.checks import check, check_input
     from harness.config.checks.trainer import planned_steps
-    from harness.config.load import load
+    from harness.config.load import load, load_file
 
-    config = load(overrides, checked_by=check_input).config
+    config = load_file(resolved, overrides) if resolved else load(overrides, checked_by=check_input).config
     describes_run = planned_steps(config.trainer) is not None
     if describes_run:
         check(config)
@@ -105,12 +111,24 @@ def _teacher_samples(config: Config, training: TrainingData, rows: int | None, t
     return TeacherSamples(config.objective.teacher_samples, positions)
 
 
-def prepare_apart(overrides: list[str]) -> None:
+def prepare_arguments(overrides: list[str], resolved: Path | None = None) -> list[str]:
+    """What the program that this module is takes for the same."""
+    return [*([f"{RESOLVED}{resolved.resolve()}"] if resolved else []), *overrides]
+
+
+def prepare_apart(overrides: list[str], resolved: Path | None = None, *, environment: Mapping[str, str] | None = None) -> None:
     """The same in a process of its own: the libraries it needs stay out of this one, and its bars go to this one's stderr.
 
+    environment: variables on top of this process's.
     Raises InputError as `prepare` does, and CalledProcessError where that process fails otherwise, having said why.
     """
-    done = subprocess.run([sys.executable, "-m", __name__, *overrides], stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", __name__, *prepare_arguments(overrides, resolved)],
+        env={**os.environ, **(environment or {})},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
     if done.returncode == BAD_INPUT:
         raise InputError(done.stdout.rstrip("\n"))
     done.check_returncode()
@@ -119,7 +137,11 @@ def prepare_apart(overrides: list[str]) -> None:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        prepare(sys.argv[1:])
+        given = sys.argv[1:]
+        if given and given[0].startswith(RESOLVED):
+            prepare(given[1:], Path(given[0].removeprefix(RESOLVED)))
+        else:
+            prepare(given)
     except InputError as error:
         # For prepare_apart, whose caller says it in its own way.
         print(error)
