@@ -41,6 +41,8 @@ class Submitted:
     """Workers that waited or ran already."""
     preparation: SubmittedJob | None = None
     """The job that tokenizes, if one does."""
+    is_finished: bool = False
+    """Whether the study has nothing left to do."""
 
 
 def check_launcher(launcher: LauncherConfig, trainer: TrainerConfig) -> None:
@@ -68,6 +70,7 @@ def launch_study(sweep: Sweep) -> Submitted:
     SlurmUnavailableError.
     """
     from harness.search.opening import open_study
+    from harness.search.status import read_status
     from harness.work.study import has_trained
 
     launcher, trainer = sweep.config.launcher, sweep.base.config.trainer
@@ -80,6 +83,8 @@ def launch_study(sweep: Sweep) -> Submitted:
         prepare_apart(sweep.config.base, environment=launcher.environment)
     with _nothing_half_made(study.path):
         open_study(sweep)
+        if read_status(study).is_finished:
+            return Submitted(study, None, count_workers(study), is_finished=True)
         arguments = prepare_arguments(sweep.config.base) if unprepared and launcher.prepare == "job" else None
         return submit_workers(study, launcher, launcher.workers, prepare=arguments)
 
