@@ -48,9 +48,8 @@ def report(submitted: Submitted) -> None:
         typer.echo(place.path)
         return
     if submitted.is_finished:
-        typer.echo(
-            f"{place.path}: finished, nothing was submitted; harness compare {place.name}    harness best {place.name} --export NAME"
-        )
+        typer.echo(f"{place.path}: finished, nothing was submitted")
+        typer.echo(f"  harness compare {place.name} --html {place.name}.html    harness best {place.name} --export NAME", err=True)
         return
     if job is None:
         typer.echo(f"{place.path}: {counted(submitted.present)} already, none was submitted")

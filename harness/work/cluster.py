@@ -22,6 +22,7 @@ from harness.runs.directory import RunDirectory, StudyDirectory, runs_root
 from harness.runs.jobs import SubmittedJob, read_jobs
 from harness.runs.locks import hold
 from harness.work.prepare import prepare_apart, prepare_arguments
+from harness.work.study import has_trained, launcher_of
 
 if TYPE_CHECKING:
     from harness.config.schema import Config
@@ -71,7 +72,6 @@ def launch_study(sweep: Sweep) -> Submitted:
     """
     from harness.search.opening import open_study
     from harness.search.status import read_status
-    from harness.work.study import has_trained
 
     launcher, trainer = sweep.config.launcher, sweep.base.config.trainer
     check_launcher(launcher, trainer)
@@ -110,6 +110,19 @@ def submit_workers(study: StudyDirectory, launcher: LauncherConfig, wanted: int,
             prepare=prepare,
             present=present,
         )
+
+
+def submit_wanted(study: StudyDirectory) -> Submitted:
+    """Submit the workers that a study that exists lacks, by the launcher that it was last launched with."""
+    launcher = launcher_of(study)
+    return submit_workers(study, launcher, launcher.workers)
+
+
+def check_workers(study: StudyDirectory, launcher: LauncherConfig) -> None:
+    """Raise InputError where the cluster would not take workers that train what this study does; nothing is written."""
+    trainer = trainer_of(study)
+    check_launcher(launcher, trainer)
+    submission.check_accepted(submission.worker_job(study, launcher, trainer, count=launcher.workers), launcher)
 
 
 def count_workers(study: StudyDirectory) -> int:
