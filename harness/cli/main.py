@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from harness import __version__
-from harness.cli import best, compare, confirm, data, export, quickstart, show, simulate, status, stop, sweep, train, worker, workers
+from harness.cli import best, compare, confirm, data, export, logs, quickstart, show, simulate, status, stop, sweep, train, worker, workers
 from harness.config.errors import InputError
 from harness.config.locations import CONFIG_DIR_VARIABLE
 from harness.runs.exit_codes import BAD_INPUT
@@ -54,6 +54,7 @@ app.command()(train.train)
 app.command()(train.resume)
 app.command()(sweep.sweep)
 app.command()(status.status)
+app.command()(logs.logs)
 app.command()(stop.stop)
 app.command()(workers.workers)
 app.command()(simulate.simulate)
