@@ -171,7 +171,8 @@ def _train(
             if config.trainer.gradient_checkpointing:
                 checkpoint_activations(model)
             trainer = build_trainer(config, run, plan, loggers=loggers, callbacks=[step_end, *callbacks])
-            trainer.fit(build_module(model, config, plan, inputs.tokenizer), datamodule=RunData(plan, start), ckpt_path=checkpoint)
+            module = build_module(model, config, plan, inputs.tokenizer)
+            trainer.fit(module, datamodule=RunData(plan, start), ckpt_path=checkpoint, weights_only=True)
         state: State = "waiting" if step_end.stopped else "complete"
     finally:
         if path:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from harness.config.remote_code import remote_code_problems
 from harness.config.schema import Config, ModelConfig
 
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin", "*.gguf")
@@ -63,6 +64,7 @@ def _directory(key: str, path: str, patterns: tuple[str, ...], problem: str) -> 
         yield f"{key}={path}: not a model directory, no config.json in it"
     elif not any(True for pattern in patterns for _ in folder.glob(pattern)):
         yield f"{key}={path}: {problem}"
+    yield from remote_code_problems(key, path)
 
 
 def _pretrained_context(folder: Path) -> int | None:
