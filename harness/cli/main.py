@@ -11,7 +11,23 @@ from typing import Annotated
 import typer
 
 from harness import __version__
-from harness.cli import best, compare, confirm, data, export, quickstart, show, simulate, status, stop, sweep, train, worker
+from harness.cli import (
+    best,
+    compare,
+    confirm,
+    data,
+    export,
+    quickstart,
+    recipes,
+    reproduce,
+    show,
+    simulate,
+    status,
+    stop,
+    sweep,
+    train,
+    worker,
+)
 from harness.config.errors import InputError
 from harness.config.locations import CONFIG_DIR_VARIABLE
 from harness.config.remote_code import trust
@@ -66,6 +82,8 @@ app.command()(simulate.simulate)
 app.command()(compare.compare)
 app.command()(confirm.confirm)
 app.command()(best.best)
+app.command()(reproduce.reproduce)
+app.command()(recipes.recipes)
 app.command()(export.export)
 app.command()(quickstart.quickstart)
 app.command(hidden=True)(worker.worker)

@@ -20,7 +20,9 @@ from harness.runs.exit_codes import DONE, FAILED, STOPPED
 from harness.runs.world import World
 
 if TYPE_CHECKING:
+    from harness.config.load import Loaded
     from harness.config.schema import Config
+    from harness.runs.result import Result
 
 Meet = Callable[[Path | None], Path | None]
 """On rank 0: names the run's directory to the others, None if there will be none. On these: waits for it."""
@@ -45,6 +47,7 @@ def train(
     else:
         loaded = load(overrides or [])
         resolved, label = loaded.config, loaded.composed.groups.get("experiment") or resolved_label(loaded.config)
+        _tell_of_transfer(loaded)
     world = world_of(resolved)
     with _all_ranks(resolved, world) as meet:
         if not world.is_main:
@@ -56,6 +59,43 @@ def train(
             write_yaml(run.config, to_plain(resolved))
             meet(run.path)
             _report(run, world)
+
+
+def _tell_of_transfer(loaded: Loaded) -> None:
+    """Say what does not carry over where a recipe is used otherwise than it was found."""
+    from harness.config.compose import COMMAND_LINE
+
+    experiment = loaded.composed.groups.get("experiment") or ""
+    if not experiment.startswith("best/") or not environment_world(os.environ).is_main:
+        return
+    from harness.runs.bundle import named_bundle
+    from harness.search.transfer import transfer_notes
+
+    bundle = named_bundle(experiment)
+    if bundle is not None:
+        given = frozenset(key for key, origin in loaded.composed.origins.items() if origin == COMMAND_LINE)
+        for note in transfer_notes(experiment.removeprefix("best/"), bundle, loaded.config, given=given):
+            typer.echo(note, err=True)
+
+
+def run_again(config: Config, *, label: str, directory: Path | None) -> tuple[Path, Result]:
+    """Train a configuration that another verb has made, in this process; the run's directory, and what came of it.
+
+    Raises InputError for input that cannot be used; nothing then stays of a directory that was made here.
+    """
+    from harness.cli.attempt import attempt
+    from harness.config.validate import to_plain
+    from harness.runs.files import write_yaml
+    from harness.runs.result import read_result
+
+    if world_of(config).size > 1:
+        raise InputError("not under torchrun or srun: the ranks of one machine are started from here")
+    named = directory is not None and directory.exists()
+    run = new_run_directory(label) if directory is None else _given(directory)
+    with _nothing_half_written(run, keep_directory=named):
+        write_yaml(run.config, to_plain(config))
+        attempt(run, crashed="failed", show_progress=True)
+    return run.path, read_result(run)
 
 
 def resume(

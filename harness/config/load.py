@@ -52,12 +52,17 @@ def _validated(composed: Composed, checked_by: Callable[[Config], None] = check)
 
 def load_file(path: Path, overrides: list[str] | None = None) -> Config:
     """Read a resolved config.yaml (as every run directory holds one), apply value overrides, and validate."""
-    values = read_mapping(path, holds="configuration keys, as in a run's config.yaml")
-    for override in parse(overrides or [], Config):
+    return load_values(read_mapping(path, holds="configuration keys, as in a run's config.yaml"), overrides or [], origin=str(path))
+
+
+def load_values(values: dict[str, Any], overrides: list[str], *, origin: str) -> Config:
+    """The same of values that were read already from `origin`, a file."""
+    values = copy.deepcopy(values)
+    for override in parse(overrides, Config):
         if not isinstance(override, ValueOverride):
-            raise InputError(f"{override.to_hydra()}: with --config only values can be overridden; it is already composed")
+            raise InputError(f"{override.to_hydra()}: only values can be overridden here; {origin} is already composed")
         set_value(values, override.key, override.value)
-    config = to_section(Config, values, origin=lambda key: str(path))
+    config = to_section(Config, values, origin=lambda key: origin)
     check(config)
     return config
 

@@ -44,7 +44,7 @@ def remote_code_problems(key: str, path: str) -> Iterator[str]:
             continue  # not there, or what its reader is going to report
         if brings:
             yield (
-                f"{key}={path}: its {name} names code of its own to be run (auto_map), and nobody asked for it. Read that code; then either "
+                f"{key}={path}: its {name} names code of its own to be run (auto_map), and nobody asked for it. Read that code; then "
                 f"take auto_map out, if transformers knows this kind of model itself, or say: harness --trust-remote-code {path} …"
             )
             return
