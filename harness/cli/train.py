@@ -63,8 +63,6 @@ def train(
 
 def _tell_of_transfer(loaded: Loaded) -> None:
     """Say what does not carry over where a recipe is used otherwise than it was found."""
-    from harness.config.compose import COMMAND_LINE
-
     experiment = loaded.composed.groups.get("experiment") or ""
     if not experiment.startswith("best/") or not environment_world(os.environ).is_main:
         return
@@ -73,8 +71,7 @@ def _tell_of_transfer(loaded: Loaded) -> None:
 
     bundle = named_bundle(experiment)
     if bundle is not None:
-        given = frozenset(key for key, origin in loaded.composed.origins.items() if origin == COMMAND_LINE)
-        for note in transfer_notes(experiment.removeprefix("best/"), bundle, loaded.config, given=given):
+        for note in transfer_notes(experiment.removeprefix("best/"), bundle, loaded):
             typer.echo(note, err=True)
 
 

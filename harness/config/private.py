@@ -141,7 +141,8 @@ def hydra_text(value: Any) -> str:
         case bool():
             return str(value).lower()
         case str():
-            return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+            # In Hydra's quotes a backslash is one, except before a quote.
+            return "'" + re.sub(r"(\\*)'", r"\1\1\'", re.sub(r"(\\+)$", r"\1\1", value)) + "'"
         case list() | tuple():
             return "[" + ", ".join(map(hydra_text, value)) + "]"
         case dict():

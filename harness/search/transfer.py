@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from harness.config.compose import COMMAND_LINE
 from harness.config.errors import InputError
 from harness.config.length import parse_length
+from harness.config.load import Loaded
 from harness.config.schema import Config
 from harness.config.state_key import flat
 from harness.config.user_yaml import read_mapping
@@ -24,17 +26,21 @@ LORA_FACTOR = 10
 """The best rate of low-rank adapters is about this many times that of full training (see adapter.name)."""
 
 
-def transfer_notes(name: str, directory: BundleDirectory, config: Config, *, given: frozenset[str] = frozenset()) -> list[str]:
-    """What whoever trains `config` after the recipe `name` should know, a sentence each; none where it is used as it was found.
+def transfer_notes(name: str, directory: BundleDirectory, used: Loaded) -> list[str]:
+    """What whoever trains `used` after the recipe `name` should know, a sentence each; none where it is used as it was found.
 
-    given: the keys that the user set: a learning rate of one's own needs no advice on the recipe's. Raises InputError for a damaged bundle.
+    Raises InputError for a damaged bundle.
     """
-    told = directory.read()
+    told, config = directory.read(), used.config
     there = dict(flat(read_mapping(directory.config, holds="the resolved configuration of a recipe")))
     here = dict(flat(to_plain(config)))
     notes = list(_notes(told, there, here, config))
-    if notes and "optim.lr" not in given:
+    # Who gives a rate needs no advice on the recipe's.
+    if notes and used.composed.origins.get("optim.lr") != COMMAND_LINE:
         notes += _offer(told, config)
+    shape = used.composed.groups.get("model")
+    if config.model.path is not None and shape != told.groups.get("model") and used.composed.origins.get("model.path") != COMMAND_LINE:
+        notes.insert(0, f"model={shape} is not read, since the recipe gives model.path={config.model.path}: give model.path, or null")
     return [f"best/{name}: {note}" for note in notes]
 
 
@@ -47,7 +53,8 @@ def _notes(told: Bundle, there: Mapping[str, Any], here: Mapping[str, Any], conf
     elif now == "lora" and any(there.get(key) != here.get(key) for key in ("adapter.rank", "adapter.alpha", "adapter.variant")):
         yield "rank, alpha or variant of the adapter differ: they scale its updates, and with them the best rate"
     if there.get("optim.name") != config.optim.name:
-        yield f"found with optim={there.get('optim.name')}, used with optim={config.optim.name}: rates of different optimizers do not compare"
+        names = f"found with optim={there.get('optim.name')}, used with optim={config.optim.name}"
+        yield f"{names}: rates of different optimizers do not compare"
     batch = there.get("trainer.batch_tokens")
     if isinstance(batch, int) and batch != config.trainer.batch_tokens:
         yield (
