@@ -186,7 +186,7 @@ def test_yaml_makes_plain_values_only(place: str, tiny: list[str], tmp_path: Pat
     path.write_text(CODE_IN_YAML.replace("{canary}", str(canary)))
     experiment = f"experiment={place.removeprefix('conf/experiment/').removesuffix('.yaml')}"
     read: dict[str, Callable[[], object]] = {"config.yaml": lambda: load_file(path), "sweep.yaml": lambda: load_sweep(str(path), [])}
-    with pytest.raises(InputError, match="not valid YAML|cannot be read as YAML"):
+    with pytest.raises(InputError, match=r"not valid YAML|cannot be read as YAML"):
         read.get(place, lambda: load([*tiny, experiment]))()
     assert not canary.exists()
 
