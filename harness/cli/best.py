@@ -30,7 +30,7 @@ def best(
     record, winner = _found(study)
     bundle = path = None
     if export is not None:
-        from harness.cli.recipe import export_recipe
+        from harness.work.recipe import export_recipe
 
         exported = export_recipe(record, winner, export)
         path, bundle = exported.experiment, str(exported.bundle)

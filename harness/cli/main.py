@@ -27,6 +27,7 @@ from harness.cli import (
     sweep,
     train,
     worker,
+    workers,
 )
 from harness.config.errors import InputError
 from harness.config.locations import CONFIG_DIR_VARIABLE
@@ -78,6 +79,7 @@ app.command()(train.resume)
 app.command()(sweep.sweep)
 app.command()(status.status)
 app.command()(stop.stop)
+app.command()(workers.workers)
 app.command()(simulate.simulate)
 app.command()(compare.compare)
 app.command()(confirm.confirm)
@@ -87,6 +89,7 @@ app.command()(recipes.recipes)
 app.command()(export.export)
 app.command()(quickstart.quickstart)
 app.command(hidden=True)(worker.worker)
+app.command(hidden=True)(train.attempt)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.errors import InputError, wrong_value
-from harness.config.load import load_values, set_value
+from harness.config.load import set_value, with_overrides
 from harness.config.private import PATH_KEY, is_of_its_owner
 from harness.config.schema import Config
 from harness.config.state_key import flat
@@ -55,7 +55,7 @@ def _refuse_leaving(path: Path, key: str, value: Any) -> None:
 def load_recipe(values: dict[str, Any], overrides: list[str], *, origin: str, to_give: Mapping[str, str]) -> Config:
     """The validated configuration with the reader's overrides. Raises InputError, which says what the reader has to give."""
     try:
-        return load_values(values, overrides, origin=origin)
+        return with_overrides(values, overrides, origin=origin)
     except InputError as error:
         given = [override.lstrip("+").partition("=")[0] for override in overrides]
         absent = [f"  {key}=…  ({name})" for key, name in to_give.items() if key not in given]
