@@ -75,12 +75,12 @@ def _show_differences(original: Original, found: list[Difference]) -> None:
     console = Console()
     same = len(original.result.fingerprints) - sum(one.matters == "input" for one in found)
     if not found:
-        console.print(f"{original.name}: data, tokenizer, model, versions and hardware are the same here ({same} fingerprints)")
+        typer.echo(f"{original.name}: data, tokenizer, model, versions and hardware are the same here ({same} fingerprints)")
         return
     table = Table("what differs", "there", "here", "kind", box=None, pad_edge=False)
     for one in found:
         table.add_row(one.what, one.there, one.here, one.matters)
-    console.print(f"{original.name}: {same} of {len(original.result.fingerprints)} fingerprints are the same here")
+    typer.echo(f"{original.name}: {same} of {len(original.result.fingerprints)} fingerprints are the same here")
     show(table, console)
 
 
