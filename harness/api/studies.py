@@ -198,17 +198,18 @@ class Study:
         return best if best is not None and best.confirmed else None
 
     def export(self, name: str) -> Path:
-        """Write the best as conf/experiment/best/NAME.yaml, as `harness best --export` does; `load("experiment=best/NAME")` is it again.
+        """Write the best as conf/experiment/best/NAME.yaml with its bundle, as `harness best --export` does; `load("experiment=best/NAME")` is
+        it again.
 
         Raises:
             InputError: For a study without a best trial, or a name that cannot be a file's.
         """
-        from harness.search.winner import export
+        from harness.work.recipe import export_recipe
 
         record = self._record
         if record.best is None:
             raise InputError(f"{self.name}: no best configuration: no complete trial meets the constraints")
-        return export(record, record.best, name)
+        return export_recipe(record, record.best, name).experiment
 
     @property
     def _record(self) -> StudyRecord:
