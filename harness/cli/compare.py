@@ -26,7 +26,7 @@ def compare(
     limit: Annotated[int, typer.Option(help="Rows of the table; 0 shows all.")] = 20,
 ) -> None:
     """Compare studies and runs: a table with parameter importances."""
-    from harness.report import comparison as report
+    from harness.report import comparison as report, document
     from harness.runs.files import write_text
 
     studies, runs = _read(names)
@@ -35,13 +35,13 @@ def compare(
         if path is not None and not path.parent.is_dir():
             raise InputError(f"{option}={path}: no such directory {path.parent}")
     if csv is not None:
-        write_text(csv, report.to_csv(compared))
+        write_text(csv, document.to_csv(compared))
     if html is not None:
         from harness.report.page import write_page
 
         write_page(compared, html)
     if as_json:
-        print_json(report.to_json(compared))
+        print_json(document.to_json(compared))
         return
     from rich.console import Console
 

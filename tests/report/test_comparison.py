@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from harness.report.columns import lookup
-from harness.report.comparison import compare, to_csv, to_json
+from harness.report.comparison import compare
+from harness.report.document import to_csv, to_json
 from harness.runs.directory import RunDirectory
 from harness.runs.record import RunRecord, StudyRecord, load_run, load_study
 from harness.runs.result import Result
