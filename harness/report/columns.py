@@ -7,19 +7,10 @@ from typing import Any
 
 from harness.config.errors import wrong_value
 from harness.runs.record import RunRecord, StudyRecord
+from harness.runs.space_values import is_active, lookup
 
 Space = dict[str, dict[str, Any]]
 """The `space` of a sweep: {key: {low, high, log, step} or {choices}, with when}."""
-
-
-def lookup(config: Mapping[str, Any], key: str) -> Any:
-    """The value at a dotted key, None where there is none. A whole section stands for its kind, as a sweep chooses it: schedule → wsd."""
-    node: Any = config
-    for part in key.split("."):
-        if not isinstance(node, Mapping) or part not in node:
-            return None
-        node = node[part]
-    return node.get("name") if isinstance(node, Mapping) else node
 
 
 def joint_space(studies: list[StudyRecord]) -> Space:
@@ -47,13 +38,8 @@ def run_params(run: RunRecord, parameters: list[str], space: Space, own: Space) 
     absent = [key for key in parameters if key not in own and key not in params]
     found = {key: value for key in absent if (value := lookup(run.config, key)) is not None}
     known = {**params, **found}
-    inactive = {key for key in found if not _active(space.get(key, {}), known)}
+    inactive = {key for key in found if not is_active(space.get(key, {}), known)}
     return {key: known[key] for key in parameters if key in known and key not in inactive}
-
-
-def _active(domain: dict[str, Any], params: dict[str, Any]) -> bool:
-    when: dict[str, Any] = domain.get("when") or {}
-    return all(params.get(key) in (wanted if isinstance(wanted, list) else [wanted]) for key, wanted in when.items())
 
 
 def differing_keys(runs: list[RunRecord]) -> list[str]:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness.report.columns import lookup
+from harness.runs.space_values import lookup
 from harness.report.comparison import compare
 from harness.report.document import to_csv, to_json
 from harness.runs.directory import RunDirectory
