@@ -32,7 +32,7 @@ def compare(
     tag: Annotated[list[str] | None, typer.Option(help="Of a place in W&B, the runs with this tag; may be repeated.")] = None,
     filters: Annotated[str | None, typer.Option("--filter", metavar="JSON", help="Of a place in W&B, the runs that its API finds.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Keep the table up to date while the study runs.")] = False,
-    workspace: Annotated[bool, typer.Option("--workspace", help="Save a view of these runs in W&B: curves, parallel coordinates, importance.")] = False,
+    workspace: Annotated[bool, typer.Option("--workspace", help="Save a W&B view: curves, parallel coordinates, importance.")] = False,
     report: Annotated[bool, typer.Option("--report", help="Write a W&B report about these runs.")] = False,
 ) -> None:
     """Compare studies and runs, from their files or from W&B: a table, parameter importances, a page, W&B views."""

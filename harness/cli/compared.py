@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.config.errors import InputError, wrong_value
-from harness.runs.directory import StudyDirectory, find_run, find_study, is_study, runs_root
+from harness.config.errors import InputError, unknown, wrong_value
+from harness.runs.directory import find_run, find_study, is_study, runs_root
 from harness.runs.metric_names import HIGHER_IS_BETTER
 from harness.runs.record import Objective, RunRecord, StudyRecord, load_run, load_study
 
@@ -17,12 +17,8 @@ from harness.runs.record import Objective, RunRecord, StudyRecord, load_run, loa
 class Compared:
     """Studies (all of their trials, or those that were named) and single runs."""
 
-    names: list[str]
     studies: list[StudyRecord] = field(default_factory=list)
     runs: list[RunRecord] = field(default_factory=list)
-
-        """The studies whose workers may still be at work: those of our own files."""
-        return [study.directory for study in self.studies if is_study(study.directory.path)]
 
 
 def read_compared(names: list[str], *, tags: list[str], filters: str | None) -> Compared:
@@ -43,7 +39,7 @@ def read_compared(names: list[str], *, tags: list[str], filters: str | None) -> 
             more_studies, more_runs = read_runs(parse_remote(name), tags=tags, filters=_filters(filters))
             studies += more_studies
             runs += more_runs
-    return Compared(names, studies, runs)
+    return Compared(studies, runs)
 
 
 def _filters(text: str | None) -> dict[str, Any] | None:
@@ -87,8 +83,6 @@ def asked_objective(metric: str | None, maximize: bool, compared: Compared) -> O
     runs = [*compared.runs, *(run for study in compared.studies for run in study.runs)]
     logged = sorted({name for run in runs for name in run.result.metrics})
     if metric not in logged:
-        from harness.config.errors import unknown
-
         raise unknown("metric", metric, logged, where="--objective")
     is_accuracy = metric.rpartition("/")[2] in HIGHER_IS_BETTER
     return Objective(metric, "maximize" if maximize or is_accuracy else "minimize")

@@ -52,7 +52,8 @@ def differing_keys(runs: list[RunRecord]) -> list[str]:
 def parameter_columns(studies: list[StudyRecord], runs: list[RunRecord]) -> list[str]:
     """The studies' spaces, then the other configuration keys in which the studies and the single runs differ.
 
-    Within a study only what its space names differs, so that one trial speaks for all of them: reading a thousand configurations takes seconds.
+    Within a study only what its space names differs, so that one trial speaks for all of them: to read a thousand configurations takes
+    seconds.
     """
     space = joint_space(studies)
     speakers = [next((run for run in study.runs if run.config), None) for study in studies]

@@ -205,9 +205,7 @@ class Comparison:
         return {(run.study, run.number): run for run in self.runs if run.number is not None}
 
 
-def compare(
-    studies: list[StudyRecord], runs: list[RunRecord], *, objective: Objective | None = None, show_all: bool = False
-) -> Comparison:
+def compare(studies: list[StudyRecord], runs: list[RunRecord], *, objective: Objective | None = None, show_all: bool = False) -> Comparison:
     """Put the trials of the studies and the single runs side by side.
 
     Args: objective, what to rank them by, instead of the first study's; show_all, whether columns also show what is the same in all runs.

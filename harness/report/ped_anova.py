@@ -39,7 +39,8 @@ def on_grid(values: Sequence[float], low: float, high: float) -> Observed:
 
 
 def weight(observed: Observed, costs: Sequence[float]) -> float:
-    """The Pearson divergence of the density over the best tenth from that over all trials; 0 where all are alike. Lower costs are better."""
+    """The Pearson divergence of the density over the best tenth from that over all trials; 0 where all are alike. Lower costs
+    are better."""
     import numpy as np
 
     cutoff = sorted(costs)[math.ceil(TOP_SHARE * len(costs)) - 1]

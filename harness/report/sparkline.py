@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -13,6 +14,6 @@ def sparkline(values: Sequence[float], low: float, high: float, *, width: int) -
         return ""
     parts = min(width, len(values))
     bounds = [len(values) * part // parts for part in range(parts + 1)]
-    means = [sum(values[begin:end]) / (end - begin) for begin, end in zip(bounds, bounds[1:], strict=False)]
+    means = [sum(values[begin:end]) / (end - begin) for begin, end in pairwise(bounds)]
     scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
     return "".join(BARS[min(len(BARS) - 1, max(0, round(scale * (mean - low))))] for mean in means)

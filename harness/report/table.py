@@ -160,8 +160,9 @@ def _columns(comparison: Comparison, runs: list[RunRecord]) -> Iterator[_Column]
         yield _Column("run", [Text(run.name) for run in runs])
     yield _Column("state", [Text(run.state, style=_STATE_STYLES[run.state]) for run in runs])
     params = [comparison.params(run) for run in runs]
-    if any(run.trial and run.trial.rung is not None for run in runs):
-        yield _Column("rung", [Text(str(run.trial.rung) if run.trial and run.trial.rung is not None else "") for run in runs], expendable=1.2)
+    rungs = [run.trial.rung if run.trial else None for run in runs]
+    if any(rung is not None for rung in rungs):
+        yield _Column("rung", [Text("" if rung is None else str(rung)) for rung in rungs], expendable=1.2)
     for key, name in short_names(comparison.columns).items():
         # The less a parameter matters, the sooner it goes.
         expendable = 1 - comparison.importances.get(key, 0.0)
@@ -181,8 +182,7 @@ def _columns(comparison: Comparison, runs: list[RunRecord]) -> Iterator[_Column]
     yield _Column("tokens", [Text(count_text(r.tokens.trained + r.tokens.shared) if r else ABSENT) for r in started], expendable=2)
     if any(run.result.tokens.shared for run in runs):
         yield _Column("shared", [Text(count_text(r.tokens.shared) if r and r.tokens.shared else "") for r in started], expendable=2.1)
-    if origins := [_origin(comparison, run) for run in runs] if comparison.saved else []:
-        if any(origins):
+        if any(origins := [_origin(comparison, run) for run in runs]):
             yield _Column("from", [Text(origin) for origin in origins], expendable=2.2)
     yield _Column("time", [Text(duration_text(r.seconds) if r else ABSENT) for r in started], expendable=3)
 

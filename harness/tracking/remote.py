@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +35,13 @@ PER_PAGE = 200
 """Runs a request: with their configuration and summary, which is what a table needs."""
 PROBE_SECONDS = 10.0
 """The client itself would try for minutes to reach a server that is not there."""
-STATES: dict[str, State] = {"finished": "complete", "running": "running", "preempting": "waiting", "preempted": "waiting", "pending": "waiting"}
+STATES: dict[str, State] = {
+    "finished": "complete",
+    "running": "running",
+    "preempting": "waiting",
+    "preempted": "waiting",
+    "pending": "waiting",
+}
 """What W&B's states mean where the run's summary does not say more; the others (failed, crashed, killed) are failed."""
 
 
@@ -122,7 +128,9 @@ def _open(path: RemotePath) -> tuple[wandb.Api, str]:
     _probe(address)
     # The client would ask for a key, on a terminal.
     if not (wandb.api.api_key or os.environ.get("WANDB_IDENTITY_TOKEN_FILE")):
-        raise InputError(f"{path}: no login for {address}. Run `wandb login`, or set WANDB_API_KEY (and WANDB_BASE_URL for a server of your own).")
+        raise InputError(
+            f"{path}: no login for {address}. Run `wandb login`, or set WANDB_API_KEY (and WANDB_BASE_URL for a server of your own)."
+        )
     project = path.project or os.environ.get("WANDB_PROJECT")
     if not project:
         raise InputError(f"{path}: no project. Valid: wandb:ENTITY/PROJECT[/GROUP], or set WANDB_PROJECT")
@@ -153,7 +161,7 @@ def requests(what: str) -> Iterator[None]:
 
     try:
         yield
-    except (wandb.Error, wandb.CommError, ValueError, OSError) as error:
+    except (wandb.Error, ValueError, OSError) as error:
         raise InputError(f"{what}: W&B refuses: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 
@@ -173,31 +181,35 @@ def _record(run: Run, study: str | None, sweep: Mapping[str, Any]) -> RemoteRun:
 
 def _result(run: Run, summary: Mapping[str, Any]) -> Result:
     metrics = {key: float(value) for key, value in summary.items() if _is_metric(key, value)}
-    tokens = {f.name: int(value) for f in fields(Tokens) if _is_number(value := summary.get(f"tokens/{f.name}"))}
-    if "trained" not in tokens and _is_number(position := summary.get("tokens")):
-        tokens["trained"] = int(position)
+    tokens = {f.name: int(_first(summary, f"tokens/{f.name}")) for f in fields(Tokens)}
+    tokens["trained"] = int(_first(summary, "tokens/trained", "tokens"))
     said = summary.get("state")
     state: State = said if said in ("complete", "pruned", "failed", "waiting", "running") else STATES.get(str(run.state), "failed")
     objective, feasible = summary.get("objective"), summary.get("feasible")
     return Result(
         state=state,
         reason=summary.get("reason"),
-        objective=float(objective) if _is_number(objective) else None,
+        objective=float(objective) if isinstance(objective, int | float) else None,
         feasible=feasible if isinstance(feasible, bool) else None,
         metrics=metrics,
-        step=int(step) if _is_number(step := summary.get("step", summary.get("_step", 0))) else 0,
+        step=int(_first(summary, "step", "_step")),
         tokens=Tokens(**tokens),
         shared_from=summary.get("shared_from"),
-        seconds=float(seconds) if _is_number(seconds := summary.get("seconds", summary.get("_runtime", 0.0))) else 0.0,
-        attempts=int(attempts) if _is_number(attempts := summary.get("attempts", 1)) else 1,
+        seconds=_first(summary, "seconds", "_runtime"),
+        attempts=int(_first(summary, "attempts", default=1)),
     )
+
+
+def _first(summary: Mapping[str, Any], *keys: str, default: float = 0.0) -> float:
+    """The first of these that is a finite number."""
+    return next((float(summary[key]) for key in keys if key in summary and _is_finite(summary[key])), default)
 
 
 _NOT_METRICS = ("objective", "feasible", "step", "tokens", "seconds", "attempts", "failures", "epoch")
 
 
 def _is_metric(key: str, value: Any) -> bool:
-    return _is_number(value) and math.isfinite(value) and key not in _NOT_METRICS and not key.startswith(("_", "tokens/", "best/"))
+    return _is_finite(value) and key not in _NOT_METRICS and not key.startswith(("_", "tokens/", "best/"))
 
 
 def _trial(run: Run, sweep: Mapping[str, Any], result: Result) -> Trial:
@@ -206,18 +218,23 @@ def _trial(run: Run, sweep: Mapping[str, Any], result: Result) -> Trial:
     given = dict(logged) if isinstance(logged, Mapping) else {}
     known = {f.name for f in fields(Trial)}
     number = str(run.name or "").rpartition("/")[2]
-    fallback = {"number": int(number) if number.isdigit() else 0, "params": values_in(run.config, sweep.get("space") or {}), "tokens": result.tokens.budgeted}
+    fallback = {
+        "number": int(number) if number.isdigit() else 0,
+        "params": values_in(run.config, sweep.get("space") or {}),
+        "tokens": result.tokens.budgeted,
+    }
     return Trial(**{**fallback, **{key: value for key, value in given.items() if key in known}})
 
 
 def _is_number(value: Any) -> bool:
+    """Also those that JSON does not have, as W&B spells them."""
     return (isinstance(value, int | float) and not isinstance(value, bool)) or value in ("NaN", "Infinity", "-Infinity")
 
 
+def _is_finite(value: Any) -> bool:
+    return _is_number(value) and not isinstance(value, str) and math.isfinite(value)
+
+
 def _number(value: Any) -> float | None:
-    """As our files have it: JSON has no NaN, so what is not finite is null."""
-    if isinstance(value, str):
-        return None
-    with suppress(OverflowError):
-        return value if math.isfinite(value) else None
-    return None
+    """As our files have it: what is not finite is null."""
+    return value if _is_finite(value) else None

@@ -33,10 +33,7 @@ def is_remote(word: str) -> bool:
 
 def parse_remote(word: str) -> RemotePath:
     """Raises InputError where it cannot be understood."""
-    if word.startswith(PREFIX):
-        text = word.removeprefix(PREFIX)
-    else:
-        text = urllib.parse.urlparse(word).path
+    text = word.removeprefix(PREFIX) if word.startswith(PREFIX) else urllib.parse.urlparse(word).path
     parts = [urllib.parse.unquote(part) for part in text.split("/") if part]
     match parts:
         case []:

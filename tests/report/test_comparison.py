@@ -8,12 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness.runs.space_values import lookup
 from harness.report.comparison import compare
 from harness.report.document import to_csv, to_json
 from harness.runs.directory import RunDirectory
 from harness.runs.record import RunRecord, StudyRecord, load_run, load_study
 from harness.runs.result import Result
+from harness.runs.space_values import lookup
 from tests.report.synthetic_study import write_run, write_study
 
 HAND = {"optim.lr": 1e-3, "schedule": "cosine", "data.packing": "concat", "data.replay_share": 0.1}
