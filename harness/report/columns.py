@@ -84,7 +84,7 @@ def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 def metric_columns(studies: list[StudyRecord], runs: list[RunRecord]) -> list[str]:
     """The objective metrics, then the metrics under constraints, then losses and accuracies of all other evaluation sets."""
-    objectives = [study.objective.metric for study in studies]
+    objectives = [objective.metric for study in studies for objective in study.objectives]
     constrained = [metric for study in studies for metric in study.constraints]
     logged = {metric for run in runs for metric in run.result.metrics}
     losses = sorted(metric for metric in logged if metric.startswith("val/") and metric.endswith(("/loss", "/accuracy")))

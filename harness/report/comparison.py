@@ -135,6 +135,14 @@ class Comparison:
         """Whether the run is on the Pareto front."""
         return id(run) in self._on_front
 
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        return {id(run): place for place, run in enumerate(self.runs)}
+
+    def place(self, run: RunRecord) -> int:
+        """The run's place in `runs`, from 0: what the page calls it."""
+        return self._places[id(run)]
+
     def is_trial(self, run: RunRecord) -> bool:
         """Whether the run is a trial of one of the studies compared."""
         return run.study in self._own
