@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from harness import __version__
-from harness.cli import best, compare, confirm, data, export, quickstart, show, simulate, status, stop, sweep, train, worker
+from harness.cli import best, compare, confirm, dashboard, data, export, quickstart, show, simulate, status, stop, sweep, train, worker
 from harness.config.errors import InputError
 from harness.config.locations import CONFIG_DIR_VARIABLE
 from harness.runs.exit_codes import BAD_INPUT
@@ -57,6 +57,7 @@ app.command()(status.status)
 app.command()(stop.stop)
 app.command()(simulate.simulate)
 app.command()(compare.compare)
+app.command()(dashboard.dashboard)
 app.command()(confirm.confirm)
 app.command()(best.best)
 app.command()(export.export)

@@ -59,6 +59,7 @@ def rates(comparison: Comparison) -> Figure | None:
     if not lines or max(peaks) <= 0:
         return None
     figure = _figure(comparison, lines, "lr")
+    figure.update_yaxes(tickformat=".1e")
     if min(peaks) * 10 < max(peaks):
         # Decays go to zero: what is below a thirtieth of the lowest peak is cut off.
         lowest = min(peak for peak in peaks if peak > 0)

@@ -15,6 +15,11 @@ from harness.runs.record import RunRecord
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+GOLDEN = 0.618034
+"""Multiples of it, without their whole part, are spread evenly however many there are."""
+FEW = 30
+"""Points of a choice that stand above each other without hiding each other."""
+
 
 def finished(comparison: Comparison) -> list[tuple[RunRecord, float]]:
     """The complete runs that have an objective, in rank order, with it."""
@@ -70,7 +75,7 @@ def importances(comparison: Comparison) -> Figure | None:
         hoverinfo="skip",
     )
     figure = go.Figure(bar)
-    figure.update_xaxes(tickformat=".0%", range=[0, min(1.0, max(shares) * 1.12)], title="share of variance")
+    figure.update_xaxes(tickformat=".0%", range=[0, max(shares) * 1.18], title="share of variance")
     figure.update_yaxes(autorange="reversed", type="category", automargin=True, showgrid=False)
     return figure
 
@@ -120,9 +125,13 @@ def slice_of(comparison: Comparison, parameter: str) -> Figure | None:
             ticks = log_ticks(min(given), max(given))
             figure.update_xaxes(type="log", tickvals=ticks, ticktext=[value_text(tick, log=True) for tick in ticks])
     else:
-        add_points(figure, comparison, [(run, escape(value_text(value)), y) for run, value, y in done])
-        order = parameter_axis(comparison.space.get(parameter, {}), [value for _, value, _ in done]).ticks.values()
-        figure.update_xaxes(type="category", categoryorder="array", categoryarray=[escape(label) for label in order])
+        # Beside each other, or the points of a choice would hide each other.
+        axis = parameter_axis(comparison.space.get(parameter, {}), [value for _, value, _ in done])
+        aside = [0.5 * ((index * GOLDEN) % 1 - 0.5) if len(done) > FEW else 0.0 for index in range(len(done))]
+        places = [position + by for position, by in zip(axis.positions, aside, strict=True)]
+        add_points(figure, comparison, [(run, x, y) for (run, _, y), x in zip(done, places, strict=True)])
+        labels = [escape(label) for label in axis.ticks.values()]
+        figure.update_xaxes(tickvals=list(axis.ticks), ticktext=labels, range=[-0.6, len(labels) - 0.4], showgrid=False)
     figure.update_yaxes(
         range=reach([value for _, _, value in done], maximize=is_maximized(comparison)),
         title=escape(with_unit(comparison.objective.metric)),
@@ -149,7 +158,9 @@ def tradeoff(comparison: Comparison, metric: str) -> Figure | None:
         line = {"color": INFEASIBLE, "dash": "dash", "width": 1.5}
         figure.add_vline(x=limit, line=line, annotation={"text": f"{side} {value_text(limit)}", "xshift": 4, "font": {"color": INFEASIBLE}})
     limits = list(bound.values())
-    figure.update_xaxes(title=escape(with_unit(metric)), range=reach([*(x for _, x, _ in placed), *limits], maximize=x_sign < 0, spreads=20))
+    figure.update_xaxes(
+        title=escape(with_unit(metric)), range=reach([*(x for _, x, _ in placed), *limits], maximize=x_sign < 0, spreads=20)
+    )
     figure.update_yaxes(
         title=escape(with_unit(comparison.objective.metric)), range=reach([y for _, _, y in placed], maximize=is_maximized(comparison))
     )

@@ -19,7 +19,7 @@ def listing(comparison: Comparison) -> str:
     headings += [(f"{metric} {bound}".strip(), metric, "metric") for metric, bound in bounds.items()]
     headings += [(name, name, "cost") for name in ("tokens", *_SHARING[: 2 * bool(comparison.saved)], "time", "attempts")]
     head = "".join(
-        f'<th scope="col" data-kind="{kind}" data-key="{escape(key)}"><button title="{escape(key)}: sort by it">{escape(name)}</button></th>'
+        f'<th scope="col" data-kind="{kind}" data-key="{escape(key)}"><button title="{escape(key)}">{escape(name)}</button></th>'
         for name, key, kind in headings
     )
     rows = "\n".join(_row(comparison, run, rank) for rank, run in enumerate(comparison.runs, start=1))

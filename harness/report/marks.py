@@ -13,7 +13,7 @@ FEASIBLE = "#2b8cc4"
 INFEASIBLE = "#cc79a7"
 STOPPED = "#8a8f98"
 BEST = "#d55e00"
-SINGLES = ("#2b8cc4", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#b8a800")
+SINGLES = ("#2b8cc4", "#009e73", "#cc79a7", "#b8a800", "#56b4e9", "#e69f00")
 
 
 def points(comparison: Comparison, runs: Sequence[RunRecord]) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def _asset(name: str) -> str:
 
 def _tools(comparison: Comparison, sections: list[str]) -> str:
     """The bar that stays in view: where to go, and which runs to show."""
-    links = "".join(f'<a href="#{escape(section.lower())}">{escape(section)}</a>' for section in (*sections, "All"))
+    links = "".join(f'<a href="#{escape(section.lower())}">{escape(section)}</a>' for section in sections)
     states = ["infeasible" if run.state == "complete" and comparison.feasible(run) is False else run.state for run in comparison.runs]
     counts = {state: states.count(state) for state in ("complete", "infeasible", "pruned", "failed", "running", "waiting")}
     kinds = [("state", state, state, count) for state, count in counts.items() if count] if len(set(states)) > 1 else []
@@ -77,6 +77,7 @@ def _tools(comparison: Comparison, sections: list[str]) -> str:
         f"{name} <b>{count}</b></button>"
         for attribute, value, name, count in kinds
     )
+    links += '<a href="#runs-section">Runs</a>'
     return f'<div id="links">{links}</div><div id="chips">{chips}</div>'
 
 

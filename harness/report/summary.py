@@ -63,7 +63,9 @@ def _tiles(comparison: Comparison) -> list[tuple[str, str, str]]:
         tiles.append(("Pareto front", f"{len(comparison.pareto)} runs", f"of {' and '.join(comparison.trade_offs)}"))
     if comparison.noise:
         noise = comparison.noise
-        tiles.append(("Noise of seeds", f"± {metric_text(noise.sd)}", f"sd; {metric_text(noise.least_difference)} can be told apart"))
+        tiles.append(
+            ("Noise of seeds", f"± {metric_text(noise.sd)}", f"sd; differences below {metric_text(noise.least_difference)} say nothing")
+        )
     whole = f"{(trained + shared) / max(1, trained):.2f} × as many without trunks: {count_text(shared)} shared"
     tiles.append(("Tokens trained", count_text(trained), whole if shared else ""))
     hours = sum(run.result.seconds * devices(run) for run in comparison.runs) / 3600
@@ -91,7 +93,7 @@ def best_card(comparison: Comparison) -> str:
     params = comparison.params(best)
     entries = [(key, value_text(params[key], log=comparison.is_log(key))) for key in params]
     metrics = [(metric, metric_text(comparison.metric(best, metric))) for metric in comparison.metrics]
-    what = "Confirmed winner" if comparison.winner else "Best trial"
+    what = "Confirmed winner" if comparison.winner else "Best trial" if comparison.is_trial(best) else "Best run"
     return (
         f'<section class="card best"><h2>{what}: {escape(best.name)}</h2>'
         f'<div class="pairs"><dl>{_pairs(entries)}</dl><dl class="numbers">{_pairs(metrics)}</dl></div>'

@@ -85,7 +85,7 @@ def read_runs(
     A study is a group of trials together with the run that shows the study as a whole, which holds its sweep file; trials without it are
     single runs. Raises InputError where there is no server, no login, no such project, or no such run.
     """
-    api, entity_project = _open(path)
+    api, entity_project = open_api(path)
     conditions: list[Mapping[str, Any]] = [{"tags": {"$in": [tag]}} for tag in tags or []]
     conditions += [filters] if filters else []
     conditions += [{"name": path.run}] if path.run else [{"group": path.group}] if path.group else []
@@ -120,7 +120,7 @@ def _said(path: RemotePath, tags: list[str] | None, filters: Mapping[str, Any] |
     return f" with {', '.join(said)}" if said else ""
 
 
-def _open(path: RemotePath) -> tuple[wandb.Api, str]:
+def open_api(path: RemotePath) -> tuple[wandb.Api, str]:
     """A client with a login on a server that answers, and "entity/project"."""
     import wandb
 

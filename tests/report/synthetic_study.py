@@ -97,7 +97,13 @@ def write_study(
 
 
 def write_trial_run(
-    study: StudyDirectory, number: int, params: dict[str, Any], random_: random.Random, state: State = "complete", *, trunk: str | None = None
+    study: StudyDirectory,
+    number: int,
+    params: dict[str, Any],
+    random_: random.Random,
+    state: State = "complete",
+    *,
+    trunk: str | None = None,
 ) -> RunDirectory:
     """trunk: the run that has trained the first third of its stable phase."""
     run = study.trial(number)
@@ -109,7 +115,13 @@ def write_trial_run(
 
 
 def write_run(
-    run: RunDirectory, params: dict[str, Any], random_: random.Random, state: State = "complete", *, judged: bool = False, trunk: str | None = None
+    run: RunDirectory,
+    params: dict[str, Any],
+    random_: random.Random,
+    state: State = "complete",
+    *,
+    judged: bool = False,
+    trunk: str | None = None,
 ) -> RunDirectory:
     """A run's files; `judged` ones have the objective and feasibility of the study."""
     run.path.mkdir(parents=True, exist_ok=True)

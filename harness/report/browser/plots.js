@@ -24,6 +24,7 @@ function draw(plot) {
 
 // What changed the data or the colours calls this: what is in view at once, the rest later.
 function redraw(except) {
+  if (!window.Plotly) return;
   plots.forEach((plot) => { if (plot !== except) plot.stale = true; });
   plots.filter((plot) => plot.stale && plot.inView).forEach(draw);
   drawLater();

@@ -1,0 +1,4 @@
+"""optuna-dashboard on studies in both storages."""
+
+from __future__ import annotations
+
