@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +62,7 @@ class RemoteRun(RunRecord):
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        return {key: value for key, value in self.logged.config.items() if key not in ("trial", "_wandb")}
+        return {key: value for key, value in self.logged.config.items() if key != "_wandb"}
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -175,14 +175,13 @@ def _record(run: Run, study: str | None, sweep: Mapping[str, Any]) -> RemoteRun:
     summary = dict(run.summary_metrics or {})
     result = _result(run, summary)
     name = str(run.name or run.id)
-    trial = _trial(run, sweep, result) if study else None
+    trial = _trial(run, summary, sweep, result) if study else None
     return RemoteRun(RunDirectory(Path(name)), result, study, trial, result.state, logged=run, own_name=name)
 
 
 def _result(run: Run, summary: Mapping[str, Any]) -> Result:
     metrics = {key: float(value) for key, value in summary.items() if _is_metric(key, value)}
-    tokens = {f.name: int(_first(summary, f"tokens/{f.name}")) for f in fields(Tokens)}
-    tokens["trained"] = int(_first(summary, "tokens/trained", "tokens"))
+    tokens = {kind: int(_first(summary, key)) for kind, key in TOKENS.items()}
     said = summary.get("state")
     state: State = said if said in ("complete", "pruned", "failed", "waiting", "running") else STATES.get(str(run.state), "failed")
     objective, feasible = summary.get("objective"), summary.get("feasible")
@@ -205,25 +204,25 @@ def _first(summary: Mapping[str, Any], *keys: str, default: float = 0.0) -> floa
     return next((float(summary[key]) for key in keys if key in summary and _is_finite(summary[key])), default)
 
 
-_NOT_METRICS = ("objective", "feasible", "step", "tokens", "seconds", "attempts", "failures", "epoch")
+TOKENS = {"trained": "tokens", "shared": "tokens_shared", "budgeted": "tokens_budgeted"}
+_NOT_METRICS = ("objective", "feasible", "forgetting", "step", "seconds", "attempts", "epoch", "rung", "parent", *TOKENS.values())
 
 
 def _is_metric(key: str, value: Any) -> bool:
-    return _is_finite(value) and key not in _NOT_METRICS and not key.startswith(("_", "tokens/", "best/"))
+    return _is_finite(value) and key not in _NOT_METRICS and not key.startswith(("_", "best/"))
 
 
-def _trial(run: Run, sweep: Mapping[str, Any], result: Result) -> Trial:
-    """What makes it a trial: as it was logged, or else by its name (study/number) and its values of the sweep's space."""
-    logged = run.config.get("trial")
-    given = dict(logged) if isinstance(logged, Mapping) else {}
-    known = {f.name for f in fields(Trial)}
+def _trial(run: Run, summary: Mapping[str, Any], sweep: Mapping[str, Any], result: Result) -> Trial:
+    """What makes it a trial: its name (study/number), and its values of the sweep's space."""
     number = str(run.name or "").rpartition("/")[2]
-    fallback = {
-        "number": int(number) if number.isdigit() else 0,
-        "params": values_in(run.config, sweep.get("space") or {}),
-        "tokens": result.tokens.budgeted,
-    }
-    return Trial(**{**fallback, **{key: value for key, value in given.items() if key in known}})
+    return Trial(
+        number=int(number) if number.isdigit() else 0,
+        params=values_in(run.config, sweep.get("space") or {}),
+        tokens=result.tokens.budgeted,
+        rung=int(summary["rung"]) if _is_finite(summary.get("rung")) else None,
+        parent=int(summary["parent"]) if _is_finite(summary.get("parent")) else None,
+        devices=int(_first(run.config.get("trainer") or {}, "devices", default=1)),
+    )
 
 
 def _is_number(value: Any) -> bool:

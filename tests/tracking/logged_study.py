@@ -22,15 +22,15 @@ def log(directory: Path, project: str) -> None:
 
 def _log_run(run: RunRecord, study: str, project: str) -> None:
     assert run.trial is not None
-    config = {**run.config, "trial": asdict(run.trial)}
     tags = ["even" if run.trial.number % 2 == 0 else "odd"]
     with wandb.init(
-        project=project, id=f"{study}-{run.number}", name=run.name, group=study, job_type="trial", tags=tags, config=config
+        project=project, id=f"{study}-{run.number}", name=run.name, group=study, job_type="trial", tags=tags, config=run.config
     ) as logged:
         for row in run.rows:
             logged.log({key: value for key, value in row.items() if key != "step"}, step=row["step"])
         result = asdict(run.result)
-        tokens = {f"tokens/{kind}": count for kind, count in result["tokens"].items()}
+        used = run.result.tokens
+        tokens = {"tokens": used.trained, "tokens_shared": used.shared, "tokens_budgeted": used.budgeted}
         kept = ("state", "reason", "objective", "feasible", "step", "seconds", "attempts", "shared_from")
         told = {key: result[key] for key in kept if result[key] is not None}
         logged.summary.update({**run.result.metrics, **tokens, **told})
