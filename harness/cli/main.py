@@ -15,12 +15,15 @@ from harness.cli import (
     best,
     compare,
     confirm,
+from harness.cli import (
+    dashboard,
     data,
     export,
     logs,
     quickstart,
     recipes,
     reproduce,
+)
     show,
     simulate,
     status,
@@ -84,6 +87,7 @@ app.command()(stop.stop)
 app.command()(workers.workers)
 app.command()(simulate.simulate)
 app.command()(compare.compare)
+app.command()(dashboard.dashboard)
 app.command()(confirm.confirm)
 app.command()(best.best)
 app.command()(reproduce.reproduce)

@@ -39,6 +39,8 @@ class Schema:
         self.unknown: Counter[str] = Counter()
         """Fields that the client asked for and that are not here."""
         self.lock = threading.RLock()
+        self.views: list[Node] = []
+        """Workspaces and reports as they were saved."""
 
     def answer(self, document: str, variables: Arguments) -> Node:
         operation = parse(document)
@@ -53,6 +55,7 @@ class Schema:
         return {
             "viewer": lambda _: self._user(),
             "entity": lambda arguments: self._entity(arguments.get("name") or self.entity),
+            "models": lambda arguments: connection(self._projects(arguments.get("entityName") or self.entity), arguments),
             "model": project,
             "project": project,
             "serverInfo": lambda _: {
@@ -71,7 +74,14 @@ class Schema:
             "upsertBucket": with_input(self._upsert_run),
             "createRunFiles": with_input(self._create_files),
             "markRunFilesUploaded": with_input(lambda _: {"success": True}),
+            "upsertView": with_input(self._upsert_view),
         }
+
+    def _upsert_view(self, given: Arguments) -> Node:
+        names = ("type", "name", "displayName", "description", "spec", "entityName", "projectName")
+        view = {"id": f"view-{len(self.views) + 1}", "updatedAt": now(), **{name: given.get(name) for name in names}}
+        self.views.append(view)
+        return {"view": {**view, "project": self._project(given["entityName"], given["projectName"])}, "inserted": True}
 
     def _user(self) -> Node:
         entity = self._entity(self.entity)
@@ -98,6 +108,9 @@ class Schema:
             "isTeam": False,
             "organization": {"name": "fake-org", "coreWeaveOrganizationId": None, "orgEntity": {"name": name}},
         }
+
+    def _projects(self, entity: str) -> list[Node]:
+        return [self._project(entity, name) for name in sorted({run.project for run in self.runs.values() if run.entity == entity})]
 
     def _project(self, entity: str, name: str) -> Node:
         def selected(arguments: Arguments) -> list[StoredRun]:
