@@ -16,7 +16,7 @@ from harness.config.schema import Config
 from harness.config.validate import to_plain, to_section
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.exit_codes import BAD_INPUT, DONE, FAILED, RESERVED_TOO_LITTLE, STOPPED, TRUNK_UNDER_WAY
-from harness.runs.files import read_json, read_yaml
+from harness.runs.files import read_json
 from harness.runs.locks import hold
 from harness.runs.result import FINAL_STATES, State, read_result, write_result
 from harness.runs.trial import read_trial
@@ -208,17 +208,7 @@ def _with_values(config: Config, values: dict[str, Any]) -> Config:
 def _wandb_logger(config: Config, run: RunDirectory) -> WandbLogger | None:
     if config.tracking.name == "none":
         return None
-    from harness.tracking.wandb_logger import WandbLogger, run_id
+    from harness.tracking.identity import identity_of_run
+    from harness.tracking.wandb_logger import WandbLogger
 
-    study = run.study
-    launched = str(read_yaml(study.sweep).get("launched")) if study else ""
-    return WandbLogger(
-        config.tracking,
-        directory=run.path,
-        # By the time of its launch too: a study that was deleted and started anew is another one.
-        run_id=run_id(run.name, launched),
-        name=run.name,
-        group=study.name if study else None,
-        job_type="trial" if study else "train",
-        hyperparameters=to_plain(config),
-    )
+    return WandbLogger(config.tracking, identity=identity_of_run(run), directory=run.path, hyperparameters=to_plain(config))

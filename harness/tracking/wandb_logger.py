@@ -5,8 +5,6 @@ metrics.jsonl is the truth; W&B is a view of it.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from argparse import Namespace
 from collections.abc import Mapping
 from functools import partial
@@ -18,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from harness.config.schema import TrackingConfig
 from harness.tracking.background import Background
+from harness.tracking.identity import Identity
 from harness.tracking.wandb_run import WandbTarget, kill_client, open_run
 
 if TYPE_CHECKING:
@@ -37,11 +36,6 @@ PREEMPTED_EXIT_CODE = 1
 """W&B calls a run that was marked preempting `preempted` if it exits with an error, and `finished` (for good) if it does not."""
 
 
-def run_id(*parts: str) -> str:
-    """The id of the W&B run of what `parts` name, the same for every attempt: 16 letters and digits."""
-    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()
-
-
 class WandbLogger(Logger):
     """One attempt's part of a W&B run.
 
@@ -53,16 +47,13 @@ class WandbLogger(Logger):
         self,
         config: TrackingConfig,
         *,
+        identity: Identity,
         directory: Path,
-        run_id: str,
-        name: str,
-        group: str | None,
-        job_type: str,
         hyperparameters: dict[str, Any],
     ) -> None:
         super().__init__()
         self._directory = directory
-        self._run_id = run_id
+        self._run_id = identity.id
         self._target = WandbTarget.of(config)
         self._finish_seconds = FINISH_OFFLINE_SECONDS if self._target.is_offline else FINISH_ONLINE_SECONDS
         self._preempted = False
@@ -71,11 +62,8 @@ class WandbLogger(Logger):
             opened = partial(
                 open_run,
                 self._target,
+                identity=identity,
                 directory=directory,
-                run_id=run_id,
-                name=name,
-                group=group,
-                job_type=job_type,
                 hyperparameters=hyperparameters,
                 init_seconds=INIT_SECONDS,
                 finish_seconds=self._finish_seconds - GRACE_SECONDS,

@@ -13,7 +13,8 @@ import pytest
 from lightning.pytorch.utilities import rank_zero_only
 
 from harness.config.schema import TrackingConfig
-from harness.tracking.wandb_logger import WandbLogger, run_id
+from harness.tracking.identity import Identity, run_id
+from harness.tracking.wandb_logger import WandbLogger
 from harness.tracking.wandb_run import WandbTarget
 from tests.support.fake_wandb import FakeWandb, StoredRun
 from tests.tracking.attempts import HYPERPARAMETERS, RUN_ID, attempt, forked, read_back, warm
@@ -228,7 +229,7 @@ def test_disabled_means_that_nothing_is_written(tmp_path: Path, environment: Env
 
 def test_only_the_first_rank_tracks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rank_zero_only, "rank", 1)
-    logger = WandbLogger(TrackingConfig(), directory=tmp_path, run_id=RUN_ID, name="", group=None, job_type="train", hyperparameters={})
+    logger = WandbLogger(TrackingConfig(), identity=Identity(id=RUN_ID, name="", job_type="train"), directory=tmp_path, hyperparameters={})
     logger.log_metrics({"train/loss": 1.0}, step=0)
     logger.summary({"objective": 1.0})
     logger.preempting()
