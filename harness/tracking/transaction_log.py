@@ -1,9 +1,9 @@
 """The log that W&B's client writes of a run, run-<id>.wandb: read up to where it is torn, and written anew.
 
 Framing after LevelDB's log (https://github.com/google/leveldb/blob/main/doc/log_format.md): blocks of 32 KiB, in which every chunk has a
-header of 7 bytes, crc32 of type and data, length of the data, type; a record is one chunk, or several over the blocks it crosses. W&B differs
-in a header of the file, 7 bytes that count towards the first block, and in a plain crc32. The records are protocol buffers of the
-client's own package (`wandb.proto`).
+header of 7 bytes (crc32 of type and data, length of the data, type); a record is one chunk, or several over the blocks that it crosses.
+W&B differs in a header of the file, 7 bytes that count towards the first block, and in a plain crc32. The records are protocol buffers of
+the client's own package (`wandb.proto`).
 """
 
 from __future__ import annotations
