@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import wandb.proto.wandb_internal_pb2 as wandb_internal_pb2
 
 from harness.runs.metrics import Row
+from harness.tracking.identity import Identity
 from harness.tracking.pieces import Piece
 from harness.tracking.transaction_log import NoLogError, log_of, whole_records
 
@@ -27,10 +29,6 @@ Values = dict[Key, str]
 
 WRITTEN_ANEW = ("header", "run", "history", "summary", "exit", "final", "footer", "preempting", "request")
 """Records that every attempt has: the merged log has its own, or none."""
-
-
-class NoRunError(ValueError):
-    """No attempt's log has kept the record that says which run it is."""
 
 
 def records_of(piece: Piece) -> Iterator[Any]:
@@ -53,35 +51,65 @@ def logged_steps(pieces: Sequence[Piece]) -> set[int]:
     return {_step(record) for piece in pieces for record in records_of(piece) if record.WhichOneof("record_type") == "history"}
 
 
-def merged_log(
-    pieces: Sequence[Piece], rows: Sequence[Row], summary: Mapping[str, Any], *, exit_code: int, after_step: int, entity: str | None
-) -> bytes:
-    """The log that brings W&B up to date with the run.
+@dataclass(frozen=True, kw_only=True)
+class Whole:
+    """What a run is by its own files."""
 
-    Args: pieces, of its attempts in their order; rows, of its metrics.jsonl; summary, keys that are set as they are; exit_code, 0 unless
-    it failed; after_step, the last step that W&B has already, -1 for none: only later rows are in the log; entity, where the pieces do
-    not say.
+    identity: Identity
+    entity: str
+    project: str
+    config: Mapping[str, Any]
+    started: float
+    """Seconds since the epoch."""
+    rows: Sequence[Row]
+    """Of its metrics.jsonl."""
+    summary: Mapping[str, Any]
+    """Keys of the summary that are set as they are."""
+    exit_code: int
+    """0 unless it failed."""
 
-    Raises NoRunError where the pieces do not say which run it is.
+
+def merged_log(pieces: Sequence[Piece], whole: Whole, *, after_step: int) -> bytes:
+    """The log that brings W&B up to date with a run.
+
+    pieces: of its attempts, in their order. after_step: the last step that W&B has already, -1 for none: only later rows are in the log.
     """
     merged = _Merged()
     for piece in pieces:
         for record in records_of(piece):
             merged.take(record)
-    if merged.run is None:
-        raise NoRunError("what is left of its log does not say which run it is")
-    merged.run.run.entity = merged.run.run.entity or entity or ""
-    for row in rows:
+    run = merged.run or _run_record(whole)
+    run.run.run_id, run.run.entity, run.run.project = whole.identity.id, whole.entity, whole.project
+    for row in whole.rows:
         merged.overlay(row)
-    new = [_history(merged.rows[step], step) for step in sorted(merged.rows) if step > after_step]
-    for step in sorted(merged.rows):
+    steps = sorted(merged.rows)
+    for step in steps:
         merged.summary.update(merged.rows[step])
-    merged.summary.update({(key,): json.dumps(value) for key, value in summary.items()})
-    ends = [*new, _summary(merged.summary), pb.Record(exit=pb.RunExitRecord(exit_code=exit_code))]
-    records = [*([merged.header] if merged.header else []), merged.run, *merged.others, *ends]
+    merged.summary.update({(key,): json.dumps(value) for key, value in whole.summary.items()})
+    records = [
+        *([merged.header] if merged.header else []),
+        run,
+        *merged.others,
+        *(_history(merged.rows[step], step) for step in steps if step > after_step),
+        _summary(merged.summary),
+        pb.Record(exit=pb.RunExitRecord(exit_code=whole.exit_code)),
+    ]
     for number, record in enumerate(records, start=1):
         record.num = number
     return log_of(record.SerializeToString() for record in records)
+
+
+def _run_record(whole: Whole) -> Any:
+    """For a run whose logs have lost their beginning."""
+    run = pb.RunRecord(
+        display_name=whole.identity.name,
+        run_group=whole.identity.group or "",
+        job_type=whole.identity.job_type,
+        tags=whole.identity.tags,
+        config=pb.ConfigRecord(update=[pb.ConfigItem(key=key, value_json=json.dumps(value)) for key, value in whole.config.items()]),
+    )
+    run.start_time.FromNanoseconds(int(whole.started * 1e9))
+    return pb.Record(run=run)
 
 
 class _Merged:

@@ -11,23 +11,24 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from harness.runs.directory import RunDirectory
-from harness.runs.files import read_json, read_yaml, write_json
+from harness.runs.files import read_yaml
 from harness.runs.locks import hold
 from harness.runs.metrics import Row
 from harness.runs.result import Result, read_result
 from harness.tracking.identity import Identity, identity_of_run, tracking_of_run
-from harness.tracking.merged_log import NoRunError, logged_steps, merged_log, records_of
+from harness.tracking.merged_log import Whole, logged_steps, merged_log, records_of
 from harness.tracking.pieces import Piece, pieces_of
 from harness.tracking.server import RemoteRun, Server
 from harness.tracking.summary import Summary, objective_of, summary_of
+from harness.tracking.sync_marks import is_synced, mark_synced
 from harness.tracking.upload import upload, what_it_said
-from harness.tracking.wandb_run import TrackingError, WandbTarget, open_run
+from harness.tracking.wandb_run import TrackingError, WandbTarget
 
 BATCH_RUNS = 25
 """Copies that are on the disk, and uploaded, at a time."""
@@ -35,7 +36,6 @@ STALL_SECONDS = 300.0
 """The client repeats what is refused; after so long without any arrival it is given up."""
 SETTLE_SECONDS = 30.0
 """How long a server may take until it shows what it has accepted."""
-WANDB_SYNCED = "synced.json"
 
 Outcome = Literal["synced", "failed"]
 
@@ -75,25 +75,17 @@ class _Ended:
     def summary(self) -> Summary:
         return summary_of(self.result, self.rows, objective_of(self.run))
 
-    @property
-    def exit_code(self) -> int:
-        return int(self.result.state == "failed")
-
-
-def marker_of(run: RunDirectory) -> Path:
-    """Says what of the run is in W&B."""
-    return run.path / "wandb" / WANDB_SYNCED
-
-
-def is_synced(run: RunDirectory) -> bool:
-    """Whether an ended run is in W&B, as far as its files tell: nothing was added to it since."""
-    known = read_json(marker_of(run))
-    return known is not None and _version(read_result(run)) == {key: known.get(key) for key in _version(Result())}
-
-
-def _version(result: Result) -> dict[str, Any]:
-    """What of a run's end can change when another attempt goes on with it, or its study judges it."""
-    return {"state": result.state, "attempts": result.attempts, "step": result.step, "objective": result.objective}
+    def whole(self, entity: str, project: str) -> Whole:
+        return Whole(
+            identity=replace(self.identity, tags=(*self.identity.tags, *self.target.tags)),
+            entity=entity,
+            project=project,
+            config=read_yaml(self.run.config),
+            started=self.run.config.stat().st_mtime,
+            rows=self.rows,
+            summary=self.summary,
+            exit_code=int(self.result.state == "failed"),
+        )
 
 
 def sync_runs(
@@ -163,8 +155,8 @@ def _sync_project(server: Server, entity: str, project: str, members: list[_Ende
         if remote is not None and _is_up_to_date(remote, ended):
             continue
         try:
-            copies[ended.identity.id] = _copy(ended, folder, entity, after_step=remote.last_step if remote else -1)
-        except (OSError, ValueError, TrackingError) as error:
+            copies[ended.identity.id] = _copy(ended, folder, entity, project, after_step=remote.last_step if remote else -1)
+        except (OSError, ValueError) as error:
             reasons[ended.identity.id] = str(error)
     arrived = set()
     if copies:
@@ -221,14 +213,13 @@ def _verified(ended: _Ended, before: RemoteRun | None, after: RemoteRun | None, 
         return Synced(ended.run, "failed", url=after.url, reason=reason)
     note = f"{len(missing)} rows up to step {missing[-1]} were lost when they were logged online" if missing else None
     if not dry:
-        version = {**_version(ended.result), "rows": after.rows, "last_step": after.last_step, "url": after.url, "id": ended.identity.id}
-        write_json(marker_of(ended.run), version)
+        mark_synced(ended.run, ended.result, url=after.url, rows=after.rows, last_step=after.last_step)
         for piece in ended.pieces:
             piece.marker.touch()
     return Synced(ended.run, "synced", rows=after.rows - (before.rows if before else 0), url=after.url, reason=note)
 
 
-def _copy(ended: _Ended, folder: Path, entity: str, *, after_step: int) -> Piece:
+def _copy(ended: _Ended, folder: Path, entity: str, project: str, *, after_step: int) -> Piece:
     """A directory as the client leaves one, with one log of all that is to be uploaded."""
     path = folder / f"offline-run-20000101_000000-{ended.identity.id}"
     copy = Piece(path, ended.identity.id, offline=True)
@@ -240,28 +231,5 @@ def _copy(ended: _Ended, folder: Path, entity: str, *, after_step: int) -> Piece
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.unlink(missing_ok=True)
                 target.symlink_to(file.resolve())
-    pieces = ended.pieces
-    try:
-        copy.log.write_bytes(_merged(ended, pieces, entity, after_step))
-    except NoRunError:
-        copy.log.write_bytes(_merged(ended, [_fresh(ended, folder), *pieces], entity, after_step))
+    copy.log.write_bytes(merged_log(ended.pieces, ended.whole(entity, project), after_step=after_step))
     return copy
-
-
-def _merged(ended: _Ended, pieces: Sequence[Piece], entity: str, after_step: int) -> bytes:
-    return merged_log(pieces, ended.rows, ended.summary, exit_code=ended.exit_code, after_step=after_step, entity=entity)
-
-
-def _fresh(ended: _Ended, folder: Path) -> Piece:
-    """What an attempt would have left that did nothing, for a run whose own logs have lost their beginning."""
-    directory = folder / "fresh" / ended.identity.id
-    target = WandbTarget(
-        mode="offline", project=ended.target.project, entity=ended.target.entity, tags=ended.target.tags, system_metrics=False
-    )
-    hyperparameters = read_yaml(ended.run.config)
-    with open_run(
-        target, identity=ended.identity, directory=directory, hyperparameters=hyperparameters, init_seconds=60, finish_seconds=10
-    ) as run:
-        run.finish()
-    [piece] = pieces_of(directory)
-    return piece
