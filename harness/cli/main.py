@@ -11,7 +11,23 @@ from typing import Annotated
 import typer
 
 from harness import __version__
-from harness.cli import best, compare, confirm, data, export, quickstart, show, simulate, status, stop, sweep, sync, train, worker
+from harness.cli import (
+    best,
+    compare,
+    confirm,
+    data,
+    export,
+    quickstart,
+    show,
+    simulate,
+    status,
+    stop,
+    study_run,
+    sweep,
+    sync,
+    train,
+    worker,
+)
 from harness.config.errors import InputError
 from harness.config.locations import CONFIG_DIR_VARIABLE
 from harness.runs.exit_codes import BAD_INPUT
@@ -63,6 +79,7 @@ app.command()(sync.sync)
 app.command()(export.export)
 app.command()(quickstart.quickstart)
 app.command(hidden=True)(worker.worker)
+app.command(hidden=True)(study_run.study_run)
 
 
 def main() -> None:

@@ -15,11 +15,14 @@ from harness.config.errors import InputError
 from harness.runs.exit_codes import DONE, FAILED
 
 if TYPE_CHECKING:
+    from harness.runs.directory import StudyDirectory
     from harness.tracking.selection import Selection
     from harness.tracking.sync import Synced
 
 WATCH_SECONDS = 5.0
 """Between two looks at a study that is watched."""
+STUDY_RUN_SECONDS = 30.0
+"""How long it waits for a worker that brings the study's own run up to date."""
 
 
 @dataclass
@@ -28,8 +31,17 @@ class _Report:
 
     outcomes: dict[str, Synced] = field(default_factory=dict)
 
+    studies: dict[str, str] = field(default_factory=dict)
+    """Where the runs of studies are that were brought up to date."""
+    studies_failed: dict[str, str] = field(default_factory=dict)
+    """Why others were not."""
+
     def add(self, outcome: Synced) -> None:
         self.outcomes[str(outcome.run.path)] = outcome
+
+    @property
+    def has_failures(self) -> bool:
+        return bool(self.of("failed") or self.studies_failed)
 
     def of(self, kind: str) -> list[Synced]:
         return [outcome for outcome in self.outcomes.values() if outcome.outcome == kind]
@@ -65,7 +77,7 @@ def sync(
         print_json(_document(selection, report, dry_run=dry_run))
     else:
         _say(selection, report, dry_run=dry_run)
-    raise typer.Exit(FAILED if report.of("failed") else DONE)
+    raise typer.Exit(FAILED if report.has_failures else DONE)
 
 
 def _refuse_watching_other_than_a_study(path: str | None) -> None:
@@ -84,8 +96,32 @@ def _has_workers(study: str) -> bool:
 
 
 def _sync(selection: Selection, report: _Report) -> None:
-    if not selection.to_sync:
+    if selection.to_sync:
+        _sync_runs(selection, report)
+    for study in selection.studies:
+        _publish(study, report)
+
+
+def _publish(study: StudyDirectory, report: _Report) -> None:
+    """The study's own run."""
+    from harness.cli.study_run import publish_study
+    from harness.tracking.study_run import study_target
+    from harness.tracking.wandb_run import TrackingError
+
+    target = study_target(study, online=True)
+    if target is None:
         return
+    try:
+        url = publish_study(study, target, wait_seconds=STUDY_RUN_SECONDS)
+    except TrackingError as error:
+        report.studies_failed[study.name] = str(error)
+        return
+    report.studies_failed.pop(study.name, None)
+    if url is not None:
+        report.studies[study.name] = url
+
+
+def _sync_runs(selection: Selection, report: _Report) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -125,6 +161,8 @@ def _document(selection: Selection, report: _Report, *, dry_run: bool) -> dict[s
             {"run": outcome.run.name, "rows": outcome.rows, "url": outcome.url, "note": outcome.reason} for outcome in report.of("synced")
         ],
         "failed": [{"run": outcome.run.name, "reason": outcome.reason} for outcome in report.of("failed")],
+        "studies": [{"study": name, "url": url} for name, url in report.studies.items()],
+        "studies_failed": [{"study": name, "reason": reason} for name, reason in report.studies_failed.items()],
         "already_synced": [run.name for run in selection.synced if str(run.path) not in report.outcomes],
         "unfinished": names(selection.unfinished),
         "untracked": names(selection.untracked),
@@ -141,6 +179,10 @@ def _say(selection: Selection, report: _Report, *, dry_run: bool) -> None:
             typer.echo(f"{run['run']}: {run['note']}")
     for run in document["failed"]:
         typer.echo(f"not uploaded: {run['run']}: {run['reason']}", err=True)
+    for study in document["studies"]:
+        typer.echo(f"{study['study']}: {study['url']}")
+    for study in document["studies_failed"]:
+        typer.echo(f"not uploaded: {study['reason']}", err=True)
     counts = {
         "would be uploaded" if dry_run else "uploaded": len(document["to_sync"] if dry_run else document["synced"]),
         "not uploaded": len(document["failed"]),

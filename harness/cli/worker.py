@@ -14,10 +14,14 @@ from harness.runs.directory import StudyDirectory
 def worker(study: Annotated[Path, typer.Argument(help="The study's directory.")]) -> None:
     """Pull trials of a study until nothing is left to do."""
     from harness.cli.attempt import attempt_trial
+    from harness.cli.study_run import StudyRunUpdates
     from harness.search.worker import Worker
 
     directory = StudyDirectory(study)
-    raise typer.Exit(Worker(directory, attempt_trial, preload(directory)).work())
+    updates = StudyRunUpdates(directory)
+    code = Worker(directory, attempt_trial, preload(directory), settled=updates.settled).work()
+    updates.finish()
+    raise typer.Exit(code)
 
 
 def preload(study: StudyDirectory) -> list[str]:

@@ -9,6 +9,7 @@ import secrets
 import signal
 import socket
 import time
+from collections.abc import Callable
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
@@ -54,8 +55,12 @@ class Card(TypedDict):
 class Worker:
     """One worker of a study, in this process."""
 
-    def __init__(self, directory: StudyDirectory, attempt: AttemptFunction, preload: list[str]) -> None:
+    def __init__(
+        self, directory: StudyDirectory, attempt: AttemptFunction, preload: list[str], *, settled: Callable[[], None] = lambda: None
+    ) -> None:
+        """settled: called after the end of every attempt."""
         self.directory = directory
+        self._settled = settled
         self._stop = False
         self._sweep = thaw(directory.sweep)
         self._join()
@@ -149,6 +154,7 @@ class Worker:
             _kill(process.pid, claim.run)
         result = self._study.settle(claim, process.exitcode, stopping=self._stopping, expired=expired and asked)
         log.info("trial %d: %s%s", claim.number, result.state, f" ({result.reason})" if result.reason else "")
+        self._settled()
 
 
 def _size(path: Path) -> int:

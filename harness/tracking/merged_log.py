@@ -51,6 +51,15 @@ def logged_steps(pieces: Sequence[Piece]) -> set[int]:
     return {_step(record) for piece in pieces for record in records_of(piece) if record.WhichOneof("record_type") == "history"}
 
 
+def place_of(pieces: Sequence[Piece]) -> tuple[str | None, str | None]:
+    """The entity and the project that a run was opened with; None where its logs do not say."""
+    for piece in pieces:
+        for record in records_of(piece):
+            if record.WhichOneof("record_type") == "run":
+                return record.run.entity or None, record.run.project or None
+    return None, None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Whole:
     """What a run is by its own files."""

@@ -26,18 +26,19 @@ class Selection:
     untracked: list[RunDirectory] = field(default_factory=list)
     """Without a log of W&B: tracking=none, or not begun."""
     studies: list[StudyDirectory] = field(default_factory=list)
-    """With a run that is tracked."""
+    """Those that are among it as a whole, and have a trial that is tracked."""
 
 
 def select(path: str | None) -> Selection:
     """The runs of a study, a run, or all under a directory; by default, under the runs root. Raises InputError for what is none of them."""
     selection = Selection()
-    for run in _runs_at(path):
+    directories = _directories(path)
+    for run in (run for directory in directories for run in _runs_in(directory)):
         if not pieces_of(run.path):
             selection.untracked.append(run)
             continue
         study = run.study
-        if study is not None and study not in selection.studies:
+        if study is not None and study.path in directories and study not in selection.studies:
             selection.studies.append(study)
         # Its files say that a run has ended before its attempt lets go of it.
         if run.is_attempted() or load_run(run).state not in FINAL_STATES:
@@ -47,29 +48,30 @@ def select(path: str | None) -> Selection:
     return selection
 
 
-def _runs_at(path: str | None) -> list[RunDirectory]:
+def _directories(path: str | None) -> list[Path]:
+    """Of the studies and the runs outside of them."""
     if path is None:
         root = runs_root()
         if not root.is_dir():
             raise InputError(f"{root}: no such directory. $HARNESS_RUNS names another one.")
-        return list(_runs_in(root))
+        return _found_in(root)
     for directory in (runs_root() / path, Path(path)):
         if is_study(directory) or is_run(directory):
-            return list(_runs_in(directory))
+            return [directory]
     if Path(path).is_dir():
-        found = list(_runs_in(Path(path)))
+        found = _found_in(Path(path))
         if not found:
             raise InputError(f"{path}: neither a study nor a run, and there is none in it")
         return found
-    return [find_run(path)]
+    return [find_run(path).path]
+
+
+def _found_in(root: Path) -> list[Path]:
+    return [path for path in sorted(root.iterdir()) if is_study(path) or is_run(path)]
 
 
 def _runs_in(directory: Path) -> Iterator[RunDirectory]:
     if is_study(directory):
         yield from StudyDirectory(directory).trials()
-    elif is_run(directory):
-        yield RunDirectory(directory)
     else:
-        for path in sorted(directory.iterdir()):
-            if is_study(path) or is_run(path):
-                yield from _runs_in(path)
+        yield RunDirectory(directory)

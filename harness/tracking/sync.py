@@ -22,7 +22,7 @@ from harness.runs.locks import hold
 from harness.runs.metrics import Row
 from harness.runs.result import Result, read_result
 from harness.tracking.identity import Identity, identity_of_run, tracking_of_run
-from harness.tracking.merged_log import Whole, logged_steps, merged_log, records_of
+from harness.tracking.merged_log import Whole, logged_steps, merged_log, place_of
 from harness.tracking.pieces import Piece, pieces_of
 from harness.tracking.server import RemoteRun, Server
 from harness.tracking.summary import Summary, objective_of, summary_of
@@ -138,11 +138,8 @@ def _read(run: RunDirectory) -> _Ended:
 
 def _place(ended: _Ended, server: Server) -> tuple[str, str]:
     """Entity and project: as the run itself was opened with, whatever the environment says by now."""
-    for piece in ended.pieces:
-        for record in records_of(piece):
-            if record.WhichOneof("record_type") == "run":
-                return record.run.entity or ended.target.entity or server.default_entity, record.run.project or ended.target.project
-    return ended.target.entity or server.default_entity, ended.target.project
+    entity, project = place_of(ended.pieces)
+    return entity or ended.target.entity or server.default_entity, project or ended.target.project
 
 
 def _sync_project(server: Server, entity: str, project: str, members: list[_Ended], folder: Path, stall_seconds: float) -> Iterator[Synced]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
@@ -15,6 +16,7 @@ from harness.runs.files import write_yaml
 from harness.runs.metrics import last_values
 from harness.runs.result import State, Tokens, read_result, write_result
 from harness.runs.trial import Trial, write_trial
+from harness.tracking import wandb_logger
 from harness.tracking.identity import identity_of_run, tracking_of_run
 from harness.tracking.summary import objective_of, summary_of
 from harness.tracking.wandb_logger import WandbLogger
@@ -105,3 +107,15 @@ def attempted(run: RunDirectory, environment: Environment, first: int, last: int
     process.start()
     process.join(timeout=60)
     assert process.exitcode == (0 if state else -signal.SIGKILL)
+
+
+def crowded(run: RunDirectory, environment: Environment) -> list[str]:
+    """One attempt with room for five rows that logs forty at once; what was said."""
+    os.environ.update(environment)
+    wandb_logger.QUEUE_ROWS = 5
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("harness.tracking").addHandler(handler)
+    attempt_steps(run, environment, 0, 39, 1, "complete")
+    return said

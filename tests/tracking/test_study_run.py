@@ -7,23 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.config.schema import Config
-from harness.config.validate import to_plain
 from harness.runs.directory import StudyDirectory
-from harness.runs.files import write_yaml
 from harness.tracking.identity import identity_of_study
 from harness.tracking.study_run import log_directory
 from tests.support.fake_wandb import FakeWandb
 from tests.tracking.attempts import forked
+from tests.tracking.studies import study_in
 
 Environment = dict[str, str]
-
-
-def study_in(directory: Path) -> StudyDirectory:
-    study = StudyDirectory(directory / "question")
-    sweep = {"name": "question", "launched": "2026-01-01T00:00:00", "search": {"name": "tpe"}, "config": to_plain(Config())}
-    write_yaml(study.sweep, sweep)
-    return study
 
 
 def log_bundle(directory: Path, environment: Environment) -> str | None:
