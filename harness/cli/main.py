@@ -27,6 +27,7 @@ from harness.cli import (
     sync,
     train,
     worker,
+    workers,
 )
 from harness.config.errors import InputError
 from harness.config.locations import CONFIG_DIR_VARIABLE
@@ -71,6 +72,7 @@ app.command()(train.resume)
 app.command()(sweep.sweep)
 app.command()(status.status)
 app.command()(stop.stop)
+app.command()(workers.workers)
 app.command()(simulate.simulate)
 app.command()(compare.compare)
 app.command()(confirm.confirm)
@@ -80,6 +82,7 @@ app.command()(export.export)
 app.command()(quickstart.quickstart)
 app.command(hidden=True)(worker.worker)
 app.command(hidden=True)(study_run.study_run)
+app.command(hidden=True)(train.attempt)
 
 
 def main() -> None:

@@ -76,9 +76,12 @@ class StudyRunUpdates:
         if time.monotonic() - self._newest > PUBLISH_SECONDS and (self._process is None or self._process.poll() is not None):
             self._start()
 
-    def finish(self) -> None:
-        """The worker has nothing left to do."""
+    def finish(self, *, wait: bool) -> None:
+        """The worker has nothing left to do, or has to leave. wait: whether there is time to see the last update through."""
         if not self._is_online:
+            return
+        if not wait:
+            self._start()
             return
         deadline = time.monotonic() + LAST_UPDATE_SECONDS
         if self._process is None or self._ended(deadline):
@@ -88,7 +91,9 @@ class StudyRunUpdates:
     def _start(self) -> None:
         if self._is_online:
             self._newest = time.monotonic()
-            self._process = subprocess.Popen([sys.executable, "-m", "harness", "study-run", str(self._study.path)], stdout=sys.stderr)
+            # In a session of its own: signals to the worker are not for it.
+            command = [sys.executable, "-m", "harness", "study-run", str(self._study.path)]
+            self._process = subprocess.Popen(command, stdout=sys.stderr, start_new_session=True)
 
     def _ended(self, deadline: float) -> bool:
         assert self._process is not None, "it was started"

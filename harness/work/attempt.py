@@ -56,18 +56,22 @@ def attempt_trial(directory: str) -> int:
         return BAD_INPUT
 
 
-def attempt(run: RunDirectory, *, crashed: State, show_progress: bool = False, world: World | None = None) -> int:
+def attempt(
+    run: RunDirectory, *, crashed: State, show_progress: bool = False, world: World | None = None, stop: StopFlag | None = None
+) -> int:
     """Run or resume the run in this process; returns the exit code. Its result.json says what came of it.
 
     crashed: the state of a run whose attempt ends with an unexpected exception. world: where all ranks are started already, and connected
     (see `harness.training.ranks`), this process being rank 0 and the others in `follow`; else this process starts those of its machine.
+    stop: set when the run is to save a checkpoint and leave; by default one of its own, set by signals.
     Raises InputError for data, a model or a configuration that cannot be used, and where another process works on this run.
     """
+    from harness.models.device import refuse_missing_devices
     from harness.training.errors import NonFiniteLossError, ReservedTooLittleError, RunError, TrunkUnderWayError
     from harness.training.stop import StopFlag
 
     # Before torch is imported, which takes seconds: from here on a signal asks for a clean stop.
-    stop = StopFlag()
+    stop = stop or StopFlag()
     stop.install()
     lock = hold(run.attempt_lock, wait_seconds=LOCK_SECONDS)
     if lock is None:
@@ -75,6 +79,7 @@ def attempt(run: RunDirectory, *, crashed: State, show_progress: bool = False, w
     local: LocalRanks | None = None
     try:
         config = load_file(run.config)
+        refuse_missing_devices(config.trainer)
         local = None if world else _start_local_ranks(config, run, crashed)
         with _connected(config, local.world if local else world or World(), local.listener if local else None):
             return _tracked(config, run, stop, show_progress=show_progress)
