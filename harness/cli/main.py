@@ -15,7 +15,6 @@ from harness.cli import (
     best,
     compare,
     confirm,
-from harness.cli import (
     dashboard,
     data,
     export,
@@ -23,12 +22,13 @@ from harness.cli import (
     quickstart,
     recipes,
     reproduce,
-)
     show,
     simulate,
     status,
     stop,
+    study_run,
     sweep,
+    sync,
     train,
     worker,
     workers,
@@ -92,9 +92,11 @@ app.command()(confirm.confirm)
 app.command()(best.best)
 app.command()(reproduce.reproduce)
 app.command()(recipes.recipes)
+app.command()(sync.sync)
 app.command()(export.export)
 app.command()(quickstart.quickstart)
 app.command(hidden=True)(worker.worker)
+app.command(hidden=True)(study_run.study_run)
 app.command(hidden=True)(train.attempt)
 
 
