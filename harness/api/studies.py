@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 def sweep(sweep: str | Path, *overrides: str, workers: int | None = None, name: str | None = None, progress: bool = True) -> Study:
-    """Start a study, or go on where it stopped, and follow it to its end, as `harness sweep` does.
+    """Start a study, or go on where it stopped, and follow it to its end, as `harness sweep` does; with launcher=slurm, its workers are
+    submitted, and what is returned is under way.
 
     Trials run in worker processes, whose program is not the caller's: a script needs no `if __name__ == "__main__"`.
 
@@ -34,10 +35,16 @@ def sweep(sweep: str | Path, *overrides: str, workers: int | None = None, name: 
             call goes on; a second Ctrl-C kills the workers.
         RuntimeError: When the workers died before the study was finished; it says why, and the same call goes on.
     """
-    from harness.work.study import begin_study
+    from harness.work.study import begin_study, read_sweep
 
     _check_workers(workers)
-    directory = begin_study(str(sweep), list(overrides), name=name, workers=workers)
+    loaded = read_sweep(str(sweep), list(overrides), name=name, workers=workers)
+    if loaded.config.launcher.name == "slurm":
+        from harness.work.cluster import launch_study
+
+        launch_study(loaded)
+        return study(loaded.name)
+    directory = begin_study(loaded)
     _follow(directory, progress=progress)
     return Study(directory)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from harness.config.introspect import Field, find, keys
+from harness.config.launcher_schema import LaunchConfig
 from harness.config.locations import choices, groups, sweep_names
 from harness.config.schema import Config
 from harness.config.sweep_schema import SweepConfig
@@ -21,7 +22,7 @@ NAME = "NAME"
 
 def overrides(incomplete: str) -> list[str]:
     """Completions of KEY=VALUE and GROUP=CHOICE for a run; keys stop at the next dot, as paths do at the next slash."""
-    return _completed(incomplete, Config, [group for group in groups() if group not in SWEEP_SECTIONS])
+    return [*_completed(incomplete, Config, [group for group in groups() if group not in SWEEP_SECTIONS]), *launcher_overrides(incomplete)]
 
 
 def sweep_overrides(incomplete: str) -> list[str]:
@@ -30,6 +31,11 @@ def sweep_overrides(incomplete: str) -> list[str]:
         name for name in _completed(incomplete, SweepConfig, groups()) if name.lstrip("+~").split(".")[0].split("=")[0] in SWEEP_SECTIONS
     ]
     return [*overrides(incomplete), *own]
+
+
+def launcher_overrides(incomplete: str) -> list[str]:
+    """The launcher alone: of a single run that is resumed, of workers that are added."""
+    return _completed(incomplete, LaunchConfig, ["launcher"])
 
 
 def _completed(incomplete: str, schema: type, known_groups: list[str]) -> list[str]:

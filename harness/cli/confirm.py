@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.arguments import AsJson, StudyName, print_json
+from harness.cli.arguments import AsJson, LauncherOverrides, StudyName, print_json
 from harness.runs.exit_codes import DONE, FAILED
 
 
 def confirm(
     study: StudyName,
+    overrides: LauncherOverrides = None,
     top: Annotated[int, typer.Option(metavar="K", help="How many of the study's best configurations.")] = 3,
     seeds: Annotated[int, typer.Option(metavar="N", help="Over how many seeds each; at least 2.")] = 3,
     workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time; default: as many as the study had.")] = None,
@@ -21,20 +22,27 @@ def confirm(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run the best of a study again over fresh seeds: means, intervals, the winner. The same command goes on where it stopped."""
+    """Run the best of a study again over fresh seeds: means, intervals, the winner. The same command goes on where it stopped.
+
+    The runs are launched as those of the study were, or as LAUNCHER says: with launcher=slurm they are submitted, and the command returns.
+    """
+    from harness.cli.submitted import report, submitting
     from harness.cli.sweep import report_unfinished
     from harness.config.errors import InputError
+    from harness.config.launcher import launcher_alone
     from harness.runs.directory import find_study
     from harness.runs.record import load_study
     from harness.search.confirm import open_confirmation
     from harness.search.status import read_status
-    from harness.work.study import follow_workers, start_missing
+    from harness.work.cluster import submit_workers
+    from harness.work.study import follow_workers, launcher_of, start_missing
 
     if detach and as_json:
         raise InputError("--detach and --json exclude each other: there is nothing to print yet")
     status = read_status(find_study(study))
     name, record = status.study.name, status.study
-    directory = open_confirmation(record, top=top, seeds=seeds, workers=workers)
+    launcher = launcher_alone(overrides) if overrides else None
+    directory = open_confirmation(record, top=top, seeds=seeds, workers=workers, launcher=launcher)
     confirmation = load_study(record.directory).confirmation
     assert confirmation is not None, "it was written"
     if not status.is_finished:
@@ -48,6 +56,10 @@ def confirm(
             f"they are not charged to the budget of {name}",
             err=True,
         )
+        if launcher_of(directory).name == "slurm":
+            with submitting():
+                report(submit_workers(directory, launcher_of(directory), launcher_of(directory).workers))
+            return
         if detach:
             started = start_missing(directory).tend(replace=False)
             typer.echo(f"{directory.path}: {started} workers started; harness status {directory.name} --watch")

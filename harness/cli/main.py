@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from harness import __version__
-from harness.cli import best, compare, confirm, data, export, quickstart, show, simulate, status, stop, sweep, train, worker
+from harness.cli import best, compare, confirm, data, export, quickstart, show, simulate, status, stop, sweep, train, worker, workers
 from harness.config.errors import InputError
 from harness.config.locations import CONFIG_DIR_VARIABLE
 from harness.runs.exit_codes import BAD_INPUT
@@ -55,6 +55,7 @@ app.command()(train.resume)
 app.command()(sweep.sweep)
 app.command()(status.status)
 app.command()(stop.stop)
+app.command()(workers.workers)
 app.command()(simulate.simulate)
 app.command()(compare.compare)
 app.command()(confirm.confirm)
@@ -62,6 +63,7 @@ app.command()(best.best)
 app.command()(export.export)
 app.command()(quickstart.quickstart)
 app.command(hidden=True)(worker.worker)
+app.command(hidden=True)(train.attempt)
 
 
 def main() -> None:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import completion
-from harness.cli.arguments import SweepOverrides
+from harness.cli.arguments import DryRun, SweepOverrides
 from harness.runs.exit_codes import DONE, FAILED
 
 if TYPE_CHECKING:
+    from harness.search.sweep import Sweep
     from harness.work.study import Followed
 
 
@@ -25,12 +26,24 @@ def sweep(
     study: Annotated[
         str | None, typer.Option("--name", metavar="STUDY", help="What the study is called; default: the file's name.")
     ] = None,
+    dry_run: DryRun = False,
 ) -> None:
-    """Start a study, or go on where it stopped. Ctrl-C stops it cleanly."""
-    from harness.work.study import begin_study, follow_workers, start_missing
+    """Start a study, or go on where it stopped. Ctrl-C stops it cleanly.
 
+    With launcher=slurm, or a profile of a cluster (conf/launcher/, conf/local/launcher/), its workers are submitted as one job array that
+    pulls trials, and the command returns. The same command again submits those that are missing.
+    """
+    from harness.work.study import begin_study, follow_workers, read_sweep, start_missing
+
+    loaded = read_sweep(name, overrides or [], name=study, workers=workers)
+    if loaded.config.launcher.name == "slurm":
+        _on_slurm(loaded, dry_run=dry_run)
+        return
+    if dry_run:
+        typer.echo(f"{loaded.name}: {loaded.config.launcher.workers} workers would be started on this machine; all else is valid", err=True)
+        return
     try:
-        directory = begin_study(name, overrides or [], name=study, workers=workers)
+        directory = begin_study(loaded)
     except subprocess.CalledProcessError as error:
         raise typer.Exit(error.returncode) from error
     if detach:
@@ -38,6 +51,17 @@ def sweep(
         typer.echo(f"{directory.path}: {started} workers started; harness status {directory.name} --watch")
         return
     raise typer.Exit(_report(follow_workers(directory)))
+
+
+def _on_slurm(sweep: Sweep, *, dry_run: bool) -> None:
+    from harness.cli.submitted import report, submitting
+    from harness.work.cluster import launch_study, study_script
+
+    if dry_run:
+        typer.echo(study_script(sweep), nl=False)
+        return
+    with submitting():
+        report(launch_study(sweep))
 
 
 def report_unfinished(followed: Followed) -> None:

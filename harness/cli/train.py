@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import completion
-from harness.cli.arguments import Overrides
+from harness.cli.arguments import DryRun, LauncherOverrides, Overrides
 from harness.runs.exit_codes import DONE, FAILED, STOPPED
 
 if TYPE_CHECKING:
+    from harness.config.launcher_schema import LauncherConfig
+    from harness.runs.directory import RunDirectory
     from harness.work.run import Attempted
 
 
@@ -23,17 +25,34 @@ def train(
     directory: Annotated[
         Path | None, typer.Option("--dir", help="Directory for the run, new or empty; default: a new one under runs/.")
     ] = None,
+    dry_run: DryRun = False,
 ) -> None:
-    """Train one run; prints its directory."""
+    """Train one run; prints its directory. With launcher=slurm: submit a job that does, and return."""
+    from harness.config.launcher import load_launcher, split_launcher
     from harness.config.load import load, load_file
     from harness.work.run import start_run
 
+    own, overrides = split_launcher(overrides or [])
+    launcher = load_launcher(own)
     label: str | None
     if config is not None:
         resolved, label = load_file(config, overrides), config.resolve().parent.name
     else:
-        loaded = load(overrides or [])
+        loaded = load(overrides)
         resolved, label = loaded.config, loaded.composed.groups.get("experiment")
+    if launcher.name == "slurm":
+        from harness.cli.submitted import report, submitting
+        from harness.runs.directory import RunDirectory, runs_root
+        from harness.work.cluster import launch_run, run_script
+
+        if dry_run:
+            shown = directory or runs_root() / "TIME-NAME"
+            typer.echo(run_script(resolved, launcher, RunDirectory(shown)), nl=False)
+            return
+        with submitting():
+            report(launch_run(resolved, launcher, label=label, directory=directory))
+        return
+    _refuse_dry_run(dry_run)
     _report(start_run(resolved, label=label, directory=directory))
 
 
@@ -41,18 +60,64 @@ def resume(
     run: Annotated[
         str, typer.Argument(help="A run: its directory, its name under runs/, or STUDY/NUMBER.", autocompletion=completion.runs)
     ],
+    overrides: LauncherOverrides = None,
+    dry_run: DryRun = False,
 ) -> None:
-    """Go on with a run from its last checkpoint."""
+    """Go on with a run from its last checkpoint; with launcher=slurm, in a job."""
+    from harness.config.launcher import launcher_alone
     from harness.runs.directory import find_run
     from harness.runs.result import read_result
     from harness.work.run import continue_run
 
     found = find_run(run)
+    launcher = launcher_alone(overrides or [])
+    if launcher.name == "slurm":
+        _resume_in_a_job(found, launcher, dry_run=dry_run)
+        return
+    _refuse_dry_run(dry_run)
     was_complete = read_result(found).state == "complete"
     attempted = continue_run(found)
     if attempted and was_complete:
         typer.echo(f"{found.path} is complete", err=True)
     _report(attempted)
+
+
+def attempt(run: Annotated[Path, typer.Argument(help="The run's directory.")]) -> None:
+    """One attempt on a single run, for the jobs of launchers: exit code 75 asks for another one."""
+    from harness.runs.directory import RunDirectory
+    from harness.work.run import continue_run
+
+    attempted = continue_run(RunDirectory(run), show_progress=False)
+    raise typer.Exit(attempted.code if attempted else DONE)
+
+
+def _resume_in_a_job(run: RunDirectory, launcher: LauncherConfig, *, dry_run: bool) -> None:
+    from harness.cli.submitted import report, submitting
+    from harness.config.errors import InputError
+    from harness.config.load import load_file
+    from harness.runs.result import read_result
+    from harness.work.cluster import run_script, submit_run
+
+    if run.study is not None:
+        raise InputError(f"{run.name} is a trial of the study {run.study.name}: `harness sweep {run.study.name}` goes on with it")
+    config = load_file(run.config)
+    if dry_run:
+        typer.echo(run_script(config, launcher, run), nl=False)
+    elif read_result(run).state == "complete":
+        typer.echo(f"{run.path} is complete", err=True)
+        typer.echo(run.path)
+    elif run.is_attempted():
+        raise InputError(f"{run.path}: another process works on this run")
+    else:
+        with submitting():
+            report(submit_run(run, config, launcher))
+
+
+def _refuse_dry_run(dry_run: bool) -> None:
+    from harness.config.errors import InputError
+
+    if dry_run:
+        raise InputError("--dry-run: shows a batch script, so it needs launcher=slurm; `harness show` prints the configuration of a run")
 
 
 def _report(attempted: Attempted | None) -> None:

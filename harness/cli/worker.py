@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.runs.directory import StudyDirectory
+
+if TYPE_CHECKING:
+    from harness.search.worker import Seat
 
 
 def worker(study: Annotated[Path, typer.Argument(help="The study's directory.")]) -> None:
@@ -17,7 +22,19 @@ def worker(study: Annotated[Path, typer.Argument(help="The study's directory.")]
     from harness.work.attempt import attempt_trial
 
     directory = StudyDirectory(study)
-    raise typer.Exit(Worker(directory, attempt_trial, preload(directory)).work())
+    raise typer.Exit(Worker(directory, attempt_trial, preload(directory), seat()).work())
+
+
+def seat() -> Seat:
+    """Where this process sits: in a job of Slurm, or just on a machine."""
+    from harness.launch.slurm.fates import ask_fates
+    from harness.launch.slurm.this_job import this_job
+    from harness.search.worker import Seat
+
+    # Also outside of Slurm's jobs: a worker on a login node meets trials of those that are in some.
+    ask = ask_fates if shutil.which("squeue") else None
+    job = this_job(os.environ)
+    return Seat(ask=ask) if job is None else Seat(place=job.place, ends=job.ends, ask=ask, threads=job.cpus)
 
 
 def preload(study: StudyDirectory) -> list[str]:

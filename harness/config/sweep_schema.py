@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
 
+from harness.config.launcher_schema import LauncherConfig
 from harness.config.schema import Count, Name, OnlyFor, Positive, Section
 
 
@@ -119,16 +120,6 @@ class BudgetConfig(Section):
     trial_hours: Positive | None = None
     """Wall time of one trial over all its attempts: one that needs more is failed. It is also what is reserved of gpu_hours and wall_hours
     before a trial starts; null: what the slowest trial so far would have needed, with a margin."""
-
-
-@dataclass(kw_only=True)
-class LauncherConfig(Section):
-    """Where the workers run."""
-
-    name: Literal["local"] = "local"
-    """local: processes on this machine."""
-    workers: Count = 2
-    """How many trials run at a time; the machine's cores are shared out among them."""
 
 
 @dataclass(kw_only=True)

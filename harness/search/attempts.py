@@ -8,6 +8,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from harness.runs.processes import die_with_parent
+from harness.runs.signals import accept, held_back
 
 AttemptFunction = Callable[[str], int]
 """Runs or resumes the run in a directory, in a process of its own, and returns the exit code."""
@@ -27,10 +28,13 @@ class AttemptServer:
     def start(self, run: Path) -> BaseProcess:
         """Start an attempt on the run in this directory."""
         process = self._context.Process(target=_child, args=(self._attempt, str(run)))
-        process.start()
+        # The fork server, started by the first attempt, holds stop signals back for good.
+        with held_back():
+            process.start()
         return process
 
 
 def _child(attempt: AttemptFunction, run: str) -> None:
     die_with_parent()
+    accept()
     raise SystemExit(attempt(run))

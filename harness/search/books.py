@@ -15,18 +15,21 @@ from typing import TYPE_CHECKING
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.exit_codes import RESERVED_TOO_LITTLE, STOPPED, TRUNK_UNDER_WAY
 from harness.runs.files import read_yaml
+from harness.runs.place import Place
 from harness.runs.record import RunRecord
 from harness.runs.result import CLEAN_STOP, FINAL_STATES, Result, read_result, write_result
+from harness.runs.signals import STOP_SIGNALS
 from harness.runs.trial import Trial, read_trial, write_trial
 from harness.runs.trunks import is_leased
 from harness.search.budget import Budget, open_budget
+from harness.search.inquiry import Inquiry
 from harness.search.storage.contract import StudyStorage
 from harness.search.sweep import Sweep
 
 if TYPE_CHECKING:
     from optuna import Study as OptunaStudy
 
-STOPPED_EARLY = (-Signals.SIGTERM, -Signals.SIGINT)
+STOPPED_EARLY = tuple(-number for number in (*STOP_SIGNALS, Signals.SIGINT))
 """How an attempt ends that is asked to stop before it can save anything: nothing is lost."""
 Clock = Callable[[], float]
 """Seconds since the epoch."""
@@ -35,11 +38,14 @@ Clock = Callable[[], float]
 class Books:
     """What a study knows of its trials, and the only place where they end."""
 
-    def __init__(self, directory: StudyDirectory, sweep: Sweep, optuna: OptunaStudy, storage: StudyStorage, clock: Clock) -> None:
+    def __init__(
+        self, directory: StudyDirectory, sweep: Sweep, optuna: OptunaStudy, storage: StudyStorage, inquiry: Inquiry, clock: Clock
+    ) -> None:
         self.directory = directory
         self.sweep = sweep
         self._optuna = optuna
         self._storage = storage
+        self._inquiry = inquiry
         self._clock = clock
         self._ended: dict[int, RunRecord] = {}
         """Trials that Optuna knows to have ended: their files do not change any more."""
@@ -175,6 +181,16 @@ class Books:
         else:
             self._leave(run, result, reason)
 
+    def _book_interruption(self, run: RunDirectory, result: Result) -> None:
+        """Like a crash, but it was none of the trial's doing: it may happen any number of times, as long as the budget holds it."""
+        if result.state == "running":
+            _book_unreported_tokens(run, result)
+        reason = "its job was interrupted"
+        if self.budget({int(run.path.name): result}).is_overdrawn:
+            self.fail(run, result, f"{reason}; the token budget cannot hold another attempt")
+        else:
+            self._leave(run, result, reason)
+
     def _leave(self, run: RunDirectory, result: Result, reason: str) -> None:
         """Leave a trial to whoever comes by. On disk first: if we die in between, whoever reconciles counts nothing twice."""
         from optuna.trial import TrialState
@@ -205,6 +221,10 @@ class Books:
             if workers.get(run) in living or run.is_attempted():
                 under_way += 1
                 continue
+            fate = self._inquiry.fate(_place(trials.get(run)))
+            if fate == "alive":
+                under_way += 1
+                continue
             trial = self._close(run, _last_seen(run, self._clock()))
             result = read_result(run)
             if result.state in FINAL_STATES:
@@ -215,6 +235,8 @@ class Books:
                 self._leave(run, result, result.reason or "its worker died before it began")
             elif result.state == "waiting" and result.reason == CLEAN_STOP:
                 self._leave(run, result, CLEAN_STOP)  # its worker died before it could say so
+            elif fate == "interrupted":
+                self._book_interruption(run, result)
             else:
                 self._book_crash(run, result, result.reason or "its worker died")
         free = []
@@ -225,6 +247,12 @@ class Books:
             else:
                 free.append(frozen.number)
         return free, under_way
+
+
+def _place(trial: Trial | None) -> Place | None:
+    """Where whoever works on it took it up."""
+    visits = trial.visits if trial and trial.worker else []
+    return visits[-1].place if visits else None
 
 
 def _last_seen(run: RunDirectory, now: float) -> float:

@@ -9,6 +9,7 @@ import secrets
 import signal
 import socket
 import time
+from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
@@ -16,13 +17,17 @@ from typing import TypedDict
 
 from harness.config.errors import InputError
 from harness.runs.directory import RunDirectory, StudyDirectory
-from harness.runs.exit_codes import DONE
+from harness.runs.exit_codes import DONE, STOPPED
 from harness.runs.files import write_json
+from harness.runs.place import AskFates, Place
+from harness.runs.signals import STOP_SIGNALS
 from harness.search.attempts import AttemptFunction, AttemptServer
+from harness.search.inquiry import Inquiry
 from harness.search.storage.build import open_storage
 from harness.search.storage.contract import StorageLostError
 from harness.search.study import Claim, Study
 from harness.search.sweep import thaw
+from harness.search.time_left import TimeLeft
 
 POLL_SECONDS = 0.2
 MAX_WAIT_SECONDS = 2.0
@@ -38,6 +43,8 @@ KILL_SECONDS = 1.0
 """What is kept back, so that it is gone when its lease ends."""
 SERVER_DIED = 255
 """What multiprocessing takes for the exit code of a process whose fork server is gone, whether or not the process lives."""
+SIGNAL_SECONDS = 0.5
+"""Slurm signals all processes of a step, one after the other: an attempt may have left before we hear of it."""
 log = logging.getLogger(__name__)
 
 
@@ -49,14 +56,40 @@ class Card(TypedDict):
     host: str
     started: float
     """Seconds since the epoch."""
+    ends: float | None
+    """When the job that it sits in ends."""
+    node: str
+    job: str | None
+    restart: int
+    """These three: see `harness.runs.place.Place`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seat:
+    """Where a worker sits, as whoever started it knows."""
+
+    place: Place = field(default_factory=lambda: Place(node=socket.gethostname()))
+    ends: float | None = None
+    """When the job ends, in seconds since the epoch; None where nothing ends it."""
+    ask: AskFates | None = None
+    """How to ask after the jobs of other workers; None where there is no cluster to ask."""
+    threads: int | None = None
+    """The CPU threads of its trials; None: an equal share of the machine's cores for each of the study's workers."""
 
 
 class Worker:
     """One worker of a study, in this process."""
 
-    def __init__(self, directory: StudyDirectory, attempt: AttemptFunction, preload: list[str]) -> None:
+    def __init__(self, directory: StudyDirectory, attempt: AttemptFunction, preload: list[str], seat: Seat | None = None) -> None:
         self.directory = directory
         self._stop = False
+        # Before anything that takes time: whoever is told to leave while it starts leaves as it should.
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._ask_to_stop)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command that started us; it tells us
+        self._seat = seat or Seat()
+        self._inquiry = Inquiry(self._seat.ask)
+        self._time_left = TimeLeft(self._seat.ends)
         self._sweep = thaw(directory.sweep)
         self._join()
         self._server = AttemptServer(attempt, preload)
@@ -64,40 +97,65 @@ class Worker:
     def _join(self) -> None:
         """Become a worker of the study, under a new name: what one of an older name held is for others to take over."""
         # Process ids come again, after a restart in a container even the same ones: a dead worker must not look alive by its successor.
-        self.id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.id = f"{self._seat.place.node}-{os.getpid()}-{secrets.token_hex(3)}"
         self._storage = open_storage(self.directory, self.id)
         self._storage.announce(self.id)
-        write_json(
-            self.directory.workers / f"{self.id}.json", Card(id=self.id, pid=os.getpid(), host=socket.gethostname(), started=time.time())
+        place = self._seat.place
+        card = Card(
+            id=self.id,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            started=time.time(),
+            ends=self._seat.ends,
+            node=place.node,
+            job=place.job,
+            restart=place.restart,
         )
-        self._study = Study(self.directory, self._sweep, self.id, self._storage)
+        write_json(self.directory.workers / f"{self.id}.json", card)
+        self._study = Study(
+            self.directory,
+            self._sweep,
+            self.id,
+            self._storage,
+            place=place,
+            inquiry=self._inquiry,
+            threads=self._seat.threads,
+        )
 
     def work(self) -> int:
-        """Pull trials until the study is done, or until SIGTERM or a stop request. Returns the exit code."""
-        signal.signal(signal.SIGTERM, self._ask_to_stop)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command that started us; it tells us
+        """Pull trials until nothing is left to do, or until it has to leave: asked by a signal or `harness stop`, or short of time.
+
+        Returns the exit code: DONE, or STOPPED where the study has work left and wants a worker in its place.
+        """
         while not self._stopping:
             try:
-                self._pull()
-                return DONE
+                if self._pull():
+                    return DONE
+                break
             except StorageLostError as error:
                 log.warning("%s", error)
                 self._rejoin()
-        return DONE
+        return DONE if self._dismissed else STOPPED
 
-    def _pull(self) -> None:
+    def _pull(self) -> bool:
+        """Whether nothing will come any more; else there is no time left, or it was asked to leave."""
         pause = POLL_SECONDS
         while not self._stopping:
+            if not self._time_left.holds_an_interval:
+                log.info("leaves: what is left of its job's time does not hold the way to a checkpoint")
+                return False
             answer = self._study.claim()
             if answer == "done":
-                return
+                return True
             if answer == "wait":
+                self._inquiry.ask()
                 time.sleep(pause)
                 pause = min(1.5 * pause, MAX_WAIT_SECONDS)
                 continue
             pause = POLL_SECONDS
             if self._study.prepare(answer):
                 self._run(answer)
+        return False
 
     def _rejoin(self) -> None:
         self._storage.close()
@@ -116,7 +174,12 @@ class Worker:
 
     @property
     def _stopping(self) -> bool:
-        return self._stop or self.directory.stop_request.exists()
+        return self._stop or self._dismissed
+
+    @property
+    def _dismissed(self) -> bool:
+        """Whether nobody is wanted in its place: the study is being stopped, or is to have fewer workers."""
+        return self.directory.stop_request.exists() or self.directory.leave_request(self.id).exists()
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
         self._stop = True
@@ -133,12 +196,14 @@ class Worker:
                 raise StorageLostError(f"the storage does not answer: trial {claim.number} was ended, and goes on from its last checkpoint")
             if not (asked or given_up) and (written := _size(claim.run.metrics.path)) != size:
                 size = written
+                self._time_left.watch(claim.run)
                 given_up = self._study.watch(claim) is not None
             left = claim.lease_ends - time.time()
             if not expired and left < RENEW_SECONDS:
                 longer = self._study.extend(claim)
                 claim, expired = longer or claim, longer is None
-            if not asked and (self._stopping or given_up or (expired and left < LEAVE_SECONDS)):
+            leaving = self._stopping or self._time_left.is_over
+            if not asked and (leaving or given_up or (expired and left < LEAVE_SECONDS)):
                 asked = True
                 process.terminate()  # a request: it saves a checkpoint at the end of its step
             if expired and left < KILL_SECONDS:
@@ -147,7 +212,10 @@ class Worker:
         assert process.exitcode is not None
         if process.exitcode == SERVER_DIED:
             _kill(process.pid, claim.run)
-        result = self._study.settle(claim, process.exitcode, stopping=self._stopping, expired=expired and asked)
+        if -process.exitcode in STOP_SIGNALS and not asked:
+            time.sleep(SIGNAL_SECONDS)
+        stopping = self._stopping or self._time_left.is_over
+        result = self._study.settle(claim, process.exitcode, stopping=stopping, expired=expired and asked)
         log.info("trial %d: %s%s", claim.number, result.state, f" ({result.reason})" if result.reason else "")
 
 

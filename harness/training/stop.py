@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Self
 
+from harness.runs.signals import STOP_SIGNALS
+
 
 class StopFlag:
-    """Set by SIGTERM and the first SIGINT; a second SIGINT is Python's own KeyboardInterrupt."""
+    """Set by SIGTERM, SIGUSR2 and the first SIGINT; a second SIGINT is Python's own KeyboardInterrupt."""
 
     def __init__(self) -> None:
         self.is_set = False
@@ -25,13 +27,13 @@ class StopFlag:
         to stop.
         """
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._handle)
-            signal.signal(signal.SIGINT, self._handle)
+            for number in (*STOP_SIGNALS, signal.SIGINT):
+                signal.signal(number, self._handle)
 
     @contextmanager
     def installed(self) -> Iterator[Self]:
         """Take over the signals, and give them back: a notebook or a program goes on after a run."""
-        previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        previous = {number: signal.getsignal(number) for number in (*STOP_SIGNALS, signal.SIGINT)}
         self.install()
         try:
             yield self
@@ -51,5 +53,5 @@ class RankZeroStops(StopFlag):
     """Of a rank that rank 0 has started: a signal to all processes of a terminal reaches it too, but what follows is for rank 0 to say."""
 
     def install(self) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (*STOP_SIGNALS, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)

@@ -22,6 +22,7 @@ from harness.training.strategy import build_strategy
 
 NOT_WORTH_SAYING = (
     r".*does not have many workers.*",  # rows are cut from a memory map: workers would only cost
+    r".*`srun` command is available.*",  # one rank needs none, and several are started by us or by srun itself
     r".*`val_dataloaders`.*|.*validation_step.*",  # evaluation is ours
     r".*Checkpoint directory .* exists and is not empty.*",
     r".*isinstance\(treespec, LeafSpec\).*",  # Lightning's own use of torch

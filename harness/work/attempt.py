@@ -66,6 +66,7 @@ def attempt(
     stop: set when the run is to save a checkpoint and leave; by default one of its own, set by signals.
     Raises InputError for data, a model or a configuration that cannot be used, and where another process works on this run.
     """
+    from harness.models.device import refuse_missing_devices
     from harness.training.errors import NonFiniteLossError, ReservedTooLittleError, RunError, TrunkUnderWayError
     from harness.training.stop import StopFlag
 
@@ -78,6 +79,7 @@ def attempt(
     local: LocalRanks | None = None
     try:
         config = load_file(run.config)
+        refuse_missing_devices(config.trainer)
         local = None if world else _start_local_ranks(config, run, crashed)
         with _connected(config, local.world if local else world or World(), local.listener if local else None):
             return _tracked(config, run, stop, show_progress=show_progress)

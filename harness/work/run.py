@@ -55,7 +55,7 @@ def start_run(
             _follow(meet, config, world)
             return None
         named = directory is not None and directory.exists()
-        run = new_run_directory(label or _label(config)) if directory is None else _given(directory)
+        run = make_directory(config, label=label, directory=directory)
         with _nothing_half_written(run, keep_directory=named):
             write_yaml(run.config, to_plain(config))
             meet(run.path)
@@ -137,6 +137,11 @@ def _follow(meet: Meet, config: Config, world: World) -> None:
     if path is None:
         return  # rank 0 says why
     follow(RunDirectory(path), config, world, stop)
+
+
+def make_directory(config: Config, *, label: str | None = None, directory: Path | None = None) -> RunDirectory:
+    """The directory for a new run, as `start_run` makes it. Raises InputError."""
+    return new_run_directory(label or _label(config)) if directory is None else _given(directory)
 
 
 def _label(config: Config) -> str:

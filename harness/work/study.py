@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.config.launcher_schema import LauncherConfig
 from harness.runs.directory import StudyDirectory, runs_root
 
 if TYPE_CHECKING:
@@ -17,41 +18,57 @@ if TYPE_CHECKING:
 
     from harness.launch.local import LocalWorkers
     from harness.search.status import Status
+    from harness.search.sweep import Sweep
 
 
-def begin_study(sweep: str, overrides: list[str], *, name: str | None = None, workers: int | None = None) -> StudyDirectory:
-    """Read a sweep and check all of it, prepare its data, and make the study's directory; or find the one that it was begun in before.
+def read_sweep(sweep: str, overrides: list[str], *, name: str | None = None, workers: int | None = None) -> Sweep:
+    """Read a sweep and check all of it; nothing is written.
 
     sweep: a name under sweeps/, or a file. name: of the study; default: the file's. workers: instead of the sweep's launcher.workers.
-    Raises InputError for whatever is wrong with it; nothing is written then but tokenized text.
+    Raises InputError for whatever is wrong with it, and where a study of this name was launched with another sweep.
     """
     from harness.search.loading import load_sweep
-    from harness.search.opening import open_study, refuse_other_sweep
-    from harness.work.prepare import prepare_apart
+    from harness.search.opening import refuse_other_sweep
 
     loaded = load_sweep(sweep, [*overrides, *([f"launcher.workers={workers}"] if workers else [])], name=name)
     for line in loaded.start.lines():
         print(f"{loaded.name}: {line}", file=sys.stderr)
-    refuse_other_sweep(loaded)  # before tokenizing, which may take long
-    if not _has_trained(loaded.name):
+    refuse_other_sweep(loaded)
+    return loaded
+
+
+def begin_study(sweep: Sweep) -> StudyDirectory:
+    """Prepare the sweep's data and make the study's directory; or find the one that it was begun in before.
+
+    Raises InputError for data that cannot be used; nothing is written then but tokenized text.
+    """
+    from harness.search.opening import open_study
+    from harness.work.prepare import prepare_apart
+
+    if not has_trained(sweep.name):
         # Before the first worker starts: bad data ends here, once, and no trial waits for another one's tokenizer.
-        prepare_apart(loaded.config.base)
-    return open_study(loaded)
+        prepare_apart(sweep.config.base)
+    return open_study(sweep)
 
 
-def _has_trained(name: str) -> bool:
+def has_trained(name: str) -> bool:
     """Whether a trial of the study has found its data already."""
     from harness.runs.result import read_result
 
     return any(read_result(run).fingerprints for run in StudyDirectory(runs_root() / name).trials())
 
 
-def wanted_workers(directory: StudyDirectory) -> int:
-    """How many workers the study was last launched with."""
+def launcher_of(directory: StudyDirectory) -> LauncherConfig:
+    """The launcher that the study was last launched with."""
+    from harness.config.validate import to_section
     from harness.runs.files import read_yaml
 
-    wanted: int = read_yaml(directory.sweep)["launcher"]["workers"]
-    return wanted
+    return to_section(LauncherConfig, read_yaml(directory.sweep)["launcher"])
+
+
+def wanted_workers(directory: StudyDirectory) -> int:
+    """How many workers the study is to have."""
+    return launcher_of(directory).workers
 
 
 def start_missing(directory: StudyDirectory) -> LocalWorkers:

@@ -42,6 +42,11 @@ def trainer_problems(trainer: TrainerConfig, context_length: int) -> Iterator[st
                 f"trainer.initial_batch_tokens={initial}: fewer rows than micro-batches; at least "
                 f"{micro_batches(trainer, rows) * context_length} (one row each)"
             )
+        if trainer.compile:
+            yield (
+                "trainer.compile=true: not with trainer.initial_batch_tokens: each size of a micro-batch would be compiled by itself; "
+                "valid: one of the two"
+            )
     if trainer.max_tokens is not None and not rest and trainer.max_tokens < trainer.batch_tokens:
         yield f"trainer.max_tokens={trainer.max_tokens}: less than one step, trainer.batch_tokens={trainer.batch_tokens}"
     for key, callback in trainer.callbacks.items():
