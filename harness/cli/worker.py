@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.runs.directory import StudyDirectory
+from harness.runs.signals import STOP_SIGNALS
 
 if TYPE_CHECKING:
     from harness.search.worker import Seat
@@ -18,11 +21,26 @@ if TYPE_CHECKING:
 
 def worker(study: Annotated[Path, typer.Argument(help="The study's directory.")]) -> None:
     """Pull trials of a study until nothing is left to do."""
+    from harness.launch.crew import Crew
+    from harness.launch.environment import world_of
     from harness.search.worker import Worker
     from harness.work.attempt import attempt_trial
+    from harness.work.crew import follow_worker
 
     directory = StudyDirectory(study)
-    raise typer.Exit(Worker(directory, attempt_trial, preload(directory), seat()).work())
+    own, world = seat(), world_of(os.environ)
+    if not world.is_main:
+        # Who signals the step signals the attempts as well; rank 0 says when to leave.
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        raise typer.Exit(follow_worker(world, own.place.node, preload(directory)))
+    crew = Crew.gather(world) if world.size > 1 else None
+    try:
+        code = Worker(directory, attempt_trial, preload(directory), replace(own, crew=crew)).work()
+    finally:
+        if crew:
+            crew.close()
+    raise typer.Exit(code)
 
 
 def seat() -> Seat:
