@@ -65,7 +65,8 @@ class Chaos:
         node = self.chance.choice(self.cluster.nodes)
         self.cluster.fail(node)
         time.sleep(1.0)
-        self.cluster.mend(node)
+        # Slurm may have taken it for mended by itself.
+        self.cluster.command("scontrol", "update", f"nodename={node}", "state=resume", check=False)
 
     def preemption(self) -> None:
         self.cluster.submit("-p", "high", "-N2", "--exclusive", "--output=/dev/null", "--wrap", "sleep 2")
