@@ -49,6 +49,7 @@ def test_a_harness_from_the_wheel_composes_its_own_configuration_elsewhere(insta
     assert shown["config"]["schedule"]["name"] == "wsd"
     assert shown["origins"]["schedule.name"] == str(installed / "harness" / "conf" / "schedule" / "wsd.yaml")
     assert (installed / "harness" / "sweeps" / "quickstart.yaml").exists()
+    assert (installed / "harness" / "slurm" / "job.sbatch").exists()
 
 
 def test_a_recipe_is_reproduced_to_the_last_bit_where_there_is_only_the_wheel(installed: Path, tmp_path: Path, tiny: list[str]) -> None:

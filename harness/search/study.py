@@ -281,13 +281,14 @@ class Study:
 
     # Settling.
 
-    def settle(self, claim: Claim, exit_code: int, *, stopping: bool = False, expired: bool = False) -> Result:
+    def settle(self, claim: Claim, exit_code: int, *, stopping: bool = False, expired: bool = False, why: str | None = None) -> Result:
         """Book what became of an attempt: the end of the trial, or leave it for another attempt.
 
         stopping: whether the worker is on its way out, and has asked the attempt to end; expired: whether it ended with its lease.
+        why: it failed, where its own files cannot know.
         """
         with self.storage.locked():
-            return self._books.settle(claim.run, exit_code, stopping=stopping, expired=self._out_of_time() if expired else None)
+            return self._books.settle(claim.run, exit_code, stopping=stopping, expired=self._out_of_time() if expired else None, why=why)
 
     def _out_of_time(self) -> str:
         budget = self.sweep.config.budget
