@@ -120,9 +120,8 @@ class Bench:
             again += max(0, reached - result().step)
         assert result().failures == 0, "none of it counts as a failure of the trial"
         run_harness("stop", name, cwd=self.folder)
-        print(
-            f"{what} {times} times: {again * BATCH_TOKENS / times:.0f} tokens trained again each time, {seconds / times:.1f} s until it goes on"
-        )
+        tokens = again * BATCH_TOKENS / times
+        print(f"{what} {times} times: {tokens:.0f} tokens trained again each time, {seconds / times:.1f} s until it goes on")
 
     def preempt(self, node: str) -> None:
         self.cluster.submit("-p", "high", "-w", node, "--exclusive", "--output=/dev/null", "--wrap", "sleep 1")
