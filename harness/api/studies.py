@@ -189,8 +189,8 @@ class Study:
         return best if best is not None and best.confirmed else None
 
     def export(self, name: str) -> Path:
-        """Write the best as conf/experiment/best/NAME.yaml with its bundle, as `harness best --export` does; `load("experiment=best/NAME")` is
-        it again.
+        """Write the best as conf/experiment/best/NAME.yaml with its bundle, as `harness best --export` does, to be loaded as
+        `experiment=best/NAME`.
 
         Raises:
             InputError: For a study without a best trial, or a name that cannot be a file's.

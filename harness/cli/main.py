@@ -24,7 +24,9 @@ from harness.cli import (
     simulate,
     status,
     stop,
+    study_run,
     sweep,
+    sync,
     train,
     worker,
     workers,
@@ -86,9 +88,11 @@ app.command()(confirm.confirm)
 app.command()(best.best)
 app.command()(reproduce.reproduce)
 app.command()(recipes.recipes)
+app.command()(sync.sync)
 app.command()(export.export)
 app.command()(quickstart.quickstart)
 app.command(hidden=True)(worker.worker)
+app.command(hidden=True)(study_run.study_run)
 app.command(hidden=True)(train.attempt)
 
 

@@ -9,6 +9,7 @@ import secrets
 import signal
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -80,8 +81,18 @@ class Seat:
 class Worker:
     """One worker of a study, in this process."""
 
-    def __init__(self, directory: StudyDirectory, attempt: AttemptFunction, preload: list[str], seat: Seat | None = None) -> None:
+    def __init__(
+        self,
+        directory: StudyDirectory,
+        attempt: AttemptFunction,
+        preload: list[str],
+        seat: Seat | None = None,
+        *,
+        settled: Callable[[], None] = lambda: None,
+    ) -> None:
+        """settled: called after the end of every attempt."""
         self.directory = directory
+        self._settled = settled
         self._stop = False
         # Before anything that takes time: whoever is told to leave while it starts leaves as it should.
         for number in STOP_SIGNALS:
@@ -217,6 +228,7 @@ class Worker:
         stopping = self._stopping or self._time_left.is_over
         result = self._study.settle(claim, process.exitcode, stopping=stopping, expired=expired and asked)
         log.info("trial %d: %s%s", claim.number, result.state, f" ({result.reason})" if result.reason else "")
+        self._settled()
 
 
 def _size(path: Path) -> int:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from tests.support.fake_wandb.artifacts import Artifacts
 from tests.support.fake_wandb.graphql import GraphQLError, Node, execute, parse
 from tests.support.fake_wandb.runs import ENDED, RunKey, StoredRun, dig, matches, now, ordered
 
@@ -39,6 +40,7 @@ class Schema:
         self.unknown: Counter[str] = Counter()
         """Fields that the client asked for and that are not here."""
         self.lock = threading.RLock()
+        self.artifacts = Artifacts(f"{storage_url}-artifacts", self._project)
 
     def answer(self, document: str, variables: Arguments) -> Node:
         operation = parse(document)
@@ -53,6 +55,7 @@ class Schema:
         return {
             "viewer": lambda _: self._user(),
             "entity": lambda arguments: self._entity(arguments.get("name") or self.entity),
+            "artifact": lambda arguments: self.artifacts.with_id(arguments["id"]),
             "model": project,
             "project": project,
             "serverInfo": lambda _: {
@@ -71,6 +74,7 @@ class Schema:
             "upsertBucket": with_input(self._upsert_run),
             "createRunFiles": with_input(self._create_files),
             "markRunFilesUploaded": with_input(lambda _: {"success": True}),
+            **{name: with_input(mutation) for name, mutation in self.artifacts.mutations().items()},
         }
 
     def _user(self) -> Node:
@@ -128,6 +132,7 @@ class Schema:
             "buckets": runs,
             "run": run,
             "bucket": run,
+            "artifact": lambda arguments: self.artifacts.named(entity, name, arguments["name"]),
         }
 
     def _run(self, run: StoredRun) -> Node:
@@ -169,6 +174,7 @@ class Schema:
             "parquetHistory": lambda _: {"parquetUrls": [], "liveData": run.rows},
             "files": lambda arguments: {**self._files(run, arguments), "uploadHeaders": []},
             "fileCount": len(run.files),
+            "outputArtifacts": lambda arguments: connection(self.artifacts.of_run(run.key), arguments),
         }
 
     def _files(self, run: StoredRun, arguments: Arguments) -> Node:
