@@ -15,8 +15,10 @@ from harness.cli import (
     best,
     compare,
     confirm,
+    dashboard,
     data,
     export,
+    logs,
     quickstart,
     recipes,
     reproduce,
@@ -80,10 +82,12 @@ app.command()(train.train)
 app.command()(train.resume)
 app.command()(sweep.sweep)
 app.command()(status.status)
+app.command()(logs.logs)
 app.command()(stop.stop)
 app.command()(workers.workers)
 app.command()(simulate.simulate)
 app.command()(compare.compare)
+app.command()(dashboard.dashboard)
 app.command()(confirm.confirm)
 app.command()(best.best)
 app.command()(reproduce.reproduce)

@@ -103,10 +103,15 @@ def resume(
 def attempt(run: Annotated[Path, typer.Argument(help="The run's directory.")]) -> None:
     """One attempt on a single run, for the jobs of launchers: exit code 75 asks for another one."""
     from harness.runs.directory import RunDirectory
+    from harness.runs.result import read_result
     from harness.work.run import continue_run
 
     attempted = continue_run(RunDirectory(run), show_progress=False)
-    raise typer.Exit(attempted.code if attempted else DONE)
+    if attempted is None:  # a rank other than 0
+        return
+    result = read_result(attempted.run)
+    typer.echo(f"step {result.step}: {result.state}{f' ({result.reason})' if result.reason else ''}")
+    raise typer.Exit(attempted.code)
 
 
 def _resume_in_a_job(run: RunDirectory, launcher: LauncherConfig, *, dry_run: bool) -> None:

@@ -72,6 +72,10 @@ class SearchConfig(Section):
     fitted to."""
     max_attempts: Count = 3
     """A trial whose process crashes or is killed this often is failed."""
+    out_of_memory: Literal["fail", "halve_micro_batch"] = "fail"
+    """What becomes of a trial for which the memory of the host or the device does not suffice. fail: it is failed with that reason, and the
+    study goes on; halve_micro_batch: it is tried again with half of trainer.micro_batch_size, down to one row, from its last checkpoint.
+    Its batch stays the same, and its objective with it, up to the order of sums."""
     max_failures: Count = 3
     """When this many trials have failed for the same reason and none is complete, no further one starts."""
     trunks: Literal["auto", "always", "never"] = "auto"

@@ -150,6 +150,7 @@ def _train(
     if path and (taken := path.begin(start)):
         trunk, checkpoint = taken
         result.tokens.shared += trunk.card.tokens - plan.tokens_after(start)
+        result.shared_from = trunk.card.run
         start, shared_rows = trunk.card.step, trunk.rows
     own_start, own_checkpoint = start, checkpoint
     start, checkpoint = ranks.from_main(lambda: (own_start, own_checkpoint))

@@ -27,6 +27,7 @@ NOT_WORTH_SAYING = (
     r".*`val_dataloaders`.*|.*validation_step.*",  # evaluation is ours
     r".*Checkpoint directory .* exists and is not empty.*",
     r".*isinstance\(treespec, LeafSpec\).*",  # Lightning's own use of torch
+    r"The `srun` command is available on your system but is not used.*",  # a run on a login node, or of a worker that srun has started
     r".*resuming from a checkpoint that ended before the epoch ended.*",  # our order of data is a function of the step
 )
 

@@ -15,7 +15,7 @@ from harness.config.load import load_file, set_value
 from harness.config.schema import Config
 from harness.config.validate import to_plain, to_section
 from harness.runs.directory import RunDirectory, StudyDirectory
-from harness.runs.exit_codes import BAD_INPUT, DONE, FAILED, RESERVED_TOO_LITTLE, STOPPED, TRUNK_UNDER_WAY
+from harness.runs.exit_codes import BAD_INPUT, DONE, FAILED, OUT_OF_MEMORY, RESERVED_TOO_LITTLE, STOPPED, TRUNK_UNDER_WAY
 from harness.runs.files import read_json
 from harness.runs.locks import hold
 from harness.runs.result import FINAL_STATES, Result, State, read_result, write_result
@@ -97,8 +97,15 @@ def attempt(
         log.error("%s", error)
         return FAILED
     except Exception as error:  # noqa: BLE001 - whatever it is, the run's files must say so
+        from harness.training.memory import is_out_of_memory
+
         # A rank that is gone shows as a broken connection, or worse.
         lost = local.failure(wait_seconds=LOST_SECONDS) if local else None
+        if lost is None and is_out_of_memory(error):
+            said = next(iter(str(error).splitlines()), "") or type(error).__name__
+            _end(run, crashed, f"out of memory: {said}")
+            log.error("%s", traceback.format_exc())
+            return OUT_OF_MEMORY
         _end(run, crashed, lost or f"{type(error).__name__}: {error}")
         log.error("%s", lost or traceback.format_exc())
         return FAILED
