@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import wandb
     from wandb.apis.public import Run
 
+ORDERED_SECTIONS = ("space", "constraints")
 TIMEOUT_SECONDS = 20
 """For one request."""
 PER_PAGE = 200
@@ -95,7 +96,7 @@ def read_runs(
     groups = {run.group for run in found if run.job_type == "trial" and run.group}
     # Tags and filters say which runs to compare; what a study asks is known by its own run all the same.
     shown = _listed(api, entity_project, {"job_type": "study", "group": {"$in": sorted(groups)}}, path) if groups else []
-    sweeps = {run.group: sweep for run in shown if isinstance(sweep := run.config.get("sweep"), dict)}
+    sweeps = {run.group: _sweep(run.config) for run in shown if isinstance(run.config.get("sweep"), dict)}
     studies: dict[str, StudyRecord] = {}
     singles: list[RunRecord] = []
     for run in found:
@@ -112,6 +113,16 @@ def read_runs(
         raise InputError(f"{path}: no trial and no single run there{_said(path, tags, filters)}")
     ordered = [replace(study, runs=sorted(study.runs, key=lambda run: run.number or 0)) for study in studies.values()]
     return ordered, singles
+
+
+def _sweep(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The sweep of a study's own run. W&B keeps no order of keys: that of the space and of the constraints was logged beside it."""
+    sweep: dict[str, Any] = dict(config["sweep"])
+    for section in ORDERED_SECTIONS:
+        found = sweep.get(section) or {}
+        order = {key: place for place, key in enumerate((config.get("order") or {}).get(section) or [])}
+        sweep[section] = {key: found[key] for key in sorted(found, key=lambda key: (order.get(key, len(order)), key))}
+    return sweep
 
 
 def _said(path: RemotePath, tags: list[str] | None, filters: Mapping[str, Any] | None) -> str:

@@ -14,7 +14,8 @@ from harness.runs.record import RunRecord, load_study
 
 def log(directory: Path, project: str) -> None:
     study = load_study(StudyDirectory(directory))
-    with wandb.init(project=project, id=study.name, name=study.name, group=study.name, job_type="study", config={"sweep": study.sweep}):
+    config = {"sweep": study.sweep, "order": {section: list(study.sweep[section]) for section in ("space", "constraints")}}
+    with wandb.init(project=project, id=study.name, name=study.name, group=study.name, job_type="study", config=config):
         pass
     for run in study.runs:
         _log_run(run, study.name, project)
