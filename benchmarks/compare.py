@@ -3,8 +3,8 @@
     python -m benchmarks.compare [--trials 1000] [--rounds 5]
 
 From the repository's root: the study is the synthetic one of the tests, with 61 rows of metrics a trial. CPU seconds stand beside those
-of the wall, since machines are shared. The page says itself when it is ready: `table`, when sorting and filtering answer; `pictures`, when those
-that the reader sees first are drawn, after which everything answers while the others are drawn.
+of the wall, since machines are shared. The page says itself when it is ready: `table`, when sorting and filtering answer; `pictures`,
+when those that the reader sees first are drawn, after which everything answers while the others are drawn.
 """
 
 from __future__ import annotations
@@ -51,9 +51,8 @@ def main() -> None:
             seen = [_ready(page, root / "profile") for _ in range(arguments.rounds)]
             for name in ("table", "pictures"):
                 times = [ready[name] for ready in seen]
-                print(
-                    f"{name + ' in Chromium':24} median {statistics.median(times):6.2f} s   fastest {min(times):6.2f} s   worst {max(times):6.2f} s"
-                )
+                middle = statistics.median(times)
+                print(f"{name + ' in Chromium':24} median {middle:6.2f} s   fastest {min(times):6.2f} s   worst {max(times):6.2f} s")
         print(f"load {os.getloadavg()[0]:.1f}")
 
 
