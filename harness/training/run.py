@@ -183,7 +183,7 @@ def _train(
             if config.trainer.compile:
                 compile_blocks(model, on_gpu=computes_on_gpu(config.trainer))
             trainer = build_trainer(config, run, plan, loggers=loggers, callbacks=[step_end, *callbacks])
-            trainer.fit(module, datamodule=RunData(plan, start), ckpt_path=checkpoint)
+            trainer.fit(module, datamodule=RunData(plan, start), ckpt_path=checkpoint, weights_only=True)
         state: State = "waiting" if step_end.stopped else "complete"
     finally:
         if path:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from tests.support.fake_wandb.artifacts import Artifacts
 from tests.support.fake_wandb.graphql import GraphQLError, Node, execute, parse
 from tests.support.fake_wandb.runs import ENDED, RunKey, StoredRun, dig, matches, now, ordered
 
@@ -41,6 +42,7 @@ class Schema:
         self.lock = threading.RLock()
         self.views: list[Node] = []
         """Workspaces and reports as they were saved."""
+        self.artifacts = Artifacts(f"{storage_url}-artifacts", self._project)
 
     def answer(self, document: str, variables: Arguments) -> Node:
         operation = parse(document)
@@ -56,6 +58,7 @@ class Schema:
             "viewer": lambda _: self._user(),
             "entity": lambda arguments: self._entity(arguments.get("name") or self.entity),
             "models": lambda arguments: connection(self._projects(arguments.get("entityName") or self.entity), arguments),
+            "artifact": lambda arguments: self.artifacts.with_id(arguments["id"]),
             "model": project,
             "project": project,
             "serverInfo": lambda _: {
@@ -75,6 +78,7 @@ class Schema:
             "createRunFiles": with_input(self._create_files),
             "markRunFilesUploaded": with_input(lambda _: {"success": True}),
             "upsertView": with_input(self._upsert_view),
+            **{name: with_input(mutation) for name, mutation in self.artifacts.mutations().items()},
         }
 
     def _upsert_view(self, given: Arguments) -> Node:
@@ -141,6 +145,7 @@ class Schema:
             "buckets": runs,
             "run": run,
             "bucket": run,
+            "artifact": lambda arguments: self.artifacts.named(entity, name, arguments["name"]),
         }
 
     def _run(self, run: StoredRun) -> Node:
@@ -182,6 +187,7 @@ class Schema:
             "parquetHistory": lambda _: {"parquetUrls": [], "liveData": run.rows},
             "files": lambda arguments: {**self._files(run, arguments), "uploadHeaders": []},
             "fileCount": len(run.files),
+            "outputArtifacts": lambda arguments: connection(self.artifacts.of_run(run.key), arguments),
         }
 
     def _files(self, run: StoredRun, arguments: Arguments) -> Node:
