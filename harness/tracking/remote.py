@@ -24,12 +24,12 @@ from harness.runs.result import Result, State, Tokens
 from harness.runs.space_values import values_in
 from harness.runs.trial import Trial
 from harness.tracking.remote_path import RemotePath
+from harness.tracking.study_run import ORDERED_SECTIONS
 
 if TYPE_CHECKING:
     import wandb
     from wandb.apis.public import Run
 
-ORDERED_SECTIONS = ("space", "constraints")
 TIMEOUT_SECONDS = 20
 """For one request."""
 PER_PAGE = 200
@@ -47,7 +47,7 @@ STATES: dict[str, State] = {
 
 
 @dataclass(frozen=True)
-class RemoteRun(RunRecord):
+class WandbRunRecord(RunRecord):
     """A run in W&B. Its `directory` is where its files would be: only its name is used."""
 
     logged: Run = field(kw_only=True)
@@ -182,12 +182,12 @@ def _listed(api: wandb.Api, entity_project: str, filters: Mapping[str, Any], pat
         return list(api.runs(entity_project, filters=dict(filters), order="+created_at", per_page=PER_PAGE, lazy=False))
 
 
-def _record(run: Run, study: str | None, sweep: Mapping[str, Any]) -> RemoteRun:
+def _record(run: Run, study: str | None, sweep: Mapping[str, Any]) -> WandbRunRecord:
     summary = dict(run.summary_metrics or {})
     result = _result(run, summary)
     name = str(run.name or run.id)
     trial = _trial(run, summary, sweep, result) if study else None
-    return RemoteRun(RunDirectory(Path(name)), result, study, trial, result.state, logged=run, own_name=name)
+    return WandbRunRecord(RunDirectory(Path(name)), result, study, trial, result.state, logged=run, own_name=name)
 
 
 def _result(run: Run, summary: Mapping[str, Any]) -> Result:
