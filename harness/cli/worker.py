@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.runs.directory import StudyDirectory
+from harness.runs.exit_codes import DONE
 
 if TYPE_CHECKING:
     from harness.search.worker import Seat
@@ -18,11 +19,16 @@ if TYPE_CHECKING:
 
 def worker(study: Annotated[Path, typer.Argument(help="The study's directory.")]) -> None:
     """Pull trials of a study until nothing is left to do."""
+    from harness.cli.study_run import StudyRunUpdates
     from harness.search.worker import Worker
     from harness.work.attempt import attempt_trial
 
     directory = StudyDirectory(study)
-    raise typer.Exit(Worker(directory, attempt_trial, preload(directory), seat()).work())
+    updates = StudyRunUpdates(directory)
+    code = Worker(directory, attempt_trial, preload(directory), seat(), settled=updates.settled).work()
+    # Who is asked to leave does not stay for W&B.
+    updates.finish(wait=code == DONE and not directory.stop_request.exists())
+    raise typer.Exit(code)
 
 
 def seat() -> Seat:

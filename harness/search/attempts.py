@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -28,7 +29,10 @@ class AttemptServer:
     def start(self, run: Path) -> BaseProcess:
         """Start an attempt on the run in this directory."""
         process = self._context.Process(target=_child, args=(self._attempt, str(run)))
-        # The fork server, started by the first attempt, holds stop signals back for good.
+        # The fork server and multiprocessing's resource tracker, started by the first attempt, hold stop signals back for good. The
+        # tracker's start lets SIGTERM through again, so it comes first.
+        with held_back():
+            resource_tracker.ensure_running()
         with held_back():
             process.start()
         return process

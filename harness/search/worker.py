@@ -9,6 +9,7 @@ import secrets
 import signal
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -17,8 +18,9 @@ from typing import TypedDict
 
 from harness.config.errors import InputError
 from harness.runs.directory import RunDirectory, StudyDirectory
-from harness.runs.exit_codes import DONE, STOPPED
+from harness.runs.exit_codes import DONE, OUT_OF_MEMORY, STOPPED
 from harness.runs.files import write_json
+from harness.runs.memory import oom_kills
 from harness.runs.place import AskFates, Place
 from harness.runs.signals import STOP_SIGNALS
 from harness.search.attempts import AttemptFunction, AttemptServer
@@ -80,8 +82,18 @@ class Seat:
 class Worker:
     """One worker of a study, in this process."""
 
-    def __init__(self, directory: StudyDirectory, attempt: AttemptFunction, preload: list[str], seat: Seat | None = None) -> None:
+    def __init__(
+        self,
+        directory: StudyDirectory,
+        attempt: AttemptFunction,
+        preload: list[str],
+        seat: Seat | None = None,
+        *,
+        settled: Callable[[], None] = lambda: None,
+    ) -> None:
+        """settled: called after the end of every attempt."""
         self.directory = directory
+        self._settled = settled
         self._stop = False
         # Before anything that takes time: whoever is told to leave while it starts leaves as it should.
         for number in STOP_SIGNALS:
@@ -186,6 +198,7 @@ class Worker:
 
     def _run(self, claim: Claim) -> None:
         log.info("trial %d starts", claim.number)
+        killed_before = oom_kills()
         process = self._server.start(claim.run.path)
         asked = given_up = expired = False
         size = 0
@@ -214,9 +227,13 @@ class Worker:
             _kill(process.pid, claim.run)
         if -process.exitcode in STOP_SIGNALS and not asked:
             time.sleep(SIGNAL_SECONDS)
+        code = process.exitcode
+        if code == -signal.SIGKILL and killed_before is not None and (oom_kills() or 0) > killed_before:
+            code = OUT_OF_MEMORY
         stopping = self._stopping or self._time_left.is_over
-        result = self._study.settle(claim, process.exitcode, stopping=stopping, expired=expired and asked)
+        result = self._study.settle(claim, code, stopping=stopping, expired=expired and asked)
         log.info("trial %d: %s%s", claim.number, result.state, f" ({result.reason})" if result.reason else "")
+        self._settled()
 
 
 def _size(path: Path) -> int:

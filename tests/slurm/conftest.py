@@ -62,12 +62,19 @@ class OnSlurm:
         """Where the trial was taken up last."""
         return self.trial(number).visits[-1].place.node
 
+    def wait(self, condition: Callable[[], object], what: str, *, seconds: float = 120.0) -> None:
+        try:
+            wait_for(condition, what, seconds=seconds)
+        except AssertionError as error:
+            queue = self.cluster.command("squeue", "-r", "-t", "all", "-o", "%i %T %r %N %M")
+            raise AssertionError(f"{error}\n{queue}{self.said()}") from None
+
     def wait_for_step(self, step: int, number: int = 0) -> None:
-        wait_for(lambda: self.step(number) >= step, f"step {step} of trial {number}{self.said()}", seconds=120)
+        self.wait(lambda: self.step(number) >= step, f"step {step} of trial {number}")
 
     def wait_for_attempt(self, attempt: int, number: int = 0) -> None:
         """Until this attempt has trained."""
-        wait_for(lambda: (found := self.result(number)).attempts == attempt and found.state == "running", f"attempt {attempt}", seconds=120)
+        self.wait(lambda: (found := self.result(number)).attempts == attempt and found.state == "running", f"attempt {attempt}")
         self.wait_for_step(self.result(number).step + 2, number)
 
     def said(self) -> str:
