@@ -221,7 +221,7 @@ def _finish(wandb: WandbLogger, run: RunDirectory, *, crashed: bool) -> None:
 
     result = read_result(run)
     state = _end_of_run(run, result)
-    wandb.summary(summary_of(result, run.metrics.rows(), objective_of(run), state=state))
+    wandb.summary(summary_of(result, run.metrics.rows(), objective_of(run), trial=read_trial(run), state=state))
     if state == "waiting" and not crashed:
         wandb.preempting()
     wandb.finish("failed" if crashed else "success")

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from harness.launch.slurm.jobs import QueuedElement
+from harness.launch.slurm.reasons import reason_of
 from harness.runs.directory import RunDirectory
 from harness.runs.jobs import read_jobs
 from harness.search.status import read_status
@@ -49,13 +50,15 @@ class Chaos:
         jobs = {job.job for job in read_jobs(self.study.directory)}
         return [queued for queued in self.cluster.slurm.queue(jobs) if queued.state.name == "RUNNING"]
 
-    def present(self) -> int:
-        jobs = {job.job for job in read_jobs(self.study.directory)}
-        return sum(queued.state.is_alive for queued in self.cluster.slurm.queue(jobs))
-
     def fill_up(self) -> None:
-        """As the same `harness sweep` again would."""
-        missing = WORKERS - self.present()
+        """As somebody would who looks at `harness status` now and then: what is held is released, what is missing submitted."""
+        jobs = {job.job for job in read_jobs(self.study.directory)}
+        present = [queued for queued in self.cluster.slurm.queue(jobs) if queued.state.is_alive]
+        for queued in present:
+            reason = reason_of(queued)
+            if reason is not None and reason.never:
+                self.cluster.command("scontrol", "release", str(queued.element), check=False)
+        missing = WORKERS - len(present)
         if missing > 0:
             self.study.submit(missing, cpus_per_task=2)
 

@@ -62,6 +62,7 @@ def waiting(reason: str | None) -> QueuedElement:
         ("PartitionConfig", True),
         ("PartitionTimeLimit", True),
         ("JobHeldUser", True),
+        ("launch failed requeued held", True),
         ("QOSMaxJobsPerUserLimit", False),
         ("QOSMaxGRESPerJobLimit", True),
         ("Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions", False),
