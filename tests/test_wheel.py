@@ -59,6 +59,7 @@ def test_a_harness_from_the_wheel_composes_its_own_configuration_elsewhere(insta
     assert shown["config"]["schedule"]["name"] == "wsd"
     assert shown["origins"]["schedule.name"] == str(installed / "harness" / "conf" / "schedule" / "wsd.yaml")
     assert (installed / "harness" / "sweeps" / "quickstart.yaml").exists()
+    assert (installed / "harness" / "slurm" / "job.sbatch").exists()
 
 
 def test_nothing_of_whoever_built_the_wheel_is_in_it(installed: Path) -> None:
