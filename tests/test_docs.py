@@ -19,6 +19,12 @@ PAGES = sorted(DOCS.rglob("*.md"))
 WITH_CODE = [page for page in PAGES if any(block.language not in pages.NOT_RUN for block in pages.blocks(page))]
 
 
+class MyTeam(FakeWandb):
+    """W&B, as the pages call it."""
+
+    entity = "my-team"
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What every page begins with."""
@@ -36,7 +42,7 @@ def needed(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     if "wandb" not in needs:
         yield found
         return
-    with FakeWandb() as backend:
+    with MyTeam() as backend:
         yield {**found, **backend.environment, "WANDB_ERROR_REPORTING": "false"}
 
 

@@ -31,7 +31,7 @@ from harness.tracking.sync_marks import is_synced, mark_synced
 from harness.tracking.upload import upload, what_it_said
 from harness.tracking.wandb_run import TrackingError, WandbTarget
 
-BATCH_RUNS = 25
+BATCH_RUNS = 100
 """Copies that are on the disk, and uploaded, at a time."""
 STALL_SECONDS = 300.0
 """The client repeats what is refused; after so long without any arrival it is given up."""
