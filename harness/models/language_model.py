@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.checks.model import WEIGHT_FILES
 from harness.config.errors import InputError, nearest, wrong_value
+from harness.config.remote_code import is_trusted
 from harness.config.schema import ModelConfig
 from harness.models.attention import transformers_name
 from harness.models.vocabulary import add_rows, vocabulary_size
@@ -59,7 +60,13 @@ def load_pretrained(path: str, *, key: str, attention: str, attention_dropout: f
     dropout = {} if attention_dropout is None else {"attention_dropout": attention_dropout}
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            path, dtype=torch.float32, attn_implementation=transformers_name(attention), output_loading_info=True, **dropout
+            path,
+            dtype=torch.float32,
+            attn_implementation=transformers_name(attention),
+            output_loading_info=True,
+            trust_remote_code=is_trusted(path),
+            weights_only=True,  # of *.bin files, which are pickles
+            **dropout,
         )
     except ImportError as error:
         raise _not_installed(attention, error) from error

@@ -21,6 +21,7 @@ from harness.runs.files import read_yaml
 from harness.runs.locks import hold
 from harness.runs.metrics import Row
 from harness.runs.result import Result, read_result
+from harness.runs.trial import read_trial
 from harness.tracking.identity import Identity, identity_of_run, tracking_of_run
 from harness.tracking.merged_log import Whole, logged_steps, merged_log, place_of
 from harness.tracking.pieces import Piece, pieces_of
@@ -73,7 +74,7 @@ class _Ended:
 
     @property
     def summary(self) -> Summary:
-        return summary_of(self.result, self.rows, objective_of(self.run))
+        return summary_of(self.result, self.rows, objective_of(self.run), trial=read_trial(self.run))
 
     def whole(self, entity: str, project: str) -> Whole:
         return Whole(

@@ -150,6 +150,7 @@ def _train(
     if path and (taken := path.begin(start)):
         trunk, checkpoint = taken
         result.tokens.shared += trunk.card.tokens - plan.tokens_after(start)
+        result.shared_from = trunk.card.run
         start, shared_rows = trunk.card.step, trunk.rows
     own_start, own_checkpoint = start, checkpoint
     start, checkpoint = ranks.from_main(lambda: (own_start, own_checkpoint))
@@ -182,7 +183,7 @@ def _train(
             if config.trainer.compile:
                 compile_blocks(model, on_gpu=computes_on_gpu(config.trainer))
             trainer = build_trainer(config, run, plan, loggers=loggers, callbacks=[step_end, *callbacks])
-            trainer.fit(module, datamodule=RunData(plan, start), ckpt_path=checkpoint)
+            trainer.fit(module, datamodule=RunData(plan, start), ckpt_path=checkpoint, weights_only=True)
         state: State = "waiting" if step_end.stopped else "complete"
     finally:
         if path:

@@ -97,10 +97,12 @@ def world_of(config: Config) -> World:
 
 
 def _attempt(run: RunDirectory, world: World, show_progress: bool, stop: StopFlag | None) -> Attempted:
+    from harness.runs.exit_codes import FAILED, OUT_OF_MEMORY
     from harness.work.attempt import attempt
 
     code = attempt(run, crashed="failed", show_progress=show_progress, world=world if world.size > 1 else None, stop=stop)
-    return Attempted(run, code)
+    # To somebody who looks at one run it is a failure like any other; its result says which.
+    return Attempted(run, FAILED if code == OUT_OF_MEMORY else code)
 
 
 @contextmanager

@@ -24,6 +24,8 @@ from tests.support.slurm.cluster import Cluster, wait_for
 
 LONG = 20_000
 """Steps of a run that no test waits for."""
+PATIENCE_SECONDS = 240.0
+"""A worker of several ranks starts within seconds, but not on a machine that does much else."""
 EVERY = 20
 """Steps between two checkpoints."""
 
@@ -62,12 +64,19 @@ class OnSlurm:
         """Where the trial was taken up last."""
         return self.trial(number).visits[-1].place.node
 
+    def wait(self, condition: Callable[[], object], what: str, *, seconds: float = PATIENCE_SECONDS) -> None:
+        try:
+            wait_for(condition, what, seconds=seconds)
+        except AssertionError as error:
+            queue = self.cluster.command("squeue", "-r", "-t", "all", "-o", "%i %T %r %N %M")
+            raise AssertionError(f"{error}\n{queue}{self.said()}") from None
+
     def wait_for_step(self, step: int, number: int = 0) -> None:
-        wait_for(lambda: self.step(number) >= step, f"step {step} of trial {number}{self.said()}", seconds=120)
+        self.wait(lambda: self.step(number) >= step, f"step {step} of trial {number}")
 
     def wait_for_attempt(self, attempt: int, number: int = 0) -> None:
         """Until this attempt has trained."""
-        wait_for(lambda: (found := self.result(number)).attempts == attempt and found.state == "running", f"attempt {attempt}", seconds=120)
+        self.wait(lambda: (found := self.result(number)).attempts == attempt and found.state == "running", f"attempt {attempt}")
         self.wait_for_step(self.result(number).step + 2, number)
 
     def said(self) -> str:
@@ -100,6 +109,12 @@ def _read(pid: int, name: str) -> bytes:
         return Path(f"/proc/{pid}/{name}").read_bytes()
     except OSError:
         return b""
+
+
+def attempts_of(study: OnSlurm) -> list[int]:
+    """The processes that train, of all ranks: the children of fork servers."""
+    servers = [pid for pid in study.processes() if b"forkserver" in _read(pid, "cmdline")]
+    return [int(child) for pid in servers for child in _read(pid, f"task/{pid}/children").split()]
 
 
 def kill(pids: list[int]) -> None:

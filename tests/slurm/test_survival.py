@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import signal
+import time
 
 import pytest
 
 from harness.runs.result import read_result
 from tests.slurm.conftest import EVERY, NewStudy, OnSlurm, kill
-from tests.support.slurm.cluster import Cluster, wait_for
+from tests.support.slurm.cluster import Cluster
 
 pytestmark = pytest.mark.slow
 TAKE_ALL = ("-p", "high", "-N4", "--exclusive", "--output=/dev/null", "--wrap", "sleep 3")
@@ -25,12 +27,17 @@ def check_went_on(study: OnSlurm, *, left_at: int, exactly: bool, attempts: int 
 def test_the_time_limit(slurm: Cluster, new_study: NewStudy) -> None:
     """Slurm signals before the limit: the trial saves, and the element puts itself back into the queue; so does no other one."""
     study = new_study()
-    array = study.submit(1, time="1", signal_lead_seconds=40)
+    array = study.submit(1, signal_lead_seconds=45)
     study.wait_for_step(2 * EVERY)
-    wait_for(lambda: study.result().reason == "stopped", f"the signal{study.said()}", seconds=60)
+    started = next(queued.started for queued in slurm.slurm.queue([array]))
+    assert started is not None
+    # As if it had been submitted with so little time: limits are whole minutes.
+    minutes = math.ceil((time.time() - started + 45) / 60)
+    slurm.command("scontrol", "update", f"JobId={array}_0", f"TimeLimit={minutes}")
+    study.wait(lambda: study.result().reason == "stopped", "the signal", seconds=60)
     left = study.result()
     assert left.tokens.trained == left.tokens.position, "nothing is trained again"
-    slurm.command("scontrol", "update", f"JobId={array}_0", "TimeLimit=10")
+    slurm.command("scontrol", "update", f"JobId={array}_0", "TimeLimit=30")
     check_went_on(study, left_at=left.step, exactly=True)
     assert [visit.place.restart for visit in study.trial().visits] == [0, 1]
     assert {visit.place.job for visit in study.trial().visits} == {f"{array}_0"}
@@ -41,7 +48,7 @@ def test_preemption(slurm: Cluster, new_study: NewStudy) -> None:
     study.submit(1)
     study.wait_for_step(2 * EVERY)
     slurm.submit(*TAKE_ALL)
-    wait_for(lambda: study.result().reason == "stopped", f"the worker to leave{study.said()}", seconds=60)
+    study.wait(lambda: study.result().reason == "stopped", "the worker to leave", seconds=60)
     left = study.result()
     assert left.tokens.trained == left.tokens.position, "nothing is trained again"
     check_went_on(study, left_at=left.step, exactly=True)
@@ -53,7 +60,7 @@ def test_scancel(slurm: Cluster, new_study: NewStudy) -> None:
     array = study.submit(1)
     study.wait_for_step(2 * EVERY)
     slurm.command("scancel", f"{array}_0")
-    wait_for(lambda: not slurm.live_elements(), "the job to end")
+    study.wait(lambda: not slurm.live_elements(), "the job to end")
     left = study.result()
     assert (left.state, left.reason, left.failures) == ("waiting", "stopped", 0), study.said()
     study.submit(1)
@@ -66,7 +73,7 @@ def test_a_node_that_fails(slurm: Cluster, new_study: NewStudy) -> None:
     study.submit(1)
     study.wait_for_step(2 * EVERY)
     other = study.submit(1)
-    wait_for(lambda: len(study.worker_pids()) == 2, "the other worker")
+    study.wait(lambda: len(study.worker_pids()) == 2, "the other worker")
     reached = study.step()
     slurm.fail(study.node())
     check_went_on(study, left_at=reached, exactly=False)
@@ -79,7 +86,7 @@ def test_a_worker_that_is_killed(slurm: Cluster, new_study: NewStudy) -> None:
     study.submit(1)
     study.wait_for_step(2 * EVERY)
     kill(study.worker_pids())
-    wait_for(lambda: not study.processes(), f"its processes to end{study.said()}")
+    study.wait(lambda: not study.processes(), "its processes to end")
     reached = study.step()
     study.submit(1)
     study.wait_for_attempt(2)
@@ -99,14 +106,3 @@ def test_a_controller_that_crashes(slurm: Cluster, new_study: NewStudy) -> None:
     slurm.start()
     study.wait_for_step(study.step(0) + EVERY, 0)
     assert [read_result(run).attempts for run in study.directory.trials()] == [1, 1]
-
-
-def test_harness_stop(slurm: Cluster, new_study: NewStudy) -> None:
-    study = new_study()
-    study.submit(1)
-    study.wait_for_step(2 * EVERY)
-    study.directory.stop_request.touch()
-    wait_for(lambda: not slurm.live_elements(), f"the job to end{study.said()}")
-    result = study.result()
-    assert (result.state, result.reason, result.failures) == ("waiting", "stopped", 0)
-    assert study.processes() == []

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from harness.config.remote_code import remote_code_problems
 from harness.config.schema import Config, ModelConfig
 
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin", "*.gguf")
@@ -76,6 +77,7 @@ def _directory(key: str, path: str, patterns: tuple[str, ...], problem: str) -> 
         yield f"{key}={path}: not a model directory, no config.json in it"
     elif not any(True for pattern in patterns for _ in folder.glob(pattern)):
         yield f"{key}={path}: {problem}"
+    yield from remote_code_problems(key, path)
 
 
 def _pretrained_context(folder: Path) -> int | None:

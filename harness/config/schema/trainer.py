@@ -73,4 +73,5 @@ class TrainerConfig(Section):
     max_skipped_steps: Count = 10
     """With non_finite=skip: the run fails when more steps in a row would be skipped."""
     callbacks: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Further Lightning callbacks by name: {_target_: lightning.pytorch.callbacks.…, …}."""
+    """Further Lightning callbacks by name: {_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: …}. Only Lightning's own classes
+    are built, with plain values as arguments."""
