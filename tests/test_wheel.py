@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+SHIPPED = ("harness", "conf", "sweeps", "slurm")
+PRIVATE = ("conf/local/launcher/slurm.yaml", "conf/experiment/best/quickstart.yaml", "conf/experiment/best/quickstart/config.yaml")
 
 
 pytestmark = pytest.mark.slow
@@ -20,9 +22,17 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this tree, unpacked where a package would be installed."""
+    """The wheel of this tree, unpacked where a package would be installed; whoever built it has accounts and winners of their own."""
     place = tmp_path_factory.mktemp("wheel")
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", place, ROOT], check=True)
+    tree = place / "tree"
+    for name in SHIPPED:
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__", "local"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree / name)
+    for private in PRIVATE:
+        (tree / private).parent.mkdir(parents=True, exist_ok=True)
+        (tree / private).write_text("account: mine\n")
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", place, tree], check=True)
     (wheel,) = place.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(place / "installed")
     return place / "installed"
@@ -49,6 +59,12 @@ def test_a_harness_from_the_wheel_composes_its_own_configuration_elsewhere(insta
     assert shown["config"]["schedule"]["name"] == "wsd"
     assert shown["origins"]["schedule.name"] == str(installed / "harness" / "conf" / "schedule" / "wsd.yaml")
     assert (installed / "harness" / "sweeps" / "quickstart.yaml").exists()
+    assert (installed / "harness" / "slurm" / "job.sbatch").exists()
+
+
+def test_nothing_of_whoever_built_the_wheel_is_in_it(installed: Path) -> None:
+    assert not [private for private in PRIVATE if (installed / "harness" / private).exists()]
+    assert not (installed / "harness/conf/local").exists()
 
 
 def test_a_recipe_is_reproduced_to_the_last_bit_where_there_is_only_the_wheel(installed: Path, tmp_path: Path, tiny: list[str]) -> None:

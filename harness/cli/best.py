@@ -11,6 +11,8 @@ from harness.cli.arguments import AsJson, print_json
 from harness.runs.exit_codes import FAILED
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from harness.runs.record import RunRecord, StudyRecord
 
 
@@ -28,12 +30,13 @@ def best(
     from harness.search.status import best_json
 
     record, winner = _found(study)
-    bundle = path = None
+    bundle = path = artifact = None
     if export is not None:
         from harness.work.recipe import export_recipe
 
         exported = export_recipe(record, winner, export)
         path, bundle = exported.experiment, str(exported.bundle)
+        artifact = _to_wandb(record, exported.bundle) if record else None
     experiment = f"best/{export}" if export else None
     if record is None:
         _show_run(winner, as_json=as_json, experiment=experiment, bundle=bundle)
@@ -43,7 +46,7 @@ def best(
         if as_json:
             confirmation = record.confirmation.to_json() if record.confirmation else None
             document = {"study": record.name, **(best_json(record, winner) or {}), "metrics": metrics, "confirmation": confirmation}
-            print_json({**document, "experiment": experiment, "bundle": bundle})
+            print_json({**document, "experiment": experiment, "bundle": bundle, "artifact": artifact})
         else:
             for line in _lines(record, winner):
                 typer.echo(line)
@@ -53,7 +56,23 @@ def best(
                 typer.echo(f"  {key}={value}")
     if path is not None and not as_json:
         typer.echo(f"wrote {path}, and its bundle to hand on: {bundle}/README.md")
+        if artifact:
+            typer.echo(f"the bundle in W&B: {artifact}")
         typer.echo(f"run it again: harness train experiment=best/{export} seed=1; check and compare: harness reproduce {export}")
+
+
+def _to_wandb(record: StudyRecord, bundle: Path) -> str | None:
+    """Where the bundle is in W&B, as an artifact of the study's run; None for a study that is not tracked online, or where W&B fails."""
+    from harness.tracking.study_run import is_tracked_online, log_directory
+    from harness.tracking.wandb_run import TrackingError
+
+    if not is_tracked_online(record.directory):
+        return None
+    try:
+        return log_directory(record.directory, bundle, name=f"{record.name}-{bundle.name}", kind="bundle", aliases=[bundle.name])
+    except TrackingError as error:
+        typer.echo(f"the bundle is written, but not in W&B: {error}", err=True)
+        return None
 
 
 def _found(word: str) -> tuple[StudyRecord | None, RunRecord]:

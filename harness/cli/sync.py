@@ -183,10 +183,12 @@ def _say(selection: Selection, report: _Report, *, dry_run: bool) -> None:
         typer.echo(f"{study['study']}: {study['url']}")
     for study in document["studies_failed"]:
         typer.echo(f"not uploaded: {study['reason']}", err=True)
+    uploaded = [run for run in document["synced"] if run["rows"]]
     counts = {
-        "would be uploaded" if dry_run else "uploaded": len(document["to_sync"] if dry_run else document["synced"]),
+        "would be uploaded": len(document["to_sync"]),
+        "uploaded": len(uploaded),
         "not uploaded": len(document["failed"]),
-        "in W&B already": len(document["already_synced"]),
+        "in W&B already": len(document["already_synced"]) + len(document["synced"]) - len(uploaded),
         "not ended yet": len(document["unfinished"]),
         "without a W&B log": len(document["untracked"]),
     }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,7 @@ import typer
 
 from harness.runs.directory import StudyDirectory
 from harness.runs.exit_codes import DONE
+from harness.runs.signals import STOP_SIGNALS
 
 if TYPE_CHECKING:
     from harness.search.worker import Seat
@@ -20,12 +23,26 @@ if TYPE_CHECKING:
 def worker(study: Annotated[Path, typer.Argument(help="The study's directory.")]) -> None:
     """Pull trials of a study until nothing is left to do."""
     from harness.cli.study_run import StudyRunUpdates
+    from harness.launch.crew import Crew
+    from harness.launch.environment import world_of
     from harness.search.worker import Worker
     from harness.work.attempt import attempt_trial
+    from harness.work.crew import follow_worker
 
     directory = StudyDirectory(study)
+    own, world = seat(), world_of(os.environ)
+    if not world.is_main:
+        # Who signals the step signals the attempts as well; rank 0 says when to leave.
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        raise typer.Exit(follow_worker(world, own.place.node, preload(directory)))
+    crew = Crew.gather(world) if world.size > 1 else None
     updates = StudyRunUpdates(directory)
-    code = Worker(directory, attempt_trial, preload(directory), seat(), settled=updates.settled).work()
+    try:
+        code = Worker(directory, attempt_trial, preload(directory), replace(own, crew=crew), settled=updates.settled).work()
+    finally:
+        if crew:
+            crew.close()
     # Who is asked to leave does not stay for W&B.
     updates.finish(wait=code == DONE and not directory.stop_request.exists())
     raise typer.Exit(code)

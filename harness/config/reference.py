@@ -25,12 +25,13 @@ Written from the schemas by `make docs`; a test fails when it is stale. What it 
   `data.sources.docs.path=docs.jsonl`. A group is chosen the same way: `schedule=wsd`. `harness show` prints the resolved configuration
   and where each value came from.
 - Whole numbers may be written as `2e6`; null means "not given".
-- Choices of a group are YAML files: the harness's own `conf/`, overlaid by `conf/` in the working directory, overlaid by `--config-dir`.
+- Choices of a group are YAML files: the harness's own `conf/`, overlaid by `conf/` in the working directory, by `conf/local/`
+  there (what belongs to you and your cluster, not to a repository), and by `--config-dir`.
 """
 RUN = """\
 ## A run
 
-The keys that `harness show`, `data` and `train` read.
+The keys that `harness show`, `data` and `train` read. `train`, `resume` and `confirm` take [`launcher`](#launcher), too.
 """
 EXPERIMENT = """\
 ### `experiment`

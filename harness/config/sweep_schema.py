@@ -49,8 +49,10 @@ class SearchConfig(Section):
     """Trials that must have ended before tpe, gp and cmaes start to model: drawn at random, or from `prior`."""
     grid_values: Annotated[int, Ge(2), OnlyFor(("grid",))] = 5
     """How many values of a range without a step the grid takes, its ends among them; evenly spaced, on a log scale where it has one."""
-    sampler: Annotated[Literal["tpe", "random", "qmc", "gp"], OnlyFor(("trunk",))] = "tpe"
-    """What proposes new trunks."""
+    sampler: Annotated[Literal["joint", "tpe", "random", "qmc", "gp"], OnlyFor(("trunk",))] = "joint"
+    """What proposes new trunks. joint: a Gaussian process over parameters and lengths, which learns from all rungs at once; what goes on
+    it chooses, too, by expected improvement at full length within the constraints, for the tokens that it costs. The others learn from one
+    rung, and of each rung the best 1/reduction_factor go on."""
     rungs: Annotated[int, Ge(1), OnlyFor(("trunk",))] = 3
     """Lengths of runs, the longest being that of the base (trainer.max_tokens or max_steps). Each is a finished run, decayed to its end.
     The warm-up must be in steps or tokens: a share of the run would differ from rung to rung."""

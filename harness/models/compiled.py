@@ -36,9 +36,9 @@ def compile_blocks(model: PreTrainedModel, *, on_gpu: bool) -> None:
         raise InputError(f"{KEY}: {missing}. Valid here: false")
     if uses_varlen(model):
         # The bounds of documents have another size in every batch.
-        AttentionInterface.register(NAME, torch.compiler.disable(varlen_attention))
+        AttentionInterface.register(NAME, torch.compiler.disable(varlen_attention))  # type: ignore[no-untyped-call]
     for block in blocks:
-        block.compile(dynamic=False)  # type: ignore[no-untyped-call]
+        block.compile(dynamic=False)
 
 
 def uncompiled() -> AbstractContextManager[None]:

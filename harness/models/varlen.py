@@ -73,8 +73,8 @@ def cpu_kernel(
         length, mask = len(q), None
         if window is not None and window < length:
             mask = torch.ones(length, length, dtype=torch.bool, device=q.device).tril().triu(1 - window)
-        parts = (part.transpose(0, 1)[None] for part in (q, k, v))
-        one = scaled_dot_product_attention(*parts, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=grouped)
+        q, k, v = (part.transpose(0, 1)[None] for part in (q, k, v))
+        one = scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=grouped)
         found.append(one[0].transpose(0, 1))
     return torch.cat(found)
 
@@ -111,10 +111,10 @@ def varlen_attention(
     device = query.device.type
     # Norms and rotations within attention may have left half precision.
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else value.dtype
-    laid = [part.transpose(1, 2).flatten(0, 1).to(dtype) for part in (query, key, value)]
+    q, k, v = (part.transpose(1, 2).flatten(0, 1).to(dtype) for part in (query, key, value))
     kernel: Kernel = cuda_kernel if query.is_cuda else cpu_kernel
-    found = kernel(*laid, bounds, longest=length, scale=scaling, window=sliding_window)
-    return found.unflatten(0, (rows, length)), None
+    found = kernel(q, k, v, bounds, longest=length, scale=scaling, window=sliding_window)
+    return found.view(rows, length, *found.shape[1:]), None
 
 
 def add_varlen(model: PreTrainedModel) -> RemovableHandle:
@@ -166,10 +166,10 @@ def kernel_problem(model: PreTrainedModel, kernel: Kernel, *, device: str, dtype
     direction = torch.randn(sizes[0], generator=generator)
 
     def measured(kernel: Kernel, device: str, dtype: torch.dtype) -> list[Tensor]:
-        inputs = [part.to(device, dtype).requires_grad_() for part in given]
-        out = kernel(*inputs, bounds.to(device), longest=64, scale=None, window=None)
-        out.backward(direction.to(out))
-        return [part.detach().float().cpu() for part in (out, *(part.grad for part in inputs if part.grad is not None))]
+        q, k, v = (part.to(device, dtype).requires_grad_() for part in given)
+        out = kernel(q, k, v, bounds.to(device), longest=64, scale=None, window=None)
+        gradients = torch.autograd.grad(out, (q, k, v), direction.to(out))
+        return [part.detach().float().cpu() for part in (out, *gradients)]
 
     try:
         found = measured(kernel, device, dtype)

@@ -97,6 +97,14 @@ def parallel(comparison: Comparison) -> Figure | None:
             axis = parameter_axis(comparison.space.get(key, {}), values)
             ticks = {"tickvals": list(axis.ticks), "ticktext": list(axis.ticks.values())}
             dimensions.append({"label": names[key], "values": axis.positions, "range": axis.range, **ticks})
+    for metric, sign in comparison.trade_offs.items():
+        weighed = [comparison.metric(run, metric) for run, _ in done]
+        known = [value for value in weighed if value is not None]
+        if metric != comparison.objective.metric and len(known) == len(done):
+            low, high = reach(known, maximize=sign < 0, spreads=20)
+            dimensions.append(
+                {"label": metric, "values": [min(max(value, low), high) for value in known], "range": [min(known), max(known)]}
+            )
     # Diverged runs end at the edge.
     low, high = reach(objectives, maximize=is_maximized(comparison))
     ends = [min(max(value, low), high) for value in objectives]

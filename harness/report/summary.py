@@ -37,7 +37,7 @@ def _question(comparison: Comparison) -> str:
     objective = comparison.objective
     if objective is None:
         return ""
-    text = f"{escape(objective.direction)} <code>{escape(objective.metric)}</code>"
+    text = " and ".join(f"{escape(each.direction)} <code>{escape(each.metric)}</code>" for each in comparison.objectives)
     bounds = [f"<code>{escape(metric)}</code> {bound_text(bound)}" for metric, bound in comparison.constraints.items()]
     return f'<p class="question">{text}{" subject to " + " and ".join(bounds) if bounds else ""}</p>'
 

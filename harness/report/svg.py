@@ -10,7 +10,7 @@ from typing import Literal
 
 from harness.report.axis import linear_ticks, log_ticks
 from harness.report.marks import FEASIBLE
-from harness.report.text import value_text
+from harness.report.text import count_text, value_text
 
 WIDTH, HEIGHT = 640, 340
 LEFT, RIGHT, TOP, BOTTOM = 72, 20, 40, 48
@@ -86,7 +86,8 @@ class _Axis:
     def ticks(self) -> list[tuple[float, str]]:
         if self.log:
             return [(tick, value_text(tick, log=True)) for tick in log_ticks(self.low, self.high) if self.low <= tick <= self.high]
-        return [(tick, f"{tick:.6g}") for tick in linear_ticks(self.low, self.high) if self.low <= tick <= self.high]
+        named = count_text if self.high >= 10_000 else "{:.6g}".format
+        return [(tick, named(tick)) for tick in linear_ticks(self.low, self.high) if self.low <= tick <= self.high]
 
 
 def _x(axis: _Axis, value: float) -> float:

@@ -119,6 +119,12 @@ class BundleDirectory:
     def rows(self) -> list[Row]:
         return self.metrics.rows()
 
+    @property
+    def owners(self) -> Path:
+        """What is its owner's alone, where the bundle lies in a directory of configuration: local/best/NAME.yaml of that."""
+        place = self.path.resolve()
+        return place.parent.parent.parent / "local" / FOLDER / f"{place.name}.yaml"
+
     def read(self) -> Bundle:
         """bundle.json. Raises InputError where it is damaged, or newer than this harness."""
         from pydantic import TypeAdapter, ValidationError

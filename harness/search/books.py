@@ -83,7 +83,7 @@ class Books:
 
     # Settling.
 
-    def settle(self, run: RunDirectory, exit_code: int, *, stopping: bool, expired: str | None) -> Result:
+    def settle(self, run: RunDirectory, exit_code: int, *, stopping: bool, expired: str | None, why: str | None = None) -> Result:
         """Book what became of an attempt: the end of the trial, or leave it for another attempt."""
         trial = self._close(run, self._clock())
         result = read_result(run)
@@ -101,6 +101,8 @@ class Books:
             self._leave(run, result, result.reason or "waits for a trunk")
         elif exit_code == RESERVED_TOO_LITTLE:
             self._reserve_all(run, result)
+        elif why is not None:
+            self._book_crash(run, result, why)
         elif exit_code == OUT_OF_MEMORY:
             self._book_out_of_memory(run, result)
         else:

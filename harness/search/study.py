@@ -26,7 +26,7 @@ from harness.search.budget import SHORTEST_SECONDS
 from harness.search.inquiry import Inquiry
 from harness.search.relatives import Relatives
 from harness.search.samplers import build_sampler
-from harness.search.stopping import broken_for_good, build_pruner, evaluations
+from harness.search.stopping import broken_for_good, build_pruner, evaluations, judged
 from harness.search.storage.build import open_storage
 from harness.search.storage.contract import StudyStorage
 from harness.search.sweep import Sweep
@@ -240,7 +240,8 @@ class Study:
         seen = evaluations(claim.run.metrics.rows(), every_steps=every, tokens=budgeted) if every else {}
         reason = broken_for_good(seen, self.sweep.config.constraints, stopping.constraint_patience)
         if reason is None and stopping.name != "none":
-            reason = self._report(claim, {number: row.get(self.sweep.config.objective.metric) for number, row in seen.items()})
+            config = self.sweep.config
+            reason = self._report(claim, {number: judged(row, config.objective, config.constraints) for number, row in seen.items()})
         if reason is not None:
             with self.storage.locked():
                 trial = read_trial(claim.run)
@@ -281,13 +282,14 @@ class Study:
 
     # Settling.
 
-    def settle(self, claim: Claim, exit_code: int, *, stopping: bool = False, expired: bool = False) -> Result:
+    def settle(self, claim: Claim, exit_code: int, *, stopping: bool = False, expired: bool = False, why: str | None = None) -> Result:
         """Book what became of an attempt: the end of the trial, or leave it for another attempt.
 
         stopping: whether the worker is on its way out, and has asked the attempt to end; expired: whether it ended with its lease.
+        why: it failed, where its own files cannot know.
         """
         with self.storage.locked():
-            return self._books.settle(claim.run, exit_code, stopping=stopping, expired=self._out_of_time() if expired else None)
+            return self._books.settle(claim.run, exit_code, stopping=stopping, expired=self._out_of_time() if expired else None, why=why)
 
     def _out_of_time(self) -> str:
         budget = self.sweep.config.budget

@@ -44,6 +44,10 @@ def write_experiment(path: Path, delta: Mapping[str, Any], header: list[str], be
     """
     name, local = path.stem, overlay_dir() / LOCAL / path.name
     body, private = _apart({key: value for key, value in delta.items() if key != "defaults"}, scrub)
+    config = dict(flat(best.config))
+    for key in paths_to_give(best.config, scrub):
+        # Those that an experiment of one's own names, too: `harness reproduce` looks here for all of them.
+        set_value(private, key, config[key])
     # Hydra wants overrides of groups last; what is the owner's comes after the experiments, whose values it replaces.
     experiments = [item for item in delta["defaults"] if isinstance(item, str)]
     groups = [item for item in delta["defaults"] if not isinstance(item, str)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import secrets
 import signal
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
-from typing import TypedDict
+from typing import Any, Protocol, TypedDict
 
 from harness.config.errors import InputError
 from harness.runs.directory import RunDirectory, StudyDirectory
@@ -45,6 +46,8 @@ KILL_SECONDS = 1.0
 """What is kept back, so that it is gone when its lease ends."""
 SERVER_DIED = 255
 """What multiprocessing takes for the exit code of a process whose fork server is gone, whether or not the process lives."""
+STUCK_SECONDS = 10.0
+"""How long rank 0 may need to notice that another rank has fallen out, before it is ended."""
 SIGNAL_SECONDS = 0.5
 """Slurm signals all processes of a step, one after the other: an attempt may have left before we hear of it."""
 log = logging.getLogger(__name__)
@@ -66,6 +69,28 @@ class Card(TypedDict):
     """These three: see `harness.runs.place.Place`."""
 
 
+class Crew(Protocol):
+    """The other ranks of a worker whose trials train in several tasks of a step: see `harness.launch.crew`."""
+
+    broken: str | None
+    """Who is gone for good."""
+
+    @property
+    def sentinels(self) -> list[int]: ...
+
+    def begin(self, run: str) -> tuple[Any, ...]:
+        """Have all join an attempt; what the attempt of this process is told besides its run."""
+
+    def lost(self) -> str | None:
+        """Who has fallen out of the attempt under way, in words."""
+
+    def is_to_blame(self) -> bool: ...
+
+    def exit_codes(self) -> set[int]: ...
+
+    def end(self) -> None: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Seat:
     """Where a worker sits, as whoever started it knows."""
@@ -75,6 +100,8 @@ class Seat:
     """When the job ends, in seconds since the epoch; None where nothing ends it."""
     ask: AskFates | None = None
     """How to ask after the jobs of other workers; None where there is no cluster to ask."""
+    crew: Crew | None = None
+    """The other ranks; None where an attempt starts its own, or needs none."""
     threads: int | None = None
     """The CPU threads of its trials; None: an equal share of the machine's cores for each of the study's workers."""
 
@@ -167,6 +194,9 @@ class Worker:
             pause = POLL_SECONDS
             if self._study.prepare(answer):
                 self._run(answer)
+            if self._seat.crew and self._seat.crew.broken:
+                log.warning("leaves: %s", self._seat.crew.broken)
+                return False
         return False
 
     def _rejoin(self) -> None:
@@ -199,10 +229,15 @@ class Worker:
     def _run(self, claim: Claim) -> None:
         log.info("trial %d starts", claim.number)
         killed_before = oom_kills()
-        process = self._server.start(claim.run.path)
+        crew = self._seat.crew
+        process = self._server.start(claim.run.path, *(crew.begin(str(claim.run.path)) if crew else ()))
+        fallen: str | None = None
+        stuck = math.inf
         asked = given_up = expired = False
         size = 0
-        while process.sentinel not in wait([process.sentinel, *self._storage.sentinels], timeout=POLL_SECONDS):
+        while process.sentinel not in wait(
+            [process.sentinel, *self._storage.sentinels, *(crew.sentinels if crew else ())], timeout=POLL_SECONDS
+        ):
             if self._storage.is_lost():
                 process.kill()
                 process.join()
@@ -215,6 +250,10 @@ class Worker:
             if not expired and left < RENEW_SECONDS:
                 longer = self._study.extend(claim)
                 claim, expired = longer or claim, longer is None
+            if crew and fallen is None and (fallen := crew.lost()):
+                stuck = time.monotonic() + STUCK_SECONDS
+            if time.monotonic() > stuck:
+                process.kill()
             leaving = self._stopping or self._time_left.is_over
             if not asked and (leaving or given_up or (expired and left < LEAVE_SECONDS)):
                 asked = True
@@ -228,10 +267,16 @@ class Worker:
         if -process.exitcode in STOP_SIGNALS and not asked:
             time.sleep(SIGNAL_SECONDS)
         code = process.exitcode
+        if crew:
+            fallen = fallen or crew.lost()
+            blamed = code not in (DONE, STOPPED) and (crew.is_to_blame() or time.monotonic() > stuck)
+            crew.end()
+            if code not in (DONE, STOPPED) and OUT_OF_MEMORY in crew.exit_codes():
+                code = OUT_OF_MEMORY
         if code == -signal.SIGKILL and killed_before is not None and (oom_kills() or 0) > killed_before:
             code = OUT_OF_MEMORY
         stopping = self._stopping or self._time_left.is_over
-        result = self._study.settle(claim, code, stopping=stopping, expired=expired and asked)
+        result = self._study.settle(claim, code, stopping=stopping, expired=expired and asked, why=fallen if crew and blamed else None)
         log.info("trial %d: %s%s", claim.number, result.state, f" ({result.reason})" if result.reason else "")
         self._settled()
 

@@ -24,6 +24,7 @@ from harness.runs.result import Result, State, Tokens
 from harness.runs.space_values import values_in
 from harness.runs.trial import Trial
 from harness.tracking.remote_path import RemotePath
+from harness.tracking.study_run import ORDERED_SECTIONS
 
 if TYPE_CHECKING:
     import wandb
@@ -46,7 +47,7 @@ STATES: dict[str, State] = {
 
 
 @dataclass(frozen=True)
-class RemoteRun(RunRecord):
+class WandbRunRecord(RunRecord):
     """A run in W&B. Its `directory` is where its files would be: only its name is used."""
 
     logged: Run = field(kw_only=True)
@@ -95,7 +96,7 @@ def read_runs(
     groups = {run.group for run in found if run.job_type == "trial" and run.group}
     # Tags and filters say which runs to compare; what a study asks is known by its own run all the same.
     shown = _listed(api, entity_project, {"job_type": "study", "group": {"$in": sorted(groups)}}, path) if groups else []
-    sweeps = {run.group: sweep for run in shown if isinstance(sweep := run.config.get("sweep"), dict)}
+    sweeps = {run.group: _sweep(run.config) for run in shown if isinstance(run.config.get("sweep"), dict)}
     studies: dict[str, StudyRecord] = {}
     singles: list[RunRecord] = []
     for run in found:
@@ -112,6 +113,16 @@ def read_runs(
         raise InputError(f"{path}: no trial and no single run there{_said(path, tags, filters)}")
     ordered = [replace(study, runs=sorted(study.runs, key=lambda run: run.number or 0)) for study in studies.values()]
     return ordered, singles
+
+
+def _sweep(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The sweep of a study's own run. W&B keeps no order of keys: that of the space and of the constraints was logged beside it."""
+    sweep: dict[str, Any] = dict(config["sweep"])
+    for section in ORDERED_SECTIONS:
+        found = sweep.get(section) or {}
+        order = {key: place for place, key in enumerate((config.get("order") or {}).get(section) or [])}
+        sweep[section] = {key: found[key] for key in sorted(found, key=lambda key: (order.get(key, len(order)), key))}
+    return sweep
 
 
 def _said(path: RemotePath, tags: list[str] | None, filters: Mapping[str, Any] | None) -> str:
@@ -171,12 +182,12 @@ def _listed(api: wandb.Api, entity_project: str, filters: Mapping[str, Any], pat
         return list(api.runs(entity_project, filters=dict(filters), order="+created_at", per_page=PER_PAGE, lazy=False))
 
 
-def _record(run: Run, study: str | None, sweep: Mapping[str, Any]) -> RemoteRun:
+def _record(run: Run, study: str | None, sweep: Mapping[str, Any]) -> WandbRunRecord:
     summary = dict(run.summary_metrics or {})
     result = _result(run, summary)
     name = str(run.name or run.id)
     trial = _trial(run, summary, sweep, result) if study else None
-    return RemoteRun(RunDirectory(Path(name)), result, study, trial, result.state, logged=run, own_name=name)
+    return WandbRunRecord(RunDirectory(Path(name)), result, study, trial, result.state, logged=run, own_name=name)
 
 
 def _result(run: Run, summary: Mapping[str, Any]) -> Result:

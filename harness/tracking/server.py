@@ -33,6 +33,8 @@ class Server:
     """A server that we are logged in to. Raises TrackingError, with one message, where it cannot be reached or does not let us in."""
 
     def __init__(self) -> None:
+        # For the whole process: what it has to say is said by us.
+        wandb.setup(wandb.Settings(silent=True))
         try:
             self._api = wandb.Api(timeout=REQUEST_SECONDS)
             self.default_entity = os.environ.get("WANDB_ENTITY") or str(self._api.default_entity)

@@ -24,6 +24,7 @@ from harness.tracking.wandb_run import TrackingError, WandbTarget, open_run
 if TYPE_CHECKING:
     import wandb
 
+ORDERED_SECTIONS = ("space", "constraints")
 INIT_SECONDS = 60.0
 """Whoever waits for this does not wait longer for W&B."""
 UPLOAD_SECONDS = 600.0
@@ -130,7 +131,7 @@ def open_study_run(study: StudyDirectory, target: WandbTarget, *, is_finished: b
             target,
             identity=identity_of_study(study),
             directory=Path(folder),
-            hyperparameters={"sweep": read_yaml(study.sweep)},
+            hyperparameters=_hyperparameters(read_yaml(study.sweep)),
             init_seconds=INIT_SECONDS,
             finish_seconds=UPLOAD_SECONDS,
         ) as run:
@@ -143,6 +144,11 @@ def open_study_run(study: StudyDirectory, target: WandbTarget, *, is_finished: b
         raise TrackingError(f"{study.name}: W&B does not take it: {type(error).__name__}: {error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _hyperparameters(sweep: dict[str, Any]) -> dict[str, Any]:
+    """The sweep, and beside it the order of the sections whose order means something: W&B keeps none of keys."""
+    return {"sweep": sweep, "order": {section: list(sweep.get(section) or {}) for section in ORDERED_SECTIONS}}
 
 
 def _mark(study: StudyDirectory) -> Path:

@@ -10,6 +10,7 @@ from harness.runs.metric_names import HIGHER_IS_BETTER
 from harness.runs.metrics import Row
 from harness.runs.record import Objective
 from harness.runs.result import Result, State
+from harness.runs.trial import Trial
 
 Summary = dict[str, float | str]
 
@@ -22,12 +23,14 @@ def objective_of(run: RunDirectory) -> Objective | None:
     return Objective(given["metric"], given.get("direction", "minimize"))
 
 
-def summary_of(result: Result, rows: list[Row], objective: Objective | None, *, state: State | None = None) -> Summary:
+def summary_of(
+    result: Result, rows: list[Row], objective: Objective | None, *, trial: Trial | None = None, state: State | None = None
+) -> Summary:
     """Of a run, from its own files.
 
     objective, feasible; for every evaluated metric best/<metric>, the best value that was logged; best/val_loss, of the objective's metric
-    if it is a loss, else of the first domain; forgetting, the last value of the domain that forgot most; tokens trained and shared;
-    seconds, step, attempts, state.
+    if it is a loss, else of the first domain; forgetting, the last value of the domain that forgot most; tokens trained, shared and
+    budgeted; seconds, step, attempts, state; where there are any, the reason, whose trunk it went on from, and its rung and parent.
     state: where the result does not say it yet.
     """
     summary: Summary = {**result.metrics}
@@ -48,11 +51,15 @@ def summary_of(result: Result, rows: list[Row], objective: Objective | None, *, 
     summary |= {
         "tokens": result.tokens.trained,
         "tokens_shared": result.tokens.shared,
+        "tokens_budgeted": result.tokens.budgeted,
         "seconds": result.seconds,
         "step": result.step,
         "attempts": result.attempts,
         "state": state,
     }
+    place = {"rung": trial.rung, "parent": trial.parent} if trial else {}
+    more = {"reason": result.reason, "shared_from": result.shared_from, **place}
+    summary |= {key: value for key, value in more.items() if value is not None}
     return summary
 
 

@@ -21,6 +21,7 @@ from harness.runs.files import read_yaml
 from harness.runs.locks import hold
 from harness.runs.metrics import Row
 from harness.runs.result import Result, read_result
+from harness.runs.trial import read_trial
 from harness.tracking.identity import Identity, identity_of_run, tracking_of_run
 from harness.tracking.merged_log import Whole, logged_steps, merged_log, place_of
 from harness.tracking.pieces import Piece, pieces_of
@@ -30,7 +31,7 @@ from harness.tracking.sync_marks import is_synced, mark_synced
 from harness.tracking.upload import upload, what_it_said
 from harness.tracking.wandb_run import TrackingError, WandbTarget
 
-BATCH_RUNS = 25
+BATCH_RUNS = 100
 """Copies that are on the disk, and uploaded, at a time."""
 STALL_SECONDS = 300.0
 """The client repeats what is refused; after so long without any arrival it is given up."""
@@ -73,7 +74,7 @@ class _Ended:
 
     @property
     def summary(self) -> Summary:
-        return summary_of(self.result, self.rows, objective_of(self.run))
+        return summary_of(self.result, self.rows, objective_of(self.run), trial=read_trial(self.run))
 
     def whole(self, entity: str, project: str) -> Whole:
         return Whole(

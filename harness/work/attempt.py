@@ -41,28 +41,60 @@ LOST_SECONDS = 5.0
 """A rank's end may be heard of a moment after its connections broke."""
 
 
-def attempt_trial(directory: str) -> int:
-    """Run or resume a trial in a process of its own, whose output goes to the trial's log.txt; returns the exit code."""
+def attempt_trial(directory: str, world: World | None = None, listener: socket.socket | None = None) -> int:
+    """Run or resume a trial in a process of its own, whose output goes to the trial's log.txt; returns the exit code.
+
+    world, listener: where the others follow in processes that something else has started, see `attempt`.
+    """
     run = RunDirectory(Path(directory))
-    with run.log.open("ab", buffering=0) as stream:
-        os.dup2(stream.fileno(), 1)
-        os.dup2(stream.fileno(), 2)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", force=True)
+    _log_to(run)
     try:
         # Whether a crash is worth another attempt is for the worker to say.
-        return attempt(run, crashed="waiting")
+        return attempt(run, crashed="waiting", world=world, listener=listener)
     except InputError as error:
         log.error("%s", error)
         return BAD_INPUT
 
 
+def follow_trial(directory: str, world: World) -> int:
+    """Take part in an attempt on a trial as a rank other than 0, in a process of its own; returns the exit code."""
+    from harness.training.stop import StopFlag
+
+    stop = StopFlag()
+    stop.install()
+    run = RunDirectory(Path(directory))
+    _log_to(run)
+    try:
+        follow(run, load_file(run.config), world, stop)
+    except Exception as error:  # noqa: BLE001 - whatever it is, rank 0 hears of it by the exit code
+        from harness.training.memory import is_out_of_memory
+
+        log.error("rank %d: %s", world.rank, traceback.format_exc())
+        return OUT_OF_MEMORY if is_out_of_memory(error) else FAILED
+    return DONE
+
+
+def _log_to(run: RunDirectory) -> None:
+    with run.log.open("ab", buffering=0) as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", force=True)
+
+
 def attempt(
-    run: RunDirectory, *, crashed: State, show_progress: bool = False, world: World | None = None, stop: StopFlag | None = None
+    run: RunDirectory,
+    *,
+    crashed: State,
+    show_progress: bool = False,
+    world: World | None = None,
+    listener: socket.socket | None = None,
+    stop: StopFlag | None = None,
 ) -> int:
     """Run or resume the run in this process; returns the exit code. Its result.json says what came of it.
 
-    crashed: the state of a run whose attempt ends with an unexpected exception. world: where all ranks are started already, and connected
-    (see `harness.training.ranks`), this process being rank 0 and the others in `follow`; else this process starts those of its machine.
+    crashed: the state of a run whose attempt ends with an unexpected exception. world: where all ranks are started already, this process
+    being rank 0 and the others in `follow`; else this process starts those of its machine. listener: a socket that it listens on as rank 0
+    of that world; None where it is connected already (see `harness.training.ranks`).
     stop: set when the run is to save a checkpoint and leave; by default one of its own, set by signals.
     Raises InputError for data, a model or a configuration that cannot be used, and where another process works on this run.
     """
@@ -81,7 +113,7 @@ def attempt(
         config = load_file(run.config)
         refuse_missing_devices(config.trainer)
         local = None if world else _start_local_ranks(config, run, crashed)
-        with _connected(config, local.world if local else world or World(), local.listener if local else None):
+        with _connected(config, local.world if local else world or World(), local.listener if local else listener):
             return _tracked(config, run, stop, show_progress=show_progress)
     except InputError as error:
         _end(run, "failed", str(error))
@@ -189,7 +221,7 @@ def _finish(wandb: WandbLogger, run: RunDirectory, *, crashed: bool) -> None:
 
     result = read_result(run)
     state = _end_of_run(run, result)
-    wandb.summary(summary_of(result, run.metrics.rows(), objective_of(run), state=state))
+    wandb.summary(summary_of(result, run.metrics.rows(), objective_of(run), trial=read_trial(run), state=state))
     if state == "waiting" and not crashed:
         wandb.preempting()
     wandb.finish("failed" if crashed else "success")

@@ -9,11 +9,13 @@ from typing import Any
 
 from harness.config.errors import InputError
 from harness.config.load import load_file
+from harness.config.private import hydra_text
 from harness.config.recipe import load_recipe, recipe_values
 from harness.config.schema import Config
 from harness.config.state_key import BY_FINGERPRINT, NO_INFLUENCE, flat, is_of
+from harness.config.user_yaml import read_mapping
 from harness.config.validate import to_plain
-from harness.runs.bundle import PLAIN_NAME, BundleDirectory, find_bundle, unknown_recipe
+from harness.runs.bundle import PLAIN_NAME, Bundle, BundleDirectory, find_bundle, unknown_recipe
 from harness.runs.directory import RunDirectory, find_run
 from harness.runs.files import read_yaml
 from harness.runs.record import RunRecord, load_run, load_study
@@ -48,7 +50,8 @@ def _of_bundle(bundle: BundleDirectory, overrides: list[str]) -> tuple[Original,
     result = Result(
         metrics=told.metrics, versions=told.versions, git_commit=told.git_commit, fingerprints=told.fingerprints, hardware=told.hardware
     )
-    config = load_recipe(values, _with_threads(overrides, result, values), origin=str(bundle.config), to_give=told.to_give)
+    given = [*_own_paths(bundle, told), *_with_threads(overrides, result, values)]
+    config = load_recipe(values, given, origin=str(bundle.config), to_give=told.to_give)
     noise = told.noise or {}
     original = Original(
         name=told.name,
@@ -62,6 +65,14 @@ def _of_bundle(bundle: BundleDirectory, overrides: list[str]) -> tuple[Original,
         degrees=noise.get("degrees", 1.0),
     )
     return original, config, values
+
+
+def _own_paths(bundle: BundleDirectory, told: Bundle) -> list[str]:
+    """Overrides for the files that the recipe's reader has noted before, as its owner has: by its fingerprints they are checked anyway."""
+    if not bundle.owners.is_file():
+        return []
+    noted = dict(flat(read_mapping(bundle.owners, holds="paths of a recipe")))
+    return [f"{key}={hydra_text(noted[key])}" for key in told.to_give if isinstance(noted.get(key), str)]
 
 
 def _of_run(record: RunRecord) -> Original:

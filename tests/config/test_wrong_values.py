@@ -32,7 +32,10 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "schedule-free without an average": (["optim=schedule_free", "optim.betas=[0,0.9]"], ["optim.betas=[0.0, 0.9]", "must be > 0"]),
     "another optimizer's key": (["optim=lion", "optim.momentum=0.9"], ["optim.momentum has no effect with optim.name=lion", "muon"]),
     "fused and scaled": (["trainer.precision=16-mixed"], ["optim.implementation=fused", "valid: foreach, single"]),
-    "flash attention on packed rows": (["model.attention=flash_attention_2"], ["data.packing=best_fit", "valid: sdpa, eager"]),
+    "flash attention on packed rows": (
+        ["model.attention=flash_attention_2"],
+        ["data.packing=best_fit", "valid: auto, varlen, sdpa, eager"],
+    ),
     # Keys.
     "unknown key": (["optim.learning_rate=1"], ["'optim.learning_rate'", "the command line", "Valid in optim: name, lr,"]),
     "misspelt key": (["trainer.max_token=1"], ["'trainer.max_token'", "Did you mean 'trainer.max_tokens'?"]),

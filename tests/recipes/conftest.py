@@ -37,8 +37,9 @@ class Shared:
     def bundle(self) -> BundleDirectory:
         return BundleDirectory(self.conf / "experiment/best/winner")
 
-    def harness(self, *arguments: str | Path) -> Done:
-        return run_harness(*arguments, cwd=self.home, env={**ENVIRONMENT, "HARNESS_RUNS": str(self.home / "runs")}, timeout_seconds=300)
+    def harness(self, *arguments: str | Path, env: dict[str, str] | None = None) -> Done:
+        environment = {**ENVIRONMENT, "HARNESS_RUNS": str(self.home / "runs"), **(env or {})}
+        return run_harness(*arguments, cwd=self.home, env=environment, timeout_seconds=300)
 
     def colleague(self, place: Path) -> list[str]:
         """Hand the recipe and nothing else on, to somebody who has the same files elsewhere, whose overrides are returned."""

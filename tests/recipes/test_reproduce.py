@@ -31,6 +31,11 @@ def test_a_colleague_gets_the_same_bits_from_the_bundle_alone(shared: Shared, tm
     assert again["fingerprints"] == told.fingerprints
 
 
+def test_its_owner_need_not_say_where_the_files_are(shared: Shared) -> None:
+    done = shared.harness("reproduce", "winner", "--check", "--json")
+    assert (done.rc, json.loads(done.stdout)["differences"]) == (0, []), done
+
+
 def test_files_that_lie_elsewhere_are_asked_for(shared: Shared, tmp_path: Path) -> None:
     shared.colleague(tmp_path)
     done = run_harness("reproduce", "conf/experiment/best/winner", cwd=tmp_path)

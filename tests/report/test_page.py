@@ -94,7 +94,7 @@ def test_figures_leave_the_theme_to_the_page(seen: Elements) -> None:
 def test_parallel_coordinates_have_readable_ticks(seen: Elements) -> None:
     lines = next(figure["data"][0] for figure in seen.figures if figure["data"][0]["type"] == "parcoords")
     dimensions = {dimension["label"]: dimension for dimension in lines["dimensions"]}
-    assert list(dimensions) == ["lr", "schedule", "decay_fraction", "packing", "replay_share", "val/python/loss"]
+    assert list(dimensions) == ["lr", "schedule", "decay_fraction", "packing", "replay_share", "val/english/forgetting", "val/python/loss"]
     assert dimensions["lr"]["ticktext"][0] == "1e-04"
     assert dimensions["lr"]["tickvals"][0] == pytest.approx(-4)
     assert dimensions["schedule"]["ticktext"] == ["cosine", "linear", "wsd"]

@@ -24,6 +24,8 @@ from tests.support.slurm.cluster import Cluster, wait_for
 
 LONG = 20_000
 """Steps of a run that no test waits for."""
+PATIENCE_SECONDS = 240.0
+"""A worker of several ranks starts within seconds, but not on a machine that does much else."""
 EVERY = 20
 """Steps between two checkpoints."""
 
@@ -62,7 +64,7 @@ class OnSlurm:
         """Where the trial was taken up last."""
         return self.trial(number).visits[-1].place.node
 
-    def wait(self, condition: Callable[[], object], what: str, *, seconds: float = 120.0) -> None:
+    def wait(self, condition: Callable[[], object], what: str, *, seconds: float = PATIENCE_SECONDS) -> None:
         try:
             wait_for(condition, what, seconds=seconds)
         except AssertionError as error:
@@ -107,6 +109,12 @@ def _read(pid: int, name: str) -> bytes:
         return Path(f"/proc/{pid}/{name}").read_bytes()
     except OSError:
         return b""
+
+
+def attempts_of(study: OnSlurm) -> list[int]:
+    """The processes that train, of all ranks: the children of fork servers."""
+    servers = [pid for pid in study.processes() if b"forkserver" in _read(pid, "cmdline")]
+    return [int(child) for pid in servers for child in _read(pid, f"task/{pid}/children").split()]
 
 
 def kill(pids: list[int]) -> None:

@@ -106,14 +106,3 @@ def test_a_controller_that_crashes(slurm: Cluster, new_study: NewStudy) -> None:
     slurm.start()
     study.wait_for_step(study.step(0) + EVERY, 0)
     assert [read_result(run).attempts for run in study.directory.trials()] == [1, 1]
-
-
-def test_harness_stop(slurm: Cluster, new_study: NewStudy) -> None:
-    study = new_study()
-    study.submit(1)
-    study.wait_for_step(2 * EVERY)
-    study.directory.stop_request.touch()
-    study.wait(lambda: not slurm.live_elements(), "the job to end")
-    result = study.result()
-    assert (result.state, result.reason, result.failures) == ("waiting", "stopped", 0)
-    assert study.processes() == []

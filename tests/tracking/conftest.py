@@ -69,6 +69,7 @@ def sync(backend: FakeWandb, environment: dict[str, str]) -> Callable[[Path], st
         command = [sys.executable, "-m", "wandb", "sync", str(path)]
         process = subprocess.run(
             command,
+            cwd=path.parent,  # it writes what it says into the working directory's wandb/
             env={"PATH": "/usr/bin:/bin", "HOME": environment["WANDB_CONFIG_DIR"], **environment, **backend.environment},
             capture_output=True,
             text=True,

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import wandb
 
 from harness.runs.directory import StudyDirectory
-from harness.runs.record import RunRecord, load_study
+from harness.runs.record import Objective, RunRecord, load_study
+from harness.tracking.study_run import ORDERED_SECTIONS
+from harness.tracking.summary import summary_of
 
 
 def log(directory: Path, project: str) -> None:
     study = load_study(StudyDirectory(directory))
-    with wandb.init(project=project, id=study.name, name=study.name, group=study.name, job_type="study", config={"sweep": study.sweep}):
+    config = {"sweep": study.sweep, "order": {section: list(study.sweep[section]) for section in ORDERED_SECTIONS}}
+    with wandb.init(project=project, id=study.name, name=study.name, group=study.name, job_type="study", config=config):
         pass
     for run in study.runs:
         _log_run(run, study.name, project)
@@ -28,12 +30,7 @@ def _log_run(run: RunRecord, study: str, project: str) -> None:
     ) as logged:
         for row in run.rows:
             logged.log({key: value for key, value in row.items() if key != "step"}, step=row["step"])
-        result = asdict(run.result)
-        used = run.result.tokens
-        tokens = {"tokens": used.trained, "tokens_shared": used.shared, "tokens_budgeted": used.budgeted}
-        kept = ("state", "reason", "objective", "feasible", "step", "seconds", "attempts", "shared_from")
-        told = {key: result[key] for key in kept if result[key] is not None}
-        logged.summary.update({**run.result.metrics, **tokens, **told})
+        logged.summary.update(summary_of(run.result, run.rows, Objective("val/python/loss"), trial=run.trial))
 
 
 if __name__ == "__main__":

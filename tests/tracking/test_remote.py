@@ -19,6 +19,7 @@ from tests.report.synthetic_study import write_study
 from tests.support.fake_wandb import FakeWandb
 
 HERE = {"study", "number", "run", "state", "params", "objective", "feasible", "pareto", "metrics", "seconds", "tokens", "attempts", "step"}
+HERE |= {"parent", "rung", "devices", "reason"}
 
 
 @dataclass(frozen=True)

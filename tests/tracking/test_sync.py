@@ -131,13 +131,7 @@ def test_a_log_torn_anywhere_arrives_whole_and_stays_as_it_is(
     random_ = random.Random(size)
     torn: dict[Path, bytes] = {}
     for kept in [0, 3, 7, 8, size - 1, *(random_.randrange(size) for _ in range(7))]:
-        run = RunDirectory(tmp_path / "runs" / f"torn-{kept}")
-        shutil.copytree(original.path, run.path)
-        [piece] = pieces_of(run.path)
-        # Each is a run of its own.
-        path = piece.path.rename(piece.path.with_name(piece.path.name.replace(piece.id, f"torn{kept}")))
-        log = path / f"run-torn{kept}.wandb"
-        (path / piece.log.name).rename(log)
+        log = copy_as_another(original, tmp_path / "runs" / f"torn-{kept}", f"torn{kept}")
         torn[log] = log.read_bytes()[:kept]
         log.write_bytes(torn[log])
     done = harness_sync("--json")
@@ -245,6 +239,7 @@ def test_a_study_that_runs_is_watched_until_its_workers_have_left(
     assert [run["run"] for run in json.loads(output)["synced"]] == ["question/0000", "question/0001"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_synced_ends_in_one_message(tmp_path: Path, environment: Environment, backend: FakeWandb) -> None:
     root = tmp_path / "runs"
     env = {**environment, "HARNESS_RUNS": str(root)}
@@ -265,6 +260,41 @@ def test_what_cannot_be_synced_ends_in_one_message(tmp_path: Path, environment: 
         dead = {**backend.environment, "WANDB_BASE_URL": f"http://127.0.0.1:{closed.getsockname()[1]}"}
         assert dead["WANDB_BASE_URL"] in refused(run_harness("sync", cwd=tmp_path, env={**env, **dead}))
     assert "name the study" in refused(run_harness("sync", "--watch", cwd=tmp_path, env=env))
+
+
+@pytest.mark.slow
+def test_a_run_goes_where_it_was_meant_to_whatever_the_environment_says_by_now(
+    tmp_path: Path, backend: FakeWandb, offline: Environment, harness_sync: Sync
+) -> None:
+    first, second = (RunDirectory(tmp_path / "runs" / name) for name in ("first", "second"))
+    write_config(first)
+    write_config(second, tracking={"project": "configured"})
+    attempted(first, {**offline, "WANDB_PROJECT": "trained", "WANDB_ENTITY": "team"}, 0, 3, state="complete")
+    attempted(second, offline, 0, 3, state="complete")
+    assert harness_sync(WANDB_PROJECT="other", WANDB_ENTITY="mine").rc == 0
+    ids = [identity_of_run(run).id for run in (first, second)]
+    assert set(backend.runs) == {("team", "trained", ids[0]), ("mine", "configured", ids[1])}
+
+
+@pytest.mark.slow
+def test_a_hundred_runs_arrive_at_once(tmp_path: Path, backend: FakeWandb, offline: Environment, harness_sync: Sync) -> None:
+    original = RunDirectory(tmp_path / "original")
+    write_config(original)
+    attempted(original, offline, 0, 20, state="complete")
+    for number in range(100):
+        copy_as_another(original, tmp_path / "runs" / f"run-{number}", f"copy{number}")
+    done = harness_sync("--json")
+    assert done.rc == 0, done
+    assert len(document(done)["synced"]) == len(backend.runs) == 100
+    assert all(rows_in_wandb(run) == own_rows(original) and run.states == ["running", "finished"] for run in backend.runs.values())
+
+
+def copy_as_another(original: RunDirectory, path: Path, identity: str) -> Path:
+    """A copy that is another run to W&B; returns the log of its only attempt."""
+    shutil.copytree(original.path, path)
+    [piece] = pieces_of(path)
+    renamed = piece.path.rename(piece.path.with_name(piece.path.name.replace(piece.id, identity)))
+    return (renamed / piece.log.name).rename(renamed / f"run-{identity}.wandb")
 
 
 def refused(done: Done) -> str:

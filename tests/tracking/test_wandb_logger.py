@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -242,6 +243,21 @@ def test_a_dead_server_is_given_up(tmp_path: Path, environment: Environment) -> 
     assert outcome.warnings == ["W&B is off for the rest of this attempt; training goes on. It did not finish within 3 s."]
     assert outcome.slowest_log_seconds < LOG_SECONDS
     assert outcome.finish_seconds < 6
+
+
+@pytest.mark.slow
+def test_a_slow_server_slows_no_step(tmp_path: Path, backend: FakeWandb, online: Environment) -> None:
+    backend.refusal = lambda *_: time.sleep(1)
+    outcome = forked(attempt, tmp_path, online, losses(0, 10))
+    assert outcome.warnings == []
+    assert outcome.slowest_log_seconds < LOG_SECONDS
+    assert stored_rows(stored(backend)) == as_read(losses(0, 10))
+
+
+@pytest.mark.slow
+def test_project_and_entity_come_from_the_environment(tmp_path: Path, backend: FakeWandb, online: Environment) -> None:
+    forked(attempt, tmp_path, {**online, "WANDB_PROJECT": "theirs", "WANDB_ENTITY": "team"}, losses(0, 3))
+    assert list(backend.runs) == [("team", "theirs", RUN_ID)]
 
 
 def test_a_client_that_cannot_start_is_said_once(tmp_path: Path, environment: Environment) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.launch.slurm.jobs import QueuedElement
 
@@ -54,13 +54,14 @@ _DOWN = "Nodes required for job are DOWN"
 
 def reason_of(element: QueuedElement) -> Reason | None:
     """Why it waits; None where it does not, or Slurm has not said yet."""
+    # Some versions write words of several parts with spaces.
     word = element.reason
     if element.state.phase != "waiting" or word is None:
         return None
     if word.startswith(_DOWN) or word.startswith("ReqNodeNotAvail"):
         return Reason(word, _REASONS["ReqNodeNotAvail"].text)
-    if word in _REASONS:
-        return _REASONS[word]
+    if (known := _REASONS.get(word.replace(" ", "_"))) is not None:
+        return replace(known, word=word)
     if word.startswith(("Assoc", "QOS")) and "Limit" in word:
         per_job = "PerJob" in word
         more = "asks for more than one job may" if per_job else "waits, the jobs of its account or quality of service are at their limit"

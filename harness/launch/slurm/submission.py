@@ -14,6 +14,7 @@ from pathlib import Path
 from harness.config.errors import InputError
 from harness.config.launcher_schema import LauncherConfig
 from harness.config.locations import CONFIG_DIR_VARIABLE, batch_template
+from harness.config.remote_code import TRUST_VARIABLE
 from harness.config.schema import TrainerConfig
 from harness.config.validate import to_plain
 from harness.launch.slurm.commands import Slurm, SlurmRefusedError
@@ -25,7 +26,7 @@ from harness.runs.jobs import SubmittedJob, read_jobs, record_job
 
 CACHE_VARIABLE = "HARNESS_CACHE"
 PATHS = (CACHE_VARIABLE, CONFIG_DIR_VARIABLE)
-SETTINGS = ("HF_HOME", "HF_HUB_OFFLINE", "WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY")
+SETTINGS = ("HF_HOME", "HF_HUB_OFFLINE", "WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY", TRUST_VARIABLE)
 """Variables that a script repeats as they are at the launch, so that it can be submitted from another shell, too. No secrets."""
 
 

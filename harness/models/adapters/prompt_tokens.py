@@ -22,8 +22,10 @@ def _before(processor: dict[str, Any] | None, known: list[tuple[str, int]]) -> d
 
     Of several templates in a sequence tokenizers would break off at a pair of texts: one that is there is added to.
     """
-    match processor:
-        case {"type": "TemplateProcessing"}:
+    if processor is None:
+        return _before(EMPTY, known)
+    match processor["type"]:
+        case "TemplateProcessing":
             added = [{"SpecialToken": {"id": name, "type_id": 0}} for name, _ in known]
             special = {name: {"id": name, "ids": [index], "tokens": [name]} for name, index in known}
             return {
@@ -32,13 +34,14 @@ def _before(processor: dict[str, Any] | None, known: list[tuple[str, int]]) -> d
                 "pair": [*added, *processor["pair"]],
                 "special_tokens": {**processor["special_tokens"], **special},
             }
-        case {"type": "Sequence", "processors": parts}:
-            templates = [index for index, part in enumerate(parts) if part["type"] == "TemplateProcessing"]
-            if templates:
-                return {**processor, "processors": [_before(p, known) if i == templates[0] else p for i, p in enumerate(parts)]}
-            return {**processor, "processors": [*parts, _before(EMPTY, known)]}
-        case None:
-            return _before(EMPTY, known)
+        case "Sequence":
+            parts = list(processor["processors"])
+            template = next((index for index, part in enumerate(parts) if part["type"] == "TemplateProcessing"), None)
+            if template is None:
+                parts.append(EMPTY)
+                template = len(parts) - 1
+            parts[template] = _before(parts[template], known)
+            return {**processor, "processors": parts}
         case _:
             return {"type": "Sequence", "processors": [processor, _before(EMPTY, known)]}
 

@@ -84,10 +84,16 @@ class Cluster:
 
     def end_jobs(self) -> None:
         """Cancel all and wait until they are gone."""
-        jobs = sorted(set(self.command("squeue", "-h", "-o", "%A").split()))
-        if jobs:
-            self.command("scancel", "--quiet", *jobs, check=False)
-            wait_for(lambda: not self.command("squeue", "-h").strip(), "all jobs to end", seconds=60)
+
+        def none_left() -> bool:
+            # Again and again: one that was going back into the queue was not there to be cancelled. By the arrays' ids: after a crash,
+            # slurmctld does not know those of elements.
+            jobs = sorted(set(self.command("squeue", "-h", "-o", "%F").split()))
+            if jobs:
+                self.command("scancel", "--quiet", *jobs, check=False)
+            return not jobs
+
+        wait_for(none_left, "all jobs to end", seconds=120)
 
     def log(self, daemon: str = "slurmctld") -> str:
         """What slurmctld or slurmd.node1 has logged."""
