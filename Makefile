@@ -5,6 +5,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # What a virtual environment was made from: it is made again when these change.
 INSTALLED := $(VENV)/.installed
+# Test files at a time. A file stays in one process, so that its tests share what they make once.
+TESTS_AT_A_TIME ?= 2
 
 .PHONY: quickstart test lint fast docs clean
 
@@ -12,7 +14,7 @@ quickstart: $(INSTALLED)
 	$(BIN)/harness quickstart
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(TESTS_AT_A_TIME) --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -22,7 +24,7 @@ lint: $(INSTALLED)
 
 # The tests that take a second or less.
 fast: $(INSTALLED)
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n $(TESTS_AT_A_TIME) --dist loadfile -m "not slow"
 
 # docs/config.md from the schemas.
 docs: $(INSTALLED)

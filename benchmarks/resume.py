@@ -20,12 +20,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.cli.attempt import PRELOAD, attempt_trial
 from harness.data.byte_bpe import train_byte_bpe
 from harness.data.sources import read_documents
 from harness.data.stdlib_corpus import write_corpus
 from harness.runs.directory import RunDirectory
 from harness.search.attempts import AttemptServer
+from harness.work.attempt import PRELOAD, attempt_trial
 
 LOOK_SECONDS = 0.005
 CONTEXT_LENGTH = 128

@@ -118,8 +118,8 @@ def measure(folder: Path, base: list[str], name: str, trials: int) -> list[dict[
 def timed_attempt(directory: str) -> int:
     """An attempt as in any study, with a clock around its parts."""
     entered = time.perf_counter()
-    from harness.cli import attempt
     from harness.training import provenance, run, step_end
+    from harness.work import attempt
 
     spent: dict[str, float] = {}
 

@@ -1,11 +1,45 @@
 """Find, trust and reuse the hyperparameters of continued pretraining and fine-tuning of language models.
 
+    import harness as h
+
+    cfg = h.load("experiment=cpt", "optim.lr=3e-4", …)
+    result = h.train(cfg)
+    study = h.sweep("sweeps/cpt.yaml", workers=4)
+    study.best.config
+
 Read the folders from the bottom up; imports only go down these floors:
 
-    cli                                              verbs, and the one place where the pieces are put together
+    cli | api                                        the verbs, from a shell and from Python
+    work                                             the one place where the pieces are put together
     search | launch | tracking | training | report   siblings that do not import each other
     data | models | optim
     schedule | config | runs                         no torch here
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.api import Best, Run, Study, Trial, load, resume, run, study, sweep, train
+    from harness.config.errors import InputError
+    from harness.config.schema import Config
+
 __version__ = "0.1.0"
+__all__ = ["Best", "Config", "InputError", "Run", "Study", "Trial", "load", "resume", "run", "study", "sweep", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """The Python API is loaded when it is first asked for: the command line imports this package as well, and has no time for it."""
+    from importlib import import_module
+
+    homes = {"Config": "harness.config.schema", "InputError": "harness.config.errors"}
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(homes.get(name, "harness.api")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

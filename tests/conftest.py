@@ -9,6 +9,8 @@ import pytest
 
 from tests.support import corpus, postgresql_server
 from tests.support.corpus import TinyText
+from tests.support.slurm import cluster as slurm_cluster
+from tests.support.slurm.cluster import Cluster
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +25,22 @@ def postgresql() -> Iterator[str]:
     yield from postgresql_server.serve()
 
 
+@pytest.fixture(scope="session")
+def _slurm_session() -> Iterator[Cluster]:
+    yield from slurm_cluster.serve()
+
+
+@pytest.fixture
+def slurm(_slurm_session: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A real Slurm cluster of this test run, whole and without jobs; without Slurm, tests that ask for it are skipped, but not in CI."""
+    for name, value in _slurm_session.environment.items():
+        monkeypatch.setenv(name, value)
+    yield _slurm_session
+    _slurm_session.start()
+    _slurm_session.end_jobs()
+    _slurm_session.mend_all()
+
+
 @pytest.fixture(autouse=True)
 def _own_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, session_cache: Path) -> None:
     """No test, and no process that it starts, writes among the user's runs, reads the user's overlay or uploads anything."""
@@ -30,6 +48,7 @@ def _own_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, session_c
     monkeypatch.setenv("HARNESS_CACHE", str(session_cache))
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.delenv("HARNESS_CONFIG_DIR", raising=False)
+    monkeypatch.delenv("SLURM_CONF", raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,16 @@ SweepOverrides = Annotated[
     list[str] | None,
     typer.Argument(help=f"{OVERRIDES_HELP} budget.trials=8", autocompletion=completion.sweep_overrides, show_default=False),
 ]
+LauncherOverrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[LAUNCHER]...",
+        help="Overrides of the launcher: launcher=slurm launcher.time=04:00:00",
+        autocompletion=completion.launcher_overrides,
+        show_default=False,
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="With launcher=slurm: print the batch script; submit and write nothing.")]
 StudyName = Annotated[str, typer.Argument(help="A study: its name under runs/, or its directory.", autocompletion=completion.studies)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from harness.config.introspect import Field, find, keys
+from harness.config.launcher_schema import LaunchConfig
 from harness.config.locations import choices, groups, sweep_names
 from harness.config.schema import Config
 from harness.config.sweep_schema import SweepConfig
+from harness.runs.bundle import bundles
 from harness.runs.directory import is_run, is_study, runs_root
 
 SWEEP_SECTIONS = ("search", "stopping", "budget", "launcher")
@@ -21,7 +23,7 @@ NAME = "NAME"
 
 def overrides(incomplete: str) -> list[str]:
     """Completions of KEY=VALUE and GROUP=CHOICE for a run; keys stop at the next dot, as paths do at the next slash."""
-    return _completed(incomplete, Config, [group for group in groups() if group not in SWEEP_SECTIONS])
+    return [*_completed(incomplete, Config, [group for group in groups() if group not in SWEEP_SECTIONS]), *launcher_overrides(incomplete)]
 
 
 def sweep_overrides(incomplete: str) -> list[str]:
@@ -30,6 +32,11 @@ def sweep_overrides(incomplete: str) -> list[str]:
         name for name in _completed(incomplete, SweepConfig, groups()) if name.lstrip("+~").split(".")[0].split("=")[0] in SWEEP_SECTIONS
     ]
     return [*overrides(incomplete), *own]
+
+
+def launcher_overrides(incomplete: str) -> list[str]:
+    """The launcher alone: of a single run that is resumed, of workers that are added."""
+    return _completed(incomplete, LaunchConfig, ["launcher"])
 
 
 def _completed(incomplete: str, schema: type, known_groups: list[str]) -> list[str]:
@@ -149,6 +156,11 @@ def studies(incomplete: str) -> list[str]:
 def runs(incomplete: str) -> list[str]:
     """Names of single runs and studies under the runs root."""
     return _below_runs_root(incomplete, lambda path: is_run(path) or is_study(path))
+
+
+def recipes(incomplete: str) -> list[str]:
+    """Names of recipes, and of runs."""
+    return [name for name, _ in bundles() if name.startswith(incomplete)] + _below_runs_root(incomplete, is_run)
 
 
 def _below_runs_root(incomplete: str, wanted: Callable[[Path], bool]) -> list[str]:

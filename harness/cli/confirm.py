@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.arguments import AsJson, StudyName, print_json
+from harness.cli.arguments import AsJson, LauncherOverrides, StudyName, print_json
 from harness.runs.exit_codes import DONE, FAILED
 
 
 def confirm(
     study: StudyName,
+    overrides: LauncherOverrides = None,
     top: Annotated[int, typer.Option(metavar="K", help="How many of the study's best configurations.")] = 3,
     seeds: Annotated[int, typer.Option(metavar="N", help="Over how many seeds each; at least 2.")] = 3,
     workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time; default: as many as the study had.")] = None,
@@ -21,26 +22,36 @@ def confirm(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run the best of a study again over fresh seeds: means, intervals, the winner. The same command goes on where it stopped."""
-    from harness.cli.sweep import follow_workers, report_unfinished, start_missing
+    """Run the best of a study again over fresh seeds: means, intervals, the winner. The same command goes on where it stopped.
+
+    The runs are launched as those of the study were, or as LAUNCHER says: with launcher=slurm they are submitted, and the command returns.
+    """
+    from harness.cli.submitted import report, submitting
+    from harness.cli.sweep import report_unfinished
     from harness.config.errors import InputError
+    from harness.config.launcher import launcher_alone
     from harness.runs.directory import find_study
     from harness.runs.record import load_study
     from harness.search.confirm import open_confirmation
     from harness.search.status import read_status
+    from harness.work.cluster import check_workers, submit_wanted
+    from harness.work.study import follow_workers, launcher_of, start_missing
 
     if detach and as_json:
         raise InputError("--detach and --json exclude each other: there is nothing to print yet")
     status = read_status(find_study(study))
     name, record = status.study.name, status.study
-    directory = open_confirmation(record, top=top, seeds=seeds, workers=workers)
+    launcher = launcher_alone(overrides) if overrides else launcher_of(record.directory)
+    if launcher.name == "slurm":
+        with submitting():
+            check_workers(record.directory, launcher)
+    directory = open_confirmation(record, top=top, seeds=seeds, workers=workers, launcher=launcher)
     confirmation = load_study(record.directory).confirmation
     assert confirmation is not None, "it was written"
     if not status.is_finished:
         typer.echo(f"{name}: not finished; its candidates are the best so far", err=True)
     if len(record.objectives) > 1:
         typer.echo(f"{name}: several objectives; candidates are ranked by the first, {record.objective.metric}", err=True)
-    wanted = load_study(directory).sweep["launcher"]["workers"]
     if not confirmation.is_complete:
         left, named = len(confirmation.plan.runs) - confirmation.ended, ", ".join(map(str, confirmation.seeds))
         typer.echo(
@@ -48,15 +59,19 @@ def confirm(
             f"they are not charged to the budget of {name}",
             err=True,
         )
+        if launcher.name == "slurm":
+            with submitting():
+                report(submit_wanted(directory))
+            return
         if detach:
-            started = start_missing(directory, wanted).tend(replace=False)
+            started = start_missing(directory).tend(replace=False)
             typer.echo(f"{directory.path}: {started} workers started; harness status {directory.name} --watch")
             return
         from rich.console import Console
 
-        left_at, workers_here = follow_workers(directory, wanted, console=Console(file=sys.stderr))
-        if not left_at.is_finished:
-            report_unfinished(left_at, workers_here)
+        followed = follow_workers(directory, console=Console(file=sys.stderr))
+        if not followed.status.is_finished:
+            report_unfinished(followed)
     record = load_study(record.directory)
     confirmation = record.confirmation
     assert confirmation is not None, "it was written"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.data.multiple_choice import MultipleChoiceSet
     from harness.data.training_data import TrainingData
     from harness.data.validation import ValidationSet
-    from harness.training.plan import Plan
+    from harness.work.prepare import Prepared
 
 
 Show = Annotated[int, typer.Option("--show", min=0, help="Print so many samples, with the tokens that are trained.")]
@@ -23,47 +23,16 @@ Show = Annotated[int, typer.Option("--show", min=0, help="Print so many samples,
 
 def data(overrides: Overrides = None, as_json: AsJson = False, show: Show = 0) -> None:
     """Tokenize and pack into the cache; print tokens, rows, efficiency and what is lost."""
-    from harness.config.checks import check, check_input
-    from harness.config.checks.trainer import planned_steps
-    from harness.config.load import load
+    from harness.work.prepare import prepare
 
-    config = load(overrides or [], checked_by=check_input).config
-    describes_run = planned_steps(config.trainer) is not None
-    if describes_run:
-        check(config)
-
-    # Only now what takes seconds to import: a typo is answered at once.
-    from harness.data.epochs import refuse_oversampling
-    from harness.data.mixture import build_training_data, build_validation_data
-    from harness.data.multiple_choice import build_multiple_choice_sets
+    prepared = prepare(overrides or [])
     from harness.data.preview import preview
-    from harness.models.tokenizer import load_tokenizer
-    from harness.schedule.replay_share import varies
-    from harness.training.plan import build_plan
-    from harness.training.progress import TokenizationProgress
 
-    tokenizer = load_tokenizer(config)
-    progress = TokenizationProgress().update
-    objective = config.objective.name
-    training = build_training_data(
-        config.data,
-        tokenizer,
-        seed=config.seed,
-        progress=progress,
-        objective=objective,
-        replayed_later=varies(config),
-        prompt=config.adapter.tokens,
-    )
-    validation = build_validation_data(config.data, tokenizer, progress=progress, objective=objective)
-    choices = build_multiple_choice_sets(config.data, tokenizer)
-    plan = build_plan(config, training) if describes_run else None
-    if plan:
-        refuse_oversampling(config.data, plan.data, plan.batch_size, plan.steps)
-    epochs = plan.data.order.epochs(int(plan.batch_size.rows_before(plan.steps)[-1])) if plan else {}
-    samples = preview(training, tokenizer, show)
+    training, plan, config = prepared.training, prepared.plan, prepared.config
+    samples = preview(training, prepared.tokenizer, show)
     if as_json:
         shown = {"samples": [asdict(sample) for sample in samples]} if samples else {}
-        print_json({**_to_json(training, validation, choices, plan, epochs), **shown})
+        print_json({**_to_json(prepared), "teacher": asdict(prepared.teacher) if prepared.teacher else None, **shown})
         return
     from rich.console import Console
 
@@ -72,26 +41,22 @@ def data(overrides: Overrides = None, as_json: AsJson = False, show: Show = 0) -
 
     console = Console()
     show_samples(samples, training.context_length, console)
-    show_table(_sources(training, epochs, config.data.packing), console)
-    if validation:
-        show_table(_domains(validation), console)
-    if choices:
-        show_table(_multiple_choice(choices), console)
+    show_table(_sources(training, prepared.epochs, config.data.packing), console)
+    if prepared.validation:
+        show_table(_domains(prepared.validation), console)
+    if prepared.choices:
+        show_table(_multiple_choice(prepared.choices), console)
     if plan:
         console.print(f"A run of this configuration: {plan.steps:,} steps, {plan.tokens_after(plan.steps):,} tokens", soft_wrap=True)
-    if config.objective.name == "distill" and config.objective.teacher_samples is not None:
-        positions = f"{config.objective.teacher_samples} tokens at each of {training.total().trained_tokens:,} positions"
-        console.print(f"Teacher: the first run on this data draws {positions}, and keeps them in the cache", soft_wrap=True)
+    if teacher := prepared.teacher:
+        of = "that run" if plan else "one epoch"
+        drawn = f"{teacher.samples} tokens at each of {teacher.positions:,} positions"
+        console.print(f"Teacher: {drawn} of {of} are in the cache", soft_wrap=True)
     console.print(f"Data fingerprint {training.fingerprint[:12]}")
 
 
-def _to_json(
-    training: TrainingData,
-    validation: dict[str, ValidationSet],
-    choices: dict[str, MultipleChoiceSet],
-    plan: Plan | None,
-    epochs: dict[str, float],
-) -> dict[str, Any]:
+def _to_json(prepared: Prepared) -> dict[str, Any]:
+    training, plan, epochs = prepared.training, prepared.plan, prepared.epochs
     sources = {name: {**asdict(part), "epochs": epochs.get(name)} for name, part in training.statistics().items()}
     domains = {
         domain: {
@@ -100,7 +65,7 @@ def _to_json(
             "bytes": part.bytes,
             "fingerprint": part.fingerprint,
         }
-        for domain, part in validation.items()
+        for domain, part in prepared.validation.items()
     }
     questions = {
         name: {
@@ -111,7 +76,7 @@ def _to_json(
             "left_out": part.left_out,
             "fingerprint": part.fingerprint,
         }
-        for name, part in choices.items()
+        for name, part in prepared.choices.items()
     }
     run = {"steps": plan.steps, "tokens": plan.tokens_after(plan.steps), "rows_per_step": plan.batch_size.full} if plan else None
     return {

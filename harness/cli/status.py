@@ -17,20 +17,24 @@ SHOWN_TRIALS = 50
 def status(
     study: StudyName,
     as_json: AsJson = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Keep watching until no worker is left.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep watching until no worker is left, and no job of one.")] = False,
 ) -> None:
     """Show a study: trials, states, budget, best so far and workers."""
     from harness.runs.directory import find_study
     from harness.search.status import read_status
+    from harness.work.jobs import WatchedJobs
 
     directory = find_study(study)
+    jobs = WatchedJobs(directory)
     if as_json:
-        print_json(read_status(directory).to_json())
+        found = jobs.latest
+        extra = {"jobs": found.to_json(), "jobs_trouble": found.trouble} if found else {"jobs": [], "jobs_trouble": None}
+        print_json({**read_status(directory).to_json(), **extra})
         return
-    from harness.cli.live import follow, render
+    from harness.work.live import follow, render
 
     if watch:
-        follow(directory, lambda: len(read_status(directory).workers))
+        follow(directory, lambda: len(read_status(directory).workers) + jobs.live, notes=jobs.lines)
         return
     from rich.console import Console
 
@@ -38,8 +42,8 @@ def status(
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = PIPED_COLUMNS
     shown = read_status(directory)
-    console.print(render(shown, limit=SHOWN_TRIALS))
-    if shown.missing_workers:
+    console.print(render(shown, limit=SHOWN_TRIALS, notes=jobs.lines()))
+    if shown.missing_workers and not jobs.live:
         wanted = shown.study.sweep["launcher"]["workers"]
         again = f"`harness confirm {shown.study.confirms}`" if shown.study.confirms else "`harness sweep` with its file"
         console.print(

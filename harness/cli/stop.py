@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.arguments import StudyName
 from harness.runs.exit_codes import FAILED
 
+if TYPE_CHECKING:
+    from harness.runs.directory import StudyDirectory
+    from harness.work.jobs import StudyJobs
+
+POLL_SECONDS = 0.1
+JOBS_SECONDS = 2.0
+"""Between two looks at Slurm's queue."""
+
 
 def stop(
     study: StudyName,
     timeout_seconds: Annotated[float, typer.Option("--timeout", help="Seconds to wait for the workers to leave.")] = 120.0,
 ) -> None:
-    """Stop a study cleanly: its trials save checkpoints, and none is lost."""
+    """Stop a study cleanly: its trials save checkpoints, none is lost, and jobs that still wait in a queue are cancelled."""
     from harness.runs.confirmation import read_plan
     from harness.runs.directory import find_study
     from harness.search.workers import living_workers
@@ -23,17 +31,36 @@ def stop(
     directory = find_study(study)
     # Also when no worker is to be seen: one that is just starting sees the request. The next `harness sweep` withdraws it.
     directory.stop_request.touch()
-    if not living_workers(directory):
+    jobs = _cancel_waiting(directory)
+    if not living_workers(directory) and not (jobs and jobs.live):
         typer.echo(f"{directory.name}: no worker is running")
         return
     deadline = time.monotonic() + timeout_seconds
-    while workers := living_workers(directory):
+    looked = time.monotonic()
+    while (workers := living_workers(directory)) or (jobs and jobs.live):
         if time.monotonic() > deadline:
-            typer.echo(
-                f"{directory.name}: asked to stop, but still running: {', '.join(str(worker['id']) for worker in workers)}", err=True
-            )
+            left = [str(worker["id"]) for worker in workers] or [str(queued.element) for queued in (jobs.live if jobs else [])]
+            typer.echo(f"{directory.name}: asked to stop, but still running: {', '.join(left)}", err=True)
             raise typer.Exit(FAILED)
-        time.sleep(0.1)
+        time.sleep(POLL_SECONDS)
+        if jobs and time.monotonic() - looked > JOBS_SECONDS:
+            # Once more: one that was told to leave by Slurm at the same time has gone back into the queue.
+            jobs, looked = _cancel_waiting(directory), time.monotonic()
     plan = read_plan(directory)
     verb = f"confirm {plan.study}" if plan else f"sweep {directory.name}"
     typer.echo(f"{directory.name}: stopped; `harness {verb}` goes on")
+
+
+def _cancel_waiting(directory: StudyDirectory) -> StudyJobs | None:
+    from harness.work.jobs import cancel_waiting, study_jobs
+
+    jobs = study_jobs(directory)
+    if jobs is None:
+        return None
+    if jobs.trouble:
+        typer.echo(f"{directory.name}: its workers are asked to stop, but jobs that wait cannot be cancelled: {jobs.trouble}", err=True)
+        raise typer.Exit(FAILED)
+    cancelled = cancel_waiting(jobs)
+    if cancelled:
+        typer.echo(f"{directory.name}: {cancelled} waiting jobs cancelled", err=True)
+    return jobs

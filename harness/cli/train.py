@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli import completion
-from harness.cli.arguments import Overrides
-from harness.config.errors import InputError, wrong_value
-from harness.launch.environment import world_of as environment_world
-from harness.runs.directory import RunDirectory, find_run, new_run_directory
+from harness.cli.arguments import DryRun, LauncherOverrides, Overrides
 from harness.runs.exit_codes import DONE, FAILED, STOPPED
-from harness.runs.world import World
 
 if TYPE_CHECKING:
-    from harness.config.schema import Config
-
-Meet = Callable[[Path | None], Path | None]
-"""On rank 0: names the run's directory to the others, None if there will be none. On these: waits for it."""
+    from harness.config.launcher_schema import LauncherConfig
+    from harness.config.load import Loaded
+    from harness.runs.directory import RunDirectory
+    from harness.work.run import Attempted
 
 
 def train(
@@ -34,147 +26,130 @@ def train(
     directory: Annotated[
         Path | None, typer.Option("--dir", help="Directory for the run, new or empty; default: a new one under runs/.")
     ] = None,
+    dry_run: DryRun = False,
 ) -> None:
-    """Train one run; prints its directory."""
+    """Train one run; prints its directory. With launcher=slurm: submit a job that does, and return."""
+    from harness.config.launcher import load_launcher, split_launcher
     from harness.config.load import load, load_file
-    from harness.config.validate import to_plain
-    from harness.runs.files import write_yaml
+    from harness.work.run import start_run
 
+    own, overrides = split_launcher(overrides or [])
+    launcher = load_launcher(own)
+    label: str | None
     if config is not None:
         resolved, label = load_file(config, overrides), config.resolve().parent.name
     else:
-        loaded = load(overrides or [])
-        resolved, label = loaded.config, loaded.composed.groups.get("experiment") or resolved_label(loaded.config)
-    world = world_of(resolved)
-    with _all_ranks(resolved, world) as meet:
-        if not world.is_main:
-            _follow(meet, resolved, world)
+        loaded = load(overrides)
+        resolved, label = loaded.config, loaded.composed.groups.get("experiment")
+        _tell_of_transfer(loaded)
+    if launcher.name == "slurm":
+        from harness.cli.submitted import report, submitting
+        from harness.runs.directory import RunDirectory, runs_root
+        from harness.work.cluster import launch_run, run_script
+
+        if dry_run:
+            shown = directory or runs_root() / "TIME-NAME"
+            typer.echo(run_script(resolved, launcher, RunDirectory(shown)), nl=False)
             return
-        named = directory is not None and directory.exists()
-        run = new_run_directory(label) if directory is None else _given(directory)
-        with _nothing_half_written(run, keep_directory=named):
-            write_yaml(run.config, to_plain(resolved))
-            meet(run.path)
-            _report(run, world)
+        with submitting():
+            report(launch_run(resolved, launcher, label=label, directory=directory))
+        return
+    _refuse_dry_run(dry_run)
+    _report(start_run(resolved, label=label, directory=directory))
+
+
+def _tell_of_transfer(loaded: Loaded) -> None:
+    """Say what does not carry over where a recipe is used otherwise than it was found."""
+    from harness.work.run import world_of
+
+    experiment = loaded.composed.groups.get("experiment") or ""
+    if not experiment.startswith("best/") or not world_of(loaded.config).is_main:
+        return
+    from harness.runs.bundle import named_bundle
+    from harness.search.transfer import transfer_notes
+
+    bundle = named_bundle(experiment)
+    if bundle is not None:
+        for note in transfer_notes(experiment.removeprefix("best/"), bundle, loaded):
+            typer.echo(note, err=True)
 
 
 def resume(
     run: Annotated[
         str, typer.Argument(help="A run: its directory, its name under runs/, or STUDY/NUMBER.", autocompletion=completion.runs)
     ],
+    overrides: LauncherOverrides = None,
+    dry_run: DryRun = False,
 ) -> None:
-    """Go on with a run from its last checkpoint."""
-    from harness.config.load import load_file
+    """Go on with a run from its last checkpoint; with launcher=slurm, in a job."""
+    from harness.config.launcher import launcher_alone
+    from harness.runs.directory import find_run
     from harness.runs.result import read_result
+    from harness.work.run import continue_run
 
     found = find_run(run)
-    if found.study is not None:
-        raise InputError(f"{run} is a trial of the study {found.study.name}: `harness sweep {found.study.name}` goes on with it")
-    config = load_file(found.config)
-    world = world_of(config)
-    with _all_ranks(config, world) as meet:
-        if not world.is_main:
-            _follow(meet, config, world)
-            return
-        if read_result(found).state == "complete":
-            typer.echo(f"{found.path} is complete", err=True)
-            typer.echo(found.path)
-            return
-        meet(found.path)
-        _report(found, world)
-
-
-def world_of(config: Config) -> World:
-    """Which rank of the run torchrun or srun has made of this process; alone without them. Raises InputError when they made too many."""
-    world = environment_world(os.environ)
-    ranks = config.trainer.devices * config.trainer.nodes
-    if world.size not in (1, ranks):
-        raise wrong_value(
-            "trainer.devices", config.trainer.devices, f"makes {ranks} ranks (times trainer.nodes), but {world.size} processes were started"
-        )
-    return world
-
-
-@contextmanager
-def _all_ranks(config: Config, world: World) -> Iterator[Meet]:
-    """All ranks that were started, connected: they go on together from where rank 0 names the run's directory, or not at all."""
-    if world.size == 1:
-        yield lambda path: path
+    launcher = launcher_alone(overrides or [])
+    if launcher.name == "slurm":
+        _resume_in_a_job(found, launcher, dry_run=dry_run)
         return
-    from harness.training.ranks import connected, from_main
-
-    met = False
-
-    def meet(path: Path | None) -> Path | None:
-        nonlocal met
-        met = True
-        return from_main(lambda: path)
-
-    with connected(world, accelerator=config.trainer.accelerator):
-        try:
-            yield meet
-        finally:
-            if world.is_main and not met:
-                meet(None)
+    _refuse_dry_run(dry_run)
+    was_complete = read_result(found).state == "complete"
+    attempted = continue_run(found)
+    if attempted and was_complete:
+        typer.echo(f"{found.path} is complete", err=True)
+    _report(attempted)
 
 
-def _follow(meet: Meet, config: Config, world: World) -> None:
-    """This process as a rank other than 0."""
-    from harness.cli.attempt import follow
-    from harness.training.stop import StopFlag
+def attempt(run: Annotated[Path, typer.Argument(help="The run's directory.")]) -> None:
+    """One attempt on a single run, for the jobs of launchers: exit code 75 asks for another one."""
+    from harness.runs.directory import RunDirectory
+    from harness.runs.result import read_result
+    from harness.work.run import continue_run
 
-    stop = StopFlag()
-    stop.install()
-    path = meet(None)
-    if path is None:
-        return  # rank 0 says why
-    follow(RunDirectory(path), config, world, stop)
-
-
-def resolved_label(config: Config) -> str:
-    """What a run is called when no experiment names it: its model's name."""
-    return Path(config.model.path).name if config.model.path else config.model.family
+    attempted = continue_run(RunDirectory(run), show_progress=False)
+    if attempted is None:  # a rank other than 0
+        return
+    result = read_result(attempted.run)
+    typer.echo(f"step {result.step}: {result.state}{f' ({result.reason})' if result.reason else ''}")
+    raise typer.Exit(attempted.code)
 
 
-def _given(directory: Path) -> RunDirectory:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        if any(directory.iterdir()):
-            raise InputError(f"--dir={directory}: not empty; `harness resume {directory}` goes on with the run in it")
-    except OSError as error:
-        raise InputError(f"--dir={directory}: cannot be made: {error.strerror}") from error
-    return RunDirectory(directory)
+def _resume_in_a_job(run: RunDirectory, launcher: LauncherConfig, *, dry_run: bool) -> None:
+    from harness.cli.submitted import report, submitting
+    from harness.config.errors import InputError
+    from harness.config.load import load_file
+    from harness.runs.result import read_result
+    from harness.work.cluster import run_script, submit_run
+
+    if run.study is not None:
+        raise InputError(f"{run.name} is a trial of the study {run.study.name}: `harness sweep {run.study.name}` goes on with it")
+    config = load_file(run.config)
+    if dry_run:
+        typer.echo(run_script(config, launcher, run), nl=False)
+    elif read_result(run).state == "complete":
+        typer.echo(f"{run.path} is complete", err=True)
+        typer.echo(run.path)
+    elif run.is_attempted():
+        raise InputError(f"{run.path}: another process works on this run")
+    else:
+        with submitting():
+            report(submit_run(run, config, launcher))
 
 
-@contextmanager
-def _nothing_half_written(run: RunDirectory, *, keep_directory: bool) -> Iterator[None]:
-    """Remove what a run has written when its input turns out to be bad before its first row of metrics.
+def _refuse_dry_run(dry_run: bool) -> None:
+    from harness.config.errors import InputError
 
-    Data and model are looked at after the run's directory is made, since from then on its files say what it does, and a killed
-    process can be resumed.
-    """
-    try:
-        yield
-    except InputError:
-        # Not what another process writes, which was given the same directory and came first.
-        if run.metrics.last() is None and not run.is_attempted():
-            for path in run.path.iterdir():
-                if path.is_dir():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink()
-            if not keep_directory:
-                shutil.rmtree(run.path, ignore_errors=True)
-        raise
+    if dry_run:
+        raise InputError("--dry-run: shows a batch script, so it needs launcher=slurm; `harness show` prints the configuration of a run")
 
 
-def _report(run: RunDirectory, world: World) -> None:
-    """Attempt the run and say what came of it: its directory on stdout, the rest on stderr."""
-    from harness.cli.attempt import attempt
+def _report(attempted: Attempted | None) -> None:
+    """Say what came of an attempt: the run's directory on stdout, the rest on stderr. Nothing on a rank other than 0."""
     from harness.runs.result import read_result
 
-    code = attempt(run, crashed="failed", show_progress=True, world=world if world.size > 1 else None)
-    result = read_result(run)
+    if attempted is None:
+        return
+    run, code, result = attempted.run, attempted.code, read_result(attempted.run)
     if code == STOPPED:
         typer.echo(f"stopped at step {result.step}; `harness resume {run.path}` goes on", err=True)
     elif code == DONE:

@@ -3,26 +3,66 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.runs.directory import StudyDirectory
+from harness.runs.exit_codes import DONE
+from harness.runs.signals import STOP_SIGNALS
+
+if TYPE_CHECKING:
+    from harness.search.worker import Seat
 
 
 def worker(study: Annotated[Path, typer.Argument(help="The study's directory.")]) -> None:
     """Pull trials of a study until nothing is left to do."""
-    from harness.cli.attempt import attempt_trial
+    from harness.cli.study_run import StudyRunUpdates
+    from harness.launch.crew import Crew
+    from harness.launch.environment import world_of
     from harness.search.worker import Worker
+    from harness.work.attempt import attempt_trial
+    from harness.work.crew import follow_worker
 
     directory = StudyDirectory(study)
-    raise typer.Exit(Worker(directory, attempt_trial, preload(directory)).work())
+    own, world = seat(), world_of(os.environ)
+    if not world.is_main:
+        # Who signals the step signals the attempts as well; rank 0 says when to leave.
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        raise typer.Exit(follow_worker(world, own.place.node, preload(directory)))
+    crew = Crew.gather(world) if world.size > 1 else None
+    updates = StudyRunUpdates(directory)
+    try:
+        code = Worker(directory, attempt_trial, preload(directory), replace(own, crew=crew), settled=updates.settled).work()
+    finally:
+        if crew:
+            crew.close()
+    # Who is asked to leave does not stay for W&B.
+    updates.finish(wait=code == DONE and not directory.stop_request.exists())
+    raise typer.Exit(code)
+
+
+def seat() -> Seat:
+    """Where this process sits: in a job of Slurm, or just on a machine."""
+    from harness.launch.slurm.fates import ask_fates
+    from harness.launch.slurm.this_job import this_job
+    from harness.search.worker import Seat
+
+    # Also outside of Slurm's jobs: a worker on a login node meets trials of those that are in some.
+    ask = ask_fates if shutil.which("squeue") else None
+    job = this_job(os.environ)
+    return Seat(ask=ask) if job is None else Seat(place=job.place, ends=job.ends, ask=ask, threads=job.cpus)
 
 
 def preload(study: StudyDirectory) -> list[str]:
     """What the warm server of a study's worker imports so that the children need not."""
-    from harness.cli.attempt import PRELOAD
+    from harness.work.attempt import PRELOAD
 
     return [*PRELOAD, "harness.cli.warm", *_model_modules(study)]
 

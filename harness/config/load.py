@@ -52,12 +52,17 @@ def _validated(composed: Composed, checked_by: Callable[[Config], None] = check)
 
 def load_file(path: Path, overrides: list[str] | None = None) -> Config:
     """Read a resolved config.yaml (as every run directory holds one), apply value overrides, and validate."""
-    values = read_mapping(path, holds="configuration keys, as in a run's config.yaml")
-    for override in parse(overrides or [], Config):
+    return with_overrides(read_mapping(path, holds="configuration keys, as in a run's config.yaml"), overrides or [], origin=str(path))
+
+
+def with_overrides(values: dict[str, Any], overrides: list[str], *, origin: str) -> Config:
+    """A resolved configuration's plain values with value overrides, validated. origin: where the values were given."""
+    values = copy.deepcopy(values)
+    for override in parse(overrides, Config):
         if not isinstance(override, ValueOverride):
-            raise InputError(f"{override.to_hydra()}: with --config only values can be overridden; it is already composed")
+            raise InputError(f"{override.to_hydra()}: with a resolved config only values can be overridden; it is already composed")
         set_value(values, override.key, override.value)
-    config = to_section(Config, values, origin=lambda key: str(path))
+    config = to_section(Config, values, origin=lambda key: origin)
     check(config)
     return config
 

@@ -1,4 +1,4 @@
-"""Where configuration is looked for: the working directory's own conf/ and sweeps/ overlay those that ship with the harness."""
+"""Where configuration is looked for: the working directory's own conf/, sweeps/ and slurm/ overlay those that ship with the harness."""
 
 from __future__ import annotations
 
@@ -9,28 +9,38 @@ from pathlib import Path
 from harness.config.errors import InputError
 
 CONFIG_DIR_VARIABLE = "HARNESS_CONFIG_DIR"
+BUNDLE_FILE = "bundle.json"
+"""Marks the directory of a bundle, whose YAML files are no choices of a group (see `harness.runs.bundle`)."""
+LOCAL = "local"
+"""conf/local/: what belongs to a user and a cluster (account, partition, paths), and to no repository."""
 
 
 def shipped(folder: str) -> Path:
-    """conf/ or sweeps/ as they ship: inside the installed package, or beside it in a checkout."""
+    """conf/, sweeps/ or slurm/ as they ship: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent.parent
     inside = package / folder
     return inside if inside.is_dir() else package.parent / folder
 
 
 def config_dirs() -> list[Path]:
-    """Directories of configuration, the first one wins: --config-dir, ./conf, the harness's own."""
+    """Directories of configuration, the first one wins: --config-dir, ./conf/local, ./conf, the harness's own."""
     extra = os.environ.get(CONFIG_DIR_VARIABLE)
     if extra and not Path(extra).is_dir():
         raise InputError(f"--config-dir={extra}: no such directory")
     candidates = [Path(extra)] if extra else []
-    candidates += [Path("conf"), shipped("conf")]
+    candidates += [Path("conf") / LOCAL, Path("conf"), shipped("conf")]
     return _distinct(path for path in candidates if path.is_dir())
 
 
 def sweep_dirs() -> list[Path]:
     """Directories of sweep files, the first one wins."""
     return _distinct(path for path in (Path("sweeps"), shipped("sweeps")) if path.is_dir())
+
+
+def batch_template(name: str) -> Path:
+    """The template of a batch script: ./slurm/NAME, else the harness's own."""
+    own = Path("slurm") / name
+    return own.resolve() if own.is_file() else shipped("slurm") / name
 
 
 def overlay_dir() -> Path:
@@ -48,15 +58,25 @@ def groups() -> list[str]:
         path.relative_to(base).as_posix()
         for base in config_dirs()
         for path in base.rglob("*")
-        if path.is_dir() and any(path.glob("*.yaml"))
+        if path.is_dir() and any(path.glob("*.yaml")) and not _in_bundle(path)
     }
-    return sorted(found)
+    # conf/local is a directory of groups itself; its best/ is no group, but what of exported winners is their owner's alone.
+    return sorted(group for group in found if group.split("/")[0] not in (LOCAL, "best"))
 
 
 def choices(group: str) -> list[str]:
     """The choices of a group: the names of its YAML files, those of sub-folders as folder/name."""
-    found = {path.relative_to(base / group).with_suffix("").as_posix() for base in config_dirs() for path in (base / group).rglob("*.yaml")}
+    found = {
+        path.relative_to(base / group).with_suffix("").as_posix()
+        for base in config_dirs()
+        for path in (base / group).rglob("*.yaml")
+        if not _in_bundle(path.parent)
+    }
     return sorted(found)
+
+
+def _in_bundle(directory: Path) -> bool:
+    return (directory / BUNDLE_FILE).exists()
 
 
 def sweep_names() -> list[str]:

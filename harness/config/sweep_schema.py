@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
 
+from harness.config.launcher_schema import LauncherConfig
 from harness.config.schema import Count, Name, OnlyFor, Positive, Section
 
 
@@ -59,18 +60,24 @@ class SearchConfig(Section):
     """By what a rung is longer than the one before; and one in this many of its trials goes on to the next."""
     branches: Annotated[int, Ge(0), OnlyFor(("trunk",))] = 4
     """How often the decay of the best trunk is varied at full length."""
-    warm_start: list[Any] = field(default_factory=list)
+    warm_start: list[Any] | str = field(default_factory=list)
     """Points to try first: {optim.lr: 1e-3, schedule: wsd} (parameters left out are drawn at random), study:NAME or study:NAME:K (the best
-    or the K best of another study), best/NAME (an exported experiment). Given values must lie in the space; those of other studies and
-    experiments are moved to its nearest end, and that is said."""
-    prior: dict[str, Any] | Literal["scaling"] = field(default_factory=dict)
+    or the K best of another study), best/NAME (a recipe, from which the prior is taken as well). One of them, or a list. Given values must
+    lie in the space; those of other studies and recipes are moved to its nearest end, and that is said."""
+    prior: dict[str, Any] | Literal["scaling", "none"] = field(default_factory=dict)
     """Where the first startup_trials are drawn from, by parameter: {optim.lr: {mean: 1e-3, spread: 3}}: a normal distribution within the
-    range, on a log scale one of log values, whose spread is a factor. scaling: of the learning rate that a power law predicts from
-    scaling_studies."""
+    range, on a log scale one of log values, whose spread is a factor. Of other ranges, where warm_start names recipes that searched them,
+    too: around the values that they chose, as wide as their best trials lie apart. scaling: of the learning rate that a power law predicts
+    from scaling_studies. none: none, not of the recipes either."""
     scaling_studies: list[str] = field(default_factory=list)
-    """Earlier studies, of other sizes and lengths, whose best learning rates the power law of `prior: scaling` is fitted to."""
+    """Earlier studies or recipes (best/NAME), of other sizes and lengths, whose best learning rates the power law of `prior: scaling` is
+    fitted to."""
     max_attempts: Count = 3
     """A trial whose process crashes or is killed this often is failed."""
+    out_of_memory: Literal["fail", "halve_micro_batch"] = "fail"
+    """What becomes of a trial for which the memory of the host or the device does not suffice. fail: it is failed with that reason, and the
+    study goes on; halve_micro_batch: it is tried again with half of trainer.micro_batch_size, down to one row, from its last checkpoint.
+    Its batch stays the same, and its objective with it, up to the order of sums."""
     max_failures: Count = 3
     """When this many trials have failed for the same reason and none is complete, no further one starts."""
     trunks: Literal["auto", "always", "never"] = "auto"
@@ -121,16 +128,6 @@ class BudgetConfig(Section):
     trial_hours: Positive | None = None
     """Wall time of one trial over all its attempts: one that needs more is failed. It is also what is reserved of gpu_hours and wall_hours
     before a trial starts; null: what the slowest trial so far would have needed, with a margin."""
-
-
-@dataclass(kw_only=True)
-class LauncherConfig(Section):
-    """Where the workers run."""
-
-    name: Literal["local"] = "local"
-    """local: processes on this machine."""
-    workers: Count = 2
-    """How many trials run at a time; the machine's cores are shared out among them."""
 
 
 @dataclass(kw_only=True)

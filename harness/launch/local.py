@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from harness.runs.directory import StudyDirectory
-from harness.runs.exit_codes import BAD_INPUT, DONE
+from harness.runs.exit_codes import BAD_INPUT, DONE, STOPPED
 
 MAX_QUICK_DEATHS_PER_WORKER = 3
 """A worker that keeps dying is not its trials' fault: something is wrong with the machine."""
@@ -59,8 +59,8 @@ class LocalWorkers:
         """Replace workers that died rather than ended; how many are there now."""
         for process in [process for process in self._started if process.poll() is not None]:
             lived_seconds = time.monotonic() - self._started.pop(process)
-            # Bad input would meet the next worker, too.
-            if not replace or process.returncode in (DONE, BAD_INPUT):
+            # Bad input would meet the next worker, too; and whom somebody has asked to leave is not called back.
+            if not replace or process.returncode in (DONE, BAD_INPUT, STOPPED):
                 continue
             if lived_seconds < QUICK_DEATH_SECONDS:
                 self._quick_deaths_left -= 1

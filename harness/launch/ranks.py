@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from harness.runs.processes import die_with_parent
+from harness.runs.signals import STOP_SIGNALS
 from harness.runs.world import World
 
 LOOPBACK = "127.0.0.1"
@@ -122,8 +123,8 @@ def _rank(follow: Follow, world: World, pipe: Connection, listener: socket.socke
     listener.close()
     die_with_parent()
     # Ctrl-C reaches every process of a terminal; whether to stop is rank 0's to say.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (*STOP_SIGNALS, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     try:
         follow(world)
     except BaseException as error:  # whatever it is, rank 0 must hear of it

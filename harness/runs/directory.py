@@ -107,6 +107,10 @@ class StudyDirectory:
         """Exists while the workers are asked to stop."""
         return self.path / "stop"
 
+    def leave_request(self, worker: str) -> Path:
+        """Exists while one worker is asked to leave; the others stay."""
+        return self.workers / f"{worker}.leave"
+
     @property
     def trunks(self) -> Path:
         """States of training that trials have in common (see `harness.runs.trunks`)."""

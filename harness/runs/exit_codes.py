@@ -11,3 +11,5 @@ TRUNK_UNDER_WAY = 76
 """Of an attempt: it has not begun, since another trial trains just now what this one would train first."""
 RESERVED_TOO_LITTLE = 77
 """Of an attempt: it has not begun, since a trunk is gone on which what was reserved for it relied."""
+OUT_OF_MEMORY = 78
+"""Of an attempt: the host or the device had no memory left for it. Another one would come to the same, unless it needs less."""

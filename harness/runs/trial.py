@@ -8,6 +8,17 @@ from typing import Any
 
 from harness.runs.directory import RunDirectory
 from harness.runs.files import read_json, write_json
+from harness.runs.place import Place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visit:
+    """A worker that took the trial up."""
+
+    worker: str
+    place: Place
+    began: float
+    """Seconds since the epoch."""
 
 
 @dataclass(kw_only=True)
@@ -35,6 +46,8 @@ class Trial:
     """The trial whose trunk it goes on along."""
     given: dict[str, Any] | None = None
     """Values that were not left to the sampler."""
+    visits: list[Visit] = field(default_factory=list)
+    """Who took it up, and where, the latest last."""
     given_up: str | None = None
     """Why it is to end early; whoever settles it books it as pruned."""
 
@@ -51,7 +64,13 @@ class Trial:
 
 def read_trial(run: RunDirectory) -> Trial | None:
     document = read_json(run.trial)
-    return Trial(**document) if document else None
+    if not document:
+        return None
+    return Trial(**{**document, "visits": [_visit(visit) for visit in document.get("visits", [])]})
+
+
+def _visit(document: dict[str, Any]) -> Visit:
+    return Visit(**{**document, "place": Place(**document["place"])})
 
 
 def write_trial(run: RunDirectory, trial: Trial) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from harness.runs.processes import die_with_parent
+from harness.runs.signals import accept, held_back
 
-AttemptFunction = Callable[[str], int]
-"""Runs or resumes the run in a directory, in a process of its own, and returns the exit code."""
+AttemptFunction = Callable[..., int]
+"""Runs or resumes the run in a directory, in a process of its own, and returns the exit code. Its arguments: the directory, and
+what the crew of its worker adds."""
 
 
 class AttemptServer:
@@ -24,13 +28,19 @@ class AttemptServer:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(preload)
 
-    def start(self, run: Path) -> BaseProcess:
-        """Start an attempt on the run in this directory."""
-        process = self._context.Process(target=_child, args=(self._attempt, str(run)))
-        process.start()
+    def start(self, run: Path, *more: Any) -> BaseProcess:
+        """Start an attempt on the run in this directory. more: further arguments; sockets may be among them."""
+        process = self._context.Process(target=_child, args=(self._attempt, str(run), *more))
+        # The fork server and multiprocessing's resource tracker, started by the first attempt, hold stop signals back for good. The
+        # tracker's start lets SIGTERM through again, so it comes first.
+        with held_back():
+            resource_tracker.ensure_running()
+        with held_back():
+            process.start()
         return process
 
 
-def _child(attempt: AttemptFunction, run: str) -> None:
+def _child(attempt: AttemptFunction, run: str, *more: Any) -> None:
     die_with_parent()
-    raise SystemExit(attempt(run))
+    accept()
+    raise SystemExit(attempt(run, *more))

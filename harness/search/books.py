@@ -12,21 +12,28 @@ from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING
 
+from harness.config.load import load_file
+from harness.config.micro_batch import with_smaller_micro_batch
+from harness.config.validate import to_plain
 from harness.runs.directory import RunDirectory, StudyDirectory
-from harness.runs.exit_codes import RESERVED_TOO_LITTLE, STOPPED, TRUNK_UNDER_WAY
-from harness.runs.files import read_yaml
+from harness.runs.exit_codes import OUT_OF_MEMORY, RESERVED_TOO_LITTLE, STOPPED, TRUNK_UNDER_WAY
+from harness.runs.files import read_yaml, write_yaml
+from harness.runs.place import Place
 from harness.runs.result import CLEAN_STOP, FINAL_STATES, Result, read_result, write_result
+from harness.runs.signals import STOP_SIGNALS
 from harness.runs.trial import Trial, read_trial, write_trial
 from harness.runs.trunks import is_leased
 from harness.search.budget import Budget, open_budget
+from harness.search.inquiry import Inquiry
 from harness.search.storage.contract import StudyStorage
 from harness.search.sweep import Sweep
 
 if TYPE_CHECKING:
     from optuna import Study as OptunaStudy
 
-STOPPED_EARLY = (-Signals.SIGTERM, -Signals.SIGINT)
+STOPPED_EARLY = tuple(-number for number in (*STOP_SIGNALS, Signals.SIGINT))
 """How an attempt ends that is asked to stop before it can save anything: nothing is lost."""
+OUT_OF_MEMORY_REASON = "out of memory"
 Clock = Callable[[], float]
 """Seconds since the epoch."""
 
@@ -34,11 +41,14 @@ Clock = Callable[[], float]
 class Books:
     """What a study knows of its trials, and the only place where they end."""
 
-    def __init__(self, directory: StudyDirectory, sweep: Sweep, optuna: OptunaStudy, storage: StudyStorage, clock: Clock) -> None:
+    def __init__(
+        self, directory: StudyDirectory, sweep: Sweep, optuna: OptunaStudy, storage: StudyStorage, inquiry: Inquiry, clock: Clock
+    ) -> None:
         self.directory = directory
         self.sweep = sweep
         self._optuna = optuna
         self._storage = storage
+        self._inquiry = inquiry
         self._clock = clock
         self.ledger = storage.ledger(optuna._storage, optuna._study_id)
 
@@ -52,7 +62,7 @@ class Books:
 
     # Settling.
 
-    def settle(self, run: RunDirectory, exit_code: int, *, stopping: bool, expired: str | None) -> Result:
+    def settle(self, run: RunDirectory, exit_code: int, *, stopping: bool, expired: str | None, why: str | None = None) -> Result:
         """Book what became of an attempt: the end of the trial, or leave it for another attempt."""
         trial = self._close(run, self._clock())
         result = read_result(run)
@@ -70,6 +80,10 @@ class Books:
             self._leave(run, result, result.reason or "waits for a trunk")
         elif exit_code == RESERVED_TOO_LITTLE:
             self._reserve_all(run, result)
+        elif why is not None:
+            self._book_crash(run, result, why)
+        elif exit_code == OUT_OF_MEMORY:
+            self._book_out_of_memory(run, result)
         else:
             # What a killed process left as its reason is an earlier attempt's.
             self._book_crash(run, result, _death(exit_code) if exit_code <= 0 else result.reason or _death(exit_code))
@@ -153,6 +167,31 @@ class Books:
         else:
             self._leave(run, result, reason)
 
+    def _book_out_of_memory(self, run: RunDirectory, result: Result) -> None:
+        """Fail the trial, or leave it for another attempt that needs less memory."""
+        if result.state == "running":  # it was killed
+            _book_unreported_tokens(run, result)
+        said = result.reason if result.reason and result.reason.startswith(OUT_OF_MEMORY_REASON) else OUT_OF_MEMORY_REASON
+        config = load_file(run.config)
+        smaller = with_smaller_micro_batch(config) if self.sweep.config.search.out_of_memory == "halve_micro_batch" else None
+        if smaller is None:
+            self.fail(run, result, said)
+        elif self.budget({int(run.path.name): result}).is_overdrawn:
+            self.fail(run, result, f"{said}; the token budget cannot hold another attempt")
+        else:
+            write_yaml(run.config, to_plain(smaller))
+            self._leave(run, result, f"{said}; once more with trainer.micro_batch_size={smaller.trainer.micro_batch_size}")
+
+    def _book_interruption(self, run: RunDirectory, result: Result) -> None:
+        """Like a crash, but it was none of the trial's doing: it may happen any number of times, as long as the budget holds it."""
+        if result.state == "running":
+            _book_unreported_tokens(run, result)
+        reason = "its job was interrupted"
+        if self.budget({int(run.path.name): result}).is_overdrawn:
+            self.fail(run, result, f"{reason}; the token budget cannot hold another attempt")
+        else:
+            self._leave(run, result, reason)
+
     def _leave(self, run: RunDirectory, result: Result, reason: str) -> None:
         """Leave a trial to whoever comes by. On disk first: if we die in between, whoever reconciles counts nothing twice."""
         from optuna.trial import TrialState
@@ -177,8 +216,12 @@ class Books:
         workers = {run: trial.worker for run, number in running.items() if (trial := self.ledger.trial(number)) and trial.worker}
         living = self._storage.living(workers.values()) if workers else set()
         under_way = 0
-        for run in running:
+        for run, number in running.items():
             if workers.get(run) in living or run.is_attempted():
+                under_way += 1
+                continue
+            fate = self._inquiry.fate(_place(self.ledger.trial(number)))
+            if fate == "alive":
                 under_way += 1
                 continue
             trial = self._close(run, _last_seen(run, self._clock()))
@@ -191,6 +234,10 @@ class Books:
                 self._leave(run, result, result.reason or "its worker died before it began")
             elif result.state == "waiting" and result.reason == CLEAN_STOP:
                 self._leave(run, result, CLEAN_STOP)  # its worker died before it could say so
+            elif fate == "out_of_memory":
+                self._book_out_of_memory(run, result)
+            elif fate == "interrupted":
+                self._book_interruption(run, result)
             else:
                 self._book_crash(run, result, result.reason or "its worker died")
         free = []
@@ -201,6 +248,12 @@ class Books:
             else:
                 free.append(number)
         return free, under_way
+
+
+def _place(trial: Trial | None) -> Place | None:
+    """Where whoever works on it took it up."""
+    visits = trial.visits if trial and trial.worker else []
+    return visits[-1].place if visits else None
 
 
 def _last_seen(run: RunDirectory, now: float) -> float:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from harness.config.errors import InputError, wrong_value
+from harness.config.launcher_schema import LauncherConfig
 from harness.config.state_key import flat
 from harness.config.sweep_schema import BudgetConfig, SearchConfig, StoppingConfig
 from harness.config.validate import to_plain
@@ -30,12 +31,15 @@ SEEDS = 2**32
 LOCK_SECONDS = 10.0
 
 
-def open_confirmation(study: StudyRecord, *, top: int, seeds: int, workers: int | None) -> StudyDirectory:
+def open_confirmation(
+    study: StudyRecord, *, top: int, seeds: int, workers: int | None, launcher: LauncherConfig | None = None
+) -> StudyDirectory:
     """The directory of the confirmation, with its plan and sweep written: a new one, or the one that exists, extended.
 
     A plan only grows: candidates and seeds of an earlier call stay, and every candidate gets every seed. A stop request that stands is
     withdrawn.
-    top: how many of the study's best trials; seeds: how many seeds each; workers: at a time, None for as many as the study had.
+    top: how many of the study's best trials; seeds: how many seeds each; workers: at a time, None for as many as the study had; launcher:
+    None for the study's.
     Raises InputError for numbers that the study cannot fill, and for a directory that belongs to something else.
     """
     if study.confirms is not None:
@@ -64,7 +68,8 @@ def open_confirmation(study: StudyRecord, *, top: int, seeds: int, workers: int 
         raise InputError(f"{directory.path}: another harness confirm is writing its plan; try again")
     try:
         plan = _extended(read_plan(directory) or _empty(study, sweep), list(points)[:top], seeds)
-        _write(directory, study, sweep, plan, workers)
+        launched_by = dataclasses.replace(launcher or sweep.config.launcher, workers=workers or sweep.config.launcher.workers)
+        _write(directory, study, sweep, plan, launched_by)
     finally:
         lock.release()
     directory.stop_request.unlink(missing_ok=True)
@@ -119,7 +124,7 @@ def _extended(plan: ConfirmationPlan, numbers: list[int], seeds: int) -> Confirm
     return dataclasses.replace(plan, runs=[*plan.runs, *(run for run in wanted if run not in plan.runs)])
 
 
-def _write(directory: StudyDirectory, study: StudyRecord, sweep: Sweep, plan: ConfirmationPlan, workers: int | None) -> None:
+def _write(directory: StudyDirectory, study: StudyRecord, sweep: Sweep, plan: ConfirmationPlan, launcher: LauncherConfig) -> None:
     runs = {run.number: run for run in study.runs}
     config, search = sweep.config, sweep.config.search
     small = Sweep(
@@ -137,7 +142,7 @@ def _write(directory: StudyDirectory, study: StudyRecord, sweep: Sweep, plan: Co
             ),
             stopping=StoppingConfig(),
             budget=BudgetConfig(trials=len(plan.runs)),
-            launcher=dataclasses.replace(config.launcher, workers=workers or config.launcher.workers),
+            launcher=launcher,
         ),
         Start(points=[{**_point(sweep, runs[run["candidate"]].params), "seed": run["seed"]} for run in plan.runs]),
     )

@@ -30,6 +30,13 @@ def open_study(sweep: Sweep) -> StudyDirectory:
     return directory
 
 
+def want_workers(directory: StudyDirectory, wanted: int) -> None:
+    """The study is to have so many workers from now on: what `harness status` counts against, and the next start starts up to."""
+    frozen = read_yaml(directory.sweep)
+    header = "".join(line for line in directory.sweep.read_text().splitlines(keepends=True)[:1] if line.startswith("#"))
+    write_yaml(directory.sweep, {**frozen, "launcher": {**frozen["launcher"], "workers": wanted}}, header=header)
+
+
 def refuse_other_sweep(sweep: Sweep) -> None:
     """Raise InputError where a study of this name was launched with another sweep; nothing is written."""
     _launched(sweep)

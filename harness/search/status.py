@@ -10,6 +10,7 @@ from typing import Any
 from harness.config.sweep_schema import BudgetConfig
 from harness.runs.directory import StudyDirectory
 from harness.runs.record import RunRecord, StudyRecord, load_study
+from harness.runs.result import FINAL_STATES
 from harness.search.budget import Budget, open_budget
 from harness.search.workers import living_workers
 
@@ -37,6 +38,30 @@ class Status:
         """How many fewer live than the study was last launched with, while there is work left."""
         return 0 if self.is_finished else max(0, self.study.sweep["launcher"]["workers"] - len(self.workers))
 
+    @property
+    def estimated_end(self) -> float | None:
+        """When the living workers should be done, in seconds since the epoch, at the pace of the trials so far; None before the first."""
+        ended = [run for run in self.study.runs if run.state in FINAL_STATES and run.trial]
+        tokens = sum(run.result.tokens.trained for run in ended)
+        left = self._tokens_left(ended)
+        if not tokens or left is None or not self.workers or self.is_finished:
+            return None
+        seconds = sum(run.trial.seconds for run in ended if run.trial)
+        return self.budget.now + left * seconds / tokens / len(self.workers)
+
+    def _tokens_left(self, ended: list[RunRecord]) -> float | None:
+        """What the budget leaves to be trained; None where only time limits it."""
+        limits = []
+        if self.budget.tokens.limit is not None:
+            limits.append(self.budget.tokens.limit - self.budget.tokens.used)
+        if self.budget.trials.limit is not None:
+            each = sum(run.result.tokens.trained for run in ended) / max(1, len(ended))
+            under_way = [run for run in self.study.runs if run.state not in FINAL_STATES]
+            # As far as their last rows tell.
+            done = sum((run.directory.metrics.newest() or {}).get("tokens", 0) for run in under_way)
+            limits.append(max(0.0, (self.budget.trials.limit - len(ended)) * each - done))
+        return min(limits, default=None)
+
     def count(self) -> dict[str, int]:
         """Trials by state."""
         counts: dict[str, int] = {}
@@ -61,6 +86,8 @@ class Status:
             "start": self.study.sweep.get("start"),
             "workers": self.workers,
             "missing_workers": self.missing_workers,
+            "gpu_hours": {"used": self.budget.gpu_hours.used, "reserved": self.budget.gpu_hours.reserved},
+            "estimated_end": self.estimated_end,
         }
 
 
@@ -98,4 +125,13 @@ def _trial(run: RunRecord) -> dict[str, Any]:
         "seconds": run.result.seconds,
         "step": run.result.step,
         "tokens": asdict(run.result.tokens),
+        **_where(run),
     }
+
+
+def _where(run: RunRecord) -> dict[str, Any]:
+    """Where it was taken up last: the Slurm job (null outside of Slurm), the node, and how often the job had been restarted by then."""
+    if run.trial is None or not run.trial.visits:
+        return {"job": None, "node": None, "restarts": 0}
+    place = run.trial.visits[-1].place
+    return {"job": place.job, "node": place.node, "restarts": place.restart}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import socket
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,10 +18,12 @@ from harness.config.errors import InputError
 from harness.config.validate import to_plain
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import read_yaml, write_json, write_yaml
+from harness.runs.place import Place
 from harness.runs.result import Result, read_result
-from harness.runs.trial import Trial, read_trial, write_trial
+from harness.runs.trial import Trial, Visit, read_trial, write_trial
 from harness.search.books import Books, Clock
 from harness.search.budget import SHORTEST_SECONDS
+from harness.search.inquiry import Inquiry
 from harness.search.relatives import Relatives
 from harness.search.samplers import build_sampler
 from harness.search.stopping import broken_for_good, build_pruner, evaluations, judged
@@ -53,12 +56,25 @@ class Study:
     """The one door to a study for a worker."""
 
     def __init__(
-        self, directory: StudyDirectory, sweep: Sweep, worker: str, storage: StudyStorage | None = None, *, clock: Clock = time.time
+        self,
+        directory: StudyDirectory,
+        sweep: Sweep,
+        worker: str,
+        storage: StudyStorage | None = None,
+        *,
+        place: Place | None = None,
+        inquiry: Inquiry | None = None,
+        threads: int | None = None,
+        clock: Clock = time.time,
     ) -> None:
+        """Args: place, where the worker sits; inquiry, by which jobs are asked after; threads, of the trials' training on a CPU (by
+        default an equal share of the machine's cores)."""
         self.directory = directory
         self.sweep = sweep
         self.worker = worker
+        self.place = place or Place(node=socket.gethostname())
         self.storage = storage or open_storage(directory, worker)
+        self._threads = threads or threads_per_worker(sweep.config.launcher.workers)
         self._clock = clock
         # Composes every choice of a group: not while others wait for the lock.
         self._largest_trial_tokens = sweep.largest_trial_tokens
@@ -69,7 +85,7 @@ class Study:
             self._optuna = _open(self.storage, directory.name, [objective.direction for objective in sweep.objectives])
         # Hyperband proposes by brackets, too: the sampler asks the study for it.
         self._pruner = self._optuna.pruner = build_pruner(sweep.config.stopping, evaluations=sweep.evaluations)
-        self._books = Books(directory, sweep, self._optuna, self.storage, clock)
+        self._books = Books(directory, sweep, self._optuna, self.storage, inquiry or Inquiry(), clock)
         self._ledger = self._books.ledger
         with self.storage.locked():
             self._failed_before = {record.number for record in self._ledger.records() if record.result.state == "failed"}
@@ -87,7 +103,7 @@ class Study:
             while True:
                 waiting, under_way = self._books.reconcile()
                 self._refuse_to_burn_the_budget()
-                number = waiting[0] if waiting else self._ledger.count
+                number = self._choose(waiting) if waiting else self._ledger.count
                 known = read_trial(self.directory.trial(number))
                 if known is None:
                     return self._start(number, under_way)
@@ -99,6 +115,15 @@ class Study:
                     return "wait"
                 claim = self._take(number, 0.0)
                 self._books.fail(claim.run, read_result(claim.run), "the budget of time cannot hold another attempt")
+
+    def _choose(self, waiting: list[int]) -> int:
+        """The trial that this job had before Slurm requeued it, if it waits; else the one that was left with the lowest number."""
+        if self.place.job is not None:
+            for number in waiting:
+                trial = read_trial(self.directory.trial(number))
+                if trial and trial.visits and trial.visits[-1].place.job == self.place.job:
+                    return number
+        return waiting[0]
 
     def _start(self, number: int, under_way: int) -> Answer:
         """A new trial, if the budget holds it."""
@@ -150,6 +175,7 @@ class Study:
             if trial.given is None:
                 trial.tokens = self.sweep.trial_tokens(trial.params)
         trial.worker = self.worker
+        trial.visits.append(Visit(worker=self.worker, place=self.place, began=self._clock()))
         # From here on the trial has its values: Optuna must not learn of it without them.
         self.storage.flush()
         write_trial(run, self._begun(trial, lease))
@@ -191,7 +217,7 @@ class Study:
                 self._books.fail(claim.run, read_result(claim.run), str(error))
             return False
         if config.trainer.threads is None:
-            config.trainer.threads = threads_per_worker(self.sweep.config.launcher.workers)
+            config.trainer.threads = self._threads
         if self.sweep.config.search.trunks != "never":
             # Before the configuration, which says that all is there.
             relatives = self._relatives.of(trial.params, config) if self._keeps_trunks else []
@@ -256,13 +282,14 @@ class Study:
 
     # Settling.
 
-    def settle(self, claim: Claim, exit_code: int, *, stopping: bool = False, expired: bool = False) -> Result:
+    def settle(self, claim: Claim, exit_code: int, *, stopping: bool = False, expired: bool = False, why: str | None = None) -> Result:
         """Book what became of an attempt: the end of the trial, or leave it for another attempt.
 
         stopping: whether the worker is on its way out, and has asked the attempt to end; expired: whether it ended with its lease.
+        why: it failed, where its own files cannot know.
         """
         with self.storage.locked():
-            return self._books.settle(claim.run, exit_code, stopping=stopping, expired=self._out_of_time() if expired else None)
+            return self._books.settle(claim.run, exit_code, stopping=stopping, expired=self._out_of_time() if expired else None, why=why)
 
     def _out_of_time(self) -> str:
         budget = self.sweep.config.budget

@@ -33,12 +33,12 @@ def connected(world: World, *, accelerator: str, listener: socket.socket | None 
     """This process among its ranks, for as long as the block lasts: once in its life, since torch keeps much of a world.
 
     Nothing happens where it is alone, or connected already.
-    accelerator: Lightning's word for where the run trains. listener: a socket that rank 0 of a world on one machine listens on already.
+    accelerator: Lightning's word for where the run trains. listener: a socket that rank 0 listens on already.
     """
     if world.size == 1 or dist.is_initialized():
         yield
         return
-    if listener is not None or world.address == "127.0.0.1":
+    if _is_loopback(world.address):
         # All on this machine: nobody else needs to reach them, and its host name need not resolve.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
     gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
@@ -56,6 +56,13 @@ def connected(world: World, *, accelerator: str, listener: socket.socket | None 
         yield
     finally:
         dist.destroy_process_group()
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return socket.gethostbyname(address).startswith("127.")
+    except OSError:
+        return False  # whoever connects to it will say so
 
 
 def _store(world: World, listener: socket.socket | None) -> Store:

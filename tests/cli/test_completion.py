@@ -21,6 +21,8 @@ from harness.config.sweep_schema import BudgetConfig
 from tests.support.command import HARNESS, run_harness
 
 LIMIT_SECONDS = 30.0
+SHELL_AS_SAID = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+"""The script of the shell that is named, whatever shell there is above the process that asks: above a test there may be none."""
 
 
 def complete(shell: str, line: str, cwd: Path) -> list[str]:
@@ -109,7 +111,7 @@ def test_paths_below_directories(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_script_of_a_shell(tmp_path: Path, shell: str) -> None:
-    done = run_harness("--show-completion", shell, cwd=tmp_path)
+    done = run_harness("--show-completion", shell, cwd=tmp_path, env=SHELL_AS_SAID)
     assert done.rc == 0
     assert "_HARNESS_COMPLETE" in done.stdout
 
@@ -138,7 +140,7 @@ def test_a_tab_in_bash(tmp_path: Path, typed: str, words: list[str]) -> None:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text("{}\n")
     script = tmp_path / "completion.sh"
-    script.write_text(run_harness("--show-completion", "bash", cwd=tmp_path).stdout)
+    script.write_text(run_harness("--show-completion", "bash", cwd=tmp_path, env=SHELL_AS_SAID).stdout)
     assert tab_in_bash(tmp_path, script, typed) == words
 
 

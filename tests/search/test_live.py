@@ -9,14 +9,14 @@ from collections.abc import Iterator
 import pytest
 from rich.console import Console
 
-from harness.cli import live
-from harness.cli.live import render
 from harness.runs.directory import StudyDirectory
 from harness.runs.files import append_json_line, read_yaml, write_yaml
 from harness.runs.trial import read_trial, write_trial
 from harness.search.opening import open_study
 from harness.search.status import read_status
 from harness.search.study import Claim, Study
+from harness.work import live
+from harness.work.live import render
 from tests.search.conftest import MakeSweep
 from tests.search.studies import Attempt, alive
 

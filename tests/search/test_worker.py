@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness.runs.directory import RunDirectory, StudyDirectory
+from harness.runs.exit_codes import STOPPED
 from harness.runs.files import read_json_lines
 from harness.runs.result import read_result
 from harness.search.opening import open_study
@@ -215,7 +216,7 @@ def test_a_study_that_fails_everywhere_stops_early(make_sweep: MakeSweep, start:
     assert "failed alike and none is complete" in (tmp_path / "workers.txt").read_text()
 
 
-@pytest.mark.parametrize("by", ["signal", "request"])
+@pytest.mark.parametrize("by", ["SIGTERM", "SIGUSR2", "request"])
 @pytest.mark.parametrize("fate", ["stoppable", "hang_once"])
 def test_a_worker_that_is_asked_to_stop_leaves_its_trial_whole(make_sweep: MakeSweep, start: Start, by: str, fate: str) -> None:
     """hang_once: an attempt that has no handler yet is ended by the signal; that is no crash."""
@@ -225,11 +226,12 @@ def test_a_worker_that_is_asked_to_stop_leaves_its_trial_whole(make_sweep: MakeS
     attempt_pid(directory.trial(0))
     wait_until(lambda: read_result(directory.trial(0)).attempts == 1)
     assert len(living_workers(directory)) == 1
-    if by == "signal":
-        worker.terminate()
-    else:
+    if by == "request":
         directory.stop_request.touch()
-    assert end(worker, seconds=10) == [0]
+    else:
+        worker.send_signal(signal.Signals[by])
+    # Whoever is asked by a signal leaves work behind, and says so.
+    assert end(worker, seconds=10) == [0 if by == "request" else STOPPED]
     assert living_workers(directory) == []
     run = check_in_step(directory, ended=True).runs[0]
     assert (run.state, run.result.reason, run.result.failures) == ("waiting", "stopped", 0)

@@ -17,7 +17,6 @@ from typing import IO
 import pytest
 import torch
 
-from harness.cli.attempt import attempt
 from harness.runs.directory import RunDirectory
 from harness.runs.exit_codes import FAILED
 from harness.runs.files import replacing
@@ -25,6 +24,7 @@ from harness.runs.result import read_result
 from harness.training import checkpoints as under_test
 from harness.training.checkpoints import checkpoint_path, checkpoints, damage, last_good_checkpoint
 from harness.training.errors import CheckpointError
+from harness.work.attempt import attempt
 from tests.training.conftest import NewRun
 from tests.training.runs import EXACT_RESUME, assert_same_run, load_checkpoint, train_here
 

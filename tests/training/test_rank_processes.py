@@ -132,8 +132,8 @@ def test_several_machines_need_somebody_to_start_them(tiny_text: TinyText, tmp_p
 
 
 def test_a_trial_of_a_sweep_on_two_ranks(tiny_text: TinyText, tmp_path: Path) -> None:
-    from harness.cli.attempt import attempt_trial
     from harness.search.attempts import AttemptServer
+    from harness.work.attempt import attempt_trial
 
     run = RunDirectory(tmp_path / "trial")
     run.path.mkdir()

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.cli.attempt import follow
 from harness.config.load import load_file
 from harness.launch.ranks import LocalRanks
 from harness.runs.directory import RunDirectory
 from harness.runs.result import Result, read_result
 from harness.training.ranks import connected
 from harness.training.stop import RankZeroStops
+from harness.work.attempt import follow
 from tests.training.conftest import NewRun
 from tests.training.runs import EXACT_RESUME, assert_same_run, final_state, rows_without_speed, train_here
 

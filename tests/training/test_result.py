@@ -10,7 +10,6 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from harness.cli.attempt import attempt
 from harness.config.errors import InputError
 from harness.runs.directory import RunDirectory
 from harness.runs.exit_codes import FAILED
@@ -19,6 +18,7 @@ from harness.training.checkpoints import checkpoints
 from harness.training.errors import NonFiniteLossError
 from harness.training.run import train
 from harness.training.stop import StopFlag
+from harness.work.attempt import attempt
 from tests.training.conftest import NewRun
 from tests.training.runs import train_here
 
@@ -90,7 +90,8 @@ def test_from_start_to_end(new_run: NewRun) -> None:
     assert done.seconds > first_seconds
     last = run.metrics.rows()[-1]
     assert done.metrics == {name: value for name, value in last.items() if name not in ("step", "tokens")}
-    assert set(done.fingerprints) == {"data", "tokenizer", "model"}
+    files = {f"data.{kind}.{name}" for kind in ("sources", "validation") for name in ("domain", "general")}
+    assert set(done.fingerprints) == {"data", "tokenizer", "model", *files}
     assert done.versions["torch"] == torch.__version__
     assert config.seed == 0
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from harness.cli.attempt import attempt
 from harness.runs.exit_codes import DONE, STOPPED
 from harness.runs.result import read_result
 from harness.training.stop import StopFlag
 from harness.training.trainer import RunData
+from harness.work.attempt import attempt
 from tests.training.conftest import NewRun
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -27,22 +27,28 @@ REASON_COLUMNS = 20
 STATE_STYLES = {"complete": "green", "running": "cyan", "waiting": "yellow", "failed": "red", "pruned": "dim"}
 
 
-def follow(directory: StudyDirectory, tend: Callable[[], int], *, console: Console | None = None) -> Status:
-    """Show the study until `tend`, called at every look, says that no worker is left; on something that is no terminal, a line a trial."""
+def follow(
+    directory: StudyDirectory, tend: Callable[[], int], *, console: Console | None = None, notes: Callable[[], list[str]] = list
+) -> Status:
+    """Show the study until `tend`, called at every look, says that no worker is left; on something that is no terminal, a line a trial.
+
+    notes: lines below it, asked for at every look.
+    """
     console = console or Console()
     if not console.is_terminal:
-        return _follow_in_lines(console, directory, tend)
-    with Live(render(read_status(directory)), console=console, refresh_per_second=4) as live:
+        return _follow_in_lines(console, directory, tend, notes)
+    with Live(render(read_status(directory), notes=notes()), console=console, refresh_per_second=4) as live:
         while True:
             workers = tend()
             status = read_status(directory)
-            live.update(render(status))
+            live.update(render(status, notes=notes()))
             if workers == 0:
                 return status
             time.sleep(REFRESH_SECONDS)
 
 
-def _follow_in_lines(console: Console, directory: StudyDirectory, tend: Callable[[], int]) -> Status:
+def _follow_in_lines(console: Console, directory: StudyDirectory, tend: Callable[[], int], notes: Callable[[], list[str]]) -> Status:
+    noted: list[str] = []
     said = {run.number for run in read_status(directory).study.runs if run.state in FINAL_STATES}
     while True:
         workers = tend()
@@ -51,6 +57,9 @@ def _follow_in_lines(console: Console, directory: StudyDirectory, tend: Callable
             if run.state in FINAL_STATES and run.number not in said:
                 said.add(run.number)
                 console.print(_line(run, status), highlight=False, soft_wrap=True)
+        if (new := notes()) != noted:
+            noted = new
+            console.print("\n".join(new), highlight=False, soft_wrap=True)
         if workers == 0:
             return status
         time.sleep(REFRESH_SECONDS)
@@ -65,9 +74,13 @@ def _line(run: RunRecord, status: Status) -> str:
     return f"trial {run.number}: {run.state}{value}{extra}  {params}{best}"
 
 
-def render(status: Status, *, limit: int | None = 12) -> RenderableType:
-    """The study as a table. limit: at most this many trials, those under way and the latest first."""
-    return Group(_header(status), _trials(status, limit), _best(status))
+def render(status: Status, *, limit: int | None = 12, notes: Sequence[str] = ()) -> RenderableType:
+    """The study as a table. limit: at most this many trials, those under way and the latest first. notes: lines below it."""
+    return Group(_header(status), _trials(status, limit), _best(status), *(Text(line, style=_note_style(line)) for line in notes))
+
+
+def _note_style(line: str) -> str:
+    return "red" if " will not start: " in line else "dim"
 
 
 def _header(status: Status) -> Text:
@@ -83,6 +96,12 @@ def _header(status: Status) -> Text:
         reserved = f" (+ {count_text(account['reserved'])})" if account["reserved"] else ""
         text.append(f"{unit} {count_text(account['used'])}{reserved} of {count_text(account['limit'])}  ", style="dim")
     text.append(f"{len(status.workers)} worker{'' if len(status.workers) == 1 else 's'}", style="dim")
+    hours = status.budget.gpu_hours
+    if hours.limit is None and _on_jobs(status):
+        text.append(f"  {hours.used:.2f} GPU-hours", style="dim")
+    if status.estimated_end is not None:
+        minutes = max(0.0, status.estimated_end - status.budget.now) / 60
+        text.append(f"  done in about {duration_text(minutes)}", style="dim")
     return text
 
 
@@ -92,7 +111,8 @@ def _trials(status: Status, limit: int | None) -> Table:
     keys = list(space)
     names = short_names(keys)
     table = Table(box=None, pad_edge=False, collapse_padding=True)
-    for column in ("trial", "state", "progress"):
+    on_jobs = _on_jobs(status)
+    for column in ("trial", "state", "progress", *(("job",) if on_jobs else ())):
         table.add_column(column, no_wrap=True)
     # Headings break where their words do: in 100 columns it is the values that need the room.
     for heading in (*(names[key] for key in keys), status.study.objective.metric, *status.study.constraints):
@@ -103,6 +123,7 @@ def _trials(status: Status, limit: int | None) -> Table:
             str(run.number),
             Text(run.state, style=STATE_STYLES[run.state]),
             _progress(run),
+            *((_job(run),) if on_jobs else ()),
             *(value_text(run.params[key], log=bool(space[key].get("log"))) if key in run.params else "–" for key in keys),
             Text(_metric(run, status.study.objective.metric), style="bold green" if is_best else "default"),
             *(
@@ -113,6 +134,27 @@ def _trials(status: Status, limit: int | None) -> Table:
     if limit is not None and len(status.study.runs) > len(shown):
         table.caption = f"{len(status.study.runs) - len(shown)} more; `harness compare {status.study.name}` ranks all"
     return table
+
+
+def _on_jobs(status: Status) -> bool:
+    """Whether any trial was taken up in a Slurm job."""
+    return any(run.trial and any(visit.place.job for visit in run.trial.visits) for run in status.study.runs)
+
+
+def _job(run: RunRecord) -> Text:
+    """Where it was taken up last, and how often its job had been restarted by then."""
+    if run.trial is None or not run.trial.visits:
+        return Text("")
+    place = run.trial.visits[-1].place
+    again = f" (restart {place.restart})" if place.restart else ""
+    return Text(f"{place.job} {place.node}{again}" if place.job else place.node, style="dim")
+
+
+def duration_text(minutes: float) -> str:
+    """Roughly: "40 s", "12 min", "3.5 h"."""
+    if minutes < 1:
+        return f"{60 * minutes:.0f} s"
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 
 
 def _metric(run: RunRecord, name: str) -> str:

@@ -8,17 +8,17 @@ import socket
 import traceback
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from harness.config.errors import InputError, wrong_value
 from harness.config.load import load_file, set_value
 from harness.config.schema import Config
 from harness.config.validate import to_plain, to_section
 from harness.runs.directory import RunDirectory, StudyDirectory
-from harness.runs.exit_codes import BAD_INPUT, DONE, FAILED, RESERVED_TOO_LITTLE, STOPPED, TRUNK_UNDER_WAY
-from harness.runs.files import read_json, read_yaml
+from harness.runs.exit_codes import BAD_INPUT, DONE, FAILED, OUT_OF_MEMORY, RESERVED_TOO_LITTLE, STOPPED, TRUNK_UNDER_WAY
+from harness.runs.files import read_json
 from harness.runs.locks import hold
-from harness.runs.result import FINAL_STATES, State, read_result, write_result
+from harness.runs.result import FINAL_STATES, Result, State, read_result, write_result
 from harness.runs.trial import read_trial
 from harness.runs.trunks import TrunkStore
 from harness.runs.world import World
@@ -41,33 +41,69 @@ LOST_SECONDS = 5.0
 """A rank's end may be heard of a moment after its connections broke."""
 
 
-def attempt_trial(directory: str) -> int:
-    """Run or resume a trial in a process of its own, whose output goes to the trial's log.txt; returns the exit code."""
+def attempt_trial(directory: str, world: World | None = None, listener: socket.socket | None = None) -> int:
+    """Run or resume a trial in a process of its own, whose output goes to the trial's log.txt; returns the exit code.
+
+    world, listener: where the others follow in processes that something else has started, see `attempt`.
+    """
     run = RunDirectory(Path(directory))
-    with run.log.open("ab", buffering=0) as stream:
-        os.dup2(stream.fileno(), 1)
-        os.dup2(stream.fileno(), 2)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", force=True)
+    _log_to(run)
     try:
         # Whether a crash is worth another attempt is for the worker to say.
-        return attempt(run, crashed="waiting")
+        return attempt(run, crashed="waiting", world=world, listener=listener)
     except InputError as error:
         log.error("%s", error)
         return BAD_INPUT
 
 
-def attempt(run: RunDirectory, *, crashed: State, show_progress: bool = False, world: World | None = None) -> int:
+def follow_trial(directory: str, world: World) -> int:
+    """Take part in an attempt on a trial as a rank other than 0, in a process of its own; returns the exit code."""
+    from harness.training.stop import StopFlag
+
+    stop = StopFlag()
+    stop.install()
+    run = RunDirectory(Path(directory))
+    _log_to(run)
+    try:
+        follow(run, load_file(run.config), world, stop)
+    except Exception as error:  # noqa: BLE001 - whatever it is, rank 0 hears of it by the exit code
+        from harness.training.memory import is_out_of_memory
+
+        log.error("rank %d: %s", world.rank, traceback.format_exc())
+        return OUT_OF_MEMORY if is_out_of_memory(error) else FAILED
+    return DONE
+
+
+def _log_to(run: RunDirectory) -> None:
+    with run.log.open("ab", buffering=0) as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", force=True)
+
+
+def attempt(
+    run: RunDirectory,
+    *,
+    crashed: State,
+    show_progress: bool = False,
+    world: World | None = None,
+    listener: socket.socket | None = None,
+    stop: StopFlag | None = None,
+) -> int:
     """Run or resume the run in this process; returns the exit code. Its result.json says what came of it.
 
-    crashed: the state of a run whose attempt ends with an unexpected exception. world: where all ranks are started already, and connected
-    (see `harness.training.ranks`), this process being rank 0 and the others in `follow`; else this process starts those of its machine.
+    crashed: the state of a run whose attempt ends with an unexpected exception. world: where all ranks are started already, this process
+    being rank 0 and the others in `follow`; else this process starts those of its machine. listener: a socket that it listens on as rank 0
+    of that world; None where it is connected already (see `harness.training.ranks`).
+    stop: set when the run is to save a checkpoint and leave; by default one of its own, set by signals.
     Raises InputError for data, a model or a configuration that cannot be used, and where another process works on this run.
     """
+    from harness.models.device import refuse_missing_devices
     from harness.training.errors import NonFiniteLossError, ReservedTooLittleError, RunError, TrunkUnderWayError
     from harness.training.stop import StopFlag
 
     # Before torch is imported, which takes seconds: from here on a signal asks for a clean stop.
-    stop = StopFlag()
+    stop = stop or StopFlag()
     stop.install()
     lock = hold(run.attempt_lock, wait_seconds=LOCK_SECONDS)
     if lock is None:
@@ -75,8 +111,9 @@ def attempt(run: RunDirectory, *, crashed: State, show_progress: bool = False, w
     local: LocalRanks | None = None
     try:
         config = load_file(run.config)
+        refuse_missing_devices(config.trainer)
         local = None if world else _start_local_ranks(config, run, crashed)
-        with _connected(config, local.world if local else world or World(), local.listener if local else None):
+        with _connected(config, local.world if local else world or World(), local.listener if local else listener):
             return _tracked(config, run, stop, show_progress=show_progress)
     except InputError as error:
         _end(run, "failed", str(error))
@@ -92,8 +129,15 @@ def attempt(run: RunDirectory, *, crashed: State, show_progress: bool = False, w
         log.error("%s", error)
         return FAILED
     except Exception as error:  # noqa: BLE001 - whatever it is, the run's files must say so
+        from harness.training.memory import is_out_of_memory
+
         # A rank that is gone shows as a broken connection, or worse.
         lost = local.failure(wait_seconds=LOST_SECONDS) if local else None
+        if lost is None and is_out_of_memory(error):
+            said = next(iter(str(error).splitlines()), "") or type(error).__name__
+            _end(run, crashed, f"out of memory: {said}")
+            log.error("%s", traceback.format_exc())
+            return OUT_OF_MEMORY
         _end(run, crashed, lost or f"{type(error).__name__}: {error}")
         log.error("%s", lost or traceback.format_exc())
         return FAILED
@@ -143,12 +187,13 @@ def _end(run: RunDirectory, state: State, reason: str) -> None:
 
 
 def _tracked(config: Config, run: RunDirectory, stop: StopFlag, *, show_progress: bool) -> int:
+    from harness.training.errors import ReservedTooLittleError, TrunkUnderWayError
     from harness.training.progress import StepProgress, TokenizationProgress
     from harness.training.run import train
 
     wandb = _wandb_logger(config, run)
     progress = StepProgress() if show_progress else None
-    status: Literal["success", "failed"] = "failed"
+    crashed = True
     try:
         result = train(
             config,
@@ -160,15 +205,32 @@ def _tracked(config: Config, run: RunDirectory, stop: StopFlag, *, show_progress
             evaluation_progress=progress.evaluating if progress else None,
             trunks=_trunks(config, run),
         )
-        status = "success"
-        if wandb:
-            wandb.summary({**result.metrics, "tokens": result.tokens.trained, "seconds": result.seconds})
-            if result.state == "waiting":
-                wandb.preempting()
+        crashed = False
+    except (TrunkUnderWayError, ReservedTooLittleError):
+        crashed = False  # it has not begun, and will
+        raise
     finally:
         if wandb:
-            wandb.finish(status)
+            _finish(wandb, run, crashed=crashed)
     return DONE if result.state == "complete" else STOPPED
+
+
+def _finish(wandb: WandbLogger, run: RunDirectory, *, crashed: bool) -> None:
+    """End the attempt's part of the W&B run, as the run's own files have it."""
+    from harness.tracking.summary import objective_of, summary_of
+
+    result = read_result(run)
+    state = _end_of_run(run, result)
+    wandb.summary(summary_of(result, run.metrics.rows(), objective_of(run), trial=read_trial(run), state=state))
+    if state == "waiting" and not crashed:
+        wandb.preempting()
+    wandb.finish("failed" if crashed else "success")
+
+
+def _end_of_run(run: RunDirectory, result: Result) -> State:
+    """What the study will make of an attempt that has ended as it should."""
+    trial = read_trial(run)
+    return "pruned" if result.state == "waiting" and trial is not None and trial.given_up is not None else result.state
 
 
 def _trunks(config: Config, run: RunDirectory) -> Trunks | None:
@@ -208,17 +270,7 @@ def _with_values(config: Config, values: dict[str, Any]) -> Config:
 def _wandb_logger(config: Config, run: RunDirectory) -> WandbLogger | None:
     if config.tracking.name == "none":
         return None
-    from harness.tracking.wandb_logger import WandbLogger, run_id
+    from harness.tracking.identity import identity_of_run
+    from harness.tracking.wandb_logger import WandbLogger
 
-    study = run.study
-    launched = str(read_yaml(study.sweep).get("launched")) if study else ""
-    return WandbLogger(
-        config.tracking,
-        directory=run.path,
-        # By the time of its launch too: a study that was deleted and started anew is another one.
-        run_id=run_id(run.name, launched),
-        name=run.name,
-        group=study.name if study else None,
-        job_type="trial" if study else "train",
-        hyperparameters=to_plain(config),
-    )
+    return WandbLogger(config.tracking, identity=identity_of_run(run), directory=run.path, hyperparameters=to_plain(config))

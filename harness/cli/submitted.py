@@ -1,0 +1,60 @@
+"""What verbs say of jobs that they submitted."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import typer
+
+from harness.runs.exit_codes import FAILED
+
+if TYPE_CHECKING:
+    from harness.work.cluster import Submitted
+
+
+@contextlib.contextmanager
+def submitting() -> Iterator[None]:
+    """Slurm that does not answer, and a preparation that failed and has said why, end the command."""
+    from harness.launch.slurm.commands import SlurmUnavailableError
+
+    try:
+        yield
+    except SlurmUnavailableError as error:
+        typer.echo(f"{error}\nnothing was submitted; the same command tries again", err=True)
+        raise typer.Exit(FAILED) from None
+    except subprocess.CalledProcessError as error:
+        raise typer.Exit(error.returncode) from error
+
+
+def counted(workers: int) -> str:
+    """So many workers, in words."""
+    return f"{workers} worker{'' if workers == 1 else 's'}"
+
+
+def report(submitted: Submitted) -> None:
+    """The job on stdout; on stderr what to type next."""
+    from harness.runs.directory import StudyDirectory
+
+    place, job = submitted.place, submitted.job
+    if submitted.preparation:
+        typer.echo(f"{place.path}: job {submitted.preparation.job} tokenizes first", err=True)
+    if not isinstance(place, StudyDirectory):
+        assert job is not None, "a single run is submitted or refused"
+        typer.echo(f"job {job.job}, written in {job.script}", err=True)
+        typer.echo(f"  squeue -j {job.job}    tail -F {place.path}/slurm/{job.job}.log    scancel {job.job}", err=True)
+        typer.echo(place.path)
+        return
+    if submitted.is_finished:
+        typer.echo(f"{place.path}: finished, nothing was submitted")
+        typer.echo(f"  harness compare {place.name} --html {place.name}.html    harness best {place.name} --export NAME", err=True)
+        return
+    if job is None:
+        typer.echo(f"{place.path}: {counted(submitted.present)} already, none was submitted")
+    else:
+        besides = f", beside {submitted.present} that wait or run already" if submitted.present else ""
+        typer.echo(f"{place.path}: job {job.job}, {counted(job.tasks or 1)}{besides}")
+        typer.echo(f"  as written in {job.script}", err=True)
+    typer.echo(f"  harness status {place.name} --watch    harness workers {place.name} --add 2    harness stop {place.name}", err=True)

@@ -1,0 +1,43 @@
+"""The launcher of a single run, from its part of a command line."""
+
+from __future__ import annotations
+
+from harness.config.compose import compose
+from harness.config.errors import InputError
+from harness.config.introspect import find
+from harness.config.launcher_schema import LaunchConfig, LauncherConfig
+from harness.config.overrides import ValueOverride, parse
+from harness.config.validate import to_section
+
+
+def split_launcher(overrides: list[str]) -> tuple[list[str], list[str]]:
+    """The overrides that are about the launcher, and all others."""
+    own = [text for text in overrides if text.lstrip("+~").split("=")[0].split(".")[0] == "launcher"]
+    return own, [text for text in overrides if text not in own]
+
+
+def load_launcher(overrides: list[str]) -> LauncherConfig:
+    """The launcher that overrides choose (`launcher=slurm launcher.time=04:00:00`); local without any. Raises InputError."""
+    if not overrides:
+        return LauncherConfig()
+    composed = compose("launch", LaunchConfig, overrides)
+    launcher = to_section(LaunchConfig, composed.values, origin=composed.origin).launcher
+    given = [override.key for override in parse(overrides, LaunchConfig) if isinstance(override, ValueOverride)]
+    refuse_unread(launcher, given)
+    return launcher
+
+
+def launcher_alone(overrides: list[str]) -> LauncherConfig:
+    """The launcher, where nothing else can be overridden. Raises InputError."""
+    own, others = split_launcher(overrides)
+    if others:
+        raise InputError(f"{others[0]!r}: only the launcher can be chosen here, e.g. launcher=slurm launcher.time=04:00:00")
+    return load_launcher(own)
+
+
+def refuse_unread(launcher: LauncherConfig, keys: list[str]) -> None:
+    """Raise InputError for a value that the chosen launcher never reads."""
+    for key in keys:
+        item = find(LaunchConfig, key)
+        if item is not None and item.only_for and launcher.name not in item.only_for:
+            raise InputError(f"{key} has no effect with launcher={launcher.name}: only {', '.join(item.only_for)} reads it")

@@ -1,0 +1,179 @@
+"""The tasks of one job step as a crew: rank 0 says which run is trained next, all others train it with it.
+
+One line of JSON a message, over a connection that each of the others keeps to rank 0 for as long as it lives: whoever dies is missed at
+once, and who loses rank 0 leaves. Every attempt gets a world of its own, on a port of its own, in processes of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import select
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from harness.runs.world import World
+
+MEETING_SECONDS = 300.0
+"""How long the tasks of a step may start after each other."""
+RETRY_SECONDS = 0.5
+LEAVE_SECONDS = 15.0
+"""What the others are given to end an attempt after rank 0 has."""
+
+
+class CrewError(Exception):
+    """The tasks of a step do not find each other, or one is gone."""
+
+
+class Line:
+    """One connection, a message a line."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.settimeout(None)
+        self._connection = connection
+        self._received = b""
+        self.is_open = True
+
+    def fileno(self) -> int:
+        return self._connection.fileno()
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Nothing happens where nobody listens any more: `receive` tells of that."""
+        with contextlib.suppress(OSError):
+            self._connection.sendall(json.dumps(message).encode() + b"\n")
+
+    def receive(self, *, wait_seconds: float) -> list[dict[str, Any]]:
+        """What has arrived; afterwards `is_open` is false where the other end is gone."""
+        if self.is_open and select.select([self._connection], [], [], wait_seconds)[0]:
+            try:
+                added = self._connection.recv(1 << 16)
+            except OSError:
+                added = b""
+            self.is_open = bool(added)
+            self._received += added
+        *whole, self._received = self._received.split(b"\n")
+        return [json.loads(line) for line in whole]
+
+    def close(self) -> None:
+        self.is_open = False
+        self._connection.close()
+
+
+@dataclass
+class Member:
+    """What rank 0 knows of another rank."""
+
+    rank: int
+    node: str
+    line: Line
+    exit_code: int | None = None
+    """Of its part in the attempt under way, once that has ended."""
+
+    def __str__(self) -> str:
+        return f"rank {self.rank} on {self.node}"
+
+
+@dataclass
+class Crew:
+    """Rank 0's side."""
+
+    world: World
+    members: list[Member] = field(default_factory=list)
+    broken: str | None = None
+    """Who is gone for good; no further attempt can be made."""
+
+    @classmethod
+    def gather(cls, world: World) -> Crew:
+        """Wait for all others. Raises CrewError when some do not come."""
+        crew = cls(world)
+        deadline = time.monotonic() + MEETING_SECONDS
+        with socket.create_server(("", world.port), backlog=world.size) as server:
+            while len(crew.members) < world.size - 1:
+                server.settimeout(max(0.1, deadline - time.monotonic()))
+                try:
+                    connection, _ = server.accept()
+                except TimeoutError:
+                    present = sorted(member.rank for member in crew.members)
+                    raise CrewError(f"only ranks {[0, *present]} of {world.size} have started within {MEETING_SECONDS:.0f} s") from None
+                line = Line(connection)
+                for hello in line.receive(wait_seconds=5.0):
+                    crew.members.append(Member(hello["rank"], hello["node"], line))
+        return crew
+
+    @property
+    def sentinels(self) -> list[int]:
+        """For `multiprocessing.connection.wait`: ready when one has something to say, or is gone."""
+        return [member.line.fileno() for member in self.members if member.line.is_open]
+
+    def begin(self, run: str) -> tuple[World, socket.socket]:
+        """Have all others join an attempt on the run in this directory: this process's world in it, and the socket that it listens on."""
+        listener = socket.create_server(("", 0), backlog=self.world.size)
+        port = int(listener.getsockname()[1])
+        for member in self.members:
+            member.exit_code = None
+            member.line.send({"run": run, "port": port})
+        return replace(self.world, port=port), listener
+
+    def lost(self) -> str | None:
+        """Who was killed, or is gone, or has ended its part as it should not, since the attempt began."""
+        self._listen()
+        for member in self.members:
+            if member.exit_code:
+                how = f"was killed by signal {-member.exit_code}" if member.exit_code < 0 else f"ended with exit code {member.exit_code}"
+                return f"{member} {how}"
+        return self.broken
+
+    def is_to_blame(self) -> bool:
+        """Whether another rank was killed or is gone: then rank 0 failed for that. One that merely failed may have followed rank 0."""
+        return self.broken is not None or any((member.exit_code or 0) < 0 for member in self.members)
+
+    def exit_codes(self) -> set[int]:
+        """Of the others' parts in the attempt, as far as they have ended."""
+        return {member.exit_code for member in self.members if member.exit_code is not None}
+
+    def end(self) -> None:
+        """The attempt is over: the others end their parts, or theirs are ended."""
+        for member in self.members:
+            member.line.send({"over": True})
+        deadline = time.monotonic() + 2 * LEAVE_SECONDS
+        while any(member.exit_code is None and member.line.is_open for member in self.members) and time.monotonic() < deadline:
+            self._listen(wait_seconds=0.1)
+
+    def close(self) -> None:
+        """Let the others leave."""
+        for member in self.members:
+            member.line.close()
+
+    def _listen(self, wait_seconds: float = 0.0) -> None:
+        for member in self.members:
+            for message in member.line.receive(wait_seconds=wait_seconds):
+                member.exit_code = int(message["ended"])
+            if not member.line.is_open and self.broken is None:
+                self.broken = f"{member} is gone"
+
+
+def join(world: World, node: str) -> Line:
+    """Of another rank: its connection to rank 0. Raises CrewError when rank 0 does not come."""
+    deadline = time.monotonic() + MEETING_SECONDS
+    while True:
+        try:
+            line = Line(socket.create_connection((world.address, world.port), timeout=10.0))
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise CrewError(f"rank {world.rank} does not reach rank 0 at {world.address}:{world.port}: {error}") from None
+            time.sleep(RETRY_SECONDS)
+            continue
+        line.send({"rank": world.rank, "node": node})
+        return line
+
+
+def orders(line: Line) -> Iterator[dict[str, Any] | None]:
+    """What rank 0 says, None in between so that the listener can look after what it has started; ends when rank 0 has left."""
+    while line.is_open:
+        messages = line.receive(wait_seconds=0.2)
+        yield from messages
+        if not messages:
+            yield None

@@ -1,0 +1,61 @@
+"""What became of the jobs of workers that are not seen any more."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from harness.config.errors import InputError
+from harness.launch.slurm.commands import Slurm, SlurmUnavailableError
+from harness.launch.slurm.jobs import Accounted, JobElement, parse_elements
+from harness.launch.slurm.states import JobState
+from harness.launch.slurm.this_job import QUICK
+from harness.runs.place import Fate, Place
+
+INTERRUPTED = ("CANCELLED", "TIMEOUT", "DEADLINE", "NODE_FAIL", "BOOT_FAIL", "LAUNCH_FAILED", "PREEMPTED", "REVOKED")
+"""How a job ends through no doing of what it worked on."""
+log = logging.getLogger(__name__)
+
+
+def ask_fates(places: Sequence[Place], slurm: Slurm = QUICK) -> dict[Place, Fate] | None:
+    """What became of these lives of jobs, with one squeue for all; those that it does not know any more are looked up in the accounting.
+
+    None when Slurm does not answer.
+    """
+    elements = {place: parse_elements(place.job)[0] for place in places if place.job is not None}
+    try:
+        queue = {queued.element: queued for queued in slurm.queue({element.job for element in elements.values()})}
+        forgotten = {element.job for element in elements.values() if element not in queue}
+        accounted = slurm.accounting(forgotten) or []
+    except (SlurmUnavailableError, InputError) as error:
+        log.warning("%s", error)
+        return None
+    fates: dict[Place, Fate] = {}
+    for place, element in elements.items():
+        queued = queue.get(element)
+        if queued is None:
+            fates[place] = _accounted_fate(element, place.restart, accounted)
+        else:
+            fates[place] = fate_of(queued.state, past=queued.restarts > place.restart)
+    return fates
+
+
+def fate_of(state: JobState, *, past: bool) -> Fate:
+    """What became of one life of a job that is in this state now. past: whether it has been requeued since."""
+    if past:
+        return "interrupted"
+    if state.is_alive:
+        return "alive"
+    if state.name == "OUT_OF_MEMORY":
+        return "out_of_memory"
+    return "interrupted" if state.name in INTERRUPTED else "ended"
+
+
+def _accounted_fate(element: JobElement, restart: int, accounted: Sequence[Accounted]) -> Fate:
+    """By the allocation that was this life: sacct has one for each, in the order of their beginnings."""
+    lives = sorted((life for life in accounted if life.element == element), key=lambda life: life.started or 0.0)
+    if restart >= len(lives):
+        return "ended"
+    state = lives[restart].state
+    # squeue does not know it: what accounting takes for alive was requeued, or its end was never reported.
+    return "interrupted" if state.is_alive else fate_of(state, past=False)

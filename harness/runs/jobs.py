@@ -1,0 +1,51 @@
+"""jobs.jsonl: the jobs that were submitted for a study's workers, or for a single run; a row a submission, never changed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.runs.directory import RunDirectory, StudyDirectory
+from harness.runs.files import append_json_line, read_json_lines
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmittedJob:
+    """One submission."""
+
+    job: int
+    """The job's id; of an array, the array's."""
+    tasks: int | None = None
+    """How many elements the array has: 0 … tasks - 1; None for a job that is no array."""
+    purpose: str = "workers"
+    """What it is for: workers of a study, run (a single one), or prepare (tokenization, which the others wait for)."""
+    cluster: str | None = None
+    """The name of one of several clusters; None: the only one."""
+    submitted: float
+    """Seconds since the epoch."""
+    script: str
+    """The batch script as it was submitted."""
+    profile: dict[str, Any] = field(default_factory=dict)
+    """The launcher's configuration that it was rendered from."""
+
+    @property
+    def elements(self) -> list[int | None]:
+        """The index of each element; [None] for a job that is no array."""
+        return [None] if self.tasks is None else list(range(self.tasks))
+
+
+def jobs_file(place: StudyDirectory | RunDirectory) -> Path:
+    """Where the submissions for a study's workers, or for a single run, are written down."""
+    return place.workers / "jobs.jsonl" if isinstance(place, StudyDirectory) else place.path / "jobs.jsonl"
+
+
+def read_jobs(place: StudyDirectory | RunDirectory) -> list[SubmittedJob]:
+    """All submissions, in order."""
+    return [SubmittedJob(**row) for row in read_json_lines(jobs_file(place))]
+
+
+def record_job(place: StudyDirectory | RunDirectory, job: SubmittedJob) -> None:
+    path = jobs_file(place)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    append_json_line(path, asdict(job))

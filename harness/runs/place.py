@@ -1,0 +1,27 @@
+"""Where a worker sits, and what has become of the job that it sat in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Of a worker, and so of the attempts that it makes."""
+
+    node: str
+    """Slurm's name of the node, or the machine's: virtual nodes share one host name."""
+    job: str | None = None
+    """The Slurm job as Slurm spells it: 1234, or 1234_5 for an element of an array; null outside of Slurm."""
+    restart: int = 0
+    """How often Slurm had started the job before."""
+
+
+Fate = Literal["alive", "interrupted", "out_of_memory", "ended"]
+"""Of one life of a job. alive: pending, running or completing; interrupted: requeued, preempted, cancelled, at its time limit or its node
+gone, which says nothing of the work in it; out_of_memory: killed for it; ended: by itself, or nobody knows."""
+
+AskFates = Callable[[Sequence[Place]], dict[Place, Fate] | None]
+"""What became of the jobs in these places, with one question to the cluster; None when it does not answer."""

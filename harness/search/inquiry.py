@@ -1,0 +1,61 @@
+"""Asking after the jobs of workers that are not seen any more, before anybody takes their trials over.
+
+That a worker's lock is free says that its process is gone, or that this machine does not see it any more: a lease of a network file
+system that ran out, a session that the database has lost. Slurm knows which; but it may take its time to answer, or be down. So nobody
+asks with the study's lock held: a worker that finds a trial without its worker leaves it alone, asks, and judges when it next looks for
+work.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from harness.runs.place import AskFates, Fate, Place
+
+ASK_SECONDS = 2.0
+"""The time between two questions to a cluster that says the jobs are alive."""
+PATIENCE_SECONDS = 600.0
+"""A cluster that does not answer for so long is not waited for: what the locks say decides alone."""
+log = logging.getLogger(__name__)
+
+
+class Inquiry:
+    """What one worker knows of the jobs of others."""
+
+    def __init__(self, ask: AskFates | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """ask: None where no cluster can be asked, as on a laptop: then the locks decide alone."""
+        self._ask = ask
+        self._clock = clock
+        self._fates: dict[Place, Fate] = {}
+        self._missed: dict[Place, float] = {}
+        """Places whose workers are not seen, and since when nothing was heard of them."""
+        self._noticed: set[Place] = set()
+        """Those of them that were met since the last question."""
+        self._asked = -ASK_SECONDS
+
+    def fate(self, place: Place | None) -> Fate:
+        """What became of the job of a worker that is not seen any more; "alive" for as long as nobody has asked."""
+        if place is None or place.job is None or self._ask is None:
+            return "ended"
+        self._noticed.add(place)
+        silent = self._clock() - self._missed.setdefault(place, self._clock())
+        return self._fates.get(place, "ended" if silent > PATIENCE_SECONDS else "alive")
+
+    def ask(self) -> None:
+        """Ask after all jobs that were missed, with one question; never with the study's lock held, since the answer may take long."""
+        now = self._clock()
+        if not self._noticed or self._ask is None or now - self._asked < ASK_SECONDS:
+            return
+        self._asked = now
+        places = sorted(self._noticed - self._fates.keys(), key=lambda place: place.job or "")
+        self._missed = {place: self._missed[place] for place in self._noticed}
+        self._noticed = set()
+        answer = self._ask(places) if places else {}
+        if answer is None:
+            log.warning("Slurm does not answer: trials whose workers are not seen are left alone for now: %d", len(places))
+            return
+        self._missed.update(dict.fromkeys(places, self._clock()))
+        # What is over stays so; what is alive is asked after again.
+        self._fates.update({place: fate for place, fate in answer.items() if fate != "alive"})

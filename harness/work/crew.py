@@ -1,0 +1,45 @@
+"""A rank other than 0 of a worker whose trials train in several tasks of a step: it trains what rank 0 says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from harness.launch.crew import LEAVE_SECONDS, Line, join, orders
+from harness.runs.exit_codes import DONE
+from harness.runs.world import World
+from harness.search.attempts import AttemptServer
+from harness.work.attempt import follow_trial
+
+
+def follow_worker(world: World, node: str, preload: list[str]) -> int:
+    """Take part in one attempt after the other until rank 0 has left; returns the exit code.
+
+    Signals to all tasks of the step reach the attempts themselves; when this process leaves is for rank 0 to say. Raises CrewError when
+    rank 0 does not come.
+    """
+    line = join(world, node)
+    server = AttemptServer(follow_trial, preload)
+    part: BaseProcess | None = None
+    try:
+        for order in orders(line):
+            if order is not None and "run" in order:
+                part = server.start(Path(order["run"]), replace(world, port=order["port"]))
+            elif part is not None and (order is not None or not part.is_alive()):
+                part.join(LEAVE_SECONDS)
+                _end(part, line)
+                part = None
+    finally:
+        if part is not None:
+            part.kill()
+            part.join()
+    return DONE
+
+
+def _end(part: BaseProcess, line: Line) -> None:
+    """Tell rank 0 how this rank's part in an attempt has ended; one that still runs is ended."""
+    if part.is_alive():
+        part.kill()
+    part.join()
+    line.send({"ended": part.exitcode})

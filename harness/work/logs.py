@@ -1,0 +1,98 @@
+"""What attempts and workers have said, wherever it was written: a trial's own log, and the output of the workers that took it up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.config.errors import InputError, wrong_value
+from harness.launch.slurm.submission import slurm_folder
+from harness.runs.directory import RunDirectory, StudyDirectory
+from harness.runs.trial import Visit, read_trial
+
+POLL_SECONDS = 0.5
+BLOCK_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Log:
+    """One file."""
+
+    path: Path
+    title: str
+
+
+def study_logs(study: StudyDirectory) -> list[Log]:
+    """Of all its workers."""
+    local = [Log(study.workers / "log.txt", "workers on this machine")]
+    jobs = [Log(path, f"job {path.stem}") for path in _by_age(slurm_folder(study))]
+    return [log for log in [*local, *jobs] if log.path.exists()]
+
+
+def trial_logs(study: StudyDirectory, number: int) -> list[Log]:
+    """Of one trial: of its attempts, then of the workers that took it up. Raises InputError where there is no such trial."""
+    run = study.trial(number)
+    trial = read_trial(run)
+    if trial is None:
+        count = sum(1 for _ in study.trials())
+        raise wrong_value("TRIAL", number, f"{study.name} has trials 0 to {count - 1}" if count else f"{study.name} has no trials yet")
+    logs = [Log(run.log, f"attempts on trial {number}")]
+    by_file: dict[Path, list[Visit]] = {}
+    for visit in trial.visits:
+        name = "log.txt" if visit.place.job is None else f"slurm/{visit.place.job}.log"
+        by_file.setdefault(study.workers / name, []).append(visit)
+    logs += [Log(path, _worker_title(visits)) for path, visits in by_file.items()]
+    return [log for log in logs if log.path.exists()]
+
+
+def run_logs(run: RunDirectory) -> list[Log]:
+    """Of a single run: of its jobs, if it was submitted. Raises InputError where it ran in a terminal, which has what it said."""
+    jobs = [Log(path, f"job {path.stem}") for path in _by_age(slurm_folder(run))]
+    if not jobs:
+        raise InputError(f"{run.path}: no job was submitted for it, so what it said went to the terminal that it ran in")
+    return jobs
+
+
+def _by_age(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.log"), key=lambda path: path.stat().st_mtime)
+
+
+def _worker_title(visits: Sequence[Visit]) -> str:
+    place = visits[0].place
+    if place.job is None:
+        return "its workers on " + ", ".join(dict.fromkeys(visit.place.node for visit in visits))
+    lives = ", ".join(f"{visit.place.node} (restart {visit.place.restart})" for visit in visits)
+    return f"its worker, job {place.job}, on {lives}"
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """The end of a file, however long that is; all of it for 0."""
+    with path.open("rb") as stream:
+        size = stream.seek(0, 2)
+        start = size if count else 0
+        tail = b""
+        while start > 0 and tail.count(b"\n") <= count:
+            length = min(BLOCK_BYTES, start)
+            start -= length
+            stream.seek(start)
+            tail = stream.read(length) + tail
+        if not count:
+            stream.seek(0)
+            tail = stream.read()
+    return tail.decode(errors="replace").splitlines()[-count:]
+
+
+def follow_logs(logs: Sequence[Log]) -> Iterator[tuple[Log, str]]:
+    """What is added to the files from now on, piece by piece, for ever."""
+    read = {log: log.path.stat().st_size for log in logs}
+    while True:
+        for log in logs:
+            with log.path.open("rb") as stream:
+                stream.seek(min(read[log], log.path.stat().st_size))
+                added = stream.read()
+                read[log] = stream.tell()
+            if added:
+                yield log, added.decode(errors="replace")
+        time.sleep(POLL_SECONDS)

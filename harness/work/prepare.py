@@ -1,0 +1,148 @@
+"""The data of a run before it starts: tokenized and packed into the cache, once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.config.errors import InputError
+from harness.runs.exit_codes import BAD_INPUT
+
+if TYPE_CHECKING:
+    from harness.config.schema import Config
+    from harness.data.mixture import Progress
+    from harness.data.multiple_choice import MultipleChoiceSet
+    from harness.data.training_data import TrainingData
+    from harness.data.validation import ValidationSet
+    from harness.training.plan import Plan
+
+RESOLVED = "--config="
+
+
+@dataclass(frozen=True)
+class TeacherSamples:
+    """What the cache holds of a teacher's distribution."""
+
+    samples: int
+    """Tokens drawn at each position."""
+    positions: int
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run of a configuration trains and evaluates on."""
+
+    config: Config
+    tokenizer: Any
+    training: TrainingData
+    validation: dict[str, ValidationSet]
+    choices: dict[str, MultipleChoiceSet]
+    plan: Plan | None
+    """None where the configuration does not say how long a run is."""
+    teacher: TeacherSamples | None
+    """For a distillation that learns from samples: of the plan's rows, else of one epoch."""
+
+    @property
+    def epochs(self) -> dict[str, float]:
+        """How often the plan goes through each source."""
+        return self.plan.data.order.epochs(int(self.plan.batch_size.rows_before(self.plan.steps)[-1])) if self.plan else {}
+
+
+def prepare(overrides: list[str], resolved: Path | None = None) -> Prepared:
+    """Tokenize and pack what a configuration names, with bars on stderr; what is in the cache is taken from there.
+
+    resolved: a run's config.yaml, in place of the composed configuration.
+    Raises InputError for a configuration or for data that cannot be used.
+    """
+    from harness.config.checks import check, check_input
+    from harness.config.checks.trainer import planned_steps
+    from harness.config.load import load, load_file
+
+    config = load_file(resolved, overrides) if resolved else load(overrides, checked_by=check_input).config
+    describes_run = planned_steps(config.trainer) is not None
+    if describes_run:
+        check(config)
+
+    # Only now what takes seconds to import: a typo is answered at once.
+    from harness.data.epochs import refuse_oversampling
+    from harness.data.mixture import build_training_data, build_validation_data
+    from harness.data.multiple_choice import build_multiple_choice_sets
+    from harness.models.tokenizer import load_tokenizer
+    from harness.schedule.replay_share import varies
+    from harness.training.plan import build_plan
+    from harness.training.progress import TokenizationProgress
+
+    tokenizer = load_tokenizer(config)
+    progress = TokenizationProgress().update
+    objective = config.objective.name
+    training = build_training_data(
+        config.data,
+        tokenizer,
+        seed=config.seed,
+        progress=progress,
+        objective=objective,
+        replayed_later=varies(config),
+        prompt=config.adapter.tokens,
+    )
+    validation = build_validation_data(config.data, tokenizer, progress=progress, objective=objective)
+    choices = build_multiple_choice_sets(config.data, tokenizer)
+    plan = build_plan(config, training) if describes_run else None
+    if plan:
+        refuse_oversampling(config.data, plan.data, plan.batch_size, plan.steps)
+    teacher = _teacher_samples(config, plan.data if plan else training, plan.rows if plan else None, tokenizer, progress)
+    return Prepared(config, tokenizer, training, validation, choices, plan, teacher)
+
+
+def _teacher_samples(config: Config, training: TrainingData, rows: int | None, tokenizer: Any, progress: Progress) -> TeacherSamples | None:
+    """Have what a distillation needs of its teacher's samples in the cache, for `rows` rows of a run, None: for all."""
+    if config.objective.name != "distill" or config.objective.teacher_samples is None:
+        return None
+    from harness.training.sample_teacher import with_teacher_samples
+
+    with_teacher_samples(config, training, tokenizer, progress, rows=rows)
+    needed = training.rows_until(rows)
+    positions = sum(int(source.row_targets[needed[source.name]].sum()) for source in training.sources)
+    return TeacherSamples(config.objective.teacher_samples, positions)
+
+
+def prepare_arguments(overrides: list[str], resolved: Path | None = None) -> list[str]:
+    """What the program that this module is takes for the same."""
+    return [*([f"{RESOLVED}{resolved.resolve()}"] if resolved else []), *overrides]
+
+
+def prepare_apart(overrides: list[str], resolved: Path | None = None, *, environment: Mapping[str, str] | None = None) -> None:
+    """The same in a process of its own: the libraries it needs stay out of this one, and its bars go to this one's stderr.
+
+    environment: variables on top of this process's.
+    Raises InputError as `prepare` does, and CalledProcessError where that process fails otherwise, having said why.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", __name__, *prepare_arguments(overrides, resolved)],
+        env={**os.environ, **(environment or {})},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode == BAD_INPUT:
+        raise InputError(done.stdout.rstrip("\n"))
+    done.check_returncode()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        given = sys.argv[1:]
+        if given and given[0].startswith(RESOLVED):
+            prepare(given[1:], Path(given[0].removeprefix(RESOLVED)))
+        else:
+            prepare(given)
+    except InputError as error:
+        # For prepare_apart, whose caller says it in its own way.
+        print(error)
+        sys.exit(BAD_INPUT)

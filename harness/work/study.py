@@ -1,0 +1,158 @@
+"""Starting a study, or going on with it, and following its workers until they leave."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.config.launcher_schema import LauncherConfig
+from harness.runs.directory import StudyDirectory, runs_root
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.launch.local import LocalWorkers
+    from harness.search.status import Status
+    from harness.search.sweep import Sweep
+
+
+def read_sweep(sweep: str, overrides: list[str], *, name: str | None = None, workers: int | None = None) -> Sweep:
+    """Read a sweep and check all of it; nothing is written.
+
+    sweep: a name under sweeps/, or a file. name: of the study; default: the file's. workers: instead of the sweep's launcher.workers.
+    Raises InputError for whatever is wrong with it, and where a study of this name was launched with another sweep.
+    """
+    from harness.search.loading import load_sweep
+    from harness.search.opening import refuse_other_sweep
+
+    loaded = load_sweep(sweep, [*overrides, *([f"launcher.workers={workers}"] if workers else [])], name=name)
+    for line in loaded.start.lines():
+        print(f"{loaded.name}: {line}", file=sys.stderr)
+    refuse_other_sweep(loaded)
+    return loaded
+
+
+def begin_study(sweep: Sweep) -> StudyDirectory:
+    """Prepare the sweep's data and make the study's directory; or find the one that it was begun in before.
+
+    Raises InputError for data that cannot be used; nothing is written then but tokenized text.
+    """
+    from harness.search.opening import open_study
+    from harness.work.prepare import prepare_apart
+
+    if not has_trained(sweep.name):
+        # Before the first worker starts: bad data ends here, once, and no trial waits for another one's tokenizer.
+        prepare_apart(sweep.config.base)
+    return open_study(sweep)
+
+
+def has_trained(name: str) -> bool:
+    """Whether a trial of the study has found its data already."""
+    from harness.runs.result import read_result
+
+    return any(read_result(run).fingerprints for run in StudyDirectory(runs_root() / name).trials())
+
+
+def launcher_of(directory: StudyDirectory) -> LauncherConfig:
+    """The launcher that the study was last launched with."""
+    from harness.config.validate import to_section
+    from harness.runs.files import read_yaml
+
+    return to_section(LauncherConfig, read_yaml(directory.sweep)["launcher"])
+
+
+def wanted_workers(directory: StudyDirectory) -> int:
+    """How many workers the study is to have."""
+    return launcher_of(directory).workers
+
+
+def start_missing(directory: StudyDirectory) -> LocalWorkers:
+    """Start workers up to the number wanted: those of an earlier start, perhaps detached, may still be at work."""
+    from harness.launch.local import LocalWorkers
+    from harness.search.workers import living_workers
+
+    return LocalWorkers(directory, max(0, wanted_workers(directory) - len(living_workers(directory))))
+
+
+@dataclass(frozen=True)
+class Followed:
+    """How a study stood when its workers had left."""
+
+    status: Status
+    workers: LocalWorkers
+    """Those that were started here."""
+    signal: int | None
+    """The last SIGINT or SIGTERM that came, if one did."""
+
+    def counts(self) -> str:
+        """Trials by state, in words."""
+        return ", ".join(f"{count} {state}" for state, count in self.status.count().items()) or "no trial"
+
+    def why_unfinished(self) -> list[str]:
+        """Why the workers left before the study was finished, line by line; the study's name leads the first."""
+        study = self.status.study
+        stopped = study.directory.stop_request.exists()
+        lines = [f"{'stopped' if stopped else 'not finished, its workers died'}; {self.counts()}"]
+        if not stopped:
+            lines += [f"  {line}" for line in self.workers.last_words()]
+            lines.append(f"all that they said: {self.workers.log}")
+        lines.append(f"the same command goes on with it: {study.directory.path}")
+        return [line if line.startswith("  ") else f"{study.name}: {line}" for line in lines]
+
+
+def follow_workers(directory: StudyDirectory, *, console: Console | None = None) -> Followed:
+    """Start the workers that are missing and follow the study until all have left; on the first Ctrl-C (or SIGTERM) ask them to, on the
+    second kill them.
+
+    console: where the live view goes; stdout by default.
+    """
+    from harness.search.workers import living_workers
+    from harness.work.live import follow
+
+    interrupts = taken_note_of = 0
+    last: int | None = None
+    workers: LocalWorkers | None = None
+
+    def interrupt(number: int, frame: object) -> None:
+        # No more than this: what a handler interrupts may be holding any lock.
+        nonlocal interrupts, last
+        interrupts, last = interrupts + 1, number
+
+    def tend() -> int:
+        nonlocal taken_note_of
+        assert workers is not None
+        if interrupts and not taken_note_of:
+            # print, not typer.echo: the live view puts above itself what goes through sys.stderr.
+            print("stopping: trials save a checkpoint and leave (once more: kill them)", file=sys.stderr)
+            directory.stop_request.touch()  # workers that an earlier command started see it, too
+            workers.ask_to_stop()
+        if interrupts > 1:
+            workers.kill()
+        taken_note_of = interrupts
+        own = workers.tend(replace=not directory.stop_request.exists())
+        return own or (len(living_workers(directory)) if interrupts < 2 else 0)
+
+    # Before the first worker starts: there is no moment at which a signal would leave workers behind.
+    with _handled_by(interrupt):
+        workers = start_missing(directory)
+        status = follow(directory, tend, console=console)
+    return Followed(status, workers, last)
+
+
+@contextlib.contextmanager
+def _handled_by(handler: Callable[[int, object], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM go to the handler. Only the main thread can arrange that; what another one follows is stopped by its program."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, before)
