@@ -16,21 +16,21 @@ class Rereader(Generic[T]):
     def __init__(self, parse: Callable[[Path], T]) -> None:
         """parse: reads a file, or says what its absence means."""
         self._parse = parse
-        self._known: dict[Path, tuple[tuple[int, int, int] | None, T]] = {}
+        self._known: dict[str, tuple[tuple[int, int, int] | None, T]] = {}
 
-    def read(self, path: Path) -> T:
+    def read(self, path: str) -> T:
         seen = _identity(path)
         known = self._known.get(path)
         if known is None or known[0] != seen:
             # A file that is replaced between the look and the reading is read once more the next time.
-            known = self._known[path] = (seen, self._parse(path))
+            known = self._known[path] = (seen, self._parse(Path(path)))
         return known[1]
 
-    def forget(self, path: Path) -> None:
+    def forget(self, path: str) -> None:
         self._known.pop(path, None)
 
 
-def _identity(path: Path) -> tuple[int, int, int] | None:
+def _identity(path: str) -> tuple[int, int, int] | None:
     # Opened, not only asked for: on a network file system that is what asks the server.
     try:
         descriptor = os.open(path, os.O_RDONLY)

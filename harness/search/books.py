@@ -212,7 +212,7 @@ class Books:
         """Settle or free the trials whose processes are gone; which ones then wait, and how many are under way elsewhere."""
         from optuna.trial import TrialState
 
-        running = {self.directory.trial(number): number for number in self.ledger.in_state(TrialState.RUNNING)}
+        running = {self.ledger.run(number): number for number in self.ledger.in_state(TrialState.RUNNING)}
         workers = {run: trial.worker for run, number in running.items() if (trial := self.ledger.trial(number)) and trial.worker}
         living = self._storage.living(workers.values()) if workers else set()
         under_way = 0

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, TrialState
 
 
+class _Place:
+    """Where a trial is. Paths are made once: of a thousand trials, at every claim, they would take most of its time."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self.run, self.trial, self.result = run, str(run.trial), str(run.result)
+
+
 class Ledger:
     """The trials of a study. It is changed under the study's lock alone."""
 
@@ -32,6 +39,8 @@ class Ledger:
         self._ids: list[int] = []
         self._open: dict[int, int] = {}
         """Trials that have not ended, by number: what Optuna calls them."""
+        self._places: dict[int, _Place] = {}
+        """Of these, and of the one that may come next."""
         self.ended: dict[int, RunRecord] = {}
         """Trials that Optuna knows to have ended, by number: their files do not change any more."""
         self.closed = Closed()
@@ -67,14 +76,14 @@ class Ledger:
         self._learn()
         records = []
         for number in [*self._open, len(self._ids)]:
-            run = self._directory.trial(number)
             if number in self._open and self._storage.get_trial(self._open[number]).state.is_finished():
-                self._end(number, run)
+                self._end(number)
                 continue
             trial = self.trial(number)
             if trial is not None:
-                result = (instead or {}).get(number) or self._results.read(run.result)
-                records.append(RunRecord(run, result, self._directory.name, trial, result.state))
+                place = self._place(number)
+                result = (instead or {}).get(number) or self._results.read(place.result)
+                records.append(RunRecord(place.run, result, self._directory.name, trial, result.state))
         return records
 
     def records(self) -> list[RunRecord]:
@@ -84,7 +93,16 @@ class Ledger:
 
     def trial(self, number: int) -> Trial | None:
         """trial.json of one that has not ended; not to be changed."""
-        return self._trials.read(self._directory.trial(number).trial)
+        return self._trials.read(self._place(number).trial)
+
+    def run(self, number: int) -> RunDirectory:
+        """Of one that has not ended."""
+        return self._place(number).run
+
+    def _place(self, number: int) -> _Place:
+        if number not in self._places:
+            self._places[number] = _Place(self._directory.trial(number))
+        return self._places[number]
 
     def _learn(self) -> None:
         """Of trials that are new."""
@@ -97,10 +115,13 @@ class Ledger:
             self._ids.append(name)
             self._open[number] = name
 
-    def _end(self, number: int, run: RunDirectory) -> None:
+    def _end(self, number: int) -> None:
         del self._open[number]
-        self._trials.forget(run.trial)
-        self._results.forget(run.result)
+        place = self._place(number)
+        del self._places[number]
+        self._trials.forget(place.trial)
+        self._results.forget(place.result)
+        run = place.run
         result = read_result(run)
         # What the search does not ask for: of a hundred thousand trials it would fill the memory.
         result = replace(result, versions={}, fingerprints={}, hardware={})
