@@ -1,9 +1,10 @@
 """A table of learning curves for `harness simulate`: every combination of a small grid, trained for real.
 
     python benchmarks/make_table.py --model stories260k --target python-docs.jsonl.gz --general tinystories.jsonl.gz --out TABLE.csv
-        [--folder DIR] [--rates 1e-3 …] [--shares 0 …] [--steps 12 36 108]
+        [--folder DIR] [--rates 1e-3 …] [--shares 0 …] [--steps 12 36 108] [--fractions 0.2 …] [--shapes 1-sqrt …] [--batch-tokens 1024]
+        [--warmup 4] [--schedules wsd cosine] [--metric-tokens 4096]
 
-Two grid searches, `harness sweep`: WSD over decay fractions and shapes, whose trials share their trunks, and cosine. The row of each
+Grid searches, `harness sweep`: WSD over decay fractions and shapes, whose trials share their trunks, and cosine. The row of each
 evaluation becomes a row of the table (see `harness.search.simulation.reading` for the format). A folder that was kept goes on where it
 stopped.
 """
@@ -23,12 +24,7 @@ from typing import Any
 from harness.runs.directory import StudyDirectory
 from harness.runs.record import load_study
 
-BATCH_TOKENS = 1024
 METRICS = ("val/target/loss", "val/general/loss", "val/general/forgetting")
-SCHEDULES: dict[str, dict[str, Any]] = {
-    "wsd": {"schedule.decay_fraction": {"choices": [0.2, 0.5]}, "schedule.decay_shape": {"choices": ["1-sqrt", "linear"]}},
-    "cosine": {},
-}
 COLUMNS = ("optim.lr", "data.replay_share", "schedule", "schedule.decay_fraction", "schedule.decay_shape", "trainer.max_steps")
 
 
@@ -40,15 +36,21 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 3e-3, 1e-2, 3e-2])
     parser.add_argument("--shares", type=float, nargs="+", default=[0.0, 0.25])
     parser.add_argument("--steps", type=int, nargs="+", default=[12, 36, 108])
+    parser.add_argument("--fractions", type=float, nargs="+", default=[0.2, 0.5])
+    parser.add_argument("--shapes", nargs="+", default=["1-sqrt", "linear"])
+    parser.add_argument("--schedules", nargs="+", default=["wsd", "cosine"])
+    parser.add_argument("--batch-tokens", type=int, default=1024)
+    parser.add_argument("--warmup", type=int, default=4, help="steps")
+    parser.add_argument("--metric-tokens", type=int, default=4096, help="of each domain that an evaluation looks at")
     parser.add_argument("--read-only", action="store_true", help="write the table from the studies in --folder as far as they are")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = (given.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         rows = []
-        for schedule, own in SCHEDULES.items():
+        for schedule in given.schedules:
             if not given.read_only:
-                _train(folder, schedule, own, given)
+                _train(folder, schedule, given)
             rows += _rows(StudyDirectory(folder / "runs" / schedule), schedule)
     rows.sort(key=lambda row: [str(row.get(column, "")) for column in (*COLUMNS[2:], *COLUMNS[:2])] + [row["step"]])
     with given.out.open("w", newline="") as stream:
@@ -58,25 +60,26 @@ def main() -> None:
     print(f"{given.out}: {len(rows)} rows")
 
 
-def _train(folder: Path, schedule: str, own: dict[str, Any], given: argparse.Namespace) -> None:
+def _train(folder: Path, schedule: str, given: argparse.Namespace) -> None:
+    decays = {"schedule.decay_fraction": {"choices": given.fractions}, "schedule.decay_shape": {"choices": given.shapes}}
     space = {
         "optim.lr": {"choices": given.rates},
         "data.replay_share": {"choices": given.shares},
         "trainer.max_steps": {"choices": given.steps},
-        **own,
+        **(decays if schedule == "wsd" else {}),
     }
     base = [
         "model=pretrained",
         f"model.path={given.model.resolve()}",
         f"schedule={schedule}",
-        "schedule.warmup=4",
+        f"schedule.warmup={given.warmup}",
         "tracking=none",
         *(f"data.sources.{name}.path={getattr(given, name).resolve()}" for name in ("target", "general")),
         "data.sources.general.replay=true",
-        *(f"data.validation.{name}={{source: {name}, share: 0.05, max_tokens: 4096}}" for name in ("target", "general")),
+        *(f"data.validation.{name}={{source: {name}, share: 0.05, max_tokens: {given.metric_tokens}}}" for name in ("target", "general")),
         "data.context_length=128",
         f"trainer.max_steps={max(given.steps)}",
-        f"trainer.batch_tokens={BATCH_TOKENS}",
+        f"trainer.batch_tokens={given.batch_tokens}",
         "trainer.accelerator=cpu",
         "trainer.threads=1",
         f"trainer.evaluate_every_steps={min(given.steps)}",

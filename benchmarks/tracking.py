@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.config.schema import TrackingConfig
+from harness.tracking.identity import Identity
 from harness.tracking.wandb_logger import WandbLogger
 
 METRICS = {"train/loss": 2.5, "lr": 1e-3, "tokens": 1e6, "tokens_per_second": 1e5, "val/docs/loss": 2.4, "val/docs/bits_per_byte": None}
@@ -36,11 +37,8 @@ def attempt(directory: Path, rows: int, step_seconds: float) -> Cost:
     started = time.perf_counter()
     logger = WandbLogger(
         TrackingConfig(),
+        identity=Identity(id="benchmark", name="benchmark", job_type="train"),
         directory=directory,
-        run_id="benchmark",
-        name="benchmark",
-        group=None,
-        job_type="train",
         hyperparameters={"seed": 0},
     )
     construct_ms = (time.perf_counter() - started) * 1e3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,9 +97,12 @@ def _attempted(attempt: Callable[[StopFlag], Attempted | None]) -> Run:
     with stop.installed():
         done = attempt(stop)
     assert done is not None, "there is one rank, and it is this process"
+    run = Run(done.run)
     if stop.signal is not None:
+        if run.state == "waiting":
+            print(f"stopped at step {run.step}; harness.resume({str(run.directory)!r}) goes on", file=sys.stderr)
         end_by(stop.signal)
-    return Run(done.run)
+    return run
 
 
 class Run:

@@ -171,6 +171,8 @@ class Study:
     def confirm(self, *, top: int = 3, seeds: int = 3, workers: int | None = None, progress: bool = True) -> Best | None:
         """Train the best configurations again over fresh seeds, as `harness confirm` does; returns the winner, None where none is fit.
 
+        A study on Slurm submits the runs and returns what is known so far.
+
         Args:
             top: How many of the best configurations.
             seeds: Over how many seeds each, at least 2.
@@ -182,24 +184,33 @@ class Study:
             KeyboardInterrupt, RuntimeError: As `sweep`.
         """
         from harness.search.confirm import open_confirmation
+        from harness.work.study import launcher_of
 
         _check_workers(workers)
-        _follow(open_confirmation(self._record, top=top, seeds=seeds, workers=workers), progress=progress)
+        directory = open_confirmation(self._record, top=top, seeds=seeds, workers=workers)
+        if launcher_of(directory).name == "slurm":
+            from harness.work.cluster import submit_wanted
+
+            submit_wanted(directory)
+        else:
+            _follow(directory, progress=progress)
         best = self.best
         return best if best is not None and best.confirmed else None
 
     def export(self, name: str) -> Path:
-        """Write the best as conf/experiment/best/NAME.yaml, as `harness best --export` does; `load("experiment=best/NAME")` is it again.
+        """Write the best as conf/experiment/best/NAME.yaml with its bundle, as `harness best --export` does.
+
+        `load("experiment=best/NAME")` is it again.
 
         Raises:
             InputError: For a study without a best trial, or a name that cannot be a file's.
         """
-        from harness.search.winner import export
+        from harness.work.recipe import export_recipe
 
         record = self._record
         if record.best is None:
             raise InputError(f"{self.name}: no best configuration: no complete trial meets the constraints")
-        return export(record, record.best, name)
+        return export_recipe(record, record.best, name).experiment
 
     @property
     def _record(self) -> StudyRecord:

@@ -6,59 +6,123 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.arguments import AsJson, StudyName, print_json
+from harness.cli import completion
+from harness.cli.arguments import AsJson, print_json
 from harness.runs.exit_codes import FAILED
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from harness.runs.record import RunRecord, StudyRecord
 
 
 def best(
-    study: StudyName,
-    export: Annotated[str | None, typer.Option(metavar="NAME", help="Write it to conf/experiment/best/NAME.yaml.")] = None,
+    study: Annotated[
+        str,
+        typer.Argument(help="A study: its name under runs/, or its directory; or a run, or STUDY/NUMBER.", autocompletion=completion.runs),
+    ],
+    export: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Write it to conf/experiment/best/NAME.yaml, with its bundle NAME/.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the best configuration of a study (the confirmed one, after `harness confirm`), and export it as an experiment."""
-    from harness.config.errors import InputError
-    from harness.runs.directory import find_study
-    from harness.runs.record import load_study
+    """Show the best configuration of a study (the confirmed one, after `harness confirm`), and export it as an experiment to hand on."""
     from harness.search.status import best_json
 
-    record = load_study(find_study(study))
+    record, winner = _found(study)
+    bundle = path = artifact = None
+    if export is not None:
+        from harness.work.recipe import export_recipe
+
+        exported = export_recipe(record, winner, export)
+        path, bundle = exported.experiment, str(exported.bundle)
+        artifact = _to_wandb(record, exported.bundle) if record else None
+    experiment = f"best/{export}" if export else None
+    if record is None:
+        _show_run(winner, as_json=as_json, experiment=experiment, bundle=bundle)
+    else:
+        confirmed = record.confirmed if record.is_confirmed(winner) else None
+        metrics = confirmed.metrics if confirmed else winner.result.metrics
+        if as_json:
+            confirmation = record.confirmation.to_json() if record.confirmation else None
+            document = {"study": record.name, **(best_json(record, winner) or {}), "metrics": metrics, "confirmation": confirmation}
+            print_json({**document, "experiment": experiment, "bundle": bundle, "artifact": artifact})
+        else:
+            for line in _lines(record, winner):
+                typer.echo(line)
+            for metric in record.constraints:
+                typer.echo(f"  {metric} {metrics[metric]:.4f}")
+            for key, value in winner.params.items():
+                typer.echo(f"  {key}={value}")
+    if path is not None and not as_json:
+        typer.echo(f"wrote {path}, and its bundle to hand on: {bundle}/README.md")
+        if artifact:
+            typer.echo(f"the bundle in W&B: {artifact}")
+        typer.echo(f"run it again: harness train experiment=best/{export} seed=1; check and compare: harness reproduce {export}")
+
+
+def _to_wandb(record: StudyRecord, bundle: Path) -> str | None:
+    """Where the bundle is in W&B, as an artifact of the study's run; None for a study that is not tracked online, or where W&B fails."""
+    from harness.tracking.study_run import is_tracked_online, log_directory
+    from harness.tracking.wandb_run import TrackingError
+
+    if not is_tracked_online(record.directory):
+        return None
+    try:
+        return log_directory(record.directory, bundle, name=f"{record.name}-{bundle.name}", kind="bundle", aliases=[bundle.name])
+    except TrackingError as error:
+        typer.echo(f"the bundle is written, but not in W&B: {error}", err=True)
+        return None
+
+
+def _found(word: str) -> tuple[StudyRecord | None, RunRecord]:
+    """The study with its best trial, or the trial that was named; or a single run. Raises InputError; exits where nothing is best."""
+    from pathlib import Path
+
+    from harness.config.errors import InputError
+    from harness.runs.directory import find_run, find_study, is_run, is_study, runs_root
+    from harness.runs.record import load_run, load_study
+
+    if not any(is_study(path) for path in (runs_root() / word, Path(word))) and (word.rpartition("/")[2].isdigit() or _is_run(word)):
+        run = find_run(word)
+        if run.study is None:
+            return None, load_run(run)
+        record = load_study(run.study)
+        return record, next(one for one in record.runs if is_run(one.directory.path) and one.directory.path.samefile(run.path))
+    record = load_study(find_study(word))
     if record.confirms is not None:
         raise InputError(f"{record.name} is the confirmation of {record.confirms}: harness best {record.confirms}")
-    winner = record.best
-    if winner is None:
+    if record.best is None:
         complete = [run for run in record.runs if run.state == "complete"]
         reason = f"none of its {len(complete)} complete trials meets the constraints" if complete else "it has no complete trial"
         typer.echo(f"{record.name}: no best configuration: {reason}", err=True)
         raise typer.Exit(FAILED)
-    path = None
-    if export is not None:
-        from harness.search.winner import export as write
+    return record, record.best
 
-        path = write(record, winner, export)
-    metrics = record.confirmed.metrics if record.confirmed else winner.result.metrics
+
+def _is_run(word: str) -> bool:
+    from pathlib import Path
+
+    from harness.runs.directory import is_run, runs_root
+
+    return any(is_run(path) for path in (runs_root() / word, Path(word)))
+
+
+def _show_run(run: RunRecord, *, as_json: bool, experiment: str | None, bundle: str | None) -> None:
+    losses = {name: value for name, value in run.result.metrics.items() if name.startswith("val/")}
     if as_json:
-        confirmation = record.confirmation.to_json() if record.confirmation else None
-        document = {"study": record.name, **(best_json(record, winner) or {}), "metrics": metrics, "confirmation": confirmation}
-        print_json({**document, "experiment": f"best/{export}" if export else None})
+        print_json({"study": None, "number": None, "run": run.name, "metrics": losses, "experiment": experiment, "bundle": bundle})
         return
-    for line in _lines(record, winner):
-        typer.echo(line)
-    for metric in record.constraints:
-        typer.echo(f"  {metric} {metrics[metric]:.4f}")
-    for key, value in winner.params.items():
-        typer.echo(f"  {key}={value}")
-    if path is not None:
-        typer.echo(f"wrote {path}; run it again: harness train experiment=best/{export} seed=1")
+    typer.echo(f"{run.name}: a single run, {run.state}")
+    for name, value in losses.items():
+        typer.echo(f"  {name} {value:.4f}")
 
 
 def _lines(record: StudyRecord, winner: RunRecord) -> list[str]:
     from harness.report.confirmation import seeds_text, verdict
 
     what = f"{record.name}: trial {winner.number}, {record.objective.metric}"
-    if record.confirmed:
+    if record.confirmed and record.is_confirmed(winner):
         return [f"{what} {seeds_text(record.confirmed)}, confirmed", *verdict(record)]
     lines = [f"{what} {winner.result.objective:.4f} (one seed, not confirmed)"]
     return [*lines, *verdict(record)] if record.confirmation else [*lines, f"  harness confirm {record.name} runs the best over seeds"]

@@ -2,75 +2,92 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli import completion
 from harness.cli.arguments import AsJson, print_json
 from harness.config.errors import InputError
-from harness.runs.directory import find_run, find_study, is_study, runs_root
-from harness.runs.record import RunRecord, StudyRecord, load_run, load_study
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.report.comparison import Comparison
+
+HELP = "Studies, single runs, trials (STUDY/NUMBER), and places in W&B (wandb:ENTITY/PROJECT[/GROUP])."
 
 
 def compare(
-    names: Annotated[
-        list[str],
-        typer.Argument(metavar="STUDY|RUN...", help="Studies, single runs, trials (STUDY/NUMBER).", autocompletion=completion.runs),
-    ],
+    names: Annotated[list[str], typer.Argument(metavar="STUDY|RUN|wandb:PATH...", help=HELP, autocompletion=completion.runs)],
     as_json: AsJson = False,
     html: Annotated[Path | None, typer.Option(help="Write a self-contained page: history, importances, curves, trade-offs.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write all runs and metrics as CSV.")] = None,
     limit: Annotated[int, typer.Option(help="Rows of the table; 0 shows all.")] = 20,
+    show_all: Annotated[bool, typer.Option("--all", help="Show parameters that are the same in all runs, too.")] = False,
+    objective: Annotated[str | None, typer.Option(metavar="METRIC", help="Rank by this metric, instead of the first study's.")] = None,
+    maximize: Annotated[bool, typer.Option("--maximize", help="More of --objective is better.")] = False,
+    tag: Annotated[list[str] | None, typer.Option(help="Of a place in W&B, the runs with this tag; may be repeated.")] = None,
+    filters: Annotated[str | None, typer.Option("--filter", metavar="JSON", help="Of a place in W&B, the runs that its API finds.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Keep the table up to date while the study runs.")] = False,
+    workspace: Annotated[bool, typer.Option("--workspace", help="Save a W&B view: curves, parallel coordinates, importance.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Write a W&B report about these runs.")] = False,
 ) -> None:
-    """Compare studies and runs: a table with parameter importances."""
-    from harness.report import comparison as report
-    from harness.runs.files import write_text
+    """Compare studies and runs, from their files or from W&B: a table, parameter importances, a page, W&B views."""
+    from harness.cli.compared import asked_objective, read_compared
+    from harness.report.comparison import compare as put_side_by_side
+    from harness.report.document import to_csv, to_json
 
-    studies, runs = _read(names)
-    compared = report.compare(studies, runs)
     for option, path in (("--csv", csv), ("--html", html)):
         if path is not None and not path.parent.is_dir():
             raise InputError(f"{option}={path}: no such directory {path.parent}")
+
+    def look() -> Comparison:
+        compared = read_compared(names, tags=tag or [], filters=filters)
+        return put_side_by_side(
+            compared.studies, compared.runs, objective=asked_objective(objective, maximize, compared), show_all=show_all
+        )
+
+    from rich.console import Console
+
+    console = Console(stderr=as_json)
+    compared = _followed(look, console, limit or None, names) if follow else look()
+    written = []
     if csv is not None:
-        write_text(csv, report.to_csv(compared))
+        from harness.runs.files import write_text
+
+        write_text(csv, to_csv(compared))
+        written.append(str(csv))
     if html is not None:
         from harness.report.page import write_page
 
         write_page(compared, html)
-    if as_json:
-        print_json(report.to_json(compared))
-        return
-    from rich.console import Console
+        written.append(str(html))
+    if workspace or report:
+        from harness.cli.wandb_views import save_views
 
+        written += save_views(compared, names, workspace=workspace, report=report)
+    if as_json:
+        print_json(to_json(compared))
+        return
     from harness.report.table import render, render_importances, show
 
-    console = Console()
-    show(render(compared, limit=limit or None), console)
-    if len(compared.runs) > 3 and studies:
+    # On a terminal, what was followed is still there.
+    if not (follow and console.is_terminal):
+        show(render(compared, limit=limit or None), console)
+    if len(compared.runs) > 3 and compared.studies:
         show(render_importances(compared), console)
-    for path in (csv, html):
-        if path is not None:
-            console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+    for place in written:
+        console.print(f"wrote {place}", highlight=False, soft_wrap=True)
 
 
-def _read(names: list[str]) -> tuple[list[StudyRecord], list[RunRecord]]:
-    """The studies (all of their trials, or those that were named) and the single runs."""
-    studies: dict[Path, StudyRecord] = {}
-    runs: list[RunRecord] = []
-    for name in names:
-        if any(is_study(path) for path in (runs_root() / name, Path(name))):
-            whole = load_study(find_study(name))
-            studies[whole.directory.path.resolve()] = whole
-            continue
-        run = find_run(name)
-        if run.study is None:
-            runs.append(load_run(run))
-            continue
-        # A trial is judged by its study's objective and constraints.
-        record = studies.setdefault(run.study.path.resolve(), replace(load_study(run.study), runs=[]))
-        if all(trial.directory.path.resolve() != run.path.resolve() for trial in record.runs):
-            record.runs.append(load_run(run, study=run.study.name))
-    return list(studies.values()), runs
+def _followed(look: Callable[[], Comparison], console: Console, limit: int | None, names: list[str]) -> Comparison:
+    from harness.cli.compare_live import follow
+    from harness.tracking.remote_path import is_remote
+
+    try:
+        return follow(look, console, limit=limit, remote=any(map(is_remote, names)))
+    except KeyboardInterrupt:
+        return look()

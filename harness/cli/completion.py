@@ -12,6 +12,7 @@ from harness.config.launcher_schema import LaunchConfig
 from harness.config.locations import choices, groups, sweep_names
 from harness.config.schema import Config
 from harness.config.sweep_schema import SweepConfig
+from harness.runs.bundle import bundles
 from harness.runs.directory import is_run, is_study, runs_root
 
 SWEEP_SECTIONS = ("search", "stopping", "budget", "launcher")
@@ -155,6 +156,11 @@ def studies(incomplete: str) -> list[str]:
 def runs(incomplete: str) -> list[str]:
     """Names of single runs and studies under the runs root."""
     return _below_runs_root(incomplete, lambda path: is_run(path) or is_study(path))
+
+
+def recipes(incomplete: str) -> list[str]:
+    """Names of recipes, and of runs."""
+    return [name for name, _ in bundles() if name.startswith(incomplete)] + _below_runs_root(incomplete, is_run)
 
 
 def _below_runs_root(incomplete: str, wanted: Callable[[Path], bool]) -> list[str]:

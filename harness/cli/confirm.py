@@ -34,14 +34,17 @@ def confirm(
     from harness.runs.record import load_study
     from harness.search.confirm import open_confirmation
     from harness.search.status import read_status
-    from harness.work.cluster import submit_workers
+    from harness.work.cluster import check_workers, submit_wanted
     from harness.work.study import follow_workers, launcher_of, start_missing
 
     if detach and as_json:
         raise InputError("--detach and --json exclude each other: there is nothing to print yet")
     status = read_status(find_study(study))
     name, record = status.study.name, status.study
-    launcher = launcher_alone(overrides) if overrides else None
+    launcher = launcher_alone(overrides) if overrides else launcher_of(record.directory)
+    if launcher.name == "slurm":
+        with submitting():
+            check_workers(record.directory, launcher)
     directory = open_confirmation(record, top=top, seeds=seeds, workers=workers, launcher=launcher)
     confirmation = load_study(record.directory).confirmation
     assert confirmation is not None, "it was written"
@@ -56,9 +59,9 @@ def confirm(
             f"they are not charged to the budget of {name}",
             err=True,
         )
-        if launcher_of(directory).name == "slurm":
+        if launcher.name == "slurm":
             with submitting():
-                report(submit_workers(directory, launcher_of(directory), launcher_of(directory).workers))
+                report(submit_wanted(directory))
             return
         if detach:
             started = start_missing(directory).tend(replace=False)

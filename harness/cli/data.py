@@ -32,7 +32,7 @@ def data(overrides: Overrides = None, as_json: AsJson = False, show: Show = 0) -
     samples = preview(training, prepared.tokenizer, show)
     if as_json:
         shown = {"samples": [asdict(sample) for sample in samples]} if samples else {}
-        print_json({**_to_json(prepared), **shown})
+        print_json({**_to_json(prepared), "teacher": asdict(prepared.teacher) if prepared.teacher else None, **shown})
         return
     from rich.console import Console
 
@@ -48,9 +48,10 @@ def data(overrides: Overrides = None, as_json: AsJson = False, show: Show = 0) -
         show_table(_multiple_choice(prepared.choices), console)
     if plan:
         console.print(f"A run of this configuration: {plan.steps:,} steps, {plan.tokens_after(plan.steps):,} tokens", soft_wrap=True)
-    if config.objective.name == "distill" and config.objective.teacher_samples is not None:
-        positions = f"{config.objective.teacher_samples} tokens at each of {training.total().trained_tokens:,} positions"
-        console.print(f"Teacher: the first run on this data draws {positions}, and keeps them in the cache", soft_wrap=True)
+    if teacher := prepared.teacher:
+        of = "that run" if plan else "one epoch"
+        drawn = f"{teacher.samples} tokens at each of {teacher.positions:,} positions"
+        console.print(f"Teacher: {drawn} of {of} are in the cache", soft_wrap=True)
     console.print(f"Data fingerprint {training.fingerprint[:12]}")
 
 

@@ -11,9 +11,31 @@ from typing import Annotated
 import typer
 
 from harness import __version__
-from harness.cli import best, compare, confirm, data, export, logs, quickstart, show, simulate, status, stop, sweep, train, worker, workers
+from harness.cli import (
+    best,
+    compare,
+    confirm,
+    dashboard,
+    data,
+    export,
+    logs,
+    quickstart,
+    recipes,
+    reproduce,
+    show,
+    simulate,
+    status,
+    stop,
+    study_run,
+    sweep,
+    sync,
+    train,
+    worker,
+    workers,
+)
 from harness.config.errors import InputError
 from harness.config.locations import CONFIG_DIR_VARIABLE
+from harness.config.remote_code import trust
 from harness.runs.exit_codes import BAD_INPUT
 
 EPILOG = """Overrides are Hydra's: KEY=VALUE (optim.lr=1e-3) or GROUP=CHOICE (schedule=wsd). Exit codes: 0 done, 1 failed, 2 bad input.
@@ -41,11 +63,17 @@ def options(
     config_dir: Annotated[
         Path | None, typer.Option(help="A directory of configuration that overlays ./conf and the harness's own.")
     ] = None,
+    trust_remote_code: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL", help="Run the code that comes with this model or tokenizer (its auto_map); as given in the config."),
+    ] = None,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
 ) -> None:
     if config_dir is not None:
         # Workers and their trials inherit it.
         os.environ[CONFIG_DIR_VARIABLE] = str(config_dir.resolve())
+    if trust_remote_code:
+        trust(trust_remote_code)
 
 
 app.command()(show.show)
@@ -59,11 +87,16 @@ app.command()(stop.stop)
 app.command()(workers.workers)
 app.command()(simulate.simulate)
 app.command()(compare.compare)
+app.command()(dashboard.dashboard)
 app.command()(confirm.confirm)
 app.command()(best.best)
+app.command()(reproduce.reproduce)
+app.command()(recipes.recipes)
+app.command()(sync.sync)
 app.command()(export.export)
 app.command()(quickstart.quickstart)
 app.command(hidden=True)(worker.worker)
+app.command(hidden=True)(study_run.study_run)
 app.command(hidden=True)(train.attempt)
 
 

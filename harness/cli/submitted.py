@@ -29,6 +29,11 @@ def submitting() -> Iterator[None]:
         raise typer.Exit(error.returncode) from error
 
 
+def counted(workers: int) -> str:
+    """So many workers, in words."""
+    return f"{workers} worker{'' if workers == 1 else 's'}"
+
+
 def report(submitted: Submitted) -> None:
     """The job on stdout; on stderr what to type next."""
     from harness.runs.directory import StudyDirectory
@@ -42,10 +47,14 @@ def report(submitted: Submitted) -> None:
         typer.echo(f"  squeue -j {job.job}    tail -F {place.path}/slurm/{job.job}.log    scancel {job.job}", err=True)
         typer.echo(place.path)
         return
+    if submitted.is_finished:
+        typer.echo(f"{place.path}: finished, nothing was submitted")
+        typer.echo(f"  harness compare {place.name} --html {place.name}.html    harness best {place.name} --export NAME", err=True)
+        return
     if job is None:
-        typer.echo(f"{place.path}: {submitted.present} workers wait or run already, none was submitted")
+        typer.echo(f"{place.path}: {counted(submitted.present)} already, none was submitted")
     else:
         besides = f", beside {submitted.present} that wait or run already" if submitted.present else ""
-        typer.echo(f"{place.path}: job {job.job}, {job.tasks} workers{besides}")
+        typer.echo(f"{place.path}: job {job.job}, {counted(job.tasks or 1)}{besides}")
         typer.echo(f"  as written in {job.script}", err=True)
     typer.echo(f"  harness status {place.name} --watch    harness workers {place.name} --add 2    harness stop {place.name}", err=True)

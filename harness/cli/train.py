@@ -13,6 +13,7 @@ from harness.runs.exit_codes import DONE, FAILED, STOPPED
 
 if TYPE_CHECKING:
     from harness.config.launcher_schema import LauncherConfig
+    from harness.config.load import Loaded
     from harness.runs.directory import RunDirectory
     from harness.work.run import Attempted
 
@@ -40,6 +41,7 @@ def train(
     else:
         loaded = load(overrides)
         resolved, label = loaded.config, loaded.composed.groups.get("experiment")
+        _tell_of_transfer(loaded)
     if launcher.name == "slurm":
         from harness.cli.submitted import report, submitting
         from harness.runs.directory import RunDirectory, runs_root
@@ -54,6 +56,22 @@ def train(
         return
     _refuse_dry_run(dry_run)
     _report(start_run(resolved, label=label, directory=directory))
+
+
+def _tell_of_transfer(loaded: Loaded) -> None:
+    """Say what does not carry over where a recipe is used otherwise than it was found."""
+    from harness.work.run import world_of
+
+    experiment = loaded.composed.groups.get("experiment") or ""
+    if not experiment.startswith("best/") or not world_of(loaded.config).is_main:
+        return
+    from harness.runs.bundle import named_bundle
+    from harness.search.transfer import transfer_notes
+
+    bundle = named_bundle(experiment)
+    if bundle is not None:
+        for note in transfer_notes(experiment.removeprefix("best/"), bundle, loaded):
+            typer.echo(note, err=True)
 
 
 def resume(
@@ -85,10 +103,15 @@ def resume(
 def attempt(run: Annotated[Path, typer.Argument(help="The run's directory.")]) -> None:
     """One attempt on a single run, for the jobs of launchers: exit code 75 asks for another one."""
     from harness.runs.directory import RunDirectory
+    from harness.runs.result import read_result
     from harness.work.run import continue_run
 
     attempted = continue_run(RunDirectory(run), show_progress=False)
-    raise typer.Exit(attempted.code if attempted else DONE)
+    if attempted is None:  # a rank other than 0
+        return
+    result = read_result(attempted.run)
+    typer.echo(f"step {result.step}: {result.state}{f' ({result.reason})' if result.reason else ''}")
+    raise typer.Exit(attempted.code)
 
 
 def _resume_in_a_job(run: RunDirectory, launcher: LauncherConfig, *, dry_run: bool) -> None:

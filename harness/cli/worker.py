@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.runs.directory import StudyDirectory
+from harness.runs.exit_codes import DONE
 from harness.runs.signals import STOP_SIGNALS
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 def worker(study: Annotated[Path, typer.Argument(help="The study's directory.")]) -> None:
     """Pull trials of a study until nothing is left to do."""
+    from harness.cli.study_run import StudyRunUpdates
     from harness.launch.crew import Crew
     from harness.launch.environment import world_of
     from harness.search.worker import Worker
@@ -35,11 +37,14 @@ def worker(study: Annotated[Path, typer.Argument(help="The study's directory.")]
             signal.signal(number, signal.SIG_IGN)
         raise typer.Exit(follow_worker(world, own.place.node, preload(directory)))
     crew = Crew.gather(world) if world.size > 1 else None
+    updates = StudyRunUpdates(directory)
     try:
-        code = Worker(directory, attempt_trial, preload(directory), replace(own, crew=crew)).work()
+        code = Worker(directory, attempt_trial, preload(directory), replace(own, crew=crew), settled=updates.settled).work()
     finally:
         if crew:
             crew.close()
+    # Who is asked to leave does not stay for W&B.
+    updates.finish(wait=code == DONE and not directory.stop_request.exists())
     raise typer.Exit(code)
 
 

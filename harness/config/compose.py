@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +19,9 @@ from harness.config.overrides import GroupOverride, ValueOverride, parse
 from harness.config.validate import to_plain
 
 COMMAND_LINE = "the command line"
+RECIPES = "experiment/best/"
+"""Where exported winners lie, one's own and those of others."""
+RESOLVER = re.compile(r"\$\{\s*[\w.]+\s*:")
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,11 @@ def compose(name: str, schema: type, overrides: list[str]) -> Composed:
     ConfigStore.instance().store(name=f"{name}_schema", node=defaults(schema))
     try:
         with initialize_config_dir(str(config_dirs()[-1]), version_base="1.3"):
-            composed = hydra_compose(name, texts)
             loader = GlobalHydra.instance().config_loader()
             tree = loader.compute_defaults_list(name, texts, RunMode.RUN)
+            for item in tree.defaults:
+                _refuse_resolvers(item.config_path)
+            composed = hydra_compose(name, texts)
             values: dict[str, Any] = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)  # type: ignore[assignment]
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(_in_one_line(error)) from None
@@ -117,6 +123,13 @@ def _copy(value: Any) -> Any:
 def _file(config_path: str) -> Path | None:
     """The YAML file behind an entry of the defaults list; None for the schema itself."""
     return next((path for base in config_dirs() if (path := base / f"{config_path}.yaml").is_file()), None)
+
+
+def _refuse_resolvers(config_path: str | None) -> None:
+    """Exported recipes go from hand to hand: one that reads its user's environment (${oc.env:…}) or calls another resolver is refused."""
+    path = _file(config_path) if config_path and config_path.startswith(RECIPES) else None
+    if path is not None and (found := RESOLVER.search(path.read_text())):
+        raise InputError(f"{path}: {found[0]}…}}: a recipe holds values, it calls no resolvers; valid: the value itself")
 
 
 def _body(path: Path) -> dict[str, Any]:

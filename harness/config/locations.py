@@ -9,6 +9,8 @@ from pathlib import Path
 from harness.config.errors import InputError
 
 CONFIG_DIR_VARIABLE = "HARNESS_CONFIG_DIR"
+BUNDLE_FILE = "bundle.json"
+"""Marks the directory of a bundle, whose YAML files are no choices of a group (see `harness.runs.bundle`)."""
 LOCAL = "local"
 """conf/local/: what belongs to a user and a cluster (account, partition, paths), and to no repository."""
 
@@ -56,16 +58,25 @@ def groups() -> list[str]:
         path.relative_to(base).as_posix()
         for base in config_dirs()
         for path in base.rglob("*")
-        if path.is_dir() and any(path.glob("*.yaml"))
+        if path.is_dir() and any(path.glob("*.yaml")) and not _in_bundle(path)
     }
-    # conf/local is a directory of groups itself.
-    return sorted(group for group in found if group.split("/")[0] != LOCAL)
+    # conf/local is a directory of groups itself; its best/ is no group, but what of exported winners is their owner's alone.
+    return sorted(group for group in found if group.split("/")[0] not in (LOCAL, "best"))
 
 
 def choices(group: str) -> list[str]:
     """The choices of a group: the names of its YAML files, those of sub-folders as folder/name."""
-    found = {path.relative_to(base / group).with_suffix("").as_posix() for base in config_dirs() for path in (base / group).rglob("*.yaml")}
+    found = {
+        path.relative_to(base / group).with_suffix("").as_posix()
+        for base in config_dirs()
+        for path in (base / group).rglob("*.yaml")
+        if not _in_bundle(path.parent)
+    }
     return sorted(found)
+
+
+def _in_bundle(directory: Path) -> bool:
+    return (directory / BUNDLE_FILE).exists()
 
 
 def sweep_names() -> list[str]:

@@ -19,26 +19,27 @@ from harness.config.sweep_schema import SweepConfig
 HEADER = """\
 # Configuration
 
-Written from the schemas by `make docs`; a test fails when it is stale. Change `harness/config/schema.py` instead.
+Written from the schemas by `make docs`; a test fails when it is stale. What it says stands in `harness/config/schema/`.
 
 - Any key is set on the command line in [Hydra's grammar](https://hydra.cc/docs/advanced/override_grammar/basic/): `optim.lr=3e-4`,
   `data.sources.docs.path=docs.jsonl`. A group is chosen the same way: `schedule=wsd`. `harness show` prints the resolved configuration
   and where each value came from.
 - Whole numbers may be written as `2e6`; null means "not given".
-- Choices of a group are YAML files: the harness's own `conf/`, overlaid by `conf/` in the working directory, overlaid by `--config-dir`.
+- Choices of a group are YAML files: the harness's own `conf/`, overlaid by `conf/` in the working directory, by `conf/local/`
+  there (what belongs to you and your cluster, not to a repository), and by `--config-dir`.
 """
 RUN = """\
-# A run
+## A run
 
-The keys that `harness show`, `data` and `train` read.
+The keys that `harness show`, `data` and `train` read. `train`, `resume` and `confirm` take [`launcher`](#launcher), too.
 """
 EXPERIMENT = """\
-## `experiment`
+### `experiment`
 
 Whole configurations, each a file of deltas over all sections: `experiment=quickstart`.
 """
 SWEEP = """\
-# A sweep file
+## A sweep file
 
 The keys of a file under `sweeps/`; `harness sweep NAME` reads it. On its command line `search`, `stopping`, `budget`, `launcher` and
 `storage` are about the sweep, all other overrides are added to `base`.
@@ -61,7 +62,7 @@ def _groups(primary: str) -> list[str]:
 def _section(section: type, key: str, groups: list[str]) -> Iterator[str]:
     """A section and those below it, each with a table of its keys and the choices of its group."""
     if key:
-        yield f"## `{key}`\n\n{_docs(section)}\n"
+        yield f"### `{key}`\n\n{_docs(section)}\n"
     leaves = [item for item in fields_of(section).values() if not item.section]
     if leaves:
         yield _table(key, leaves)

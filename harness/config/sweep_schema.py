@@ -49,8 +49,10 @@ class SearchConfig(Section):
     """Trials that must have ended before tpe, gp and cmaes start to model: drawn at random, or from `prior`."""
     grid_values: Annotated[int, Ge(2), OnlyFor(("grid",))] = 5
     """How many values of a range without a step the grid takes, its ends among them; evenly spaced, on a log scale where it has one."""
-    sampler: Annotated[Literal["tpe", "random", "qmc", "gp"], OnlyFor(("trunk",))] = "tpe"
-    """What proposes new trunks."""
+    sampler: Annotated[Literal["joint", "tpe", "random", "qmc", "gp"], OnlyFor(("trunk",))] = "joint"
+    """What proposes new trunks. joint: a Gaussian process over parameters and lengths, which learns from all rungs at once; what goes on
+    it chooses, too, by expected improvement at full length within the constraints, for the tokens that it costs. The others learn from one
+    rung, and of each rung the best 1/reduction_factor go on."""
     rungs: Annotated[int, Ge(1), OnlyFor(("trunk",))] = 3
     """Lengths of runs, the longest being that of the base (trainer.max_tokens or max_steps). Each is a finished run, decayed to its end.
     The warm-up must be in steps or tokens: a share of the run would differ from rung to rung."""
@@ -58,16 +60,18 @@ class SearchConfig(Section):
     """By what a rung is longer than the one before; and one in this many of its trials goes on to the next."""
     branches: Annotated[int, Ge(0), OnlyFor(("trunk",))] = 4
     """How often the decay of the best trunk is varied at full length."""
-    warm_start: list[Any] = field(default_factory=list)
+    warm_start: list[Any] | str = field(default_factory=list)
     """Points to try first: {optim.lr: 1e-3, schedule: wsd} (parameters left out are drawn at random), study:NAME or study:NAME:K (the best
-    or the K best of another study), best/NAME (an exported experiment). Given values must lie in the space; those of other studies and
-    experiments are moved to its nearest end, and that is said."""
-    prior: dict[str, Any] | Literal["scaling"] = field(default_factory=dict)
+    or the K best of another study), best/NAME (a recipe, from which the prior is taken as well). One of them, or a list. Given values must
+    lie in the space; those of other studies and recipes are moved to its nearest end, and that is said."""
+    prior: dict[str, Any] | Literal["scaling", "none"] = field(default_factory=dict)
     """Where the first startup_trials are drawn from, by parameter: {optim.lr: {mean: 1e-3, spread: 3}}: a normal distribution within the
-    range, on a log scale one of log values, whose spread is a factor. scaling: of the learning rate that a power law predicts from
-    scaling_studies."""
+    range, on a log scale one of log values, whose spread is a factor. Of other ranges, where warm_start names recipes that searched them,
+    too: around the values that they chose, as wide as their best trials lie apart. scaling: of the learning rate that a power law predicts
+    from scaling_studies. none: none, not of the recipes either."""
     scaling_studies: list[str] = field(default_factory=list)
-    """Earlier studies, of other sizes and lengths, whose best learning rates the power law of `prior: scaling` is fitted to."""
+    """Earlier studies or recipes (best/NAME), of other sizes and lengths, whose best learning rates the power law of `prior: scaling` is
+    fitted to."""
     max_attempts: Count = 3
     """A trial whose process crashes or is killed this often is failed."""
     out_of_memory: Literal["fail", "halve_micro_batch"] = "fail"

@@ -1,14 +1,16 @@
 """Tokens drawn from a teacher's distribution at the positions of a source, on disk beside its tokens.
 
-    <cache>/teacher/<fingerprint>/     complete, or not there at all, see cache_entry.py
+    <cache>/teacher/<fingerprint>/
         samples.bin   uint16 or uint32 [tokens, S]
         entropy.bin   float32 [tokens]
+        drawn.bin     bool [tokens]: which rows of the others are there
         meta.json     dtype and counts
 
 Row t belongs to token t of the source's tokens.bin: what the teacher says of the token after it, having read the piece that token t is
 in up to there. The teacher reads each piece by itself, as the student sees it in a packed row; so samples belong to a set of pieces,
-whatever rows these are packed into. Where nothing is predicted (a piece's last token, the untrained tokens of a conversation) rows are
-zero, and take no place on file systems with sparse files.
+whatever rows these are packed into. An entry grows: a run has drawn what its own rows need, and what is drawn stays as it is. What it has
+not, and where nothing is predicted (a piece's last token, the untrained tokens of a conversation), takes no place on file systems with
+sparse files.
 """
 
 from __future__ import annotations
@@ -23,13 +25,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.ragged import Int64, stable_order
+from harness.data.ragged import Int64, offsets_of, spans, stable_order
 from harness.runs.files import read_json, write_json
 
 if TYPE_CHECKING:
     from harness.data.training_data import PackedSource
 
-FORMAT = 1
+FORMAT = 2
 """Raise when entries written so far must not be used any more."""
 
 
@@ -42,6 +44,8 @@ class TeacherSamples:
     """uint16 or uint32 [tokens, S], a memory map: tokens drawn from the teacher's distribution at a temperature; each weighs 1 / S."""
     entropy: NDArray[np.float32]
     """float32 [tokens], a memory map: of that distribution, in nats."""
+    drawn: NDArray[np.bool_]
+    """bool [tokens], a memory map: where these two hold something."""
 
     @property
     def count(self) -> int:
@@ -62,32 +66,46 @@ def open_samples(entry: Path) -> TeacherSamples | None:
         # numpy refuses a file of another size than the shape's, also a longer one.
         tokens = np.memmap(entry / "samples.bin", dtype=meta["dtype"], mode="r").reshape(meta["tokens"], meta["samples"])
         entropy = np.memmap(entry / "entropy.bin", dtype=np.float32, mode="r").reshape(meta["tokens"])
+        drawn = np.memmap(entry / "drawn.bin", dtype=np.bool_, mode="r").reshape(meta["tokens"])
     except (OSError, ValueError):
         return None
-    return TeacherSamples(entry, tokens, entropy)
+    return TeacherSamples(entry, tokens, entropy, drawn)
+
+
+def create_samples(directory: Path, *, tokens: int, samples: int, vocabulary: int) -> None:
+    """An entry in which nothing is drawn yet, in an empty directory."""
+    dtype = np.dtype(np.uint16 if vocabulary <= 1 << 16 else np.uint32)
+    for name, size in (("samples", tokens * samples * dtype.itemsize), ("entropy", tokens * 4), ("drawn", tokens)):
+        with (directory / f"{name}.bin").open("wb") as stream:
+            stream.truncate(size)
+    write_json(directory / "meta.json", {"dtype": dtype.name, "tokens": tokens, "samples": samples})
 
 
 class SampleFiles:
-    """The files of an entry while they are written, in any order of positions."""
+    """An entry while it grows, in any order of positions."""
 
-    def __init__(self, directory: Path, *, tokens: int, samples: int, vocabulary: int) -> None:
-        self._directory = directory
-        dtype = np.dtype(np.uint16 if vocabulary <= 1 << 16 else np.uint32)
-        self._meta = {"dtype": dtype.name, "tokens": tokens, "samples": samples}
-        self.row_bytes = samples * dtype.itemsize
+    def __init__(self, entry: TeacherSamples) -> None:
+        tokens, dtype = entry.tokens, entry.tokens.dtype
+        self._samples = np.memmap(entry.directory / "samples.bin", dtype=dtype, mode="r+", shape=tokens.shape)
+        self._entropy = np.memmap(entry.directory / "entropy.bin", dtype=np.float32, mode="r+", shape=(len(tokens),))
+        self._drawn = np.memmap(entry.directory / "drawn.bin", dtype=np.bool_, mode="r+", shape=(len(tokens),))
+        self._written: list[Int64] = []
+        self.row_bytes = tokens.shape[1] * dtype.itemsize
         """Bytes of one position in samples.bin."""
-        self._samples = np.memmap(directory / "samples.bin", dtype=dtype, mode="w+", shape=(tokens, samples))
-        self._entropy = np.memmap(directory / "entropy.bin", dtype=np.float32, mode="w+", shape=(tokens,))
 
     def write(self, at: Int64, samples: NDArray[Any], entropy: NDArray[Any]) -> None:
         """Args: at int64[n], positions; samples int[n, S]; entropy float[n]."""
         self._samples[at], self._entropy[at] = samples, entropy
+        self._written.append(at)
 
-    def close(self) -> None:
-        """Makes the entry complete."""
+    def mark(self) -> None:
+        """What was written is there from now on: marked only when it is on the disk, whatever becomes of this process or the machine."""
         self._samples.flush()
         self._entropy.flush()
-        write_json(self._directory / "meta.json", self._meta)
+        for at in self._written:
+            self._drawn[at] = True
+        self._drawn.flush()
+        self._written.clear()
 
 
 def fingerprint(source: PackedSource, *, teacher: str, samples: int, temperature: float, seed: int) -> str:
@@ -112,10 +130,26 @@ class Windows:
     """int64 [n]: where these tokens are among the source's."""
 
 
-def windows(source: PackedSource, batch_tokens: int) -> Iterator[Windows]:
-    """All pieces of a source in which something is predicted, longest first, at most `batch_tokens` positions (but one piece) at a time."""
+def undrawn(source: PackedSource, rows: Int64, entry: TeacherSamples | None) -> tuple[Int64, int]:
+    """The pieces in a source's `rows` (int64[r]) of which a position is not drawn yet, int64[p]; and how many such positions they have."""
+    begins = source.packing.row_offsets
+    pieces = spans(begins[rows], begins[rows + 1] - begins[rows])
+    first, length = (column[pieces] for column in _pieces(source))
+    at = spans(first, length - 1)
+    missing = np.ones(len(at), dtype=np.bool_)
+    if source.documents.trained is not None:
+        missing &= source.documents.trained[at + 1]
+    if entry is not None:
+        missing &= ~entry.drawn[at]
+    per_piece = np.diff(offsets_of(missing)[offsets_of(length - 1)])
+    return pieces[per_piece > 0], int(per_piece.sum())
+
+
+def windows(source: PackedSource, pieces: Int64, batch_tokens: int) -> Iterator[Windows]:
+    """Those of the pieces (int64[p]) in which something is predicted, longest first, at most `batch_tokens` positions (but one piece) at a
+    time."""
     documents = source.documents
-    first, length = _pieces(source)
+    first, length = (column[pieces] for column in _pieces(source))
     order = np.lexsort((first, -length))
     first, length = first[order], length[order]
     begin = 0

@@ -157,6 +157,13 @@ class TrainingData:
             found[self.sources[i].name] = np.unique(packing.piece_document[spans(first, last - first)])
         return found
 
+    def rows_until(self, stop: int | None) -> dict[str, Int64]:
+        """The rows of each source at positions 0 … stop - 1, None: all rows; by source, sorted, int64[n]."""
+        if stop is None:
+            return {source.name: np.arange(source.packing.rows, dtype=np.int64) for source in self.sources}
+        source, row = self.order.rows(0, stop)
+        return {one.name: np.unique(row[source == i]) for i, one in enumerate(self.sources)}
+
     def statistics(self) -> dict[str, Statistics]:
         """Each source's, by name."""
         return {source.name: _statistics([source], float(share)) for source, share in zip(self.sources, self._shares, strict=True)}

@@ -6,8 +6,11 @@ import logging
 from typing import TYPE_CHECKING
 
 from harness.config.errors import InputError
-from harness.config.schema import DataConfig
+from harness.config.schema import Config
+from harness.models.attention import attention_dtype, varlen_wish
+from harness.models.device import computes_on_gpu
 from harness.models.document_mask import add_document_mask
+from harness.models.varlen import add_varlen, cuda_kernel, kernel_problem, uses_varlen
 from harness.models.vocabulary import vocabulary_size
 
 if TYPE_CHECKING:
@@ -22,12 +25,22 @@ LENGTH = 8
 """Tokens of each of the two documents that the probe packs."""
 
 
-def isolate_documents(model: PreTrainedModel, data: DataConfig, *, which: str = "this model") -> None:
+def isolate_documents(model: PreTrainedModel, config: Config, *, which: str = "this model") -> None:
     """Make sure that packed documents do not see each other in this model, which is called `which`, as data.isolation says.
 
-    Position ids that restart are enough for most models; others are given an explicit mask from now on. To be called when the model has
-    its adapters. Raises InputError where neither helps, or where what is asked for does not.
+    Attention may be told where they begin (model.attention, see `choose_varlen`). Otherwise position ids that restart are enough for most
+    models; others are given an explicit mask from now on. To be called when the model has its adapters. Raises InputError where nothing
+    helps, or where what is asked for does not.
     """
+    data, wish = config.data, varlen_wish(config)
+    if wish != "no":
+        problem = _varlen(model, config)
+        if problem is None:
+            log.info("documents of a row are kept apart within attention (varlen) in %s (%s)", which, _family(model))
+            return
+        if wish == "must":
+            raise InputError(f"model.attention=varlen: not for {which} ({_family(model)}): {problem}. Valid for it: auto, sdpa, eager")
+        log.warning("varlen attention is not used for %s (%s): %s", which, _family(model), problem)
     if data.packing == "padded":
         return
     problems = []
@@ -60,11 +73,36 @@ def document_leak(model: PreTrainedModel) -> float:
     return float((logits[0] - logits[1]).abs().max())
 
 
+def _varlen(model: PreTrainedModel, config: Config) -> str | None:
+    """Let the model attend by varlen attention, or say why it cannot and leave it as it was."""
+    if getattr(model.config.get_text_config(), "attention_dropout", 0.0):
+        return "its attention has dropout (model.attention_dropout)"
+    if computes_on_gpu(config.trainer):
+        problem = kernel_problem(model, cuda_kernel, device="cuda", dtype=attention_dtype(config))
+        if problem is not None:
+            return problem
+    before = model.config._attn_implementation
+    handles = []
+    try:
+        handles.append(add_varlen(model))
+        problem = _deviation(model)
+    # What families make of an attention that they do not know.
+    except (ValueError, KeyError, IndexError, AttributeError, TypeError, RuntimeError) as error:
+        problem = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+    if problem is not None:
+        for handle in handles:
+            handle.remove()
+        if uses_varlen(model):
+            model.set_attn_implementation(before)
+    return problem
+
+
 def _mask(model: PreTrainedModel) -> str | None:
     """Give the model an explicit mask, or say why it does not keep documents apart."""
     handles = add_document_mask(model)
     try:
-        problem = _deviation(model)
+        deviation = _deviation(model)
+        problem = None if deviation is None else f"under an explicit mask {deviation}"
     # What a family makes of a mask of four dimensions, or of one for each kind of layer.
     except (ValueError, KeyError, IndexError, AttributeError, TypeError, RuntimeError) as error:
         problem = f"it takes no explicit mask ({type(error).__name__}: {str(error).partition(chr(10))[0][:100]})"
@@ -81,7 +119,7 @@ def _deviation(model: PreTrainedModel) -> str | None:
     deviation = float((packed - alone).abs().max())
     if deviation <= TOLERANCE * max(1.0, float(alone.abs().max())):
         return None
-    return f"under an explicit mask a document's logits differ by {deviation:.2g} from those it has alone"
+    return f"a document's logits differ by {deviation:.2g} from those it has alone"
 
 
 def _two_documents(model: PreTrainedModel) -> Tensor:

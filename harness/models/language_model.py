@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.checks.model import WEIGHT_FILES
 from harness.config.errors import InputError, nearest, wrong_value
+from harness.config.remote_code import is_trusted
 from harness.config.schema import ModelConfig
+from harness.models.attention import transformers_name
 from harness.models.vocabulary import add_rows, vocabulary_size
 
 if TYPE_CHECKING:
@@ -58,8 +60,16 @@ def load_pretrained(path: str, *, key: str, attention: str, attention_dropout: f
     dropout = {} if attention_dropout is None else {"attention_dropout": attention_dropout}
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            path, dtype=torch.float32, attn_implementation=attention, output_loading_info=True, **dropout
+            path,
+            dtype=torch.float32,
+            attn_implementation=transformers_name(attention),
+            output_loading_info=True,
+            trust_remote_code=is_trusted(path),
+            weights_only=True,  # of *.bin files, which are pickles
+            **dropout,
         )
+    except ImportError as error:
+        raise _not_installed(attention, error) from error
     # What a damaged file raises depends on its kind and on where it is damaged.
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
         raise wrong_value(key, path, f"no causal language model could be loaded from it: {_first_line(error)}") from error
@@ -77,8 +87,10 @@ def _from_scratch(config: ModelConfig, tokenizer: Any) -> PreTrainedModel:
 
     try:
         shape = AutoConfig.for_model(config.family, **_shape(config, tokenizer))
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(shape, attn_implementation=config.attention)  # type: ignore[no-untyped-call]
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(shape, attn_implementation=transformers_name(config.attention))  # type: ignore[no-untyped-call]
         return model
+    except ImportError as error:
+        raise _not_installed(config.attention, error) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise wrong_value("model.family", config.family, f"cannot be built: {_first_line(error)}") from error
 
@@ -121,6 +133,13 @@ def _shape(config: ModelConfig, tokenizer: Any) -> dict[str, Any]:
         elif value is not None:
             raise wrong_value(f"model.{key}", value, f"models of the family {config.family} have no such setting ({name})")
     return shape
+
+
+def _not_installed(attention: str, error: ImportError) -> InputError:
+    """A library is missing: that of model.attention, or one that a kind of weights or a family needs."""
+    if attention.startswith("flash"):
+        return wrong_value("model.attention", attention, f"{_first_line(error)} Valid: auto, varlen, sdpa, eager, or install flash-attn")
+    return InputError(f"model: a library is missing: {_first_line(error)}")
 
 
 def _first_line(error: Exception) -> str:

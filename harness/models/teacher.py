@@ -33,7 +33,7 @@ def load_teacher(config: Config, tokenizer: Any) -> PreTrainedModel:
     model.config.use_cache = False
     model.train(False)
     model.requires_grad_(False)
-    isolate_documents(model, config.data, which=f"{KEY}={path}")
+    isolate_documents(model, config, which=f"{KEY}={path}")
     if config.trainer.loss_chunk_tokens is not None:
         refuse_indivisible_model(model, f"trainer.loss_chunk_tokens={config.trainer.loss_chunk_tokens}")
     return model

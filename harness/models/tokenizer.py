@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.config.errors import wrong_value
+from harness.config.remote_code import is_trusted
 from harness.config.schema import Config
 
 
@@ -27,7 +28,7 @@ def tokenizer_at(path: str | None, *, key: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, use_fast=True)
+        tokenizer = AutoTokenizer.from_pretrained(path, use_fast=True, trust_remote_code=path is not None and is_trusted(path))
     except (OSError, ValueError, KeyError) as error:
         raise wrong_value(key, path, f"no tokenizer could be loaded from it: {_first_line(error)}") from error
     if not tokenizer.is_fast:

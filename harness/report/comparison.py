@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from harness.report.columns import Space, differing_keys, joint_space, metric_columns, run_params, space_of
+from harness.report.columns import Space, joint_space, metric_columns, parameter_columns, run_params, space_of, varying
 from harness.report.importances import parameter_importances
+from harness.report.noise import SeedNoise, noise_of_confirmation, noise_of_repeats
+from harness.report.pareto import front
 from harness.runs.confirmation import Candidate
 from harness.runs.record import Objective, RunRecord, StudyRecord
 
@@ -23,18 +23,31 @@ class Comparison:
     """Studies and single runs in one order. The first study's objective and constraints are the yardstick for all of them."""
 
     runs: list[RunRecord]
-    """Trials by rank: feasible ones by objective, infeasible ones, pruned, failed, running, waiting; then the single runs as given."""
+    """Trials by rank: feasible ones by objective, infeasible ones, pruned, failed, running, waiting; then the single runs."""
     studies: list[StudyRecord]
     importances: dict[str, float]
     """The share of each parameter in the objective's variance, largest first; empty where several studies (or none) are compared."""
     parameters: list[str]
-    """Configuration keys: the studies' spaces; without a study, the keys in which the runs differ."""
+    """Configuration keys: the studies' spaces, and what else the runs differ in."""
     metrics: list[str]
     """Logged names: the objective, the constraints, the other validation losses."""
+    asked: Objective | None = None
+    """What the user wants runs to be ranked by, where it is not the first study's objective."""
+    show_all: bool = False
+    """Whether parameters stand in the table that are the same in all runs."""
 
     @property
     def objective(self) -> Objective | None:
+        if self.asked is not None:
+            return self.asked
         return self.studies[0].objective if self.studies else None
+
+    @property
+    def objectives(self) -> list[Objective]:
+        """Several where the first study has several."""
+        if self.asked is None and self.studies:
+            return self.studies[0].objectives
+        return [self.objective] if self.objective else []
 
     @property
     def constraints(self) -> dict[str, dict[str, float]]:
@@ -43,6 +56,11 @@ class Comparison:
     @cached_property
     def space(self) -> Space:
         return joint_space(self.studies)
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """The parameters that are shown: those in which the runs differ, unless all are asked for."""
+        return self.parameters if self.show_all else varying(self.parameters, [self.params(run) for run in self.runs])
 
     @cached_property
     def _own(self) -> dict[str | None, StudyRecord]:
@@ -59,26 +77,71 @@ class Comparison:
         return self.confirmed.confirmed if self.confirmed else None
 
     def candidate(self, run: RunRecord) -> Candidate | None:
-        """What the confirmation says of this run, if it is one of its candidates."""
-        study = self.confirmed
-        return study.confirmation.candidate(run.number) if study and study.confirmation and self.is_trial(run) else None
+        """What the confirmation of the run's study says of it, if it is one of its candidates."""
+        study = self._own.get(run.study)
+        return study.confirmation.candidate(run.number) if study and study.confirmation else None
+
+    @cached_property
+    def noise(self) -> SeedNoise | None:
+        """The noise of seeds in the objective: from a confirmation of one of the studies, or from single runs that repeat each other."""
+        measured = [noise_of_confirmation(study) for study in self.studies if study.objective == self.objective]
+        found = next((noise for noise in measured if noise), None)
+        if found is None and self.objective is not None:
+            found = noise_of_repeats([run for run in self.runs if not self.is_trial(run)], self.objective.metric)
+        return found
 
     def within_noise(self, run: RunRecord) -> bool | None:
-        """Whether the run differs from the best by less than seeds alone can do: both were trained once, with the same seed.
+        """Whether the run differs from the best by less than seeds alone can do.
 
         None where the noise of seeds is not known, and where there is nothing to compare.
         """
-        noise = self.confirmed.confirmation.noise if self.confirmed and self.confirmed.confirmation else None
         best, value = self.best, self.value(run)
-        if noise is None or best is None or run is best or value is None or not self.is_ranked(run):
+        if self.noise is None or best is None or run is best or value is None or not self.is_ranked(run):
             return None
         of_best = self.value(best)
-        return of_best is not None and abs(value - of_best) < noise.least_difference
+        return of_best is not None and abs(value - of_best) < self.noise.least_difference
 
     @property
     def best(self) -> RunRecord | None:
         """The confirmed winner; without one, the feasible complete trial with the best objective."""
         return self.runs[0] if self.runs and self.is_ranked(self.runs[0]) else None
+
+    @cached_property
+    def pareto(self) -> list[RunRecord]:
+        """The complete runs that no other one beats, by the first objective: in all objectives, or in the objective and what is under
+        constraint; empty where there is one objective alone."""
+        axes = self.trade_offs
+        placed = [(run, costs) for run in self.runs if run.state == "complete" and (costs := self._costs(run, axes)) is not None]
+        return front(placed) if len(axes) > 1 else []
+
+    @cached_property
+    def trade_offs(self) -> dict[str, int]:
+        """The metrics that a choice weighs against each other: {metric: 1 where lower is better, else -1}."""
+        if self.objective is None:
+            return {}
+        signs = {metric: -1 if "min" in bound else 1 for metric, bound in self.constraints.items()}
+        return {**{objective.metric: 1 if objective.direction == "minimize" else -1 for objective in self.objectives}, **signs}
+
+    def _costs(self, run: RunRecord, axes: dict[str, int]) -> tuple[float, ...] | None:
+        values = [self.value(run) if self.objective and metric == self.objective.metric else self.metric(run, metric) for metric in axes]
+        known = [value for value in values if value is not None]
+        return tuple(sign * value for sign, value in zip(axes.values(), known, strict=True)) if len(known) == len(axes) else None
+
+    @cached_property
+    def _on_front(self) -> set[int]:
+        return {id(run) for run in self.pareto}
+
+    def is_pareto(self, run: RunRecord) -> bool:
+        """Whether the run is on the Pareto front."""
+        return id(run) in self._on_front
+
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        return {id(run): place for place, run in enumerate(self.runs)}
+
+    def place(self, run: RunRecord) -> int:
+        """The run's place in `runs`, from 0: what the page calls it."""
+        return self._places[id(run)]
 
     def is_trial(self, run: RunRecord) -> bool:
         """Whether the run is a trial of one of the studies compared."""
@@ -89,14 +152,19 @@ class Comparison:
         return bool(self.space.get(parameter, {}).get("log"))
 
     def is_ranked(self, run: RunRecord) -> bool:
-        """Whether the run competes for the best: a complete trial that meets the constraints."""
-        complete = self.is_trial(run) and run.state == "complete"
-        return complete and self.value(run) is not None and self.feasible(run) is not False
+        """Whether the run competes for the best: it is complete and meets the constraints, and is a trial where studies are compared."""
+        competes = self.is_trial(run) or not self.studies
+        return competes and run.state == "complete" and self.value(run) is not None and self.feasible(run) is not False
 
     def params(self, run: RunRecord) -> dict[str, Any]:
         """The run's values of `parameters`, without those that are not active in it."""
-        study = self._own.get(run.study)
-        return run_params(run, self.parameters, self.space, space_of(study) if study else {})
+        known = self._params.get(id(run))
+        if known is None:
+            study = self._own.get(run.study)
+            known = self._params[id(run)] = run_params(run, self.parameters, self.space, space_of(study) if study else {})
+        return known
+
+    _params: dict[int, dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
 
     def value(self, run: RunRecord) -> float | None:
         """The run's objective, or its last value of the objective's metric where it was not trained for that objective."""
@@ -123,19 +191,52 @@ class Comparison:
             return None
         return not any(self.violates(run, metric) for metric in self.constraints)
 
+    @property
+    def saved(self) -> int:
+        """Tokens that no run had to train, since another one had trained them."""
+        return sum(run.result.tokens.shared for run in self.runs)
 
-def compare(studies: list[StudyRecord], runs: list[RunRecord]) -> Comparison:
-    """Put the trials of the studies and the single runs side by side."""
+    def origin(self, run: RunRecord) -> RunRecord | None:
+        """The run compared whose trunk this one went on from."""
+        if run.result.shared_from is not None:
+            return self._by_name.get(run.result.shared_from)
+        if run.trial is not None and run.trial.parent is not None:
+            return self._by_number.get((run.study, run.trial.parent))
+        return None
+
+    @cached_property
+    def _by_name(self) -> dict[str, RunRecord]:
+        return {run.name: run for run in self.runs}
+
+    @cached_property
+    def _by_number(self) -> dict[tuple[str | None, int | None], RunRecord]:
+        return {(run.study, run.number): run for run in self.runs if run.number is not None}
+
+
+def compare(studies: list[StudyRecord], runs: list[RunRecord], *, objective: Objective | None = None, show_all: bool = False) -> Comparison:
+    """Put the trials of the studies and the single runs side by side.
+
+    Args: objective, what to rank them by, instead of the first study's; show_all, whether columns also show what is the same in all runs.
+    """
     trials = [run for study in studies for run in study.runs]
+    by_own_objective = len(studies) == 1 and objective in (None, studies[0].objective)
+    asked = [objective.metric] if objective else []
     together = Comparison(
         runs=[*trials, *runs],
         studies=studies,
-        importances=parameter_importances(studies[0]) if len(studies) == 1 else {},
-        parameters=list(joint_space(studies)) if studies else differing_keys(runs),
-        metrics=metric_columns(studies, [*trials, *runs]),
+        importances=parameter_importances(studies[0]) if by_own_objective else {},
+        parameters=parameter_columns(studies, runs),
+        metrics=list(dict.fromkeys([*asked, *metric_columns(studies, [*trials, *runs])])),
+        asked=objective,
+        show_all=show_all,
     )
-    ranked = sorted(trials, key=lambda run: _rank(together, run))
-    return Comparison([*ranked, *runs], studies, together.importances, together.parameters, together.metrics)
+    return replace(together, runs=list(_in_order(together, trials, runs)))
+
+
+def _in_order(together: Comparison, trials: list[RunRecord], runs: list[RunRecord]) -> Iterator[RunRecord]:
+    yield from sorted(trials, key=lambda run: _rank(together, run))
+    # Without an objective single runs stay as they were given.
+    yield from sorted(runs, key=lambda run: _rank(together, run)) if together.objective and not trials else runs
 
 
 def _rank(comparison: Comparison, run: RunRecord) -> tuple[Any, ...]:
@@ -144,66 +245,10 @@ def _rank(comparison: Comparison, run: RunRecord) -> tuple[Any, ...]:
     by_value = math.inf if value is None else sign * value
     study = comparison.confirmed
     loses = not (study and study.is_confirmed(run))
-    return _ORDER.index(run.state), run.state == "complete" and not comparison.is_ranked(run), loses, by_value, run.number or 0
-
-
-def to_json(comparison: Comparison) -> dict[str, Any]:
-    """The comparison as JSON types; numbers that JSON does not have become null."""
-    runs = [
-        {
-            "study": run.study,
-            "number": run.number,
-            "run": run.name,
-            "directory": str(run.directory.path),
-            "state": run.state,
-            "params": comparison.params(run),
-            "objective": comparison.value(run),
-            "feasible": comparison.feasible(run),
-            "within_noise": comparison.within_noise(run),
-            "metrics": run.result.metrics,
-            "seconds": run.result.seconds,
-            "tokens": asdict(run.result.tokens),
-            "attempts": run.result.attempts,
-            "step": run.result.step,
-            "reason": run.result.reason,
-        }
-        for run in comparison.runs
-    ]
-    study = comparison.confirmed
-    confirmation = study.confirmation.to_json() if study and study.confirmation else None
-    document: dict[str, Any] = _plain({"runs": runs, "importances": comparison.importances, "confirmation": confirmation})
-    return document
-
-
-def to_csv(comparison: Comparison) -> str:
-    """One row a run, in rank order, with every metric that any of them logged."""
-    logged = {metric for run in comparison.runs for metric in run.result.metrics}
-    metrics = list(dict.fromkeys([*comparison.metrics, *sorted(logged)]))
-    before = ("study", "number", "run", "state", "feasible", "objective")
-    after = ("seconds", "attempts", "step", "reason", "directory")
-    tokens = ("trained", "shared", "budgeted")
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*before, *comparison.parameters, *metrics, *(f"tokens_{kind}" for kind in tokens), *after])
-    for run in to_json(comparison)["runs"]:
-        params = [run["params"].get(key) for key in comparison.parameters]
-        values = [run["metrics"].get(metric) for metric in metrics]
-        used = [run["tokens"][kind] for kind in tokens]
-        writer.writerow([*(run[key] for key in before), *params, *values, *used, *(run[key] for key in after)])
-    return stream.getvalue()
+    # As everywhere: of a trunk search, runs of full length come before shorter ones.
+    short = -((run.trial and run.trial.rung) or 0)
+    return _ORDER.index(run.state), run.state == "complete" and not comparison.is_ranked(run), loses, short, by_value, run.number or 0
 
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return _finite(value)
-    if value is None or isinstance(value, str | int):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return str(value)

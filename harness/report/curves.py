@@ -8,7 +8,8 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from harness.report.comparison import Comparison
-from harness.report.marks import BEST, INFEASIBLE, SINGLES, STOPPED, colour_axis, hover, reach, shades
+from harness.report.marks import BEST, INFEASIBLE, SINGLES, STOPPED, colour_axis, reach, shades
+from harness.report.text import with_unit
 from harness.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def rates(comparison: Comparison) -> Figure | None:
     if not lines or max(peaks) <= 0:
         return None
     figure = _figure(comparison, lines, "lr")
+    figure.update_yaxes(tickformat=".1e")
     if min(peaks) * 10 < max(peaks):
         # Decays go to zero: what is below a thirtieth of the lowest peak is cut off.
         lowest = min(peak for peak in peaks if peak > 0)
@@ -91,8 +93,8 @@ def _figure(comparison: Comparison, lines: list[Line], title: str) -> Figure:
                 line=_line(comparison, run, index, shade_of[index]),
                 opacity=1 if emphasis else 0.75,
                 showlegend=emphasis,
-                hovertemplate=f"{escape(title)}: <b>%{{y:.4f}}</b> at %{{x:.3s}} tokens<br>{hover(comparison, run)}<extra></extra>",
-                meta={"run": run.name, "shade": shade_of[index]},
+                hoverinfo="none",
+                meta={"run": comparison.place(run), "shade": shade_of[index]},
             )
         )
     objectives = [value for run, _, _ in lines if (value := comparison.value(run)) is not None]
@@ -102,7 +104,7 @@ def _figure(comparison: Comparison, lines: list[Line], title: str) -> Figure:
         figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=bar, showlegend=False, hoverinfo="skip"))
         figure.update_layout(coloraxis=colour_axis(comparison, objectives))
     figure.update_xaxes(title="tokens", rangemode="tozero")
-    figure.update_yaxes(title=title)
+    figure.update_yaxes(title=escape(with_unit(title)))
     return figure
 
 

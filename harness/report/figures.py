@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from harness.report.axis import is_numeric, log_ticks, parameter_axis
 from harness.report.comparison import Comparison
-from harness.report.marks import BEST, FEASIBLE, INFEASIBLE, SINGLES, STOPPED, colour_axis, is_maximized, points, reach
-from harness.report.text import short_names, value_text
-from harness.runs.record import Objective, RunRecord, StudyRecord
+from harness.report.marks import BEST, FEASIBLE, INFEASIBLE, colour_axis, is_maximized, points, reach
+from harness.report.pareto import front
+from harness.report.text import short_names, value_text, with_unit
+from harness.runs.record import RunRecord
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure, Scatter
+    from plotly.graph_objects import Figure
+
+GOLDEN = 0.618034
+"""Multiples of it, without their whole part, are spread evenly however many there are."""
+FEW = 30
+"""Points of a choice that stand above each other without hiding each other."""
 
 
 def finished(comparison: Comparison) -> list[tuple[RunRecord, float]]:
@@ -21,51 +27,7 @@ def finished(comparison: Comparison) -> list[tuple[RunRecord, float]]:
     return [(run, value) for run, value in values if value is not None]
 
 
-def history(comparison: Comparison) -> Figure | None:
-    """Each trial's objective by its number, and the best so far."""
-    import plotly.graph_objects as go
-
-    done = [(run, value) for run, value in finished(comparison) if comparison.is_trial(run)]
-    if comparison.objective is None or not done:
-        return None
-    low, high = reach([value for _, value in done], maximize=is_maximized(comparison))
-    figure = go.Figure([_best_so_far(comparison, comparison.objective, study) for study in comparison.studies])
-    _add_points(figure, comparison, [(run, run.number or 0, value) for run, value in done])
-    inset = 0.03 * (high - low)
-    edge = low + inset if is_maximized(comparison) else high - inset
-    stopped = [run for run in comparison.runs if comparison.is_trial(run) and run.state in ("pruned", "failed")]
-    for state, symbol in (("pruned", "triangle-down-open"), ("failed", "x-thin-open")):
-        runs = [run for run in stopped if run.state == state]
-        last = [comparison.metric(run, comparison.objective.metric) for run in runs] if state == "pruned" else [None for _ in runs]
-        heights = [edge if value is None else min(max(value, low), high) for value in last]
-        marker = {"symbol": symbol, "size": 8, "color": STOPPED, "line": {"width": 1.5, "color": STOPPED}}
-        if runs:
-            places = {"x": [run.number for run in runs], "y": heights}
-            figure.add_trace(go.Scatter(**places, name=state, mode="markers", marker=marker, **points(comparison, runs)))
-    numbers = [run.number or 0 for run in comparison.runs]
-    figure.update_xaxes(title="trial", range=[-0.5 - 0.02 * max(numbers), 0.5 + 1.02 * max(numbers)])
-    figure.update_yaxes(title=escape(comparison.objective.metric), range=[low, high])
-    return figure
-
-
-def _best_so_far(comparison: Comparison, objective: Objective, study: StudyRecord) -> Scatter:
-    import plotly.graph_objects as go
-
-    numbers: list[int] = []
-    best: list[float] = []
-    for run in study.runs:
-        value = comparison.value(run)
-        if comparison.is_ranked(run) and value is not None:
-            numbers.append(run.number or 0)
-            best.append(value if not best or objective.better(value, best[-1]) else best[-1])
-    alone = len(comparison.studies) == 1
-    name = "best so far" if alone else f"best of {escape(study.name)}"
-    color = None if alone else SINGLES[comparison.studies.index(study) % len(SINGLES)]
-    line = {"shape": "hv", "width": 2, "color": color}
-    return go.Scatter(x=numbers, y=best, name=name, mode="lines", line=line, hoverinfo="skip")
-
-
-def _add_points(figure: Figure, comparison: Comparison, placed: list[tuple[RunRecord, Any, Any]]) -> None:
+def add_points(figure: Figure, comparison: Comparison, placed: list[tuple[RunRecord, Any, Any]]) -> None:
     """Complete runs as points: feasible, infeasible, and the best of all."""
     best = comparison.best
     others = [place for place in placed if place[0] is not best]
@@ -75,7 +37,13 @@ def _add_points(figure: Figure, comparison: Comparison, placed: list[tuple[RunRe
     name = "feasible" if comparison.constraints else "complete"
     _add_markers(figure, comparison, within, name, {"symbol": "circle", "color": FEASIBLE, "size": size, "opacity": 0.85})
     _add_markers(figure, comparison, outside, "infeasible", {"symbol": "diamond-open", "color": INFEASIBLE, "size": size + 1})
-    _add_markers(figure, comparison, [place for place in placed if place[0] is best], "best", {"symbol": "star", "color": BEST, "size": 14})
+    _add_markers(
+        figure,
+        comparison,
+        [place for place in placed if place[0] is best],
+        "best",
+        {"symbol": "star", "color": BEST, "size": 15, "line": {"width": 1, "color": "#ffffff"}},
+    )
 
 
 def _add_markers(
@@ -107,7 +75,7 @@ def importances(comparison: Comparison) -> Figure | None:
         hoverinfo="skip",
     )
     figure = go.Figure(bar)
-    figure.update_xaxes(tickformat=".0%", range=[0, min(1.0, max(shares) * 1.12)], title="share of variance")
+    figure.update_xaxes(tickformat=".0%", range=[0, max(shares) * 1.18], title="share of variance")
     figure.update_yaxes(autorange="reversed", type="category", automargin=True, showgrid=False)
     return figure
 
@@ -117,18 +85,26 @@ def parallel(comparison: Comparison) -> Figure | None:
     import plotly.graph_objects as go
 
     done = finished(comparison)
-    if comparison.objective is None or len(done) < 2 or not comparison.parameters:
+    if comparison.objective is None or len(done) < 2 or not comparison.columns:
         return None
-    names = short_names(comparison.parameters)
+    names = short_names(comparison.columns)
     params = [comparison.params(run) for run, _ in done]
     objectives = [value for _, value in done]
     dimensions: list[dict[str, Any]] = []
-    for key in comparison.parameters:
+    for key in comparison.columns:
         values = [of_run.get(key) for of_run in params]
         if any(value is not None for value in values):
             axis = parameter_axis(comparison.space.get(key, {}), values)
             ticks = {"tickvals": list(axis.ticks), "ticktext": list(axis.ticks.values())}
             dimensions.append({"label": names[key], "values": axis.positions, "range": axis.range, **ticks})
+    for metric, sign in comparison.trade_offs.items():
+        weighed = [comparison.metric(run, metric) for run, _ in done]
+        known = [value for value in weighed if value is not None]
+        if metric != comparison.objective.metric and len(known) == len(done):
+            low, high = reach(known, maximize=sign < 0, spreads=20)
+            dimensions.append(
+                {"label": metric, "values": [min(max(value, low), high) for value in known], "range": [min(known), max(known)]}
+            )
     # Diverged runs end at the edge.
     low, high = reach(objectives, maximize=is_maximized(comparison))
     ends = [min(max(value, low), high) for value in objectives]
@@ -137,7 +113,9 @@ def parallel(comparison: Comparison) -> Figure | None:
     for dimension in dimensions:
         dimension["values"] = dimension["values"][::-1]
     line = {"color": objectives[::-1], "coloraxis": "coloraxis"}
-    return go.Figure(go.Parcoords(dimensions=dimensions, line=line), layout={"coloraxis": colour_axis(comparison, objectives)})
+    rows = [comparison.place(run) for run, _ in done][::-1]
+    lines = go.Parcoords(dimensions=dimensions, line=line, meta={"runs": rows})
+    return go.Figure(lines, layout={"coloraxis": colour_axis(comparison, objectives)})
 
 
 def slice_of(comparison: Comparison, parameter: str) -> Figure | None:
@@ -150,16 +128,21 @@ def slice_of(comparison: Comparison, parameter: str) -> Figure | None:
         return None
     figure = go.Figure()
     if is_numeric(comparison.space.get(parameter, {}), given):
-        _add_points(figure, comparison, [place for place in done if place[1] is not None])
+        add_points(figure, comparison, [place for place in done if place[1] is not None])
         if comparison.is_log(parameter):
             ticks = log_ticks(min(given), max(given))
             figure.update_xaxes(type="log", tickvals=ticks, ticktext=[value_text(tick, log=True) for tick in ticks])
     else:
-        _add_points(figure, comparison, [(run, escape(value_text(value)), y) for run, value, y in done])
-        order = parameter_axis(comparison.space.get(parameter, {}), [value for _, value, _ in done]).ticks.values()
-        figure.update_xaxes(type="category", categoryorder="array", categoryarray=[escape(label) for label in order])
+        # Beside each other, or the points of a choice would hide each other.
+        axis = parameter_axis(comparison.space.get(parameter, {}), [value for _, value, _ in done])
+        aside = [0.5 * ((index * GOLDEN) % 1 - 0.5) if len(done) > FEW else 0.0 for index in range(len(done))]
+        places = [position + by for position, by in zip(axis.positions, aside, strict=True)]
+        add_points(figure, comparison, [(run, x, y) for (run, _, y), x in zip(done, places, strict=True)])
+        labels = [escape(label) for label in axis.ticks.values()]
+        figure.update_xaxes(tickvals=list(axis.ticks), ticktext=labels, range=[-0.6, len(labels) - 0.4], showgrid=False)
     figure.update_yaxes(
-        range=reach([value for _, _, value in done], maximize=is_maximized(comparison)), title=escape(comparison.objective.metric)
+        range=reach([value for _, _, value in done], maximize=is_maximized(comparison)),
+        title=escape(with_unit(comparison.objective.metric)),
     )
     figure.update_layout(showlegend=False)
     return figure
@@ -173,23 +156,20 @@ def tradeoff(comparison: Comparison, metric: str) -> Figure | None:
     if comparison.objective is None or not placed:
         return None
     bound = comparison.constraints.get(metric, {})
-    front = _front([(x, y) for _, x, y in placed], x_sign=-1 if "min" in bound else 1, y_sign=-1 if is_maximized(comparison) else 1)
-    x, y = zip(*front, strict=True)
-    figure = go.Figure(go.Scatter(x=x, y=y, name="Pareto front", mode="lines", line={"width": 1.5, "dash": "dot"}, hoverinfo="skip"))
-    _add_points(figure, comparison, placed)
+    x_sign, y_sign = comparison.trade_offs.get(metric, 1), -1 if is_maximized(comparison) else 1
+    unbeaten = front([((x, y), (x_sign * x, y_sign * y)) for _, x, y in placed])
+    line = {"width": 1.5, "dash": "dot"}
+    x, y = zip(*unbeaten, strict=True)
+    figure = go.Figure(go.Scatter(x=x, y=y, name="Pareto front", mode="lines", line=line, hoverinfo="skip"))
+    add_points(figure, comparison, placed)
     for side, limit in bound.items():
         line = {"color": INFEASIBLE, "dash": "dash", "width": 1.5}
         figure.add_vline(x=limit, line=line, annotation={"text": f"{side} {value_text(limit)}", "xshift": 4, "font": {"color": INFEASIBLE}})
-    figure.update_xaxes(title=escape(metric))
+    limits = list(bound.values())
+    figure.update_xaxes(
+        title=escape(with_unit(metric)), range=reach([*(x for _, x, _ in placed), *limits], maximize=x_sign < 0, spreads=20)
+    )
     figure.update_yaxes(
-        title=escape(comparison.objective.metric), range=reach([y for _, _, y in placed], maximize=is_maximized(comparison))
+        title=escape(with_unit(comparison.objective.metric)), range=reach([y for _, _, y in placed], maximize=is_maximized(comparison))
     )
     return figure
-
-
-def _front(points_: list[tuple[float, float]], *, x_sign: int, y_sign: int) -> list[tuple[float, float]]:
-    front: list[tuple[float, float]] = []
-    for x, y in sorted(points_, key=lambda point: (x_sign * point[0], y_sign * point[1])):
-        if not front or y_sign * y < y_sign * front[-1][1]:
-            front.append((x, y))
-    return front

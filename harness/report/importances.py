@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from harness.report import ped_anova
 from harness.report.columns import space_of
 from harness.runs.record import StudyRecord
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
-    from optuna.importance import BaseImportanceEvaluator
     from optuna.trial import FrozenTrial
 
 MINIMUM_TRIALS = 4
 FANOVA_TRIALS = 300
-"""fANOVA's forest takes seconds beyond this many trials; PED-ANOVA takes over."""
+"""fANOVA's forest takes seconds beyond this many trials; PED-ANOVA, which needs a few dozen, takes over."""
 
 
 def parameter_importances(study: StudyRecord) -> dict[str, float]:
@@ -31,9 +31,36 @@ def parameter_importances(study: StudyRecord) -> dict[str, float]:
     if len(points) < MINIMUM_TRIALS or len({objective for _, objective in points}) == 1:
         return {}
     seen = {key: [params[key] for params, _ in points if key in params] for key in space_of(study)}
-    parameters = [_Parameter(key, domain, seen[key]) for key, domain in space_of(study).items() if seen[key]]
+    domains = {key: domain for key, domain in space_of(study).items() if seen[key]}
     sign = -1 if study.objective.direction == "maximize" else 1
-    return _evaluate(parameters, [(params, sign * objective) for params, objective in points])
+    costs = [sign * objective for _, objective in points]
+    if len(points) > FANOVA_TRIALS:
+        weights = {
+            key: ped_anova.weight(_observed(key, domain, [params for params, _ in points]), costs) for key, domain in domains.items()
+        }
+    else:
+        parameters = [_Parameter(key, domain, seen[key]) for key, domain in domains.items()]
+        weights = _fanova(parameters, [(params, cost) for (params, _), cost in zip(points, costs, strict=True)])
+    total = sum(weights.values())
+    if not total > 0:
+        return {}
+    return {key: float(weight / total) for key, weight in sorted(weights.items(), key=lambda item: -item[1])}
+
+
+def _observed(key: str, domain: dict[str, Any], params: list[dict[str, Any]]) -> ped_anova.Observed:
+    """A parameter on its grid; where it is not active it lies in the middle, where it says least."""
+    if "choices" in domain:
+        labels = list(dict.fromkeys(str(choice) for choice in [*domain["choices"], *(of_run[key] for of_run in params if key in of_run)]))
+        return ped_anova.Observed(len(labels), [labels.index(str(of_run.get(key, labels[0]))) for of_run in params], is_choice=True)
+    places = [_position(domain, of_run[key]) if key in of_run else None for of_run in params]
+    given = [*(place for place in places if place is not None), _position(domain, domain["low"]), _position(domain, domain["high"])]
+    low, high = min(given), max(given)
+    return ped_anova.on_grid([(low + high) / 2 if place is None else place for place in places], low, high)
+
+
+def _position(domain: dict[str, Any], value: Any) -> float:
+    """On the scale on which the parameter was searched."""
+    return math.log(float(value)) if domain.get("log") else float(value)
 
 
 class _Parameter:
@@ -47,7 +74,7 @@ class _Parameter:
         from optuna.distributions import CategoricalDistribution, FloatDistribution
 
         self.key = key
-        self.log = bool(domain.get("log"))
+        self._domain = domain
         self.distribution: BaseDistribution
         if "choices" in domain:
             labels = list(dict.fromkeys(str(choice) for choice in [*domain["choices"], *seen]))
@@ -60,7 +87,7 @@ class _Parameter:
             self.middle = (self.distribution.low + self.distribution.high) / 2
 
     def position(self, value: Any) -> float:
-        return math.log(float(value)) if self.log else float(value)
+        return _position(self._domain, value)
 
     def coordinate(self, params: dict[str, Any]) -> Any:
         """Where a trial lies; one in which the parameter is not active lies in the middle, where it says least."""
@@ -72,22 +99,14 @@ class _Parameter:
         return str(value) if isinstance(self.distribution, CategoricalDistribution) else self.position(value)
 
 
-def _evaluate(parameters: list[_Parameter], points: list[tuple[dict[str, Any], float]]) -> dict[str, float]:
+def _fanova(parameters: list[_Parameter], points: list[tuple[dict[str, Any], float]]) -> dict[str, float]:
     import optuna
 
     with _quiet():
         study = optuna.create_study(storage=optuna.storages.InMemoryStorage())
         study.add_trials([_frozen(parameters, params, objective) for params, objective in points])
-        evaluator: BaseImportanceEvaluator = (
-            optuna.importance.FanovaImportanceEvaluator(seed=0)
-            if len(points) <= FANOVA_TRIALS
-            else optuna.importance.PedAnovaImportanceEvaluator()
-        )
-        weights = optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=False)
-    total = sum(weights.values())
-    if not total > 0:
-        return {}
-    return {key: float(weight / total) for key, weight in sorted(weights.items(), key=lambda item: -item[1])}
+        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+        return optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=False)
 
 
 def _frozen(parameters: list[_Parameter], params: dict[str, Any], objective: float) -> FrozenTrial:

@@ -11,14 +11,22 @@ from harness.runs.record import RunRecord
 
 
 def listing(comparison: Comparison) -> str:
-    names = short_names(comparison.parameters)
-    params = [(names[key], key) for key in comparison.parameters]
-    metrics = [(f"{metric} {bound_text(comparison.constraints.get(metric, {}))}".strip(), metric) for metric in comparison.metrics]
-    plain = [(name, name) for name in ("tokens", "time", "attempts")]
-    headings = [("#", "rank"), ("run", "run"), ("state", "state"), *params, *metrics, *plain]
-    head = "".join(f'<th scope="col"><button title="{escape(key)}">{escape(name)}</button></th>' for name, key in headings)
+    """A row a run, in rank order. `data-kind` says what a column is, for the words under the mouse."""
+    names = short_names(comparison.columns)
+    headings = [("#", "rank", "rank"), ("run", "run", "run"), ("state", "state", "state")]
+    headings += [(names[key], key, "param") for key in comparison.columns]
+    bounds = {metric: bound_text(comparison.constraints.get(metric, {})) for metric in comparison.metrics}
+    headings += [(f"{metric} {bound}".strip(), metric, "metric") for metric, bound in bounds.items()]
+    headings += [(name, name, "cost") for name in ("tokens", *_SHARING[: 2 * bool(comparison.saved)], "time", "attempts")]
+    head = "".join(
+        f'<th scope="col" data-kind="{kind}" data-key="{escape(key)}"><button title="{escape(key)}">{escape(name)}</button></th>'
+        for name, key, kind in headings
+    )
     rows = "\n".join(_row(comparison, run, rank) for rank, run in enumerate(comparison.runs, start=1))
     return f'<table id="runs"><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table>'
+
+
+_SHARING = ("shared", "from")
 
 
 def _row(comparison: Comparison, run: RunRecord, rank: int) -> str:
@@ -26,18 +34,27 @@ def _row(comparison: Comparison, run: RunRecord, rank: int) -> str:
     tokens = run.result.tokens.trained + run.result.tokens.shared
     started = run.result.attempts > 0
     state = "infeasible" if run.state == "complete" and comparison.feasible(run) is False else run.state
+    place = f"{rank if comparison.is_ranked(run) else ''}{' ★' if run is comparison.best else ' ◆' if comparison.is_pareto(run) else ''}"
     cells = [
-        _cell(str(rank) if comparison.is_ranked(run) else "", rank),
-        _cell(run.name, run.name, title=str(run.directory.path)),
+        _cell(place, rank, title="on the Pareto front" if comparison.is_pareto(run) else ""),
+        _cell(run.name, run.name, title=run.location, kind="name"),
         _cell(state, state, title=run.result.reason or "", kind=state),
-        *(_cell(value_text(params.get(key), log=comparison.is_log(key)), params.get(key)) for key in comparison.parameters),
+        *(_cell(value_text(params.get(key), log=comparison.is_log(key)), params.get(key)) for key in comparison.columns),
         *(_metric(comparison, run, metric) for metric in comparison.metrics),
         _cell(count_text(tokens) if started else ABSENT, tokens if started else None),
+        *(_sharing(comparison, run) if comparison.saved else ()),
         _cell(duration_text(run.result.seconds) if started else ABSENT, run.result.seconds if started else None),
         _cell(str(run.result.attempts), run.result.attempts),
     ]
     best = ' class="best"' if run is comparison.best else ""
-    return f'<tr data-run="{escape(run.name)}"{best}>{"".join(cells)}</tr>'
+    marks = "pareto" if comparison.is_pareto(run) else ""
+    return f'<tr data-run="{escape(run.name)}" data-state="{state}" data-marks="{marks}"{best}>{"".join(cells)}</tr>'
+
+
+def _sharing(comparison: Comparison, run: RunRecord) -> tuple[str, str]:
+    shared, origin = run.result.tokens.shared, comparison.origin(run)
+    name = origin.name if origin else run.result.shared_from or ""
+    return _cell(count_text(shared) if shared else ABSENT, shared or None), _cell(name, name or None)
 
 
 def _metric(comparison: Comparison, run: RunRecord, metric: str) -> str:

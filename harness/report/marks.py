@@ -1,13 +1,11 @@
-"""What all pictures agree on: colours that colour-blind people tell apart, the words of a hover, where an axis ends."""
+"""What all pictures agree on: colours that colour-blind people tell apart, which run a point is, where an axis ends."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 from harness.report.comparison import Comparison
-from harness.report.text import bound_text, metric_text, short_names, value_text
 from harness.runs.record import RunRecord
 
 # Okabe and Ito's palette, in shades that stand on white and on near-black.
@@ -15,28 +13,12 @@ FEASIBLE = "#2b8cc4"
 INFEASIBLE = "#cc79a7"
 STOPPED = "#8a8f98"
 BEST = "#d55e00"
-SINGLES = ("#2b8cc4", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#b8a800")
-
-
-def hover(comparison: Comparison, run: RunRecord) -> str:
-    """What is said about a run under the mouse."""
-    params = comparison.params(run)
-    lines = [f"<b>{escape(run.name)}</b> · {run.state}{' · infeasible' if comparison.feasible(run) is False else ''}"]
-    for metric in dict.fromkeys([*([comparison.objective.metric] if comparison.objective else []), *comparison.constraints]):
-        bound = comparison.constraints.get(metric)
-        lines.append(f"{escape(metric)}: {metric_text(comparison.metric(run, metric))}{f' ({bound_text(bound)})' if bound else ''}")
-    for key, name in short_names(list(params)).items():
-        lines.append(f"{escape(name)}: {escape(value_text(params[key], log=comparison.is_log(key)))}")
-    return "<br>".join(lines)
+SINGLES = ("#2b8cc4", "#009e73", "#cc79a7", "#b8a800", "#56b4e9", "#e69f00")
 
 
 def points(comparison: Comparison, runs: Sequence[RunRecord]) -> dict[str, Any]:
-    """What every trace of runs carries: the words under the mouse, and the name by which a click finds the run in the table."""
-    return {
-        "hovertext": [hover(comparison, run) for run in runs],
-        "hoverinfo": "text",
-        "customdata": [run.name for run in runs],
-    }
+    """What every trace of runs carries: which rows of the table its points are. The page has the words under the mouse from there."""
+    return {"customdata": [comparison.place(run) for run in runs], "hoverinfo": "none"}
 
 
 def reach(values: Sequence[float], *, maximize: bool = False, spreads: float = 4.0) -> tuple[float, float]:

@@ -9,15 +9,19 @@ from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness import __version__
 from harness.report.comparison import Comparison
 from harness.report.confirmation import confirmation_section
+from harness.report.differences import differences_section
 from harness.report.listing import listing
 from harness.report.panels import Panel, panels
 from harness.report.summary import best_card, heading, title
 from harness.runs.files import write_text
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 
 def write_page(comparison: Comparison, path: Path) -> None:
@@ -29,40 +33,90 @@ def page(comparison: Comparison) -> str:
     from plotly.offline import get_plotlyjs
 
     shown = panels(comparison)
-    assets = files("harness.report")
-    return Template(assets.joinpath("page.html").read_text(encoding="utf-8")).substitute(
+    confirmation = confirmation_section(comparison.confirmed) if comparison.confirmed else ""
+    differences, sections = differences_section(comparison), _sections(shown)
+    titles = [
+        *(["Differences"] if differences else []),
+        *(["Confirmation"] if confirmation else []),
+        *dict.fromkeys(panel.section for panel in shown),
+    ]
+    return Template(_asset("page.html")).substitute(
         title=escape(title(comparison)),
+        style=_asset("page.css"),
         heading=heading(comparison),
         best=best_card(comparison),
-        sections=(confirmation_section(comparison.confirmed) if comparison.confirmed else "") + _sections(shown),
+        tools=_tools(comparison, titles),
+        sections=differences + confirmation + sections,
         listing=listing(comparison),
         version=escape(__version__),
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        figures=_json([_drawing(panel) for panel in shown]),
-        plotly=get_plotlyjs() if shown else "",
-        script=assets.joinpath("page.js").read_text(encoding="utf-8"),
+        figures=_json([[_drawing(name, figure) for name, figure in panel.views.items()] for panel in shown if panel.views]),
+        plotly=get_plotlyjs() if any(panel.views for panel in shown) else "",
+        script="\n".join(_asset(name) for name in SCRIPTS),
     )
+
+
+SCRIPTS = ("theme.js", "plots.js", "linking.js", "highlight.js", "runs_table.js", "page.js")
+"""In the order in which they need each other."""
+
+
+def _asset(name: str) -> str:
+    return files("harness.report").joinpath("browser", name).read_text(encoding="utf-8")
+
+
+def _tools(comparison: Comparison, sections: list[str]) -> str:
+    """The bar that stays in view: where to go, and which runs to show."""
+    links = "".join(f'<a href="#{escape(section.lower())}">{escape(section)}</a>' for section in sections)
+    states = ["infeasible" if run.state == "complete" and comparison.feasible(run) is False else run.state for run in comparison.runs]
+    counts = {state: states.count(state) for state in ("complete", "infeasible", "pruned", "failed", "running", "waiting")}
+    kinds = [("state", state, state, count) for state, count in counts.items() if count] if len(set(states)) > 1 else []
+    if comparison.pareto:
+        kinds.append(("marks", "pareto", "Pareto front", len(comparison.pareto)))
+    chips = "".join(
+        f'<button type="button" class="chip" aria-pressed="false" data-attribute="{attribute}" data-value="{value}">'
+        f"{name} <b>{count}</b></button>"
+        for attribute, value, name, count in kinds
+    )
+    links += '<a href="#runs-section">Runs</a>'
+    return f'<div id="links">{links}</div><div id="chips">{chips}</div>'
 
 
 def _sections(shown: list[Panel]) -> str:
     parts = []
-    for section, members in groupby(enumerate(shown), key=lambda item: item[1].section):
-        cards = "\n".join(_card(index, panel) for index, panel in members)
+    indices = iter(range(len(shown)))
+    for section, members in groupby(shown, key=lambda panel: panel.section):
+        cards = "\n".join(_card(panel, next(indices) if panel.views else None) for panel in members)
         parts.append(f'<section id="{escape(section.lower())}"><h2>{escape(section)}</h2>\n<div class="grid">\n{cards}\n</div></section>')
     return "\n".join(parts)
 
 
-def _card(index: int, panel: Panel) -> str:
+def _card(panel: Panel, index: int | None) -> str:
+    """index: of the picture among all; None where there is nothing to draw yet."""
     note = f"<p>{escape(panel.note)}</p>" if panel.note else ""
-    caption = f"<figcaption><h3>{escape(panel.title)}</h3>{note}</figcaption>"
-    return f'<figure class="card {panel.width}">{caption}<div class="plot" id="plot-{index}"></div></figure>'
+    if index is None:
+        return f'<figure class="card empty {panel.width}"><figcaption><h3>{escape(panel.title)}</h3>{note}</figcaption></figure>'
+    views = "".join(
+        f'<button type="button" aria-pressed="{str(place == 0).lower()}" data-plot="{index}" data-view="{place}">{escape(name)}</button>'
+        for place, name in enumerate(panel.views)
+    )
+    choice = f'<div class="views" role="group" aria-label="horizontal axis">{views}</div>' if len(panel.views) > 1 else ""
+    caption = f"<figcaption>{choice}<h3>{escape(panel.title)}</h3>{note}</figcaption>"
+    return f'<figure class="card {panel.width}">{caption}<div class="plot" id="plot-{index}"{_height(panel)}></div></figure>'
 
 
-def _drawing(panel: Panel) -> dict[str, Any]:
-    drawing = json.loads(panel.figure.to_json())
+def _height(panel: Panel) -> str:
+    """A tree is as high as it has rows."""
+    if "tree" not in panel.width:
+        return ""
+    low, high = next(iter(panel.views.values())).layout.yaxis.range
+    return f' style="height: {round(min(900, max(220, 110 + 22 * abs(high - low))))}px"'
+
+
+def _drawing(name: str, figure: Figure) -> dict[str, Any]:
+    drawing = json.loads(figure.to_json())
     # The page brings its own, for light and dark.
     drawing["layout"].pop("template", None)
-    return {"data": drawing["data"], "layout": drawing["layout"]}
+    return {"name": name, "data": drawing["data"], "layout": drawing["layout"]}
 
 
 def _json(document: Any) -> str:

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 from harness.report import curves, figures
 from harness.report.comparison import Comparison
+from harness.report.history import histories
 from harness.report.importances import FANOVA_TRIALS
 from harness.report.marks import is_maximized, reach
+from harness.report.notes import sharing_note
 from harness.report.text import bound_text
+from harness.report.trunk_tree import drawn_rows, trunk_tree
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -21,27 +24,31 @@ class Panel:
     section: str
     title: str
     note: str
-    figure: Figure
+    views: dict[str, Figure]
+    """The picture, or several of the same thing, by the name of the button that shows it; {} where there is nothing to show yet, as the
+    note says."""
     width: str = "half"
     """half, third or full: of the page."""
 
 
 def panels(comparison: Comparison) -> list[Panel]:
-    """The pictures for which there are data."""
-    return [*_search(comparison), *_parameters(comparison), *_training(comparison)]
+    """The pictures for which there are data, and a word where one would be expected."""
+    return [*_search(comparison), *_trunks(comparison), *_parameters(comparison), *_training(comparison)]
 
 
 def _search(comparison: Comparison) -> Iterator[Panel]:
-    if figure := figures.history(comparison):
-        yield Panel("Search", "Optimisation history", _history_note(comparison), figure)
+    if views := histories(comparison):
+        yield Panel("Search", "Optimisation history", _history_note(comparison), views)
+    elif comparison.studies:
+        yield Panel("Search", "Optimisation history", "Nothing to draw yet: no trial is complete.", {}, "full")
     yield from _tradeoffs(comparison)
     if figure := figures.parallel(comparison):
-        note = "Drag along an axis to keep only the runs that pass there; drag a name to move its axis. — means not active."
-        yield Panel("Search", "Parallel coordinates", note, figure, "full")
+        note = "Drag along an axis to keep only the runs that pass there, in every picture; click the axis to let go. — means not active."
+        yield Panel("Search", "Parallel coordinates", note, {"": figure}, "full")
 
 
 def _history_note(comparison: Comparison) -> str:
-    notes = ["The line is the best so far among feasible trials."]
+    notes = ["The line is the best so far among feasible trials." if comparison.constraints else "The line is the best so far."]
     if any(run.state in ("pruned", "failed") for run in comparison.runs):
         notes.append("Pruned trials are at their last value, failed ones at the edge.")
     values = [value for run, value in figures.finished(comparison) if comparison.is_trial(run)]
@@ -51,30 +58,41 @@ def _history_note(comparison: Comparison) -> str:
     return " ".join(notes)
 
 
+def _trunks(comparison: Comparison) -> Iterator[Panel]:
+    if figure := trunk_tree(comparison):
+        rows = len(drawn_rows(comparison))
+        sharing = sum(1 for run in comparison.runs if run.result.tokens.shared)
+        some = f" The {rows} runs of the best branches." if sharing > rows else ""
+        yield Panel("Trunks", "What runs had in common", f"{sharing_note(comparison)}{some}", {"": figure}, "full tree")
+
+
 def _tradeoffs(comparison: Comparison) -> Iterator[Panel]:
     if comparison.objective is None:
         return
     own = comparison.objective.metric.rpartition("/")[0]
     logged = {metric for run in comparison.runs for metric in run.result.metrics}
     forgetting = sorted(metric for metric in logged if metric.endswith("/forgetting") and not metric.startswith(f"{own}/"))
-    for metric in dict.fromkeys([*comparison.constraints, *forgetting]):
+    others = [metric for metric in comparison.trade_offs if metric != comparison.objective.metric]
+    for metric in dict.fromkeys([*others, *forgetting]):
         if figure := figures.tradeoff(comparison, metric):
             bound = comparison.constraints.get(metric)
             note = f"Constraint: {bound_text(bound)}. " if bound else ""
             yield Panel(
-                "Search", f"Objective against {metric}", f"{note}The dotted line joins the runs that no other beats in both.", figure
+                "Search", f"Objective against {metric}", f"{note}The dotted line joins the runs that no other beats in both.", {"": figure}
             )
 
 
 def _parameters(comparison: Comparison) -> Iterator[Panel]:
     if figure := figures.importances(comparison):
         method = "PED-ANOVA" if len(figures.finished(comparison)) > FANOVA_TRIALS else "fANOVA"
-        yield Panel("Parameters", "Importances", f"{method} over the complete trials.", figure, "third")
-    for key in dict.fromkeys([*comparison.importances, *comparison.parameters]):
+        yield Panel("Parameters", "Importances", f"{method} over the complete trials.", {"": figure}, "third")
+    elif len(comparison.studies) == 1:
+        yield Panel("Parameters", "Importances", "They need four complete trials or more that differ in their objective.", {}, "third")
+    for key in [key for key in dict.fromkeys([*comparison.importances, *comparison.columns]) if key in comparison.columns]:
         if figure := figures.slice_of(comparison, key):
             share = comparison.importances.get(key)
             note = "The objective against it." if share is None else f"Explains {share:.0%} of the variance."
-            yield Panel("Parameters", key, note, figure, "third")
+            yield Panel("Parameters", key, note, {"": figure}, "third")
 
 
 def _training(comparison: Comparison) -> Iterator[Panel]:
@@ -83,6 +101,6 @@ def _training(comparison: Comparison) -> Iterator[Panel]:
     objective = [comparison.objective.metric] if comparison.objective else comparison.metrics[:3]
     for metric in dict.fromkeys([*objective, "train/loss", *comparison.constraints]):
         if figure := curves.curve(comparison, metric):
-            yield Panel("Training", metric, f"{note}Over tokens trained.", figure)
+            yield Panel("Training", metric, f"{note}Over tokens trained.", {"": figure})
     if figure := curves.rates(comparison):
-        yield Panel("Training", "Learning-rate schedules", f"{note}Over tokens trained.", figure)
+        yield Panel("Training", "Learning-rate schedules", f"{note}Over tokens trained.", {"": figure})

@@ -9,7 +9,10 @@ from typing import Any
 
 from harness.report.comparison import Comparison
 from harness.report.confirmation import mean_text
+from harness.report.document import devices
+from harness.report.history import device_hours
 from harness.report.text import bound_text, count_text, duration_text, metric_text, value_text
+from harness.runs.record import RunRecord
 
 
 def title(comparison: Comparison) -> str:
@@ -34,7 +37,7 @@ def _question(comparison: Comparison) -> str:
     objective = comparison.objective
     if objective is None:
         return ""
-    text = f"{escape(objective.direction)} <code>{escape(objective.metric)}</code>"
+    text = " and ".join(f"{escape(each.direction)} <code>{escape(each.metric)}</code>" for each in comparison.objectives)
     bounds = [f"<code>{escape(metric)}</code> {bound_text(bound)}" for metric, bound in comparison.constraints.items()]
     return f'<p class="question">{text}{" subject to " + " and ".join(bounds) if bounds else ""}</p>'
 
@@ -56,8 +59,17 @@ def _tiles(comparison: Comparison) -> list[tuple[str, str, str]]:
             tiles.append(("Best objective", metric_text(comparison.value(comparison.best)), f"of {comparison.best.name}, not confirmed"))
     if comparison.constraints and states["complete"]:
         tiles.append(("Feasible", f"{states['complete'] - infeasible} of {states['complete']}", "complete runs meet the constraints"))
-    tiles.append(("Tokens trained", count_text(trained), f"+ {count_text(shared)} shared, not trained again" if shared else ""))
-    tiles.append(("Run time", duration_text(seconds), "summed over runs"))
+    if comparison.pareto:
+        tiles.append(("Pareto front", f"{len(comparison.pareto)} runs", f"of {' and '.join(comparison.trade_offs)}"))
+    if comparison.noise:
+        noise = comparison.noise
+        tiles.append(
+            ("Noise of seeds", f"± {metric_text(noise.sd)}", f"sd; differences below {metric_text(noise.least_difference)} say nothing")
+        )
+    whole = f"{(trained + shared) / max(1, trained):.2f} × as many without trunks: {count_text(shared)} shared"
+    tiles.append(("Tokens trained", count_text(trained), whole if shared else ""))
+    hours = sum(run.result.seconds * devices(run) for run in comparison.runs) / 3600
+    tiles.append(("Run time", duration_text(seconds), f"summed over runs; {hours:.3g} {device_hours(comparison)}"))
     budgets = [study.sweep.get("budget") or {} for study in comparison.studies]
     if len(budgets) == 1 and budgets[0]:
         limit, *more = [_budget(unit, limit) for unit, limit in budgets[0].items()]
@@ -81,13 +93,18 @@ def best_card(comparison: Comparison) -> str:
     params = comparison.params(best)
     entries = [(key, value_text(params[key], log=comparison.is_log(key))) for key in params]
     metrics = [(metric, metric_text(comparison.metric(best, metric))) for metric in comparison.metrics]
-    what = "Confirmed winner" if comparison.winner else "Best trial"
-    again = f"harness train --config {shlex.quote(str(best.directory.config))}"
+    what = "Confirmed winner" if comparison.winner else "Best trial" if comparison.is_trial(best) else "Best run"
     return (
         f'<section class="card best"><h2>{what}: {escape(best.name)}</h2>'
         f'<div class="pairs"><dl>{_pairs(entries)}</dl><dl class="numbers">{_pairs(metrics)}</dl></div>'
-        f"<p>Run it again: <code>{escape(again)}</code></p></section>"
+        f"<p>{_again(best)}</p></section>"
     )
+
+
+def _again(best: RunRecord) -> str:
+    if best.location.startswith("http"):
+        return f"In W&B: <code>{escape(best.location)}</code>"
+    return f"Run it again: <code>{escape(f'harness train --config {shlex.quote(str(best.directory.config))}')}</code>"
 
 
 def _pairs(entries: list[tuple[str, str]]) -> str:

@@ -14,22 +14,46 @@ from rich.text import Text
 
 from harness.report.comparison import Comparison
 from harness.report.confirmation import mean_text, verdict
+from harness.report.notes import noise_note, sharing_note
+from harness.report.sparkline import sparkline
 from harness.report.text import ABSENT, bound_text, count_text, duration_text, metric_text, short_names, value_text
 from harness.runs.record import RunRecord
 
 _STATE_STYLES = {"complete": "", "running": "cyan", "waiting": "dim", "pruned": "yellow", "failed": "red"}
 _BAR_WIDTH = 40
+_CURVE_WIDTH = 8
+_CURVE_EXPENDABLE = 0.9
+"""It goes after parameters that explain less than a tenth, before the others."""
+_CURVE_POINTS = 6
+"""A metric with fewer values than this is no curve."""
+BEST = "★"
+PARETO = "◆"
 
 
 def render(comparison: Comparison, *, limit: int | None = 20) -> RunTable:
     """The runs in rank order. Violated constraints are red and marked with !, so that they show without colours too."""
     shown = comparison.runs[:limit]
-    caption = [f"The first {len(shown)} of {len(comparison.runs)} runs."] if len(shown) < len(comparison.runs) else []
+    return RunTable(list(_columns(comparison, shown)), "\n".join(_notes(comparison, shown)))
+
+
+def _notes(comparison: Comparison, shown: list[RunRecord]) -> Iterator[str]:
+    """What stands under the table, a line each."""
+    if len(shown) < len(comparison.runs):
+        yield f"The first {len(shown)} of {len(comparison.runs)} runs."
+    marks = {
+        f"{BEST} best": comparison.best is not None,
+        f"{PARETO} on the Pareto front of {', '.join(comparison.trade_offs)}": any(map(comparison.is_pareto, shown)),
+        "! breaks a constraint": any(comparison.violates(run, metric) for run in shown for metric in comparison.constraints),
+        "~ within the noise of seeds of the best": any(map(comparison.within_noise, shown)),
+    }
+    if any(marks.values()):
+        yield f"{', '.join(mark for mark, is_used in marks.items() if is_used)}."
     if comparison.confirmed:
-        words = "; ".join(verdict(comparison.confirmed))
-        marked = any(comparison.within_noise(run) for run in shown)
-        caption.append(f"Over seeds: {words}.{' ~: that close to the best.' if marked else ''}")
-    return RunTable(list(_columns(comparison, shown)), " ".join(caption))
+        yield f"Over seeds: {'; '.join(verdict(comparison.confirmed))}."
+    elif comparison.noise:
+        yield noise_note(comparison.noise)
+    if comparison.saved:
+        yield sharing_note(comparison)
 
 
 def render_importances(comparison: Comparison) -> RenderableType:
@@ -114,7 +138,7 @@ class RunTable:
         yield table
         missing = f"Left out in this width: {', '.join(left_out)}." if left_out else ""
         if self.caption or missing:
-            yield Text(" ".join(filter(None, (self.caption, missing))), style="dim")
+            yield Text("\n".join(filter(None, (self.caption, missing))), style="dim")
 
 
 def _widths(columns: list[_Column], room: int) -> list[int]:
@@ -129,14 +153,17 @@ def _widths(columns: list[_Column], room: int) -> list[int]:
 
 
 def _columns(comparison: Comparison, runs: list[RunRecord]) -> Iterator[_Column]:
-    yield _Column("#", [Text(str(rank) if comparison.is_ranked(run) else "", style="dim") for rank, run in enumerate(runs, start=1)])
+    yield _Column("#", [_rank_cell(comparison, run, rank) for rank, run in enumerate(runs, start=1)])
     if len(comparison.studies) == 1 and all(comparison.is_trial(run) for run in comparison.runs):
         yield _Column("trial", [Text(str(run.number)) for run in runs])
     else:
         yield _Column("run", [Text(run.name) for run in runs])
     yield _Column("state", [Text(run.state, style=_STATE_STYLES[run.state]) for run in runs])
     params = [comparison.params(run) for run in runs]
-    for key, name in short_names(comparison.parameters).items():
+    rungs = [run.trial.rung if run.trial else None for run in runs]
+    if any(rung is not None for rung in rungs):
+        yield _Column("rung", [Text("" if rung is None else str(rung)) for rung in rungs], expendable=1.2)
+    for key, name in short_names(comparison.columns).items():
         # The less a parameter matters, the sooner it goes.
         expendable = 1 - comparison.importances.get(key, 0.0)
         yield _Column(name, [Text(value_text(of_run.get(key), log=comparison.is_log(key))) for of_run in params], expendable=expendable)
@@ -145,11 +172,48 @@ def _columns(comparison: Comparison, runs: list[RunRecord]) -> Iterator[_Column]
         if metric.removesuffix("loss") + "forgetting" not in comparison.metrics:
             bound = bound_text(comparison.constraints.get(metric, {}))
             yield _Column(metric, [_metric_cell(comparison, run, metric) for run in runs], bound=bound)
-        if comparison.confirmed and metric == comparison.confirmed.objective.metric:
-            yield _Column("over_seeds", [_over_seeds(comparison, run) for run in runs], expendable=1.5)
+        if comparison.objective and metric == comparison.objective.metric:
+            if any(map(comparison.candidate, runs)):
+                yield _Column("over_seeds", [_over_seeds(comparison, run) for run in runs], expendable=1.5)
+            yield _Column("curve", _curves(runs, metric), expendable=_CURVE_EXPENDABLE)
+    if comparison.objective is None:
+        yield _Column("curve", _curves(runs, comparison.metrics[0] if comparison.metrics else "train/loss"), expendable=_CURVE_EXPENDABLE)
     started = [run.result if run.result.attempts else None for run in runs]
     yield _Column("tokens", [Text(count_text(r.tokens.trained + r.tokens.shared) if r else ABSENT) for r in started], expendable=2)
+    if any(run.result.tokens.shared for run in runs):
+        yield _Column("shared", [Text(count_text(r.tokens.shared) if r and r.tokens.shared else "") for r in started], expendable=2.1)
+        if any(origins := [_origin(comparison, run) for run in runs]):
+            yield _Column("from", [Text(origin) for origin in origins], expendable=2.2)
     yield _Column("time", [Text(duration_text(r.seconds) if r else ABSENT) for r in started], expendable=3)
+
+
+def _rank_cell(comparison: Comparison, run: RunRecord, rank: int) -> Text:
+    place = str(rank) if comparison.is_ranked(run) else ""
+    if run is comparison.best:
+        return Text(f"{place} {BEST}", style="bold green")
+    return Text(f"{place} {PARETO if comparison.is_pareto(run) else ' '}", style="dim")
+
+
+def _origin(comparison: Comparison, run: RunRecord) -> str:
+    """Whose trunk the run went on from, as the table calls that run."""
+    origin = comparison.origin(run)
+    if origin is None:
+        return run.result.shared_from or ""
+    return str(origin.number) if origin.study == run.study else origin.name
+
+
+def _curves(runs: list[RunRecord], metric: str) -> list[Text]:
+    """The metric over each run, or the training loss where it was evaluated too rarely; all on one scale, without the first tenth."""
+    curves = [_values(run, metric) for run in runs]
+    if max(map(len, curves), default=0) < _CURVE_POINTS:
+        curves = [_values(run, "train/loss") for run in runs]
+    later = [value for values in curves for value in values[len(values) // 10 :]]
+    low, high = (min(later), max(later)) if later else (0.0, 0.0)
+    return [Text(sparkline(values, low, high, width=_CURVE_WIDTH).ljust(_CURVE_WIDTH), style="cyan") for values in curves]
+
+
+def _values(run: RunRecord, metric: str) -> list[float]:
+    return [row[metric] for row in run.rows if row.get(metric) is not None]
 
 
 def _over_seeds(comparison: Comparison, run: RunRecord) -> Text:

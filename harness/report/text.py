@@ -61,6 +61,26 @@ def duration_text(seconds: float) -> str:
     return f"{days}d{hours:02d}h"
 
 
+_UNITS = {
+    "loss": "nats per token",
+    "forgetting": "nats per token",
+    "bits_per_byte": "bits per byte",
+    "answer_bits_per_byte": "bits per byte",
+    "accuracy": "share",
+    "accuracy_per_byte": "share",
+    "tokens_per_second": "tokens/s",
+    "lr": "",
+}
+
+
+def with_unit(metric: str) -> str:
+    """A metric by its logged name, with its unit where that is known: val/docs/loss (nats per token)."""
+    parts = metric.split("/")
+    # Also of a bucket of positions: val/docs/loss/tokens_0_63.
+    unit = next((_UNITS[part] for part in reversed(parts) if part in _UNITS), "")
+    return f"{metric} ({unit})" if unit else metric
+
+
 def bound_text(bound: dict[str, float]) -> str:
     """A constraint: ≤ 0.3."""
     return ", ".join(f"{'≤' if side == 'max' else '≥'} {value_text(limit)}" for side, limit in bound.items())

@@ -177,6 +177,11 @@ class Confirmation:
         table = [self._row(candidate) for candidate in self.candidates if candidate.is_whole]
         return seed_noise(table) if table and len(self.seeds) > 1 else None
 
+    @property
+    def degrees(self) -> int:
+        """Of freedom of `noise.sd`."""
+        return sum(len(candidate.values) - 1 for candidate in self.candidates if candidate.is_whole)
+
     def candidate(self, number: int | None) -> Candidate | None:
         return next((candidate for candidate in self.candidates if candidate.number == number), None)
 

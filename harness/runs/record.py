@@ -33,6 +33,11 @@ class RunRecord:
         return self.directory.name
 
     @property
+    def location(self) -> str:
+        """Where it can be looked at: its directory, or its page in W&B."""
+        return str(self.directory.path)
+
+    @property
     def number(self) -> int | None:
         return self.trial.number if self.trial else None
 

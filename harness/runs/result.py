@@ -54,6 +54,8 @@ class Result:
     step: int = 0
     """Optimizer steps done."""
     tokens: Tokens = field(default_factory=Tokens)
+    shared_from: str | None = None
+    """The name of the run that trained what `tokens.shared` counts last; null where this run trained all by itself."""
     parameters: Parameters = field(default_factory=Parameters)
     """Known when training begins."""
     seconds: float = 0.0

@@ -39,7 +39,7 @@ def build_sampler(
     if pinned:
         return _parameters_apart(lambda name, domain: pinned[name] if name in pinned else _uniform(config.seed, number, name, domain))
     match config.sampler if config.name == "trunk" else config.name:
-        case "random" | "grid":
+        case "random" | "grid" | "joint":  # joint: of the first trials only, the others are given
             return _parameters_apart(lambda name, domain: _uniform(config.seed, number, name, domain))
         case "qmc":
             shares = _sobol_point(config.seed, number, space)

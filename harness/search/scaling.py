@@ -15,9 +15,12 @@ from typing import Any
 
 from harness.config.errors import InputError
 from harness.config.schema import ModelConfig
+from harness.config.user_yaml import read_mapping
 from harness.config.validate import to_section
+from harness.runs.bundle import BundleDirectory
 from harness.runs.directory import find_study
 from harness.runs.record import load_study
+from harness.search.bundle_prior import bundle_of
 from harness.search.space import Space
 
 PARAMETER = "optim.lr"
@@ -123,6 +126,8 @@ def scaling_text(fit: dict[str, Any]) -> str:
 
 
 def _observe(name: str, objective: str) -> Observation:
+    if name.startswith("best/"):
+        return observe_recipe(bundle_of(name, "search.scaling_studies"), objective)
     study = load_study(find_study(name))
     where = f"search.scaling_studies: {name}"
     if study.objective.metric != objective:
@@ -138,6 +143,19 @@ def _observe(name: str, objective: str) -> Observation:
         rate=float(best.config["optim"]["lr"]),
         loss=best.result.objective,
     )
+
+
+def observe_recipe(directory: BundleDirectory, objective: str) -> Observation:
+    """The best of a recipe's search. Raises InputError where it looked for something else, or its model's size is not known."""
+    recipe = directory.read()
+    where = f"recipe {recipe.name}"
+    if recipe.metric != objective:
+        raise InputError(f"{where}: looks for {recipe.metric}, not for {objective}; their best rates are not comparable")
+    rate = read_mapping(directory.config, holds="the resolved configuration of a recipe").get("optim", {}).get("lr")
+    size, tokens = recipe.model.get("size"), recipe.tokens.get("trained", 0) + recipe.tokens.get("shared", 0)
+    if not isinstance(size, int) or not isinstance(rate, int | float) or recipe.objective is None or not tokens:
+        raise InputError(f"{where}: does not tell the size of its model, its learning rate, its tokens and its objective")
+    return Observation(study=f"best/{recipe.name}", size=size, tokens=tokens, rate=float(rate), loss=recipe.objective)
 
 
 def model_size(model: ModelConfig) -> int:

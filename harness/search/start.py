@@ -13,8 +13,10 @@ from harness.config.load import Loaded, load
 from harness.config.schema import ModelConfig
 from harness.config.sweep_schema import SearchConfig, SweepConfig
 from harness.config.validate import to_plain
+from harness.runs.bundle import named_bundle
 from harness.runs.directory import find_study
 from harness.runs.record import load_study
+from harness.search.bundle_prior import point_of, prior_of
 from harness.search.samplers import derived_seed
 from harness.search.scaling import fit_scaling, scaled_prior, scaling_text
 from harness.search.space import Parameter, Space
@@ -78,15 +80,26 @@ def resolve_start(config: SweepConfig, space: Space, model: ModelConfig, tokens:
         return Start(points, prior, scaling, notes)
     if search.scaling_studies:
         raise InputError("search.scaling_studies: not read without search.prior=scaling")
+    if search.prior == "none" or search.name == "grid":
+        return Start(points, {}, None, notes)
     assert isinstance(search.prior, dict)
-    return Start(points, check_prior(search.prior, space), None, notes)
+    given = check_prior(search.prior, space)
+    recipes = [entry for entry in entries_of(search) if isinstance(entry, str) and entry.startswith("best/")]
+    found, said = prior_of(recipes, space)
+    notes += [note for key, note in zip(found, said, strict=True) if key not in given]
+    return Start(points, {**found, **given}, None, notes)
+
+
+def entries_of(config: SearchConfig) -> list[Any]:
+    """What search.warm_start lists; one by itself need not be a list."""
+    return config.warm_start if isinstance(config.warm_start, list) else [config.warm_start]
 
 
 def resolve_points(config: SearchConfig, space: Space) -> tuple[list[dict[str, Any]], list[str]]:
     """The points of `search.warm_start`, and notes on what was moved into the space. Raises InputError for what cannot be one."""
     points: list[dict[str, Any]] = []
     notes: list[str] = []
-    for index, entry in enumerate(config.warm_start):
+    for index, entry in enumerate(entries_of(config)):
         where = f"search.warm_start[{index}]"
         if isinstance(entry, dict):
             points.append(_given(space, {str(key): value for key, value in entry.items()}, where))
@@ -149,6 +162,10 @@ def _best_of(entry: str, where: str) -> Iterator[dict[str, Any]]:
 
 
 def _of_experiment(space: Space, entry: str) -> dict[str, Any]:
+    bundle = named_bundle(entry)
+    if bundle is not None:
+        # Its experiment may not compose here, where files lie elsewhere; its values are the same.
+        return point_of(bundle, space)
     loaded = load([f"experiment={entry}"])
     return {parameter.key: _configured(loaded, parameter) for parameter in space.parameters}
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any, assert_never
 
-from harness.config.sweep_schema import BoundConfig, StoppingConfig
+from harness.config.sweep_schema import BoundConfig, StoppingConfig, StudyObjectiveConfig
 from harness.runs.metrics import Row
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
+
+BROKEN = 1e3
+"""Larger than differences between losses."""
 
 
 def build_pruner(config: StoppingConfig, *, evaluations: int) -> BasePruner:
@@ -37,6 +40,21 @@ def build_pruner(config: StoppingConfig, *, evaluations: int) -> BasePruner:
 def evaluations(rows: list[Row], *, every_steps: int, tokens: int) -> dict[int, Row]:
     """The rows of the evaluations within a run, by their ordinal number: the first is 1. tokens: of the whole run, whose end is none."""
     return {row["step"] // every_steps: row for row in rows if row["step"] and row["step"] % every_steps == 0 and row["tokens"] < tokens}
+
+
+def judged(row: Row, objective: StudyObjectiveConfig, constraints: dict[str, BoundConfig]) -> float | None:
+    """What a pruner is told of an evaluation: the objective, and, where constraints are broken, something worse than any objective that is
+    the worse the more they are. Pruners look at one number: they would keep the runs that forget most. None where a metric is absent."""
+    value: float | None = row.get(objective.metric)
+    broken = 0.0
+    for metric, bound in constraints.items():
+        seen = row.get(metric)
+        if seen is None:
+            return None
+        broken += max(0.0, seen - bound.max if bound.max is not None else 0.0, bound.min - seen if bound.min is not None else 0.0)
+    if value is None or not broken:
+        return value
+    return value + (1 + broken) * (BROKEN if objective.direction == "minimize" else -BROKEN)
 
 
 def broken_for_good(seen: dict[int, Row], constraints: dict[str, BoundConfig], patience: int | None) -> str | None:

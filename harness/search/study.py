@@ -26,7 +26,7 @@ from harness.search.budget import SHORTEST_SECONDS
 from harness.search.inquiry import Inquiry
 from harness.search.relatives import Relatives
 from harness.search.samplers import build_sampler
-from harness.search.stopping import broken_for_good, build_pruner, evaluations
+from harness.search.stopping import broken_for_good, build_pruner, evaluations, judged
 from harness.search.storage.build import open_storage
 from harness.search.storage.contract import StudyStorage
 from harness.search.sweep import Sweep
@@ -240,7 +240,8 @@ class Study:
         seen = evaluations(claim.run.metrics.rows(), every_steps=every, tokens=budgeted) if every else {}
         reason = broken_for_good(seen, self.sweep.config.constraints, stopping.constraint_patience)
         if reason is None and stopping.name != "none":
-            reason = self._report(claim, {number: row.get(self.sweep.config.objective.metric) for number, row in seen.items()})
+            config = self.sweep.config
+            reason = self._report(claim, {number: judged(row, config.objective, config.constraints) for number, row in seen.items()})
         if reason is not None:
             with self.storage.locked():
                 trial = read_trial(claim.run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,9 +15,14 @@ from harness.runs.trial import Trial
 from harness.runs.trunks import TrunkStore
 from harness.search.books import violations_of
 from harness.search.budget import Budget
+from harness.search.cube import Cube
+from harness.search.joint import FEWEST, Prices, joint_proposals
 from harness.search.relatives import Relatives
 from harness.search.sweep import Sweep
-from harness.search.trunk_search import Proposal, Rungs, Seen, modelled, proposals, rung_lengths, way_up
+from harness.search.trunk_search import Proposal, Rungs, Seen, best_of_any_rung, modelled, proposals, rung_lengths, way_up
+
+TRUNK_SCHEDULES = ("wsd", "infinite")
+"""Those whose runs of several lengths have their beginnings in common."""
 
 
 class TrunkClaims:
@@ -37,12 +42,39 @@ class TrunkClaims:
         seen = self._seen(records)
         names = {record.number: record.name for record in records if record.number is not None}
         kept_back = self._way_up_tokens(seen)
-        for proposal in proposals(self.rungs, seen, self._sweep.config.search.seed):
+        for proposal in self._proposals(number, seen, names):
             tokens = self._tokens(proposal, seen, names)
-            spare = kept_back if proposal.params is None and seen else 0
+            spare = kept_back if proposal.parent is None and seen else 0
             if budget.has_room_for(tokens + spare, devices=self._sweep.devices):
                 return Trial(number=number, params=None, tokens=tokens, rung=proposal.rung, parent=proposal.parent, given=proposal.params)
         return None
+
+    def _proposals(self, number: int, seen: Sequence[Seen], names: dict[int, str]) -> Iterator[Proposal]:
+        search = self._sweep.config.search
+        if search.sampler != "joint":
+            return proposals(self.rungs, seen, search.seed)
+        complete = sum(trial.state == "complete" for trial in seen)
+        if number < max(search.startup_trials, len(self._sweep.start.points)) or complete < FEWEST:
+            return iter([Proposal(rung=0), *best_of_any_rung(self.rungs, seen)])
+        return joint_proposals(self.rungs, self._cube, seen, search.seed, self._prices(names))
+
+    @cached_property
+    def _cube(self) -> Cube:
+        return Cube(self._sweep.space)
+
+    def _prices(self, names: dict[int, str]) -> Prices:
+        by_run: dict[str, list[int]] = {}
+        for trunk in TrunkStore(self._directory.trunks).trunks():
+            by_run.setdefault(trunk.card.run, []).append(trunk.card.tokens)
+        lengths = tuple(self._sweep.largest_tokens(self.length(rung)) for rung in range(len(self.rungs.lengths)))
+        return Prices(lengths, {number: by_run.get(name, []) for number, name in names.items()}, self._trunk_share)
+
+    def _trunk_share(self, params: dict[str, Any]) -> float:
+        choices, values = self._sweep.space.split(params)
+        schedule = self._sweep.composed(choices).config.schedule
+        if values.get("schedule.name", schedule.name) not in TRUNK_SCHEDULES:
+            return 0.0
+        return 1.0 - float(values.get("schedule.decay_fraction", schedule.decay_fraction))
 
     def learned_from(self, records: Sequence[RunRecord]) -> set[int]:
         """The numbers of the trials that the sampler should look at."""
@@ -59,12 +91,13 @@ class TrunkClaims:
             trial, result = record.trial, record.result
             if trial is None or trial.params is None:
                 continue
-            loss = (0.0, 0.0)
+            loss: tuple[float, float] = (0.0, 0.0)
+            margins: tuple[float, ...] = ()
             if result.state == "complete" and result.objective is not None:
-                broken = sum(max(0.0, value) for value in violations_of(self._sweep, result.metrics).values())
-                loss = (broken, sign * result.objective)
+                margins = tuple(violations_of(self._sweep, result.metrics).values())
+                loss = (sum(max(0.0, margin) for margin in margins), sign * result.objective)
             params = {key: value for key, value in trial.params.items() if key != self.rungs.length_key}
-            seen.append(Seen(trial.number, trial.rung or 0, trial.parent, params, result.state, loss))
+            seen.append(Seen(trial.number, trial.rung or 0, trial.parent, params, result.state, loss, margins))
         return seen
 
     def _tokens(self, proposal: Proposal, seen: Sequence[Seen], names: dict[int, str]) -> int:
@@ -83,7 +116,7 @@ class TrunkClaims:
             return 0  # it will be failed before it trains anything
         # Padding makes more steps of the same tokens: the decay begins no earlier than this.
         steps = planned_steps(config.trainer)
-        if steps is None or config.schedule.name not in ("wsd", "infinite"):
+        if steps is None or config.schedule.name not in TRUNK_SCHEDULES:
             return 0
         leaves_after = steps - parts_in_steps(config, steps)[2]
         parents = {trial.number: trial.parent for trial in seen}

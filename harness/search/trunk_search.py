@@ -32,6 +32,8 @@ class Seen:
     state: str
     loss: tuple[float, float] = (0.0, 0.0)
     """How far it breaks the constraints, in all, and its objective, so that less is better; of a complete trial."""
+    margins: tuple[float, ...] = ()
+    """By constraint, how far it is broken; <= 0 where it holds; of a complete trial."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,12 @@ def proposals(rungs: Rungs, seen: Sequence[Seen], seed: int) -> Iterator[Proposa
     yield from _promotions(rungs, seen, within_quota=True)
     yield from _variation(rungs, seen, seed)
     yield Proposal(rung=0)
-    yield from _promotions(rungs, seen, within_quota=False)
+    yield from best_of_any_rung(rungs, seen)
+
+
+def best_of_any_rung(rungs: Rungs, seen: Sequence[Seen]) -> Iterator[Proposal]:
+    """The complete trials that have not gone on, of the highest rung first, and of each the best."""
+    return _promotions(rungs, seen, within_quota=False)
 
 
 def way_up(rungs: Rungs, seen: Sequence[Seen]) -> int | None:

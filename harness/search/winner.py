@@ -1,45 +1,88 @@
-"""The best configuration of a study as an experiment: a file that anyone can compose, run and read."""
+"""The best configuration as an experiment: a file that anyone can compose, run and read, and hand on.
+
+What is its owner's alone (where files lie on this machine, where metrics go) stands in local/best/NAME.yaml beside it, which the experiment
+takes in where it exists and which is not for handing on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+from harness.config.compose import compose
 from harness.config.errors import InputError
 from harness.config.load import load, set_value
 from harness.config.locations import overlay_dir
 from harness.config.overrides import Deletion, GroupOverride, parse
+from harness.config.private import PATH_KEY, Scrub, is_of_its_owner
 from harness.config.schema import Config
+from harness.config.state_key import flat
 from harness.config.validate import to_plain
-from harness.runs.files import read_yaml, write_yaml
+from harness.runs.bundle import FOLDER, PLAIN_NAME
+from harness.runs.files import read_yaml, write_text, write_yaml
 from harness.runs.paired import CONFIDENCE
 from harness.runs.record import RunRecord, StudyRecord
-from harness.search.sweep import Sweep, thaw
+from harness.search.sweep import Sweep
 
-FOLDER = "best"
+LOCAL = f"local/{FOLDER}"
+TO_BE_GIVEN = "???"
 
 
-def export(study: StudyRecord, best: RunRecord, name: str) -> Path:
-    """Write conf/experiment/best/NAME.yaml as a delta on the study's base, check that it composes to the trial's own configuration, and
-    return its path.
-
-    Raises InputError for a name that cannot be a file, or where it cannot be written.
-    """
-    if not name or name.startswith(".") or any(character in name for character in "/\\,=:{}[]()'\" "):
+def experiment_path(name: str) -> Path:
+    """Where the experiment NAME goes. Raises InputError for a name that cannot be a file."""
+    if not PLAIN_NAME.fullmatch(name):
         raise InputError(f"--export={name}: expected a plain name, e.g. my_recipe")
-    sweep = thaw(study.directory.sweep)
-    path = overlay_dir() / "experiment" / FOLDER / f"{name}.yaml"
+    return overlay_dir() / "experiment" / FOLDER / f"{name}.yaml"
+
+
+def write_experiment(path: Path, delta: Mapping[str, Any], header: list[str], best: RunRecord, scrub: Scrub) -> None:
+    """Write the experiment file, and what is its owner's beside it, and check that they compose to the run's own configuration.
+
+    delta: from `delta_of_trial` or `delta_of_run`. Raises InputError where files cannot be written.
+    """
+    name, local = path.stem, overlay_dir() / LOCAL / path.name
+    body, private = _apart({key: value for key, value in delta.items() if key != "defaults"}, scrub)
+    config = dict(flat(best.config))
+    for key in paths_to_give(best.config, scrub):
+        # Those that an experiment of one's own names, too: `harness reproduce` looks here for all of them.
+        set_value(private, key, config[key])
+    # Hydra wants overrides of groups last; what is the owner's comes after the experiments, whose values it replaces.
+    experiments = [item for item in delta["defaults"] if isinstance(item, str)]
+    groups = [item for item in delta["defaults"] if not isinstance(item, str)]
+    defaults = [*experiments, *([{f"optional /{LOCAL}@_global_": name}] if private else []), *groups, "_self_"]
     try:
-        write_yaml(path, _delta(sweep, best), header=_header(study, best, name))
+        if private:
+            write_text(local.parent / ".gitignore", "*\n")
+            write_yaml(local, private, header=_comments([f"Of {FOLDER}/{name}, on this machine alone: not for handing on."]))
+        else:
+            local.unlink(missing_ok=True)
+        write_yaml(path, {"defaults": defaults, **body}, header=_comments(header))
     except OSError as error:
         raise InputError(f"--export={name}: {path} cannot be written: {error.strerror}") from error
-    _verify(path, best, f"{FOLDER}/{name}")
-    return path
+    _verify([path, local], best, f"{FOLDER}/{name}")
 
 
-def _delta(sweep: Sweep, best: RunRecord) -> dict[str, Any]:
+def _comments(lines: list[str]) -> str:
+    return "# @package _global_\n" + "".join(f"# {line}\n" for line in lines)
+
+
+def _apart(body: Mapping[str, Any], scrub: Scrub) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The recipe, and what is its owner's alone."""
+    shared: dict[str, Any] = {}
+    private: dict[str, Any] = {}
+    for key, value in flat(dict(body)):
+        is_owners = is_of_its_owner(key)
+        if is_owners or scrub.leaf(key, value) != value:
+            set_value(private, key, value)
+        if not is_owners:
+            set_value(shared, key, TO_BE_GIVEN if scrub.leaf(key, value) != value else value)
+    return shared, private
+
+
+def delta_of_trial(sweep: Sweep, best: RunRecord) -> dict[str, Any]:
+    """The trial as a delta on the experiments that its study's base names: `defaults` (without _self_), and values."""
     choices, values = sweep.space.split(best.params)
     defaults: list[Any] = []
     body: dict[str, Any] = {}
@@ -57,21 +100,42 @@ def _delta(sweep: Sweep, best: RunRecord) -> dict[str, Any]:
                 set_value(body, override.key, override.value)
     for key, value in values.items():
         set_value(body, key, value)
-    return {"defaults": [*defaults, "_self_"], **body}
+    return {"defaults": defaults, **body}
 
 
-def _header(study: StudyRecord, best: RunRecord, name: str) -> str:
+def delta_of_run(run: RunRecord) -> dict[str, Any]:
+    """A single run, or a trial that its study's base alone does not make: what it has otherwise than a run without any override."""
+    plain = dict(flat(compose("config", Config, []).values))
+    body: dict[str, Any] = {}
+    for key, value in flat(run.config):
+        if plain.get(key, ...) != value and not (value == {} and key not in plain):
+            set_value(body, key, value)
+    return {"defaults": [], **body}
+
+
+def header_of(study: StudyRecord | None, best: RunRecord, name: str, to_give: Mapping[str, str]) -> list[str]:
+    """What a reader should know before trusting it, a comment a line."""
     result = best.result
-    lines = [
-        f"The best of study {study.name}: trial {best.number} of {len(study.runs)}. Run it again: harness train experiment={FOLDER}/{name}",
-        *_found(study, best),
-        f"{result.tokens.trained:,} tokens in {result.seconds:.0f} s on {result.hardware.get('cpu', 'unknown hardware')}"
-        + "".join(f", {gpu}" for gpu in result.hardware.get("gpus", [])),
+    source = f"The best of study {study.name}: trial {best.number} of {len(study.runs)}." if study else f"The run {best.name}."
+    return [
+        f"{source} Run it again: harness train experiment={FOLDER}/{name}",
+        *(_found(study, best) if study else (f"{metric}: {value:.6g}" for metric, value in result.metrics.items() if "/loss" in metric)),
+        f"{result.tokens.trained + result.tokens.shared:,} tokens in {result.seconds:.0f} s on "
+        + ", ".join([result.hardware.get("cpu", "unknown hardware"), *result.hardware.get("gpus", [])]),
         f"commit {result.git_commit or 'unknown'}, " + ", ".join(f"{package} {version}" for package, version in result.versions.items()),
         *(f"{what} {fingerprint[:16]}" for what, fingerprint in result.fingerprints.items()),
-        f"exported {date.today().isoformat()}",
+        *(f"to be given: {key}=… ({what})" for key, what in to_give.items()),
+        f"exported {date.today().isoformat()}; `harness reproduce {name}` checks its bundle, {name}/, and compares",
     ]
-    return "# @package _global_\n" + "".join(f"# {line}\n" for line in lines)
+
+
+def paths_to_give(config: Mapping[str, Any], scrub: Scrub) -> dict[str, str]:
+    """By configuration key the files that others have elsewhere, under the names that stand in the recipe for them."""
+    return {
+        key: scrub.leaf(key, value)
+        for key, value in flat(dict(config))
+        if isinstance(value, str) and PATH_KEY.fullmatch(key) and scrub.leaf(key, value) != value
+    }
 
 
 def _found(study: StudyRecord, best: RunRecord) -> Iterator[str]:
@@ -88,7 +152,7 @@ def _found(study: StudyRecord, best: RunRecord) -> Iterator[str]:
             yield f"confirmed: the best of {len(confirmation.candidates)} candidates with probability {chance:.2f}"
         yield f"in the search: {best.result.objective:.6g} (one seed)"
     else:
-        yield f"{study.objective.metric}: {best.result.objective:.6g} ({study.objective.direction}; one seed, not confirmed)"
+        yield f"{study.objective.metric}: {best.result.objective:.6g} ({study.objective.direction}; unconfirmed, one seed)"
     yield from (f"{metric}: {metrics[metric]:.6g} ({_bounds(bound)})" for metric, bound in study.constraints.items())
 
 
@@ -96,13 +160,17 @@ def _bounds(bound: dict[str, float]) -> str:
     return " and ".join(f"{'<=' if side == 'max' else '>='} {limit}" for side, limit in bound.items())
 
 
-def _verify(path: Path, best: RunRecord, experiment: str) -> None:
-    """The exported file must mean exactly what the trial ran."""
-    composed = to_plain(load([f"experiment={experiment}"]).config)
-    ran = read_yaml(best.directory.config)
-    # Threads follow from the machine and the number of workers; they are no part of the recipe.
-    composed["trainer"].pop("threads")
-    ran["trainer"].pop("threads")
-    if composed != ran:
-        path.unlink()
-        raise RuntimeError(f"{path} would compose to another configuration than {best.directory.config}")
+def _verify(paths: list[Path], best: RunRecord, experiment: str) -> None:
+    """The exported file must mean exactly what the run did."""
+    try:
+        composed = to_plain(load([f"experiment={experiment}"]).config)
+        ran = read_yaml(best.directory.config)
+        # Threads follow from the machine and the number of workers; they are no part of the recipe.
+        composed["trainer"].pop("threads")
+        ran["trainer"].pop("threads")
+        if composed != ran:
+            raise RuntimeError(f"{paths[0]} would compose to another configuration than {best.directory.config}")
+    except BaseException:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        raise

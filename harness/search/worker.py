@@ -10,6 +10,7 @@ import secrets
 import signal
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -108,8 +109,18 @@ class Seat:
 class Worker:
     """One worker of a study, in this process."""
 
-    def __init__(self, directory: StudyDirectory, attempt: AttemptFunction, preload: list[str], seat: Seat | None = None) -> None:
+    def __init__(
+        self,
+        directory: StudyDirectory,
+        attempt: AttemptFunction,
+        preload: list[str],
+        seat: Seat | None = None,
+        *,
+        settled: Callable[[], None] = lambda: None,
+    ) -> None:
+        """settled: called after the end of every attempt."""
         self.directory = directory
+        self._settled = settled
         self._stop = False
         # Before anything that takes time: whoever is told to leave while it starts leaves as it should.
         for number in STOP_SIGNALS:
@@ -267,6 +278,7 @@ class Worker:
         stopping = self._stopping or self._time_left.is_over
         result = self._study.settle(claim, code, stopping=stopping, expired=expired and asked, why=fallen if crew and blamed else None)
         log.info("trial %d: %s%s", claim.number, result.state, f" ({result.reason})" if result.reason else "")
+        self._settled()
 
 
 def _size(path: Path) -> int:

@@ -31,20 +31,21 @@ class Background(Generic[Resource]):
         self._tasks: queue.Queue[Callable[[Resource], object] | None] = queue.Queue()
         self._accepting = True
         self._failed = False
-        self.dropped = 0
+        self._full = False
         self._thread = threading.Thread(target=self._work, name=what, daemon=True)
         self._thread.start()
 
-    def offer(self, task: Callable[[Resource], object]) -> None:
-        """Do this if there is room for it; drop it, and say so once, if `capacity` tasks are waiting already."""
+    def offer(self, task: Callable[[Resource], object]) -> bool:
+        """Do this if there is room for it: whether there is. If `capacity` tasks are waiting already it is dropped, which is said once."""
         if not self._accepting:
-            return
+            return False
         if self._tasks.qsize() < self._capacity:
             self._tasks.put(task)
-            return
-        if self.dropped == 0:
-            logger.warning("%s cannot keep up: rows are dropped from it while %d are waiting", self._what, self._capacity)
-        self.dropped += 1
+            return True
+        if not self._full:
+            self._full = True
+            logger.warning("%s cannot keep up: it gets no further rows while %d are waiting", self._what, self._capacity)
+        return False
 
     def ensure(self, task: Callable[[Resource], object]) -> None:
         """Do this however much is waiting: for the few tasks that are not rows."""
@@ -60,8 +61,6 @@ class Background(Generic[Resource]):
             self._give_up(f"It did not finish within {timeout_seconds:g} s.")
             force()
             self._thread.join(FORCED_SECONDS)
-        elif self.dropped:
-            logger.warning("%s: %d rows were dropped", self._what, self.dropped)
 
     def _work(self) -> None:
         try:

@@ -5,26 +5,23 @@ metrics.jsonl is the truth; W&B is a view of it.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from argparse import Namespace
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from harness.config.schema import TrackingConfig
 from harness.tracking.background import Background
-from harness.tracking.wandb_run import WandbTarget, kill_client, open_run
-
-if TYPE_CHECKING:
-    import wandb
+from harness.tracking.identity import Identity
+from harness.tracking.tracked_run import TrackedRun, open_tracked_run
+from harness.tracking.wandb_run import WandbTarget, kill_client
 
 QUEUE_ROWS = 10_000
-"""Rows that may wait for W&B: more than any run logs in the second that wandb.init takes, in a few megabytes."""
+"""Rows that may wait in memory for W&B: more than any run logs in the second that wandb.init takes, in a few megabytes."""
 INIT_SECONDS = 300.0
 """How long W&B may take to answer at first, e.g. when an array of jobs starts at once and runs into its rate limit: training goes on."""
 FINISH_ONLINE_SECONDS = 30.0
@@ -35,11 +32,6 @@ GRACE_SECONDS = 2.0
 """The client gives up uploading this much earlier than we give up waiting for it, so that it can still write its log in peace."""
 PREEMPTED_EXIT_CODE = 1
 """W&B calls a run that was marked preempting `preempted` if it exits with an error, and `finished` (for good) if it does not."""
-
-
-def run_id(*parts: str) -> str:
-    """The id of the W&B run of what `parts` name, the same for every attempt: 16 letters and digits."""
-    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()
 
 
 class WandbLogger(Logger):
@@ -53,29 +45,25 @@ class WandbLogger(Logger):
         self,
         config: TrackingConfig,
         *,
+        identity: Identity,
         directory: Path,
-        run_id: str,
-        name: str,
-        group: str | None,
-        job_type: str,
         hyperparameters: dict[str, Any],
     ) -> None:
         super().__init__()
         self._directory = directory
-        self._run_id = run_id
+        self._run_id = identity.id
         self._target = WandbTarget.of(config)
         self._finish_seconds = FINISH_OFFLINE_SECONDS if self._target.is_offline else FINISH_ONLINE_SECONDS
         self._preempted = False
-        self._run: Background[wandb.Run] | None = None
+        self._gap = False
+        """Whether the last row was left out for want of room."""
+        self._run: Background[TrackedRun] | None = None
         if self._target.mode != "disabled" and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
             opened = partial(
-                open_run,
+                open_tracked_run,
                 self._target,
+                identity=identity,
                 directory=directory,
-                run_id=run_id,
-                name=name,
-                group=group,
-                job_type=job_type,
                 hyperparameters=hyperparameters,
                 init_seconds=INIT_SECONDS,
                 finish_seconds=self._finish_seconds - GRACE_SECONDS,
@@ -98,16 +86,20 @@ class WandbLogger(Logger):
         """Nothing: the run got its whole configuration when it was opened."""
 
     def log_metrics(self, metrics: Mapping[str, float | None], step: int | None = None) -> None:
-        """Log a row at this optimizer step; it never blocks and never raises. Values that are None are left out."""
-        if self._run:
-            row = {key: value for key, value in metrics.items() if value is not None}
-            self._run.offer(lambda run: run.log(row, step=step))
+        """Log a row at this optimizer step; it never blocks and never raises. Values that are None are left out.
 
-    def summary(self, values: Mapping[str, float]) -> None:
+        A row for which there is no room is taken from metrics.jsonl later; steps that an earlier attempt has logged are left out.
+        """
+        if self._run:
+            assert step is not None, "rows are logged by optimizer step"
+            row, after_gap = {key: value for key, value in metrics.items() if value is not None}, self._gap
+            self._gap = not self._run.offer(lambda run: run.log(row, step, after_gap=after_gap))
+
+    def summary(self, values: Mapping[str, float | str]) -> None:
         """Set keys of the run's summary as they are: flat, so that W&B sorts and filters by `objective` or `best/val_loss`."""
         if self._run:
             flat = dict(values)
-            self._run.ensure(lambda run: run.summary.update(flat))
+            self._run.ensure(lambda run: run.summary(flat))
 
     def preempting(self) -> None:
         """This attempt stops cleanly and another one will go on: W&B is told now, and `finish` leaves the run `preempted`."""
@@ -120,6 +112,7 @@ class WandbLogger(Logger):
         if not self._run:
             return
         exit_code = PREEMPTED_EXIT_CODE if self._preempted else int(status != "success")
-        self._run.ensure(lambda run: run.finish(exit_code))
+        after_gap = self._gap
+        self._run.ensure(lambda run: run.finish(exit_code, after_gap=after_gap))
         self._run.close(self._finish_seconds, force=kill_client)
         self._run = None

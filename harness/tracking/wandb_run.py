@@ -10,9 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.schema import TrackingConfig
+from harness.tracking.identity import Identity
 
 if TYPE_CHECKING:
     import wandb
+
+
+class TrackingError(Exception):
+    """W&B cannot be reached, or refuses. The message is for users."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +50,8 @@ class WandbTarget:
 def open_run(
     target: WandbTarget,
     *,
+    identity: Identity,
     directory: Path,
-    run_id: str,
-    name: str,
-    group: str | None,
-    job_type: str,
     hyperparameters: dict[str, Any],
     init_seconds: float,
     finish_seconds: float,
@@ -67,15 +69,15 @@ def open_run(
             project=target.project,
             entity=target.entity,
             dir=directory,
-            id=run_id,
+            id=identity.id,
             # Attempts on the same run: the id decides, and steps are explicit.
             resume="allow",
             # Never another run that user code may have open in this process.
             reinit="create_new",
-            name=name,
-            group=group,
-            job_type=job_type,
-            tags=target.tags,
+            name=identity.name,
+            group=identity.group,
+            job_type=identity.job_type,
+            tags=list(dict.fromkeys([*identity.tags, *target.tags])),
             config=hyperparameters,
             # Whatever WANDB_MODE says; the client itself knows more modes than its signature.
             settings=wandb.Settings(

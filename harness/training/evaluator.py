@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from harness.config.schema import Config
+from harness.models.compiled import uncompiled
 from harness.training.errors import NonFiniteLossError
 from harness.training.evaluation import Precision, evaluate, evaluate_choices
 
@@ -49,6 +51,15 @@ class Evaluator:
     def evaluate(self, model: PreTrainedModel, precision: Precision, *, step: int) -> dict[str, float]:
         """Metrics after `step` by their logged names, evaluation_seconds among them. Raises NonFiniteLossError."""
         began = time.perf_counter()
+        # Importing torch's compiler takes seconds.
+        with uncompiled() if self._config.compile else nullcontext():
+            values = self._metrics(model, precision, step=step)
+        seconds = time.perf_counter() - began
+        self.seconds += seconds
+        self.evaluations += 1
+        return {**values, "evaluation_seconds": seconds}
+
+    def _metrics(self, model: PreTrainedModel, precision: Precision, *, step: int) -> dict[str, float]:
         values: dict[str, float] = {}
         batch_tokens = self._config.evaluation_batch_tokens
         for domain, validation in self.validation.items():
@@ -63,10 +74,7 @@ class Evaluator:
             measured = evaluate_choices(model, choices, batch_tokens=batch_tokens, precision=precision, advance=advance)
             _refuse_non_finite(name, step, measured["answer_bits_per_byte"])
             values.update({f"val/{name}/{metric}": value for metric, value in measured.items()})
-        seconds = time.perf_counter() - began
-        self.seconds += seconds
-        self.evaluations += 1
-        return {**values, "evaluation_seconds": seconds}
+        return values
 
     def warn_of_share(self, steps: int, seconds_per_step: float) -> None:
         """Say so, once, if evaluation is going to take more than its share of a run of `steps` steps."""

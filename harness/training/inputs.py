@@ -30,7 +30,8 @@ class Inputs:
     multiple_choice: dict[str, MultipleChoiceSet]
     plan: Plan
     fingerprints: dict[str, str]
-    """Of data, tokenizer and model; of chat template and teacher, where there are any."""
+    """Of data (all that is drawn from, and each source and evaluation set by its key), tokenizer and model; of chat template and teacher,
+    where there are any."""
 
     def prefix(self, config: Config) -> Prefix:
         """The run as others may share it: this one's, or that of a relative, whose data and model are the same by its state key."""
@@ -57,13 +58,15 @@ def load_inputs(config: Config, *, progress: Progress | None = None, relatives: 
         prompt=config.adapter.tokens,
     )
     plan = build_plan(config, data)
-    return Inputs(
-        tokenizer=tokenizer,
-        validation=build_validation_data(config.data, tokenizer, progress=progress, objective=config.objective.name),
-        multiple_choice=build_multiple_choice_sets(config.data, tokenizer),
-        plan=plan,
-        fingerprints=_fingerprints(config, tokenizer, plan),
-    )
+    validation = build_validation_data(config.data, tokenizer, progress=progress, objective=config.objective.name)
+    multiple_choice = build_multiple_choice_sets(config.data, tokenizer)
+    fingerprints = {
+        **_fingerprints(config, tokenizer, plan),
+        **{f"data.sources.{source.name}": source.documents.fingerprint for source in data.sources},
+        **{f"data.validation.{domain}": part.fingerprint for domain, part in validation.items()},
+        **{f"data.multiple_choice.{name}": part.fingerprint for name, part in multiple_choice.items()},
+    }
+    return Inputs(tokenizer, validation, multiple_choice, plan, fingerprints)
 
 
 def _fingerprints(config: Config, tokenizer: Any, plan: Plan) -> dict[str, str]:

@@ -53,14 +53,8 @@ tokenizer = AutoTokenizer.from_pretrained("this directory")
 
 """
     if tokens:
-        chat = "; the chat template does so by itself" if config.objective.name == "sft" else ""
         text += f"""A soft prompt of {tokens} tokens, {names[0]} … {names[-1]}, belongs before every text, before a beginning-of-text token
-too{chat}:
-
-```python
-prompt = tokenizer.convert_tokens_to_ids([f"<|prompt_{{i}}|>" for i in range({tokens})])
-input_ids = torch.tensor([prompt + tokenizer(text)["input_ids"]])
-```
+too. The tokenizer puts it there (`tokenizer(text)`, unless `add_special_tokens=False`), and so does a chat template.
 
 It was trained to be read, never to be written: `suppress_tokens` of the generation configuration keeps it out of what is generated.
 

@@ -58,6 +58,11 @@ class Plan:
     targets: np.ndarray
     """int64 [steps]: predicted tokens of each step, the weight of its loss."""
 
+    @property
+    def rows(self) -> int:
+        """Rows of all steps."""
+        return int(self._rows_before[-1])
+
     def tokens_after(self, steps: int) -> int:
         """Tokens trained after `steps` steps."""
         return int(self.tokens[steps - 1]) if steps else 0

@@ -87,10 +87,11 @@ def state_key(
 ) -> dict[str, Any]:
     """What the state of a run depends on besides its plan, by configuration key where it has one.
 
-    fingerprints: of the tokenizer and of whatever else the run starts from; machine: what rounding depends on, see `provenance.machine`.
+    fingerprints: of the tokenizer and of whatever else the run starts from (those of its data stand in the plan); machine: what rounding
+    depends on, see `provenance.machine`.
     """
     key = state_values(config)
-    key.update({f"{name} (fingerprint)": value for name, value in fingerprints.items() if name != "data"})
+    key.update({f"{name} (fingerprint)": value for name, value in fingerprints.items() if not name.startswith("data")})
     key.update({f"val/{name} (fingerprint)": part.fingerprint for name, part in evaluated.items()})
     key.update({f"machine.{name}": value for name, value in machine.items()})
     key["trainer.micro_batch_size"] = f"{plan.accumulation} micro-batches a step"

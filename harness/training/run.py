@@ -18,7 +18,11 @@ from harness.data.epochs import refuse_oversampling
 from harness.data.mixture import Progress
 from harness.models.activations import checkpoint_activations
 from harness.models.adapters.build import build_adapted_model
+from harness.models.attention import refuse_attention
+from harness.models.compiled import compile_blocks
+from harness.models.device import computes_on_gpu
 from harness.models.isolation import isolate_documents
+from harness.models.liger import apply_liger
 from harness.runs.directory import RunDirectory
 from harness.runs.metrics import Row, last_values
 from harness.runs.result import CLEAN_STOP, Result, State, read_result, write_result
@@ -140,12 +144,13 @@ def _train(
     if start > plan.steps:
         raise InputError(f"{run.path}: its checkpoint of step {start} lies behind the end of the run, which has {plan.steps} steps")
     if config.objective.teacher_samples is not None and start < plan.steps:
-        plan = replace(plan, data=with_teacher_samples(config, plan.data, inputs.tokenizer, progress))
+        plan = replace(plan, data=with_teacher_samples(config, plan.data, inputs.tokenizer, progress, rows=plan.rows))
     path = _trunk_path(config, run, inputs, trunks) if trunks and start < plan.steps else None
     shared_rows: list[Row] = []
     if path and (taken := path.begin(start)):
         trunk, checkpoint = taken
         result.tokens.shared += trunk.card.tokens - plan.tokens_after(start)
+        result.shared_from = trunk.card.run
         start, shared_rows = trunk.card.step, trunk.rows
     own_start, own_checkpoint = start, checkpoint
     start, checkpoint = ranks.from_main(lambda: (own_start, own_checkpoint))
@@ -165,13 +170,20 @@ def _train(
     try:
         # Else it was complete, but for the result of an attempt that was killed just before it wrote one.
         if start < plan.steps:
+            refuse_attention(config)
             model = build_adapted_model(config, inputs.tokenizer).model
             result.parameters = count_parameters(model)
-            isolate_documents(model, config.data)
+            isolate_documents(model, config)
             if config.trainer.gradient_checkpointing:
                 checkpoint_activations(model)
+            module = build_module(model, config, plan, inputs.tokenizer)
+            # Last, since probes run where the model was made, on the CPU, and on shapes of their own.
+            if config.model.liger:
+                apply_liger(model, on_gpu=computes_on_gpu(config.trainer))
+            if config.trainer.compile:
+                compile_blocks(model, on_gpu=computes_on_gpu(config.trainer))
             trainer = build_trainer(config, run, plan, loggers=loggers, callbacks=[step_end, *callbacks])
-            trainer.fit(build_module(model, config, plan, inputs.tokenizer), datamodule=RunData(plan, start), ckpt_path=checkpoint)
+            trainer.fit(module, datamodule=RunData(plan, start), ckpt_path=checkpoint, weights_only=True)
         state: State = "waiting" if step_end.stopped else "complete"
     finally:
         if path:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,11 +17,14 @@ from transformers import PreTrainedModel
 from harness.config.schema import Config, ModelConfig
 from harness.data.cache_entry import open_or_build
 from harness.data.mixture import Progress
-from harness.data.teacher_samples import SampleFiles, TeacherSamples, fingerprint, open_samples, windows
+from harness.data.ragged import Int64
+from harness.data.teacher_samples import SampleFiles, TeacherSamples, create_samples, fingerprint, open_samples, undrawn, windows
 from harness.data.token_cache import default_cache_dir
 from harness.data.training_data import PackedSource, TrainingData
+from harness.models.device import computes_on_gpu
 from harness.models.language_model import model_fingerprint
 from harness.models.teacher import load_teacher, refuse_other_vocabulary
+from harness.runs.locks import hold
 from harness.training.predictions import predict
 
 CHUNK_POSITIONS = 1024
@@ -32,10 +36,12 @@ def teacher_fingerprint(config: Config) -> str:
     return model_fingerprint(ModelConfig(path=config.objective.teacher))
 
 
-def with_teacher_samples(config: Config, data: TrainingData, tokenizer: Any, progress: Progress | None = None) -> TrainingData:
-    """The data with objective.teacher_samples tokens at each position: from the cache, or drawn now.
+def with_teacher_samples(
+    config: Config, data: TrainingData, tokenizer: Any, progress: Progress | None = None, *, rows: int | None = None
+) -> TrainingData:
+    """The data with objective.teacher_samples tokens at each position of its first `rows` rows: from the cache, or drawn now.
 
-    Raises InputError for a teacher that cannot be used, see `load_teacher`.
+    rows: None, of all rows of its sources. Raises InputError for a teacher that cannot be used, see `load_teacher`.
     """
     assert config.objective.teacher is not None, "checked: a distillation has a teacher"
     refuse_other_vocabulary(config.objective.teacher, tokenizer)
@@ -44,43 +50,81 @@ def with_teacher_samples(config: Config, data: TrainingData, tokenizer: Any, pro
     @cache
     def teacher() -> PreTrainedModel:
         model: torch.nn.Module = load_teacher(config, tokenizer)
-        return cast("PreTrainedModel", model.to(_device(config)))
+        return cast("PreTrainedModel", model.to("cuda" if computes_on_gpu(config.trainer) else "cpu"))
 
-    return data.with_teacher({source.name: _samples(config, source, weights, teacher, len(tokenizer), progress) for source in data.sources})
+    needed = data.rows_until(rows)
+    samples = {}
+    for source in data.sources:
+        told = None if progress is None else partial(progress, f"objective.teacher for data.sources.{source.name}")
+        samples[source.name] = _samples(config, source, needed[source.name], weights, teacher, len(tokenizer), told)
+    return data.with_teacher(samples)
 
 
 def _samples(
-    config: Config, source: PackedSource, weights: str, teacher: Callable[[], PreTrainedModel], vocabulary: int, progress: Progress | None
+    config: Config,
+    source: PackedSource,
+    rows: Int64,
+    weights: str,
+    teacher: Callable[[], PreTrainedModel],
+    vocabulary: int,
+    progress: Callable[[int, int], None] | None,
 ) -> TeacherSamples:
-    samples, temperature, seed = config.objective.teacher_samples, config.objective.temperature, config.seed
+    """A source's entry of the cache, with everything in it that `rows` (int64[r]) of the source need."""
+    samples, temperature = config.objective.teacher_samples, config.objective.temperature
     assert samples is not None, "asked for"
-    name = fingerprint(source, teacher=weights, samples=samples, temperature=temperature, seed=seed)
+    name = fingerprint(source, teacher=weights, samples=samples, temperature=temperature, seed=config.seed)
     entry = default_cache_dir(config.data.cache_dir) / "teacher" / name
     entry.parent.mkdir(parents=True, exist_ok=True)
 
-    def build(directory: Path) -> None:
-        files = SampleFiles(directory, tokens=len(source.documents.tokens), samples=samples, vocabulary=vocabulary)
-        done, total = 0, int(source.row_targets.sum())
-        in_chunks = config.trainer.loss_chunk_tokens is not None
-        chunk = config.trainer.loss_chunk_tokens or CHUNK_POSITIONS
-        model = teacher()
-        for window in windows(source, config.trainer.evaluation_batch_tokens):
-            input_ids = torch.from_numpy(window.input_ids).to(model.device)
-            # Padding is on the right, where causal attention does not look.
-            position_ids = torch.arange(input_ids.shape[1], device=model.device).expand_as(input_ids)
-            batch = {"input_ids": input_ids, "position_ids": position_ids}
-            with torch.no_grad():
-                predicted = predict(model, batch, torch.from_numpy(window.predicted).to(model.device), in_chunks=in_chunks)
-                for part, at in zip(torch.split(predicted.rows, chunk), torch.split(torch.from_numpy(window.at), chunk), strict=True):
-                    offsets = torch.from_numpy(uniform_offsets(at.numpy(), seed)).to(part.device)
-                    drawn, entropy = draw(predicted.to_logits(part)[:, :vocabulary] / temperature, offsets, samples)
-                    files.write(at.numpy(), drawn.cpu().numpy(), entropy.cpu().numpy())
-            done += len(window.at)
-            if progress is not None:
-                progress(f"objective.teacher for data.sources.{source.name}", done * files.row_bytes, total * files.row_bytes)
-        files.close()
+    def create(directory: Path) -> None:
+        create_samples(directory, tokens=len(source.documents.tokens), samples=samples, vocabulary=vocabulary)
 
-    return open_or_build(entry, open_samples, build)
+    found = open_or_build(entry, open_samples, create)
+    if not undrawn(source, rows, found)[1]:
+        return found
+    lock = hold(entry.with_suffix(".lock"), wait_seconds=math.inf)
+    assert lock is not None, "waits for as long as it takes"
+    try:
+        # Another process may have drawn some of them while we waited.
+        pieces, positions = undrawn(source, rows, found)
+        if positions:
+            _draw_pieces(config, source, pieces, positions, SampleFiles(found), teacher(), vocabulary, progress)
+    finally:
+        lock.release()
+    return found
+
+
+def _draw_pieces(
+    config: Config,
+    source: PackedSource,
+    pieces: Int64,
+    positions: int,
+    files: SampleFiles,
+    model: PreTrainedModel,
+    vocabulary: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Let the teacher read the pieces (int64[p]), in which so many positions are not drawn yet, and write what it says."""
+    samples, temperature, seed = config.objective.teacher_samples, config.objective.temperature, config.seed
+    assert samples is not None, "asked for"
+    in_chunks = config.trainer.loss_chunk_tokens is not None
+    chunk = config.trainer.loss_chunk_tokens or CHUNK_POSITIONS
+    row_bytes, done = files.row_bytes, 0
+    for window in windows(source, pieces, config.trainer.evaluation_batch_tokens):
+        input_ids = torch.from_numpy(window.input_ids).to(model.device)
+        # Padding is on the right, where causal attention does not look.
+        position_ids = torch.arange(input_ids.shape[1], device=model.device).expand_as(input_ids)
+        batch = {"input_ids": input_ids, "position_ids": position_ids}
+        with torch.no_grad():
+            predicted = predict(model, batch, torch.from_numpy(window.predicted).to(model.device), in_chunks=in_chunks)
+            for part, at in zip(torch.split(predicted.rows, chunk), torch.split(torch.from_numpy(window.at), chunk), strict=True):
+                offsets = torch.from_numpy(uniform_offsets(at.numpy(), seed)).to(part.device)
+                drawn, entropy = draw(predicted.to_logits(part)[:, :vocabulary] / temperature, offsets, samples)
+                files.write(at.numpy(), drawn.cpu().numpy(), entropy.cpu().numpy())
+        done += len(window.at)
+        if progress is not None:
+            progress(done * row_bytes, positions * row_bytes)
+    files.mark()
 
 
 def draw(logits_NV: Tensor, offsets_N: Tensor, samples: int) -> tuple[Tensor, Tensor]:
@@ -115,9 +159,3 @@ def _mixed(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
-
-
-def _device(config: Config) -> torch.device:
-    """Where a run of this configuration computes."""
-    on_gpu = config.trainer.accelerator in ("auto", "gpu") and torch.cuda.is_available()
-    return torch.device("cuda" if on_gpu else "cpu")

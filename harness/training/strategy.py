@@ -96,7 +96,7 @@ class FullySharded(ModelParallelStrategy):
             self.checkpoint_io.save_checkpoint(whole, filepath, storage_options)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        document: dict[str, Any] = torch.load(checkpoint_path, map_location="cpu", mmap=True, weights_only=weights_only)
+        document: dict[str, Any] = torch.load(checkpoint_path, map_location="cpu", mmap=True, weights_only=True)
         return document
 
     def load_model_state_dict(self, checkpoint: Any, strict: bool = True) -> None:

@@ -7,11 +7,12 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from hydra.utils import instantiate
 from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch import callbacks as lightning_callbacks
 from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader
 
+from harness.config.checks.trainer import ALLOWED_CALLBACKS, CALLBACKS
 from harness.config.schema import Config
 from harness.data.dataset import build_loader
 from harness.runs.directory import RunDirectory
@@ -22,9 +23,11 @@ from harness.training.strategy import build_strategy
 
 NOT_WORTH_SAYING = (
     r".*does not have many workers.*",  # rows are cut from a memory map: workers would only cost
+    r".*`srun` command is available.*",  # one rank needs none, and several are started by us or by srun itself
     r".*`val_dataloaders`.*|.*validation_step.*",  # evaluation is ours
     r".*Checkpoint directory .* exists and is not empty.*",
     r".*isinstance\(treespec, LeafSpec\).*",  # Lightning's own use of torch
+    r"The `srun` command is available on your system but is not used.*",  # a run on a login node, or of a worker that srun has started
     r".*resuming from a checkpoint that ended before the epoch ended.*",  # our order of data is a function of the step
 )
 
@@ -46,7 +49,7 @@ def build_trainer(config: Config, run: RunDirectory, plan: Plan, *, loggers: Seq
         accumulate_grad_batches=plan.accumulation,
         gradient_clip_val=config.optim.gradient_clip_norm,
         logger=list(loggers),
-        callbacks=[*callbacks, *(instantiate(callback) for callback in config.trainer.callbacks.values())],
+        callbacks=[*callbacks, *(_build_callback(given) for given in config.trainer.callbacks.values())],
         plugins=[AtomicCheckpointIO()],
         default_root_dir=run.path,
         enable_checkpointing=False,
@@ -56,6 +59,14 @@ def build_trainer(config: Config, run: RunDirectory, plan: Plan, *, loggers: Seq
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # ours knows its rank
     )
+
+
+def _build_callback(given: dict[str, Any]) -> Callback:
+    """A class by its name alone: no dotted path of a configuration is ever followed."""
+    name = given["_target_"].removeprefix(CALLBACKS)
+    assert name in ALLOWED_CALLBACKS, "checked"
+    built: Callback = getattr(lightning_callbacks, name)(**{key: value for key, value in given.items() if key != "_target_"})
+    return built
 
 
 class RunData(LightningDataModule):

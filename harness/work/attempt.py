@@ -8,7 +8,7 @@ import socket
 import traceback
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from harness.config.errors import InputError, wrong_value
 from harness.config.load import load_file, set_value
@@ -16,9 +16,9 @@ from harness.config.schema import Config
 from harness.config.validate import to_plain, to_section
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.exit_codes import BAD_INPUT, DONE, FAILED, OUT_OF_MEMORY, RESERVED_TOO_LITTLE, STOPPED, TRUNK_UNDER_WAY
-from harness.runs.files import read_json, read_yaml
+from harness.runs.files import read_json
 from harness.runs.locks import hold
-from harness.runs.result import FINAL_STATES, State, read_result, write_result
+from harness.runs.result import FINAL_STATES, Result, State, read_result, write_result
 from harness.runs.trial import read_trial
 from harness.runs.trunks import TrunkStore
 from harness.runs.world import World
@@ -98,6 +98,7 @@ def attempt(
     stop: set when the run is to save a checkpoint and leave; by default one of its own, set by signals.
     Raises InputError for data, a model or a configuration that cannot be used, and where another process works on this run.
     """
+    from harness.models.device import refuse_missing_devices
     from harness.training.errors import NonFiniteLossError, ReservedTooLittleError, RunError, TrunkUnderWayError
     from harness.training.stop import StopFlag
 
@@ -110,6 +111,7 @@ def attempt(
     local: LocalRanks | None = None
     try:
         config = load_file(run.config)
+        refuse_missing_devices(config.trainer)
         local = None if world else _start_local_ranks(config, run, crashed)
         with _connected(config, local.world if local else world or World(), local.listener if local else listener):
             return _tracked(config, run, stop, show_progress=show_progress)
@@ -185,12 +187,13 @@ def _end(run: RunDirectory, state: State, reason: str) -> None:
 
 
 def _tracked(config: Config, run: RunDirectory, stop: StopFlag, *, show_progress: bool) -> int:
+    from harness.training.errors import ReservedTooLittleError, TrunkUnderWayError
     from harness.training.progress import StepProgress, TokenizationProgress
     from harness.training.run import train
 
     wandb = _wandb_logger(config, run)
     progress = StepProgress() if show_progress else None
-    status: Literal["success", "failed"] = "failed"
+    crashed = True
     try:
         result = train(
             config,
@@ -202,15 +205,32 @@ def _tracked(config: Config, run: RunDirectory, stop: StopFlag, *, show_progress
             evaluation_progress=progress.evaluating if progress else None,
             trunks=_trunks(config, run),
         )
-        status = "success"
-        if wandb:
-            wandb.summary({**result.metrics, "tokens": result.tokens.trained, "seconds": result.seconds})
-            if result.state == "waiting":
-                wandb.preempting()
+        crashed = False
+    except (TrunkUnderWayError, ReservedTooLittleError):
+        crashed = False  # it has not begun, and will
+        raise
     finally:
         if wandb:
-            wandb.finish(status)
+            _finish(wandb, run, crashed=crashed)
     return DONE if result.state == "complete" else STOPPED
+
+
+def _finish(wandb: WandbLogger, run: RunDirectory, *, crashed: bool) -> None:
+    """End the attempt's part of the W&B run, as the run's own files have it."""
+    from harness.tracking.summary import objective_of, summary_of
+
+    result = read_result(run)
+    state = _end_of_run(run, result)
+    wandb.summary(summary_of(result, run.metrics.rows(), objective_of(run), trial=read_trial(run), state=state))
+    if state == "waiting" and not crashed:
+        wandb.preempting()
+    wandb.finish("failed" if crashed else "success")
+
+
+def _end_of_run(run: RunDirectory, result: Result) -> State:
+    """What the study will make of an attempt that has ended as it should."""
+    trial = read_trial(run)
+    return "pruned" if result.state == "waiting" and trial is not None and trial.given_up is not None else result.state
 
 
 def _trunks(config: Config, run: RunDirectory) -> Trunks | None:
@@ -250,17 +270,7 @@ def _with_values(config: Config, values: dict[str, Any]) -> Config:
 def _wandb_logger(config: Config, run: RunDirectory) -> WandbLogger | None:
     if config.tracking.name == "none":
         return None
-    from harness.tracking.wandb_logger import WandbLogger, run_id
+    from harness.tracking.identity import identity_of_run
+    from harness.tracking.wandb_logger import WandbLogger
 
-    study = run.study
-    launched = str(read_yaml(study.sweep).get("launched")) if study else ""
-    return WandbLogger(
-        config.tracking,
-        directory=run.path,
-        # By the time of its launch too: a study that was deleted and started anew is another one.
-        run_id=run_id(run.name, launched),
-        name=run.name,
-        group=study.name if study else None,
-        job_type="trial" if study else "train",
-        hyperparameters=to_plain(config),
-    )
+    return WandbLogger(config.tracking, identity=identity_of_run(run), directory=run.path, hyperparameters=to_plain(config))

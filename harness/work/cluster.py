@@ -22,6 +22,7 @@ from harness.runs.directory import RunDirectory, StudyDirectory, runs_root
 from harness.runs.jobs import SubmittedJob, read_jobs
 from harness.runs.locks import hold
 from harness.work.prepare import prepare_apart, prepare_arguments
+from harness.work.study import has_trained, launcher_of
 
 if TYPE_CHECKING:
     from harness.config.schema import Config
@@ -41,6 +42,8 @@ class Submitted:
     """Workers that waited or ran already."""
     preparation: SubmittedJob | None = None
     """The job that tokenizes, if one does."""
+    is_finished: bool = False
+    """Whether the study has nothing left to do."""
 
 
 def check_launcher(launcher: LauncherConfig, trainer: TrainerConfig) -> None:
@@ -68,7 +71,7 @@ def launch_study(sweep: Sweep) -> Submitted:
     SlurmUnavailableError.
     """
     from harness.search.opening import open_study
-    from harness.work.study import has_trained
+    from harness.search.status import read_status
 
     launcher, trainer = sweep.config.launcher, sweep.base.config.trainer
     check_launcher(launcher, trainer)
@@ -80,6 +83,8 @@ def launch_study(sweep: Sweep) -> Submitted:
         prepare_apart(sweep.config.base, environment=launcher.environment)
     with _nothing_half_made(study.path):
         open_study(sweep)
+        if read_status(study).is_finished:
+            return Submitted(study, None, count_workers(study), is_finished=True)
         arguments = prepare_arguments(sweep.config.base) if unprepared and launcher.prepare == "job" else None
         return submit_workers(study, launcher, launcher.workers, prepare=arguments)
 
@@ -105,6 +110,19 @@ def submit_workers(study: StudyDirectory, launcher: LauncherConfig, wanted: int,
             prepare=prepare,
             present=present,
         )
+
+
+def submit_wanted(study: StudyDirectory) -> Submitted:
+    """Submit the workers that a study that exists lacks, by the launcher that it was last launched with."""
+    launcher = launcher_of(study)
+    return submit_workers(study, launcher, launcher.workers)
+
+
+def check_workers(study: StudyDirectory, launcher: LauncherConfig) -> None:
+    """Raise InputError where the cluster would not take workers that train what this study does; nothing is written."""
+    trainer = trainer_of(study)
+    check_launcher(launcher, trainer)
+    submission.check_accepted(submission.worker_job(study, launcher, trainer, count=launcher.workers), launcher)
 
 
 def count_workers(study: StudyDirectory) -> int:

@@ -16,12 +16,22 @@ from harness.runs.exit_codes import BAD_INPUT
 
 if TYPE_CHECKING:
     from harness.config.schema import Config
+    from harness.data.mixture import Progress
     from harness.data.multiple_choice import MultipleChoiceSet
     from harness.data.training_data import TrainingData
     from harness.data.validation import ValidationSet
     from harness.training.plan import Plan
 
 RESOLVED = "--config="
+
+
+@dataclass(frozen=True)
+class TeacherSamples:
+    """What the cache holds of a teacher's distribution."""
+
+    samples: int
+    """Tokens drawn at each position."""
+    positions: int
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,8 @@ class Prepared:
     choices: dict[str, MultipleChoiceSet]
     plan: Plan | None
     """None where the configuration does not say how long a run is."""
+    teacher: TeacherSamples | None
+    """For a distillation that learns from samples: of the plan's rows, else of one epoch."""
 
     @property
     def epochs(self) -> dict[str, float]:
@@ -83,7 +95,20 @@ def prepare(overrides: list[str], resolved: Path | None = None) -> Prepared:
     plan = build_plan(config, training) if describes_run else None
     if plan:
         refuse_oversampling(config.data, plan.data, plan.batch_size, plan.steps)
-    return Prepared(config, tokenizer, training, validation, choices, plan)
+    teacher = _teacher_samples(config, plan.data if plan else training, plan.rows if plan else None, tokenizer, progress)
+    return Prepared(config, tokenizer, training, validation, choices, plan, teacher)
+
+
+def _teacher_samples(config: Config, training: TrainingData, rows: int | None, tokenizer: Any, progress: Progress) -> TeacherSamples | None:
+    """Have what a distillation needs of its teacher's samples in the cache, for `rows` rows of a run, None: for all."""
+    if config.objective.name != "distill" or config.objective.teacher_samples is None:
+        return None
+    from harness.training.sample_teacher import with_teacher_samples
+
+    with_teacher_samples(config, training, tokenizer, progress, rows=rows)
+    needed = training.rows_until(rows)
+    positions = sum(int(source.row_targets[needed[source.name]].sum()) for source in training.sources)
+    return TeacherSamples(config.objective.teacher_samples, positions)
 
 
 def prepare_arguments(overrides: list[str], resolved: Path | None = None) -> list[str]:

@@ -109,7 +109,8 @@ def test_every_choice_of_a_sweep_composes(choice: str) -> None:
     group, _, name = choice.rpartition("/")
     values = compose("sweep", SweepConfig, [f"{group}={name}"]).values
     section = to_section(SweepConfig, {**values, "objective": {"metric": "val/x/loss"}})
-    assert getattr(section, group).name == name
+    # Profiles of clusters are called by what they are examples of.
+    assert getattr(section, group).name == (name.split("_")[0] if group == "launcher" else name)
 
 
 @pytest.mark.parametrize("name", SWEEPS)

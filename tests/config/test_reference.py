@@ -52,8 +52,8 @@ def test_every_section_says_what_it_holds_in_the_reference() -> None:
 
 
 def test_choices_stand_in_the_section_of_their_group() -> None:
-    run, _, sweep = reference().partition("# A sweep file")
-    schedule = run.partition("## `schedule`")[2].partition("\n## ")[0]
+    run, _, sweep = reference().partition("## A sweep file")
+    schedule = run.partition("### `schedule`")[2].partition("\n### ")[0]
     assert "- `wsd`" in schedule
     assert "Choices of the group, `objective=…`" in run
     # The objective of a study is no group, though it shares its name with one of a run.

@@ -32,7 +32,10 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "schedule-free without an average": (["optim=schedule_free", "optim.betas=[0,0.9]"], ["optim.betas=[0.0, 0.9]", "must be > 0"]),
     "another optimizer's key": (["optim=lion", "optim.momentum=0.9"], ["optim.momentum has no effect with optim.name=lion", "muon"]),
     "fused and scaled": (["trainer.precision=16-mixed"], ["optim.implementation=fused", "valid: foreach, single"]),
-    "flash attention on packed rows": (["model.attention=flash_attention_2"], ["data.packing=best_fit", "valid: sdpa, eager"]),
+    "flash attention on packed rows": (
+        ["model.attention=flash_attention_2"],
+        ["data.packing=best_fit", "valid: auto, varlen, sdpa, eager"],
+    ),
     # Keys.
     "unknown key": (["optim.learning_rate=1"], ["'optim.learning_rate'", "the command line", "Valid in optim: name, lr,"]),
     "misspelt key": (["trainer.max_token=1"], ["'trainer.max_token'", "Did you mean 'trainer.max_tokens'?"]),
@@ -245,7 +248,7 @@ def test_a_resolved_configuration_is_checked_when_it_is_read(tiny: list[str], tm
     write_yaml(path, values)
     assert to_plain(load_file(path)) == values
     assert load_file(path, ["optim.lr=0.5"]).optim.lr == 0.5
-    with pytest.raises(InputError, match=r"schedule=wsd: with --config only values"):
+    with pytest.raises(InputError, match=r"schedule=wsd: with a resolved config only values"):
         load_file(path, ["schedule=wsd"])
     write_yaml(path, {**values, "optm": {}})
     with pytest.raises(InputError, match=r"unknown key 'optm' .*config\.yaml.* Did you mean 'optim'"):

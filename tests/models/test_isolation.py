@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from harness.config.errors import InputError
-from harness.config.schema import DataConfig
+from harness.config.schema import Config, DataConfig
 from harness.models.document_mask import document_mask
 from harness.models.isolation import document_leak, isolate_documents
 
@@ -80,7 +80,7 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
 @pytest.mark.parametrize("family", ISOLATED)
 def test_documents_are_kept_apart_by_position_ids(family: str, caplog: pytest.LogCaptureFixture) -> None:
     model = build(family, ISOLATED[family])
-    isolate_documents(model, DataConfig())
+    isolate_documents(model, Config(data=DataConfig()))
     assert document_leak(model) < 1e-6
     assert model.training
     assert not said(caplog)
@@ -90,7 +90,7 @@ def test_documents_are_kept_apart_by_position_ids(family: str, caplog: pytest.Lo
 def test_families_that_leak_are_given_a_mask_and_the_log_says_so(family: str, caplog: pytest.LogCaptureFixture) -> None:
     model = build(family, RESCUED[family])
     assert document_leak(model) > 1e-3
-    isolate_documents(model, DataConfig())
+    isolate_documents(model, Config(data=DataConfig()))
     assert document_leak(model) < 1e-6
     (message,) = said(caplog)
     assert f"kept apart by an explicit mask in this model ({family})" in message
@@ -103,17 +103,17 @@ def test_families_that_leak_under_a_mask_are_refused(family: str) -> None:
     with pytest.raises(
         InputError, match=rf"data.packing=best_fit, .* \({family}: by position ids .*mask.* Valid for it: data.packing=padded"
     ):
-        isolate_documents(model, DataConfig())
+        isolate_documents(model, Config(data=DataConfig()))
 
 
 def test_what_is_asked_for_is_used_or_refused() -> None:
-    isolate_documents(build("mamba2", LOST["mamba2"]), DataConfig(packing="padded"))
+    isolate_documents(build("mamba2", LOST["mamba2"]), Config(data=DataConfig(packing="padded")))
     with pytest.raises(InputError, match=r"data.isolation=position_ids: .* Valid for it: data.isolation=auto, data.packing=padded"):
-        isolate_documents(build("falcon", SMALL), DataConfig(isolation="position_ids"))
+        isolate_documents(build("falcon", SMALL), Config(data=DataConfig(isolation="position_ids")))
     with pytest.raises(InputError, match=r"data.isolation=mask: .* takes no explicit mask"):
-        isolate_documents(build("bloom", LOST["bloom"]), DataConfig(isolation="mask"))
+        isolate_documents(build("bloom", LOST["bloom"]), Config(data=DataConfig(isolation="mask")))
     model = build("llama", SHAPE)
-    isolate_documents(model, DataConfig(isolation="mask"))
+    isolate_documents(model, Config(data=DataConfig(isolation="mask")))
     assert model.get_decoder()._forward_pre_hooks
 
 
@@ -140,7 +140,7 @@ def test_a_document_under_a_mask_sees_what_it_sees_alone(family: str, shape: dic
     torch.cat(alone).logsumexp(-1).sum().backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
-    isolate_documents(model, DataConfig(isolation="mask"))
+    isolate_documents(model, Config(data=DataConfig(isolation="mask")))
     positions = torch.stack([torch.cat([torch.arange(n) for n in cut]) for cut in lengths])
     packed = model(input_ids=ids, position_ids=positions, use_cache=False).logits
     torch.testing.assert_close(packed.flatten(0, 1), torch.cat(alone), rtol=1e-5, atol=1e-6)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.runs.directory import RunDirectory, StudyDirectory
-from harness.runs.files import write_yaml
+from harness.runs.files import read_yaml, write_yaml
 from harness.runs.metrics import last_values
 from harness.runs.result import Result, State, Tokens, write_result
 from harness.runs.trial import Trial, write_trial
@@ -87,24 +87,41 @@ def write_study(
     study = StudyDirectory(root / name)
     write_yaml(study.sweep, {**SWEEP, **(sweep or {})})
     random_ = random.Random(7)
+    trunk: str | None = None
     for number in range(trials):
-        write_trial_run(study, number, draw(random_), random_, (states or {}).get(number, "complete"))
+        run = write_trial_run(study, number, draw(random_), random_, (states or {}).get(number, "complete"), trunk=trunk)
+        # Trials of a schedule with a stable phase go on from the trunk of the one before.
+        if run.config.exists() and read_yaml(run.config)["schedule"]["name"] == "wsd":
+            trunk = run.name
     return study
 
 
 def write_trial_run(
-    study: StudyDirectory, number: int, params: dict[str, Any], random_: random.Random, state: State = "complete"
+    study: StudyDirectory,
+    number: int,
+    params: dict[str, Any],
+    random_: random.Random,
+    state: State = "complete",
+    *,
+    trunk: str | None = None,
 ) -> RunDirectory:
+    """trunk: the run that has trained the first third of its stable phase."""
     run = study.trial(number)
     run.path.mkdir(parents=True)
     write_trial(run, Trial(number=number, params=params, tokens=STEPS * BATCH_TOKENS, worker="node3.1"))
     if state != "waiting":
-        write_run(run, params, random_, state, judged=True)
+        write_run(run, params, random_, state, judged=True, trunk=trunk)
     return run
 
 
 def write_run(
-    run: RunDirectory, params: dict[str, Any], random_: random.Random, state: State = "complete", *, judged: bool = False
+    run: RunDirectory,
+    params: dict[str, Any],
+    random_: random.Random,
+    state: State = "complete",
+    *,
+    judged: bool = False,
+    trunk: str | None = None,
 ) -> RunDirectory:
     """A run's files; `judged` ones have the objective and feasibility of the study."""
     run.path.mkdir(parents=True, exist_ok=True)
@@ -114,7 +131,7 @@ def write_run(
         run.metrics.append(row)
     metrics = last_values(rows)
     complete = judged and state == "complete"
-    shared = 40 * BATCH_TOKENS if params["schedule"] == "wsd" else 0
+    shared = 40 * BATCH_TOKENS if params["schedule"] == "wsd" and trunk else 0
     result = Result(
         state=state,
         reason="the loss is not finite at step 21" if state == "failed" else None,
@@ -123,6 +140,7 @@ def write_run(
         metrics=metrics,
         step=rows[-1]["step"],
         tokens=Tokens(trained=rows[-1]["tokens"] - min(shared, rows[-1]["tokens"]), shared=shared, budgeted=STEPS * BATCH_TOKENS),
+        shared_from=trunk if shared else None,
         seconds=rows[-1]["step"] * 1.4,
         attempts=1 + (state == "failed"),
     )

@@ -6,13 +6,19 @@ import json
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from harness.report.columns import lookup
-from harness.report.comparison import compare, to_csv, to_json
+import pytest
+
+from harness.report.comparison import compare
+from harness.report.document import to_csv, to_json
+from harness.report.pareto import front
 from harness.runs.directory import RunDirectory
-from harness.runs.record import RunRecord, StudyRecord, load_run, load_study
+from harness.runs.files import write_yaml
+from harness.runs.record import Objective, RunRecord, StudyRecord, load_run, load_study
 from harness.runs.result import Result
+from harness.runs.space_values import lookup
 from tests.report.synthetic_study import write_run, write_study
 
 HAND = {"optim.lr": 1e-3, "schedule": "cosine", "data.packing": "concat", "data.replay_share": 0.1}
@@ -84,7 +90,7 @@ def test_a_section_stands_for_its_kind() -> None:
 def test_json_holds_what_the_design_promises(study: StudyRecord, tmp_path: Path) -> None:
     document = json.loads(json.dumps(to_json(compare([study], [single(tmp_path)])), allow_nan=False))
     keys = {"study", "number", "run", "directory", "state", "params", "objective", "feasible", "metrics"}
-    keys |= {"within_noise", "seconds", "tokens", "attempts", "step", "reason"}
+    keys |= {"within_noise", "seconds", "tokens", "attempts", "step", "reason", "pareto", "parent", "rung", "devices"}
     assert all(set(run) == keys for run in document["runs"])
     assert set(document["runs"][0]["tokens"]) >= {"trained", "shared", "budgeted"}
     assert document["runs"][0]["run"] == f"cpt_python/{document['runs'][0]['number']:04d}"
@@ -116,3 +122,94 @@ def test_the_table_imports_nothing_heavy() -> None:
     heavy = "plotly", "optuna", "sklearn", "numpy", "torch"
     code = f"import sys, harness.report.table, harness.report.page; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_the_front_holds_what_nothing_beats(study: StudyRecord) -> None:
+    comparison = compare([study], [])
+    complete = [run for run in study.runs if run.state == "complete"]
+
+    def costs(run: RunRecord) -> tuple[float, float]:
+        return run.result.metrics["val/python/loss"], run.result.metrics["val/english/forgetting"]
+
+    def beats(one: RunRecord, other: RunRecord) -> bool:
+        return costs(one) != costs(other) and all(a <= b for a, b in zip(costs(one), costs(other), strict=True))
+
+    unbeaten = [run for run in complete if not any(beats(other, run) for other in complete)]
+    assert comparison.pareto == sorted(unbeaten, key=costs)
+    document = to_json(comparison)
+    assert document["pareto"] == [run["run"] for run in sorted(document["runs"], key=lambda run: run["objective"] or 9) if run["pareto"]]
+    rows = list(csv.DictReader(io.StringIO(to_csv(comparison))))
+    assert [row["run"] for row in rows if row["pareto"] == "True"] == [run["run"] for run in document["runs"] if run["pareto"]]
+
+
+@pytest.mark.parametrize(
+    ("points", "kept"),
+    [
+        ([(1, 2), (2, 1), (2, 2)], [(1, 2), (2, 1)]),
+        ([(1, 1), (1, 1)], [(1, 1), (1, 1)]),
+        ([(1, 3), (1, 2)], [(1, 2)]),
+        ([(1, 2, 3), (2, 1, 3), (1, 2, 4), (3, 3, 0)], [(1, 2, 3), (2, 1, 3), (3, 3, 0)]),
+        ([], []),
+    ],
+)
+def test_fronts_by_hand(points: list[tuple[float, ...]], kept: list[tuple[float, ...]]) -> None:
+    assert front([(point, point) for point in points]) == kept
+
+
+def test_several_objectives_have_a_front_and_columns(tmp_path: Path) -> None:
+    objective = {
+        "metric": "val/python/loss",
+        "direction": "minimize",
+        "also": [{"metric": "val/english/forgetting", "direction": "minimize"}],
+    }
+    study = load_study(write_study(tmp_path, sweep={"objective": objective, "constraints": {}}))
+    comparison = compare([study], [])
+    assert comparison.metrics[:2] == ["val/python/loss", "val/english/forgetting"]
+    assert {run.number for run in comparison.pareto} == {run.number for run in study.pareto}
+    assert len(comparison.pareto) > 1
+
+
+def test_columns_are_what_differs_unless_all_are_asked_for(study: StudyRecord) -> None:
+    alike = [run for run in study.runs if run.params.get("schedule") == "linear"]
+    part = StudyRecord(study.directory, study.sweep, alike)
+    comparison = compare([part], [])
+    assert "schedule" not in comparison.columns
+    assert "schedule" in compare([part], [], show_all=True).columns
+    assert all(run["params"]["schedule"] == "linear" for run in to_json(comparison)["runs"])
+
+
+def test_studies_that_differ_outside_their_spaces_show_it(tmp_path: Path) -> None:
+    studies = [load_study(write_study(tmp_path, name=name, trials=3)) for name in ("one", "two")]
+    for run in studies[1].runs:
+        write_yaml(run.directory.config, {**run.config, "seed": 7})
+    comparison = compare([studies[0], load_study(studies[1].directory)], [])
+    assert comparison.parameters[-1] == "seed"
+    assert [comparison.params(run)["seed"] for run in comparison.runs if run.study == "two"] == [7, 7, 7]
+
+
+def test_runs_that_repeat_each_other_tell_the_noise_of_seeds(tmp_path: Path) -> None:
+    runs = []
+    for seed, loss in enumerate((2.0, 2.1, 2.2)):
+        run = single(tmp_path / str(seed))
+        write_yaml(run.directory.config, {**run.config, "seed": seed})
+        result = replace(run.result, metrics={"val/python/loss": loss})
+        runs.append(RunRecord(run.directory, result, state="complete"))
+    other = single(tmp_path, **{"optim.lr": 2e-3})
+    better = RunRecord(other.directory, replace(other.result, metrics={"val/python/loss": 1.0}), state="complete")
+    comparison = compare([], [*runs, better], objective=Objective("val/python/loss"))
+    assert comparison.noise is not None
+    assert comparison.noise.sd == pytest.approx(0.1)
+    # Student's t with two degrees of freedom, 97.5 %.
+    assert comparison.noise.least_difference == pytest.approx(4.302653 * 0.1 * 2**0.5)
+    assert comparison.runs[0] is better
+    assert [comparison.within_noise(run) for run in comparison.runs] == [None, False, False, False]
+    assert to_json(comparison)["noise"]["sd"] == pytest.approx(0.1)
+
+
+def test_shared_tokens_and_parents_are_in_every_form(study: StudyRecord) -> None:
+    document = to_json(compare([study], []))
+    names = {run["run"] for run in document["runs"]}
+    branches = [run for run in document["runs"] if run["tokens"]["shared"]]
+    assert branches
+    assert all(run["parent"] in names for run in branches)
+    assert document["tokens"]["shared"] == sum(run["tokens"]["shared"] for run in branches)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from harness.report.importances import parameter_importances
+from harness.report.importances import FANOVA_TRIALS, parameter_importances
 from harness.runs.record import RunRecord, StudyRecord, load_study
 from harness.runs.result import Result
 from harness.runs.trial import Trial
@@ -73,3 +76,21 @@ def test_nothing_to_say(study: StudyRecord) -> None:
     assert parameter_importances(made(study, same)) == {}
     few = [({"optim.lr": 1e-3 * (n + 1)}, float(n)) for n in range(3)]
     assert parameter_importances(made(study, few)) == {}
+
+
+def test_many_trials_get_the_numbers_of_optunas_own_evaluator(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path, trials=FANOVA_TRIALS + 20))
+    found = parameter_importances(study)
+    distributions: dict[str, Any] = {
+        "optim.lr": FloatDistribution(math.log(1e-4), math.log(3e-2)),
+        "schedule": CategoricalDistribution(["cosine", "linear", "wsd"]),
+        "data.packing": CategoricalDistribution(["best_fit", "concat", "padded"]),
+        "data.replay_share": FloatDistribution(0.0, 0.5),
+    }
+    own = optuna.create_study()
+    for run in study.runs:
+        params = {key: math.log(run.params[key]) if key == "optim.lr" else run.params[key] for key in distributions}
+        own.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=run.result.objective))
+    theirs = optuna.importance.get_param_importances(own, evaluator=optuna.importance.PedAnovaImportanceEvaluator(), normalize=False)
+    whole = sum(theirs.values()) / sum(found[key] for key in theirs)
+    assert {key: found[key] * whole for key in theirs} == pytest.approx(theirs)

@@ -15,7 +15,10 @@ import pytest
 
 from harness.report.comparison import compare
 from harness.report.curves import LIMIT, drawn_runs
+from harness.report.figures import tradeoff
+from harness.report.history import histories
 from harness.report.page import page, write_page
+from harness.report.trunk_tree import drawn_rows, trunk_tree
 from harness.runs.directory import RunDirectory
 from harness.runs.record import RunRecord, StudyRecord, load_run, load_study
 from tests.report.synthetic_study import draw, write_run, write_study, write_trial_run
@@ -31,6 +34,8 @@ class Elements(HTMLParser):
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
         self.figures: list[dict[str, Any]] = []
+        """As the page shows them at first."""
+        self.views: list[list[str]] = []
         self.feed(document)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -39,7 +44,8 @@ class Elements(HTMLParser):
     def handle_data(self, data: str) -> None:
         last, attributes = self.elements[-1] if self.elements else ("", {})
         if attributes.get("id") == "figures" and not self.figures and data.startswith("["):
-            self.figures = json.loads(data)
+            self.figures = [views[0] for views in json.loads(data)]
+            self.views = [[view["name"] for view in views] for views in json.loads(data)]
         elif last not in ("script", "style") or len(data) < 10_000:
             self.text += data
 
@@ -61,7 +67,7 @@ def test_the_page_needs_nothing_else(seen: Elements) -> None:
     references = [
         value for _, attributes in seen.elements for name, value in attributes.items() if name in ("src", "href", "srcset", "data")
     ]
-    assert references == []
+    assert [reference for reference in references if not str(reference).startswith("#")] == []
     assert seen.count("link") == seen.count("img") == seen.count("iframe") == 0
 
 
@@ -88,7 +94,7 @@ def test_figures_leave_the_theme_to_the_page(seen: Elements) -> None:
 def test_parallel_coordinates_have_readable_ticks(seen: Elements) -> None:
     lines = next(figure["data"][0] for figure in seen.figures if figure["data"][0]["type"] == "parcoords")
     dimensions = {dimension["label"]: dimension for dimension in lines["dimensions"]}
-    assert list(dimensions) == ["lr", "schedule", "decay_fraction", "packing", "replay_share", "val/python/loss"]
+    assert list(dimensions) == ["lr", "schedule", "decay_fraction", "packing", "replay_share", "val/english/forgetting", "val/python/loss"]
     assert dimensions["lr"]["ticktext"][0] == "1e-04"
     assert dimensions["lr"]["tickvals"][0] == pytest.approx(-4)
     assert dimensions["schedule"]["ticktext"] == ["cosine", "linear", "wsd"]
@@ -129,7 +135,7 @@ def test_words_of_users_are_text(tmp_path: Path) -> None:
     assert EVIL not in document
     assert "<script>alert" not in document
     seen = Elements(document)
-    assert seen.count("script") == 3
+    assert seen.count("script") == 4
     assert EVIL in seen.text
 
 
@@ -137,7 +143,7 @@ def test_a_study_can_be_called_anything(tmp_path: Path) -> None:
     study = load_study(write_study(tmp_path, name="<script>alert(1)<", trials=5))
     document = page(compare([study], []))
     assert "<script>alert" not in document
-    assert Elements(document).count("script") == 3
+    assert Elements(document).count("script") == 4
 
 
 @pytest.mark.parametrize("case", ["no trials", "none complete", "no feasible one", "one trial", "no space", "one run", "runs", "nothing"])
@@ -157,7 +163,8 @@ def test_there_is_always_a_page(tmp_path: Path, case: str) -> None:
     }[case]()
     write_page(compare(studies, runs), tmp_path / "out" / "page.html")
     seen = Elements((tmp_path / "out" / "page.html").read_text())
-    assert seen.count("tr") == 1 + len(runs) + sum(len(each.runs) for each in studies)
+    shown = sum("data-run" in attributes for _, attributes in seen.elements)
+    assert shown == len(runs) + sum(len(each.runs) for each in studies)
     assert ("learning-rate schedules" in seen.text.lower()) == (case not in ("no trials", "nothing"))
 
 
@@ -170,18 +177,87 @@ def test_curves_of_many_trials_are_limited_to_the_best(tmp_path: Path) -> None:
     assert f"The best {LIMIT} of {LIMIT + 11} runs" in page(comparison)
 
 
+def test_the_search_is_shown_against_what_it_cost(seen: Elements, study: StudyRecord) -> None:
+    assert seen.views[0] == ["trials", "tokens", "device-hours"]
+    views = histories(compare([study], []))
+    trained = sum(run.result.tokens.trained for run in study.runs)
+    assert max(views["tokens"].data[0].x) == trained
+    hours = sum(run.result.seconds for run in study.runs) / 3600
+    assert max(views["device-hours"].data[0].x) == pytest.approx(hours)
+    best = study.best
+    assert best is not None
+    assert all(min(view.data[0].y) == best.result.objective for view in views.values())
+
+
+def test_hours_of_gpus_are_called_so(study: StudyRecord) -> None:
+    on_gpu = [replace(run, result=replace(run.result, hardware={"gpus": ["an accelerator"]})) for run in study.runs]
+    assert "GPU-hours" in histories(compare([replace(study, runs=on_gpu)], []))
+
+
+def test_the_tree_has_each_branch_under_its_trunk(study: StudyRecord) -> None:
+    comparison = compare([study], [])
+    rows = drawn_rows(comparison)
+    origins = [comparison.origin(run) for run in rows]
+    assert origins[0] is None
+    assert all(origin in rows[:place] for place, origin in enumerate(origins) if origin)
+    figure = trunk_tree(comparison)
+    assert figure is not None
+    leaves = next(trace for trace in figure.data if trace.name == "leaves the trunk")
+    shared = [run.result.tokens.shared for run in rows if run.result.tokens.shared]
+    assert [x for x in leaves.x if x is not None][::2] == shared
+    assert "every run from scratch" in page(comparison)
+
+
+def test_a_trade_off_shows_its_whole_bound(study: StudyRecord) -> None:
+    figure = tradeoff(compare([study], []), "val/english/forgetting")
+    assert figure is not None
+    low, high = figure.layout.xaxis.range
+    assert low < 0.3 < high
+    assert all(low < x < high for trace in figure.data if trace.customdata is not None for x in trace.x)
+
+
+def test_a_few_runs_stand_beside_each_other(tmp_path: Path) -> None:
+    seen = page(compare([], [single(tmp_path), single(tmp_path, "other", 2)]))
+    assert "<h2>Differences</h2>" in seen
+    assert "<code>optim.lr</code>" in seen
+    assert "<code>optim.name</code>" not in seen
+
+
+PROBE = f"<script>{Path(__file__).with_name('probe.js').read_text()}</script></body>"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
-def test_a_browser_draws_the_page(study: StudyRecord, tmp_path: Path) -> None:
-    write_page(compare([study], []), tmp_path / "page.html")
+def test_a_browser_draws_the_page_and_links_its_pictures(study: StudyRecord, tmp_path: Path) -> None:
+    comparison = compare([study], [])
+    (tmp_path / "page.html").write_text(page(comparison).replace("</body>", PROBE))
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
     flags += ["--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1280,2600"]
-    command = ["chromium", *flags, "--virtual-time-budget=5000", "--dump-dom", f"file://{tmp_path / 'page.html'}"]
+    command = ["chromium", *flags, "--virtual-time-budget=20000", "--dump-dom", f"file://{tmp_path / 'page.html'}"]
     environment = {**os.environ, "HOME": str(tmp_path)}
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=environment).stdout
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True, env=environment).stdout
     drawn = dom[: dom.index('id="figures"')]
     plots = len(re.findall(r'id="plot-\d+"', drawn))
-    assert plots >= 10
+    assert plots >= 11
     assert len(set(re.findall(r'id="(plot-\d+)" class="plot js-plotly-plot"|class="plot js-plotly-plot" id="(plot-\d+)"', drawn))) == plots
     assert drawn.count("main-svg") >= plots
     assert "Something went wrong" not in drawn
+    assert re.search(r'data-ready-ms="\d+"', dom)
+    out = next(json.loads(attributes["data-out"] or "") for tag, attributes in Elements(dom).elements if tag == "body")
+    assert "error" not in out, out["error"]
+    rate = {run.name: comparison.params(run)["optim.lr"] for run in comparison.runs}
+    wsd = [run.name for run in comparison.runs if comparison.params(run)["schedule"] == "wsd" and rate[run.name] > 1e-3]
+    assert out["filtered"] == wsd
+    assert out["said"] == f"{len(wsd)} of {len(comparison.runs)} runs"
+    ended = {run.name for run in comparison.runs if run.state != "waiting"}
+    assert sorted(out["picked"]) == sorted(name for name in wsd if name in ended)
+    assert out["wrong"] == "wrong"
+    assert out["cleared"] == len(comparison.runs)
+    assert out["lit"] >= 8
+    complete = [run.name for run in comparison.runs if run.state == "complete"]
+    assert out["brushed"] == [name for name in complete if 1e-3 <= rate[name] <= 1e-2]
+    assert out["axis"] == "tokens trained by the search so far"
+    assert out["pareto"] == [run.name for run in comparison.runs if comparison.is_pareto(run)]
+    assert out["sorted"] == sorted(rate, key=rate.__getitem__)
+    assert comparison.runs[0].name in out["tip"]
+    assert out["theme"] == "dark"

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from harness.report.comparison import compare
+from harness.report.sparkline import sparkline
 from harness.report.table import render, render_importances, show
 from harness.report.text import count_text, duration_text, metric_text, short_names, value_text
 from harness.runs.directory import RunDirectory
@@ -43,11 +44,37 @@ def test_numbers_are_whole_at_every_width(study: StudyRecord, width: int) -> Non
     assert study.best is not None
     assert metric_text(study.best.result.objective) in text
     assert value_text(study.best.params["optim.lr"], log=True) in text
-    assert ("Left out in this width: time, tokens" in text) == (width == 80)
+    assert ("Left out in this width: time, from, shared" in text) == (width <= 100)
+    assert "▁" in text
 
 
-def test_nothing_is_left_out_at_100_columns(study: StudyRecord) -> None:
-    assert "Left out" not in printed(render(compare([study], [])), width=100)
+def test_nothing_is_left_out_at_120_columns(study: StudyRecord) -> None:
+    assert "Left out" not in printed(render(compare([study], [])), width=120)
+
+
+def test_best_and_pareto_front_show_without_colours(study: StudyRecord) -> None:
+    comparison = compare([study], [])
+    lines = printed(render(comparison)).splitlines()
+    best = next(line for line in lines if "1 ★" in line)
+    assert comparison.best is not None
+    assert metric_text(comparison.value(comparison.best)) in best
+    assert sum("◆" in line for line in lines[2:18]) == len(comparison.pareto) - comparison.is_pareto(comparison.best)
+    assert "◆ on the Pareto front of val/python/loss, val/english/forgetting" in "\n".join(lines)
+
+
+def test_what_trunks_saved_is_said(study: StudyRecord) -> None:
+    text = printed(render(compare([study], [])))
+    trained, shared = (sum(getattr(run.result.tokens, kind) for run in study.runs) for kind in ("trained", "shared"))
+    assert f"{(trained + shared) / trained:.2f} times as many" in text
+    assert "from" in text.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "width", "text"),
+    [([0, 7], 8, "▁█"), ([0, 0, 7, 7], 2, "▁█"), ([3, 3], 8, "▄▄"), ([-5, 99], 8, "▁█"), ([], 8, ""), (range(8), 8, "▁▂▃▄▅▆▇█")],
+)
+def test_a_curve_in_a_few_characters(values: list[float], width: int, text: str) -> None:
+    assert sparkline(values, 0, 7, width=width) == text
 
 
 def test_a_pipe_gets_the_full_width(study: StudyRecord) -> None:

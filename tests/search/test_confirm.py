@@ -10,8 +10,9 @@ import pytest
 
 from harness.config.errors import InputError
 from harness.config.load import load
-from harness.report.comparison import compare, to_json
+from harness.report.comparison import compare
 from harness.report.confirmation import confirmation_section, verdict
+from harness.report.document import to_json
 from harness.runs.confirmation import read_plan
 from harness.runs.directory import StudyDirectory
 from harness.runs.exit_codes import DONE

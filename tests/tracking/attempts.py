@@ -17,12 +17,13 @@ from typing import Any, TypeVar
 
 from harness.config.schema import TrackingConfig
 from harness.tracking import wandb_logger
+from harness.tracking.identity import Identity, run_id
 from harness.tracking.wandb_run import kill_client
 
 Environment = dict[str, str]
 Result = TypeVar("Result")
 
-RUN_ID = wandb_logger.run_id("study", "7")
+RUN_ID = run_id("study", "7")
 HYPERPARAMETERS = {"optim": {"lr": 0.001}, "seed": 3}
 
 warm = multiprocessing.get_context("forkserver")
@@ -67,11 +68,8 @@ def attempt(
     logging.getLogger("harness.tracking").addHandler(handler)
     run = wandb_logger.WandbLogger(
         config or TrackingConfig(),
+        identity=Identity(id=RUN_ID, name="study/0007", group="study", job_type="trial"),
         directory=directory,
-        run_id=RUN_ID,
-        name="study/0007",
-        group="study",
-        job_type="trial",
         hyperparameters=HYPERPARAMETERS,
     )
     for index, (step, row) in enumerate(rows.items()):

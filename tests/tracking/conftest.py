@@ -31,7 +31,7 @@ def mark(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         monkeypatch.delenv(f"WANDB_{name}", raising=False)
     mark = uuid.uuid4().hex
     yield mark
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30  # a server that is to fork others takes seconds to end on a busy machine
     while (left := _processes_with(mark)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not left
@@ -69,6 +69,7 @@ def sync(backend: FakeWandb, environment: dict[str, str]) -> Callable[[Path], st
         command = [sys.executable, "-m", "wandb", "sync", str(path)]
         process = subprocess.run(
             command,
+            cwd=path.parent,  # it writes what it says into the working directory's wandb/
             env={"PATH": "/usr/bin:/bin", "HOME": environment["WANDB_CONFIG_DIR"], **environment, **backend.environment},
             capture_output=True,
             text=True,

@@ -37,20 +37,19 @@ def test_tasks_are_done_in_order_between_opening_and_closing() -> None:
     assert done == ["open", "a", "b", "c", "close"]
 
 
-def test_more_than_its_capacity_is_dropped_counted_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_more_than_its_capacity_is_dropped_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
     done: Done = []
     busy, go_on = threading.Event(), threading.Event()
     background = Background("It", opening(done), capacity=3)
     background.offer(lambda _: (busy.set(), go_on.wait()))
     busy.wait()
-    for index in range(10):
-        background.offer(lambda done, index=index: done.append(str(index)))
+    taken = [background.offer(lambda done, index=index: done.append(str(index))) for index in range(10)]
     background.ensure(lambda done: done.append("last"))
-    assert background.dropped == 7
+    assert taken == [True] * 3 + [False] * 7
     go_on.set()
     background.close(5, force=nothing)
     assert done == ["open", "0", "1", "2", "last", "close"]
-    assert caplog.messages == ["It cannot keep up: rows are dropped from it while 3 are waiting", "It: 7 rows were dropped"]
+    assert caplog.messages == ["It cannot keep up: it gets no further rows while 3 are waiting"]
 
 
 @pytest.mark.parametrize("failure", [ValueError("broken"), SystemExit("broken")])

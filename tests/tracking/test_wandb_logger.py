@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -13,10 +15,14 @@ import pytest
 from lightning.pytorch.utilities import rank_zero_only
 
 from harness.config.schema import TrackingConfig
-from harness.tracking.wandb_logger import WandbLogger, run_id
+from harness.runs.directory import RunDirectory
+from harness.tracking.identity import Identity, run_id
+from harness.tracking.pieces import pieces_of
+from harness.tracking.wandb_logger import WandbLogger
 from harness.tracking.wandb_run import WandbTarget
 from tests.support.fake_wandb import FakeWandb, StoredRun
 from tests.tracking.attempts import HYPERPARAMETERS, RUN_ID, attempt, forked, read_back, warm
+from tests.tracking.studies import attempted, crowded, write_config
 
 Environment = dict[str, str]
 
@@ -60,6 +66,12 @@ def test_the_configuration_comes_first_then_the_environment_then_the_defaults(mo
     )
     given = TrackingConfig(mode="online", project="project", entity="entity", system_metrics=True)
     assert WandbTarget.of(given) == WandbTarget(mode="online", project="project", entity="entity", tags=[], system_metrics=True)
+
+
+def single_run(directory: Path) -> RunDirectory:
+    run = RunDirectory(directory)
+    write_config(run)
+    return run
 
 
 @pytest.mark.slow
@@ -128,6 +140,46 @@ def test_two_offline_attempts_are_one_run(
 
 
 @pytest.mark.slow
+def test_an_offline_run_that_was_killed_has_every_step_once_after_one_sync(
+    tmp_path: Path, backend: FakeWandb, environment: Environment, sync: Callable[[Path], str]
+) -> None:
+    run = single_run(tmp_path / "killed")
+    attempted(run, {**environment, "WANDB_MODE": "offline"}, 0, 20, state=None)
+    # From the checkpoint of step 10, over what was logged and flushed, logged and lost, and new.
+    attempted(run, {**environment, "WANDB_MODE": "offline"}, 11, 30, attempt=2, state="complete")
+    for piece in pieces_of(run.path):
+        sync(piece.path)
+    [found] = backend.runs.values()
+    assert [row["_step"] for row in found.rows] == list(range(31))
+    assert [row["train/loss"] for row in found.rows] == [row["train/loss"] for row in run.metrics.rows()]
+
+
+@pytest.mark.slow
+def test_an_online_run_that_was_killed_has_every_step_once(tmp_path: Path, backend: FakeWandb, online: Environment) -> None:
+    run = single_run(tmp_path / "killed")
+    attempted(run, online, 0, 20, state=None)
+    [found] = backend.runs.values()
+    assert len(found.rows) < len(run.metrics.rows()), "the client sends rows together, and the last ones died with it"
+    attempted(run, online, 16, 30, attempt=2, state="complete")
+    assert list(backend.runs.values()) == [found]
+    assert [row["_step"] for row in found.rows] == list(range(31))
+    assert [row["train/loss"] for row in found.rows] == [row["train/loss"] for row in run.metrics.rows()]
+    assert found.state == "finished"
+
+
+@pytest.mark.slow
+def test_rows_for_which_there_was_no_room_are_made_up_for(tmp_path: Path, backend: FakeWandb, online: Environment) -> None:
+    run = single_run(tmp_path / "slow")
+    slow = threading.Event()
+    backend.refusal = lambda kind, _: 500 if kind == "graphql" and not slow.is_set() else None
+    threading.Timer(4.0, slow.set).start()
+    warnings = forked(crowded, run, online)
+    assert warnings == ["W&B cannot keep up: it gets no further rows while 5 are waiting"]
+    [found] = backend.runs.values()
+    assert [row["_step"] for row in found.rows] == list(range(40))
+
+
+@pytest.mark.slow
 def test_a_failed_attempt_is_a_failed_run(tmp_path: Path, backend: FakeWandb, online: Environment) -> None:
     forked(attempt, tmp_path, online, losses(0, 3), status="failed")
     assert stored(backend).state == "failed"
@@ -193,6 +245,21 @@ def test_a_dead_server_is_given_up(tmp_path: Path, environment: Environment) -> 
     assert outcome.finish_seconds < 6
 
 
+@pytest.mark.slow
+def test_a_slow_server_slows_no_step(tmp_path: Path, backend: FakeWandb, online: Environment) -> None:
+    backend.refusal = lambda *_: time.sleep(1)
+    outcome = forked(attempt, tmp_path, online, losses(0, 10))
+    assert outcome.warnings == []
+    assert outcome.slowest_log_seconds < LOG_SECONDS
+    assert stored_rows(stored(backend)) == as_read(losses(0, 10))
+
+
+@pytest.mark.slow
+def test_project_and_entity_come_from_the_environment(tmp_path: Path, backend: FakeWandb, online: Environment) -> None:
+    forked(attempt, tmp_path, {**online, "WANDB_PROJECT": "theirs", "WANDB_ENTITY": "team"}, losses(0, 3))
+    assert list(backend.runs) == [("team", "theirs", RUN_ID)]
+
+
 def test_a_client_that_cannot_start_is_said_once(tmp_path: Path, environment: Environment) -> None:
     outcome = forked(attempt, tmp_path, {**environment, "WANDB_MODE": "online"}, losses(0, 10), pause_seconds=0.5)
     assert len(outcome.warnings) == 1
@@ -228,7 +295,7 @@ def test_disabled_means_that_nothing_is_written(tmp_path: Path, environment: Env
 
 def test_only_the_first_rank_tracks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rank_zero_only, "rank", 1)
-    logger = WandbLogger(TrackingConfig(), directory=tmp_path, run_id=RUN_ID, name="", group=None, job_type="train", hyperparameters={})
+    logger = WandbLogger(TrackingConfig(), identity=Identity(id=RUN_ID, name="", job_type="train"), directory=tmp_path, hyperparameters={})
     logger.log_metrics({"train/loss": 1.0}, step=0)
     logger.summary({"objective": 1.0})
     logger.preempting()

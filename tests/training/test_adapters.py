@@ -139,8 +139,9 @@ def test_what_others_load(new_run: NewRun, base: Path, tmp_path: Path, name: str
     export(run, tmp_path / "merged")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
-    assert tokenizer(TEXT)["input_ids"] == ids
     added = prompt_ids(tokenizer, prompt)
+    assert tokenizer(TEXT)["input_ids"] == added + ids, "the tokenizer puts the prompt before every text"
+    assert tokenizer(TEXT, add_special_tokens=False)["input_ids"] == before(TEXT, add_special_tokens=False)["input_ids"]
     found = logits(merged, added + ids)[prompt:]
     assert found.shape[1] == len(tokenizer) == merged.config.vocab_size == expected.shape[1] + prompt
     assert_close(found, expected, exact=name in ("soft prompt", "none, new tokens"))

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,10 +22,12 @@ from harness.models.tokenizer import load_tokenizer
 from harness.runs.directory import RunDirectory
 from harness.runs.result import read_result
 from harness.training.export import export
+from harness.training.inputs import load_inputs
 from harness.training.objectives.build import build_module
 from harness.training.plan import build_plan
 from harness.training.sample_teacher import with_teacher_samples
 from tests.support import corpus
+from tests.support.command import run_harness
 from tests.support.corpus import TinyText
 from tests.training.conftest import NewRun
 from tests.training.runs import EXACT_RESUME, assert_same_run, final_state, rows_without_speed, train_here
@@ -135,6 +138,47 @@ def test_samples_do_not_depend_on_packing_or_batches_and_are_drawn_once(
     (a.directory / "samples.bin").write_bytes(b"torn")
     with pytest.raises(TypeError):  # drawn anew
         with_teacher_samples(config, data, tokenizer)
+
+
+def test_a_short_run_draws_what_its_rows_need_and_a_longer_one_the_rest(
+    tiny_text: TinyText, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = [*tiny_text.overrides, "objective=distill", f"objective.teacher={tiny_model}", "objective.teacher_samples=3"]
+    config = load([*base, f"data.cache_dir={tmp_path}", "data.replay_share=0.5"]).config
+    tokenizer = load_tokenizer(config)
+    data = build_training_data(config.data, tokenizer, seed=config.seed)
+
+    def drawn(rows: int | None) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        entries = [source.teacher for source in with_teacher_samples(config, data, tokenizer, rows=rows).sources]
+        return [np.array(entry.drawn) for entry in entries if entry], [np.array(entry.tokens) for entry in entries if entry]
+
+    monkeypatch.setattr("harness.training.sample_teacher.SampleFiles.mark", lambda self: None)  # killed before its end
+    assert not any(mask.any() for mask in drawn(4)[0])
+    monkeypatch.undo()
+    few, first = drawn(4)
+    rows = PackedRows(with_teacher_samples(config, data, tokenizer, rows=4)).__getitems__([0, 1, 2, 3])
+    assert sum(int(mask.sum()) for mask in few) == int((rows["labels"] != -100).sum())
+    assert bool((rows["teacher_entropy"][rows["labels"] != -100] > 0).all())
+    more, second = drawn(None)
+    assert sum(int(mask.sum()) for mask in more) == data.total().trained_tokens
+    for mask, one, other in zip(few, first, second, strict=True):
+        assert (one[mask] == other[mask]).all(), "what is drawn stays as it is"
+    monkeypatch.setattr("harness.training.sample_teacher.load_teacher", None)
+    drawn(7)
+
+
+def test_harness_data_has_the_samples_of_a_run_drawn(
+    tiny_text: TinyText, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = [*tiny_text.overrides, "objective=distill", f"objective.teacher={tiny_model}", "objective.teacher_samples=3"]
+    overrides += [f"data.cache_dir={tmp_path}", "trainer.max_steps=2"]
+    found = run_harness("data", "--json", *overrides, cwd=tmp_path)
+    assert found.rc == 0, found
+    config = load(overrides).config
+    inputs = load_inputs(config)
+    assert json.loads(found.stdout)["teacher"] == {"samples": 3, "positions": int(inputs.plan.targets.sum())}
+    monkeypatch.setattr("harness.training.sample_teacher.load_teacher", None)
+    with_teacher_samples(config, inputs.plan.data, inputs.tokenizer, rows=inputs.plan.rows)
 
 
 @pytest.mark.slow

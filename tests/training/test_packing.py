@@ -38,7 +38,7 @@ def loss_and_gradients(config: Config) -> tuple[float, int, dict[str, torch.Tens
     tokenizer = load_tokenizer(config)
     data = build_training_data(config.data, tokenizer, seed=config.seed)
     model = build_model(config.model, tokenizer, seed=config.seed)
-    isolate_documents(model, config.data)
+    isolate_documents(model, config)
     module = build_module(model, config, build_plan(config, data), tokenizer)
     batch = PackedRows(data).__getitems__(list(range(len(data.sources[0].row_targets))))
     tokens = int((batch["labels"] >= 0).sum())

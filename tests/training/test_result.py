@@ -90,7 +90,8 @@ def test_from_start_to_end(new_run: NewRun) -> None:
     assert done.seconds > first_seconds
     last = run.metrics.rows()[-1]
     assert done.metrics == {name: value for name, value in last.items() if name not in ("step", "tokens")}
-    assert set(done.fingerprints) == {"data", "tokenizer", "model"}
+    files = {f"data.{kind}.{name}" for kind in ("sources", "validation") for name in ("domain", "general")}
+    assert set(done.fingerprints) == {"data", "tokenizer", "model", *files}
     assert done.versions["torch"] == torch.__version__
     assert config.seed == 0
 

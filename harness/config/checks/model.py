@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
+from harness.config.remote_code import remote_code_problems
 from harness.config.schema import Config, ModelConfig
 
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin", "*.gguf")
@@ -29,11 +31,23 @@ def model_problems(model: ModelConfig, tokenizer: str | None, context_length: in
 
 
 def attention_problems(config: Config) -> Iterator[str]:
-    if config.model.attention == "flash_attention_2" and config.data.packing != "padded":
+    attention, dropout = config.model.attention, config.model.attention_dropout
+    if attention == "flash_attention_2" and config.data.packing != "padded":
         yield (
             f"model.attention=flash_attention_2: not with data.packing={config.data.packing}, whose rows of several documents it would "
-            "read as one document each; valid: sdpa, eager, flex_attention (or data.packing=padded)"
+            "read as one document each; valid: auto, varlen, sdpa, eager, flex_attention (or data.packing=padded)"
         )
+    if attention in ("varlen", "flex_attention") and dropout:
+        yield f"model.attention_dropout={dropout}: not with model.attention={attention}, which has none; valid: 0, or attention=sdpa"
+    if attention == "varlen" and config.data.isolation == "mask":
+        yield "data.isolation=mask: not with model.attention=varlen, which has no use for one; valid: auto, position_ids"
+    if attention == "flex_attention" and config.trainer.accelerator == "cpu":
+        yield "model.attention=flex_attention: has no backward pass on a CPU (trainer.accelerator=cpu); valid: auto, varlen, sdpa, eager"
+    if config.model.liger:
+        if find_spec("liger_kernel") is None:
+            yield "model.liger=true: needs liger-kernel, which is not installed: pip install 'harness[liger]'"
+        if config.trainer.accelerator in ("cpu", "mps"):
+            yield f"model.liger=true: its kernels run on a GPU only (trainer.accelerator={config.trainer.accelerator}); valid: false"
 
 
 def pretrained_problems(key: str, path: str, context_length: int, prompt: int = 0) -> Iterator[str]:
@@ -63,6 +77,7 @@ def _directory(key: str, path: str, patterns: tuple[str, ...], problem: str) -> 
         yield f"{key}={path}: not a model directory, no config.json in it"
     elif not any(True for pattern in patterns for _ in folder.glob(pattern)):
         yield f"{key}={path}: {problem}"
+    yield from remote_code_problems(key, path)
 
 
 def _pretrained_context(folder: Path) -> int | None:

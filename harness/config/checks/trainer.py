@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from harness.config.length import parse_length
 from harness.config.schema import Config, TrainerConfig
 
 CALLBACKS = "lightning.pytorch.callbacks."
+ALLOWED_CALLBACKS = (
+    "BackboneFinetuning",
+    "DeviceStatsMonitor",
+    "EarlyStopping",
+    "EMAWeightAveraging",
+    "GradientAccumulationScheduler",
+    "LearningRateMonitor",
+    "ModelCheckpoint",
+    "ModelSummary",
+    "OnExceptionCheckpoint",
+    "RichModelSummary",
+    "RichProgressBar",
+    "SpikeDetection",
+    "StochasticWeightAveraging",
+    "ThroughputMonitor",
+    "Timer",
+    "TQDMProgressBar",
+)
+"""What a configuration may have built. By name: a path such as ….model_checkpoint.os.system would be a way to run anything."""
 
 
 def trainer_problems(trainer: TrainerConfig, context_length: int) -> Iterator[str]:
@@ -42,12 +62,33 @@ def trainer_problems(trainer: TrainerConfig, context_length: int) -> Iterator[st
                 f"trainer.initial_batch_tokens={initial}: fewer rows than micro-batches; at least "
                 f"{micro_batches(trainer, rows) * context_length} (one row each)"
             )
+        if trainer.compile:
+            yield (
+                "trainer.compile=true: not with trainer.initial_batch_tokens: each size of a micro-batch would be compiled by itself; "
+                "valid: one of the two"
+            )
     if trainer.max_tokens is not None and not rest and trainer.max_tokens < trainer.batch_tokens:
         yield f"trainer.max_tokens={trainer.max_tokens}: less than one step, trainer.batch_tokens={trainer.batch_tokens}"
     for key, callback in trainer.callbacks.items():
         name = str(callback.get("_target_", ""))
-        if not name.startswith(CALLBACKS):
-            yield f"trainer.callbacks.{key}._target_={name or 'null'}: only classes of {CALLBACKS}* are built from a configuration"
+        if name.removeprefix(CALLBACKS) not in ALLOWED_CALLBACKS or not name.startswith(CALLBACKS):
+            yield (
+                f"trainer.callbacks.{key}._target_={name or 'null'}: only classes of {CALLBACKS}* are built from a configuration; "
+                f"valid: {', '.join(ALLOWED_CALLBACKS)}"
+            )
+        yield from _built_inside(f"trainer.callbacks.{key}", {part: value for part, value in callback.items() if part != "_target_"})
+
+
+def _built_inside(key: str, value: Any) -> Iterator[str]:
+    """What Hydra would build among a callback's arguments: those are plain values here."""
+    if isinstance(value, dict):
+        for name, below in value.items():
+            if str(name).startswith("_"):
+                yield f"{key}.{name}={below}: arguments of a callback are plain values, nothing is built or called for them"
+            yield from _built_inside(f"{key}.{name}", below)
+    elif isinstance(value, list):
+        for index, below in enumerate(value):
+            yield from _built_inside(f"{key}[{index}]", below)
 
 
 def strategy_problems(config: Config) -> Iterator[str]:

@@ -46,5 +46,11 @@ class ModelConfig(Section):
     attention_dropout: Annotated[float, Ge(0), Lt(1)] | None = None
     """Dropout in attention; null: as the pretrained model's own configuration says, from scratch 0. Families without a setting of this
     name (gpt2) refuse a value and keep dropouts of their own."""
-    attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = "sdpa"
-    """Attention implementation of transformers."""
+    liger: bool = False
+    """Triton kernels of Liger for norms, rotary embeddings and gated feed-forward layers: less memory and time, on a GPU only. The loss
+    stays our own (trainer.loss_chunk_tokens for less memory). Needs pip install 'harness[liger]'."""
+    attention: Literal["auto", "varlen", "sdpa", "eager", "flash_attention_2", "flex_attention"] = "auto"
+    """How attention is computed. varlen: within each document of packed rows, without a mask; on a GPU by torch's varlen_attn, in half
+    precision (trainer.precision) and without attention dropout. sdpa, eager, flash_attention_2, flex_attention: transformers'; these keep
+    packed documents apart by masks (flex_attention by blocks of one, and it trains on GPUs only). auto: varlen on a GPU for packed rows in
+    half precision, where a probe finds that model and kernel are up to it; else sdpa, or eager for families without."""

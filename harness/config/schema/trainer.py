@@ -34,6 +34,10 @@ class TrainerConfig(Section):
     gradient_checkpointing: bool = False
     """Keep only what goes into each block for the backward pass, and compute the rest once more: less memory, more time,
     the same gradients."""
+    compile: bool = False
+    """Compile the model's blocks (torch.compile): the first step takes seconds to minutes longer, the others less, where kernels are what
+    costs. Losses differ by rounding from those without. Evaluations, whose batches have many shapes, run uncompiled. Needs a C++ compiler
+    on a CPU, Triton on a GPU."""
     precision: Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed"] = "32-true"
     """Lightning's precision."""
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
@@ -69,4 +73,5 @@ class TrainerConfig(Section):
     max_skipped_steps: Count = 10
     """With non_finite=skip: the run fails when more steps in a row would be skipped."""
     callbacks: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Further Lightning callbacks by name: {_target_: lightning.pytorch.callbacks.…, …}."""
+    """Further Lightning callbacks by name: {_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: …}. Only Lightning's own classes
+    are built, with plain values as arguments."""

@@ -108,38 +108,55 @@ def _command(job: BatchJob, launcher: LauncherConfig) -> str:
 
 
 def _options(job: BatchJob, launcher: LauncherConfig) -> list[str]:
-    shape = job.shape
-    kind = f":{launcher.gpu_type}" if launcher.gpu_type else ""
     elements = None if job.tasks is None else f"0-{job.tasks - 1}" + (f"%{launcher.max_running}" if launcher.max_running else "")
     resumable = launcher.requeue and job.resumable
-    given: dict[str, str | int | None] = {
-        "job-name": job.name,
-        "chdir": str(job.directory),
-        "output": _pattern(job.log),
-        "open-mode": "append",  # a requeue would else truncate the log
-        "array": elements,
-        "clusters": launcher.cluster,
-        "account": launcher.account,
-        "partition": launcher.partition,
-        "qos": launcher.qos,
-        "reservation": launcher.reservation,
-        "constraint": launcher.constraint,
-        "nodes": shape.nodes,
-        "ntasks-per-node": shape.tasks_per_node,
-        "gres": f"gpu{kind}:{shape.gpus_per_node}" if shape.gpus_per_node else None,
-        "cpus-per-task": launcher.cpus_per_task,
-        "mem": launcher.memory,
-        "time": launcher.time,
-        "signal": f"B:{SIGNAL}@{launcher.signal_lead_seconds}" if job.resumable else None,
-        "dependency": f"afterok:{job.after}" if job.after else None,
-        "kill-on-invalid-dep": "yes" if job.after else None,
-    }
-    flags = ["--exclusive"] if launcher.exclusive else []
-    return [*(f"--{name}={_word(value)}" for name, value in given.items() if value is not None), *flags, _requeue(resumable)]
+    return [
+        *_given(
+            {
+                "job-name": job.name,
+                "chdir": str(job.directory),
+                "output": _pattern(job.log),
+                "open-mode": "append",  # a requeue would else truncate the log
+                "array": elements,
+            }
+        ),
+        *requested(job, launcher),
+        *_given(
+            {
+                "signal": f"B:{SIGNAL}@{launcher.signal_lead_seconds}" if job.resumable else None,
+                "dependency": f"afterok:{job.after}" if job.after else None,
+                "kill-on-invalid-dep": "yes" if job.after else None,
+            }
+        ),
+        "--requeue" if resumable else "--no-requeue",
+    ]
 
 
-def _requeue(resumable: bool) -> str:
-    return "--requeue" if resumable else "--no-requeue"
+def requested(job: BatchJob, launcher: LauncherConfig) -> list[str]:
+    """The options by which the cluster takes a job or refuses it."""
+    shape = job.shape
+    kind = f":{launcher.gpu_type}" if launcher.gpu_type else ""
+    given = _given(
+        {
+            "clusters": launcher.cluster,
+            "account": launcher.account,
+            "partition": launcher.partition,
+            "qos": launcher.qos,
+            "reservation": launcher.reservation,
+            "constraint": launcher.constraint,
+            "nodes": shape.nodes,
+            "ntasks-per-node": shape.tasks_per_node,
+            "gres": f"gpu{kind}:{shape.gpus_per_node}" if shape.gpus_per_node else None,
+            "cpus-per-task": launcher.cpus_per_task,
+            "mem": launcher.memory,
+            "time": launcher.time,
+        }
+    )
+    return [*given, *(["--exclusive"] if launcher.exclusive else [])]
+
+
+def _given(options: dict[str, str | int | None]) -> list[str]:
+    return [f"--{name}={_word(value)}" for name, value in options.items() if value is not None]
 
 
 def _pattern(log: Path) -> str:

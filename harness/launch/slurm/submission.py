@@ -14,18 +14,19 @@ from pathlib import Path
 from harness.config.errors import InputError
 from harness.config.launcher_schema import LauncherConfig
 from harness.config.locations import CONFIG_DIR_VARIABLE, batch_template
+from harness.config.remote_code import TRUST_VARIABLE
 from harness.config.schema import TrainerConfig
 from harness.config.validate import to_plain
-from harness.launch.slurm.commands import Slurm
+from harness.launch.slurm.commands import Slurm, SlurmRefusedError
 from harness.launch.slurm.jobs import JobElement, QueuedElement
-from harness.launch.slurm.script import TEMPLATE, BatchJob, render, shape_of
+from harness.launch.slurm.script import TEMPLATE, BatchJob, render, requested, shape_of
 from harness.runs.directory import RunDirectory, StudyDirectory, runs_root
 from harness.runs.exit_codes import BAD_INPUT, DONE, FAILED
 from harness.runs.jobs import SubmittedJob, read_jobs, record_job
 
 CACHE_VARIABLE = "HARNESS_CACHE"
 PATHS = (CACHE_VARIABLE, CONFIG_DIR_VARIABLE)
-SETTINGS = ("HF_HOME", "HF_HUB_OFFLINE", "WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY")
+SETTINGS = ("HF_HOME", "HF_HUB_OFFLINE", "WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY", TRUST_VARIABLE)
 """Variables that a script repeats as they are at the launch, so that it can be submitted from another shell, too. No secrets."""
 
 
@@ -118,11 +119,15 @@ def script_of(job: BatchJob, launcher: LauncherConfig) -> str:
 
 
 def check_accepted(job: BatchJob, launcher: LauncherConfig) -> None:
-    """Raise SlurmRefusedError where the cluster would not take the job, in its own words; nothing is submitted or left behind."""
+    """Raise SlurmRefusedError, in the cluster's own words and with what was asked for, where it would not take the job."""
     with tempfile.TemporaryDirectory(prefix="harness-sbatch-") as folder:
         script = Path(folder) / job.script.name
-        script.write_text(script_of(replace(job, after=None), launcher))
-        Slurm(launcher.cluster).test(script)
+        script.write_text(script_of(job, launcher))
+        try:
+            Slurm(launcher.cluster).test(script)
+        except SlurmRefusedError as error:
+            asked = " ".join(requested(job, launcher))
+            raise SlurmRefusedError(f"the cluster refuses the job: {error}\n  asked for: {asked} (--dry-run prints the script)") from None
 
 
 def submit(place: StudyDirectory | RunDirectory, job: BatchJob, launcher: LauncherConfig, *, purpose: str) -> SubmittedJob:

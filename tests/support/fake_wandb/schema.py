@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from tests.support.fake_wandb.artifacts import Artifacts
 from tests.support.fake_wandb.graphql import GraphQLError, Node, execute, parse
 from tests.support.fake_wandb.runs import ENDED, RunKey, StoredRun, dig, matches, now, ordered
 
@@ -39,6 +40,9 @@ class Schema:
         self.unknown: Counter[str] = Counter()
         """Fields that the client asked for and that are not here."""
         self.lock = threading.RLock()
+        self.views: list[Node] = []
+        """Workspaces and reports as they were saved."""
+        self.artifacts = Artifacts(f"{storage_url}-artifacts", self._project)
 
     def answer(self, document: str, variables: Arguments) -> Node:
         operation = parse(document)
@@ -53,6 +57,8 @@ class Schema:
         return {
             "viewer": lambda _: self._user(),
             "entity": lambda arguments: self._entity(arguments.get("name") or self.entity),
+            "models": lambda arguments: connection(self._projects(arguments.get("entityName") or self.entity), arguments),
+            "artifact": lambda arguments: self.artifacts.with_id(arguments["id"]),
             "model": project,
             "project": project,
             "serverInfo": lambda _: {
@@ -71,7 +77,15 @@ class Schema:
             "upsertBucket": with_input(self._upsert_run),
             "createRunFiles": with_input(self._create_files),
             "markRunFilesUploaded": with_input(lambda _: {"success": True}),
+            "upsertView": with_input(self._upsert_view),
+            **{name: with_input(mutation) for name, mutation in self.artifacts.mutations().items()},
         }
+
+    def _upsert_view(self, given: Arguments) -> Node:
+        names = ("type", "name", "displayName", "description", "spec", "entityName", "projectName")
+        view = {"id": f"view-{len(self.views) + 1}", "updatedAt": now(), **{name: given.get(name) for name in names}}
+        self.views.append(view)
+        return {"view": {**view, "project": self._project(given["entityName"], given["projectName"])}, "inserted": True}
 
     def _user(self) -> Node:
         entity = self._entity(self.entity)
@@ -98,6 +112,9 @@ class Schema:
             "isTeam": False,
             "organization": {"name": "fake-org", "coreWeaveOrganizationId": None, "orgEntity": {"name": name}},
         }
+
+    def _projects(self, entity: str) -> list[Node]:
+        return [self._project(entity, name) for name in sorted({run.project for run in self.runs.values() if run.entity == entity})]
 
     def _project(self, entity: str, name: str) -> Node:
         def selected(arguments: Arguments) -> list[StoredRun]:
@@ -128,6 +145,7 @@ class Schema:
             "buckets": runs,
             "run": run,
             "bucket": run,
+            "artifact": lambda arguments: self.artifacts.named(entity, name, arguments["name"]),
         }
 
     def _run(self, run: StoredRun) -> Node:
@@ -169,6 +187,7 @@ class Schema:
             "parquetHistory": lambda _: {"parquetUrls": [], "liveData": run.rows},
             "files": lambda arguments: {**self._files(run, arguments), "uploadHeaders": []},
             "fileCount": len(run.files),
+            "outputArtifacts": lambda arguments: connection(self.artifacts.of_run(run.key), arguments),
         }
 
     def _files(self, run: StoredRun, arguments: Arguments) -> Node:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 
+from tests.support.fake_wandb.artifacts import StoredArtifact
 from tests.support.fake_wandb.graphql import GraphQLError
 from tests.support.fake_wandb.runs import RunKey, StoredRun
 from tests.support.fake_wandb.schema import Schema
@@ -49,6 +50,11 @@ class FakeWandb:
         return {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": "local-" + "0" * 40}
 
     @property
+    def artifacts(self) -> list[StoredArtifact]:
+        """In the order of their creation."""
+        return self.schema.artifacts.stored
+
+    @property
     def runs(self) -> dict[RunKey, StoredRun]:
         """By entity, project and run id."""
         return self.schema.runs
@@ -75,6 +81,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         content, parts = self._read(), self._parts()
+        if parts[0] == "storage-artifacts":
+            self.backend.schema.artifacts.put(parts[1], "/".join(parts[2:]), content)
+            return self._send(200, {})
         if len(parts) < 5 or parts[0] != "storage":
             return self._send(404, {})
         entity, project, run = parts[1:4]

@@ -1,0 +1,75 @@
+"""The comparison of runs that are still being trained."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from harness.report.comparison import Comparison
+from harness.report.table import render
+from harness.report.text import metric_text
+from harness.runs.directory import is_study
+from harness.runs.record import RunRecord
+from harness.runs.result import FINAL_STATES
+
+REFRESH_SECONDS = 1.0
+REMOTE_REFRESH_SECONDS = 15.0
+"""W&B counts requests."""
+LINES_AROUND = 12
+"""Of a screen, for the heading and what stands under the table."""
+
+
+def follow(look: Callable[[], Comparison], console: Console, *, limit: int | None, remote: bool) -> Comparison:
+    """Show the comparison until nobody works on any of its runs; on something that is no terminal, a line a run that ends.
+
+    look: reads everything anew. Returns what was seen last; on a terminal it stays on the screen.
+    """
+    pause = REMOTE_REFRESH_SECONDS if remote else REFRESH_SECONDS
+    seen = look()
+    if not console.is_terminal:
+        said = {run.name for run in seen.runs if run.state in FINAL_STATES}
+        while is_live(seen):
+            time.sleep(pause)
+            seen = look()
+            for run in seen.runs:
+                if run.state in FINAL_STATES and run.name not in said:
+                    said.add(run.name)
+                    console.print(_line(seen, run), highlight=False, soft_wrap=True)
+        return seen
+    with Live(_screen(seen, console, limit), console=console, auto_refresh=False, vertical_overflow="crop") as live:
+        while is_live(seen):
+            time.sleep(pause)
+            seen = look()
+            live.update(_screen(seen, console, limit), refresh=True)
+        live.update(render(seen, limit=limit), refresh=True)
+    return seen
+
+
+def is_live(comparison: Comparison) -> bool:
+    """Whether somebody works on a run, or a study has workers."""
+    from harness.search.workers import living_workers
+
+    return any(run.state == "running" for run in comparison.runs) or any(
+        is_study(study.directory.path) and living_workers(study.directory) for study in comparison.studies
+    )
+
+
+def _screen(comparison: Comparison, console: Console, limit: int | None) -> RenderableType:
+    rows = max(5, console.height - LINES_AROUND)
+    states = [run.state for run in comparison.runs]
+    counts = " · ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    return Group(
+        Text(f"{counts}   (Ctrl-C ends the view, not the runs)", style="dim"),
+        render(comparison, limit=rows if limit is None else min(limit, rows)),
+    )
+
+
+def _line(comparison: Comparison, run: RunRecord) -> str:
+    named = comparison.objective.metric if comparison.objective else ""
+    value = f"  {named} {metric_text(comparison.value(run))}" if comparison.value(run) is not None else ""
+    best = f"  (best so far: {comparison.best.name})" if comparison.best else ""
+    return f"{run.name}: {run.state}{value}{f'  {run.result.reason}' if run.result.reason else ''}{best}"

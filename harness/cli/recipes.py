@@ -1,0 +1,53 @@
+"""harness recipes: the bundles that can be reused here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from harness.cli.arguments import AsJson, print_json
+
+
+def recipes(as_json: AsJson = False) -> None:
+    """List the recipes of --config-dir, ./conf and the harness's own: task, model, tokens, what they reached and how sure that is."""
+    from harness.config.errors import InputError
+    from harness.report.recipe_card import to_json
+    from harness.runs.bundle import Bundle, bundles
+
+    found: list[tuple[Bundle, str]] = []
+    documents: list[dict[str, Any]] = []
+    for name, directory in bundles():
+        try:
+            bundle = directory.read()
+        except InputError as error:
+            typer.echo(f"{name}: left out: {error}", err=True)
+            continue
+        # Called by its directory: that is how it is found.
+        found.append((bundle, name))
+        documents.append({**to_json(bundle, str(directory.path)), "name": name, "experiment": f"best/{name}"})
+    if as_json:
+        print_json({"recipes": documents})
+    elif not found:
+        typer.echo("no recipe here: `harness best STUDY --export NAME` writes one under conf/experiment/best/; --config-dir names others'")
+    else:
+        _show(found)
+
+
+def _show(found: list[tuple[Any, str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from harness.report.recipe_card import found_text, sureness, task_text
+    from harness.report.table import show
+    from harness.report.text import count_text
+
+    table = Table("recipe", "task", "model", "tokens", "objective", "", "how sure", "exported", box=None, pad_edge=False)
+    for column in table.columns:
+        column.no_wrap = True
+    for bundle, name in found:
+        size = bundle.model.get("parameters", {}).get("total")
+        model = f"{bundle.model.get('name', '?')}{f' ({count_text(size)})' if size else ''}"
+        tokens = count_text(bundle.tokens.get("trained", 0) + bundle.tokens.get("shared", 0))
+        table.add_row(name, task_text(bundle), model, tokens, bundle.metric or "", found_text(bundle), sureness(bundle), bundle.created)
+    show(table, Console())

@@ -1,0 +1,91 @@
+"""harness reproduce: a recipe, or a run, once more, and how it compares."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli import completion
+from harness.cli.arguments import AsJson, Overrides, print_json
+from harness.config.errors import InputError
+from harness.runs.exit_codes import DONE, FAILED
+
+if TYPE_CHECKING:
+    from harness.runs.reproduction import Difference, Original, Reproduction
+
+HEADINGS = {"exact": "exact", "within_noise": "within the noise of seeds", "differs": "differs"}
+
+
+def reproduce(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|RUN|DIR", help="A recipe by its name, a run, or the directory of a bundle.", autocompletion=completion.recipes
+        ),
+    ],
+    overrides: Overrides = None,
+    check: Annotated[bool, typer.Option("--check", help="Only say what differs here; train nothing.")] = False,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Train even on other data, another tokenizer or another model.")] = False,
+    seeds: Annotated[int, typer.Option(min=0, help="Run it over so many further seeds first, to know their noise here.")] = 0,
+    directory: Annotated[Path | None, typer.Option("--dir", help="Directory of the run; default: a new one under runs/.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a recipe or a run again and compare: exact, within the noise of seeds, or different (exit code 1).
+
+    Data, tokenizer, model, versions and hardware are compared first. Files that lie elsewhere here are given as overrides:
+    data.sources.docs.path=FILE.
+    """
+    if seeds == 1:
+        raise InputError("--seeds=1: expected at least 2: one run says nothing about the noise of seeds")
+    from harness.runs.reproduction import compare, differences
+    from harness.work.reproduce import changed, inputs_here, noise_here, original_of, other_input_text, train_again
+
+    original, config, there = original_of(what, overrides or [])
+    found = [*changed(there, config), *differences(original.result, inputs_here(config))]
+    if not as_json:
+        _show_differences(original, found)
+    other = [difference.what for difference in found if difference.matters == "input"]
+    if check:
+        if as_json:
+            print_json({"name": original.name, "verdict": None, "differences": [dataclasses.asdict(one) for one in found]})
+        raise typer.Exit(FAILED if found else DONE)
+    if other and not anyway:
+        raise InputError(other_input_text(what, other, config))
+    if seeds:
+        original = dataclasses.replace(original, **noise_here(config, original, seeds))
+    run, result = train_again(config, original, directory)
+    compared = compare(original, seed=config.seed, metrics=result.metrics, rows=run.metrics.rows())
+    if as_json:
+        document = {"name": original.name, **compared.to_json(), "differences": [dataclasses.asdict(one) for one in found]}
+        print_json({**document, "seed": config.seed, "run": str(run.path), "state": result.state})
+    else:
+        _show(original, compared, run.path)
+    raise typer.Exit(FAILED if compared.verdict == "differs" else DONE)
+
+
+def _show_differences(original: Original, found: list[Difference]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from harness.report.table import show
+
+    console = Console()
+    same = len(original.result.fingerprints) - sum(one.matters == "input" for one in found)
+    if not found:
+        typer.echo(f"{original.name}: data, tokenizer, model, versions and hardware are the same here ({same} fingerprints)")
+        return
+    table = Table("what differs", "there", "here", "kind", box=None, pad_edge=False)
+    for one in found:
+        table.add_row(one.what, one.there, one.here, one.matters)
+    typer.echo(f"{original.name}: {same} of {len(original.result.fingerprints)} fingerprints are the same here")
+    show(table, console)
+
+
+def _show(original: Original, compared: Reproduction, run: Path) -> None:
+    typer.echo(f"{original.name}: {HEADINGS[compared.verdict]}: {compared.why}")
+    if compared.verdict != "exact" and compared.rows.first_difference:
+        typer.echo(f"  first difference: {compared.rows.first_difference}")
+    typer.echo(f"  {run}")

@@ -1,0 +1,151 @@
+"""What must not leave a machine with a recipe: paths, hosts, users, addresses, secrets, and the owner's accounts.
+
+Paths become their last part: it says which file is meant, and a fingerprint in the recipe says whether one has the same.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import socket
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.config.overrides import Override, ValueOverride
+from harness.config.state_key import flat
+
+PATH_KEY = re.compile(r"(model\.path|tokenizer\.path|objective\.teacher|data\.chat_template|data\.\w+\.[^.]+\.path)")
+"""Configuration keys that name files, by the whole key."""
+NOT_OF_THE_RECIPE = ("tracking.", "data.cache_dir", "trainer.threads")
+"""Where its owner sends metrics, keeps caches, and how many threads a machine has."""
+REMOVED = "REMOVED"
+SECRET_NAME = re.compile(r"(^|[._-])(password|passwd|secret|token|(api|access)_?key|credentials?)($|[._-])", re.IGNORECASE)
+ASSIGNED_SECRET = re.compile(r"\b((?:\w+[._-])*(?:password|passwd|secret|token|api_?key|access_?key))(\s*[=:]\s*)[^\s,;]+", re.IGNORECASE)
+TOKENS = re.compile(r"\b(hf_\w{8,}|sk-[\w-]{8,}|gh[opsru]_\w{8,}|wandb_v1_\w+|AKIA\w{12,}|xox[abp]-[\w-]+|[0-9a-f]{40})\b")
+ADDRESS = re.compile(r"\b[a-zA-Z][\w+.-]*://[^\s'\"<>]+")
+MAIL = re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+")
+ABSOLUTE = re.compile(r"(?<![\w.:/~])~?/[^\s'\",:;=()\[\]{}<>|]+|\b[A-Za-z]:\\[^\s'\",;]+")
+SECRET_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
+OWNER_VARIABLES = ("USER", "LOGNAME", "USERNAME", "SUDO_USER", "WANDB_ENTITY", "WANDB_USERNAME", "SLURM_JOB_USER", "SLURM_JOB_ACCOUNT")
+HOST_VARIABLES = ("HOSTNAME", "SLURMD_NODENAME", "SLURM_SUBMIT_HOST", "PGHOST")
+COMMON = {"root", "user", "admin", "home", "localhost", "ubuntu", "harness", "nobody", "runner", "model", "data", "text", "train", "test"}
+"""Names that say nothing about anybody, and would be found in the middle of ordinary text."""
+
+
+class Scrub:
+    """Takes out what is private; the same thing always becomes the same name."""
+
+    def __init__(self, *, secrets: Iterable[str] = (), words: Iterable[str] = ()) -> None:
+        """Args: secrets, removed wherever they stand; words, names of users and hosts, removed where they stand as words."""
+        self._names: dict[str, str] = {}
+        self._secrets = sorted({secret for secret in secrets if len(secret) >= 6}, key=len, reverse=True)
+        names = sorted({word for word in words if len(word) >= 3 and word.lower() not in COMMON}, key=len, reverse=True)
+        self._words = re.compile(rf"(?<![A-Za-z0-9])({'|'.join(map(re.escape, names))})(?![A-Za-z0-9])", re.IGNORECASE) if names else None
+
+    @classmethod
+    def of_this_machine(cls) -> Scrub:
+        """With the user, the hosts and the secrets of this process's environment."""
+        words = {os.environ.get(name, "") for name in (*OWNER_VARIABLES, *HOST_VARIABLES)} | {Path.home().name, socket.gethostname()}
+        words |= {word.partition(".")[0] for word in words}
+        try:
+            words.add(getpass.getuser())
+        except (KeyError, OSError):
+            words.discard("")  # a user without a name, as in some containers
+        return cls(secrets=[value for name, value in os.environ.items() if SECRET_VARIABLE.search(name)], words=words)
+
+    def path(self, value: str) -> str:
+        """A path that is absolute, climbs out of the working directory or names somebody becomes its last part; others stay."""
+        local = value.replace("\\", "/")
+        is_private = local.startswith(("/", "~")) or ".." in local.split("/") or re.match(r"[A-Za-z]:/|\w+://", local)
+        if not is_private and self.text(value) == value:
+            return value
+        if value not in self._names:
+            last = self._plain(local.rstrip("/").rpartition("/")[2]) or "path"
+            taken = set(self._names.values())
+            self._names[value] = next(name for n in range(1, 10_000) if (name := last if n == 1 else f"{n}-{last}") not in taken)
+        return self._names[value]
+
+    def text(self, text: str) -> str:
+        """Free text without paths, addresses, names and secrets."""
+        text = ADDRESS.sub(REMOVED, text)
+        text = ABSOLUTE.sub(lambda found: self.path(found[0]), text)
+        return self._plain(ASSIGNED_SECRET.sub(rf"\1\2{REMOVED}", text))
+
+    def _plain(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, REMOVED)
+        text = TOKENS.sub(REMOVED, MAIL.sub(REMOVED, text))
+        return self._words.sub(REMOVED, text) if self._words else text
+
+    def value(self, value: Any) -> Any:
+        """Nested plain values; what stands under the name of a secret goes."""
+        if isinstance(value, str):
+            return self.path(value) if "/" in value and not re.search(r"\s", value) else self.text(value)
+        if isinstance(value, Mapping):
+            return {key: REMOVED if SECRET_NAME.search(str(key)) else self.value(item) for key, item in value.items()}
+        return [self.value(item) for item in value] if isinstance(value, list | tuple) else value
+
+    def leaf(self, key: str, value: Any) -> Any:
+        """The value of a dotted configuration key (or of a group, which is none); numbers and kinds stay as they are."""
+        if isinstance(value, str) and PATH_KEY.fullmatch(key):
+            return self.path(value)
+        if key.startswith("trainer.callbacks."):
+            return self.value({key.rpartition(".")[2]: value})[key.rpartition(".")[2]]
+        return self._without_secrets(value)
+
+    def _without_secrets(self, value: Any) -> Any:
+        if isinstance(value, str):
+            for secret in self._secrets:
+                value = value.replace(secret, REMOVED)
+            return TOKENS.sub(REMOVED, value)
+        return [self._without_secrets(item) for item in value] if isinstance(value, list) else value
+
+    def config(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """A nested configuration; what is not of the recipe is left out, so that its reader's own defaults take its place."""
+        kept: dict[str, Any] = {}
+        for key, value in flat(dict(values)):
+            if not is_of_its_owner(key):
+                node = kept
+                *parents, last = key.split(".")
+                for parent in parents:
+                    node = node.setdefault(parent, {})
+                node[last] = self.leaf(key, value)
+        return kept
+
+    def overrides(self, parsed: Iterable[Override]) -> list[str]:
+        """Overrides as text; those that are not of the recipe are left out."""
+        found = []
+        for override in parsed:
+            if not isinstance(override, ValueOverride):
+                found.append(override.to_hydra())
+            elif not is_of_its_owner(override.key):
+                nested = isinstance(override.value, dict)
+                leaves = dict(flat(override.value, f"{override.key}.")) if nested else {override.key: override.value}
+                clean = {key: self.leaf(key, value) for key, value in leaves.items() if not is_of_its_owner(key)}
+                found += [override.text] if clean == leaves else [f"{key}={hydra_text(value)}" for key, value in clean.items()]
+        return found
+
+
+def is_of_its_owner(key: str) -> bool:
+    """Whether a configuration key says where the owner of a recipe works rather than what the recipe is."""
+    return key.startswith(NOT_OF_THE_RECIPE)
+
+
+def hydra_text(value: Any) -> str:
+    """A plain value in the grammar of overrides."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case str():
+            # In Hydra's quotes a backslash is one, except before a quote.
+            return "'" + re.sub(r"(\\*)'", r"\1\1\'", re.sub(r"(\\+)$", r"\1\1", value)) + "'"
+        case list() | tuple():
+            return "[" + ", ".join(map(hydra_text, value)) + "]"
+        case dict():
+            return "{" + ", ".join(f"{key}: {hydra_text(item)}" for key, item in value.items()) + "}"
+        case _:
+            return repr(value)

@@ -1,0 +1,64 @@
+"""The configuration of a recipe, which may come from a stranger: plain values that stay inside their directory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.config.errors import InputError, wrong_value
+from harness.config.load import set_value, with_overrides
+from harness.config.private import PATH_KEY, is_of_its_owner
+from harness.config.schema import Config
+from harness.config.state_key import flat
+from harness.config.user_yaml import read_mapping
+
+
+def recipe_values(path: Path, *, template: Path) -> dict[str, Any]:
+    """The values of a bundle's config.yaml.
+
+    What is its reader's own to choose (tracking, caches, threads) is not taken over. template: the bundle's own chat template, which takes
+    the place of whatever file the configuration names. Raises InputError for paths that leave the working directory, and interpolations.
+    """
+    values: dict[str, Any] = {}
+    for key, value in flat(read_mapping(path, holds="the resolved configuration of a recipe")):
+        if is_of_its_owner(key):
+            continue
+        if key == "data.chat_template" and isinstance(value, str) and value.endswith(".jinja"):
+            if template.is_symlink() or not template.is_file():
+                raise InputError(f"{path}: data.chat_template={value}: the bundle has no {template.name}")
+            value = str(template)
+        else:
+            _refuse_leaving(path, key, value)
+        set_value(values, key, value)
+    return values
+
+
+def _refuse_leaving(path: Path, key: str, value: Any) -> None:
+    """A recipe names files as its reader may have them, never a place on the disk."""
+    if isinstance(value, list | Mapping):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            _refuse_leaving(path, key, part)
+    if not isinstance(value, str):
+        return
+    if "${" in value:
+        raise wrong_value(key, value, "a recipe holds values, no interpolations", where=str(path))
+    if PATH_KEY.fullmatch(key) or key.startswith("trainer.callbacks."):
+        slashes = value.replace("\\", "/")
+        if slashes.startswith(("/", "~")) or ".." in slashes.split("/") or re.match(r"\w+:", slashes):
+            raise wrong_value(
+                key, value, "a recipe names no place outside of the working directory; valid: a relative name", where=str(path)
+            )
+
+
+def load_recipe(values: dict[str, Any], overrides: list[str], *, origin: str, to_give: Mapping[str, str]) -> Config:
+    """The validated configuration with the reader's overrides. Raises InputError, which says what the reader has to give."""
+    try:
+        return with_overrides(values, overrides, origin=origin)
+    except InputError as error:
+        given = [override.lstrip("+").partition("=")[0] for override in overrides]
+        absent = [f"  {key}=…  ({name})" for key, name in to_give.items() if key not in given]
+        if absent:
+            raise InputError("\n".join([str(error), "the recipe was made where these lie elsewhere; give them:", *absent])) from None
+        raise

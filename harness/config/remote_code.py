@@ -1,0 +1,50 @@
+"""Code that comes along with a model or tokenizer: never run, unless the user names that model on the command line.
+
+There is no configuration key for it on purpose. A configuration may come from a stranger; what the command line says does not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+TRUST_VARIABLE = "HARNESS_TRUST_REMOTE_CODE"
+"""Set by --trust-remote-code, inherited by workers and their trials: names and directories, separated as in $PATH."""
+CONFIGURATIONS = ("config.json", "tokenizer_config.json")
+"""Where `auto_map` would name the code."""
+
+
+def trust(paths: Iterable[str]) -> None:
+    """Have this process, and those that it starts, run what comes with these models."""
+    os.environ[TRUST_VARIABLE] = os.pathsep.join(map(_named, paths))
+
+
+def is_trusted(path: str) -> bool:
+    """Whether the user said so of this local directory or hub name."""
+    given = os.environ.get(TRUST_VARIABLE, "")
+    return bool(given) and _named(path) in given.split(os.pathsep)
+
+
+def _named(path: str) -> str:
+    local = Path(path).expanduser()
+    return str(local.resolve()) if local.exists() else path
+
+
+def remote_code_problems(key: str, path: str) -> Iterator[str]:
+    """One line where the local directory `path`, given in `key`, brings code that nobody asked for. A hub's are refused when they load."""
+    if is_trusted(path):
+        return
+    for name in CONFIGURATIONS:
+        file = Path(path).expanduser() / name
+        try:
+            brings = json.loads(file.read_bytes()).get("auto_map")
+        except (OSError, ValueError, AttributeError):
+            continue  # not there, or what its reader is going to report
+        if brings:
+            yield (
+                f"{key}={path}: its {name} names code of its own to be run (auto_map), and nobody asked for it. Read that code; then "
+                f"take auto_map out, if transformers knows this kind of model itself, or say: harness --trust-remote-code {path} …"
+            )
+            return

@@ -1,0 +1,61 @@
+"""Which attention a run uses: decided by what is asked for, by the device and by the precision, before the model is there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from harness.config.errors import wrong_value
+from harness.config.schema import Config
+from harness.models.device import computes_on_gpu
+
+if TYPE_CHECKING:
+    import torch
+
+Varlen = Literal["no", "try", "must"]
+"""Whether varlen attention is used: not at all, where model and kernel allow it, or else the run is refused."""
+VARLEN_CAPABILITY = (8, 0)
+"""The first NVIDIA GPUs with the kernel: Ampere."""
+
+
+def varlen_wish(config: Config) -> Varlen:
+    """See `choose_varlen`; looks for a GPU."""
+    import torch
+
+    on_gpu = computes_on_gpu(config.trainer)
+    return choose_varlen(config, capability=torch.cuda.get_device_capability() if on_gpu else None)
+
+
+def refuse_attention(config: Config) -> None:
+    """Raise InputError for an attention that cannot train where the run computes, as far as only the machine can tell."""
+    if config.model.attention == "flex_attention" and not computes_on_gpu(config.trainer):
+        raise wrong_value(
+            "model.attention", "flex_attention", "has no backward pass on a CPU, and there is no GPU; valid: auto, varlen, sdpa"
+        )
+
+
+def choose_varlen(config: Config, *, capability: tuple[int, int] | None) -> Varlen:
+    """What the configuration means on a GPU of this compute capability, or, None, on a CPU."""
+    if config.model.attention == "varlen":
+        return "must"
+    packed = config.data.packing != "padded" and config.data.isolation != "mask"
+    is_half = config.trainer.precision != "32-true"
+    fits = capability is not None and capability >= VARLEN_CAPABILITY and is_half and packed
+    return "try" if config.model.attention == "auto" and fits else "no"
+
+
+def attention_dtype(config: Config) -> torch.dtype:
+    """The type that attention computes in under trainer.precision."""
+    import torch
+
+    match config.trainer.precision:
+        case "32-true":
+            return torch.float32
+        case "bf16-mixed" | "bf16-true":
+            return torch.bfloat16
+        case "16-mixed":
+            return torch.float16
+
+
+def transformers_name(attention: str) -> str | None:
+    """What transformers is asked for when the model is made; None: its own choice, sdpa where a family has it. varlen comes after that."""
+    return None if attention in ("auto", "varlen") else attention

@@ -1,0 +1,30 @@
+"""Where a run of a configuration computes."""
+
+from __future__ import annotations
+
+from harness.config.errors import wrong_value
+from harness.config.schema import TrainerConfig
+
+
+def computes_on_gpu(trainer: TrainerConfig) -> bool:
+    """Whether the run computes on a CUDA device: where trainer.accelerator asks for it, or leaves it open and there is one."""
+    import torch
+
+    return trainer.accelerator in ("auto", "gpu") and torch.cuda.is_available()
+
+
+def refuse_missing_devices(trainer: TrainerConfig) -> None:
+    """Raise InputError if the machine has not what trainer.accelerator, trainer.devices and trainer.precision ask for."""
+    import torch
+
+    if trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        raise wrong_value("trainer.accelerator", "gpu", f"this machine has no GPU that torch {torch.__version__} can use; valid: auto, cpu")
+    if trainer.accelerator == "mps" and not torch.backends.mps.is_available():
+        raise wrong_value("trainer.accelerator", "mps", "this machine has none; valid: auto, cpu")
+    if trainer.precision == "16-mixed" and not (computes_on_gpu(trainer) or trainer.accelerator == "mps"):
+        # Lightning would train in bf16-mixed and only warn, and results would say otherwise.
+        raise wrong_value(
+            "trainer.precision", "16-mixed", "only on a GPU, and this run computes on a CPU; valid: 32-true, bf16-mixed, bf16-true"
+        )
+    if computes_on_gpu(trainer) and trainer.devices > torch.cuda.device_count():
+        raise wrong_value("trainer.devices", trainer.devices, f"this machine has {torch.cuda.device_count()} GPUs")

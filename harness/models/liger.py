@@ -1,0 +1,36 @@
+"""Liger's Triton kernels in place of transformers' own layers. Their numbers were never seen here: no test runs on a GPU."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from harness.config.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+KEY = "model.liger=true"
+OUR_LOSS = {"cross_entropy": False, "fused_linear_cross_entropy": False}
+"""Losses are summed and divided by us; a model whose `forward` is Liger's would make no logits."""
+
+
+def apply_liger(model: PreTrainedModel, *, on_gpu: bool) -> None:
+    """From now on the model's norms, rotary embeddings and gated feed-forward layers are Liger's, in place; for this process also those
+    of other models of its family.
+
+    To be called when nothing is to be computed on a CPU any more. Raises InputError where Liger is not installed, there is no GPU, or Liger
+    has nothing for the family.
+    """
+    if find_spec("liger_kernel") is None:
+        raise InputError(f"{KEY}: needs liger-kernel, which is not installed: pip install 'harness[liger]'")
+    if not on_gpu:
+        raise InputError(f"{KEY}: its kernels run on a GPU only, and this run computes on a CPU. Valid here: false")
+    # By name: it is nobody's dependency, and importing it needs Triton.
+    patch: Any = import_module("liger_kernel.transformers.monkey_patch")
+    family = model.config.model_type
+    known = patch.MODEL_TYPE_TO_APPLY_LIGER_FN
+    if family not in known:
+        raise InputError(f"{KEY}: Liger has no kernels for the family {family}; it has for {', '.join(sorted(known))}. Valid for it: false")
+    patch._apply_liger_kernel_to_instance(model=model, **OUR_LOSS)

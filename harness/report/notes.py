@@ -1,0 +1,24 @@
+"""What table and page both say of a comparison, in a sentence."""
+
+from __future__ import annotations
+
+from harness.report.comparison import Comparison
+from harness.report.noise import SeedNoise
+from harness.report.text import count_text, metric_text
+
+
+def noise_note(noise: SeedNoise) -> str:
+    return (
+        f"Noise of seeds: sd {metric_text(noise.sd)}; single runs that differ by less than {metric_text(noise.least_difference)} cannot be "
+        f"told apart (from {noise.source})."
+    )
+
+
+def sharing_note(comparison: Comparison) -> str:
+    """What the trunks that runs had in common saved."""
+    trained = sum(run.result.tokens.trained for run in comparison.runs)
+    whole = trained + comparison.saved
+    return (
+        f"Trunks: {count_text(trained)} tokens trained, {count_text(comparison.saved)} shared; every run from scratch would have trained "
+        f"{count_text(whole)}, {whole / max(1, trained):.2f} times as many."
+    )

@@ -1,0 +1,234 @@
+"""The card of a recipe: what it is for, what it reached and how sure that is, how to run it again, what it does not tell."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import yaml
+
+from harness.report.axis import is_numeric
+from harness.report.marks import BEST, FEASIBLE, SINGLES, reach
+from harness.report.svg import Chart, Series, bars
+from harness.report.text import bound_text, count_text, duration_text, metric_text, value_text
+from harness.runs.bundle import Bundle
+from harness.runs.metrics import Row
+from harness.runs.record import StudyRecord
+
+SLICES = 2
+"""Parameters that have a picture of their own: the most important ones."""
+
+
+def pictures(bundle: Bundle, study: StudyRecord | None, rows: Sequence[Row]) -> dict[str, str]:
+    """SVG by file name; only those for which there is something to show."""
+    found = {"curves.svg": _curves(bundle, rows)}
+    if study is not None:
+        found["history.svg"] = _history(bundle, study)
+        keys = list(bundle.importances) or [key for key in bundle.space if key in bundle.params]
+        found |= {f"{key}.svg": _slice(bundle, study, key) for key in keys[:SLICES]}
+    if len(bundle.importances) > 1:
+        found["importances.svg"] = bars(f"Share in the variance of {bundle.metric}", list(bundle.importances.items()))
+    return {name: picture for name, picture in found.items() if picture}
+
+
+def _done(study: StudyRecord) -> list[tuple[int, float, dict[str, Any]]]:
+    return [
+        (run.number or 0, run.result.objective, run.params)
+        for run in study.runs
+        if run.state == "complete" and run.result.objective is not None
+    ]
+
+
+def _history(bundle: Bundle, study: StudyRecord) -> str | None:
+    done = _done(study)
+    if len(done) < 2:
+        return None
+    best: list[tuple[float, float]] = []
+    allowed = {run.number for run in study.ranked}
+    for number, value, _ in done:
+        if number in allowed and (not best or study.objective.better(value, best[-1][1])):
+            best.append((number, value))
+    if best:
+        best.append((done[-1][0], best[-1][1]))
+    series = [
+        Series("trials", [(number, value) for number, value, _ in done], "dots", FEASIBLE),
+        Series("best so far", best, "steps", SINGLES[2]),
+        Series("this recipe", [(number, value) for number, value, _ in done if number == bundle.trial], "stars", BEST),
+    ]
+    return Chart("The search", "trial", study.objective.metric, [one for one in series if one.points], y_range=_reach(study, done)).render()
+
+
+def _reach(study: StudyRecord, done: Sequence[tuple[int, float, Any]]) -> tuple[float, float]:
+    return reach([value for _, value, _ in done], maximize=study.objective.direction == "maximize")
+
+
+def _slice(bundle: Bundle, study: StudyRecord, key: str) -> str | None:
+    placed = [(params[key], value, number) for number, value, params in _done(study) if params.get(key) is not None]
+    if len(placed) < 2:
+        return None
+    domain = bundle.space.get(key, {})
+    names: list[str] = []
+    if not is_numeric(domain, [x for x, _, _ in placed]):
+        names = list(dict.fromkeys(value_text(x) for x in [*domain.get("choices", []), *(x for x, _, _ in placed)]))
+    at = [(float(names.index(value_text(x))) if names else float(x), value, number) for x, value, number in placed]
+    series = [
+        Series("trials", [(x, value) for x, value, _ in at], "dots", FEASIBLE),
+        Series("this recipe", [(x, value) for x, value, number in at if number == bundle.trial], "stars", BEST),
+    ]
+    return Chart(
+        f"{study.objective.metric} against {key}",
+        key,
+        study.objective.metric,
+        [one for one in series if one.points],
+        x_log=bool(domain.get("log")),
+        y_range=_reach(study, _done(study)),
+        categories=names,
+    ).render()
+
+
+def _curves(bundle: Bundle, rows: Sequence[Row]) -> str | None:
+    lines: list[Series] = []
+    for metric in ["train/loss", *(name for name in bundle.metrics if name.startswith("val/") and name.endswith("/loss"))]:
+        points = [(row["tokens"], row[metric]) for row in rows if row.get(metric) is not None and "tokens" in row]
+        if len(points) > 1:
+            lines.append(Series(metric, points, "line", SINGLES[len(lines) % len(SINGLES)]))
+    if not lines:
+        return None
+    later = [y for line in lines for _, y in line.points[len(line.points) // 10 :]]
+    return Chart("This run", "tokens", "nats per token", lines, y_range=reach(later, spreads=10)).render()
+
+
+def card(bundle: Bundle, pictured: Sequence[str]) -> str:
+    """README.md; pictured: the files of its pictures."""
+    front = {"library_name": "harness", "tags": ["hyperparameters", *(kind for kind in bundle.task.values() if kind != "none")]}
+    return "---\n" + yaml.safe_dump(front, sort_keys=False) + "---\n\n" + "\n".join(_body(bundle, pictured)) + "\n"
+
+
+def sureness(bundle: Bundle) -> str:
+    """How sure the figure is, in a few words."""
+    if not bundle.confirmed:
+        return "unconfirmed, one seed"
+    chance = (bundle.confirmation or {}).get("probability_best")
+    rivals = len((bundle.confirmation or {}).get("candidates", []))
+    return f"{len(bundle.seeds)} seeds" + (f", best of {rivals} with probability {chance:.2f}" if chance is not None else "")
+
+
+def task_text(bundle: Bundle) -> str:
+    """cpt, or cpt with lora."""
+    objective, adapter = bundle.task.get("objective", "?"), bundle.task.get("adapter", "none")
+    return objective if adapter == "none" else f"{objective} with {adapter}"
+
+
+def found_text(bundle: Bundle) -> str:
+    """The figure with its interval."""
+    if bundle.interval:
+        half = (bundle.interval[1] - bundle.interval[0]) / 2
+        return f"{metric_text(bundle.objective)} ± {metric_text(half)}"
+    return metric_text(bundle.objective)
+
+
+def _body(bundle: Bundle, pictured: Sequence[str]) -> Iterator[str]:
+    trained = bundle.tokens.get("trained", 0) + bundle.tokens.get("shared", 0)
+    what = f"{task_text(bundle)} of {bundle.model['name']}"
+    origin = f"trial {bundle.trial} of the {bundle.trials} of study {bundle.study}" if bundle.study else "a single run"
+    yield f"# {bundle.name}\n"
+    yield f"A configuration for {what}, over {count_text(trained)} tokens: {origin}, exported {bundle.created}.\n"
+    if bundle.metric:
+        yield f"**{bundle.metric}: {found_text(bundle)}** ({bundle.direction}; {sureness(bundle)})\n"
+    yield from _again(bundle)
+    yield "## What it reached\n\n| metric | this run | mean over seeds | bound |\n|---|---|---|---|"
+    for name in sorted(name for name in bundle.metrics if name.startswith("val/")):
+        bound = bundle.constraints.get(name)
+        over = metric_text(bundle.metrics_over_seeds.get(name))
+        yield f"| {name} | {metric_text(bundle.metrics[name])} | {over} | {bound_text(bound) if bound else ''} |"
+    yield "\nLosses are nats per token; forgetting is the rise of a loss since step 0."
+    if bundle.noise:
+        yield f"Seeds alone change {bundle.metric} with a standard deviation of {metric_text(bundle.noise['sd'])}."
+    if bundle.params:
+        yield "\n## What was searched\n\n| parameter | chosen | of | importance |\n|---|---|---|---|"
+        for key, value in bundle.params.items():
+            share = bundle.importances.get(key)
+            domain = {name: part for name, part in bundle.space.get(key, {}).items() if name != "when"}
+            yield f"| {key} | {value_text(value)} | {_domain(domain)} | {'' if share is None else f'{share:.0%}'} |"
+    yield "".join(f"\n![{name.removesuffix('.svg')}]({name})\n" for name in pictured)
+    yield from _about(bundle, trained)
+
+
+def _again(bundle: Bundle) -> Iterator[str]:
+    given = "".join(f" \\\n    {key}={value}" for key, value in bundle.to_give.items())
+    yield f"""## Run it again
+
+```bash
+harness reproduce THIS_DIRECTORY{given}
+```
+
+checks data, tokenizer, model and versions against those below, trains it again and compares. With this directory and `{bundle.name}.yaml`
+in `conf/experiment/best/`, also `harness train experiment=best/{bundle.name}{"".join(f" {key}=…" for key in bundle.to_give)}`, and
+`harness sweep SWEEP search.warm_start=best/{bundle.name}` begins a search here."""
+    if bundle.to_give:
+        yield "\nTo be given, since they lie elsewhere for everybody:\n"
+        yield from (f"- `{key}`: {name}" for key, name in bundle.to_give.items())
+    yield ""
+
+
+def _domain(domain: dict[str, Any]) -> str:
+    if "choices" in domain:
+        return ", ".join(map(value_text, domain["choices"]))
+    return f"{value_text(domain.get('low'))} to {value_text(domain.get('high'))}{', log' if domain.get('log') else ''}" if domain else ""
+
+
+def _about(bundle: Bundle, trained: int) -> Iterator[str]:
+    parameters = bundle.model.get("parameters", {})
+    size = f"{count_text(parameters['total'])} parameters, {count_text(parameters['trained'])} trained" if parameters.get("total") else ""
+    hardware = [bundle.hardware.get("cpu", "unknown"), *bundle.hardware.get("gpus", [])]
+    rate = bundle.metrics.get("tokens_per_second")
+    yield f"""## What it was found on
+
+- model: {bundle.model["name"]}{f" ({size})" if size else ""}
+- length: {bundle.steps:,} steps, {trained:,} tokens, {duration_text(bundle.seconds)}{f", {rate:,.0f} tokens/s" if rate else ""}
+- hardware: {", ".join(map(str, hardware))}; {bundle.hardware.get("threads")} threads
+- seed: {bundle.seed}{f"; confirmed over {', '.join(map(str, bundle.seeds))}" if bundle.seeds else ""}
+- experiments that it builds on: {", ".join(bundle.base) or "none"}
+- commit of its author's directory: {bundle.git_commit or "unknown"}
+- {", ".join(f"{name} {version}" for name, version in bundle.versions.items())}
+
+| fingerprint of | SHA-256 |
+|---|---|
+""" + "\n".join(f"| {name} | `{value}` |" for name, value in bundle.fingerprints.items())
+    yield f"""
+## What it does not tell
+
+It was found for this model, this batch and this many tokens. The best learning rate moves with all three, and is commonly about ten times
+higher for low-rank adapters than for all weights; `harness train experiment=best/{bundle.name} …` says so where you change one.
+
+Files: `config.yaml` (resolved), `experiment.yaml` (the delta), `trials.parquet` (every run of the search and of its confirmation),
+`metrics.jsonl` (this run), `bundle.json` (all of this for programs){", `sweep.yaml` (the question)" if bundle.study else ""}."""
+
+
+def to_json(bundle: Bundle, directory: str) -> dict[str, Any]:
+    """A line of `harness recipes --json`."""
+    document: dict[str, Any] = json.loads(
+        json.dumps(
+            {
+                "name": bundle.name,
+                "experiment": f"best/{bundle.name}",
+                "task": bundle.task,
+                "model": bundle.model,
+                "tokens": bundle.tokens.get("trained", 0) + bundle.tokens.get("shared", 0),
+                "metric": bundle.metric,
+                "direction": bundle.direction,
+                "objective": bundle.objective,
+                "interval": bundle.interval,
+                "confirmed": bundle.confirmed,
+                "seeds": bundle.seeds,
+                "sure": sureness(bundle),
+                "study": bundle.study,
+                "trials": bundle.trials,
+                "params": bundle.params,
+                "created": bundle.created,
+                "directory": directory,
+            }
+        )
+    )
+    return document

@@ -1,0 +1,102 @@
+"""A space as a unit cube, for models that know nothing but numbers: points to vectors, points drawn, points near others."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.search.space import Parameter, Space
+
+INACTIVE = 0.5
+"""Where a range lies that takes no part: its condition, which differs too, tells such points apart."""
+APART = math.sqrt(0.5)
+"""Two choices without an order are 1 apart."""
+
+
+class Cube:
+    """The encoding of a space."""
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        sizes = [len(parameter.choices) if parameter.choices and not _has_order(parameter) else 1 for parameter in space.parameters]
+        self.groups: NDArray[np.int64] = np.repeat(np.arange(len(sizes)), sizes)
+        """[dimensions]: the parameter that each belongs to."""
+
+    def encoded(self, points: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
+        """[points, dimensions]"""
+        return np.array([self._vector(point) for point in points]).reshape(len(points), len(self.groups))
+
+    def _vector(self, point: dict[str, Any]) -> list[float]:
+        vector: list[float] = []
+        for parameter in self.space.parameters:
+            value = point.get(parameter.key)
+            is_active = parameter.key in point
+            if not parameter.choices:
+                vector.append(_share(parameter, point[parameter.key]) if is_active else INACTIVE)
+            elif _has_order(parameter):
+                ranked = sorted(parameter.choices)
+                vector.append(ranked.index(value) / max(1, len(ranked) - 1) if is_active else INACTIVE)
+            else:
+                vector += [APART if is_active and value == choice else 0.0 for choice in parameter.choices]
+        return vector
+
+    def drawn(self, generator: random.Random, given: dict[str, Any] | None = None, free: Iterable[str] | None = None) -> dict[str, Any]:
+        """A point: the parameters in `free` (default: all) drawn, the others as given; those that are active without being given, too."""
+        keys = None if free is None else set(free)
+        point: dict[str, Any] = {}
+        for parameter in self.space.parameters:
+            if not parameter.is_active(point):
+                continue
+            keeps = given is not None and parameter.key in given and keys is not None and parameter.key not in keys
+            point[parameter.key] = given[parameter.key] if keeps and given is not None else _drawn(parameter, generator)
+        return point
+
+    def near(self, point: dict[str, Any], generator: random.Random, step: float) -> dict[str, Any]:
+        """A point beside another one: some parameters moved by about `step` of their range, a choice now and then made anew."""
+        parameters = self.space.parameters
+        moved = {parameter.key for parameter in parameters if generator.random() < 0.5} or {generator.choice(parameters).key}
+        found: dict[str, Any] = {}
+        for parameter in parameters:
+            if not parameter.is_active(found):
+                continue
+            if parameter.key not in point:
+                found[parameter.key] = _drawn(parameter, generator)
+            elif parameter.key not in moved:
+                found[parameter.key] = point[parameter.key]
+            elif parameter.choices:
+                found[parameter.key] = generator.choice(parameter.choices) if generator.random() < 0.3 else point[parameter.key]
+            else:
+                share = _share(parameter, point[parameter.key]) + generator.gauss(0, step)
+                found[parameter.key] = _at(parameter, min(max(share, 0.0), 1.0))
+        return found
+
+
+def _has_order(parameter: Parameter) -> bool:
+    return all(isinstance(choice, int | float) and not isinstance(choice, bool) for choice in parameter.choices)
+
+
+def _share(parameter: Parameter, value: float) -> float:
+    assert parameter.low is not None
+    assert parameter.high is not None
+    if parameter.low == parameter.high:
+        return INACTIVE
+    if parameter.log:
+        return math.log(value / parameter.low) / math.log(parameter.high / parameter.low)
+    return (value - parameter.low) / (parameter.high - parameter.low)
+
+
+def _at(parameter: Parameter, share: float) -> Any:
+    assert parameter.low is not None
+    assert parameter.high is not None
+    if parameter.log:
+        return parameter.nearest(parameter.low * (parameter.high / parameter.low) ** share)
+    return parameter.nearest(parameter.low + (parameter.high - parameter.low) * share)
+
+
+def _drawn(parameter: Parameter, generator: random.Random) -> Any:
+    return generator.choice(parameter.choices) if parameter.choices else _at(parameter, generator.random())

@@ -1,0 +1,250 @@
+"""Runs as W&B has them, in the shape of our own files: what `harness compare wandb:…` reads, through `wandb.Api` alone.
+
+A trial and a single run of the harness come back as they were logged: the nested configuration, the rows by optimizer step, the summary's
+flat keys. Runs that something else has logged are read as well; what they did not log is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.config.errors import InputError
+from harness.runs.directory import RunDirectory, StudyDirectory
+from harness.runs.metrics import Row
+from harness.runs.record import RunRecord, StudyRecord
+from harness.runs.result import Result, State, Tokens
+from harness.runs.space_values import values_in
+from harness.runs.trial import Trial
+from harness.tracking.remote_path import RemotePath
+from harness.tracking.study_run import ORDERED_SECTIONS
+
+if TYPE_CHECKING:
+    import wandb
+    from wandb.apis.public import Run
+
+TIMEOUT_SECONDS = 20
+"""For one request."""
+PER_PAGE = 200
+"""Runs a request: with their configuration and summary, which is what a table needs."""
+PROBE_SECONDS = 10.0
+"""The client itself would try for minutes to reach a server that is not there."""
+STATES: dict[str, State] = {
+    "finished": "complete",
+    "running": "running",
+    "preempting": "waiting",
+    "preempted": "waiting",
+    "pending": "waiting",
+}
+"""What W&B's states mean where the run's summary does not say more; the others (failed, crashed, killed) are failed."""
+
+
+@dataclass(frozen=True)
+class WandbRunRecord(RunRecord):
+    """A run in W&B. Its `directory` is where its files would be: only its name is used."""
+
+    logged: Run = field(kw_only=True)
+    own_name: str = field(kw_only=True)
+
+    @property
+    def name(self) -> str:
+        return self.own_name
+
+    @property
+    def location(self) -> str:
+        return str(self.logged.url)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        return {key: value for key, value in self.logged.config.items() if key != "_wandb"}
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """One row a step; of a step that was logged again, the last one counts. Read when asked for: a request a run."""
+        by_step: dict[int, Row] = {}
+        with requests(str(self.logged.url)):
+            for logged in self.logged.scan_history(page_size=10_000, use_cache=False):
+                row = {key: _number(value) for key, value in logged.items() if not key.startswith("_") and _is_number(value)}
+                step = row.get("step", logged.get("_step"))
+                if row and step is not None:
+                    by_step[int(step)] = {**by_step.get(int(step), {}), **row, "step": int(step)}
+        return [by_step[step] for step in sorted(by_step)]
+
+
+def read_runs(
+    path: RemotePath, *, tags: list[str] | None = None, filters: Mapping[str, Any] | None = None
+) -> tuple[list[StudyRecord], list[RunRecord]]:
+    """The studies and single runs at a place in W&B. tags: that a run must have; filters: MongoDB-like, as `wandb.Api().runs` takes them.
+
+    A study is a group of trials together with the run that shows the study as a whole, which holds its sweep file; trials without it are
+    single runs. Raises InputError where there is no server, no login, no such project, or no such run.
+    """
+    api, entity_project = open_api(path)
+    conditions: list[Mapping[str, Any]] = [{"tags": {"$in": [tag]}} for tag in tags or []]
+    conditions += [filters] if filters else []
+    conditions += [{"name": path.run}] if path.run else [{"group": path.group}] if path.group else []
+    found = _listed(api, entity_project, {"$and": conditions} if conditions else {}, path)
+    if not found:
+        raise InputError(f"{path}: no run there{_said(path, tags, filters)}")
+    groups = {run.group for run in found if run.job_type == "trial" and run.group}
+    # Tags and filters say which runs to compare; what a study asks is known by its own run all the same.
+    shown = _listed(api, entity_project, {"job_type": "study", "group": {"$in": sorted(groups)}}, path) if groups else []
+    sweeps = {run.group: _sweep(run.config) for run in shown if isinstance(run.config.get("sweep"), dict)}
+    studies: dict[str, StudyRecord] = {}
+    singles: list[RunRecord] = []
+    for run in found:
+        if run.job_type == "study":
+            continue
+        sweep = sweeps.get(run.group) if run.job_type == "trial" else None
+        if sweep is None or path.run:
+            singles.append(_record(run, None, {}))
+            continue
+        directory = StudyDirectory(Path(str(run.group)))
+        study = studies.setdefault(run.group, StudyRecord(directory, sweep, []))
+        study.runs.append(_record(run, str(run.group), sweep))
+    if not studies and not singles:
+        raise InputError(f"{path}: no trial and no single run there{_said(path, tags, filters)}")
+    ordered = [replace(study, runs=sorted(study.runs, key=lambda run: run.number or 0)) for study in studies.values()]
+    return ordered, singles
+
+
+def _sweep(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The sweep of a study's own run. W&B keeps no order of keys: that of the space and of the constraints was logged beside it."""
+    sweep: dict[str, Any] = dict(config["sweep"])
+    for section in ORDERED_SECTIONS:
+        found = sweep.get(section) or {}
+        order = {key: place for place, key in enumerate((config.get("order") or {}).get(section) or [])}
+        sweep[section] = {key: found[key] for key in sorted(found, key=lambda key: (order.get(key, len(order)), key))}
+    return sweep
+
+
+def _said(path: RemotePath, tags: list[str] | None, filters: Mapping[str, Any] | None) -> str:
+    said = [*(f"tag {tag!r}" for tag in tags or []), *([f"filter {json.dumps(filters)}"] if filters else [])]
+    said += [f"group {path.group!r}"] if path.group else []
+    return f" with {', '.join(said)}" if said else ""
+
+
+def open_api(path: RemotePath) -> tuple[wandb.Api, str]:
+    """A client with a login on a server that answers, and "entity/project"."""
+    import wandb
+
+    address = str(wandb.setup(wandb.Settings(silent=True)).settings.base_url)
+    _probe(address)
+    # The client would ask for a key, on a terminal.
+    if not (wandb.api.api_key or os.environ.get("WANDB_IDENTITY_TOKEN_FILE")):
+        raise InputError(
+            f"{path}: no login for {address}. Run `wandb login`, or set WANDB_API_KEY (and WANDB_BASE_URL for a server of your own)."
+        )
+    project = path.project or os.environ.get("WANDB_PROJECT")
+    if not project:
+        raise InputError(f"{path}: no project. Valid: wandb:ENTITY/PROJECT[/GROUP], or set WANDB_PROJECT")
+    with requests(address):
+        api = wandb.Api(timeout=TIMEOUT_SECONDS)
+        entity = path.entity or os.environ.get("WANDB_ENTITY") or api.default_entity
+    if not entity:
+        raise InputError(f"{path}: no entity. Valid: wandb:ENTITY/PROJECT[/GROUP], or set WANDB_ENTITY")
+    return api, f"{entity}/{project}"
+
+
+def _probe(address: str) -> None:
+    import requests as http
+
+    try:
+        http.get(address, timeout=PROBE_SECONDS, allow_redirects=False, stream=True).close()
+    except http.RequestException as error:
+        raise InputError(
+            f"W&B at {address} does not answer ({type(error).__name__}). WANDB_BASE_URL names another server; own files need none: "
+            "harness compare STUDY"
+        ) from error
+
+
+@contextmanager
+def requests(what: str) -> Iterator[None]:
+    """What the client raises becomes one message. It has errors of its own, built-in ones, and those of its connections."""
+    import wandb
+
+    try:
+        yield
+    except (wandb.Error, ValueError, OSError) as error:
+        raise InputError(f"{what}: W&B refuses: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+def _listed(api: wandb.Api, entity_project: str, filters: Mapping[str, Any], path: RemotePath) -> list[Run]:
+    with requests(str(path)):
+        # Lazy runs would ask for their configuration one by one.
+        return list(api.runs(entity_project, filters=dict(filters), order="+created_at", per_page=PER_PAGE, lazy=False))
+
+
+def _record(run: Run, study: str | None, sweep: Mapping[str, Any]) -> WandbRunRecord:
+    summary = dict(run.summary_metrics or {})
+    result = _result(run, summary)
+    name = str(run.name or run.id)
+    trial = _trial(run, summary, sweep, result) if study else None
+    return WandbRunRecord(RunDirectory(Path(name)), result, study, trial, result.state, logged=run, own_name=name)
+
+
+def _result(run: Run, summary: Mapping[str, Any]) -> Result:
+    metrics = {key: float(value) for key, value in summary.items() if _is_metric(key, value)}
+    tokens = {kind: int(_first(summary, key)) for kind, key in TOKENS.items()}
+    said = summary.get("state")
+    state: State = said if said in ("complete", "pruned", "failed", "waiting", "running") else STATES.get(str(run.state), "failed")
+    objective, feasible = summary.get("objective"), summary.get("feasible")
+    return Result(
+        state=state,
+        reason=summary.get("reason"),
+        objective=float(objective) if isinstance(objective, int | float) else None,
+        feasible=feasible if isinstance(feasible, bool) else None,
+        metrics=metrics,
+        step=int(_first(summary, "step", "_step")),
+        tokens=Tokens(**tokens),
+        shared_from=summary.get("shared_from"),
+        seconds=_first(summary, "seconds", "_runtime"),
+        attempts=int(_first(summary, "attempts", default=1)),
+    )
+
+
+def _first(summary: Mapping[str, Any], *keys: str, default: float = 0.0) -> float:
+    """The first of these that is a finite number."""
+    return next((float(summary[key]) for key in keys if key in summary and _is_finite(summary[key])), default)
+
+
+TOKENS = {"trained": "tokens", "shared": "tokens_shared", "budgeted": "tokens_budgeted"}
+_NOT_METRICS = ("objective", "feasible", "forgetting", "step", "seconds", "attempts", "epoch", "rung", "parent", *TOKENS.values())
+
+
+def _is_metric(key: str, value: Any) -> bool:
+    return _is_finite(value) and key not in _NOT_METRICS and not key.startswith(("_", "best/"))
+
+
+def _trial(run: Run, summary: Mapping[str, Any], sweep: Mapping[str, Any], result: Result) -> Trial:
+    """What makes it a trial: its name (study/number), and its values of the sweep's space."""
+    number = str(run.name or "").rpartition("/")[2]
+    return Trial(
+        number=int(number) if number.isdigit() else 0,
+        params=values_in(run.config, sweep.get("space") or {}),
+        tokens=result.tokens.budgeted,
+        rung=int(summary["rung"]) if _is_finite(summary.get("rung")) else None,
+        parent=int(summary["parent"]) if _is_finite(summary.get("parent")) else None,
+        devices=int(_first(run.config.get("trainer") or {}, "devices", default=1)),
+    )
+
+
+def _is_number(value: Any) -> bool:
+    """Also those that JSON does not have, as W&B spells them."""
+    return (isinstance(value, int | float) and not isinstance(value, bool)) or value in ("NaN", "Infinity", "-Infinity")
+
+
+def _is_finite(value: Any) -> bool:
+    return _is_number(value) and not isinstance(value, str) and math.isfinite(value)
+
+
+def _number(value: Any) -> float | None:
+    """As our files have it: what is not finite is null."""
+    return value if _is_finite(value) else None

@@ -1,0 +1,77 @@
+"""Which runs under a path are to be brought to W&B."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.config.errors import InputError
+from harness.runs.directory import RunDirectory, StudyDirectory, find_run, is_run, is_study, runs_root
+from harness.runs.record import load_run
+from harness.runs.result import FINAL_STATES
+from harness.tracking.pieces import pieces_of
+from harness.tracking.sync_marks import is_synced
+
+
+@dataclass
+class Selection:
+    """The runs under a path, by what there is to do."""
+
+    to_sync: list[RunDirectory] = field(default_factory=list)
+    """Ended, and not in W&B yet or not all of it."""
+    synced: list[RunDirectory] = field(default_factory=list)
+    unfinished: list[RunDirectory] = field(default_factory=list)
+    """Running or waiting: their logs may be written to at any time."""
+    untracked: list[RunDirectory] = field(default_factory=list)
+    """Without a log of W&B: tracking=none, or not begun."""
+    studies: list[StudyDirectory] = field(default_factory=list)
+    """Those that are among it as a whole, and have a trial that is tracked."""
+
+
+def select(path: str | None) -> Selection:
+    """The runs of a study, a run, or all under a directory; by default, under the runs root. Raises InputError for what is none of them."""
+    selection = Selection()
+    directories = _directories(path)
+    for run in (run for directory in directories for run in _runs_in(directory)):
+        if not pieces_of(run.path):
+            selection.untracked.append(run)
+            continue
+        study = run.study
+        if study is not None and study.path in directories and study not in selection.studies:
+            selection.studies.append(study)
+        # Its files say that a run has ended before its attempt lets go of it.
+        if run.is_attempted() or load_run(run).state not in FINAL_STATES:
+            selection.unfinished.append(run)
+        else:
+            (selection.synced if is_synced(run) else selection.to_sync).append(run)
+    return selection
+
+
+def _directories(path: str | None) -> list[Path]:
+    """Of the studies and the runs outside of them."""
+    if path is None:
+        root = runs_root()
+        if not root.is_dir():
+            raise InputError(f"{root}: no such directory. $HARNESS_RUNS names another one.")
+        return _found_in(root)
+    for directory in (runs_root() / path, Path(path)):
+        if is_study(directory) or is_run(directory):
+            return [directory]
+    if Path(path).is_dir():
+        found = _found_in(Path(path))
+        if not found:
+            raise InputError(f"{path}: neither a study nor a run, and there is none in it")
+        return found
+    return [find_run(path).path]
+
+
+def _found_in(root: Path) -> list[Path]:
+    return [path for path in sorted(root.iterdir()) if is_study(path) or is_run(path)]
+
+
+def _runs_in(directory: Path) -> Iterator[RunDirectory]:
+    if is_study(directory):
+        yield from StudyDirectory(directory).trials()
+    else:
+        yield RunDirectory(directory)

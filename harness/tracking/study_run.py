@@ -1,0 +1,174 @@
+"""The W&B run that shows a study as a whole: how far it is, what mattered, the best so far, all trials in a table, the page and the sweep.
+
+It is made from the study's own files, whoever makes it and however often: every time it is brought up to date, and nothing is logged twice.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.runs.directory import StudyDirectory
+from harness.runs.files import read_json, read_yaml, write_json
+from harness.runs.locks import hold
+from harness.tracking.identity import identity_of_study, tracking_of_study
+from harness.tracking.pieces import pieces_of
+from harness.tracking.wandb_run import TrackingError, WandbTarget, open_run
+
+if TYPE_CHECKING:
+    import wandb
+
+ORDERED_SECTIONS = ("space", "constraints")
+INIT_SECONDS = 60.0
+"""Whoever waits for this does not wait longer for W&B."""
+UPLOAD_SECONDS = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySnapshot:
+    """A study at one moment."""
+
+    version: str
+    """Two snapshots that show the same have the same one."""
+    progress: Sequence[Mapping[str, float | int]]
+    """A row for every trial that has ended, in the order of their ends; rows are only ever added."""
+    summary: Mapping[str, Any]
+    tables: Mapping[str, tuple[Sequence[str], Sequence[Sequence[Any]]]]
+    """By name, columns and rows."""
+    files: Mapping[str, Path] = field(default_factory=dict)
+    """By its kind, a file that becomes an artifact of its own: {"sweep": …, "report": …}."""
+    is_finished: bool
+    """Else W&B shows that it will go on."""
+
+
+def study_target(study: StudyDirectory, *, online: bool = False) -> WandbTarget | None:
+    """Where the study's run belongs: where its trials are. None where they are not tracked.
+
+    online: whatever mode the trials had.
+    """
+    config = tracking_of_study(study)
+    if config.name == "none":
+        return None
+    target = WandbTarget.of(config)
+    for trial in study.trials():
+        if pieces := pieces_of(trial.path):
+            from harness.tracking.merged_log import place_of
+
+            entity, project = place_of(pieces)
+            # An environment that named another project when they were trained is gone by now.
+            target = replace(target, entity=entity or target.entity, project=project or target.project)
+            break
+    return replace(target, mode="online") if online else target
+
+
+def is_tracked_online(study: StudyDirectory) -> bool:
+    """Whether the study's trials, and so its own run, go to W&B as they are trained."""
+    config = tracking_of_study(study)
+    return config.name != "none" and WandbTarget.of(config).mode == "online"
+
+
+def published_version(study: StudyDirectory) -> str | None:
+    """The version of the snapshot that W&B has; None before the first."""
+    known = read_json(_mark(study))
+    return None if known is None else str(known["version"])
+
+
+def publish(study: StudyDirectory, target: WandbTarget, snapshot: StudySnapshot, *, wait_seconds: float = 0.0) -> str | None:
+    """Bring the study's run up to date; returns where it is. None when somebody else is at it for longer than `wait_seconds`.
+
+    Raises TrackingError where W&B cannot be reached or refuses.
+    """
+    lock = hold(study.path / "wandb" / ".study-run.lock", wait_seconds=wait_seconds)
+    if lock is None:
+        return None
+    try:
+        with open_study_run(study, target, is_finished=snapshot.is_finished) as run:
+            _log(run, study, snapshot)
+            url = str(run.url)
+        write_json(_mark(study), {"version": snapshot.version, "url": url})
+        return url
+    finally:
+        lock.release()
+
+
+def log_directory(study: StudyDirectory, directory: Path, *, name: str, kind: str, aliases: Sequence[str] = ()) -> str | None:
+    """Log a directory's files as an artifact of the study's W&B run, which is made if there is none yet.
+
+    name: of the artifact; a new version is made where its content changed. kind: its type, e.g. "bundle".
+    Returns where it is, "entity/project/name:v0"; None where the study is not tracked online. Raises TrackingError, with one message, where
+    W&B cannot be reached or refuses it.
+    """
+    target = study_target(study)
+    if target is None or not is_tracked_online(study):
+        return None
+    with open_study_run(study, target) as run:
+        import wandb
+
+        artifact = wandb.Artifact(artifact_name(name), type=kind)
+        artifact.add_dir(str(directory))
+        logged = run.log_artifact(artifact, aliases=["latest", *aliases]).wait(timeout=int(UPLOAD_SECONDS))
+        return str(logged.qualified_name)
+
+
+def artifact_name(name: str) -> str:
+    """With the characters that W&B allows in one."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+
+
+@contextmanager
+def open_study_run(study: StudyDirectory, target: WandbTarget, *, is_finished: bool = True) -> Iterator[wandb.Run]:
+    """The study's run, open. Whatever goes wrong with W&B in the block is raised as TrackingError."""
+    # The study's own files have it all: what the client leaves is of no use.
+    folder = tempfile.mkdtemp(prefix="harness-study-run-")
+    try:
+        with open_run(
+            target,
+            identity=identity_of_study(study),
+            directory=Path(folder),
+            hyperparameters=_hyperparameters(read_yaml(study.sweep)),
+            init_seconds=INIT_SECONDS,
+            finish_seconds=UPLOAD_SECONDS,
+        ) as run:
+            yield run
+            if not is_finished:
+                run.mark_preempting()
+            run.finish(0 if is_finished else 1)
+    # wandb raises errors of its own, built-in ones, and those of its connections; and calls sys.exit() when its service ends badly.
+    except (Exception, SystemExit) as error:
+        raise TrackingError(f"{study.name}: W&B does not take it: {type(error).__name__}: {error}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _hyperparameters(sweep: dict[str, Any]) -> dict[str, Any]:
+    """The sweep, and beside it the order of the sections whose order means something: W&B keeps none of keys."""
+    return {"sweep": sweep, "order": {section: list(sweep.get(section) or {}) for section in ORDERED_SECTIONS}}
+
+
+def _mark(study: StudyDirectory) -> Path:
+    return study.path / "wandb" / "study-run.json"
+
+
+def _log(run: wandb.Run, study: StudyDirectory, snapshot: StudySnapshot) -> None:
+    import wandb
+
+    known = run.step if run.resumed else 0
+    run.define_metric("best/objective", step_metric="tokens")
+    # The step is the number of trials that have ended.
+    for step, row in enumerate(snapshot.progress, start=1):
+        if step >= known:
+            run.log(dict(row), step=step)
+    run.summary.update(
+        {name: wandb.Table(columns=[*columns], data=[[*row] for row in rows]) for name, (columns, rows) in snapshot.tables.items()}
+    )
+    run.summary.update(dict(snapshot.summary))
+    for kind, file in snapshot.files.items():
+        artifact = wandb.Artifact(artifact_name(f"{study.name}-{kind}"), type=kind)
+        artifact.add_file(str(file))
+        run.log_artifact(artifact)

@@ -1,0 +1,74 @@
+"""What a run's W&B summary says besides the last logged values: flat keys, to sort and filter by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.runs.directory import RunDirectory
+from harness.runs.files import read_yaml
+from harness.runs.metric_names import HIGHER_IS_BETTER
+from harness.runs.metrics import Row
+from harness.runs.record import Objective
+from harness.runs.result import Result, State
+from harness.runs.trial import Trial
+
+Summary = dict[str, float | str]
+
+
+def objective_of(run: RunDirectory) -> Objective | None:
+    """The first objective of the run's study; None for a single run."""
+    if run.study is None:
+        return None
+    given = read_yaml(run.study.sweep)["objective"]
+    return Objective(given["metric"], given.get("direction", "minimize"))
+
+
+def summary_of(
+    result: Result, rows: list[Row], objective: Objective | None, *, trial: Trial | None = None, state: State | None = None
+) -> Summary:
+    """Of a run, from its own files.
+
+    objective, feasible; for every evaluated metric best/<metric>, the best value that was logged; best/val_loss, of the objective's metric
+    if it is a loss, else of the first domain; forgetting, the last value of the domain that forgot most; tokens trained, shared and
+    budgeted; seconds, step, attempts, state; where there are any, the reason, whose trunk it went on from, and its rung and parent.
+    state: where the result does not say it yet.
+    """
+    summary: Summary = {**result.metrics}
+    state = state or result.state
+    value = result.metrics.get(objective.metric) if objective and result.objective is None else result.objective
+    if value is not None and state == "complete":
+        summary["objective"] = value
+    best = {name: _best(name, rows, objective) for name in _evaluated(rows)}
+    summary.update({f"best/{name}": value for name, value in best.items()})
+    losses = [name for name in best if name.endswith("/loss")]
+    if losses:
+        summary["best/val_loss"] = best[objective.metric if objective and objective.metric in losses else losses[0]]
+    forgotten = [value for name, value in result.metrics.items() if name.endswith("/forgetting")]
+    if forgotten:
+        summary["forgetting"] = max(forgotten)
+    if result.feasible is not None:
+        summary["feasible"] = result.feasible
+    summary |= {
+        "tokens": result.tokens.trained,
+        "tokens_shared": result.tokens.shared,
+        "tokens_budgeted": result.tokens.budgeted,
+        "seconds": result.seconds,
+        "step": result.step,
+        "attempts": result.attempts,
+        "state": state,
+    }
+    place = {"rung": trial.rung, "parent": trial.parent} if trial else {}
+    more = {"reason": result.reason, "shared_from": result.shared_from, **place}
+    summary |= {key: value for key, value in more.items() if value is not None}
+    return summary
+
+
+def _evaluated(rows: list[Row]) -> list[str]:
+    return [name for name in dict.fromkeys(key for row in rows for key in row) if name.startswith("val/")]
+
+
+def _best(name: str, rows: list[Row], objective: Objective | None) -> float:
+    values: list[Any] = [row[name] for row in rows if row.get(name) is not None]
+    if objective is not None and name == objective.metric:
+        return float(max(values) if objective.direction == "maximize" else min(values))
+    return float(max(values) if name.rsplit("/", 1)[-1] in HIGHER_IS_BETTER else min(values))

@@ -1,0 +1,209 @@
+"""Exporting a recipe: the place where what search, report and the run's files know of a winner is put together."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from harness.config.compose import defaults
+from harness.config.errors import InputError
+from harness.config.locations import overlay_dir
+from harness.config.overrides import GroupOverride, parse
+from harness.config.private import Scrub
+from harness.config.schema import Config, ModelConfig
+from harness.config.sweep_schema import SweepConfig
+from harness.config.validate import to_section
+from harness.report.importances import parameter_importances
+from harness.report.recipe_card import card, pictures
+from harness.runs.bundle import Bundle, BundleDirectory
+from harness.runs.files import append_json_line, write_text, write_yaml
+from harness.runs.record import RunRecord, StudyRecord
+from harness.runs.trials_table import METRICS, PARAMS, prefixed, write_trials
+from harness.search.scaling import model_size
+from harness.search.sweep import Sweep, thaw
+from harness.search.winner import (
+    delta_of_run,
+    delta_of_trial,
+    experiment_path,
+    header_of,
+    paths_to_give,
+    write_experiment,
+)
+
+SWEEP_KEYS = ("objective", "constraints", "space", "search", "stopping", "budget")
+"""What of a frozen sweep is its question; the rest says where it ran, or follows from it."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written."""
+
+    experiment: Path
+    bundle: Path
+
+
+def export_recipe(study: StudyRecord | None, best: RunRecord, name: str) -> Exported:
+    """Write experiment/best/NAME.yaml and the bundle NAME/ beside it, under --config-dir or ./conf.
+
+    study: what the run is a trial of; None for a single run. An earlier export of the same name is replaced.
+    Raises InputError for a name that cannot be a file, for a run that is not complete, and where nothing can be written.
+    """
+    path, scrub = experiment_path(name), Scrub.of_this_machine()
+    if best.state != "complete":
+        raise InputError(f"{best.name}: {best.state}; only a complete run can be exported")
+    sweep = thaw(study.directory.sweep) if study else None
+    delta = delta_of_trial(sweep, best) if sweep else delta_of_run(best)
+    to_give = paths_to_give(best.config, scrub)
+    bundle = _bundle(study, sweep, best, name, scrub, to_give)
+    write_experiment(path, delta, [scrub.text(line) for line in header_of(study, best, name, to_give)], best, scrub)
+    try:
+        directory = _write_bundle(path, bundle, study, best, scrub)
+    except OSError as error:
+        raise InputError(f"--export={name}: {path.with_suffix('')} cannot be written: {error.strerror}") from error
+    return Exported(path, directory)
+
+
+def _bundle(study: StudyRecord | None, sweep: Sweep | None, best: RunRecord, name: str, scrub: Scrub, to_give: dict[str, str]) -> Bundle:
+    result, config = best.result, best.config
+    confirmation = study.confirmation if study else None
+    mine = confirmation.candidate(best.number) if confirmation and confirmation.is_complete else None
+    confirmed = bool(study and study.is_confirmed(best))
+    noise = confirmation.noise if confirmation and mine else None
+    interval = mine.interval if mine else None
+    return Bundle(
+        name=name,
+        created=date.today().isoformat(),
+        study=study.name if study else None,
+        trial=best.number,
+        trials=len(study.runs) if study else 1,
+        base=_experiments(sweep) if sweep else [],
+        task={"objective": config["objective"]["name"], "adapter": config["adapter"]["name"]},
+        model=_model(config, result.parameters, scrub),
+        metric=study.objective.metric if study else _main_metric(best),
+        direction=study.objective.direction if study else "minimize",
+        objective=interval.mean if interval else result.objective if study else result.metrics.get(_main_metric(best) or ""),
+        confirmed=confirmed,
+        interval=[interval.low, interval.high] if interval else None,
+        seeds=confirmation.seeds if confirmation and mine else [],
+        noise={"sd": noise.sd, "degrees": float(confirmation.degrees)} if noise and confirmation else None,
+        constraints=study.constraints if study else {},
+        metrics=result.metrics,
+        metrics_over_seeds=mine.metrics if mine else {},
+        params={key: scrub.leaf(key, value) for key, value in best.params.items()},
+        space=scrub.value(study.sweep.get("space") or {}) if study else {},
+        groups=_groups(sweep, best),
+        importances=parameter_importances(study) if study else {},
+        seed=config["seed"],
+        steps=result.step,
+        tokens=asdict(result.tokens),
+        seconds=result.seconds,
+        versions=result.versions,
+        git_commit=result.git_commit,
+        fingerprints=result.fingerprints,
+        hardware=result.hardware,
+        to_give=to_give,
+        confirmation=confirmation.to_json() if confirmation else None,
+    )
+
+
+def _main_metric(run: RunRecord) -> str | None:
+    """What a single run is judged by: the loss on the first evaluation set."""
+    return next((name for name in run.result.metrics if name.startswith("val/") and name.endswith("/loss")), None)
+
+
+def _experiments(sweep: Sweep) -> list[str]:
+    chosen = [override for override in parse(sweep.config.base, Config) if isinstance(override, GroupOverride)]
+    return [override.choice for override in chosen if override.group == "experiment" and override.choice]
+
+
+def _groups(sweep: Sweep | None, best: RunRecord) -> dict[str, str | None]:
+    if sweep is None:
+        return {group: best.config[group]["name"] for group in ("objective", "adapter", "optim", "schedule")}
+    return sweep.composed(sweep.space.split(best.params)[0]).composed.groups
+
+
+def _model(config: dict[str, Any], parameters: Any, scrub: Scrub) -> dict[str, Any]:
+    model = to_section(ModelConfig, config["model"])
+    try:
+        size: int | None = model_size(model)
+    except InputError:
+        size = None  # a hub's model, whose shape is not on this disk
+    name = scrub.path(model.path) if model.path else f"{model.family} from scratch"
+    return {"name": name, "family": model.family if model.path is None else None, "size": size, "parameters": asdict(parameters)}
+
+
+def _write_bundle(path: Path, bundle: Bundle, study: StudyRecord | None, best: RunRecord, scrub: Scrub) -> Path:
+    """All of its files, which take the place of an earlier bundle in one step."""
+    final = path.with_suffix("")
+    overlay_dir().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{final.name}.", dir=overlay_dir()) as temporary:
+        directory = BundleDirectory(Path(temporary) / final.name)
+        write_yaml(directory.config, _config(best, directory, scrub), header="# Resolved; `harness reproduce` reads it.\n")
+        shutil.copyfile(path, directory.experiment)
+        if study is not None:
+            write_yaml(directory.sweep, _question(study, scrub), header=f"# The question of {bundle.study}, to be asked again.\n")
+        write_trials(directory.trials, _rows(study, best, scrub))
+        for row in best.rows:
+            append_json_line(directory.metrics.path, row)
+        pictured = pictures(bundle, study, best.rows)
+        for name, picture in pictured.items():
+            write_text(directory.path / name, picture)
+        write_text(directory.path / "README.md", card(bundle, list(pictured)))
+        directory.write(bundle)
+        if final.exists():
+            final.rename(Path(temporary) / "before")
+        directory.path.rename(final)
+    return final
+
+
+def _config(best: RunRecord, directory: BundleDirectory, scrub: Scrub) -> dict[str, Any]:
+    config = scrub.config(best.config)
+    template = best.config["data"].get("chat_template")
+    if template and template.endswith(".jinja"):
+        write_text(directory.chat_template, Path(template).expanduser().read_text("utf-8"))
+        config["data"]["chat_template"] = directory.chat_template.name
+    return config
+
+
+def _question(study: StudyRecord, scrub: Scrub) -> dict[str, Any]:
+    """The sweep file, as one would write it: what is as ever is left out, and so is what its kind of search does not read."""
+    usual = defaults(SweepConfig)
+    asked: dict[str, Any] = {key: study.sweep[key] for key in SWEEP_KEYS if key in study.sweep}
+    for section in ("search", "stopping"):
+        asked[section] = {key: value for key, value in asked[section].items() if key == "name" or usual[section].get(key) != value}
+    return {"base": scrub.overrides(parse(study.sweep.get("base") or [], Config)), **scrub.value(asked)}
+
+
+def _rows(study: StudyRecord | None, best: RunRecord, scrub: Scrub) -> list[dict[str, Any]]:
+    rows = [_row("search" if study else "run", run, scrub) for run in (study.runs if study else [best])]
+    for candidate in study.confirmation.candidates if study and study.confirmation else []:
+        params = next((run.params for run in study.runs if run.number == candidate.number), {}) if study else {}
+        for seed, result in candidate.results.items():
+            row = {"role": "confirmation", "number": candidate.number, "seed": seed, "state": result.state}
+            values = {"objective": result.metrics.get(candidate.metric), "seconds": result.seconds}
+            scrubbed = {key: scrub.leaf(key, value) for key, value in params.items()}
+            rows.append({**row, **values, **prefixed(PARAMS, scrubbed), **prefixed(METRICS, result.metrics)})
+    return rows
+
+
+def _row(role: str, run: RunRecord, scrub: Scrub) -> dict[str, Any]:
+    result = run.result
+    return {
+        "role": role,
+        "number": run.number,
+        "seed": run.config.get("seed"),
+        "state": run.state,
+        "reason": scrub.text(result.reason) if result.reason else None,
+        "feasible": result.feasible,
+        "objective": result.objective,
+        **prefixed(PARAMS, {key: scrub.leaf(key, value) for key, value in run.params.items()}),
+        **prefixed(METRICS, result.metrics),
+        **prefixed("tokens.", asdict(result.tokens)),
+        "step": result.step,
+        "seconds": result.seconds,
+        "attempts": result.attempts,
+    }

@@ -1,0 +1,169 @@
+"""Running a recipe or a run again: what it was, what is otherwise here, and the run."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from pathlib import Path
+from typing import Any
+
+from harness.config.errors import InputError
+from harness.config.load import load_file
+from harness.config.private import hydra_text
+from harness.config.recipe import load_recipe, recipe_values
+from harness.config.schema import Config
+from harness.config.state_key import BY_FINGERPRINT, NO_INFLUENCE, flat, is_of
+from harness.config.user_yaml import read_mapping
+from harness.config.validate import to_plain
+from harness.runs.bundle import PLAIN_NAME, Bundle, BundleDirectory, find_bundle, unknown_recipe
+from harness.runs.directory import RunDirectory, find_run
+from harness.runs.files import read_yaml
+from harness.runs.record import RunRecord, load_run, load_study
+from harness.runs.reproduction import Difference, Original
+from harness.runs.result import Result, read_result
+from harness.work.run import start_run
+
+
+def original_of(what: str, overrides: list[str]) -> tuple[Original, Config, dict[str, Any]]:
+    """What is run again, its configuration here, and the configuration as it was."""
+    bundle = find_bundle(what)
+    if bundle is not None:
+        return _of_bundle(bundle, overrides)
+    try:
+        run = find_run(what)
+    except InputError:
+        if PLAIN_NAME.fullmatch(what.removeprefix("best/")):
+            raise unknown_recipe(what) from None
+        raise
+    record = load_run(run)
+    if record.state != "complete":
+        raise InputError(f"{run.name}: {record.state}; only a complete run can be compared with")
+    there = read_yaml(run.config)
+    config = load_file(run.config, _with_threads(overrides, record.result, there))
+    return _of_run(record), config, there
+
+
+def _of_bundle(bundle: BundleDirectory, overrides: list[str]) -> tuple[Original, Config, dict[str, Any]]:
+
+    told = bundle.read()
+    values = recipe_values(bundle.config, template=bundle.chat_template)
+    result = Result(
+        metrics=told.metrics, versions=told.versions, git_commit=told.git_commit, fingerprints=told.fingerprints, hardware=told.hardware
+    )
+    given = [*_own_paths(bundle, told), *_with_threads(overrides, result, values)]
+    config = load_recipe(values, given, origin=str(bundle.config), to_give=told.to_give)
+    noise = told.noise or {}
+    original = Original(
+        name=told.name,
+        seed=told.seed,
+        result=result,
+        rows=bundle.rows,
+        metric=told.metric,
+        mean=told.objective if told.interval else None,
+        seeds=len(told.seeds),
+        sd=noise.get("sd"),
+        degrees=noise.get("degrees", 1.0),
+    )
+    return original, config, values
+
+
+def _own_paths(bundle: BundleDirectory, told: Bundle) -> list[str]:
+    """Overrides for the files that the recipe's reader has noted before, as its owner has: by its fingerprints they are checked anyway."""
+    if not bundle.owners.is_file():
+        return []
+    noted = dict(flat(read_mapping(bundle.owners, holds="paths of a recipe")))
+    return [f"{key}={hydra_text(noted[key])}" for key in told.to_give if isinstance(noted.get(key), str)]
+
+
+def _of_run(record: RunRecord) -> Original:
+
+    run = record.directory
+    metric = next((name for name in record.result.metrics if name.startswith("val/") and name.endswith("/loss")), None)
+    mean, seeds, sd, degrees = None, 0, None, 1.0
+    if run.study is not None:
+        study = load_study(run.study)
+        metric, confirmation = study.objective.metric, study.confirmation
+        if confirmation and confirmation.is_complete and confirmation.noise:
+            sd, degrees = confirmation.noise.sd, float(confirmation.degrees)
+            candidate = confirmation.candidate(record.number)
+            if candidate and candidate.interval:
+                mean, seeds = candidate.interval.mean, len(candidate.values)
+    return Original(
+        name=record.name,
+        seed=record.config["seed"],
+        result=record.result,
+        rows=record.rows,
+        metric=metric,
+        mean=mean,
+        seeds=seeds,
+        sd=sd,
+        degrees=degrees,
+    )
+
+
+def _with_threads(overrides: list[str], result: Result, values: dict[str, Any]) -> list[str]:
+    """On a CPU the last bits depend on the number of threads: as many as there, unless the user says otherwise."""
+    threads = result.hardware.get("threads")
+    given = any(override.lstrip("+").startswith("trainer.threads=") for override in overrides)
+    if given or result.hardware.get("gpus") or not isinstance(threads, int) or values.get("trainer", {}).get("threads"):
+        return overrides
+    return [f"trainer.threads={threads}", *overrides]
+
+
+def changed(there: dict[str, Any], config: Config) -> list[Difference]:
+    """What the overrides change of the recipe itself; where files lie is compared by their fingerprints."""
+    before, now = dict(flat(there)), dict(flat(to_plain(config)))
+    paths = (*BY_FINGERPRINT, *NO_INFLUENCE, "trainer.threads", "data.chat_template")
+    return [
+        Difference(key, str(before[key]), str(now.get(key)), "configuration")
+        for key in before
+        if not is_of(key, paths) and now.get(key) != before[key]
+    ]
+
+
+def inputs_here(config: Config) -> Result:
+    """Fingerprints, versions and hardware of this machine, in the form in which a run notes them."""
+    from harness.training import provenance
+    from harness.training.inputs import load_inputs
+    from harness.training.progress import TokenizationProgress
+
+    hardware = provenance.hardware()
+    if config.trainer.threads is not None:
+        hardware["threads"] = config.trainer.threads
+    fingerprints = load_inputs(config, progress=TokenizationProgress().update).fingerprints
+    return Result(versions=provenance.versions(), fingerprints=fingerprints, hardware=hardware)
+
+
+def other_input_text(what: str, other: list[str], config: Config) -> str:
+    """Which files are not the recipe's, each with its path here."""
+    paths = dict(flat(to_plain(config)))
+    named = {"model": "model.path", "tokenizer": "tokenizer.path", "teacher": "objective.teacher", "chat_template": "data.chat_template"}
+    sources = [name for name in other if name.startswith("data.")] or [name for name in other if name == "data"]
+    lines = []
+    for name in [*sources, *(name for name in other if name in named)]:
+        key = named.get(name, f"{name}.path")
+        given = paths.get(key)
+        lines.append(
+            f"{key}={given}: not the {name} that {what} was trained with, by its fingerprint" if given else f"{name}: not the same"
+        )
+    return "\n".join([*lines, "valid: the same content, given by its key; or --anyway, to train on what is here"])
+
+
+def noise_here(config: Config, original: Original, seeds: int) -> dict[str, Any]:
+    """Mean and noise over fresh seeds on this machine."""
+    values = []
+    for seed in range(original.seed + 1, original.seed + 1 + seeds):
+        result = train_again(dataclasses.replace(config, seed=seed), original)[1]
+        if original.metric and result.state == "complete":
+            values.append(result.metrics[original.metric])
+    if len(values) < 2:
+        raise InputError(f"--seeds={seeds}: fewer than two of them came to their end")
+    return {"mean": statistics.fmean(values), "seeds": len(values), "sd": statistics.stdev(values), "degrees": float(len(values) - 1)}
+
+
+def train_again(config: Config, original: Original, directory: Path | None = None) -> tuple[RunDirectory, Result]:
+    """Train it in this process; the run, and what came of it. Raises InputError for input that cannot be used."""
+    attempted = start_run(config, label=f"reproduce-{original.name}", directory=directory)
+    if attempted is None:
+        raise InputError("not under torchrun or srun: the ranks of one machine are started from here")
+    return attempted.run, read_result(attempted.run)

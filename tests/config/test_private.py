@@ -1,0 +1,89 @@
+"""What is taken out of a recipe, and what stays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness.config.introspect import keys
+from harness.config.overrides import ValueOverride, parse
+from harness.config.private import PATH_KEY, Scrub, hydra_text, is_of_its_owner
+from harness.config.schema import Config
+
+SCRUB = Scrub(secrets=["s3cr3t-value"], words=["ottilie", "node17", "data"])
+
+
+@pytest.mark.parametrize(
+    ("path", "shareable"),
+    [
+        ("docs.jsonl", "docs.jsonl"),
+        ("corpora/docs/*.jsonl", "corpora/docs/*.jsonl"),
+        ("org/model", "org/model"),
+        ("/home/x/corpora/docs.jsonl", "docs.jsonl"),
+        ("/models/base/", "base"),
+        ("~/models/base", "base"),
+        ("../elsewhere/a.jsonl", "a.jsonl"),
+        ("homes/ottilie/b.jsonl", "b.jsonl"),
+        ("C:\\Users\\x\\c.jsonl", "c.jsonl"),
+        ("s3://bucket/of/mine/d.parquet", "d.parquet"),
+    ],
+)
+def test_private_paths_become_their_last_part(path: str, shareable: str) -> None:
+    assert Scrub(words=["ottilie"]).leaf("data.sources.a.path", path) == shareable
+
+
+def test_two_files_of_the_same_name_stay_two() -> None:
+    scrub = Scrub()
+    names = [scrub.path(path) for path in ("/a/model", "/b/model", "/a/model")]
+    assert names == ["model", "2-model", "model"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shareable"),
+    [
+        ("OSError: /scratch/ottilie/x.ckpt: no space", "OSError: x.ckpt: no space"),
+        ("see https://user:pw@db.example/path for it", "see REMOVED for it"),
+        ("ask someone@example.org or Ottilie", "ask REMOVED or REMOVED"),
+        ("key 0123456789abcdef0123456789abcdef01234567 and hf_abcdefghijkl", "key REMOVED and REMOVED"),
+        ("WANDB_API_KEY=abc, api_key: xyz; max_tokens=100", "WANDB_API_KEY=REMOVED, api_key: REMOVED; max_tokens=100"),
+        ("val/domain/loss is nan after 3 tokens/s", "val/domain/loss is nan after 3 tokens/s"),
+        ("it said s3cr3t-value", "it said REMOVED"),
+    ],
+)
+def test_texts_lose_paths_addresses_names_and_secrets(text: str, shareable: str) -> None:
+    assert SCRUB.text(text) == shareable
+
+
+def test_kinds_and_numbers_are_never_touched() -> None:
+    config: dict[str, Any] = {"schedule": {"name": "node17"}, "optim": {"lr": 0.1, "betas": [0.9, 0.95]}, "seed": 3}
+    assert SCRUB.config(config) == config
+
+
+def test_where_its_owner_works_is_left_out() -> None:
+    config = {
+        "tracking": {"entity": "ottilie"},
+        "data": {"cache_dir": "/x", "packing": "concat"},
+        "trainer": {"threads": 3, "max_steps": 4},
+    }
+    assert SCRUB.config(config) == {"data": {"packing": "concat"}, "trainer": {"max_steps": 4}}
+
+
+def test_overrides_are_rewritten_only_where_they_must_be() -> None:
+    given = ["schedule=wsd", "optim.lr=1e-3", "data.sources.a={path: /x/y.jsonl, replay: true}", "tracking.project=p", "seed=7"]
+    found = SCRUB.overrides(parse(given, Config))
+    assert found[0] == "schedule=wsd"
+    assert found[1:] == ["optim.lr=1e-3", "data.sources.a.path='y.jsonl'", "data.sources.a.replay=true", "seed=7"]
+
+
+@pytest.mark.parametrize("value", [None, True, 3, 1e-5, "it's \\ so", ["a", None, 2], {"a": {"b": [1.5]}}])
+def test_values_come_back_from_the_grammar_of_overrides(value: Any) -> None:
+    (parsed,) = parse([f"trainer.callbacks.x.y={hydra_text(value)}"], Config)
+    assert isinstance(parsed, ValueOverride)
+    assert parsed.value == value
+
+
+def test_every_key_that_names_a_file_is_known_as_one() -> None:
+    names = [key.replace("<name>", "x") for key, _ in keys(Config) if key.endswith((".path", "_dir", "_file", "teacher", "chat_template"))]
+    assert len(names) >= 7
+    assert [name for name in names if not PATH_KEY.fullmatch(name) and not is_of_its_owner(name)] == []

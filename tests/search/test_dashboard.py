@@ -1,0 +1,94 @@
+"""optuna-dashboard on studies in both storages, while their workers are at work."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.config.errors import InputError
+from harness.runs.directory import StudyDirectory
+from harness.search import dashboard
+from harness.search.dashboard import dashboard_server
+from harness.search.opening import open_study
+from harness.search.storage.build import open_storage
+from harness.search.study import Claim, Study
+from tests.search.conftest import BOTH_STORAGES, MakeSweep
+from tests.search.studies import Attempt, optuna_trials
+
+
+@pytest.fixture
+def study(make_sweep: MakeSweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Study]:
+    monkeypatch.setenv("HARNESS_RUNS", str(tmp_path / "runs"))
+    sweep = make_sweep()
+    directory = open_study(sweep)
+    storage = open_storage(directory, "worker")
+    storage.announce("worker")
+    yield Study(directory, sweep, "worker", storage)
+    storage.close()
+
+
+def complete_a_trial(study: Study) -> None:
+    claim = study.claim()
+    assert isinstance(claim, Claim)
+    study.prepare(claim)
+    study.settle(claim, Attempt(claim.run).complete(2.5))
+
+
+def answer(url: str, **more: Any) -> Any:
+    with urllib.request.urlopen(urllib.request.Request(url, **more), timeout=30) as response:
+        return json.load(response)
+
+
+@pytest.mark.slow
+@BOTH_STORAGES
+def test_the_dashboard_follows_a_study_and_changes_nothing(study: Study) -> None:
+    complete_a_trial(study)
+    with dashboard_server(study.directory, 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/api/studies"
+        (summary,) = answer(url)["study_summaries"]
+        # It keeps trials that it has read for ten seconds: these are asked for once.
+        complete_a_trial(study)
+        trials = answer(f"{url}/{summary['study_id']}?after=0")["trials"]
+        assert [(trial["number"], trial["state"], trial["values"]) for trial in trials] == [(n, "Complete", [2.5]) for n in (0, 1)]
+        assert {param["name"] for param in trials[0]["params"]} >= {"optim.lr", "schedule"}
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            answer(f"{url}/{summary['study_id']}", method="DELETE")
+        server.shutdown()
+    assert len(optuna_trials(study.directory)) == 2
+
+
+def test_a_port_that_is_taken_is_said(study: Study) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(InputError, match="--port 0 takes one that is free"):
+        dashboard_server(study.directory, taken.getsockname()[1])
+
+
+def test_a_missing_extra_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(dashboard.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'harness\[dashboard\]'"):
+        dashboard_server(StudyDirectory(tmp_path), 0)
+
+
+@pytest.mark.slow
+def test_the_command_says_where_it_is(study: Study) -> None:
+    command = [sys.executable, "-m", "harness", "dashboard", str(study.directory.path), "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, bufsize=1)
+    assert process.stdout is not None
+    try:
+        url = process.stdout.readline().split()[0]
+        assert url.startswith("http://127.0.0.1:")
+        assert answer(f"{url}api/studies")["study_summaries"][0]["study_name"]
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
