@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -123,6 +124,11 @@ def _script(name: str, *arguments: str | Path) -> None:
         assert done.returncode == 0, f"{name}: exit code {done.returncode}\n{said.read()}"
 
 
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
 def serve() -> Iterator[Cluster]:
     """A cluster that lives until the generator is closed."""
     missing = [program for program in PROGRAMS if shutil.which(program, path=SEARCH_PATH) is None]
@@ -130,9 +136,9 @@ def serve() -> Iterator[Cluster]:
         message = f"no Slurm here, {', '.join(missing)} missing (the Debian packages stand in .ci/run)"
         # Under CI they must run.
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    ports, lock = next(
-        (first, lock) for first in PORTS if (lock := hold(Path(tempfile.gettempdir()) / "harness-slurm-ports" / f"{first}.lock"))
-    )
+    locks = Path(tempfile.gettempdir()) / "harness-slurm-ports"
+    # Without a lock and yet in use: by a cluster whose test run was killed.
+    ports, lock = next((first, lock) for first in PORTS if _is_free(first) and (lock := hold(locks / f"{first}.lock")))
     # Not in pytest's folders: paths of sockets are limited to 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="harness-slurm-"))
     folder.chmod(0o755)
