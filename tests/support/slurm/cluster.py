@@ -132,6 +132,7 @@ def serve() -> Iterator[Cluster]:
         # Under CI they must run.
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
     locks = Path(tempfile.gettempdir()) / "harness-slurm-ports"
+    # Without a lock and yet in use: by a cluster whose test run was killed.
     ports, lock = next((first, lock) for first in PORTS if _are_free(first) and (lock := hold(locks / f"{first}.lock")))
     # Not in pytest's folders: paths of sockets are limited to 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="harness-slurm-"))
