@@ -95,9 +95,8 @@ def test_studies_and_runs(tmp_path: Path) -> None:
         path = tmp_path / "runs" / name
         path.mkdir(parents=True)
         (path / file).write_text("{}")
-    for verb in ("status", "stop"):
+    for verb in ("status", "stop", "best"):
         assert complete("bash", f"harness {verb} ", tmp_path) == ["first", "second"]
-    assert complete("bash", "harness best ", tmp_path) == ["first", "second", "single"]
     assert complete("fish", "harness compare fi", tmp_path) == ["first"]
     assert complete("bash", "harness resume s", tmp_path) == ["second", "single"]
 
