@@ -124,11 +124,6 @@ def _script(name: str, *arguments: str | Path) -> None:
         assert done.returncode == 0, f"{name}: exit code {done.returncode}\n{said.read()}"
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
-
-
 def serve() -> Iterator[Cluster]:
     """A cluster that lives until the generator is closed."""
     missing = [program for program in PROGRAMS if shutil.which(program, path=SEARCH_PATH) is None]
@@ -138,13 +133,32 @@ def serve() -> Iterator[Cluster]:
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
     locks = Path(tempfile.gettempdir()) / "harness-slurm-ports"
     # Without a lock and yet in use: by a cluster whose test run was killed.
-    ports, lock = next((first, lock) for first in PORTS if _is_free(first) and (lock := hold(locks / f"{first}.lock")))
+    ports, lock = next((first, lock) for first in PORTS if _are_free(first) and (lock := hold(locks / f"{first}.lock")))
     # Not in pytest's folders: paths of sockets are limited to 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="harness-slurm-"))
     folder.chmod(0o755)
+    # However this process ends, killed as well, its end of the pipe closes, and the cluster is taken down.
+    watch = subprocess.Popen(
+        ["bash", "-c", 'cat >/dev/null; exec "$@"', "watch", HERE / "cluster-down", "--purge", folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    assert watch.stdin is not None
     try:
         _script("cluster-up", "--nodes", str(NODES), "--cpus", str(CPUS), "--gpus", str(GPUS), "--ports", str(ports), folder)
         yield Cluster(folder)
     finally:
-        _script("cluster-down", "--purge", folder)
+        watch.stdin.close()
+        code = watch.wait(timeout=180)
         lock.release()
+        assert code == 0, f"cluster-down: exit code {code}; see {folder}"
+
+
+def _are_free(first: int) -> bool:
+    """Whether nothing listens on the ports of a cluster: one that was made by hand holds no lock."""
+    for port in range(first, first + 11 + NODES):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return False
+    return True
