@@ -26,9 +26,10 @@ lint: $(INSTALLED)
 fast: $(INSTALLED)
 	$(BIN)/pytest -n $(TESTS_AT_A_TIME) --dist loadfile -m "not slow"
 
-# docs/config.md from the schemas.
+# docs/config.md from the schemas, and the site, in site/. To see it while writing: .venv/bin/mkdocs serve
 docs: $(INSTALLED)
 	$(BIN)/python -m harness.config.reference > docs/config.md
+	$(BIN)/mkdocs build --strict --quiet
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -37,4 +38,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) quickstart runs conf/experiment/best/quickstart.yaml
+	rm -rf $(VENV) quickstart runs site conf/experiment/best/quickstart.yaml

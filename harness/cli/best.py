@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 def best(
     study: Annotated[
         str,
-        typer.Argument(help="A study: its name under runs/, or its directory; or a run, or STUDY/NUMBER.", autocompletion=completion.runs),
+        typer.Argument(
+            help="A study: its name under runs/, or its directory; or a run, or STUDY/NUMBER.", autocompletion=completion.studies
+        ),
     ],
     export: Annotated[
         str | None, typer.Option(metavar="NAME", help="Write it to conf/experiment/best/NAME.yaml, with its bundle NAME/.")

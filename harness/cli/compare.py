@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from harness.report.comparison import Comparison
 
-HELP = "Studies, single runs, trials (STUDY/NUMBER), and places in W&B (wandb:ENTITY/PROJECT[/GROUP])."
+HELP = "Studies, single runs, trials (STUDY/NUMBER), and places in W&B (wandb:ENTITY/PROJECT or wandb:ENTITY/PROJECT/GROUP)."
 
 
 def compare(

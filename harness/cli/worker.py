@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,7 +31,7 @@ def worker(study: Annotated[Path, typer.Argument(help="The study's directory.")]
     from harness.work.crew import follow_worker
 
     directory = StudyDirectory(study)
-    own, world = seat(), world_of(os.environ)
+    own, world = seat(directory), world_of(os.environ)
     if not world.is_main:
         # Who signals the step signals the attempts as well; rank 0 says when to leave.
         for number in STOP_SIGNALS:
@@ -48,14 +49,15 @@ def worker(study: Annotated[Path, typer.Argument(help="The study's directory.")]
     raise typer.Exit(code)
 
 
-def seat() -> Seat:
+def seat(study: StudyDirectory) -> Seat:
     """Where this process sits: in a job of Slurm, or just on a machine."""
     from harness.launch.slurm.fates import ask_fates
+    from harness.launch.slurm.submission import slurm_folder
     from harness.launch.slurm.this_job import this_job
     from harness.search.worker import Seat
 
     # Also outside of Slurm's jobs: a worker on a login node meets trials of those that are in some.
-    ask = ask_fates if shutil.which("squeue") else None
+    ask = partial(ask_fates, crashes=slurm_folder(study)) if shutil.which("squeue") else None
     job = this_job(os.environ)
     return Seat(ask=ask) if job is None else Seat(place=job.place, ends=job.ends, ask=ask, threads=job.cpus)
 

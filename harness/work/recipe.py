@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.config.compose import defaults
 from harness.config.errors import InputError
+from harness.config.introspect import find
 from harness.config.locations import overlay_dir
 from harness.config.overrides import GroupOverride, parse
 from harness.config.private import Scrub
@@ -174,8 +175,17 @@ def _question(study: StudyRecord, scrub: Scrub) -> dict[str, Any]:
     usual = defaults(SweepConfig)
     asked: dict[str, Any] = {key: study.sweep[key] for key in SWEEP_KEYS if key in study.sweep}
     for section in ("search", "stopping"):
-        asked[section] = {key: value for key, value in asked[section].items() if key == "name" or usual[section].get(key) != value}
+        asked[section] = {
+            key: value
+            for key, value in asked[section].items()
+            if key == "name" or (usual[section].get(key) != value and _is_read(section, key, asked[section]["name"]))
+        }
     return {"base": scrub.overrides(parse(study.sweep.get("base") or [], Config)), **scrub.value(asked)}
+
+
+def _is_read(section: str, key: str, kind: str) -> bool:
+    item = find(SweepConfig, f"{section}.{key}")
+    return item is not None and (not item.only_for or kind in item.only_for)
 
 
 def _rows(study: StudyRecord | None, best: RunRecord, scrub: Scrub) -> list[dict[str, Any]]:

@@ -94,11 +94,15 @@ class OnSlurm:
 
 def processes_of(path: Path) -> list[int]:
     """Processes that work on what lies under a directory: by their arguments, or by the runs directory in their environment."""
+    # Daemons of Slurm that a test has started again have its environment.
+    daemons = (b"slurmctld", b"slurmd", b"slurmdbd", b"munged", b"mariadbd")
     needle = str(path.resolve()).encode()
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             pid = int(entry.name)
+            if _read(pid, "comm").strip() in daemons:
+                continue
             if needle in _read(pid, "cmdline") or b"HARNESS_RUNS=" + needle.rpartition(b"/")[0] in _read(pid, "environ"):
                 found.append(pid)
     return sorted(found)

@@ -81,15 +81,15 @@ def test_a_node_that_fails(slurm: Cluster, new_study: NewStudy) -> None:
 
 
 def test_a_worker_that_is_killed(slurm: Cluster, new_study: NewStudy) -> None:
-    """Its attempt goes with it. Nobody knows why: it counts as a failure of the trial, which the next worker takes up."""
+    """Its attempt goes with it. That counts as a failure of the trial, although its job is requeued as after a preemption."""
     study = new_study()
     study.submit(1)
     study.wait_for_step(2 * EVERY)
     kill(study.worker_pids())
     study.wait(lambda: not study.processes(), "its processes to end")
     reached = study.step()
-    study.submit(1)
     study.wait_for_attempt(2)
+    assert study.trial().visits[-1].place.restart == 1, "by the element itself, which its script has put back"
     result = study.result()
     assert (result.failures, result.step >= reached // EVERY * EVERY) == (1, True), study.said()
 

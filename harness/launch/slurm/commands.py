@@ -53,7 +53,7 @@ TRANSIENT = (
     "Problem talking to the database",
 )
 QUEUE_COLUMNS = {
-    **{"JobArrayID": 40, "State": 20, "Reason": 80, "NodeList": 400, "RestartCnt": 8, "SubmitTime": 24, "StartTime": 24, "EndTime": 24},
+    **{"JobArrayID": 400, "State": 20, "Reason": 80, "NodeList": 400, "RestartCnt": 8, "SubmitTime": 24, "StartTime": 24, "EndTime": 24},
     **{"Partition": 80, "tres-alloc": 200, "Command": 1024},
 }
 """Of squeue, with their widths: it cuts off what is wider."""
@@ -157,20 +157,37 @@ class Slurm:
     # Looking.
 
     def queue(self, jobs: Collection[int] = (), *, script: Path | None = None) -> list[QueuedElement]:
-        """What squeue says of these jobs, or of those of one script, element by element; in one call, whatever their number.
+        """What squeue says of these jobs, or of those of one script, element by element; in one call, whatever their number (a second
+        one where what waits of an array is a very long list).
 
         Also those that ended within the last minutes (MinJobAge, usually five); a job that squeue does not know (any more) is left out.
         Raises SlurmUnavailableError.
         """
         if not jobs and script is None:
             return []
-        columns = ",".join(f"{name}:{width}{SEPARATOR}" for name, width in QUEUE_COLUMNS.items())
         chosen = ["--jobs", ",".join(map(str, sorted(jobs)))] if jobs else ["--user", str(os.getuid())]
+        found: list[QueuedElement] = []
+        cut_off: set[int] = set()
+        for cells in self._squeue(*chosen):
+            try:
+                found += _queued(cells)
+            except ValueError:  # a list of indices that is longer than its column
+                cut_off.add(int(cells["JobArrayID"].partition("_")[0]))
+        if cut_off:
+            # Only now a line for each element: Slurm 22.05 then leaves out the last one of what it writes as "1-99:2" otherwise.
+            known = {queued.element for queued in found}
+            rows = self._squeue("--array", "--jobs", ",".join(map(str, sorted(cut_off))))
+            found += [queued for cells in rows for queued in _queued(cells) if queued.element not in known]
+        return [queued for queued in found if script is None or queued.script == str(script)]
+
+    def _squeue(self, *chosen: str) -> list[dict[str, str]]:
+        """Its lines, by the names of their columns."""
+        columns = ",".join(f"{name}:{width}{SEPARATOR}" for name, width in QUEUE_COLUMNS.items())
         answer = self._call(
-            "squeue", ["--noheader", "--array", "--states=all", *chosen, f"--Format={columns}"], harmless=("Invalid job id specified",)
+            "squeue", ["--noheader", "--states=all", *chosen, f"--Format={columns}"], harmless=("Invalid job id specified",)
         )
-        found = [_queued(line) for line in answer.stdout.splitlines() if SEPARATOR in line]
-        return [queued for element in found for queued in element if script is None or queued.script == str(script)]
+        lines = [line.split(SEPARATOR) for line in answer.stdout.splitlines() if SEPARATOR in line]
+        return [dict(zip(QUEUE_COLUMNS, (cell.strip() for cell in cells), strict=False)) for cells in lines]
 
     def accounting(self, jobs: Collection[int]) -> list[Accounted] | None:
         """What sacct says of all allocations of these jobs, those before a requeue too; it lags by seconds. None: no accounting here.
@@ -261,8 +278,7 @@ def slurm_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "LC_ALL": "C", "SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0"}
 
 
-def _queued(line: str) -> list[QueuedElement]:
-    cells = dict(zip(QUEUE_COLUMNS, (cell.strip() for cell in line.split(SEPARATOR)), strict=False))
+def _queued(cells: dict[str, str]) -> list[QueuedElement]:
     state = parse_state(cells["State"])
     return [
         QueuedElement(

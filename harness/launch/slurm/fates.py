@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 from harness.config.errors import InputError
 from harness.launch.slurm.commands import Slurm, SlurmUnavailableError
@@ -17,9 +18,10 @@ INTERRUPTED = ("CANCELLED", "TIMEOUT", "DEADLINE", "NODE_FAIL", "BOOT_FAIL", "LA
 log = logging.getLogger(__name__)
 
 
-def ask_fates(places: Sequence[Place], slurm: Slurm = QUICK) -> dict[Place, Fate] | None:
+def ask_fates(places: Sequence[Place], crashes: Path, slurm: Slurm = QUICK) -> dict[Place, Fate] | None:
     """What became of these lives of jobs, with one squeue for all; those that it does not know any more are looked up in the accounting.
 
+    crashes: the folder in which batch scripts note the lives whose worker died of itself before they put their job back into the queue.
     None when Slurm does not answer.
     """
     elements = {place: parse_elements(place.job)[0] for place in places if place.job is not None}
@@ -37,7 +39,16 @@ def ask_fates(places: Sequence[Place], slurm: Slurm = QUICK) -> dict[Place, Fate
             fates[place] = _accounted_fate(element, place.restart, accounted)
         else:
             fates[place] = fate_of(queued.state, past=queued.restarts > place.restart)
+        if fates[place] == "interrupted" and _has_crashed(crashes, place):
+            fates[place] = "ended"
     return fates
+
+
+def _has_crashed(crashes: Path, place: Place) -> bool:
+    try:
+        return str(place.restart) in (crashes / f"{place.job}.crashes").read_text().split()
+    except FileNotFoundError:
+        return False
 
 
 def fate_of(state: JobState, *, past: bool) -> Fate:

@@ -95,6 +95,7 @@ def render(job: BatchJob, launcher: LauncherConfig, template: str, *, template_p
         requeue=launcher.requeue and job.resumable,
         stopped=STOPPED,
         final_codes=job.final_codes,
+        crashes=None if job.tasks is None else job.log.parent,
         quick_seconds=QUICK_DEATH_SECONDS,
         quick_deaths=MAX_QUICK_DEATHS,
         grace_seconds=GRACE_SECONDS,

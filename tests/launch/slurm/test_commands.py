@@ -69,6 +69,16 @@ def test_jobs_that_slurm_does_not_know_are_left_out(slurm: Cluster) -> None:
 
 
 @pytest.mark.parametrize(
+    "kept", [range(1, 1000, 2), [task for task in range(1000) if task % 7 in (1, 2, 5)], [999]], ids=["step", "list", "last"]
+)
+def test_all_that_waits_of_a_large_array_is_seen(slurm: Cluster, tmp_path: Path, kept: list[int]) -> None:
+    array = slurm.slurm.submit(batch(tmp_path, "--array=0-999", "--hold"))
+    slurm.slurm.cancel([JobElement(array.job, task) for task in range(1000) if task not in kept])
+    waiting = [queued.element.task for queued in slurm.slurm.queue([array.job]) if queued.state.is_alive]
+    assert sorted(task for task in waiting if task is not None) == list(kept)
+
+
+@pytest.mark.parametrize(
     ("option", "words"),
     [
         ("--partition=nowhere", "invalid partition specified: nowhere"),
@@ -94,7 +104,7 @@ def test_what_the_cluster_refuses_is_said_in_its_own_words(slurm: Cluster, tmp_p
 def test_a_call_outlives_a_controller_that_restarts(slurm: Cluster, tmp_path: Path) -> None:
     running = slurm.slurm.submit(batch(tmp_path, name="one.sh"))
     wait_for(lambda: [q.state.name for q in slurm.slurm.queue([running.job])] == ["RUNNING"], "the job to run")
-    slurm.stop_controller(signal.SIGKILL)
+    slurm.stop_controller(signal.SIGTERM)  # a crash loses what it has not saved for some seconds
     begun = time.monotonic()
     with pytest.raises(SlurmUnavailableError, match=r"squeue: Slurm does not answer: .+ \(tried for 1 s\)"):
         Slurm(timeout_seconds=4, patience_seconds=1).queue([running.job])

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -130,15 +131,34 @@ def serve() -> Iterator[Cluster]:
         message = f"no Slurm here, {', '.join(missing)} missing (the Debian packages stand in .ci/run)"
         # Under CI they must run.
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    ports, lock = next(
-        (first, lock) for first in PORTS if (lock := hold(Path(tempfile.gettempdir()) / "harness-slurm-ports" / f"{first}.lock"))
-    )
+    locks = Path(tempfile.gettempdir()) / "harness-slurm-ports"
+    # Without a lock and yet in use: by a cluster whose test run was killed.
+    ports, lock = next((first, lock) for first in PORTS if _are_free(first) and (lock := hold(locks / f"{first}.lock")))
     # Not in pytest's folders: paths of sockets are limited to 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="harness-slurm-"))
     folder.chmod(0o755)
+    # However this process ends, killed as well, its end of the pipe closes, and the cluster is taken down.
+    watch = subprocess.Popen(
+        ["bash", "-c", 'cat >/dev/null; exec "$@"', "watch", HERE / "cluster-down", "--purge", folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    assert watch.stdin is not None
     try:
         _script("cluster-up", "--nodes", str(NODES), "--cpus", str(CPUS), "--gpus", str(GPUS), "--ports", str(ports), folder)
         yield Cluster(folder)
     finally:
-        _script("cluster-down", "--purge", folder)
+        watch.stdin.close()
+        code = watch.wait(timeout=180)
         lock.release()
+        assert code == 0, f"cluster-down: exit code {code}; see {folder}"
+
+
+def _are_free(first: int) -> bool:
+    """Whether nothing listens on the ports of a cluster: one that was made by hand holds no lock."""
+    for port in range(first, first + 11 + NODES):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return False
+    return True
