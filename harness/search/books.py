@@ -19,7 +19,6 @@ from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.exit_codes import OUT_OF_MEMORY, RESERVED_TOO_LITTLE, STOPPED, TRUNK_UNDER_WAY
 from harness.runs.files import read_yaml, write_yaml
 from harness.runs.place import Place
-from harness.runs.record import RunRecord
 from harness.runs.result import CLEAN_STOP, FINAL_STATES, Result, read_result, write_result
 from harness.runs.signals import STOP_SIGNALS
 from harness.runs.trial import Trial, read_trial, write_trial
@@ -51,35 +50,15 @@ class Books:
         self._storage = storage
         self._inquiry = inquiry
         self._clock = clock
-        self._ended: dict[int, RunRecord] = {}
-        """Trials that Optuna knows to have ended: their files do not change any more."""
-        self.some_are_complete = False
-        self._under_way: dict[int, Trial] = {}
-        """As of the last `reconcile`: what they reserved is known then, and reading the files of all once more holds everybody up."""
+        self.ledger = storage.ledger(optuna._storage, optuna._study_id)
 
     # Reading.
 
-    def records(self, instead: dict[int, Result] | None = None) -> list[RunRecord]:
-        """All trials, a reservation that Optuna has not heard of yet among them. instead: results that are not written yet."""
-        trials = self._optuna.get_trials(deepcopy=False)
-        records = []
-        for number in range(len(trials) + 1):
-            record = self._ended.get(number)
-            if record is None:
-                run = self.directory.trial(number)
-                trial = self._under_way.get(number) or read_trial(run)
-                if trial is None:
-                    continue
-                result = (instead or {}).get(number) or read_result(run)
-                record = RunRecord(run, result, self.directory.name, trial, result.state)
-                if number < len(trials) and trials[number].state.is_finished():
-                    self._ended[number] = record
-                    self.some_are_complete |= record.result.state == "complete"
-            records.append(record)
-        return records
-
     def budget(self, instead: dict[int, Result] | None = None) -> Budget:
-        return open_budget(self.sweep.config.budget, self.records(instead), now=self._clock(), most_trials=self.sweep.most_trials)
+        """instead: results that are not written yet."""
+        under_way = self.ledger.under_way(instead)
+        most = self.sweep.most_trials
+        return open_budget(self.sweep.config.budget, under_way, now=self._clock(), most_trials=most, closed=self.ledger.closed)
 
     # Settling.
 
@@ -160,8 +139,7 @@ class Books:
         from optuna.trial import TrialState
 
         number = int(run.path.name)
-        frozen = self._optuna.get_trials(deepcopy=False)[number]
-        trial = OptunaTrial(self._optuna, frozen._trial_id)
+        trial = OptunaTrial(self._optuna, self.ledger.frozen(number)._trial_id)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of constraints that are set already, by a worker that died before it told the rest
             for name, value in violations.items():
@@ -224,7 +202,7 @@ class Books:
         if trial is not None:
             trial.worker = None
             write_trial(run, trial)
-        frozen = self._optuna.get_trials(deepcopy=False)[int(run.path.name)]
+        frozen = self.ledger.frozen(int(run.path.name))
         # Optuna's ask() hands waiting trials out again; there is no public way to make one waiting.
         self._optuna._storage.set_trial_state_values(frozen._trial_id, TrialState.WAITING)
 
@@ -234,17 +212,15 @@ class Books:
         """Settle or free the trials whose processes are gone; which ones then wait, and how many are under way elsewhere."""
         from optuna.trial import TrialState
 
-        running = [self.directory.trial(trial.number) for trial in self._optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
-        trials = {run: trial for run in running if (trial := read_trial(run))}
-        self._under_way = {trial.number: trial for trial in trials.values() if trial.params is not None}
-        workers = {run: trial.worker for run, trial in trials.items() if trial.worker}
+        running = {self.ledger.run(number): number for number in self.ledger.in_state(TrialState.RUNNING)}
+        workers = {run: trial.worker for run, number in running.items() if (trial := self.ledger.trial(number)) and trial.worker}
         living = self._storage.living(workers.values()) if workers else set()
         under_way = 0
-        for run in running:
+        for run, number in running.items():
             if workers.get(run) in living or run.is_attempted():
                 under_way += 1
                 continue
-            fate = self._inquiry.fate(_place(trials.get(run)))
+            fate = self._inquiry.fate(_place(self.ledger.trial(number)))
             if fate == "alive":
                 under_way += 1
                 continue
@@ -265,12 +241,12 @@ class Books:
             else:
                 self._book_crash(run, result, result.reason or "its worker died")
         free = []
-        for frozen in self._optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            waits_for = read_result(self.directory.trial(frozen.number)).waits_for
+        for number in self.ledger.in_state(TrialState.WAITING):
+            waits_for = read_result(self.directory.trial(number)).waits_for
             if waits_for is not None and is_leased(Path(waits_for)):
                 under_way += 1  # as good as: whoever trains its trunk is at work
             else:
-                free.append(frozen.number)
+                free.append(number)
         return free, under_way
 
 

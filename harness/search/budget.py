@@ -6,8 +6,9 @@ lease ends and no longer, its worker asks for more in time or ends it, and a lea
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from harness.config.sweep_schema import BudgetConfig
 from harness.runs.record import RunRecord
@@ -114,46 +115,93 @@ def _still_to_train(record: RunRecord) -> int:
     return record.trial.tokens if record.trial else 0
 
 
-def open_budget(config: BudgetConfig, trials: Sequence[RunRecord], *, now: float, most_trials: int | None = None) -> Budget:
-    """The state of the budget at `now`, seconds since the epoch, given all trials of the study. most_trials: after which a grid is done."""
-    ended = [record for record in trials if record.result.state in FINAL_STATES]
+@dataclass
+class Closed:
+    """What trials that have ended cost in all, so that they need not be counted again and again."""
+
+    trials: int = 0
+    complete: int = 0
+    pruned: int = 0
+    tokens: int = 0
+    device_seconds: float = 0.0
+    slowest: float | None = None
+    """Seconds per token."""
+    spans: list[tuple[float, float]] = field(default_factory=list)
+    """When any of them was under way, in seconds since the epoch; joined now and then."""
+    _joined: int = 0
+
+    def add(self, record: RunRecord) -> None:
+        """Count a trial that has ended."""
+        trial, result = record.trial, record.result
+        self.trials += 1
+        self.complete += result.state == "complete"
+        self.pruned += result.state == "pruned"
+        self.tokens += result.tokens.trained
+        if trial is None or not trial.spans:
+            return
+        self.device_seconds += trial.devices * trial.seconds
+        if result.tokens.trained and result.state == "complete":
+            self.slowest = max(self.slowest or 0.0, trial.seconds / result.tokens.trained)
+        self.spans += [(begin, end) for begin, end in trial.spans]
+        if len(self.spans) > 2 * self._joined + 16:
+            self.spans = joined(self.spans)
+            self._joined = len(self.spans)
+
+
+def open_budget(
+    config: BudgetConfig, trials: Sequence[RunRecord], *, now: float, most_trials: int | None = None, closed: Closed | None = None
+) -> Budget:
+    """The state of the budget at `now`, seconds since the epoch, given all trials of the study.
+
+    most_trials: after which a grid is done; closed: trials that have ended and are not among the others.
+    """
+    closed = Closed() if closed is None else copy.copy(closed)
+    closed.spans = list(closed.spans)
+    for record in trials:
+        if record.result.state in FINAL_STATES:
+            closed.add(record)
     under_way = [record for record in trials if record.result.state not in FINAL_STATES]
-    reserved = sum(_still_to_train(record) for record in under_way)
-    timed = [record.trial for record in trials if record.trial]
-    leases = [trial for trial in timed if trial.began is not None and trial.lease is not None]
+    timed = [record.trial for record in under_way if record.trial]
+    leases = [trial for record in trials if (trial := record.trial) and trial.began is not None and trial.lease is not None]
     spans = [(begin, end) for trial in timed for begin, end in trial.spans]
-    working = [(trial.began, min(now, trial.lease_ends)) for trial in timed if trial.began is not None]
+    working = [(trial.began, min(now, trial.lease_ends)) for record in trials if (trial := record.trial) and trial.began is not None]
     ends = max([now, *(trial.lease_ends for trial in leases)])
     limits = [limit for limit in (config.trials, most_trials) if limit is not None]
-    held = sum(trial.devices * (end - begin) for trial in timed for begin, end in trial.spans)
+    held = closed.device_seconds + sum(trial.devices * trial.seconds for trial in timed)
     leased = sum(trial.devices * (trial.lease or 0.0) for trial in leases)
     # Trials claimed while there was no limit of time have no lease; what they took so far counts.
-    unleased = sum(trial.devices * (now - trial.began) for trial in timed if trial.began is not None and trial.lease is None)
+    unleased = sum(
+        trial.devices * (now - trial.began)
+        for record in trials
+        if (trial := record.trial) and trial.began is not None and trial.lease is None
+    )
     return Budget(
-        trials=Account(min(limits, default=None), len(ended), len(under_way)),
-        tokens=Account(config.tokens, sum(record.result.tokens.trained for record in trials), reserved),
+        trials=Account(min(limits, default=None), closed.trials, len(under_way)),
+        tokens=Account(
+            config.tokens,
+            closed.tokens + sum(record.result.tokens.trained for record in under_way),
+            sum(_still_to_train(record) for record in under_way),
+        ),
         gpu_hours=Account(config.gpu_hours, (held + unleased) / HOUR, leased / HOUR),
-        wall_hours=Account(config.wall_hours, covered([*spans, *working]) / HOUR, (ends - now) / HOUR),
+        wall_hours=Account(config.wall_hours, covered([*closed.spans, *spans, *working]) / HOUR, (ends - now) / HOUR),
         trial_hours=config.trial_hours,
-        seconds_per_token=_slowest(ended),
+        seconds_per_token=closed.slowest,
         ends=ends,
         now=now,
     )
 
 
+def joined(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The same time in spans that do not overlap, in order."""
+    found: list[tuple[float, float]] = []
+    for begin, end in sorted(spans):
+        if found and begin <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], end))
+        else:
+            found.append((begin, end))
+    return found
+
+
 def covered(spans: Iterable[tuple[float, float]]) -> float:
     """How long at least one of the spans lasts at a time."""
-    total, until = 0.0, float("-inf")
-    for begin, end in sorted(spans):
-        total += max(0.0, end - max(begin, until))
-        until = max(until, end)
-    return total
-
-
-def _slowest(ended: Sequence[RunRecord]) -> float | None:
-    rates = [
-        record.trial.seconds / record.result.tokens.trained
-        for record in ended
-        if record.trial and record.trial.spans and record.result.tokens.trained and record.result.state == "complete"
-    ]
-    return max(rates, default=None)
+    return sum(end - begin for begin, end in joined(spans))

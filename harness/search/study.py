@@ -86,7 +86,9 @@ class Study:
         # Hyperband proposes by brackets, too: the sampler asks the study for it.
         self._pruner = self._optuna.pruner = build_pruner(sweep.config.stopping, evaluations=sweep.evaluations)
         self._books = Books(directory, sweep, self._optuna, self.storage, inquiry or Inquiry(), clock)
-        self._failed_before = {record.number for record in self._books.records() if record.result.state == "failed"}
+        self._ledger = self._books.ledger
+        with self.storage.locked():
+            self._failed_before = {record.number for record in self._ledger.records() if record.result.state == "failed"}
 
     # Claiming.
 
@@ -101,7 +103,7 @@ class Study:
             while True:
                 waiting, under_way = self._books.reconcile()
                 self._refuse_to_burn_the_budget()
-                number = self._choose(waiting) if waiting else len(self._optuna.get_trials(deepcopy=False))
+                number = self._choose(waiting) if waiting else self._ledger.count
                 known = read_trial(self.directory.trial(number))
                 if known is None:
                     return self._start(number, under_way)
@@ -127,7 +129,7 @@ class Study:
         """A new trial, if the budget holds it."""
         budget = self._books.budget()
         if self._trunk_claims is not None:
-            trial = self._trunk_claims.next(number, self._books.records(), budget)
+            trial = self._trunk_claims.next(number, self._ledger.records(), budget)
         else:
             fits = budget.has_room_for(self._largest_trial_tokens, devices=self.sweep.devices)
             trial = Trial(number=number, params=None, tokens=self._largest_trial_tokens) if fits else None
@@ -162,7 +164,7 @@ class Study:
         run = self.directory.trial(number)
         trial = read_trial(run)
         assert trial is not None, "it was reserved"
-        learned_from = self._trunk_claims.learned_from(self._books.records()) if self._trunk_claims else None
+        learned_from = self._trunk_claims.learned_from(self._ledger.records()) if self._trunk_claims else None
         pinned = self._pinned(number) if trial.given is None else self.sweep.space.held(trial.given)
         self._optuna.sampler = build_sampler(self.sweep.config.search, self.sweep.space, number, pinned, learned_from)
         proposal = self._running(number)
@@ -180,10 +182,8 @@ class Study:
         return Claim(number, run, trial.lease_ends)
 
     def _pinned(self, number: int) -> dict[str, Any]:
-        from optuna.trial import TrialState
-
-        ended = len(self._optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
-        return self.sweep.pinned(number, ended=ended)
+        self._ledger.under_way()  # what has ended since is put down
+        return self.sweep.pinned(number, ended=self._ledger.closed.complete + self._ledger.closed.pruned)
 
     def _running(self, number: int) -> OptunaTrial:
         """Optuna's trial of this number, running: one that waits, with the values it was given, or a new one.
@@ -193,9 +193,9 @@ class Study:
         from optuna.trial import Trial as OptunaTrial
         from optuna.trial import TrialState
 
-        storage, trials = self._optuna._storage, self._optuna.get_trials(deepcopy=False)
-        if number < len(trials):
-            trial_id = trials[number]._trial_id
+        storage = self._optuna._storage
+        if number < self._ledger.count:
+            trial_id = self._ledger.optuna_id(number)
             storage.set_trial_state_values(trial_id, TrialState.RUNNING)
         else:
             trial_id = storage.create_new_trial(self._optuna._study_id)
@@ -251,17 +251,17 @@ class Study:
         return reason
 
     def _report(self, claim: Claim, values: dict[int, float | None]) -> str | None:
-        known = self._optuna.get_trials(deepcopy=False)[claim.number].intermediate_values
+        known = self._ledger.frozen(claim.number).intermediate_values
         if not values.keys() - known.keys():
             return None
         with self.storage.locked():
             for number in sorted(values.keys() - known.keys()):
-                frozen = self._optuna.get_trials(deepcopy=False)[claim.number]
+                frozen = self._ledger.frozen(claim.number)
                 if number in frozen.intermediate_values or (value := values[number]) is None:
                     continue
                 # Not by way of Optuna's Trial: making one would have the sampler propose once more.
                 self._optuna._storage.set_trial_intermediate_value(frozen._trial_id, number, value)
-                if self._pruner.prune(self._optuna, self._optuna.get_trials(deepcopy=False)[claim.number]):
+                if self._pruner.prune(self._optuna, self._ledger.frozen(claim.number)):
                     return f"{self.sweep.config.stopping.name}: {self.sweep.config.objective.metric} {value:.4g} at evaluation {number}"
         return None
 
@@ -299,9 +299,9 @@ class Study:
 
     def _refuse_to_burn_the_budget(self) -> None:
         """Raise InputError when what keeps trials from running is no matter of their values."""
-        if self._books.some_are_complete:
+        if self._ledger.closed.complete:
             return
-        records = self._books.records()
+        records = self._ledger.records()
         if any(record.result.state == "complete" for record in records):
             return
         failed = [record for record in records if record.result.state == "failed" and record.number not in self._failed_before]

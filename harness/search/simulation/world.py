@@ -113,6 +113,7 @@ class Ended:
     state: str
     objective: float | None
     feasible: bool
+    """Whether it is a candidate for the best: complete, of full length, within the constraints."""
 
 
 @dataclass
@@ -361,7 +362,10 @@ class World:
     def _note_end(self, claim: Claim) -> None:
         result = read_result(claim.run)
         if result.state in FINAL_STATES:
-            feasible = result.state == "complete" and result.feasible is not False
+            # Shorter runs of a trunk search are no answer to its question.
+            trial = read_trial(claim.run)
+            is_full = trial is None or trial.rung is None or trial.rung == self.sweep.config.search.rungs - 1
+            feasible = result.state == "complete" and result.feasible is not False and is_full
             ended = Ended(claim.number, self.now, self.trained, result.state, result.objective, feasible)
             self.history.append(ended)
             self.on_end(ended)

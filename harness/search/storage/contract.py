@@ -13,8 +13,9 @@ from harness.runs.locks import hold
 
 if TYPE_CHECKING:
     from filelock import FileLock
-    from optuna.storages import JournalStorage
+    from optuna.storages import BaseStorage, JournalStorage
 
+    from harness.search.ledger import Ledger
     from harness.search.storage.batches import Batches, EntryLog
 
 LOCK_SECONDS = 120.0
@@ -34,6 +35,7 @@ class StudyStorage(ABC):
     def __init__(self, directory: StudyDirectory) -> None:
         self.directory = directory
         self._announced: FileLock | None = None
+        self._ledger: Ledger | None = None
 
     @cached_property
     def _batches(self) -> Batches:
@@ -47,6 +49,14 @@ class StudyStorage(ABC):
         from optuna.storages import JournalStorage
 
         return JournalStorage(self._batches)
+
+    def ledger(self, optuna: BaseStorage, study_id: int) -> Ledger:
+        """What this process knows of the study's trials: one, however many workers it has."""
+        from harness.search.ledger import Ledger
+
+        if self._ledger is None:
+            self._ledger = Ledger(self.directory, optuna, study_id)
+        return self._ledger
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -148,3 +148,52 @@ def test_the_command_says_what_it_takes_to_reach_a_target(write_sweep: WriteSwee
 def test_a_target_that_is_not_reached_costs_no_number(run: Run) -> None:
     outcome = run(workers=1, budget={"trials": 2})
     assert to_reach([outcome], 0.0, "minimize") == {"target": 0.0, "reached": 0, "tokens": [None], "median": None}
+
+
+STORIES = Path(__file__).parents[3] / "benchmarks" / "tables" / "stories260k.csv"
+
+
+@pytest.mark.slow
+def test_a_trunk_search_keeps_its_budget_whatever_happens_and_charges_runs_without_trunks_in_full(
+    write_sweep: WriteSweep, tmp_path: Path
+) -> None:
+    whole = 108 * 1024
+    base = ["trainer.max_steps=108", "trainer.max_tokens=null", "trainer.batch_tokens=1024", "data.context_length=128", "schedule.warmup=4"]
+    base += ["model.max_context=128"]
+    space = {
+        "optim.lr": {"low": 1e-3, "high": 3e-2, "log": True},
+        "data.replay_share": {"low": 0.0, "high": 0.25},
+        "schedule": {"choices": ["wsd", "cosine"]},
+        "schedule.decay_fraction": {"low": 0.2, "high": 0.5, "when": {"schedule": "wsd"}},
+    }
+    sweep = load_sweep(
+        str(
+            write_sweep(
+                base=base,
+                space=space,
+                constraints={"val/general/forgetting": {"max": 2.0}},
+                search={"name": "trunk", "startup_trials": 8, "max_attempts": 100},
+                budget={"tokens": 7 * whole},
+                launcher={"name": "local", "workers": 4},
+            )
+        ),
+        [],
+    )
+    table = read_table(STORIES, rename={"val/target/loss": "val/domain/loss"})
+    faults = Faults(preempted=0.1, killed=0.1, absence_seconds=1.0)
+    outcome = simulate(sweep, table, workers=4, seed=0, faults=faults, tokens_per_second=1e4, keep=tmp_path / "kept")
+    assert outcome.overshoot == {"tokens": 0.0}
+    assert 6 * whole < outcome.tokens <= 7 * whole
+    assert (outcome.lost, outcome.faulty) == (0, ())
+    runs = load_study(StudyDirectory(tmp_path / "kept")).runs
+    complete = [(run, run.trial) for run in runs if run.state == "complete" and run.trial]
+    assert {trial.rung for _, trial in complete} == {0, 1, 2}
+    cosine = [run.result.tokens for run, _ in complete if run.params["schedule"] == "cosine"]
+    assert cosine
+    assert {tokens.shared for tokens in cosine} == {0}
+    branches = [run.result.tokens for run, trial in complete if trial.parent is not None and run.params["schedule"] == "wsd"]
+    assert branches
+    assert all(tokens.shared > 0 for tokens in branches)
+    assert outcome.best is not None
+    winner = next(trial for _, trial in complete if trial.number == outcome.best.number)
+    assert winner.rung == 2, "short runs are no candidates"

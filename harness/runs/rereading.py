@@ -1,0 +1,43 @@
+"""Files that are read often and replaced seldom: read again only when they are another file than before."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Rereader(Generic[T]):
+    """Reads files that are replaced as a whole (see `harness.runs.files.write_json`). What it returns is shared: not to be changed."""
+
+    def __init__(self, parse: Callable[[Path], T]) -> None:
+        """parse: reads a file, or says what its absence means."""
+        self._parse = parse
+        self._known: dict[str, tuple[tuple[int, int, int] | None, T]] = {}
+
+    def read(self, path: str) -> T:
+        seen = _identity(path)
+        known = self._known.get(path)
+        if known is None or known[0] != seen:
+            # A file that is replaced between the look and the reading is read once more the next time.
+            known = self._known[path] = (seen, self._parse(Path(path)))
+        return known[1]
+
+    def forget(self, path: str) -> None:
+        self._known.pop(path, None)
+
+
+def _identity(path: str) -> tuple[int, int, int] | None:
+    # Opened, not only asked for: on a network file system that is what asks the server.
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        found = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    return found.st_ino, found.st_mtime_ns, found.st_size
