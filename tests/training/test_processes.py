@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,14 +32,27 @@ LONG = (*EXACT_RESUME, f"trainer.max_steps={STEPS}", "trainer.checkpoint_every_s
 SECONDS = 120.0
 
 
+LORA = ("adapter=lora", "adapter.dropout=0.2", "optim.lr=1e-2")
+
+
 @pytest.fixture(scope="module")
-def whole(tiny_text: TinyText, session_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
-    """The run that nobody disturbs."""
-    run = RunDirectory(tmp_path_factory.mktemp("whole"))
-    config = load([*tiny_text.overrides, *LONG, f"data.cache_dir={session_cache}"]).config
-    write_yaml(run.config, to_plain(config))
-    train_here(run)
-    return run
+def undisturbed(tiny_text: TinyText, session_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunDirectory]:
+    """The run that nobody disturbs, with these overrides."""
+
+    @cache
+    def run_with(*overrides: str) -> RunDirectory:
+        run = RunDirectory(tmp_path_factory.mktemp("whole"))
+        config = load([*tiny_text.overrides, *LONG, *overrides, f"data.cache_dir={session_cache}"]).config
+        write_yaml(run.config, to_plain(config))
+        train_here(run)
+        return run
+
+    return run_with
+
+
+@pytest.fixture
+def whole(undisturbed: Callable[..., RunDirectory]) -> RunDirectory:
+    return undisturbed()
 
 
 class Command:
@@ -85,10 +99,10 @@ def command(tmp_path: Path) -> Iterator[Callable[..., Command]]:
 
 
 @pytest.fixture
-def train(command: Callable[..., Command], tiny_text: TinyText, tmp_path: Path) -> Callable[[], tuple[Command, RunDirectory]]:
-    def start() -> tuple[Command, RunDirectory]:
+def train(command: Callable[..., Command], tiny_text: TinyText, tmp_path: Path) -> Callable[..., tuple[Command, RunDirectory]]:
+    def start(*overrides: str) -> tuple[Command, RunDirectory]:
         run = RunDirectory(tmp_path / "run")
-        return command("train", *tiny_text.overrides, *LONG, "--dir", run.path), run
+        return command("train", *tiny_text.overrides, *LONG, *overrides, "--dir", run.path), run
 
     return start
 
@@ -98,10 +112,14 @@ def step_of(run: RunDirectory) -> int:
     return newest["step"] if newest else 0
 
 
+@pytest.mark.parametrize("overrides", [(), LORA], ids=["all weights", "lora"])
 def test_killed_at_random_steps(
-    train: Callable[[], tuple[Command, RunDirectory]], command: Callable[..., Command], whole: RunDirectory
+    train: Callable[..., tuple[Command, RunDirectory]],
+    command: Callable[..., Command],
+    undisturbed: Callable[..., RunDirectory],
+    overrides: tuple[str, ...],
 ) -> None:
-    one, run = train()
+    one, run = train(*overrides)
     chance = random.Random(0)
     for kills, after in enumerate((chance.randrange(8, 60), chance.randrange(70, 120)), start=1):
         one.wait_until(lambda after=after: step_of(run) >= after)
@@ -118,12 +136,12 @@ def test_killed_at_random_steps(
     # At most one checkpoint interval was trained again each time, and it is counted.
     again = done.tokens.trained - done.tokens.budgeted
     assert 0 <= again <= 2 * 8 * done.tokens.budgeted / STEPS * 1.5
-    assert_same_run(whole, run)
+    assert_same_run(undisturbed(*overrides), run)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_asked_to_stop(
-    train: Callable[[], tuple[Command, RunDirectory]], command: Callable[..., Command], whole: RunDirectory, number: signal.Signals
+    train: Callable[..., tuple[Command, RunDirectory]], command: Callable[..., Command], whole: RunDirectory, number: signal.Signals
 ) -> None:
     one, run = train()
     one.wait_until(lambda: step_of(run) >= 20)
@@ -144,7 +162,7 @@ def test_asked_to_stop(
 
 @pytest.mark.parametrize("delay_seconds", [0.0, 1.0])
 def test_asked_to_stop_while_it_starts(
-    train: Callable[[], tuple[Command, RunDirectory]], command: Callable[..., Command], delay_seconds: float
+    train: Callable[..., tuple[Command, RunDirectory]], command: Callable[..., Command], delay_seconds: float
 ) -> None:
     """From the moment that the run's lock is there, however far the imports, the data and the model have come."""
     one, run = train()
@@ -159,7 +177,7 @@ def test_asked_to_stop_while_it_starts(
     assert "Traceback" not in one.output
 
 
-def test_interrupted_twice(train: Callable[[], tuple[Command, RunDirectory]]) -> None:
+def test_interrupted_twice(train: Callable[..., tuple[Command, RunDirectory]]) -> None:
     """An impatient user is obeyed at once; what is lost is no more than a checkpoint interval."""
     one, run = train()
     one.wait_until(lambda: step_of(run) >= 20)
