@@ -24,9 +24,10 @@ log = logging.getLogger(__name__)
 class Inquiry:
     """What one worker knows of the jobs of others."""
 
-    def __init__(self, ask: AskFates | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """ask: None where no cluster can be asked, as on a laptop: then the locks decide alone."""
+    def __init__(self, ask: AskFates | None = None, *, own: Place | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        """ask: None where no cluster can be asked, as on a laptop: then the locks decide alone. own: where this worker sits."""
         self._ask = ask
+        self._own = own
         self._clock = clock
         self._fates: dict[Place, Fate] = {}
         self._missed: dict[Place, float] = {}
@@ -39,6 +40,10 @@ class Inquiry:
         """What became of the job of a worker that is not seen any more; "alive" for as long as nobody has asked."""
         if place is None or place.job is None or self._ask is None:
             return "ended"
+        if self._own is not None and (place.job, place.restart) == (self._own.job, self._own.restart):
+            # A life of a job has one worker, and that is we: what the cluster says of it is about us. So the other one is over: the
+            # controller was killed and started the job once more without counting it, or we have come back under another name.
+            return "interrupted"
         self._noticed.add(place)
         silent = self._clock() - self._missed.setdefault(place, self._clock())
         return self._fates.get(place, "ended" if silent > PATIENCE_SECONDS else "alive")

@@ -127,7 +127,7 @@ class Worker:
             signal.signal(number, self._ask_to_stop)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command that started us; it tells us
         self._seat = seat or Seat()
-        self._inquiry = Inquiry(self._seat.ask)
+        self._inquiry = Inquiry(self._seat.ask, own=self._seat.place)
         self._time_left = TimeLeft(self._seat.ends)
         self._sweep = thaw(directory.sweep)
         self._join()

@@ -30,8 +30,8 @@ class Cluster:
         self.asked.append([place.job or "" for place in places])
         return {place: self.fates[place.job or ""] for place in places} if self.answers else None
 
-    def inquiry(self) -> Inquiry:
-        return Inquiry(self.ask, clock=lambda: self.now)
+    def inquiry(self, own: Place | None = None) -> Inquiry:
+        return Inquiry(self.ask, own=own, clock=lambda: self.now)
 
 
 def place(job: str | None, restart: int = 0) -> Place:
@@ -64,6 +64,22 @@ def test_a_trial_is_taken_over_only_when_the_cluster_says_that_its_job_is_over(m
     result = check_in_step(directory).runs[0].result
     assert (result.failures, result.reason) == (0, "its job was interrupted"), "with max_attempts=1 it would have failed"
     assert result.tokens.trained >= 100, "what it had trained is booked"
+
+
+def test_a_worker_takes_over_from_an_earlier_one_of_its_own_job_though_the_cluster_says_that_it_runs(make_sweep: MakeSweep) -> None:
+    """A controller that was killed may forget that it started a job, and start it once more, as often restarted as before."""
+    sweep, cluster = make_sweep(budget={"trials": 1}, search={"max_attempts": 1}), Cluster()
+    directory = open_study(sweep)
+    gone = Study(directory, sweep, "gone", place=place("5_0"))
+    claim = claimed(gone)
+    assert gone.prepare(claim)
+    Attempt(claim.run).vanish(100)
+    cluster.fates["5_0"] = "alive"
+    own = Place(node="node2", job="5_0")
+    again = claimed(Study(directory, sweep, "next", place=own, inquiry=cluster.inquiry(own)))
+    assert again.number == 0
+    result = check_in_step(directory).runs[0].result
+    assert (result.failures, result.reason) == (0, "its job was interrupted")
 
 
 def test_a_job_that_ran_out_of_memory_fails_its_trial(make_sweep: MakeSweep) -> None:
