@@ -20,6 +20,8 @@ from harness.runs.world import World
 MEETING_SECONDS = 300.0
 """How long the tasks of a step may start after each other."""
 RETRY_SECONDS = 0.5
+BLAME_SECONDS = 2.0
+"""How much later than rank 0's failure the others may tell of an end that caused it."""
 LEAVE_SECONDS = 15.0
 """What the others are given to end an attempt after rank 0 has."""
 
@@ -120,14 +122,24 @@ class Crew:
     def lost(self) -> str | None:
         """Who was killed, or is gone, or has ended its part as it should not, since the attempt began."""
         self._listen()
-        for member in self.members:
+        # Who was killed comes first: the others may have failed for it.
+        for member in sorted(self.members, key=lambda member: (member.exit_code or 0) >= 0):
             if member.exit_code:
                 how = f"was killed by signal {-member.exit_code}" if member.exit_code < 0 else f"ended with exit code {member.exit_code}"
                 return f"{member} {how}"
         return self.broken
 
     def is_to_blame(self) -> bool:
-        """Whether another rank was killed or is gone: then rank 0 failed for that. One that merely failed may have followed rank 0."""
+        """Whether another rank was killed or is gone: then rank 0 failed for that. One that merely failed may have followed rank 0.
+
+        To be asked when rank 0 has failed: a broken connection may be noticed before it is told whose end it was.
+        """
+        deadline = time.monotonic() + BLAME_SECONDS
+        while not self._has_fallen() and any(member.exit_code is None for member in self.members) and time.monotonic() < deadline:
+            self._listen(wait_seconds=0.1)
+        return self._has_fallen()
+
+    def _has_fallen(self) -> bool:
         return self.broken is not None or any((member.exit_code or 0) < 0 for member in self.members)
 
     def exit_codes(self) -> set[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 from collections.abc import Callable
 from multiprocessing import resource_tracker
@@ -11,6 +12,9 @@ from typing import Any
 
 from harness.runs.processes import die_with_parent
 from harness.runs.signals import accept, held_back
+
+MAX_SERVER_DEATHS = 3
+log = logging.getLogger(__name__)
 
 AttemptFunction = Callable[..., int]
 """Runs or resumes the run in a directory, in a process of its own, and returns the exit code. Its arguments: the directory, and
@@ -29,7 +33,19 @@ class AttemptServer:
         self._context.set_forkserver_preload(preload)
 
     def start(self, run: Path, *more: Any) -> BaseProcess:
-        """Start an attempt on the run in this directory. more: further arguments; sockets may be among them."""
+        """Start an attempt on the run in this directory. more: further arguments; sockets may be among them.
+
+        Raises EOFError or OSError when no server lives long enough.
+        """
+        for again in range(MAX_SERVER_DEATHS):
+            try:
+                return self._start(run, *more)
+            except (EOFError, ConnectionError) as error:
+                # It was killed just now; had it forked a child, that is gone with it. A new one is started by itself.
+                log.warning("the server of attempts died while it was asked for one (%d times): %r", again + 1, error)
+        return self._start(run, *more)
+
+    def _start(self, run: Path, *more: Any) -> BaseProcess:
         process = self._context.Process(target=_child, args=(self._attempt, str(run), *more))
         # The fork server and multiprocessing's resource tracker, started by the first attempt, hold stop signals back for good. The
         # tracker's start lets SIGTERM through again, so it comes first.

@@ -268,8 +268,8 @@ class Worker:
             time.sleep(SIGNAL_SECONDS)
         code = process.exitcode
         if crew:
-            fallen = fallen or crew.lost()
             blamed = code not in (DONE, STOPPED) and (crew.is_to_blame() or time.monotonic() > stuck)
+            fallen = crew.lost() or fallen
             crew.end()
             if code not in (DONE, STOPPED) and OUT_OF_MEMORY in crew.exit_codes():
                 code = OUT_OF_MEMORY

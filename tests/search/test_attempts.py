@@ -1,45 +1,30 @@
-"""The server that attempts are forked from, when Slurm signals every process of a step."""
+"""The server that attempts are forked from: when Slurm signals every process of a step, and when it is killed."""
 
 from __future__ import annotations
 
-import os
 import signal
-import time
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from harness.runs.exit_codes import STOPPED
 from harness.runs.signals import STOP_SIGNALS
-from harness.search.attempts import AttemptServer
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
 
 
-def leaves_when_asked(directory: str) -> int:
-    asked: list[int] = []
-    for number in STOP_SIGNALS:
-        signal.signal(number, lambda number, frame: asked.append(number))
-    Path(directory, "listens").touch()
-    while not asked:
-        time.sleep(0.01)
-    return STOPPED
+def befalls(what: str, directory: Path, *more: int) -> None:
+    command = [sys.executable, "-m", "tests.search.attempt_server", what, str(directory), *map(str, more)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_whatever_serves_attempts_outlives_a_signal_to_all(tmp_path: Path, number: signal.Signals) -> None:
-    server = AttemptServer(leaves_when_asked, [])
-    process = server.start(tmp_path)
-    while not (tmp_path / "listens").exists():
-        time.sleep(0.01)
-    servants = [int(pid) for pid in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()]
-    python = [pid for pid in servants if b"multiprocessing" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    assert len(python) == 2, "the fork server and the resource tracker"
-    for pid in python:
-        os.kill(pid, signal.SIGCONT)
-        os.kill(pid, number)
-    time.sleep(0.2)
-    assert process.is_alive()
-    assert process.pid is not None
-    os.kill(process.pid, number)
-    process.join(30)
-    assert process.exitcode == STOPPED
+    befalls("signalled", tmp_path, number)
+
+
+def test_a_server_that_is_killed_while_it_is_asked_is_replaced(tmp_path: Path) -> None:
+    befalls("killed", tmp_path)
