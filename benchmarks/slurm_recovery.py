@@ -26,7 +26,7 @@ from tests.support.slurm.cluster import Cluster, serve, wait_for
 
 CHECKPOINT_EVERY_STEPS = 20
 BATCH_TOKENS = 4 * 32
-SLURM = ["launcher=slurm_cpu", "launcher.cpus_per_task=1", "launcher.memory=500M", "launcher.time=60"]
+SLURM = ["launcher=slurm_cpu", "launcher.cpus_per_task=1", "launcher.memory=500M", "launcher.time='01:00:00'"]
 PATIENCE_SECONDS = 900.0
 
 

@@ -54,6 +54,8 @@ Seconds = tuple[float, float]
 
 
 def now() -> Seconds:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
     return time.perf_counter(), time.process_time()
 
 
@@ -107,9 +109,12 @@ def bare(config: Config) -> Seconds:
 
 def settings(config: Config, folder: str) -> dict[str, Any]:
     """What Trainer and TRL are told in order to do the same work."""
+    rows = config.trainer.batch_tokens // config.data.context_length
+    micro = config.trainer.micro_batch_size or rows
     return {
         "output_dir": folder,
-        "per_device_train_batch_size": config.trainer.batch_tokens // config.data.context_length,
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": rows // micro,
         "max_steps": config.trainer.max_steps,
         "learning_rate": config.optim.lr,
         "weight_decay": config.optim.weight_decay,
@@ -119,8 +124,8 @@ def settings(config: Config, folder: str) -> dict[str, Any]:
         "max_grad_norm": config.optim.gradient_clip_norm,
         "optim": "adamw_torch_fused",
         "lr_scheduler_type": "linear",
-        "use_cpu": True,
-        "bf16": False,
+        "use_cpu": config.trainer.accelerator == "cpu",
+        "bf16": config.trainer.precision == "bf16-mixed",
         "gradient_checkpointing": False,
         "logging_strategy": "no",
         "save_strategy": "no",

@@ -9,6 +9,8 @@ compared with the CPU's way before it is used, see `kernel_problem`.
 
 from __future__ import annotations
 
+from functools import cache
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -53,10 +55,18 @@ def cuda_kernel(
     from torch.nn.attention.varlen import varlen_attn
 
     back = -1 if window is None else window - 1
-    grouped = query.shape[1] != key.shape[1]
-    found = varlen_attn(query, key, value, bounds, bounds, longest, longest, scale=scale, window_size=(back, 0), enable_gqa=grouped)
+    grouped: dict[str, Any] = {"enable_gqa": True} if query.shape[1] != key.shape[1] and _asks_for_groups() else {}
+    found = varlen_attn(query, key, value, bounds, bounds, longest, longest, scale=scale, window_size=(back, 0), **grouped)
     assert not isinstance(found, tuple), "nothing else was asked for"
     return found
+
+
+@cache
+def _asks_for_groups() -> bool:
+    """Whether torch wants to be told of fewer key heads than query heads; 2.11 takes them as they come."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    return "enable_gqa" in signature(varlen_attn).parameters
 
 
 def cpu_kernel(
@@ -173,8 +183,8 @@ def kernel_problem(model: PreTrainedModel, kernel: Kernel, *, device: str, dtype
 
     try:
         found = measured(kernel, device, dtype)
-    # Whatever a kernel answers to a size, a type or a device that it does not know.
-    except (RuntimeError, ValueError, NotImplementedError, ImportError) as error:
+    # Whatever a kernel answers to a size, a type or a device that it does not know, or another torch to our way of asking.
+    except (RuntimeError, ValueError, TypeError, NotImplementedError, ImportError) as error:
         return f"the kernel does not run: {str(error).partition(chr(10))[0][:200]}"
     expected = measured(cpu_kernel, "cpu", torch.float32)
     deviation = max(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import Any
 
@@ -16,7 +17,7 @@ from harness.models.attention import choose_varlen
 from harness.models.compiled import uncompiled
 from harness.models.document_mask import document_mask
 from harness.models.isolation import document_leak, isolate_documents
-from harness.models.varlen import cpu_kernel, cuda_kernel, document_bounds, kernel_problem, uses_varlen, varlen_attention
+from harness.models.varlen import _asks_for_groups, cpu_kernel, cuda_kernel, document_bounds, kernel_problem, uses_varlen, varlen_attention
 from tests.models.test_isolation import SHAPE, build
 
 AMPERE, TURING = (8, 0), (7, 5)
@@ -142,17 +143,34 @@ def test_the_arguments_of_the_cuda_kernel(monkeypatch: pytest.MonkeyPatch) -> No
 
     calls = []
 
+    @functools.wraps(varlen.varlen_attn)
     def record(*args: Any, **kwargs: Any) -> Tensor:
-        calls.append(inspect.signature(varlen_attn).bind(*args, **kwargs).arguments)
+        calls.append(inspect.signature(record).bind(*args, **kwargs).arguments)
         return torch.empty(0)
 
-    varlen_attn = varlen.varlen_attn
     monkeypatch.setattr(varlen, "varlen_attn", record)
     q, kv, bounds = torch.zeros(8, 4, 16), torch.zeros(8, 2, 16), torch.tensor([0, 8], dtype=torch.int32)
     for window in (None, 3):
         cuda_kernel(q, kv, kv, bounds, longest=8, scale=0.25, window=window)
     assert [call["window_size"] for call in calls] == [(-1, 0), (2, 0)]
     assert all(call["enable_gqa"] and call["scale"] == 0.25 and call["max_q"] == call["max_k"] == 8 for call in calls)
+
+
+def test_torch_2_11_is_not_told_of_groups_which_it_does_not_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch.nn.attention import varlen
+
+    def varlen_attn(
+        query: Tensor, key: Tensor, *others: Any, scale: float | None = None, window_size: tuple[int, int] = (-1, -1)
+    ) -> Tensor:
+        return torch.empty(key.shape)
+
+    monkeypatch.setattr(varlen, "varlen_attn", varlen_attn)
+    _asks_for_groups.cache_clear()
+    q, kv, bounds = torch.zeros(8, 4, 16), torch.zeros(8, 2, 16), torch.tensor([0, 8], dtype=torch.int32)
+    try:
+        assert cuda_kernel(q, kv, kv, bounds, longest=8, scale=None, window=None).shape == kv.shape
+    finally:
+        _asks_for_groups.cache_clear()
 
 
 def test_flex_attention_sees_what_sdpa_sees() -> None:
