@@ -4,7 +4,7 @@
 
 The harness against Hugging Face's Trainer over the same packed rows and TRL's SFTTrainer, which packs the same documents itself
 (bfd_split); each arm at its plainest and with what its users would turn on: Liger's kernels, torch.compile, block masks
-(flex_attention). Every arm is a process of its own, since Liger changes classes of the process. All train in bf16-mixed with fused AdamW
+(flex_attention). Every arm is a process of its own. All train in bf16-mixed with fused AdamW
 and clipping, 32,768 tokens a step in micro-batches of 16,384; nothing is evaluated or saved. The documents are Python's own documentation
 and source, cut at lognormal lengths (median 400 tokens, sigma 1.2).
 
@@ -81,12 +81,8 @@ def configuration(arm: str, context_length: int, folder: Path, steps: int) -> Co
 def run_arm(arm: str, config: Config, folder: Path) -> Seconds:
     if arm.startswith("harness"):
         return harness(config, folder / "run")
-    build: Callable[[Config, str], Any] = trl if arm.startswith("trl") else hugging_face
-    trainer = build(config, str(folder))
-    if "liger" in arm:
-        from liger_kernel.transformers import apply_liger_kernel_to_llama
-
-        apply_liger_kernel_to_llama(model=trainer.model)
+    build: Callable[..., Any] = trl if arm.startswith("trl") else hugging_face
+    trainer = build(config, str(folder), use_liger_kernel="liger" in arm)
     return timed(trainer)
 
 

@@ -154,8 +154,8 @@ def timed(trainer: Any) -> Seconds:
     return marks["seconds"]
 
 
-def hugging_face(config: Config, folder: str) -> Any:
-    """transformers.Trainer over the harness's rows."""
+def hugging_face(config: Config, folder: str, **options: Any) -> Any:
+    """transformers.Trainer over the harness's rows; options of its TrainingArguments."""
     from transformers import Trainer as HuggingFaceTrainer
     from transformers import TrainingArguments
 
@@ -174,11 +174,11 @@ def hugging_face(config: Config, folder: str) -> Any:
             return {**row, "labels": torch.cat([torch.tensor([-100]), row["labels"][:-1]])}
 
     model = build_model(config.model, tokenizer, seed=config.seed)
-    return HuggingFaceTrainer(model=model, args=TrainingArguments(**settings(config, folder)), train_dataset=Rows())
+    return HuggingFaceTrainer(model=model, args=TrainingArguments(**settings(config, folder), **options), train_dataset=Rows())
 
 
-def trl(config: Config, folder: str) -> Any:
-    """trl.SFTTrainer over the same documents, packed by itself."""
+def trl(config: Config, folder: str, **options: Any) -> Any:
+    """trl.SFTTrainer over the same documents, packed by itself; options of its SFTConfig."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
@@ -186,7 +186,8 @@ def trl(config: Config, folder: str) -> Any:
     (source,) = build_training_data(config.data, tokenizer, seed=config.seed).sources
     documents = source.documents
     ids = [documents.tokens[start:stop].tolist() for start, stop in zip(documents.offsets, documents.offsets[1:], strict=False)]
-    arguments = SFTConfig(**settings(config, folder), packing=True, packing_strategy="bfd_split", max_length=config.data.context_length)
+    packing = {"packing": True, "packing_strategy": "bfd_split", "max_length": config.data.context_length}
+    arguments = SFTConfig(**settings(config, folder), **packing, **options)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     return SFTTrainer(
         model=build_model(config.model, tokenizer, seed=config.seed),

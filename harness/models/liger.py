@@ -1,7 +1,10 @@
-"""Liger's Triton kernels in place of transformers' own layers. Their numbers were never seen here: no test runs on a GPU."""
+"""Liger's Triton kernels in place of transformers' own layers."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -16,12 +19,14 @@ OUR_LOSS = {"cross_entropy": False, "fused_linear_cross_entropy": False}
 """Losses are summed and divided by us; a model whose `forward` is Liger's would make no logits."""
 
 
-def apply_liger(model: PreTrainedModel, *, on_gpu: bool) -> None:
-    """From now on the model's norms, rotary embeddings and gated feed-forward layers are Liger's, in place; for this process also those
-    of other models of its family.
+@contextmanager
+def liger_kernels(model: PreTrainedModel, *, on_gpu: bool) -> Iterator[None]:
+    """While in it, the model's norms, rotary embeddings and gated feed-forward layers are Liger's, and those that are made of its family.
 
-    To be called when nothing is to be computed on a CPU any more. Raises InputError where Liger is not installed, there is no GPU, or Liger
-    has nothing for the family.
+    To be entered when nothing is to be computed on a CPU any more: neither by this model, nor by another of its family. What Liger
+    replaces in transformers' module of the family is put back afterwards, so that the next run of the process finds it as it was; the
+    model itself keeps Liger's norms and feed-forward layers. Raises InputError where Liger is not installed, there is no GPU, or Liger has
+    nothing for the family.
     """
     if find_spec("liger_kernel") is None:
         raise InputError(f"{KEY}: needs liger-kernel, which is not installed: pip install 'harness[liger]'")
@@ -33,4 +38,10 @@ def apply_liger(model: PreTrainedModel, *, on_gpu: bool) -> None:
     known = patch.MODEL_TYPE_TO_APPLY_LIGER_FN
     if family not in known:
         raise InputError(f"{KEY}: Liger has no kernels for the family {family}; it has for {', '.join(sorted(known))}. Valid for it: false")
-    patch._apply_liger_kernel_to_instance(model=model, **OUR_LOSS)
+    names = vars(sys.modules[type(model).__module__])
+    before = dict(names)
+    try:
+        patch._apply_liger_kernel_to_instance(model=model, **OUR_LOSS)
+        yield
+    finally:
+        names.update(before)

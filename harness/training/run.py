@@ -22,7 +22,7 @@ from harness.models.attention import refuse_attention
 from harness.models.compiled import compile_blocks
 from harness.models.device import computes_on_gpu
 from harness.models.isolation import isolate_documents
-from harness.models.liger import apply_liger
+from harness.models.liger import liger_kernels
 from harness.runs.directory import RunDirectory
 from harness.runs.metrics import Row, last_values
 from harness.runs.result import CLEAN_STOP, Result, State, read_result, write_result
@@ -177,13 +177,13 @@ def _train(
             if config.trainer.gradient_checkpointing:
                 checkpoint_activations(model)
             module = build_module(model, config, plan, inputs.tokenizer)
-            # Last, since probes run where the model was made, on the CPU, and on shapes of their own.
-            if config.model.liger:
-                apply_liger(model, on_gpu=computes_on_gpu(config.trainer))
-            if config.trainer.compile:
-                compile_blocks(model, on_gpu=computes_on_gpu(config.trainer))
-            trainer = build_trainer(config, run, plan, loggers=loggers, callbacks=[step_end, *callbacks])
-            trainer.fit(module, datamodule=RunData(plan, start), ckpt_path=checkpoint, weights_only=True)
+            on_gpu = computes_on_gpu(config.trainer)
+            # Kernels come last, since probes run where the model was made, on the CPU, and on shapes of their own.
+            with liger_kernels(model, on_gpu=on_gpu) if config.model.liger else contextlib.nullcontext():
+                if config.trainer.compile:
+                    compile_blocks(model, on_gpu=on_gpu)
+                trainer = build_trainer(config, run, plan, loggers=loggers, callbacks=[step_end, *callbacks])
+                trainer.fit(module, datamodule=RunData(plan, start), ckpt_path=checkpoint, weights_only=True)
         state: State = "waiting" if step_end.stopped else "complete"
     finally:
         if path:

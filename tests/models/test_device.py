@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from harness.config.errors import InputError
 from harness.config.schema import ModelConfig, TrainerConfig
 from harness.models.device import refuse_missing_devices
 from harness.models.language_model import build_model
-from harness.models.liger import apply_liger
+from harness.models.liger import liger_kernels
 from harness.models.tokenizer import tokenizer_at
 from tests.models.test_isolation import SHAPE, build
 from tests.support.corpus import TinyText
@@ -55,11 +56,31 @@ def test_attention_whose_library_is_missing(tiny_text: TinyText) -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("liger_kernel") is not None, reason="for machines without Liger")
 def test_liger_that_is_not_installed() -> None:
-    with pytest.raises(InputError, match=r"model.liger=true: needs liger-kernel, .*pip install 'harness\[liger\]'"):
-        apply_liger(build("llama", SHAPE), on_gpu=True)
+    kernels = liger_kernels(build("llama", SHAPE), on_gpu=True)
+    with pytest.raises(InputError, match=r"model.liger=true: needs liger-kernel, .*pip install 'harness\[liger\]'"), kernels:
+        raise AssertionError("entered")
 
 
 def test_liger_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.models.liger.find_spec", lambda name: object())
-    with pytest.raises(InputError, match=r"model.liger=true: .* on a GPU only.* Valid here: false"):
-        apply_liger(build("llama", SHAPE), on_gpu=False)
+    kernels = liger_kernels(build("llama", SHAPE), on_gpu=False)
+    with pytest.raises(InputError, match=r"model.liger=true: .* on a GPU only.* Valid here: false"), kernels:
+        raise AssertionError("entered")
+
+
+def test_what_liger_replaces_in_transformers_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Liger itself needs Triton: here another function takes the place of rotary embeddings, the way Liger's does."""
+    from transformers.models.llama import modeling_llama
+
+    before = modeling_llama.apply_rotary_pos_emb
+
+    def patch(**_: Any) -> None:
+        modeling_llama.apply_rotary_pos_emb = "Liger's"  # type: ignore[assignment]
+
+    library = SimpleNamespace(MODEL_TYPE_TO_APPLY_LIGER_FN={"llama": patch}, _apply_liger_kernel_to_instance=patch)
+    monkeypatch.setattr("harness.models.liger.find_spec", lambda name: object())
+    monkeypatch.setattr("harness.models.liger.import_module", lambda name: library)
+    with pytest.raises(KeyboardInterrupt), liger_kernels(build("llama", SHAPE), on_gpu=True):
+        assert modeling_llama.apply_rotary_pos_emb == "Liger's"
+        raise KeyboardInterrupt
+    assert modeling_llama.apply_rotary_pos_emb is before
