@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.config.errors import InputError
 from harness.models.blocks import blocks_of
@@ -35,10 +35,20 @@ def compile_blocks(model: PreTrainedModel, *, on_gpu: bool) -> None:
     if missing is not None:
         raise InputError(f"{KEY}: {missing}. Valid here: false")
     if uses_varlen(model):
-        # The bounds of documents have another size in every batch.
         AttentionInterface.register(NAME, torch.compiler.disable(varlen_attention))  # type: ignore[no-untyped-call]
+        decoder: Any = model.get_decoder()  # type: ignore[no-untyped-call]
+        decoder.register_forward_pre_hook(_let_bounds_vary, with_kwargs=True)
     for block in blocks:
         block.compile(dynamic=False)
+
+
+def _let_bounds_vary(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+    """Documents of packed rows are of another number in every batch: blocks, which only hand their bounds on, are compiled for any."""
+    import torch
+
+    bounds = kwargs.get("cu_seq_lens_q")
+    if bounds is not None:
+        torch._dynamo.maybe_mark_dynamic(bounds, 0)
 
 
 def uncompiled() -> AbstractContextManager[None]:

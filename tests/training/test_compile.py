@@ -7,6 +7,7 @@ import torch
 
 from harness.config.errors import InputError
 from harness.models.compiled import compile_blocks, uncompiled
+from harness.models.varlen import add_varlen
 from tests.models.test_isolation import SHAPE, build
 from tests.training.conftest import NewRun
 from tests.training.runs import EXACT_RESUME, assert_same_run, final_state, train_here
@@ -55,6 +56,23 @@ def test_blocks_are_compiled_once_whatever_is_evaluated() -> None:
             model(input_ids=torch.randint(64, (1, length)), use_cache=False)
     model(input_ids=torch.randint(64, (2, 16)), use_cache=False)
     assert counters["frames"]["ok"] == frames
+
+
+@pytest.mark.slow
+def test_rows_of_any_number_of_documents_are_compiled_once() -> None:
+    """With varlen attention, which is told where documents begin."""
+    model = build("llama", SHAPE)
+    add_varlen(model)
+    compile_blocks(model, on_gpu=False)
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    frames = []
+    for documents in range(1, 6):
+        positions = torch.cat([torch.arange(3)] * documents + [torch.arange(24 - 3 * documents)])[None].expand(2, -1)
+        model(input_ids=torch.randint(64, (2, 24)), position_ids=positions, use_cache=False).logits.sum().backward()
+        frames.append(counters["frames"]["ok"])
+    assert frames[0] > 0
+    assert set(frames) == {frames[0]}
 
 
 def test_a_machine_without_a_compiler_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
