@@ -73,10 +73,10 @@ def prepare(overrides: list[str], resolved: Path | None = None) -> Prepared:
     from harness.data.epochs import refuse_oversampling
     from harness.data.mixture import build_training_data, build_validation_data
     from harness.data.multiple_choice import build_multiple_choice_sets
+    from harness.data.progress import TokenizationProgress
     from harness.models.tokenizer import load_tokenizer
     from harness.schedule.replay_share import varies
     from harness.training.plan import build_plan
-    from harness.training.progress import TokenizationProgress
 
     tokenizer = load_tokenizer(config)
     progress = TokenizationProgress().update
