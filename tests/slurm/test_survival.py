@@ -17,11 +17,11 @@ TAKE_ALL = ("-p", "high", "-N4", "--exclusive", "--output=/dev/null", "--wrap", 
 
 
 def check_went_on(study: OnSlurm, *, left_at: int, exactly: bool, attempts: int = 2) -> None:
-    """The same trial went on where it was: at the step at which it was asked to leave, or at its last periodic checkpoint."""
+    """The same trial went on where it was: at the step at which it was asked to leave, or not an interval of checkpoints before it."""
     study.wait_for_attempt(attempts)
     result = study.result()
     assert (result.failures, len(list(study.directory.trials()))) == (0, 1), study.said()
-    assert result.step >= (left_at if exactly else left_at // EVERY * EVERY), study.said()
+    assert result.step >= (left_at if exactly else left_at - EVERY), study.said()
 
 
 def test_the_time_limit(slurm: Cluster, new_study: NewStudy) -> None:
@@ -91,7 +91,8 @@ def test_a_worker_that_is_killed(slurm: Cluster, new_study: NewStudy) -> None:
     study.wait_for_attempt(2)
     assert study.trial().visits[-1].place.restart == 1, "by the element itself, which its script has put back"
     result = study.result()
-    assert (result.failures, result.step >= reached // EVERY * EVERY) == (1, True), study.said()
+    # The kill may have come while the checkpoint of the step before was being written.
+    assert (result.failures, result.step >= reached - EVERY) == (1, True), study.said()
 
 
 def test_a_controller_that_crashes(slurm: Cluster, new_study: NewStudy) -> None:
