@@ -104,7 +104,8 @@ def harness(text: str, directory: str) -> dict[str, Any]:
     from transformers import AutoTokenizer
 
     from harness.data.packing import pack
-    from harness.data.token_cache import default_cache_dir, tokenize
+    from harness.data.token_cache import tokenize
+    from harness.runs.cache import default_cache_dir
 
     tokenizer = AutoTokenizer.from_pretrained(directory)
     clock = Clock()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.arguments import AsJson, LauncherOverrides, StudyName, print_json
+from harness.cli.arguments import AsJson, DryRun, LauncherOverrides, StudyName, print_json
 from harness.runs.exit_codes import DONE, FAILED
 
 
@@ -20,6 +20,7 @@ def confirm(
     detach: Annotated[
         bool, typer.Option("--detach", help="Return at once; `harness status STUDY-confirm` watches, `harness stop STUDY-confirm` stops.")
     ] = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the best of a study again over fresh seeds: means, intervals, the winner. The same command goes on where it stopped.
@@ -32,9 +33,9 @@ def confirm(
     from harness.config.launcher import launcher_alone
     from harness.runs.directory import find_study
     from harness.runs.record import load_study
-    from harness.search.confirm import open_confirmation
+    from harness.search.confirm import check_confirmation, open_confirmation
     from harness.search.status import read_status
-    from harness.work.cluster import check_workers, submit_wanted
+    from harness.work.cluster import check_workers, confirmation_script, submit_wanted
     from harness.work.study import follow_workers, launcher_of, start_missing
 
     if detach and as_json:
@@ -42,6 +43,12 @@ def confirm(
     status = read_status(find_study(study))
     name, record = status.study.name, status.study
     launcher = launcher_alone(overrides) if overrides else launcher_of(record.directory)
+    if dry_run:
+        if launcher.name != "slurm":
+            raise InputError("--dry-run: shows a batch script, so it needs launcher=slurm")
+        sweep, _ = check_confirmation(record, top=top, seeds=seeds)
+        typer.echo(confirmation_script(record.directory, launcher, workers or sweep.config.launcher.workers), nl=False)
+        return
     if launcher.name == "slurm":
         with submitting():
             check_workers(record.directory, launcher)

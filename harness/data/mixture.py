@@ -20,9 +20,10 @@ from harness.data.encoder import TokenizerLike
 from harness.data.packing import pack
 from harness.data.sources import source_files
 from harness.data.split import held_out, refuse_leaks
-from harness.data.token_cache import TokenizedDocuments, default_cache_dir, tokenize, tokenize_conversations
+from harness.data.token_cache import TokenizedDocuments, tokenize, tokenize_conversations
 from harness.data.training_data import PackedSource, TrainingData
 from harness.data.validation import ValidationSet, validation_set
+from harness.runs.cache import default_cache_dir
 
 Progress = Callable[[str, int, int], None]
 """Called while text is tokenized: configuration key of the source or domain, bytes of its files read so far, bytes of all of them."""

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -80,11 +79,6 @@ class TokenizedDocuments:
     def __reduce__(self) -> tuple[Any, ...]:
         # A data-loading process maps the files again, rather than receive a copy of them.
         return _open, (self.directory,)
-
-
-def default_cache_dir(configured: str | None) -> Path:
-    """The cache: as configured (data.cache_dir), else $HARNESS_CACHE, else ~/.cache/harness."""
-    return Path(configured or os.environ.get("HARNESS_CACHE") or "~/.cache/harness").expanduser()
 
 
 def tokenize(

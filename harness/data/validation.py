@@ -38,6 +38,8 @@ class ValidationSet:
     """bool[tokens]: which tokens are scored; None: all."""
     by_position: bool = False
     """Whether the loss is asked for by position, too."""
+    cache_entry: str | None = None
+    """The entry of the cache that holds the documents it was drawn from."""
 
     @property
     def documents(self) -> int:
@@ -129,6 +131,7 @@ def validation_set(
         context_length=context_length,
         trained=None if documents.trained is None else np.asarray(documents.trained[tokens]),
         by_position=by_position,
+        cache_entry=documents.fingerprint,
     )
     if chosen_set.predicted_tokens == 0:
         raise wrong_value(key, len(index), "documents, on none of whose tokens the loss is (data.loss_on, .max_tokens)")

@@ -42,6 +42,27 @@ def open_confirmation(
     None for the study's.
     Raises InputError for numbers that the study cannot fill, and for a directory that belongs to something else.
     """
+    sweep, points = check_confirmation(study, top=top, seeds=seeds)
+    directory = confirmation_directory(study.directory)
+    check_writable(directory.path, "directory of the confirmation")
+    lock = hold(directory.path / ".plan.lock", wait_seconds=LOCK_SECONDS)
+    if lock is None:
+        raise InputError(f"{directory.path}: another harness confirm is writing its plan; try again")
+    try:
+        plan = _extended(read_plan(directory) or _empty(study, sweep), points, seeds)
+        launched_by = dataclasses.replace(launcher or sweep.config.launcher, workers=workers or sweep.config.launcher.workers)
+        _write(directory, study, sweep, plan, launched_by)
+    finally:
+        lock.release()
+    directory.stop_request.unlink(missing_ok=True)
+    return directory
+
+
+def check_confirmation(study: StudyRecord, *, top: int, seeds: int) -> tuple[Sweep, list[int]]:
+    """What `open_confirmation` refuses, with nothing written; the study's sweep, and the numbers of the trials that are to be confirmed.
+
+    Raises InputError.
+    """
     if study.confirms is not None:
         raise InputError(f"{study.name} is the confirmation of {study.confirms}: harness confirm {study.confirms} --top K --seeds N")
     if seeds < 2:
@@ -60,20 +81,8 @@ def open_confirmation(
         )
     for point in list(points.values())[:top]:
         sweep.trial_config(point)
-    directory = confirmation_directory(study.directory)
-    _refuse_foreign(directory, study)
-    check_writable(directory.path, "directory of the confirmation")
-    lock = hold(directory.path / ".plan.lock", wait_seconds=LOCK_SECONDS)
-    if lock is None:
-        raise InputError(f"{directory.path}: another harness confirm is writing its plan; try again")
-    try:
-        plan = _extended(read_plan(directory) or _empty(study, sweep), list(points)[:top], seeds)
-        launched_by = dataclasses.replace(launcher or sweep.config.launcher, workers=workers or sweep.config.launcher.workers)
-        _write(directory, study, sweep, plan, launched_by)
-    finally:
-        lock.release()
-    directory.stop_request.unlink(missing_ok=True)
-    return directory
+    _refuse_foreign(confirmation_directory(study.directory), study)
+    return sweep, list(points)[:top]
 
 
 def _points(sweep: Sweep, ranked: list[RunRecord]) -> dict[int, dict[str, Any]]:

@@ -11,10 +11,8 @@ from lightning.pytorch.loggers import Logger
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    DownloadColumn,
     MofNCompleteColumn,
     Progress,
-    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -22,31 +20,6 @@ from rich.progress import (
 
 from harness.training.module import TrainingModule
 from harness.training.parameters import count_parameters
-
-
-class TokenizationProgress:
-    """Bars over the bytes of each source while it is tokenized, or of the samples that a teacher gives for it; nothing is shown for what
-    comes from the cache."""
-
-    def __init__(self) -> None:
-        self.bar = Progress(
-            TextColumn("[bold]{task.fields[verb]}[/] {task.description}"),
-            BarColumn(bar_width=None),
-            DownloadColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
-        self.tasks: dict[str, TaskID] = {}
-
-    def update(self, key: str, done: int, total: int) -> None:
-        """`done` of the `total` bytes of the source or domain at this configuration key are done; of the teacher, bytes of its samples."""
-        if key not in self.tasks:
-            verb = "sample" if key.startswith("objective.") else "tokenize"
-            self.tasks[key] = self.bar.add_task(key.removeprefix("data."), total=total, verb=verb)
-            self.bar.start()
-        self.bar.update(self.tasks[key], completed=done)
-        if done >= total:
-            self.bar.stop()
 
 
 class LatestMetrics(Logger):

@@ -19,11 +19,11 @@ from harness.data.cache_entry import open_or_build
 from harness.data.mixture import Progress
 from harness.data.ragged import Int64
 from harness.data.teacher_samples import SampleFiles, TeacherSamples, create_samples, fingerprint, open_samples, undrawn, windows
-from harness.data.token_cache import default_cache_dir
 from harness.data.training_data import PackedSource, TrainingData
 from harness.models.device import computes_on_gpu
 from harness.models.language_model import model_fingerprint
 from harness.models.teacher import load_teacher, refuse_other_vocabulary
+from harness.runs.cache import default_cache_dir
 from harness.runs.locks import hold
 from harness.training.predictions import predict
 

@@ -187,8 +187,9 @@ def _end(run: RunDirectory, state: State, reason: str) -> None:
 
 
 def _tracked(config: Config, run: RunDirectory, stop: StopFlag, *, show_progress: bool) -> int:
+    from harness.data.progress import TokenizationProgress
     from harness.training.errors import ReservedTooLittleError, TrunkUnderWayError
-    from harness.training.progress import StepProgress, TokenizationProgress
+    from harness.training.progress import StepProgress
     from harness.training.run import train
 
     wandb = _wandb_logger(config, run)

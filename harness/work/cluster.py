@@ -18,6 +18,7 @@ from harness.launch.slurm import submission
 from harness.launch.slurm.commands import SlurmUnavailableError
 from harness.launch.slurm.jobs import JobElement, QueuedElement
 from harness.launch.slurm.script import BatchJob
+from harness.runs.confirmation import confirmation_directory
 from harness.runs.directory import RunDirectory, StudyDirectory, runs_root
 from harness.runs.jobs import SubmittedJob, read_jobs
 from harness.runs.locks import hold
@@ -80,7 +81,7 @@ def launch_study(sweep: Sweep) -> Submitted:
     submission.check_accepted(submission.worker_job(study, launcher, trainer, count=launcher.workers), launcher)
     unprepared = not has_trained(sweep.name)
     if unprepared and launcher.prepare == "here":
-        prepare_apart(sweep.config.base, environment=launcher.environment)
+        prepare_apart(sweep.base.config, sweep.config.base, environment=launcher.environment)
     with _nothing_half_made(study.path):
         open_study(sweep)
         if read_status(study).is_finished:
@@ -116,6 +117,14 @@ def submit_wanted(study: StudyDirectory) -> Submitted:
     """Submit the workers that a study that exists lacks, by the launcher that it was last launched with."""
     launcher = launcher_of(study)
     return submit_workers(study, launcher, launcher.workers)
+
+
+def confirmation_script(study: StudyDirectory, launcher: LauncherConfig, workers: int) -> str:
+    """The batch script that `submit_wanted` would submit for a confirmation of a study that has no workers yet; nothing is written."""
+    trainer = trainer_of(study)
+    check_launcher(launcher, trainer)
+    job = submission.worker_job(confirmation_directory(study), launcher, trainer, count=workers)
+    return submission.script_of(job, launcher)
 
 
 def check_workers(study: StudyDirectory, launcher: LauncherConfig) -> None:
@@ -185,7 +194,7 @@ def submit_run(run: RunDirectory, config: Config, launcher: LauncherConfig) -> S
         submission.check_accepted(job, launcher)
         unprepared = not run.metrics.path.exists()
         if unprepared and launcher.prepare == "here":
-            prepare_apart([], run.config, environment=launcher.environment)
+            prepare_apart(config, [], run.config, environment=launcher.environment)
         return _submit(
             run,
             launcher,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.errors import InputError
 from harness.runs.exit_codes import BAD_INPUT
+from harness.work.prepared import files_of, is_prepared, note_prepared
 
 if TYPE_CHECKING:
     from harness.config.schema import Config
@@ -65,6 +66,7 @@ def prepare(overrides: list[str], resolved: Path | None = None) -> Prepared:
     from harness.config.load import load, load_file
 
     config = load_file(resolved, overrides) if resolved else load(overrides, checked_by=check_input).config
+    files = files_of(config)
     describes_run = planned_steps(config.trainer) is not None
     if describes_run:
         check(config)
@@ -73,10 +75,10 @@ def prepare(overrides: list[str], resolved: Path | None = None) -> Prepared:
     from harness.data.epochs import refuse_oversampling
     from harness.data.mixture import build_training_data, build_validation_data
     from harness.data.multiple_choice import build_multiple_choice_sets
+    from harness.data.progress import TokenizationProgress
     from harness.models.tokenizer import load_tokenizer
     from harness.schedule.replay_share import varies
     from harness.training.plan import build_plan
-    from harness.training.progress import TokenizationProgress
 
     tokenizer = load_tokenizer(config)
     progress = TokenizationProgress().update
@@ -96,6 +98,8 @@ def prepare(overrides: list[str], resolved: Path | None = None) -> Prepared:
     if plan:
         refuse_oversampling(config.data, plan.data, plan.batch_size, plan.steps)
     teacher = _teacher_samples(config, plan.data if plan else training, plan.rows if plan else None, tokenizer, progress)
+    held = [evaluated.cache_entry for evaluated in validation.values()]
+    note_prepared(config, files, [*(source.documents.fingerprint for source in training.sources), *filter(None, held)])
     return Prepared(config, tokenizer, training, validation, choices, plan, teacher)
 
 
@@ -116,15 +120,21 @@ def prepare_arguments(overrides: list[str], resolved: Path | None = None) -> lis
     return [*([f"{RESOLVED}{resolved.resolve()}"] if resolved else []), *overrides]
 
 
-def prepare_apart(overrides: list[str], resolved: Path | None = None, *, environment: Mapping[str, str] | None = None) -> None:
-    """The same in a process of its own: the libraries it needs stay out of this one, and its bars go to this one's stderr.
+def prepare_apart(
+    config: Config, overrides: list[str], resolved: Path | None = None, *, environment: Mapping[str, str] | None = None
+) -> None:
+    """The same in a process of its own, and only where it was not done before: the libraries it needs stay out of this one, and its bars
+    go to this one's stderr.
 
-    environment: variables on top of this process's.
+    config: what the other arguments make. environment: variables on top of this process's.
     Raises InputError as `prepare` does, and CalledProcessError where that process fails otherwise, having said why.
     """
+    variables = {**os.environ, **(environment or {})}
+    if is_prepared(config, variables):
+        return
     done = subprocess.run(
         [sys.executable, "-m", __name__, *prepare_arguments(overrides, resolved)],
-        env={**os.environ, **(environment or {})},
+        env=variables,
         stdout=subprocess.PIPE,
         text=True,
         check=False,

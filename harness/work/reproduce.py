@@ -123,9 +123,9 @@ def changed(there: dict[str, Any], config: Config) -> list[Difference]:
 
 def inputs_here(config: Config) -> Result:
     """Fingerprints, versions and hardware of this machine, in the form in which a run notes them."""
+    from harness.data.progress import TokenizationProgress
     from harness.training import provenance
     from harness.training.inputs import load_inputs
-    from harness.training.progress import TokenizationProgress
 
     hardware = provenance.hardware()
     if config.trainer.threads is not None:

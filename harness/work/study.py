@@ -47,7 +47,7 @@ def begin_study(sweep: Sweep) -> StudyDirectory:
 
     if not has_trained(sweep.name):
         # Before the first worker starts: bad data ends here, once, and no trial waits for another one's tokenizer.
-        prepare_apart(sweep.config.base)
+        prepare_apart(sweep.base.config, sweep.config.base)
     return open_study(sweep)
 
 

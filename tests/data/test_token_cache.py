@@ -19,7 +19,8 @@ from tokenizers import Tokenizer, processors
 from harness.config.errors import InputError
 from harness.data import token_cache
 from harness.data.sources import read_documents
-from harness.data.token_cache import TokenizedDocuments, default_cache_dir, tokenize
+from harness.data.token_cache import TokenizedDocuments, tokenize
+from harness.runs.cache import default_cache_dir
 
 Stories = Callable[[range], list[str]]
 WriteJsonl = Callable[[str, Iterable[str]], Path]

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
+from harness.runs.directory import RunDirectory
+from harness.runs.jobs import read_jobs
+from harness.runs.result import read_result
 from tests.slurm.conftest import EVERY, NewStudy, attempts_of
-from tests.support.slurm.cluster import Cluster
+from tests.support.command import run_harness
+from tests.support.slurm.cluster import Cluster, wait_for
 
 pytestmark = pytest.mark.slow
 FOUR = ("trainer.nodes=2", "trainer.devices=2", "trainer.micro_batch_size=1")
@@ -36,3 +41,28 @@ def test_every_rank_trains_the_same_trial_and_a_dead_one_ends_the_attempt_alone(
     study.wait(lambda: not slurm.live_elements(), "the job to end")
     assert (study.result().state, study.result().reason) == ("waiting", "stopped"), study.said()
     assert study.processes() == []
+
+
+def test_a_single_run_of_two_nodes(slurm: Cluster, tiny: list[str], tmp_path: Path) -> None:
+    """`harness train` by a profile of several nodes: srun starts four ranks, and they train what one process does."""
+    # What the profile asks for is a real node's; the four virtual ones share this machine.
+    smaller = ["exclusive=false", "cpus_per_task=1", "memory=500M", "gpus_per_node=0", "time='00:30:00'", "signal_lead_seconds=60"]
+    keys = [f"launcher.{key}" for key in [*smaller, "environment={MASTER_ADDR: 127.0.0.1}"]]
+    profile = ["launcher=slurm_multinode", *keys]
+    submitted = run_harness("train", *tiny, *FOUR, *profile, "--dir", "four", cwd=tmp_path, timeout_seconds=240)
+    assert submitted.rc == 0, submitted
+    run = RunDirectory(tmp_path / "four")
+    (job,) = read_jobs(run)
+    wait_for(lambda: read_result(run).state == "running" or not slurm.live_elements(), "the run to start", seconds=240)
+    shown = slurm.command("squeue", "-h", "-t", "all", "-j", str(job.job), "-o", "%D %C %N")
+    assert shown.split() == ["2", "4", "node[1-2]"], shown
+    wait_for(lambda: not slurm.live_elements(), "the job to end", seconds=240)
+    result = read_result(run)
+    log = (run.path / "slurm" / f"{job.job}.log").read_text()
+    assert (result.state, result.step) == ("complete", 4), log
+
+    alone = run_harness("train", *tiny, "trainer.micro_batch_size=1", "--dir", "one", cwd=tmp_path, timeout_seconds=240)
+    assert alone.rc == 0, alone
+    one = read_result(RunDirectory(tmp_path / "one"))
+    assert result.metrics["val/domain/loss"] == pytest.approx(one.metrics["val/domain/loss"], rel=1e-5)
+    assert result.tokens.trained == one.tokens.trained

@@ -67,6 +67,14 @@ def test_a_study_is_submitted_finished_and_confirmed_by_jobs_alone(slurm: Cluste
 
     finished = harness("sweep", "./question.yaml", *SLURM)
     assert (finished.rc, finished.stdout) == (0, f"{study.path}: finished, nothing was submitted\n")
+    before = content(home)
+    shown = harness("confirm", "question", *SLURM, "--top", "1", "--seeds", "2", "--workers", "3", "--dry-run")
+    assert shown.rc == 0, shown
+    assert "#SBATCH --array=0-2\n" in shown.stdout
+    assert "question-confirm" in shown.stdout
+    assert harness("confirm", "question", *SLURM, "--top", "9", "--dry-run").rc == 2
+    assert harness("confirm", "question", "launcher=local", "--dry-run").rc == 2
+    assert content(home) == before
     confirmed = harness("confirm", "question", *SLURM, "--top", "1", "--seeds", "2")
     assert confirmed.rc == 0, confirmed
     assert "question-confirm: job" in confirmed.stdout

@@ -1,0 +1,97 @@
+"""What was found ready for training before: a note in the cache, so that a launch need not look at the same data again.
+
+    <cache>/prepared/<configuration>.json     its files as they were, and the entries of the cache that were made of them
+
+Looking takes seconds, nearly all of them the imports of transformers and torch, even where every text is in the cache. A note holds for
+one configuration and the versions that it was made with, and for as long as no file that it names has changed, come or gone. Where a
+tokenizer or a model comes from a hub, or a teacher's samples are asked for, none is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from glob import glob, has_magic
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import harness
+from harness.config.private import PATH_KEY
+from harness.config.remote_code import TRUST_VARIABLE
+from harness.config.state_key import flat
+from harness.config.validate import to_plain
+from harness.runs.cache import default_cache_dir
+from harness.runs.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from harness.config.schema import Config
+
+LIBRARIES = ("transformers", "tokenizers", "numpy")
+TEMPLATE_KEY = "data.chat_template"
+SETTLED_SECONDS = 1.0
+"""A file written just now may be written again within one tick of the file system's clock, and look the same."""
+
+Files = dict[str, list[int]]
+"""Size, time of the last change in nanoseconds and inode of each file, by its path."""
+
+
+def files_of(config: Config) -> Files | None:
+    """The files that a configuration names, as they are now; None where it names what is no file here, or one that was written just now."""
+    files: Files = {}
+    for key, value in flat(to_plain(config)):
+        if value is None or not PATH_KEY.fullmatch(key):
+            continue
+        found = list(_below(str(value)))
+        if not found and key != TEMPLATE_KEY:  # which may be the name of one that ships
+            return None
+        for path in found:
+            status = path.stat()
+            if time.time() - status.st_mtime < SETTLED_SECONDS:
+                return None
+            files[str(path.resolve())] = [status.st_size, status.st_mtime_ns, status.st_ino]
+    return files
+
+
+def _below(path: str) -> Iterable[Path]:
+    root = Path(path).expanduser()
+    if root.is_file():
+        return [root]
+    if root.is_dir():
+        return [file for file in root.rglob("*") if file.is_file()]
+    matches = glob(str(root), recursive=True) if has_magic(path) else []  # noqa: PTH207 - as sources are looked for
+    return [Path(match) for match in matches if Path(match).is_file()]
+
+
+def is_prepared(config: Config, environment: Mapping[str, str]) -> bool:
+    """Whether the data of a configuration were prepared before and nothing has changed since. environment: of the preparation."""
+    note = read_json(_note(config, environment))
+    if note is None or note["files"] != files_of(config):
+        return False
+    tokens = default_cache_dir(config.data.cache_dir, environment) / "tokens"
+    return all((tokens / entry / "meta.json").is_file() for entry in note["entries"])
+
+
+def note_prepared(config: Config, files: Files | None, entries: Iterable[str]) -> None:
+    """Note that the data of a configuration are ready.
+
+    files: as they were before they were read; entries: of the cache, that hold their tokens.
+    """
+    if files is None or _asks_a_teacher(config):
+        return
+    note = _note(config, os.environ)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    write_json(note, {"files": files, "entries": sorted(set(entries))})
+
+
+def _asks_a_teacher(config: Config) -> bool:
+    return config.objective.name == "distill" and config.objective.teacher_samples is not None
+
+
+def _note(config: Config, environment: Mapping[str, str]) -> Path:
+    recipe: list[Any] = [to_plain(config), harness.__version__, *map(version, LIBRARIES), environment.get(TRUST_VARIABLE)]
+    name = hashlib.sha256(json.dumps(recipe, sort_keys=True, default=str).encode()).hexdigest()
+    return default_cache_dir(config.data.cache_dir, environment) / "prepared" / f"{name}.json"
