@@ -23,7 +23,7 @@ from harness.runs.result import CLEAN_STOP, FINAL_STATES, Result, read_result, w
 from harness.runs.signals import STOP_SIGNALS
 from harness.runs.trial import Trial, read_trial, write_trial
 from harness.runs.trunks import is_leased
-from harness.search.budget import Budget, open_budget
+from harness.search.budget import Budget, is_timed, open_budget, untimed_budget
 from harness.search.inquiry import Inquiry
 from harness.search.storage.contract import StudyStorage
 from harness.search.sweep import Sweep
@@ -56,14 +56,16 @@ class Books:
 
     def budget(self, instead: dict[int, Result] | None = None) -> Budget:
         """instead: results that are not written yet."""
-        under_way = self.ledger.under_way(instead)
-        most = self.sweep.most_trials
-        return open_budget(self.sweep.config.budget, under_way, now=self._clock(), most_trials=most, closed=self.ledger.closed)
+        config, closed, most = self.sweep.config.budget, self.ledger.closed, self.sweep.most_trials
+        if not is_timed(config):
+            return untimed_budget(config, self.ledger.standing(instead), now=self._clock(), most_trials=most, closed=closed)
+        return open_budget(config, self.ledger.under_way(instead), now=self._clock(), most_trials=most, closed=closed)
 
     # Settling.
 
     def settle(self, run: RunDirectory, exit_code: int, *, stopping: bool, expired: str | None, why: str | None = None) -> Result:
         """Book what became of an attempt: the end of the trial, or leave it for another attempt."""
+        self.ledger.touch(int(run.path.name))  # by its attempt
         trial = self._close(run, self._clock())
         result = read_result(run)
         if result.state in FINAL_STATES:
@@ -95,7 +97,7 @@ class Books:
         assert trial is not None, "a claimed trial is on disk"
         assert trial.params is not None, "a claimed trial has its values"
         trial.tokens = self.sweep.trial_tokens(trial.params)
-        write_trial(run, trial)
+        self._write_trial(run, trial)
         if self.budget().is_overdrawn:
             self.fail(run, result, f"{result.reason}, and the token budget cannot hold it")
         else:
@@ -107,7 +109,7 @@ class Books:
         if trial is not None and trial.began is not None:
             trial.spans.append([trial.began, max(trial.began, end)])
             trial.began = trial.lease = None
-            write_trial(run, trial)
+            self._write_trial(run, trial)
         return trial
 
     def _give_up(self, run: RunDirectory, result: Result, reason: str) -> None:
@@ -131,7 +133,7 @@ class Books:
         elif result.state == "pruned" and all(metric in result.metrics for metric in self.sweep.config.constraints):
             violations = violations_of(self.sweep, result.metrics)
         result.booked_attempts = result.attempts
-        write_result(run, result)
+        self._write_result(run, result)
         self._tell(run, result, violations)
 
     def _tell(self, run: RunDirectory, result: Result, violations: dict[str, float]) -> None:
@@ -147,11 +149,12 @@ class Books:
         values = [result.metrics[objective.metric] for objective in self.sweep.objectives] if result.state == "complete" else None
         states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
         self._optuna.tell(number, values, states.get(result.state, TrialState.FAIL))
+        self.ledger.touch(number)
 
     def fail(self, run: RunDirectory, result: Result, reason: str) -> None:
         """End a trial that no further attempt would help."""
         result.state, result.reason, result.booked_attempts = "failed", reason, result.attempts
-        write_result(run, result)
+        self._write_result(run, result)
         self._tell(run, result, {})
 
     def _book_crash(self, run: RunDirectory, result: Result, reason: str) -> None:
@@ -197,14 +200,23 @@ class Books:
         from optuna.trial import TrialState
 
         result.state, result.reason, result.booked_attempts = "waiting", reason, result.attempts
-        write_result(run, result)
+        self._write_result(run, result)
         trial = read_trial(run)
         if trial is not None:
             trial.worker = None
-            write_trial(run, trial)
-        frozen = self.ledger.frozen(int(run.path.name))
+            self._write_trial(run, trial)
+        number = int(run.path.name)
         # Optuna's ask() hands waiting trials out again; there is no public way to make one waiting.
-        self._optuna._storage.set_trial_state_values(frozen._trial_id, TrialState.WAITING)
+        self._optuna._storage.set_trial_state_values(self.ledger.frozen(number)._trial_id, TrialState.WAITING)
+        self.ledger.touch(number)
+
+    def _write_result(self, run: RunDirectory, result: Result) -> None:
+        write_result(run, result)
+        self.ledger.touch(int(run.path.name))
+
+    def _write_trial(self, run: RunDirectory, trial: Trial) -> None:
+        write_trial(run, trial)
+        self.ledger.touch(trial.number)
 
     # Looking after what others left.
 
@@ -212,12 +224,16 @@ class Books:
         """Settle or free the trials whose processes are gone; which ones then wait, and how many are under way elsewhere."""
         from optuna.trial import TrialState
 
-        running = {self.ledger.run(number): number for number in self.ledger.in_state(TrialState.RUNNING)}
-        workers = {run: trial.worker for run, number in running.items() if (trial := self.ledger.trial(number)) and trial.worker}
+        running = self.ledger.in_state(TrialState.RUNNING)
+        workers = {number: trial.worker for number in running if (trial := self.ledger.trial(number)) and trial.worker}
         living = self._storage.living(workers.values()) if workers else set()
         under_way = 0
-        for run, number in running.items():
-            if workers.get(run) in living or run.is_attempted():
+        for number in running:
+            if workers.get(number) in living:
+                under_way += 1
+                continue
+            run = self.ledger.run(number)
+            if run.is_attempted():
                 under_way += 1
                 continue
             fate = self._inquiry.fate(_place(self.ledger.trial(number)))

@@ -116,6 +116,32 @@ def _still_to_train(record: RunRecord) -> int:
 
 
 @dataclass
+class Standing:
+    """What trials that a study has not closed yet have cost and are promised in all, kept trial by trial: of a thousand under way, nobody
+    wants to add it up at every claim."""
+
+    ended: int = 0
+    """Those whose results are final already."""
+    under_way: int = 0
+    tokens: int = 0
+    reserved: int = 0
+    """Tokens promised."""
+
+    def add(self, record: RunRecord, sign: int = 1) -> None:
+        """Count a trial."""
+        self.tokens += sign * record.result.tokens.trained
+        if record.result.state in FINAL_STATES:
+            self.ended += sign
+        else:
+            self.under_way += sign
+            self.reserved += sign * _still_to_train(record)
+
+    def remove(self, record: RunRecord) -> None:
+        """Count it no more; as it was when it was counted."""
+        self.add(record, -1)
+
+
+@dataclass
 class Closed:
     """What trials that have ended cost in all, so that they need not be counted again and again."""
 
@@ -148,6 +174,30 @@ class Closed:
             self._joined = len(self.spans)
 
 
+def is_timed(config: BudgetConfig) -> bool:
+    """Whether a unit of time has a limit."""
+    return any(limit is not None for limit in (config.gpu_hours, config.wall_hours, config.trial_hours))
+
+
+def untimed_budget(config: BudgetConfig, standing: Standing, *, now: float, most_trials: int | None, closed: Closed) -> Budget:
+    """The state of a budget that has no limit of time, without a look at any trial: what it says of hours is nothing.
+
+    Otherwise as `open_budget`.
+    """
+    trials, tokens = _counted(config, standing, closed, most_trials)
+    none = Account(None, 0.0, 0.0)
+    return Budget(trials, tokens, gpu_hours=none, wall_hours=none, trial_hours=None, seconds_per_token=closed.slowest, ends=now, now=now)
+
+
+def _counted(config: BudgetConfig, standing: Standing, closed: Closed, most_trials: int | None) -> tuple[Account, Account]:
+    """Trials and tokens."""
+    limits = [limit for limit in (config.trials, most_trials) if limit is not None]
+    return (
+        Account(min(limits, default=None), closed.trials + standing.ended, standing.under_way),
+        Account(config.tokens, closed.tokens + standing.tokens, standing.reserved),
+    )
+
+
 def open_budget(
     config: BudgetConfig, trials: Sequence[RunRecord], *, now: float, most_trials: int | None = None, closed: Closed | None = None
 ) -> Budget:
@@ -157,6 +207,10 @@ def open_budget(
     """
     closed = Closed() if closed is None else copy.copy(closed)
     closed.spans = list(closed.spans)
+    standing = Standing()
+    for record in trials:
+        standing.add(record)
+    of_trials, of_tokens = _counted(config, standing, closed, most_trials)
     for record in trials:
         if record.result.state in FINAL_STATES:
             closed.add(record)
@@ -166,7 +220,6 @@ def open_budget(
     spans = [(begin, end) for trial in timed for begin, end in trial.spans]
     working = [(trial.began, min(now, trial.lease_ends)) for record in trials if (trial := record.trial) and trial.began is not None]
     ends = max([now, *(trial.lease_ends for trial in leases)])
-    limits = [limit for limit in (config.trials, most_trials) if limit is not None]
     held = closed.device_seconds + sum(trial.devices * trial.seconds for trial in timed)
     leased = sum(trial.devices * (trial.lease or 0.0) for trial in leases)
     # Trials claimed while there was no limit of time have no lease; what they took so far counts.
@@ -176,12 +229,8 @@ def open_budget(
         if (trial := record.trial) and trial.began is not None and trial.lease is None
     )
     return Budget(
-        trials=Account(min(limits, default=None), closed.trials, len(under_way)),
-        tokens=Account(
-            config.tokens,
-            closed.tokens + sum(record.result.tokens.trained for record in under_way),
-            sum(_still_to_train(record) for record in under_way),
-        ),
+        trials=of_trials,
+        tokens=of_tokens,
         gpu_hours=Account(config.gpu_hours, (held + unleased) / HOUR, leased / HOUR),
         wall_hours=Account(config.wall_hours, covered([*closed.spans, *spans, *working]) / HOUR, (ends - now) / HOUR),
         trial_hours=config.trial_hours,

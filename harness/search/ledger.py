@@ -1,11 +1,12 @@
 """What one process knows of a study's trials: of those that have ended the brief record, of the others files, read when they changed.
 
-The workers of a process share it (in a simulation, a thousand). It never looks at all trials again: what a claim takes grows with the
-trials under way alone.
+The workers of a process share it (in a simulation, a thousand). It never looks at all trials again: each time the study's lock is taken, at
+those under way, once; and where no other process has a hand in the study, at those alone that this one has changed.
 """
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,18 +15,25 @@ from harness.runs.record import RunRecord
 from harness.runs.rereading import Rereader
 from harness.runs.result import Result, read_result
 from harness.runs.trial import Trial, read_trial
-from harness.search.budget import Closed
+from harness.search.budget import Closed, Standing
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial, TrialState
 
 
-class _Place:
-    """Where a trial is. Paths are made once: of a thousand trials, at every claim, they would take most of its time."""
+class _Open:
+    """A trial that has not ended, or the one that may come next, as it was when it was looked at last."""
 
     def __init__(self, run: RunDirectory) -> None:
-        self.run, self.trial, self.result = run, str(run.trial), str(run.result)
+        self.run = run
+        # Paths are made once: of a thousand trials, at every claim, they would take most of its time.
+        self.trial_path, self.result_path = str(run.trial), str(run.result)
+        self.state: TrialState | None = None
+        """None while Optuna has not heard of it."""
+        self.trial: Trial | None = None
+        self.record: RunRecord | None = None
+        """None before it is reserved."""
 
 
 class Ledger:
@@ -37,16 +45,33 @@ class Ledger:
         self._storage = storage
         self._study_id = study_id
         self._ids: list[int] = []
-        self._open: dict[int, int] = {}
-        """Trials that have not ended, by number: what Optuna calls them."""
-        self._places: dict[int, _Place] = {}
-        """Of these, and of the one that may come next."""
-        self.ended: dict[int, RunRecord] = {}
-        """Trials that Optuna knows to have ended, by number: their files do not change any more."""
-        self.closed = Closed()
-        """What these have cost, in all."""
+        """What Optuna calls the trials that it knows of."""
+        self._open: dict[int, _Open] = {0: _Open(directory.trial(0))}
+        """By number, rising; the last one is the one that may come next."""
+        self._stale: set[int] = {0}
+        """Of these, those that may be otherwise than when they were looked at last."""
+        self._standing = Standing()
+        self._ended: dict[int, RunRecord] = {}
+        self._failed: list[RunRecord] = []
+        self._closed = Closed()
         self._trials: Rereader[Trial | None] = Rereader(lambda path: read_trial(RunDirectory(path.parent)))
         self._results: Rereader[Result] = Rereader(lambda path: read_result(RunDirectory(path.parent)))
+
+    # What may have changed.
+
+    def look_again(self) -> None:
+        """Others may have changed any trial since: called when the study's lock is taken."""
+        self._stale.update(self._open)
+
+    def touch(self, number: int) -> None:
+        """This process has changed a trial, in Optuna's record or on disk."""
+        self._stale.add(number)
+        entry = self._open.get(number)
+        if entry is not None:
+            self._trials.forget(entry.trial_path)
+            self._results.forget(entry.result_path)
+
+    # What is known.
 
     @property
     def count(self) -> int:
@@ -65,44 +90,53 @@ class Ledger:
 
     def in_state(self, state: TrialState) -> list[int]:
         """The trials that have not ended and are in this state."""
-        self._learn()
-        return [number for number, name in self._open.items() if self._storage.get_trial(name).state == state]
+        self._look()
+        return [number for number, entry in self._open.items() if entry.state == state]
 
     def under_way(self, instead: dict[int, Result] | None = None) -> list[RunRecord]:
-        """The trials that have not ended, a reservation that Optuna has not heard of yet among them; those that have are put down as ended.
+        """The trials that have not ended, a reservation that Optuna has not heard of yet among them.
 
         instead: results that are not written yet.
         """
-        self._learn()
-        records = []
-        for number in [*self._open, len(self._ids)]:
-            if number in self._open and self._storage.get_trial(self._open[number]).state.is_finished():
-                self._end(number)
-                continue
-            trial = self.trial(number)
-            if trial is not None:
-                place = self._place(number)
-                result = (instead or {}).get(number) or self._results.read(place.result)
-                records.append(RunRecord(place.run, result, self._directory.name, trial, result.state))
-        return records
+        self._look()
+        instead = instead or {}
+        records = [(number, entry.record) for number, entry in self._open.items() if entry.record is not None]
+        return [_with(record, instead[number]) if number in instead else record for number, record in records]
+
+    def standing(self, instead: dict[int, Result] | None = None) -> Standing:
+        """What the trials under way have cost and are promised, in all. instead: results that are not written yet."""
+        self._look()
+        standing = copy(self._standing)
+        for number, result in (instead or {}).items():
+            record = self._open[number].record
+            if record is not None:
+                standing.remove(record)
+                standing.add(_with(record, result))
+        return standing
+
+    @property
+    def closed(self) -> Closed:
+        """What the trials that have ended have cost, in all."""
+        self._look()
+        return self._closed
 
     def records(self) -> list[RunRecord]:
         """All trials, in the order of their numbers."""
         under_way = self.under_way()
-        return sorted([*self.ended.values(), *under_way], key=lambda record: record.number or 0)
+        return sorted([*self._ended.values(), *under_way], key=lambda record: record.number or 0)
+
+    def failed(self) -> list[RunRecord]:
+        """The trials that have failed, in the order of their numbers."""
+        failed = [record for record in self.under_way() if record.result.state == "failed"]
+        return sorted([*self._failed, *failed], key=lambda record: record.number or 0)
 
     def trial(self, number: int) -> Trial | None:
-        """trial.json of one that has not ended; not to be changed."""
-        return self._trials.read(self._place(number).trial)
+        """trial.json of one that has not ended, as it was when `in_state` named it; not to be changed."""
+        return self._open[number].trial
 
     def run(self, number: int) -> RunDirectory:
         """Of one that has not ended."""
-        return self._place(number).run
-
-    def _place(self, number: int) -> _Place:
-        if number not in self._places:
-            self._places[number] = _Place(self._directory.trial(number))
-        return self._places[number]
+        return self._open[number].run
 
     def _learn(self) -> None:
         """Of trials that are new."""
@@ -113,18 +147,45 @@ class Ledger:
             except KeyError:
                 return
             self._ids.append(name)
-            self._open[number] = name
+            self._open[number + 1] = _Open(self._directory.trial(number + 1))
+            self._stale |= {number, number + 1}
 
-    def _end(self, number: int) -> None:
+    def _look(self) -> None:
+        self._learn()
+        stale, self._stale = sorted(self._stale), set()
+        for number in stale:
+            entry = self._open.get(number)
+            if entry is not None:
+                self._look_at(number, entry)
+
+    def _look_at(self, number: int, entry: _Open) -> None:
+        entry.state = self._storage.get_trial(self._ids[number]).state if number < len(self._ids) else None
+        if entry.state is not None and entry.state.is_finished():
+            self._end(number, entry)
+            return
+        if entry.record is not None:
+            self._standing.remove(entry.record)
+        entry.trial, entry.record = self._trials.read(entry.trial_path), None
+        if entry.trial is not None:
+            result = self._results.read(entry.result_path)
+            entry.record = RunRecord(entry.run, result, self._directory.name, entry.trial, result.state)
+            self._standing.add(entry.record)
+
+    def _end(self, number: int, entry: _Open) -> None:
+        if entry.record is not None:
+            self._standing.remove(entry.record)
         del self._open[number]
-        place = self._place(number)
-        del self._places[number]
-        self._trials.forget(place.trial)
-        self._results.forget(place.result)
-        run = place.run
-        result = read_result(run)
+        self._trials.forget(entry.trial_path)
+        self._results.forget(entry.result_path)
+        result = read_result(entry.run)
         # What the search does not ask for: of a hundred thousand trials it would fill the memory.
         result = replace(result, versions={}, fingerprints={}, hardware={})
-        record = RunRecord(run, result, self._directory.name, read_trial(run), result.state)
-        self.ended[number] = record
-        self.closed.add(record)
+        record = RunRecord(entry.run, result, self._directory.name, read_trial(entry.run), result.state)
+        self._ended[number] = record
+        if result.state == "failed":
+            self._failed.append(record)
+        self._closed.add(record)
+
+
+def _with(record: RunRecord, result: Result) -> RunRecord:
+    return replace(record, result=result, state=result.state)

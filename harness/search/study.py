@@ -88,7 +88,7 @@ class Study:
         self._books = Books(directory, sweep, self._optuna, self.storage, inquiry or Inquiry(), clock)
         self._ledger = self._books.ledger
         with self.storage.locked():
-            self._failed_before = {record.number for record in self._ledger.records() if record.result.state == "failed"}
+            self._failed_before = {record.number for record in self._ledger.failed()}
 
     # Claiming.
 
@@ -140,7 +140,7 @@ class Study:
             return "wait" if under_way else "done"
         # The reservation comes first: whatever happens from here on, the budget knows of this trial.
         trial.worker, trial.devices = self.worker, self.sweep.devices
-        write_trial(self.directory.trial(number), self._begun(trial, lease))
+        self._write_trial(self.directory.trial(number), self._begun(trial, lease))
         return self._take(number, lease)
 
     def _lease(self, trial: Trial, under_way: int) -> float | None:
@@ -148,7 +148,7 @@ class Study:
         if trial.began is not None:
             # Nothing ran: who reserved it is gone.
             trial.began = trial.lease = None
-            write_trial(run, trial)
+            self._write_trial(run, trial)
         left = max(1, trial.tokens - read_result(run).tokens.position)
         return self._books.budget().lease(left, devices=trial.devices, workers=self._free_workers(under_way), spent=trial.seconds)
 
@@ -178,12 +178,16 @@ class Study:
         trial.visits.append(Visit(worker=self.worker, place=self.place, began=self._clock()))
         # From here on the trial has its values: Optuna must not learn of it without them.
         self.storage.flush()
-        write_trial(run, self._begun(trial, lease))
+        self._write_trial(run, self._begun(trial, lease))
         return Claim(number, run, trial.lease_ends)
 
+    def _write_trial(self, run: RunDirectory, trial: Trial) -> None:
+        write_trial(run, trial)
+        self._ledger.touch(trial.number)
+
     def _pinned(self, number: int) -> dict[str, Any]:
-        self._ledger.under_way()  # what has ended since is put down
-        return self.sweep.pinned(number, ended=self._ledger.closed.complete + self._ledger.closed.pruned)
+        closed = self._ledger.closed
+        return self.sweep.pinned(number, ended=closed.complete + closed.pruned)
 
     def _running(self, number: int) -> OptunaTrial:
         """Optuna's trial of this number, running: one that waits, with the values it was given, or a new one.
@@ -199,6 +203,7 @@ class Study:
             storage.set_trial_state_values(trial_id, TrialState.RUNNING)
         else:
             trial_id = storage.create_new_trial(self._optuna._study_id)
+        self._ledger.touch(number)
         trial = OptunaTrial(self._optuna, trial_id)
         assert trial.number == number, f"Optuna made trial {trial.number} for {number}"
         return trial
@@ -217,7 +222,7 @@ class Study:
                 self._books.fail(claim.run, read_result(claim.run), str(error))
             return False
         if config.trainer.threads is None:
-            config.trainer.threads = self._threads
+            config = dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, threads=self._threads))
         if self.sweep.config.search.trunks != "never":
             # Before the configuration, which says that all is there.
             relatives = self._relatives.of(trial.params, config) if self._keeps_trunks else []
@@ -247,7 +252,7 @@ class Study:
                 trial = read_trial(claim.run)
                 assert trial is not None, "a claimed trial is on disk"
                 trial.given_up = reason
-                write_trial(claim.run, trial)
+                self._write_trial(claim.run, trial)
         return reason
 
     def _report(self, claim: Claim, values: dict[int, float | None]) -> str | None:
@@ -277,7 +282,7 @@ class Study:
             if more is None:
                 return None
             trial.lease += more
-            write_trial(claim.run, trial)
+            self._write_trial(claim.run, trial)
             return dataclasses.replace(claim, lease_ends=trial.lease_ends)
 
     # Settling.
@@ -301,10 +306,9 @@ class Study:
         """Raise InputError when what keeps trials from running is no matter of their values."""
         if self._ledger.closed.complete:
             return
-        records = self._ledger.records()
-        if any(record.result.state == "complete" for record in records):
-            return
-        failed = [record for record in records if record.result.state == "failed" and record.number not in self._failed_before]
+        failed = [record for record in self._ledger.failed() if record.number not in self._failed_before]
+        if any(record.result.state == "complete" for record in self._ledger.under_way()):
+            return  # it has not been judged yet
         for reason in {record.result.reason for record in failed}:
             alike = [str(record.number) for record in failed if record.result.reason == reason]
             if len(alike) >= self.sweep.config.search.max_failures:

@@ -55,10 +55,20 @@ class Sweep:
         return {(): self.base}
 
     def trial_config(self, params: dict[str, Any]) -> Config:
-        """The configuration of a trial. Raises InputError where the values do not go together."""
-        choices, values = self.space.split(params)
-        loaded = self.composed(choices)
-        return (loaded.with_values(values) if values else loaded).config
+        """The configuration of a trial; not to be changed. Raises InputError where the values do not go together."""
+        if self._latest.get("params") != params:
+            choices, values = self.space.split(params)
+            loaded = self.composed(choices)
+            config = (loaded.with_values(values) if values else loaded).config
+            self._latest.update(params=dict(params), config=config)
+        config = self._latest["config"]
+        assert isinstance(config, Config)
+        return config
+
+    @cached_property
+    def _latest(self) -> dict[str, Any]:
+        """The trial whose configuration was asked for last: it often is asked for again."""
+        return {}
 
     def probes(self, parameter: Parameter) -> Iterator[dict[str, Any]]:
         """Points that try the ends of a range, or every choice, where this parameter takes part; the others are as in the base."""

@@ -18,8 +18,8 @@ from typing import Any
 from harness.config.errors import InputError, unknown
 from harness.runs.directory import StudyDirectory
 from harness.runs.files import write_yaml
-from harness.runs.record import load_study
-from harness.runs.result import FINAL_STATES
+from harness.runs.record import Objective
+from harness.runs.result import FINAL_STATES, read_result
 from harness.search.simulation.table import SECONDS, Table
 from harness.search.simulation.world import Ended, Faults, World
 from harness.search.sweep import LENGTH_KEYS, Sweep
@@ -130,23 +130,30 @@ def _directory(keep: Path | None, name: str) -> Iterator[StudyDirectory]:
 
 
 def _outcome(world: World, seed: int, real_seconds: float) -> Outcome:
-    record = load_study(world.directory)
+    states: Counter[str] = Counter()
+    shared = 0
+    for run in world.directory.trials():  # one at a time: there may be a hundred thousand
+        result = read_result(run)
+        states[result.state] += 1
+        shared += result.tokens.shared
+    first = world.sweep.objectives[0]
+    better = Objective(first.metric, first.direction).better
     ended = [end.number for end in world.history]
     twice = [f"trial {number} ended {times} times" for number, times in Counter(ended).items() if times > 1]
     budget = world.sweep.config.budget
-    used = {"trials": float(len(record.runs)), "tokens": float(world.trained), "gpu_hours": world.held / 3600}
+    used = {"trials": float(states.total()), "tokens": float(world.trained), "gpu_hours": world.held / 3600}
     limits = {unit: getattr(budget, unit) for unit in used}
     return Outcome(
         seed=seed,
-        improvements=tuple(_improvements(world.history, record.objective.better)),
-        states=dict(Counter(run.result.state for run in record.runs)),
+        improvements=tuple(_improvements(world.history, better)),
+        states=dict(states),
         attempts=world.attempts,
         happened=world.happened,
         tokens=world.trained,
-        shared_tokens=sum(run.result.tokens.shared for run in record.runs),
+        shared_tokens=shared,
         overshoot={unit: max(0.0, used[unit] - limit) for unit, limit in limits.items() if limit is not None},
         seconds=world.now,
-        lost=sum(run.result.state not in FINAL_STATES for run in record.runs),
+        lost=sum(count for state, count in states.items() if state not in FINAL_STATES),
         faulty=(*world.faulty, *twice),
         scheduler_seconds=real_seconds,
         peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,

@@ -34,6 +34,15 @@ class VirtualStorage(StudyStorage):
         """It lives no more."""
         self._living.discard(worker)
 
+    @property
+    def is_shared(self) -> bool:
+        return False
+
+    def touch(self, number: int) -> None:
+        """An attempt, which in truth is a process of its own, has written its trial's files."""
+        if self._ledger is not None:
+            self._ledger.touch(number)
+
     def living(self, workers: Iterable[str]) -> set[str]:
         return self._living.intersection(workers)
 

@@ -232,6 +232,7 @@ class World:
             hand.study.settle(claim, RESERVED_TOO_LITTLE)
             return False
         attempt = FakeAttempt(claim.run, length=course.tokens, shared=max(0, trunk - position), position=max(trunk, position))
+        self._storage.touch(claim.number)
         start = attempt.result.tokens.position
         every = config.trainer.evaluate_every_steps
         done = course.step_at(start)
@@ -338,6 +339,7 @@ class World:
             self._settle(hand, job, job.attempt.crash(reached), "crashed", reached)
             return
         job.attempt.vanish(at=self.now)
+        self._storage.touch(job.claim.number)
         self._book(hand, job, "killed", reached)
         self._leave(hand)
         self._wake()

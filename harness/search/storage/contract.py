@@ -67,6 +67,8 @@ class StudyStorage(ABC):
         try:
             self._batches.begin()
             self.optuna.get_all_studies()
+            if self._ledger is not None and self.is_shared:
+                self._ledger.look_again()
             try:
                 yield
             except Exception:
@@ -102,6 +104,11 @@ class StudyStorage(ABC):
     @abstractmethod
     def living(self, workers: Iterable[str]) -> set[str]:
         """Those of the workers that live."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes may have a hand in the study."""
+        return True
 
     @property
     def sentinels(self) -> list[int]:

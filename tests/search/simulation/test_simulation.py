@@ -15,6 +15,9 @@ from harness.config.sweep_schema import SweepConfig
 from harness.config.validate import to_plain, to_section
 from harness.runs.directory import StudyDirectory
 from harness.runs.record import load_study
+from harness.runs.result import Result
+from harness.search.books import Books
+from harness.search.budget import Budget, open_budget
 from harness.search.loading import load_sweep
 from harness.search.simulation.outcome import Outcome, simulate, to_reach
 from harness.search.simulation.reading import read_table
@@ -148,6 +151,89 @@ def test_the_command_says_what_it_takes_to_reach_a_target(write_sweep: WriteSwee
 def test_a_target_that_is_not_reached_costs_no_number(run: Run) -> None:
     outcome = run(workers=1, budget={"trials": 2})
     assert to_reach([outcome], 0.0, "minimize") == {"target": 0.0, "reached": 0, "tokens": [None], "median": None}
+
+
+def test_the_sums_that_a_study_keeps_are_those_of_its_files(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Books.budget
+    compared = 0
+
+    def budget(books: Books, instead: dict[int, Result] | None = None) -> Budget:
+        nonlocal compared
+        found = kept(books, instead)
+        if instead is None:
+            told = open_budget(books.sweep.config.budget, load_study(books.directory).runs, now=found.now)
+            assert (found.trials, found.tokens) == (told.trials, told.tokens)
+            compared += 1
+        return found
+
+    monkeypatch.setattr(Books, "budget", budget)
+    outcome = run(workers=8, faults=FAULTS, budget={"trials": None, "tokens": 40 * LENGTH}, search={"max_attempts": 2})
+    assert compared >= 40
+    assert outcome.states["failed"] > 0
+    assert outcome.overshoot == {"tokens": 0.0}
+
+
+STEPS_OF_RUNGS = (4, 12, 36)
+
+
+@pytest.fixture(scope="module")
+def annealed(tmp_path_factory: pytest.TempPathFactory) -> Table:
+    """Runs of three lengths, each annealed: the longer, the better, and the more is forgotten; large rates forget most."""
+    path = tmp_path_factory.mktemp("table") / "annealed.csv"
+    rows = []
+    for steps in STEPS_OF_RUNGS:
+        for power in (-4, -3, -2, -1):
+            for fraction in (0.2, 0.5):
+                for step in (0, steps):
+                    done = step / STEPS_OF_RUNGS[-1]
+                    loss = BEST_LOSS + 0.1 * (power + 2) ** 2 + 0.2 * abs(fraction - 0.3) + (1 - done) ** 2
+                    rows.append(f"{10.0**power},{fraction},{steps},{step},{loss},{0.1 * (power + 4) * done}\n")
+    names = "optim.lr,schedule.decay_fraction,trainer.max_steps,step,val/domain/loss,val/general/forgetting"
+    path.write_text(f"{names}\n" + "".join(rows))
+    return read_table(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_a_trunk_search_keeps_its_promises_whatever_happens(annealed: Table, write_sweep: WriteSweep, tmp_path: Path, seed: int) -> None:
+    whole = STEPS_OF_RUNGS[-1] * BATCH
+    base = ["schedule=wsd", "schedule.warmup=1", f"trainer.max_steps={STEPS_OF_RUNGS[-1]}", "trainer.max_tokens=null"]
+    path = write_sweep(
+        base=[*base, f"trainer.batch_tokens={BATCH}"],
+        space={
+            "optim.lr": {"low": 1e-4, "high": 1e-1, "log": True},
+            "schedule.decay_fraction": {"low": 0.2, "high": 0.5},
+        },
+        constraints={"val/general/forgetting": {"max": 0.25}},
+        search={"name": "trunk", "rungs": len(STEPS_OF_RUNGS), "startup_trials": 6, "max_attempts": 100},
+        budget={"tokens": 8 * whole},
+        launcher={"name": "local", "workers": 6},
+    )
+    sweep = load_sweep(str(path), [])
+    outcome = simulate(sweep, annealed, workers=6, seed=seed, faults=FAULTS, tokens_per_second=100.0, keep=tmp_path / "kept")
+    assert min(outcome.happened[what] for what in ("preempted", "killed", "crashed")) > 0
+    assert outcome.overshoot == {"tokens": 0.0}
+    assert outcome.tokens > 6 * whole
+    assert (outcome.lost, outcome.faulty) == (0, ())
+    runs = load_study(StudyDirectory(tmp_path / "kept")).runs
+    assert [run.number for run in runs] == list(range(len(runs)))
+    promoted = [(run, runs[run.trial.parent]) for run in runs if run.trial and run.trial.parent is not None]
+    assert promoted
+    for run, parent in promoted:
+        assert parent.state == "complete"
+        assert run.trial
+        assert parent.trial
+        assert (run.trial.rung or 0) >= (parent.trial.rung or 0)
+        assert run.config["trainer"]["max_steps"] == STEPS_OF_RUNGS[run.trial.rung or 0]
+        assert _without_length_and_decay(run.config) == _without_length_and_decay(parent.config)
+        assert run.trial.given == {key: run.params[key] for key in ("optim.lr", "schedule.decay_fraction")}
+
+
+def _without_length_and_decay(config: dict[str, Any]) -> dict[str, Any]:
+    """What a trial that goes on along a trunk must have like its parent: all but its length, and where it begins to decay."""
+    schedule = {key: value for key, value in config["schedule"].items() if key != "decay_fraction"}
+    trainer = {key: value for key, value in config["trainer"].items() if key != "max_steps"}
+    return {**config, "schedule": schedule, "trainer": trainer}
 
 
 STORIES = Path(__file__).parents[3] / "benchmarks" / "tables" / "stories260k.csv"
