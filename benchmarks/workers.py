@@ -23,10 +23,11 @@ from benchmarks.large_study import SWEEP, base
 from harness.runs.directory import StudyDirectory
 from harness.runs.record import load_study
 from harness.runs.result import read_result, write_result
+from harness.search.loading import load_sweep
 from harness.search.opening import open_study
 from harness.search.storage.build import open_storage
 from harness.search.study import Claim, Study
-from harness.search.sweep import Sweep, load_sweep
+from harness.search.sweep import Sweep
 
 WAIT_SECONDS = 0.2
 
