@@ -3,7 +3,8 @@
     python benchmarks/workers.py [--workers 1 8 64] [--trials 10] [--seconds 0 2] [--storage postgresql://user@host/database]
 
 Every worker is a process that claims trials and settles them; an attempt writes the files that training would, after sleeping for
-`seconds` (0: the study is all that they do, the worst case). Without --storage the journal file is measured.
+`seconds` (0: the study is all that they do, the worst case). Without --storage the journal file is measured. CPU seconds are those of a
+worker for one trial, claim and settle together (the database's own are not among them): they tell a busy machine from slow code.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from benchmarks.large_study import SWEEP, base
 from harness.runs.directory import StudyDirectory
 from harness.runs.record import load_study
 from harness.runs.result import read_result, write_result
+from harness.search.loading import load_sweep
 from harness.search.opening import open_study
 from harness.search.storage.build import open_storage
 from harness.search.study import Claim, Study
-from harness.search.sweep import Sweep, load_sweep
+from harness.search.sweep import Sweep
 
 WAIT_SECONDS = 0.2
+TIMES = ("claim p50", "claim p95", "settle p50", "settle p95")
 
 
 def main() -> None:
@@ -38,8 +41,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, nargs="+", default=[0.0, 2.0], help="that an attempt takes")
     parser.add_argument("--storage")
     arguments = parser.parse_args()
-    print("| storage | workers | seconds an attempt | trials | claim p50 | claim p95 | settle p50 | settle p95 | lost | duplicate |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    columns = ("storage", "workers", "seconds an attempt", "trials", *TIMES, "CPU", "lost", "twice", "load")
+    print("|", " | ".join(columns), "|\n|" + "---|" * len(columns))
     for workers in arguments.workers:
         for seconds in arguments.seconds:
             with tempfile.TemporaryDirectory() as folder:
@@ -64,14 +67,16 @@ def _measure(sweep: Sweep, workers: int, seconds: float) -> None:
     rows = [row for _ in processes for row in told.get()]
     for process in processes:
         process.join()
-    claims, settles, numbers = (sorted(values) for values in zip(*rows, strict=True))
+    claims, settles, numbers, cpu = (sorted(values) for values in zip(*rows, strict=True))
     ended = [run.number for run in load_study(directory).runs if run.state == "complete"]
     wanted = sweep.config.budget.trials or 0
     cells = [
         "PostgreSQL" if sweep.config.storage else "journal file",
         *(str(value) for value in (workers, seconds, len(rows))),
         *(f"{_share(values, share):.3f}" for values in (claims, settles) for share in (0.5, 0.95)),
+        f"{sum(cpu) / len(cpu):.3f}",
         *(str(value) for value in (wanted - len(set(ended)), len(numbers) - len(set(numbers)))),
+        f"{os.getloadavg()[0]:.1f}",
     ]
     print("|", " | ".join(cells), "|", flush=True)
 
@@ -89,9 +94,9 @@ def _work(directory: StudyDirectory, sweep: Sweep, name: str, seconds: float, re
     if seconds:
         time.sleep(random.uniform(0, seconds))
     while True:
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         claim = study.claim()
-        claimed = time.perf_counter() - began
+        claimed, cpu = time.perf_counter() - began, time.process_time() - cpu
         if claim == "done":
             break
         if not isinstance(claim, Claim):
@@ -102,9 +107,9 @@ def _work(directory: StudyDirectory, sweep: Sweep, name: str, seconds: float, re
         result.state, result.attempts = "complete", result.attempts + 1
         result.metrics = {"val/python/loss": 2.0 + claim.number % 97 / 97, "val/english/forgetting": 0.1}
         write_result(claim.run, result)
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), cpu - time.process_time()
         study.settle(claim, 0)
-        rows.append((claimed, time.perf_counter() - began, claim.number))
+        rows.append((claimed, time.perf_counter() - began, claim.number, cpu + time.process_time()))
     told.put(rows)
 
 
