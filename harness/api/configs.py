@@ -7,6 +7,9 @@ from pathlib import Path
 from harness.config.errors import InputError
 from harness.config.schema import Config
 
+ARGUMENTS = "the arguments of load"
+"""What messages call the place of its overrides."""
+
 
 def load(*overrides: str, config: Config | Path | str | None = None) -> Config:
     """Compose and validate a configuration, as `harness show` does.
@@ -30,7 +33,7 @@ def load(*overrides: str, config: Config | Path | str | None = None) -> Config:
         if not isinstance(override, str):
             raise InputError(f"load({override!r}): expected overrides as separate strings, e.g. load('experiment=cpt', 'optim.lr=3e-4')")
     if config is None:
-        return compose(list(overrides)).config
+        return compose(list(overrides), given_by=ARGUMENTS).config
     if isinstance(config, Config):
-        return with_overrides(to_plain(config), list(overrides), origin="config")
-    return load_file(Path(config), list(overrides))
+        return with_overrides(to_plain(config), list(overrides), origin="config", given_by=ARGUMENTS)
+    return load_file(Path(config), list(overrides), given_by=ARGUMENTS)

@@ -15,10 +15,9 @@ import yaml
 from harness.config.errors import InputError
 from harness.config.introspect import fields_of
 from harness.config.locations import config_dirs
-from harness.config.overrides import GroupOverride, ValueOverride, parse
+from harness.config.overrides import COMMAND_LINE, GroupOverride, ValueOverride, parse
 from harness.config.validate import to_plain
 
-COMMAND_LINE = "the command line"
 RECIPES = "experiment/best/"
 """Where exported winners lie, one's own and those of others."""
 RESOLVER = re.compile(r"\$\{\s*[\w.]+\s*:")
@@ -30,17 +29,22 @@ class Composed:
 
     values: dict[str, Any]
     origins: dict[str, str]
-    """By dotted key: a file or "the command line"; absent for the schema's defaults."""
+    """By dotted key: a file or `given_by`; absent for the schema's defaults."""
     groups: dict[str, str | None]
     """The choice made in each group of the defaults list."""
+    given_by: str = COMMAND_LINE
+    """What `origins` calls the overrides."""
 
     def origin(self, key: str) -> str | None:
         """Where the value at `key` was given; for a section, where one of its values was."""
         return self.origins.get(key) or next((place for name, place in self.origins.items() if name.startswith(f"{key}.")), None)
 
 
-def compose(name: str, schema: type, overrides: list[str]) -> Composed:
-    """Compose the primary configuration `name` (conf/<name>.yaml) over the defaults of `schema`. Raises InputError."""
+def compose(name: str, schema: type, overrides: list[str], *, given_by: str = COMMAND_LINE) -> Composed:
+    """Compose the primary configuration `name` (conf/<name>.yaml) over the defaults of `schema`. Raises InputError.
+
+    given_by: what messages call the place of the overrides.
+    """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.config_store import ConfigStore
@@ -50,7 +54,7 @@ def compose(name: str, schema: type, overrides: list[str]) -> Composed:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    parsed = parse(overrides, schema)
+    parsed = parse(overrides, schema, given_by=given_by)
     texts = [override.to_hydra() for override in parsed]
     _let_overlays_win()
     ConfigStore.instance().store(name=f"{name}_schema", node=defaults(schema))
@@ -79,14 +83,15 @@ def compose(name: str, schema: type, overrides: list[str]) -> Composed:
                     missing.discard(key)
                 elif key not in origins:
                     missing.add(key)
-    given = {override.key: COMMAND_LINE for override in parsed if isinstance(override, ValueOverride)}
+    given = {override.key: given_by for override in parsed if isinstance(override, ValueOverride)}
     missing -= {key for key in missing if any(key == name or key.startswith(f"{name}.") for name in given)}
     if missing:
-        raise InputError("\n".join(f"{key}: required, give it on the command line: {key}=…" for key in sorted(missing)))
+        place = f"on {COMMAND_LINE}" if given_by == COMMAND_LINE else f"in {given_by}"
+        raise InputError("\n".join(f"{key}: required, give it {place}: {key}=…" for key in sorted(missing)))
     origins.update(given)
     chosen = {override.group: override.choice for override in parsed if isinstance(override, GroupOverride)}
     known = {key: choice for key, choice in tree.overrides.known_choices.items() if not key.startswith("hydra/")}
-    return Composed(values, origins, {**known, **chosen})
+    return Composed(values, origins, {**known, **chosen}, given_by)
 
 
 @cache

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.checks import check, check_explicit
-from harness.config.compose import COMMAND_LINE, Composed, compose
+from harness.config.compose import Composed, compose
 from harness.config.errors import InputError
-from harness.config.overrides import ValueOverride, parse
+from harness.config.overrides import COMMAND_LINE, ValueOverride, parse
 from harness.config.schema import Config
 from harness.config.user_yaml import read_mapping
 from harness.config.validate import to_section
@@ -26,43 +26,53 @@ class Loaded:
 
     def with_values(self, values: dict[str, Any]) -> Loaded:
         """The same with other values by dotted key (a trial's parameters), validated again. Raises InputError."""
-        composed = Composed(copy.deepcopy(self.composed.values), dict(self.composed.origins), self.composed.groups)
+        composed = Composed(copy.deepcopy(self.composed.values), dict(self.composed.origins), self.composed.groups, self.composed.given_by)
         for key, value in values.items():
             set_value(composed.values, key, value)
             composed.origins[key] = "the space"
         return _validated(composed)
 
 
-def load(overrides: list[str], values: dict[str, Any] | None = None, *, checked_by: Callable[[Config], None] = check) -> Loaded:
+def load(
+    overrides: list[str],
+    values: dict[str, Any] | None = None,
+    *,
+    checked_by: Callable[[Config], None] = check,
+    given_by: str = COMMAND_LINE,
+) -> Loaded:
     """Compose conf/config.yaml with Hydra overrides, then `values` by dotted key (a trial's parameters), and validate.
 
-    checked_by: what several keys must agree on; `check_input` where only the data matters.
+    checked_by: what several keys must agree on; `check_input` where only the data matters. given_by: what messages call the place of the
+    overrides.
     Raises InputError naming key, value and what would be valid.
     """
-    loaded = _validated(compose("config", Config, overrides), checked_by)
+    loaded = _validated(compose("config", Config, overrides, given_by=given_by), checked_by)
     return loaded.with_values(values) if values else loaded
 
 
 def _validated(composed: Composed, checked_by: Callable[[Config], None] = check) -> Loaded:
     config = to_section(Config, composed.values, origin=composed.origin)
-    check_explicit(config, {key for key, origin in composed.origins.items() if origin == COMMAND_LINE})
+    check_explicit(config, {key for key, origin in composed.origins.items() if origin == composed.given_by})
     checked_by(config)
     return Loaded(config, composed)
 
 
-def load_file(path: Path, overrides: list[str] | None = None) -> Config:
+def load_file(path: Path, overrides: list[str] | None = None, *, given_by: str = COMMAND_LINE) -> Config:
     """Read a resolved config.yaml (as every run directory holds one), apply value overrides, and validate."""
-    return with_overrides(read_mapping(path, holds="configuration keys, as in a run's config.yaml"), overrides or [], origin=str(path))
+    values = read_mapping(path, holds="configuration keys, as in a run's config.yaml")
+    return with_overrides(values, overrides or [], origin=str(path), given_by=given_by)
 
 
-def with_overrides(values: dict[str, Any], overrides: list[str], *, origin: str) -> Config:
-    """A resolved configuration's plain values with value overrides, validated. origin: where the values were given."""
+def with_overrides(values: dict[str, Any], overrides: list[str], *, origin: str, given_by: str = COMMAND_LINE) -> Config:
+    """A resolved configuration's plain values with value overrides, validated. origin, given_by: where values and overrides were given."""
     values = copy.deepcopy(values)
-    for override in parse(overrides, Config):
+    given = set()
+    for override in parse(overrides, Config, given_by=given_by):
         if not isinstance(override, ValueOverride):
             raise InputError(f"{override.to_hydra()}: with a resolved config only values can be overridden; it is already composed")
         set_value(values, override.key, override.value)
-    config = to_section(Config, values, origin=lambda key: origin)
+        given.add(override.key)
+    config = to_section(Config, values, origin=lambda key: given_by if key in given else origin)
     check(config)
     return config
 

@@ -10,6 +10,8 @@ from harness.config.introspect import describe, find
 from harness.config.locations import choices, groups
 from harness.config.validate import unknown_key
 
+COMMAND_LINE = "the command line"
+
 
 @dataclass(frozen=True)
 class GroupOverride:
@@ -48,8 +50,11 @@ class Deletion:
 Override = GroupOverride | ValueOverride | Deletion
 
 
-def parse(texts: list[str], schema: type) -> list[Override]:
-    """Parse overrides and check that each names a key of `schema` or a choice of a group that exists. Raises InputError."""
+def parse(texts: list[str], schema: type, *, given_by: str = COMMAND_LINE) -> list[Override]:
+    """Parse overrides and check that each names a key of `schema` or a choice of a group that exists. Raises InputError.
+
+    given_by: what messages call their place.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -83,7 +88,7 @@ def parse(texts: list[str], schema: type) -> list[Override]:
             parsed.append(ValueOverride(key, _plain(value), text))
         else:
             top = "" if "." in key else f" Groups: {', '.join(known_groups)}."
-            raise InputError(unknown_key(schema, key, origin="the command line") + top)
+            raise InputError(unknown_key(schema, key, origin=given_by) + top)
     return parsed
 
 

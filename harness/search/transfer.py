@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from harness.config.compose import COMMAND_LINE
 from harness.config.errors import InputError
 from harness.config.length import parse_length
 from harness.config.load import Loaded
+from harness.config.overrides import COMMAND_LINE
 from harness.config.schema import Config
 from harness.config.state_key import flat
 from harness.config.user_yaml import read_mapping

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.config.errors import InputError
+from harness.tracking.identity import run_id
 
 MOST_RUNS = 100
 """That curves are drawn of: W&B itself draws ten unless told otherwise."""
-CONFIG_KEY = "config:{}.value"
+VIEW_ID_CHARACTERS = 11
+"""As many as W&B gives views of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ def require_workspaces() -> None:
 
 
 def save_workspace(shown: Shown) -> str:
-    """Save the view; returns its address."""
+    """Save the view, in the place of the one that was saved of the same studies before; returns its address."""
     import wandb_workspaces.workspaces as ws
 
     workspace = ws.Workspace(
@@ -60,8 +62,23 @@ def save_workspace(shown: Shown) -> str:
             pinned_columns=[f"summary:{shown.objective}"] if shown.objective else [],
         ),
     )
+    view = run_id("workspace", shown.title, *shown.groups)[:VIEW_ID_CHARACTERS]
+    # Named here, not by chance, so that it is found again; there is no public way to choose it.
+    workspace._internal_name = f"nw-{view}-v"
+    workspace._internal_id = _saved_as(shown, view)
     workspace.save()
     return str(workspace.url)
+
+
+def _saved_as(shown: Shown, view: str) -> str:
+    """The server's own id of the view; "" where it has not been saved yet."""
+    import wandb_workspaces.workspaces as ws
+
+    try:
+        # Of the address, the host is not looked at.
+        return str(ws.Workspace.from_url(f"https://wandb/{shown.entity}/{shown.project}?nw={view}")._internal_id)
+    except ValueError:
+        return ""
 
 
 def _workspace_filters(shown: Shown) -> list[Any]:

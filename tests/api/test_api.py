@@ -50,7 +50,9 @@ def test_a_configuration_is_what_the_command_line_composes(tiny: list[str], tmp_
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["optim.lrr=1"], "Did you mean 'optim.lr'"),
+        (["optim.lrr=1"], r"\(given in the arguments of load\)\. Did you mean 'optim.lr'"),
+        (["optim.lr=-1"], r"a number > 0 \(given in the arguments of load\)"),
+        (["experiment=cpt"], "model.path: required, give it in the arguments of load: model.path="),
         ([["optim.lr=1"]], "expected overrides as separate strings"),
     ],
 )
@@ -68,6 +70,8 @@ def test_a_configuration_that_was_changed_by_hand_is_checked_again(tiny: list[st
         h.train(config, directory=tmp_path / "run")
     with pytest.raises(h.InputError, match="only values can be overridden"):
         h.load("schedule=wsd", config=config)
+    with pytest.raises(h.InputError, match=r"optim\.lr=fast: .*given in the arguments of load"):
+        h.load("optim.lr=fast", config=h.load(*tiny))
     assert not (tmp_path / "run").exists()
 
 

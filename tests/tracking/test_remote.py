@@ -161,3 +161,13 @@ def test_a_workspace_and_a_report_show_the_study(logged: Logged) -> None:
     assert report["type"] == "runs"
     assert "subject to val/english/forgetting" in report["spec"]
     assert all(word in report["spec"] for word in ('"jobType"', '"small"'))
+
+
+@pytest.mark.slow
+def test_the_workspace_of_a_study_is_one_that_is_brought_up_to_date(logged: Logged) -> None:
+    place = "wandb:fake-entity/here/small"
+    addresses = [compare(logged.environment, place, "--workspace").stdout for _ in range(2)]
+    assert "wrote http" in addresses[0]
+    assert addresses[0].splitlines()[-1] == addresses[1].splitlines()[-1]
+    [workspace] = [view for view in logged.backend.schema.views if view["type"] == "project-view"]
+    assert [section["name"] for section in json.loads(workspace["spec"])["section"]["panelBankConfig"]["sections"]][:1] == ["Search"]

@@ -83,9 +83,12 @@ class Schema:
 
     def _upsert_view(self, given: Arguments) -> Node:
         names = ("type", "name", "displayName", "description", "spec", "entityName", "projectName")
-        view = {"id": f"view-{len(self.views) + 1}", "updatedAt": now(), **{name: given.get(name) for name in names}}
-        self.views.append(view)
-        return {"view": {**view, "project": self._project(given["entityName"], given["projectName"])}, "inserted": True}
+        known = next((view for view in self.views if given.get("id") and view["id"] == given["id"]), None)
+        view = known or {"id": f"view-{len(self.views) + 1}"}
+        view.update({"updatedAt": now(), **{name: given.get(name) for name in names}})
+        if known is None:
+            self.views.append(view)
+        return {"view": {**view, "project": self._project(given["entityName"], given["projectName"])}, "inserted": known is None}
 
     def _user(self) -> Node:
         entity = self._entity(self.entity)
@@ -129,6 +132,10 @@ class Schema:
             found = self.runs.get((entity, name, arguments["name"]))
             return self._run(found) if found else None
 
+        def views(arguments: Arguments) -> Node:
+            wanted = {"entityName": entity, "projectName": name, "type": arguments["viewType"], "name": arguments["viewName"]}
+            return connection([view for view in self.views if wanted.items() <= view.items()], arguments)
+
         return {
             "__typename": "Project",
             "id": f"project-{name}",
@@ -146,6 +153,7 @@ class Schema:
             "run": run,
             "bucket": run,
             "artifact": lambda arguments: self.artifacts.named(entity, name, arguments["name"]),
+            "allViews": views,
         }
 
     def _run(self, run: StoredRun) -> Node:
