@@ -29,7 +29,7 @@ fast: $(INSTALLED)
 # docs/config.md from the schemas, and the site, in site/. To see it while writing: .venv/bin/mkdocs serve
 docs: $(INSTALLED)
 	$(BIN)/python -m harness.config.reference > docs/config.md
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -16,7 +16,7 @@ from harness.runs.exit_codes import DONE, FAILED
 if TYPE_CHECKING:
     from harness.runs.reproduction import Difference, Original, Reproduction
 
-HEADINGS = {"exact": "exact", "within_noise": "within the noise of seeds", "differs": "differs"}
+HEADINGS = {"exact": "exact", "within_noise": "within the noise of seeds", "unknown": "unknown", "differs": "differs"}
 
 
 def reproduce(
@@ -33,7 +33,8 @@ def reproduce(
     directory: Annotated[Path | None, typer.Option("--dir", help="Directory of the run; default: a new one under runs/.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a recipe or a run again and compare: exact, within the noise of seeds, or different (exit code 1).
+    """Run a recipe or a run again and compare: exact or within the noise of seeds; else (exit code 1) different, or
+    unknown, where nothing tells how much of a difference is noise.
 
     Data, tokenizer, model, versions and hardware are compared first. Files that lie elsewhere here are given as overrides:
     data.sources.docs.path=FILE.
@@ -57,13 +58,13 @@ def reproduce(
     if seeds:
         original = dataclasses.replace(original, **noise_here(config, original, seeds))
     run, result = train_again(config, original, directory)
-    compared = compare(original, seed=config.seed, metrics=result.metrics, rows=run.metrics.rows())
+    compared = compare(original, seed=config.seed, metrics=result.metrics, rows=run.metrics.rows(), differences=found)
     if as_json:
         document = {"name": original.name, **compared.to_json(), "differences": [dataclasses.asdict(one) for one in found]}
         print_json({**document, "seed": config.seed, "run": str(run.path), "state": result.state})
     else:
         _show(original, compared, run.path)
-    raise typer.Exit(FAILED if compared.verdict == "differs" else DONE)
+    raise typer.Exit(DONE if compared.verdict in ("exact", "within_noise") else FAILED)
 
 
 def _show_differences(original: Original, found: list[Difference]) -> None:

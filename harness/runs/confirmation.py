@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -244,9 +245,16 @@ def read_confirmation(study: StudyDirectory, sweep: dict[str, Any]) -> Confirmat
     plan = read_plan(directory)
     if plan is None or plan.launched != launch_of(sweep):
         return None
+    return confirmation_of(directory, plan, sweep, lambda number: read_result(directory.trial(number)))
+
+
+def confirmation_of(
+    directory: StudyDirectory, plan: ConfirmationPlan, sweep: dict[str, Any], result: Callable[[int], Result]
+) -> Confirmation:
+    """What the runs of a plan say. sweep: of the study that it confirms; result: of the plan's n-th run."""
     results: dict[int, dict[int, Result]] = {}
     for number, run in enumerate(plan.runs):
-        results.setdefault(run["candidate"], {})[run["seed"]] = read_result(directory.trial(number))
+        results.setdefault(run["candidate"], {})[run["seed"]] = result(number)
     objective, constraints = sweep["objective"], sweep.get("constraints") or {}
     return Confirmation(
         directory,

@@ -12,7 +12,8 @@ from harness.runs.paired import CONFIDENCE
 from harness.runs.result import Result
 from harness.runs.student_t import t_quantile
 
-Verdict = Literal["exact", "within_noise", "differs"]
+Verdict = Literal["exact", "within_noise", "unknown", "differs"]
+"""unknown: the bits differ, as they may where hardware, versions or the seed do, and nothing tells how far seeds alone move a run."""
 NOT_OF_THE_MODEL = ("tokens_per_second", "evaluation_seconds")
 """Logged values that hang on the machine's day."""
 
@@ -112,8 +113,10 @@ class Reproduction:
         return {**asdict(self), "difference": None if self.expected is None or self.found is None else self.found - self.expected}
 
 
-def compare(original: Original, *, seed: int, metrics: Mapping[str, float], rows: Sequence[Row]) -> Reproduction:
-    """Judge a run of the original's configuration with `seed`.
+def compare(
+    original: Original, *, seed: int, metrics: Mapping[str, float], rows: Sequence[Row], differences: Sequence[Difference] = ()
+) -> Reproduction:
+    """Judge a run of the original's configuration with `seed`. differences: what is otherwise here than there.
 
     A run with the original's own seed is held against it: two runs of one configuration differ by no more than t·sd·√2. With another seed
     it is held against the mean of the confirmation over n seeds: t·sd·√(1 + 1/n), the prediction interval of one further run.
@@ -130,10 +133,23 @@ def compare(original: Original, *, seed: int, metrics: Mapping[str, float], rows
         return Reproduction("differs", compared, metric, expected, found, None, f"{metric} is not known of both")
     difference = f"{metric} is {found:.6g}, {found - expected:+.2g} from {against}"
     if original.sd is None:
-        why = f"{difference}; it was not confirmed, so nothing tells how much of that is the noise of seeds (--seeds N measures it here)"
-        return Reproduction("differs", compared, metric, expected, found, None, why)
+        how = "--seeds N measures it here, `harness confirm` of its study for whoever gets the recipe"
+        why = f"{difference}; it was not confirmed, so nothing tells how much of that is the noise of seeds ({how})"
+        unknown = _may_move_bits(original, differences) if own else _is_same(differences)
+        verdict: Verdict = "unknown" if unknown else "differs"
+        return Reproduction(verdict, compared, metric, expected, found, None, why)
     wide = math.sqrt(2) if against == "the original" else math.sqrt(1 + 1 / original.seeds)
     reach = t_quantile((1 + CONFIDENCE) / 2, int(original.degrees)) * original.sd * wide
     within = abs(found - expected) <= reach
     why = f"{difference}; seeds alone move one run by up to {reach:.2g} ({CONFIDENCE:.0%})"
     return Reproduction("within_noise" if within else "differs", compared, metric, expected, found, reach, why)
+
+
+def _is_same(differences: Sequence[Difference]) -> bool:
+    """Whether it is the original's configuration, but for the seed, on the original's files."""
+    return not any(one.matters in ("input", "configuration") and one.what != "seed" for one in differences)
+
+
+def _may_move_bits(original: Original, differences: Sequence[Difference]) -> bool:
+    """Whether the same configuration with the same seed need not give the same bits: elsewhere, and on GPUs, whose sums vary."""
+    return _is_same(differences) and bool(differences or original.result.hardware.get("gpus"))

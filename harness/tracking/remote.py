@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.errors import InputError
+from harness.runs.confirmation import SUFFIX, Confirmation, ConfirmationPlan, confirmation_directory, confirmation_of, launch_of
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.metrics import Row
 from harness.runs.record import RunRecord, StudyRecord
@@ -24,7 +25,7 @@ from harness.runs.result import Result, State, Tokens
 from harness.runs.space_values import values_in
 from harness.runs.trial import Trial
 from harness.tracking.remote_path import RemotePath
-from harness.tracking.study_run import ORDERED_SECTIONS
+from harness.tracking.study_run import ORDERED_SECTIONS, PLAN_KEY
 
 if TYPE_CHECKING:
     import wandb
@@ -95,8 +96,10 @@ def read_runs(
         raise InputError(f"{path}: no run there{_said(path, tags, filters)}")
     groups = {run.group for run in found if run.job_type == "trial" and run.group}
     # Tags and filters say which runs to compare; what a study asks is known by its own run all the same.
-    shown = _listed(api, entity_project, {"job_type": "study", "group": {"$in": sorted(groups)}}, path) if groups else []
+    asked = sorted({*groups, *(group + SUFFIX for group in groups)})
+    shown = _listed(api, entity_project, {"job_type": "study", "group": {"$in": asked}}, path) if groups else []
     sweeps = {run.group: _sweep(run.config) for run in shown if isinstance(run.config.get("sweep"), dict)}
+    plans = {run.group: plan for run in shown if (plan := _plan(run)) is not None}
     studies: dict[str, StudyRecord] = {}
     singles: list[RunRecord] = []
     for run in found:
@@ -107,12 +110,40 @@ def read_runs(
             singles.append(_record(run, None, {}))
             continue
         directory = StudyDirectory(Path(str(run.group)))
-        study = studies.setdefault(run.group, StudyRecord(directory, sweep, []))
+        confirms = plans[run.group].study if run.group in plans else None
+        study = studies.setdefault(run.group, StudyRecord(directory, sweep, [], confirms=confirms))
         study.runs.append(_record(run, str(run.group), sweep))
     if not studies and not singles:
         raise InputError(f"{path}: no trial and no single run there{_said(path, tags, filters)}")
-    ordered = [replace(study, runs=sorted(study.runs, key=lambda run: run.number or 0)) for study in studies.values()]
+    ordered = [
+        replace(
+            study,
+            runs=sorted(study.runs, key=lambda run: run.number or 0),
+            confirmation=_confirmation(api, entity_project, study, plans.get(study.name + SUFFIX), path),
+        )
+        for study in studies.values()
+    ]
     return ordered, singles
+
+
+def _plan(run: Run) -> ConfirmationPlan | None:
+    """What a confirmation's own run says of its trials."""
+    said = dict(run.summary_metrics or {}).get(PLAN_KEY)
+    return ConfirmationPlan(**json.loads(said)) if isinstance(said, str) else None
+
+
+def _confirmation(
+    api: wandb.Api, entity_project: str, study: StudyRecord, plan: ConfirmationPlan | None, path: RemotePath
+) -> Confirmation | None:
+    """What the runs over seeds say, which are a group of their own; whatever tags and filters chose of the study."""
+    if plan is None or plan.launched != launch_of(study.sweep):
+        return None
+    directory = confirmation_directory(study.directory)
+    runs = [
+        _record(run, directory.name, {}) for run in _listed(api, entity_project, {"job_type": "trial", "group": study.name + SUFFIX}, path)
+    ]
+    results = {run.number: run.result for run in runs}
+    return confirmation_of(directory, plan, study.sweep, lambda number: results.get(number, Result()))
 
 
 def _sweep(config: Mapping[str, Any]) -> dict[str, Any]:

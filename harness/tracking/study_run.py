@@ -5,15 +5,17 @@ It is made from the study's own files, whoever makes it and however often: every
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.runs.confirmation import read_plan
 from harness.runs.directory import StudyDirectory
 from harness.runs.files import read_json, read_yaml, write_json
 from harness.runs.locks import hold
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     import wandb
 
 ORDERED_SECTIONS = ("space", "constraints")
+PLAN_KEY = "confirmation_plan"
+"""In the summary of a confirmation's own run, as JSON: which of its trials is which candidate with which seed."""
 INIT_SECONDS = 60.0
 """Whoever waits for this does not wait longer for W&B."""
 UPLOAD_SECONDS = 600.0
@@ -151,6 +155,12 @@ def _hyperparameters(sweep: dict[str, Any]) -> dict[str, Any]:
     return {"sweep": sweep, "order": {section: list(sweep.get(section) or {}) for section in ORDERED_SECTIONS}}
 
 
+def plan_summary(study: StudyDirectory) -> dict[str, str]:
+    """What the summary of a confirmation's own run says besides; nothing for other studies."""
+    plan = read_plan(study)
+    return {} if plan is None else {PLAN_KEY: json.dumps(asdict(plan))}
+
+
 def _mark(study: StudyDirectory) -> Path:
     return study.path / "wandb" / "study-run.json"
 
@@ -167,7 +177,7 @@ def _log(run: wandb.Run, study: StudyDirectory, snapshot: StudySnapshot) -> None
     run.summary.update(
         {name: wandb.Table(columns=[*columns], data=[[*row] for row in rows]) for name, (columns, rows) in snapshot.tables.items()}
     )
-    run.summary.update(dict(snapshot.summary))
+    run.summary.update({**snapshot.summary, **plan_summary(study)})
     for kind, file in snapshot.files.items():
         artifact = wandb.Artifact(artifact_name(f"{study.name}-{kind}"), type=kind)
         artifact.add_file(str(file))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import statistics
 from pathlib import Path
 from typing import Any
@@ -150,15 +151,16 @@ def other_input_text(what: str, other: list[str], config: Config) -> str:
 
 
 def noise_here(config: Config, original: Original, seeds: int) -> dict[str, Any]:
-    """Mean and noise over fresh seeds on this machine."""
+    """The noise of seeds on this machine, over fresh ones; their mean is not the original's, against which a run here is held."""
     values = []
-    for seed in range(original.seed + 1, original.seed + 1 + seeds):
+    fresh = (seed for seed in itertools.count(original.seed + 1) if seed != config.seed)
+    for seed in itertools.islice(fresh, seeds):
         result = train_again(dataclasses.replace(config, seed=seed), original)[1]
         if original.metric and result.state == "complete":
             values.append(result.metrics[original.metric])
     if len(values) < 2:
         raise InputError(f"--seeds={seeds}: fewer than two of them came to their end")
-    return {"mean": statistics.fmean(values), "seeds": len(values), "sd": statistics.stdev(values), "degrees": float(len(values) - 1)}
+    return {"sd": statistics.stdev(values), "degrees": float(len(values) - 1)}
 
 
 def train_again(config: Config, original: Original, directory: Path | None = None) -> tuple[RunDirectory, Result]:

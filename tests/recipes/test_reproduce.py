@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+import statistics
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harness.runs.files import read_yaml
 from tests.recipes.conftest import Shared
 from tests.support.command import run_harness
 from tests.support.corpus import documents, write_jsonl
@@ -63,6 +67,41 @@ def test_a_trial_is_run_again_and_another_recipe_is_said_to_be_one(shared: Share
     assert document["verdict"] == "differs"
     assert [(one["what"], one["matters"]) for one in document["differences"]] == [("optim.lr", "configuration")]
     assert "it was not confirmed" in document["why"]
+
+
+def reproduced(place: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
+    done = run_harness("reproduce", "winner", *arguments, "--json", cwd=place, timeout_seconds=300)
+    assert done.rc in (0, 1), done
+    document: dict[str, Any] = json.loads(done.stdout)
+    return done.rc, document
+
+
+def test_of_another_seed_nothing_is_known_until_the_noise_of_seeds_is_measured(shared: Shared, tmp_path: Path) -> None:
+    given = [*shared.colleague(tmp_path), "seed=1"]
+    rc, document = reproduced(tmp_path, *given)
+    assert (rc, document["verdict"], document["reach"]) == (1, "unknown", None)
+    assert "--seeds N" in document["why"]
+
+    rc, document = reproduced(tmp_path, *given, "--seeds", "2")
+    further = sorted((tmp_path / "runs").glob("*/result.json"), key=lambda path: path.stat().st_mtime)[-3:]
+    seeds = [read_yaml(path.parent / "config.yaml")["seed"] for path in further]
+    assert seeds == [2, 3, 1], "the one that is judged is none of those that it is judged by"
+    values = [json.loads(path.read_text())["metrics"]["val/domain/loss"] for path in further[:2]]
+    # One degree of freedom: t is 12.706, for the difference of two runs.
+    assert document["reach"] == pytest.approx(12.7062 * math.sqrt(2) * statistics.stdev(values), rel=1e-4)
+    assert document["expected"] == shared.bundle.read().metrics["val/domain/loss"]
+    assert (rc, document["verdict"]) == (0, "within_noise")
+
+
+def test_what_lies_beyond_the_noise_of_seeds_differs_from_the_recipe(shared: Shared, tmp_path: Path) -> None:
+    given = shared.colleague(tmp_path)
+    bundle = tmp_path / "conf/experiment/best/winner/bundle.json"
+    told = json.loads(bundle.read_text())
+    told["metrics"]["val/domain/loss"] += 50
+    bundle.write_text(json.dumps(told))
+    rc, document = reproduced(tmp_path, *given, "seed=1", "--seeds", "2")
+    assert (rc, document["verdict"]) == (1, "differs"), "it is held against the recipe, not against the runs that measure the noise"
+    assert document["difference"] < -40
 
 
 def test_a_damaged_bundle_and_an_unknown_one_are_bad_input(shared: Shared, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from harness.runs.metrics import Row
-from harness.runs.reproduction import Original, compare, compare_rows, differences
+from harness.runs.reproduction import Difference, Original, compare, compare_rows, differences
 from harness.runs.result import Result
 
 METRIC = "val/domain/loss"
@@ -48,10 +48,32 @@ def test_the_noise_of_seeds_is_the_measure_of_what_is_not_exact(value: float, se
 
 
 def test_without_a_confirmation_only_the_same_bits_are_the_same() -> None:
-    alone = replace(ORIGINAL, mean=None, seeds=0, sd=None)
-    assert judged(2.5, original=alone) == "exact"
-    assert judged(2.5 + 1e-12, original=alone) == "differs"
-    assert "--seeds N" in compare(alone, seed=1, metrics={METRIC: 2.5}, rows=ROWS).why
+    assert judged(2.5, original=ALONE) == "exact"
+    assert judged(2.5 + 1e-12, original=ALONE) == "differs", "nothing differs here, so the bits should be the same"
+
+
+ALONE = replace(ORIGINAL, mean=None, seeds=0, sd=None)
+OTHER_CPU, OTHER_TORCH = Difference("cpu", "X", "Y", "hardware"), Difference("torch", "2.13", "2.14", "version")
+
+
+@pytest.mark.parametrize("found", [[OTHER_CPU], [OTHER_TORCH], [Difference("data", "a", "b", "input"), OTHER_CPU]])
+def test_without_a_confirmation_other_hardware_leaves_unknown_what_is_noise(found: list[Difference]) -> None:
+    verdict = "differs" if found[0].matters == "input" else "unknown"
+    judged = compare(ALONE, seed=0, metrics={METRIC: 2.6}, rows=[ROWS[0], {**ROWS[1], METRIC: 2.6}], differences=found)
+    assert (judged.verdict, judged.reach) == (verdict, None)
+    assert "--seeds N" in judged.why
+    assert "harness confirm" in judged.why
+
+
+def test_without_a_confirmation_another_seed_and_a_gpu_leave_it_unknown() -> None:
+    assert judged(2.5, seed=1, original=ALONE) == "unknown"
+    on_a_gpu = replace(ALONE, result=replace(ALONE.result, hardware={"gpus": ["H"]}))
+    assert judged(2.5 + 1e-12, original=on_a_gpu) == "unknown", "its sums need not come out the same twice"
+
+
+def test_another_configuration_is_another_one_even_where_noise_is_unknown() -> None:
+    changed = Difference("optim.lr", "0.1", "0.2", "configuration")
+    assert compare(ALONE, seed=1, metrics={METRIC: 2.6}, rows=ROWS, differences=[changed]).verdict == "differs"
 
 
 def test_the_first_value_that_differs_is_named() -> None:

@@ -9,15 +9,15 @@ import wandb
 
 from harness.runs.directory import StudyDirectory
 from harness.runs.record import Objective, RunRecord, load_study
-from harness.tracking.study_run import ORDERED_SECTIONS
+from harness.tracking.study_run import ORDERED_SECTIONS, plan_summary
 from harness.tracking.summary import summary_of
 
 
 def log(directory: Path, project: str) -> None:
     study = load_study(StudyDirectory(directory))
     config = {"sweep": study.sweep, "order": {section: list(study.sweep[section]) for section in ORDERED_SECTIONS}}
-    with wandb.init(project=project, id=study.name, name=study.name, group=study.name, job_type="study", config=config):
-        pass
+    with wandb.init(project=project, id=study.name, name=study.name, group=study.name, job_type="study", config=config) as shown:
+        shown.summary.update(plan_summary(study.directory))
     for run in study.runs:
         _log_run(run, study.name, project)
 

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from harness.config.errors import InputError
+from harness.runs.confirmation import ConfirmationPlan, write_plan
+from harness.runs.directory import StudyDirectory
 from harness.tracking.remote_path import RemotePath, is_remote, parse_remote
 from tests.report.synthetic_study import write_study
 from tests.support.fake_wandb import FakeWandb
@@ -33,9 +35,13 @@ class Logged:
 
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logged]:
-    """Study "small", in project "here"."""
+    """Study "small" in project "here"; study "sure" and its confirmation in project "there"."""
     folder = tmp_path_factory.mktemp("logged")
     write_study(folder / "runs", name="small", trials=5, states={3: "pruned", 4: "failed"})
+    write_study(folder / "runs", name="sure", trials=3)
+    write_study(folder / "runs", name="sure-confirm", trials=4)
+    planned = [{"candidate": candidate, "seed": seed} for seed in (1, 2) for candidate in (2, 0)]
+    write_plan(StudyDirectory(folder / "runs" / "sure-confirm"), ConfirmationPlan("sure", None, 1, planned))
     with FakeWandb() as backend:
         environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("WANDB_")},
@@ -50,7 +56,8 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logged]:
             "PYTHONPATH": str(Path.cwd()),
         }
         script = Path(__file__).with_name("logged_study.py")
-        subprocess.run([sys.executable, str(script), str(folder / "runs" / "small"), "here"], env=environment, check=True, cwd=folder)
+        for study, project in (("small", "here"), ("sure", "there"), ("sure-confirm", "there")):
+            subprocess.run([sys.executable, str(script), str(folder / "runs" / study), project], env=environment, check=True, cwd=folder)
         backend.schema.unknown.clear()
         yield Logged(backend, environment)
 
@@ -82,6 +89,17 @@ def test_both_sources_give_the_same_table_with_its_curves(logged: Logged) -> Non
     own, remote = compare(logged.environment, "small"), compare(logged.environment, "wandb:fake-entity/here/small")
     assert own.stdout == remote.stdout
     assert "▁" in remote.stdout
+
+
+@pytest.mark.slow
+def test_a_confirmation_is_read_back_with_its_study(logged: Logged) -> None:
+    own, remote = document(logged.environment, "sure"), document(logged.environment, "wandb:fake-entity/there/sure")
+    assert own["confirmation"]["runs"] == {"planned": 4, "ended": 4}
+    assert [candidate["values"].keys() for candidate in own["confirmation"]["candidates"]] == [{"1", "2"}] * 2
+    assert remote["confirmation"] == own["confirmation"]
+    told = [compare(logged.environment, place).stdout for place in ("sure", "wandb:fake-entity/there/sure")]
+    assert "Over seeds:" in told[0]
+    assert told[0] == told[1]
 
 
 @pytest.mark.slow
