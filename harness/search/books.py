@@ -222,16 +222,12 @@ class Books:
 
     def reconcile(self) -> tuple[list[int], int]:
         """Settle or free the trials whose processes are gone; which ones then wait, and how many are under way elsewhere."""
-        from optuna.trial import TrialState
-
-        running = self.ledger.in_state(TrialState.RUNNING)
-        workers = {number: trial.worker for number in running if (trial := self.ledger.trial(number)) and trial.worker}
-        living = self._storage.living(workers.values()) if workers else set()
-        under_way = 0
-        for number in running:
-            if workers.get(number) in living:
-                under_way += 1
-                continue
+        running = self.ledger.running()
+        workers = {worker for worker in running.values() if worker}
+        living = self._storage.living(workers) if workers else set()
+        left = sorted(number for number, worker in running.items() if worker not in living)
+        under_way = len(running) - len(left)
+        for number in left:
             run = self.ledger.run(number)
             if run.is_attempted():
                 under_way += 1
@@ -257,7 +253,7 @@ class Books:
             else:
                 self._book_crash(run, result, result.reason or "its worker died")
         free = []
-        for number in self.ledger.in_state(TrialState.WAITING):
+        for number in self.ledger.waiting():
             waits_for = read_result(self.directory.trial(number)).waits_for
             if waits_for is not None and is_leased(Path(waits_for)):
                 under_way += 1  # as good as: whoever trains its trunk is at work

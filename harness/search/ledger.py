@@ -19,7 +19,7 @@ from harness.search.budget import Closed, Standing
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
-    from optuna.trial import FrozenTrial, TrialState
+    from optuna.trial import FrozenTrial
 
 
 class _Open:
@@ -29,8 +29,6 @@ class _Open:
         self.run = run
         # Paths are made once: of a thousand trials, at every claim, they would take most of its time.
         self.trial_path, self.result_path = str(run.trial), str(run.result)
-        self.state: TrialState | None = None
-        """None while Optuna has not heard of it."""
         self.trial: Trial | None = None
         self.record: RunRecord | None = None
         """None before it is reserved."""
@@ -50,6 +48,8 @@ class Ledger:
         """By number, rising; the last one is the one that may come next."""
         self._stale: set[int] = {0}
         """Of these, those that may be otherwise than when they were looked at last."""
+        self._running: dict[int, str | None] = {}
+        self._waiting: set[int] = set()
         self._standing = Standing()
         self._ended: dict[int, RunRecord] = {}
         self._failed: list[RunRecord] = []
@@ -88,10 +88,15 @@ class Ledger:
         self._learn()
         return self._storage.get_trial(self._ids[number])
 
-    def in_state(self, state: TrialState) -> list[int]:
-        """The trials that have not ended and are in this state."""
+    def running(self) -> dict[int, str | None]:
+        """The trials that Optuna takes to be running, in no order, and who works on each, if anybody does; not to be changed."""
         self._look()
-        return [number for number, entry in self._open.items() if entry.state == state]
+        return self._running
+
+    def waiting(self) -> list[int]:
+        """The trials that wait for another attempt, in the order of their numbers."""
+        self._look()
+        return sorted(self._waiting)
 
     def under_way(self, instead: dict[int, Result] | None = None) -> list[RunRecord]:
         """The trials that have not ended, a reservation that Optuna has not heard of yet among them.
@@ -131,7 +136,7 @@ class Ledger:
         return sorted([*self._failed, *failed], key=lambda record: record.number or 0)
 
     def trial(self, number: int) -> Trial | None:
-        """trial.json of one that has not ended, as it was when `in_state` named it; not to be changed."""
+        """trial.json of one that has not ended, as it was when it was looked at last; not to be changed."""
         return self._open[number].trial
 
     def run(self, number: int) -> RunDirectory:
@@ -159,21 +164,27 @@ class Ledger:
                 self._look_at(number, entry)
 
     def _look_at(self, number: int, entry: _Open) -> None:
-        entry.state = self._storage.get_trial(self._ids[number]).state if number < len(self._ids) else None
-        if entry.state is not None and entry.state.is_finished():
-            self._end(number, entry)
-            return
+        from optuna.trial import TrialState
+
+        self._running.pop(number, None)
+        self._waiting.discard(number)
         if entry.record is not None:
             self._standing.remove(entry.record)
+        state = self._storage.get_trial(self._ids[number]).state if number < len(self._ids) else None
+        if state is not None and state.is_finished():
+            self._end(number, entry)
+            return
         entry.trial, entry.record = self._trials.read(entry.trial_path), None
         if entry.trial is not None:
             result = self._results.read(entry.result_path)
             entry.record = RunRecord(entry.run, result, self._directory.name, entry.trial, result.state)
             self._standing.add(entry.record)
+        if state == TrialState.RUNNING:
+            self._running[number] = entry.trial.worker if entry.trial else None
+        elif state == TrialState.WAITING:
+            self._waiting.add(number)
 
     def _end(self, number: int, entry: _Open) -> None:
-        if entry.record is not None:
-            self._standing.remove(entry.record)
         del self._open[number]
         self._trials.forget(entry.trial_path)
         self._results.forget(entry.result_path)
