@@ -3,8 +3,8 @@
 A mask of [B, 1, L, L] keeps documents apart as well, but is computed for every position that it hides, and keeps a GPU from its fastest
 kernels. Here rows stay [B, L]; within attention they are laid end to end, [B * L], with the bounds of their documents, as torch's
 varlen_attn wants them on a CUDA device (since torch 2.10; float16 and bfloat16 only; no dropout). On a CPU one document comes after the
-other. The CPU's way and all that is around the kernel is tested; the CUDA kernel itself was never run by the tests, which is why it is
-compared with the CPU's way before it is used, see `kernel_problem`.
+other. Versions of torch and of GPUs differ in what their kernel can do, so it is compared with the CPU's way before it is used, see
+`kernel_problem`; tests/training/test_gpu.py looks at it on a GPU.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ from harness.config.errors import InputError, unknown, wrong_value
 from harness.config.introspect import find
 from harness.config.load import set_value
 from harness.config.locations import sweep_dirs, sweep_names
-from harness.config.overrides import ValueOverride, parse
+from harness.config.overrides import COMMAND_LINE, ValueOverride, parse
+from harness.config.schema import Config
 from harness.config.sweep_schema import SweepConfig
 from harness.config.user_yaml import read_mapping
 from harness.config.validate import to_section
@@ -37,10 +38,13 @@ def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> S
     path = _find(word)
     document = read_mapping(path, holds="objective, space, budget, …")
     own = [text for text in overrides if is_of_the_sweep(text)]
+    of_runs = [text for text in overrides if text not in own]
+    # Before they are mixed with what the file says: what is wrong with them is no fault of the file's.
+    given = {override.key for override in (*parse(own, SweepConfig), *parse(of_runs, Config)) if isinstance(override, ValueOverride)}
     base = document.get("base") or []
     if not isinstance(base, list) or not all(isinstance(text, str) for text in base):
         raise wrong_value("base", base, "expected a list of overrides, e.g. [experiment=cpt, trainer.max_tokens=2e6]", where=str(path))
-    document = {**document, "base": [*base, *(text for text in overrides if text not in own)]}
+    document = {**document, "base": [*base, *of_runs]}
     try:
         sweep = Sweep(name or path.stem, _resolve(document, own, str(path)))
         check(sweep)
@@ -49,7 +53,9 @@ def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> S
         )
     except InputError as error:
         lines = str(error).splitlines()
-        raise InputError("\n".join(line if str(path) in line else f"{path}: {line}" for line in lines)) from None
+        raise InputError(
+            "\n".join(line if str(path) in line or line.partition("=")[0] in given else f"{path}: {line}" for line in lines)
+        ) from None
     return sweep
 
 
@@ -99,8 +105,9 @@ def _resolve(document: dict[str, Any], overrides: list[str], path: str) -> Sweep
             set_value(values, override.key, override.value)
     if isinstance(values.get("storage"), str):
         values["storage"] = without_password(values["storage"])
-    config = to_section(SweepConfig, values, origin=lambda key: path)
-    _refuse_unread(config, [*_leaves(body), *(override.key for override in parsed if isinstance(override, ValueOverride))])
+    given = [override.key for override in parsed if isinstance(override, ValueOverride)]
+    config = to_section(SweepConfig, values, origin=lambda key: COMMAND_LINE if key in given else path)
+    _refuse_unread(config, [*_leaves(body), *given])
     return config
 
 

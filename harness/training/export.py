@@ -42,6 +42,7 @@ def export(run: RunDirectory, out: Path, *, adapter: bool = False) -> None:
         # The tokenizer goes out with the template that the model was trained with.
         stop = build_chat_encoder(config.data, tokenizer).stop_token()
         tokenizer.chat_template, _ = template_source(config.data.chat_template, tokenizer.chat_template)
+    prompt = prompt_names(tokenizer, config.adapter.tokens)
     adapted = build_adapted_model(config, tokenizer)
     initial = initial_factors(adapted) if adapter and config.adapter.variant == "pissa" else None
     adapted.model.load_state_dict(weights)
@@ -56,7 +57,6 @@ def export(run: RunDirectory, out: Path, *, adapter: bool = False) -> None:
             model: Any = merge(adapted, tokenizer)
             _set_generation(model, tokenizer, stop)
             model.save_pretrained(out)
-        prompt = prompt_names(config.adapter.tokens)
         in_vocabulary = bool(prompt) and prompt[0] in tokenizer.get_vocab()
         if in_vocabulary:
             put_before_every_text(tokenizer, prompt)
@@ -65,7 +65,7 @@ def export(run: RunDirectory, out: Path, *, adapter: bool = False) -> None:
         tokenizer.save_pretrained(out)
     except OSError as error:
         raise InputError(f"{out}: cannot be written: {error}") from error
-    write_text(out / "README.md", model_card(run, config, read_result(run), adapter=adapter))
+    write_text(out / "README.md", model_card(run, config, read_result(run), prompt=prompt, adapter=adapter))
 
 
 def _weights(run: RunDirectory) -> dict[str, torch.Tensor]:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import yaml
 
 from harness.config.schema import Config, OptimConfig
-from harness.models.adapters.plain import prompt_names
 from harness.runs.directory import RunDirectory
 from harness.runs.files import read_yaml
 from harness.runs.result import Result
 
 
-def model_card(run: RunDirectory, config: Config, result: Result, *, adapter: bool) -> str:
-    """Markdown, with the run's configuration in it."""
+def model_card(run: RunDirectory, config: Config, result: Result, *, prompt: Sequence[str], adapter: bool) -> str:
+    """Markdown, with the run's configuration in it. prompt: what the tokens of its soft prompt are called."""
     metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in result.metrics.items() if name.startswith("val/"))
     written = yaml.safe_dump(read_yaml(run.config), sort_keys=False)
     return f"""# {run.name}
 
 Trained by harness {result.versions.get("harness", "")}: {result.step} steps, {result.tokens.trained:,} tokens.{_averaged(config.optim)}
 
-{_usage(config, adapter=adapter)}| metric | value |
+{_usage(config, prompt, adapter=adapter)}| metric | value |
 |---|---|
 {metrics}
 
@@ -30,10 +31,9 @@ Losses are nats per token. The run's configuration:
 """
 
 
-def _usage(config: Config, *, adapter: bool) -> str:
+def _usage(config: Config, prompt: Sequence[str], *, adapter: bool) -> str:
     """What is not as with any other model."""
-    tokens = config.adapter.tokens
-    names = prompt_names(tokens)
+    tokens = len(prompt)
     if adapter and config.adapter.name == "soft_prompt":
         return f"""A soft prompt of {tokens} tokens for `{config.model.path}`, in peft's format, which puts it before every text:
 
@@ -53,8 +53,8 @@ tokenizer = AutoTokenizer.from_pretrained("this directory")
 
 """
     if tokens:
-        text += f"""A soft prompt of {tokens} tokens, {names[0]} … {names[-1]}, belongs before every text, before a beginning-of-text token
-too. The tokenizer puts it there (`tokenizer(text)`, unless `add_special_tokens=False`), and so does a chat template.
+        text += f"""A soft prompt of {tokens} tokens, {prompt[0]} … {prompt[-1]}, belongs before every text, before a beginning-of-text
+token too. The tokenizer puts it there (`tokenizer(text)`, unless `add_special_tokens=False`), and so does a chat template.
 
 It was trained to be read, never to be written: `suppress_tokens` of the generation configuration keeps it out of what is generated.
 

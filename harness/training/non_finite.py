@@ -73,6 +73,17 @@ class NonFiniteSteps:
             step, loss, gradient_norm = self._first.tolist()
             raise NonFiniteLossError(f"{_problem(step, loss, gradient_norm)} (learning rate {rate:.3g}); {describe(int(step))}")
 
+    def refuse_run(self, steps: int, rate: float) -> None:
+        """Raise NonFiniteLossError if a run of `steps` steps, at its end, made less than half of its updates.
+
+        Only then, since two runs that share a beginning may differ in length.
+        """
+        if 2 * self.skipped_steps > steps:
+            raise NonFiniteLossError(
+                f"{self.skipped_steps} of the run's {steps} steps were skipped, more than half: their loss or gradients were not finite "
+                f"(learning rate {rate:.3g} in the last step)"
+            )
+
     def state_dict(self) -> dict[str, Any]:
         return {"skipped_steps": self.skipped_steps, "in_a_row": self._skipped_in_a_row}
 

@@ -92,6 +92,8 @@ class StepEnd(Callback):
         # Reading the loss of every step costs nothing on a CPU; elsewhere it would wait for the device.
         if self._is_logged(module, step) or saving or module.device.type == "cpu":
             module.non_finite.refuse(_rate(trainer), module.describe_batch)
+        if ends:
+            module.non_finite.refuse_run(plan.steps, _rate(trainer))
         if self._is_logged(module, step):
             self._log(trainer, module)
         if saving:

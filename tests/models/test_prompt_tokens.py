@@ -32,8 +32,9 @@ def test_before_every_text_and_pair(tiny_text: TinyText, tmp_path: Path, own: An
     plain, other = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("some text", "more"))
     if own is not None:
         tokenizer.backend_tokenizer.post_processor = own
+    names = prompt_names(tokenizer, 2)
     prompt = add_prompt_tokens(tokenizer, 2)
-    put_before_every_text(tokenizer, prompt_names(2))
+    put_before_every_text(tokenizer, names)
     tokenizer.save_pretrained(tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     assert loaded("some text")["input_ids"] == [*prompt, *first, *plain]

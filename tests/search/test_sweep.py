@@ -164,6 +164,25 @@ def test_what_could_not_run_is_refused_before_anything_is_written(case: str, wri
     assert not runs_root().exists()
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("launcher=slurmm", "unknown choice for launcher= 'slurmm'. Did you mean 'slurm'?"),
+        ("budget.trails=3", "unknown key 'budget.trails' (given in the command line)."),
+        ("budget.trials=-1", "budget.trials=-1: expected an integer >= 1 or null (given in the command line)"),
+        ("schedule=cosin", "unknown choice for schedule= 'cosin'. Did you mean 'cosine'?"),
+        ("optim.lr=-1", "optim.lr=-1: expected a number > 0 (given in the command line)"),
+        ("trainer.batch_tokens=100", "trainer.batch_tokens=100: "),
+    ],
+)
+def test_what_is_wrong_on_the_command_line_is_not_the_file_s_fault(override: str, message: str, write_sweep: WriteSweep) -> None:
+    path = write_sweep()
+    with pytest.raises(InputError) as caught:
+        load_sweep(str(path), [override])
+    assert str(caught.value).startswith(message)
+    assert path.name not in str(caught.value)
+
+
 def test_a_base_that_is_no_list_is_refused(write_sweep: WriteSweep) -> None:
     path = write_sweep()
     path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "base": "experiment=cpt"}))

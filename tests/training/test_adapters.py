@@ -165,6 +165,40 @@ def test_what_others_load(new_run: NewRun, base: Path, tmp_path: Path, name: str
     assert_close(found, expected, exact=name in ("plain", "rslora", "soft prompt", "new tokens"))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("second", ["soft prompt", "new tokens and prompt"])
+def test_a_prompt_before_a_prompt(tiny_text: TinyText, base: Path, tmp_path: Path, second: str) -> None:
+    """An export with a soft prompt is trained on with a further one: the second stands before the first, as in training."""
+
+    def trained(name: str, model: Path, overrides: tuple[str, ...]) -> RunDirectory:
+        run = RunDirectory(tmp_path / name)
+        run.path.mkdir()
+        write_yaml(run.config, to_plain(load([*tiny_text.pretrained(model), *overrides]).config))
+        train_here(run)
+        return run
+
+    export(trained("first", base, METHODS["soft prompt"]), tmp_path / "exported")
+    run = trained("second", tmp_path / "exported", METHODS[second])
+    model, before = trained_model(run)
+    ids = before(TEXT)["input_ids"]
+    assert ids[:3] == prompt_ids(before, 3)
+    expected = logits(model, [-1, -2, -3, *ids])[3:]
+    for out, adapter in ((tmp_path / "merged", False), (tmp_path / "adapter", True)):
+        export(run, out, adapter=adapter)
+        tokenizer = AutoTokenizer.from_pretrained(out)
+        if not adapter:
+            found = logits(AutoModelForCausalLM.from_pretrained(out), tokenizer(TEXT)["input_ids"])
+        elif second == "soft prompt":
+            found = logits(PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tmp_path / "exported"), out), ids)
+        else:
+            found = logits(AutoPeftModelForCausalLM.from_pretrained(out), tokenizer(TEXT)["input_ids"])
+        if not adapter or second != "soft prompt":
+            names = [f"<|prompt_{index}|>" for index in (3, 4, 5, 0, 1, 2)]
+            assert tokenizer.convert_ids_to_tokens(tokenizer(TEXT)["input_ids"])[:6] == names
+            assert "<|prompt_3|> … <|prompt_5|>, belongs before every text" in (out / "README.md").read_text()
+        assert_close(found[3:], expected, exact=False)
+
+
 def assert_close(found: torch.Tensor, expected: torch.Tensor, *, exact: bool) -> None:
     found = found[:, : expected.shape[1]]
     assert torch.equal(found, expected) or not exact

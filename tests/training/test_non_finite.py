@@ -13,6 +13,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from harness.config.load import load_file
 from harness.data.mixture import build_training_data
 from harness.models.tokenizer import load_tokenizer
+from harness.runs.result import read_result
+from harness.training.checkpoints import checkpoints
 from harness.training.errors import NonFiniteLossError
 from harness.training.module import TrainingModule
 from tests.training.conftest import NewRun
@@ -98,6 +100,17 @@ def test_too_many_in_a_row_stop_the_run_even_if_it_was_resumed_among_them(new_ru
     )
     with pytest.raises(NonFiniteLossError, match=message):
         train_here(run, callbacks=[Poison(5, 6)])
+
+
+def test_a_run_that_hardly_trained_is_not_complete(new_run: NewRun) -> None:
+    """Weights that the first step broke, in a run too short for max_skipped_steps in a row."""
+    _, half = new_run("half", *SKIP)
+    assert train_here(half, callbacks=[Poison(2, 3, 4, 6, 7, 8)]).state == "complete"
+    _, run = new_run("run", *SKIP)
+    with pytest.raises(NonFiniteLossError, match=r"^7 of the run's 12 steps were skipped, more than half: .* \(learning rate .*\)$"):
+        train_here(run, callbacks=[Poison(2, 3, 4, 6, 7, 8, 10)])
+    assert read_result(run).state == "failed"
+    assert list(checkpoints(run.checkpoints)) == []
 
 
 def test_the_message_names_the_documents_of_the_batch(new_run: NewRun) -> None:

@@ -71,7 +71,7 @@ class TrainerConfig(Section):
     step's update is left out, the optimizer and averages stay as they were, and train/skipped_steps counts it. To skip, the loss of
     every step is waited for, which costs a GPU a little. (16-mixed leaves out updates by itself, while it looks for its scale.)"""
     max_skipped_steps: Count = 10
-    """With non_finite=skip: the run fails when more steps in a row would be skipped."""
+    """With non_finite=skip: the run fails when more steps in a row would be skipped, or, at its end, more than half of all were."""
     callbacks: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Further Lightning callbacks by name: {_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: …}. Only Lightning's own classes
     are built, with plain values as arguments."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,11 @@ TOLERANCE = 1e-5
 """How far apart the same matrix may be, in shares of its largest entry, when it is decomposed again, maybe by another machine."""
 
 
-def prompt_names(tokens: int) -> list[str]:
-    """The tokens that stand for a soft prompt in an exported tokenizer."""
-    return [f"<|prompt_{index}|>" for index in range(tokens)]
+def prompt_names(tokenizer: Any, tokens: int) -> list[str]:
+    """What the tokens of a soft prompt are called when the tokenizer gets them: a prompt of an earlier run keeps its names."""
+    vocabulary = tokenizer.get_vocab()
+    free = (name for index in itertools.count() if (name := f"<|prompt_{index}|>") not in vocabulary)
+    return list(itertools.islice(free, tokens))
 
 
 def merge(adapted: AdaptedModel, tokenizer: Any) -> PreTrainedModel:
@@ -44,7 +47,7 @@ def merge(adapted: AdaptedModel, tokenizer: Any) -> PreTrainedModel:
 
 def add_prompt_tokens(tokenizer: Any, tokens: int) -> list[int]:
     """Give the tokenizer the tokens of a soft prompt: their ids."""
-    return add_control_tokens(tokenizer, prompt_names(tokens), key="adapter.tokens")
+    return add_control_tokens(tokenizer, prompt_names(tokenizer, tokens), key="adapter.tokens")
 
 
 def initial_factors(adapted: AdaptedModel) -> dict[str, Tensor]:
