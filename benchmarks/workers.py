@@ -89,8 +89,15 @@ def _work(directory: StudyDirectory, sweep: Sweep, name: str, seconds: float, re
     storage = open_storage(directory, name)
     storage.announce(name)
     study = Study(directory, sweep, name, storage)
-    rows = []
+    rows: list[tuple[float, float, int, float]] = []
     ready.wait()
+    try:
+        _claim_and_settle(study, seconds, rows)
+    finally:  # of a worker that has left, too
+        told.put(rows)
+
+
+def _claim_and_settle(study: Study, seconds: float, rows: list[tuple[float, float, int, float]]) -> None:
     if seconds:
         time.sleep(random.uniform(0, seconds))
     while True:
@@ -110,7 +117,6 @@ def _work(directory: StudyDirectory, sweep: Sweep, name: str, seconds: float, re
         began, cpu = time.perf_counter(), cpu - time.process_time()
         study.settle(claim, 0)
         rows.append((claimed, time.perf_counter() - began, claim.number, cpu + time.process_time()))
-    told.put(rows)
 
 
 if __name__ == "__main__":

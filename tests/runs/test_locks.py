@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from harness.runs.directory import RunDirectory
-from harness.runs.locks import hold, hold_in_turn, is_held, turn_of
+from harness.runs.locks import hold, is_held
 
 HOLDER = """
 import sys, time
@@ -73,50 +71,3 @@ def test_looking_does_not_take_it(tmp_path: Path) -> None:
     lock.release()
     assert not run.is_attempted()
     assert hold(run.attempt_lock) is not None
-
-
-def blocked(path: Path) -> int:
-    """How many wait in the kernel for the lock of a file."""
-    file = f":{path.stat().st_ino} " if path.exists() else "none"
-    return sum(" -> " in line and file in line for line in Path("/proc/locks").read_text().splitlines())
-
-
-def test_those_that_wait_get_it_in_the_order_in_which_they_came(tmp_path: Path) -> None:
-    path = tmp_path / ".lock"
-    served: list[int] = []
-
-    def wait(number: int) -> None:
-        lock = hold_in_turn(path, wait_seconds=60.0)
-        assert lock is not None
-        served.append(number)
-        lock.release()
-
-    with holder(path) as process:
-        waiting = []
-        for number in range(7):
-            waiting.append(threading.Thread(target=wait, args=(number,)))
-            waiting[-1].start()
-            deadline = time.monotonic() + 30
-            # The first one in line is at the lock itself.
-            while not (is_held(turn_of(path)) if number == 0 else blocked(turn_of(path)) == number):
-                assert time.monotonic() < deadline, "it does not wait"
-                time.sleep(0.001)
-        assert served == []
-        process.kill()
-        for thread in waiting:
-            thread.join(timeout=30)
-    assert served == list(range(7))
-    assert not is_held(path)
-    assert not is_held(turn_of(path))
-
-
-def test_who_gives_up_waiting_leaves_the_line(tmp_path: Path) -> None:
-    path = tmp_path / ".lock"
-    with holder(turn_of(path)):
-        assert hold_in_turn(path, wait_seconds=0.05) is None
-    with holder(path):
-        assert hold_in_turn(path, wait_seconds=0.05) is None
-    lock = hold_in_turn(path, wait_seconds=30.0)
-    assert lock is not None
-    lock.release()
-    assert not is_held(turn_of(path))

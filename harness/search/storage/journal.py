@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from harness.runs.locks import hold_in_turn, is_held
+from harness.runs.locks import hold, is_held
 from harness.search.storage.contract import LOCK_SECONDS, StudyStorage
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class JournalFile(StudyStorage):
         return JournalLines(self.directory.journal)
 
     def _acquire(self) -> None:
-        lock = hold_in_turn(self.directory.lock, wait_seconds=LOCK_SECONDS)
+        lock = hold(self.directory.lock, wait_seconds=LOCK_SECONDS)
         if lock is None:
             raise TimeoutError(f"{self.directory.lock} has been held by another process for {LOCK_SECONDS:.0f} s")
         self._study_lock = lock
