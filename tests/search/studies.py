@@ -26,6 +26,7 @@ from harness.search import books as books_module
 from harness.search import study as study_module
 from harness.search.simulation.attempt import FakeAttempt
 from harness.search.storage.build import open_storage
+from harness.search.sweep import LENGTH_KEYS
 from harness.search.worker import Worker
 
 TRIAL_TOKENS = 512
@@ -152,7 +153,9 @@ def check_in_step(directory: StudyDirectory, *, ended: bool = False) -> StudyRec
             case TrialState.COMPLETE:
                 assert run.result.state == "complete"
                 assert trial.value == run.result.objective == run.result.metrics[record.objective.metric]
-                assert trial.params.keys() == run.params.keys()
+                # The length of a trunk search's run is no parameter of Optuna's.
+                chosen = run.params.keys() - (LENGTH_KEYS if run.trial and run.trial.rung is not None else ())
+                assert trial.params.keys() == chosen
             case TrialState.FAIL:
                 assert run.result.state == "failed"
                 assert run.result.reason
@@ -193,6 +196,14 @@ def alive(directory: StudyDirectory, worker: str) -> Iterator[None]:
         yield
     finally:
         storage.close()
+
+
+def kill_attempt(study: StudyDirectory, number: int) -> None:
+    """SIGKILL the process of a trial under way: the one that holds the trial's attempt lock."""
+    status = study.trial(number).attempt_lock.stat()
+    file = f" {os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino} "
+    held = [line.split() for line in Path("/proc/locks").read_text().splitlines() if file in line]
+    os.kill(int(held[0][4]), signal.SIGKILL)
 
 
 def config_of(run: RunDirectory) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from harness.runs.directory import StudyDirectory, runs_root
 from harness.runs.result import read_result
 from harness.search.workers import living_workers
 from tests.search.conftest import WriteSweep
-from tests.search.studies import check_in_step
+from tests.search.studies import check_in_step, kill_attempt
 from tests.support.command import HARNESS, run_harness
 
 pytestmark = pytest.mark.slow
@@ -149,14 +149,6 @@ def test_a_stopped_study_goes_on_to_the_same_end(
         assert run.result.attempts == 1 + sum(other.result.attempts for other in left if other.number == run.number)
 
 
-def kill_child(study: StudyDirectory, number: int) -> None:
-    """Kill the process that holds the trial's attempt lock."""
-    status = study.trial(number).attempt_lock.stat()
-    file = f" {os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino} "
-    held = [line.split() for line in Path("/proc/locks").read_text().splitlines() if file in line]
-    os.kill(int(held[0][4]), signal.SIGKILL)
-
-
 @pytest.mark.parametrize("victim", ["child_and_worker", "everybody"])
 def test_a_killed_study_loses_no_trial_and_little_work(
     write_sweep: WriteSweep, sweep: Callable[..., Command], undisturbed: list[tuple[Any, ...]], tmp_path: Path, victim: str
@@ -168,7 +160,7 @@ def test_a_killed_study_loses_no_trial_and_little_work(
     number = next(number for number in (0, 1) if study.trial(number).is_attempted())
     workers = living_workers(study)
     if victim == "child_and_worker":
-        kill_child(study, number)
+        kill_attempt(study, number)
         wait_until(lambda: read_result(study.trial(number)).failures)
         os.kill(workers[0]["pid"], signal.SIGKILL)
         assert command.wait() == 0, command.stderr.read_text()
