@@ -113,4 +113,7 @@ def kill_client() -> None:
     from wandb.sdk import wandb_setup
 
     with suppress(AttributeError):
-        wandb_setup.singleton()._connection._proc._process.kill()  # type: ignore[union-attr]
+        connection: Any = wandb_setup.singleton()._connection
+        connection._proc._process.kill()
+        # Else the client's exit hook would talk to the dead process, and say on the console that it could not.
+        connection._cleanup()

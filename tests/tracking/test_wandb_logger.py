@@ -322,3 +322,24 @@ def test_a_program_of_its_own_says_nothing_and_exits(tmp_path: Path, environment
     )
     assert (process.returncode, process.stdout, process.stderr) == (0, "[]\n", "")
     assert len(offline_runs(tmp_path)) == 1
+
+
+KILLER = """
+import wandb
+from harness.tracking.wandb_run import kill_client
+run = wandb.init(mode="offline", dir={directory!r}, settings=wandb.Settings(silent=True))
+kill_client()
+"""
+
+
+@pytest.mark.slow
+def test_a_program_that_ends_right_after_its_client_was_killed_says_nothing(tmp_path: Path, environment: Environment) -> None:
+    """As on a busy machine, where the thread that waits for the client has not noticed by then."""
+    process = subprocess.run(
+        [sys.executable, "-c", KILLER.format(directory=str(tmp_path))],
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (process.returncode, process.stderr) == (0, "")
