@@ -19,7 +19,9 @@ from tests.support.fake_wandb.runs import RunKey, StoredRun
 from tests.support.fake_wandb.schema import Schema
 
 Refusal = Callable[[Literal["graphql", "file_stream"], str], int | None]
-"""Given the kind of a request and its name (of the operation, or the run's id): the HTTP status to refuse it with, or None."""
+"""Given the kind of a request and its name (of the operation, or the run's id): the HTTP status to refuse it with, or None.
+
+0: the connection is closed without a word, as by a server that dies."""
 
 
 class FakeWandb:
@@ -120,7 +122,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refused(self, kind: Literal["graphql", "file_stream"], name: str) -> bool:
         status = self.backend.refusal(kind, name) if self.backend.refusal else None
-        if status is not None:
+        if status == 0:
+            self.close_connection = True
+        elif status is not None:
             self._send(status, {"error": "refused by the test"})
         return status is not None
 
