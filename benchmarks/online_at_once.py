@@ -50,9 +50,8 @@ def main() -> None:
         calls = sorted(seconds for outcome in outcomes for seconds in outcome.log_seconds)
         unfinished = sum(bool(outcome.warnings) for outcome in outcomes)
         print(f"{arguments.runs} runs of {arguments.steps} rows in {seconds:.0f} s, refused: {overrun.said}, load {load:.0f}")
-        print(
-            f"log_metrics: p50 {calls[len(calls) // 2] * 1e3:.3f} ms, p99 {calls[len(calls) * 99 // 100] * 1e3:.2f}, max {calls[-1] * 1e3:.0f}"
-        )
+        p50, p99, worst = (1e3 * calls[index] for index in (len(calls) // 2, len(calls) * 99 // 100, -1))
+        print(f"log_metrics: p50 {p50:.3f} ms, p99 {p99:.2f}, max {worst:.0f}")
         print(f"not uploaded within {arguments.finish_seconds:g} s of their end: {unfinished}")
         for label in ("as they logged", "after harness sync"):
             found = {run.id: run.rows for run in forked(read_back, online, "harness", {"jobType": "trial"})}
