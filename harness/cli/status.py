@@ -31,14 +31,15 @@ def status(
         extra = {"jobs": found.to_json(), "jobs_trouble": found.trouble} if found else {"jobs": [], "jobs_trouble": None}
         print_json({**read_status(directory).to_json(), **extra})
         return
-    from harness.work.live import follow, render
-
-    if watch:
-        follow(directory, lambda: len(read_status(directory).workers) + jobs.live, notes=jobs.lines)
-        return
     from rich.console import Console
 
+    from harness.work.live import follow, render
+
     console = Console()
+    if watch:
+        follow(directory, lambda: len(read_status(directory).workers) + jobs.live, console=console, notes=jobs.lines)
+        if console.is_terminal:
+            return  # it stands there
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = PIPED_COLUMNS
     shown = read_status(directory)

@@ -96,6 +96,13 @@ def test_status(place: Place) -> None:
     }
 
 
+def test_status_that_watches_into_a_pipe_ends_with_what_it_would_show(place: Place) -> None:
+    watched, shown = place.harness("status", "question", "--watch"), place.harness("status", "question")
+    assert watched.rc == 0, watched
+    assert "best so far" in shown.stdout
+    assert watched.stdout.endswith(shown.stdout)
+
+
 def test_a_study_is_found_by_its_directory_too(place: Place) -> None:
     assert place.json("status", place.path / "runs/question")["study"] == "question"
 
