@@ -1,13 +1,13 @@
-"""TPE and trunk search on text, trained for real: after how many tokens does trunk search find what TPE finds in 64 full runs?
+"""Searches on text, trained for real: random, TPE, TPE + successive halving, TPE + Hyperband and trunk search, for equal tokens.
 
-    harness quickstart --trials 1       # once: text, tokenizer and base model, if no others are named
-    python benchmarks/real_search.py [--folder DIR] [--seeds 0 1 2] [--share 0.2] [--read-only]
-        [--model stories260k --target python-docs.jsonl.gz --general tinystories.jsonl.gz]
+    harness quickstart --trials 1       # once, for the task `quickstart`: text, tokenizer and base model
+    python -m benchmarks.real_search --task quickstart [--folder DIR] [--seeds 0 1 2 3 4] [--jobs 2]
+    python -m benchmarks.real_search --task stories260k --model stories260k --target python-docs.jsonl.gz --general tinystories.jsonl.gz
 
-One sweep file, WSD, forgetting at most 1 nat; `harness sweep` runs it with search=tpe for 64 trials and with search=trunk for `share` of
-the tokens of these, for each seed. The scale is a run of full length. A folder that was kept goes on where it stopped. A search has found
-something when the trial has ended, holds the constraint, and is a run of full length; what it had cost by then is all that was trained by
-trials that ended no later.
+A *run* is the tokens of a run of full length. Every search has those of 64 of them (trunk search: `--share` of these), one worker, and a
+study of its own by `harness sweep`; what it found is then run again over fresh seeds by `harness confirm`. A search has found something
+when the trial has ended, holds the constraint, and is a run of full length; what it had cost by then is all that was trained by trials
+that ended no later. A folder that was kept goes on where it stopped; --read-only reads it as far as it is.
 """
 
 from __future__ import annotations
@@ -20,14 +20,71 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress
 
 from harness.runs.directory import StudyDirectory
 from harness.runs.record import load_study
 
-SEARCHES = ("tpe", "trunk")
-OBJECTIVE, FORGETTING = "val/target/loss", "val/general/forgetting"
+RUNS = 64
+SEARCHES = {
+    "tpe": ["search=tpe"],
+    "trunk": ["search=trunk", "search.rungs=3"],
+    "halving": ["search=tpe", "stopping=successive_halving"],
+    "hyperband": ["search=tpe", "stopping=hyperband"],
+    "random": ["search=random"],
+}
+SPANS = (4, 8, RUNS / 6, 16, 32, RUNS)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is searched; where the text and the model are is said on the command line."""
+
+    steps: int
+    batch_tokens: int
+    rung_steps: int
+    """Of the first evaluation, by which pruners judge first: a ninth of the steps, as trunk search's first rung has."""
+    forgetting: float
+    """At most, in nats."""
+    space: dict[str, Any]
+    overrides: tuple[str, ...]
+
+
+TASKS = {
+    "stories260k": Task(
+        steps=108,
+        batch_tokens=512,
+        rung_steps=12,
+        forgetting=1.0,
+        space={
+            "optim.lr": {"low": 1e-3, "high": 1e-1, "log": True},
+            "data.replay_share": {"low": 0.0, "high": 0.5},
+            "schedule.decay_fraction": {"low": 0.1, "high": 0.5},
+            "schedule.decay_shape": {"choices": ["linear", "1-sqrt"]},
+        },
+        overrides=("schedule=wsd", "schedule.warmup=4"),
+    ),
+    # sweeps/quickstart.yaml, with runs of a third of its length.
+    "quickstart": Task(
+        steps=72,
+        batch_tokens=512,
+        rung_steps=8,
+        forgetting=0.3,
+        space={
+            "optim.lr": {"low": 1e-4, "high": 3e-2, "log": True},
+            "schedule": {"choices": ["cosine", "linear", "wsd"]},
+            "schedule.decay_fraction": {"low": 0.1, "high": 0.5, "when": {"schedule": "wsd"}},
+            "data.packing": {"choices": ["best_fit", "concat", "padded"]},
+            "data.replay_share": {"low": 0.0, "high": 0.5, "step": 0.05},
+        },
+        overrides=("schedule.warmup=4",),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -42,92 +99,97 @@ class Ended:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=list(TASKS), default="quickstart")
     parser.add_argument("--folder", type=Path, help="where the studies are kept; default: a temporary one")
     parser.add_argument("--model", type=Path, default=Path("quickstart/base"))
     parser.add_argument("--target", type=Path, default=Path("quickstart/text/python.jsonl"))
     parser.add_argument("--general", type=Path, default=Path("quickstart/text/english.jsonl"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--searches", nargs="+", default=list(SEARCHES), choices=SEARCHES)
-    parser.add_argument("--trials", type=int, default=64, help="of TPE")
-    parser.add_argument("--share", type=float, default=0.2, help="of TPE's tokens, for trunk search")
-    parser.add_argument("--steps", type=int, default=324)
-    parser.add_argument("--batch-tokens", type=int, default=512)
-    parser.add_argument("--warmup", type=int, default=6, help="steps")
-    parser.add_argument("--rungs", type=int, default=4)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--metric-tokens", type=int, default=4096, help="of each domain that an evaluation looks at")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--searches", nargs="+", default=list(SEARCHES), choices=list(SEARCHES))
+    parser.add_argument("--share", type=float, default=0.25, help="of the tokens, for trunk search")
+    parser.add_argument("--confirm-seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=1, help="studies at a time, of one worker and one thread each")
     parser.add_argument("--read-only", action="store_true", help="read the studies in --folder as far as they are")
     given = parser.parse_args()
+    task = TASKS[given.task]
     with tempfile.TemporaryDirectory() as temporary:
         folder = (given.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        whole = given.steps * given.batch_tokens
         if not given.read_only:
-            sweep = _sweep(folder, given)
-            for seed in given.seeds:
-                for search in given.searches:
-                    _search(folder, sweep, search, seed, given)
-        found = {
-            search: {seed: ended for seed in given.seeds if (ended := _ended(folder, search, seed, given.rungs))} for search in SEARCHES
-        }
-        _report(found, whole)
+            sweep = _sweep(folder, task, given)
+            studies = [(search, seed) for seed in given.seeds for search in given.searches]
+            with Progress() as progress, ThreadPoolExecutor(given.jobs) as jobs:
+                bar = progress.add_task("studies", total=len(studies))
+                for _ in jobs.map(lambda study: _study(folder, sweep, *study, task, given), studies):
+                    progress.advance(bar)
+        _report(folder, task, given)
 
 
-def _sweep(folder: Path, given: argparse.Namespace) -> Path:
+def _sweep(folder: Path, task: Task, given: argparse.Namespace) -> Path:
+    """The sweep file that all searches run."""
     base = [
         "model=pretrained",
         f"model.path={given.model.resolve()}",
-        "schedule=wsd",
-        f"schedule.warmup={given.warmup}",
         "tracking=none",
         *(f"data.sources.{name}.path={getattr(given, name).resolve()}" for name in ("target", "general")),
         "data.sources.general.replay=true",
-        *(f"data.validation.{name}={{source: {name}, share: 0.05, max_tokens: {given.metric_tokens}}}" for name in ("target", "general")),
+        *(f"data.validation.{name}={{source: {name}, share: 0.05, max_tokens: 4096}}" for name in ("target", "general")),
         "data.context_length=128",
-        f"trainer.max_steps={given.steps}",
-        f"trainer.batch_tokens={given.batch_tokens}",
+        f"trainer.max_steps={task.steps}",
+        f"trainer.batch_tokens={task.batch_tokens}",
         "trainer.accelerator=cpu",
         "trainer.threads=1",
         "trainer.final_checkpoint=none",
+        *task.overrides,
     ]
     sweep = {
         "base": base,
-        "objective": {"metric": OBJECTIVE},
-        "constraints": {FORGETTING: {"max": 1.0}},
-        "space": {
-            "optim.lr": {"low": 1e-3, "high": 1e-1, "log": True},
-            "data.replay_share": {"low": 0.0, "high": 0.5},
-            "schedule.decay_fraction": {"low": 0.1, "high": 0.5},
-        },
-        "launcher": {"name": "local", "workers": given.workers},
+        "objective": {"metric": "val/target/loss"},
+        "constraints": {"val/general/forgetting": {"max": task.forgetting}},
+        "space": task.space,
+        "launcher": {"name": "local", "workers": 1},
     }
     path = folder / "search.yaml"
-    path.write_text(json.dumps(sweep))
+    path.write_text(json.dumps(sweep, indent=1))
     return path
 
 
-def _search(folder: Path, sweep: Path, search: str, seed: int, given: argparse.Namespace) -> None:
-    tokens = given.trials * given.steps * given.batch_tokens
-    words = {
-        "tpe": ["search=tpe", f"budget.trials={given.trials}"],
-        "trunk": ["search=trunk", f"search.rungs={given.rungs}", f"budget.tokens={int(given.share * tokens)}"],
-    }
-    command = [sys.executable, "-m", "harness", "sweep", sweep, "--name", f"{search}-{seed}", f"search.seed={seed}", *words[search]]
-    environment = {**os.environ, "HARNESS_RUNS": str(folder / "runs")}
-    subprocess.run(command, env=environment, check=True, stdout=sys.stderr)
+def _study(folder: Path, sweep: Path, search: str, seed: int, task: Task, given: argparse.Namespace) -> None:
+    """One search, and what it found over fresh seeds."""
+    name, tokens = f"{search}-{seed}", RUNS * task.steps * task.batch_tokens
+    words = [*SEARCHES[search], f"search.seed={seed}", f"budget.tokens={int(tokens * (given.share if search == 'trunk' else 1))}"]
+    if any(word.startswith("stopping") for word in words):
+        words.append(f"trainer.evaluate_every_steps={task.rung_steps}")
+    # Trunks are shared by all studies of a folder of runs; here each is to pay for its own.
+    environment = {**os.environ, "HARNESS_RUNS": str(folder / name), "OMP_NUM_THREADS": "1"}
+    harness = [sys.executable, "-m", "harness"]
+    with (folder / f"{name}.log").open("a") as log:
+        subprocess.run([*harness, "sweep", sweep, "--name", name, *words], env=environment, check=True, stdout=log, stderr=log)
+        confirmed = subprocess.run(
+            [*harness, "confirm", name, "--top", "1", "--seeds", str(given.confirm_seeds), "--json"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    # Its exit code is 1 where what was found breaks the constraint with other seeds: that is a result.
+    if confirmed.stdout:
+        (folder / f"{name}.json").write_text(confirmed.stdout)
 
 
-def _ended(folder: Path, search: str, seed: int, rungs: int) -> list[Ended]:
+def _ended(folder: Path, search: str, seed: int) -> list[Ended]:
     """The trials of a study in the order in which they ended."""
-    study = StudyDirectory(folder / "runs" / f"{search}-{seed}")
+    study = StudyDirectory(folder / f"{search}-{seed}" / f"{search}-{seed}")
     if not study.sweep.exists():
         return []
-    runs = [run for run in load_study(study).runs if run.state in ("complete", "failed")]
+    runs = [run for run in load_study(study).runs if run.state in ("complete", "failed", "pruned")]
     runs.sort(key=lambda run: run.directory.metrics.path.stat().st_mtime)
+    rungs = {run.number: (run.trial.rung or 0) if run.trial is not None else 0 for run in runs}
+    last_rung = max(rungs.values(), default=0)
     tokens, best, found = 0, None, []
     for run in runs:
         tokens += run.result.tokens.trained
-        whole = search == "tpe" or (run.trial is not None and run.trial.rung == rungs - 1)
+        whole = rungs[run.number] == last_rung
         objective = run.result.objective
         if whole and run.state == "complete" and run.result.feasible and objective is not None:
             best = objective if best is None else min(best, objective)
@@ -135,37 +197,69 @@ def _ended(folder: Path, search: str, seed: int, rungs: int) -> list[Ended]:
     return found
 
 
-def _report(found: dict[str, dict[int, list[Ended]]], whole: int) -> None:
-    """One line a seed; a target is what TPE found with all its tokens with the same seed, and in the median of the seeds."""
-    finals = [ended[-1].best for ended in found["tpe"].values() if ended[-1].best is not None]
-    median = statistics.median(finals) if finals else None
-    print("| seed | search | trials | runs' tokens | best | reaches TPE's best of the seed after | TPE / it | reaches the median after |")
-    print("|---|---|---|---|---|---|---|---|")
-    for seed in sorted({seed for seeds in found.values() for seed in seeds}):
-        tpe = found["tpe"].get(seed, [])
-        target = tpe[-1].best if tpe else None
-        for search in SEARCHES:
-            ended = found[search].get(seed, [])
-            if not ended:
-                continue
-            own, base = _reached(ended, target), _reached(tpe, target)
-            cells = [
-                str(seed),
-                search,
-                str(len(ended)),
-                f"{ended[-1].tokens / whole:.1f}",
-                "none" if ended[-1].best is None else f"{ended[-1].best:.4f}",
-                _runs(own, whole),
-                "" if own is None or base is None else f"{base / own:.2f}",
-                _runs(_reached(ended, median), whole),
-            ]
-            print("|", " | ".join(cells), "|")
-    print("\n| search | seeds | best after 4 runs | 8 | 10.7 | 12.8 | 32 | 64 |\n|---|---|---|---|---|---|---|---|")
-    for search in SEARCHES:
-        seeds = found[search].values()
-        spans = [[_best_within(ended, span * whole) for ended in seeds] for span in (4, 8, 64 / 6, 12.8, 32, 64)]
-        cells = [search, str(len(seeds)), *(_median(values) for values in spans)]
+def _confirmed(folder: Path, search: str, seed: int) -> tuple[float, bool] | None:
+    """Mean over fresh seeds of what the study found, and whether the constraint holds in the mean."""
+    path = folder / f"{search}-{seed}.json"
+    if not path.exists():
+        return None
+    [candidate] = json.loads(path.read_text())["candidates"]
+    return candidate["mean"], candidate["feasible"]
+
+
+def _report(folder: Path, task: Task, given: argparse.Namespace) -> None:
+    """The target is what TPE found with all its tokens: in the median of the seeds, and with the same seed."""
+    whole = task.steps * task.batch_tokens
+    found = {search: {seed: ended for seed in given.seeds if (ended := _ended(folder, search, seed))} for search in dict.fromkeys(SEARCHES)}
+    own_targets = {seed: ended[-1].best for seed, ended in found["tpe"].items()}
+    finals = [best for best in own_targets.values() if best is not None]
+    target = statistics.median(finals) if finals else None
+    tpe = [_reached(ended, target) for ended in found["tpe"].values()]
+    print(f"\nTPE's best in the median of {len(finals)} seeds: {target}\n")
+    columns = "search, seeds, trials, tokens in runs, best, worst seed, confirmed, holds, reaches TPE's best after, in seeds, TPE / it"
+    print("|", columns.replace(", ", " | "), "|\n" + "|---" * len(columns.split(", ")) + "|")
+    for search, seeds in found.items():
+        if not seeds:
+            continue
+        bests = [ended[-1].best for ended in seeds.values()]
+        reached = [_reached(ended, target) for ended in seeds.values()]
+        confirmed = [one for seed in seeds if (one := _confirmed(folder, search, seed)) is not None]
+        of_tpe, own = _middle(tpe), _middle(reached)
+        cells = [
+            search,
+            str(len(seeds)),
+            f"{statistics.median(len(ended) for ended in seeds.values()):.0f}",
+            f"{statistics.median(ended[-1].tokens for ended in seeds.values()) / whole:.1f}",
+            _median(bests),
+            "none" if None in bests else f"{max(best for best in bests if best is not None):.4f}",
+            _median([mean for mean, _ in confirmed]),
+            f"{sum(holds for _, holds in confirmed)} of {len(confirmed)}",
+            _runs(own, whole),
+            f"{sum(tokens is not None for tokens in reached)} of {len(reached)}",
+            "" if own is None or of_tpe is None else f"{of_tpe / own:.2f}",
+        ]
         print("|", " | ".join(cells), "|")
+    print("\n| seed | " + " | ".join(f"{search}: best, confirmed, TPE's best of the seed after" for search in found) + " |")
+    print("|---" * (len(found) + 1) + "|")
+    for seed in given.seeds:
+        cells = []
+        for search in found:
+            ended, confirmation = found[search].get(seed), _confirmed(folder, search, seed)
+            best = None if ended is None else ended[-1].best
+            cells.append(
+                ", ".join(
+                    [
+                        "none" if best is None else f"{best:.4f}",
+                        "" if confirmation is None else f"{confirmation[0]:.4f}{'' if confirmation[1] else ' (breaks)'}",
+                        "" if ended is None else _runs(_reached(ended, own_targets.get(seed)), whole),
+                    ]
+                )
+            )
+        print("|", " | ".join([str(seed), *cells]), "|")
+    print("\n| search | " + " | ".join(f"best after {span:.3g} runs" for span in SPANS) + " |\n" + "|---" * (len(SPANS) + 1) + "|")
+    for search, seeds in found.items():
+        if seeds:
+            spans = [_median([_best_within(ended, span * whole) for ended in seeds.values()]) for span in SPANS]
+            print("|", " | ".join([search, *spans]), "|")
     print("\nThe columns are medians of the seeds; a bracket: in so many of them nothing held the constraint yet.")
 
 
@@ -176,7 +270,13 @@ def _reached(ended: Sequence[Ended], target: float | None) -> int | None:
     return next((one.tokens for one in ended if one.best is not None and one.best <= target), None)
 
 
-def _runs(tokens: int | None, whole: int) -> str:
+def _middle(reached: Sequence[int | None]) -> float | None:
+    """The median, whoever never gets there being infinitely slow."""
+    middle = statistics.median(float("inf") if tokens is None else tokens for tokens in reached) if reached else float("inf")
+    return None if middle == float("inf") else middle
+
+
+def _runs(tokens: float | None, whole: int) -> str:
     return "not" if tokens is None else f"{tokens / whole:.1f} runs"
 
 

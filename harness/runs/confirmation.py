@@ -52,6 +52,16 @@ def _plan_file(confirmation: StudyDirectory) -> Path:
     return confirmation.path / "confirmation.json"
 
 
+def plan_of(text: object) -> ConfirmationPlan | None:
+    """A plan that W&B holds as JSON; None where that is no plan. (What W&B holds may be of another version, or a stranger's.)"""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(ConfirmationPlan).validate_json(text) if isinstance(text, str) else None
+    except ValidationError:
+        return None
+
+
 def read_plan(confirmation: StudyDirectory) -> ConfirmationPlan | None:
     """The plan in this study's directory; None where the study is no confirmation."""
     document = read_json(_plan_file(confirmation))

@@ -53,10 +53,15 @@ def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> S
         )
     except InputError as error:
         lines = str(error).splitlines()
-        raise InputError(
-            "\n".join(line if str(path) in line or line.partition("=")[0] in given else f"{path}: {line}" for line in lines)
-        ) from None
+        raise InputError("\n".join(line if line.partition("=")[0] in given else _blaming(path, line) for line in lines)) from None
     return sweep
+
+
+def _blaming(path: Path, line: str) -> str:
+    """A message about what the file says. Its base is composed as if it had been typed, and so do messages call its place."""
+    if str(path) in line:
+        return line
+    return f"{path}: {line.replace(f' (given in {COMMAND_LINE})', '')}"
 
 
 def is_of_the_sweep(override: str) -> bool:

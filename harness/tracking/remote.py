@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.errors import InputError
-from harness.runs.confirmation import SUFFIX, Confirmation, ConfirmationPlan, confirmation_directory, confirmation_of, launch_of
+from harness.runs.confirmation import SUFFIX, Confirmation, ConfirmationPlan, confirmation_directory, confirmation_of, launch_of, plan_of
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.metrics import Row
 from harness.runs.record import RunRecord, StudyRecord
@@ -99,7 +99,8 @@ def read_runs(
     asked = sorted({*groups, *(group + SUFFIX for group in groups)})
     shown = _listed(api, entity_project, {"job_type": "study", "group": {"$in": asked}}, path) if groups else []
     sweeps = {run.group: _sweep(run.config) for run in shown if isinstance(run.config.get("sweep"), dict)}
-    plans = {run.group: plan for run in shown if (plan := _plan(run)) is not None}
+    # A confirmation's own run says of its trials which is which.
+    plans = {run.group: plan for run in shown if (plan := plan_of(dict(run.summary_metrics or {}).get(PLAN_KEY))) is not None}
     studies: dict[str, StudyRecord] = {}
     singles: list[RunRecord] = []
     for run in found:
@@ -124,12 +125,6 @@ def read_runs(
         for study in studies.values()
     ]
     return ordered, singles
-
-
-def _plan(run: Run) -> ConfirmationPlan | None:
-    """What a confirmation's own run says of its trials."""
-    said = dict(run.summary_metrics or {}).get(PLAN_KEY)
-    return ConfirmationPlan(**json.loads(said)) if isinstance(said, str) else None
 
 
 def _confirmation(

@@ -104,7 +104,9 @@ def test_with_json_nothing_stands_on_stdout_for_wrong_overrides(place: Place, ti
 @pytest.mark.parametrize("name", ["misspelt key", "negative", "warm-up too long", "missing file"])
 def test_sweep_refuses_a_wrong_base(place: Place, tiny: list[str], name: str) -> None:
     overrides, fragments = WRONG_OVERRIDES[name]
-    refused(place.harness("sweep", place.sweep("question", [*tiny, *overrides])), *fragments)
+    of_the_file = place.harness("sweep", place.sweep("question", [*tiny, *overrides]))
+    refused(of_the_file, "question.yaml", *fragments)
+    assert "command line" not in of_the_file.stderr
     refused(place.harness("sweep", place.sweep("question", tiny), *overrides), *fragments)
     assert place.is_untouched()
 

@@ -131,6 +131,11 @@ def test_a_single_run_is_submitted_and_goes_on_in_another_job(slurm: Cluster, ho
     slurm.end_jobs()
     kept = list((run / "checkpoints").iterdir())
     assert kept, "a cancelled run saves a checkpoint"
+    before = content(home)
+    shown = harness("resume", "a run", *SLURM, "launcher.time=02:00:00", "--dry-run")
+    assert (shown.rc, content(home), slurm.live_elements()) == (0, before, []), shown
+    assert "#SBATCH --time=02:00:00\n" in shown.stdout
+    assert "harness attempt" in shown.stdout
     resumed = harness("resume", "a run", *SLURM)
     assert resumed.rc == 0, resumed
     rows = len((run / "metrics.jsonl").read_text().splitlines())
