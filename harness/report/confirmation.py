@@ -49,7 +49,10 @@ def _verdict(study: StudyRecord, found: Confirmation) -> Iterator[str]:
         yield f"confirmation: {found.ended} of {len(found.plan.runs)} runs have ended; `harness confirm {study.name}` goes on"
         return
     if found.winner is None:
-        yield f"not confirmed: none of its {len(found.candidates)} candidates comes through every seed and meets the constraints on average"
+        tried = len(found.candidates)
+        yield f"not confirmed: none of its {tried} candidates comes through every seed and meets the constraints on average"
+        # The best that one seed has let through a constraint lie at its edge, and other seeds push them over.
+        yield f"`harness confirm {study.name}` with a --top of more than {tried} goes on with the next best of the search"
         return
     if len(found.ranked) == 1:
         yield "no other candidate came through every seed within the constraints: there was nothing to compare it with"

@@ -188,6 +188,15 @@ def test_a_candidate_that_fails_with_one_seed_is_not_the_winner(searched: Callab
     assert "nan" in failed["failed"]["2"]
 
 
+def test_where_no_candidate_is_left_it_says_how_to_go_on(searched: Callable[..., StudyRecord]) -> None:
+    record = confirmed(searched(), lambda candidate, seed: None if seed == 2 else 2.0 + candidate, top=2)
+    assert record.confirmed is None
+    none, how = verdict(record)[:2]
+    assert "none of its 2 candidates" in none
+    assert f"harness confirm {record.name}" in how
+    assert "--top of more than 2" in how
+
+
 def test_the_same_configuration_is_one_candidate(searched: Callable[..., StudyRecord]) -> None:
     study = searched()
     again = study.runs[2]
