@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -41,15 +41,22 @@ def runs(tmp_path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def filled(disk: Path, *, room: int) -> Iterator[None]:
-    """The disk has `room` bytes left."""
+def filled(disk: Path, *, room: int) -> Iterator[Callable[[], None]]:
+    """The disk has `room` bytes left, at no moment less, and no more again when what this gives is called.
+
+    A checkpoint that was being saved may yet take the place of the one before, and so make room for all later ones.
+    """
     ballast = disk / "ballast"
     try:
-        with ballast.open("wb", buffering=0) as stream, suppress(OSError):
-            while stream.write(bytes(4096)):
-                continue
-        os.truncate(ballast, ballast.stat().st_size - room)
-        yield
+        with ballast.open("wb", buffering=0) as stream:
+
+            def fill() -> None:
+                found = os.statvfs(disk)
+                with suppress(OSError):  # somebody else was quicker
+                    stream.write(bytes(max(0, found.f_bavail * found.f_frsize - room)))
+
+            fill()
+            yield fill
     finally:
         ballast.unlink()
 
@@ -60,8 +67,8 @@ def test_a_full_disk(slurm: Cluster, runs: Path, new_study: NewStudy) -> None:
     study.submit(1)
     study.wait_for_step(2 * EVERY)
     assert study.directory.path.resolve().is_relative_to(runs.resolve())
-    with filled(runs, room=ROOM_BYTES):
-        study.wait(lambda: study.result().failures > 0, "an attempt to fail")
+    with filled(runs, room=ROOM_BYTES) as fill:
+        study.wait(lambda: fill() or study.result().failures > 0, "an attempt to fail")
         stood = max(int(path.stem.removeprefix("step-")) for path in study.run().checkpoints.glob("step-*.ckpt"))
         assert "cannot be saved" in study.run().log.read_text()
         assert "No space left on device" in study.run().log.read_text()
@@ -80,9 +87,9 @@ def test_a_disk_without_a_byte_left(slurm: Cluster, runs: Path, new_study: NewSt
     study = new_study(search={"name": "random", "max_attempts": 20})
     study.submit(1)
     study.wait_for_step(2 * EVERY)
-    with filled(runs, room=0):
+    with filled(runs, room=0) as fill:
         training = set(attempts_of(study))
-        study.wait(lambda: not training & set(attempts_of(study)), "the attempt to end")
+        study.wait(lambda: fill() or not training & set(attempts_of(study)), "the attempt to end")
         stood = max(int(path.stem.removeprefix("step-")) for path in study.run().checkpoints.glob("step-*.ckpt"))
     study.wait_for_step(stood + 2 * EVERY)
     assert len(list(study.directory.trials())) == 1
