@@ -22,8 +22,8 @@ from harness.work.cluster import trainer_of
 from tests.support.corpus import TinyText
 from tests.support.slurm.cluster import Cluster, wait_for
 
-LONG = 20_000
-"""Steps of a run that no test waits for."""
+LONG = 200_000
+"""Steps of a run that no test waits for: a quick machine, too, is at it for longer than a job of two minutes lasts."""
 PATIENCE_SECONDS = 240.0
 """A worker of several ranks starts within seconds, but not on a machine that does much else."""
 EVERY = 20
