@@ -40,7 +40,8 @@ def test_every_rank_trains_the_same_trial_and_a_dead_one_ends_the_attempt_alone(
     study.directory.stop_request.touch()
     study.wait(lambda: not slurm.live_elements(), "the job to end")
     assert (study.result().state, study.result().reason) == ("waiting", "stopped"), study.said()
-    assert study.processes() == []
+    # A fork server takes its time to end, and Slurm may have lost sight of it with the worker that it belonged to.
+    study.wait(lambda: not study.processes(), "every process to end")
 
 
 def test_a_single_run_of_two_nodes(slurm: Cluster, tiny: list[str], tmp_path: Path) -> None:
@@ -53,10 +54,10 @@ def test_a_single_run_of_two_nodes(slurm: Cluster, tiny: list[str], tmp_path: Pa
     assert submitted.rc == 0, submitted
     run = RunDirectory(tmp_path / "four")
     (job,) = read_jobs(run)
-    wait_for(lambda: read_result(run).state == "running" or not slurm.live_elements(), "the run to start", seconds=240)
+    wait_for(lambda: not slurm.live_elements(), "the job to end", seconds=240)
+    # Not while it runs: of a job that is completing, squeue shows what it has not given back yet.
     shown = slurm.command("squeue", "-h", "-t", "all", "-j", str(job.job), "-o", "%D %C %N")
     assert shown.split() == ["2", "4", "node[1-2]"], shown
-    wait_for(lambda: not slurm.live_elements(), "the job to end", seconds=240)
     result = read_result(run)
     log = (run.path / "slurm" / f"{job.job}.log").read_text()
     assert (result.state, result.step) == ("complete", 4), log
