@@ -198,12 +198,26 @@ def alive(directory: StudyDirectory, worker: str) -> Iterator[None]:
         storage.close()
 
 
-def kill_attempt(study: StudyDirectory, number: int) -> None:
-    """SIGKILL the process of a trial under way: the one that holds the trial's attempt lock."""
+def signal_attempt(study: StudyDirectory, number: int, what: signal.Signals) -> None:
+    """Send a signal to the process of a trial under way: the one that holds the trial's attempt lock."""
     status = study.trial(number).attempt_lock.stat()
     file = f" {os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino} "
     held = [line.split() for line in Path("/proc/locks").read_text().splitlines() if file in line]
-    os.kill(int(held[0][4]), signal.SIGKILL)
+    os.kill(int(held[0][4]), what)
+
+
+def kill_attempt(study: StudyDirectory, number: int) -> None:
+    signal_attempt(study, number, signal.SIGKILL)
+
+
+@contextmanager
+def halted(study: StudyDirectory, number: int) -> Iterator[None]:
+    """The trial's attempt stands still, so that it is under way still, however long a look at the study takes."""
+    signal_attempt(study, number, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        signal_attempt(study, number, signal.SIGCONT)
 
 
 def config_of(run: RunDirectory) -> dict[str, Any]:

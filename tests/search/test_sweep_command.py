@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from harness.runs.directory import StudyDirectory, runs_root
 from harness.runs.result import read_result
 from harness.search.workers import living_workers
 from tests.search.conftest import WriteSweep
-from tests.search.studies import check_in_step, kill_attempt
+from tests.search.studies import check_in_step, halted, kill_attempt
 from tests.support.command import HARNESS, run_harness
 
 pytestmark = pytest.mark.slow
@@ -190,12 +191,17 @@ def test_detach_status_and_stop(write_sweep: WriteSweep, sweep: Callable[..., Co
     assert sweep(path, "--detach").wait() == 0
     study = directory()
     wait_until(is_training(study, 0))
-    seen = status()
+    with ThreadPoolExecutor(1) as pool:
+        # The commands take longer to start than the trial would to end.
+        with halted(study, 0):
+            seen = status()
+            stopping = pool.submit(run_harness, "stop", "study", cwd=tmp_path)
+            wait_until(study.stop_request.exists)
+        done = stopping.result()
     assert seen["trials"][0]["state"] == "running"
     assert seen["trials"][0]["worker"] == seen["workers"][0]["id"]
     assert seen["budget"] == {"trials": {"limit": TRIALS, "used": 0, "reserved": 1}}
     assert (seen["best"], seen["finished"]) == (None, False)
-    done = run_harness("stop", "study", cwd=tmp_path)
     assert (done.rc, done.stdout) == (0, "study: stopped; `harness sweep study` goes on\n")
     seen = status()
     assert [trial["state"] for trial in seen["trials"]] == ["waiting"]
