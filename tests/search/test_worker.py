@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from harness.runs.exit_codes import STOPPED
 from harness.runs.files import read_json_lines
 from harness.runs.result import read_result
 from harness.search.opening import open_study
+from harness.search.storage.build import open_storage
 from harness.search.workers import living_workers
 from tests.search.conftest import BOTH_STORAGES, MakeSweep
 from tests.search.studies import TRIAL_TOKENS, check_in_step, objective_of, overlaps
@@ -62,9 +64,32 @@ def end(*workers: subprocess.Popen[bytes], seconds: float = 120.0) -> list[int]:
 
 
 def attempt_pid(run: RunDirectory) -> int:
-    """The process of the attempt under way."""
-    wait_until(run.is_attempted)
+    """The process of the attempt that began last."""
     return int(list(read_json_lines(run.path / "times.jsonl"))[-1]["pid"])
+
+
+def kill_an_attempt(directory: StudyDirectory) -> None:
+    """Whichever is under way and still there when the signal comes: any may end in between."""
+
+    def killed() -> bool:
+        for run in directory.trials():
+            if run.is_attempted():
+                with suppress(ProcessLookupError):
+                    os.kill(attempt_pid(run), signal.SIGKILL)
+                    return True
+        return False
+
+    wait_until(killed)
+
+
+def servers(workers: list[subprocess.Popen[bytes]]) -> list[int]:
+    """The fork servers of the workers: one that has only just started has none yet."""
+    found: list[int] = []
+    for worker in workers:
+        with suppress(OSError):
+            children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
+            found += [int(pid) for pid in children if b"forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return found
 
 
 def is_alive(pid: int) -> bool:
@@ -107,6 +132,7 @@ def test_a_killed_worker_takes_its_attempt_along_and_another_adopts_the_trial(ma
     sweep = make_sweep(budget={"trials": 3})
     directory = open_study(sweep)
     first = start(directory, FATES="0:hang_once")
+    wait_until(directory.trial(0).is_attempted)
     child = attempt_pid(directory.trial(0))
     second = start(directory)
     wait_until(lambda: read_result(directory.trial(2)).state == "complete")
@@ -157,23 +183,22 @@ def test_kills_at_random_times_change_nothing(make_sweep: MakeSweep, start: Star
     chance = random.Random(7)
     sweep = make_sweep(budget={"trials": 40}, search={"max_attempts": 20})
     directory = open_study(sweep)
-    workers = [start(directory, ATTEMPT_SECONDS="0.1") for _ in range(3)]
+    # Long enough that there is somebody to kill each time.
+    workers = [start(directory, ATTEMPT_SECONDS="0.3") for _ in range(3)]
     for victim in ("worker", "attempt", "server"):
         enough = _completed(directory) + 2
         wait_until(lambda enough=enough: _completed(directory) >= enough)  # type: ignore[misc]
         time.sleep(chance.uniform(0, 0.3))
-        one = chance.choice(workers)
-        children = Path(f"/proc/{one.pid}/task/{one.pid}/children").read_text().split()
         match victim:
             case "worker":
+                one = chance.choice(workers)
                 one.kill()
-                workers[workers.index(one)] = start(directory)
+                workers[workers.index(one)] = start(directory, ATTEMPT_SECONDS="0.3")
             case "server":
-                os.kill(int(children[-1]), signal.SIGKILL)
+                wait_until(lambda: servers(workers))
+                os.kill(chance.choice(servers(workers)), signal.SIGKILL)
             case _:
-                busy = [run for run in directory.trials() if run.is_attempted()]
-                if busy:
-                    os.kill(attempt_pid(busy[0]), signal.SIGKILL)
+                kill_an_attempt(directory)
     assert end(*workers) == [0] * 3
     other = make_sweep(name="undisturbed", budget={"trials": 40})
     assert end(start(open_study(other))) == [0]
@@ -210,7 +235,12 @@ def test_a_trial_that_always_dies_is_failed_with_its_reason_and_the_study_goes_o
 def test_a_study_that_fails_everywhere_stops_early(make_sweep: MakeSweep, start: Start, tmp_path: Path) -> None:
     sweep = make_sweep(budget={"trials": 50})
     directory = open_study(sweep)
-    assert set(end(start(directory, FATES="all:bad_input"), start(directory, FATES="all:bad_input"))) <= {2}
+    storage = open_storage(directory)
+    with storage.locked():  # no trial fails before both are there: what has failed by the time that a worker starts does not count to it
+        workers = [start(directory, FATES="all:bad_input") for _ in range(2)]
+        wait_until(lambda: len(living_workers(directory)) == 2)
+    storage.close()
+    assert set(end(*workers)) <= {2}
     record = check_in_step(directory, ended=True)
     assert 3 <= len(record.runs) <= 4, "the second worker may have been at work on one more"
     assert "failed alike and none is complete" in (tmp_path / "workers.txt").read_text()
@@ -223,7 +253,6 @@ def test_a_worker_that_is_asked_to_stop_leaves_its_trial_whole(make_sweep: MakeS
     sweep = make_sweep(budget={"trials": 2})
     directory = open_study(sweep)
     worker = start(directory, FATES=f"0:{fate}")
-    attempt_pid(directory.trial(0))
     wait_until(lambda: read_result(directory.trial(0)).attempts == 1)
     assert len(living_workers(directory)) == 1
     if by == "request":
