@@ -24,6 +24,13 @@ def _processes_with(mark: str) -> list[str]:
     return found
 
 
+def wait_for_the_end_of_all_with(mark: str) -> None:
+    deadline = time.monotonic() + 30  # a server that is to fork others takes seconds to end on a busy machine
+    while (left := _processes_with(mark)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not left
+
+
 @pytest.fixture(autouse=True)
 def mark(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """No W&B variable of whoever runs the tests is seen, and no process of the client outlives its test."""
@@ -31,10 +38,7 @@ def mark(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         monkeypatch.delenv(f"WANDB_{name}", raising=False)
     mark = uuid.uuid4().hex
     yield mark
-    deadline = time.monotonic() + 30  # a server that is to fork others takes seconds to end on a busy machine
-    while (left := _processes_with(mark)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not left
+    wait_for_the_end_of_all_with(mark)
 
 
 @pytest.fixture

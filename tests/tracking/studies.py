@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ SWEEP: dict[str, Any] = {
     "largest_trial_tokens": 1000,
 }
 FLUSHED_SECONDS = 3.0
-"""After so long, what was logged is in the client's log."""
+"""After so long, what the client was given is in its log."""
 
 
 def study_in(directory: Path, *, tracking: dict[str, Any] | None = None) -> StudyDirectory:
@@ -87,6 +88,10 @@ def attempt_steps(run: RunDirectory, environment: Environment, first: int, last:
         run.metrics.append(logged)
         logger.log_metrics({key: value for key, value in logged.items() if key != "step"}, step=step)
     if state is None:
+        assert logger._run is not None
+        client_has_all = threading.Event()
+        logger._run.ensure(lambda _: client_has_all.set())
+        assert client_has_all.wait(60), "the client has not started"
         time.sleep(FLUSHED_SECONDS)
         # What comes now has no time to be flushed.
         for step in range(last + 1, last + 3):

@@ -24,6 +24,7 @@ from harness.tracking.sync_marks import is_synced
 from tests.support.command import HARNESS, Done, run_harness
 from tests.support.fake_wandb import FakeWandb, StoredRun
 from tests.tracking.attempts import forked, read_back
+from tests.tracking.conftest import wait_for_the_end_of_all_with
 from tests.tracking.studies import attempted, end, study_in, trial_in, write_config
 
 Environment = dict[str, str]
@@ -177,7 +178,7 @@ def test_a_server_that_refuses_for_a_while_gets_everything_and_one_that_always_d
 
 @pytest.mark.slow
 def test_a_sync_that_was_killed_goes_on_where_it_was(
-    tmp_path: Path, backend: FakeWandb, offline: Environment, environment: Environment, harness_sync: Sync
+    tmp_path: Path, backend: FakeWandb, offline: Environment, environment: Environment, harness_sync: Sync, mark: str
 ) -> None:
     runs = [RunDirectory(tmp_path / "runs" / name) for name in ("a", "b")]
     for run in runs:
@@ -194,7 +195,7 @@ def test_a_sync_that_was_killed_goes_on_where_it_was(
         time.sleep(0.1)
     process.kill()
     process.wait()
-    time.sleep(1)  # what it started ends with it
+    wait_for_the_end_of_all_with(mark)  # what it started ends with it
     backend.refusal = None
     done = harness_sync("--json")
     assert done.rc == 0, done
