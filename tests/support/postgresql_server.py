@@ -29,13 +29,14 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._user = _unprivileged()
+        if self._user:
+            shutil.chown(folder, self._user["user"], self._user["group"])
+        subprocess.run([_program("initdb"), f"--pgdata={folder / 'data'}", *CLUSTER], check=True, stdout=subprocess.DEVNULL, **self._user)
+        # Only now: a port that is free for long is taken by whoever asks for any.
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
         self.address = f"postgresql://harness@127.0.0.1:{self.port}/postgres"
-        if self._user:
-            shutil.chown(folder, self._user["user"], self._user["group"])
-        subprocess.run([_program("initdb"), f"--pgdata={folder / 'data'}", *CLUSTER], check=True, stdout=subprocess.DEVNULL, **self._user)
 
     def start(self) -> None:
         with (self._folder.parent / f"{self._folder.name}.log").open("ab") as log:
