@@ -16,7 +16,7 @@ from harness.launch.slurm.jobs import JobElement
 from tests.support.slurm.cluster import Cluster, wait_for
 
 
-def batch(folder: Path, *options: str, command: str = "sleep 60", name: str = "a job.sh") -> Path:
+def batch(folder: Path, *options: str, command: str = "sleep 600", name: str = "a job.sh") -> Path:
     path = folder / name
     path.write_text("\n".join(["#!/bin/bash", *(f"#SBATCH {option}" for option in ("--output=/dev/null", *options)), command, ""]))
     return path
