@@ -124,9 +124,13 @@ def test_a_worker_that_is_killed(slurm: Cluster, new_study: NewStudy) -> None:
 def test_a_controller_that_crashes(slurm: Cluster, new_study: NewStudy) -> None:
     """Trials go on; a worker that finds one without its worker meanwhile leaves it alone until Slurm answers."""
     study = new_study(budget={"trials": 2})
-    study.submit(2)
+    array = study.submit(2)
     study.wait_for_step(EVERY, 0)
     study.wait_for_step(EVERY, 1)
+    # What a controller has not saved for some seconds it forgets: that it has started the jobs, too, where they start quickly.
+    now = time.time()
+    slurm.command("scontrol", "update", f"JobId={array}_0", "Comment=seen")
+    study.wait(lambda: slurm.saved() > now, "the controller to save what it knows")
     slurm.stop_controller(signal.SIGKILL)
     before = study.step(1)
     study.wait_for_step(before + EVERY, 1)

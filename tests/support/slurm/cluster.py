@@ -75,6 +75,12 @@ class Cluster:
         os.kill(pid, how)
         wait_for(lambda: not Path(f"/proc/{pid}").exists() or _is_zombie(pid), "slurmctld to leave")
 
+    def saved(self) -> float:
+        """When slurmctld wrote its jobs down last, in seconds since the epoch; a crash loses what has changed since."""
+        with contextlib.suppress(FileNotFoundError):  # for a moment, while one file takes the place of the other
+            return (self.folder / "ctld" / "job_state").stat().st_mtime
+        return 0.0
+
     def start(self) -> None:
         """Start what does not run: everything at first, later what a test has stopped."""
         _script("cluster-up", self.folder)
