@@ -107,7 +107,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--searches", nargs="+", default=list(SEARCHES), choices=list(SEARCHES))
     parser.add_argument("--share", type=float, default=0.25, help="of the tokens, for trunk search")
-    parser.add_argument("--confirm-seeds", type=int, default=3)
+    parser.add_argument("--top", type=int, default=3, help="configurations that are run again")
+    parser.add_argument("--confirm-seeds", type=int, default=3, help="over so many fresh seeds each")
     parser.add_argument("--jobs", type=int, default=1, help="studies at a time, of one worker and one thread each")
     parser.add_argument("--read-only", action="store_true", help="read the studies in --folder as far as they are")
     given = parser.parse_args()
@@ -166,7 +167,7 @@ def _study(folder: Path, sweep: Path, search: str, seed: int, task: Task, given:
     with (folder / f"{name}.log").open("a") as log:
         subprocess.run([*harness, "sweep", sweep, "--name", name, *words], env=environment, check=True, stdout=log, stderr=log)
         confirmed = subprocess.run(
-            [*harness, "confirm", name, "--top", "1", "--seeds", str(given.confirm_seeds), "--json"],
+            [*harness, "confirm", name, "--top", str(given.top), "--seeds", str(given.confirm_seeds), "--json"],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -197,13 +198,13 @@ def _ended(folder: Path, search: str, seed: int) -> list[Ended]:
     return found
 
 
-def _confirmed(folder: Path, search: str, seed: int) -> tuple[float, bool] | None:
-    """Mean over fresh seeds of what the study found, and whether the constraint holds in the mean."""
+def _confirmed(folder: Path, search: str, seed: int) -> str:
+    """Mean over fresh seeds of the best of those that hold the constraint in the mean, of the search's best; "" where nothing was run."""
     path = folder / f"{search}-{seed}.json"
     if not path.exists():
-        return None
-    [candidate] = json.loads(path.read_text())["candidates"]
-    return candidate["mean"], candidate["feasible"]
+        return ""
+    held = [candidate["mean"] for candidate in json.loads(path.read_text())["candidates"] if candidate["feasible"]]
+    return f"{min(held):.4f}" if held else "none"
 
 
 def _report(folder: Path, task: Task, given: argparse.Namespace) -> None:
@@ -215,14 +216,14 @@ def _report(folder: Path, task: Task, given: argparse.Namespace) -> None:
     target = statistics.median(finals) if finals else None
     tpe = [_reached(ended, target) for ended in found["tpe"].values()]
     print(f"\nTPE's best in the median of {len(finals)} seeds: {target}\n")
-    columns = "search, seeds, trials, tokens in runs, best, worst seed, confirmed, holds, reaches TPE's best after, in seeds, TPE / it"
+    columns = "search, seeds, trials, tokens in runs, best, worst seed, confirmed, in seeds, reaches TPE's best after, in seeds, TPE / it"
     print("|", columns.replace(", ", " | "), "|\n" + "|---" * len(columns.split(", ")) + "|")
     for search, seeds in found.items():
         if not seeds:
             continue
         bests = [ended[-1].best for ended in seeds.values()]
         reached = [_reached(ended, target) for ended in seeds.values()]
-        confirmed = [one for seed in seeds if (one := _confirmed(folder, search, seed)) is not None]
+        confirmed = [float(mean) for seed in seeds if (mean := _confirmed(folder, search, seed)) not in ("", "none")]
         of_tpe, own = _middle(tpe), _middle(reached)
         cells = [
             search,
@@ -231,8 +232,8 @@ def _report(folder: Path, task: Task, given: argparse.Namespace) -> None:
             f"{statistics.median(ended[-1].tokens for ended in seeds.values()) / whole:.1f}",
             _median(bests),
             "none" if None in bests else f"{max(best for best in bests if best is not None):.4f}",
-            _median([mean for mean, _ in confirmed]),
-            f"{sum(holds for _, holds in confirmed)} of {len(confirmed)}",
+            _median(confirmed),
+            f"{len(confirmed)} of {len(seeds)}",
             _runs(own, whole),
             f"{sum(tokens is not None for tokens in reached)} of {len(reached)}",
             "" if own is None or of_tpe is None else f"{of_tpe / own:.2f}",
@@ -243,13 +244,13 @@ def _report(folder: Path, task: Task, given: argparse.Namespace) -> None:
     for seed in given.seeds:
         cells = []
         for search in found:
-            ended, confirmation = found[search].get(seed), _confirmed(folder, search, seed)
+            ended = found[search].get(seed)
             best = None if ended is None else ended[-1].best
             cells.append(
                 ", ".join(
                     [
                         "none" if best is None else f"{best:.4f}",
-                        "" if confirmation is None else f"{confirmation[0]:.4f}{'' if confirmation[1] else ' (breaks)'}",
+                        _confirmed(folder, search, seed),
                         "" if ended is None else _runs(_reached(ended, own_targets.get(seed)), whole),
                     ]
                 )

@@ -3,6 +3,8 @@
 <run>/wandb/offline-run-20260102_030405-<id>/run-<id>.wandb      of an offline attempt; `run-…` instead of `offline-run-…` online
                                              run-<id>.wandb.synced   when it is in W&B
                                              files/              what the log names: media, requirements
+
+Of attempts that start in the same second, the second one's directory has a -1 at its end, and so on.
 """
 
 from __future__ import annotations
@@ -41,6 +43,10 @@ def pieces_of(directory: Path, run_id: str | None = None) -> list[Piece]:
     found = []
     for path in (directory / "wandb").glob("*run-*"):
         match = PIECE.fullmatch(path.name)
-        if match and path.is_dir() and run_id in (None, match["id"]):
-            found.append((match["time"], Piece(path, match["id"], match["offline"] is not None)))
+        if match and path.is_dir():
+            # A directory's name does not tell an id that ends with -1 from the number of an attempt; the log's does.
+            log = next(path.glob("run-*.wandb"), None)
+            piece_of = match["id"] if log is None else log.stem.removeprefix("run-")
+            if run_id in (None, piece_of):
+                found.append((match["time"], Piece(path, piece_of, match["offline"] is not None)))
     return [piece for _, piece in sorted(found, key=lambda pair: (pair[0], pair[1].path.name))]
