@@ -121,7 +121,7 @@ def main() -> None:
             studies = [(search, seed) for seed in given.seeds for search in given.searches]
             with Progress() as progress, ThreadPoolExecutor(given.jobs) as jobs:
                 bar = progress.add_task("studies", total=len(studies))
-                for _ in jobs.map(lambda study: _study(folder, sweep, *study, task, given), studies):
+                for _ in jobs.map(lambda study: _study(folder, sweep, study[0], study[1], task, given), studies):
                     progress.advance(bar)
         _report(folder, task, given)
 
@@ -244,14 +244,14 @@ def _report(folder: Path, task: Task, given: argparse.Namespace) -> None:
     for seed in given.seeds:
         cells = []
         for search in found:
-            ended = found[search].get(seed)
-            best = None if ended is None else ended[-1].best
+            so_far = found[search].get(seed)
+            best = None if so_far is None else so_far[-1].best
             cells.append(
                 ", ".join(
                     [
                         "none" if best is None else f"{best:.4f}",
                         _confirmed(folder, search, seed),
-                        "" if ended is None else _runs(_reached(ended, own_targets.get(seed)), whole),
+                        "" if so_far is None else _runs(_reached(so_far, own_targets.get(seed)), whole),
                     ]
                 )
             )
