@@ -86,15 +86,21 @@ def check_confirmation(study: StudyRecord, *, top: int, seeds: int) -> tuple[Swe
 
 
 def _points(sweep: Sweep, ranked: list[RunRecord]) -> dict[int, dict[str, Any]]:
-    """By number, the values of each trial of full length, the best first, without its seed; each configuration once."""
+    """By number, the values of each trial of full length, the best first, without its seed; each configuration once.
+
+    Configurations that come to the same to the last bit are one, too: decays that differ by less than a step, a parameter without effect.
+    """
     found: dict[str, tuple[int, dict[str, Any]]] = {}
+    outcomes = set()
     base = dict(flat(to_plain(sweep.base.config)))
     for run in ranked:
         assert run.number is not None, "it is a trial"
         point = _point(sweep, run.params)
         # What is no parameter of the space is the length that a trunk search gave the run.
         lengths = {key: value for key, value in run.params.items() if key not in point and key != "seed"}
-        if all(base[key] == value for key, value in lengths.items()):
+        outcome = json.dumps({key: value for key, value in run.result.metrics.items() if key.startswith("val/")}, sort_keys=True)
+        if outcome not in outcomes and all(base[key] == value for key, value in lengths.items()):
+            outcomes.add(outcome)
             found.setdefault(json.dumps(point, sort_keys=True), (run.number, point))
     return dict(found.values())
 

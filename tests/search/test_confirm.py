@@ -207,6 +207,16 @@ def test_the_same_configuration_is_one_candidate(searched: Callable[..., StudyRe
     assert plan.candidates == [1, 0]
 
 
+def test_configurations_that_came_to_the_same_to_the_last_bit_are_one_candidate(searched: Callable[..., StudyRecord]) -> None:
+    study = searched()
+    other, best, same, _ = study.runs
+    assert same.params != best.params
+    write_result(same.directory, best.result)
+    plan = read_plan(open_confirmation(load_study(study.directory), top=2, seeds=2, workers=1))
+    assert plan is not None
+    assert plan.candidates == [best.number, other.number]
+
+
 def test_a_short_run_of_a_trunk_search_is_no_candidate(searched: Callable[..., StudyRecord]) -> None:
     study = searched()
     base = thaw(study.directory.sweep).base.config.trainer
