@@ -98,7 +98,9 @@ def _points(sweep: Sweep, ranked: list[RunRecord]) -> dict[int, dict[str, Any]]:
         point = _point(sweep, run.params)
         # What is no parameter of the space is the length that a trunk search gave the run.
         lengths = {key: value for key, value in run.params.items() if key not in point and key != "seed"}
-        outcome = json.dumps({key: value for key, value in run.result.metrics.items() if key.startswith("val/")}, sort_keys=True)
+        # What was trained tells runs apart that score the same; what the clock says, nothing.
+        measured = {key: value for key, value in run.result.metrics.items() if key.startswith(("train/", "val/"))}
+        outcome = json.dumps([run.result.objective, measured], sort_keys=True)
         if outcome not in outcomes and all(base[key] == value for key, value in lengths.items()):
             outcomes.add(outcome)
             found.setdefault(json.dumps(point, sort_keys=True), (run.number, point))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -215,6 +216,20 @@ def test_configurations_that_came_to_the_same_to_the_last_bit_are_one_candidate(
     plan = read_plan(open_confirmation(load_study(study.directory), top=2, seeds=2, workers=1))
     assert plan is not None
     assert plan.candidates == [best.number, other.number]
+
+
+def test_the_same_score_after_another_training_is_another_candidate(searched: Callable[..., StudyRecord]) -> None:
+    """An accuracy over few questions is often the same; an objective need not be of a validation at all."""
+    study = searched()
+    for run in study.runs[:2]:
+        write_result(
+            run.directory, replace(run.result, objective=2.0, metrics={"val/domain/loss": 2.0, "train/loss": 2.0 + 0.1 * run.number})
+        )
+    for run in study.runs[2:]:
+        write_result(run.directory, replace(run.result, objective=3.0 + run.number, metrics={}))
+    plan = read_plan(open_confirmation(load_study(study.directory), top=4, seeds=2, workers=1))
+    assert plan is not None
+    assert len(plan.candidates) == 4
 
 
 def test_a_short_run_of_a_trunk_search_is_no_candidate(searched: Callable[..., StudyRecord]) -> None:
