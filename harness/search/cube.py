@@ -45,6 +45,10 @@ class Cube:
                 vector += [APART if is_active and value == choice else 0.0 for choice in parameter.choices]
         return vector
 
+    def distance(self, one: dict[str, Any], other: dict[str, Any]) -> float:
+        """How far two points are apart in the parameter in which they differ most."""
+        return float(np.abs(np.subtract(self._vector(one), self._vector(other))).max())
+
     def drawn(self, generator: random.Random, given: dict[str, Any] | None = None, free: Iterable[str] | None = None) -> dict[str, Any]:
         """A point: the parameters in `free` (default: all) drawn, the others as given; those that are active without being given, too."""
         keys = None if free is None else set(free)

@@ -32,6 +32,7 @@ from harness.search.surrogate import Hyperparameters, Places, Surrogate, fit
 from harness.search.trunk_search import Proposal, Rungs, Seen
 
 Float64 = NDArray[np.float64]
+TrunkKey = tuple[tuple[str, str], ...]
 FULL_SHARE = 0.5
 """Of the tokens, for runs of full length, if the trunks that could go on are promising; the other rungs share the rest alike."""
 PROMISING = 0.25
@@ -44,6 +45,8 @@ REFINEMENTS = (0.15, 0.05)
 BEST, NEIGHBOURS = 12, 6
 DECAYS = 4
 """Other decays of each trunk that are looked at."""
+ALIKE = 0.1
+"""Decays of one trunk nearer than this in all of their ranges are not told apart: a short run may make the same steps of them."""
 MOST = 200
 """Trials that the model learns from: its cost grows with their third power."""
 FEWEST = 3
@@ -107,12 +110,15 @@ def joint_proposals(rungs: Rungs, cube: Cube, seen: Sequence[Seen], seed: int, p
 
 def trunks_of(rungs: Rungs, seen: Sequence[Seen]) -> list[list[Seen]]:
     """The trials by the trunk that they have trained on: those that differ in nothing but their decay."""
-    late = {parameter.key for parameter in rungs.late}
-    found: dict[tuple[tuple[str, str], ...], list[Seen]] = {}
+    found: dict[TrunkKey, list[Seen]] = {}
     for trial in seen:
-        trunk = tuple(sorted((key, repr(value)) for key, value in trial.params.items() if key not in late))
-        found.setdefault(trunk, []).append(trial)
+        found.setdefault(_trunk(rungs, trial.params), []).append(trial)
     return list(found.values())
+
+
+def _trunk(rungs: Rungs, params: dict[str, Any]) -> TrunkKey:
+    late = {parameter.key for parameter in rungs.late}
+    return tuple(sorted((key, repr(value)) for key, value in params.items() if key not in late))
 
 
 def _continuations(rungs: Rungs, cube: Cube, seen: Sequence[Seen], generator: random.Random, prices: Prices) -> Iterator[_Candidate]:
@@ -126,11 +132,11 @@ def _continuations(rungs: Rungs, cube: Cube, seen: Sequence[Seen], generator: ra
         if top < rungs.last and any(trial.state in ("running", "waiting") for trial in trunk):
             continue  # it is going on already
         parent = min((trial for trial in complete if trial.rung == top), key=lambda trial: (trial.loss, trial.number))
-        tried = [(trial.params, trial.rung) for trial in trunk]
         varied = [cube.drawn(generator, parent.params, late) for _ in range(DECAYS)] if any(key in parent.params for key in late) else []
         for params in [parent.params, *varied]:
             for rung in range(min(top + 1, rungs.last), rungs.last + 1):
-                if (params, rung) not in tried and (rung <= top + 1 or reached[rung] >= PROVED):
+                is_known = any(trial.rung == rung and cube.distance(trial.params, params) < ALIKE for trial in trunk)
+                if not is_known and (rung <= top + 1 or reached[rung] >= PROVED):
                     yield _Candidate(params, rung, prices.of(params, rung, trunk), parent.number)
 
 
@@ -157,7 +163,8 @@ class _Model:
     """Objective and constraints at full length, given all trials."""
 
     def __init__(self, rungs: Rungs, cube: Cube, seen: Sequence[Seen], prices: Prices) -> None:
-        self._cube = cube
+        self._rungs, self._cube = rungs, cube
+        self._trunks: dict[TrunkKey, int] = {}
         whole, shortest = prices.lengths[-1], prices.lengths[0]
         spread = math.log(whole / shortest) or 1.0
         self._heights = np.array([math.log(whole / length) / spread for length in prices.lengths])
@@ -172,20 +179,20 @@ class _Model:
         self._objective = _learned(places, losses, cube.groups).expecting(pending)
         margins = np.array([trial.margins for trial in complete]).reshape(len(complete), -1)
         self._constraints = [_learned(places, column, cube.groups).expecting(pending) for column in margins.T]
-        feasible = [index for index, trial in enumerate(complete) if trial.rung == rungs.last and trial.loss[0] <= 0]
-        if feasible:
-            self._best = float(losses[feasible].min())
-        else:
-            mean, _, holds = self._predicted([trial.params for trial in complete])
-            self._best = float(mean[holds > 0.5].min()) if (holds > 0.5).any() else float(mean.max())
+        mean, _, holds = self._predicted([trial.params for trial in complete])
+        likely = holds > 0.5
+        whole = likely & (at == rungs.last)
+        self._best = float(mean[whole].min()) if whole.any() else float(mean[likely].min()) if likely.any() else float(mean.max())
 
     def _places(self, runs: Sequence[tuple[dict[str, Any], int]]) -> Places:
+        points = [params for params, _ in runs]
         heights = self._heights[[rung for _, rung in runs]] if runs else np.zeros(0)
-        return Places(self._cube.encoded([params for params, _ in runs]), heights)
+        trunks = [self._trunks.setdefault(_trunk(self._rungs, params), len(self._trunks)) for params in points]
+        return Places(self._cube.encoded(points), heights, np.array(trunks, dtype=np.int64))
 
     def _predicted(self, points: Sequence[dict[str, Any]]) -> tuple[Float64, Float64, Float64]:
         """Of each point at full length: mean and deviation of the objective, and the chance that the constraints hold."""
-        places = Places(self._cube.encoded(points), np.zeros(len(points)))
+        places = self._places([(params, self._rungs.last) for params in points])
         mean, deviation = self._objective.predict(places)
         holds = np.ones(len(points))
         for constraint in self._constraints:
@@ -222,14 +229,16 @@ def _learned(places: Places, values: Float64, groups: NDArray[np.int64]) -> Surr
     count = FEWEST
     while max(count + 1, count * 6 // 5) <= len(values):
         count = max(count + 1, count * 6 // 5)
-    hyperparameters = _fitted(places.x[:count].tobytes(), places.s[:count].tobytes(), values[:count].tobytes(), groups.tobytes())
+    known = (array[:count].tobytes() for array in (places.x, places.s, places.trunk, values))
+    hyperparameters = _fitted(*known, groups.tobytes())
     return Surrogate(places, values, groups, hyperparameters)
 
 
 @lru_cache(maxsize=64)
-def _fitted(x: bytes, s: bytes, values: bytes, groups: bytes) -> Hyperparameters:
+def _fitted(x: bytes, s: bytes, trunk: bytes, values: bytes, groups: bytes) -> Hyperparameters:
     of_groups, heights = np.frombuffer(groups, dtype=np.int64), np.frombuffer(s)
-    return fit(Places(np.frombuffer(x).reshape(len(heights), len(of_groups)), heights), np.frombuffer(values), of_groups)
+    places = Places(np.frombuffer(x).reshape(len(heights), len(of_groups)), heights, np.frombuffer(trunk, dtype=np.int64))
+    return fit(places, np.frombuffer(values), of_groups)
 
 
 def _compressed(losses: Float64, rung: NDArray[np.int64]) -> Float64:

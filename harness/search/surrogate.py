@@ -8,6 +8,9 @@ straight line. All are Gaussian processes with Matérn-5/2 kernels that share a 
 runs of any length inform about any other, as far as they have proved to agree. (A random slope in the place of the kernels over fidelity
 of arXiv 1605.07079 and 1703.06240: it extrapolates.)
 
+Observations have noise: what a run came to by its luck. Runs of one length that share a trunk share most of it; were it taken to be each
+one's own, a dozen decays of one lucky trunk would prove it good.
+
 The hyperparameters are those of the largest posterior density, found by a fixed number of steps from a fixed start: the same data give the
 same model.
 """
@@ -21,11 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 WIDE, LEVEL = 3.0, 0.2
 """Standard deviations of c0 and c1, and of c2, where the observations have 1."""
 LENGTH_SCALE, AMPLITUDE, SLOPE, REMAINDER, NOISE = 0.5, 1.0, 0.4, 0.1, 0.03
 SPREAD = 0.8
 """Of the log-normal priors around these; the edges of the unit cube and the observations' standard deviation are 1."""
+SHARED_LUCK = 0.9
+"""Of the variance of the noise, what is the trunk's."""
 STEPS, STEP_SIZE = 40, 0.15
 """Of Adam, on the logarithms of the hyperparameters."""
 JITTER = 1e-6
@@ -40,12 +46,25 @@ class Places:
     """[points, dimensions] in the unit cube."""
     s: Float64
     """[points]: 0 at full length, 1 at the shortest."""
+    trunk: Int64
+    """[points]: runs on the same trunk have the same number."""
 
     def __len__(self) -> int:
         return len(self.s)
 
     def __add__(self, other: Places) -> Places:
-        return Places(np.concatenate([self.x, other.x]), np.concatenate([self.s, other.s]))
+        return Places(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in ("x", "s", "trunk")))
+
+    def luck_with(self, other: Places) -> Float64:
+        """What different runs of the two have in common of the variance of their noise, which is 1: [points, points]."""
+        return np.asarray(SHARED_LUCK * ((self.trunk[:, None] == other.trunk[None, :]) & (self.s[:, None] == other.s[None, :])))
+
+    @property
+    def luck(self) -> Float64:
+        """The covariance of the noise of these runs, whose variance is 1: [points, points]."""
+        luck = self.luck_with(self)
+        luck[np.diag_indices_from(luck)] = 1.0
+        return luck
 
 
 @dataclass(frozen=True)
@@ -65,7 +84,7 @@ class Hyperparameters:
         return cls(np.exp(theta[:-4]), *(float(variance) for variance in np.exp(2 * theta[-4:])))
 
 
-def fit(places: Places, values: Float64, groups: NDArray[np.int64]) -> Hyperparameters:
+def fit(places: Places, values: Float64, groups: Int64) -> Hyperparameters:
     """The hyperparameters of the largest posterior density. values: [points]; groups: [dimensions], the parameter that each belongs to."""
     scaled = (values - _center(values)) / _scale(values)
     prior = np.log([LENGTH_SCALE] * (int(groups.max()) + 1) + [AMPLITUDE, SLOPE, REMAINDER, NOISE])
@@ -75,7 +94,7 @@ def fit(places: Places, values: Float64, groups: NDArray[np.int64]) -> Hyperpara
     for dimension, group in enumerate(groups):
         squares[group] += (places.x[:, dimension, None] - places.x[None, :, dimension]) ** 2
     for step in range(1, STEPS + 1):
-        density, gradient = _density(theta, scaled, squares, *_between(places, places))
+        density, gradient = _density(theta, scaled, squares, *_between(places, places), places.luck)
         density -= float(((theta - prior) ** 2).sum()) / (2 * SPREAD**2)
         gradient -= (theta - prior) / SPREAD**2
         if density > highest:
@@ -85,10 +104,10 @@ def fit(places: Places, values: Float64, groups: NDArray[np.int64]) -> Hyperpara
     return Hyperparameters.of_logarithms(best)
 
 
-def _density(theta: Float64, values: Float64, squares: Float64, slopes: Float64, same: Float64) -> tuple[float, Float64]:
+def _density(theta: Float64, values: Float64, squares: Float64, slopes: Float64, same: Float64, luck: Float64) -> tuple[float, Float64]:
     """The logarithm of the marginal likelihood, up to a constant, and its gradient.
 
-    squares: squared distances, [parameters, points, points]; slopes and same: [points, points], of `_between`.
+    squares: squared distances, [parameters, points, points]; slopes and same: [points, points], of `_between`; luck: that of the places.
     """
     held = Hyperparameters.of_logarithms(theta)
     scaled = squares / held.length_scales[:, None, None] ** 2
@@ -97,7 +116,8 @@ def _density(theta: Float64, values: Float64, squares: Float64, slopes: Float64,
     matern = (1 + SQRT5 * distance + 5 / 3 * distance**2) * decay
     weight = held.amplitude + held.slope * slopes + held.remainder * same
     covariance = weight * matern + WIDE**2 * (1 + slopes) + LEVEL**2 * same
-    covariance[np.diag_indices_from(covariance)] += held.noise + JITTER
+    covariance += held.noise * luck
+    covariance[np.diag_indices_from(covariance)] += JITTER
     inverse = np.linalg.inv(covariance)
     alpha = inverse @ values
     density = -0.5 * float(values @ alpha) - 0.5 * float(np.linalg.slogdet(covariance)[1])
@@ -109,7 +129,7 @@ def _density(theta: Float64, values: Float64, squares: Float64, slopes: Float64,
         2 * held.amplitude * float((toward * matern).sum()),
         2 * held.slope * float((toward * slopes * matern).sum()),
         2 * held.remainder * float((toward * same * matern).sum()),
-        2 * held.noise * float(np.trace(toward)),
+        2 * held.noise * float((toward * luck).sum()),
     )
     return density, gradient
 
@@ -117,7 +137,7 @@ def _density(theta: Float64, values: Float64, squares: Float64, slopes: Float64,
 class Surrogate:
     """The posterior, given observations."""
 
-    def __init__(self, places: Places, values: Float64, groups: NDArray[np.int64], hyperparameters: Hyperparameters) -> None:
+    def __init__(self, places: Places, values: Float64, groups: Int64, hyperparameters: Hyperparameters) -> None:
         """values: [points], finite; groups: [dimensions], the parameter that each dimension belongs to."""
         self._groups, self._held = groups, hyperparameters
         self._center, self._scale = _center(values), _scale(values)
@@ -125,8 +145,8 @@ class Surrogate:
 
     def _condition(self, places: Places, values: Float64) -> None:
         self._places, self._values = places, values
-        covariance = self._covariance(places, places)
-        covariance[np.diag_indices_from(covariance)] += self._held.noise + JITTER
+        covariance = self._covariance(places, places) + self._held.noise * places.luck
+        covariance[np.diag_indices_from(covariance)] += JITTER
         self._factor = np.linalg.inv(np.linalg.cholesky(covariance))
         self._alpha = self._factor.T @ (self._factor @ values)
 
@@ -148,8 +168,9 @@ class Surrogate:
 
     def resolved(self, places: Places) -> Float64:
         """What share of the variance at the same points, at full length, an observation at each place would take away: [places]."""
-        full = Places(places.x, np.zeros(len(places)))
-        here, there = (self._covariance(at, self._places) @ self._factor.T for at in (places, full))
+        full = Places(places.x, np.zeros(len(places)), places.trunk)
+        observed = self._covariance(places, self._places) + self._held.noise * places.luck_with(self._places)
+        here, there = (across @ self._factor.T for across in (observed, self._covariance(full, self._places)))
         prior = self._held.amplitude + WIDE**2 + (self._held.remainder + LEVEL**2) * (places.s == 0)
         between = prior - (here * there).sum(axis=1)
         own = np.maximum(self._variance(places) - (here**2).sum(axis=1), 1e-12) + self._held.noise

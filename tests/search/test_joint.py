@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 from typing import Any
@@ -10,9 +11,9 @@ import numpy as np
 import pytest
 
 from harness.search.cube import Cube
-from harness.search.joint import Prices, joint_proposals
+from harness.search.joint import ALIKE, Prices, joint_proposals
 from harness.search.space import parse_space
-from harness.search.surrogate import Places, Surrogate, _between, _density, fit
+from harness.search.surrogate import Hyperparameters, Places, Surrogate, _between, _density, fit
 from harness.search.trunk_search import Proposal, Rungs, Seen
 
 GROUPS = np.arange(2)
@@ -31,7 +32,12 @@ def observed(count: int) -> tuple[Places, np.ndarray[Any, Any]]:
     """Runs of a smooth function whose optimum in the first dimension shifts with the length."""
     generator = np.random.default_rng(0)
     x, s = generator.random((count, 2)), generator.choice([1.0, 0.5, 0.0], count, p=[0.7, 0.2, 0.1])
-    return Places(x, s), truth(x, s)
+    return apart(x, s), truth(x, s)
+
+
+def apart(x: Any, s: Any) -> Places:
+    """Each run on a trunk of its own."""
+    return Places(x, s, np.arange(len(s)))
 
 
 def truth(x: Any, s: Any) -> Any:
@@ -45,18 +51,20 @@ def model(count: int = 60) -> Surrogate:
 
 def test_the_gradient_is_that_of_the_density() -> None:
     places, values = observed(20)
+    places = dataclasses.replace(places, trunk=np.arange(20) // 3)
     squares = np.stack([(places.x[:, None, d] - places.x[None, :, d]) ** 2 for d in range(2)])
     theta = np.log([0.4, 0.6, 1.1, 0.5, 0.2, 0.1])
-    _, gradient = _density(theta, values, squares, *_between(places, places))
+    fixed = (values, squares, *_between(places, places), places.luck)
+    _, gradient = _density(theta, *fixed)
     for index in range(len(theta)):
         step = np.eye(len(theta))[index] * 1e-5
-        above, below = (_density(theta + sign * step, values, squares, *_between(places, places))[0] for sign in (1, -1))
+        above, below = (_density(theta + sign * step, *fixed)[0] for sign in (1, -1))
         assert gradient[index] == pytest.approx((above - below) / 2e-5, rel=1e-4, abs=1e-6)
 
 
 def test_short_runs_foretell_full_ones_although_the_optimum_shifts() -> None:
     x = np.random.default_rng(1).random((200, 2))
-    mean, deviation = model().predict(Places(x, np.zeros(200)))
+    mean, deviation = model().predict(apart(x, np.zeros(200)))
     error = np.abs(mean - truth(x, 0.0))
     assert error.mean() < 0.03
     assert (error < 3 * deviation).mean() > 0.95
@@ -64,12 +72,31 @@ def test_short_runs_foretell_full_ones_although_the_optimum_shifts() -> None:
 
 def test_a_longer_run_resolves_more_and_an_expected_one_leaves_less_to_resolve() -> None:
     x = np.random.default_rng(2).random((50, 2))
-    shares = [model().resolved(Places(x, np.full(50, s))).mean() for s in (1.0, 0.5, 0.0)]
+    shares = [model().resolved(apart(x, np.full(50, s))).mean() for s in (1.0, 0.5, 0.0)]
     assert shares[0] < shares[1] < shares[2]
-    place = Places(x[:1], np.zeros(1))
+    place = apart(x[:1], np.zeros(1))
     expecting = model().expecting(place)
     assert expecting.predict(place)[1] < model().predict(place)[1]
     assert expecting.predict(place)[0] == pytest.approx(model().predict(place)[0], rel=1e-3)
+
+
+def test_runs_that_share_a_trunk_share_its_luck() -> None:
+    """A dozen decays of one trunk say little more of their place than one of them, and one more says nothing."""
+    count = 12
+    x, s, values = np.column_stack([np.full(count, 0.5), np.linspace(0.4, 0.6, count)]), np.zeros(count), np.linspace(2.0, 2.1, count)
+    held = Hyperparameters(np.array([0.5, 2.0]), amplitude=1.0, slope=0.16, remainder=0.01, noise=0.09)
+    place = Places(np.array([[0.5, 0.5]]), np.zeros(1), np.zeros(1, dtype=np.int64))
+    deviation, resolved = [], []
+    for trunk in (np.arange(count), np.zeros(count, dtype=np.int64)):
+        known = Surrogate(Places(x, s, trunk), values, GROUPS, held)
+        deviation.append(float(known.predict(place)[1][0]))
+        resolved.append(float(known.resolved(place)[0]))
+    noise = 0.3 * values.std()
+    assert deviation[0] < 0.35 * noise
+    assert deviation[1] > 0.8 * noise
+    assert resolved[1] < 0.05
+    elsewhere = dataclasses.replace(place, trunk=np.array([count]))
+    assert known.resolved(elsewhere)[0] > 5 * resolved[1]
 
 
 def test_points_lie_in_the_cube_and_near_ones_in_the_space() -> None:
@@ -138,6 +165,18 @@ def test_what_goes_on_keeps_its_trunk_and_what_is_new_begins_below(seen: list[Se
             key: parent.params[key] for key in ("optim.lr", "data.packing")
         }
         assert parent.rung < trial.rung or (parent.rung == trial.rung == RUNGS.last and parent.params != trial.params)
+
+
+def test_decays_of_a_trunk_that_make_nearly_the_same_steps_are_not_all_run(seen: list[Seen]) -> None:
+    cube = Cube(SPACE)
+    pairs = [
+        (one, other)
+        for place, one in enumerate(seen)
+        for other in seen[:place]
+        if one.rung == other.rung > 0 and one.params["optim.lr"] == other.params["optim.lr"]
+    ]
+    assert pairs
+    assert min(cube.distance(one.params, other.params) for one, other in pairs) >= ALIKE
 
 
 def test_a_branch_costs_what_its_trunk_has_not_trained() -> None:
