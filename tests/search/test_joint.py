@@ -167,16 +167,15 @@ def test_what_goes_on_keeps_its_trunk_and_what_is_new_begins_below(seen: list[Se
         assert parent.rung < trial.rung or (parent.rung == trial.rung == RUNGS.last and parent.params != trial.params)
 
 
-def test_decays_of_a_trunk_that_make_nearly_the_same_steps_are_not_all_run(seen: list[Seen]) -> None:
-    cube = Cube(SPACE)
-    pairs = [
-        (one, other)
-        for place, one in enumerate(seen)
-        for other in seen[:place]
-        if one.rung == other.rung > 0 and one.params["optim.lr"] == other.params["optim.lr"]
-    ]
-    assert pairs
-    assert min(cube.distance(one.params, other.params) for one, other in pairs) >= ALIKE
+def test_decays_of_a_trunk_that_make_nearly_the_same_steps_are_not_run(seen: list[Seen]) -> None:
+    cube, prices = Cube(SPACE), Prices(LENGTHS, {}, lambda params: 1 - params["schedule.decay_fraction"])
+    offered = [(one.rung, one.params) for seed in range(5) for one in joint_proposals(RUNGS, cube, seen, seed, prices)]
+    run_on = {(trial.rung, trial.params["optim.lr"]) for trial in seen if trial.rung > 0}
+    again = [(rung, params) for rung, params in offered if params is not None and (rung, params["optim.lr"]) in run_on]
+    assert again, "other decays of trunks that have come as far"
+    for rung, params in again:
+        near = [cube.distance(trial.params, params) for trial in seen if trial.rung == rung and trial.params["optim.lr"] == params["optim.lr"]]
+        assert min(near) >= ALIKE
 
 
 def test_a_branch_costs_what_its_trunk_has_not_trained() -> None:
