@@ -5,7 +5,8 @@
     python -m benchmarks.real_search --task stories260k --model stories260k --target python-docs.jsonl.gz --general tinystories.jsonl.gz
 
 A *run* is the tokens of a run of full length. Every search has those of 64 of them (trunk search: `--share` of these), one worker, and a
-study of its own by `harness sweep`; what it found is then run again over fresh seeds by `harness confirm`. A search has found something
+study of its own by `harness sweep`; what it found is then run again over fresh seeds by `harness confirm`, and where none of it holds the
+constraint, what that names to go on with. A search has found something
 when the trial has ended, holds the constraint, and is a run of full length; what it had cost by then is all that was trained by trials
 that ended no later. A folder that was kept goes on where it stopped; --read-only reads it as far as it is.
 """
@@ -23,7 +24,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.progress import Progress
 
@@ -166,21 +167,22 @@ def _study(folder: Path, sweep: Path, search: str, seed: int, task: Task, given:
     harness = [sys.executable, "-m", "harness"]
     with (folder / f"{name}.log").open("a") as log:
         subprocess.run([*harness, "sweep", sweep, "--name", name, *words], env=environment, check=True, stdout=log, stderr=log)
-        confirmed = subprocess.run(
-            [*harness, "confirm", name, "--top", str(given.top), "--seeds", str(given.confirm_seeds), "--json"],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
-    # Its exit code is 1 where what was found breaks the constraint with other seeds: that is a result.
-    if confirmed.stdout:
-        (folder / f"{name}.json").write_text(confirmed.stdout)
+        # Exit code 1 where what was found breaks the constraint with other seeds: that is a result, and confirm names what to go on with.
+        confirmed = _confirm([*harness, "confirm", name, "--top", str(given.top), "--seeds", str(given.confirm_seeds)], environment, log)
+        going_on = [word for number in confirmed["to_try_next"] for word in ("--trial", str(number))]
+        if going_on:
+            _confirm([*harness, "confirm", name, *going_on, "--seeds", str(given.confirm_seeds)], environment, log)
+
+
+def _confirm(command: list[str | Path], environment: dict[str, str], log: TextIO) -> dict[str, Any]:
+    done = subprocess.run([*command, "--json"], env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
 
 
 def _ended(folder: Path, search: str, seed: int) -> list[Ended]:
     """The trials of a study in the order in which they ended."""
-    study = StudyDirectory(folder / f"{search}-{seed}" / f"{search}-{seed}")
+    study = _directory(folder, search, seed)
     if not study.sweep.exists():
         return []
     runs = [run for run in load_study(study).runs if run.state in ("complete", "failed", "pruned")]
@@ -199,12 +201,18 @@ def _ended(folder: Path, search: str, seed: int) -> list[Ended]:
 
 
 def _confirmed(folder: Path, search: str, seed: int) -> str:
-    """Mean over fresh seeds of the best of those that hold the constraint in the mean, of the search's best; "" where nothing was run."""
-    path = folder / f"{search}-{seed}.json"
-    if not path.exists():
+    """Mean over fresh seeds of the best of those that hold the constraint in the mean, of the search's best or, where none of them did, of
+    those that its confirmation named; "" where nothing was run."""
+    study = _directory(folder, search, seed)
+    confirmation = load_study(study).confirmation if study.sweep.exists() else None
+    if confirmation is None or not confirmation.is_complete:
         return ""
-    held = [candidate["mean"] for candidate in json.loads(path.read_text())["candidates"] if candidate["feasible"]]
-    return f"{min(held):.4f}" if held else "none"
+    winner = confirmation.winner
+    return f"{statistics.fmean(winner.values.values()):.4f}" if winner else "none"
+
+
+def _directory(folder: Path, search: str, seed: int) -> StudyDirectory:
+    return StudyDirectory(folder / f"{search}-{seed}" / f"{search}-{seed}")
 
 
 def _report(folder: Path, task: Task, given: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -168,7 +168,9 @@ class Study:
 
         return compare([self._record], []).importances
 
-    def confirm(self, *, top: int = 3, seeds: int = 3, workers: int | None = None, progress: bool = True) -> Best | None:
+    def confirm(
+        self, *, top: int = 3, seeds: int = 3, trials: Sequence[int] = (), workers: int | None = None, progress: bool = True
+    ) -> Best | None:
         """Train the best configurations again over fresh seeds, as `harness confirm` does; returns the winner, None where none is fit.
 
         A study on Slurm submits the runs and returns what is known so far.
@@ -176,6 +178,7 @@ class Study:
         Args:
             top: How many of the best configurations.
             seeds: Over how many seeds each, at least 2.
+            trials: The numbers of those to take instead of the best.
             workers: Runs at a time; default: as many as the study had.
             progress: As of `sweep`.
 
@@ -187,7 +190,7 @@ class Study:
         from harness.work.study import launcher_of
 
         _check_workers(workers)
-        directory = open_confirmation(self._record, top=top, seeds=seeds, workers=workers)
+        directory = open_confirmation(self._record, top=top, seeds=seeds, workers=workers, trials=trials)
         if launcher_of(directory).name == "slurm":
             from harness.work.cluster import submit_wanted
 

@@ -16,6 +16,10 @@ def confirm(
     overrides: LauncherOverrides = None,
     top: Annotated[int, typer.Option(metavar="K", help="How many of the study's best configurations.")] = 3,
     seeds: Annotated[int, typer.Option(metavar="N", help="Over how many seeds each; at least 2.")] = 3,
+    trial: Annotated[
+        list[int] | None,
+        typer.Option(metavar="N", help="This trial, rather than the best; may be repeated. Adds to an earlier confirmation."),
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time; default: as many as the study had.")] = None,
     detach: Annotated[
         bool, typer.Option("--detach", help="Return at once; `harness status STUDY-confirm` watches, `harness stop STUDY-confirm` stops.")
@@ -32,6 +36,7 @@ def confirm(
     from harness.config.errors import InputError
     from harness.config.launcher import launcher_alone
     from harness.runs.directory import find_study
+    from harness.runs.fresh_seeds import shifts, to_try_next
     from harness.runs.record import load_study
     from harness.search.confirm import check_confirmation, open_confirmation
     from harness.search.status import read_status
@@ -46,13 +51,13 @@ def confirm(
     if dry_run:
         if launcher.name != "slurm":
             raise InputError("--dry-run: shows a batch script, so it needs launcher=slurm")
-        sweep, _ = check_confirmation(record, top=top, seeds=seeds)
+        sweep, _ = check_confirmation(record, top=top, seeds=seeds, trials=trial or [])
         typer.echo(confirmation_script(record.directory, launcher, workers or sweep.config.launcher.workers), nl=False)
         return
     if launcher.name == "slurm":
         with submitting():
             check_workers(record.directory, launcher)
-    directory = open_confirmation(record, top=top, seeds=seeds, workers=workers, launcher=launcher)
+    directory = open_confirmation(record, top=top, seeds=seeds, workers=workers, launcher=launcher, trials=trial or [])
     confirmation = load_study(record.directory).confirmation
     assert confirmation is not None, "it was written"
     if not status.is_finished:
@@ -83,7 +88,11 @@ def confirm(
     confirmation = record.confirmation
     assert confirmation is not None, "it was written"
     if as_json:
-        print_json(confirmation.to_json())
+        added = {
+            "shifts": shifts(record),
+            "to_try_next": to_try_next(record, top) if confirmation.is_complete and not confirmation.winner else [],
+        }
+        print_json({**confirmation.to_json(), **added})
     else:
         from harness.report.confirmation import print_confirmation
 

@@ -107,6 +107,11 @@ class StudyDirectory:
         """Exists while the workers are asked to stop."""
         return self.path / "stop"
 
+    @property
+    def exhausted(self) -> Path:
+        """What a worker of a trunk search left that found nothing more to start: after how many trials, under which limits."""
+        return self.path / ".exhausted.json"
+
     def leave_request(self, worker: str) -> Path:
         """Exists while one worker is asked to leave; the others stay."""
         return self.workers / f"{worker}.leave"

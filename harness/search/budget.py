@@ -101,6 +101,11 @@ class Budget:
         wall = float("inf") if self.wall_hours.limit is None else self.wall_hours.left * HOUR + self.ends - self.now
         return min(wall, self.gpu_hours.left * HOUR / devices)
 
+    @property
+    def limits(self) -> dict[str, float]:
+        """By unit that has one."""
+        return {unit: account["limit"] for unit, account in self.to_json().items()}
+
     def to_json(self) -> dict[str, dict[str, float]]:
         """The units that have a limit: {unit: {limit, used, reserved}}."""
         accounts = {unit: getattr(self, unit) for unit in ("trials", "tokens", "gpu_hours", "wall_hours")}

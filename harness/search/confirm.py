@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from harness.config.errors import InputError, wrong_value
 from harness.config.launcher_schema import LauncherConfig
-from harness.config.state_key import flat
 from harness.config.sweep_schema import BudgetConfig, SearchConfig, StoppingConfig
-from harness.config.validate import to_plain
 from harness.config.writable import check_writable
 from harness.runs.confirmation import ConfirmationPlan, confirmation_directory, launch_of, read_plan, write_plan
 from harness.runs.directory import StudyDirectory
 from harness.runs.files import read_yaml, write_yaml
+from harness.runs.fresh_seeds import has_full_length, outcome
 from harness.runs.locks import hold
 from harness.runs.record import RunRecord, StudyRecord
 from harness.search.start import Start
@@ -32,24 +32,30 @@ LOCK_SECONDS = 10.0
 
 
 def open_confirmation(
-    study: StudyRecord, *, top: int, seeds: int, workers: int | None, launcher: LauncherConfig | None = None
+    study: StudyRecord,
+    *,
+    top: int,
+    seeds: int,
+    workers: int | None,
+    launcher: LauncherConfig | None = None,
+    trials: Sequence[int] = (),
 ) -> StudyDirectory:
     """The directory of the confirmation, with its plan and sweep written: a new one, or the one that exists, extended.
 
     A plan only grows: candidates and seeds of an earlier call stay, and every candidate gets every seed. A stop request that stands is
     withdrawn.
     top: how many of the study's best trials; seeds: how many seeds each; workers: at a time, None for as many as the study had; launcher:
-    None for the study's.
+    None for the study's; trials: the numbers of those to take instead of the best.
     Raises InputError for numbers that the study cannot fill, and for a directory that belongs to something else.
     """
-    sweep, points = check_confirmation(study, top=top, seeds=seeds)
+    sweep, numbers = check_confirmation(study, top=top, seeds=seeds, trials=trials)
     directory = confirmation_directory(study.directory)
     check_writable(directory.path, "directory of the confirmation")
     lock = hold(directory.path / ".plan.lock", wait_seconds=LOCK_SECONDS)
     if lock is None:
         raise InputError(f"{directory.path}: another harness confirm is writing its plan; try again")
     try:
-        plan = _extended(read_plan(directory) or _empty(study, sweep), points, seeds)
+        plan = _extended(read_plan(directory) or _empty(study, sweep), numbers, seeds)
         launched_by = dataclasses.replace(launcher or sweep.config.launcher, workers=workers or sweep.config.launcher.workers)
         _write(directory, study, sweep, plan, launched_by)
     finally:
@@ -58,7 +64,7 @@ def open_confirmation(
     return directory
 
 
-def check_confirmation(study: StudyRecord, *, top: int, seeds: int) -> tuple[Sweep, list[int]]:
+def check_confirmation(study: StudyRecord, *, top: int, seeds: int, trials: Sequence[int] = ()) -> tuple[Sweep, list[int]]:
     """What `open_confirmation` refuses, with nothing written; the study's sweep, and the numbers of the trials that are to be confirmed.
 
     Raises InputError.
@@ -70,41 +76,45 @@ def check_confirmation(study: StudyRecord, *, top: int, seeds: int) -> tuple[Swe
     if top < 1:
         raise wrong_value("--top", top, "expected at least 1")
     sweep = thaw(study.directory.sweep)
-    points = _points(sweep, study.ranked)
-    if not points:
+    chosen = _named(study, trials) if trials else _best(study, sweep, top)
+    for run in chosen:
+        sweep.trial_config(_point(sweep, run.params))
+    _refuse_foreign(confirmation_directory(study.directory), study)
+    return sweep, [run.number for run in chosen if run.number is not None]
+
+
+def _best(study: StudyRecord, sweep: Sweep, top: int) -> list[RunRecord]:
+    """The best of the search. Each configuration counts once, and so do those that came to the same."""
+    found: dict[str, RunRecord] = {}
+    outcomes = set()
+    for run in study.ranked:
+        if has_full_length(study, run) and outcome(run) not in outcomes:
+            outcomes.add(outcome(run))
+            found.setdefault(json.dumps(_point(sweep, run.params), sort_keys=True), run)
+    if not found:
         raise InputError(f"{study.name}: no trial of full length is complete and within the constraints; there is nothing to confirm")
-    if top > len(points):
+    if top > len(found):
         raise wrong_value(
             "--top",
             top,
-            f"{study.name} has {len(points)} different configurations that are complete, full-length and within the constraints",
+            f"{study.name} has {len(found)} different configurations that are complete, full-length and within the constraints",
         )
-    for point in list(points.values())[:top]:
-        sweep.trial_config(point)
-    _refuse_foreign(confirmation_directory(study.directory), study)
-    return sweep, list(points)[:top]
+    return list(found.values())[:top]
 
 
-def _points(sweep: Sweep, ranked: list[RunRecord]) -> dict[int, dict[str, Any]]:
-    """By number, the values of each trial of full length, the best first, without its seed; each configuration once.
-
-    Configurations that come to the same to the last bit are one, too: decays that differ by less than a step, a parameter without effect.
-    """
-    found: dict[str, tuple[int, dict[str, Any]]] = {}
-    outcomes = set()
-    base = dict(flat(to_plain(sweep.base.config)))
-    for run in ranked:
-        assert run.number is not None, "it is a trial"
-        point = _point(sweep, run.params)
-        # What is no parameter of the space is the length that a trunk search gave the run.
-        lengths = {key: value for key, value in run.params.items() if key not in point and key != "seed"}
-        # What was trained tells runs apart that score the same; what the clock says, nothing.
-        measured = {key: value for key, value in run.result.metrics.items() if key.startswith(("train/", "val/"))}
-        outcome = json.dumps([run.result.objective, measured], sort_keys=True)
-        if outcome not in outcomes and all(base[key] == value for key, value in lengths.items()):
-            outcomes.add(outcome)
-            found.setdefault(json.dumps(point, sort_keys=True), (run.number, point))
-    return dict(found.values())
+def _named(study: StudyRecord, numbers: Sequence[int]) -> list[RunRecord]:
+    """Whoever names a trial may want one that broke a constraint with the search's seed."""
+    runs = {run.number: run for run in study.runs}
+    chosen = []
+    for number in dict.fromkeys(numbers):
+        run = runs.get(number)
+        if run is None:
+            raise wrong_value("--trial", number, f"the trials of {study.name} are 0 to {len(study.runs) - 1}")
+        if run.state != "complete" or not has_full_length(study, run):
+            state = "a shorter run" if run.state == "complete" else run.state
+            raise wrong_value("--trial", number, f"it is {state}; expected a trial that is complete and of full length")
+        chosen.append(run)
+    return chosen
 
 
 def _point(sweep: Sweep, params: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.config.sweep_schema import BudgetConfig
 from harness.runs.directory import StudyDirectory
+from harness.runs.files import read_json
 from harness.runs.record import RunRecord, StudyRecord, load_study
 from harness.runs.result import FINAL_STATES
 from harness.search.budget import Budget, open_budget
@@ -30,8 +31,14 @@ class Status:
     @property
     def is_finished(self) -> bool:
         """Whether every trial has ended and no further one fits."""
-        unfinished = any(run.state in ("waiting", "running") for run in self.study.runs)
-        return bool(self.study.runs) and not unfinished and not self.budget.has_room_for(self.study.sweep["largest_trial_tokens"])
+        if not self.study.runs or any(run.state in ("waiting", "running") for run in self.study.runs):
+            return False
+        if self.budget.has_room_for(self.study.sweep["largest_trial_tokens"]):
+            return False
+        if self.study.sweep["search"]["name"] != "trunk":
+            return True
+        # Shorter runs and branches may still fit.
+        return read_json(self.study.directory.exhausted) == {"trials": len(self.study.runs), "limits": self.budget.limits}
 
     @property
     def missing_workers(self) -> int:

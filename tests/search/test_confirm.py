@@ -18,6 +18,7 @@ from harness.runs.confirmation import read_plan
 from harness.runs.directory import StudyDirectory
 from harness.runs.exit_codes import DONE
 from harness.runs.files import write_yaml
+from harness.runs.fresh_seeds import shifts, to_try_next
 from harness.runs.record import StudyRecord, load_study
 from harness.runs.result import Result, write_result
 from harness.runs.trial import Trial, read_trial, write_trial
@@ -196,6 +197,70 @@ def test_where_no_candidate_is_left_it_says_how_to_go_on(searched: Callable[...,
     assert "none of its 2 candidates" in none
     assert f"harness confirm {record.name}" in how
     assert "--top of more than 2" in how
+
+
+FORGOTTEN = {0: 0.10, 1: 0.19, 2: 0.16, 3: 0.12}
+
+
+def over_the_edge(study: StudyRecord, shift: float, **options: Any) -> StudyRecord:
+    """A search under a constraint, and the confirmation of its best: with its seeds every run forgets `shift` more than in the search."""
+    for run in study.runs:
+        metrics = {**run.result.metrics, "val/general/forgetting": FORGOTTEN[run.number or 0]}
+        write_result(run.directory, replace(run.result, metrics=metrics, feasible=metrics["val/general/forgetting"] <= 0.2))
+    directory = open_confirmation(load_study(study.directory), seeds=2, workers=1, **options)
+    plan = read_plan(directory)
+    assert plan is not None
+    for number, run in enumerate(plan.runs):
+        candidate, seed = run["candidate"], run["seed"]
+        forgotten = FORGOTTEN[candidate] + shift + (0.01 if seed % 2 else -0.01)
+        metrics = {**METRICS, "val/domain/loss": LOSSES[candidate], "val/general/forgetting": forgotten}
+        write_trial(directory.trial(number), Trial(number=number, params={}, tokens=1))
+        write_result(directory.trial(number), Result(state="complete", metrics=metrics, objective=LOSSES[candidate]))
+    return load_study(study.directory)
+
+
+def test_where_fresh_seeds_push_all_candidates_over_a_constraint_it_names_those_that_keep_the_distance(
+    searched: Callable[..., StudyRecord],
+) -> None:
+    study = searched(constraints={"val/general/forgetting": {"max": 0.2}})
+    record = over_the_edge(study, 0.05, top=2)
+    assert record.confirmed is None
+    assert shifts(record) == {"val/general/forgetting": pytest.approx(0.05)}
+    assert to_try_next(record, 3) == [0, 3]
+    said = " ".join(verdict(record))
+    assert "val/general/forgetting is 0.05 more over these seeds" in said
+    assert f"harness confirm {record.name} --trial 0 --trial 3" in said
+    later = over_the_edge(study, 0.05, top=1, trials=to_try_next(record, 3))
+    assert later.confirmation is not None
+    assert later.confirmation.plan.candidates == [1, 2, 0, 3], "those of before stay"
+    assert later.confirmed is not None
+    assert later.confirmed.number == 0
+
+
+def test_a_trial_that_broke_a_constraint_with_the_seed_of_the_search_may_be_one_to_try(searched: Callable[..., StudyRecord]) -> None:
+    study = searched(constraints={"val/general/forgetting": {"max": 0.2}})
+    record = over_the_edge(study, 0.2, trials=[3], top=1)
+    assert to_try_next(record, 3) == []
+    assert "--top of more than 1" in " ".join(verdict(record))
+    write_result(
+        record.runs[1].directory, replace(record.runs[1].result, metrics={**METRICS, "val/general/forgetting": -0.1}, feasible=False)
+    )
+    assert to_try_next(load_study(record.directory), 3) == [1]
+
+
+@pytest.mark.parametrize(
+    ("state", "trials", "fragments"),
+    [("complete", [4], ["--trial=4", "0 to 3"]), ("pruned", [2], ["--trial=2", "pruned", "complete and of full length"])],
+)
+def test_a_trial_that_cannot_be_a_candidate_is_refused(
+    searched: Callable[..., StudyRecord], state: Any, trials: list[int], fragments: list[str]
+) -> None:
+    study = searched()
+    write_result(study.runs[2].directory, replace(study.runs[2].result, state=state))
+    with pytest.raises(InputError) as refused:
+        open_confirmation(load_study(study.directory), top=1, seeds=2, workers=None, trials=trials)
+    assert all(fragment in str(refused.value) for fragment in fragments)
+    assert not (study.directory.path.parent / "study-confirm").exists()
 
 
 def test_the_same_configuration_is_one_candidate(searched: Callable[..., StudyRecord]) -> None:

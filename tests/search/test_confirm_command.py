@@ -101,7 +101,12 @@ def test_killed_and_started_again_it_confirms_the_winner(tmp_path: Path, write_s
 
 @pytest.mark.parametrize(
     ("arguments", "fragment"),
-    [(["nowhere"], "unknown study 'nowhere'"), (["study", "--seeds", "1"], "--seeds=1"), (["study", "--top", "9"], "nothing to confirm")],
+    [
+        (["nowhere"], "unknown study 'nowhere'"),
+        (["study", "--seeds", "1"], "--seeds=1"),
+        (["study", "--top", "9"], "nothing to confirm"),
+        (["study", "--trial", "7"], "--trial=7"),
+    ],
 )
 def test_bad_input_is_one_message(
     arguments: list[str], fragment: str, tmp_path: Path, write_sweep: WriteSweep, monkeypatch: pytest.MonkeyPatch

@@ -321,6 +321,29 @@ def test_a_raised_budget_goes_on_and_a_lowered_one_is_finished(make_sweep: MakeS
     assert read_status(directory).is_finished
 
 
+def test_a_trunk_search_is_finished_when_no_shorter_run_fits_either(make_sweep: MakeSweep) -> None:
+    limits = {"trials": None, "tokens": TRIAL_TOKENS * 11 // 4}
+    sweep = make_sweep(search={"name": "trunk", "rungs": 2, "reduction_factor": 2, "sampler": "random"}, budget=limits)
+    directory = open_study(sweep)
+    study = Study(directory, sweep, "w")
+    while read_status(directory).budget.has_room_for(TRIAL_TOKENS):
+        claim = claimed(study)
+        assert study.prepare(claim)
+        study.settle(claim, Attempt(claim.run).complete())
+    # Whoever did all this is gone, and a short run would fit.
+    assert not read_status(directory).is_finished
+    assert read_status(directory).missing_workers > 0
+    run_to_the_end(Study(directory, sweep, "later"))
+    ended = read_status(directory)
+    assert ended.is_finished
+    assert ended.budget.tokens.left < TRIAL_TOKENS / 2
+    raised = make_sweep(search={"name": "trunk", "rungs": 2, "reduction_factor": 2, "sampler": "random"}, budget={**limits, "trials": 100})
+    open_study(raised)
+    assert not read_status(directory).is_finished, "under other limits it was not asked yet"
+    assert Study(directory, raised, "last").claim() == "done"
+    assert read_status(directory).is_finished
+
+
 def test_tokens_are_reserved_before_and_settled_after(make_sweep: MakeSweep) -> None:
     sweep = make_sweep(budget={"trials": None, "tokens": 3 * TRIAL_TOKENS + 100})
     directory = open_study(sweep)
