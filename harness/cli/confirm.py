@@ -10,11 +10,13 @@ import typer
 from harness.cli.arguments import AsJson, DryRun, LauncherOverrides, StudyName, print_json
 from harness.runs.exit_codes import DONE, FAILED
 
+TOP = 3
+
 
 def confirm(
     study: StudyName,
     overrides: LauncherOverrides = None,
-    top: Annotated[int, typer.Option(metavar="K", help="How many of the study's best configurations.")] = 3,
+    top: Annotated[int | None, typer.Option(metavar="K", help=f"How many of the study's best configurations; default: {TOP}.")] = None,
     seeds: Annotated[int, typer.Option(metavar="N", help="Over how many seeds each; at least 2.")] = 3,
     trial: Annotated[
         list[int] | None,
@@ -45,6 +47,9 @@ def confirm(
 
     if detach and as_json:
         raise InputError("--detach and --json exclude each other: there is nothing to print yet")
+    if trial and top is not None:
+        raise InputError("--trial and --top exclude each other: the candidates are those that are named, or the best")
+    top = TOP if top is None else top
     status = read_status(find_study(study))
     name, record = status.study.name, status.study
     launcher = launcher_alone(overrides) if overrides else launcher_of(record.directory)
