@@ -179,10 +179,12 @@ class _Model:
         self._objective = _learned(places, losses, cube.groups).expecting(pending)
         margins = np.array([trial.margins for trial in complete]).reshape(len(complete), -1)
         self._constraints = [_learned(places, column, cube.groups).expecting(pending) for column in margins.T]
-        mean, _, holds = self._predicted([trial.params for trial in complete])
-        likely = holds > 0.5
-        whole = likely & (at == rungs.last)
-        self._best = float(mean[whole].min()) if whole.any() else float(mean[likely].min()) if likely.any() else float(mean.max())
+        feasible = [index for index, trial in enumerate(complete) if trial.rung == rungs.last and trial.loss[0] <= 0]
+        if feasible:
+            self._best = float(losses[feasible].min())
+        else:
+            mean, _, holds = self._predicted([trial.params for trial in complete])
+            self._best = float(mean[holds > 0.5].min()) if (holds > 0.5).any() else float(mean.max())
 
     def _places(self, runs: Sequence[tuple[dict[str, Any], int]]) -> Places:
         points = [params for params, _ in runs]
