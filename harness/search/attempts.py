@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import time
 from collections.abc import Callable
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
@@ -13,7 +14,9 @@ from typing import Any
 from harness.runs.processes import die_with_parent
 from harness.runs.signals import accept, held_back
 
-MAX_SERVER_DEATHS = 3
+PAUSES = (0.1, 0.5, 2.0, 5.0)
+"""Seconds before a server that died is asked again: on a busy machine its sockets are closed well before its parent learns of its end,
+and until then no new one is started."""
 log = logging.getLogger(__name__)
 
 AttemptFunction = Callable[..., int]
@@ -37,12 +40,13 @@ class AttemptServer:
 
         Raises EOFError or OSError when no server lives long enough.
         """
-        for again in range(MAX_SERVER_DEATHS):
+        for times, pause in enumerate(PAUSES, start=1):
             try:
                 return self._start(run, *more)
             except (EOFError, ConnectionError) as error:
                 # It was killed just now; had it forked a child, that is gone with it. A new one is started by itself.
-                log.warning("the server of attempts died while it was asked for one (%d times): %r", again + 1, error)
+                log.warning("the server of attempts died while it was asked for one (%d times): %r", times, error)
+                time.sleep(pause)
         return self._start(run, *more)
 
     def _start(self, run: Path, *more: Any) -> BaseProcess:

@@ -2,7 +2,7 @@
 
 multiprocessing has one such server a process, and that of a test run may have been started by anybody.
 
-    python -m tests.search.attempt_server signalled|killed DIRECTORY [SIGNAL]
+    python -m tests.search.attempt_server signalled|killed|dying DIRECTORY [SIGNAL]
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -64,15 +65,37 @@ def killed(directory: Path) -> None:
     _ask_to_leave(process, signal.SIGTERM)
 
 
+def dying(directory: Path) -> None:
+    """The server is killed, and lies there for a second as one that still runs: it refuses whoever asks, and cannot be waited for yet.
+
+    (Of a process that dies on a busy machine, its sockets are closed before its parent learns of it.)
+    """
+    server, process = started(directory)
+    _ask_to_leave(process, signal.SIGTERM)
+    (directory / "listens").unlink()
+    [pid] = [pid for pid in _servants() if b"forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    dead, waitpid = time.monotonic() + 1, os.waitpid
+    os.waitpid = lambda of, options: (0, 0) if of == pid and time.monotonic() < dead else waitpid(of, options)
+    os.kill(pid, signal.SIGKILL)
+    _wait_until(lambda: b"State:\tZ" in Path(f"/proc/{pid}/status").read_bytes(), "the server to be killed")
+    process = server.start(directory)
+    _wait_for(directory)
+    _ask_to_leave(process, signal.SIGTERM)
+
+
 def _servants() -> list[int]:
     children = [int(pid) for pid in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()]
     return [pid for pid in children if b"multiprocessing" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def _wait_for(directory: Path) -> None:
+    _wait_until((directory / "listens").exists, "an attempt to start")
+
+
+def _wait_until(happened: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + 30
-    while not (directory / "listens").exists():
-        assert time.monotonic() < deadline, "no attempt has started"
+    while not happened():
+        assert time.monotonic() < deadline, f"waited for {what}"
         time.sleep(0.01)
 
 

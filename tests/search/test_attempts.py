@@ -26,5 +26,9 @@ def test_whatever_serves_attempts_outlives_a_signal_to_all(tmp_path: Path, numbe
     befalls("signalled", tmp_path, number)
 
 
+def test_a_server_that_takes_a_while_to_die_is_replaced_all_the_same(tmp_path: Path) -> None:
+    befalls("dying", tmp_path)
+
+
 def test_a_server_that_is_killed_while_it_is_asked_is_replaced(tmp_path: Path) -> None:
     befalls("killed", tmp_path)
