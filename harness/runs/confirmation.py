@@ -22,6 +22,11 @@ from harness.runs.result import FINAL_STATES, Result, read_result
 SUFFIX = "-confirm"
 
 
+def lies_within(bound: dict[str, float], value: float) -> bool:
+    """Whether a constraint holds. bound: {max: …} or {min: …}, or both."""
+    return bound.get("min", -math.inf) <= value <= bound.get("max", math.inf)
+
+
 @dataclass(frozen=True)
 class ConfirmationPlan:
     """confirmation.json."""
@@ -122,10 +127,7 @@ class Candidate:
         """Whether the means over the seeds meet the constraints; None where there are none, or nothing is known."""
         if not self.constraints or not self.complete:
             return None
-        return all(
-            metric in self.metrics and bound.get("min", -math.inf) <= self.metrics[metric] <= bound.get("max", math.inf)
-            for metric, bound in self.constraints.items()
-        )
+        return all(metric in self.metrics and lies_within(bound, self.metrics[metric]) for metric, bound in self.constraints.items())
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ together; and what a confirmation measured tells which other trials keep enough 
 from __future__ import annotations
 
 import json
-import math
 import statistics
 
+from harness.runs.confirmation import lies_within
 from harness.runs.record import RunRecord, StudyRecord
 
 LENGTHS = ("trainer.max_tokens", "trainer.max_steps")
@@ -61,8 +61,7 @@ def to_try_next(study: StudyRecord, count: int) -> list[int]:
     found: list[int] = []
     for _, run in sorted(complete, key=lambda ranked: ranked[0]):
         holds = all(
-            metric in run.result.metrics
-            and bound.get("min", -math.inf) <= run.result.metrics[metric] + known[metric] <= bound.get("max", math.inf)
+            metric in run.result.metrics and lies_within(bound, run.result.metrics[metric] + known[metric])
             for metric, bound in study.constraints.items()
         )
         if holds and run.number is not None and has_full_length(study, run) and outcome(run) not in passed_over:
