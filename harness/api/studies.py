@@ -169,7 +169,14 @@ class Study:
         return compare([self._record], []).importances
 
     def confirm(
-        self, *, top: int = 3, seeds: int = 3, trials: Sequence[int] = (), workers: int | None = None, progress: bool = True
+        self,
+        *,
+        top: int = 3,
+        seeds: int = 3,
+        trials: Sequence[int] = (),
+        rounds: int = 1,
+        workers: int | None = None,
+        progress: bool = True,
     ) -> Best | None:
         """Train the best configurations again over fresh seeds, as `harness confirm` does; returns the winner, None where none is fit.
 
@@ -179,6 +186,8 @@ class Study:
             top: How many of the best configurations.
             seeds: Over how many seeds each, at least 2.
             trials: The numbers of those to take instead of the best.
+            rounds: At most so many: each after the first takes as many again, of those that were better in the search than what is
+                confirmed, and that by what was measured so far are expected to meet the constraints.
             workers: Runs at a time; default: as many as the study had.
             progress: As of `sweep`.
 
@@ -187,16 +196,26 @@ class Study:
             KeyboardInterrupt, RuntimeError: As `sweep`.
         """
         from harness.search.confirm import open_confirmation
+        from harness.search.fresh_seeds import next_round
         from harness.work.study import launcher_of
 
         _check_workers(workers)
-        directory = open_confirmation(self._record, top=top, seeds=seeds, workers=workers, trials=trials)
-        if launcher_of(directory).name == "slurm":
-            from harness.work.cluster import submit_wanted
+        if rounds < 1:
+            raise wrong_value("rounds", rounds, "expected at least 1")
+        each, named = len(trials) or top, trials
+        while True:
+            directory = open_confirmation(self._record, top=top, seeds=seeds, workers=workers, trials=named)
+            confirmation = self._record.confirmation
+            if confirmation is None or not confirmation.is_complete:
+                if launcher_of(directory).name == "slurm":
+                    from harness.work.cluster import submit_wanted
 
-            submit_wanted(directory)
-        else:
-            _follow(directory, progress=progress)
+                    submit_wanted(directory)
+                    break
+                _follow(directory, progress=progress)
+            named = next_round(self._record, each=each, most=each * rounds)
+            if not named:
+                break
         best = self.best
         return best if best is not None and best.confirmed else None
 

@@ -12,12 +12,10 @@ from rich.text import Text
 
 from harness.report.text import ABSENT, bound_text, metric_text
 from harness.runs.confirmation import Candidate, Confirmation, is_within_noise
-from harness.runs.fresh_seeds import shifts, to_try_next
+from harness.runs.fresh_seeds import shifts
 from harness.runs.paired import CONFIDENCE, Interval
 from harness.runs.record import StudyRecord
 
-OFFERED = 3
-"""Trials that are named to go on with, where no candidate is confirmed."""
 METHOD = (
     f"Intervals: {CONFIDENCE:.0%}, Student t over seeds; differences are paired by seed. P(best): posterior of the additive model "
     "candidate + seed + noise. A candidate counts when it is complete with every seed and its means meet the constraints."
@@ -59,12 +57,9 @@ def _verdict(study: StudyRecord, found: Confirmation) -> Iterator[str]:
             f"{metric} is {abs(shift):.4g} {'more' if shift > 0 else 'less'} over these seeds than with the search's, in their mean"
             for metric, shift in shifts(study).items()
         )
-        going_on = to_try_next(study, OFFERED)
-        if going_on:
-            named = " ".join(f"--trial {number}" for number in going_on)
-            yield f"the best that meet the constraints with that: `harness confirm {study.name} {named}`"
-        else:
-            yield f"`harness confirm {study.name}` with a --top of more than {tried} goes on with the next best of the search"
+        if study.constraints:
+            yield f"`harness confirm {study.name} --rounds 3` goes on with trials that are expected to meet the constraints with that"
+        yield f"`harness confirm {study.name}` with a --top of more than {tried} goes on with the next best of the search"
         return
     if len(found.ranked) == 1:
         yield "no other candidate came through every seed within the constraints: there was nothing to compare it with"

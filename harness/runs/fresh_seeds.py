@@ -2,7 +2,7 @@
 
 Trials have their seed in common, unless the space says otherwise, and with it the order of their data: what that does to a constraint's
 metric it does to near configurations nearly alike. So those that a search likes best, at the edge of a constraint, are pushed over it
-together; and what a confirmation measured tells which other trials keep enough distance.
+together.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import statistics
 
-from harness.runs.confirmation import lies_within
 from harness.runs.record import RunRecord, StudyRecord
 
 LENGTHS = ("trainer.max_tokens", "trainer.max_steps")
@@ -32,39 +31,23 @@ def outcome(run: RunRecord) -> str:
     return json.dumps([run.result.objective, measured], sort_keys=True)
 
 
-def shifts(study: StudyRecord) -> dict[str, float]:
-    """By metric of a constraint, how much more it is over the fresh seeds than it was in the search: the mean over the candidates that are
-    complete with every seed."""
+def shifts_of_candidates(study: StudyRecord) -> dict[str, dict[int, float]]:
+    """By metric of a constraint and by candidate, how much more it is in the mean over the fresh seeds than it was in the search.
+
+    Of candidates that are complete with every seed.
+    """
     searched = {run.number: run.result.metrics for run in study.runs}
-    found: dict[str, float] = {}
-    for metric in study.constraints:
-        differences = [
-            candidate.metrics[metric] - searched[candidate.number][metric]
-            for candidate in (study.confirmation.candidates if study.confirmation else [])
-            if candidate.is_whole and metric in candidate.metrics and metric in searched.get(candidate.number, {})
-        ]
-        if differences:
-            found[metric] = statistics.fmean(differences)
-    return found
+    candidates = [candidate for candidate in (study.confirmation.candidates if study.confirmation else []) if candidate.is_whole]
+    return {
+        metric: {
+            candidate.number: candidate.metrics[metric] - searched[candidate.number][metric]
+            for candidate in candidates
+            if metric in candidate.metrics and metric in searched.get(candidate.number, {})
+        }
+        for metric in study.constraints
+    }
 
 
-def to_try_next(study: StudyRecord, count: int) -> list[int]:
-    """Trials of full length that are no candidates yet and hold the constraints with what fresh seeds add to them: the best of the search
-    first, at most `count`; none where nothing is constrained, or the shift of a constraint is not known."""
-    known = shifts(study)
-    if study.confirmation is None or not known or known.keys() != study.constraints.keys():
-        return []
-    candidates = set(study.confirmation.plan.candidates)
-    passed_over = {outcome(run) for run in study.runs if run.number in candidates}
-    sign = 1 if study.objective.direction == "minimize" else -1
-    complete = [(sign * run.result.objective, run) for run in study.runs if run.state == "complete" and run.result.objective is not None]
-    found: list[int] = []
-    for _, run in sorted(complete, key=lambda ranked: ranked[0]):
-        holds = all(
-            metric in run.result.metrics and lies_within(bound, run.result.metrics[metric] + known[metric])
-            for metric, bound in study.constraints.items()
-        )
-        if holds and run.number is not None and has_full_length(study, run) and outcome(run) not in passed_over:
-            passed_over.add(outcome(run))
-            found.append(run.number)
-    return found[:count]
+def shifts(study: StudyRecord) -> dict[str, float]:
+    """By metric of a constraint, the mean of the candidates' shifts; without those of which nothing is known."""
+    return {metric: statistics.fmean(found.values()) for metric, found in shifts_of_candidates(study).items() if found}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from harness.config.load import load
 from harness.config.sweep_schema import SweepConfig
 from harness.config.validate import to_plain, to_section
 from harness.search.loading import load_sweep
@@ -64,6 +66,15 @@ def loaded(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> Sweep:
     sweep = load_sweep(str(path), [])
     assert sweep.largest_trial_tokens
     return sweep
+
+
+load_once = functools.cache(lambda overrides: load(list(overrides)))
+
+
+@pytest.fixture
+def composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where composing the base would take most of the time of tests, and it is always the same."""
+    monkeypatch.setattr("harness.search.sweep.load", lambda overrides: load_once(tuple(overrides)))
 
 
 MakeSweep = Callable[..., Sweep]

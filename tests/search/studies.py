@@ -21,12 +21,13 @@ from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.exit_codes import BAD_INPUT
 from harness.runs.files import append_json_line, read_yaml
 from harness.runs.record import StudyRecord, load_study
-from harness.runs.trial import read_trial
+from harness.runs.trial import Trial, read_trial
 from harness.search import books as books_module
 from harness.search import study as study_module
 from harness.search.simulation.attempt import FakeAttempt
 from harness.search.storage.build import open_storage
-from harness.search.sweep import LENGTH_KEYS
+from harness.search.study import Claim, Study
+from harness.search.sweep import LENGTH_KEYS, thaw
 from harness.search.worker import Worker
 
 TRIAL_TOKENS = 512
@@ -56,6 +57,17 @@ class Attempt(FakeAttempt):
 def objective_of(params: dict[str, Any]) -> float:
     """A smooth function of the point, so that a sampler has something to find."""
     return float(round(abs(params["optim.lr"] - 0.003) + 0.1 * (params.get("schedule") == "linear"), 9))
+
+
+def run_all(directory: StudyDirectory, loss: Callable[[Trial], float | None], **metrics: float) -> None:
+    """Every trial of a study, by one worker. loss: None for one that diverges."""
+    study = Study(directory, thaw(directory.sweep), "here-1-aa")
+    while isinstance(claim := study.claim(), Claim):
+        trial = read_trial(claim.run)
+        assert trial is not None
+        value = loss(trial)
+        attempt = Attempt(claim.run)
+        study.settle(claim, attempt.complete(value, **metrics) if value is not None else attempt.fail("the loss is nan"))
 
 
 def fake_attempt(directory: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,15 +9,12 @@ from typing import Any
 import pytest
 
 from harness.config.errors import InputError
-from harness.config.load import load
 from harness.report.comparison import compare
 from harness.report.confirmation import confirmation_section, verdict
 from harness.report.document import to_json
 from harness.runs.confirmation import read_plan
-from harness.runs.directory import StudyDirectory
 from harness.runs.exit_codes import DONE
 from harness.runs.files import write_yaml
-from harness.runs.fresh_seeds import shifts, to_try_next
 from harness.runs.record import StudyRecord, load_study
 from harness.runs.result import Result, write_result
 from harness.runs.trial import Trial, read_trial, write_trial
@@ -28,27 +24,10 @@ from harness.search.status import read_status
 from harness.search.study import Claim, Study
 from harness.search.sweep import Sweep, thaw
 from tests.search.conftest import MakeSweep
-from tests.search.studies import METRICS, Attempt, check_in_step
+from tests.search.studies import METRICS, Attempt, check_in_step, run_all
 
+pytestmark = pytest.mark.usefixtures("composed_once")
 LOSSES = {0: 2.30, 1: 2.20, 2: 2.25, 3: 2.90}
-load_once = functools.cache(lambda overrides: load(list(overrides)))
-LossOf = Callable[[Trial], float | None]
-
-
-@pytest.fixture(autouse=True)
-def composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Composing the base takes most of the time of these tests, and it is always the same."""
-    monkeypatch.setattr("harness.search.sweep.load", lambda overrides: load_once(tuple(overrides)))
-
-
-def run_all(directory: StudyDirectory, loss: LossOf, **metrics: float) -> None:
-    study = Study(directory, thaw(directory.sweep), "here-1-aa")
-    while isinstance(claim := study.claim(), Claim):
-        trial = read_trial(claim.run)
-        assert trial is not None
-        value = loss(trial)
-        attempt = Attempt(claim.run)
-        study.settle(claim, attempt.complete(value, **metrics) if value is not None else attempt.fail("the loss is nan"))
 
 
 @pytest.fixture
@@ -197,55 +176,7 @@ def test_where_no_candidate_is_left_it_says_how_to_go_on(searched: Callable[...,
     assert "none of its 2 candidates" in none
     assert f"harness confirm {record.name}" in how
     assert "--top of more than 2" in how
-
-
-FORGOTTEN = {0: 0.10, 1: 0.19, 2: 0.16, 3: 0.12}
-
-
-def over_the_edge(study: StudyRecord, shift: float, **options: Any) -> StudyRecord:
-    """A search under a constraint, and the confirmation of its best: with its seeds every run forgets `shift` more than in the search."""
-    for run in study.runs:
-        metrics = {**run.result.metrics, "val/general/forgetting": FORGOTTEN[run.number or 0]}
-        write_result(run.directory, replace(run.result, metrics=metrics, feasible=metrics["val/general/forgetting"] <= 0.2))
-    directory = open_confirmation(load_study(study.directory), seeds=2, workers=1, **options)
-    plan = read_plan(directory)
-    assert plan is not None
-    for number, run in enumerate(plan.runs):
-        candidate, seed = run["candidate"], run["seed"]
-        forgotten = FORGOTTEN[candidate] + shift + (0.01 if seed % 2 else -0.01)
-        metrics = {**METRICS, "val/domain/loss": LOSSES[candidate], "val/general/forgetting": forgotten}
-        write_trial(directory.trial(number), Trial(number=number, params={}, tokens=1))
-        write_result(directory.trial(number), Result(state="complete", metrics=metrics, objective=LOSSES[candidate]))
-    return load_study(study.directory)
-
-
-def test_where_fresh_seeds_push_all_candidates_over_a_constraint_it_names_those_that_keep_the_distance(
-    searched: Callable[..., StudyRecord],
-) -> None:
-    study = searched(constraints={"val/general/forgetting": {"max": 0.2}})
-    record = over_the_edge(study, 0.05, top=2)
-    assert record.confirmed is None
-    assert shifts(record) == {"val/general/forgetting": pytest.approx(0.05)}
-    assert to_try_next(record, 3) == [0, 3]
-    said = " ".join(verdict(record))
-    assert "val/general/forgetting is 0.05 more over these seeds" in said
-    assert f"harness confirm {record.name} --trial 0 --trial 3" in said
-    later = over_the_edge(study, 0.05, top=1, trials=to_try_next(record, 3))
-    assert later.confirmation is not None
-    assert later.confirmation.plan.candidates == [1, 2, 0, 3], "those of before stay"
-    assert later.confirmed is not None
-    assert later.confirmed.number == 0
-
-
-def test_a_trial_that_broke_a_constraint_with_the_seed_of_the_search_may_be_one_to_try(searched: Callable[..., StudyRecord]) -> None:
-    study = searched(constraints={"val/general/forgetting": {"max": 0.2}})
-    record = over_the_edge(study, 0.2, trials=[3], top=1)
-    assert to_try_next(record, 3) == []
-    assert "--top of more than 1" in " ".join(verdict(record))
-    write_result(
-        record.runs[1].directory, replace(record.runs[1].result, metrics={**METRICS, "val/general/forgetting": -0.1}, feasible=False)
-    )
-    assert to_try_next(load_study(record.directory), 3) == [1]
+    assert "--rounds" not in how, "nothing is constrained"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,93 @@
+"""Which trials to run over fresh seeds next, by what a confirmation has measured so far.
+
+What fresh seeds add to a constraint's metric they add to near configurations nearly alike, and to others something else
+(harness/runs/fresh_seeds.py). So what they added to the candidates is taken for samples of a smooth function over the space, which is zero
+where nothing is known of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.runs.confirmation import lies_within
+from harness.runs.fresh_seeds import has_full_length, outcome, shifts_of_candidates
+from harness.runs.record import RunRecord, StudyRecord
+from harness.search.cube import Cube
+from harness.search.space import parse_space
+
+REACH = 0.4
+"""Over how much of the space's unit cube shifts are alike: the length of a squared exponential kernel. (Measured: docs/benchmarks.md.)"""
+OWN = 0.1
+"""What a configuration's shift has of its own, as a share of the variance of what it has in common with others."""
+
+
+def to_try_next(study: StudyRecord, count: int) -> list[int]:
+    """Trials that may be better than what is confirmed: of full length, no candidates yet, expected to hold the constraints over fresh
+    seeds, and better in the search than the confirmed winner was there, if there is one.
+
+    The best of the search first, at most `count`. None where nothing is constrained: then the best of the search are all there is to go by.
+    """
+    known = shifts_of_candidates(study)
+    if study.confirmation is None or not known or not all(known.values()):
+        return []
+    sign = 1 if study.objective.direction == "minimize" else -1
+    winner = study.confirmed.number if study.confirmed else None
+    candidates = set(study.confirmation.plan.candidates)
+    found, seen, to_beat = [], set(), float("inf")
+    for run in study.runs:
+        if run.number in candidates:
+            seen.add(outcome(run))
+        if run.number == winner and run.result.objective is not None:
+            to_beat = sign * run.result.objective
+    ranked = [
+        (sign * run.result.objective, run)
+        for run in study.runs
+        if run.state == "complete"
+        and run.result.objective is not None
+        and sign * run.result.objective < to_beat
+        and has_full_length(study, run)
+        and all(metric in run.result.metrics for metric in study.constraints)
+    ]
+    ranked.sort(key=lambda pair: pair[0])
+    runs = [run for _, run in ranked]
+    expected = {metric: expected_shifts(study, runs, shifts) for metric, shifts in known.items()}
+    for place, run in enumerate(runs):
+        holds = all(lies_within(bound, run.result.metrics[metric] + expected[metric][place]) for metric, bound in study.constraints.items())
+        if holds and run.number is not None and outcome(run) not in seen:
+            seen.add(outcome(run))
+            found.append(run.number)
+    return found[:count]
+
+
+def next_round(study: StudyRecord, *, each: int, most: int) -> list[int]:
+    """The trials that a confirmation goes on with when its runs have ended: at most `each`, and `most` candidates in all."""
+    confirmation = study.confirmation
+    if confirmation is None or not confirmation.is_complete:
+        return []
+    return to_try_next(study, min(each, max(0, most - len(confirmation.plan.candidates))))
+
+
+def expected_shifts(study: StudyRecord, runs: Sequence[RunRecord], known: dict[int, float]) -> NDArray[np.float64]:
+    """What fresh seeds are expected to add to a metric of these trials: [runs]. known: what they added, by number of a trial.
+
+    The mean of a Gaussian process around zero, given the known ones (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2.2).
+    """
+    space = parse_space(study.sweep["space"])
+    # The search's seed is what is replaced.
+    cube = Cube(replace(space, parameters=tuple(parameter for parameter in space.parameters if parameter.key != "seed")))
+    params = {run.number: run.params for run in study.runs}
+    at, wanted = cube.encoded([params[number] for number in known]), cube.encoded([run.params for run in runs])
+    covariance = _alike(at, at) + OWN * np.eye(len(at))
+    expected: NDArray[np.float64] = _alike(wanted, at) @ np.linalg.solve(covariance, np.array(list(known.values())))
+    return expected
+
+
+def _alike(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Correlations: [points, others]."""
+    squares = np.square(one[:, None, :] - other[None, :, :]).sum(axis=-1)
+    correlations: NDArray[np.float64] = np.exp(-squares / (2 * REACH**2))
+    return correlations
