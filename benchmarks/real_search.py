@@ -5,10 +5,10 @@
     python -m benchmarks.real_search --task stories260k --model stories260k --target python-docs.jsonl.gz --general tinystories.jsonl.gz
 
 A *run* is the tokens of a run of full length. Every search has those of 64 of them (trunk search: `--share` of these), one worker, and a
-study of its own by `harness sweep`; what it found is then run again over fresh seeds by `harness confirm`, and where none of it holds the
-constraint, what that names to go on with. A search has found something
-when the trial has ended, holds the constraint, and is a run of full length; what it had cost by then is all that was trained by trials
-that ended no later. A folder that was kept goes on where it stopped; --read-only reads it as far as it is.
+study of its own by `harness sweep`; what it found is then run again over fresh seeds by `harness confirm`, in rounds: the best three of the
+search, and then whatever was better in the search than what is confirmed and is expected to hold the constraint.
+A search has found something when the trial has ended, holds the constraint, and is a run of full length; what it had cost by then is all
+that was trained by trials that ended no later. A folder that was kept goes on where it stopped; --read-only reads it as far as it is.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from rich.progress import Progress
 
+from harness.runs.confirmation import Confirmation
 from harness.runs.directory import StudyDirectory
+from harness.runs.exit_codes import DONE, FAILED
 from harness.runs.record import load_study
 
 RUNS = 64
@@ -108,7 +110,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--searches", nargs="+", default=list(SEARCHES), choices=list(SEARCHES))
     parser.add_argument("--share", type=float, default=0.25, help="of the tokens, for trunk search")
-    parser.add_argument("--top", type=int, default=3, help="configurations that are run again")
+    parser.add_argument("--top", type=int, default=3, help="configurations that are run again, a round")
+    parser.add_argument("--rounds", type=int, default=3, help="of these, at most")
     parser.add_argument("--confirm-seeds", type=int, default=3, help="over so many fresh seeds each")
     parser.add_argument("--jobs", type=int, default=1, help="studies at a time, of one worker and one thread each")
     parser.add_argument("--read-only", action="store_true", help="read the studies in --folder as far as they are")
@@ -167,17 +170,11 @@ def _study(folder: Path, sweep: Path, search: str, seed: int, task: Task, given:
     harness = [sys.executable, "-m", "harness"]
     with (folder / f"{name}.log").open("a") as log:
         subprocess.run([*harness, "sweep", sweep, "--name", name, *words], env=environment, check=True, stdout=log, stderr=log)
-        # Exit code 1 where what was found breaks the constraint with other seeds: that is a result, and confirm names what to go on with.
-        confirmed = _confirm([*harness, "confirm", name, "--top", str(given.top), "--seeds", str(given.confirm_seeds)], environment, log)
-        going_on = [word for number in confirmed["to_try_next"] for word in ("--trial", str(number))]
-        if going_on:
-            _confirm([*harness, "confirm", name, *going_on, "--seeds", str(given.confirm_seeds)], environment, log)
-
-
-def _confirm(command: list[str | Path], environment: dict[str, str], log: TextIO) -> dict[str, Any]:
-    done = subprocess.run([*command, "--json"], env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
-    document: dict[str, Any] = json.loads(done.stdout)
-    return document
+        confirm = ["--top", given.top, "--seeds", given.confirm_seeds, "--rounds", given.rounds]
+        # Exit code 1 where nothing that was found holds the constraint with other seeds: that is a result.
+        done = subprocess.run([*harness, "confirm", name, *map(str, confirm)], env=environment, stdout=log, stderr=log)
+        if done.returncode not in (DONE, FAILED):
+            raise SystemExit(f"harness confirm {name}: exit code {done.returncode}; see {log.name}")
 
 
 def _ended(folder: Path, search: str, seed: int) -> list[Ended]:
@@ -200,15 +197,22 @@ def _ended(folder: Path, search: str, seed: int) -> list[Ended]:
     return found
 
 
-def _confirmed(folder: Path, search: str, seed: int) -> str:
-    """Mean over fresh seeds of the best of those that hold the constraint in the mean, of the search's best or, where none of them did, of
-    those that its confirmation named; "" where nothing was run."""
+def _confirmation(folder: Path, search: str, seed: int) -> Confirmation | None:
+    """None where it has not ended."""
     study = _directory(folder, search, seed)
     confirmation = load_study(study).confirmation if study.sweep.exists() else None
-    if confirmation is None or not confirmation.is_complete:
-        return ""
-    winner = confirmation.winner
-    return f"{statistics.fmean(winner.values.values()):.4f}" if winner else "none"
+    return confirmation if confirmation is not None and confirmation.is_complete else None
+
+
+def _confirmed(confirmation: Confirmation | None) -> float | None:
+    """Mean over fresh seeds of the best of those that hold the constraint in the mean; None where none does."""
+    winner = confirmation.winner if confirmation else None
+    return statistics.fmean(winner.values.values()) if winner else None
+
+
+def _said(confirmation: Confirmation | None) -> str:
+    mean = _confirmed(confirmation)
+    return "" if confirmation is None else "none" if mean is None else f"{mean:.4f}"
 
 
 def _directory(folder: Path, search: str, seed: int) -> StudyDirectory:
@@ -224,14 +228,16 @@ def _report(folder: Path, task: Task, given: argparse.Namespace) -> None:
     target = statistics.median(finals) if finals else None
     tpe = [_reached(ended, target) for ended in found["tpe"].values()]
     print(f"\nTPE's best in the median of {len(finals)} seeds: {target}\n")
-    columns = "search, seeds, trials, tokens in runs, best, worst seed, confirmed, in seeds, reaches TPE's best after, in seeds, TPE / it"
+    columns = "search, seeds, trials, tokens in runs, best, worst seed, candidates, confirmed, in seeds"
+    columns += ", reaches TPE's best after, in seeds, TPE / it"
     print("|", columns.replace(", ", " | "), "|\n" + "|---" * len(columns.split(", ")) + "|")
     for search, seeds in found.items():
         if not seeds:
             continue
         bests = [ended[-1].best for ended in seeds.values()]
         reached = [_reached(ended, target) for ended in seeds.values()]
-        confirmed = [float(mean) for seed in seeds if (mean := _confirmed(folder, search, seed)) not in ("", "none")]
+        confirmations = [run_again for seed in seeds if (run_again := _confirmation(folder, search, seed))]
+        confirmed = [mean for confirmation in confirmations if (mean := _confirmed(confirmation)) is not None]
         of_tpe, own = _middle(tpe), _middle(reached)
         cells = [
             search,
@@ -240,6 +246,7 @@ def _report(folder: Path, task: Task, given: argparse.Namespace) -> None:
             f"{statistics.median(ended[-1].tokens for ended in seeds.values()) / whole:.1f}",
             _median(bests),
             "none" if None in bests else f"{max(best for best in bests if best is not None):.4f}",
+            f"{statistics.fmean(len(confirmation.candidates) for confirmation in confirmations):.1f}" if confirmations else "",
             _median(confirmed),
             f"{len(confirmed)} of {len(seeds)}",
             _runs(own, whole),
@@ -258,7 +265,7 @@ def _report(folder: Path, task: Task, given: argparse.Namespace) -> None:
                 ", ".join(
                     [
                         "none" if best is None else f"{best:.4f}",
-                        _confirmed(folder, search, seed),
+                        _said(_confirmation(folder, search, seed)),
                         "" if so_far is None else _runs(_reached(so_far, own_targets.get(seed)), whole),
                     ]
                 )
