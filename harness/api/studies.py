@@ -195,27 +195,20 @@ class Study:
             InputError: Where there is nothing to confirm.
             KeyboardInterrupt, RuntimeError: As `sweep`.
         """
-        from harness.search.confirm import open_confirmation
-        from harness.search.fresh_seeds import next_round
+        from harness.work.confirm import confirm_in_rounds
         from harness.work.study import launcher_of
 
-        _check_workers(workers)
-        if rounds < 1:
-            raise wrong_value("rounds", rounds, "expected at least 1")
-        each, named = len(trials) or top, trials
-        while True:
-            directory = open_confirmation(self._record, top=top, seeds=seeds, workers=workers, trials=named)
-            confirmation = self._record.confirmation
-            if confirmation is None or not confirmation.is_complete:
-                if launcher_of(directory).name == "slurm":
-                    from harness.work.cluster import submit_wanted
+        def train(study: StudyRecord, directory: StudyDirectory) -> bool:
+            if launcher_of(directory).name == "slurm":
+                from harness.work.cluster import submit_wanted
 
-                    submit_wanted(directory)
-                    break
-                _follow(directory, progress=progress)
-            named = next_round(self._record, each=each, most=each * rounds)
-            if not named:
-                break
+                submit_wanted(directory)
+                return False
+            _follow(directory, progress=progress)
+            return True
+
+        _check_workers(workers)
+        confirm_in_rounds(self._record, train, top=top, seeds=seeds, trials=trials, rounds=rounds, workers=workers)
         best = self.best
         return best if best is not None and best.confirmed else None
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.arguments import AsJson, DryRun, LauncherOverrides, StudyName, print_json
 from harness.runs.exit_codes import DONE, FAILED
+
+if TYPE_CHECKING:
+    from harness.runs.directory import StudyDirectory
+    from harness.runs.record import StudyRecord
 
 TOP = 3
 
@@ -26,7 +30,6 @@ def confirm(
         int,
         typer.Option(
             metavar="R",
-            min=1,
             help="In so many rounds at most: each after the first takes as many again, of those that were better in the search than what "
             "is confirmed, and that by what was measured so far are expected to meet the constraints.",
         ),
@@ -52,11 +55,11 @@ def confirm(
     from harness.config.launcher import launcher_alone
     from harness.runs.directory import find_study
     from harness.runs.fresh_seeds import shifts
-    from harness.runs.record import load_study
-    from harness.search.confirm import check_confirmation, open_confirmation
-    from harness.search.fresh_seeds import next_round, to_try_next
+    from harness.search.confirm import check_confirmation
+    from harness.search.fresh_seeds import to_try_next
     from harness.search.status import read_status
     from harness.work.cluster import check_workers, confirmation_script, submit_wanted
+    from harness.work.confirm import confirm_in_rounds
     from harness.work.study import follow_workers, launcher_of, start_missing
 
     if detach and as_json:
@@ -76,46 +79,46 @@ def confirm(
     if launcher.name == "slurm":
         with submitting():
             check_workers(record.directory, launcher)
-    if not status.is_finished:
-        typer.echo(f"{name}: not finished; its candidates are the best so far", err=True)
+    notes = [] if status.is_finished else [f"{name}: not finished; its candidates are the best so far"]
     if len(record.objectives) > 1:
-        typer.echo(f"{name}: several objectives; candidates are ranked by the first, {record.objective.metric}", err=True)
-    each, named = len(trial) if trial else top, trial or []
-    while True:
-        directory = open_confirmation(record, top=top, seeds=seeds, workers=workers, launcher=launcher, trials=named)
-        confirmation = load_study(record.directory).confirmation
-        assert confirmation is not None, "it was written"
-        if not confirmation.is_complete:
-            left, over = len(confirmation.plan.runs) - confirmation.ended, ", ".join(map(str, confirmation.seeds))
-            typer.echo(
-                f"{name}: {len(confirmation.candidates)} candidates over seeds {over}: {left} runs to go, in {directory.path}; "
-                f"they are not charged to the budget of {name}",
-                err=True,
-            )
-            if launcher.name == "slurm":
-                with submitting():
-                    report(submit_wanted(directory))
-                return
-            if detach:
-                started = start_missing(directory).tend(replace=False)
-                typer.echo(f"{directory.path}: {started} workers started; harness status {directory.name} --watch")
-                return
-            from rich.console import Console
+        notes.append(f"{name}: several objectives; candidates are ranked by the first, {record.objective.metric}")
 
-            followed = follow_workers(directory, console=Console(file=sys.stderr))
-            if not followed.status.is_finished:
-                report_unfinished(followed)
-        record = load_study(record.directory)
-        named = next_round(record, each=each, most=each * rounds)
-        if not named:
-            break
-        typer.echo(f"{name}: goes on with trials {', '.join(map(str, named))}, which are expected to meet the constraints", err=True)
+    def train(study: StudyRecord, directory: StudyDirectory) -> bool:
+        while notes:
+            typer.echo(notes.pop(0), err=True)
+        confirmation = study.confirmation
+        assert confirmation is not None, "it was written"
+        left = confirmation.to_go
+        numbers, over = (", ".join(map(str, dict.fromkeys(run[key] for run in left))) for key in ("candidate", "seed"))
+        typer.echo(
+            f"{name}: trials {numbers} over seeds {over}: {len(left)} runs to go, in {directory.path}; they are not charged to the budget "
+            f"of {name}",
+            err=True,
+        )
+        if launcher.name == "slurm":
+            with submitting():
+                report(submit_wanted(directory))
+            return False
+        if detach:
+            started = start_missing(directory).tend(replace=False)
+            typer.echo(f"{directory.path}: {started} workers started; harness status {directory.name} --watch")
+            return False
+        from rich.console import Console
+
+        followed = follow_workers(directory, console=Console(file=sys.stderr))
+        if not followed.status.is_finished:
+            report_unfinished(followed)
+        return True
+
+    record = confirm_in_rounds(record, train, top=top, seeds=seeds, trials=trial or [], rounds=rounds, workers=workers, launcher=launcher)
     confirmation = record.confirmation
     assert confirmation is not None, "it was written"
+    if not confirmation.is_complete:
+        return
     if as_json:
         added = {
             "shifts": shifts(record),
-            "to_try_next": to_try_next(record, each) if confirmation.is_complete else [],
+            "to_try_next": to_try_next(record, len(trial or []) or top),
         }
         print_json({**confirmation.to_json(), **added})
     else:

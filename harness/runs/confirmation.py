@@ -147,11 +147,22 @@ class Confirmation:
     @property
     def ended(self) -> int:
         """How many of the planned runs have ended."""
-        return sum(result.state in FINAL_STATES for candidate in self.candidates for result in candidate.results.values())
+        return len(self.plan.runs) - len(self.to_go)
+
+    @cached_property
+    def to_go(self) -> list[dict[str, int]]:
+        """The planned runs that have not ended."""
+        ended = {
+            (candidate.number, seed)
+            for candidate in self.candidates
+            for seed, result in candidate.results.items()
+            if result.state in FINAL_STATES
+        }
+        return [run for run in self.plan.runs if (run["candidate"], run["seed"]) not in ended]
 
     @property
     def is_complete(self) -> bool:
-        return self.ended == len(self.plan.runs)
+        return not self.to_go
 
     @property
     def _sign(self) -> int:

@@ -15,6 +15,9 @@ import yaml
 from harness.runs.directory import StudyDirectory, runs_root
 from harness.runs.files import read_yaml
 from harness.runs.record import load_study
+from harness.runs.result import Result, write_result
+from harness.runs.trial import Trial, write_trial
+from harness.search.confirm import open_confirmation
 from harness.search.workers import living_workers
 from tests.search.conftest import WriteSweep
 from tests.search.studies import check_in_step
@@ -99,11 +102,39 @@ def test_killed_and_started_again_it_confirms_the_winner(tmp_path: Path, write_s
     assert "confirmed" in run_harness("status", "study", cwd=tmp_path).stdout
 
 
+def test_it_goes_on_in_rounds_until_a_trial_that_is_expected_to_hold_the_constraints_does(
+    tmp_path: Path, write_sweep: WriteSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_RUNS", str(tmp_path / "runs"))
+    space = {"optim.lr": {"choices": [1e-3, 3e-3, 1e-2]}}
+    write_sweep(base=["trainer.max_steps=10"], space=space, search="grid", budget=None, constraints={"val/domain/loss": {"max": 100.0}})
+    assert run_harness("sweep", "study.yaml", cwd=tmp_path).rc == 0
+    study = load_study(StudyDirectory(runs_root() / "study"))
+    best, second, third = (run.number for run in sorted(study.runs, key=lambda run: run.result.objective or 0.0))
+    # What fresh seeds do to the best is made up: real runs of it do not break this bound.
+    confirmation = open_confirmation(study, top=1, seeds=2, workers=1)
+    for number in range(2):
+        write_trial(confirmation.trial(number), Trial(number=number, params={}, tokens=1))
+        write_result(confirmation.trial(number), Result(state="complete", metrics={"val/domain/loss": 101.0}, objective=101.0))
+
+    alone = run_harness("confirm", "study", "--top", "1", "--seeds", "2", "--json", cwd=tmp_path)
+    assert alone.rc == 1, alone
+    assert json.loads(alone.stdout)["to_try_next"] == [second]
+    assert "--rounds" in run_harness("best", "study", cwd=tmp_path).stdout
+    done = run_harness("confirm", "study", "--top", "1", "--seeds", "2", "--rounds", "3", "--json", cwd=tmp_path)
+    assert done.rc == 0, done
+    document = json.loads(done.stdout)
+    assert document["winner"] == second
+    assert {candidate["number"] for candidate in document["candidates"]} == {best, second}, f"{third} was worse in the search"
+    assert f"trials {second} over seeds 1, 2: 2 runs to go" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "fragment"),
     [
         (["nowhere"], "unknown study 'nowhere'"),
         (["study", "--seeds", "1"], "--seeds=1"),
+        (["study", "--rounds", "0"], "--rounds=0"),
         (["study", "--top", "9"], "nothing to confirm"),
         (["study", "--trial", "7"], "--trial=7"),
     ],

@@ -1,0 +1,47 @@
+"""A confirmation from its first round to its last, however its runs are launched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from harness.config.errors import wrong_value
+from harness.config.launcher_schema import LauncherConfig
+from harness.runs.directory import StudyDirectory
+from harness.runs.record import StudyRecord, load_study
+from harness.search.confirm import open_confirmation
+from harness.search.fresh_seeds import next_round
+
+Train = Callable[[StudyRecord, StudyDirectory], bool]
+"""Of a study and the directory of its confirmation: see to the runs that have not ended; whether they have now."""
+
+
+def confirm_in_rounds(
+    study: StudyRecord,
+    train: Train,
+    *,
+    top: int,
+    seeds: int,
+    trials: Sequence[int] = (),
+    rounds: int = 1,
+    workers: int | None = None,
+    launcher: LauncherConfig | None = None,
+) -> StudyRecord:
+    """The study with its confirmation, as far as that is when `train` does not wait, or no trial is left to go on with.
+
+    rounds: at most so many; each after the first takes as many trials as it again, which `next_round` names. The others as of
+    `open_confirmation`. The same call goes on where an earlier one stopped. Raises InputError as that does, before anything is trained.
+    """
+    if rounds < 1:
+        raise wrong_value("--rounds", rounds, "expected at least 1")
+    each, named = len(trials) or top, trials
+    while True:
+        directory = open_confirmation(study, top=top, seeds=seeds, trials=named, workers=workers, launcher=launcher)
+        study = load_study(study.directory)
+        assert study.confirmation is not None, "it was written"
+        if not study.confirmation.is_complete:
+            if not train(study, directory):
+                return study
+            study = load_study(study.directory)
+        named = next_round(study, each=each, most=each * rounds)
+        if not named:
+            return study
