@@ -152,7 +152,13 @@ try:
     h.sweep("question.yaml", "data.sources.domain.path=gone.jsonl", name="other")
 except h.InputError as error:
     print(error)
+try:
+    study.confirm(rounds=0)
+except h.InputError as error:
+    print(error)
+winner = study.confirm(top=2, seeds=2, rounds=2)
 print(json.dumps({
+    "winner": [winner.number, winner.objective, winner.confirmed, winner.interval, study.best.number],
     "objectives": [trial.objective for trial in study.trials],
     "best": [best.number, best.params, best.objective, best.confirmed, best.interval],
     "lr": [best.config.optim.lr, h.run("question/0").config.optim.lr],
@@ -163,8 +169,9 @@ print(json.dumps({
 """
     done = subprocess.run([sys.executable, "-"], input=program, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    once, told, line = done.stdout.splitlines()
+    once, told, refused, line = done.stdout.splitlines()
     assert once == "once"
+    assert refused == "--rounds=0: expected at least 1"
     assert "data.sources.domain.path=gone.jsonl: no such file" in told
     found = json.loads(line)
     number, params, objective, confirmed, interval = found["best"]
@@ -174,4 +181,8 @@ print(json.dumps({
     assert found["exported"] == params["optim.lr"]
     assert found["lr"] == [params["optim.lr"], found["status"]["trials"][0]["params"]["optim.lr"]]
     assert found["status"]["finished"] is True
-    assert done.stderr.count(": complete  val/domain/loss") == 3, "a line a trial"
+    winner, mean, is_confirmed, (low, high), now_best = found["winner"]
+    assert is_confirmed
+    assert low <= mean <= high
+    assert now_best == winner
+    assert done.stderr.count(": complete  val/domain/loss") == 3 + 4, "a line a trial, and one for two candidates with two seeds"
