@@ -7,6 +7,7 @@ where nothing is known of it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -35,25 +36,16 @@ def to_try_next(study: StudyRecord, count: int) -> list[int]:
     if study.confirmation is None or not known or not all(known.values()):
         return []
     sign = 1 if study.objective.direction == "minimize" else -1
-    winner = study.confirmed.number if study.confirmed else None
-    candidates = set(study.confirmation.plan.candidates)
-    found, seen, to_beat = [], set(), float("inf")
-    for run in study.runs:
-        if run.number in candidates:
-            seen.add(outcome(run))
-        if run.number == winner and run.result.objective is not None:
-            to_beat = sign * run.result.objective
-    ranked = [
-        (sign * run.result.objective, run)
-        for run in study.runs
-        if run.state == "complete"
-        and run.result.objective is not None
-        and sign * run.result.objective < to_beat
-        and has_full_length(study, run)
-        and all(metric in run.result.metrics for metric in study.constraints)
+    complete = [run for run in study.runs if run.state == "complete" and run.result.objective is not None]
+    searched = {run.number: sign * (run.result.objective or 0.0) for run in complete}
+    to_beat = searched[study.confirmed.number] if study.confirmed else math.inf
+    runs = [
+        run
+        for run in sorted(complete, key=lambda run: searched[run.number])
+        if searched[run.number] < to_beat and has_full_length(study, run) and study.constraints.keys() <= run.result.metrics.keys()
     ]
-    ranked.sort(key=lambda pair: pair[0])
-    runs = [run for _, run in ranked]
+    candidates = set(study.confirmation.plan.candidates)
+    found, seen = [], {outcome(run) for run in complete if run.number in candidates}
     expected = {metric: expected_shifts(study, runs, shifts) for metric, shifts in known.items()}
     for place, run in enumerate(runs):
         holds = all(lies_within(bound, run.result.metrics[metric] + expected[metric][place]) for metric, bound in study.constraints.items())
