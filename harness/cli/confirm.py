@@ -43,11 +43,10 @@ def confirm(
 ) -> None:
     """Run the best of a study again over fresh seeds: means, intervals, the winner. The same command goes on where it stopped.
 
-    The best that one seed lets through a constraint lie at its edge, and fresh seeds may push all of them over it: --rounds goes on
-    further inside.
+    The best that one seed lets through a constraint lie at its edge, where fresh seeds may push them over it: --rounds goes further inside.
 
-    The runs are launched as those of the study were, or as LAUNCHER says: with launcher=slurm they are submitted, and the command returns;
-    given again when they have ended, it submits the next round.
+    The runs are launched as those of the study were, or as LAUNCHER says: with launcher=slurm they are submitted, and the command returns.
+    Given again when they have ended, it submits the next round.
     """
     from harness.cli.submitted import report, submitting
     from harness.cli.sweep import report_unfinished
@@ -116,11 +115,7 @@ def confirm(
     if not confirmation.is_complete:
         return
     if as_json:
-        added = {
-            "shifts": shifts(record),
-            "to_try_next": to_try_next(record, len(trial or []) or top),
-        }
-        print_json({**confirmation.to_json(), **added})
+        print_json({**confirmation.to_json(), "shifts": shifts(record), "to_try_next": to_try_next(record, top)})
     else:
         from harness.report.confirmation import print_confirmation
 

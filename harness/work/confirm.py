@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from harness.config.errors import wrong_value
+from harness.config.errors import InputError, wrong_value
 from harness.config.launcher_schema import LauncherConfig
 from harness.runs.directory import StudyDirectory
 from harness.runs.record import StudyRecord, load_study
@@ -28,12 +28,14 @@ def confirm_in_rounds(
 ) -> StudyRecord:
     """The study with its confirmation, as far as that is when `train` does not wait, or no trial is left to go on with.
 
-    rounds: at most so many; each after the first takes as many trials as it again, which `next_round` names. The others as of
-    `open_confirmation`. The same call goes on where an earlier one stopped. Raises InputError as that does, before anything is trained.
+    rounds: at most so many; each after the first takes `top` trials again, which `next_round` names. The others as of `open_confirmation`.
+    The same call goes on where an earlier one stopped. Raises InputError as that does, before anything is trained.
     """
     if rounds < 1:
         raise wrong_value("--rounds", rounds, "expected at least 1")
-    each, named = len(trials) or top, trials
+    if trials and rounds > 1:
+        raise InputError("--trial and --rounds exclude each other: the candidates are those that are named, or chosen round by round")
+    named = trials
     while True:
         directory = open_confirmation(study, top=top, seeds=seeds, trials=named, workers=workers, launcher=launcher)
         study = load_study(study.directory)
@@ -42,6 +44,6 @@ def confirm_in_rounds(
             if not train(study, directory):
                 return study
             study = load_study(study.directory)
-        named = next_round(study, each=each, most=each * rounds)
+        named = next_round(study, each=top, most=top * rounds)
         if not named:
             return study

@@ -135,6 +135,7 @@ def test_it_goes_on_in_rounds_until_a_trial_that_is_expected_to_hold_the_constra
         (["nowhere"], "unknown study 'nowhere'"),
         (["study", "--seeds", "1"], "--seeds=1"),
         (["study", "--rounds", "0"], "--rounds=0"),
+        (["study", "--trial", "0", "--rounds", "2"], "--trial and --rounds exclude each other"),
         (["study", "--top", "9"], "nothing to confirm"),
         (["study", "--trial", "7"], "--trial=7"),
     ],
