@@ -19,6 +19,7 @@ from harness.runs.directory import StudyDirectory
 from harness.runs.fresh_seeds import outcome, shifts_of_candidates
 from harness.runs.record import RunRecord, StudyRecord, load_study
 from harness.search import fresh_seeds
+from harness.search.space import parse_space
 
 REACHES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.8, 1.2)
 Predict = Callable[[StudyRecord, Sequence[RunRecord], dict[int, float]], Iterable[float]]
@@ -35,7 +36,7 @@ def main() -> None:
     _row("the mean of the known", studies, lambda study, runs, known: [statistics.fmean(known.values())] * len(runs))
     for reach in REACHES:
         fresh_seeds.REACH = reach
-        _row(f"Gaussian process, reach {reach}", studies, fresh_seeds.expected_shifts)
+        _row(f"Gaussian process, reach {reach}", studies, _expected)
 
 
 def _studies(folders: Sequence[Path]) -> Iterator[tuple[StudyRecord, dict[int, float]]]:
@@ -44,14 +45,21 @@ def _studies(folders: Sequence[Path]) -> Iterator[tuple[StudyRecord, dict[int, f
         for home in sorted(folder.iterdir()):
             directory = StudyDirectory(home / home.name)
             study = load_study(directory) if directory.sweep.exists() else None
-            if study is None or len(study.constraints) != 1:
+            if study is None or study.confirmation is None or len(study.constraints) != 1:
                 continue
-            (shifts,) = shifts_of_candidates(study).values()
+            (shifts,) = shifts_of_candidates(study.confirmation, study.runs).values()
             outcomes = {run.number: outcome(run) for run in study.runs}
             first = {outcomes[number]: number for number in reversed(shifts)}
             distinct = {number: shift for number, shift in shifts.items() if first[outcomes[number]] == number}
             if len(distinct) > 1:
                 yield study, distinct
+
+
+def _expected(study: StudyRecord, runs: Sequence[RunRecord], known: dict[int, float]) -> Iterable[float]:
+    params = {run.number: run.params for run in study.runs}
+    space = parse_space(study.sweep["space"])
+    found = fresh_seeds.expected_shifts(space, [(params[number], shift) for number, shift in known.items()], [run.params for run in runs])
+    return [float(shift) for shift in found]
 
 
 def _row(name: str, studies: Sequence[tuple[StudyRecord, dict[int, float]]], predict: Predict) -> None:

@@ -137,6 +137,8 @@ class Confirmation:
     directory: StudyDirectory
     plan: ConfirmationPlan
     direction: str
+    constraints: dict[str, dict[str, float]] = field(default_factory=dict)
+    """The study's."""
     candidates: list[Candidate] = field(default_factory=list)
     """As planned: the best of the search first."""
 
@@ -283,6 +285,7 @@ def confirmation_of(
         directory,
         plan,
         objective["direction"],
+        constraints,
         [Candidate(number, by_seed, objective["metric"], constraints) for number, by_seed in results.items()],
     )
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Iterable
 
+from harness.runs.confirmation import Confirmation
 from harness.runs.record import RunRecord, StudyRecord
 
 LENGTHS = ("trainer.max_tokens", "trainer.max_steps")
@@ -31,23 +33,24 @@ def outcome(run: RunRecord) -> str:
     return json.dumps([run.result.objective, measured], sort_keys=True)
 
 
-def shifts_of_candidates(study: StudyRecord) -> dict[str, dict[int, float]]:
+def shifts_of_candidates(confirmation: Confirmation, runs: Iterable[RunRecord]) -> dict[str, dict[int, float]]:
     """By metric of a constraint and by candidate, how much more it is in the mean over the fresh seeds than it was in the search.
 
-    Of candidates that are complete with every seed.
+    Of candidates that are complete with every seed. runs: those of the study.
     """
-    searched = {run.number: run.result.metrics for run in study.runs}
-    candidates = [candidate for candidate in (study.confirmation.candidates if study.confirmation else []) if candidate.is_whole]
+    searched = {run.number: run.result.metrics for run in runs}
+    candidates = [candidate for candidate in confirmation.candidates if candidate.is_whole]
     return {
         metric: {
             candidate.number: candidate.metrics[metric] - searched[candidate.number][metric]
             for candidate in candidates
             if metric in candidate.metrics and metric in searched.get(candidate.number, {})
         }
-        for metric in study.constraints
+        for metric in confirmation.constraints
     }
 
 
 def shifts(study: StudyRecord) -> dict[str, float]:
     """By metric of a constraint, the mean of the candidates' shifts; without those of which nothing is known."""
-    return {metric: statistics.fmean(found.values()) for metric, found in shifts_of_candidates(study).items() if found}
+    found = shifts_of_candidates(study.confirmation, study.runs) if study.confirmation else {}
+    return {metric: statistics.fmean(shifts.values()) for metric, shifts in found.items() if shifts}

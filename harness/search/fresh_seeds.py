@@ -10,16 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.runs.confirmation import lies_within
 from harness.runs.fresh_seeds import has_full_length, outcome, shifts_of_candidates
-from harness.runs.record import RunRecord, StudyRecord
+from harness.runs.record import StudyRecord
 from harness.search.cube import Cube
-from harness.search.space import parse_space
+from harness.search.space import Space, parse_space
 
+Point = dict[str, Any]
 REACH = 0.4
 """Over how much of the space's unit cube shifts are alike: the length of a squared exponential kernel. (Measured: docs/benchmarks.md.)"""
 OWN = 0.1
@@ -32,7 +34,7 @@ def to_try_next(study: StudyRecord, count: int) -> list[int]:
 
     The best of the search first, at most `count`. None where nothing is constrained: then the best of the search are all there is to go by.
     """
-    known = shifts_of_candidates(study)
+    known = shifts_of_candidates(study.confirmation, study.runs) if study.confirmation else {}
     if study.confirmation is None or not known or not all(known.values()):
         return []
     sign = 1 if study.objective.direction == "minimize" else -1
@@ -46,7 +48,11 @@ def to_try_next(study: StudyRecord, count: int) -> list[int]:
     ]
     candidates = set(study.confirmation.plan.candidates)
     found, seen = [], {outcome(run) for run in complete if run.number in candidates}
-    expected = {metric: expected_shifts(study, runs, shifts) for metric, shifts in known.items()}
+    space, params = parse_space(study.sweep["space"]), {run.number: run.params for run in study.runs}
+    expected = {
+        metric: expected_shifts(space, [(params[number], shift) for number, shift in shifts.items()], [run.params for run in runs])
+        for metric, shifts in known.items()
+    }
     for place, run in enumerate(runs):
         holds = all(lies_within(bound, run.result.metrics[metric] + expected[metric][place]) for metric, bound in study.constraints.items())
         if holds and run.number is not None and outcome(run) not in seen:
@@ -63,18 +69,16 @@ def next_round(study: StudyRecord, *, each: int, most: int) -> list[int]:
     return to_try_next(study, min(each, max(0, most - len(confirmation.plan.candidates))))
 
 
-def expected_shifts(study: StudyRecord, runs: Sequence[RunRecord], known: dict[int, float]) -> NDArray[np.float64]:
-    """What fresh seeds are expected to add to a metric of these trials: [runs]. known: what they added, by number of a trial.
+def expected_shifts(space: Space, known: Sequence[tuple[Point, float]], points: Sequence[Point]) -> NDArray[np.float64]:
+    """What fresh seeds are expected to add to a metric at these points: [points]. known: at which points they added how much; at least one.
 
     The mean of a Gaussian process around zero, given the known ones (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2.2).
     """
-    space = parse_space(study.sweep["space"])
     # The search's seed is what is replaced.
     cube = Cube(replace(space, parameters=tuple(parameter for parameter in space.parameters if parameter.key != "seed")))
-    params = {run.number: run.params for run in study.runs}
-    at, wanted = cube.encoded([params[number] for number in known]), cube.encoded([run.params for run in runs])
+    at, wanted = cube.encoded([point for point, _ in known]), cube.encoded(points)
     covariance = _alike(at, at) + OWN * np.eye(len(at))
-    expected: NDArray[np.float64] = _alike(wanted, at) @ np.linalg.solve(covariance, np.array(list(known.values())))
+    expected: NDArray[np.float64] = _alike(wanted, at) @ np.linalg.solve(covariance, np.array([shift for _, shift in known]))
     return expected
 
 

@@ -9,13 +9,17 @@ from typing import Any
 from harness.config.checks.schedule import parts_in_steps
 from harness.config.checks.trainer import planned_steps
 from harness.config.errors import InputError
+from harness.runs.confirmation import read_confirmation
 from harness.runs.directory import StudyDirectory
+from harness.runs.files import read_yaml
+from harness.runs.fresh_seeds import shifts_of_candidates
 from harness.runs.record import RunRecord
 from harness.runs.trial import Trial
 from harness.runs.trunks import TrunkStore
 from harness.search.books import violations_of
 from harness.search.budget import Budget
 from harness.search.cube import Cube
+from harness.search.fresh_seeds import expected_shifts
 from harness.search.joint import FEWEST, Prices, joint_proposals
 from harness.search.relatives import Relatives
 from harness.search.sweep import Sweep
@@ -87,18 +91,40 @@ class TrunkClaims:
     def _seen(self, records: Sequence[RunRecord]) -> list[Seen]:
         sign = 1.0 if self._sweep.config.objective.direction == "minimize" else -1.0
         seen = []
-        for record in records:
+        for record, metrics in zip(records, self._over_fresh_seeds(records), strict=True):
             trial, result = record.trial, record.result
             if trial is None or trial.params is None:
                 continue
             loss: tuple[float, float] = (0.0, 0.0)
             margins: tuple[float, ...] = ()
             if result.state == "complete" and result.objective is not None:
-                margins = tuple(violations_of(self._sweep, result.metrics).values())
+                margins = tuple(violations_of(self._sweep, metrics).values())
                 loss = (sum(max(0.0, margin) for margin in margins), sign * result.objective)
             params = {key: value for key, value in trial.params.items() if key != self.rungs.length_key}
             seen.append(Seen(trial.number, trial.rung or 0, trial.parent, params, result.state, loss, margins))
         return seen
+
+    def _over_fresh_seeds(self, records: Sequence[RunRecord]) -> Iterator[dict[str, float]]:
+        """The trials' metrics, those under a constraint as fresh seeds are expected to move them, if a confirmation has measured that: who
+        goes on then goes on to where the constraints hold with other seeds, too."""
+        confirmation = read_confirmation(self._directory, self._launched) if self._sweep.config.constraints else None
+        known = shifts_of_candidates(confirmation, records) if confirmation else {}
+        params = {record.number: record.params for record in records}
+        added = {
+            metric: expected_shifts(
+                self._sweep.space, [(params[number], shift) for number, shift in shifts.items()], [record.params for record in records]
+            )
+            for metric, shifts in known.items()
+            if shifts
+        }
+        for place, record in enumerate(records):
+            moved = {metric: record.result.metrics[metric] + by[place] for metric, by in added.items() if metric in record.result.metrics}
+            yield {**record.result.metrics, **moved}
+
+    @cached_property
+    def _launched(self) -> dict[str, Any]:
+        """sweep.yaml: when the study was launched, and what it asks for, stays."""
+        return read_yaml(self._directory.sweep) if self._directory.sweep.exists() else {}
 
     def _tokens(self, proposal: Proposal, seen: Sequence[Seen], names: dict[int, str]) -> int:
         """What a trial trains at the most, given the trunks that are stored now."""

@@ -18,6 +18,7 @@ from harness.runs.trial import Trial, write_trial
 from harness.search.confirm import open_confirmation
 from harness.search.fresh_seeds import OWN, REACH, expected_shifts, next_round, to_try_next
 from harness.search.opening import open_study
+from harness.search.space import parse_space
 from harness.search.start import Start
 from tests.search.conftest import MakeSweep
 from tests.search.studies import METRICS, run_all
@@ -74,13 +75,17 @@ def confirmed(study: StudyRecord, points: Sequence[Point], **options: Any) -> St
     return load_study(study.directory)
 
 
-def test_what_fresh_seeds_add_is_expected_of_near_configurations_and_not_of_those_further_off(searched: Callable[..., StudyRecord]) -> None:
-    study = searched([Point(at, 2.2, 0.1) for at in (0.0, 0.2, 0.4, 1.0)])
-    found = expected_shifts(study, study.runs, {0: 0.05})
-    assert found == pytest.approx([0.05 / (1 + OWN) * math.exp(-(at**2) / (2 * REACH**2)) for at in (0.0, 0.2, 0.4, 1.0)])
+def test_what_fresh_seeds_add_is_expected_of_near_configurations_and_not_of_those_further_off() -> None:
+    space = parse_space({"optim.lr": {"low": 1e-4, "high": 1e-1, "log": True}, "seed": {"low": 0, "high": 9}})
+    places = (0.0, 0.2, 0.4, 1.0)
+    points = [{"optim.lr": 10 ** (3 * at - 4), "seed": seed} for seed, at in enumerate(places)]
+    found = expected_shifts(space, [(points[0], 0.05)], points)
+    assert found == pytest.approx([0.05 / (1 + OWN) * math.exp(-(at**2) / (2 * REACH**2)) for at in places])
     assert found == pytest.approx([0.0455, 0.0401, 0.0276, 0.0020], abs=1e-4)
     # Between two that differ it passes from one to the other.
-    assert expected_shifts(study, study.runs, {0: 0.05, 2: 0.01}) == pytest.approx([0.0442, 0.0310, 0.0123, -0.0049], abs=1e-4)
+    assert expected_shifts(space, [(points[0], 0.05), (points[2], 0.01)], points) == pytest.approx(
+        [0.0442, 0.0310, 0.0123, -0.0049], abs=1e-4
+    )
 
 
 def test_where_fresh_seeds_push_the_best_over_a_constraint_it_goes_on_with_the_best_that_keep_the_distance(
