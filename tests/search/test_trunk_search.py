@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,18 @@ from hypothesis import strategies as st
 
 from harness.config.errors import InputError
 from harness.runs.directory import StudyDirectory, runs_root
-from harness.runs.record import load_study
+from harness.runs.record import RunRecord, load_study
+from harness.runs.result import Result, write_result
+from harness.runs.trial import Trial, read_trial, write_trial
+from harness.search.confirm import open_confirmation
 from harness.search.loading import load_sweep
+from harness.search.opening import open_study
 from harness.search.space import Parameter
+from harness.search.study import Claim, Study
+from harness.search.sweep import Sweep, thaw
 from harness.search.trunk_search import Proposal, Rungs, Seen, modelled, proposals, rung_lengths, way_up
 from tests.search.conftest import WriteSweep
+from tests.search.studies import Attempt
 from tests.support.command import run_harness
 
 DECAY = Parameter("schedule.decay_fraction", low=0.1, high=0.5)
@@ -147,3 +156,49 @@ def test_a_trunk_search_spends_its_budget_on_annealed_runs_that_go_on(write_swee
     assert study.best is not None
     assert study.best.trial is not None
     assert study.best.trial.rung == 2
+
+
+BOUND, SHIFT = 0.5, 0.15
+
+
+def place(params: dict[str, Any]) -> float:
+    """Where the rate lies in its range, from 0 to 1: the more of it the lower the loss, and the more is forgotten."""
+    return (math.log10(params["optim.lr"]) + 4) / 3
+
+
+def whole_runs(sweep: Sweep) -> list[RunRecord]:
+    """The trials at full length of a study that spends its budget, training nothing."""
+    directory = open_study(sweep)
+    study = Study(directory, thaw(directory.sweep), "here-1-aa")
+    while isinstance(claim := study.claim(), Claim):
+        found = read_trial(claim.run)
+        assert found is not None
+        assert found.params is not None
+        loss = 3.0 - place(found.params) + 0.5 * (2 - (found.rung or 0))
+        study.settle(claim, Attempt(claim.run).complete(loss, **{"val/general/forgetting": place(found.params)}))
+    return [run for run in load_study(directory).runs if run.trial is not None and run.trial.rung == 2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_confirmed", [True, False])
+def test_after_a_confirmation_it_goes_on_to_where_the_constraints_hold_with_fresh_seeds(
+    is_confirmed: bool, write_sweep: WriteSweep, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HARNESS_RUNS", str(tmp_path / "runs"))
+    constraints, whole = {"val/general/forgetting": {"max": BOUND}}, 36 * 256
+    space = {"optim.lr": SPACE["optim.lr"]}
+    path = str(write_sweep(base=BASE, space=space, search=TRUNK, constraints=constraints, budget={"tokens": 6 * whole}))
+    before = whole_runs(load_sweep(path, []))
+    study = load_study(StudyDirectory(runs_root() / "study"))
+    assert study.best is not None
+    assert BOUND - 0.05 < place(study.best.params) <= BOUND, "the best of the search lies at the edge"
+    if is_confirmed:
+        directory = open_confirmation(study, top=1, seeds=2, workers=1)
+        metrics = {"val/domain/loss": 2.5, "val/general/forgetting": place(study.best.params) + SHIFT}
+        for number in range(2):
+            write_trial(directory.trial(number), Trial(number=number, params={}, tokens=1))
+            write_result(directory.trial(number), Result(state="complete", metrics=metrics, objective=2.5))
+    later = whole_runs(load_sweep(path, [f"budget.tokens={12 * whole}"]))[len(before) :]
+    assert len(later) >= 5
+    middle = statistics.median(place(run.params) for run in later)
+    assert (middle < BOUND - 0.5 * SHIFT) == is_confirmed, middle
