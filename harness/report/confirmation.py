@@ -58,7 +58,9 @@ def _verdict(study: StudyRecord, found: Confirmation) -> Iterator[str]:
             for metric, shift in shifts(study).items()
         )
         if study.constraints:
-            yield f"`harness confirm {study.name} --rounds 3` goes on with trials that are expected to meet the constraints with that"
+            # Of three candidates each, as confirm takes unless it is told otherwise: one or two more than there have been.
+            rounds = f"--rounds {tried // 3 + 2}"
+            yield f"`harness confirm {study.name} {rounds}` goes on with trials that are expected to meet the constraints then, if any is"
         yield f"`harness confirm {study.name}` with a --top of more than {tried} goes on with the next best of the search"
         return
     if len(found.ranked) == 1:

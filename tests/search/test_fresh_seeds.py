@@ -106,7 +106,7 @@ def test_where_fresh_seeds_push_the_best_over_a_constraint_it_goes_on_with_the_b
     assert to_try_next(record, 2) == [2, 3]
     said = " ".join(verdict(record))
     assert f"{FORGETTING} is 0.05 more over these seeds" in said
-    assert f"harness confirm {record.name} --rounds" in said
+    assert f"harness confirm {record.name} --rounds 2` goes on" in said, "one was tried: three a round leave room for five more"
 
     later = confirmed(study, points, top=1, trials=to_try_next(record, 1))
     assert later.confirmation is not None
