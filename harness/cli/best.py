@@ -8,6 +8,7 @@ import typer
 
 from harness.cli import completion
 from harness.cli.arguments import AsJson, print_json
+from harness.evaluation.kinds import metric_of
 from harness.runs.exit_codes import FAILED
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def _is_run(word: str) -> bool:
 
 
 def _show_run(run: RunRecord, *, as_json: bool, experiment: str | None, bundle: str | None) -> None:
-    losses = {name: value for name, value in run.result.metrics.items() if name.startswith("val/")}
+    losses = {name: value for name, value in run.result.metrics.items() if metric_of(name)}
     if as_json:
         print_json({"study": None, "number": None, "run": run.name, "metrics": losses, "experiment": experiment, "bundle": bundle})
         return

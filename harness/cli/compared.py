@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.errors import InputError, unknown, wrong_value
+from harness.evaluation.kinds import higher_is_better
 from harness.runs.directory import find_run, find_study, is_study, runs_root
-from harness.runs.metric_names import HIGHER_IS_BETTER
 from harness.runs.record import Objective, RunRecord, StudyRecord, load_run, load_study
 
 
@@ -84,5 +84,4 @@ def asked_objective(metric: str | None, maximize: bool, compared: Compared) -> O
     logged = sorted({name for run in runs for name in run.result.metrics})
     if metric not in logged:
         raise unknown("metric", metric, logged, where="--objective")
-    is_accuracy = metric.rpartition("/")[2] in HIGHER_IS_BETTER
-    return Objective(metric, "maximize" if maximize or is_accuracy else "minimize")
+    return Objective(metric, "maximize" if maximize or higher_is_better(metric) else "minimize")

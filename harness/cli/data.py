@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.arguments import AsJson, Overrides, print_json
+from harness.evaluation.kinds import KINDS
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from harness.data.multiple_choice import MultipleChoiceSet
     from harness.data.training_data import TrainingData
-    from harness.data.validation import ValidationSet
+    from harness.evaluation.evaluation_set import EvaluationSet
     from harness.work.prepare import Prepared
 
 
@@ -29,10 +29,10 @@ def data(overrides: Overrides = None, as_json: AsJson = False, show: Show = 0) -
     from harness.data.preview import preview
 
     training, plan, config = prepared.training, prepared.plan, prepared.config
-    samples = preview(training, prepared.tokenizer, show)
+    samples = preview(training, prepared.tokenizer, show) if training else []
     if as_json:
         shown = {"samples": [asdict(sample) for sample in samples]} if samples else {}
-        print_json({**_to_json(prepared), "teacher": asdict(prepared.teacher) if prepared.teacher else None, **shown})
+        print_json({**_to_json(prepared), "teacher": prepared.from_objective, **shown})
         return
     from rich.console import Console
 
@@ -40,53 +40,35 @@ def data(overrides: Overrides = None, as_json: AsJson = False, show: Show = 0) -
     from harness.report.table import show as show_table
 
     console = Console()
-    show_samples(samples, training.context_length, console)
-    show_table(_sources(training, prepared.epochs, config.data.packing), console)
-    if prepared.validation:
-        show_table(_domains(prepared.validation), console)
-    if prepared.choices:
-        show_table(_multiple_choice(prepared.choices), console)
+    if training:
+        show_samples(samples, training.context_length, console)
+        show_table(_sources(training, prepared.epochs, config.data.packing), console)
+    for kind in KINDS:
+        if sets := [part for part in prepared.evaluation if part.section == kind.section]:
+            show_table(_evaluation(kind.title, sets), console)
     if plan:
         console.print(f"A run of this configuration: {plan.steps:,} steps, {plan.tokens_after(plan.steps):,} tokens", soft_wrap=True)
-    if teacher := prepared.teacher:
+    if made := prepared.from_objective:
         of = "that run" if plan else "one epoch"
-        drawn = f"{teacher.samples} tokens at each of {teacher.positions:,} positions"
+        drawn = f"{made['samples']} tokens at each of {made['positions']:,} positions"
         console.print(f"Teacher: {drawn} of {of} are in the cache", soft_wrap=True)
-    console.print(f"Data fingerprint {training.fingerprint[:12]}")
+    if training:
+        console.print(f"Data fingerprint {training.fingerprint[:12]}")
 
 
 def _to_json(prepared: Prepared) -> dict[str, Any]:
     training, plan, epochs = prepared.training, prepared.plan, prepared.epochs
+    evaluation = {
+        kind.section: {
+            part.name: {**part.summary(), "fingerprint": part.fingerprint} for part in prepared.evaluation if part.section == kind.section
+        }
+        for kind in KINDS
+    }
+    if training is None:
+        return {"tokens": sum(part.tokens_read for part in prepared.evaluation), "sources": {}, **evaluation, "run": None}
     sources = {name: {**asdict(part), "epochs": epochs.get(name)} for name, part in training.statistics().items()}
-    domains = {
-        domain: {
-            "documents": part.documents,
-            "predicted_tokens": part.predicted_tokens,
-            "bytes": part.bytes,
-            "fingerprint": part.fingerprint,
-        }
-        for domain, part in prepared.validation.items()
-    }
-    questions = {
-        name: {
-            "questions": part.questions,
-            "choices": len(part.lengths),
-            "tokens": len(part.tokens),
-            "truncated": part.truncated,
-            "left_out": part.left_out,
-            "fingerprint": part.fingerprint,
-        }
-        for name, part in prepared.choices.items()
-    }
     run = {"steps": plan.steps, "tokens": plan.tokens_after(plan.steps), "rows_per_step": plan.batch_size.full} if plan else None
-    return {
-        **asdict(training.total()),
-        "fingerprint": training.fingerprint,
-        "sources": sources,
-        "validation": domains,
-        "multiple_choice": questions,
-        "run": run,
-    }
+    return {**asdict(training.total()), "fingerprint": training.fingerprint, "sources": sources, **evaluation, "run": run}
 
 
 def _sources(training: TrainingData, epochs: dict[str, float], packing: str) -> Table:
@@ -113,24 +95,13 @@ def _sources(training: TrainingData, epochs: dict[str, float], packing: str) -> 
     return table
 
 
-def _domains(validation: dict[str, ValidationSet]) -> Table:
+def _evaluation(title: str, sets: list[EvaluationSet]) -> Table:
     from rich.table import Table
 
-    table = Table(title="Validation sets, the same for every packing", title_justify="left")
-    for column in ("domain", "documents", "predicted tokens", "bytes"):
-        table.add_column(column, justify="left" if column == "domain" else "right")
-    for domain, part in validation.items():
-        table.add_row(domain, f"{part.documents:,}", f"{part.predicted_tokens:,}", f"{part.bytes:,}")
-    return table
-
-
-def _multiple_choice(choices: dict[str, MultipleChoiceSet]) -> Table:
-    from rich.table import Table
-
-    table = Table(title="Multiple-choice sets, the same for every trial", title_justify="left")
-    for column in ("set", "questions", "choices", "tokens", "truncated", "left out"):
-        table.add_column(column, justify="left" if column == "set" else "right")
-    for name, part in choices.items():
-        counts = (part.questions, len(part.lengths), len(part.tokens), part.truncated, part.left_out)
-        table.add_row(name, *(f"{count:,}" for count in counts))
+    table = Table(title=title, title_justify="left")
+    table.add_column("set")
+    for column in sets[0].summary():
+        table.add_column(column.replace("_", " "), justify="right")
+    for part in sets:
+        table.add_row(part.name, *(f"{count:,}" for count in part.summary().values()))
     return table

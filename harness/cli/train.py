@@ -9,6 +9,7 @@ import typer
 
 from harness.cli import completion
 from harness.cli.arguments import DryRun, LauncherOverrides, Overrides
+from harness.evaluation.kinds import metric_of
 from harness.runs.exit_codes import DONE, FAILED, STOPPED
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def _report(attempted: Attempted | None) -> None:
         typer.echo(f"stopped at step {result.step}; `harness resume {run.path}` goes on", err=True)
     elif code == DONE:
         for name, value in result.metrics.items():
-            if name.startswith("val/"):
+            if metric_of(name):
                 typer.echo(f"{name:40} {value:.4f}", err=True)
     typer.echo(run.path)
     raise typer.Exit(FAILED if code == STOPPED else code)

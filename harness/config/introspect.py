@@ -36,10 +36,9 @@ class Field:
     @property
     def entries(self) -> type | None:
         """The dataclass of the entries, if this field is a mapping from names to sections."""
-        if get_origin(self.annotation) is dict:
-            value = get_args(self.annotation)[1]
-            return value if dataclasses.is_dataclass(value) and isinstance(value, type) else None
-        return None
+        plain = get_args(self.annotation)[0] if get_origin(self.annotation) is Annotated else self.annotation
+        value = get_args(plain)[1] if get_origin(plain) is dict else None
+        return value if dataclasses.is_dataclass(value) and isinstance(value, type) else None
 
     @property
     def is_open(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from harness.config.schema import Config
+from harness.config.schema import Config, evaluation_sections
 from harness.config.validate import to_plain
 
 IN_THE_PLAN = (
@@ -27,8 +27,7 @@ IN_THE_PLAN = (
 """What matters by what it makes of each step. (How many micro-batches a step has stays in the state key, see `harness.training.prefix`.)"""
 BY_FINGERPRINT = (
     "data.sources.",
-    "data.validation.",
-    "data.multiple_choice.",
+    *(f"data.{section}." for section in evaluation_sections()),
     "data.max_evaluation_tokens",
     "model.path",
     "objective.teacher",

@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from harness.data.labels import IGNORED
 from harness.data.packing import Packing
 from harness.data.prompt import prompt_ids
 from harness.data.ragged import Int64, spans
 from harness.data.training_data import PackedSource, TrainingData
-from harness.data.validation import IGNORED
 from harness.schedule.batch_size import BatchSize
 
 Batch = dict[str, torch.Tensor]

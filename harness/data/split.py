@@ -37,11 +37,14 @@ def select_validation(hashes: Hashes, lengths: Int64, max_tokens: int | None) ->
     return whole[: np.searchsorted(np.cumsum(lengths[whole]), max_tokens, side="right")]
 
 
-def refuse_leaks(training: Hashes, validation: Hashes, *, source: str, domain: str) -> None:
-    """Raise InputError if a text to evaluate on is also trained on. Args: hashes of either side's documents, uint64."""
-    shared = np.isin(training, validation)
+def refuse_leaks(training: Hashes, evaluated: Hashes, *, source: str, key: str) -> None:
+    """Raise InputError if a text to evaluate on is also trained on.
+
+    Args: hashes of either side's documents, uint64; key: of the evaluation set.
+    """
+    shared = np.isin(training, evaluated)
     if shared.any():
         raise InputError(
-            f"data.sources.{source}: {np.count_nonzero(shared)} of its documents are also in data.validation.{domain}, word for word; "
-            f"take them out of one of the two, or hold documents out with data.validation.{domain}.source={source} and .share"
+            f"data.sources.{source}: {np.count_nonzero(shared)} of its documents are also in {key}, word for word; "
+            f"take them out of one of the two, or hold documents out with {key}.source={source} and .share"
         )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.config.errors import wrong_value
+from harness.evaluation.kinds import main_metrics
 from harness.runs.record import RunRecord, StudyRecord
 from harness.runs.space_values import is_active, lookup
 
@@ -83,9 +84,8 @@ def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def metric_columns(studies: list[StudyRecord], runs: list[RunRecord]) -> list[str]:
-    """The objective metrics, then the metrics under constraints, then losses and accuracies of all other evaluation sets."""
+    """The objective metrics, then the metrics under constraints, then the main metrics of all other evaluation sets."""
     objectives = [objective.metric for study in studies for objective in study.objectives]
     constrained = [metric for study in studies for metric in study.constraints]
     logged = {metric for run in runs for metric in run.result.metrics}
-    losses = sorted(metric for metric in logged if metric.startswith("val/") and metric.endswith(("/loss", "/accuracy")))
-    return list(dict.fromkeys([*objectives, *constrained, *losses]))
+    return list(dict.fromkeys([*objectives, *constrained, *main_metrics(sorted(logged))]))

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from harness.evaluation.kinds import main_metrics, metric_of
 from harness.report.axis import is_numeric
 from harness.report.marks import BEST, FEASIBLE, SINGLES, reach
 from harness.report.svg import Chart, Series, bars
@@ -89,7 +90,7 @@ def _slice(bundle: Bundle, study: StudyRecord, key: str) -> str | None:
 
 def _curves(bundle: Bundle, rows: Sequence[Row]) -> str | None:
     lines: list[Series] = []
-    for metric in ["train/loss", *(name for name in bundle.metrics if name.startswith("val/") and name.endswith("/loss"))]:
+    for metric in ["train/loss", *main_metrics(bundle.metrics)]:
         points = [(row["tokens"], row[metric]) for row in rows if row.get(metric) is not None and "tokens" in row]
         if len(points) > 1:
             lines.append(Series(metric, points, "line", SINGLES[len(lines) % len(SINGLES)]))
@@ -138,7 +139,7 @@ def _body(bundle: Bundle, pictured: Sequence[str]) -> Iterator[str]:
         yield f"**{bundle.metric}: {found_text(bundle)}** ({bundle.direction}; {sureness(bundle)})\n"
     yield from _again(bundle)
     yield "## What it reached\n\n| metric | this run | mean over seeds | bound |\n|---|---|---|---|"
-    for name in sorted(name for name in bundle.metrics if name.startswith("val/")):
+    for name in sorted(name for name in bundle.metrics if metric_of(name)):
         bound = bundle.constraints.get(name)
         over = metric_text(bundle.metrics_over_seeds.get(name))
         yield f"| {name} | {metric_text(bundle.metrics[name])} | {over} | {bound_text(bound) if bound else ''} |"

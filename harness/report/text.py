@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from harness.evaluation.kinds import metric_of
+
 ABSENT = "—"
 
 
@@ -61,23 +63,14 @@ def duration_text(seconds: float) -> str:
     return f"{days}d{hours:02d}h"
 
 
-_UNITS = {
-    "loss": "nats per token",
-    "forgetting": "nats per token",
-    "bits_per_byte": "bits per byte",
-    "answer_bits_per_byte": "bits per byte",
-    "accuracy": "share",
-    "accuracy_per_byte": "share",
-    "tokens_per_second": "tokens/s",
-    "lr": "",
-}
+_UNITS = {"train/loss": "nats per token", "tokens_per_second": "tokens/s"}
+"""Of metrics that no evaluation logs."""
 
 
 def with_unit(metric: str) -> str:
     """A metric by its logged name, with its unit where that is known: val/docs/loss (nats per token)."""
-    parts = metric.split("/")
-    # Also of a bucket of positions: val/docs/loss/tokens_0_63.
-    unit = next((_UNITS[part] for part in reversed(parts) if part in _UNITS), "")
+    evaluated = metric_of(metric)
+    unit = evaluated.unit if evaluated else _UNITS.get(metric)
     return f"{metric} ({unit})" if unit else metric
 
 

@@ -10,7 +10,7 @@ from harness.config.introspect import find
 from harness.config.length import parse_length
 from harness.config.schema import Config
 from harness.config.sweep_schema import BudgetConfig
-from harness.runs.metric_names import HIGHER_IS_BETTER, evaluation_metrics
+from harness.evaluation.kinds import higher_is_better, logged_metrics
 from harness.search.budget import SHORTEST_SECONDS
 from harness.search.relatives import Relatives
 from harness.search.samplers import check_sampler
@@ -26,7 +26,7 @@ def check(sweep: Sweep) -> None:
     limits = (config.budget.trials, config.budget.tokens, config.budget.gpu_hours, config.budget.wall_hours)
     if limits == (None,) * len(limits) and config.search.name != "grid":
         raise InputError("budget: give at least one limit, e.g. budget: {trials: 32}; valid: trials, tokens, gpu_hours, wall_hours")
-    metrics = [*evaluation_metrics(base.data), *RUN_METRICS]
+    metrics = [*logged_metrics(base.data), *RUN_METRICS]
     directions = {objective.metric: objective.direction for objective in sweep.objectives}
     for key, metric in [
         *(("objective.metric", objective.metric) for objective in sweep.objectives),
@@ -34,7 +34,7 @@ def check(sweep: Sweep) -> None:
     ]:
         if metric not in metrics:
             raise unknown("metric", metric, metrics, where=key)
-        if key == "objective.metric" and metric.endswith(HIGHER_IS_BETTER) and directions[metric] == "minimize":
+        if key == "objective.metric" and higher_is_better(metric) and directions[metric] == "minimize":
             raise wrong_value("objective.direction", "minimize", f"more of {metric} is better; valid: maximize")
     if len({objective.metric for objective in sweep.objectives}) < len(sweep.objectives):
         raise InputError("objective: a metric stands there twice")

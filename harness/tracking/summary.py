@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.evaluation.kinds import higher_is_better, metric_of
 from harness.runs.directory import RunDirectory
 from harness.runs.files import read_yaml
-from harness.runs.metric_names import HIGHER_IS_BETTER
 from harness.runs.metrics import Row
 from harness.runs.record import Objective
 from harness.runs.result import Result, State
@@ -64,11 +64,11 @@ def summary_of(
 
 
 def _evaluated(rows: list[Row]) -> list[str]:
-    return [name for name in dict.fromkeys(key for row in rows for key in row) if name.startswith("val/")]
+    return [name for name in dict.fromkeys(key for row in rows for key in row) if metric_of(name)]
 
 
 def _best(name: str, rows: list[Row], objective: Objective | None) -> float:
     values: list[Any] = [row[name] for row in rows if row.get(name) is not None]
     if objective is not None and name == objective.metric:
         return float(max(values) if objective.direction == "maximize" else min(values))
-    return float(max(values) if name.rsplit("/", 1)[-1] in HIGHER_IS_BETTER else min(values))
+    return float(max(values) if higher_is_better(name) else min(values))

@@ -1,4 +1,4 @@
-"""What a run trains on, found and prepared: tokenizer, data, evaluation sets, the plan over them, and their fingerprints."""
+"""What a run trains and is evaluated on, found and prepared: tokenizer, data, evaluation sets, the plan, and their fingerprints."""
 
 from __future__ import annotations
 
@@ -7,18 +7,32 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from harness.config.checks.trainer import trains
 from harness.config.schema import Config
 from harness.data.chat.template import template_source
-from harness.data.mixture import Progress, build_training_data, build_validation_data
-from harness.data.multiple_choice import MultipleChoiceSet, build_multiple_choice_sets
-from harness.data.validation import ValidationSet
+from harness.data.mixture import build_training_data
+from harness.data.tokenization import Progress, Tokenization
+from harness.data.training_data import TrainingData
+from harness.evaluation.build import build_evaluation_sets
+from harness.evaluation.evaluation_set import EvaluationSet
 from harness.models.language_model import model_fingerprint
 from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from harness.schedule.replay_share import varies
 from harness.training import provenance
+from harness.training.objectives.build import build_objective
 from harness.training.plan import Plan, build_plan
 from harness.training.prefix import Prefix, state_key
-from harness.training.sample_teacher import teacher_fingerprint
+
+
+@dataclass(frozen=True)
+class Data:
+    """The data of a configuration."""
+
+    evaluation: list[EvaluationSet]
+    training: TrainingData | None
+    """None of a run that trains nothing."""
+    fingerprints: dict[str, str]
+    """Of each source and evaluation set, by its key; of the chat template, where conversations were read."""
 
 
 @dataclass(frozen=True)
@@ -26,19 +40,24 @@ class Inputs:
     """The inputs of a run."""
 
     tokenizer: Any
-    validation: dict[str, ValidationSet]
-    multiple_choice: dict[str, MultipleChoiceSet]
-    plan: Plan
+    evaluation: list[EvaluationSet]
+    plan: Plan | None
+    """None of a run that trains nothing."""
     fingerprints: dict[str, str]
-    """Of data (all that is drawn from, and each source and evaluation set by its key), tokenizer and model; of chat template and teacher,
-    where there are any."""
+    """Of data (all that is drawn from, and each source and evaluation set by its key), tokenizer and model; of chat template and what else
+    the objective needs (a teacher), where there are any."""
+
+    @property
+    def tokens_read(self) -> int:
+        """Tokens that one evaluation reads."""
+        return sum(part.tokens_read for part in self.evaluation)
 
     def prefix(self, config: Config) -> Prefix:
-        """The run as others may share it: this one's, or that of a relative, whose data and model are the same by its state key."""
+        """The run as others may share it: this one's, or that of a related one, whose data and model are the same by its state key."""
+        assert self.plan is not None, "a run that trains"
         # Its shares of replay are in its plan.
         plan = build_plan(config, self.plan.data)
-        evaluated: dict[str, ValidationSet | MultipleChoiceSet] = {**self.validation, **self.multiple_choice}
-        key = state_key(config, plan, fingerprints=self.fingerprints, evaluated=evaluated, machine=provenance.machine())
+        key = state_key(config, plan, fingerprints=self.fingerprints, evaluation=self.evaluation, machine=provenance.machine())
         return Prefix(key, plan)
 
 
@@ -48,32 +67,35 @@ def load_inputs(config: Config, *, progress: Progress | None = None, relatives: 
     `progress` is told about tokenization. Raises InputError for what cannot be used.
     """
     tokenizer = load_tokenizer(config)
-    data = build_training_data(
-        config.data,
-        tokenizer,
-        seed=config.seed,
-        progress=progress,
-        objective=config.objective.name,
-        replayed_later=any(varies(some) for some in (config, *relatives)),
-        prompt=config.adapter.tokens,
-    )
-    plan = build_plan(config, data)
-    validation = build_validation_data(config.data, tokenizer, progress=progress, objective=config.objective.name)
-    multiple_choice = build_multiple_choice_sets(config.data, tokenizer)
+    data = load_data(config, tokenizer, progress=progress, relatives=relatives)
+    plan = None if data.training is None else build_plan(config, data.training)
     fingerprints = {
-        **_fingerprints(config, tokenizer, plan),
-        **{f"data.sources.{source.name}": source.documents.fingerprint for source in data.sources},
-        **{f"data.validation.{domain}": part.fingerprint for domain, part in validation.items()},
-        **{f"data.multiple_choice.{name}": part.fingerprint for name, part in multiple_choice.items()},
+        **({} if plan is None else {"data": plan.data.fingerprint}),
+        "tokenizer": tokenizer_fingerprint(tokenizer),
+        "model": model_fingerprint(config.model),
+        **({} if plan is None else build_objective(config).fingerprints()),
+        **data.fingerprints,
     }
-    return Inputs(tokenizer, validation, multiple_choice, plan, fingerprints)
+    return Inputs(tokenizer, data.evaluation, plan, fingerprints)
 
 
-def _fingerprints(config: Config, tokenizer: Any, plan: Plan) -> dict[str, str]:
-    fingerprints = {"data": plan.data.fingerprint, "tokenizer": tokenizer_fingerprint(tokenizer), "model": model_fingerprint(config.model)}
-    if any(source.documents.trained is not None for source in plan.data.sources):
+def load_data(config: Config, tokenizer: Any, *, progress: Progress | None = None, relatives: Iterable[Config] = ()) -> Data:
+    """Tokenize and pack what a configuration names; what is in the cache is taken from there. Raises InputError for what cannot be used."""
+    tokens = Tokenization(config.data, tokenizer, progress, documents=build_objective(config).documents)
+    evaluation = build_evaluation_sets(tokens)
+    training = None
+    if trains(config.trainer):
+        training = build_training_data(
+            tokens,
+            config.seed,
+            evaluated={part.key: part.not_to_train_on for part in evaluation if part.not_to_train_on is not None},
+            replayed_later=any(varies(some) for some in (config, *relatives)),
+            prompt=config.adapter.tokens,
+        )
+    fingerprints = {part.key: part.fingerprint for part in evaluation}
+    if training is not None:
+        fingerprints |= {f"data.sources.{source.name}": source.documents.fingerprint for source in training.sources}
+    if tokens.has_read_conversations:
         template, _ = template_source(config.data.chat_template, tokenizer.chat_template)
         fingerprints["chat_template"] = hashlib.sha256(template.encode()).hexdigest()
-    if config.objective.name == "distill":
-        fingerprints["teacher"] = teacher_fingerprint(config)
-    return fingerprints
+    return Data(evaluation, training, fingerprints)

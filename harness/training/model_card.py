@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import yaml
 
 from harness.config.schema import Config, OptimConfig
+from harness.evaluation.kinds import metric_of
 from harness.runs.directory import RunDirectory
 from harness.runs.files import read_yaml
 from harness.runs.result import Result
@@ -14,7 +15,7 @@ from harness.runs.result import Result
 
 def model_card(run: RunDirectory, config: Config, result: Result, *, prompt: Sequence[str], adapter: bool) -> str:
     """Markdown, with the run's configuration in it. prompt: what the tokens of its soft prompt are called."""
-    metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in result.metrics.items() if name.startswith("val/"))
+    metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in result.metrics.items() if metric_of(name))
     written = yaml.safe_dump(read_yaml(run.config), sort_keys=False)
     return f"""# {run.name}
 

@@ -1,9 +1,8 @@
-"""The Lightning module that all objectives share."""
+"""The Lightning module: one for all objectives."""
 
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -23,21 +22,21 @@ from harness.optim.build import build_optimizer
 from harness.optim.per_step import set_step
 from harness.training import ranks
 from harness.training.non_finite import NonFiniteSteps, UpdateSkippedError, describe_rows
+from harness.training.objectives.objective import Batch, Objective
 from harness.training.plan import Plan
-
-Batch = dict[str, Tensor]
 
 
 class TrainingModule(LightningModule):
-    """A causal language model under training; a subclass says what its loss is.
+    """A causal language model under training.
 
-    The loss of a step is the sum over its predicted tokens divided by their number, counted over all micro-batches of all ranks: how they
-    are divided does not change it.
+    The loss of a step is the objective's sum over its trained tokens (pairs, …) divided by their number, counted over all micro-batches of
+    all ranks: how they are divided does not change it.
     """
 
-    def __init__(self, model: PreTrainedModel, config: Config, plan: Plan) -> None:
+    def __init__(self, model: PreTrainedModel, config: Config, plan: Plan, objective: Objective) -> None:
         super().__init__()
         self.model = model
+        self.objective = objective
         self.config = config
         self.plan = plan
         self.non_finite = NonFiniteSteps(config.trainer.non_finite, config.trainer.max_skipped_steps)
@@ -50,12 +49,11 @@ class TrainingModule(LightningModule):
         self._kept_average: dict[str, Tensor] = {}
         """The average in the checkpoint that the run goes on from, by the names of weights."""
 
-    @abstractmethod
-    def loss_sum(self, batch: Batch) -> Tensor:
-        """Summed loss over the predicted tokens of a micro-batch: float32 [], in nats."""
+    def on_train_start(self) -> None:
+        self.objective.begin(self.model)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        loss_sum = self.loss_sum(batch)
+        loss_sum = self.objective.loss_sum(self.model, batch)
         self._loss_sums.append(loss_sum.detach())
         # Lightning divides by the number of micro-batches, and gradients are averaged over the ranks: both undone here.
         return loss_sum * (self.plan.accumulation * self.plan.ranks / float(self.plan.targets[self.global_step]))

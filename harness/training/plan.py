@@ -16,6 +16,7 @@ from harness.optim.per_step import StepSettings
 from harness.schedule.batch_size import BatchSize, resolve_batch_size
 from harness.schedule.learning_rate import Schedule, learning_rate, resolve_schedule
 from harness.schedule.replay_share import replay_shares, varies
+from harness.training.objectives.build import build_objective
 
 if TYPE_CHECKING:
     from harness.data.training_data import TrainingData
@@ -56,7 +57,7 @@ class Plan:
     tokens: np.ndarray
     """int64 [steps]: tokens trained after each step, padding not counted."""
     targets: np.ndarray
-    """int64 [steps]: predicted tokens of each step, the weight of its loss."""
+    """int64 [steps]: what the summed loss of each step is divided by, its trained tokens (see `Objective.weights`)."""
 
     @property
     def rows(self) -> int:
@@ -97,7 +98,7 @@ def build_plan(config: Config, data: TrainingData) -> Plan:
     data = data.replaying([(0, config.data.replay_share)])
     schedule, data, tokens = _length(config, data, batch_size)
     steps = schedule.total_steps
-    targets = data.targets_of(batch_size, steps)
+    targets = build_objective(config).weights(data, batch_size, steps)
     if not targets.all():
         problem = "has no token to predict: its documents have one token each, or are conversations of which none is trained"
         raise InputError(f"data.sources: step {int(np.argmin(targets))} {problem}")

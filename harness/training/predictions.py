@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from harness.data.validation import IGNORED
+from harness.data.labels import IGNORED
 from harness.models.head import head_of, hidden_states
 
 Batch = dict[str, Tensor]

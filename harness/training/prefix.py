@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,7 @@ from harness.config.schema import Config
 from harness.config.state_key import state_values
 
 if TYPE_CHECKING:
-    from harness.data.multiple_choice import MultipleChoiceSet
-    from harness.data.validation import ValidationSet
+    from harness.evaluation.evaluation_set import EvaluationSet
     from harness.training.plan import Plan
 
 
@@ -82,7 +81,7 @@ def state_key(
     plan: Plan,
     *,
     fingerprints: Mapping[str, str],
-    evaluated: Mapping[str, ValidationSet | MultipleChoiceSet],
+    evaluation: Sequence[EvaluationSet],
     machine: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What the state of a run depends on besides its plan, by configuration key where it has one.
@@ -92,7 +91,7 @@ def state_key(
     """
     key = state_values(config)
     key.update({f"{name} (fingerprint)": value for name, value in fingerprints.items() if not name.startswith("data")})
-    key.update({f"val/{name} (fingerprint)": part.fingerprint for name, part in evaluated.items()})
+    key.update({f"{part.key} (fingerprint)": part.fingerprint for part in evaluation})
     key.update({f"machine.{name}": value for name, value in machine.items()})
     key["trainer.micro_batch_size"] = f"{plan.accumulation} micro-batches a step"
     return key

@@ -18,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from harness.evaluation.kinds import main_metrics
 from harness.training.module import TrainingModule
 from harness.training.parameters import count_parameters
 
@@ -44,12 +45,7 @@ class LatestMetrics(Logger):
         """Nothing: the bar shows none."""
 
     def __str__(self) -> str:
-        shown = (
-            "train/loss",
-            "lr",
-            "tokens_per_second",
-            *(key for key in self.values if key.startswith("val/") and key.endswith(("/loss", "/accuracy"))),
-        )
+        shown = ("train/loss", "lr", "tokens_per_second", *main_metrics(self.values))
         names = {"train/loss": "loss", "tokens_per_second": "tokens/s"}
         return "  ".join(f"{names.get(key, key)} {self.values[key]:.4g}" for key in shown if key in self.values)
 

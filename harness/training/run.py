@@ -15,7 +15,7 @@ from harness.config.errors import InputError
 from harness.config.schema import Config
 from harness.config.state_key import state_values
 from harness.data.epochs import refuse_oversampling
-from harness.data.mixture import Progress
+from harness.data.tokenization import Progress
 from harness.models.activations import checkpoint_activations
 from harness.models.adapters.build import build_adapted_model
 from harness.models.attention import refuse_attention
@@ -31,9 +31,9 @@ from harness.training.checkpoints import checkpoints, last_good_checkpoint
 from harness.training.errors import NonFiniteLossError, ReservedTooLittleError, RunError, TrunkUnderWayError
 from harness.training.evaluator import Evaluator
 from harness.training.inputs import Inputs, load_inputs
-from harness.training.objectives.build import build_module
+from harness.training.module import TrainingModule
+from harness.training.objectives.build import build_objective
 from harness.training.parameters import count_parameters
-from harness.training.sample_teacher import with_teacher_samples
 from harness.training.step_end import StepEnd
 from harness.training.stop import StopFlag
 from harness.training.trainer import RunData, build_trainer
@@ -134,6 +134,7 @@ def _train(
     relatives = ranks.from_main(lambda: trunks.relatives if trunks else ())
     inputs = load_inputs(config, progress=progress, relatives=relatives)
     plan = inputs.plan
+    assert plan is not None, "a run without a step is `measure`d"
     refuse_oversampling(config.data, plan.data, plan.batch_size, plan.steps)
     _refuse_other_inputs(run, result.fingerprints, inputs.fingerprints)
     result.fingerprints = inputs.fingerprints
@@ -143,8 +144,9 @@ def _train(
     start, checkpoint = ranks.from_main(lambda: last_good_checkpoint(run.checkpoints))
     if start > plan.steps:
         raise InputError(f"{run.path}: its checkpoint of step {start} lies behind the end of the run, which has {plan.steps} steps")
-    if config.objective.teacher_samples is not None and start < plan.steps:
-        plan = replace(plan, data=with_teacher_samples(config, plan.data, inputs.tokenizer, progress, rows=plan.rows))
+    objective = build_objective(config)
+    if start < plan.steps:
+        plan = replace(plan, data=objective.prepare(plan.data, inputs.tokenizer, progress, rows=plan.rows))
     path = _trunk_path(config, run, inputs, trunks) if trunks and start < plan.steps else None
     shared_rows: list[Row] = []
     if path and (taken := path.begin(start)):
@@ -164,7 +166,7 @@ def _train(
     if ranks.is_main():
         write_result(run, result)
 
-    evaluator = Evaluator(config, inputs.validation, inputs.multiple_choice, evaluation_progress)
+    evaluator = Evaluator(config, inputs.evaluation, evaluation_progress)
     step_end = StepEnd(run, evaluator, stop, path, shared_rows)
     trainer: Trainer | None = None
     try:
@@ -176,7 +178,8 @@ def _train(
             isolate_documents(model, config)
             if config.trainer.gradient_checkpointing:
                 checkpoint_activations(model)
-            module = build_module(model, config, plan, inputs.tokenizer)
+            objective.load(model, inputs.tokenizer)
+            module = TrainingModule(model, config, plan, objective)
             on_gpu = computes_on_gpu(config.trainer)
             # Kernels come last, since probes run where the model was made, on the CPU, and on shapes of their own.
             with liger_kernels(model, on_gpu=on_gpu) if config.model.liger else contextlib.nullcontext():

@@ -16,9 +16,9 @@ from transformers import PreTrainedModel
 
 from harness.config.schema import Config, ModelConfig
 from harness.data.cache_entry import open_or_build
-from harness.data.mixture import Progress
 from harness.data.ragged import Int64
 from harness.data.teacher_samples import SampleFiles, TeacherSamples, create_samples, fingerprint, open_samples, undrawn, windows
+from harness.data.tokenization import Progress
 from harness.data.training_data import PackedSource, TrainingData
 from harness.models.device import computes_on_gpu
 from harness.models.language_model import model_fingerprint

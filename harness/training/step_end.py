@@ -53,10 +53,10 @@ class StepEnd(Callback):
     # What a checkpoint holds of us.
 
     def state_dict(self) -> dict[str, Any]:
-        return {"random": ranks.gathered(random_state()), "initial_loss": self.evaluator.initial_loss}
+        return {"random": ranks.gathered(random_state()), "initial": self.evaluator.initial}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.evaluator.initial_loss = state_dict["initial_loss"]
+        self.evaluator.initial = state_dict["initial"]
         self._random_states = state_dict["random"]
 
     # Lightning's hooks.

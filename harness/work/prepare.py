@@ -17,37 +17,26 @@ from harness.work.prepared import files_of, is_prepared, note_prepared
 
 if TYPE_CHECKING:
     from harness.config.schema import Config
-    from harness.data.mixture import Progress
-    from harness.data.multiple_choice import MultipleChoiceSet
     from harness.data.training_data import TrainingData
-    from harness.data.validation import ValidationSet
+    from harness.evaluation.evaluation_set import EvaluationSet
     from harness.training.plan import Plan
 
 RESOLVED = "--config="
 
 
 @dataclass(frozen=True)
-class TeacherSamples:
-    """What the cache holds of a teacher's distribution."""
-
-    samples: int
-    """Tokens drawn at each position."""
-    positions: int
-
-
-@dataclass(frozen=True)
 class Prepared:
-    """What a run of a configuration trains and evaluates on."""
+    """What a run of a configuration trains and is evaluated on."""
 
     config: Config
     tokenizer: Any
-    training: TrainingData
-    validation: dict[str, ValidationSet]
-    choices: dict[str, MultipleChoiceSet]
+    training: TrainingData | None
+    """None where it trains nothing."""
+    evaluation: list[EvaluationSet]
     plan: Plan | None
     """None where the configuration does not say how long a run is."""
-    teacher: TeacherSamples | None
-    """For a distillation that learns from samples: of the plan's rows, else of one epoch."""
+    from_objective: dict[str, int] | None
+    """What the objective has put into the cache, of the plan's rows, else of one epoch: samples of a teacher."""
 
     @property
     def epochs(self) -> dict[str, float]:
@@ -73,46 +62,27 @@ def prepare(overrides: list[str], resolved: Path | None = None) -> Prepared:
 
     # Only now what takes seconds to import: a typo is answered at once.
     from harness.data.epochs import refuse_oversampling
-    from harness.data.mixture import build_training_data, build_validation_data
-    from harness.data.multiple_choice import build_multiple_choice_sets
     from harness.data.progress import TokenizationProgress
     from harness.models.tokenizer import load_tokenizer
-    from harness.schedule.replay_share import varies
+    from harness.training.inputs import load_data
+    from harness.training.objectives.build import build_objective
     from harness.training.plan import build_plan
 
     tokenizer = load_tokenizer(config)
     progress = TokenizationProgress().update
-    objective = config.objective.name
-    training = build_training_data(
-        config.data,
-        tokenizer,
-        seed=config.seed,
-        progress=progress,
-        objective=objective,
-        replayed_later=varies(config),
-        prompt=config.adapter.tokens,
-    )
-    validation = build_validation_data(config.data, tokenizer, progress=progress, objective=objective)
-    choices = build_multiple_choice_sets(config.data, tokenizer)
-    plan = build_plan(config, training) if describes_run else None
-    if plan:
-        refuse_oversampling(config.data, plan.data, plan.batch_size, plan.steps)
-    teacher = _teacher_samples(config, plan.data if plan else training, plan.rows if plan else None, tokenizer, progress)
-    held = [evaluated.cache_entry for evaluated in validation.values()]
-    note_prepared(config, files, [*(source.documents.fingerprint for source in training.sources), *filter(None, held)])
-    return Prepared(config, tokenizer, training, validation, choices, plan, teacher)
-
-
-def _teacher_samples(config: Config, training: TrainingData, rows: int | None, tokenizer: Any, progress: Progress) -> TeacherSamples | None:
-    """Have what a distillation needs of its teacher's samples in the cache, for `rows` rows of a run, None: for all."""
-    if config.objective.name != "distill" or config.objective.teacher_samples is None:
-        return None
-    from harness.training.sample_teacher import with_teacher_samples
-
-    with_teacher_samples(config, training, tokenizer, progress, rows=rows)
-    needed = training.rows_until(rows)
-    positions = sum(int(source.row_targets[needed[source.name]].sum()) for source in training.sources)
-    return TeacherSamples(config.objective.teacher_samples, positions)
+    data = load_data(config, tokenizer, progress=progress)
+    entries = [part.cache_entry for part in data.evaluation if part.cache_entry is not None]
+    plan, from_objective = None, None
+    if data.training is not None:
+        plan = build_plan(config, data.training) if describes_run else None
+        if plan:
+            refuse_oversampling(config.data, plan.data, plan.batch_size, plan.steps)
+        objective, rows = build_objective(config), plan.rows if plan else None
+        training = objective.prepare(plan.data if plan else data.training, tokenizer, progress, rows=rows)
+        from_objective = objective.prepared(training, rows)
+        entries += [source.documents.fingerprint for source in training.sources]
+    note_prepared(config, files, entries)
+    return Prepared(config, tokenizer, data.training, data.evaluation, plan, from_objective)
 
 
 def prepare_arguments(overrides: list[str], resolved: Path | None = None) -> list[str]:

@@ -80,15 +80,11 @@ def note_prepared(config: Config, files: Files | None, entries: Iterable[str]) -
 
     files: as they were before they were read; entries: of the cache, that hold their tokens.
     """
-    if files is None or _asks_a_teacher(config):
+    if files is None or config.objective.teacher_samples is not None:
         return
     note = _note(config, os.environ)
     note.parent.mkdir(parents=True, exist_ok=True)
     write_json(note, {"files": files, "entries": sorted(set(entries))})
-
-
-def _asks_a_teacher(config: Config) -> bool:
-    return config.objective.name == "distill" and config.objective.teacher_samples is not None
 
 
 def _note(config: Config, environment: Mapping[str, str]) -> Path:

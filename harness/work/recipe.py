@@ -18,6 +18,7 @@ from harness.config.private import Scrub
 from harness.config.schema import Config, ModelConfig
 from harness.config.sweep_schema import SweepConfig
 from harness.config.validate import to_section
+from harness.evaluation.kinds import main_metrics
 from harness.report.importances import parameter_importances
 from harness.report.recipe_card import card, pictures
 from harness.runs.bundle import Bundle, BundleDirectory
@@ -112,8 +113,8 @@ def _bundle(study: StudyRecord | None, sweep: Sweep | None, best: RunRecord, nam
 
 
 def _main_metric(run: RunRecord) -> str | None:
-    """What a single run is judged by: the loss on the first evaluation set."""
-    return next((name for name in run.result.metrics if name.startswith("val/") and name.endswith("/loss")), None)
+    """What a single run is judged by: the main metric of the first evaluation set."""
+    return next(iter(main_metrics(run.result.metrics)), None)
 
 
 def _experiments(sweep: Sweep) -> list[str]:

@@ -16,6 +16,7 @@ from harness.config.schema import Config
 from harness.config.state_key import BY_FINGERPRINT, NO_INFLUENCE, flat, is_of
 from harness.config.user_yaml import read_mapping
 from harness.config.validate import to_plain
+from harness.evaluation.kinds import main_metrics
 from harness.runs.bundle import PLAIN_NAME, Bundle, BundleDirectory, find_bundle, unknown_recipe
 from harness.runs.directory import RunDirectory, find_run
 from harness.runs.files import read_yaml
@@ -79,7 +80,7 @@ def _own_paths(bundle: BundleDirectory, told: Bundle) -> list[str]:
 def _of_run(record: RunRecord) -> Original:
 
     run = record.directory
-    metric = next((name for name in record.result.metrics if name.startswith("val/") and name.endswith("/loss")), None)
+    metric = next(iter(main_metrics(record.result.metrics)), None)
     mean, seeds, sd, degrees = None, 0, None, 1.0
     if run.study is not None:
         study = load_study(run.study)

@@ -21,10 +21,10 @@ from harness.data.chat.conversation import Conversation, Message
 from harness.data.chat.encoder import ChatEncoder
 from harness.data.chat.formats import ChatDocument
 from harness.data.dataset import PackedRows
-from harness.data.mixture import build_training_data, build_validation_data
+from harness.data.labels import IGNORED
 from harness.data.token_cache import tokenize_conversations
-from harness.data.validation import IGNORED
 from harness.schedule.batch_size import BatchSize
+from tests.support.datasets import evaluation_sets, training_data
 
 TALK = (
     Message("system", "Sei kurz."),
@@ -216,7 +216,7 @@ def chat_config(write_rows: Callable[..., Path], write_jsonl: Any, stories: Any,
 @pytest.mark.parametrize("overflow", ["split", "truncate"])
 def test_labels_are_the_trained_tokens(packing: Any, overflow: Any, chat_config: DataConfig, chat_tokenizer: Any) -> None:
     config = replace(chat_config, packing=packing, overflow=overflow, context_length=24)
-    data = build_training_data(config, chat_tokenizer, 0, objective="sft")
+    data = training_data(config, chat_tokenizer, 0, documents="conversations")
     rows = 2 * sum(source.packing.rows for source in data.sources)
     batch = PackedRows(data).__getitems__(list(range(rows)))
     trained = (batch["labels"] != IGNORED).sum(dim=1)
@@ -257,11 +257,11 @@ def test_the_mask_is_in_the_cache_and_part_of_its_key(chat_config: DataConfig, c
 
 
 def test_text_in_an_sft_run_is_the_same_cache_entry_as_elsewhere(chat_config: DataConfig, chat_tokenizer: Any) -> None:
-    data = build_training_data(chat_config, chat_tokenizer, 0, objective="sft")
+    data = training_data(chat_config, chat_tokenizer, 0, documents="conversations")
     (base,) = (source for source in data.sources if source.name == "base")
     assert base.documents.trained is None
     plain = replace(chat_config, sources={"base": replace(chat_config.sources["base"], replay=False)}, replay_share=0.0)
-    assert build_training_data(plain, chat_tokenizer, 0).sources[0].documents.fingerprint == base.documents.fingerprint
+    assert training_data(plain, chat_tokenizer, 0).sources[0].documents.fingerprint == base.documents.fingerprint
 
 
 def test_validation_scores_trained_tokens_only(chat_config: DataConfig, chat_tokenizer: Any, write_rows: Any, write_jsonl: Any) -> None:
@@ -276,7 +276,7 @@ def test_validation_scores_trained_tokens_only(chat_config: DataConfig, chat_tok
         },
         context_length=16,
     )
-    sets = build_validation_data(config, chat_tokenizer, objective="sft")
+    sets = {name: domain_set(config, chat_tokenizer, name, "conversations") for name in config.validation}
     labels = np.concatenate([labels[labels != IGNORED] for _, labels in sets["chat"].batches(64)])
     decoded = chat_tokenizer.backend_tokenizer.decode(labels.tolist(), skip_special_tokens=False)
     assert sets["chat"].predicted_tokens == len(labels)
@@ -291,13 +291,13 @@ def test_validation_scores_trained_tokens_only(chat_config: DataConfig, chat_tok
 @pytest.mark.parametrize(("loss_on", "message"), [("flagged", "data.loss_on=flagged"), ("spans", "data.loss_on=spans")])
 def test_nothing_to_train_is_bad_input(loss_on: Any, message: str, chat_config: DataConfig, chat_tokenizer: Any) -> None:
     with pytest.raises(InputError, match=f"data.sources.chat: no token of its 40 conversations is trained .{message}"):
-        build_training_data(replace(chat_config, loss_on=loss_on), chat_tokenizer, 0, objective="sft")
+        training_data(replace(chat_config, loss_on=loss_on), chat_tokenizer, 0, documents="conversations")
     held_out = replace(chat_config, loss_on=loss_on, validation={"chat": ValidationConfig(source="chat", share=0.3)})
     with pytest.raises(InputError, match=r"data\.validation\.chat=.*on none of whose tokens the loss is"):
-        build_validation_data(held_out, chat_tokenizer, objective="sft")
+        evaluation_sets(held_out, chat_tokenizer, documents="conversations")
 
 
 def test_conversations_that_are_also_evaluated_on_are_refused(chat_config: DataConfig, chat_tokenizer: Any) -> None:
     leaking = replace(chat_config, validation={"chat": ValidationConfig(path=chat_config.sources["chat"].path)})
     with pytest.raises(InputError, match=r"data\.sources\.chat: 40 of its documents are also in data\.validation\.chat"):
-        build_training_data(leaking, chat_tokenizer, 0, objective="sft")
+        training_data(leaking, chat_tokenizer, 0, documents="conversations")

@@ -64,14 +64,14 @@ def first_loss(config: Config, run: RunDirectory) -> float:
 def test_the_loss_of_a_step_is_over_its_trained_tokens(choice: list[str], loss_on: str, overrides: list[str], tmp_path: Path) -> None:
     import torch
 
-    from harness.data.mixture import build_training_data
     from harness.models.language_model import build_model
     from harness.models.tokenizer import load_tokenizer
+    from tests.support.datasets import training_data
 
     config = load([*overrides, *choice, f"data.loss_on={loss_on}"]).config
     tokenizer = load_tokenizer(config)
     model = build_model(config.model, tokenizer, seed=config.seed)
-    data = build_training_data(config.data, tokenizer, seed=config.seed, objective="sft")
+    data = training_data(config.data, tokenizer, seed=config.seed, documents="conversations")
     (source,) = data.sources
     assert source.documents.trained is not None
     total, count = 0.0, 0
@@ -151,9 +151,9 @@ def answer_targets(tokenizer: Any, ids: list[int], *, last_only: bool) -> list[i
 
 
 def test_rows_without_a_trained_token_are_fine_but_not_steps(tmp_path: Path, overrides: list[str]) -> None:
-    from harness.data.mixture import build_training_data
     from harness.models.tokenizer import load_tokenizer
     from harness.training.plan import build_plan
+    from tests.support.datasets import training_data
 
     flagged = [{"prompt": f"{number}", "completion": [{"role": "assistant", "content": "x", "train": number == 0}]} for number in range(16)]
     path = tmp_path / "flagged.jsonl"
@@ -162,7 +162,7 @@ def test_rows_without_a_trained_token_are_fine_but_not_steps(tmp_path: Path, ove
     options = [option for option in (*overrides, *options) if "validation" not in option]
     for steps, batch in ((1, 16), (1, 1)):
         config = load([*options, f"trainer.max_steps={steps}", f"trainer.batch_tokens={128 * batch}"]).config
-        data = build_training_data(config.data, load_tokenizer(config), seed=0, objective="sft")
+        data = training_data(config.data, load_tokenizer(config), seed=0, documents="conversations")
         targets = [int(data.targets_of(BatchSize((), 1), 16)[row]) for row in range(16)]
         assert sorted(targets) == [0] * 15 + [2]
         if batch == 16:

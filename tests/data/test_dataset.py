@@ -11,17 +11,17 @@ import torch
 
 from harness.config.schema import DataConfig
 from harness.data.dataset import PackedRows, StepSampler, build_loader
-from harness.data.mixture import build_training_data
+from harness.data.labels import IGNORED
 from harness.data.training_data import TrainingData
-from harness.data.validation import IGNORED
 from harness.schedule.batch_size import BatchSize
+from tests.support.datasets import training_data
 
 
 @pytest.fixture(params=["best_fit", "concat", "padded", "best_fit 3", "concat 3", "padded 3"])
 def data(request: pytest.FixtureRequest, config: DataConfig, tokenizer: Any) -> TrainingData:
     """Every packing, without a soft prompt and with one of three tokens."""
     packing, _, prompt = request.param.partition(" ")
-    return build_training_data(replace(config, packing=packing), tokenizer, seed=0, prompt=int(prompt or 0))
+    return training_data(replace(config, packing=packing), tokenizer, seed=0, prompt=int(prompt or 0))
 
 
 def plainly(data: TrainingData, position: int) -> dict[str, list[int]]:
@@ -58,7 +58,7 @@ def test_rows_are_their_pieces(data: TrainingData) -> None:
 
 
 def test_an_epoch_trains_every_token_of_a_source_once(config: DataConfig, tokenizer: Any) -> None:
-    data = build_training_data(replace(config, replay_share=0.0), tokenizer, seed=0)
+    data = training_data(replace(config, replay_share=0.0), tokenizer, seed=0)
     batch = PackedRows(data).__getitems__(list(range(data.sources[0].packing.rows)))
     real = torch.arange(32) < torch.from_numpy(data.row_tokens(0, len(batch["labels"])))[:, None]
     assert Counter(batch["input_ids"][real].tolist()) == Counter(data.sources[0].documents.tokens.tolist())
@@ -113,6 +113,6 @@ def test_a_pickled_dataset_maps_the_tokens_again(data: TrainingData) -> None:
 
 
 def test_other_seeds_give_other_orders_of_the_same_rows(config: DataConfig, tokenizer: Any) -> None:
-    orders = [build_training_data(config, tokenizer, seed=seed).order.rows(0, 200) for seed in (0, 1)]
+    orders = [training_data(config, tokenizer, seed=seed).order.rows(0, 200) for seed in (0, 1)]
     assert (orders[0][0] == orders[1][0]).all()
     assert not np.array_equal(orders[0][1], orders[1][1])

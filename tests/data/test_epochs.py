@@ -11,16 +11,16 @@ import pytest
 from harness.config.errors import InputError
 from harness.config.schema import DataConfig
 from harness.data.epochs import refuse_oversampling
-from harness.data.mixture import build_training_data
 from harness.data.training_data import TrainingData
 from harness.schedule.batch_size import BatchSize
+from tests.support.datasets import training_data
 
 BATCH = BatchSize((1, 2), 4)
 
 
 @pytest.fixture
 def data(config: DataConfig, tokenizer: Any) -> TrainingData:
-    return build_training_data(config, tokenizer, 0)
+    return training_data(config, tokenizer, 0)
 
 
 def refuse(config: DataConfig, data: TrainingData, steps: int) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from harness.config.errors import InputError
 from harness.config.schema import DataConfig, SourceConfig, ValidationConfig
-from harness.data.mixture import build_training_data, build_validation_data, token_shares
+from harness.data.mixture import token_shares
 from harness.schedule.batch_size import BatchSize
+from tests.support.datasets import domain_set, training_data
 
 WriteJsonl = Callable[[str, Iterable[str]], Path]
 Stories = Callable[[range], list[str]]
@@ -45,7 +46,7 @@ def test_mixtures_of_nothing_are_refused(sources: dict[str, SourceConfig], repla
 
 def test_the_drawn_tokens_have_the_shares_asked_for(config: DataConfig, tokenizer: Any) -> None:
     for packing in ("best_fit", "concat", "padded"):
-        data = build_training_data(replace(config, packing=packing), tokenizer, seed=0)
+        data = training_data(replace(config, packing=packing), tokenizer, seed=0)
         drawn, _ = data.order.rows(0, 4000)
         tokens = data.row_tokens(0, 4000)
         base = [source.name for source in data.sources].index("base")
@@ -53,7 +54,7 @@ def test_the_drawn_tokens_have_the_shares_asked_for(config: DataConfig, tokenize
 
 
 def test_plans_never_exceed_their_tokens(config: DataConfig, tokenizer: Any) -> None:
-    data = build_training_data(replace(config, packing="padded"), tokenizer, seed=0)
+    data = training_data(replace(config, packing="padded"), tokenizer, seed=0)
     for max_tokens in (200, 1000, 5000, 20_000):
         steps, after = data.steps_for(max_tokens, BatchSize((), 4))
         assert len(after) == steps
@@ -63,7 +64,7 @@ def test_plans_never_exceed_their_tokens(config: DataConfig, tokenizer: Any) -> 
 
 
 def test_a_plan_of_no_step_says_what_one_step_takes(config: DataConfig, tokenizer: Any) -> None:
-    data = build_training_data(config, tokenizer, seed=0)
+    data = training_data(config, tokenizer, seed=0)
     first = data.tokens_after(BatchSize((), 8), 1)[0]
     with pytest.raises(InputError, match=rf"trainer\.max_tokens=20: less than one step; the first one has {first} tokens"):
         data.steps_for(20, BatchSize((), 8))
@@ -71,8 +72,8 @@ def test_a_plan_of_no_step_says_what_one_step_takes(config: DataConfig, tokenize
 
 def test_held_out_documents_are_evaluated_on_and_not_trained_on(config: DataConfig, tokenizer: Any) -> None:
     config.validation["docs"] = ValidationConfig(source="docs", share=0.3, max_tokens=None)
-    validation = build_validation_data(config, tokenizer)["docs"]
-    docs = {source.name: source for source in build_training_data(config, tokenizer, seed=0).sources}["docs"]
+    validation = domain_set(config, tokenizer, "docs")
+    docs = {source.name: source for source in training_data(config, tokenizer, seed=0).sources}["docs"]
     trained = docs.documents.hashes[np.unique(docs.packing.piece_document)]
     assert validation.documents > 10
     assert sorted([*validation.hashes.tolist(), *trained.tolist()]) == sorted(docs.documents.hashes.tolist())
@@ -81,13 +82,13 @@ def test_held_out_documents_are_evaluated_on_and_not_trained_on(config: DataConf
 def test_the_larger_of_two_shares_is_held_out(config: DataConfig, tokenizer: Any) -> None:
     config.validation["few"] = ValidationConfig(source="docs", share=0.1)
     config.validation["many"] = ValidationConfig(source="docs", share=0.3)
-    build_training_data(config, tokenizer, seed=0)  # would refuse a leak
+    training_data(config, tokenizer, seed=0)  # would refuse a leak
 
 
 def test_evaluation_does_not_depend_on_how_training_is_packed_or_mixed(config: DataConfig, tokenizer: Any) -> None:
     config.validation["general"] = ValidationConfig(source="base", share=0.2)
     sets = [
-        build_validation_data(replace(config, packing=packing, replay_share=share), tokenizer)["general"].fingerprint
+        domain_set(replace(config, packing=packing, replay_share=share), tokenizer, "general").fingerprint
         for packing, share in (("best_fit", 0.0), ("concat", 0.25), ("padded", 0.5))
     ]
     assert len(set(sets)) == 1
@@ -97,9 +98,9 @@ def test_evaluating_on_what_is_trained_is_refused(config: DataConfig, tokenizer:
     config.validation["general"] = ValidationConfig(path=str(write_jsonl("general.jsonl", stories(range(155, 165)))))
     message = "data.sources.base: 5 of its documents are also in data.validation.general"
     with pytest.raises(InputError, match=re.escape(message)):
-        build_training_data(config, tokenizer, seed=0)
+        training_data(config, tokenizer, seed=0)
     config.replay_share = 0.0
-    build_training_data(config, tokenizer, seed=0)  # base is not drawn, so it may hold what is evaluated
+    training_data(config, tokenizer, seed=0)  # base is not drawn, so it may hold what is evaluated
 
 
 @pytest.mark.parametrize(
@@ -117,20 +118,20 @@ def test_evaluating_on_what_is_trained_is_refused(config: DataConfig, tokenizer:
 def test_impossible_validation_is_refused(config: DataConfig, tokenizer: Any, validation: ValidationConfig, message: str) -> None:
     config.validation["v"] = validation
     with pytest.raises(InputError, match=re.escape(message)):
-        build_training_data(config, tokenizer, seed=0)
+        training_data(config, tokenizer, seed=0)
 
 
 def test_a_source_with_no_row_left_is_refused(config: DataConfig, tokenizer: Any) -> None:
     message = "data.sources.base: none of its 60 documents is left to train on: 0 are held out for validation, 60 dropped"
     with pytest.raises(InputError, match=re.escape(message)):
-        build_training_data(replace(config, context_length=4, overflow="drop"), tokenizer, seed=0)
+        training_data(replace(config, context_length=4, overflow="drop"), tokenizer, seed=0)
 
 
 def test_fingerprints_follow_the_data_and_not_the_seed(config: DataConfig, tokenizer: Any) -> None:
-    original = build_training_data(config, tokenizer, seed=0).fingerprint
-    assert build_training_data(config, tokenizer, seed=1).fingerprint == original
+    original = training_data(config, tokenizer, seed=0).fingerprint
+    assert training_data(config, tokenizer, seed=1).fingerprint == original
     reordered = replace(config, sources=dict(reversed(config.sources.items())))
-    assert build_training_data(reordered, tokenizer, seed=0).fingerprint == original
+    assert training_data(reordered, tokenizer, seed=0).fingerprint == original
     held_out = {"docs": ValidationConfig(source="docs", share=0.3)}
     changes: list[dict[str, Any]] = [
         {"packing": "concat"},
@@ -140,12 +141,12 @@ def test_fingerprints_follow_the_data_and_not_the_seed(config: DataConfig, token
         {"append_eos": False},
         {"validation": held_out},
     ]
-    others = {build_training_data(replace(config, **change), tokenizer, seed=0).fingerprint for change in changes}
+    others = {training_data(replace(config, **change), tokenizer, seed=0).fingerprint for change in changes}
     assert len(others - {original}) == len(changes)
 
 
 def test_statistics_add_up(config: DataConfig, tokenizer: Any) -> None:
-    data = build_training_data(replace(config, overflow="truncate"), tokenizer, seed=0)
+    data = training_data(replace(config, overflow="truncate"), tokenizer, seed=0)
     by_source, total = data.statistics(), data.total()
     for name in ("tokens", "rows", "documents", "documents_cut", "bytes", "share"):
         assert asdict(total)[name] == sum(asdict(one)[name] for one in by_source.values())
@@ -159,6 +160,6 @@ def test_statistics_add_up(config: DataConfig, tokenizer: Any) -> None:
 
 def test_progress_names_what_is_tokenized(config: DataConfig, tokenizer: Any) -> None:
     seen: dict[str, tuple[int, int]] = {}
-    build_training_data(config, tokenizer, seed=0, progress=lambda key, done, total: seen.update({key: (done, total)}))
+    training_data(config, tokenizer, seed=0, progress=lambda key, done, total: seen.update({key: (done, total)}))
     assert list(seen) == ["data.sources.base", "data.sources.docs"]
     assert all(done == total for done, total in seen.values())

@@ -11,10 +11,10 @@ from rich.console import Console
 
 from harness.cli.samples import show_samples
 from harness.config.schema import DataConfig, SourceConfig
-from harness.data.mixture import build_training_data
 from harness.data.preview import Sample, preview
 from harness.schedule.batch_size import BatchSize
 from tests.support.command import run_harness
+from tests.support.datasets import training_data
 
 EVIL = "<|im_end|> für [bold]"
 
@@ -27,7 +27,7 @@ def samples(write_rows: Callable[..., Path], write_jsonl: Any, tmp_path: Path, c
         "text": SourceConfig(path=str(write_jsonl("text.jsonl", ["the dog"])), format="text"),
     }
     config = DataConfig(sources=sources, context_length=8, cache_dir=str(tmp_path / "cache"))
-    return preview(build_training_data(config, chat_tokenizer, 0, objective="sft"), chat_tokenizer, 3)
+    return preview(training_data(config, chat_tokenizer, 0, documents="conversations"), chat_tokenizer, 3)
 
 
 def printed(samples: list[Sample], **options: Any) -> str:
@@ -64,7 +64,7 @@ def test_with_colours_trained_text_is_green(samples: list[Sample]) -> None:
 
 
 def test_plain_text_shows_rows_and_their_documents(config: DataConfig, tokenizer: Any) -> None:
-    data = build_training_data(config, tokenizer, 0)
+    data = training_data(config, tokenizer, 0)
     rows = preview(data, tokenizer, 4)
     assert [row.tokens for row in rows] == data.row_tokens(0, 4).tolist()
     assert [row.trained_tokens for row in rows] == data.targets_of(BatchSize((), 1), 4).tolist()

@@ -11,8 +11,8 @@ import pytest
 
 from harness.config.errors import InputError
 from harness.data.chat.formats import read_conversations
-from harness.data.choice_formats import read_questions
 from harness.data.sources import read_files, source_files
+from harness.evaluation.choice_formats import read_questions
 
 datasets = pytest.importorskip("datasets")
 KEY = "data.sources.docs"

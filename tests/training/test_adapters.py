@@ -15,15 +15,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from harness.config.errors import InputError
 from harness.config.load import load, load_file
 from harness.config.validate import to_plain
-from harness.data.mixture import build_validation_data
 from harness.models.adapters.build import build_adapted_model
 from harness.models.tokenizer import load_tokenizer
 from harness.runs.directory import RunDirectory
 from harness.runs.files import write_yaml
-from harness.training.evaluation import evaluate
 from harness.training.export import export
 from tests.support import corpus
 from tests.support.corpus import TinyText
+from tests.support.datasets import domain_set, measure
 from tests.training.runs import final_state, train_here
 
 NewRun = Callable[..., RunDirectory]
@@ -91,16 +90,16 @@ def test_evaluation_puts_the_prompt_before_every_window(base: Path, tiny_text: T
     config = load([*tiny_text.pretrained(base), "adapter=soft_prompt", "adapter.tokens=5"]).config
     tokenizer = load_tokenizer(config)
     model = build_adapted_model(config, tokenizer).model
-    validation = build_validation_data(config.data, tokenizer)["domain"]
+    validation = domain_set(config.data, tokenizer, "domain")
     nats = 0.0
     for input_ids, labels in validation.batches(1):
         [(ids, wanted)] = zip(input_ids.tolist(), labels.tolist(), strict=True)
         log_probabilities = logits(model, [-1, -2, -3, -4, -5, *ids]).log_softmax(dim=-1)[5:]
         nats -= sum(float(log_probabilities[at, label]) for at, label in enumerate(wanted) if label != -100)
-    found = evaluate(model, validation, batch_tokens=256)
+    found = measure(model, validation, batch_tokens=256)
     assert found["loss"] == pytest.approx(nats / validation.predicted_tokens, rel=1e-5)
     model.set_input_embeddings(model.get_input_embeddings().base)
-    assert evaluate(model, validation, batch_tokens=256)["loss"] != pytest.approx(found["loss"], rel=1e-5)
+    assert measure(model, validation, batch_tokens=256)["loss"] != pytest.approx(found["loss"], rel=1e-5)
 
 
 METHODS = {

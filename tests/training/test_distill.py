@@ -15,7 +15,6 @@ from harness.config.errors import InputError
 from harness.config.load import load
 from harness.config.schema import Config
 from harness.data.dataset import PackedRows
-from harness.data.mixture import build_training_data
 from harness.models.language_model import build_model
 from harness.models.teacher import refuse_other_vocabulary
 from harness.models.tokenizer import load_tokenizer
@@ -23,12 +22,14 @@ from harness.runs.directory import RunDirectory
 from harness.runs.result import read_result
 from harness.training.export import export
 from harness.training.inputs import load_inputs
-from harness.training.objectives.build import build_module
+from harness.training.module import TrainingModule
+from harness.training.objectives.build import build_objective
 from harness.training.plan import build_plan
 from harness.training.sample_teacher import with_teacher_samples
 from tests.support import corpus
 from tests.support.command import run_harness
 from tests.support.corpus import TinyText
+from tests.support.datasets import training_data
 from tests.training.conftest import NewRun
 from tests.training.runs import EXACT_RESUME, assert_same_run, final_state, rows_without_speed, train_here
 
@@ -36,12 +37,14 @@ from tests.training.runs import EXACT_RESUME, assert_same_run, final_state, rows
 def loss_and_gradients(config: Config) -> tuple[float, dict[str, torch.Tensor]]:
     """Of the first step, per predicted token."""
     tokenizer = load_tokenizer(config)
-    data = build_training_data(config.data, tokenizer, seed=config.seed, objective=config.objective.name)
+    data = training_data(config.data, tokenizer, seed=config.seed, documents=build_objective(config).documents)
     plan = build_plan(config, data)
     rows = plan.data if config.objective.teacher_samples is None else with_teacher_samples(config, plan.data, tokenizer)
-    module = build_module(build_model(config.model, tokenizer, seed=config.seed), config, plan, tokenizer)
+    model, objective = build_model(config.model, tokenizer, seed=config.seed), build_objective(config)
+    objective.load(model, tokenizer)
+    module = TrainingModule(model, config, plan, objective)
     batch = PackedRows(rows).__getitems__(list(range(plan.batch_size.full)))
-    loss = module.loss_sum(batch) / float(plan.targets[0])
+    loss = objective.loss_sum(model, batch) / float(plan.targets[0])
     loss.backward()  # type: ignore[no-untyped-call]
     return float(loss.detach()), {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
 
@@ -96,7 +99,7 @@ def test_only_trained_tokens_of_conversations_are_distilled(tiny_text: TinyText,
     overrides += ["objective=distill", f"objective.teacher={teacher}", "objective.teacher_samples=3"]
     config = load(overrides).config
     tokenizer = load_tokenizer(config)
-    data = build_training_data(config.data, tokenizer, seed=0, objective="distill")
+    data = training_data(config.data, tokenizer, seed=0, documents="either")
     (source,) = data.sources
     trained = source.documents.trained
     assert trained is not None
@@ -110,7 +113,7 @@ def test_only_trained_tokens_of_conversations_are_distilled(tiny_text: TinyText,
     assert not batch["teacher_samples"][~predicted].any()
     assert not batch["teacher_entropy"][~predicted].any()
     text = load([*tiny_text.overrides, "objective=distill", f"objective.teacher={teacher}"]).config
-    assert build_training_data(text.data, tokenizer, seed=0, objective="distill").sources[0].documents.trained is None
+    assert training_data(text.data, tokenizer, seed=0, documents="either").sources[0].documents.trained is None
 
 
 def test_samples_do_not_depend_on_packing_or_batches_and_are_drawn_once(
@@ -121,7 +124,7 @@ def test_samples_do_not_depend_on_packing_or_batches_and_are_drawn_once(
     for name, override in (("a", "data.packing=best_fit"), ("b", "data.packing=padded"), ("c", "trainer.evaluation_batch_tokens=64")):
         config = load([*base, override, f"data.cache_dir={tmp_path / name}"]).config
         tokenizer = load_tokenizer(config)
-        data = build_training_data(config.data, tokenizer, seed=config.seed)
+        data = training_data(config.data, tokenizer, seed=config.seed)
         entries[name] = with_teacher_samples(config, data, tokenizer).sources[0].teacher
     a, b, c = entries.values()
     assert a is not None
@@ -146,7 +149,7 @@ def test_a_short_run_draws_what_its_rows_need_and_a_longer_one_the_rest(
     base = [*tiny_text.overrides, "objective=distill", f"objective.teacher={tiny_model}", "objective.teacher_samples=3"]
     config = load([*base, f"data.cache_dir={tmp_path}", "data.replay_share=0.5"]).config
     tokenizer = load_tokenizer(config)
-    data = build_training_data(config.data, tokenizer, seed=config.seed)
+    data = training_data(config.data, tokenizer, seed=config.seed)
 
     def drawn(rows: int | None) -> tuple[list[np.ndarray], list[np.ndarray]]:
         entries = [source.teacher for source in with_teacher_samples(config, data, tokenizer, rows=rows).sources]

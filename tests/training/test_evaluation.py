@@ -18,14 +18,15 @@ import torch
 
 from harness.config.load import load, load_file
 from harness.config.schema import DataConfig, MultipleChoiceConfig
-from harness.data.multiple_choice import MultipleChoiceSet, build_multiple_choice_sets
-from harness.data.validation import ValidationSet
-from harness.runs.metric_names import evaluation_metrics
-from harness.training.evaluation import evaluate, evaluate_choices
+from harness.evaluation.domain_loss import DomainLossSet
+from harness.evaluation.kinds import logged_metrics
+from harness.evaluation.loss_by_position import LossByPositionSet
+from harness.evaluation.multiple_choice import MultipleChoiceSet
 from harness.training.evaluator import Evaluator
 from harness.training.run import train
 from harness.training.stop import StopFlag
 from tests.support.corpus import TinyText
+from tests.support.datasets import evaluation_sets, measure
 from tests.training.conftest import NewRun
 from tests.training.runs import rows_without_speed, train_here
 
@@ -46,8 +47,8 @@ class Uniform(torch.nn.Module):
 
 @pytest.mark.parametrize("batch_tokens", [1, 4, 1000])
 def test_by_hand(batch_tokens: int) -> None:
-    validation = ValidationSet(
-        domain="toy",
+    validation = DomainLossSet(
+        name="toy",
         tokens=np.array([0, 3, 3, 1, 2, 0, 3], dtype=np.uint16),
         lengths=np.array([5, 2]),  # predicted: 3 3 1 2, and 3
         hashes=np.zeros(2, dtype=np.uint64),
@@ -56,7 +57,7 @@ def test_by_hand(batch_tokens: int) -> None:
     )
     nats = 3 * math.log(2) + 2 * math.log(6)
     model = Uniform()
-    found = evaluate(model, validation, batch_tokens=batch_tokens)  # type: ignore[arg-type]
+    found = measure(model, validation, batch_tokens=batch_tokens)
     assert found["loss"] == pytest.approx(nats / 5, rel=1e-6)
     assert found["bits_per_byte"] == pytest.approx(nats / math.log(2) / 10, rel=1e-6)
     assert model.training
@@ -104,16 +105,15 @@ def test_step_0_and_the_end_are_always_evaluated(new_run: NewRun) -> None:
 
 def test_the_loss_by_position_adds_up_to_the_loss() -> None:
     lengths = np.array([200, 130, 2, 70])
-    validation = ValidationSet(
-        domain="toy",
+    validation = LossByPositionSet(
+        name="toy",
         tokens=np.random.default_rng(0).integers(0, 4, int(lengths.sum())),
         lengths=lengths,
         hashes=np.zeros(4, dtype=np.uint64),
         bytes=10,
         context_length=150,
-        by_position=True,
     )
-    found = evaluate(Uniform(), validation, batch_tokens=300)  # type: ignore[arg-type]
+    found = measure(Uniform(), validation, batch_tokens=300)
     # Windows of 150, 49, 129, 1 and 69 predictions.
     tokens = {"tokens_0_63": 64 + 49 + 64 + 1 + 64, "tokens_64_127": 64 + 64 + 5, "tokens_128_255": 22 + 1}
     assert {name.removeprefix("loss/") for name in found if name.startswith("loss/")} == tokens.keys()
@@ -139,11 +139,11 @@ def test_choices_by_hand() -> None:
         left_out=0,
     )
     for batch_tokens in (1, 1000):
-        found = evaluate_choices(Uniform(), choices, batch_tokens=batch_tokens)  # type: ignore[arg-type]
+        found = measure(Uniform(), choices, batch_tokens=batch_tokens)
         assert (found["accuracy"], found["accuracy_per_byte"]) == (1.0, 1.0)
         assert found["answer_bits_per_byte"] == pytest.approx(2 / 13, rel=1e-6)
     long = replace(choices, choice_bytes=np.array([1, 9, 90, 1, 9]))
-    found = evaluate_choices(Uniform(), long, batch_tokens=1000)  # type: ignore[arg-type]
+    found = measure(Uniform(), long, batch_tokens=1000)
     assert (found["accuracy"], found["accuracy_per_byte"]) == (1.0, 0.0)
 
 
@@ -167,7 +167,7 @@ def test_choices_agree_with_transformers(tiny_text: TinyText, tiny_model: Path, 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     model = AutoModelForCausalLM.from_pretrained(tiny_model)
     data = DataConfig(multiple_choice={"quiz": MultipleChoiceConfig(path=str(path), delimiter=" ")}, context_length=32)
-    found = evaluate_choices(model, build_multiple_choice_sets(data, tokenizer)["quiz"], batch_tokens=100)
+    found = measure(model, evaluation_sets(data, tokenizer)["quiz"], batch_tokens=100)
 
     right, right_per_byte, nats, size = 0, 0, 0.0, 0
     for row in rows:
@@ -198,7 +198,7 @@ def test_a_run_logs_what_a_sweep_may_ask_for(new_run: NewRun, tmp_path: Path) ->
     config, run = new_run("run", *quiz(tmp_path / "quiz.jsonl"), "trainer.max_steps=2", "trainer.evaluate_every_steps=1")
     result = train_here(run)
     rows = run.metrics.rows()
-    names = set(evaluation_metrics(config.data))
+    names = set(logged_metrics(config.data))
     assert {"val/quiz/accuracy", "val/domain/loss/tokens_0_63", "val/general/forgetting"} <= names
     for row in rows:
         assert {name for name in row if name.startswith("val/")} == names
@@ -239,7 +239,7 @@ def test_the_time_of_evaluation_is_not_that_of_training(new_run: NewRun, monkeyp
 
 def test_evaluation_that_takes_too_much_of_a_run_is_said_once(tiny_text: TinyText, caplog: pytest.LogCaptureFixture) -> None:
     config = load([*tiny_text.overrides, "trainer.evaluate_every_steps=10"]).config
-    evaluator = Evaluator(config, {}, {})
+    evaluator = Evaluator(config, [])
     evaluator.seconds, evaluator.evaluations = 6.0, 2
     for steps, seconds_per_step, warned in ((30, 1.6, False), (30, 1.0, True), (30, 1.0, False)):
         caplog.clear()

@@ -11,12 +11,12 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from harness.config.load import load_file
-from harness.data.mixture import build_training_data
 from harness.models.tokenizer import load_tokenizer
 from harness.runs.result import read_result
 from harness.training.checkpoints import checkpoints
 from harness.training.errors import NonFiniteLossError
 from harness.training.module import TrainingModule
+from tests.support.datasets import training_data
 from tests.training.conftest import NewRun
 from tests.training.runs import EXACT_RESUME, assert_same_bits, assert_same_run, final_state, train_here
 
@@ -39,13 +39,13 @@ class Poison(Callback):
             return
         weight = next(module.parameters())
         if self.loss:
-            original = module.loss_sum
+            original = module.objective.loss_sum
 
-            def broken(batch: Any) -> torch.Tensor:
-                module.loss_sum = original  # type: ignore[method-assign]
-                return original(batch) * float("inf")
+            def broken(model: Any, batch: Any) -> torch.Tensor:
+                module.objective.loss_sum = original  # type: ignore[method-assign]
+                return original(model, batch) * float("inf")
 
-            module.loss_sum = broken  # type: ignore[method-assign]
+            module.objective.loss_sum = broken  # type: ignore[method-assign]
         else:
             handle = weight.register_hook(lambda gradient: (handle.remove(), gradient * float("nan"))[1])
 
@@ -117,7 +117,7 @@ def test_the_message_names_the_documents_of_the_batch(new_run: NewRun) -> None:
     config, run = new_run("run", *EXACT_RESUME)
     with pytest.raises(NonFiniteLossError) as caught:
         train_here(run, callbacks=[Poison(3, micro_batch=1, loss=True)])
-    data = build_training_data(config.data, load_tokenizer(load_file(run.config)), seed=config.seed)
+    data = training_data(config.data, load_tokenizer(load_file(run.config)), seed=config.seed)
     expected = []
     for name, documents in data.documents_at(8, 12).items():
         assert 0 < len(documents) <= 8
@@ -130,7 +130,7 @@ def test_the_documents_at_a_position_are_those_whose_tokens_are_there(new_run: N
     from harness.data.dataset import PackedRows
 
     config, run = new_run("run")
-    data = build_training_data(config.data, load_tokenizer(load_file(run.config)), seed=config.seed)
+    data = training_data(config.data, load_tokenizer(load_file(run.config)), seed=config.seed)
     for position in range(12):
         row = PackedRows(data)[position]["input_ids"].tolist()
         ((name, documents),) = data.documents_at(position, position + 1).items()

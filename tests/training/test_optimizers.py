@@ -10,12 +10,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from transformers import AutoModelForCausalLM
 
 from harness.config.load import load_file
-from harness.data.mixture import build_validation_data
 from harness.models.tokenizer import load_tokenizer
 from harness.optim.averages import in_place_of_weights
-from harness.training.evaluation import evaluate
 from harness.training.export import export
 from harness.training.module import TrainingModule
+from tests.support.datasets import domain_set, measure
 from tests.training.conftest import NewRun
 from tests.training.runs import EXACT_RESUME, assert_same_run, final_state, rows_without_speed, train_here
 
@@ -89,14 +88,14 @@ def test_the_average_is_what_is_evaluated_kept_and_exported(new_run: NewRun, tmp
     export(run, tmp_path / "out")
     assert "average" in (tmp_path / "out" / "README.md").read_text()
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
-    validation = build_validation_data(config.data, load_tokenizer(load_file(run.config)))["domain"]
+    validation = domain_set(config.data, load_tokenizer(load_file(run.config)), "domain")
     logged = run.metrics.rows()[-1]["val/domain/loss"]
-    assert evaluate(model, validation, batch_tokens=512)["loss"] == pytest.approx(logged, rel=1e-5)
+    assert measure(model, validation, batch_tokens=512)["loss"] == pytest.approx(logged, rel=1e-5)
     assert ("training_weights" in final_state(run)) is (final == "full")
     if final == "full":
         weights = {name.removeprefix("model."): weight for name, weight in final_state(run)["training_weights"].items()}
         with in_place_of_weights({parameter: weights[name] for name, parameter in model.named_parameters()}):
-            assert evaluate(model, validation, batch_tokens=512)["loss"] != pytest.approx(logged, rel=1e-4)
+            assert measure(model, validation, batch_tokens=512)["loss"] != pytest.approx(logged, rel=1e-4)
 
 
 def test_without_an_average_only_the_average_is_missing(new_run: NewRun) -> None:

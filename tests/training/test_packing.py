@@ -9,14 +9,15 @@ from harness.config.errors import InputError
 from harness.config.load import load
 from harness.config.schema import Config
 from harness.data.dataset import PackedRows
-from harness.data.mixture import build_training_data
 from harness.models.isolation import isolate_documents
 from harness.models.language_model import build_model
 from harness.models.tokenizer import load_tokenizer
 from harness.runs.result import read_result
-from harness.training.objectives.build import build_module
+from harness.training.module import TrainingModule
+from harness.training.objectives.build import build_objective
 from harness.training.plan import build_plan
 from tests.support.corpus import TinyText
+from tests.support.datasets import training_data
 from tests.training.conftest import NewRun
 from tests.training.runs import train_here
 
@@ -36,13 +37,15 @@ def test_a_family_that_leaks(new_run: NewRun) -> None:
 def loss_and_gradients(config: Config) -> tuple[float, int, dict[str, torch.Tensor]]:
     """Of all rows of the first epoch at once: loss per predicted token, how many those are, gradients."""
     tokenizer = load_tokenizer(config)
-    data = build_training_data(config.data, tokenizer, seed=config.seed)
+    data = training_data(config.data, tokenizer, seed=config.seed)
     model = build_model(config.model, tokenizer, seed=config.seed)
     isolate_documents(model, config)
-    module = build_module(model, config, build_plan(config, data), tokenizer)
+    objective = build_objective(config)
+    objective.load(model, tokenizer)
+    module = TrainingModule(model, config, build_plan(config, data), objective)
     batch = PackedRows(data).__getitems__(list(range(len(data.sources[0].row_targets))))
     tokens = int((batch["labels"] >= 0).sum())
-    loss = module.loss_sum(batch) / tokens
+    loss = objective.loss_sum(model, batch) / tokens
     loss.backward()  # type: ignore[no-untyped-call]
     return float(loss.detach()), tokens, {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
 

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 
 from harness.config.schema import Config
 from harness.data.dataset import PackedRows
-from harness.data.mixture import build_training_data
 from harness.models.language_model import build_model
 from harness.models.tokenizer import load_tokenizer
 from harness.schedule.learning_rate import learning_rate
 from harness.training.plan import build_plan
+from tests.support.datasets import training_data
 from tests.training.conftest import NewRun
 from tests.training.runs import assert_same_bits, final_state, rows_without_speed, train_here
 
@@ -22,7 +22,7 @@ from tests.training.runs import assert_same_bits, final_state, rows_without_spee
 def bare_loop(config: Config) -> tuple[dict[str, torch.Tensor], list[float]]:
     """The same training in plain PyTorch: weights at the end, and the loss of each step."""
     tokenizer = load_tokenizer(config)
-    data = build_training_data(config.data, tokenizer, seed=config.seed)
+    data = training_data(config.data, tokenizer, seed=config.seed)
     plan = build_plan(config, data)
     model = build_model(config.model, tokenizer, seed=config.seed)
     matrices = [p for name, p in model.named_parameters() if "proj" in name]
@@ -117,7 +117,7 @@ def test_the_gradient_norm_is_that_of_the_whole_step_before_clipping(new_run: Ne
     config, run = new_run("run", f"trainer.micro_batch_size={size}", "trainer.max_steps=1", "optim.gradient_clip_norm=1e-2")
     train_here(run)
     tokenizer = load_tokenizer(config)
-    data = build_training_data(config.data, tokenizer, seed=config.seed)
+    data = training_data(config.data, tokenizer, seed=config.seed)
     model = build_model(config.model, tokenizer, seed=config.seed)
     batch = PackedRows(data).__getitems__([0, 1, 2, 3])
     logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits

@@ -7,7 +7,7 @@ from glob import has_magic
 from pathlib import Path
 
 from harness.config.errors import nearest
-from harness.config.schema import DataConfig
+from harness.config.schema import DataConfig, evaluation_sections
 
 
 def data_problems(data: DataConfig) -> Iterator[str]:
@@ -25,9 +25,7 @@ def data_problems(data: DataConfig) -> Iterator[str]:
         key = f"data.validation.{domain}"
         if (validation.path is None) == (validation.source is None):
             yield f"{key}: give either .path, or .source with .share"
-        elif validation.path is not None:
-            yield from _path(f"{key}.path", validation.path)
-        elif validation.source not in data.sources:
+        elif validation.path is None and validation.source not in data.sources:
             guess = nearest(validation.source or "", data.sources)
             hint = f" Did you mean {guess!r}?" if guess else ""
             yield f"{key}.source={validation.source}: not one of data.sources ({', '.join(data.sources) or 'none'}).{hint}"
@@ -35,10 +33,15 @@ def data_problems(data: DataConfig) -> Iterator[str]:
             yield f"{key}.share: required beside .source, the share of its documents to hold out, e.g. 0.05"
         if validation.source is None and validation.share is not None:
             yield f"{key}.share={validation.share}: only beside .source"
-    for name, choices in data.multiple_choice.items():
-        yield from _path(f"data.multiple_choice.{name}.path", choices.path)
-        if name in data.validation:
-            yield f"data.multiple_choice.{name}: data.validation has the same name, and both would log val/{name}/…; valid: another name"
+    logged: dict[tuple[str, str], str] = {}
+    for section, prefix in evaluation_sections(type(data)).items():
+        for name, evaluated in getattr(data, section).items():
+            key = f"data.{section}.{name}"
+            if evaluated.path is not None:
+                yield from _path(f"{key}.path", evaluated.path)
+            other = logged.setdefault((prefix, name), key)
+            if other != key:
+                yield f"{key}: {other} has the same name, and both would log {prefix}/{name}/…; valid: another name"
 
 
 def _path(key: str, path: str) -> Iterator[str]:

@@ -113,6 +113,11 @@ def micro_batches(trainer: TrainerConfig, rows: int) -> int:
     return rows // trainer.micro_batch_size if trainer.micro_batch_size else ranks(trainer)
 
 
+def trains(trainer: TrainerConfig) -> bool:
+    """Whether the run trains at all; without a step it is evaluated alone."""
+    return trainer.max_steps != 0
+
+
 def planned_steps(trainer: TrainerConfig) -> int | None:
     """The steps of the run, up to what padding leaves free; None when the length itself is not valid."""
     limits = [trainer.max_steps, None if trainer.max_tokens is None else trainer.max_tokens // trainer.batch_tokens]

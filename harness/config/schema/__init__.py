@@ -13,8 +13,16 @@ from typing import Annotated
 from annotated_types import Ge, Lt
 
 from harness.config.schema.adapter import AdapterConfig
-from harness.config.schema.base import Count, Name, NonNegative, OnlyFor, Positive, Section, Share
-from harness.config.schema.data import ChoiceFormat, DataConfig, DataFormat, MultipleChoiceConfig, SourceConfig, ValidationConfig
+from harness.config.schema.base import Count, EvaluationSets, Name, NonNegative, OnlyFor, Positive, Section, Share
+from harness.config.schema.data import (
+    ChoiceFormat,
+    DataConfig,
+    DataFormat,
+    MultipleChoiceConfig,
+    SourceConfig,
+    ValidationConfig,
+    evaluation_sections,
+)
 from harness.config.schema.model import ModelConfig, TokenizerConfig
 from harness.config.schema.objective import DivergenceName, ObjectiveConfig, ObjectiveName
 from harness.config.schema.optim import OptimConfig, OptimName
@@ -31,6 +39,7 @@ __all__ = [
     "DataFormat",
     "DecayShape",
     "DivergenceName",
+    "EvaluationSets",
     "ModelConfig",
     "MultipleChoiceConfig",
     "Name",
@@ -50,6 +59,7 @@ __all__ = [
     "TrackingConfig",
     "TrainerConfig",
     "ValidationConfig",
+    "evaluation_sections",
 ]
 
 

@@ -23,6 +23,14 @@ class OnlyFor:
     """The group whose kind decides; None: the field's own."""
 
 
+@dataclass(frozen=True)
+class EvaluationSets:
+    """Marks a mapping of data.* whose entries are evaluation sets (`harness.evaluation` has a kind for each such mapping)."""
+
+    prefix: str
+    """What their metrics are logged under: <prefix>/<name of the set>/<metric>."""
+
+
 class Section:
     """Base of all sections: no unknown keys, no NaN; `2e6` is an integer; numbers may stand for text (a project called 2024)."""
 

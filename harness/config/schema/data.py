@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args, get_type_hints
 
 from annotated_types import Ge, Gt, Lt
 
-from harness.config.schema.base import Count, Name, Positive, Section
+from harness.config.schema.base import Count, EvaluationSets, Name, Positive, Section
 from harness.config.schema.objective import Conversational
 
 DataFormat = Literal["auto", "sharegpt", "alpaca", "messages", "prompt_completion", "text"]
@@ -94,10 +94,10 @@ class DataConfig(Section):
     max_epochs: Positive | None = None
     """A run that would go through any source more often is refused before it starts, with the length and the share that would be valid;
     null: no limit. `harness data` shows the epochs of each source."""
-    validation: dict[str, ValidationConfig] = field(default_factory=dict)
+    validation: Annotated[dict[str, ValidationConfig], EvaluationSets("val")] = field(default_factory=dict)
     """Evaluation sets by domain name; each logs val/<domain>/loss, bits_per_byte (of conversations: per byte of trained text) and
     forgetting."""
-    multiple_choice: dict[str, MultipleChoiceConfig] = field(default_factory=dict)
+    multiple_choice: Annotated[dict[str, MultipleChoiceConfig], EvaluationSets("val")] = field(default_factory=dict)
     """Multiple-choice sets by name; each logs val/<name>/accuracy (the choice with the highest likelihood is the right one),
     accuracy_per_byte (likelihood per UTF-8 byte of the choice; elsewhere called acc_norm) and answer_bits_per_byte (of the right answers,
     which moves where an accuracy does not yet)."""
@@ -127,3 +127,10 @@ class DataConfig(Section):
     spans: the characters in train_spans, [[start, end], …] of a message's content, and no others."""
     cache_dir: Name | None = None
     """Where tokenized text is kept; null: $HARNESS_CACHE, else ~/.cache/harness."""
+
+
+def evaluation_sections(data: type[DataConfig] = DataConfig) -> dict[str, str]:
+    """The mappings of data.* that hold evaluation sets, in order, and what each logs its metrics under. data: a subclass, with others."""
+    hints = get_type_hints(data, include_extras=True)
+    marked = {name: [part for part in get_args(hint)[1:] if isinstance(part, EvaluationSets)] for name, hint in hints.items()}
+    return {name: marks[0].prefix for name, marks in marked.items() if marks}

@@ -1,1 +1,1 @@
-"""What is learned: a module an objective, thin over the TrainingModule that they share."""
+"""What is learned: an objective a file, chosen in build.py."""

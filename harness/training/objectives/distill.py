@@ -2,51 +2,70 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from harness.config.schema import Config
+from harness.data.tokenization import Progress
+from harness.data.training_data import TrainingData
+from harness.models.teacher import load_teacher
 from harness.training.divergences import summed_divergence, summed_sampled_forward_kl
 from harness.training.losses import chunked_sum, summed_cross_entropy
-from harness.training.module import Batch, TrainingModule
-from harness.training.plan import Plan
+from harness.training.objectives.objective import Batch, Objective
 from harness.training.predictions import is_trained, predict
+from harness.training.sample_teacher import teacher_fingerprint, with_teacher_samples
 
 
-@dataclass(frozen=True)
-class Teacher:
-    """Keeps the teacher's parameters out of the student's module: neither the optimizer nor a checkpoint finds them."""
-
-    model: PreTrainedModel
-
-
-class Distillation(TrainingModule):
+class Distillation(Objective):
     """alpha * divergence from the teacher + (1 - alpha) * cross-entropy, on the tokens that cpt or sft would train (objective=distill).
 
     alpha = 1 learns from the teacher alone, alpha = 0 from the data alone. The distributions are over the tokenizer's tokens: rows by which
-    an embedding is longer take no part.
+    an embedding is longer take no part. The teacher computes beside the student, or its samples come with the data
+    (objective.teacher_samples).
     """
 
-    def __init__(self, model: PreTrainedModel, config: Config, plan: Plan, teacher: PreTrainedModel | None, vocabulary: int) -> None:
-        """Args: teacher, None where the plan's data hold samples of it; vocabulary, tokens of the tokenizer."""
-        super().__init__(model, config, plan)
-        self._teacher = None if teacher is None else Teacher(teacher)
-        self._vocabulary = vocabulary
+    documents = "either"
 
-    def on_train_start(self) -> None:
-        super().on_train_start()
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._teacher: PreTrainedModel | None = None
+        self._vocabulary = 0
+        """Tokens of the tokenizer."""
+
+    def fingerprints(self) -> dict[str, str]:
+        return {"teacher": teacher_fingerprint(self.config)}
+
+    def prepare(self, data: TrainingData, tokenizer: Any, progress: Progress | None = None, *, rows: int | None = None) -> TrainingData:
+        if self.config.objective.teacher_samples is None:
+            return data
+        return with_teacher_samples(self.config, data, tokenizer, progress, rows=rows)
+
+    def prepared(self, data: TrainingData, rows: int | None) -> dict[str, int] | None:
+        samples = self.config.objective.teacher_samples
+        if samples is None:
+            return None
+        needed = data.rows_until(rows)
+        return {"samples": samples, "positions": sum(int(source.row_targets[needed[source.name]].sum()) for source in data.sources)}
+
+    def load(self, model: PreTrainedModel, tokenizer: Any) -> None:
+        super().load(model, tokenizer)
+        self._vocabulary = len(tokenizer)
+        if self.config.objective.teacher_samples is None:
+            self._teacher = load_teacher(self.config, tokenizer)
+
+    def begin(self, model: PreTrainedModel) -> None:
         if self._teacher is not None:
-            # Lightning knows nothing of it. In the student's own precision, which may be half.
-            self._teacher.model.to(device=self.device, dtype=next(self.model.parameters()).dtype)  # type: ignore[call-arg]
+            # In the student's own precision, which may be half.
+            self._teacher.to(device=model.device, dtype=next(model.parameters()).dtype)  # type: ignore[call-arg]
 
-    def loss_sum(self, batch: Batch) -> Tensor:
+    def loss_sum(self, model: PreTrainedModel, batch: Batch) -> Tensor:
         objective, chunk = self.config.objective, self.config.trainer.loss_chunk_tokens
         in_chunks = chunk is not None
         trained = is_trained(batch)
-        student = predict(self.model, batch, trained, in_chunks=in_chunks)
+        student = predict(model, batch, trained, in_chunks=in_chunks)
 
         def mixed(logits_NV: Tensor, labels_N: Tensor, divergence: Tensor) -> Tensor:
             if objective.alpha == 1:
@@ -66,7 +85,7 @@ class Distillation(TrainingModule):
             return chunked_sum(sampled, student.rows, labels_N, samples, entropy, chunk=chunk)
 
         with torch.no_grad():
-            teacher = predict(self._teacher.model, batch, trained, in_chunks=in_chunks)
+            teacher = predict(self._teacher, batch, trained, in_chunks=in_chunks)
 
         def live(rows: Tensor, labels_N: Tensor, teacher_rows: Tensor) -> Tensor:
             logits = student.to_logits(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,18 +14,26 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from harness.config.errors import InputError, wrong_value
-from harness.config.schema import DataConfig, MultipleChoiceConfig
-from harness.data.choice_formats import Question, read_questions
-from harness.data.encoder import TokenizerLike, uncut
+from harness.config.schema import MultipleChoiceConfig
+from harness.data.encoder import uncut
+from harness.data.labels import IGNORED
 from harness.data.ragged import Int64, offsets_of
 from harness.data.sources import source_files
-from harness.data.validation import IGNORED
+from harness.data.tokenization import Tokenization
+from harness.evaluation.choice_formats import Question, read_questions
+from harness.evaluation.evaluation_set import Advance, EvaluationSet, Float64, LanguageModel
 
 
 @dataclass(frozen=True, eq=False)
-class MultipleChoiceSet:
-    """Questions with their choices, ready to be scored."""
+class MultipleChoiceSet(EvaluationSet):
+    """Questions with their choices.
 
+    Measures accuracy, by the sum of the log-likelihoods of a choice's tokens given the question; accuracy_per_byte, by that sum divided by
+    the choice's UTF-8 bytes (acc and acc_norm of EleutherAI's lm-evaluation-harness, which divides by characters); answer_bits_per_byte,
+    bits of all right choices over their bytes. Of equal choices the first counts as chosen.
+    """
+
+    section = "multiple_choice"
     name: str
     tokens: NDArray[np.int64]
     """int64[tokens]: question and choice as token ids, one choice after the other, the choices of a question together."""
@@ -47,9 +56,50 @@ class MultipleChoiceSet:
     def questions(self) -> int:
         return len(self.answers)
 
+    @property
+    def tokens_read(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def size(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def limit(self) -> tuple[str, str]:
+        return f"{self.key}.max_questions", f"{self.questions:,} questions"
+
+    def summary(self) -> dict[str, int]:
+        return {
+            "questions": self.questions,
+            "choices": len(self.lengths),
+            "tokens": len(self.tokens),
+            "truncated": self.truncated,
+            "left_out": self.left_out,
+        }
+
+    def measure(self, model: LanguageModel, advance: Advance) -> dict[str, float]:
+        def log_likelihoods(batch: tuple[Int64, Int64, Int64]) -> tuple[Int64, Float64]:
+            indices, input_ids, labels = batch
+            return indices, -model.losses(input_ids, labels).sum(axis=1)
+
+        log_likelihood = np.zeros(len(self.lengths))
+        for indices, found in model.over(self.batches(model.batch_tokens), log_likelihoods):
+            log_likelihood[indices] = found
+            advance(len(indices))
+        bits = -math.fsum(log_likelihood[self.answers]) / math.log(2)
+        return {
+            "accuracy": self._share_right(log_likelihood),
+            "accuracy_per_byte": self._share_right(log_likelihood / self.choice_bytes),
+            "answer_bits_per_byte": bits / float(self.choice_bytes[self.answers].sum()),
+        }
+
+    def _share_right(self, score: Float64) -> float:
+        first = self.first_choice
+        chosen = [start + int(np.argmax(score[start:stop])) for start, stop in zip(first[:-1].tolist(), first[1:].tolist(), strict=True)]
+        return float(np.mean(np.array(chosen) == self.answers))
+
     @cached_property
     def fingerprint(self) -> str:
-        """Hex digest of what is asked."""
         digest = hashlib.sha256()
         for part in (self.tokens, self.lengths, self.scored, self.choice_bytes, self.first_choice, self.answers):
             digest.update(part.tobytes())
@@ -76,24 +126,20 @@ class MultipleChoiceSet:
             first += len(choices)
 
 
-def build_multiple_choice_sets(config: DataConfig, tokenizer: TokenizerLike) -> dict[str, MultipleChoiceSet]:
-    """The multiple-choice sets by name: the same for every run that has the same files, tokenizer and context length.
+def build_multiple_choice(name: str, config: MultipleChoiceConfig, tokens: Tokenization) -> MultipleChoiceSet:
+    """The set of data.multiple_choice.<name>.
 
-    Raises InputError for what cannot be read, and for a set of which no question fits into the context.
+    Raises InputError for what cannot be read, and where no question fits into the context.
     """
-    return {name: _build(name, choice, config, tokenizer) for name, choice in config.multiple_choice.items()}
-
-
-def _build(name: str, config: MultipleChoiceConfig, data: DataConfig, tokenizer: TokenizerLike) -> MultipleChoiceSet:
-    key = f"data.multiple_choice.{name}"
+    data, key = tokens.config, f"data.multiple_choice.{name}"
     questions = list(read_questions(source_files(config.path, key=key, split=config.split), config.format, key=key))
     questions = sorted(questions, key=_hash)[: config.max_questions]
-    encoded = _encode(questions, config.delimiter, uncut(tokenizer.backend_tokenizer))
+    encoded = _encode(questions, config.delimiter, uncut(tokens.tokenizer.backend_tokenizer))
     if data.max_evaluation_tokens is not None:
-        tokens = np.cumsum([sum(len(ids) for ids, _ in choices) for choices in encoded])
-        kept = int(np.searchsorted(tokens, data.max_evaluation_tokens, side="right"))
+        upto = np.cumsum([sum(len(ids) for ids, _ in choices) for choices in encoded])
+        kept = int(np.searchsorted(upto, data.max_evaluation_tokens, side="right"))
         if kept == 0:
-            problem = f"less than the {tokens[0]} tokens of the first question of {key}"
+            problem = f"less than the {upto[0]} tokens of the first question of {key}"
             raise wrong_value("data.max_evaluation_tokens", data.max_evaluation_tokens, problem)
         questions, encoded = questions[:kept], encoded[:kept]
     return multiple_choice_set(name, questions, encoded, data.context_length)

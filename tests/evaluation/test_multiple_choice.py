@@ -15,9 +15,10 @@ from tokenizers import processors
 
 from harness.config.errors import InputError
 from harness.config.schema import DataConfig, MultipleChoiceConfig
-from harness.data.choice_formats import Question, read_questions
-from harness.data.multiple_choice import MultipleChoiceSet, build_multiple_choice_sets
-from harness.data.validation import IGNORED
+from harness.data.labels import IGNORED
+from harness.evaluation.choice_formats import Question, read_questions
+from harness.evaluation.multiple_choice import MultipleChoiceSet
+from tests.support.datasets import evaluation_sets
 
 KEY = "data.multiple_choice.quiz"
 COLOURS = ("red", "blue")
@@ -83,7 +84,9 @@ def build(path: Path, tokenizer: Any, *, context_length: int = 64, cap: int | No
         context_length=context_length,
         max_evaluation_tokens=cap,
     )
-    return build_multiple_choice_sets(data, tokenizer)["quiz"]
+    found = evaluation_sets(data, tokenizer)["quiz"]
+    assert isinstance(found, MultipleChoiceSet)
+    return found
 
 
 QUIZ = [

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.config.errors import InputError
+from harness.data.labels import IGNORED
 from harness.data.ragged import offsets_of
 from harness.data.token_cache import TokenizedDocuments
-from harness.data.validation import IGNORED, ValidationSet, validation_set
+from harness.evaluation.domain_loss import DomainLossSet, select
 
 
 def documents(lengths: list[int]) -> TokenizedDocuments:
@@ -22,8 +23,8 @@ def documents(lengths: list[int]) -> TokenizedDocuments:
     return TokenizedDocuments(Path("none"), tokens, offsets, np.arange(len(lengths), dtype=np.uint64), np.array(lengths) * 4)
 
 
-def make(lengths: list[int], *, max_tokens: int | None = None, context_length: int = 4) -> ValidationSet:
-    return validation_set("docs", documents(lengths), np.arange(len(lengths)), max_tokens=max_tokens, context_length=context_length)
+def make(lengths: list[int], *, max_tokens: int | None = None, context_length: int = 4) -> DomainLossSet:
+    return select(DomainLossSet, "docs", documents(lengths), np.arange(len(lengths)), max_tokens=max_tokens, context_length=context_length)
 
 
 @settings(max_examples=100, deadline=None)
@@ -68,7 +69,7 @@ def test_the_fingerprint_names_what_is_predicted() -> None:
     one = make([5, 6])
     assert one.fingerprint == make([5, 6]).fingerprint
     assert len({one.fingerprint, make([5, 6], context_length=5).fingerprint, make([6, 5]).fingerprint, make([5, 7]).fingerprint}) == 4
-    assert replace(one, domain="other").fingerprint == one.fingerprint
+    assert replace(one, name="other").fingerprint == one.fingerprint
 
 
 @pytest.mark.parametrize(

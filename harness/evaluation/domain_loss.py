@@ -1,9 +1,10 @@
-"""A fixed evaluation set of one domain: the same tokens in the same windows for every trial, however it packs its training data."""
+"""Losses on text of one domain: the same tokens in the same windows for every trial, however it packs its training data."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,20 +12,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.config.errors import wrong_value
+from harness.config.errors import InputError, unknown, wrong_value
+from harness.config.schema import ValidationConfig
+from harness.data.labels import IGNORED
 from harness.data.ragged import Int64, offsets_of, spans
-from harness.data.split import Hashes, select_validation
+from harness.data.split import Hashes, held_out, select_validation
 from harness.data.token_cache import TokenizedDocuments
-
-IGNORED = -100
-"""The label of a position that is not to be predicted: what torch's cross entropy ignores."""
+from harness.data.tokenization import Tokenization
+from harness.evaluation.evaluation_set import Advance, EvaluationSet, Float64, LanguageModel
 
 
 @dataclass(frozen=True, eq=False)
-class ValidationSet:
-    """Whole documents, cut into windows in which every token but a document's first is predicted exactly once."""
+class DomainLossSet(EvaluationSet):
+    """Whole documents, cut into windows in which every token but a document's first is predicted exactly once.
 
-    domain: str
+    Measures {"loss": nats per predicted token, "bits_per_byte": …}, and forgetting: the rise of the loss since step 0.
+    """
+
+    section = "validation"
+    name: str
     tokens: NDArray[Any]
     """Token ids [tokens] of the documents, one after the other."""
     lengths: Int64
@@ -36,10 +42,7 @@ class ValidationSet:
     context_length: int
     trained: NDArray[np.bool_] | None = None
     """bool[tokens]: which tokens are scored; None: all."""
-    by_position: bool = False
-    """Whether the loss is asked for by position, too."""
     cache_entry: str | None = None
-    """The entry of the cache that holds the documents it was drawn from."""
 
     @property
     def documents(self) -> int:
@@ -52,15 +55,61 @@ class ValidationSet:
             return len(self.tokens) - self.documents
         return int(np.count_nonzero(self.trained)) - int(np.count_nonzero(self.trained[offsets_of(self.lengths)[:-1]]))
 
+    @property
+    def tokens_read(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def not_to_train_on(self) -> Hashes:
+        return self.hashes
+
+    @property
+    def size(self) -> int:
+        return self.predicted_tokens
+
+    @property
+    def limit(self) -> tuple[str, str]:
+        return f"{self.key}.max_tokens", f"{self.predicted_tokens:,} tokens"
+
+    def summary(self) -> dict[str, int]:
+        return {"documents": self.documents, "predicted_tokens": self.predicted_tokens, "bytes": self.bytes}
+
+    def measure(self, model: LanguageModel, advance: Advance) -> dict[str, float]:
+        nats, _ = self.by_position(model, advance)
+        return self._losses(math.fsum(nats))
+
+    def _losses(self, nats: float) -> dict[str, float]:
+        return {"loss": nats / self.predicted_tokens, "bits_per_byte": nats / math.log(2) / self.bytes}
+
+    def since_start(self, values: Mapping[str, float], initial: Mapping[str, float]) -> dict[str, float]:
+        return {"forgetting": values["loss"] - initial["loss"]}
+
+    def by_position(self, model: LanguageModel, advance: Advance) -> tuple[Float64, Int64]:
+        """Nats, and predicted tokens, of all windows by position: float64 and int64 [context_length]."""
+
+        def sums_by_position(batch: tuple[Int64, Int64]) -> tuple[Float64, Int64]:
+            input_ids, labels = batch
+            # In float64: that the parts add up to the whole must not depend on how they were batched.
+            return model.losses(input_ids, labels).sum(axis=0), (labels >= 0).sum(axis=0)
+
+        nats, predicted = np.zeros(self.context_length), np.zeros(self.context_length, dtype=np.int64)
+        for some, counted in model.over(self.batches(model.batch_tokens), sums_by_position):
+            nats[: len(some)] += some
+            predicted[: len(some)] += counted
+            advance(int(counted.sum()))
+        return nats, predicted
+
     @cached_property
     def fingerprint(self) -> str:
-        """Hex digest of what is predicted, from which context, and of what is made of it."""
-        digest = hashlib.sha256(f"{self.context_length}{' by position' if self.by_position else ''}".encode())
+        digest = hashlib.sha256(f"{self.context_length}{self._also_measured}".encode())
         digest.update(self.lengths.tobytes())
         digest.update(self.tokens.astype(np.int64).tobytes())
         if self.trained is not None:
             digest.update(self.trained.tobytes())
         return digest.hexdigest()
+
+    _also_measured = ""
+    """What is made of the same windows besides; part of the fingerprint."""
 
     @cached_property
     def _windows(self) -> tuple[Int64, Int64]:
@@ -97,21 +146,46 @@ class ValidationSet:
             first = some.stop
 
 
-def validation_set(
-    domain: str,
+def build_domain_loss(
+    name: str, config: ValidationConfig, tokens: Tokenization, *, kind: type[DomainLossSet] = DomainLossSet
+) -> DomainLossSet:
+    """The set of data.validation.<name>: from files of its own, or held out of a source.
+
+    Raises InputError for text that cannot be read, an unknown source, and where there is nothing to evaluate on.
+    """
+    data, key = tokens.config, f"data.validation.{name}"
+    if config.path is not None:
+        documents = tokens.of_path(key, config.path, config.split, config.field, config.format)
+        candidates = np.arange(documents.documents, dtype=np.int64)
+    elif config.source is None or config.share is None:
+        raise InputError(f"{key}: give either .path, or .source with .share")
+    elif config.source not in data.sources:
+        raise unknown("source", config.source, data.sources, where=f"{key}.source")
+    else:
+        documents = tokens.of_source(config.source)
+        candidates = np.flatnonzero(held_out(documents.hashes, config.share))
+        if len(candidates) == 0:
+            problem = f"holds out none of the {documents.documents} documents of data.sources.{config.source}; take a larger share"
+            raise wrong_value(f"{key}.share", config.share, problem)
+    caps = [cap for cap in (config.max_tokens, data.max_evaluation_tokens) if cap is not None]
+    return select(kind, name, documents, candidates, max_tokens=min(caps, default=None), context_length=data.context_length)
+
+
+def select(
+    kind: type[DomainLossSet],
+    name: str,
     documents: TokenizedDocuments,
     candidates: Int64,
     *,
     max_tokens: int | None,
     context_length: int,
-    by_position: bool = False,
-) -> ValidationSet:
-    """The evaluation set drawn from the candidates (int64[n], indices of documents); see `select_validation`.
+) -> DomainLossSet:
+    """A set drawn from the candidates (int64[n], indices of documents); see `select_validation`.
 
     If even the first document is longer than `max_tokens`, it is truncated, and its bytes are counted in proportion.
     Raises InputError when nothing can be predicted: no candidate has two tokens, `max_tokens` is 1, or the loss is on none of the tokens.
     """
-    key = f"data.validation.{domain}"
+    key = f"data.validation.{name}"
     if max_tokens is not None and max_tokens < 2:
         raise wrong_value(f"{key}.max_tokens", max_tokens, "at least 2, for one token to be predicted from another")
     lengths = documents.lengths[candidates]
@@ -122,15 +196,14 @@ def validation_set(
     index = candidates[chosen]
     sizes = documents.bytes[index] * (kept / lengths[chosen])
     tokens = spans(documents.offsets[index], kept)
-    chosen_set = ValidationSet(
-        domain=domain,
+    chosen_set = kind(
+        name=name,
         tokens=np.asarray(documents.tokens[tokens]),
         lengths=kept,
         hashes=documents.hashes[index],
         bytes=round(float(sizes.sum())) if documents.trained is None else max(1, round(float(sizes.sum()))),
         context_length=context_length,
         trained=None if documents.trained is None else np.asarray(documents.trained[tokens]),
-        by_position=by_position,
         cache_entry=documents.fingerprint,
     )
     if chosen_set.predicted_tokens == 0:

@@ -1,0 +1,64 @@
+"""Files to tokens, as texts or as conversations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Literal, assert_never
+
+from harness.config.schema import DataConfig
+from harness.data.chat.encoder import ChatEncoder, build_chat_encoder
+from harness.data.chat.formats import begins_with_conversation
+from harness.data.encoder import TokenizerLike
+from harness.data.sources import source_files
+from harness.data.token_cache import TokenizedDocuments, tokenize, tokenize_conversations
+from harness.runs.cache import default_cache_dir
+
+Documents = Literal["texts", "conversations", "either"]
+"""What files hold. texts: plain text, whatever their format; conversations: unless their format says text; either: told from the first row
+where their format is auto."""
+Progress = Callable[[str, int, int], None]
+"""Called while text is tokenized: configuration key of the source or set, bytes of its files read so far, bytes of all of them."""
+
+
+class Tokenization:
+    """The files of a configuration as tokens; each is tokenized once."""
+
+    def __init__(
+        self, config: DataConfig, tokenizer: TokenizerLike, progress: Progress | None = None, *, documents: Documents = "texts"
+    ) -> None:
+        self.config, self.tokenizer, self._progress = config, tokenizer, progress
+        self._documents: Documents = documents
+        self.has_read_conversations = False
+
+    @cached_property
+    def _chat(self) -> ChatEncoder:
+        return build_chat_encoder(self.config, self.tokenizer)
+
+    def of_source(self, name: str) -> TokenizedDocuments:
+        """data.sources.<name>. Raises InputError for what cannot be read."""
+        source = self.config.sources[name]
+        return self.of_path(f"data.sources.{name}", source.path, source.split, source.field, source.format)
+
+    def of_path(self, key: str, path: str, split: str | None, field: str, data_format: str) -> TokenizedDocuments:
+        """Files that the configuration names in `key`. Raises InputError for what cannot be read."""
+        files = source_files(path, key=key, split=split)
+        cache_dir = default_cache_dir(self.config.cache_dir)
+        progress = None if self._progress is None else partial(self._progress, key)
+        if self._hold_conversations(files, key, field, data_format):
+            self.has_read_conversations = True
+            return tokenize_conversations(files, data_format, self._chat, cache_dir=cache_dir, key=key, progress=progress)
+        append_eos = self.config.append_eos
+        return tokenize(files, field, self.tokenizer, append_eos=append_eos, cache_dir=cache_dir, key=key, progress=progress)
+
+    def _hold_conversations(self, files: list[Path], key: str, field: str, data_format: str) -> bool:
+        match self._documents:
+            case "texts":
+                return False
+            case "conversations":
+                return data_format != "text"
+            case "either":
+                return begins_with_conversation(files[0], field, key=key) if data_format == "auto" else data_format != "text"
+            case _:
+                assert_never(self._documents)

@@ -1,0 +1,11 @@
+"""Evaluation sets: what a model is measured on, the same for every trial whatever it trains.
+
+    kinds.py              what each kind logs (names, units, directions) and costs; light, for the command line, search and report
+    evaluation_set.py     a set that is ready to be measured, and what it may ask of a model
+    build.py              the sets of a configuration
+    domain_loss.py        data.validation: loss, bits per byte and forgetting
+    loss_by_position.py   the same, and the loss by position (data.validation.<name>.loss_by_position)
+    multiple_choice.py    data.multiple_choice: accuracies (choice_formats.py reads the rows)
+
+No file here imports torch: a set asks a `LanguageModel` for losses, and `harness.training.evaluation` makes one of a transformers model.
+"""

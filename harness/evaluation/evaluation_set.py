@@ -1,0 +1,88 @@
+"""A set that is ready to be measured, and what it may ask of a model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.data.ragged import Int64
+from harness.data.split import Hashes
+
+T = TypeVar("T")
+U = TypeVar("U")
+Float64 = NDArray[np.float64]
+Advance = Callable[[int], None]
+"""Called after each batch with how much of the set's size it held."""
+
+
+class LanguageModel(Protocol):
+    """A model under evaluation: no dropout, no gradients."""
+
+    @property
+    def batch_tokens(self) -> int:
+        """Positions of one forward pass (trainer.evaluation_batch_tokens)."""
+
+    def losses(self, input_ids: Int64, labels: Int64) -> Float64:
+        """Nats of every label, 0 where it is -100: float64 [b, l].
+
+        Args: int64 [b, l] both; labels are shifted already: labels[i, t] follows input_ids[i, t]. Padding is at the end.
+        """
+
+    def over(self, batches: Iterable[T], measure: Callable[[T], U]) -> Iterator[U]:
+        """`measure` of every batch, in order. The ranks of a run divide the batches among them, and all get all values (pickled)."""
+
+
+class EvaluationSet(ABC):
+    """Fixed data, the same for every run with the same files, tokenizer and context length."""
+
+    section: str
+    """The mapping of data.* that it stands in."""
+    name: str
+
+    @property
+    def key(self) -> str:
+        return f"data.{self.section}.{self.name}"
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hex digest of what is measured, and of what is made of it."""
+
+    @property
+    @abstractmethod
+    def tokens_read(self) -> int:
+        """Tokens that one evaluation reads."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """What `measure` advances by in all, for progress."""
+
+    @property
+    @abstractmethod
+    def limit(self) -> tuple[str, str]:
+        """The key that bounds its size, and what that counts: ("data.validation.docs.max_tokens", "65,536 tokens")."""
+
+    cache_entry: str | None = None
+    """The entry of the token cache that it was drawn from, if it was."""
+
+    @property
+    def not_to_train_on(self) -> Hashes | None:
+        """uint64[documents]: hashes of texts that may not be trained on; None where there are none."""
+        return None
+
+    @abstractmethod
+    def measure(self, model: LanguageModel, advance: Advance) -> dict[str, float]:
+        """Its metrics, by their names below <prefix>/<set>/. The result does not depend on the number of ranks."""
+
+    def since_start(self, values: Mapping[str, float], initial: Mapping[str, float]) -> dict[str, float]:
+        """What is logged besides: how the values compare with those of step 0."""
+        return {}
+
+    @abstractmethod
+    def summary(self) -> dict[str, int]:
+        """What `harness data` shows of it, by column."""

@@ -1,0 +1,165 @@
+"""The kinds of evaluation sets: what each logs, what it costs, and how its sets are made. A kind for each mapping of data.* that is marked
+`EvaluationSets` in the schema.
+
+Light: what a set needs to be measured is imported when it is built.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from harness.config.schema import DataConfig, MultipleChoiceConfig, ValidationConfig, evaluation_sections
+
+if TYPE_CHECKING:
+    from harness.data.tokenization import Tokenization
+    from harness.evaluation.evaluation_set import EvaluationSet
+
+FIRST_BUCKET = 64
+"""Positions in the first bucket of the loss by position; each further one doubles what the buckets hold together."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of an evaluation set."""
+
+    name: str
+    """As logged, below <prefix>/<set>/. "loss/*" stands for all names that begin with "loss/"."""
+    unit: str
+    higher_is_better: bool = False
+    is_main: bool = False
+    """Whether it is what the set is looked at for: in progress bars, and to compare runs by that no study ranks."""
+
+    def matches(self, name: str) -> bool:
+        return name == self.name or (self.name.endswith("/*") and name.startswith(self.name[:-1]))
+
+
+class Kind(ABC):
+    """What is true of all sets of one mapping of data.*."""
+
+    section: ClassVar[str]
+    """Its name: data.<section>.<name> is a set of this kind."""
+    title: ClassVar[str]
+    metrics: ClassVar[tuple[Metric, ...]]
+    """All that a set may log; the first is_main one stands for the set."""
+
+    @cached_property
+    def prefix(self) -> str:
+        return evaluation_sections()[self.section]
+
+    def configs(self, data: DataConfig) -> dict[str, Any]:
+        """The configuration of each set, by name."""
+        configs: dict[str, Any] = getattr(data, self.section, {})
+        return configs
+
+    def logged(self, config: Any, data: DataConfig) -> list[str]:
+        """The names of the metrics that a set logs, below <prefix>/<set>/."""
+        return [metric.name for metric in self.metrics]
+
+    @abstractmethod
+    def most_tokens(self, config: Any, data: DataConfig) -> int | None:
+        """Upper bound of the tokens that one evaluation reads, before the data were looked at; None where the configuration sets none."""
+
+    @abstractmethod
+    def build(self, name: str, config: Any, tokens: Tokenization) -> EvaluationSet:
+        """The set. Raises InputError for data that cannot be used."""
+
+
+class DomainLoss(Kind):
+    """Losses on text of a domain."""
+
+    section = "validation"
+    title = "Validation sets, the same for every packing"
+    metrics = (
+        Metric("loss", "nats per token", is_main=True),
+        Metric("bits_per_byte", "bits per byte"),
+        Metric("forgetting", "nats per token"),
+        Metric("loss/*", "nats per token"),
+    )
+
+    def logged(self, config: ValidationConfig, data: DataConfig) -> list[str]:
+        buckets = position_buckets(data.context_length) if config.loss_by_position else ()
+        return ["loss", "bits_per_byte", "forgetting", *(f"loss/{name}" for name, _, _ in buckets)]
+
+    def most_tokens(self, config: ValidationConfig, data: DataConfig) -> int | None:
+        return min((limit for limit in (config.max_tokens, data.max_evaluation_tokens) if limit is not None), default=None)
+
+    def build(self, name: str, config: ValidationConfig, tokens: Tokenization) -> EvaluationSet:
+        from harness.evaluation.domain_loss import DomainLossSet, build_domain_loss
+        from harness.evaluation.loss_by_position import LossByPositionSet
+
+        return build_domain_loss(name, config, tokens, kind=LossByPositionSet if config.loss_by_position else DomainLossSet)
+
+
+class MultipleChoice(Kind):
+    """Questions with several answers."""
+
+    section = "multiple_choice"
+    title = "Multiple-choice sets, the same for every trial"
+    metrics = (
+        Metric("accuracy", "share", higher_is_better=True, is_main=True),
+        Metric("accuracy_per_byte", "share", higher_is_better=True),
+        Metric("answer_bits_per_byte", "bits per byte"),
+    )
+
+    def most_tokens(self, config: MultipleChoiceConfig, data: DataConfig) -> int | None:
+        return data.max_evaluation_tokens
+
+    def build(self, name: str, config: MultipleChoiceConfig, tokens: Tokenization) -> EvaluationSet:
+        from harness.evaluation.multiple_choice import build_multiple_choice
+
+        return build_multiple_choice(name, config, tokens)
+
+
+KINDS: list[Kind] = [DomainLoss(), MultipleChoice()]
+"""In the order in which they are measured and logged."""
+
+
+def place_of(section: str, name: str) -> str:
+    """What the metrics of a set are logged under: val/docs."""
+    return f"{next(kind for kind in KINDS if kind.section == section).prefix}/{name}"
+
+
+def position_buckets(context_length: int) -> Iterator[tuple[str, int, int]]:
+    """(name, start, stop) of the buckets of positions below `context_length`: tokens_0_63, tokens_64_127, tokens_128_255, …"""
+    start, stop = 0, FIRST_BUCKET
+    while start < context_length:
+        yield f"tokens_{start}_{stop - 1}", start, min(stop, context_length)
+        start, stop = stop, 2 * stop
+
+
+def logged_metrics(data: DataConfig) -> list[str]:
+    """Every metric that evaluations of this configuration log, by its logged name."""
+    return [
+        f"{kind.prefix}/{name}/{metric}"
+        for kind in KINDS
+        for name, config in kind.configs(data).items()
+        for metric in kind.logged(config, data)
+    ]
+
+
+def metric_of(logged: str) -> Metric | None:
+    """The metric behind a logged name, val/docs/loss; None where it is none of an evaluation set."""
+    prefix, _, rest = logged.partition("/")
+    name = rest.partition("/")[2]
+    return next((metric for kind in KINDS if kind.prefix == prefix for metric in kind.metrics if metric.matches(name)), None)
+
+
+def higher_is_better(logged: str) -> bool:
+    """Whether more of a metric is better; of what is no evaluation's, less is."""
+    metric = metric_of(logged)
+    return metric is not None and metric.higher_is_better
+
+
+def main_metrics(logged: Iterable[str]) -> list[str]:
+    """Those of the names that stand for their sets, in the order given."""
+    return [name for name in logged if (metric := metric_of(name)) is not None and metric.is_main]
+
+
+def most_tokens(data: DataConfig) -> int | None:
+    """Upper bound of the tokens that one evaluation on all sets reads; None where a set has no bound."""
+    bounds = [kind.most_tokens(config, data) for kind in KINDS for config in kind.configs(data).values()]
+    return None if None in bounds else sum(bound for bound in bounds if bound is not None)
