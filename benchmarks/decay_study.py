@@ -42,9 +42,9 @@ def measure(folder: Path, steps: int, fraction: float) -> None:
     from harness.data.byte_bpe import train_byte_bpe
     from harness.data.sources import read_documents
     from harness.data.stdlib_corpus import write_corpus
+    from harness.models.checkpoint_files import checkpoints
     from harness.runs.directory import RunDirectory, StudyDirectory, runs_root
     from harness.runs.result import read_result
-    from harness.training.checkpoints import checkpoints
 
     write_corpus(folder / "text")
     source = folder / "text" / "python.jsonl"

@@ -22,6 +22,7 @@ from harness.config.remote_code import TRUST_VARIABLE, trust
 from harness.config.validate import to_plain
 from harness.data.chat.conversation import Conversation, MalformedError, Message
 from harness.data.chat.template import ChatTemplate
+from harness.models.checkpoint_files import checkpoint_path, damage, last_good_checkpoint
 from harness.models.language_model import load_pretrained
 from harness.models.tokenizer import tokenizer_at
 from harness.runs.bundle import BUNDLE_FILE, BundleDirectory, find_bundle, named_bundle
@@ -29,7 +30,7 @@ from harness.runs.directory import RunDirectory
 from harness.runs.files import write_yaml
 from harness.runs.trials_table import read_trials
 from harness.search.loading import load_sweep
-from harness.training.checkpoints import AtomicCheckpointIO, checkpoint_path, damage, last_good_checkpoint
+from harness.training.checkpoints import AtomicCheckpointIO
 from harness.training.export import export
 
 

@@ -17,6 +17,7 @@ from harness.cli import (
     confirm,
     dashboard,
     data,
+    evaluate,
     export,
     logs,
     quickstart,
@@ -80,6 +81,7 @@ app.command()(show.show)
 app.command()(data.data)
 app.command()(train.train)
 app.command()(train.resume)
+app.command()(evaluate.evaluate)
 app.command()(sweep.sweep)
 app.command()(status.status)
 app.command()(logs.logs)

@@ -15,6 +15,7 @@ from harness.runs.exit_codes import DONE, FAILED, STOPPED
 if TYPE_CHECKING:
     from harness.config.launcher_schema import LauncherConfig
     from harness.config.load import Loaded
+    from harness.config.schema import Config
     from harness.runs.directory import RunDirectory
     from harness.work.run import Attempted
 
@@ -32,7 +33,6 @@ def train(
     """Train one run; prints its directory. With launcher=slurm: submit a job that does, and return."""
     from harness.config.launcher import load_launcher, split_launcher
     from harness.config.load import load, load_file
-    from harness.work.run import start_run
 
     own, overrides = split_launcher(overrides or [])
     launcher = load_launcher(own)
@@ -43,20 +43,30 @@ def train(
         loaded = load(overrides)
         resolved, label = loaded.config, loaded.composed.groups.get("experiment")
         _tell_of_transfer(loaded)
-    if launcher.name == "slurm":
-        from harness.cli.submitted import report, submitting
-        from harness.runs.directory import RunDirectory, runs_root
-        from harness.work.cluster import launch_run, run_script
+    _report(launch_or_start(resolved, launcher, label=label, directory=directory, dry_run=dry_run))
 
-        if dry_run:
-            shown = directory or runs_root() / "TIME-NAME"
-            typer.echo(run_script(resolved, launcher, RunDirectory(shown)), nl=False)
-            return
-        with submitting():
-            report(launch_run(resolved, launcher, label=label, directory=directory))
-        return
-    _refuse_dry_run(dry_run)
-    _report(start_run(resolved, label=label, directory=directory))
+
+def launch_or_start(
+    config: Config, launcher: LauncherConfig, *, label: str | None, directory: Path | None, dry_run: bool
+) -> Attempted | None:
+    """Run it in this process; with launcher=slurm submit a job that does, and say so, or print its script. None where no attempt was made
+    here, and on a rank other than 0."""
+    if launcher.name != "slurm":
+        from harness.work.run import start_run
+
+        _refuse_dry_run(dry_run)
+        return start_run(config, label=label, directory=directory)
+    from harness.cli.submitted import report, submitting
+    from harness.runs.directory import RunDirectory, runs_root
+    from harness.work.cluster import launch_run, run_script
+
+    if dry_run:
+        shown = directory or runs_root() / "TIME-NAME"
+        typer.echo(run_script(config, launcher, RunDirectory(shown)), nl=False)
+        return None
+    with submitting():
+        report(launch_run(config, launcher, label=label, directory=directory))
+    return None
 
 
 def _tell_of_transfer(loaded: Loaded) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from harness.config.overrides import Override, ValueOverride
 from harness.config.state_key import flat
 
-PATH_KEY = re.compile(r"(model\.path|tokenizer\.path|objective\.teacher|data\.chat_template|data\.\w+\.[^.]+\.path)")
+PATH_KEY = re.compile(r"(model\.path|model\.checkpoint|tokenizer\.path|objective\.teacher|data\.chat_template|data\.\w+\.[^.]+\.path)")
 """Configuration keys that name files, by the whole key."""
 NOT_OF_THE_RECIPE = ("tracking.", "data.cache_dir", "trainer.threads")
 """Where its owner sends metrics, keeps caches, and how many threads a machine has."""

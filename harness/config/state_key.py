@@ -30,6 +30,7 @@ BY_FINGERPRINT = (
     *(f"data.{section}." for section in evaluation_sections()),
     "data.max_evaluation_tokens",
     "model.path",
+    "model.checkpoint",
     "objective.teacher",
     "tokenizer.path",
 )

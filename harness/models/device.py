@@ -13,6 +13,16 @@ def computes_on_gpu(trainer: TrainerConfig) -> bool:
     return trainer.accelerator in ("auto", "gpu") and torch.cuda.is_available()
 
 
+def device_of(trainer: TrainerConfig, local_rank: int) -> str:
+    """The device of a rank: "cpu", "mps", "cuda:1"; the one that Lightning would take for trainer.accelerator."""
+    import torch
+
+    if computes_on_gpu(trainer):
+        return f"cuda:{local_rank}"
+    on_mps = trainer.accelerator == "mps" or (trainer.accelerator == "auto" and torch.backends.mps.is_available())
+    return "mps" if on_mps else "cpu"
+
+
 def refuse_missing_devices(trainer: TrainerConfig) -> None:
     """Raise InputError if the machine has not what trainer.accelerator, trainer.devices and trainer.precision ask for."""
     import torch

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from harness.config.errors import InputError
 from harness.config.load import load_file
 from harness.config.schema import Config
@@ -15,11 +13,11 @@ from harness.data.chat.template import template_source
 from harness.models.adapters.build import build_adapted_model
 from harness.models.adapters.plain import initial_factors, merge, prompt_names, write_adapter
 from harness.models.adapters.prompt_tokens import put_before_every_text
+from harness.models.checkpoint_files import last_weights
 from harness.models.tokenizer import load_tokenizer
 from harness.runs.directory import RunDirectory
 from harness.runs.files import write_text
 from harness.runs.result import read_result
-from harness.training.checkpoints import checkpoints, damage
 from harness.training.model_card import model_card
 
 
@@ -30,14 +28,14 @@ def export(run: RunDirectory, out: Path, *, adapter: bool = False) -> None:
     or nothing that was added, or `out` is in use.
     """
     config = load_file(run.config)
-    weights = _weights(run)
+    weights = last_weights(run)
     if adapter:
         _refuse_without_adapter(config)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists and is not empty")
     tokenizer = load_tokenizer(config)
     stop = None
-    in_conversations = config.objective.name == "sft" or "chat_template" in read_result(run).fingerprints
+    in_conversations = "chat_template" in read_result(run).fingerprints
     if in_conversations:
         # The tokenizer goes out with the template that the model was trained with.
         stop = build_chat_encoder(config.data, tokenizer).stop_token()
@@ -66,20 +64,6 @@ def export(run: RunDirectory, out: Path, *, adapter: bool = False) -> None:
     except OSError as error:
         raise InputError(f"{out}: cannot be written: {error}") from error
     write_text(out / "README.md", model_card(run, config, read_result(run), prompt=prompt, adapter=adapter))
-
-
-def _weights(run: RunDirectory) -> dict[str, torch.Tensor]:
-    """The weights of the deepest checkpoint, by the model's own names."""
-    stored = checkpoints(run.checkpoints)
-    if not stored:
-        raise InputError(f"{run.path}: no checkpoint to export (trainer.final_checkpoint decides what a complete run keeps)")
-    path = stored[max(stored)]
-    problem = damage(path)
-    if problem is not None:
-        raise InputError(f"{path}: the run's last checkpoint is damaged ({problem})")
-    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    prefix = "model."
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
 def _refuse_without_adapter(config: Config) -> None:

@@ -15,6 +15,7 @@ from harness.data.tokenization import Progress, Tokenization
 from harness.data.training_data import TrainingData
 from harness.evaluation.build import build_evaluation_sets
 from harness.evaluation.evaluation_set import EvaluationSet
+from harness.models.checkpoint_files import checkpoint_fingerprint
 from harness.models.language_model import model_fingerprint
 from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from harness.schedule.replay_share import varies
@@ -73,6 +74,7 @@ def load_inputs(config: Config, *, progress: Progress | None = None, relatives: 
         **({} if plan is None else {"data": plan.data.fingerprint}),
         "tokenizer": tokenizer_fingerprint(tokenizer),
         "model": model_fingerprint(config.model),
+        **({} if config.model.checkpoint is None else {"checkpoint": checkpoint_fingerprint(config.model.checkpoint)}),
         **({} if plan is None else build_objective(config).fingerprints()),
         **data.fingerprints,
     }

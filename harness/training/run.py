@@ -19,6 +19,7 @@ from harness.data.tokenization import Progress
 from harness.models.activations import checkpoint_activations
 from harness.models.adapters.build import build_adapted_model
 from harness.models.attention import refuse_attention
+from harness.models.checkpoint_files import checkpoints, last_good_checkpoint
 from harness.models.compiled import compile_blocks
 from harness.models.device import computes_on_gpu
 from harness.models.isolation import isolate_documents
@@ -27,7 +28,6 @@ from harness.runs.directory import RunDirectory
 from harness.runs.metrics import Row, last_values
 from harness.runs.result import CLEAN_STOP, Result, State, read_result, write_result
 from harness.training import provenance, ranks
-from harness.training.checkpoints import checkpoints, last_good_checkpoint
 from harness.training.errors import NonFiniteLossError, ReservedTooLittleError, RunError, TrunkUnderWayError
 from harness.training.evaluator import Evaluator
 from harness.training.inputs import Inputs, load_inputs

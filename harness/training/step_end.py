@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from harness.models.checkpoint_files import checkpoint_path
 from harness.optim.averages import in_place_of_weights
 from harness.runs.directory import RunDirectory
 from harness.runs.metrics import Row
-from harness.training import checkpoints, ranks
+from harness.training import ranks
+from harness.training.checkpoints import save
 from harness.training.errors import NonFiniteLossError
 from harness.training.evaluator import Evaluator
+from harness.training.loggers import MetricLogger, tell
 from harness.training.module import TrainingModule
 from harness.training.random_state import random_state, restore_random_state, seed_random_state
 from harness.training.stop import StopFlag
@@ -34,10 +37,13 @@ class StepEnd(Callback):
         run: RunDirectory,
         evaluator: Evaluator,
         stop: StopFlag,
+        loggers: Sequence[MetricLogger] = (),
         trunk_path: TrunkPath | None = None,
         shared_rows: Sequence[Row] = (),
     ) -> None:
-        """Args: trunk_path, where the state is left to other runs; shared_rows, what the run this one goes on from has logged."""
+        """Args: loggers, who is told of every row; trunk_path, where the state is left to other runs; shared_rows, what the run that this
+        one goes on from has logged."""
+        self.loggers = loggers
         self.trunk_path = trunk_path
         self.shared_rows = shared_rows
         self.run = run
@@ -69,9 +75,9 @@ class StepEnd(Callback):
             self._stop(trainer)
             return
         for row in self.shared_rows:
-            self._tell_loggers(trainer, row)
+            tell(self.loggers, row)
         if trainer.global_step == 0:
-            self._write(trainer, {"step": 0, "tokens": 0, **self._evaluate(trainer, module)})
+            self._write({"step": 0, "tokens": 0, **self._evaluate(trainer, module)})
         # Only now: what was drawn to make weights, loaders and evaluations does not reach into training.
         if ranks.rank() < len(self._random_states):
             restore_random_state(self._random_states[ranks.rank()])
@@ -99,7 +105,7 @@ class StepEnd(Callback):
         if saving:
             self._save(trainer, module, weights_only=ends and settings.final_checkpoint == "weights")
         if leaving and self.trunk_path is not None:
-            self.trunk_path.leave(step, checkpoints.checkpoint_path(self.run.checkpoints, step))
+            self.trunk_path.leave(step, checkpoint_path(self.run.checkpoints, step))
         if stopping and step < plan.steps:
             self._stop(trainer)
 
@@ -132,7 +138,7 @@ class StepEnd(Callback):
         if self._is_evaluated(module, step):
             row.update(self._evaluate(trainer, module))
             self.evaluator.warn_of_share(plan.steps, elapsed / (step - self._clock_step))
-        self._write(trainer, row)
+        self._write(row)
         self._clock, self._clock_step = time.perf_counter(), step
 
     def _evaluate(self, trainer: Trainer, module: TrainingModule) -> dict[str, float]:
@@ -144,22 +150,17 @@ class StepEnd(Callback):
             rate = f" (learning rate {_rate(trainer):.3g})" if trainer.global_step else ""
             raise NonFiniteLossError(f"{error}{rate}") from None
 
-    def _write(self, trainer: Trainer, row: Row) -> None:
-        if not ranks.is_main():
-            return
-        self.run.metrics.append(row)
-        self._tell_loggers(trainer, row)
-
-    def _tell_loggers(self, trainer: Trainer, row: Row) -> None:
-        for logger in trainer.loggers:
-            logger.log_metrics({key: value for key, value in row.items() if key != "step"}, step=row["step"])
+    def _write(self, row: Row) -> None:
+        if ranks.is_main():
+            self.run.metrics.append(row)
+            tell(self.loggers, row)
 
     def _save(self, trainer: Trainer, module: TrainingModule, *, weights_only: bool) -> None:
         began = time.perf_counter()
         # The loss was finite before the update; the update itself may have been broken.
         if any(ranks.anywhere(*(not bool(parameter.isfinite().all()) for parameter in module.parameters()))):
             raise NonFiniteLossError(f"step {trainer.global_step} made weights that are not finite (learning rate {_rate(trainer):.3g})")
-        checkpoints.save(trainer, self.run.checkpoints, keep=module.config.trainer.keep_checkpoints, weights_only=weights_only)
+        save(trainer, self.run.checkpoints, keep=module.config.trainer.keep_checkpoints, weights_only=weights_only)
         self._clock += time.perf_counter() - began
 
 

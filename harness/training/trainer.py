@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningDataModule, Trainer
@@ -18,6 +19,7 @@ from harness.data.dataset import build_loader
 from harness.runs.directory import RunDirectory
 from harness.training import ranks
 from harness.training.checkpoints import AtomicCheckpointIO
+from harness.training.loggers import MetricLogger
 from harness.training.plan import Plan
 from harness.training.strategy import build_strategy
 
@@ -32,7 +34,32 @@ NOT_WORTH_SAYING = (
 )
 
 
-def build_trainer(config: Config, run: RunDirectory, plan: Plan, *, loggers: Sequence[Logger], callbacks: Sequence[Callback]) -> Trainer:
+class _Loggers(Logger):
+    """Hands what Lightning's callbacks log (LearningRateMonitor, …) to the loggers of the run."""
+
+    def __init__(self, loggers: Sequence[MetricLogger]) -> None:
+        super().__init__()
+        self._loggers = loggers
+
+    @property
+    def name(self) -> str:
+        return "harness"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        for logger in self._loggers:
+            logger.log_metrics(metrics, step)
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Nothing: config.yaml has them."""
+
+
+def build_trainer(
+    config: Config, run: RunDirectory, plan: Plan, *, loggers: Sequence[MetricLogger], callbacks: Sequence[Callback]
+) -> Trainer:
     """A Trainer that leaves logging, evaluating and saving to our callbacks."""
     for pattern in NOT_WORTH_SAYING:
         warnings.filterwarnings("ignore", pattern)
@@ -48,7 +75,7 @@ def build_trainer(config: Config, run: RunDirectory, plan: Plan, *, loggers: Seq
         max_steps=plan.steps,
         accumulate_grad_batches=plan.accumulation,
         gradient_clip_val=config.optim.gradient_clip_norm,
-        logger=list(loggers),
+        logger=_Loggers(loggers),
         callbacks=[*callbacks, *(_build_callback(given) for given in config.trainer.callbacks.values())],
         plugins=[AtomicCheckpointIO()],
         default_root_dir=run.path,

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.config.schema import Config
+from harness.models.checkpoint_files import checkpoint_path, damage
 from harness.runs.directory import RunDirectory
 from harness.runs.trunks import Lease, Trunk, TrunkCard, TrunkStore, trunk_key
-from harness.training.checkpoints import checkpoint_path, damage
 from harness.training.errors import TrunkUnderWayError
 from harness.training.prefix import Prefix
 

@@ -51,13 +51,13 @@ def prepare(overrides: list[str], resolved: Path | None = None) -> Prepared:
     Raises InputError for a configuration or for data that cannot be used.
     """
     from harness.config.checks import check, check_input
-    from harness.config.checks.trainer import planned_steps
+    from harness.config.checks.trainer import planned_steps, trains
     from harness.config.load import load, load_file
 
     config = load_file(resolved, overrides) if resolved else load(overrides, checked_by=check_input).config
     files = files_of(config)
     describes_run = planned_steps(config.trainer) is not None
-    if describes_run:
+    if describes_run or not trains(config.trainer):
         check(config)
 
     # Only now what takes seconds to import: a typo is answered at once.

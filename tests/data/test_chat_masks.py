@@ -24,7 +24,7 @@ from harness.data.dataset import PackedRows
 from harness.data.labels import IGNORED
 from harness.data.token_cache import tokenize_conversations
 from harness.schedule.batch_size import BatchSize
-from tests.support.datasets import evaluation_sets, training_data
+from tests.support.datasets import domain_set, evaluation_sets, training_data
 
 TALK = (
     Message("system", "Sei kurz."),

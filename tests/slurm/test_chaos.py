@@ -17,10 +17,10 @@ import torch
 
 from harness.launch.slurm.jobs import QueuedElement
 from harness.launch.slurm.reasons import reason_of
+from harness.models.checkpoint_files import checkpoints
 from harness.runs.directory import RunDirectory
 from harness.runs.jobs import read_jobs
 from harness.search.status import read_status
-from harness.training.checkpoints import checkpoints
 from tests.search.studies import check_in_step
 from tests.slurm.conftest import NewStudy, OnSlurm, attempts_of, kill
 from tests.support.slurm.cluster import Cluster

@@ -9,10 +9,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from harness.config.load import load_file
+from harness.models.checkpoint_files import checkpoints
 from harness.runs.directory import RunDirectory
 from harness.runs.metrics import Row
 from harness.runs.result import Result
-from harness.training.checkpoints import checkpoints
 from harness.training.run import train
 from harness.training.stop import StopFlag
 from harness.training.trunks import Trunks

@@ -17,12 +17,12 @@ from typing import IO
 import pytest
 import torch
 
+from harness.models.checkpoint_files import checkpoint_path, checkpoints, damage, last_good_checkpoint
 from harness.runs.directory import RunDirectory
 from harness.runs.exit_codes import FAILED
 from harness.runs.files import replacing
 from harness.runs.result import read_result
 from harness.training import checkpoints as under_test
-from harness.training.checkpoints import checkpoint_path, checkpoints, damage, last_good_checkpoint
 from harness.training.errors import CheckpointError
 from harness.work.attempt import attempt
 from tests.training.conftest import NewRun

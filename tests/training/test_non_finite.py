@@ -11,9 +11,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from harness.config.load import load_file
+from harness.models.checkpoint_files import checkpoints
 from harness.models.tokenizer import load_tokenizer
 from harness.runs.result import read_result
-from harness.training.checkpoints import checkpoints
 from harness.training.errors import NonFiniteLossError
 from harness.training.module import TrainingModule
 from tests.support.datasets import training_data

@@ -15,10 +15,10 @@ import pytest
 
 from harness.config.load import load
 from harness.config.validate import to_plain
+from harness.models.checkpoint_files import checkpoints
 from harness.runs.directory import RunDirectory
 from harness.runs.files import write_yaml
 from harness.runs.result import read_result
-from harness.training.checkpoints import checkpoints
 from tests.support.command import HARNESS
 from tests.support.corpus import TinyText
 from tests.training.runs import EXACT_RESUME, assert_same_run, train_here

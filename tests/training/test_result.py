@@ -11,10 +11,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from harness.config.errors import InputError
+from harness.models.checkpoint_files import checkpoints
 from harness.runs.directory import RunDirectory
 from harness.runs.exit_codes import FAILED
 from harness.runs.result import Result, read_result
-from harness.training.checkpoints import checkpoints
 from harness.training.errors import NonFiniteLossError
 from harness.training.run import train
 from harness.training.stop import StopFlag

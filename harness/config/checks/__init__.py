@@ -13,7 +13,7 @@ from harness.config.checks.model import attention_problems, model_problems
 from harness.config.checks.objective import objective_problems
 from harness.config.checks.optim import optim_problems
 from harness.config.checks.schedule import planned_schedule_problems
-from harness.config.checks.trainer import strategy_problems, trainer_problems
+from harness.config.checks.trainer import evaluation_problems, strategy_problems, trainer_problems, trains
 from harness.config.errors import InputError
 from harness.config.introspect import find
 from harness.config.schema import Config
@@ -21,17 +21,16 @@ from harness.config.schema import Config
 
 def check(config: Config) -> None:
     """Raise InputError, one line a problem, for combinations that cannot work."""
-    _refuse(
-        [
-            *_input(config),
-            *trainer_problems(config.trainer, config.data.context_length),
-            *strategy_problems(config),
-            *attention_problems(config),
-            *optim_problems(config),
-            *planned_schedule_problems(config),
-            *_replay(config),
-        ]
-    )
+    _refuse([*_input(config), *(_training(config) if trains(config.trainer) else evaluation_problems(config))])
+
+
+def _training(config: Config) -> Iterator[str]:
+    yield from trainer_problems(config.trainer, config.data.context_length)
+    yield from strategy_problems(config)
+    yield from attention_problems(config)
+    yield from optim_problems(config)
+    yield from planned_schedule_problems(config)
+    yield from _replay(config)
 
 
 def check_input(config: Config) -> None:
@@ -53,9 +52,10 @@ def check_explicit(config: Config, keys: set[str]) -> None:
 
 def _input(config: Config) -> Iterator[str]:
     yield from model_problems(config.model, config.tokenizer.path, config.data.context_length, prompt=config.adapter.tokens)
-    yield from data_problems(config.data)
+    yield from data_problems(config.data, trains=trains(config.trainer))
     yield from adapter_problems(config)
-    yield from objective_problems(config)
+    if trains(config.trainer):
+        yield from objective_problems(config)
 
 
 def _refuse(problems: list[str]) -> None:

@@ -10,8 +10,9 @@ from harness.config.errors import nearest
 from harness.config.schema import DataConfig, evaluation_sections
 
 
-def data_problems(data: DataConfig) -> Iterator[str]:
-    if not data.sources:
+def data_problems(data: DataConfig, *, trains: bool) -> Iterator[str]:
+    """trains: whether the sources are trained on; else they are only what documents are held out of."""
+    if trains and not data.sources:
         yield "data.sources: no source to train on; give data.sources.<name>.path=FILE"
     for name, source in data.sources.items():
         yield from _path(f"data.sources.{name}.path", source.path)
@@ -19,7 +20,7 @@ def data_problems(data: DataConfig) -> Iterator[str]:
     for key, share in (("replay_share", data.replay_share), ("replay_share_end", data.replay_share_end or 0.0)):
         if share > 0 and not replay:
             yield f"data.{key}={share}: no source has .replay=true to draw it from"
-    if data.sources and len(replay) == len(data.sources):
+    if trains and data.sources and len(replay) == len(data.sources):
         yield "data.sources: every source has .replay=true; at least one must be the text to train onto"
     for domain, validation in data.validation.items():
         key = f"data.validation.{domain}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from harness.config.length import parse_length
-from harness.config.schema import Config, TrainerConfig
+from harness.config.schema import Config, TrainerConfig, evaluation_sections
 
 CALLBACKS = "lightning.pytorch.callbacks."
 ALLOWED_CALLBACKS = (
@@ -113,13 +113,24 @@ def micro_batches(trainer: TrainerConfig, rows: int) -> int:
     return rows // trainer.micro_batch_size if trainer.micro_batch_size else ranks(trainer)
 
 
+def evaluation_problems(config: Config) -> Iterator[str]:
+    """What a run that trains nothing needs."""
+    if not any(getattr(config.data, section) for section in evaluation_sections(type(config.data))):
+        valid = ", ".join(f"data.{section}.<name>.path=FILE" for section in evaluation_sections(type(config.data)))
+        yield f"trainer.max_steps=0: nothing is trained, and there is nothing to evaluate on; give an evaluation set: {valid}"
+    if config.trainer.strategy == "fsdp2":
+        yield "trainer.strategy=fsdp2: not with trainer.max_steps=0, where every rank holds the whole model; valid: auto"
+
+
 def trains(trainer: TrainerConfig) -> bool:
     """Whether the run trains at all; without a step it is evaluated alone."""
     return trainer.max_steps != 0
 
 
 def planned_steps(trainer: TrainerConfig) -> int | None:
-    """The steps of the run, up to what padding leaves free; None when the length itself is not valid."""
+    """The steps of a run that trains, up to what padding leaves free; None when the length itself is not valid."""
+    if not trains(trainer):
+        return None
     limits = [trainer.max_steps, None if trainer.max_tokens is None else trainer.max_tokens // trainer.batch_tokens]
     return min((limit for limit in limits if limit), default=None)
 

@@ -27,6 +27,9 @@ class ModelConfig(Section):
 
     path: Name | None = None
     """A local directory or hub name of a pretrained model; when given, the shape below is not read."""
+    checkpoint: Name | None = None
+    """A run (its directory, its name under runs/, or STUDY/NUMBER) whose last weights the model starts from, adapter included: model and
+    adapter must be that run's. Its optimizer and its data are not taken over."""
     family: Name = "llama"
     """The transformers model type of a model from scratch: llama, qwen3, mistral, olmo2, smollm3, …"""
     hidden_size: Count = 256

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from annotated_types import Gt, Le
+from annotated_types import Ge, Gt, Le
 
 from harness.config.schema.base import Count, Section
 
@@ -16,8 +16,9 @@ class TrainerConfig(Section):
 
     max_tokens: Count | None = None
     """Train on at most this many tokens (padding not counted). Either this or max_steps is required; of both, what ends first counts."""
-    max_steps: Count | None = None
-    """Train for at most this many optimizer steps."""
+    max_steps: Annotated[int, Ge(0)] | None = None
+    """Train for at most this many optimizer steps. 0: nothing is trained, the model is evaluated as it is; such a run needs no sources, no
+    length and no optimizer, and costs the tokens that its evaluation sets have."""
     batch_tokens: Count = 16_384
     """Positions in one optimizer step: a multiple of data.context_length."""
     initial_batch_tokens: Count | None = None

@@ -30,7 +30,19 @@ class AdaptedModel:
 
 
 def build_adapted_model(config: Config, tokenizer: Any) -> AdaptedModel:
-    """The model of `config.model` with `config.adapter`; see build_model. Raises InputError for an adapter that does not fit the model."""
+    """The model of `config.model` with `config.adapter`, and the weights of `config.model.checkpoint` where one is given; see build_model.
+
+    Raises InputError for an adapter that does not fit the model, and for weights that do not.
+    """
+    adapted = _adapted(config, tokenizer)
+    if config.model.checkpoint is not None:
+        from harness.models.checkpoint_files import load_checkpoint
+
+        load_checkpoint(adapted.model, config.model.checkpoint)
+    return adapted
+
+
+def _adapted(config: Config, tokenizer: Any) -> AdaptedModel:
     import torch
 
     model = build_model(config.model, tokenizer, seed=config.seed, new_tokens=config.tokenizer.new_tokens)

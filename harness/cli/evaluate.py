@@ -1,0 +1,65 @@
+"""harness evaluate: the metrics of a model or a run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli import completion
+from harness.cli.arguments import AsJson, DryRun, Overrides, print_json
+from harness.runs.exit_codes import DONE, FAILED, STOPPED
+
+
+def evaluate(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL|RUN|TRIAL",
+            help="A model's directory or hub name; or a run: its directory, its name under runs/, or STUDY/NUMBER.",
+            autocompletion=completion.runs,
+        ),
+    ],
+    overrides: Overrides = None,
+    directory: Annotated[
+        Path | None, typer.Option("--dir", help="Directory for the run, new or empty; default: a new one under runs/.")
+    ] = None,
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Evaluate a model, or the last weights of a run, without training: a run like any other, of no step.
+
+    A model needs evaluation sets, e.g. data.validation.docs.path=docs.jsonl or data.multiple_choice.quiz.path=quiz.jsonl; a run has them.
+    """
+    from harness.cli.train import launch_or_start
+    from harness.config.launcher import load_launcher, split_launcher
+    from harness.evaluation.kinds import metric_of
+    from harness.runs.result import read_result
+    from harness.work.evaluate import evaluation_of
+
+    own, rest = split_launcher(overrides or [])
+    evaluation = evaluation_of(what, rest)
+    attempted = launch_or_start(evaluation.config, load_launcher(own), label=evaluation.label, directory=directory, dry_run=dry_run)
+    if attempted is None:
+        return
+    result = read_result(attempted.run)
+    metrics = {name: value for name, value in result.metrics.items() if metric_of(name)}
+    if as_json:
+        print_json(
+            {
+                "metrics": metrics,
+                "run": str(attempted.run.path),
+                "state": result.state,
+                "reason": result.reason,
+                "tokens": asdict(result.tokens),
+                "seconds": result.seconds,
+            }
+        )
+    else:
+        for name, value in metrics.items():
+            typer.echo(f"{name:40} {value:.4f}")
+        stopped = attempted.code == STOPPED
+        typer.echo(f"stopped; `harness resume {attempted.run.path}` evaluates it" if stopped else str(attempted.run.path), err=True)
+    raise typer.Exit(DONE if attempted.code == DONE else FAILED)

@@ -1,0 +1,103 @@
+"""The checkpoints of a run on disk: which there are, whether they can be read, and the weights in them."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import zipfile
+from pathlib import Path
+
+import torch
+
+from harness.config.errors import InputError
+from harness.runs.directory import RunDirectory, find_run
+
+log = logging.getLogger(__name__)
+
+
+def checkpoint_path(directory: Path, step: int) -> Path:
+    return directory / f"step-{step:08d}.ckpt"
+
+
+def checkpoints(directory: Path) -> dict[int, Path]:
+    """The checkpoints of a run by step, the deepest last."""
+    found = {int(match[1]): path for path in directory.glob("step-*.ckpt") if (match := re.fullmatch(r"step-(\d+)", path.stem))}
+    return dict(sorted(found.items()))
+
+
+def last_good_checkpoint(directory: Path) -> tuple[int, Path | None]:
+    """Step and path of the deepest checkpoint that can be read; (0, None) where there is none.
+
+    The log tells of damaged ones, which are put aside as *.ckpt.damaged, so that no later checkpoint is deleted in favour of one. The
+    caller holds the run's attempt lock: what killed attempts left half-written is deleted.
+    """
+    for half_written in directory.glob(".step-*.ckpt.*"):
+        half_written.unlink(missing_ok=True)
+    stored = checkpoints(directory)
+    while stored:
+        step, path = stored.popitem()
+        problem = damage(path)
+        if problem is None:
+            return step, path
+        path.replace(path.with_name(f"{path.name}.damaged"))
+        instead = f"going on from the one before, step {max(stored)}" if stored else "there is none before it: starting over"
+        log.warning("checkpoint %s is damaged (%s); %s", path, problem, instead)
+    return 0, None
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint, or None.
+
+    torch writes zip archives with a checksum of every tensor, but never looks at them when it reads.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+        if broken is not None:
+            return f"wrong checksum of {broken}"
+        torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except Exception as error:  # noqa: BLE001 - random bytes can upset a parser in any way
+        return str(error).partition("\n")[0] or type(error).__name__
+    return None
+
+
+def last_weights(run: RunDirectory) -> dict[str, torch.Tensor]:
+    """The weights in the run's deepest checkpoint, by the model's own names; those that were evaluated, where an average was kept.
+
+    Raises InputError where there is none that can be read.
+    """
+    stored = checkpoints(run.checkpoints)
+    if not stored:
+        raise InputError(f"{run.path}: it has no checkpoint (trainer.final_checkpoint decides what a complete run keeps)")
+    path = stored[max(stored)]
+    problem = damage(path)
+    if problem is not None:
+        raise InputError(f"{path}: the run's last checkpoint is damaged ({problem})")
+    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    prefix = "model."
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def load_checkpoint(model: torch.nn.Module, word: str) -> None:
+    """Put the last weights of a run (model.checkpoint) in place of a model's. Raises InputError where they are another model's."""
+    try:
+        model.load_state_dict(last_weights(find_run(word)))
+    except RuntimeError as error:
+        problem = next((line.strip() for line in str(error).splitlines()[1:] if line.strip()), str(error))
+        raise InputError(f"model.checkpoint={word}: its weights are not those of this model and adapter: {problem[:300]}") from error
+
+
+def checkpoint_fingerprint(word: str) -> str:
+    """Of the last checkpoint of a run (model.checkpoint): a hash of its size and of its archive's directory, which has a checksum of every
+    tensor. Raises InputError where there is none."""
+    run = find_run(word)
+    stored = checkpoints(run.checkpoints)
+    if not stored:
+        raise InputError(f"model.checkpoint={word}: {run.path} has no checkpoint (trainer.final_checkpoint decides what a run keeps)")
+    try:
+        with zipfile.ZipFile(stored[max(stored)]) as archive:
+            parts = [(entry.filename.partition("/")[2], entry.file_size, entry.CRC) for entry in archive.infolist()]
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"model.checkpoint={word}: {stored[max(stored)]} is damaged: {error}") from None
+    return hashlib.sha256(repr(sorted(parts)).encode()).hexdigest()
