@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -24,11 +23,11 @@ from harness.models.device import computes_on_gpu
 from harness.models.isolation import isolate_documents
 from harness.models.liger import liger_kernels
 from harness.runs.directory import RunDirectory
+from harness.runs.lifecycle import COMPLETE, STOPPED, Ending, LiveResult
 from harness.runs.metrics import Row, last_values
-from harness.runs.result import CLEAN_STOP, Result, State, read_result, write_result
 from harness.training import provenance, ranks
 from harness.training.checkpoints import checkpoints, last_good_checkpoint
-from harness.training.errors import NonFiniteLossError, ReservedTooLittleError, RunError, TrunkUnderWayError
+from harness.training.errors import ReservedTooLittleError
 from harness.training.evaluator import Evaluator
 from harness.training.inputs import Inputs, load_inputs
 from harness.training.objectives.build import build_module
@@ -42,7 +41,7 @@ from harness.training.trunks import TrunkPath, Trunks, leaves_of
 
 def train(
     config: Config,
-    run: RunDirectory,
+    live: LiveResult,
     *,
     stop: StopFlag,
     loggers: Sequence[Logger] = (),
@@ -50,77 +49,47 @@ def train(
     progress: Progress | None = None,
     evaluation_progress: Progress | None = None,
     trunks: Trunks | None = None,
-) -> Result:
-    """Start `run`, or go on from its last checkpoint, until its end or until `stop` is set.
+) -> Ending:
+    """Start the run of `live`, or go on from its last checkpoint, until its end or until `stop` is set; says which of the two it was.
 
-    With several ranks all of them call it, connected (see `harness.training.ranks`). What is written is rank 0's, and so are the loggers.
-
-    The result is returned, and stands in result.json: running while it trains, complete at its end, waiting when it was stopped or broke
-    off for a reason of its surroundings, failed when another attempt would come to the same. The caller holds the run's attempt lock.
+    With several ranks all of them call it, connected (see `harness.training.ranks`), and those other than 0 without loggers and trunks.
+    The caller holds the run's attempt lock. What comes of it is kept up to date in `live.result`, also when it raises.
     `progress` is told about tokenization and about samples that are drawn from a teacher, `evaluation_progress` about evaluations, see
     `Evaluator`. With `trunks` it begins where another run of the study has been already, and stores where others may leave its path.
 
     Raises InputError for data or a model that cannot be used, NonFiniteLossError when training diverges, CheckpointError when a
     checkpoint cannot be written, TrunkUnderWayError when another run trains just now what this one would train first.
     """
-    began = time.perf_counter()
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
     elif ranks.size() > 1:
         torch.set_num_threads(max(1, torch.get_num_threads() // config.trainer.devices))
-    if not ranks.is_main():
-        # Its files are rank 0's.
-        result = Result()
-        result.state = _train(
-            config, run, result, stop=stop, loggers=(), callbacks=callbacks, progress=None, evaluation_progress=None, trunks=None
-        )
-        return result
-    result = read_result(run)
-    if result.state == "running":
-        _book_death(run, result)
-    # Not running yet: an attempt that dies before its first step has trained nothing.
-    result.state, result.reason, result.waits_for, result.attempts = "waiting", None, None, result.attempts + 1
-    result.versions, result.git_commit, result.hardware = provenance.versions(), provenance.git_commit(), provenance.hardware()
-    write_result(run, result)
-    try:
-        result.state = _train(
-            config,
-            run,
-            result,
-            stop=stop,
-            loggers=loggers,
-            callbacks=callbacks,
-            progress=progress,
-            evaluation_progress=evaluation_progress,
-            trunks=trunks,
-        )
-        if result.state == "waiting":
-            result.reason = CLEAN_STOP
-    except TrunkUnderWayError as error:
-        # It has not begun: no attempt to speak of.
-        result.attempts, result.reason, result.waits_for = result.attempts - 1, str(error), str(error.lease_lock)
-        raise
-    except ReservedTooLittleError as error:
-        result.attempts, result.reason = result.attempts - 1, str(error)
-        raise
-    except BaseException as error:
-        result.state = "failed" if isinstance(error, NonFiniteLossError | InputError) else "waiting"
-        result.reason = _reason(error)
-        raise
-    finally:
-        result.seconds += time.perf_counter() - began
-        write_result(run, result)
-    if result.state == "complete" and config.trainer.final_checkpoint == "none":
-        # Only now: until the result says that it is complete, they are all that a killed attempt leaves.
+    if ranks.is_main():
+        result = live.result
+        result.versions, result.git_commit, result.hardware = provenance.versions(), provenance.git_commit(), provenance.hardware()
+    return _train(
+        config,
+        live,
+        stop=stop,
+        loggers=loggers,
+        callbacks=callbacks,
+        progress=progress,
+        evaluation_progress=evaluation_progress,
+        trunks=trunks,
+    )
+
+
+def drop_checkpoints(config: Config, run: RunDirectory) -> None:
+    """Delete the checkpoints of a complete run that keeps none. Until its result says that it is complete, they are all that a killed
+    attempt leaves."""
+    if config.trainer.final_checkpoint == "none":
         for path in checkpoints(run.checkpoints).values():
             path.unlink()
-    return result
 
 
 def _train(
     config: Config,
-    run: RunDirectory,
-    result: Result,
+    live: LiveResult,
     *,
     stop: StopFlag,
     loggers: Sequence[Logger],
@@ -128,8 +97,8 @@ def _train(
     progress: Progress | None,
     evaluation_progress: Progress | None,
     trunks: Trunks | None,
-) -> State:
-    """The attempt itself: how it ended. The rest of `result` is brought up to date, whatever happens."""
+) -> Ending:
+    run, result = live.run, live.result
     # Rank 0 alone knows of trunks, but all must see the same data.
     relatives = ranks.from_main(lambda: trunks.relatives if trunks else ())
     inputs = load_inputs(config, progress=progress, relatives=relatives)
@@ -160,9 +129,8 @@ def _train(
             path.end()
         raise ReservedTooLittleError(f"it would train {rest} tokens, {trunks.reserved_tokens} are reserved: its trunk is gone")
     result.tokens.budgeted = plan.tokens_after(plan.steps) - result.tokens.shared
-    result.state, result.step, result.tokens.position = "running", start, plan.tokens_after(start)
-    if ranks.is_main():
-        write_result(run, result)
+    result.step, result.tokens.position = start, plan.tokens_after(start)
+    live.running()
 
     evaluator = Evaluator(config, inputs.validation, inputs.multiple_choice, evaluation_progress)
     step_end = StepEnd(run, evaluator, stop, path, shared_rows)
@@ -184,20 +152,21 @@ def _train(
                     compile_blocks(model, on_gpu=on_gpu)
                 trainer = build_trainer(config, run, plan, loggers=loggers, callbacks=[step_end, *callbacks])
                 trainer.fit(module, datamodule=RunData(plan, start), ckpt_path=checkpoint, weights_only=True)
-        state: State = "waiting" if step_end.stopped else "complete"
+        ending = STOPPED if step_end.stopped else COMPLETE
     finally:
         if path:
             path.end()
         # Also when it raises: what was trained has been spent.
         result.evaluation_seconds += evaluator.seconds
-        result.step = trainer.global_step if trainer else start
+        # Lightning's count is 0 until it has restored the checkpoint.
+        result.step = max(start, trainer.global_step) if trainer else start
         result.tokens.trained += plan.tokens_after(result.step) - plan.tokens_after(start)
         result.tokens.position = plan.tokens_after(max(checkpoints(run.checkpoints), default=0))
         result.metrics = last_values([row for row in run.metrics.rows() if row["step"] <= result.step])
-    if state == "complete":
+    if ending is COMPLETE:
         # Nothing is left to do, whatever is kept of it.
         result.tokens.position = plan.tokens_after(plan.steps)
-    return state
+    return ending
 
 
 def _trunk_path(config: Config, run: RunDirectory, inputs: Inputs, trunks: Trunks) -> TrunkPath:
@@ -217,24 +186,6 @@ def _refuse_other_rows(fingerprints: dict[str, str]) -> None:
         different = [name for name, fingerprint in fingerprints.items() if theirs[name] != fingerprint]
         if different:
             raise InputError(f"rank {rank} finds another {' and '.join(different)} than rank {ranks.rank()}; all must read the same files")
-
-
-def _reason(error: BaseException) -> str:
-    match error:
-        case RunError() | InputError():
-            return str(error)
-        case KeyboardInterrupt() | SystemExit():  # the latter is what Lightning makes of the former
-            return "interrupted"
-        case _:
-            return f"{type(error).__name__}: {error}"
-
-
-def _book_death(run: RunDirectory, result: Result) -> None:
-    """Count what an attempt trained that died without a word, as far as its last row of metrics tells."""
-    newest = run.metrics.newest()
-    if newest is not None:
-        result.tokens.trained += max(0, newest["tokens"] - result.tokens.position)
-    result.failures += 1
 
 
 def _refuse_other_inputs(run: RunDirectory, before: dict[str, str], now: dict[str, str]) -> None:
