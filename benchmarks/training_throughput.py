@@ -38,10 +38,12 @@ from harness.models.tokenizer import load_tokenizer
 from harness.optim.build import parameter_groups
 from harness.runs.directory import RunDirectory
 from harness.runs.files import append_json_line, write_yaml
+from harness.runs.lifecycle import LiveResult
 from harness.schedule.learning_rate import learning_rate
 from harness.training.plan import build_plan
 from harness.training.run import train
 from harness.training.stop import StopFlag
+from harness.work.attempt import ending_of
 
 WARM_UP_STEPS = 2
 """Not timed: the first steps allocate."""
@@ -79,7 +81,8 @@ def harness(config: Config, directory: Path) -> Seconds:
     run = RunDirectory(directory)
     write_yaml(run.config, to_plain(config))
     stopwatch = Stopwatch()
-    train(config, run, stop=StopFlag(), callbacks=[stopwatch])
+    with LiveResult(run, ending_of) as live:
+        live.ending = train(config, live, stop=StopFlag(), callbacks=[stopwatch])
     return stopwatch.seconds
 
 

@@ -46,6 +46,12 @@ def last_good_checkpoint(directory: Path) -> tuple[int, Path | None]:
     return 0, None
 
 
+def drop_checkpoints(directory: Path) -> None:
+    """Delete all checkpoints of a run."""
+    for path in checkpoints(directory).values():
+        path.unlink()
+
+
 def damage(path: Path) -> str | None:
     """What is wrong with a checkpoint, or None.
 

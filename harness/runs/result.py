@@ -21,9 +21,21 @@ class Tokens:
     shared: int = 0
     """Not trained here: taken over from a trunk that another run trained."""
     budgeted: int = 0
-    """What the run's plan asks for: reserved before it starts."""
+    """What this run's plan asks it to train itself, or to read where it trains nothing: reserved before it starts."""
+    read: int = 0
+    """Read by the evaluations of a run that trains nothing, those repeated after a crash included."""
     position: int = 0
     """Where the next attempt would go on at the latest: what lies behind it will not be trained again."""
+
+    @property
+    def length(self) -> int:
+        """What a run of its full length has, whatever it shares and trains again after a crash; 0 before its plan is known."""
+        return self.budgeted + self.shared
+
+    @property
+    def spent(self) -> int:
+        """What the run has cost so far, as budgets count it."""
+        return self.trained + self.read
 
 
 @dataclass(kw_only=True)
@@ -32,10 +44,6 @@ class Parameters:
 
     trained: int = 0
     total: int = 0
-
-
-CLEAN_STOP = "stopped"
-"""Why a run waits that saved a checkpoint because it was asked to stop."""
 
 
 @dataclass(kw_only=True)
@@ -68,7 +76,7 @@ class Result:
     failures: int = 0
     """Attempts that crashed or were killed (a clean stop is none)."""
     booked_attempts: int = 0
-    """Attempts of a trial whose end its study has taken note of; one fewer than `attempts` while one is under way."""
+    """Attempts whose end is counted; one fewer than `attempts` while one is under way."""
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
     fingerprints: dict[str, str] = field(default_factory=dict)

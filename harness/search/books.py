@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from signal import Signals
 from typing import TYPE_CHECKING
 
 from harness.config.load import load_file
 from harness.config.micro_batch import with_smaller_micro_batch
 from harness.config.validate import to_plain
 from harness.runs.directory import RunDirectory, StudyDirectory
-from harness.runs.exit_codes import OUT_OF_MEMORY, RESERVED_TOO_LITTLE, STOPPED, TRUNK_UNDER_WAY
-from harness.runs.files import read_yaml, write_yaml
+from harness.runs.files import write_yaml
+from harness.runs.lifecycle import Ending, How, book, book_unreported_tokens, ending_of_lost, ending_of_process
 from harness.runs.place import Place
-from harness.runs.result import CLEAN_STOP, FINAL_STATES, Result, read_result, write_result
-from harness.runs.signals import STOP_SIGNALS
+from harness.runs.result import FINAL_STATES, Result, read_result, write_result
 from harness.runs.trial import Trial, read_trial, write_trial
 from harness.runs.trunks import is_leased
 from harness.search.budget import Budget, is_timed, open_budget, untimed_budget
@@ -31,9 +31,6 @@ from harness.search.sweep import Sweep
 if TYPE_CHECKING:
     from optuna import Study as OptunaStudy
 
-STOPPED_EARLY = tuple(-number for number in (*STOP_SIGNALS, Signals.SIGINT))
-"""How an attempt ends that is asked to stop before it can save anything: nothing is lost."""
-OUT_OF_MEMORY_REASON = "out of memory"
 Clock = Callable[[], float]
 """Seconds since the epoch."""
 
@@ -65,46 +62,35 @@ class Books:
 
     def settle(self, run: RunDirectory, exit_code: int, *, stopping: bool, expired: str | None, why: str | None = None) -> Result:
         """Book what became of an attempt: the end of the trial, or leave it for another attempt."""
+
+        def ending_of(result: Result) -> Ending:
+            ending = ending_of_process(result, exit_code, was_asked=stopping)
+            if expired is not None and ending.state == "waiting":
+                return Ending(How.FAILED, expired)
+            if why is not None and ending.how in (How.CRASHED, How.OUT_OF_MEMORY):
+                return Ending(How.CRASHED, why)
+            return ending
+
         self.ledger.touch(int(run.path.name))  # by its attempt
-        trial = self._close(run, self._clock())
+        return self._settle(run, self._clock(), ending_of)
+
+    def fail(self, run: RunDirectory, reason: str) -> None:
+        """End a trial that no further attempt would help, and that no attempt is on."""
+        self._book(run, read_result(run), Ending(How.FAILED, reason))
+
+    def _settle(self, run: RunDirectory, end: float, ending_of: Callable[[Result], Ending]) -> Result:
+        """Book an attempt that was over at `end`, in seconds since the epoch."""
+        # Its time first, so that none is lost if we die here.
+        trial = self._close(run, end)
         result = read_result(run)
-        if result.state in FINAL_STATES:
-            self._finish(run, result)
-        elif trial and trial.given_up:
-            self._give_up(run, result, trial.given_up)
-        elif expired is not None:
-            if result.state == "running":
-                _book_unreported_tokens(run, result)
-            self.fail(run, result, expired)
-        elif exit_code == STOPPED or (stopping and exit_code in STOPPED_EARLY):
-            self._leave(run, result, CLEAN_STOP)
-        elif exit_code == TRUNK_UNDER_WAY:
-            self._leave(run, result, result.reason or "waits for a trunk")
-        elif exit_code == RESERVED_TOO_LITTLE:
-            self._reserve_all(run, result)
-        elif why is not None:
-            self._book_crash(run, result, why)
-        elif exit_code == OUT_OF_MEMORY:
-            self._book_out_of_memory(run, result)
-        else:
-            # What a killed process left as its reason is an earlier attempt's.
-            self._book_crash(run, result, _death(exit_code) if exit_code <= 0 else result.reason or _death(exit_code))
+        given_up = trial.given_up if trial and result.state not in FINAL_STATES else None
+        ending = ending_of(result) if given_up is None else Ending(How.PRUNED, given_up)
+        book_unreported_tokens(run, result)
+        self._book(run, result, ending)
         return result
 
-    def _reserve_all(self, run: RunDirectory, result: Result) -> None:
-        """Its trunk is gone: reserve what it takes to train the trunk again, if the budget holds it."""
-        trial = read_trial(run)
-        assert trial is not None, "a claimed trial is on disk"
-        assert trial.params is not None, "a claimed trial has its values"
-        trial.tokens = self.sweep.trial_tokens(trial.params)
-        self._write_trial(run, trial)
-        if self.budget().is_overdrawn:
-            self.fail(run, result, f"{result.reason}, and the token budget cannot hold it")
-        else:
-            self._leave(run, result, result.reason or "its trunk is gone")
-
     def _close(self, run: RunDirectory, end: float) -> Trial | None:
-        """Write down how long the attempt took that ended at `end`; before its result is booked, so that no time is lost."""
+        """Write down how long the attempt took."""
         trial = read_trial(run)
         if trial is not None and trial.began is not None:
             trial.spans.append([trial.began, max(trial.began, end)])
@@ -112,36 +98,81 @@ class Books:
             self._write_trial(run, trial)
         return trial
 
-    def _give_up(self, run: RunDirectory, result: Result, reason: str) -> None:
-        if result.state == "running":
-            _book_unreported_tokens(run, result)  # it was killed before it could say how far it had got
-        result.state, result.reason = "pruned", reason
-        self._finish(run, result)
-
-    def _finish(self, run: RunDirectory, result: Result) -> None:
-        """Judge a trial whose training ended, on disk first: if we die here, whoever reconciles does the rest."""
-        objectives = [objective.metric for objective in self.sweep.objectives]
-        violations: dict[str, float] = {}
-        if result.state == "complete":
-            missing = [metric for metric in (*objectives, *self.sweep.config.constraints) if metric not in result.metrics]
-            if missing:
-                self.fail(run, result, f"{', '.join(missing)}: no finite value was logged")
-                return
-            result.objective = result.metrics[objectives[0]]
-            violations = violations_of(self.sweep, result.metrics)
-            result.feasible = all(value <= 0 for value in violations.values()) if violations else None
-        elif result.state == "pruned" and all(metric in result.metrics for metric in self.sweep.config.constraints):
-            violations = violations_of(self.sweep, result.metrics)
-        result.booked_attempts = result.attempts
+    def _book(self, run: RunDirectory, result: Result, ending: Ending) -> None:
+        """Say what the trial has come to: on disk first, then in Optuna. Whoever reconciles does what we do not live to do."""
+        book(result, ending)
+        verdict = self._verdict(run, result, ending)
+        if verdict != ending:
+            book(result, verdict)
         self._write_result(run, result)
-        self._tell(run, result, violations)
+        if result.state in FINAL_STATES:
+            self._tell(run, result)
+        else:
+            self._leave(run)
 
-    def _tell(self, run: RunDirectory, result: Result, violations: dict[str, float]) -> None:
+    def _verdict(self, run: RunDirectory, result: Result, ending: Ending) -> Ending:
+        """The ending, or what it comes to where the trial misses a metric, or is not tried again."""
+        match ending.how:
+            case How.COMPLETE:
+                return self._judge(result, ending)
+            case How.RESERVED_TOO_LITTLE:
+                self._reserve_all(run)
+            case How.CRASHED:
+                most = self.sweep.config.search.max_attempts
+                if result.failures >= most:
+                    return Ending(How.FAILED, f"{ending.reason} (attempt {result.failures} of {most})")
+            case How.OUT_OF_MEMORY:
+                return self._with_less_memory(run, result, ending)
+            case How.INTERRUPTED:
+                pass
+            case _:
+                return ending
+        return self._within_budget(run, result, ending)
+
+    def _within_budget(self, run: RunDirectory, result: Result, ending: Ending) -> Ending:
+        if not self.budget({int(run.path.name): result}).is_overdrawn:
+            return ending
+        return Ending(How.FAILED, f"{ending.reason}; the token budget cannot hold another attempt")
+
+    def _judge(self, result: Result, ending: Ending) -> Ending:
+        objectives = [objective.metric for objective in self.sweep.objectives]
+        missing = [metric for metric in (*objectives, *self.sweep.config.constraints) if metric not in result.metrics]
+        if missing:
+            return Ending(How.FAILED, f"{', '.join(missing)}: no finite value was logged")
+        result.objective = result.metrics[objectives[0]]
+        violations = violations_of(self.sweep, result.metrics)
+        result.feasible = all(value <= 0 for value in violations.values()) if violations else None
+        return ending
+
+    def _reserve_all(self, run: RunDirectory) -> None:
+        """Its trunk is gone: reserve what it takes to train the trunk again."""
+        trial = read_trial(run)
+        assert trial is not None, "a claimed trial is on disk"
+        assert trial.params is not None, "a claimed trial has its values"
+        trial.tokens = self.sweep.trial_tokens(trial.params)
+        self._write_trial(run, trial)
+
+    def _with_less_memory(self, run: RunDirectory, result: Result, ending: Ending) -> Ending:
+        """Have the trial tried again with less on the device at a time, if that is wanted and possible."""
+        config = load_file(run.config)
+        smaller = with_smaller_micro_batch(config) if self.sweep.config.search.out_of_memory == "halve_micro_batch" else None
+        if smaller is None:
+            return Ending(How.FAILED, ending.reason)
+        verdict = self._within_budget(run, result, ending)
+        if verdict == ending:
+            write_yaml(run.config, to_plain(smaller))
+            verdict = replace(ending, reason=f"{ending.reason}; once more with trainer.micro_batch_size={smaller.trainer.micro_batch_size}")
+        return verdict
+
+    def _tell(self, run: RunDirectory, result: Result) -> None:
+        """Tell Optuna how a trial has ended."""
         from optuna.trial import Trial as OptunaTrial
         from optuna.trial import TrialState
 
         number = int(run.path.name)
         trial = OptunaTrial(self._optuna, self.ledger.frozen(number)._trial_id)
+        metrics_known = all(metric in result.metrics for metric in self.sweep.config.constraints)
+        violations = violations_of(self.sweep, result.metrics) if result.state != "failed" and metrics_known else {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of constraints that are set already, by a worker that died before it told the rest
             for name, value in violations.items():
@@ -151,56 +182,10 @@ class Books:
         self._optuna.tell(number, values, states.get(result.state, TrialState.FAIL))
         self.ledger.touch(number)
 
-    def fail(self, run: RunDirectory, result: Result, reason: str) -> None:
-        """End a trial that no further attempt would help."""
-        result.state, result.reason, result.booked_attempts = "failed", reason, result.attempts
-        self._write_result(run, result)
-        self._tell(run, result, {})
-
-    def _book_crash(self, run: RunDirectory, result: Result, reason: str) -> None:
-        """Count an attempt that ended badly, and what it may have trained; leave the trial for another one, or fail it."""
-        result.failures += 1
-        if result.state == "running":
-            # It died without a word: all up to the next row, which it did not write, may have been trained.
-            _book_unreported_tokens(run, result)
-        if result.failures >= self.sweep.config.search.max_attempts:
-            self.fail(run, result, f"{reason} (attempt {result.failures} of {self.sweep.config.search.max_attempts})")
-        elif self.budget({int(run.path.name): result}).is_overdrawn:
-            self.fail(run, result, f"{reason}; the token budget cannot hold another attempt")
-        else:
-            self._leave(run, result, reason)
-
-    def _book_out_of_memory(self, run: RunDirectory, result: Result) -> None:
-        """Fail the trial, or leave it for another attempt that needs less memory."""
-        if result.state == "running":  # it was killed
-            _book_unreported_tokens(run, result)
-        said = result.reason if result.reason and result.reason.startswith(OUT_OF_MEMORY_REASON) else OUT_OF_MEMORY_REASON
-        config = load_file(run.config)
-        smaller = with_smaller_micro_batch(config) if self.sweep.config.search.out_of_memory == "halve_micro_batch" else None
-        if smaller is None:
-            self.fail(run, result, said)
-        elif self.budget({int(run.path.name): result}).is_overdrawn:
-            self.fail(run, result, f"{said}; the token budget cannot hold another attempt")
-        else:
-            write_yaml(run.config, to_plain(smaller))
-            self._leave(run, result, f"{said}; once more with trainer.micro_batch_size={smaller.trainer.micro_batch_size}")
-
-    def _book_interruption(self, run: RunDirectory, result: Result) -> None:
-        """Like a crash, but it was none of the trial's doing: it may happen any number of times, as long as the budget holds it."""
-        if result.state == "running":
-            _book_unreported_tokens(run, result)
-        reason = "its job was interrupted"
-        if self.budget({int(run.path.name): result}).is_overdrawn:
-            self.fail(run, result, f"{reason}; the token budget cannot hold another attempt")
-        else:
-            self._leave(run, result, reason)
-
-    def _leave(self, run: RunDirectory, result: Result, reason: str) -> None:
-        """Leave a trial to whoever comes by. On disk first: if we die in between, whoever reconciles counts nothing twice."""
+    def _leave(self, run: RunDirectory) -> None:
+        """Leave a trial to whoever comes by."""
         from optuna.trial import TrialState
 
-        result.state, result.reason, result.booked_attempts = "waiting", reason, result.attempts
-        self._write_result(run, result)
         trial = read_trial(run)
         if trial is not None:
             trial.worker = None
@@ -236,22 +221,7 @@ class Books:
             if fate == "alive":
                 under_way += 1
                 continue
-            trial = self._close(run, _last_seen(run, self._clock()))
-            result = read_result(run)
-            if result.state in FINAL_STATES:
-                self._finish(run, result)
-            elif trial and trial.given_up:
-                self._give_up(run, result, trial.given_up)
-            elif result.attempts == result.booked_attempts:
-                self._leave(run, result, result.reason or "its worker died before it began")
-            elif result.state == "waiting" and result.reason == CLEAN_STOP:
-                self._leave(run, result, CLEAN_STOP)  # its worker died before it could say so
-            elif fate == "out_of_memory":
-                self._book_out_of_memory(run, result)
-            elif fate == "interrupted":
-                self._book_interruption(run, result)
-            else:
-                self._book_crash(run, result, result.reason or "its worker died")
+            self._settle(run, _last_seen(run, self._clock()), partial(ending_of_lost, fate=fate))
         free = []
         for number in self.ledger.waiting():
             waits_for = read_result(self.directory.trial(number)).waits_for
@@ -277,23 +247,6 @@ def _last_seen(run: RunDirectory, now: float) -> float:
     if trial is not None and trial.lease is not None:
         return min(now, trial.lease_ends)
     return max((path.stat().st_mtime for path in (run.result, run.metrics.path) if path.exists()), default=0.0)
-
-
-def _death(exit_code: int) -> str:
-    if exit_code < 0:
-        names = {signal.value: signal.name for signal in Signals}
-        return f"killed by {names.get(-exit_code, f'signal {-exit_code}')}"
-    return f"its process ended with exit code {exit_code}"
-
-
-def _book_unreported_tokens(run: RunDirectory, result: Result) -> None:
-    if not result.tokens.budgeted:
-        return  # it died before it had a plan
-    newest = run.metrics.newest()
-    trainer = read_yaml(run.config)["trainer"]
-    reached = (newest["tokens"] if newest else 0) + trainer["log_every_steps"] * trainer["batch_tokens"]
-    end = result.tokens.budgeted + result.tokens.shared
-    result.tokens.trained += max(0, min(reached, end) - result.tokens.position)
 
 
 def violations_of(sweep: Sweep, metrics: dict[str, float]) -> dict[str, float]:

@@ -114,7 +114,7 @@ class Study:
                 if under_way:
                     return "wait"
                 claim = self._take(number, 0.0)
-                self._books.fail(claim.run, read_result(claim.run), "the budget of time cannot hold another attempt")
+                self._books.fail(claim.run, "the budget of time cannot hold another attempt")
 
     def _choose(self, waiting: list[int]) -> int:
         """The trial that this job had before Slurm requeued it, if it waits; else the one that was left with the lowest number."""
@@ -221,7 +221,7 @@ class Study:
             config = self.sweep.trial_config(trial.params)
         except InputError as error:
             with self.storage.locked():
-                self._books.fail(claim.run, read_result(claim.run), str(error))
+                self._books.fail(claim.run, str(error))
             return False
         if config.trainer.threads is None:
             config = dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, threads=self._threads))

@@ -5,14 +5,10 @@ metrics.jsonl is the truth; W&B is a view of it.
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities import rank_zero_only
 
 from harness.config.schema import TrackingConfig
 from harness.tracking.background import Background
@@ -34,12 +30,8 @@ PREEMPTED_EXIT_CODE = 1
 """W&B calls a run that was marked preempting `preempted` if it exits with an error, and `finished` (for good) if it does not."""
 
 
-class WandbLogger(Logger):
-    """One attempt's part of a W&B run.
-
-    Lightning calls `finalize` after every fit, validate and test, before it is known what came of the run: the W&B run ends only
-    when its owner calls `finish`.
-    """
+class WandbLogger:
+    """One attempt's part of a W&B run, of rank 0; it ends when its owner calls `finish`, who knows what came of the attempt."""
 
     def __init__(
         self,
@@ -49,16 +41,13 @@ class WandbLogger(Logger):
         directory: Path,
         hyperparameters: dict[str, Any],
     ) -> None:
-        super().__init__()
-        self._directory = directory
-        self._run_id = identity.id
         self._target = WandbTarget.of(config)
         self._finish_seconds = FINISH_OFFLINE_SECONDS if self._target.is_offline else FINISH_ONLINE_SECONDS
         self._preempted = False
         self._gap = False
         """Whether the last row was left out for want of room."""
         self._run: Background[TrackedRun] | None = None
-        if self._target.mode != "disabled" and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+        if self._target.mode != "disabled":
             opened = partial(
                 open_tracked_run,
                 self._target,
@@ -69,21 +58,6 @@ class WandbLogger(Logger):
                 finish_seconds=self._finish_seconds - GRACE_SECONDS,
             )
             self._run = Background("W&B", opened, capacity=QUEUE_ROWS)
-
-    @property
-    def name(self) -> str:
-        return self._target.project
-
-    @property
-    def version(self) -> str:
-        return self._run_id
-
-    @property
-    def save_dir(self) -> str:
-        return str(self._directory)
-
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the run got its whole configuration when it was opened."""
 
     def log_metrics(self, metrics: Mapping[str, float | None], step: int | None = None) -> None:
         """Log a row at this optimizer step; it never blocks and never raises. Values that are None are left out.

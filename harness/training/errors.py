@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.runs.lifecycle import Ending, How
+
 
 class RunError(Exception):
-    """A run ends here."""
+    """An attempt ends here."""
+
+    how = How.CRASHED
+
+    @property
+    def ending(self) -> Ending:
+        return Ending(self.how, str(self))
 
 
 class NonFiniteLossError(RunError):
     """The loss, or a weight, became NaN or infinite: another attempt would come to the same."""
+
+    how = How.FAILED
 
 
 class CheckpointError(RunError):
@@ -25,6 +35,12 @@ class TrunkUnderWayError(RunError):
         self.lease_lock = lease_lock
         """Held for as long as the other one is at it."""
 
+    @property
+    def ending(self) -> Ending:
+        return Ending(How.NOT_BEGUN, str(self), str(self.lease_lock))
+
 
 class ReservedTooLittleError(RunError):
     """The run would train more than was reserved for it: a trunk is gone that it was to go on from."""
+
+    how = How.RESERVED_TOO_LITTLE

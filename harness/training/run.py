@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import Logger
 
 from harness.config.errors import InputError
 from harness.config.schema import Config
@@ -25,12 +22,14 @@ from harness.models.device import computes_on_gpu
 from harness.models.isolation import isolate_documents
 from harness.models.liger import liger_kernels
 from harness.runs.directory import RunDirectory
+from harness.runs.lifecycle import COMPLETE, STOPPED, Ending, LiveResult
 from harness.runs.metrics import Row, last_values
-from harness.runs.result import CLEAN_STOP, Result, State, read_result, write_result
-from harness.training import provenance, ranks
-from harness.training.errors import NonFiniteLossError, ReservedTooLittleError, RunError, TrunkUnderWayError
+from harness.training import ranks
+from harness.training.begin import begin
+from harness.training.errors import ReservedTooLittleError
 from harness.training.evaluator import Evaluator
-from harness.training.inputs import Inputs, load_inputs
+from harness.training.inputs import Inputs
+from harness.training.loggers import MetricLogger
 from harness.training.module import TrainingModule
 from harness.training.objectives.build import build_objective
 from harness.training.parameters import count_parameters
@@ -42,105 +41,32 @@ from harness.training.trunks import TrunkPath, Trunks, leaves_of
 
 def train(
     config: Config,
-    run: RunDirectory,
+    live: LiveResult,
     *,
     stop: StopFlag,
-    loggers: Sequence[Logger] = (),
+    loggers: Sequence[MetricLogger] = (),
     callbacks: Sequence[Callback] = (),
     progress: Progress | None = None,
     evaluation_progress: Progress | None = None,
     trunks: Trunks | None = None,
-) -> Result:
-    """Start `run`, or go on from its last checkpoint, until its end or until `stop` is set.
+) -> Ending:
+    """Start the run of `live`, or go on from its last checkpoint, until its end or until `stop` is set; says which of the two it was.
 
-    With several ranks all of them call it, connected (see `harness.training.ranks`). What is written is rank 0's, and so are the loggers.
-
-    The result is returned, and stands in result.json: running while it trains, complete at its end, waiting when it was stopped or broke
-    off for a reason of its surroundings, failed when another attempt would come to the same. The caller holds the run's attempt lock.
+    With several ranks all of them call it, connected (see `harness.training.ranks`), and those other than 0 without loggers and trunks.
+    The caller holds the run's attempt lock. What comes of it is kept up to date in `live.result`, also when it raises.
     `progress` is told about tokenization and about samples that are drawn from a teacher, `evaluation_progress` about evaluations, see
     `Evaluator`. With `trunks` it begins where another run of the study has been already, and stores where others may leave its path.
 
     Raises InputError for data or a model that cannot be used, NonFiniteLossError when training diverges, CheckpointError when a
     checkpoint cannot be written, TrunkUnderWayError when another run trains just now what this one would train first.
     """
-    began = time.perf_counter()
-    if config.trainer.threads is not None:
-        torch.set_num_threads(config.trainer.threads)
-    elif ranks.size() > 1:
-        torch.set_num_threads(max(1, torch.get_num_threads() // config.trainer.devices))
-    if not ranks.is_main():
-        # Its files are rank 0's.
-        result = Result()
-        result.state = _train(
-            config, run, result, stop=stop, loggers=(), callbacks=callbacks, progress=None, evaluation_progress=None, trunks=None
-        )
-        return result
-    result = read_result(run)
-    if result.state == "running":
-        _book_death(run, result)
-    # Not running yet: an attempt that dies before its first step has trained nothing.
-    result.state, result.reason, result.waits_for, result.attempts = "waiting", None, None, result.attempts + 1
-    result.versions, result.git_commit, result.hardware = provenance.versions(), provenance.git_commit(), provenance.hardware()
-    write_result(run, result)
-    try:
-        result.state = _train(
-            config,
-            run,
-            result,
-            stop=stop,
-            loggers=loggers,
-            callbacks=callbacks,
-            progress=progress,
-            evaluation_progress=evaluation_progress,
-            trunks=trunks,
-        )
-        if result.state == "waiting":
-            result.reason = CLEAN_STOP
-    except TrunkUnderWayError as error:
-        # It has not begun: no attempt to speak of.
-        result.attempts, result.reason, result.waits_for = result.attempts - 1, str(error), str(error.lease_lock)
-        raise
-    except ReservedTooLittleError as error:
-        result.attempts, result.reason = result.attempts - 1, str(error)
-        raise
-    except BaseException as error:
-        result.state = "failed" if isinstance(error, NonFiniteLossError | InputError) else "waiting"
-        result.reason = _reason(error)
-        raise
-    finally:
-        result.seconds += time.perf_counter() - began
-        write_result(run, result)
-    if result.state == "complete" and config.trainer.final_checkpoint == "none":
-        # Only now: until the result says that it is complete, they are all that a killed attempt leaves.
-        for path in checkpoints(run.checkpoints).values():
-            path.unlink()
-    return result
-
-
-def _train(
-    config: Config,
-    run: RunDirectory,
-    result: Result,
-    *,
-    stop: StopFlag,
-    loggers: Sequence[Logger],
-    callbacks: Sequence[Callback],
-    progress: Progress | None,
-    evaluation_progress: Progress | None,
-    trunks: Trunks | None,
-) -> State:
-    """The attempt itself: how it ended. The rest of `result` is brought up to date, whatever happens."""
+    run, result = live.run, live.result
     # Rank 0 alone knows of trunks, but all must see the same data.
     relatives = ranks.from_main(lambda: trunks.relatives if trunks else ())
-    inputs = load_inputs(config, progress=progress, relatives=relatives)
+    inputs = begin(config, live, progress=progress, relatives=relatives)
     plan = inputs.plan
-    assert plan is not None, "a run without a step is `measure`d"
+    assert plan is not None, "a run without a step is measured"
     refuse_oversampling(config.data, plan.data, plan.batch_size, plan.steps)
-    _refuse_other_inputs(run, result.fingerprints, inputs.fingerprints)
-    result.fingerprints = inputs.fingerprints
-
-    if ranks.size() > 1:
-        _refuse_other_rows(inputs.fingerprints)
     start, checkpoint = ranks.from_main(lambda: last_good_checkpoint(run.checkpoints))
     if start > plan.steps:
         raise InputError(f"{run.path}: its checkpoint of step {start} lies behind the end of the run, which has {plan.steps} steps")
@@ -162,12 +88,11 @@ def _train(
             path.end()
         raise ReservedTooLittleError(f"it would train {rest} tokens, {trunks.reserved_tokens} are reserved: its trunk is gone")
     result.tokens.budgeted = plan.tokens_after(plan.steps) - result.tokens.shared
-    result.state, result.step, result.tokens.position = "running", start, plan.tokens_after(start)
-    if ranks.is_main():
-        write_result(run, result)
+    result.step, result.tokens.position = start, plan.tokens_after(start)
+    live.running()
 
     evaluator = Evaluator(config, inputs.evaluation, evaluation_progress)
-    step_end = StepEnd(run, evaluator, stop, path, shared_rows)
+    step_end = StepEnd(run, evaluator, stop, loggers, path, shared_rows)
     trainer: Trainer | None = None
     try:
         # Else it was complete, but for the result of an attempt that was killed just before it wrote one.
@@ -187,20 +112,21 @@ def _train(
                     compile_blocks(model, on_gpu=on_gpu)
                 trainer = build_trainer(config, run, plan, loggers=loggers, callbacks=[step_end, *callbacks])
                 trainer.fit(module, datamodule=RunData(plan, start), ckpt_path=checkpoint, weights_only=True)
-        state: State = "waiting" if step_end.stopped else "complete"
+        ending = STOPPED if step_end.stopped else COMPLETE
     finally:
         if path:
             path.end()
         # Also when it raises: what was trained has been spent.
         result.evaluation_seconds += evaluator.seconds
-        result.step = trainer.global_step if trainer else start
+        # Lightning's count is 0 until it has restored the checkpoint.
+        result.step = max(start, trainer.global_step) if trainer else start
         result.tokens.trained += plan.tokens_after(result.step) - plan.tokens_after(start)
         result.tokens.position = plan.tokens_after(max(checkpoints(run.checkpoints), default=0))
         result.metrics = last_values([row for row in run.metrics.rows() if row["step"] <= result.step])
-    if state == "complete":
+    if ending is COMPLETE:
         # Nothing is left to do, whatever is kept of it.
         result.tokens.position = plan.tokens_after(plan.steps)
-    return state
+    return ending
 
 
 def _trunk_path(config: Config, run: RunDirectory, inputs: Inputs, trunks: Trunks) -> TrunkPath:
@@ -212,35 +138,3 @@ def _trunk_path(config: Config, run: RunDirectory, inputs: Inputs, trunks: Trunk
             with contextlib.suppress(InputError):  # values that do not go together: no run will have them
                 related.append(inputs.prefix(other))
     return TrunkPath(run, prefix, trunks.store, leaves_of(prefix, related))
-
-
-def _refuse_other_rows(fingerprints: dict[str, str]) -> None:
-    """Raise InputError when a rank reads other files than rank 0 does: on a machine whose copy of them is an older one, say."""
-    for rank, theirs in enumerate(ranks.gathered(fingerprints)):
-        different = [name for name, fingerprint in fingerprints.items() if theirs[name] != fingerprint]
-        if different:
-            raise InputError(f"rank {rank} finds another {' and '.join(different)} than rank {ranks.rank()}; all must read the same files")
-
-
-def _reason(error: BaseException) -> str:
-    match error:
-        case RunError() | InputError():
-            return str(error)
-        case KeyboardInterrupt() | SystemExit():  # the latter is what Lightning makes of the former
-            return "interrupted"
-        case _:
-            return f"{type(error).__name__}: {error}"
-
-
-def _book_death(run: RunDirectory, result: Result) -> None:
-    """Count what an attempt trained that died without a word, as far as its last row of metrics tells."""
-    newest = run.metrics.newest()
-    if newest is not None:
-        result.tokens.trained += max(0, newest["tokens"] - result.tokens.position)
-    result.failures += 1
-
-
-def _refuse_other_inputs(run: RunDirectory, before: dict[str, str], now: dict[str, str]) -> None:
-    changed = [name for name, fingerprint in before.items() if now.get(name) != fingerprint]
-    if changed:
-        raise InputError(f"{run.path}: the {' and the '.join(changed)} changed since this run began; going on would mix two runs")

@@ -6,19 +6,21 @@ import logging
 import os
 import socket
 import traceback
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.config.checks.trainer import trains
 from harness.config.errors import InputError, wrong_value
 from harness.config.load import load_file, set_value
 from harness.config.schema import Config
 from harness.config.validate import to_plain, to_section
+from harness.runs import exit_codes
 from harness.runs.directory import RunDirectory, StudyDirectory
-from harness.runs.exit_codes import BAD_INPUT, DONE, FAILED, OUT_OF_MEMORY, RESERVED_TOO_LITTLE, STOPPED, TRUNK_UNDER_WAY
 from harness.runs.files import read_json
+from harness.runs.lifecycle import COMPLETE, OUT_OF_MEMORY, Ending, How, LiveResult, ending_of_error
 from harness.runs.locks import hold
-from harness.runs.result import FINAL_STATES, Result, State, read_result, write_result
+from harness.runs.result import FINAL_STATES, read_result
 from harness.runs.trial import read_trial
 from harness.runs.trunks import TrunkStore
 from harness.runs.world import World
@@ -26,6 +28,7 @@ from harness.runs.world import World
 if TYPE_CHECKING:
     from harness.launch.ranks import LocalRanks
     from harness.tracking.wandb_logger import WandbLogger
+    from harness.training.loggers import MetricLogger
     from harness.training.stop import StopFlag
     from harness.training.trunks import Trunks
 
@@ -49,11 +52,10 @@ def attempt_trial(directory: str, world: World | None = None, listener: socket.s
     run = RunDirectory(Path(directory))
     _log_to(run)
     try:
-        # Whether a crash is worth another attempt is for the worker to say.
-        return attempt(run, crashed="waiting", world=world, listener=listener)
+        return attempt(run, world=world, listener=listener)
     except InputError as error:
         log.error("%s", error)
-        return BAD_INPUT
+        return exit_codes.BAD_INPUT
 
 
 def follow_trial(directory: str, world: World) -> int:
@@ -70,8 +72,8 @@ def follow_trial(directory: str, world: World) -> int:
         from harness.training.memory import is_out_of_memory
 
         log.error("rank %d: %s", world.rank, traceback.format_exc())
-        return OUT_OF_MEMORY if is_out_of_memory(error) else FAILED
-    return DONE
+        return exit_codes.OUT_OF_MEMORY if is_out_of_memory(error) else exit_codes.FAILED
+    return exit_codes.DONE
 
 
 def _log_to(run: RunDirectory) -> None:
@@ -84,7 +86,6 @@ def _log_to(run: RunDirectory) -> None:
 def attempt(
     run: RunDirectory,
     *,
-    crashed: State,
     show_progress: bool = False,
     world: World | None = None,
     listener: socket.socket | None = None,
@@ -92,14 +93,13 @@ def attempt(
 ) -> int:
     """Run or resume the run in this process; returns the exit code. Its result.json says what came of it.
 
-    crashed: the state of a run whose attempt ends with an unexpected exception. world: where all ranks are started already, this process
-    being rank 0 and the others in `follow`; else this process starts those of its machine. listener: a socket that it listens on as rank 0
-    of that world; None where it is connected already (see `harness.training.ranks`).
-    stop: set when the run is to save a checkpoint and leave; by default one of its own, set by signals.
+    world: where all ranks are started already, this process being rank 0 and the others in `follow`; else this process starts those of its
+    machine. listener: a socket that it listens on as rank 0 of that world; None where it is connected already (see
+    `harness.training.ranks`). stop: set when the run is to save a checkpoint and leave; by default one of its own, set by signals.
     Raises InputError for data, a model or a configuration that cannot be used, and where another process works on this run.
     """
     from harness.models.device import refuse_missing_devices
-    from harness.training.errors import NonFiniteLossError, ReservedTooLittleError, RunError, TrunkUnderWayError
+    from harness.training.errors import RunError
     from harness.training.stop import StopFlag
 
     # Before torch is imported, which takes seconds: from here on a signal asks for a clean stop.
@@ -109,53 +109,69 @@ def attempt(
     if lock is None:
         raise InputError(f"{run.path}: another process works on this run")
     local: LocalRanks | None = None
-    try:
-        config = load_file(run.config)
-        refuse_missing_devices(config.trainer)
-        local = None if world else _start_local_ranks(config, run, crashed)
-        with _connected(config, local.world if local else world or World(), local.listener if local else listener):
-            return _tracked(config, run, stop, show_progress=show_progress)
-    except InputError as error:
-        _end(run, "failed", str(error))
-        raise
-    except TrunkUnderWayError as error:
-        log.info("%s: it had better wait", error)
-        return TRUNK_UNDER_WAY
-    except ReservedTooLittleError as error:
-        log.info("%s", error)
-        return RESERVED_TOO_LITTLE
-    except RunError as error:
-        _end(run, "failed" if isinstance(error, NonFiniteLossError) else crashed, str(error))
-        log.error("%s", error)
-        return FAILED
-    except Exception as error:  # noqa: BLE001 - whatever it is, the run's files must say so
-        from harness.training.memory import is_out_of_memory
+    live = LiveResult(run, lambda error: ending_of(error, local))
+    with ExitStack() as cleanup:
+        cleanup.callback(lock.release)
+        try:
+            with live:
+                config = load_file(run.config)
+                refuse_missing_devices(config.trainer)
+                local = None if world else _start_local_ranks(config, live)
+                if local:
+                    cleanup.callback(local.end)
+                with _connected(config, local.world if local else world or World(), local.listener if local else listener):
+                    live.ending = _run(config, live, stop, cleanup, show_progress=show_progress)
+            if live.ending is COMPLETE and config.trainer.final_checkpoint == "none":
+                # Until its result says that it is complete, they are all that a killed attempt leaves.
+                from harness.models.checkpoint_files import drop_checkpoints
 
-        # A rank that is gone shows as a broken connection, or worse.
-        lost = local.failure(wait_seconds=LOST_SECONDS) if local else None
-        if lost is None and is_out_of_memory(error):
-            said = next(iter(str(error).splitlines()), "") or type(error).__name__
-            _end(run, crashed, f"out of memory: {said}")
-            log.error("%s", traceback.format_exc())
-            return OUT_OF_MEMORY
-        _end(run, crashed, lost or f"{type(error).__name__}: {error}")
-        log.error("%s", lost or traceback.format_exc())
-        return FAILED
-    finally:
-        if local:
-            local.end()
-        lock.release()
+                drop_checkpoints(run.checkpoints)
+        except InputError:
+            raise
+        except RunError as error:
+            log.log(logging.INFO if error.ending.is_orderly else logging.ERROR, "%s", error)
+        except Exception:  # noqa: BLE001 - whatever it is, the run's files say so
+            log.error("%s", (local and local.failure()) or traceback.format_exc())
+    assert live.ending is not None, "it has ended"
+    return live.ending.exit_code
+
+
+def ending_of(error: BaseException, local: LocalRanks | None = None) -> Ending:
+    """How an attempt ended that an exception ended. local: the other ranks, if it has started any."""
+    from harness.training.errors import RunError
+
+    if isinstance(error, RunError):
+        return error.ending
+    ending = ending_of_error(error)
+    if ending.how is not How.CRASHED:
+        return ending
+    from harness.training.memory import is_out_of_memory
+
+    # A rank that is gone shows as a broken connection, or worse.
+    lost = local.failure(wait_seconds=LOST_SECONDS) if local else None
+    if lost is not None:
+        return Ending(How.CRASHED, lost)
+    if is_out_of_memory(error):
+        said = next(iter(str(error).splitlines()), "") or type(error).__name__
+        return Ending(How.OUT_OF_MEMORY, f"{OUT_OF_MEMORY}: {said}")
+    return ending
 
 
 def follow(run: RunDirectory, config: Config, world: World, stop: StopFlag) -> None:
     """Take part in an attempt as a rank other than 0, which writes all files; returns when the attempt has ended as it should."""
-    from harness.training.run import train
-
+    live = LiveResult(run, ending_of, is_written=False)
     with _connected(config, world):
-        train(config, run, stop=stop)
+        if trains(config.trainer):
+            from harness.training.run import train
+
+            train(config, live, stop=stop)
+        else:
+            from harness.training.measure import measure
+
+            measure(config, live, stop=stop)
 
 
-def _start_local_ranks(config: Config, run: RunDirectory, crashed: State) -> LocalRanks | None:
+def _start_local_ranks(config: Config, live: LiveResult) -> LocalRanks | None:
     """The other ranks of a run on this machine, where it has several."""
     trainer = config.trainer
     if trainer.nodes > 1:
@@ -163,14 +179,17 @@ def _start_local_ranks(config: Config, run: RunDirectory, crashed: State) -> Loc
     if trainer.devices == 1:
         return None
     # Before they are forked, so that they need not.
-    import harness.training.run  # noqa: F401
+    if trains(trainer):
+        import harness.training.run
+    else:
+        import harness.training.measure  # noqa: F401
     from harness.launch.ranks import LocalRanks
     from harness.training.stop import RankZeroStops
 
     return LocalRanks(
         trainer.devices,
-        lambda world: follow(run, config, world, RankZeroStops()),
-        on_stuck=lambda reason: _end(run, crashed, reason),
+        lambda world: follow(live.run, config, world, RankZeroStops()),
+        on_stuck=live.died,
     )
 
 
@@ -180,58 +199,51 @@ def _connected(config: Config, world: World, listener: socket.socket | None = No
     return connected(world, accelerator=config.trainer.accelerator, listener=listener)
 
 
-def _end(run: RunDirectory, state: State, reason: str) -> None:
-    result = read_result(run)
-    result.state, result.reason = state, reason
-    write_result(run, result)
-
-
-def _tracked(config: Config, run: RunDirectory, stop: StopFlag, *, show_progress: bool) -> int:
+def _run(config: Config, live: LiveResult, stop: StopFlag, cleanup: ExitStack, *, show_progress: bool) -> Ending:
+    """Train, or only evaluate, as rank 0, with W&B and progress on the terminal. cleanup: what to do once the end is written down."""
     from harness.data.progress import TokenizationProgress
-    from harness.training.errors import ReservedTooLittleError, TrunkUnderWayError
-    from harness.training.progress import StepProgress
+    from harness.training.progress import RunProgress
+
+    wandb = _wandb_logger(config, live.run)
+    if wandb:
+        cleanup.callback(_finish, wandb, live)
+    bar = RunProgress() if show_progress else None
+    if bar:
+        cleanup.callback(bar.stop)
+    loggers: list[MetricLogger] = [*([wandb] if wandb else []), *([bar.logger] if bar else [])]
+    tokenized = TokenizationProgress().update if show_progress else None
+    evaluated = bar.evaluating if bar else None
+    if not trains(config.trainer):
+        from harness.training.measure import measure
+
+        return measure(config, live, stop=stop, loggers=loggers, progress=tokenized, evaluation_progress=evaluated)
     from harness.training.run import train
+    from harness.training.step_progress import StepProgress
 
-    wandb = _wandb_logger(config, run)
-    progress = StepProgress() if show_progress else None
-    crashed = True
-    try:
-        result = train(
-            config,
-            run,
-            stop=stop,
-            loggers=[*([wandb] if wandb else []), *([progress.logger] if progress else [])],
-            callbacks=[progress] if progress else [],
-            progress=TokenizationProgress().update if show_progress else None,
-            evaluation_progress=progress.evaluating if progress else None,
-            trunks=_trunks(config, run),
-        )
-        crashed = False
-    except (TrunkUnderWayError, ReservedTooLittleError):
-        crashed = False  # it has not begun, and will
-        raise
-    finally:
-        if wandb:
-            _finish(wandb, run, crashed=crashed)
-    return DONE if result.state == "complete" else STOPPED
+    return train(
+        config,
+        live,
+        stop=stop,
+        loggers=loggers,
+        callbacks=[StepProgress(bar)] if bar else [],
+        progress=tokenized,
+        evaluation_progress=evaluated,
+        trunks=_trunks(config, live.run),
+    )
 
 
-def _finish(wandb: WandbLogger, run: RunDirectory, *, crashed: bool) -> None:
+def _finish(wandb: WandbLogger, live: LiveResult) -> None:
     """End the attempt's part of the W&B run, as the run's own files have it."""
     from harness.tracking.summary import objective_of, summary_of
 
-    result = read_result(run)
-    state = _end_of_run(run, result)
-    wandb.summary(summary_of(result, run.metrics.rows(), objective_of(run), trial=read_trial(run), state=state))
-    if state == "waiting" and not crashed:
+    assert live.ending is not None, "it has ended"
+    run, result, trial = live.run, live.result, read_trial(live.run)
+    # What the study will make of it.
+    state = "pruned" if result.state == "waiting" and trial is not None and trial.given_up is not None else result.state
+    wandb.summary(summary_of(result, run.metrics.rows(), objective_of(run), trial=trial, state=state))
+    if state == "waiting" and live.ending.is_orderly:
         wandb.preempting()
-    wandb.finish("failed" if crashed else "success")
-
-
-def _end_of_run(run: RunDirectory, result: Result) -> State:
-    """What the study will make of an attempt that has ended as it should."""
-    trial = read_trial(run)
-    return "pruned" if result.state == "waiting" and trial is not None and trial.given_up is not None else result.state
+    wandb.finish("success" if live.ending.is_orderly else "failed")
 
 
 def _trunks(config: Config, run: RunDirectory) -> Trunks | None:

@@ -100,7 +100,7 @@ def _attempt(run: RunDirectory, world: World, show_progress: bool, stop: StopFla
     from harness.runs.exit_codes import FAILED, OUT_OF_MEMORY
     from harness.work.attempt import attempt
 
-    code = attempt(run, crashed="failed", show_progress=show_progress, world=world if world.size > 1 else None, stop=stop)
+    code = attempt(run, show_progress=show_progress, world=world if world.size > 1 else None, stop=stop)
     # To somebody who looks at one run it is a failure like any other; its result says which.
     return Attempted(run, FAILED if code == OUT_OF_MEMORY else code)
 

@@ -44,12 +44,11 @@ def overrides(tmp_path: Path, chat_tokenizer_directory: Path) -> list[str]:
 
 
 def first_loss(config: Config, run: RunDirectory) -> float:
-    from harness.training.run import train
-    from harness.training.stop import StopFlag
+    from tests.training.runs import train_here
 
     run.path.mkdir(parents=True)
     write_yaml(run.config, to_plain(config))
-    result = train(config, run, stop=StopFlag())
+    result = train_here(run)
     rows = {row["step"]: row for row in run.metrics.rows()}
     assert result.state == "complete"
     assert rows[0]["val/chat/loss"] > 0

@@ -44,3 +44,8 @@ def test_an_unknown_run_names_the_nearest(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert find_run(str(tmp_path / "first-run")).path == tmp_path / "first-run"
     with pytest.raises(InputError, match=r"unknown run 'fist-run'.*Did you mean 'first-run'\?"):
         find_run("fist-run")
+
+
+def test_the_length_of_a_run_is_what_it_has_in_all() -> None:
+    assert Tokens(budgeted=20, shared=80, trained=35, position=90).length == 100
+    assert Tokens().length == 0

@@ -12,13 +12,11 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
-from lightning.pytorch.utilities import rank_zero_only
 
 from harness.config.schema import TrackingConfig
 from harness.runs.directory import RunDirectory
-from harness.tracking.identity import Identity, run_id
+from harness.tracking.identity import run_id
 from harness.tracking.pieces import pieces_of
-from harness.tracking.wandb_logger import WandbLogger
 from harness.tracking.wandb_run import WandbTarget
 from tests.support.fake_wandb import FakeWandb, StoredRun
 from tests.tracking.attempts import HYPERPARAMETERS, RUN_ID, attempt, forked, read_back, warm
@@ -291,16 +289,6 @@ def test_a_directory_that_cannot_be_written_is_said_once(tmp_path: Path, environ
 def test_disabled_means_that_nothing_is_written(tmp_path: Path, environment: Environment) -> None:
     assert forked(attempt, tmp_path, {**environment, "WANDB_MODE": "disabled"}, losses(0, 10), summary={"objective": 1.0}).warnings == []
     assert not (tmp_path / "wandb").exists()
-
-
-def test_only_the_first_rank_tracks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rank_zero_only, "rank", 1)
-    logger = WandbLogger(TrackingConfig(), identity=Identity(id=RUN_ID, name="", job_type="train"), directory=tmp_path, hyperparameters={})
-    logger.log_metrics({"train/loss": 1.0}, step=0)
-    logger.summary({"objective": 1.0})
-    logger.preempting()
-    logger.finish("success")
-    assert list(tmp_path.iterdir()) == []
 
 
 PROGRAM = """

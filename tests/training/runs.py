@@ -9,13 +9,15 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from harness.config.load import load_file
-from harness.models.checkpoint_files import checkpoints
+from harness.models.checkpoint_files import checkpoints, drop_checkpoints
 from harness.runs.directory import RunDirectory
+from harness.runs.lifecycle import COMPLETE, LiveResult
 from harness.runs.metrics import Row
 from harness.runs.result import Result
 from harness.training.run import train
 from harness.training.stop import StopFlag
 from harness.training.trunks import Trunks
+from harness.work.attempt import ending_of
 
 EXACT_RESUME = (
     "model.attention_dropout=0.2",
@@ -41,10 +43,20 @@ class StopAfter(Callback):
 def train_here(
     run: RunDirectory, *, stop_after: int | None = None, callbacks: list[Callback] | None = None, trunks: Trunks | None = None
 ) -> Result:
-    """One attempt on the run, in this process."""
+    """One attempt on the run, in this process: what `harness.work.attempt` does, but that errors come through."""
     stop = StopFlag()
     stopping = [] if stop_after is None else [StopAfter(stop, stop_after)]
-    return train(load_file(run.config), run, stop=stop, callbacks=[*stopping, *(callbacks or [])], trunks=trunks)
+    return train_with(run, stop=stop, callbacks=[*stopping, *(callbacks or [])], trunks=trunks)
+
+
+def train_with(run: RunDirectory, **given: Any) -> Result:
+    """An attempt on the run. given: arguments of `train`."""
+    config = load_file(run.config)
+    with LiveResult(run, ending_of) as live:
+        live.ending = train(config, live, **given)
+    if live.ending is COMPLETE and config.trainer.final_checkpoint == "none":
+        drop_checkpoints(run.checkpoints)
+    return live.result
 
 
 def final_state(run: RunDirectory) -> dict[str, Any]:

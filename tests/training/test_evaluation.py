@@ -16,19 +16,18 @@ import numpy as np
 import pytest
 import torch
 
-from harness.config.load import load, load_file
+from harness.config.load import load
 from harness.config.schema import DataConfig, MultipleChoiceConfig
 from harness.evaluation.domain_loss import DomainLossSet
 from harness.evaluation.kinds import logged_metrics
 from harness.evaluation.loss_by_position import LossByPositionSet
 from harness.evaluation.multiple_choice import MultipleChoiceSet
 from harness.training.evaluator import Evaluator
-from harness.training.run import train
 from harness.training.stop import StopFlag
 from tests.support.corpus import TinyText
 from tests.support.datasets import evaluation_sets, measure
 from tests.training.conftest import NewRun
-from tests.training.runs import rows_without_speed, train_here
+from tests.training.runs import rows_without_speed, train_here, train_with
 
 VALUES = ("loss", "bits_per_byte", "forgetting")
 
@@ -256,7 +255,7 @@ def test_evaluation_that_takes_too_much_of_a_run_is_said_once(tiny_text: TinyTex
 def test_the_progress_of_every_set_is_told(new_run: NewRun, tmp_path: Path) -> None:
     _, run = new_run("run", *quiz(tmp_path / "quiz.jsonl"), "trainer.max_steps=1", "trainer.evaluation_batch_tokens=64")
     seen: list[tuple[str, int, int]] = []
-    train(load_file(run.config), run, stop=StopFlag(), evaluation_progress=lambda *progress: seen.append(progress))
+    train_with(run, stop=StopFlag(), evaluation_progress=lambda *progress: seen.append(progress))
     assert [name for name, _ in itertools.groupby(seen, lambda entry: entry[0])] == ["domain", "general", "quiz"] * 2
     for _, group in itertools.groupby(seen, lambda entry: entry[0]):
         done = [(done, size) for _, done, size in group]

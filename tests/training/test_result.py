@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
@@ -14,13 +13,13 @@ from harness.config.errors import InputError
 from harness.models.checkpoint_files import checkpoints
 from harness.runs.directory import RunDirectory
 from harness.runs.exit_codes import FAILED
-from harness.runs.result import Result, read_result
+from harness.runs.result import Result, read_result, write_result
+from harness.training.checkpoints import AtomicCheckpointIO
 from harness.training.errors import NonFiniteLossError
-from harness.training.run import train
 from harness.training.stop import StopFlag
 from harness.work.attempt import attempt
 from tests.training.conftest import NewRun
-from tests.training.runs import train_here
+from tests.training.runs import train_here, train_with
 
 
 class Watch(Callback):
@@ -97,10 +96,10 @@ def test_from_start_to_end(new_run: NewRun) -> None:
 
 
 def test_asked_to_stop_before_its_first_step(new_run: NewRun) -> None:
-    config, run = new_run("run")
+    _, run = new_run("run")
     stop = StopFlag()
     stop.is_set = True
-    stopped = train(config, run, stop=stop)
+    stopped = train_with(run, stop=stop)
     assert (stopped.state, stopped.step, stopped.tokens.trained, stopped.tokens.position) == ("waiting", 0, 0, 0)
     assert run.metrics.rows() == []
     done = train_here(run)
@@ -108,11 +107,11 @@ def test_asked_to_stop_before_its_first_step(new_run: NewRun) -> None:
 
 
 def test_asked_to_stop_while_resuming(new_run: NewRun) -> None:
-    config, run = new_run("run")
+    _, run = new_run("run")
     train_here(run, stop_after=2)
     stop = StopFlag()
     stop.is_set = True
-    stopped = train(config, run, stop=stop)
+    stopped = train_with(run, stop=stop)
     assert (stopped.state, stopped.step, stopped.tokens.trained) == ("waiting", 2, tokens_by_step(run)[2])
     assert stopped.metrics == {k: v for k, v in {**run.metrics.rows()[0], **run.metrics.rows()[2]}.items() if k not in ("step", "tokens")}
     assert train_here(run).tokens.trained == tokens_by_step(run)[4]
@@ -125,31 +124,48 @@ def test_asked_to_stop_in_its_last_step(new_run: NewRun) -> None:
 
 def test_died_without_a_word(new_run: NewRun) -> None:
     """What a killed process leaves: result.json as it was when training began, rows up to some step, a checkpoint."""
-    _, run = new_run("run", "trainer.max_steps=8", "trainer.checkpoint_every_steps=3", "trainer.log_every_steps=2")
+    config, run = new_run("run", "trainer.max_steps=8", "trainer.checkpoint_every_steps=3", "trainer.log_every_steps=2")
     watch = Watch(run)
     with pytest.raises(ValueError, match="a bug"):
         train_here(run, callbacks=[watch, Break(6, crash)])
-    run.result.write_text(json.dumps({**json.loads(run.result.read_text()), "state": "running", "tokens": {"budgeted": 1}, "failures": 0}))
+    write_result(run, watch.seen[0])
     done = train_here(run)
     at = tokens_by_step(run)
-    # Its rows end at step 4, it goes on from the checkpoint of step 3.
+    # Its rows end at step 4: it may have trained all but the end of the next two steps. It goes on from the checkpoint of step 3.
     _, whole = new_run("whole", "trainer.max_steps=8", "trainer.log_every_steps=1")
     train_here(whole)
     exact = tokens_by_step(whole)
-    assert done.tokens.trained == at[4] + at[8] - exact[3]
+    assert done.tokens.trained == at[4] + 2 * config.trainer.batch_tokens + at[8] - exact[3]
+    assert done.tokens.length == at[8]
     assert (done.state, done.failures, done.attempts) == ("complete", 1, 2)
 
 
-def test_a_crash_is_reported_by_train_itself(new_run: NewRun) -> None:
+def test_a_crash_is_reported_by_the_attempt_itself(new_run: NewRun) -> None:
     """So the next attempt does not count its tokens a second time."""
     _, run = new_run("run", "trainer.checkpoint_every_steps=1")
     with pytest.raises(ValueError, match="a bug"):
         train_here(run, callbacks=[Break(3, crash)])
-    waiting = read_result(run)
+    failed = read_result(run)
     at = tokens_by_step(run)
-    assert (waiting.state, waiting.reason, waiting.step) == ("waiting", "ValueError: a bug", 2)
-    assert (waiting.tokens.trained, waiting.tokens.position) == (at[2], at[2])
-    assert train_here(run).tokens.trained == tokens_by_step(run)[4]
+    assert (failed.state, failed.reason, failed.step, failed.failures) == ("failed", "ValueError: a bug", 2, 1)
+    assert (failed.tokens.trained, failed.tokens.position) == (at[2], at[2])
+    done = train_here(run)
+    assert (done.tokens.trained, done.attempts, done.failures) == (tokens_by_step(run)[4], 2, 1)
+
+
+def test_a_checkpoint_that_cannot_be_restored_takes_nothing_back(new_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the budget of its study would grow."""
+    _, run = new_run("run")
+    stopped = train_here(run, stop_after=2)
+
+    def unreadable(*given: Any, **more: Any) -> None:
+        raise OSError("the file system is gone")
+
+    monkeypatch.setattr(AtomicCheckpointIO, "load_checkpoint", unreadable)
+    with pytest.raises(OSError, match="the file system is gone"):
+        train_here(run)
+    broken = read_result(run)
+    assert (broken.step, broken.tokens, broken.metrics) == (2, stopped.tokens, stopped.metrics)
 
 
 @pytest.mark.parametrize("every", [1, 100])
@@ -175,7 +191,7 @@ def test_a_step_that_is_not_finite(new_run: NewRun, every: int, what: Any, messa
 
 def test_a_loss_that_is_not_finite_through_an_attempt(new_run: NewRun) -> None:
     _, run = new_run("run", "optim.lr=1e30", "optim.gradient_clip_norm=null", "schedule=constant", "schedule.warmup=0")
-    assert attempt(run, crashed="waiting") == FAILED
+    assert attempt(run) == FAILED
     failed = read_result(run)
     assert failed.state == "failed"
     assert failed.reason is not None

@@ -27,10 +27,10 @@ def test_a_request_while_lightnings_handlers_are_in_place(new_run: NewRun, monke
 
     with monkeypatch.context() as patched:
         patched.setattr(RunData, "train_dataloader", interrupted)
-        assert attempt(run, crashed="failed") == STOPPED
+        assert attempt(run) == STOPPED
     assert (read_result(run).state, read_result(run).step) == ("waiting", 0)
     assert not run.is_attempted()
-    assert attempt(run, crashed="failed") == DONE
+    assert attempt(run) == DONE
 
 
 def test_the_flag() -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Any
 
 from harness.runs.directory import RunDirectory
-from harness.runs.exit_codes import DONE, FAILED, STOPPED
+from harness.runs.lifecycle import COMPLETE, STOPPED, Ending, How, LiveResult
 from harness.runs.locks import hold
-from harness.runs.result import read_result, write_result
 
 
 class FakeAttempt:
@@ -22,43 +20,40 @@ class FakeAttempt:
         lock = hold(run.attempt_lock, wait_seconds=5.0)
         assert lock is not None, f"{run.path}: two attempts at a time"
         self.lock = lock
-        self.result = read_result(run)
-        self.result.state, self.result.reason = "running", None
-        self.result.attempts += 1
+        self._live = LiveResult(run)
+        self._live.begin()
+        self.result = self._live.result
         self.result.tokens.shared += shared
         self.result.tokens.budgeted = length - self.result.tokens.shared
         if position is not None:
             self.result.tokens.position = position
-        write_result(run, self.result)
+        self._live.running()
 
     def complete(self, metrics: dict[str, float]) -> int:
         """Train to the end. metrics: the last values."""
         self._trained_to(self.length)
         self.result.metrics = metrics
-        return self._end("complete", DONE)
+        return self._end(COMPLETE)
 
     def stop(self, position: int, metrics: dict[str, float] | None = None) -> int:
         """Save a checkpoint at this position and leave."""
         self._trained_to(position)
-        self.result.reason = "stopped"
         self.result.metrics = metrics or self.result.metrics
-        return self._end("waiting", STOPPED)
+        return self._end(STOPPED)
 
     def crash(self, reached: int, reason: str = "RuntimeError: boom", *, checkpoint: int | None = None) -> int:
         """Raise an exception at this position. checkpoint: where the next attempt goes on; by default where this one began."""
         self._trained_to(reached, position=self.result.tokens.position if checkpoint is None else checkpoint)
-        self.result.reason = reason
-        return self._end("waiting", FAILED)
+        return self._end(Ending(How.CRASHED, reason))
 
     def fail(self, reason: str) -> int:
         """End as bad input does: another attempt would not help."""
-        self.result.reason = reason
-        return self._end("failed", FAILED)
+        return self._end(Ending(How.FAILED, reason))
 
     def save(self, position: int) -> None:
         """Save a checkpoint at this position and go on."""
         self._trained_to(position)
-        write_result(self.run, self.result)
+        self._live.running()
 
     def vanish(self, *, at: float | None = None) -> int:
         """Be killed; its last row says how far it got. at: when, in seconds since the epoch, if not now."""
@@ -73,8 +68,7 @@ class FakeAttempt:
         self.result.tokens.trained += reached - self.result.tokens.position
         self.result.tokens.position = reached if position is None else position
 
-    def _end(self, state: Any, code: int) -> int:
-        self.result.state = state
-        write_result(self.run, self.result)
+    def _end(self, ending: Ending) -> int:
+        self._live.end(ending)
         self.lock.release()
-        return code
+        return ending.exit_code
