@@ -21,9 +21,14 @@ class Tokens:
     shared: int = 0
     """Not trained here: taken over from a trunk that another run trained."""
     budgeted: int = 0
-    """What the run's plan asks for: reserved before it starts."""
+    """What the run's plan asks this run to train: its length without what it shared."""
     position: int = 0
     """Where the next attempt would go on at the latest: what lies behind it will not be trained again."""
+
+    @property
+    def length(self) -> int:
+        """What a run of its full length has, whatever it shared or trained twice; 0 before its plan is known."""
+        return self.budgeted + self.shared
 
 
 @dataclass(kw_only=True)

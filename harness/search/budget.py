@@ -115,8 +115,8 @@ class Budget:
 def _still_to_train(record: RunRecord) -> int:
     """What is promised to a trial that has not ended: what is left of its plan, or what was reserved before it had one."""
     tokens = record.result.tokens
-    if tokens.budgeted:
-        return tokens.budgeted + tokens.shared - tokens.position
+    if tokens.length:
+        return tokens.length - tokens.position
     return record.trial.tokens if record.trial else 0
 
 

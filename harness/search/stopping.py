@@ -37,9 +37,9 @@ def build_pruner(config: StoppingConfig, *, evaluations: int) -> BasePruner:
                 assert_never(config.name)
 
 
-def evaluations(rows: list[Row], *, every_steps: int, tokens: int) -> dict[int, Row]:
-    """The rows of the evaluations within a run, by their ordinal number: the first is 1. tokens: of the whole run, whose end is none."""
-    return {row["step"] // every_steps: row for row in rows if row["step"] and row["step"] % every_steps == 0 and row["tokens"] < tokens}
+def evaluations(rows: list[Row], *, every_steps: int, length: int) -> dict[int, Row]:
+    """The rows of the evaluations before the end of a run, by their ordinal number: the first is 1. length: tokens of the whole run."""
+    return {row["step"] // every_steps: row for row in rows if row["step"] and row["step"] % every_steps == 0 and row["tokens"] < length}
 
 
 def judged(row: Row, objective: StudyObjectiveConfig, constraints: dict[str, BoundConfig]) -> float | None:

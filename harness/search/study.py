@@ -243,8 +243,7 @@ class Study:
         if stopping.name == "none" and stopping.constraint_patience is None:
             return None
         every = read_yaml(claim.run.config)["trainer"]["evaluate_every_steps"]
-        budgeted = read_result(claim.run).tokens.budgeted
-        seen = evaluations(claim.run.metrics.rows(), every_steps=every, tokens=budgeted) if every else {}
+        seen = evaluations(claim.run.metrics.rows(), every_steps=every, length=read_result(claim.run).tokens.length) if every else {}
         reason = broken_for_good(seen, self.sweep.config.constraints, stopping.constraint_patience)
         if reason is None and stopping.name != "none":
             config = self.sweep.config

@@ -37,9 +37,11 @@ METRICS = {"val/domain/loss": 2.0, "val/general/forgetting": 0.1}
 class Attempt(FakeAttempt):
     """An attempt on a trial of TRIAL_TOKENS, or of as many as the trial of a trunk search has."""
 
-    def __init__(self, run: RunDirectory) -> None:
+    def __init__(self, run: RunDirectory, *, shared: int = 0) -> None:
+        """shared: tokens of a trunk that another run has trained."""
         trial = read_trial(run)
-        super().__init__(run, length=TRIAL_TOKENS if trial is None or trial.rung is None else trial.tokens)
+        length = TRIAL_TOKENS if trial is None or trial.rung is None else trial.tokens
+        super().__init__(run, length=length, shared=shared, position=shared or None)
 
     def complete(self, objective: float | None = 2.0, **metrics: float) -> int:  # type: ignore[override]
         """Train to the end; without an objective none was logged."""
