@@ -55,9 +55,9 @@ class Budget:
     """When the last lease under way ends, in seconds since the epoch; now, where there is none."""
     now: float
 
-    def has_room_for(self, tokens: int, *, devices: int = 1, workers: int = 1) -> bool:
-        """Whether one more trial of at most this many tokens, on this many devices, may start. workers: see `lease`."""
-        return self.trials.fits(1) and self.tokens.fits(tokens) and self.lease(tokens, devices=devices, workers=workers) is not None
+    def has_room_for(self, tokens: int, *, devices: int) -> bool:
+        """Whether one more trial of at most this many tokens, on this many devices, may start."""
+        return self.trials.fits(1) and self.tokens.fits(tokens) and self.lease(tokens, devices=devices) is not None
 
     @property
     def is_timed(self) -> bool:
@@ -69,11 +69,11 @@ class Budget:
         """Whether repeated steps after crashes have eaten into what was promised to others: a retry must not take it."""
         return not self.tokens.fits(0)
 
-    def lease(self, tokens: int, *, devices: int, workers: int, spent: float = 0.0) -> float | None:
+    def lease(self, tokens: int, *, devices: int, workers: int = 1, spent: float = 0.0) -> float | None:
         """For how many seconds an attempt on a trial of this many tokens may run; infinity without a limit, None where too little is left.
 
         What it should need has to fit whole: the trial's own limit, or the margin over the slowest one so far. While nothing is known, a
-        trial leases an equal share for each of the workers.
+        trial leases an equal share for each of the workers; how many they are never decides whether there is a lease.
         spent: seconds that earlier attempts of the trial took.
         """
         left = self._seconds_left(devices)
@@ -83,7 +83,7 @@ class Budget:
             wanted = max(SHORTEST_SECONDS, MARGIN * self.seconds_per_token * tokens)
         else:
             share = left if self.gpu_hours.limit is None else min(left, self.gpu_hours.left * HOUR / devices / workers)
-            wanted = share
+            wanted = max(SHORTEST_SECONDS, share)
         return wanted if wanted <= left and wanted >= SHORTEST_SECONDS else None
 
     def extension(self, seconds: float, *, devices: int, ends: float, spent: float) -> float | None:
@@ -104,7 +104,8 @@ class Budget:
     @property
     def limits(self) -> dict[str, float]:
         """By unit that has one."""
-        return {unit: account["limit"] for unit, account in self.to_json().items()}
+        limits = {unit: account["limit"] for unit, account in self.to_json().items()}
+        return limits if self.trial_hours is None else {**limits, "trial_hours": self.trial_hours}
 
     def to_json(self) -> dict[str, dict[str, float]]:
         """The units that have a limit: {unit: {limit, used, reserved}}."""

@@ -133,13 +133,13 @@ class Study:
         else:
             fits = budget.has_room_for(self._largest_trial_tokens, devices=self.sweep.devices)
             trial = Trial(number=number, params=None, tokens=self._largest_trial_tokens) if fits else None
-        workers = self._free_workers(under_way)
-        lease = None if trial is None else budget.lease(trial.tokens, devices=self.sweep.devices, workers=workers)
-        if trial is None or lease is None:
+        if trial is None:
             if self._trunk_claims is not None and not under_way:
                 # Its runs have many lengths: whether another one fits is not seen from the budget alone.
                 write_json(self.directory.exhausted, {"trials": number, "limits": budget.limits})
             return "wait" if under_way else "done"
+        lease = budget.lease(trial.tokens, devices=self.sweep.devices, workers=self._free_workers(under_way))
+        assert lease is not None, "there is room for it"
         # The reservation comes first: whatever happens from here on, the budget knows of this trial.
         trial.worker, trial.devices = self.worker, self.sweep.devices
         self._write_trial(self.directory.trial(number), self._begun(trial, lease))

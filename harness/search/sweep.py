@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harness.config.checks.trainer import token_bound
+from harness.config.checks.trainer import ranks, token_bound
 from harness.config.errors import InputError
 from harness.config.load import Loaded, load
 from harness.config.schema import Config
@@ -99,8 +99,7 @@ class Sweep:
     @property
     def devices(self) -> int:
         """How many devices an attempt holds."""
-        trainer = self.base.config.trainer
-        return trainer.devices * trainer.nodes
+        return ranks(self.base.config.trainer)
 
     @property
     def evaluations(self) -> int:
