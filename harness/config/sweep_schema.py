@@ -127,7 +127,7 @@ class BudgetConfig(Section):
     """Hours in which at least one trial was under way; the time that a stopped study rests is not counted."""
     trial_hours: Positive | None = None
     """Wall time of one trial over all its attempts: one that needs more is failed. It is also what is reserved of gpu_hours and wall_hours
-    before a trial starts; null: what the slowest trial so far would have needed, with a margin."""
+    before a trial starts; null: what a run of its length should need by the slowest so far, with a margin."""
 
 
 @dataclass(kw_only=True)

@@ -23,7 +23,7 @@ from harness.search.status import read_status
 from harness.search.study import Claim, Study
 from harness.search.sweep import Sweep
 from tests.search.conftest import MakeSweep
-from tests.search.studies import Attempt, check_in_step, claim_and_status_agree
+from tests.search.studies import TRIAL_TOKENS, Attempt, check_in_step, claim_and_status_agree
 from tests.search.test_study import claimed
 
 WORKERS = 8
@@ -171,6 +171,17 @@ def test_before_anything_is_known_the_workers_share_the_budget_and_afterwards_wh
     result = study.settle(claim, Attempt(claim.run).vanish(100), expired=True)
     assert (result.state, result.reason) == ("failed", "it ran for as long as the budget of time allows (budget.gpu_hours=0.1)")
     assert study.claim() == "done", "35 s are left, a trial needs 150"
+
+
+def test_a_short_branch_does_not_make_full_runs_ask_for_more_than_they_need(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(budget={"trials": None, "gpu_hours": 1.0})
+    now = 0.0
+    study = Study(open_study(sweep), sweep, "w", clock=lambda: now)
+    for shared, seconds in ((TRIAL_TOKENS - 26, 30.0), (0, 220.0)):
+        claim = claimed(study)
+        now += seconds
+        study.settle(claim, Attempt(claim.run, shared=shared).complete())
+    assert claimed(study).lease_ends - now == pytest.approx(1.5 * 220.0)
 
 
 def test_a_study_on_several_devices_is_finished_when_its_worker_is_done(make_sweep: MakeSweep) -> None:
