@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 from harness.config.errors import InputError, unknown, wrong_value
@@ -133,8 +132,6 @@ def _check_stopping(sweep: Sweep) -> None:
         )
     if stopping.constraint_patience is not None and not sweep.config.constraints:
         raise InputError(f"stopping.constraint_patience={stopping.constraint_patience}: there are no constraints to break")
-    if stopping.name == "wilcoxon" and find_spec("scipy") is None:
-        raise InputError("stopping=wilcoxon: needs scipy; pip install 'harness[samplers]'")
     watched = [] if stopping.name == "none" else [("objective.metric", objective.metric)]
     watched += [("constraints", metric) for metric in sweep.config.constraints if stopping.constraint_patience is not None]
     key = "trainer.evaluate_every_steps"

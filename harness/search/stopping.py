@@ -17,7 +17,7 @@ BROKEN = 1e3
 
 def build_pruner(config: StoppingConfig, *, evaluations: int) -> BasePruner:
     """The Optuna pruner, over evaluations as its steps. evaluations: how many a trial has before its end."""
-    from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner, WilcoxonPruner
+    from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some are called experimental
@@ -31,8 +31,6 @@ def build_pruner(config: StoppingConfig, *, evaluations: int) -> BasePruner:
             case "hyperband":
                 most = max(evaluations, config.first_rung)
                 return HyperbandPruner(min_resource=config.first_rung, max_resource=most, reduction_factor=config.reduction_factor)
-            case "wilcoxon":
-                return WilcoxonPruner(p_threshold=config.p_threshold, n_startup_steps=config.warmup_evaluations + 1)
             case _:
                 assert_never(config.name)
 

@@ -170,7 +170,7 @@ def _limits(values: dict[str, Any]) -> dict[str, Any]:
 
 def thaw(path: Path) -> Sweep:
     """The sweep of a study that was launched, from its sweep.yaml. Raises InputError when its base resolves differently by now."""
-    document = read_yaml(path)
+    document = _without_removed(read_yaml(path))
     frozen = document.pop("config")
     start = Start(**document.pop("start", {}))
     for derived in ("launched", "largest_trial_tokens", "most_trials"):
@@ -186,7 +186,14 @@ def differences(frozen: dict[str, Any], sweep: Sweep) -> list[str]:
     """What a study that was launched has otherwise; budget and launcher may change."""
     changeable = ("budget", "launcher", "launched", "start", "largest_trial_tokens", "most_trials")
     now = {key: value for key, value in sweep.frozen().items() if key not in changeable}
-    return list(_differences({key: value for key, value in frozen.items() if key not in changeable}, now))
+    before = {key: value for key, value in _without_removed(frozen).items() if key not in changeable}
+    return list(_differences(before, now))
+
+
+def _without_removed(frozen: dict[str, Any]) -> dict[str, Any]:
+    """What a sweep.yaml says, without the keys of older harnesses that nothing reads any more."""
+    stopping = {key: value for key, value in frozen["stopping"].items() if key != "p_threshold"}
+    return {**frozen, "stopping": stopping}
 
 
 def _differences(before: Any, now: Any, key: str = "") -> Iterator[str]:

@@ -43,7 +43,6 @@ def evaluate(attempt: Attempt, number: int, loss: float, forgetting: float = 0.0
         ({"name": "median", "startup_trials": 3, "warmup_evaluations": 2}, 3),
         ({"name": "successive_halving", "reduction_factor": 2}, 1),
         ({"name": "hyperband", "reduction_factor": 3}, True),
-        ({"name": "wilcoxon"}, True),
     ],
 )
 def test_a_trial_that_is_worse_than_the_others_is_given_up(make_sweep: MakeSweep, stopping: dict[str, Any], given_up: int | bool) -> None:
