@@ -265,7 +265,6 @@ class Study:
                 frozen = self._ledger.frozen(claim.number)
                 if number in frozen.intermediate_values or (value := values[number]) is None:
                     continue
-                # Not by way of Optuna's Trial: making one would have the sampler propose once more.
                 self._optuna._storage.set_trial_intermediate_value(frozen._trial_id, number, value)
                 if self._pruner.prune(self._optuna, self._ledger.frozen(claim.number)):
                     return f"{self.sweep.config.stopping.name}: {self.sweep.config.objective.metric} {value:.4g} at evaluation {number}"
