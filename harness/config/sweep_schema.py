@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge
 
 from harness.config.launcher_schema import LauncherConfig
 from harness.config.schema import Count, Name, OnlyFor, Positive, Section
@@ -94,20 +94,17 @@ class StoppingConfig(Section):
     Trials are compared at the same evaluation (the first, the second, …), so that trainer.evaluate_every_steps must be set.
     """
 
-    name: Literal["none", "median", "successive_halving", "hyperband", "wilcoxon"] = "none"
+    name: Literal["none", "median", "successive_halving", "hyperband"] = "none"
     """none: never; median: worse than the median of those before it; successive_halving: not among the best 1/reduction_factor that reached
-    a rung (asynchronous: ASHA); hyperband: brackets of successive halving that begin at different rungs; wilcoxon: a signed-rank test over
-    its evaluations says that it is worse than the best trial."""
+    a rung (asynchronous: ASHA); hyperband: brackets of successive halving that begin at different rungs."""
     startup_trials: Annotated[Count, OnlyFor(("median",))] = 5
     """Trials that must be complete before any is given up."""
-    warmup_evaluations: Annotated[int, Ge(0), OnlyFor(("median", "wilcoxon"))] = 2
+    warmup_evaluations: Annotated[int, Ge(0), OnlyFor(("median",))] = 2
     """No trial is given up before it has had more than this many evaluations."""
     first_rung: Annotated[Count, OnlyFor(("successive_halving", "hyperband"))] = 1
     """The evaluation of the first rung; each further one lies reduction_factor times as far."""
     reduction_factor: Annotated[int, Ge(2), OnlyFor(("successive_halving", "hyperband"))] = 3
     """At each rung one trial in this many goes on."""
-    p_threshold: Annotated[float, Gt(0), Lt(1), OnlyFor(("wilcoxon",))] = 0.1
-    """The p-value below which a trial counts as worse; smaller values give up fewer."""
     constraint_patience: Count | None = None
     """Whatever the name: give a trial up when it has broken one constraint at this many evaluations in a row; null: never."""
 
@@ -127,7 +124,7 @@ class BudgetConfig(Section):
     """Hours in which at least one trial was under way; the time that a stopped study rests is not counted."""
     trial_hours: Positive | None = None
     """Wall time of one trial over all its attempts: one that needs more is failed. It is also what is reserved of gpu_hours and wall_hours
-    before a trial starts; null: what the slowest trial so far would have needed, with a margin."""
+    before a trial starts; null: what a run of its length should need by the slowest so far, with a margin."""
 
 
 @dataclass(kw_only=True)

@@ -55,8 +55,8 @@ class Books:
         """instead: results that are not written yet."""
         config, closed, most = self.sweep.config.budget, self.ledger.closed, self.sweep.most_trials
         if not is_timed(config):
-            return untimed_budget(config, self.ledger.standing(instead), now=self._clock(), most_trials=most, closed=closed)
-        return open_budget(config, self.ledger.under_way(instead), now=self._clock(), most_trials=most, closed=closed)
+            return untimed_budget(config, self.ledger.standing(instead), now=self._clock(), most_trials=most, ended=closed)
+        return open_budget(config, self.ledger.under_way(instead), now=self._clock(), most_trials=most, ended=closed)
 
     # Settling.
 

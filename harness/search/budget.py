@@ -6,18 +6,18 @@ lease ends and no longer, its worker asks for more in time or ends it, and a lea
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from harness.config.sweep_schema import BudgetConfig
 from harness.runs.record import RunRecord
 from harness.runs.result import FINAL_STATES
+from harness.search.trial_seconds import TrialSeconds
 
 SHORTEST_SECONDS = 5.0
 """The shortest lease: a process needs as long to start, and to be ended in time."""
 MARGIN = 1.5
-"""A trial without a limit of its own leases this many times what the slowest one so far took for each token."""
+"""A trial without a limit of its own leases this many times what it should need."""
 HOUR = 3600.0
 
 
@@ -49,15 +49,15 @@ class Budget:
     wall_hours: Account
     trial_hours: float | None
     """Of one trial, over all its attempts."""
-    seconds_per_token: float | None
-    """Of the slowest trial that has ended; None before the first."""
+    trial_seconds: TrialSeconds
+    """How long trials take, by those that have ended."""
     ends: float
     """When the last lease under way ends, in seconds since the epoch; now, where there is none."""
     now: float
 
-    def has_room_for(self, tokens: int, *, devices: int = 1, workers: int = 1) -> bool:
-        """Whether one more trial of at most this many tokens, on this many devices, may start. workers: see `lease`."""
-        return self.trials.fits(1) and self.tokens.fits(tokens) and self.lease(tokens, devices=devices, workers=workers) is not None
+    def has_room_for(self, tokens: int, *, devices: int) -> bool:
+        """Whether one more trial of at most this many tokens, on this many devices, may start."""
+        return self.trials.fits(1) and self.tokens.fits(tokens) and self.lease(tokens, devices=devices) is not None
 
     @property
     def is_timed(self) -> bool:
@@ -69,21 +69,21 @@ class Budget:
         """Whether repeated steps after crashes have eaten into what was promised to others: a retry must not take it."""
         return not self.tokens.fits(0)
 
-    def lease(self, tokens: int, *, devices: int, workers: int, spent: float = 0.0) -> float | None:
+    def lease(self, tokens: int, *, devices: int, workers: int = 1, spent: float = 0.0) -> float | None:
         """For how many seconds an attempt on a trial of this many tokens may run; infinity without a limit, None where too little is left.
 
-        What it should need has to fit whole: the trial's own limit, or the margin over the slowest one so far. While nothing is known, a
-        trial leases an equal share for each of the workers.
+        What it should need has to fit whole: the trial's own limit, or what those so far tell, with a margin. While nothing is known, a
+        trial leases an equal share for each of the workers; how many they are never decides whether there is a lease.
         spent: seconds that earlier attempts of the trial took.
         """
         left = self._seconds_left(devices)
         if self.trial_hours is not None:
             wanted = self.trial_hours * HOUR - spent
-        elif self.seconds_per_token is not None and self.is_timed:
-            wanted = max(SHORTEST_SECONDS, MARGIN * self.seconds_per_token * tokens)
+        elif self.is_timed and (needed := self.trial_seconds.needed(tokens)) is not None:
+            wanted = max(SHORTEST_SECONDS, MARGIN * needed)
         else:
             share = left if self.gpu_hours.limit is None else min(left, self.gpu_hours.left * HOUR / devices / workers)
-            wanted = share
+            wanted = max(SHORTEST_SECONDS, share)
         return wanted if wanted <= left and wanted >= SHORTEST_SECONDS else None
 
     def extension(self, seconds: float, *, devices: int, ends: float, spent: float) -> float | None:
@@ -104,7 +104,8 @@ class Budget:
     @property
     def limits(self) -> dict[str, float]:
         """By unit that has one."""
-        return {unit: account["limit"] for unit, account in self.to_json().items()}
+        limits = {unit: account["limit"] for unit, account in self.to_json().items()}
+        return limits if self.trial_hours is None else {**limits, "trial_hours": self.trial_hours}
 
     def to_json(self) -> dict[str, dict[str, float]]:
         """The units that have a limit: {unit: {limit, used, reserved}}."""
@@ -115,14 +116,14 @@ class Budget:
 def _still_to_train(record: RunRecord) -> int:
     """What is promised to a trial that has not ended: what is left of its plan, or what was reserved before it had one."""
     tokens = record.result.tokens
-    if tokens.budgeted:
-        return tokens.budgeted + tokens.shared - tokens.position
+    if tokens.length:
+        return tokens.length - tokens.position
     return record.trial.tokens if record.trial else 0
 
 
 @dataclass
-class Standing:
-    """What trials that a study has not closed yet have cost and are promised in all, kept trial by trial: of a thousand under way, nobody
+class OpenTotals:
+    """What the trials that are not booked as ended have cost and are promised in all, kept trial by trial: of a thousand under way, nobody
     wants to add it up at every claim."""
 
     ended: int = 0
@@ -147,16 +148,15 @@ class Standing:
 
 
 @dataclass
-class Closed:
-    """What trials that have ended cost in all, so that they need not be counted again and again."""
+class EndedTotals:
+    """What the trials that have ended cost in all, so that they need not be counted again and again."""
 
     trials: int = 0
     complete: int = 0
     pruned: int = 0
     tokens: int = 0
     device_seconds: float = 0.0
-    slowest: float | None = None
-    """Seconds per token."""
+    trial_seconds: TrialSeconds = field(default_factory=TrialSeconds)
     spans: list[tuple[float, float]] = field(default_factory=list)
     """When any of them was under way, in seconds since the epoch; joined now and then."""
     _joined: int = 0
@@ -172,11 +172,15 @@ class Closed:
             return
         self.device_seconds += trial.devices * trial.seconds
         if result.tokens.trained and result.state == "complete":
-            self.slowest = max(self.slowest or 0.0, trial.seconds / result.tokens.trained)
+            self.trial_seconds.add(result.tokens.trained, trial.seconds)
         self.spans += [(begin, end) for begin, end in trial.spans]
         if len(self.spans) > 2 * self._joined + 16:
             self.spans = joined(self.spans)
             self._joined = len(self.spans)
+
+    def copy(self) -> EndedTotals:
+        """One that can be added to without changing this one."""
+        return replace(self, spans=list(self.spans), trial_seconds=self.trial_seconds.copy())
 
 
 def is_timed(config: BudgetConfig) -> bool:
@@ -184,48 +188,47 @@ def is_timed(config: BudgetConfig) -> bool:
     return any(limit is not None for limit in (config.gpu_hours, config.wall_hours, config.trial_hours))
 
 
-def untimed_budget(config: BudgetConfig, standing: Standing, *, now: float, most_trials: int | None, closed: Closed) -> Budget:
+def untimed_budget(config: BudgetConfig, open_: OpenTotals, *, now: float, most_trials: int | None, ended: EndedTotals) -> Budget:
     """The state of a budget that has no limit of time, without a look at any trial: what it says of hours is nothing.
 
     Otherwise as `open_budget`.
     """
-    trials, tokens = _counted(config, standing, closed, most_trials)
+    trials, tokens = _counted(config, open_, ended, most_trials)
     none = Account(None, 0.0, 0.0)
-    return Budget(trials, tokens, gpu_hours=none, wall_hours=none, trial_hours=None, seconds_per_token=closed.slowest, ends=now, now=now)
+    return Budget(trials, tokens, gpu_hours=none, wall_hours=none, trial_hours=None, trial_seconds=ended.trial_seconds, ends=now, now=now)
 
 
-def _counted(config: BudgetConfig, standing: Standing, closed: Closed, most_trials: int | None) -> tuple[Account, Account]:
+def _counted(config: BudgetConfig, open_: OpenTotals, ended: EndedTotals, most_trials: int | None) -> tuple[Account, Account]:
     """Trials and tokens."""
     limits = [limit for limit in (config.trials, most_trials) if limit is not None]
     return (
-        Account(min(limits, default=None), closed.trials + standing.ended, standing.under_way),
-        Account(config.tokens, closed.tokens + standing.tokens, standing.reserved),
+        Account(min(limits, default=None), ended.trials + open_.ended, open_.under_way),
+        Account(config.tokens, ended.tokens + open_.tokens, open_.reserved),
     )
 
 
 def open_budget(
-    config: BudgetConfig, trials: Sequence[RunRecord], *, now: float, most_trials: int | None = None, closed: Closed | None = None
+    config: BudgetConfig, trials: Sequence[RunRecord], *, now: float, most_trials: int | None = None, ended: EndedTotals | None = None
 ) -> Budget:
     """The state of the budget at `now`, seconds since the epoch, given all trials of the study.
 
-    most_trials: after which a grid is done; closed: trials that have ended and are not among the others.
+    most_trials: after which a grid is done; ended: trials that have ended and are not among the others.
     """
-    closed = Closed() if closed is None else copy.copy(closed)
-    closed.spans = list(closed.spans)
-    standing = Standing()
+    ended = EndedTotals() if ended is None else ended.copy()
+    open_ = OpenTotals()
     for record in trials:
-        standing.add(record)
-    of_trials, of_tokens = _counted(config, standing, closed, most_trials)
+        open_.add(record)
+    of_trials, of_tokens = _counted(config, open_, ended, most_trials)
     for record in trials:
         if record.result.state in FINAL_STATES:
-            closed.add(record)
+            ended.add(record)
     under_way = [record for record in trials if record.result.state not in FINAL_STATES]
     timed = [record.trial for record in under_way if record.trial]
     leases = [trial for record in trials if (trial := record.trial) and trial.began is not None and trial.lease is not None]
     spans = [(begin, end) for trial in timed for begin, end in trial.spans]
     working = [(trial.began, min(now, trial.lease_ends)) for record in trials if (trial := record.trial) and trial.began is not None]
     ends = max([now, *(trial.lease_ends for trial in leases)])
-    held = closed.device_seconds + sum(trial.devices * trial.seconds for trial in timed)
+    held = ended.device_seconds + sum(trial.devices * trial.seconds for trial in timed)
     leased = sum(trial.devices * (trial.lease or 0.0) for trial in leases)
     # Trials claimed while there was no limit of time have no lease; what they took so far counts.
     unleased = sum(
@@ -237,9 +240,9 @@ def open_budget(
         trials=of_trials,
         tokens=of_tokens,
         gpu_hours=Account(config.gpu_hours, (held + unleased) / HOUR, leased / HOUR),
-        wall_hours=Account(config.wall_hours, covered([*closed.spans, *spans, *working]) / HOUR, (ends - now) / HOUR),
+        wall_hours=Account(config.wall_hours, covered([*ended.spans, *spans, *working]) / HOUR, (ends - now) / HOUR),
         trial_hours=config.trial_hours,
-        seconds_per_token=closed.slowest,
+        trial_seconds=ended.trial_seconds,
         ends=ends,
         now=now,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 from harness.config.errors import InputError, unknown, wrong_value
@@ -11,7 +10,7 @@ from harness.config.length import parse_length
 from harness.config.schema import Config
 from harness.config.sweep_schema import BudgetConfig
 from harness.evaluation.kinds import higher_is_better, logged_metrics
-from harness.search.budget import SHORTEST_SECONDS
+from harness.search.budget import HOUR, SHORTEST_SECONDS
 from harness.search.relatives import Relatives
 from harness.search.samplers import check_sampler
 from harness.search.sweep import Sweep
@@ -48,7 +47,7 @@ def check(sweep: Sweep) -> None:
     _check_rungs(sweep)
     check_sampler(config.search, sweep.space, objectives=len(sweep.objectives))
     _check_stopping(sweep)
-    _check_time(config.budget)
+    _check_time(config.budget, sweep.devices)
     _check_readers(sweep)
     _check_probes(sweep)
     if config.budget.tokens is not None and config.budget.tokens < sweep.largest_trial_tokens:
@@ -133,8 +132,6 @@ def _check_stopping(sweep: Sweep) -> None:
         )
     if stopping.constraint_patience is not None and not sweep.config.constraints:
         raise InputError(f"stopping.constraint_patience={stopping.constraint_patience}: there are no constraints to break")
-    if stopping.name == "wilcoxon" and find_spec("scipy") is None:
-        raise InputError("stopping=wilcoxon: needs scipy; pip install 'harness[samplers]'")
     watched = [] if stopping.name == "none" else [("objective.metric", objective.metric)]
     watched += [("constraints", metric) for metric in sweep.config.constraints if stopping.constraint_patience is not None]
     key = "trainer.evaluate_every_steps"
@@ -144,13 +141,15 @@ def _check_stopping(sweep: Sweep) -> None:
         raise InputError(f"{what}: no trial is evaluated before its end; set {key}, e.g. base: [{key}=50]")
 
 
-def _check_time(budget: BudgetConfig) -> None:
-    shortest = SHORTEST_SECONDS / 3600
-    for unit in ("gpu_hours", "wall_hours", "trial_hours"):
-        hours = getattr(budget, unit)
-        if hours is not None and hours < shortest:
-            raise InputError(f"budget.{unit}={hours}: less than {SHORTEST_SECONDS:.0f} seconds, no trial could start (>= {shortest:.4f})")
-    for unit in ("gpu_hours", "wall_hours"):
-        hours = getattr(budget, unit)
-        if hours is not None and budget.trial_hours is not None and budget.trial_hours > hours:
-            raise InputError(f"budget.trial_hours={budget.trial_hours}: exceeds {unit}={hours}, no trial could start")
+def _check_time(budget: BudgetConfig, devices: int) -> None:
+    """The time that a trial needs at the least fits. devices: what an attempt holds."""
+    for unit, held in (("gpu_hours", devices), ("wall_hours", 1), ("trial_hours", 1)):
+        hours, shortest = getattr(budget, unit), held * SHORTEST_SECONDS / HOUR
+        of = f" of {held} devices" if held > 1 else ""
+        if hours is None:
+            continue
+        if hours < shortest:
+            problem = f"less than {SHORTEST_SECONDS:.0f} seconds{of}, no trial could start (>= {shortest:.4f})"
+            raise InputError(f"budget.{unit}={hours}: {problem}")
+        if budget.trial_hours is not None and budget.trial_hours * held > hours:
+            raise InputError(f"budget.trial_hours={budget.trial_hours}: exceeds {unit}={hours}{of}, no trial could start")

@@ -15,7 +15,7 @@ from harness.runs.record import RunRecord
 from harness.runs.rereading import Rereader
 from harness.runs.result import Result, read_result
 from harness.runs.trial import Trial, read_trial
-from harness.search.budget import Closed, Standing
+from harness.search.budget import EndedTotals, OpenTotals
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -50,10 +50,10 @@ class Ledger:
         """Of these, those that may be otherwise than when they were looked at last."""
         self._running: dict[int, str | None] = {}
         self._waiting: set[int] = set()
-        self._standing = Standing()
+        self._standing = OpenTotals()
         self._ended: dict[int, RunRecord] = {}
         self._failed: list[RunRecord] = []
-        self._closed = Closed()
+        self._closed = EndedTotals()
         self._trials: Rereader[Trial | None] = Rereader(lambda path: read_trial(RunDirectory(path.parent)))
         self._results: Rereader[Result] = Rereader(lambda path: read_result(RunDirectory(path.parent)))
 
@@ -108,7 +108,7 @@ class Ledger:
         records = [(number, entry.record) for number, entry in self._open.items() if entry.record is not None]
         return [_with(record, instead[number]) if number in instead else record for number, record in records]
 
-    def standing(self, instead: dict[int, Result] | None = None) -> Standing:
+    def standing(self, instead: dict[int, Result] | None = None) -> OpenTotals:
         """What the trials under way have cost and are promised, in all. instead: results that are not written yet."""
         self._look()
         standing = copy(self._standing)
@@ -120,7 +120,7 @@ class Ledger:
         return standing
 
     @property
-    def closed(self) -> Closed:
+    def closed(self) -> EndedTotals:
         """What the trials that have ended have cost, in all."""
         self._look()
         return self._closed

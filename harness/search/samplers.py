@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
 
-PACKAGES = {"qmc": ("scipy",), "gp": ("scipy", "torch"), "cmaes": ("cmaes",)}
-"""What a sampler imports when it is first asked, beside what the harness needs anyway."""
-
 
 def build_sampler(
     config: SearchConfig, space: Space, number: int, pinned: dict[str, Any], learned_from: set[int] | None = None
@@ -76,12 +73,11 @@ def build_sampler(
 
 
 def check_sampler(config: SearchConfig, space: Space, *, objectives: int) -> None:
-    """Raise InputError for a sampler that cannot search this space, or whose packages are absent; nothing is imported."""
-    absent = [package for package in PACKAGES.get(config.name, ()) if find_spec(package) is None]
-    if absent:
-        raise InputError(f"search.name={config.name}: needs {' and '.join(absent)}; pip install 'harness[samplers]'")
+    """Raise InputError for a sampler that cannot search this space, or whose package is absent; nothing is imported."""
     if config.name != "cmaes":
         return
+    if find_spec("cmaes") is None:
+        raise InputError("search.name=cmaes: needs cmaes; pip install 'harness[samplers]'")
     if objectives > 1:
         raise InputError(f"search.name=cmaes: takes one objective, there are {objectives}; valid for several: tpe, gp, random, qmc, grid")
     modelled = [parameter.key for parameter in space.parameters if not parameter.choices and not parameter.when]

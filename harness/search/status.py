@@ -30,15 +30,15 @@ class Status:
 
     @property
     def is_finished(self) -> bool:
-        """Whether every trial has ended and no further one fits."""
-        if not self.study.runs or any(run.state in ("waiting", "running") for run in self.study.runs):
+        """Whether every trial has ended and no further one fits: whether a worker would find that nothing is left to do."""
+        if any(run.state not in FINAL_STATES for run in self.study.runs):
             return False
-        if self.budget.has_room_for(self.study.sweep["largest_trial_tokens"]):
-            return False
-        if self.study.sweep["search"]["name"] != "trunk":
-            return True
-        # Shorter runs and branches may still fit.
-        return read_json(self.study.directory.exhausted) == {"trials": len(self.study.runs), "limits": self.budget.limits}
+        sweep = self.study.sweep
+        if sweep["search"]["name"] == "trunk":
+            # Its runs have many lengths and reserves: a worker has written down that none fits.
+            return read_json(self.study.directory.exhausted) == {"trials": len(self.study.runs), "limits": self.budget.limits}
+        trainer = sweep["config"]["trainer"]
+        return not self.budget.has_room_for(sweep["largest_trial_tokens"], devices=trainer["devices"] * trainer["nodes"])
 
     @property
     def missing_workers(self) -> int:

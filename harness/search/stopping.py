@@ -17,7 +17,7 @@ BROKEN = 1e3
 
 def build_pruner(config: StoppingConfig, *, evaluations: int) -> BasePruner:
     """The Optuna pruner, over evaluations as its steps. evaluations: how many a trial has before its end."""
-    from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner, WilcoxonPruner
+    from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some are called experimental
@@ -31,15 +31,13 @@ def build_pruner(config: StoppingConfig, *, evaluations: int) -> BasePruner:
             case "hyperband":
                 most = max(evaluations, config.first_rung)
                 return HyperbandPruner(min_resource=config.first_rung, max_resource=most, reduction_factor=config.reduction_factor)
-            case "wilcoxon":
-                return WilcoxonPruner(p_threshold=config.p_threshold, n_startup_steps=config.warmup_evaluations + 1)
             case _:
                 assert_never(config.name)
 
 
-def evaluations(rows: list[Row], *, every_steps: int, tokens: int) -> dict[int, Row]:
-    """The rows of the evaluations within a run, by their ordinal number: the first is 1. tokens: of the whole run, whose end is none."""
-    return {row["step"] // every_steps: row for row in rows if row["step"] and row["step"] % every_steps == 0 and row["tokens"] < tokens}
+def evaluations(rows: list[Row], *, every_steps: int, length: int) -> dict[int, Row]:
+    """The rows of the evaluations before the end of a run, by their ordinal number: the first is 1. length: tokens of the whole run."""
+    return {row["step"] // every_steps: row for row in rows if row["step"] and row["step"] % every_steps == 0 and row["tokens"] < length}
 
 
 def judged(row: Row, objective: StudyObjectiveConfig, constraints: dict[str, BoundConfig]) -> float | None:

@@ -133,13 +133,13 @@ class Study:
         else:
             fits = budget.has_room_for(self._largest_trial_tokens, devices=self.sweep.devices)
             trial = Trial(number=number, params=None, tokens=self._largest_trial_tokens) if fits else None
-        workers = self._free_workers(under_way)
-        lease = None if trial is None else budget.lease(trial.tokens, devices=self.sweep.devices, workers=workers)
-        if trial is None or lease is None:
+        if trial is None:
             if self._trunk_claims is not None and not under_way:
                 # Its runs have many lengths: whether another one fits is not seen from the budget alone.
                 write_json(self.directory.exhausted, {"trials": number, "limits": budget.limits})
             return "wait" if under_way else "done"
+        lease = budget.lease(trial.tokens, devices=self.sweep.devices, workers=self._free_workers(under_way))
+        assert lease is not None, "there is room for it"
         # The reservation comes first: whatever happens from here on, the budget knows of this trial.
         trial.worker, trial.devices = self.worker, self.sweep.devices
         self._write_trial(self.directory.trial(number), self._begun(trial, lease))
@@ -243,8 +243,7 @@ class Study:
         if stopping.name == "none" and stopping.constraint_patience is None:
             return None
         every = read_yaml(claim.run.config)["trainer"]["evaluate_every_steps"]
-        budgeted = read_result(claim.run).tokens.budgeted
-        seen = evaluations(claim.run.metrics.rows(), every_steps=every, tokens=budgeted) if every else {}
+        seen = evaluations(claim.run.metrics.rows(), every_steps=every, length=read_result(claim.run).tokens.length) if every else {}
         reason = broken_for_good(seen, self.sweep.config.constraints, stopping.constraint_patience)
         if reason is None and stopping.name != "none":
             config = self.sweep.config
@@ -266,7 +265,6 @@ class Study:
                 frozen = self._ledger.frozen(claim.number)
                 if number in frozen.intermediate_values or (value := values[number]) is None:
                     continue
-                # Not by way of Optuna's Trial: making one would have the sampler propose once more.
                 self._optuna._storage.set_trial_intermediate_value(frozen._trial_id, number, value)
                 if self._pruner.prune(self._optuna, self._ledger.frozen(claim.number)):
                     return f"{self.sweep.config.stopping.name}: {self.sweep.config.objective.metric} {value:.4g} at evaluation {number}"

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harness.config.checks.trainer import token_bound
+from harness.config.checks.trainer import ranks, token_bound
 from harness.config.errors import InputError
 from harness.config.load import Loaded, load
 from harness.config.schema import Config
@@ -99,8 +99,7 @@ class Sweep:
     @property
     def devices(self) -> int:
         """How many devices an attempt holds."""
-        trainer = self.base.config.trainer
-        return trainer.devices * trainer.nodes
+        return ranks(self.base.config.trainer)
 
     @property
     def evaluations(self) -> int:
@@ -171,7 +170,7 @@ def _limits(values: dict[str, Any]) -> dict[str, Any]:
 
 def thaw(path: Path) -> Sweep:
     """The sweep of a study that was launched, from its sweep.yaml. Raises InputError when its base resolves differently by now."""
-    document = read_yaml(path)
+    document = _without_removed(read_yaml(path))
     frozen = document.pop("config")
     start = Start(**document.pop("start", {}))
     for derived in ("launched", "largest_trial_tokens", "most_trials"):
@@ -187,7 +186,14 @@ def differences(frozen: dict[str, Any], sweep: Sweep) -> list[str]:
     """What a study that was launched has otherwise; budget and launcher may change."""
     changeable = ("budget", "launcher", "launched", "start", "largest_trial_tokens", "most_trials")
     now = {key: value for key, value in sweep.frozen().items() if key not in changeable}
-    return list(_differences({key: value for key, value in frozen.items() if key not in changeable}, now))
+    before = {key: value for key, value in _without_removed(frozen).items() if key not in changeable}
+    return list(_differences(before, now))
+
+
+def _without_removed(frozen: dict[str, Any]) -> dict[str, Any]:
+    """What a sweep.yaml says, without the keys of older harnesses that nothing reads any more."""
+    stopping = {key: value for key, value in frozen["stopping"].items() if key != "p_threshold"}
+    return {**frozen, "stopping": stopping}
 
 
 def _differences(before: Any, now: Any, key: str = "") -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from codecs import getincrementaldecoder
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,12 +88,14 @@ def last_lines(path: Path, count: int) -> list[str]:
 def follow_logs(logs: Sequence[Log]) -> Iterator[tuple[Log, str]]:
     """What is added to the files from now on, piece by piece, for ever."""
     read = {log: log.path.stat().st_size for log in logs}
+    # A piece may end in the middle of a character.
+    decoders = {log: getincrementaldecoder("utf-8")(errors="replace") for log in logs}
     while True:
         for log in logs:
             with log.path.open("rb") as stream:
                 stream.seek(min(read[log], log.path.stat().st_size))
-                added = stream.read()
+                added = decoders[log].decode(stream.read())
                 read[log] = stream.tell()
             if added:
-                yield log, added.decode(errors="replace")
+                yield log, added
         time.sleep(POLL_SECONDS)

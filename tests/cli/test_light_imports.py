@@ -59,7 +59,16 @@ def test_completion_imports_nothing_heavy(tmp_path: Path, words: str) -> None:
 def test_status_reads_files_and_imports_no_library_of_training_or_search(tmp_path: Path, arguments: list[str]) -> None:
     study = tmp_path / "runs" / "question"
     study.mkdir(parents=True)
-    frozen = "objective: {metric: val/x/loss, direction: minimize}\nconstraints: {}\nspace: {}\nbudget: {trials: 3}\n"
+    frozen = """
+        objective: {metric: val/x/loss, direction: minimize}
+        constraints: {}
+        space: {}
+        search: {name: random}
+        budget: {trials: 3}
+        launcher: {workers: 0}
+        largest_trial_tokens: 512
+        config: {trainer: {devices: 1, nodes: 1}}
+    """
     (study / "sweep.yaml").write_text(frozen)
     assert not imported(*arguments, cwd=tmp_path) & (HEAVY | {"optuna"})
 

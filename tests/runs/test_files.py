@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -34,6 +35,18 @@ def test_a_block_that_raises_leaves_the_old_file_alone(tmp_path: Path) -> None:
         fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_has_the_mode_of_the_umask_which_is_never_changed_for_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = os.umask(0o027)
+    try:
+        with monkeypatch.context() as patched:
+            # It is the whole process's: a file that another thread makes meanwhile would be open to everybody.
+            patched.setattr(os, "umask", lambda mask: pytest.fail("the umask was set"))
+            write_json(tmp_path / "result.json", {})
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "result.json").stat().st_mode) == 0o640
 
 
 def test_numbers_that_json_does_not_have(tmp_path: Path) -> None:

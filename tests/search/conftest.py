@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -82,14 +83,17 @@ MakeSweep = Callable[..., Sweep]
 
 @pytest.fixture
 def make_sweep(loaded: Sweep, storage: str | None) -> MakeSweep:
-    """The small sweep with other limits, constraints or search; what was composed is shared."""
+    """The small sweep with other limits, constraints, search or devices; what was composed is shared."""
 
-    def make(*, name: str = "study", storage: str | None = storage, **sections: dict[str, Any]) -> Sweep:
+    def make(*, name: str = "study", storage: str | None = storage, devices: int = 1, **sections: dict[str, Any]) -> Sweep:
         plain = to_plain(loaded.config)
         changed = {key: {**plain[key], **values} for key, values in sections.items()}
         config = to_section(SweepConfig, {**plain, **changed, "storage": storage})
         sweep = Sweep(name, config)
         vars(sweep).update({key: value for key, value in vars(loaded).items() if key not in ("name", "config")})
+        trainer = dataclasses.replace(loaded.base.config.trainer, devices=devices)
+        base = dataclasses.replace(loaded.base, config=dataclasses.replace(loaded.base.config, trainer=trainer))
+        vars(sweep)["base"] = base  # its trials compute as before
         return sweep
 
     return make

@@ -25,8 +25,9 @@ from harness.runs.trial import Trial, read_trial
 from harness.search import books as books_module
 from harness.search import study as study_module
 from harness.search.simulation.attempt import FakeAttempt
+from harness.search.status import read_status
 from harness.search.storage.build import open_storage
-from harness.search.study import Claim, Study
+from harness.search.study import Answer, Claim, Study
 from harness.search.sweep import LENGTH_KEYS, thaw
 from harness.search.worker import Worker
 
@@ -37,9 +38,11 @@ METRICS = {"val/domain/loss": 2.0, "val/general/forgetting": 0.1}
 class Attempt(FakeAttempt):
     """An attempt on a trial of TRIAL_TOKENS, or of as many as the trial of a trunk search has."""
 
-    def __init__(self, run: RunDirectory) -> None:
+    def __init__(self, run: RunDirectory, *, shared: int = 0) -> None:
+        """shared: tokens of a trunk that another run has trained."""
         trial = read_trial(run)
-        super().__init__(run, length=TRIAL_TOKENS if trial is None or trial.rung is None else trial.tokens)
+        length = TRIAL_TOKENS if trial is None or trial.rung is None else trial.tokens
+        super().__init__(run, length=length, shared=shared, position=shared or None)
 
     def complete(self, objective: float | None = 2.0, **metrics: float) -> int:  # type: ignore[override]
         """Train to the end; without an objective none was logged."""
@@ -139,6 +142,15 @@ def work(study: str) -> int:
 
 
 # What must hold of a study.
+
+
+def claim_and_status_agree(study: Study) -> Answer:
+    """Claims; a study is finished by its status if, and only if, a worker finds that nothing is left to do."""
+    finished = read_status(study.directory).is_finished
+    answer = study.claim()
+    assert (answer == "done") == read_status(study.directory).is_finished, answer
+    assert answer == "done" or not finished, answer
+    return answer
 
 
 def optuna_trials(directory: StudyDirectory) -> list[optuna.trial.FrozenTrial]:

@@ -22,13 +22,13 @@ EVERY = 10
 EVALUATIONS = 9
 
 
-def begun(study: Study) -> tuple[Claim, Attempt]:
+def begun(study: Study, *, shared: int = 0) -> tuple[Claim, Attempt]:
     claim = claimed(study)
     assert study.prepare(claim)
     config = read_yaml(claim.run.config)
     config["trainer"]["evaluate_every_steps"] = EVERY
     write_yaml(claim.run.config, config)
-    return claim, Attempt(claim.run)
+    return claim, Attempt(claim.run, shared=shared)
 
 
 def evaluate(attempt: Attempt, number: int, loss: float, forgetting: float = 0.0) -> None:
@@ -43,7 +43,6 @@ def evaluate(attempt: Attempt, number: int, loss: float, forgetting: float = 0.0
         ({"name": "median", "startup_trials": 3, "warmup_evaluations": 2}, 3),
         ({"name": "successive_halving", "reduction_factor": 2}, 1),
         ({"name": "hyperband", "reduction_factor": 3}, True),
-        ({"name": "wilcoxon"}, True),
     ],
 )
 def test_a_trial_that_is_worse_than_the_others_is_given_up(make_sweep: MakeSweep, stopping: dict[str, Any], given_up: int | bool) -> None:
@@ -119,6 +118,18 @@ def test_evaluations_are_reported_once_and_the_last_not_at_all(make_sweep: MakeS
     assert study.watch(claim) is None
     assert directory.journal.stat().st_size == size
     assert optuna_trials(directory)[0].intermediate_values == {1: 2.5}
+
+
+def test_evaluations_beyond_what_a_trunk_saved_are_seen_too(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(stopping={"name": "median", "constraint_patience": 1}, constraints={"val/general/forgetting": {"max": 0.3}})
+    directory = open_study(sweep)
+    study = Study(directory, sweep, "w")
+    claim, attempt = begun(study, shared=TRIAL_TOKENS * 3 // 4)
+    evaluate(attempt, 8, 2.5)  # at 400 of 512 tokens, 384 of which another trial has trained
+    assert study.watch(claim) is None
+    assert optuna_trials(directory)[0].intermediate_values == {8: 2.5}
+    evaluate(attempt, 9, 2.5, forgetting=0.5)
+    assert study.watch(claim)
 
 
 def test_a_trial_that_was_killed_after_it_was_given_up_is_pruned_with_its_tokens(make_sweep: MakeSweep) -> None:

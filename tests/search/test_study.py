@@ -28,7 +28,17 @@ from harness.search.storage.contract import StudyStorage
 from harness.search.study import Claim, Study
 from harness.search.sweep import Sweep
 from tests.search.conftest import BOTH_STORAGES, MakeSweep
-from tests.search.studies import TRIAL_TOKENS, Attempt, alive, check_in_step, config_of, dying_before, objective_of, optuna_trials
+from tests.search.studies import (
+    TRIAL_TOKENS,
+    Attempt,
+    alive,
+    check_in_step,
+    claim_and_status_agree,
+    config_of,
+    dying_before,
+    objective_of,
+    optuna_trials,
+)
 
 pytestmark = BOTH_STORAGES
 
@@ -540,7 +550,7 @@ class Interleavings(RuleBasedStateMachine):
             return
         try:
             with dying_before(-1 if dies_at is None else dies_at, die):
-                answer = worker.study.claim()
+                answer = claim_and_status_agree(worker.study)
         except Killed:
             self._bury(worker)
             return

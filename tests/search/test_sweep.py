@@ -224,6 +224,18 @@ def test_a_choice_of_a_group_counts_by_the_kind_that_it_sets(
 # Freezing.
 
 
+def test_the_rule_that_tested_points_of_one_curve_is_gone_and_older_studies_are_read(write_sweep: WriteSweep) -> None:
+    sweep = load_sweep(str(write_sweep()), [])
+    directory = open_study(sweep)
+    frozen = yaml.safe_load(directory.sweep.read_text())
+    frozen["stopping"]["p_threshold"] = 0.1
+    directory.sweep.write_text(yaml.safe_dump(frozen))
+    assert thaw(directory.sweep) == sweep
+    assert open_study(sweep) == directory
+    with pytest.raises(InputError, match=r"wilcoxon.*(?s:.*)median"):
+        load_sweep(str(write_sweep("other", stopping="wilcoxon")), [])
+
+
 def test_what_is_thawed_is_what_was_frozen(write_sweep: WriteSweep) -> None:
     sweep = load_sweep(str(write_sweep(constraints={"val/general/forgetting": {"max": 0.25}})), ["budget.tokens=1e5"])
     directory = open_study(sweep)

@@ -16,13 +16,14 @@ from harness.runs.directory import StudyDirectory
 from harness.runs.locks import hold
 from harness.runs.record import load_study
 from harness.runs.result import read_result
-from harness.search.budget import HOUR, covered, open_budget
+from harness.search.budget import HOUR, SHORTEST_SECONDS, covered, open_budget
 from harness.search.checks import check
 from harness.search.opening import open_study
+from harness.search.status import read_status
 from harness.search.study import Claim, Study
 from harness.search.sweep import Sweep
 from tests.search.conftest import MakeSweep
-from tests.search.studies import Attempt, check_in_step
+from tests.search.studies import TRIAL_TOKENS, Attempt, check_in_step, claim_and_status_agree
 from tests.search.test_study import claimed
 
 WORKERS = 8
@@ -62,7 +63,7 @@ class World:
     def act(self, index: int, what: str) -> None:
         hand = self.hand(index)
         if hand.claim is None:
-            answer = hand.study.claim()
+            answer = claim_and_status_agree(hand.study)
             if isinstance(answer, Claim):
                 assert hand.study.prepare(answer)
                 hand.claim, hand.began, hand.attempt = answer, self.now, Attempt(answer.run)
@@ -104,27 +105,30 @@ class World:
     def check(self) -> None:
         under_way = [(hand.began, self.now) for hand in self.hands.values() if hand.claim]
         spans = [*self.spans, *under_way]
-        budget = self.sweep.config.budget
-        assert budget.gpu_hours is None or sum(end - begin for begin, end in spans) <= budget.gpu_hours * HOUR + 1e-6
+        budget, devices = self.sweep.config.budget, self.sweep.devices
+        assert budget.gpu_hours is None or devices * sum(end - begin for begin, end in spans) <= budget.gpu_hours * HOUR + 1e-6
         assert budget.wall_hours is None or covered(spans) <= budget.wall_hours * HOUR + 1e-6
         state = open_budget(budget, load_study(self.directory).runs, now=self.now)
         for account in (state.gpu_hours, state.wall_hours):
             assert account.limit is None or account.used + account.reserved <= account.limit + 1e-6
 
 
-LIMITS: dict[str, dict[str, Any]] = {
-    "gpu": {"gpu_hours": 0.1},
-    "wall": {"wall_hours": 0.05},
-    "both, with a limit of each trial": {"gpu_hours": 0.2, "wall_hours": 0.06, "trial_hours": 0.02},
+LIMITS: dict[str, tuple[int, dict[str, Any]]] = {
+    "gpu": (1, {"gpu_hours": 0.1}),
+    "gpu, several devices a trial": (8, {"gpu_hours": 0.8}),
+    "wall": (1, {"wall_hours": 0.05}),
+    "both, with a limit of each trial": (2, {"gpu_hours": 0.4, "wall_hours": 0.06, "trial_hours": 0.02}),
 }
+"""Devices of a trial, and the budget."""
 ACTIONS = st.tuples(st.integers(0, WORKERS - 1), st.sampled_from(["extend", "complete", "crash", "die"]), st.floats(0.0, 40.0))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", LIMITS)
 def test_eight_workers_never_hold_devices_for_longer_than_the_limit(make_sweep: MakeSweep, case: str) -> None:
-    limits = {"trials": None, **LIMITS[case]}
-    sweep = make_sweep(budget=limits, launcher={"workers": WORKERS}, search={"max_failures": 10_000})
+    devices, limits = LIMITS[case]
+    limits = {"trials": None, **limits}
+    sweep = make_sweep(budget=limits, launcher={"workers": WORKERS}, search={"max_failures": 10_000}, devices=devices)
 
     @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(st.lists(ACTIONS, min_size=20, max_size=60))
@@ -169,6 +173,37 @@ def test_before_anything_is_known_the_workers_share_the_budget_and_afterwards_wh
     assert study.claim() == "done", "35 s are left, a trial needs 150"
 
 
+def test_a_short_branch_does_not_make_full_runs_ask_for_more_than_they_need(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(budget={"trials": None, "gpu_hours": 1.0})
+    now = 0.0
+    study = Study(open_study(sweep), sweep, "w", clock=lambda: now)
+    for shared, seconds in ((TRIAL_TOKENS - 26, 30.0), (0, 220.0)):
+        claim = claimed(study)
+        now += seconds
+        study.settle(claim, Attempt(claim.run, shared=shared).complete())
+    assert claimed(study).lease_ends - now == pytest.approx(1.5 * 220.0)
+
+
+def test_a_study_on_several_devices_is_finished_when_its_worker_is_done(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(budget={"trials": None, "gpu_hours": 1.0}, devices=8)
+    now = 0.0
+    directory = open_study(sweep)
+    study = Study(directory, sweep, "w", clock=lambda: now)
+    claim = claimed(study)
+    now = 300.0
+    study.settle(claim, Attempt(claim.run).complete())
+    assert claim_and_status_agree(study) == "done", "150 s of eight devices are left, a trial needs 450"
+    assert read_status(directory).missing_workers == 0
+
+
+def test_a_budget_that_is_small_for_many_workers_still_starts_a_trial(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(budget={"trials": None, "gpu_hours": 0.01}, launcher={"workers": 16})
+    study = Study(open_study(sweep), sweep, "w", clock=lambda: 0.0)
+    claim = claim_and_status_agree(study)
+    assert isinstance(claim, Claim)
+    assert claim.lease_ends == SHORTEST_SECONDS, "a sixteenth of 36 s would be too short for any"
+
+
 def test_a_trial_may_not_take_longer_than_its_own_limit_over_all_its_attempts(make_sweep: MakeSweep) -> None:
     sweep = make_sweep(budget={"trials": 1, "trial_hours": 0.01})
     now = 0.0
@@ -193,3 +228,7 @@ def test_limits_in_which_no_trial_could_start_are_refused(make_sweep: MakeSweep)
         check(make_sweep(budget={"gpu_hours": 0.001}))
     with pytest.raises(InputError, match=r"budget.trial_hours=2.0: exceeds gpu_hours=1.0"):
         check(make_sweep(budget={"gpu_hours": 1.0, "trial_hours": 2.0}))
+    with pytest.raises(InputError, match=r"budget.gpu_hours=0.01: less than 5 seconds of 8 devices"):
+        check(make_sweep(budget={"gpu_hours": 0.01}, devices=8))
+    with pytest.raises(InputError, match=r"budget.trial_hours=0.2: exceeds gpu_hours=1.0 of 8 devices"):
+        check(make_sweep(budget={"gpu_hours": 1.0, "trial_hours": 0.2}, devices=8))
