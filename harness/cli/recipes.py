@@ -48,6 +48,6 @@ def _show(found: list[tuple[Any, str]]) -> None:
     for bundle, name in found:
         size = bundle.model.get("parameters", {}).get("total")
         model = f"{bundle.model.get('name', '?')}{f' ({count_text(size)})' if size else ''}"
-        tokens = count_text(bundle.tokens.get("trained", 0) + bundle.tokens.get("shared", 0))
+        tokens = count_text(bundle.tokens.length)
         table.add_row(name, task_text(bundle), model, tokens, bundle.metric or "", found_text(bundle), sureness(bundle), bundle.created)
     show(table, Console())

@@ -129,11 +129,10 @@ def found_text(bundle: Bundle) -> str:
 
 
 def _body(bundle: Bundle, pictured: Sequence[str]) -> Iterator[str]:
-    trained = bundle.tokens.get("trained", 0) + bundle.tokens.get("shared", 0)
     what = f"{task_text(bundle)} of {bundle.model['name']}"
     origin = f"trial {bundle.trial} of the {bundle.trials} of study {bundle.study}" if bundle.study else "a single run"
     yield f"# {bundle.name}\n"
-    yield f"A configuration for {what}, over {count_text(trained)} tokens: {origin}, exported {bundle.created}.\n"
+    yield f"A configuration for {what}, over {count_text(bundle.tokens.length)} tokens: {origin}, exported {bundle.created}.\n"
     if bundle.metric:
         yield f"**{bundle.metric}: {found_text(bundle)}** ({bundle.direction}; {sureness(bundle)})\n"
     yield from _again(bundle)
@@ -152,7 +151,7 @@ def _body(bundle: Bundle, pictured: Sequence[str]) -> Iterator[str]:
             domain = {name: part for name, part in bundle.space.get(key, {}).items() if name != "when"}
             yield f"| {key} | {value_text(value)} | {_domain(domain)} | {'' if share is None else f'{share:.0%}'} |"
     yield "".join(f"\n![{name.removesuffix('.svg')}]({name})\n" for name in pictured)
-    yield from _about(bundle, trained)
+    yield from _about(bundle)
 
 
 def _again(bundle: Bundle) -> Iterator[str]:
@@ -178,7 +177,7 @@ def _domain(domain: dict[str, Any]) -> str:
     return f"{value_text(domain.get('low'))} to {value_text(domain.get('high'))}{', log' if domain.get('log') else ''}" if domain else ""
 
 
-def _about(bundle: Bundle, trained: int) -> Iterator[str]:
+def _about(bundle: Bundle) -> Iterator[str]:
     parameters = bundle.model.get("parameters", {})
     size = f"{count_text(parameters['total'])} parameters, {count_text(parameters['trained'])} trained" if parameters.get("total") else ""
     hardware = [bundle.hardware.get("cpu", "unknown"), *bundle.hardware.get("gpus", [])]
@@ -186,7 +185,8 @@ def _about(bundle: Bundle, trained: int) -> Iterator[str]:
     yield f"""## What it was found on
 
 - model: {bundle.model["name"]}{f" ({size})" if size else ""}
-- length: {bundle.steps:,} steps, {trained:,} tokens, {duration_text(bundle.seconds)}{f", {rate:,.0f} tokens/s" if rate else ""}
+- length: {bundle.steps:,} steps, {bundle.tokens.length:,} tokens
+- time: {duration_text(bundle.seconds)}{f", {rate:,.0f} tokens/s" if rate else ""}
 - hardware: {", ".join(map(str, hardware))}; {bundle.hardware.get("threads")} threads
 - seed: {bundle.seed}{f"; confirmed over {', '.join(map(str, bundle.seeds))}" if bundle.seeds else ""}
 - experiments that it builds on: {", ".join(bundle.base) or "none"}
@@ -215,7 +215,7 @@ def to_json(bundle: Bundle, directory: str) -> dict[str, Any]:
                 "experiment": f"best/{bundle.name}",
                 "task": bundle.task,
                 "model": bundle.model,
-                "tokens": bundle.tokens.get("trained", 0) + bundle.tokens.get("shared", 0),
+                "tokens": bundle.tokens.length,
                 "metric": bundle.metric,
                 "direction": bundle.direction,
                 "objective": bundle.objective,

@@ -25,6 +25,16 @@ class Tokens:
     position: int = 0
     """Where the next attempt would go on at the latest: what lies behind it will not be trained again."""
 
+    @property
+    def length(self) -> int:
+        """What a run of its full length has, whatever it shared or trained again."""
+        return self.budgeted + self.shared
+
+    @property
+    def reached(self) -> int:
+        """How far the run has come: never beyond its length, though steps repeated after a crash were trained twice."""
+        return min(self.trained + self.shared, self.length)
+
 
 @dataclass(kw_only=True)
 class Parameters:

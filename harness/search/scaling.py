@@ -139,7 +139,7 @@ def _observe(name: str, objective: str) -> Observation:
     return Observation(
         study=study.name,
         size=model_size(model),
-        tokens=best.result.tokens.budgeted or best.result.tokens.trained,
+        tokens=best.result.tokens.length,
         rate=float(best.config["optim"]["lr"]),
         loss=best.result.objective,
     )
@@ -152,7 +152,7 @@ def observe_recipe(directory: BundleDirectory, objective: str) -> Observation:
     if recipe.metric != objective:
         raise InputError(f"{where}: looks for {recipe.metric}, not for {objective}; their best rates are not comparable")
     rate = read_mapping(directory.config, holds="the resolved configuration of a recipe").get("optim", {}).get("lr")
-    size, tokens = recipe.model.get("size"), recipe.tokens.get("trained", 0) + recipe.tokens.get("shared", 0)
+    size, tokens = recipe.model.get("size"), recipe.tokens.length
     if not isinstance(size, int) or not isinstance(rate, int | float) or recipe.objective is None or not tokens:
         raise InputError(f"{where}: does not tell the size of its model, its learning rate, its tokens and its objective")
     return Observation(study=f"best/{recipe.name}", size=size, tokens=tokens, rate=float(rate), loss=recipe.objective)

@@ -96,7 +96,7 @@ def _tokens_of(config: Config) -> int:
 
 
 def _other_length(told: Bundle, config: Config) -> Iterator[str]:
-    before, now = told.tokens.get("trained", 0) + told.tokens.get("shared", 0), _tokens_of(config)
+    before, now = told.tokens.length, _tokens_of(config)
     if not before or max(before, now) / min(before, now) < SAME_LENGTH:
         return
     fixed = parse_length("schedule.warmup", config.schedule.warmup).unit != "fraction"

@@ -120,7 +120,7 @@ def header_of(study: StudyRecord | None, best: RunRecord, name: str, to_give: Ma
     return [
         f"{source} Run it again: harness train experiment={FOLDER}/{name}",
         *(_found(study, best) if study else (f"{metric}: {value:.6g}" for metric, value in result.metrics.items() if "/loss" in metric)),
-        f"{result.tokens.trained + result.tokens.shared:,} tokens in {result.seconds:.0f} s on "
+        f"{result.tokens.length:,} tokens in {result.seconds:.0f} s on "
         + ", ".join([result.hardware.get("cpu", "unknown hardware"), *result.hardware.get("gpus", [])]),
         f"commit {result.git_commit or 'unknown'}, " + ", ".join(f"{package} {version}" for package, version in result.versions.items()),
         *(f"{what} {fingerprint[:16]}" for what, fingerprint in result.fingerprints.items()),

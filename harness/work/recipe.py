@@ -100,7 +100,7 @@ def _bundle(study: StudyRecord | None, sweep: Sweep | None, best: RunRecord, nam
         importances=parameter_importances(study) if study else {},
         seed=config["seed"],
         steps=result.step,
-        tokens=asdict(result.tokens),
+        tokens=result.tokens,
         seconds=result.seconds,
         versions=result.versions,
         git_commit=result.git_commit,

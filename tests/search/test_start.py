@@ -141,7 +141,8 @@ def test_studies_are_read_and_give_the_prior(tmp_path: Path, make_sweep: MakeSwe
         run = directory.trial(0)
         write_trial(run, Trial(number=0, params={}, tokens=tokens))
         write_yaml(run.config, {"model": {**vars(model)}, "optim": {"lr": planted(model_size(model), tokens)}})
-        write_result(run, Result(state="complete", objective=2.0, tokens=Tokens(budgeted=tokens)))
+        # The best shared most of its length with another trial's trunk.
+        write_result(run, Result(state="complete", objective=2.0, tokens=Tokens(budgeted=tokens // 5, shared=tokens - tokens // 5)))
     scaling = fit_scaling(["small", "wide", "long"], objective="val/domain/loss")
     model = ModelConfig(hidden_size=512, heads=4, layers=2)
     prior, fit = scaled_prior(scaling, SPACE_, model, 10**9)
