@@ -153,7 +153,7 @@ def _found(study: StudyRecord, best: RunRecord) -> Iterator[str]:
         yield f"in the search: {best.result.objective:.6g} (one seed)"
     else:
         yield f"{study.objective.metric}: {best.result.objective:.6g} ({study.objective.direction}; unconfirmed, one seed)"
-    yield from (f"{metric}: {metrics[metric]:.6g} ({_bounds(bound)})" for metric, bound in study.constraints.items())
+    yield from (f"{metric}: {metrics[metric]:.6g} ({_bounds(bound)})" for metric, bound in study.constraints.items() if metric in metrics)
 
 
 def _bounds(bound: dict[str, float]) -> str:
