@@ -31,7 +31,7 @@ _SHARING = ("shared", "from")
 
 def _row(comparison: Comparison, run: RunRecord, rank: int) -> str:
     params = comparison.params(run)
-    tokens = run.result.tokens.trained + run.result.tokens.shared
+    tokens = run.result.tokens.reached
     started = run.result.attempts > 0
     state = "infeasible" if run.state == "complete" and comparison.feasible(run) is False else run.state
     place = f"{rank if comparison.is_ranked(run) else ''}{' ★' if run is comparison.best else ' ◆' if comparison.is_pareto(run) else ''}"

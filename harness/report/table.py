@@ -179,7 +179,7 @@ def _columns(comparison: Comparison, runs: list[RunRecord]) -> Iterator[_Column]
     if comparison.objective is None:
         yield _Column("curve", _curves(runs, comparison.metrics[0] if comparison.metrics else "train/loss"), expendable=_CURVE_EXPENDABLE)
     started = [run.result if run.result.attempts else None for run in runs]
-    yield _Column("tokens", [Text(count_text(r.tokens.trained + r.tokens.shared) if r else ABSENT) for r in started], expendable=2)
+    yield _Column("tokens", [Text(count_text(r.tokens.reached) if r else ABSENT) for r in started], expendable=2)
     if any(run.result.tokens.shared for run in runs):
         yield _Column("shared", [Text(count_text(r.tokens.shared) if r and r.tokens.shared else "") for r in started], expendable=2.1)
         if any(origins := [_origin(comparison, run) for run in runs]):

@@ -167,12 +167,19 @@ def _progress(run: RunRecord) -> RenderableType:
         return Text(textwrap.shorten(run.result.reason or "", REASON_COLUMNS, placeholder=" …"), style="red")
     if run.state in FINAL_STATES:
         return Text(f"{run.result.seconds:.0f} s", style="dim")
-    last: dict[str, Any] = run.directory.metrics.last() or {}
-    loss = last.get("train/loss")
-    bar = ProgressBar(total=run.trial.tokens if run.trial else 1, completed=last.get("tokens", 0), width=10)
+    loss = (run.directory.metrics.last() or {}).get("train/loss")
+    bar = ProgressBar(total=1.0, completed=progress_share(run), width=10)
     row = Table.grid(padding=(0, 1))
     row.add_row(bar, "" if loss is None else f"loss {loss:.2f}")
     return row
+
+
+def progress_share(run: RunRecord) -> float:
+    """How much of its length the trial's rows have reached, from 0 to 1."""
+    reached = (run.directory.metrics.last() or {}).get("tokens", 0)
+    # Before the first attempt has its plan, what is reserved is the best guess.
+    length = run.result.tokens.length or (run.trial.tokens if run.trial else 0)
+    return min(1.0, reached / length) if length else 0.0
 
 
 def _best(status: Status) -> Text:

@@ -13,7 +13,8 @@ from harness.report.table import render, render_importances, show
 from harness.report.text import count_text, duration_text, metric_text, short_names, value_text
 from harness.runs.directory import RunDirectory
 from harness.runs.record import StudyRecord, load_run, load_study
-from tests.report.synthetic_study import write_run, write_study
+from tests.report.conftest import after_a_kill
+from tests.report.synthetic_study import BATCH_TOKENS, STEPS, write_run, write_study
 
 
 def printed(renderable: object, *, width: int = 200, colors: bool = False) -> str:
@@ -67,6 +68,12 @@ def test_what_trunks_saved_is_said(study: StudyRecord) -> None:
     trained, shared = (sum(getattr(run.result.tokens, kind) for run in study.runs) for kind in ("trained", "shared"))
     assert f"{(trained + shared) / trained:.2f} times as many" in text
     assert "from" in text.splitlines()[0]
+
+
+def test_the_length_of_a_run_leaves_out_steps_that_were_trained_twice(study: StudyRecord) -> None:
+    assert printed(render(compare([after_a_kill(study)], []))).split("★ best")[0].count(count_text(STEPS * BATCH_TOKENS)) == len(
+        [run for run in study.runs if run.state == "complete"]
+    )
 
 
 @pytest.mark.parametrize(
