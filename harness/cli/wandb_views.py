@@ -68,7 +68,7 @@ def _shown(comparison: Comparison, entity: str, project: str) -> Shown:
 
 def _first_parameters(comparison: Comparison) -> list[str]:
     """Those that matter most first."""
-    return [key for key in dict.fromkeys([*comparison.importances, *comparison.columns]) if key in comparison.columns][:SLICES]
+    return [key for key in dict.fromkeys([*comparison.importances.shares, *comparison.columns]) if key in comparison.columns][:SLICES]
 
 
 def _logged_key(comparison: Comparison, key: str) -> str:

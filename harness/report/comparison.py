@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from harness.report.columns import Space, joint_space, metric_columns, parameter_columns, run_params, space_of, varying
-from harness.report.importances import parameter_importances
+from harness.report.importances import Importances, parameter_importances
 from harness.report.noise import SeedNoise, noise_of_confirmation, noise_of_repeats
 from harness.report.pareto import front
 from harness.runs.confirmation import Candidate, lies_within
@@ -25,8 +25,8 @@ class Comparison:
     runs: list[RunRecord]
     """Trials by rank: feasible ones by objective, infeasible ones, pruned, failed, running, waiting; then the single runs."""
     studies: list[StudyRecord]
-    importances: dict[str, float]
-    """The share of each parameter in the objective's variance, largest first; empty where several studies (or none) are compared."""
+    importances: Importances
+    """Of the parameters of the one study that is compared; empty where there are several, or none."""
     parameters: list[str]
     """Configuration keys: the studies' spaces, and what else the runs differ in."""
     metrics: list[str]
@@ -96,7 +96,7 @@ class Comparison:
         None where the noise of seeds is not known, and where there is nothing to compare.
         """
         best, value = self.best, self.value(run)
-        if self.noise is None or best is None or run is best or value is None or not self.is_ranked(run):
+        if self.noise is None or best is None or run is best or value is None or not self.is_ranked(run) or not self.has_full_length(run):
             return None
         of_best = self.value(best)
         return of_best is not None and abs(value - of_best) < self.noise.least_difference
@@ -108,10 +108,11 @@ class Comparison:
 
     @cached_property
     def pareto(self) -> list[RunRecord]:
-        """The complete runs that no other one beats, by the first objective: in all objectives, or in the objective and what is under
-        constraint; empty where there is one objective alone."""
+        """The complete runs of full length that no other one beats in all objectives, or in the objective and what is under constraint;
+        by the first objective, and empty where there is one objective alone."""
         axes = self.trade_offs
-        placed = [(run, costs) for run in self.runs if run.state == "complete" and (costs := self._costs(run, axes)) is not None]
+        complete = [run for run in self.runs if run.state == "complete" and self.has_full_length(run)]
+        placed = [(run, costs) for run in complete if (costs := self._costs(run, axes)) is not None]
         return front(placed) if len(axes) > 1 else []
 
     @cached_property
@@ -155,6 +156,11 @@ class Comparison:
         """Whether the run competes for the best: it is complete and meets the constraints, and is a trial where studies are compared."""
         competes = self.is_trial(run) or not self.studies
         return competes and run.state == "complete" and self.value(run) is not None and self.feasible(run) is not False
+
+    def has_full_length(self, run: RunRecord) -> bool:
+        """False for the shorter runs of a trunk search, whose objectives do not compare with those of whole ones."""
+        study = self._own.get(run.study)
+        return study is None or study.has_full_length(run)
 
     def params(self, run: RunRecord) -> dict[str, Any]:
         """The run's values of `parameters`, without those that are not active in it."""
@@ -224,7 +230,7 @@ def compare(studies: list[StudyRecord], runs: list[RunRecord], *, objective: Obj
     together = Comparison(
         runs=[*trials, *runs],
         studies=studies,
-        importances=parameter_importances(studies[0]) if by_own_objective else {},
+        importances=parameter_importances(studies[0]) if by_own_objective else Importances(),
         parameters=parameter_columns(studies, runs),
         metrics=list(dict.fromkeys([*asked, *metric_columns(studies, [*trials, *runs])])),
         asked=objective,

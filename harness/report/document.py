@@ -19,7 +19,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     document: dict[str, Any] = plain(
         {
             "runs": [_run(comparison, run) for run in comparison.runs],
-            "importances": comparison.importances,
+            "importances": comparison.importances.shares,
             "objective": asdict(comparison.objective) if comparison.objective else None,
             "constraints": comparison.constraints,
             "parameters": comparison.columns,

@@ -28,7 +28,7 @@ def pictures(bundle: Bundle, study: StudyRecord | None, rows: Sequence[Row]) -> 
         keys = list(bundle.importances) or [key for key in bundle.space if key in bundle.params]
         found |= {f"{key}.svg": _slice(bundle, study, key) for key in keys[:SLICES]}
     if len(bundle.importances) > 1:
-        found["importances.svg"] = bars(f"Share in the variance of {bundle.metric}", list(bundle.importances.items()))
+        found["importances.svg"] = bars(f"Importances for {bundle.metric}", list(bundle.importances.items()))
     return {name: picture for name, picture in found.items() if picture}
 
 
@@ -36,7 +36,7 @@ def _done(study: StudyRecord) -> list[tuple[int, float, dict[str, Any]]]:
     return [
         (run.number or 0, run.result.objective, run.params)
         for run in study.runs
-        if run.state == "complete" and run.result.objective is not None
+        if run.state == "complete" and run.result.objective is not None and study.has_full_length(run)
     ]
 
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from harness.report.comparison import Comparison
 from harness.report.confirmation import mean_text, verdict
+from harness.report.importances import NONE_FOUND
 from harness.report.notes import noise_note, sharing_note
 from harness.report.sparkline import sparkline
 from harness.report.text import ABSENT, bound_text, count_text, duration_text, metric_text, short_names, value_text
@@ -57,17 +58,18 @@ def _notes(comparison: Comparison, shown: list[RunRecord]) -> Iterator[str]:
 
 
 def render_importances(comparison: Comparison) -> RenderableType:
-    """A bar for the share of each parameter in the objective's variance, or why there is none."""
-    if not comparison.importances:
-        return Text("Parameter importances need one study with four complete trials or more that differ in their objective.", style="dim")
+    """A bar for what each parameter mattered, or why there is none."""
+    found = comparison.importances
+    if not found.shares:
+        return Text(f"No parameter importances: {NONE_FOUND}, and they are of one study.", style="dim")
     table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
-    names = short_names(list(comparison.importances))
-    largest = max(comparison.importances.values())
-    for key, share in comparison.importances.items():
+    names = short_names(list(found.shares))
+    largest = max(found.shares.values())
+    for key, share in found.shares.items():
         table.add_row(
             Text(names[key]), Text(f"{share:.0%}", justify="right"), Text("█" * round(_BAR_WIDTH * share / largest), style="cyan")
         )
-    return Group(Text("Parameter importances (share of the objective's variance)", style="bold"), table)
+    return Group(Text(f"Parameter importances ({found.of}; {found.note})", style="bold"), table)
 
 
 def show(renderable: RenderableType, console: Console) -> None:
@@ -165,7 +167,7 @@ def _columns(comparison: Comparison, runs: list[RunRecord]) -> Iterator[_Column]
         yield _Column("rung", [Text("" if rung is None else str(rung)) for rung in rungs], expendable=1.2)
     for key, name in short_names(comparison.columns).items():
         # The less a parameter matters, the sooner it goes.
-        expendable = 1 - comparison.importances.get(key, 0.0)
+        expendable = 1 - comparison.importances.shares.get(key, 0.0)
         yield _Column(name, [Text(value_text(of_run.get(key), log=comparison.is_log(key))) for of_run in params], expendable=expendable)
     for metric in comparison.metrics:
         # Within a study, a domain's loss and its forgetting differ by a constant: one of them is enough.

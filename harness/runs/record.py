@@ -125,6 +125,12 @@ class StudyRecord:
         ]
         return [run for *_, run in sorted(placed, key=lambda place: place[:3])]
 
+    def has_full_length(self, run: RunRecord) -> bool:
+        """Whether the trial is as long as the study's base says: it is no shorter run of a trunk search."""
+        trainer, space = self.sweep.get("config", {}).get("trainer", {}), self.sweep.get("space") or {}
+        chosen = (key for key in ("max_tokens", "max_steps") if f"trainer.{key}" in run.params and f"trainer.{key}" not in space)
+        return all(run.params[f"trainer.{key}"] == trainer.get(key) for key in chosen)
+
     def is_confirmed(self, run: RunRecord) -> bool:
         """Whether the run is the trial that the confirmation found best."""
         return self.confirmed is not None and run.number == self.confirmed.number

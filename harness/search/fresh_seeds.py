@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.runs.confirmation import lies_within
-from harness.runs.fresh_seeds import has_full_length, outcome, shifts_of_candidates
+from harness.runs.fresh_seeds import outcome, shifts_of_candidates
 from harness.runs.record import StudyRecord
 from harness.search.cube import Cube
 from harness.search.space import Space, parse_space
@@ -44,7 +44,7 @@ def to_try_next(study: StudyRecord, count: int) -> list[int]:
     runs = [
         run
         for run in sorted(complete, key=lambda run: searched[run.number])
-        if searched[run.number] < to_beat and has_full_length(study, run) and study.constraints.keys() <= run.result.metrics.keys()
+        if searched[run.number] < to_beat and study.has_full_length(run) and study.constraints.keys() <= run.result.metrics.keys()
     ]
     candidates = set(study.confirmation.plan.candidates)
     found, seen = [], {outcome(run) for run in complete if run.number in candidates}

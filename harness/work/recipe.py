@@ -97,7 +97,7 @@ def _bundle(study: StudyRecord | None, sweep: Sweep | None, best: RunRecord, nam
         params={key: scrub.leaf(key, value) for key, value in best.params.items()},
         space=scrub.value(study.sweep.get("space") or {}) if study else {},
         groups=_groups(sweep, best),
-        importances=parameter_importances(study) if study else {},
+        importances=parameter_importances(study).shares if study else {},
         seed=config["seed"],
         steps=result.step,
         tokens=result.tokens,

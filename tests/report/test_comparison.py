@@ -66,7 +66,7 @@ def test_a_trial_shows_its_configuration_at_the_keys_of_another_study(tmp_path: 
     first = load_study(write_study(tmp_path, trials=3))
     second = load_study(write_study(tmp_path, name="narrow", trials=3, sweep=narrow))
     comparison = compare([first, second], [])
-    assert comparison.importances == {}
+    assert comparison.importances.shares == {}
     assert all(comparison.params(run)["data.packing"] for run in comparison.runs)
 
 

@@ -118,7 +118,7 @@ def test_importances_are_bars(study: StudyRecord) -> None:
     lines = printed(render_importances(comparison)).splitlines()
     assert lines[1].split()[0] == "lr"
     assert "█" * 40 in lines[1]
-    assert "four complete trials" in printed(render_importances(compare([], [])))
+    assert "4 complete trials of full length" in printed(render_importances(compare([], [])))
 
 
 def test_numbers_read_well() -> None:
