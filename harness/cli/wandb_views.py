@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from harness.config.errors import InputError
+from harness.config.nested import lookup
 from harness.report.comparison import Comparison
 from harness.report.notes import noise_note, sharing_note
 from harness.report.text import bound_text, metric_text, value_text
@@ -74,9 +74,7 @@ def _first_parameters(comparison: Comparison) -> list[str]:
 def _logged_key(comparison: Comparison, key: str) -> str:
     """What a parameter is called in the configuration that W&B has: a group by its kind, schedule.name for schedule."""
     for run in comparison.runs:
-        node: Any = run.config
-        for part in key.split("."):
-            node = node.get(part) if isinstance(node, Mapping) else None
+        node = lookup(run.config, key)
         if node is not None:
             return f"{key}.name" if isinstance(node, Mapping) else key
     return key

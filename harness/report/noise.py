@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.report.columns import leaves
+from harness.config.nested import flat
 from harness.runs.paired import CONFIDENCE
 from harness.runs.record import RunRecord, StudyRecord
 from harness.runs.student_t import t_quantile
@@ -52,4 +52,4 @@ def noise_of_repeats(runs: Sequence[RunRecord], metric: str) -> SeedNoise | None
 
 
 def _without_seed(run: RunRecord) -> str:
-    return json.dumps({key: value for key, value in leaves(run.config) if key != "seed"}, sort_keys=True, default=str)
+    return json.dumps({key: value for key, value in flat(run.config) if key != "seed"}, sort_keys=True, default=str)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.config.errors import InputError
+from harness.config.nested import lookup
 from harness.config.user_yaml import read_mapping
 from harness.runs.bundle import Bundle, BundleDirectory, named_bundle
 from harness.runs.trials_table import PARAMS, numbers_of, read_trials
@@ -27,18 +28,12 @@ UNKNOWN_SPREAD = {True: 3.0, False: 0.25}
 
 def point_of(bundle: BundleDirectory, space: Space) -> dict[str, Any]:
     """The recipe's values of the parameters of another space; None where it has none. Raises InputError for a damaged bundle."""
-    told = bundle.read()
+    recipe = bundle.read()
     values = read_mapping(bundle.config, holds="the resolved configuration of a recipe")
-    return {parameter.key: _configured(told, values, parameter) for parameter in space.parameters}
-
-
-def _configured(told: Bundle, values: dict[str, Any], parameter: Parameter) -> Any:
-    if parameter.is_group:
-        return told.groups.get(parameter.key)
-    value: Any = values
-    for part in parameter.key.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
+    return {
+        parameter.key: recipe.groups.get(parameter.key) if parameter.is_group else lookup(values, parameter.key)
+        for parameter in space.parameters
+    }
 
 
 def prior_of(names: Sequence[str], space: Space) -> tuple[dict[str, dict[str, float]], list[str]]:

@@ -11,9 +11,9 @@ from typing import Any
 from harness.config.errors import InputError
 from harness.config.length import parse_length
 from harness.config.load import Loaded
+from harness.config.nested import flat
 from harness.config.overrides import COMMAND_LINE
 from harness.config.schema import Config
-from harness.config.state_key import flat
 from harness.config.user_yaml import read_mapping
 from harness.config.validate import to_plain
 from harness.runs.bundle import Bundle, BundleDirectory, bundles

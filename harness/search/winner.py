@@ -13,12 +13,12 @@ from typing import Any
 
 from harness.config.compose import compose
 from harness.config.errors import InputError
-from harness.config.load import load, set_value
+from harness.config.load import load
 from harness.config.locations import overlay_dir
+from harness.config.nested import flat, set_value
 from harness.config.overrides import Deletion, GroupOverride, parse
 from harness.config.private import PATH_KEY, Scrub, is_of_its_owner
 from harness.config.schema import Config
-from harness.config.state_key import flat
 from harness.config.validate import to_plain
 from harness.runs.bundle import FOLDER, PLAIN_NAME
 from harness.runs.files import read_yaml, write_text, write_yaml

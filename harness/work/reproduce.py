@@ -10,10 +10,11 @@ from typing import Any
 
 from harness.config.errors import InputError
 from harness.config.load import load_file
+from harness.config.nested import flat
 from harness.config.private import hydra_text
 from harness.config.recipe import load_recipe, recipe_values
 from harness.config.schema import Config
-from harness.config.state_key import BY_FINGERPRINT, NO_INFLUENCE, flat, is_of
+from harness.config.state_key import BY_FINGERPRINT, NO_INFLUENCE, is_of
 from harness.config.user_yaml import read_mapping
 from harness.config.validate import to_plain
 from harness.runs.bundle import PLAIN_NAME, Bundle, BundleDirectory, find_bundle, unknown_recipe

@@ -18,7 +18,7 @@ from harness.runs.directory import RunDirectory
 from harness.runs.files import write_yaml
 from harness.runs.record import Objective, RunRecord, StudyRecord, load_run, load_study
 from harness.runs.result import Result
-from harness.runs.space_values import lookup
+from harness.runs.space_values import value_of
 from tests.report.synthetic_study import write_run, write_study
 
 HAND = {"optim.lr": 1e-3, "schedule": "cosine", "data.packing": "concat", "data.replay_share": 0.1}
@@ -81,10 +81,10 @@ def test_without_a_study_the_columns_are_the_keys_that_differ(tmp_path: Path) ->
 
 def test_a_section_stands_for_its_kind() -> None:
     config = {"schedule": {"name": "wsd", "floor": 0.0}, "model": {"layers": 4}}
-    assert lookup(config, "schedule") == "wsd"
-    assert lookup(config, "schedule.floor") == 0.0
-    assert lookup(config, "model") is None
-    assert lookup(config, "schedule.name.first") is None
+    assert value_of(config, "schedule") == "wsd"
+    assert value_of(config, "schedule.floor") == 0.0
+    assert value_of(config, "model") is None
+    assert value_of(config, "schedule.name.first") is None
 
 
 def test_json_holds_what_the_design_promises(study: StudyRecord, tmp_path: Path) -> None:
