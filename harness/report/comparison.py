@@ -83,7 +83,7 @@ class Comparison:
 
     @cached_property
     def noise(self) -> SeedNoise | None:
-        """The noise of seeds in the objective: from a confirmation of one of the studies, or from single runs that repeat each other."""
+        """Seed noise in the objective: from a confirmation of one of the studies, or from single runs that repeat each other."""
         measured = [noise_of_confirmation(study) for study in self.studies if study.objective == self.objective]
         found = next((noise for noise in measured if noise), None)
         if found is None and self.objective is not None:
@@ -93,7 +93,7 @@ class Comparison:
     def within_noise(self, run: RunRecord) -> bool | None:
         """Whether the run differs from the best by less than seeds alone can do.
 
-        None where the noise of seeds is not known, and where there is nothing to compare.
+        None where seed noise is not known, and where there is nothing to compare.
         """
         best, value = self.best, self.value(run)
         if self.noise is None or best is None or run is best or value is None or not self.is_ranked(run) or not self.has_full_length(run):

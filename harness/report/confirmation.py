@@ -32,14 +32,14 @@ def mean_text(interval: Interval | None) -> str:
 
 
 def verdict(study: StudyRecord) -> list[str]:
-    """How sure the confirmation is of its winner, or why it has none, a sentence a line."""
+    """The confidence in the winner, or why there is none, a sentence a line."""
     found = study.confirmation
     assert found is not None, "there is one"
     lines = list(_verdict(study, found))
     noise = found.noise
     if noise:
         lines.append(
-            f"noise of seeds: sd {metric_text(noise.sd)}; two single runs with the same seed that differ by less than "
+            f"seed noise: sd {metric_text(noise.sd)}; two single runs with the same seed that differ by less than "
             f"{metric_text(noise.least_difference)} cannot be told apart"
         )
     return lines
@@ -71,7 +71,7 @@ def _verdict(study: StudyRecord, found: Confirmation) -> Iterator[str]:
     difference = found.difference(runner_up, found.winner)
     assert difference is not None, "both are complete with every seed"
     low, high = sorted((_sign(study) * difference.low, _sign(study) * difference.high))
-    within = "within the noise of seeds" if is_within_noise(difference) else "beyond the noise of seeds"
+    within = "within seed noise" if is_within_noise(difference) else "beyond seed noise"
     yield (
         f"better than trial {runner_up.number} by {metric_text(_sign(study) * difference.mean)} (from {metric_text(low)} to "
         f"{metric_text(high)}, paired over {len(found.seeds)} seeds): {within}"
@@ -129,7 +129,7 @@ def _seeds(candidate: Candidate) -> str:
 
 
 def confirmation_table(study: StudyRecord) -> Table:
-    """A candidate a row, the best first; ~: within the noise of seeds; !: the mean breaks a constraint."""
+    """A candidate a row, the best first; ~: within seed noise; !: the mean breaks a constraint."""
     found = study.confirmation
     assert found is not None, "there is one"
     table = Table(box=None, pad_edge=False)

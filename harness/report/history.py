@@ -100,7 +100,7 @@ def _add_noise(figure: Figure, comparison: Comparison) -> None:
         return
     worse = value + (-1 if is_maximized(comparison) else 1) * comparison.noise.least_difference
     band = {"fillcolor": STOPPED, "opacity": 0.16, "line": {"width": 0}, "layer": "below"}
-    words = f"noise of seeds: {metric_text(comparison.noise.least_difference)}"
+    words = f"seed noise: {metric_text(comparison.noise.least_difference)}"
     figure.add_hrect(y0=value, y1=worse, annotation={"text": words, "xanchor": "right", "x": 1, "font": {"color": STOPPED}}, **band)
 
 

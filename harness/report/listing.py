@@ -63,7 +63,7 @@ def _metric(comparison: Comparison, run: RunRecord, metric: str) -> str:
         value = comparison.value(run)
     violated = comparison.violates(run, metric)
     if comparison.objective and metric == comparison.objective.metric and comparison.within_noise(run):
-        return _cell(f"{metric_text(value)} ~", value, title="within the noise of seeds of the best")
+        return _cell(f"{metric_text(value)} ~", value, title="within seed noise of the best")
     return _cell(metric_text(value), value, title="outside its bound" if violated else "", kind="violated" if violated else "")
 
 

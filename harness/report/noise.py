@@ -1,4 +1,4 @@
-"""The noise of seeds that stands beside a comparison: measured by a confirmation, or by runs that differ in their seed alone."""
+"""Seed noise that stands beside a comparison: measured by a confirmation, or by runs that differ in their seed alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The card of a recipe: what it is for, what it reached and how sure that is, how to run it again, what it does not tell."""
+"""The README.md of a recipe: its task, its result and the confidence in it, how to run it again, its limits."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ def card(bundle: Bundle, pictured: Sequence[str]) -> str:
     return "---\n" + yaml.safe_dump(front, sort_keys=False) + "---\n\n" + "\n".join(_body(bundle, pictured)) + "\n"
 
 
-def sureness(bundle: Bundle) -> str:
-    """How sure the figure is, in a few words."""
+def confidence_text(bundle: Bundle) -> str:
+    """The confidence in the result, in a few words."""
     if not bundle.confirmed:
         return "unconfirmed, one seed"
     chance = (bundle.confirmation or {}).get("probability_best")
@@ -134,7 +134,7 @@ def _body(bundle: Bundle, pictured: Sequence[str]) -> Iterator[str]:
     yield f"# {bundle.name}\n"
     yield f"A configuration for {what}, over {count_text(bundle.tokens.length)} tokens: {origin}, exported {bundle.created}.\n"
     if bundle.metric:
-        yield f"**{bundle.metric}: {found_text(bundle)}** ({bundle.direction}; {sureness(bundle)})\n"
+        yield f"**{bundle.metric}: {found_text(bundle)}** ({bundle.direction}; {confidence_text(bundle)})\n"
     yield from _again(bundle)
     yield "## What it reached\n\n| metric | this run | mean over seeds | bound |\n|---|---|---|---|"
     for name in sorted(name for name in bundle.metrics if name.startswith("val/")):
@@ -197,7 +197,7 @@ def _about(bundle: Bundle) -> Iterator[str]:
 |---|---|
 """ + "\n".join(f"| {name} | `{value}` |" for name, value in bundle.fingerprints.items())
     yield f"""
-## What it does not tell
+## Limits
 
 It was found for this model, this batch and this many tokens. The best learning rate moves with all three, and is commonly about ten times
 higher for low-rank adapters than for all weights; `harness train experiment=best/{bundle.name} …` says so where you change one.
@@ -222,7 +222,7 @@ def to_json(bundle: Bundle, directory: str) -> dict[str, Any]:
                 "interval": bundle.interval,
                 "confirmed": bundle.confirmed,
                 "seeds": bundle.seeds,
-                "sure": sureness(bundle),
+                "sure": confidence_text(bundle),
                 "study": bundle.study,
                 "trials": bundle.trials,
                 "params": bundle.params,

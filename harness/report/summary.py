@@ -64,7 +64,7 @@ def _tiles(comparison: Comparison) -> list[tuple[str, str, str]]:
     if comparison.noise:
         noise = comparison.noise
         tiles.append(
-            ("Noise of seeds", f"± {metric_text(noise.sd)}", f"sd; differences below {metric_text(noise.least_difference)} say nothing")
+            ("Seed noise", f"± {metric_text(noise.sd)}", f"sd; differences below {metric_text(noise.least_difference)} say nothing")
         )
     whole = f"{(trained + shared) / max(1, trained):.2f} × as many without trunks: {count_text(shared)} shared"
     tiles.append(("Tokens trained", count_text(trained), whole if shared else ""))

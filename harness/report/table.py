@@ -45,7 +45,7 @@ def _notes(comparison: Comparison, shown: list[RunRecord]) -> Iterator[str]:
         f"{BEST} best": comparison.best is not None,
         f"{PARETO} on the Pareto front of {', '.join(comparison.trade_offs)}": any(map(comparison.is_pareto, shown)),
         "! breaks a constraint": any(comparison.violates(run, metric) for run in shown for metric in comparison.constraints),
-        "~ within the noise of seeds of the best": any(map(comparison.within_noise, shown)),
+        "~ within seed noise of the best": any(map(comparison.within_noise, shown)),
     }
     if any(marks.values()):
         yield f"{', '.join(mark for mark, is_used in marks.items() if is_used)}."

@@ -2,7 +2,7 @@
 
     experiment/best/NAME.yaml      the experiment, for `harness train experiment=best/NAME`
     experiment/best/NAME/          its bundle
-        bundle.json                what was found, on what, how sure it is (`Bundle`)
+        bundle.json                the result, its conditions, the confidence in it (`Bundle`)
         config.yaml                the resolved configuration of the winning run
         experiment.yaml            the same as NAME.yaml
         sweep.yaml                 the question that it answers; `harness sweep DIR/sweep.yaml` asks it again (not for a single run)

@@ -72,7 +72,7 @@ def check_confirmation(study: StudyRecord, *, top: int, seeds: int, trials: Sequ
     if study.confirms is not None:
         raise InputError(f"{study.name} is the confirmation of {study.confirms}: harness confirm {study.confirms} --top K --seeds N")
     if seeds < 2:
-        raise wrong_value("--seeds", seeds, "expected at least 2: one run says nothing about the noise of seeds")
+        raise wrong_value("--seeds", seeds, "expected at least 2: one run says nothing about seed noise")
     if top < 1:
         raise wrong_value("--top", top, "expected at least 1")
     sweep = thaw(study.directory.sweep)

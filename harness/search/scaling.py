@@ -27,7 +27,7 @@ PARAMETER = "optim.lr"
 LEAST_SPREAD = 1.5
 """A best rate is known to no better than this factor: neighbouring rates differ by less than the noise of a seed."""
 UNKNOWN_SPREAD = 3.0
-"""Where the studies are no more than the terms, nothing tells how well the law holds."""
+"""Where the studies are no more than the terms, nothing says how well the law holds."""
 LARGEST_LOG = 700.0
 """Its exponential is about as large as a float can be."""
 
@@ -158,7 +158,7 @@ def observe_recipe(directory: BundleDirectory, objective: str) -> Observation:
     rate = read_mapping(directory.config, holds="the resolved configuration of a recipe").get("optim", {}).get("lr")
     size, tokens = recipe.model.get("size"), recipe.tokens.length
     if not isinstance(size, int) or not isinstance(rate, int | float) or recipe.objective is None or not (tokens > 0 and rate > 0):
-        raise InputError(f"{where}: does not tell the size of its model, its learning rate, its tokens and its objective")
+        raise InputError(f"{where}: lacks the size of its model, its learning rate, its tokens or its objective")
     return Observation(study=f"best/{recipe.name}", size=size, tokens=tokens, rate=float(rate), loss=recipe.objective)
 
 
@@ -179,7 +179,7 @@ def model_size(model: ModelConfig) -> int:
             layers = shape.get("num_hidden_layers") or shape["n_layer"]
             heads = shape.get("num_attention_heads") or shape["n_head"]
         except KeyError as error:
-            raise InputError(f"model.path={model.path}: its config.json does not tell its size ({error.args[0]} is absent)") from None
+            raise InputError(f"model.path={model.path}: its config.json does not give its size ({error.args[0]} is absent)") from None
         kv_heads, head = shape.get("num_key_value_heads") or heads, shape.get("head_dim") or width // heads
         inner = shape.get("intermediate_size") or shape.get("n_inner") or 4 * width
         matrices = 3 if "num_hidden_layers" in shape else 2

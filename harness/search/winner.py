@@ -104,7 +104,7 @@ def delta_of_trial(sweep: Sweep, best: RunRecord) -> dict[str, Any]:
 
 
 def delta_of_run(run: RunRecord) -> dict[str, Any]:
-    """A single run, or a trial that its study's base alone does not make: what it has otherwise than a run without any override."""
+    """A single run: the keys in which it differs from a run without any override."""
     plain = dict(flat(compose("config", Config, []).values))
     body: dict[str, Any] = {}
     for key, value in flat(run.config):

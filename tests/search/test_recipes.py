@@ -122,7 +122,7 @@ def test_what_does_not_carry_over_is_said(overrides: list[str], said: str, write
     directory = write_recipe("winner")
     notes = transfer_notes("winner", directory, used(tiny, *overrides))
     assert any(said in note for note in notes), notes
-    assert any("nothing here tells how its rate scales" in note for note in notes)
+    assert any("no recipe here shows how its rate scales" in note for note in notes)
     assert not any("scales" in note for note in transfer_notes("winner", directory, used(tiny, *overrides, "optim.lr=1e-5")))
 
 
