@@ -220,7 +220,7 @@ class Study:
         Raises:
             InputError: For a study without a best trial, or a name that cannot be a file's.
         """
-        from harness.work.recipe import export_recipe
+        from harness.work.recipe_export import export_recipe
 
         record = self._record
         if record.best is None:

@@ -35,7 +35,7 @@ def best(
     record, winner = _found(study)
     bundle = path = artifact = None
     if export is not None:
-        from harness.work.recipe import export_recipe
+        from harness.work.recipe_export import export_recipe
 
         exported = export_recipe(record, winner, export)
         path, bundle = exported.experiment, str(exported.bundle)
@@ -126,7 +126,7 @@ def _show_run(run: RunRecord, *, as_json: bool, experiment: str | None, bundle: 
 
 
 def _lines(record: StudyRecord, winner: RunRecord) -> list[str]:
-    from harness.report.confirmation import seeds_text, verdict
+    from harness.report.confirmation_table import seeds_text, verdict
 
     what = f"{record.name}: trial {winner.number}, {record.objective.metric}"
     if record.confirmed and record.is_confirmed(winner):

@@ -12,7 +12,7 @@ from harness.cli.arguments import AsJson, print_json
 def recipes(as_json: AsJson = False) -> None:
     """List the recipes of --config-dir, ./conf and the harness's own: task, model, tokens, result and confidence."""
     from harness.config.errors import InputError
-    from harness.report.recipe_card import to_json
+    from harness.report.recipe_readme import to_json
     from harness.runs.bundle import Bundle, bundles
 
     found: list[tuple[Bundle, str]] = []
@@ -38,7 +38,7 @@ def _show(found: list[tuple[Any, str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from harness.report.recipe_card import confidence_text, found_text, task_text
+    from harness.report.recipe_readme import confidence_text, found_text, task_text
     from harness.report.table import show
     from harness.report.text import count_text
 

@@ -11,11 +11,12 @@ from typing import Any
 from harness.report.columns import Space, joint_space, metric_columns, parameter_columns, run_params, space_of, varying
 from harness.report.importances import Importances, parameter_importances
 from harness.report.noise import SeedNoise, noise_of_confirmation, noise_of_repeats
-from harness.report.pareto import front
 from harness.runs.confirmation import Candidate, lies_within
+from harness.runs.pareto import front
 from harness.runs.record import Objective, RunRecord, StudyRecord
+from harness.runs.result import State
 
-_ORDER = ("complete", "pruned", "failed", "running", "waiting")
+STATES: tuple[State, ...] = ("complete", "pruned", "failed", "running", "waiting")
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Comparison:
         if self.objective is None:
             return {}
         signs = {metric: -1 if "min" in bound else 1 for metric, bound in self.constraints.items()}
-        return {**{objective.metric: 1 if objective.direction == "minimize" else -1 for objective in self.objectives}, **signs}
+        return {**{objective.metric: objective.sign for objective in self.objectives}, **signs}
 
     def _costs(self, run: RunRecord, axes: dict[str, int]) -> tuple[float, ...] | None:
         values = [self.value(run) if self.objective and metric == self.objective.metric else self.metric(run, metric) for metric in axes]
@@ -197,6 +198,10 @@ class Comparison:
             return None
         return not any(self.violates(run, metric) for metric in self.constraints)
 
+    def shown_state(self, run: RunRecord) -> str:
+        """The run's state, or infeasible: complete, but outside of a constraint."""
+        return "infeasible" if run.state == "complete" and self.feasible(run) is False else run.state
+
     @property
     def saved(self) -> int:
         """Tokens that no run had to train, since another one had trained them."""
@@ -247,13 +252,12 @@ def _in_order(together: Comparison, trials: list[RunRecord], runs: list[RunRecor
 
 def _rank(comparison: Comparison, run: RunRecord) -> tuple[Any, ...]:
     value = comparison.value(run)
-    sign = -1 if comparison.objective and comparison.objective.direction == "maximize" else 1
-    by_value = math.inf if value is None else sign * value
+    by_value = math.inf if value is None else (comparison.objective.sign if comparison.objective else 1) * value
     study = comparison.confirmed
     loses = not (study and study.is_confirmed(run))
     # As everywhere: of a trunk search, runs of full length come before shorter ones.
     short = -((run.trial and run.trial.rung) or 0)
-    return _ORDER.index(run.state), run.state == "complete" and not comparison.is_ranked(run), loses, short, by_value, run.number or 0
+    return STATES.index(run.state), run.state == "complete" and not comparison.is_ranked(run), loses, short, by_value, run.number or 0
 
 
 def _finite(value: float | None) -> float | None:

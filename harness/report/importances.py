@@ -49,8 +49,7 @@ def parameter_importances(study: StudyRecord) -> Importances:
         return Importances()
     seen = {key: [params[key] for params, _ in points if key in params] for key in space_of(study)}
     domains = {key: domain for key, domain in space_of(study).items() if seen[key]}
-    sign = -1 if study.objective.direction == "maximize" else 1
-    costs = [sign * objective for _, objective in points]
+    costs = [study.objective.sign * objective for _, objective in points]
     if len(points) > FANOVA_TRIALS:
         weights = {
             key: ped_anova.weight(_observed(key, domain, [params for params, _ in points]), costs) for key, domain in domains.items()

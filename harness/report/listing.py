@@ -33,7 +33,7 @@ def _row(comparison: Comparison, run: RunRecord, rank: int) -> str:
     params = comparison.params(run)
     tokens = run.result.tokens.reached
     started = run.result.attempts > 0
-    state = "infeasible" if run.state == "complete" and comparison.feasible(run) is False else run.state
+    state = comparison.shown_state(run)
     place = f"{rank if comparison.is_ranked(run) else ''}{' ★' if run is comparison.best else ' ◆' if comparison.is_pareto(run) else ''}"
     cells = [
         _cell(place, rank, title="on the Pareto front" if comparison.is_pareto(run) else ""),

@@ -13,14 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.report.comparison import Comparison
-from harness.report.confirmation import mean_text, verdict
+from harness.report.confirmation_table import mean_text, verdict
 from harness.report.importances import NONE_FOUND
 from harness.report.notes import noise_note, sharing_note
 from harness.report.sparkline import sparkline
 from harness.report.text import ABSENT, bound_text, count_text, duration_text, metric_text, short_names, value_text
 from harness.runs.record import RunRecord
 
-_STATE_STYLES = {"complete": "", "running": "cyan", "waiting": "dim", "pruned": "yellow", "failed": "red"}
+STATE_STYLES = {"complete": "", "running": "cyan", "waiting": "dim", "pruned": "yellow", "failed": "red"}
 _BAR_WIDTH = 40
 _CURVE_WIDTH = 8
 _CURVE_EXPENDABLE = 0.9
@@ -160,7 +160,7 @@ def _columns(comparison: Comparison, runs: list[RunRecord]) -> Iterator[_Column]
         yield _Column("trial", [Text(str(run.number)) for run in runs])
     else:
         yield _Column("run", [Text(run.name) for run in runs])
-    yield _Column("state", [Text(run.state, style=_STATE_STYLES[run.state]) for run in runs])
+    yield _Column("state", [Text(run.state, style=STATE_STYLES[run.state]) for run in runs])
     params = [comparison.params(run) for run in runs]
     rungs = [run.trial.rung if run.trial else None for run in runs]
     if any(rung is not None for rung in rungs):

@@ -12,7 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.confirmation import seeds_text
+from harness.report.confirmation_table import seeds_text
+from harness.report.table import STATE_STYLES
 from harness.report.text import bound_text, count_text, duration_text, metric_text, short_names, value_text
 from harness.report.watch import watch
 from harness.runs.directory import StudyDirectory
@@ -23,7 +24,6 @@ from harness.search.status import Status, read_status
 REFRESH_SECONDS = 0.5
 REASON_COLUMNS = 20
 """As wide as the progress of the others; `harness status --json` has all of it."""
-STATE_STYLES = {"complete": "green", "running": "cyan", "waiting": "yellow", "failed": "red", "pruned": "dim"}
 
 
 def follow(

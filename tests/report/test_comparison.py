@@ -13,9 +13,9 @@ import pytest
 
 from harness.report.comparison import compare
 from harness.report.document import to_csv, to_json
-from harness.report.pareto import front
 from harness.runs.directory import RunDirectory
 from harness.runs.files import write_yaml
+from harness.runs.pareto import front
 from harness.runs.record import Objective, RunRecord, StudyRecord, load_run, load_study
 from harness.runs.result import Result
 from harness.runs.space_values import value_of

@@ -10,7 +10,7 @@ import pytest
 
 from harness.config.errors import InputError
 from harness.report.comparison import compare
-from harness.report.confirmation import confirmation_section, verdict
+from harness.report.confirmation_table import confirmation_section, verdict
 from harness.report.document import to_json
 from harness.runs.confirmation import read_plan
 from harness.runs.exit_codes import DONE

@@ -7,8 +7,8 @@ from collections import Counter
 from html import escape
 from typing import Any
 
-from harness.report.comparison import Comparison
-from harness.report.confirmation import mean_text
+from harness.report.comparison import STATES, Comparison
+from harness.report.confirmation_table import mean_text
 from harness.report.document import devices
 from harness.report.history import device_hours
 from harness.report.text import bound_text, count_text, duration_text, metric_text, value_text
@@ -48,8 +48,8 @@ def _tiles(comparison: Comparison) -> list[tuple[str, str, str]]:
     tokens = [run.result.tokens for run in comparison.runs]
     trained, shared = sum(t.trained for t in tokens), sum(t.shared for t in tokens)
     seconds = sum(run.result.seconds for run in comparison.runs)
-    infeasible = sum(run.state == "complete" and comparison.feasible(run) is False for run in comparison.runs)
-    counts = [f"{states[state]} {state}" for state in ("complete", "pruned", "failed", "running", "waiting") if states[state]]
+    infeasible = sum(comparison.shown_state(run) == "infeasible" for run in comparison.runs)
+    counts = [f"{states[state]} {state}" for state in STATES if states[state]]
     tiles = [("Trials" if all(map(comparison.is_trial, comparison.runs)) else "Runs", str(len(comparison.runs)), " · ".join(counts))]
     if comparison.best and comparison.objective:
         if comparison.winner:

@@ -19,7 +19,8 @@ from harness.config.schema import Config, ModelConfig
 from harness.config.sweep_schema import SweepConfig
 from harness.config.validate import to_section
 from harness.report.importances import parameter_importances
-from harness.report.recipe_card import card, pictures
+from harness.report.recipe_pictures import pictures
+from harness.report.recipe_readme import readme
 from harness.runs.bundle import Bundle, BundleDirectory
 from harness.runs.files import append_json_line, write_text, write_yaml
 from harness.runs.record import RunRecord, StudyRecord
@@ -153,7 +154,7 @@ def _write_bundle(path: Path, bundle: Bundle, study: StudyRecord | None, best: R
         pictured = pictures(bundle, study, best.rows)
         for name, picture in pictured.items():
             write_text(directory.path / name, picture)
-        write_text(directory.path / "README.md", card(bundle, list(pictured)))
+        write_text(directory.path / "README.md", readme(bundle, list(pictured)))
         directory.write(bundle)
         if final.exists():
             final.rename(Path(temporary) / "before")

@@ -37,7 +37,7 @@ def to_try_next(study: StudyRecord, count: int) -> list[int]:
     known = shifts_of_candidates(study.confirmation, study.runs) if study.confirmation else {}
     if study.confirmation is None or not known or not all(known.values()):
         return []
-    sign = 1 if study.objective.direction == "minimize" else -1
+    sign = study.objective.sign
     complete = [run for run in study.runs if run.state == "complete" and run.result.objective is not None]
     searched = {run.number: sign * (run.result.objective or 0.0) for run in complete}
     to_beat = searched[study.confirmed.number] if study.confirmed else math.inf
