@@ -142,16 +142,16 @@ def progress(study: StudyRecord) -> list[dict[str, float | int]]:
     rows: list[dict[str, float | int]] = []
     best: float | None = None
     counts = dict.fromkeys(FINAL_STATES, 0)
-    tokens, device_seconds = 0, 0.0
+    tokens, device_hours = 0, 0.0
     for run in sorted((run for run in study.runs if run.state in FINAL_STATES), key=_ended):
         counts[run.state] += 1
         tokens += run.result.tokens.trained
-        device_seconds += run.result.seconds * (run.trial.devices if run.trial else 1)
+        device_hours += run.device_hours
         row: dict[str, float | int] = {
             "trial": run.number or 0,
             "trials/ended": sum(counts.values()),
             "tokens": tokens,
-            "device_hours": device_seconds / 3600,
+            "device_hours": device_hours,
             **{f"trials/{state}": count for state, count in counts.items()},
         }
         value = run.result.objective

@@ -45,9 +45,9 @@ def run_params(run: RunRecord, parameters: list[str], space: Space, own: Space) 
 
 def differing_keys(runs: list[RunRecord]) -> list[str]:
     """The configuration keys in which the runs differ, in the order of the alphabet: W&B keeps no other one."""
-    flat = [dict(flat(run.config)) for run in runs]
-    keys = sorted({key for of_run in flat for key in of_run})
-    return [key for key in keys if any(of_run.get(key) != flat[0].get(key) for of_run in flat)]
+    configs = [dict(flat(run.config)) for run in runs]
+    keys = sorted({key for config in configs for key in config})
+    return [key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)]
 
 
 def parameter_columns(studies: list[StudyRecord], runs: list[RunRecord]) -> list[str]:

@@ -8,7 +8,6 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from harness.report.comparison import Comparison
-from harness.report.document import devices
 from harness.report.figures import add_markers, add_points
 from harness.report.marks import SINGLES, STOPPED, is_maximized, points, reach
 from harness.report.text import metric_text, with_unit
@@ -32,8 +31,8 @@ def histories(comparison: Comparison) -> dict[str, Figure]:
     hours: Places = {}
     for study in comparison.studies:
         _accumulate(tokens, study.runs, [run.result.tokens.trained for run in study.runs])
-        _accumulate(hours, study.runs, [run.result.seconds * devices(run) / 3600 for run in study.runs])
-    unit = device_hours(comparison)
+        _accumulate(hours, study.runs, [run.device_hours for run in study.runs])
+    unit = hour_unit(comparison)
     views = {
         "trials": _history(comparison, comparison.objective, done, numbers, "trial"),
         "tokens": _history(comparison, comparison.objective, done, tokens, "tokens trained by the search so far"),
@@ -43,7 +42,7 @@ def histories(comparison: Comparison) -> dict[str, Figure]:
     return views
 
 
-def device_hours(comparison: Comparison) -> str:
+def hour_unit(comparison: Comparison) -> str:
     """What an hour of a run is called: GPU-hours where any of them had GPUs."""
     return "GPU-hours" if any(run.result.hardware.get("gpus") for run in comparison.runs) else "device-hours"
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from harness.report.comparison import STATES, Comparison
 from harness.report.confirmation_table import mean_text
-from harness.report.document import devices
-from harness.report.history import device_hours
+from harness.report.history import hour_unit
 from harness.report.text import bound_text, count_text, duration_text, metric_text, value_text
 from harness.runs.record import RunRecord
 
@@ -68,8 +67,8 @@ def _tiles(comparison: Comparison) -> list[tuple[str, str, str]]:
         )
     whole = f"{(trained + shared) / max(1, trained):.2f} × as many without trunks: {count_text(shared)} shared"
     tiles.append(("Tokens trained", count_text(trained), whole if shared else ""))
-    hours = sum(run.result.seconds * devices(run) for run in comparison.runs) / 3600
-    tiles.append(("Run time", duration_text(seconds), f"summed over runs; {hours:.3g} {device_hours(comparison)}"))
+    hours = sum(run.device_hours for run in comparison.runs)
+    tiles.append(("Run time", duration_text(seconds), f"summed over runs; {hours:.3g} {hour_unit(comparison)}"))
     budgets = [study.sweep.get("budget") or {} for study in comparison.studies]
     if len(budgets) == 1 and budgets[0]:
         limit, *more = [_budget(unit, limit) for unit, limit in budgets[0].items()]

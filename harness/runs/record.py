@@ -46,6 +46,16 @@ class RunRecord:
     def params(self) -> dict[str, Any]:
         return (self.trial.params if self.trial else None) or {}
 
+    @property
+    def devices(self) -> int:
+        """How many devices an attempt holds."""
+        return self.trial.devices if self.trial else 1
+
+    @property
+    def device_hours(self) -> float:
+        """Wall time of all attempts, in hours, times the devices."""
+        return self.result.seconds * self.devices / 3600
+
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved configuration, nested."""
