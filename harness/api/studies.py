@@ -163,10 +163,10 @@ class Study:
 
     @property
     def importances(self) -> dict[str, float]:
-        """By parameter, its share in what made the objectives of the complete trials differ; empty with fewer than four of them."""
+        """By parameter, its share in what made the objectives of the trials of full length differ; empty with fewer than four of them."""
         from harness.report.comparison import compare
 
-        return compare([self._record], []).importances
+        return compare([self._record], []).importances.shares
 
     def confirm(
         self,
@@ -220,7 +220,7 @@ class Study:
         Raises:
             InputError: For a study without a best trial, or a name that cannot be a file's.
         """
-        from harness.work.recipe import export_recipe
+        from harness.work.recipe_export import export_recipe
 
         record = self._record
         if record.best is None:

@@ -30,12 +30,13 @@ def best(
     as_json: AsJson = False,
 ) -> None:
     """Show the best configuration of a study (the confirmed one, after `harness confirm`), and export it as an experiment to hand on."""
+    from harness.report.text import metric_text
     from harness.search.status import best_json
 
     record, winner = _found(study)
     bundle = path = artifact = None
     if export is not None:
-        from harness.work.recipe import export_recipe
+        from harness.work.recipe_export import export_recipe
 
         exported = export_recipe(record, winner, export)
         path, bundle = exported.experiment, str(exported.bundle)
@@ -54,7 +55,7 @@ def best(
             for line in _lines(record, winner):
                 typer.echo(line)
             for metric in record.constraints:
-                typer.echo(f"  {metric} {metrics[metric]:.4f}")
+                typer.echo(f"  {metric} {metric_text(metrics.get(metric))}")
             for key, value in winner.params.items():
                 typer.echo(f"  {key}={value}")
     if path is not None and not as_json:
@@ -91,7 +92,11 @@ def _found(word: str) -> tuple[StudyRecord | None, RunRecord]:
         if run.study is None:
             return None, load_run(run)
         record = load_study(run.study)
-        return record, next(one for one in record.runs if is_run(one.directory.path) and one.directory.path.samefile(run.path))
+        trial = next(one for one in record.runs if is_run(one.directory.path) and one.directory.path.samefile(run.path))
+        if trial.state != "complete":
+            why = f" ({trial.result.reason})" if trial.result.reason else ""
+            raise InputError(f"{word}: the trial is {trial.state}{why}; valid: a complete one, see harness compare {record.name}")
+        return record, trial
     record = load_study(find_study(word))
     if record.confirms is not None:
         raise InputError(f"{record.name} is the confirmation of {record.confirms}: harness best {record.confirms}")
@@ -122,7 +127,7 @@ def _show_run(run: RunRecord, *, as_json: bool, experiment: str | None, bundle: 
 
 
 def _lines(record: StudyRecord, winner: RunRecord) -> list[str]:
-    from harness.report.confirmation import seeds_text, verdict
+    from harness.report.confirmation_table import seeds_text, verdict
 
     what = f"{record.name}: trial {winner.number}, {record.objective.metric}"
     if record.confirmed and record.is_confirmed(winner):

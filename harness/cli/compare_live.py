@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.text import Text
 
 from harness.report.comparison import Comparison
 from harness.report.table import render
 from harness.report.text import metric_text
+from harness.report.watch import watch
 from harness.runs.directory import is_study
 from harness.runs.record import RunRecord
 from harness.runs.result import FINAL_STATES
@@ -28,25 +27,19 @@ def follow(look: Callable[[], Comparison], console: Console, *, limit: int | Non
 
     look: reads everything anew. Returns what was seen last; on a terminal it stays on the screen.
     """
-    pause = REMOTE_REFRESH_SECONDS if remote else REFRESH_SECONDS
-    seen = look()
-    if not console.is_terminal:
-        said = {run.name for run in seen.runs if run.state in FINAL_STATES}
-        while is_live(seen):
-            time.sleep(pause)
-            seen = look()
-            for run in seen.runs:
-                if run.state in FINAL_STATES and run.name not in said:
-                    said.add(run.name)
-                    console.print(_line(seen, run), highlight=False, soft_wrap=True)
-        return seen
-    with Live(_screen(seen, console, limit), console=console, auto_refresh=False, vertical_overflow="crop") as live:
-        while is_live(seen):
-            time.sleep(pause)
-            seen = look()
-            live.update(_screen(seen, console, limit), refresh=True)
-        live.update(render(seen, limit=limit), refresh=True)
-    return seen
+
+    def look_again() -> tuple[Comparison, bool]:
+        seen = look()
+        return seen, is_live(seen)
+
+    return watch(
+        look_again,
+        console,
+        screen=lambda seen: _screen(seen, console, limit),
+        last_screen=lambda seen: render(seen, limit=limit),
+        lines=lambda seen: {run.name: _line(seen, run) for run in seen.runs if run.state in FINAL_STATES},
+        pause_seconds=REMOTE_REFRESH_SECONDS if remote else REFRESH_SECONDS,
+    )
 
 
 def is_live(comparison: Comparison) -> bool:

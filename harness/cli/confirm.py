@@ -55,7 +55,7 @@ def confirm(
     from harness.runs.directory import find_study
     from harness.runs.fresh_seeds import shifts
     from harness.search.confirm import check_confirmation
-    from harness.search.fresh_seeds import to_try_next
+    from harness.search.next_candidates import to_try_next
     from harness.search.status import read_status
     from harness.work.cluster import check_workers, confirmation_script, submit_wanted
     from harness.work.confirm import confirm_in_rounds
@@ -117,7 +117,7 @@ def confirm(
     if as_json:
         print_json({**confirmation.to_json(), "shifts": shifts(record), "to_try_next": to_try_next(record, top)})
     else:
-        from harness.report.confirmation import print_confirmation
+        from harness.report.confirmation_table import print_confirmation
 
         print_confirmation(record)
     raise typer.Exit(DONE if confirmation.winner else FAILED)

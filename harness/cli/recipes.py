@@ -10,9 +10,9 @@ from harness.cli.arguments import AsJson, print_json
 
 
 def recipes(as_json: AsJson = False) -> None:
-    """List the recipes of --config-dir, ./conf and the harness's own: task, model, tokens, what they reached and how sure that is."""
+    """List the recipes of --config-dir, ./conf and the harness's own: task, model, tokens, result and confidence."""
     from harness.config.errors import InputError
-    from harness.report.recipe_card import to_json
+    from harness.report.recipe_readme import to_json
     from harness.runs.bundle import Bundle, bundles
 
     found: list[tuple[Bundle, str]] = []
@@ -38,16 +38,18 @@ def _show(found: list[tuple[Any, str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from harness.report.recipe_card import found_text, sureness, task_text
+    from harness.report.recipe_readme import confidence_text, found_text, task_text
     from harness.report.table import show
     from harness.report.text import count_text
 
-    table = Table("recipe", "task", "model", "tokens", "objective", "", "how sure", "exported", box=None, pad_edge=False)
+    table = Table("recipe", "task", "model", "tokens", "objective", "", "confidence", "exported", box=None, pad_edge=False)
     for column in table.columns:
         column.no_wrap = True
     for bundle, name in found:
         size = bundle.model.get("parameters", {}).get("total")
         model = f"{bundle.model.get('name', '?')}{f' ({count_text(size)})' if size else ''}"
-        tokens = count_text(bundle.tokens.get("trained", 0) + bundle.tokens.get("shared", 0))
-        table.add_row(name, task_text(bundle), model, tokens, bundle.metric or "", found_text(bundle), sureness(bundle), bundle.created)
+        tokens = count_text(bundle.tokens.length)
+        table.add_row(
+            name, task_text(bundle), model, tokens, bundle.metric or "", found_text(bundle), confidence_text(bundle), bundle.created
+        )
     show(table, Console())

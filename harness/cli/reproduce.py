@@ -16,7 +16,7 @@ from harness.runs.exit_codes import DONE, FAILED
 if TYPE_CHECKING:
     from harness.runs.reproduction import Difference, Original, Reproduction
 
-HEADINGS = {"exact": "exact", "within_noise": "within the noise of seeds", "unknown": "unknown", "differs": "differs"}
+HEADINGS = {"exact": "exact", "within_noise": "within seed noise", "unknown": "unknown", "differs": "differs"}
 
 
 def reproduce(
@@ -33,14 +33,14 @@ def reproduce(
     directory: Annotated[Path | None, typer.Option("--dir", help="Directory of the run; default: a new one under runs/.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a recipe or a run again and compare: exact or within the noise of seeds; else (exit code 1) different, or
-    unknown, where nothing tells how much of a difference is noise.
+    """Run a recipe or a run again and compare: exact or within seed noise; else (exit code 1) different, or
+    unknown, where it is not known how much of a difference is noise.
 
     Data, tokenizer, model, versions and hardware are compared first. Files that lie elsewhere here are given as overrides:
     data.sources.docs.path=FILE.
     """
     if seeds == 1:
-        raise InputError("--seeds=1: expected at least 2: one run says nothing about the noise of seeds")
+        raise InputError("--seeds=1: expected at least 2: one run says nothing about seed noise")
     from harness.runs.reproduction import compare, differences
     from harness.work.reproduce import changed, inputs_here, noise_here, original_of, other_input_text, train_again
 

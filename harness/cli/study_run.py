@@ -124,7 +124,7 @@ def _snapshot(status: Status, folder: Path) -> StudySnapshot:
         # Five megabytes: once, with everything on it.
         files["report"] = folder / "report.html"
         write_page(compared, files["report"])
-    importances = [[key, share] for key, share in compared.importances.items()]
+    importances = [[key, share] for key, share in compared.importances.shares.items()]
     return StudySnapshot(
         version=_version(status),
         progress=progress(study),
@@ -136,28 +136,29 @@ def _snapshot(status: Status, folder: Path) -> StudySnapshot:
 
 
 def progress(study: StudyRecord) -> list[dict[str, float | int]]:
-    """A row for every trial that has ended, in the order of their ends: what it came to, and the best so far."""
+    """A row for every trial that has ended, in the order of their ends: what it came to, and the best so far of full length."""
     from harness.runs.result import FINAL_STATES
 
     rows: list[dict[str, float | int]] = []
     best: float | None = None
     counts = dict.fromkeys(FINAL_STATES, 0)
-    tokens, device_seconds = 0, 0.0
+    tokens, device_hours = 0, 0.0
     for run in sorted((run for run in study.runs if run.state in FINAL_STATES), key=_ended):
         counts[run.state] += 1
         tokens += run.result.tokens.trained
-        device_seconds += run.result.seconds * (run.trial.devices if run.trial else 1)
+        device_hours += run.device_hours
         row: dict[str, float | int] = {
             "trial": run.number or 0,
             "trials/ended": sum(counts.values()),
             "tokens": tokens,
-            "device_hours": device_seconds / 3600,
+            "device_hours": device_hours,
             **{f"trials/{state}": count for state, count in counts.items()},
         }
         value = run.result.objective
         if run.state == "complete" and value is not None:
             row["objective"] = value
-            if run.result.feasible is not False and (best is None or study.objective.better(value, best)):
+            is_ranked = run.result.feasible is not False and study.has_full_length(run)
+            if is_ranked and (best is None or study.objective.better(value, best)):
                 best = value
         if best is not None:
             row["best/objective"] = best
@@ -172,7 +173,7 @@ def _ended(run: RunRecord) -> tuple[float, int]:
 
 def _summary(status: Status, compared: Comparison) -> dict[str, Any]:
     best = status.best
-    summary: dict[str, Any] = {f"importance/{key}": share for key, share in compared.importances.items()}
+    summary: dict[str, Any] = {f"importance/{key}": share for key, share in compared.importances.shares.items()}
     summary |= {f"trials/{state}": count for state, count in status.count().items()}
     summary["finished"] = status.is_finished
     for unit, account in status.budget.to_json().items():

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from harness.config.errors import InputError
+from harness.config.nested import lookup
 from harness.report.comparison import Comparison
 from harness.report.notes import noise_note, sharing_note
 from harness.report.text import bound_text, metric_text, value_text
@@ -68,15 +68,13 @@ def _shown(comparison: Comparison, entity: str, project: str) -> Shown:
 
 def _first_parameters(comparison: Comparison) -> list[str]:
     """Those that matter most first."""
-    return [key for key in dict.fromkeys([*comparison.importances, *comparison.columns]) if key in comparison.columns][:SLICES]
+    return [key for key in dict.fromkeys([*comparison.importances.shares, *comparison.columns]) if key in comparison.columns][:SLICES]
 
 
 def _logged_key(comparison: Comparison, key: str) -> str:
     """What a parameter is called in the configuration that W&B has: a group by its kind, schedule.name for schedule."""
     for run in comparison.runs:
-        node: Any = run.config
-        for part in key.split("."):
-            node = node.get(part) if isinstance(node, Mapping) else None
+        node = lookup(run.config, key)
         if node is not None:
             return f"{key}.name" if isinstance(node, Mapping) else key
     return key

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from harness.config.compose import compose
 from harness.config.errors import InputError
-from harness.config.introspect import find
 from harness.config.launcher_schema import LaunchConfig, LauncherConfig
 from harness.config.overrides import ValueOverride, parse
-from harness.config.validate import to_section
+from harness.config.validate import refuse_unread, to_section
 
 
 def split_launcher(overrides: list[str]) -> tuple[list[str], list[str]]:
@@ -21,10 +20,9 @@ def load_launcher(overrides: list[str]) -> LauncherConfig:
     if not overrides:
         return LauncherConfig()
     composed = compose("launch", LaunchConfig, overrides)
-    launcher = to_section(LaunchConfig, composed.values, origin=composed.origin).launcher
-    given = [override.key for override in parse(overrides, LaunchConfig) if isinstance(override, ValueOverride)]
-    refuse_unread(launcher, given)
-    return launcher
+    config = to_section(LaunchConfig, composed.values, origin=composed.origin)
+    refuse_unread(config, [override.key for override in parse(overrides, LaunchConfig) if isinstance(override, ValueOverride)])
+    return config.launcher
 
 
 def launcher_alone(overrides: list[str]) -> LauncherConfig:
@@ -33,11 +31,3 @@ def launcher_alone(overrides: list[str]) -> LauncherConfig:
     if others:
         raise InputError(f"{others[0]!r}: only the launcher can be chosen here, e.g. launcher=slurm launcher.time=04:00:00")
     return load_launcher(own)
-
-
-def refuse_unread(launcher: LauncherConfig, keys: list[str]) -> None:
-    """Raise InputError for a value that the chosen launcher never reads."""
-    for key in keys:
-        item = find(LaunchConfig, key)
-        if item is not None and item.only_for and launcher.name not in item.only_for:
-            raise InputError(f"{key} has no effect with launcher={launcher.name}: only {', '.join(item.only_for)} reads it")

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.config.checks import check, check_explicit
+from harness.config.checks import check
 from harness.config.compose import Composed, compose
 from harness.config.errors import InputError
+from harness.config.nested import set_value
 from harness.config.overrides import COMMAND_LINE, ValueOverride, parse
 from harness.config.schema import Config
 from harness.config.user_yaml import read_mapping
-from harness.config.validate import to_section
+from harness.config.validate import refuse_unread, to_section
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def load(
 
 def _validated(composed: Composed, checked_by: Callable[[Config], None] = check) -> Loaded:
     config = to_section(Config, composed.values, origin=composed.origin)
-    check_explicit(config, {key for key, origin in composed.origins.items() if origin == composed.given_by})
+    refuse_unread(config, sorted(key for key, origin in composed.origins.items() if origin == composed.given_by))
     checked_by(config)
     return Loaded(config, composed)
 
@@ -75,11 +76,3 @@ def with_overrides(values: dict[str, Any], overrides: list[str], *, origin: str,
     config = to_section(Config, values, origin=lambda key: given_by if key in given else origin)
     check(config)
     return config
-
-
-def set_value(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key in nested values, making the mappings on its way."""
-    *parents, last = key.split(".")
-    for parent in parents:
-        values = values.setdefault(parent, {})
-    values[last] = value

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.config.nested import flat, set_value
 from harness.config.overrides import Override, ValueOverride
-from harness.config.state_key import flat
 
 PATH_KEY = re.compile(r"(model\.path|model\.checkpoint|tokenizer\.path|objective\.teacher|data\.chat_template|data\.\w+\.[^.]+\.path)")
 """Configuration keys that name files, by the whole key."""
@@ -107,11 +107,7 @@ class Scrub:
         kept: dict[str, Any] = {}
         for key, value in flat(dict(values)):
             if not is_of_its_owner(key):
-                node = kept
-                *parents, last = key.split(".")
-                for parent in parents:
-                    node = node.setdefault(parent, {})
-                node[last] = self.leaf(key, value)
+                set_value(kept, key, self.leaf(key, value))
         return kept
 
     def overrides(self, parsed: Iterable[Override]) -> list[str]:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.errors import InputError, wrong_value
-from harness.config.load import set_value, with_overrides
+from harness.config.load import with_overrides
+from harness.config.nested import flat, set_value
 from harness.config.private import PATH_KEY, is_of_its_owner
 from harness.config.schema import Config
-from harness.config.state_key import flat
 from harness.config.user_yaml import read_mapping
 
 

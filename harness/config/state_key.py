@@ -5,9 +5,9 @@ Any key that is not known to have no influence is taken to have one: a new key k
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
+from harness.config.nested import flat
 from harness.config.schema import Config, evaluation_sections
 from harness.config.validate import to_plain
 
@@ -55,12 +55,3 @@ def state_values(config: Config) -> dict[str, Any]:
 def is_of(name: str, keys: tuple[str, ...]) -> bool:
     """Whether a dotted key is one of these, or below one that ends with a dot."""
     return any(name == key or (key.endswith(".") and name.startswith(key)) for key in keys)
-
-
-def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested values by dotted key."""
-    for name, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from functools import cache
 from typing import Any, TypeVar
 
 from harness.config.errors import InputError, nearest
 from harness.config.introspect import describe, fields_of, find, siblings
+from harness.config.nested import lookup
+from harness.config.schema import Section
 
 T = TypeVar("T")
 
@@ -35,7 +37,7 @@ def to_section(section: type[T], values: dict[str, Any], *, origin: Callable[[st
         for problem in error.errors(include_url=False):
             key = ".".join(str(part) for part in _key(section, problem["loc"]))
             # A union reports one error an alternative; one line a key is enough.
-            value = problem["input"] if len(problem["loc"]) == key.count(".") + 1 else _value_at(values, key)
+            value = problem["input"] if len(problem["loc"]) == key.count(".") + 1 else lookup(values, key)
             seen.setdefault(key, _problem(section, key, problem["type"], value, origin))
         raise InputError("\n".join(seen.values())) from None
     flags = list(_flags_for_numbers(section, values))
@@ -77,12 +79,6 @@ def _problem(section: type, key: str, kind: str, value: Any, origin: Callable[[s
     return _wrong(section, key, value, origin)
 
 
-def _value_at(values: Any, key: str) -> Any:
-    for part in key.split("."):
-        values = values.get(part) if isinstance(values, dict) else None
-    return values
-
-
 def _wrong(section: type, key: str, value: Any, origin: Callable[[str], str | None]) -> str:
     item = find(section, key)
     place = origin(key)
@@ -118,3 +114,15 @@ def _flags_for_numbers(section: type, values: dict[str, Any], prefix: str = "") 
         elif isinstance(value, bool) and "true or false" not in describe(item.annotation) and not item.is_open:
             found.append((prefix + name, value))
     return found
+
+
+def refuse_unread(config: Section, keys: Iterable[str]) -> None:
+    """Raise InputError for a given key that the chosen kind never reads: `schedule=cosine schedule.decay_fraction=0.3` is a mistake."""
+    for key in keys:
+        item = find(type(config), key)
+        if item is None or not item.only_for:
+            continue
+        group = item.chooser(key)
+        kind = getattr(getattr(config, group), "name", None)
+        if kind not in item.only_for:
+            raise InputError(f"{key} has no effect with {group}.name={kind}: only {', '.join(item.only_for)} reads it")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from harness.config.errors import wrong_value
+from harness.config.nested import flat
 from harness.evaluation.kinds import main_metrics
 from harness.runs.record import RunRecord, StudyRecord
-from harness.runs.space_values import is_active, lookup
+from harness.runs.space_values import is_active, value_of
 
 Space = dict[str, dict[str, Any]]
 """The `space` of a sweep: {key: {low, high, log, step} or {choices}, with when}."""
@@ -37,7 +38,7 @@ def run_params(run: RunRecord, parameters: list[str], space: Space, own: Space) 
     """
     params = {key: value for key, value in run.params.items() if key in parameters}
     absent = [key for key in parameters if key not in own and key not in params]
-    found = {key: value for key in absent if (value := lookup(run.config, key)) is not None}
+    found = {key: value for key in absent if (value := value_of(run.config, key)) is not None}
     known = {**params, **found}
     inactive = {key for key in found if not is_active(space.get(key, {}), known)}
     return {key: known[key] for key in parameters if key in known and key not in inactive}
@@ -45,9 +46,9 @@ def run_params(run: RunRecord, parameters: list[str], space: Space, own: Space) 
 
 def differing_keys(runs: list[RunRecord]) -> list[str]:
     """The configuration keys in which the runs differ, in the order of the alphabet: W&B keeps no other one."""
-    flat = [dict(leaves(run.config)) for run in runs]
-    keys = sorted({key for of_run in flat for key in of_run})
-    return [key for key in keys if any(of_run.get(key) != flat[0].get(key) for of_run in flat)]
+    configs = [dict(flat(run.config)) for run in runs]
+    keys = sorted({key for config in configs for key in config})
+    return [key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)]
 
 
 def parameter_columns(studies: list[StudyRecord], runs: list[RunRecord]) -> list[str]:
@@ -72,15 +73,6 @@ def varying(parameters: list[str], values: list[Mapping[str, Any]]) -> list[str]
     if len(values) < 2:
         return parameters
     return [key for key in parameters if any(of_run.get(key) != values[0].get(key) for of_run in values)]
-
-
-def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of a nested configuration."""
-    for key, value in node.items():
-        if isinstance(value, Mapping) and value:
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def metric_columns(studies: list[StudyRecord], runs: list[RunRecord]) -> list[str]:

@@ -9,13 +9,14 @@ from functools import cached_property
 from typing import Any
 
 from harness.report.columns import Space, joint_space, metric_columns, parameter_columns, run_params, space_of, varying
-from harness.report.importances import parameter_importances
+from harness.report.importances import Importances, parameter_importances
 from harness.report.noise import SeedNoise, noise_of_confirmation, noise_of_repeats
-from harness.report.pareto import front
 from harness.runs.confirmation import Candidate, lies_within
+from harness.runs.pareto import front
 from harness.runs.record import Objective, RunRecord, StudyRecord
+from harness.runs.result import State
 
-_ORDER = ("complete", "pruned", "failed", "running", "waiting")
+STATES: tuple[State, ...] = ("complete", "pruned", "failed", "running", "waiting")
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Comparison:
     runs: list[RunRecord]
     """Trials by rank: feasible ones by objective, infeasible ones, pruned, failed, running, waiting; then the single runs."""
     studies: list[StudyRecord]
-    importances: dict[str, float]
-    """The share of each parameter in the objective's variance, largest first; empty where several studies (or none) are compared."""
+    importances: Importances
+    """Of the parameters of the one study that is compared; empty where there are several, or none."""
     parameters: list[str]
     """Configuration keys: the studies' spaces, and what else the runs differ in."""
     metrics: list[str]
@@ -83,7 +84,7 @@ class Comparison:
 
     @cached_property
     def noise(self) -> SeedNoise | None:
-        """The noise of seeds in the objective: from a confirmation of one of the studies, or from single runs that repeat each other."""
+        """Seed noise in the objective: from a confirmation of one of the studies, or from single runs that repeat each other."""
         measured = [noise_of_confirmation(study) for study in self.studies if study.objective == self.objective]
         found = next((noise for noise in measured if noise), None)
         if found is None and self.objective is not None:
@@ -93,10 +94,10 @@ class Comparison:
     def within_noise(self, run: RunRecord) -> bool | None:
         """Whether the run differs from the best by less than seeds alone can do.
 
-        None where the noise of seeds is not known, and where there is nothing to compare.
+        None where seed noise is not known, and where there is nothing to compare.
         """
         best, value = self.best, self.value(run)
-        if self.noise is None or best is None or run is best or value is None or not self.is_ranked(run):
+        if self.noise is None or best is None or run is best or value is None or not self.is_ranked(run) or not self.has_full_length(run):
             return None
         of_best = self.value(best)
         return of_best is not None and abs(value - of_best) < self.noise.least_difference
@@ -108,10 +109,11 @@ class Comparison:
 
     @cached_property
     def pareto(self) -> list[RunRecord]:
-        """The complete runs that no other one beats, by the first objective: in all objectives, or in the objective and what is under
-        constraint; empty where there is one objective alone."""
+        """The complete runs of full length that no other one beats in all objectives, or in the objective and what is under constraint;
+        by the first objective, and empty where there is one objective alone."""
         axes = self.trade_offs
-        placed = [(run, costs) for run in self.runs if run.state == "complete" and (costs := self._costs(run, axes)) is not None]
+        complete = [run for run in self.runs if run.state == "complete" and self.has_full_length(run)]
+        placed = [(run, costs) for run in complete if (costs := self._costs(run, axes)) is not None]
         return front(placed) if len(axes) > 1 else []
 
     @cached_property
@@ -120,7 +122,7 @@ class Comparison:
         if self.objective is None:
             return {}
         signs = {metric: -1 if "min" in bound else 1 for metric, bound in self.constraints.items()}
-        return {**{objective.metric: 1 if objective.direction == "minimize" else -1 for objective in self.objectives}, **signs}
+        return {**{objective.metric: objective.sign for objective in self.objectives}, **signs}
 
     def _costs(self, run: RunRecord, axes: dict[str, int]) -> tuple[float, ...] | None:
         values = [self.value(run) if self.objective and metric == self.objective.metric else self.metric(run, metric) for metric in axes]
@@ -155,6 +157,11 @@ class Comparison:
         """Whether the run competes for the best: it is complete and meets the constraints, and is a trial where studies are compared."""
         competes = self.is_trial(run) or not self.studies
         return competes and run.state == "complete" and self.value(run) is not None and self.feasible(run) is not False
+
+    def has_full_length(self, run: RunRecord) -> bool:
+        """False for the shorter runs of a trunk search, whose objectives do not compare with those of whole ones."""
+        study = self._own.get(run.study)
+        return study is None or study.has_full_length(run)
 
     def params(self, run: RunRecord) -> dict[str, Any]:
         """The run's values of `parameters`, without those that are not active in it."""
@@ -191,6 +198,10 @@ class Comparison:
             return None
         return not any(self.violates(run, metric) for metric in self.constraints)
 
+    def shown_state(self, run: RunRecord) -> str:
+        """The run's state, or infeasible: complete, but outside of a constraint."""
+        return "infeasible" if run.state == "complete" and self.feasible(run) is False else run.state
+
     @property
     def saved(self) -> int:
         """Tokens that no run had to train, since another one had trained them."""
@@ -224,7 +235,7 @@ def compare(studies: list[StudyRecord], runs: list[RunRecord], *, objective: Obj
     together = Comparison(
         runs=[*trials, *runs],
         studies=studies,
-        importances=parameter_importances(studies[0]) if by_own_objective else {},
+        importances=parameter_importances(studies[0]) if by_own_objective else Importances(),
         parameters=parameter_columns(studies, runs),
         metrics=list(dict.fromkeys([*asked, *metric_columns(studies, [*trials, *runs])])),
         asked=objective,
@@ -241,13 +252,12 @@ def _in_order(together: Comparison, trials: list[RunRecord], runs: list[RunRecor
 
 def _rank(comparison: Comparison, run: RunRecord) -> tuple[Any, ...]:
     value = comparison.value(run)
-    sign = -1 if comparison.objective and comparison.objective.direction == "maximize" else 1
-    by_value = math.inf if value is None else sign * value
+    by_value = math.inf if value is None else (comparison.objective.sign if comparison.objective else 1) * value
     study = comparison.confirmed
     loses = not (study and study.is_confirmed(run))
     # As everywhere: of a trunk search, runs of full length come before shorter ones.
     short = -((run.trial and run.trial.rung) or 0)
-    return _ORDER.index(run.state), run.state == "complete" and not comparison.is_ranked(run), loses, short, by_value, run.number or 0
+    return STATES.index(run.state), run.state == "complete" and not comparison.is_ranked(run), loses, short, by_value, run.number or 0
 
 
 def _finite(value: float | None) -> float | None:

@@ -19,7 +19,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     document: dict[str, Any] = plain(
         {
             "runs": [_run(comparison, run) for run in comparison.runs],
-            "importances": comparison.importances,
+            "importances": comparison.importances.shares,
             "objective": asdict(comparison.objective) if comparison.objective else None,
             "constraints": comparison.constraints,
             "parameters": comparison.columns,
@@ -50,16 +50,11 @@ def _run(comparison: Comparison, run: RunRecord) -> dict[str, Any]:
         "tokens": asdict(run.result.tokens),
         "parent": origin.name if origin else run.result.shared_from,
         "rung": run.trial.rung if run.trial else None,
-        "devices": devices(run),
+        "devices": run.devices,
         "attempts": run.result.attempts,
         "step": run.result.step,
         "reason": run.result.reason,
     }
-
-
-def devices(run: RunRecord) -> int:
-    """How many devices the run held at a time."""
-    return run.trial.devices if run.trial else 1
 
 
 def to_csv(comparison: Comparison) -> str:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from harness.report.axis import is_numeric, log_ticks, parameter_axis
 from harness.report.comparison import Comparison
 from harness.report.marks import BEST, FEASIBLE, INFEASIBLE, colour_axis, is_maximized, points, reach
-from harness.report.pareto import front
 from harness.report.text import short_names, value_text, with_unit
+from harness.runs.pareto import front
 from harness.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ FEW = 30
 
 
 def finished(comparison: Comparison) -> list[tuple[RunRecord, float]]:
-    """The complete runs that have an objective, in rank order, with it."""
-    values = [(run, comparison.value(run)) for run in comparison.runs if run.state == "complete"]
+    """The complete runs of full length that have an objective, in rank order, with it."""
+    values = [(run, comparison.value(run)) for run in comparison.runs if run.state == "complete" and comparison.has_full_length(run)]
     return [(run, value) for run, value in values if value is not None]
 
 
@@ -35,9 +35,9 @@ def add_points(figure: Figure, comparison: Comparison, placed: list[tuple[RunRec
     outside = [place for place in others if comparison.feasible(place[0]) is False]
     size = 8 if len(placed) <= 200 else 5
     name = "feasible" if comparison.constraints else "complete"
-    _add_markers(figure, comparison, within, name, {"symbol": "circle", "color": FEASIBLE, "size": size, "opacity": 0.85})
-    _add_markers(figure, comparison, outside, "infeasible", {"symbol": "diamond-open", "color": INFEASIBLE, "size": size + 1})
-    _add_markers(
+    add_markers(figure, comparison, within, name, {"symbol": "circle", "color": FEASIBLE, "size": size, "opacity": 0.85})
+    add_markers(figure, comparison, outside, "infeasible", {"symbol": "diamond-open", "color": INFEASIBLE, "size": size + 1})
+    add_markers(
         figure,
         comparison,
         [place for place in placed if place[0] is best],
@@ -46,7 +46,7 @@ def add_points(figure: Figure, comparison: Comparison, placed: list[tuple[RunRec
     )
 
 
-def _add_markers(
+def add_markers(
     figure: Figure, comparison: Comparison, placed: list[tuple[RunRecord, Any, Any]], name: str, marker: dict[str, Any]
 ) -> None:
     import plotly.graph_objects as go
@@ -57,16 +57,16 @@ def _add_markers(
 
 
 def importances(comparison: Comparison) -> Figure | None:
-    """The share of each parameter in the objective's variance."""
+    """What each parameter mattered."""
     import plotly.graph_objects as go
 
-    if not comparison.importances:
+    shares = list(comparison.importances.shares.values())
+    if not shares:
         return None
-    names = short_names(list(comparison.importances))
-    shares = list(comparison.importances.values())
+    names = short_names(list(comparison.importances.shares))
     bar = go.Bar(
         x=shares,
-        y=[escape(names[key]) for key in comparison.importances],
+        y=[escape(names[key]) for key in comparison.importances.shares],
         orientation="h",
         marker={"color": FEASIBLE},
         text=[f"{share:.0%}" for share in shares],
@@ -75,7 +75,7 @@ def importances(comparison: Comparison) -> Figure | None:
         hoverinfo="skip",
     )
     figure = go.Figure(bar)
-    figure.update_xaxes(tickformat=".0%", range=[0, max(shares) * 1.18], title="share of variance")
+    figure.update_xaxes(tickformat=".0%", range=[0, max(shares) * 1.18], title=comparison.importances.of)
     figure.update_yaxes(autorange="reversed", type="category", automargin=True, showgrid=False)
     return figure
 

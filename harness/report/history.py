@@ -8,8 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from harness.report.comparison import Comparison
-from harness.report.document import devices
-from harness.report.figures import add_points, finished
+from harness.report.figures import add_markers, add_points
 from harness.report.marks import SINGLES, STOPPED, is_maximized, points, reach
 from harness.report.text import metric_text, with_unit
 from harness.runs.record import Objective, RunRecord, StudyRecord
@@ -23,7 +22,8 @@ Places = dict[int, float]
 
 def histories(comparison: Comparison) -> dict[str, Figure]:
     """The same trials on several axes, by the name of the axis; {} before a trial is complete."""
-    done = [(run, value) for run, value in finished(comparison) if comparison.is_trial(run)]
+    values = [(run, comparison.value(run)) for run in comparison.runs if comparison.is_trial(run) and run.state == "complete"]
+    done = [(run, value) for run, value in values if value is not None]
     if comparison.objective is None or not done:
         return {}
     numbers = {id(run): float(run.number or 0) for run in comparison.runs if comparison.is_trial(run)}
@@ -31,8 +31,8 @@ def histories(comparison: Comparison) -> dict[str, Figure]:
     hours: Places = {}
     for study in comparison.studies:
         _accumulate(tokens, study.runs, [run.result.tokens.trained for run in study.runs])
-        _accumulate(hours, study.runs, [run.result.seconds * devices(run) / 3600 for run in study.runs])
-    unit = device_hours(comparison)
+        _accumulate(hours, study.runs, [run.device_hours for run in study.runs])
+    unit = hour_unit(comparison)
     views = {
         "trials": _history(comparison, comparison.objective, done, numbers, "trial"),
         "tokens": _history(comparison, comparison.objective, done, tokens, "tokens trained by the search so far"),
@@ -42,7 +42,7 @@ def histories(comparison: Comparison) -> dict[str, Figure]:
     return views
 
 
-def device_hours(comparison: Comparison) -> str:
+def hour_unit(comparison: Comparison) -> str:
     """What an hour of a run is called: GPU-hours where any of them had GPUs."""
     return "GPU-hours" if any(run.result.hardware.get("gpus") for run in comparison.runs) else "device-hours"
 
@@ -68,7 +68,10 @@ def _history(comparison: Comparison, objective: Objective, done: list[tuple[RunR
 
     low, high = reach([value for _, value in done], maximize=is_maximized(comparison))
     figure = go.Figure([_best_so_far(comparison, objective, study, places) for study in comparison.studies])
-    add_points(figure, comparison, [(run, places[id(run)], value) for run, value in done])
+    placed = [(run, places[id(run)], value) for run, value in done]
+    add_points(figure, comparison, [place for place in placed if comparison.has_full_length(place[0]) or place[0] is comparison.best])
+    shorter = [place for place in placed if not comparison.has_full_length(place[0]) and place[0] is not comparison.best]
+    add_markers(figure, comparison, shorter, "shorter run", {"symbol": "circle-open", "color": STOPPED, "size": 6})
     inset = 0.03 * (high - low)
     edge = low + inset if is_maximized(comparison) else high - inset
     stopped = [run for run in comparison.runs if comparison.is_trial(run) and run.state in ("pruned", "failed")]
@@ -96,7 +99,7 @@ def _add_noise(figure: Figure, comparison: Comparison) -> None:
         return
     worse = value + (-1 if is_maximized(comparison) else 1) * comparison.noise.least_difference
     band = {"fillcolor": STOPPED, "opacity": 0.16, "line": {"width": 0}, "layer": "below"}
-    words = f"noise of seeds: {metric_text(comparison.noise.least_difference)}"
+    words = f"seed noise: {metric_text(comparison.noise.least_difference)}"
     figure.add_hrect(y0=value, y1=worse, annotation={"text": words, "xanchor": "right", "x": 1, "font": {"color": STOPPED}}, **band)
 
 
@@ -107,7 +110,7 @@ def _best_so_far(comparison: Comparison, objective: Objective, study: StudyRecor
     best: list[float] = []
     for run in sorted(study.runs, key=lambda run: places[id(run)]):
         value = comparison.value(run)
-        if comparison.is_ranked(run) and value is not None:
+        if comparison.is_ranked(run) and comparison.has_full_length(run) and value is not None:
             x.append(places[id(run)])
             best.append(value if not best or objective.better(value, best[-1]) else best[-1])
     if x:

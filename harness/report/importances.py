@@ -1,4 +1,4 @@
-"""Which parameters mattered: the share of each in the variance of a study's objective."""
+"""Which parameters mattered in a study, over its complete trials of full length."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.report import ped_anova
@@ -17,23 +18,38 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 MINIMUM_TRIALS = 4
+NONE_FOUND = f"they take {MINIMUM_TRIALS} complete trials of full length that differ in their objective"
 FANOVA_TRIALS = 300
 """fANOVA's forest takes seconds beyond this many trials; PED-ANOVA, which needs a few dozen, takes over."""
 
 
-def parameter_importances(study: StudyRecord) -> dict[str, float]:
-    """Shares that add up to 1, largest first; {} with fewer than four complete trials, or when all did equally well."""
+@dataclass(frozen=True)
+class Importances:
+    """What each parameter mattered."""
+
+    shares: dict[str, float] = field(default_factory=dict)
+    """By parameter, the largest first; they add up to 1. Empty with fewer than four trials, or when all did equally well."""
+    of: str = ""
+    """What they are shares of."""
+    note: str = ""
+    """How they were found, and over how many trials."""
+
+
+def parameter_importances(study: StudyRecord) -> Importances:
+    """Of the study's complete trials of full length: objectives of different lengths do not compare."""
     points = [
         (run.params, run.result.objective)
         for run in study.runs
-        if run.state == "complete" and run.result.objective is not None and math.isfinite(run.result.objective)
+        if run.state == "complete"
+        and run.result.objective is not None
+        and math.isfinite(run.result.objective)
+        and study.has_full_length(run)
     ]
     if len(points) < MINIMUM_TRIALS or len({objective for _, objective in points}) == 1:
-        return {}
+        return Importances()
     seen = {key: [params[key] for params, _ in points if key in params] for key in space_of(study)}
     domains = {key: domain for key, domain in space_of(study).items() if seen[key]}
-    sign = -1 if study.objective.direction == "maximize" else 1
-    costs = [sign * objective for _, objective in points]
+    costs = [study.objective.sign * objective for _, objective in points]
     if len(points) > FANOVA_TRIALS:
         weights = {
             key: ped_anova.weight(_observed(key, domain, [params for params, _ in points]), costs) for key, domain in domains.items()
@@ -43,8 +59,11 @@ def parameter_importances(study: StudyRecord) -> dict[str, float]:
         weights = _fanova(parameters, [(params, cost) for (params, _), cost in zip(points, costs, strict=True)])
     total = sum(weights.values())
     if not total > 0:
-        return {}
-    return {key: float(weight / total) for key, weight in sorted(weights.items(), key=lambda item: -item[1])}
+        return Importances()
+    shares = {key: float(weight / total) for key, weight in sorted(weights.items(), key=lambda item: -item[1])}
+    if len(points) > FANOVA_TRIALS:
+        return Importances(shares, "share in what sets the best tenth of trials apart", f"PED-ANOVA over {len(points)} trials")
+    return Importances(shares, "share of the objective's variance", f"fANOVA over {len(points)} trials")
 
 
 def _observed(key: str, domain: dict[str, Any], params: list[dict[str, Any]]) -> ped_anova.Observed:

@@ -31,9 +31,9 @@ _SHARING = ("shared", "from")
 
 def _row(comparison: Comparison, run: RunRecord, rank: int) -> str:
     params = comparison.params(run)
-    tokens = run.result.tokens.trained + run.result.tokens.shared
+    tokens = run.result.tokens.reached
     started = run.result.attempts > 0
-    state = "infeasible" if run.state == "complete" and comparison.feasible(run) is False else run.state
+    state = comparison.shown_state(run)
     place = f"{rank if comparison.is_ranked(run) else ''}{' ★' if run is comparison.best else ' ◆' if comparison.is_pareto(run) else ''}"
     cells = [
         _cell(place, rank, title="on the Pareto front" if comparison.is_pareto(run) else ""),
@@ -63,7 +63,7 @@ def _metric(comparison: Comparison, run: RunRecord, metric: str) -> str:
         value = comparison.value(run)
     violated = comparison.violates(run, metric)
     if comparison.objective and metric == comparison.objective.metric and comparison.within_noise(run):
-        return _cell(f"{metric_text(value)} ~", value, title="within the noise of seeds of the best")
+        return _cell(f"{metric_text(value)} ~", value, title="within seed noise of the best")
     return _cell(metric_text(value), value, title="outside its bound" if violated else "", kind="violated" if violated else "")
 
 

@@ -1,4 +1,4 @@
-"""The noise of seeds that stands beside a comparison: measured by a confirmation, or by runs that differ in their seed alone."""
+"""Seed noise that stands beside a comparison: measured by a confirmation, or by runs that differ in their seed alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.report.columns import leaves
+from harness.config.nested import flat
 from harness.runs.paired import CONFIDENCE
 from harness.runs.record import RunRecord, StudyRecord
 from harness.runs.student_t import t_quantile
@@ -52,4 +52,4 @@ def noise_of_repeats(runs: Sequence[RunRecord], metric: str) -> SeedNoise | None
 
 
 def _without_seed(run: RunRecord) -> str:
-    return json.dumps({key: value for key, value in leaves(run.config) if key != "seed"}, sort_keys=True, default=str)
+    return json.dumps({key: value for key, value in flat(run.config) if key != "seed"}, sort_keys=True, default=str)

@@ -9,7 +9,7 @@ from harness.report.text import count_text, metric_text
 
 def noise_note(noise: SeedNoise) -> str:
     return (
-        f"Noise of seeds: sd {metric_text(noise.sd)}; single runs that differ by less than {metric_text(noise.least_difference)} cannot be "
+        f"Seed noise: sd {metric_text(noise.sd)}; single runs that differ by less than {metric_text(noise.least_difference)} cannot be "
         f"told apart (from {noise.source})."
     )
 

@@ -12,12 +12,12 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from harness import __version__
-from harness.report.comparison import Comparison
-from harness.report.confirmation import confirmation_section
+from harness.report.comparison import STATES, Comparison
+from harness.report.confirmation_table import confirmation_section
 from harness.report.differences import differences_section
 from harness.report.listing import listing
+from harness.report.page_head import best_card, heading, title
 from harness.report.panels import Panel, panels
-from harness.report.summary import best_card, heading, title
 from harness.runs.files import write_text
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ def _asset(name: str) -> str:
 def _tools(comparison: Comparison, sections: list[str]) -> str:
     """The bar that stays in view: where to go, and which runs to show."""
     links = "".join(f'<a href="#{escape(section.lower())}">{escape(section)}</a>' for section in sections)
-    states = ["infeasible" if run.state == "complete" and comparison.feasible(run) is False else run.state for run in comparison.runs]
-    counts = {state: states.count(state) for state in ("complete", "infeasible", "pruned", "failed", "running", "waiting")}
+    states = [comparison.shown_state(run) for run in comparison.runs]
+    counts = {state: states.count(state) for state in ("complete", "infeasible", *STATES[1:])}
     kinds = [("state", state, state, count) for state, count in counts.items() if count] if len(set(states)) > 1 else []
     if comparison.pareto:
         kinds.append(("marks", "pareto", "Pareto front", len(comparison.pareto)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from harness.report import curves, figures
 from harness.report.comparison import Comparison
 from harness.report.history import histories
-from harness.report.importances import FANOVA_TRIALS
+from harness.report.importances import NONE_FOUND
 from harness.report.marks import is_maximized, reach
 from harness.report.notes import sharing_note
 from harness.report.text import bound_text
@@ -84,14 +84,13 @@ def _tradeoffs(comparison: Comparison) -> Iterator[Panel]:
 
 def _parameters(comparison: Comparison) -> Iterator[Panel]:
     if figure := figures.importances(comparison):
-        method = "PED-ANOVA" if len(figures.finished(comparison)) > FANOVA_TRIALS else "fANOVA"
-        yield Panel("Parameters", "Importances", f"{method} over the complete trials.", {"": figure}, "third")
+        yield Panel("Parameters", "Importances", f"{comparison.importances.note}.", {"": figure}, "third")
     elif len(comparison.studies) == 1:
-        yield Panel("Parameters", "Importances", "They need four complete trials or more that differ in their objective.", {}, "third")
-    for key in [key for key in dict.fromkeys([*comparison.importances, *comparison.columns]) if key in comparison.columns]:
+        yield Panel("Parameters", "Importances", f"{NONE_FOUND.capitalize()}.", {}, "third")
+    for key in [key for key in dict.fromkeys([*comparison.importances.shares, *comparison.columns]) if key in comparison.columns]:
         if figure := figures.slice_of(comparison, key):
-            share = comparison.importances.get(key)
-            note = "The objective against it." if share is None else f"Explains {share:.0%} of the variance."
+            share = comparison.importances.shares.get(key)
+            note = "The objective against it." if share is None else f"Importance: {share:.0%}."
             yield Panel("Parameters", key, note, {"": figure}, "third")
 
 

@@ -13,13 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.report.comparison import Comparison
-from harness.report.confirmation import mean_text, verdict
+from harness.report.confirmation_table import mean_text, verdict
+from harness.report.importances import NONE_FOUND
 from harness.report.notes import noise_note, sharing_note
 from harness.report.sparkline import sparkline
 from harness.report.text import ABSENT, bound_text, count_text, duration_text, metric_text, short_names, value_text
 from harness.runs.record import RunRecord
 
-_STATE_STYLES = {"complete": "", "running": "cyan", "waiting": "dim", "pruned": "yellow", "failed": "red"}
+STATE_STYLES = {"complete": "", "running": "cyan", "waiting": "dim", "pruned": "yellow", "failed": "red"}
 _BAR_WIDTH = 40
 _CURVE_WIDTH = 8
 _CURVE_EXPENDABLE = 0.9
@@ -44,7 +45,7 @@ def _notes(comparison: Comparison, shown: list[RunRecord]) -> Iterator[str]:
         f"{BEST} best": comparison.best is not None,
         f"{PARETO} on the Pareto front of {', '.join(comparison.trade_offs)}": any(map(comparison.is_pareto, shown)),
         "! breaks a constraint": any(comparison.violates(run, metric) for run in shown for metric in comparison.constraints),
-        "~ within the noise of seeds of the best": any(map(comparison.within_noise, shown)),
+        "~ within seed noise of the best": any(map(comparison.within_noise, shown)),
     }
     if any(marks.values()):
         yield f"{', '.join(mark for mark, is_used in marks.items() if is_used)}."
@@ -57,17 +58,18 @@ def _notes(comparison: Comparison, shown: list[RunRecord]) -> Iterator[str]:
 
 
 def render_importances(comparison: Comparison) -> RenderableType:
-    """A bar for the share of each parameter in the objective's variance, or why there is none."""
-    if not comparison.importances:
-        return Text("Parameter importances need one study with four complete trials or more that differ in their objective.", style="dim")
+    """A bar for what each parameter mattered, or why there is none."""
+    found = comparison.importances
+    if not found.shares:
+        return Text(f"No parameter importances: {NONE_FOUND}, and they are of one study.", style="dim")
     table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
-    names = short_names(list(comparison.importances))
-    largest = max(comparison.importances.values())
-    for key, share in comparison.importances.items():
+    names = short_names(list(found.shares))
+    largest = max(found.shares.values())
+    for key, share in found.shares.items():
         table.add_row(
             Text(names[key]), Text(f"{share:.0%}", justify="right"), Text("█" * round(_BAR_WIDTH * share / largest), style="cyan")
         )
-    return Group(Text("Parameter importances (share of the objective's variance)", style="bold"), table)
+    return Group(Text(f"Parameter importances ({found.of}; {found.note})", style="bold"), table)
 
 
 def show(renderable: RenderableType, console: Console) -> None:
@@ -158,14 +160,14 @@ def _columns(comparison: Comparison, runs: list[RunRecord]) -> Iterator[_Column]
         yield _Column("trial", [Text(str(run.number)) for run in runs])
     else:
         yield _Column("run", [Text(run.name) for run in runs])
-    yield _Column("state", [Text(run.state, style=_STATE_STYLES[run.state]) for run in runs])
+    yield _Column("state", [Text(run.state, style=STATE_STYLES[run.state]) for run in runs])
     params = [comparison.params(run) for run in runs]
     rungs = [run.trial.rung if run.trial else None for run in runs]
     if any(rung is not None for rung in rungs):
         yield _Column("rung", [Text("" if rung is None else str(rung)) for rung in rungs], expendable=1.2)
     for key, name in short_names(comparison.columns).items():
         # The less a parameter matters, the sooner it goes.
-        expendable = 1 - comparison.importances.get(key, 0.0)
+        expendable = 1 - comparison.importances.shares.get(key, 0.0)
         yield _Column(name, [Text(value_text(of_run.get(key), log=comparison.is_log(key))) for of_run in params], expendable=expendable)
     for metric in comparison.metrics:
         # Within a study, a domain's loss and its forgetting differ by a constant: one of them is enough.
@@ -179,7 +181,7 @@ def _columns(comparison: Comparison, runs: list[RunRecord]) -> Iterator[_Column]
     if comparison.objective is None:
         yield _Column("curve", _curves(runs, comparison.metrics[0] if comparison.metrics else "train/loss"), expendable=_CURVE_EXPENDABLE)
     started = [run.result if run.result.attempts else None for run in runs]
-    yield _Column("tokens", [Text(count_text(r.tokens.trained + r.tokens.shared) if r else ABSENT) for r in started], expendable=2)
+    yield _Column("tokens", [Text(count_text(r.tokens.reached) if r else ABSENT) for r in started], expendable=2)
     if any(run.result.tokens.shared for run in runs):
         yield _Column("shared", [Text(count_text(r.tokens.shared) if r and r.tokens.shared else "") for r in started], expendable=2.1)
         if any(origins := [_origin(comparison, run) for run in runs]):

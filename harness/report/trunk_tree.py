@@ -28,7 +28,7 @@ def trunk_tree(comparison: Comparison) -> Figure | None:
     trained, shared, leaves = _Lines(), _Lines(), _Lines()
     for run in rows:
         tokens, row = run.result.tokens, height[id(run)]
-        trained.add(tokens.shared, row, tokens.shared + tokens.trained, row)
+        trained.add(tokens.shared, row, tokens.reached, row)
         origin = comparison.origin(run)
         if origin is not None and id(origin) in height:
             leaves.add(tokens.shared, height[id(origin)], tokens.shared, row)
@@ -77,7 +77,7 @@ def _add_ends(figure: Figure, comparison: Comparison, rows: list[RunRecord], hei
     ):
         if runs:
             at: dict[str, Any] = {
-                "x": [run.result.tokens.shared + run.result.tokens.trained for run in runs],
+                "x": [run.result.tokens.reached for run in runs],
                 "y": [height[id(run)] for run in runs],
             }
             figure.add_trace(go.Scatter(**at, mode="markers", marker={"size": 9, **marker}, showlegend=False, **points(comparison, runs)))

@@ -2,7 +2,7 @@
 
     experiment/best/NAME.yaml      the experiment, for `harness train experiment=best/NAME`
     experiment/best/NAME/          its bundle
-        bundle.json                what was found, on what, how sure it is (`Bundle`)
+        bundle.json                the result, its conditions, the confidence in it (`Bundle`)
         config.yaml                the resolved configuration of the winning run
         experiment.yaml            the same as NAME.yaml
         sweep.yaml                 the question that it answers; `harness sweep DIR/sweep.yaml` asks it again (not for a single run)
@@ -26,6 +26,7 @@ from harness.config.errors import InputError, nearest
 from harness.config.locations import BUNDLE_FILE, config_dirs
 from harness.runs.files import read_json, write_json
 from harness.runs.metrics import MetricsFile, Row
+from harness.runs.result import Tokens
 
 FORMAT = 1
 FOLDER = "best"
@@ -73,7 +74,7 @@ class Bundle:
     seed: int
     """Of the winning run."""
     steps: int
-    tokens: dict[str, int]
+    tokens: Tokens
     seconds: float
     versions: dict[str, str]
     git_commit: str | None

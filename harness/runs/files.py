@@ -64,9 +64,12 @@ def write_yaml(path: Path, document: Any, *, header: str = "") -> None:
 
 
 def append_json_line(path: Path, row: dict[str, Any]) -> None:
-    """Append one row in a single write, so that concurrent readers see whole lines or, after a crash, a torn last one."""
+    """Append one row in a single write, so that concurrent readers see whole lines or, after a crash, a torn last one.
+
+    Raises ValueError for numbers that JSON does not have (NaN, infinity).
+    """
     with path.open("ab") as stream:
-        stream.write(json.dumps(row).encode() + b"\n")
+        stream.write(json.dumps(row, allow_nan=False).encode() + b"\n")
 
 
 def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -14,15 +14,6 @@ from collections.abc import Iterable
 from harness.runs.confirmation import Confirmation
 from harness.runs.record import RunRecord, StudyRecord
 
-LENGTHS = ("trainer.max_tokens", "trainer.max_steps")
-
-
-def has_full_length(study: StudyRecord, run: RunRecord) -> bool:
-    """Whether the trial is as long as the study's base says: it is no shorter run of a trunk search."""
-    whole = study.sweep.get("config", {}).get("trainer", {})
-    space = study.sweep.get("space", {})
-    return all(run.params[key] == whole.get(key.removeprefix("trainer.")) for key in LENGTHS if key in run.params and key not in space)
-
 
 def outcome(run: RunRecord) -> str:
     """What a run came to. Decays that differ by less than a step, or a parameter without effect, leave the same to the last bit.

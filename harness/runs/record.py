@@ -13,6 +13,7 @@ from harness.runs.confirmation import Candidate, Confirmation, read_confirmation
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import read_yaml
 from harness.runs.metrics import Row
+from harness.runs.pareto import front
 from harness.runs.result import FINAL_STATES, Result, State, read_result
 from harness.runs.trial import Trial, read_trial
 
@@ -45,6 +46,16 @@ class RunRecord:
     def params(self) -> dict[str, Any]:
         return (self.trial.params if self.trial else None) or {}
 
+    @property
+    def devices(self) -> int:
+        """How many devices an attempt holds."""
+        return self.trial.devices if self.trial else 1
+
+    @property
+    def device_hours(self) -> float:
+        """Wall time of all attempts, in hours, times the devices."""
+        return self.result.seconds * self.devices / 3600
+
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved configuration, nested."""
@@ -63,9 +74,14 @@ class Objective:
     metric: str
     direction: str = "minimize"
 
+    @property
+    def sign(self) -> int:
+        """1 where lower is better, else -1: signed values are costs."""
+        return 1 if self.direction == "minimize" else -1
+
     def better(self, a: float, b: float) -> bool:
         """Whether value `a` is strictly better than `b`."""
-        return a < b if self.direction == "minimize" else a > b
+        return self.sign * a < self.sign * b
 
 
 @dataclass(frozen=True)
@@ -116,14 +132,19 @@ class StudyRecord:
     def ranked(self) -> list[RunRecord]:
         """The complete trials that meet the constraints, the confirmed winner and then the best first; of several objectives, the first one
         counts."""
-        sign = 1 if self.objective.direction == "minimize" else -1
         # Of a trunk search, runs of full length come before shorter ones, whatever their objectives.
         placed = [
-            (not self.is_confirmed(run), -((run.trial and run.trial.rung) or 0), sign * run.result.objective, run)
+            (not self.is_confirmed(run), -((run.trial and run.trial.rung) or 0), self.objective.sign * run.result.objective, run)
             for run in self.runs
             if run.state == "complete" and run.result.objective is not None and run.result.feasible is not False
         ]
         return [run for *_, run in sorted(placed, key=lambda place: place[:3])]
+
+    def has_full_length(self, run: RunRecord) -> bool:
+        """Whether the trial is as long as the study's base says: it is no shorter run of a trunk search."""
+        trainer, space = self.sweep.get("config", {}).get("trainer", {}), self.sweep.get("space") or {}
+        chosen = (key for key in ("max_tokens", "max_steps") if f"trainer.{key}" in run.params and f"trainer.{key}" not in space)
+        return all(run.params[f"trainer.{key}"] == trainer.get(key) for key in chosen)
 
     def is_confirmed(self, run: RunRecord) -> bool:
         """Whether the run is the trial that the confirmation found best."""
@@ -132,13 +153,12 @@ class StudyRecord:
     @property
     def pareto(self) -> list[RunRecord]:
         """The ranked trials that no other one beats in one objective without losing in another; with one objective, the best alone."""
-        ranked = self.ranked
-        front = [run for run in ranked if not any(self._dominates(other, run) for other in ranked)]
-        return front if len(self.objectives) > 1 else front[:1]
-
-    def _dominates(self, one: RunRecord, other: RunRecord) -> bool:
-        pairs = [(objective, one.result.metrics[objective.metric], other.result.metrics[objective.metric]) for objective in self.objectives]
-        return any(objective.better(a, b) for objective, a, b in pairs) and not any(objective.better(b, a) for objective, a, b in pairs)
+        ranked, objectives = self.ranked, self.objectives
+        if len(objectives) == 1:
+            return ranked[:1]
+        costs = [tuple(objective.sign * run.result.metrics[objective.metric] for objective in objectives) for run in ranked]
+        unbeaten = {run.number for run in front(list(zip(ranked, costs, strict=True)))}
+        return [run for run in ranked if run.number in unbeaten]
 
 
 def load_run(run: RunDirectory, *, study: str | None = None) -> RunRecord:

@@ -1,4 +1,4 @@
-"""What came of running something again: the same to the last bit, the same within the noise of seeds, or not the same."""
+"""What came of running something again: the same to the last bit, the same within seed noise, or not the same."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.runs.result import Result
 from harness.runs.student_t import t_quantile
 
 Verdict = Literal["exact", "within_noise", "unknown", "differs"]
-"""unknown: the bits differ, as they may where hardware, versions or the seed do, and nothing tells how far seeds alone move a run."""
+"""unknown: the bits differ, as they may where hardware, versions or the seed do, and it is not known how far seeds alone move a run."""
 NOT_OF_THE_MODEL = ("tokens_per_second", "evaluation_seconds")
 """Logged values that hang on the machine's day."""
 
@@ -33,7 +33,7 @@ class Original:
     """Over the seeds of a confirmation."""
     seeds: int
     sd: float | None
-    """Of one configuration over seeds; None where nothing tells."""
+    """Of one configuration over seeds; None where it is unknown."""
     degrees: float
 
 
@@ -106,7 +106,7 @@ class Reproduction:
     """The original's value; of another seed the mean over the seeds of the confirmation."""
     found: float | None
     reach: float | None
-    """So far from what is expected one run lies, with the usual confidence, by its seed alone; None where nothing tells."""
+    """So far from what is expected one run lies, with the usual confidence, by its seed alone; None where it is unknown."""
     why: str
 
     def to_json(self) -> dict[str, Any]:
@@ -116,10 +116,10 @@ class Reproduction:
 def compare(
     original: Original, *, seed: int, metrics: Mapping[str, float], rows: Sequence[Row], differences: Sequence[Difference] = ()
 ) -> Reproduction:
-    """Judge a run of the original's configuration with `seed`. differences: what is otherwise here than there.
+    """Judge a run of the original's configuration with `seed`. differences: what differs here.
 
-    A run with the original's own seed is held against it: two runs of one configuration differ by no more than t·sd·√2. With another seed
-    it is held against the mean of the confirmation over n seeds: t·sd·√(1 + 1/n), the prediction interval of one further run.
+    A run with the original's own seed is compared with it: two runs of one configuration differ by no more than t·sd·√2. With another seed
+    it is compared with the mean of the confirmation over n seeds: t·sd·√(1 + 1/n), the prediction interval of one further run.
     """
     compared, metric = compare_rows(original.rows, rows), original.metric
     own = seed == original.seed
@@ -134,7 +134,7 @@ def compare(
     difference = f"{metric} is {found:.6g}, {found - expected:+.2g} from {against}"
     if original.sd is None:
         how = "--seeds N measures it here, `harness confirm` of its study for whoever gets the recipe"
-        why = f"{difference}; it was not confirmed, so nothing tells how much of that is the noise of seeds ({how})"
+        why = f"{difference}; it was not confirmed, so it is unknown how much of that is seed noise ({how})"
         unknown = _may_move_bits(original, differences) if own else _is_same(differences)
         verdict: Verdict = "unknown" if unknown else "differs"
         return Reproduction(verdict, compared, metric, expected, found, None, why)

@@ -37,6 +37,11 @@ class Tokens:
         """What the run has cost so far, as budgets count it."""
         return self.trained + self.read
 
+    @property
+    def reached(self) -> int:
+        """How far the run has come: never beyond its length, though steps repeated after a crash were trained twice."""
+        return min(self.spent + self.shared, self.length)
+
 
 @dataclass(kw_only=True)
 class Parameters:

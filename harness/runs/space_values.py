@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.config.nested import lookup
 
-def lookup(config: Mapping[str, Any], key: str) -> Any:
+
+def value_of(config: Mapping[str, Any], key: str) -> Any:
     """The value at a dotted key, None where there is none. A whole section stands for its kind, as a sweep chooses it: schedule → wsd."""
-    node: Any = config
-    for part in key.split("."):
-        if not isinstance(node, Mapping) or part not in node:
-            return None
-        node = node[part]
-    return node.get("name") if isinstance(node, Mapping) else node
+    value = lookup(config, key)
+    return value.get("name") if isinstance(value, Mapping) else value
 
 
 def is_active(domain: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
@@ -24,5 +22,5 @@ def is_active(domain: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
 
 def values_in(config: Mapping[str, Any], space: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The values of the space's keys that the configuration has, without those that are not active in it."""
-    values = {key: value for key in space if (value := lookup(config, key)) is not None}
+    values = {key: value for key in space if (value := value_of(config, key)) is not None}
     return {key: value for key, value in values.items() if is_active(space[key], values)}

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.config.errors import InputError
+from harness.config.nested import lookup
 from harness.config.user_yaml import read_mapping
 from harness.runs.bundle import Bundle, BundleDirectory, named_bundle
 from harness.runs.trials_table import PARAMS, numbers_of, read_trials
@@ -27,18 +28,12 @@ UNKNOWN_SPREAD = {True: 3.0, False: 0.25}
 
 def point_of(bundle: BundleDirectory, space: Space) -> dict[str, Any]:
     """The recipe's values of the parameters of another space; None where it has none. Raises InputError for a damaged bundle."""
-    told = bundle.read()
+    recipe = bundle.read()
     values = read_mapping(bundle.config, holds="the resolved configuration of a recipe")
-    return {parameter.key: _configured(told, values, parameter) for parameter in space.parameters}
-
-
-def _configured(told: Bundle, values: dict[str, Any], parameter: Parameter) -> Any:
-    if parameter.is_group:
-        return told.groups.get(parameter.key)
-    value: Any = values
-    for part in parameter.key.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
+    return {
+        parameter.key: recipe.groups.get(parameter.key) if parameter.is_group else lookup(values, parameter.key)
+        for parameter in space.parameters
+    }
 
 
 def prior_of(names: Sequence[str], space: Space) -> tuple[dict[str, dict[str, float]], list[str]]:
@@ -47,11 +42,11 @@ def prior_of(names: Sequence[str], space: Space) -> tuple[dict[str, dict[str, fl
     Experiments without a bundle say nothing of it. Raises InputError for a damaged bundle.
     """
     found = [(name, bundle, bundle.read()) for name in names if (bundle := named_bundle(name)) is not None]
-    tables = [(name, told, read_trials(bundle.trials)) for name, bundle, told in found if told.study is not None]
+    tables = [(name, recipe, read_trials(bundle.trials)) for name, bundle, recipe in found if recipe.study is not None]
     prior: dict[str, dict[str, float]] = {}
     notes = []
     for parameter in space.parameters:
-        seen = [(name, one) for name, told, rows in tables if (one := _seen(told, rows, parameter)) is not None]
+        seen = [(name, one) for name, recipe, rows in tables if (one := _seen(recipe, rows, parameter)) is not None]
         if seen:
             mean, spread = _pooled([one for _, one in seen])
             mean, spread = (math.exp(mean), math.exp(spread)) if parameter.log else (mean, spread)
@@ -61,13 +56,13 @@ def prior_of(names: Sequence[str], space: Space) -> tuple[dict[str, dict[str, fl
     return prior, notes
 
 
-def _seen(told: Bundle, rows: list[dict[str, Any]], parameter: Parameter) -> tuple[float, float] | None:
+def _seen(recipe: Bundle, rows: list[dict[str, Any]], parameter: Parameter) -> tuple[float, float] | None:
     """Mean and spread of a recipe's best trials, on a log scale their logarithms; None where the parameter is no range of its search."""
-    if parameter.choices or "low" not in told.space.get(parameter.key, {}) or parameter.low is None or parameter.high is None:
+    if parameter.choices or "low" not in recipe.space.get(parameter.key, {}) or parameter.low is None or parameter.high is None:
         return None
     searched = [row for row in rows if row.get("role") == "search" and row.get("state") == "complete" and row.get("feasible") is not False]
     values, objectives = numbers_of(searched, f"{PARAMS}{parameter.key}"), numbers_of(searched, "objective")
-    sign = -1 if told.direction == "maximize" else 1
+    sign = -1 if recipe.direction == "maximize" else 1
     pairs = zip(values, objectives, strict=True)
     placed = sorted((sign * objective, value) for value, objective in pairs if value is not None and objective is not None)
     best = [value for _, value in placed[: max(LEAST_TRIALS, math.ceil(BEST_SHARE * len(placed)))] if not parameter.log or value > 0]
@@ -76,7 +71,7 @@ def _seen(told: Bundle, rows: list[dict[str, Any]], parameter: Parameter) -> tup
     scaled = [math.log(value) if parameter.log else value for value in best]
     unit = 1.0 if parameter.log else float(parameter.high - parameter.low)
     # The chosen value may be that of a confirmation: it is where the search should look first.
-    chosen = told.params.get(parameter.key)
+    chosen = recipe.params.get(parameter.key)
     is_number = isinstance(chosen, int | float) and (not parameter.log or chosen > 0)
     mean = (math.log(chosen) if parameter.log else float(chosen)) if is_number and chosen is not None else statistics.fmean(scaled)
     least, unknown = (math.log(part[True]) if parameter.log else part[False] * unit for part in (LEAST_SPREAD, UNKNOWN_SPREAD))

@@ -19,7 +19,7 @@ from harness.config.writable import check_writable
 from harness.runs.confirmation import ConfirmationPlan, confirmation_directory, launch_of, read_plan, write_plan
 from harness.runs.directory import StudyDirectory
 from harness.runs.files import read_yaml, write_yaml
-from harness.runs.fresh_seeds import has_full_length, outcome
+from harness.runs.fresh_seeds import outcome
 from harness.runs.locks import hold
 from harness.runs.record import RunRecord, StudyRecord
 from harness.search.start import Start
@@ -72,7 +72,7 @@ def check_confirmation(study: StudyRecord, *, top: int, seeds: int, trials: Sequ
     if study.confirms is not None:
         raise InputError(f"{study.name} is the confirmation of {study.confirms}: harness confirm {study.confirms} --top K --seeds N")
     if seeds < 2:
-        raise wrong_value("--seeds", seeds, "expected at least 2: one run says nothing about the noise of seeds")
+        raise wrong_value("--seeds", seeds, "expected at least 2: one run says nothing about seed noise")
     if top < 1:
         raise wrong_value("--top", top, "expected at least 1")
     sweep = thaw(study.directory.sweep)
@@ -88,7 +88,7 @@ def _best(study: StudyRecord, sweep: Sweep, top: int) -> list[RunRecord]:
     found: dict[str, RunRecord] = {}
     outcomes = set()
     for run in study.ranked:
-        if has_full_length(study, run) and outcome(run) not in outcomes:
+        if study.has_full_length(run) and outcome(run) not in outcomes:
             outcomes.add(outcome(run))
             found.setdefault(json.dumps(_point(sweep, run.params), sort_keys=True), run)
     if not found:
@@ -110,7 +110,7 @@ def _named(study: StudyRecord, numbers: Sequence[int]) -> list[RunRecord]:
         run = runs.get(number)
         if run is None:
             raise wrong_value("--trial", number, f"the trials of {study.name} are 0 to {len(study.runs) - 1}")
-        if run.state != "complete" or not has_full_length(study, run):
+        if run.state != "complete" or not study.has_full_length(run):
             state = "a shorter run" if run.state == "complete" else run.state
             raise wrong_value("--trial", number, f"it is {state}; expected a trial that is complete and of full length")
         chosen.append(run)

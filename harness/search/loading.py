@@ -11,14 +11,13 @@ from typing import Any
 
 from harness.config.compose import compose
 from harness.config.errors import InputError, unknown, wrong_value
-from harness.config.introspect import find
-from harness.config.load import set_value
 from harness.config.locations import sweep_dirs, sweep_names
+from harness.config.nested import set_value
 from harness.config.overrides import COMMAND_LINE, ValueOverride, parse
 from harness.config.schema import Config
 from harness.config.sweep_schema import SweepConfig
 from harness.config.user_yaml import read_mapping
-from harness.config.validate import to_section
+from harness.config.validate import refuse_unread, to_section
 from harness.search.checks import check
 from harness.search.start import resolve_start
 from harness.search.storage.address import without_password
@@ -112,7 +111,7 @@ def _resolve(document: dict[str, Any], overrides: list[str], path: str) -> Sweep
         values["storage"] = without_password(values["storage"])
     given = [override.key for override in parsed if isinstance(override, ValueOverride)]
     config = to_section(SweepConfig, values, origin=lambda key: COMMAND_LINE if key in given else path)
-    _refuse_unread(config, [*_leaves(body), *given])
+    refuse_unread(config, [*_leaves(body), *given])
     return config
 
 
@@ -120,16 +119,6 @@ def _leaves(values: dict[str, Any]) -> Iterator[str]:
     """The keys of a sweep file's sections."""
     for section, below in values.items():
         yield from (f"{section}.{name}" for name in below) if isinstance(below, dict) else ()
-
-
-def _refuse_unread(config: SweepConfig, keys: list[str]) -> None:
-    """A value that the chosen kind never reads is a mistake."""
-    for key in keys:
-        item = find(SweepConfig, key)
-        if item is not None and item.only_for:
-            kind = getattr(config, item.chooser(key)).name
-            if kind not in item.only_for:
-                raise InputError(f"{key} has no effect with {item.chooser(key)}={kind}: only {', '.join(item.only_for)} reads it")
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

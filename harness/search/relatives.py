@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from harness.config.errors import InputError
+from harness.config.nested import flat
 from harness.config.schema import Config
-from harness.config.state_key import flat, state_values
+from harness.config.state_key import state_values
 from harness.config.validate import to_plain
 from harness.search.space import Parameter
 from harness.search.sweep import Sweep

@@ -27,7 +27,9 @@ PARAMETER = "optim.lr"
 LEAST_SPREAD = 1.5
 """A best rate is known to no better than this factor: neighbouring rates differ by less than the noise of a seed."""
 UNKNOWN_SPREAD = 3.0
-"""Where the studies are no more than the terms, nothing tells how well the law holds."""
+"""Where the studies are no more than the terms, nothing says how well the law holds."""
+LARGEST_LOG = 700.0
+"""Its exponential is about as large as a float can be."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,9 @@ class PowerLaw:
     """Factor of one standard deviation of what it leaves unexplained; None without a degree of freedom to tell."""
 
     def at(self, size: int, tokens: int) -> float:
-        return math.exp(self.intercept + self.size * math.log(size) + self.tokens * math.log(tokens))
+        log = self.intercept + self.size * math.log(size) + self.tokens * math.log(tokens)
+        # Studies that are nearly alike give exponents that lead out of what a float can hold.
+        return math.exp(min(max(log, -LARGEST_LOG), LARGEST_LOG))
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,8 @@ class Scaling:
 
     observations: list[Observation]
     rate: PowerLaw
-    loss: PowerLaw
+    loss: PowerLaw | None
+    """None where the objective is not positive everywhere, as forgetting: it has no logarithm."""
 
 
 def fit_scaling(studies: list[str], *, objective: str) -> Scaling:
@@ -75,16 +80,18 @@ def fit_scaling(studies: list[str], *, objective: str) -> Scaling:
     """
     if not studies:
         raise InputError("search.scaling_studies: empty; name earlier studies for search.prior=scaling to fit, e.g. [cpt_1m, cpt_5m]")
-    observations = [_observe(name, objective) for name in studies]
-    return Scaling(
-        observations,
-        rate=fit_power_law(observations, [seen.rate for seen in observations]),
-        loss=fit_power_law(observations, [seen.loss for seen in observations]),
-    )
+    return fit_laws([_observe(name, objective) for name in studies])
+
+
+def fit_laws(observations: list[Observation]) -> Scaling:
+    """The law of the best rates, and that of the losses where all of them are positive."""
+    losses = [seen.loss for seen in observations]
+    rate = fit_power_law(observations, [seen.rate for seen in observations])
+    return Scaling(observations, rate, fit_power_law(observations, losses) if min(losses) > 0 else None)
 
 
 def fit_power_law(observations: Sequence[Observation], values: Sequence[float]) -> PowerLaw:
-    """Least squares in logarithms, with as many of the terms size and tokens as the observations can tell apart."""
+    """Least squares in logarithms, with as many of the terms size and tokens as the observations can tell apart. values: positive."""
     import numpy as np
 
     columns = {"intercept": np.ones(len(observations))}
@@ -110,7 +117,8 @@ def scaled_prior(scaling: Scaling, space: Space, model: ModelConfig, tokens: int
     size = model_size(model)
     predicted = scaling.rate.at(size, tokens)
     spread = max(LEAST_SPREAD, scaling.rate.spread or UNKNOWN_SPREAD)
-    fit = {**asdict(scaling), "size": size, "tokens": tokens, "predicted_rate": predicted, "predicted_loss": scaling.loss.at(size, tokens)}
+    loss = scaling.loss.at(size, tokens) if scaling.loss else None
+    fit = {**asdict(scaling), "size": size, "tokens": tokens, "predicted_rate": predicted, "predicted_loss": loss}
     return {PARAMETER: {"mean": float(parameter.nearest(predicted)), "spread": spread}}, fit
 
 
@@ -135,14 +143,10 @@ def _observe(name: str, objective: str) -> Observation:
     best = study.best
     if best is None or best.result.objective is None:
         raise InputError(f"{where}: no complete trial within the constraints yet")
-    model = to_section(ModelConfig, best.config["model"])
-    return Observation(
-        study=study.name,
-        size=model_size(model),
-        tokens=best.result.tokens.budgeted or best.result.tokens.trained,
-        rate=float(best.config["optim"]["lr"]),
-        loss=best.result.objective,
-    )
+    size, tokens, rate = model_size(to_section(ModelConfig, best.config["model"])), best.result.tokens.length, best.config["optim"]["lr"]
+    if not (tokens > 0 and rate > 0):
+        raise InputError(f"{where}: its best trial trained {tokens} tokens at a rate of {rate}; a power law needs more than 0 of both")
+    return Observation(study.name, size, tokens, float(rate), best.result.objective)
 
 
 def observe_recipe(directory: BundleDirectory, objective: str) -> Observation:
@@ -152,9 +156,9 @@ def observe_recipe(directory: BundleDirectory, objective: str) -> Observation:
     if recipe.metric != objective:
         raise InputError(f"{where}: looks for {recipe.metric}, not for {objective}; their best rates are not comparable")
     rate = read_mapping(directory.config, holds="the resolved configuration of a recipe").get("optim", {}).get("lr")
-    size, tokens = recipe.model.get("size"), recipe.tokens.get("trained", 0) + recipe.tokens.get("shared", 0)
-    if not isinstance(size, int) or not isinstance(rate, int | float) or recipe.objective is None or not tokens:
-        raise InputError(f"{where}: does not tell the size of its model, its learning rate, its tokens and its objective")
+    size, tokens = recipe.model.get("size"), recipe.tokens.length
+    if not isinstance(size, int) or not isinstance(rate, int | float) or recipe.objective is None or not (tokens > 0 and rate > 0):
+        raise InputError(f"{where}: lacks the size of its model, its learning rate, its tokens or its objective")
     return Observation(study=f"best/{recipe.name}", size=size, tokens=tokens, rate=float(rate), loss=recipe.objective)
 
 
@@ -175,7 +179,7 @@ def model_size(model: ModelConfig) -> int:
             layers = shape.get("num_hidden_layers") or shape["n_layer"]
             heads = shape.get("num_attention_heads") or shape["n_head"]
         except KeyError as error:
-            raise InputError(f"model.path={model.path}: its config.json does not tell its size ({error.args[0]} is absent)") from None
+            raise InputError(f"model.path={model.path}: its config.json does not give its size ({error.args[0]} is absent)") from None
         kv_heads, head = shape.get("num_key_value_heads") or heads, shape.get("head_dim") or width // heads
         inner = shape.get("intermediate_size") or shape.get("n_inner") or 4 * width
         matrices = 3 if "num_hidden_layers" in shape else 2

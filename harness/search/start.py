@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.config.errors import InputError, unknown, wrong_value
 from harness.config.load import Loaded, load
+from harness.config.nested import lookup
 from harness.config.schema import ModelConfig
 from harness.config.sweep_schema import SearchConfig, SweepConfig
 from harness.config.validate import to_plain
@@ -173,10 +174,7 @@ def _of_experiment(space: Space, entry: str) -> dict[str, Any]:
 def _configured(loaded: Loaded, parameter: Parameter) -> Any:
     if parameter.is_group:
         return loaded.composed.groups.get(parameter.key)
-    value: Any = to_plain(loaded.config)
-    for part in parameter.key.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
+    return lookup(to_plain(loaded.config), parameter.key)
 
 
 def check_prior(prior: dict[str, Any], space: Space) -> dict[str, dict[str, float]]:

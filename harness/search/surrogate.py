@@ -109,14 +109,14 @@ def _density(theta: Float64, values: Float64, squares: Float64, slopes: Float64,
 
     squares: squared distances, [parameters, points, points]; slopes and same: [points, points], of `_between`; luck: that of the places.
     """
-    held = Hyperparameters.of_logarithms(theta)
-    scaled = squares / held.length_scales[:, None, None] ** 2
+    hyper = Hyperparameters.of_logarithms(theta)
+    scaled = squares / hyper.length_scales[:, None, None] ** 2
     distance = np.sqrt(scaled.sum(axis=0))
     decay = np.exp(-SQRT5 * distance)
     matern = (1 + SQRT5 * distance + 5 / 3 * distance**2) * decay
-    weight = held.amplitude + held.slope * slopes + held.remainder * same
+    weight = hyper.amplitude + hyper.slope * slopes + hyper.remainder * same
     covariance = weight * matern + WIDE**2 * (1 + slopes) + LEVEL**2 * same
-    covariance += held.noise * luck
+    covariance += hyper.noise * luck
     covariance[np.diag_indices_from(covariance)] += JITTER
     inverse = np.linalg.inv(covariance)
     alpha = inverse @ values
@@ -126,10 +126,10 @@ def _density(theta: Float64, values: Float64, squares: Float64, slopes: Float64,
     gradient = np.empty_like(theta)
     gradient[:-4] = np.tensordot(scaled, by_distance, axes=([1, 2], [0, 1]))
     gradient[-4:] = (
-        2 * held.amplitude * float((toward * matern).sum()),
-        2 * held.slope * float((toward * slopes * matern).sum()),
-        2 * held.remainder * float((toward * same * matern).sum()),
-        2 * held.noise * float((toward * luck).sum()),
+        2 * hyper.amplitude * float((toward * matern).sum()),
+        2 * hyper.slope * float((toward * slopes * matern).sum()),
+        2 * hyper.remainder * float((toward * same * matern).sum()),
+        2 * hyper.noise * float((toward * luck).sum()),
     )
     return density, gradient
 
@@ -139,13 +139,13 @@ class Surrogate:
 
     def __init__(self, places: Places, values: Float64, groups: Int64, hyperparameters: Hyperparameters) -> None:
         """values: [points], finite; groups: [dimensions], the parameter that each dimension belongs to."""
-        self._groups, self._held = groups, hyperparameters
+        self._groups, self._hyper = groups, hyperparameters
         self._center, self._scale = _center(values), _scale(values)
         self._condition(places, (values - self._center) / self._scale)
 
     def _condition(self, places: Places, values: Float64) -> None:
         self._places, self._values = places, values
-        covariance = self._covariance(places, places) + self._held.noise * places.luck
+        covariance = self._covariance(places, places) + self._hyper.noise * places.luck
         covariance[np.diag_indices_from(covariance)] += JITTER
         self._factor = np.linalg.inv(np.linalg.cholesky(covariance))
         self._alpha = self._factor.T @ (self._factor @ values)
@@ -156,7 +156,7 @@ class Surrogate:
             return self
         expected = (self.predict(places)[0] - self._center) / self._scale
         model = object.__new__(Surrogate)
-        model._groups, model._held, model._center, model._scale = self._groups, self._held, self._center, self._scale
+        model._groups, model._hyper, model._center, model._scale = self._groups, self._hyper, self._center, self._scale
         model._condition(self._places + places, np.concatenate([self._values, expected]))
         return model
 
@@ -169,27 +169,27 @@ class Surrogate:
     def resolved(self, places: Places) -> Float64:
         """What share of the variance at the same points, at full length, an observation at each place would take away: [places]."""
         full = Places(places.x, np.zeros(len(places)), places.trunk)
-        observed = self._covariance(places, self._places) + self._held.noise * places.luck_with(self._places)
+        observed = self._covariance(places, self._places) + self._hyper.noise * places.luck_with(self._places)
         here, there = (across @ self._factor.T for across in (observed, self._covariance(full, self._places)))
-        prior = self._held.amplitude + WIDE**2 + (self._held.remainder + LEVEL**2) * (places.s == 0)
+        prior = self._hyper.amplitude + WIDE**2 + (self._hyper.remainder + LEVEL**2) * (places.s == 0)
         between = prior - (here * there).sum(axis=1)
-        own = np.maximum(self._variance(places) - (here**2).sum(axis=1), 1e-12) + self._held.noise
+        own = np.maximum(self._variance(places) - (here**2).sum(axis=1), 1e-12) + self._hyper.noise
         wanted = np.maximum(self._variance(full) - (there**2).sum(axis=1), 1e-12)
         return np.asarray(np.minimum(between**2 / (own * wanted), 1.0))
 
     def _covariance(self, one: Places, other: Places) -> Float64:
-        a, b = (places.x / self._held.length_scales[self._groups] for places in (one, other))
+        a, b = (places.x / self._hyper.length_scales[self._groups] for places in (one, other))
         squared = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None, :] - 2 * a @ b.T
         distance = np.sqrt(np.maximum(squared, 0.0))
         matern = (1 + SQRT5 * distance + 5 / 3 * distance**2) * np.exp(-SQRT5 * distance)
         slopes, same = _between(one, other)
-        weight = self._held.amplitude + self._held.slope * slopes + self._held.remainder * same
+        weight = self._hyper.amplitude + self._hyper.slope * slopes + self._hyper.remainder * same
         return np.asarray(weight * matern + WIDE**2 * (1 + slopes) + LEVEL**2 * same)
 
     def _variance(self, places: Places) -> Float64:
         """Before any observation: [places]"""
         squared = places.s**2
-        return np.asarray(self._held.amplitude + self._held.remainder + self._held.slope * squared + WIDE**2 * (1 + squared) + LEVEL**2)
+        return np.asarray(self._hyper.amplitude + self._hyper.remainder + self._hyper.slope * squared + WIDE**2 * (1 + squared) + LEVEL**2)
 
 
 def _between(one: Places, other: Places) -> tuple[Float64, Float64]:

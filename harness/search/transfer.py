@@ -1,6 +1,6 @@
-"""What of a recipe does not carry over to the configuration that it is used in, and what earlier recipes say of that.
+"""What of a recipe may not carry over to the configuration that it is used in, and what earlier recipes predict there.
 
-Nothing is changed: a recipe's values are used as they stand, and who uses it is told where they were not found.
+Nothing is changed: a recipe's values are used as they stand.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 from harness.config.errors import InputError
 from harness.config.length import parse_length
 from harness.config.load import Loaded
+from harness.config.nested import flat
 from harness.config.overrides import COMMAND_LINE
 from harness.config.schema import Config
-from harness.config.state_key import flat
 from harness.config.user_yaml import read_mapping
 from harness.config.validate import to_plain
 from harness.runs.bundle import Bundle, BundleDirectory, bundles
@@ -31,21 +31,21 @@ def transfer_notes(name: str, directory: BundleDirectory, used: Loaded) -> list[
 
     Raises InputError for a damaged bundle.
     """
-    told, config = directory.read(), used.config
+    recipe, config = directory.read(), used.config
     there = dict(flat(read_mapping(directory.config, holds="the resolved configuration of a recipe")))
     here = dict(flat(to_plain(config)))
-    notes = list(_notes(told, there, here, config))
+    notes = list(_notes(recipe, there, here, config))
     # Who gives a rate needs no advice on the recipe's.
     if notes and used.composed.origins.get("optim.lr") != COMMAND_LINE:
-        notes += _offer(told, config)
+        notes += _predicted(recipe, config)
     shape = used.composed.groups.get("model")
-    if config.model.path is not None and shape != told.groups.get("model") and used.composed.origins.get("model.path") != COMMAND_LINE:
+    if config.model.path is not None and shape != recipe.groups.get("model") and used.composed.origins.get("model.path") != COMMAND_LINE:
         notes.insert(0, f"model={shape} is not read, since the recipe gives model.path={config.model.path}: give model.path, or null")
     return [f"best/{name}: {note}" for note in notes]
 
 
-def _notes(told: Bundle, there: Mapping[str, Any], here: Mapping[str, Any], config: Config) -> Iterator[str]:
-    yield from _other_model(told, there, here, config)
+def _notes(recipe: Bundle, there: Mapping[str, Any], here: Mapping[str, Any], config: Config) -> Iterator[str]:
+    yield from _other_model(recipe, there, here, config)
     before, now = there.get("adapter.name"), config.adapter.name
     if before != now:
         times = f"low-rank updates commonly want about {LORA_FACTOR} times the rate of full training"
@@ -61,19 +61,19 @@ def _notes(told: Bundle, there: Mapping[str, Any], here: Mapping[str, Any], conf
             f"found at trainer.batch_tokens={batch}, used at {config.trainer.batch_tokens}: the best rate moves with the batch "
             "(towards higher rates for larger ones)"
         )
-    yield from _other_length(told, config)
+    yield from _other_length(recipe, config)
     if there.get("objective.name") != config.objective.name:
         yield f"found for objective={there.get('objective.name')}, used for objective={config.objective.name}: another task"
 
 
-def _other_model(told: Bundle, there: Mapping[str, Any], here: Mapping[str, Any], config: Config) -> Iterator[str]:
-    before, now = told.model.get("size"), _size_of(config)
+def _other_model(recipe: Bundle, there: Mapping[str, Any], here: Mapping[str, Any], config: Config) -> Iterator[str]:
+    before, now = recipe.model.get("size"), _size_of(config)
     same = there.get("model.path") is None and config.model.path is None and all(there.get(key) == here.get(key) for key in SHAPE)
     if same or (before is not None and before == now):
         return
     if before is None or now is None:
-        if there.get("model.path") != here.get("model.path") and "model.path" not in told.to_give:
-            yield f"found on {told.model.get('name')}, used on another model: its learning rate may not carry over"
+        if there.get("model.path") != here.get("model.path") and "model.path" not in recipe.to_give:
+            yield f"found on {recipe.model.get('name')}, used on another model: its learning rate may not carry over"
         return
     wider = "narrower" if now < before else "wider or deeper"
     yield (
@@ -95,8 +95,8 @@ def _tokens_of(config: Config) -> int:
     return min(limit for limit in limits if limit is not None)
 
 
-def _other_length(told: Bundle, config: Config) -> Iterator[str]:
-    before, now = told.tokens.get("trained", 0) + told.tokens.get("shared", 0), _tokens_of(config)
+def _other_length(recipe: Bundle, config: Config) -> Iterator[str]:
+    before, now = recipe.tokens.length, _tokens_of(config)
     if not before or max(before, now) / min(before, now) < SAME_LENGTH:
         return
     fixed = parse_length("schedule.warmup", config.schedule.warmup).unit != "fraction"
@@ -106,15 +106,15 @@ def _other_length(told: Bundle, config: Config) -> Iterator[str]:
     )
 
 
-def _offer(told: Bundle, config: Config) -> list[str]:
+def _predicted(recipe: Bundle, config: Config) -> list[str]:
     """The rate that a power law over recipes of the same task predicts here, or how to come by one."""
     size = _size_of(config)
-    seen = [one for name, directory in bundles() if (one := _observed(name, directory, told, config)) is not None]
+    seen = [one for name, directory in bundles() if (one := _observed(name, directory, recipe, config)) is not None]
     sizes, lengths = {one.size for one in seen}, {one.tokens for one in seen}
     if size is None or (len(sizes) < 2 and len(lengths) < 2):
         return [
-            "nothing here tells how its rate scales (that takes recipes of two sizes or lengths); "
-            f"harness sweep SWEEP search.warm_start=best/{told.name} searches around it"
+            "no recipe here shows how its rate scales (that takes two sizes or lengths); "
+            f"harness sweep SWEEP search.warm_start=best/{recipe.name} searches around it"
         ]
     law = fit_power_law(seen, [one.rate for one in seen])
     rate = law.at(size, _tokens_of(config))
@@ -125,13 +125,13 @@ def _offer(told: Bundle, config: Config) -> list[str]:
     ]
 
 
-def _observed(name: str, directory: BundleDirectory, told: Bundle, config: Config) -> Observation | None:
+def _observed(name: str, directory: BundleDirectory, recipe: Bundle, config: Config) -> Observation | None:
     """A recipe of the same task and adapter as the run, if its rate can be compared."""
     try:
         other = directory.read()
         kinds = {"objective": config.objective.name, "adapter": config.adapter.name}
-        if other.task != kinds or told.metric is None or other.groups.get("optim") != told.groups.get("optim"):
+        if other.task != kinds or recipe.metric is None or other.groups.get("optim") != recipe.groups.get("optim"):
             return None
-        return observe_recipe(directory, told.metric)
+        return observe_recipe(directory, recipe.metric)
     except InputError:
         return None  # damaged, or of another metric: nothing to learn from it

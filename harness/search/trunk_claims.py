@@ -19,8 +19,8 @@ from harness.runs.trunks import TrunkStore
 from harness.search.books import violations_of
 from harness.search.budget import Budget
 from harness.search.cube import Cube
-from harness.search.fresh_seeds import expected_shifts
 from harness.search.joint import FEWEST, Prices, joint_proposals
+from harness.search.next_candidates import expected_shifts
 from harness.search.relatives import Relatives
 from harness.search.sweep import Sweep
 from harness.search.trunk_search import Proposal, Rungs, Seen, best_of_any_rung, modelled, proposals, rung_lengths, way_up

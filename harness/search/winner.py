@@ -13,13 +13,14 @@ from typing import Any
 
 from harness.config.compose import compose
 from harness.config.errors import InputError
-from harness.config.load import load, set_value
+from harness.config.load import load
 from harness.config.locations import overlay_dir
+from harness.config.nested import flat, set_value
 from harness.config.overrides import Deletion, GroupOverride, parse
 from harness.config.private import PATH_KEY, Scrub, is_of_its_owner
 from harness.config.schema import Config
-from harness.config.state_key import flat
 from harness.config.validate import to_plain
+from harness.evaluation.kinds import main_metrics
 from harness.runs.bundle import FOLDER, PLAIN_NAME
 from harness.runs.files import read_yaml, write_text, write_yaml
 from harness.runs.paired import CONFIDENCE
@@ -104,7 +105,7 @@ def delta_of_trial(sweep: Sweep, best: RunRecord) -> dict[str, Any]:
 
 
 def delta_of_run(run: RunRecord) -> dict[str, Any]:
-    """A single run, or a trial that its study's base alone does not make: what it has otherwise than a run without any override."""
+    """A single run: the keys in which it differs from a run without any override."""
     plain = dict(flat(compose("config", Config, []).values))
     body: dict[str, Any] = {}
     for key, value in flat(run.config):
@@ -119,8 +120,8 @@ def header_of(study: StudyRecord | None, best: RunRecord, name: str, to_give: Ma
     source = f"The best of study {study.name}: trial {best.number} of {len(study.runs)}." if study else f"The run {best.name}."
     return [
         f"{source} Run it again: harness train experiment={FOLDER}/{name}",
-        *(_found(study, best) if study else (f"{metric}: {value:.6g}" for metric, value in result.metrics.items() if "/loss" in metric)),
-        f"{result.tokens.trained + result.tokens.shared:,} tokens in {result.seconds:.0f} s on "
+        *(_found(study, best) if study else (f"{metric}: {result.metrics[metric]:.6g}" for metric in main_metrics(result.metrics))),
+        f"{result.tokens.length:,} tokens in {result.seconds:.0f} s on "
         + ", ".join([result.hardware.get("cpu", "unknown hardware"), *result.hardware.get("gpus", [])]),
         f"commit {result.git_commit or 'unknown'}, " + ", ".join(f"{package} {version}" for package, version in result.versions.items()),
         *(f"{what} {fingerprint[:16]}" for what, fingerprint in result.fingerprints.items()),
@@ -153,7 +154,7 @@ def _found(study: StudyRecord, best: RunRecord) -> Iterator[str]:
         yield f"in the search: {best.result.objective:.6g} (one seed)"
     else:
         yield f"{study.objective.metric}: {best.result.objective:.6g} ({study.objective.direction}; unconfirmed, one seed)"
-    yield from (f"{metric}: {metrics[metric]:.6g} ({_bounds(bound)})" for metric, bound in study.constraints.items())
+    yield from (f"{metric}: {metrics[metric]:.6g} ({_bounds(bound)})" for metric, bound in study.constraints.items() if metric in metrics)
 
 
 def _bounds(bound: dict[str, float]) -> str:

@@ -219,6 +219,8 @@ def _record(run: Run, study: str | None, sweep: Mapping[str, Any]) -> WandbRunRe
 def _result(run: Run, summary: Mapping[str, Any]) -> Result:
     metrics = {key: float(value) for key, value in summary.items() if _is_metric(key, value)}
     tokens = {kind: int(_first(summary, key)) for kind, key in TOKENS.items()}
+    # A run that another tool logged says at most how much it trained.
+    tokens["budgeted"] = tokens["budgeted"] or tokens["trained"]
     said = summary.get("state")
     state: State = said if said in ("complete", "pruned", "failed", "waiting", "running") else STATES.get(str(run.state), "failed")
     objective, feasible = summary.get("objective"), summary.get("feasible")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.checks.trainer import trains
 from harness.config.errors import InputError, wrong_value
-from harness.config.load import load_file, set_value
+from harness.config.load import load_file
+from harness.config.nested import set_value
 from harness.config.schema import Config
 from harness.config.validate import to_plain, to_section
 from harness.runs import exit_codes

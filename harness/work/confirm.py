@@ -9,7 +9,7 @@ from harness.config.launcher_schema import LauncherConfig
 from harness.runs.directory import StudyDirectory
 from harness.runs.record import StudyRecord, load_study
 from harness.search.confirm import open_confirmation
-from harness.search.fresh_seeds import next_round
+from harness.search.next_candidates import next_round
 
 Train = Callable[[StudyRecord, StudyDirectory], bool]
 """Of a study and the directory of its confirmation: see to the runs that have not ended; whether they have now."""

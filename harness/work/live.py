@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 import textwrap
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.confirmation import seeds_text
-from harness.report.text import bound_text, count_text, metric_text, short_names, value_text
+from harness.report.confirmation_table import seeds_text
+from harness.report.table import STATE_STYLES
+from harness.report.text import bound_text, count_text, duration_text, metric_text, short_names, value_text
+from harness.report.watch import watch
 from harness.runs.directory import StudyDirectory
 from harness.runs.record import RunRecord
 from harness.runs.result import FINAL_STATES
@@ -24,7 +24,6 @@ from harness.search.status import Status, read_status
 REFRESH_SECONDS = 0.5
 REASON_COLUMNS = 20
 """As wide as the progress of the others; `harness status --json` has all of it."""
-STATE_STYLES = {"complete": "green", "running": "cyan", "waiting": "yellow", "failed": "red", "pruned": "dim"}
 
 
 def follow(
@@ -35,34 +34,25 @@ def follow(
     notes: lines below it, asked for at every look.
     """
     console = console or Console()
-    if not console.is_terminal:
-        return _follow_in_lines(console, directory, tend, notes)
-    with Live(render(read_status(directory), notes=notes()), console=console, refresh_per_second=4) as live:
-        while True:
-            workers = tend()
-            status = read_status(directory)
-            live.update(render(status, notes=notes()))
-            if workers == 0:
-                return status
-            time.sleep(REFRESH_SECONDS)
+
+    def look() -> tuple[tuple[Status, list[str]], bool]:
+        is_live = tend() > 0
+        return (read_status(directory), notes()), is_live
+
+    status, _ = watch(
+        look,
+        console,
+        screen=lambda seen: render(seen[0], notes=seen[1]),
+        lines=lambda seen: {**_lines(seen[0]), **{note: note for note in seen[1]}},
+        pause_seconds=REFRESH_SECONDS,
+        already=_lines(read_status(directory)),
+    )
+    return status
 
 
-def _follow_in_lines(console: Console, directory: StudyDirectory, tend: Callable[[], int], notes: Callable[[], list[str]]) -> Status:
-    noted: list[str] = []
-    said = {run.number for run in read_status(directory).study.runs if run.state in FINAL_STATES}
-    while True:
-        workers = tend()
-        status = read_status(directory)
-        for run in status.study.runs:
-            if run.state in FINAL_STATES and run.number not in said:
-                said.add(run.number)
-                console.print(_line(run, status), highlight=False, soft_wrap=True)
-        if (new := notes()) != noted:
-            noted = new
-            console.print("\n".join(new), highlight=False, soft_wrap=True)
-        if workers == 0:
-            return status
-        time.sleep(REFRESH_SECONDS)
+def _lines(status: Status) -> dict[str, str]:
+    """A line for each trial that has ended."""
+    return {run.name: _line(run, status) for run in status.study.runs if run.state in FINAL_STATES}
 
 
 def _line(run: RunRecord, status: Status) -> str:
@@ -100,8 +90,8 @@ def _header(status: Status) -> Text:
     if hours.limit is None and _on_jobs(status):
         text.append(f"  {hours.used:.2f} GPU-hours", style="dim")
     if status.estimated_end is not None:
-        minutes = max(0.0, status.estimated_end - status.budget.now) / 60
-        text.append(f"  done in about {duration_text(minutes)}", style="dim")
+        left = max(0.0, status.estimated_end - status.budget.now)
+        text.append(f"  done in about {duration_text(left)}", style="dim")
     return text
 
 
@@ -150,13 +140,6 @@ def _job(run: RunRecord) -> Text:
     return Text(f"{place.job} {place.node}{again}" if place.job else place.node, style="dim")
 
 
-def duration_text(minutes: float) -> str:
-    """Roughly: "40 s", "12 min", "3.5 h"."""
-    if minutes < 1:
-        return f"{60 * minutes:.0f} s"
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
-
-
 def _metric(run: RunRecord, name: str) -> str:
     value = run.result.metrics.get(name)
     return metric_text(value) if run.state in FINAL_STATES else ""
@@ -166,13 +149,20 @@ def _progress(run: RunRecord) -> RenderableType:
     if run.state == "failed":
         return Text(textwrap.shorten(run.result.reason or "", REASON_COLUMNS, placeholder=" …"), style="red")
     if run.state in FINAL_STATES:
-        return Text(f"{run.result.seconds:.0f} s", style="dim")
-    last: dict[str, Any] = run.directory.metrics.last() or {}
-    loss = last.get("train/loss")
-    bar = ProgressBar(total=run.trial.tokens if run.trial else 1, completed=last.get("tokens", 0), width=10)
+        return Text(duration_text(run.result.seconds), style="dim")
+    loss = (run.directory.metrics.last() or {}).get("train/loss")
+    bar = ProgressBar(total=1.0, completed=progress_share(run), width=10)
     row = Table.grid(padding=(0, 1))
     row.add_row(bar, "" if loss is None else f"loss {loss:.2f}")
     return row
+
+
+def progress_share(run: RunRecord) -> float:
+    """How much of its length the trial's rows have reached, from 0 to 1."""
+    reached = (run.directory.metrics.last() or {}).get("tokens", 0)
+    # Before the first attempt has its plan, what is reserved is the best guess.
+    length = run.result.tokens.length or (run.trial.tokens if run.trial else 0)
+    return min(1.0, reached / length) if length else 0.0
 
 
 def _best(status: Status) -> Text:

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import harness
+from harness.config.nested import flat
 from harness.config.private import PATH_KEY
 from harness.config.remote_code import TRUST_VARIABLE
-from harness.config.state_key import flat
 from harness.config.validate import to_plain
 from harness.runs.cache import default_cache_dir
 from harness.runs.files import read_json, write_json

@@ -1,4 +1,4 @@
-"""Running a recipe or a run again: what it was, what is otherwise here, and the run."""
+"""Running a recipe or a run again: what it was, what differs here, and the run."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 
 from harness.config.errors import InputError
 from harness.config.load import load_file
+from harness.config.nested import flat
 from harness.config.private import hydra_text
 from harness.config.recipe import load_recipe, recipe_values
 from harness.config.schema import Config
-from harness.config.state_key import BY_FINGERPRINT, NO_INFLUENCE, flat, is_of
+from harness.config.state_key import BY_FINGERPRINT, NO_INFLUENCE, is_of
 from harness.config.user_yaml import read_mapping
 from harness.config.validate import to_plain
 from harness.evaluation.kinds import main_metrics
@@ -46,35 +47,38 @@ def original_of(what: str, overrides: list[str]) -> tuple[Original, Config, dict
 
 
 def _of_bundle(bundle: BundleDirectory, overrides: list[str]) -> tuple[Original, Config, dict[str, Any]]:
-
-    told = bundle.read()
+    recipe = bundle.read()
     values = recipe_values(bundle.config, template=bundle.chat_template)
     result = Result(
-        metrics=told.metrics, versions=told.versions, git_commit=told.git_commit, fingerprints=told.fingerprints, hardware=told.hardware
+        metrics=recipe.metrics,
+        versions=recipe.versions,
+        git_commit=recipe.git_commit,
+        fingerprints=recipe.fingerprints,
+        hardware=recipe.hardware,
     )
-    given = [*_own_paths(bundle, told), *_with_threads(overrides, result, values)]
-    config = load_recipe(values, given, origin=str(bundle.config), to_give=told.to_give)
-    noise = told.noise or {}
+    given = [*_own_paths(bundle, recipe), *_with_threads(overrides, result, values)]
+    config = load_recipe(values, given, origin=str(bundle.config), to_give=recipe.to_give)
+    noise = recipe.noise or {}
     original = Original(
-        name=told.name,
-        seed=told.seed,
+        name=recipe.name,
+        seed=recipe.seed,
         result=result,
         rows=bundle.rows,
-        metric=told.metric,
-        mean=told.objective if told.interval else None,
-        seeds=len(told.seeds),
+        metric=recipe.metric,
+        mean=recipe.objective if recipe.interval else None,
+        seeds=len(recipe.seeds),
         sd=noise.get("sd"),
         degrees=noise.get("degrees", 1.0),
     )
     return original, config, values
 
 
-def _own_paths(bundle: BundleDirectory, told: Bundle) -> list[str]:
+def _own_paths(bundle: BundleDirectory, recipe: Bundle) -> list[str]:
     """Overrides for the files that the recipe's reader has noted before, as its owner has: by its fingerprints they are checked anyway."""
     if not bundle.owners.is_file():
         return []
     noted = dict(flat(read_mapping(bundle.owners, holds="paths of a recipe")))
-    return [f"{key}={hydra_text(noted[key])}" for key in told.to_give if isinstance(noted.get(key), str)]
+    return [f"{key}={hydra_text(noted[key])}" for key in recipe.to_give if isinstance(noted.get(key), str)]
 
 
 def _of_run(record: RunRecord) -> Original:
@@ -152,7 +156,7 @@ def other_input_text(what: str, other: list[str], config: Config) -> str:
 
 
 def noise_here(config: Config, original: Original, seeds: int) -> dict[str, Any]:
-    """The noise of seeds on this machine, over fresh ones; their mean is not the original's, against which a run here is held."""
+    """Seed noise on this machine, over fresh ones; their mean is not the original's, with which a run here is compared."""
     values = []
     fresh = (seed for seed in itertools.count(original.seed + 1) if seed != config.seed)
     for seed in itertools.islice(fresh, seeds):

@@ -61,7 +61,7 @@ def test_the_launcher_is_told_from_the_run() -> None:
 
 
 def test_what_the_chosen_launcher_does_not_read_is_refused() -> None:
-    with pytest.raises(InputError, match=r"launcher\.account has no effect with launcher=local: only slurm reads it"):
+    with pytest.raises(InputError, match=r"launcher\.account has no effect with launcher\.name=local: only slurm reads it"):
         load_launcher(["launcher.account=me"])
     with pytest.raises(InputError, match=r"'optim\.lr=1': only the launcher can be chosen here"):
         launcher_alone(["optim.lr=1"])

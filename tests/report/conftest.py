@@ -1,11 +1,22 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from harness.runs.record import StudyRecord, load_study
-from tests.report.synthetic_study import write_study
+from harness.runs.record import RunRecord, StudyRecord, load_study
+from tests.report.synthetic_study import BATCH_TOKENS, write_study
+
+
+def after_a_kill(study: StudyRecord) -> StudyRecord:
+    """The study, as if every run had trained twenty of its steps twice."""
+
+    def trained_again(run: RunRecord) -> RunRecord:
+        tokens = run.result.tokens
+        return replace(run, result=replace(run.result, tokens=replace(tokens, trained=tokens.trained + 20 * BATCH_TOKENS)))
+
+    return replace(study, runs=[trained_again(run) for run in study.runs])
 
 
 @pytest.fixture

@@ -139,7 +139,7 @@ def write_run(
         feasible=metrics["val/english/forgetting"] <= 0.3 if complete else None,
         metrics=metrics,
         step=rows[-1]["step"],
-        tokens=Tokens(trained=rows[-1]["tokens"] - min(shared, rows[-1]["tokens"]), shared=shared, budgeted=STEPS * BATCH_TOKENS),
+        tokens=Tokens(trained=rows[-1]["tokens"] - min(shared, rows[-1]["tokens"]), shared=shared, budgeted=STEPS * BATCH_TOKENS - shared),
         shared_from=trunk if shared else None,
         seconds=rows[-1]["step"] * 1.4,
         attempts=1 + (state == "failed"),

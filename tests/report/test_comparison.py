@@ -13,12 +13,12 @@ import pytest
 
 from harness.report.comparison import compare
 from harness.report.document import to_csv, to_json
-from harness.report.pareto import front
 from harness.runs.directory import RunDirectory
 from harness.runs.files import write_yaml
+from harness.runs.pareto import front
 from harness.runs.record import Objective, RunRecord, StudyRecord, load_run, load_study
 from harness.runs.result import Result
-from harness.runs.space_values import lookup
+from harness.runs.space_values import value_of
 from tests.report.synthetic_study import write_run, write_study
 
 HAND = {"optim.lr": 1e-3, "schedule": "cosine", "data.packing": "concat", "data.replay_share": 0.1}
@@ -66,7 +66,7 @@ def test_a_trial_shows_its_configuration_at_the_keys_of_another_study(tmp_path: 
     first = load_study(write_study(tmp_path, trials=3))
     second = load_study(write_study(tmp_path, name="narrow", trials=3, sweep=narrow))
     comparison = compare([first, second], [])
-    assert comparison.importances == {}
+    assert comparison.importances.shares == {}
     assert all(comparison.params(run)["data.packing"] for run in comparison.runs)
 
 
@@ -81,10 +81,10 @@ def test_without_a_study_the_columns_are_the_keys_that_differ(tmp_path: Path) ->
 
 def test_a_section_stands_for_its_kind() -> None:
     config = {"schedule": {"name": "wsd", "floor": 0.0}, "model": {"layers": 4}}
-    assert lookup(config, "schedule") == "wsd"
-    assert lookup(config, "schedule.floor") == 0.0
-    assert lookup(config, "model") is None
-    assert lookup(config, "schedule.name.first") is None
+    assert value_of(config, "schedule") == "wsd"
+    assert value_of(config, "schedule.floor") == 0.0
+    assert value_of(config, "model") is None
+    assert value_of(config, "schedule.name.first") is None
 
 
 def test_json_holds_what_the_design_promises(study: StudyRecord, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def made(study: StudyRecord, points: list[tuple[dict[str, Any], float]], **sweep
 
 
 def test_finds_the_parameter_that_decides(tmp_path: Path) -> None:
-    shares = parameter_importances(load_study(write_study(tmp_path, trials=40)))
+    shares = parameter_importances(load_study(write_study(tmp_path, trials=40))).shares
     assert next(iter(shares)) == "optim.lr"
     assert shares["optim.lr"] > 0.8
     assert sum(shares.values()) == pytest.approx(1)
@@ -49,38 +49,38 @@ def test_rates_are_weighed_by_their_logarithm(study: StudyRecord) -> None:
     # All that matters happens in the lowest decade, which is 1 % of the plain range.
     space = {"optim.lr": {"low": 1e-4, "high": 1e-1, "log": True}, "seed": {"low": 0, "high": 9}}
     points = [({"optim.lr": 10 ** (-4 + n / 10), "seed": n * 7 % 10}, max(0.0, 1 - n / 10) + 0.02 * (n * 7 % 10)) for n in range(30)]
-    assert parameter_importances(made(study, points, space=space))["optim.lr"] > 0.9
+    assert parameter_importances(made(study, points, space=space)).shares["optim.lr"] > 0.9
 
 
 def test_a_conditional_parameter_is_found(study: StudyRecord) -> None:
     space = {"schedule": {"choices": ["linear", "wsd"]}, "schedule.decay_fraction": {"low": 0.0, "high": 1.0, "when": {"schedule": "wsd"}}}
     points: list[tuple[dict[str, Any], float]] = [({"schedule": "linear"}, 3.0) for _ in range(10)]
     points += [({"schedule": "wsd", "schedule.decay_fraction": n / 20}, 2.0 + 2 * n / 20) for n in range(20)]
-    assert next(iter(parameter_importances(made(study, points, space=space)))) == "schedule.decay_fraction"
+    assert next(iter(parameter_importances(made(study, points, space=space)).shares)) == "schedule.decay_fraction"
 
 
 def test_choices_may_be_lists(study: StudyRecord) -> None:
     space = {"optim.betas": {"choices": [[0.9, 0.95], [0.9, 0.999]]}}
     points = [({"optim.betas": [0.9, 0.95 if n % 2 else 0.999]}, float(n % 2)) for n in range(8)]
-    assert parameter_importances(made(study, points, space=space)) == {"optim.betas": 1.0}
+    assert parameter_importances(made(study, points, space=space)).shares == {"optim.betas": 1.0}
 
 
 def test_many_trials_are_weighed_fast(study: StudyRecord) -> None:
     space = {"optim.lr": {"low": 1e-4, "high": 1e-1, "log": True}, "seed": {"low": 0, "high": 9}}
     points = [({"optim.lr": 10 ** (-4 + n % 300 / 100), "seed": n * 7 % 10}, abs(n % 300 - 150) / 100) for n in range(600)]
-    assert parameter_importances(made(study, points, space=space))["optim.lr"] > 0.9
+    assert parameter_importances(made(study, points, space=space)).shares["optim.lr"] > 0.9
 
 
 def test_nothing_to_say(study: StudyRecord) -> None:
     same = [({"optim.lr": 1e-3 * (n + 1)}, 2.0) for n in range(8)]
-    assert parameter_importances(made(study, same)) == {}
+    assert parameter_importances(made(study, same)).shares == {}
     few = [({"optim.lr": 1e-3 * (n + 1)}, float(n)) for n in range(3)]
-    assert parameter_importances(made(study, few)) == {}
+    assert parameter_importances(made(study, few)).shares == {}
 
 
 def test_many_trials_get_the_numbers_of_optunas_own_evaluator(tmp_path: Path) -> None:
     study = load_study(write_study(tmp_path, trials=FANOVA_TRIALS + 20))
-    found = parameter_importances(study)
+    found = parameter_importances(study).shares
     distributions: dict[str, Any] = {
         "optim.lr": FloatDistribution(math.log(1e-4), math.log(3e-2)),
         "schedule": CategoricalDistribution(["cosine", "linear", "wsd"]),

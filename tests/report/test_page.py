@@ -18,10 +18,12 @@ from harness.report.curves import LIMIT, drawn_runs
 from harness.report.figures import tradeoff
 from harness.report.history import histories
 from harness.report.page import page, write_page
+from harness.report.text import count_text
 from harness.report.trunk_tree import drawn_rows, trunk_tree
 from harness.runs.directory import RunDirectory
 from harness.runs.record import RunRecord, StudyRecord, load_run, load_study
-from tests.report.synthetic_study import draw, write_run, write_study, write_trial_run
+from tests.report.conftest import after_a_kill
+from tests.report.synthetic_study import BATCH_TOKENS, STEPS, draw, write_run, write_study, write_trial_run
 
 EVIL = "</script><script>alert(1)</script>"
 
@@ -206,6 +208,17 @@ def test_the_tree_has_each_branch_under_its_trunk(study: StudyRecord) -> None:
     shared = [run.result.tokens.shared for run in rows if run.result.tokens.shared]
     assert [x for x in leaves.x if x is not None][::2] == shared
     assert "every run from scratch" in page(comparison)
+
+
+def test_a_run_ends_where_it_ends_though_steps_were_trained_twice(study: StudyRecord) -> None:
+    comparison = compare([after_a_kill(study)], [])
+    figure = trunk_tree(comparison)
+    assert figure is not None
+    length = STEPS * BATCH_TOKENS
+    assert max(x for trace in figure.data for x in trace.x if x is not None) == length
+    tokens = [int(cell) for cell in re.findall(rf'<td data-v="(\d+)" class="number">{count_text(length)}</td>', page(comparison))]
+    assert tokens
+    assert set(tokens) == {length}
 
 
 def test_a_trade_off_shows_its_whole_bound(study: StudyRecord) -> None:

@@ -13,7 +13,8 @@ from harness.report.table import render, render_importances, show
 from harness.report.text import count_text, duration_text, metric_text, short_names, value_text
 from harness.runs.directory import RunDirectory
 from harness.runs.record import StudyRecord, load_run, load_study
-from tests.report.synthetic_study import write_run, write_study
+from tests.report.conftest import after_a_kill
+from tests.report.synthetic_study import BATCH_TOKENS, STEPS, write_run, write_study
 
 
 def printed(renderable: object, *, width: int = 200, colors: bool = False) -> str:
@@ -69,6 +70,12 @@ def test_what_trunks_saved_is_said(study: StudyRecord) -> None:
     assert "from" in text.splitlines()[0]
 
 
+def test_the_length_of_a_run_leaves_out_steps_that_were_trained_twice(study: StudyRecord) -> None:
+    assert printed(render(compare([after_a_kill(study)], []))).split("★ best")[0].count(count_text(STEPS * BATCH_TOKENS)) == len(
+        [run for run in study.runs if run.state == "complete"]
+    )
+
+
 @pytest.mark.parametrize(
     ("values", "width", "text"),
     [([0, 7], 8, "▁█"), ([0, 0, 7, 7], 2, "▁█"), ([3, 3], 8, "▄▄"), ([-5, 99], 8, "▁█"), ([], 8, ""), (range(8), 8, "▁▂▃▄▅▆▇█")],
@@ -111,7 +118,7 @@ def test_importances_are_bars(study: StudyRecord) -> None:
     lines = printed(render_importances(comparison)).splitlines()
     assert lines[1].split()[0] == "lr"
     assert "█" * 40 in lines[1]
-    assert "four complete trials" in printed(render_importances(compare([], [])))
+    assert "4 complete trials of full length" in printed(render_importances(compare([], [])))
 
 
 def test_numbers_read_well() -> None:

@@ -1,4 +1,4 @@
-"""When a run is the same as another one: by its bits, by the noise of seeds, or not."""
+"""When a run is the same as another one: by its bits, by seed noise, or not."""
 
 from __future__ import annotations
 

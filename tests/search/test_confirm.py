@@ -10,7 +10,7 @@ import pytest
 
 from harness.config.errors import InputError
 from harness.report.comparison import compare
-from harness.report.confirmation import confirmation_section, verdict
+from harness.report.confirmation_table import confirmation_section, verdict
 from harness.report.document import to_json
 from harness.runs.confirmation import read_plan
 from harness.runs.exit_codes import DONE
@@ -119,14 +119,14 @@ def test_the_winner_over_seeds_comes_before_the_best_of_the_search(searched: Cal
     assert document["difference"]["mean"] == pytest.approx(0.1)
     assert document["difference"]["within_noise"] is False
     assert document["probability_best"] > 0.99
-    assert "beyond the noise of seeds" in " ".join(verdict(record))
+    assert "beyond seed noise" in " ".join(verdict(record))
 
 
 def test_differences_within_the_noise_of_seeds_are_said_and_marked(searched: Callable[..., StudyRecord]) -> None:
     record = confirmed(searched(), lambda candidate, seed: 2.3 + 0.1 * ((candidate * 7 + seed * 5 + candidate * seed) % 4), top=3)
     assert record.confirmation is not None
     assert record.confirmation.to_json()["difference"]["within_noise"] is True
-    assert "within the noise of seeds" in " ".join(verdict(record))
+    assert "within seed noise" in " ".join(verdict(record))
     runs = {run["number"]: run for run in to_json(compare([record], []))["runs"]}
     assert record.best is not None
     assert record.confirmation.noise is not None

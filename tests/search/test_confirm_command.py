@@ -97,7 +97,7 @@ def test_killed_and_started_again_it_confirms_the_winner(tmp_path: Path, write_s
     compared = run_harness("compare", "study", "--html", "page.html", cwd=tmp_path)
     assert compared.rc == 0, compared
     assert "±" in compared.stdout
-    assert "noise of seeds" in compared.stdout
+    assert "seed noise" in compared.stdout
     assert "Confirmation over 2 seeds" in (tmp_path / "page.html").read_text()
     assert "confirmed" in run_harness("status", "study", cwd=tmp_path).stdout
 

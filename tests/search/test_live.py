@@ -11,12 +11,13 @@ from rich.console import Console
 
 from harness.runs.directory import StudyDirectory
 from harness.runs.files import append_json_line, read_yaml, write_yaml
+from harness.runs.result import Tokens
 from harness.runs.trial import read_trial, write_trial
 from harness.search.opening import open_study
 from harness.search.status import read_status
 from harness.search.study import Claim, Study
 from harness.work import live
-from harness.work.live import render
+from harness.work.live import progress_share, render
 from tests.search.conftest import MakeSweep
 from tests.search.studies import Attempt, alive
 
@@ -83,6 +84,15 @@ def test_everything_fits_into_a_hundred_columns(directory: StudyDirectory) -> No
     assert "the loss of step 3 …" in rows[1]
     assert "1.5000" in rows[2]
     assert rows[4].startswith("best so far: trial 0, val/domain/loss 2.5000"), "trial 1 breaks the constraint"
+
+
+def test_progress_is_of_the_whole_length_of_a_run(directory: StudyDirectory) -> None:
+    """Half of it was shared with a trunk, and what its own attempts train is reserved: its rows count from the beginning."""
+    (run,) = (run for run in read_status(directory).study.runs if run.state == "running")
+    result = dataclasses.replace(run.result, tokens=Tokens(shared=256, budgeted=256, position=256))
+    share = progress_share(dataclasses.replace(run, result=result, trial=dataclasses.replace(run.trial, tokens=256)))
+    assert share == pytest.approx(0.5)
+    assert progress_share(dataclasses.replace(run, result=dataclasses.replace(run.result, tokens=Tokens()))) == pytest.approx(0.5)
 
 
 def test_more_trials_than_lines_show_the_latest(directory: StudyDirectory) -> None:

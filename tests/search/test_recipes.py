@@ -13,6 +13,7 @@ from harness.config.schema import ModelConfig
 from harness.config.validate import to_plain
 from harness.runs.bundle import Bundle, BundleDirectory
 from harness.runs.files import write_yaml
+from harness.runs.result import Tokens
 from harness.runs.trials_table import write_trials
 from harness.search.bundle_prior import prior_of
 from harness.search.scaling import fit_scaling, model_size
@@ -28,7 +29,15 @@ def write_recipe(tmp_path: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatc
     """Write a recipe of the tiny configuration, with overrides, whose trials had these rates; the best comes first."""
     monkeypatch.setenv("HARNESS_CONFIG_DIR", str(tmp_path))
 
-    def write(name: str, *overrides: str, rates: tuple[float, ...] = (1e-2,), tokens: int = 512, metric: str = METRIC) -> BundleDirectory:
+    def write(
+        name: str,
+        *overrides: str,
+        rates: tuple[float, ...] = (1e-2,),
+        tokens: int = 512,
+        shared: int = 0,
+        trained_again: int = 0,
+        metric: str = METRIC,
+    ) -> BundleDirectory:
         config = load([*tiny, f"optim.lr={rates[0]}", *overrides]).config
         directory = BundleDirectory(tmp_path / "experiment/best" / name)
         write_yaml(directory.config, to_plain(config))
@@ -56,7 +65,7 @@ def write_recipe(tmp_path: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatc
                 groups={"optim": "adamw", "schedule": "linear", "model": "llama_1m"},
                 seed=0,
                 steps=4,
-                tokens={"trained": tokens, "shared": 0},
+                tokens=Tokens(trained=tokens - shared + trained_again, shared=shared, budgeted=tokens - shared, position=tokens),
                 seconds=1.0,
                 versions={},
                 git_commit=None,
@@ -92,7 +101,8 @@ def used(tiny: list[str], *overrides: str) -> Loaded:
 
 
 def test_nothing_is_said_where_a_recipe_is_used_as_it_was_found(write_recipe: Any, tiny: list[str]) -> None:
-    directory = write_recipe("winner", "optim.lr=1e-3")
+    # Its run shared half of its length, and trained some of the rest twice after a kill: it is 512 tokens long all the same.
+    directory = write_recipe("winner", "optim.lr=1e-3", shared=256, trained_again=700)
     assert transfer_notes("winner", directory, used(tiny)) == []
     assert transfer_notes("winner", directory, used(tiny, "seed=7", "data.replay_share=0.1")) == []
 
@@ -112,7 +122,7 @@ def test_what_does_not_carry_over_is_said(overrides: list[str], said: str, write
     directory = write_recipe("winner")
     notes = transfer_notes("winner", directory, used(tiny, *overrides))
     assert any(said in note for note in notes), notes
-    assert any("nothing here tells how its rate scales" in note for note in notes)
+    assert any("no recipe here shows how its rate scales" in note for note in notes)
     assert not any("scales" in note for note in transfer_notes("winner", directory, used(tiny, *overrides, "optim.lr=1e-5")))
 
 
@@ -131,8 +141,8 @@ def test_recipes_of_two_sizes_predict_the_rate_of_a_third(write_recipe: Any, tin
 
 
 def test_a_power_law_is_fitted_to_recipes_as_to_studies(write_recipe: Any) -> None:
-    write_recipe("short", rates=(4e-3,), tokens=1000)
-    write_recipe("long", rates=(1e-3,), tokens=16000)
+    write_recipe("short", rates=(4e-3,), tokens=1000, trained_again=900)
+    write_recipe("long", rates=(1e-3,), tokens=16000, shared=15000)
     law = fit_scaling(["best/short", "best/long"], objective=METRIC).rate
     assert (law.tokens, law.size) == (pytest.approx(-0.5), 0.0)
     with pytest.raises(InputError, match="best/absent has no bundle"):

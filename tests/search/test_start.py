@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from dataclasses import replace
@@ -17,7 +18,7 @@ from harness.runs.files import write_yaml
 from harness.runs.result import Result, Tokens, write_result
 from harness.runs.trial import Trial, write_trial
 from harness.search.opening import open_study
-from harness.search.scaling import Observation, fit_power_law, fit_scaling, model_size, scaled_prior, scaling_text
+from harness.search.scaling import Observation, fit_laws, fit_power_law, fit_scaling, model_size, scaled_prior, scaling_text
 from harness.search.space import parse_space
 from harness.search.start import Start, check_prior, draw, resolve_points
 from harness.search.study import Study
@@ -133,6 +134,24 @@ def test_the_spread_is_what_the_law_leaves_unexplained() -> None:
     assert fit_power_law(seen, [point.rate for point in seen]).spread == pytest.approx(math.exp(math.sqrt(4 * math.log(2) ** 2 / 2)))
 
 
+def test_an_objective_that_may_be_negative_has_no_law_of_its_own() -> None:
+    """As forgetting is where a run gets better at everything: it has no logarithm, but its best rates have."""
+    seen = [Observation("s", n, 10**8, planted(n, 10**8), loss) for n, loss in zip(SIZES, (-0.2, 0.0, 0.1), strict=True)]
+    scaling = fit_laws(seen)
+    assert scaling.loss is None
+    model = ModelConfig(hidden_size=512, heads=4, layers=2)
+    prior, fit = scaled_prior(scaling, SPACE_, model, 10**8)
+    assert prior["optim.lr"]["mean"] == pytest.approx(planted(model_size(model), 10**8))
+    assert json.loads(json.dumps(fit, allow_nan=False))["predicted_loss"] is None
+
+
+def test_a_law_far_from_what_it_was_fitted_to_is_still_a_number() -> None:
+    alike = [Observation("s", 10**6, tokens, rate, 2.0) for tokens, rate in ((10**6, 1e-4), (10**6 + 10**3, 1e-1))]
+    law = fit_power_law(alike, [seen.rate for seen in alike])
+    assert math.isfinite(law.at(10**6, 10**9))
+    assert law.at(10**6, 10**3) >= 0
+
+
 def test_studies_are_read_and_give_the_prior(tmp_path: Path, make_sweep: MakeSweep) -> None:
     for name, width, tokens in (("small", 64, 10**6), ("wide", 256, 10**6), ("long", 64, 10**8)):
         sweep = make_sweep(name=name)
@@ -141,7 +160,8 @@ def test_studies_are_read_and_give_the_prior(tmp_path: Path, make_sweep: MakeSwe
         run = directory.trial(0)
         write_trial(run, Trial(number=0, params={}, tokens=tokens))
         write_yaml(run.config, {"model": {**vars(model)}, "optim": {"lr": planted(model_size(model), tokens)}})
-        write_result(run, Result(state="complete", objective=2.0, tokens=Tokens(budgeted=tokens)))
+        # The best shared most of its length with another trial's trunk.
+        write_result(run, Result(state="complete", objective=2.0, tokens=Tokens(budgeted=tokens // 5, shared=tokens - tokens // 5)))
     scaling = fit_scaling(["small", "wide", "long"], objective="val/domain/loss")
     model = ModelConfig(hidden_size=512, heads=4, layers=2)
     prior, fit = scaled_prior(scaling, SPACE_, model, 10**9)

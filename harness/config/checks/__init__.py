@@ -15,7 +15,6 @@ from harness.config.checks.optim import optim_problems
 from harness.config.checks.schedule import planned_schedule_problems
 from harness.config.checks.trainer import evaluation_problems, strategy_problems, trainer_problems, trains
 from harness.config.errors import InputError
-from harness.config.introspect import find
 from harness.config.schema import Config
 
 
@@ -36,18 +35,6 @@ def _training(config: Config) -> Iterator[str]:
 def check_input(config: Config) -> None:
     """Like `check`, but of text, tokenizer and model alone: no run has to be described to look at its data."""
     _refuse([*_input(config)])
-
-
-def check_explicit(config: Config, keys: set[str]) -> None:
-    """Refuse an explicit value that its kind never reads: `schedule=cosine schedule.decay_fraction=0.3` is a mistake."""
-    for key in sorted(keys):
-        item = find(Config, key)
-        if item is None or not item.only_for:
-            continue
-        group = item.chooser(key)
-        kind = getattr(getattr(config, group), "name", None)
-        if kind not in item.only_for:
-            raise InputError(f"{key} has no effect with {group}.name={kind}: only {', '.join(item.only_for)} reads it")
 
 
 def _input(config: Config) -> Iterator[str]:

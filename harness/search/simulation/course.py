@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from harness.config.checks.trainer import planned_steps
 from harness.config.errors import InputError
+from harness.config.nested import flat
 from harness.config.schema import Config
-from harness.config.state_key import BY_FINGERPRINT, flat, is_of, state_values
+from harness.config.state_key import BY_FINGERPRINT, is_of, state_values
 from harness.config.validate import to_plain
 from harness.runs.trunks import trunk_key
 from harness.schedule.batch_size import resolve_batch_size

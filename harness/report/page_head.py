@@ -7,10 +7,9 @@ from collections import Counter
 from html import escape
 from typing import Any
 
-from harness.report.comparison import Comparison
-from harness.report.confirmation import mean_text
-from harness.report.document import devices
-from harness.report.history import device_hours
+from harness.report.comparison import STATES, Comparison
+from harness.report.confirmation_table import mean_text
+from harness.report.history import hour_unit
 from harness.report.text import bound_text, count_text, duration_text, metric_text, value_text
 from harness.runs.record import RunRecord
 
@@ -48,8 +47,8 @@ def _tiles(comparison: Comparison) -> list[tuple[str, str, str]]:
     tokens = [run.result.tokens for run in comparison.runs]
     trained, shared = sum(t.trained for t in tokens), sum(t.shared for t in tokens)
     seconds = sum(run.result.seconds for run in comparison.runs)
-    infeasible = sum(run.state == "complete" and comparison.feasible(run) is False for run in comparison.runs)
-    counts = [f"{states[state]} {state}" for state in ("complete", "pruned", "failed", "running", "waiting") if states[state]]
+    infeasible = sum(comparison.shown_state(run) == "infeasible" for run in comparison.runs)
+    counts = [f"{states[state]} {state}" for state in STATES if states[state]]
     tiles = [("Trials" if all(map(comparison.is_trial, comparison.runs)) else "Runs", str(len(comparison.runs)), " · ".join(counts))]
     if comparison.best and comparison.objective:
         if comparison.winner:
@@ -64,12 +63,12 @@ def _tiles(comparison: Comparison) -> list[tuple[str, str, str]]:
     if comparison.noise:
         noise = comparison.noise
         tiles.append(
-            ("Noise of seeds", f"± {metric_text(noise.sd)}", f"sd; differences below {metric_text(noise.least_difference)} say nothing")
+            ("Seed noise", f"± {metric_text(noise.sd)}", f"sd; differences below {metric_text(noise.least_difference)} say nothing")
         )
     whole = f"{(trained + shared) / max(1, trained):.2f} × as many without trunks: {count_text(shared)} shared"
     tiles.append(("Tokens trained", count_text(trained), whole if shared else ""))
-    hours = sum(run.result.seconds * devices(run) for run in comparison.runs) / 3600
-    tiles.append(("Run time", duration_text(seconds), f"summed over runs; {hours:.3g} {device_hours(comparison)}"))
+    hours = sum(run.device_hours for run in comparison.runs)
+    tiles.append(("Run time", duration_text(seconds), f"summed over runs; {hours:.3g} {hour_unit(comparison)}"))
     budgets = [study.sweep.get("budget") or {} for study in comparison.studies]
     if len(budgets) == 1 and budgets[0]:
         limit, *more = [_budget(unit, limit) for unit, limit in budgets[0].items()]

@@ -32,14 +32,14 @@ def mean_text(interval: Interval | None) -> str:
 
 
 def verdict(study: StudyRecord) -> list[str]:
-    """How sure the confirmation is of its winner, or why it has none, a sentence a line."""
+    """The confidence in the winner, or why there is none, a sentence a line."""
     found = study.confirmation
     assert found is not None, "there is one"
     lines = list(_verdict(study, found))
     noise = found.noise
     if noise:
         lines.append(
-            f"noise of seeds: sd {metric_text(noise.sd)}; two single runs with the same seed that differ by less than "
+            f"seed noise: sd {metric_text(noise.sd)}; two single runs with the same seed that differ by less than "
             f"{metric_text(noise.least_difference)} cannot be told apart"
         )
     return lines
@@ -70,17 +70,12 @@ def _verdict(study: StudyRecord, found: Confirmation) -> Iterator[str]:
     yield f"the best of {len(found.candidates)} candidates with probability {found.probabilities[found.winner.number]:.2f}"
     difference = found.difference(runner_up, found.winner)
     assert difference is not None, "both are complete with every seed"
-    low, high = sorted((_sign(study) * difference.low, _sign(study) * difference.high))
-    within = "within the noise of seeds" if is_within_noise(difference) else "beyond the noise of seeds"
+    low, high = sorted((study.objective.sign * difference.low, study.objective.sign * difference.high))
+    within = "within seed noise" if is_within_noise(difference) else "beyond seed noise"
     yield (
-        f"better than trial {runner_up.number} by {metric_text(_sign(study) * difference.mean)} (from {metric_text(low)} to "
+        f"better than trial {runner_up.number} by {metric_text(study.objective.sign * difference.mean)} (from {metric_text(low)} to "
         f"{metric_text(high)}, paired over {len(found.seeds)} seeds): {within}"
     )
-
-
-def _sign(study: StudyRecord) -> int:
-    """So that a worse candidate's difference to the winner is positive, whichever way is better."""
-    return 1 if study.objective.direction == "minimize" else -1
 
 
 @dataclass(frozen=True)
@@ -119,7 +114,7 @@ def _rows(study: StudyRecord, found: Confirmation) -> Iterator[_Row]:
 def _behind(study: StudyRecord, difference: Interval | None) -> str:
     if difference is None:
         return ""
-    text = f"{metric_text(_sign(study) * difference.mean)} ± {metric_text(difference.half_width)}"
+    text = f"{metric_text(study.objective.sign * difference.mean)} ± {metric_text(difference.half_width)}"
     return f"{text} ~" if is_within_noise(difference) else text
 
 
@@ -129,7 +124,7 @@ def _seeds(candidate: Candidate) -> str:
 
 
 def confirmation_table(study: StudyRecord) -> Table:
-    """A candidate a row, the best first; ~: within the noise of seeds; !: the mean breaks a constraint."""
+    """A candidate a row, the best first; ~: within seed noise; !: the mean breaks a constraint."""
     found = study.confirmation
     assert found is not None, "there is one"
     table = Table(box=None, pad_edge=False)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.runs.confirmation import lies_within
-from harness.runs.fresh_seeds import has_full_length, outcome, shifts_of_candidates
+from harness.runs.fresh_seeds import outcome, shifts_of_candidates
 from harness.runs.record import StudyRecord
 from harness.search.cube import Cube
 from harness.search.space import Space, parse_space
@@ -37,14 +37,14 @@ def to_try_next(study: StudyRecord, count: int) -> list[int]:
     known = shifts_of_candidates(study.confirmation, study.runs) if study.confirmation else {}
     if study.confirmation is None or not known or not all(known.values()):
         return []
-    sign = 1 if study.objective.direction == "minimize" else -1
+    sign = study.objective.sign
     complete = [run for run in study.runs if run.state == "complete" and run.result.objective is not None]
     searched = {run.number: sign * (run.result.objective or 0.0) for run in complete}
     to_beat = searched[study.confirmed.number] if study.confirmed else math.inf
     runs = [
         run
         for run in sorted(complete, key=lambda run: searched[run.number])
-        if searched[run.number] < to_beat and has_full_length(study, run) and study.constraints.keys() <= run.result.metrics.keys()
+        if searched[run.number] < to_beat and study.has_full_length(run) and study.constraints.keys() <= run.result.metrics.keys()
     ]
     candidates = set(study.confirmation.plan.candidates)
     found, seen = [], {outcome(run) for run in complete if run.number in candidates}

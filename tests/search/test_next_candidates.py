@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from harness.report.confirmation import verdict
+from harness.report.confirmation_table import verdict
 from harness.runs.confirmation import read_plan
 from harness.runs.fresh_seeds import shifts
 from harness.runs.record import StudyRecord, load_study
 from harness.runs.result import Result, write_result
 from harness.runs.trial import Trial, write_trial
 from harness.search.confirm import open_confirmation
-from harness.search.fresh_seeds import OWN, REACH, expected_shifts, next_round, to_try_next
+from harness.search.next_candidates import OWN, REACH, expected_shifts, next_round, to_try_next
 from harness.search.opening import open_study
 from harness.search.space import parse_space
 from harness.search.start import Start

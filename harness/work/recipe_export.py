@@ -20,7 +20,8 @@ from harness.config.sweep_schema import SweepConfig
 from harness.config.validate import to_section
 from harness.evaluation.kinds import main_metrics
 from harness.report.importances import parameter_importances
-from harness.report.recipe_card import card, pictures
+from harness.report.recipe_pictures import pictures
+from harness.report.recipe_readme import readme
 from harness.runs.bundle import Bundle, BundleDirectory
 from harness.runs.files import append_json_line, write_text, write_yaml
 from harness.runs.record import RunRecord, StudyRecord
@@ -98,10 +99,10 @@ def _bundle(study: StudyRecord | None, sweep: Sweep | None, best: RunRecord, nam
         params={key: scrub.leaf(key, value) for key, value in best.params.items()},
         space=scrub.value(study.sweep.get("space") or {}) if study else {},
         groups=_groups(sweep, best),
-        importances=parameter_importances(study) if study else {},
+        importances=parameter_importances(study).shares if study else {},
         seed=config["seed"],
         steps=result.step,
-        tokens=asdict(result.tokens),
+        tokens=result.tokens,
         seconds=result.seconds,
         versions=result.versions,
         git_commit=result.git_commit,
@@ -154,7 +155,7 @@ def _write_bundle(path: Path, bundle: Bundle, study: StudyRecord | None, best: R
         pictured = pictures(bundle, study, best.rows)
         for name, picture in pictured.items():
             write_text(directory.path / name, picture)
-        write_text(directory.path / "README.md", card(bundle, list(pictured)))
+        write_text(directory.path / "README.md", readme(bundle, list(pictured)))
         directory.write(bundle)
         if final.exists():
             final.rename(Path(temporary) / "before")

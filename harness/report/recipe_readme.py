@@ -1,4 +1,4 @@
-"""The card of a recipe: what it is for, what it reached and how sure that is, how to run it again, what it does not tell."""
+"""The README.md of a recipe: its task, its result and the confidence in it, how to run it again, its limits."""
 
 from __future__ import annotations
 
@@ -8,106 +8,19 @@ from typing import Any
 
 import yaml
 
-from harness.evaluation.kinds import main_metrics, metric_of
-from harness.report.axis import is_numeric
-from harness.report.marks import BEST, FEASIBLE, SINGLES, reach
-from harness.report.svg import Chart, Series, bars
+from harness.evaluation.kinds import metric_of
 from harness.report.text import bound_text, count_text, duration_text, metric_text, value_text
 from harness.runs.bundle import Bundle
-from harness.runs.metrics import Row
-from harness.runs.record import StudyRecord
-
-SLICES = 2
-"""Parameters that have a picture of their own: the most important ones."""
 
 
-def pictures(bundle: Bundle, study: StudyRecord | None, rows: Sequence[Row]) -> dict[str, str]:
-    """SVG by file name; only those for which there is something to show."""
-    found = {"curves.svg": _curves(bundle, rows)}
-    if study is not None:
-        found["history.svg"] = _history(bundle, study)
-        keys = list(bundle.importances) or [key for key in bundle.space if key in bundle.params]
-        found |= {f"{key}.svg": _slice(bundle, study, key) for key in keys[:SLICES]}
-    if len(bundle.importances) > 1:
-        found["importances.svg"] = bars(f"Share in the variance of {bundle.metric}", list(bundle.importances.items()))
-    return {name: picture for name, picture in found.items() if picture}
-
-
-def _done(study: StudyRecord) -> list[tuple[int, float, dict[str, Any]]]:
-    return [
-        (run.number or 0, run.result.objective, run.params)
-        for run in study.runs
-        if run.state == "complete" and run.result.objective is not None
-    ]
-
-
-def _history(bundle: Bundle, study: StudyRecord) -> str | None:
-    done = _done(study)
-    if len(done) < 2:
-        return None
-    best: list[tuple[float, float]] = []
-    allowed = {run.number for run in study.ranked}
-    for number, value, _ in done:
-        if number in allowed and (not best or study.objective.better(value, best[-1][1])):
-            best.append((number, value))
-    if best:
-        best.append((done[-1][0], best[-1][1]))
-    series = [
-        Series("trials", [(number, value) for number, value, _ in done], "dots", FEASIBLE),
-        Series("best so far", best, "steps", SINGLES[2]),
-        Series("this recipe", [(number, value) for number, value, _ in done if number == bundle.trial], "stars", BEST),
-    ]
-    return Chart("The search", "trial", study.objective.metric, [one for one in series if one.points], y_range=_reach(study, done)).render()
-
-
-def _reach(study: StudyRecord, done: Sequence[tuple[int, float, Any]]) -> tuple[float, float]:
-    return reach([value for _, value, _ in done], maximize=study.objective.direction == "maximize")
-
-
-def _slice(bundle: Bundle, study: StudyRecord, key: str) -> str | None:
-    placed = [(params[key], value, number) for number, value, params in _done(study) if params.get(key) is not None]
-    if len(placed) < 2:
-        return None
-    domain = bundle.space.get(key, {})
-    names: list[str] = []
-    if not is_numeric(domain, [x for x, _, _ in placed]):
-        names = list(dict.fromkeys(value_text(x) for x in [*domain.get("choices", []), *(x for x, _, _ in placed)]))
-    at = [(float(names.index(value_text(x))) if names else float(x), value, number) for x, value, number in placed]
-    series = [
-        Series("trials", [(x, value) for x, value, _ in at], "dots", FEASIBLE),
-        Series("this recipe", [(x, value) for x, value, number in at if number == bundle.trial], "stars", BEST),
-    ]
-    return Chart(
-        f"{study.objective.metric} against {key}",
-        key,
-        study.objective.metric,
-        [one for one in series if one.points],
-        x_log=bool(domain.get("log")),
-        y_range=_reach(study, _done(study)),
-        categories=names,
-    ).render()
-
-
-def _curves(bundle: Bundle, rows: Sequence[Row]) -> str | None:
-    lines: list[Series] = []
-    for metric in ["train/loss", *main_metrics(bundle.metrics)]:
-        points = [(row["tokens"], row[metric]) for row in rows if row.get(metric) is not None and "tokens" in row]
-        if len(points) > 1:
-            lines.append(Series(metric, points, "line", SINGLES[len(lines) % len(SINGLES)]))
-    if not lines:
-        return None
-    later = [y for line in lines for _, y in line.points[len(line.points) // 10 :]]
-    return Chart("This run", "tokens", "nats per token", lines, y_range=reach(later, spreads=10)).render()
-
-
-def card(bundle: Bundle, pictured: Sequence[str]) -> str:
-    """README.md; pictured: the files of its pictures."""
+def readme(bundle: Bundle, pictured: Sequence[str]) -> str:
+    """README.md. pictured: the files of its pictures."""
     front = {"library_name": "harness", "tags": ["hyperparameters", *(kind for kind in bundle.task.values() if kind != "none")]}
     return "---\n" + yaml.safe_dump(front, sort_keys=False) + "---\n\n" + "\n".join(_body(bundle, pictured)) + "\n"
 
 
-def sureness(bundle: Bundle) -> str:
-    """How sure the figure is, in a few words."""
+def confidence_text(bundle: Bundle) -> str:
+    """The confidence in the result, in a few words."""
     if not bundle.confirmed:
         return "unconfirmed, one seed"
     chance = (bundle.confirmation or {}).get("probability_best")
@@ -130,13 +43,12 @@ def found_text(bundle: Bundle) -> str:
 
 
 def _body(bundle: Bundle, pictured: Sequence[str]) -> Iterator[str]:
-    trained = bundle.tokens.get("trained", 0) + bundle.tokens.get("shared", 0)
     what = f"{task_text(bundle)} of {bundle.model['name']}"
     origin = f"trial {bundle.trial} of the {bundle.trials} of study {bundle.study}" if bundle.study else "a single run"
     yield f"# {bundle.name}\n"
-    yield f"A configuration for {what}, over {count_text(trained)} tokens: {origin}, exported {bundle.created}.\n"
+    yield f"A configuration for {what}, over {count_text(bundle.tokens.length)} tokens: {origin}, exported {bundle.created}.\n"
     if bundle.metric:
-        yield f"**{bundle.metric}: {found_text(bundle)}** ({bundle.direction}; {sureness(bundle)})\n"
+        yield f"**{bundle.metric}: {found_text(bundle)}** ({bundle.direction}; {confidence_text(bundle)})\n"
     yield from _again(bundle)
     yield "## What it reached\n\n| metric | this run | mean over seeds | bound |\n|---|---|---|---|"
     for name in sorted(name for name in bundle.metrics if metric_of(name)):
@@ -153,7 +65,7 @@ def _body(bundle: Bundle, pictured: Sequence[str]) -> Iterator[str]:
             domain = {name: part for name, part in bundle.space.get(key, {}).items() if name != "when"}
             yield f"| {key} | {value_text(value)} | {_domain(domain)} | {'' if share is None else f'{share:.0%}'} |"
     yield "".join(f"\n![{name.removesuffix('.svg')}]({name})\n" for name in pictured)
-    yield from _about(bundle, trained)
+    yield from _about(bundle)
 
 
 def _again(bundle: Bundle) -> Iterator[str]:
@@ -179,7 +91,7 @@ def _domain(domain: dict[str, Any]) -> str:
     return f"{value_text(domain.get('low'))} to {value_text(domain.get('high'))}{', log' if domain.get('log') else ''}" if domain else ""
 
 
-def _about(bundle: Bundle, trained: int) -> Iterator[str]:
+def _about(bundle: Bundle) -> Iterator[str]:
     parameters = bundle.model.get("parameters", {})
     size = f"{count_text(parameters['total'])} parameters, {count_text(parameters['trained'])} trained" if parameters.get("total") else ""
     hardware = [bundle.hardware.get("cpu", "unknown"), *bundle.hardware.get("gpus", [])]
@@ -187,7 +99,8 @@ def _about(bundle: Bundle, trained: int) -> Iterator[str]:
     yield f"""## What it was found on
 
 - model: {bundle.model["name"]}{f" ({size})" if size else ""}
-- length: {bundle.steps:,} steps, {trained:,} tokens, {duration_text(bundle.seconds)}{f", {rate:,.0f} tokens/s" if rate else ""}
+- length: {bundle.steps:,} steps, {bundle.tokens.length:,} tokens
+- time: {duration_text(bundle.seconds)}{f", {rate:,.0f} tokens/s" if rate else ""}
 - hardware: {", ".join(map(str, hardware))}; {bundle.hardware.get("threads")} threads
 - seed: {bundle.seed}{f"; confirmed over {', '.join(map(str, bundle.seeds))}" if bundle.seeds else ""}
 - experiments that it builds on: {", ".join(bundle.base) or "none"}
@@ -198,7 +111,7 @@ def _about(bundle: Bundle, trained: int) -> Iterator[str]:
 |---|---|
 """ + "\n".join(f"| {name} | `{value}` |" for name, value in bundle.fingerprints.items())
     yield f"""
-## What it does not tell
+## Limits
 
 It was found for this model, this batch and this many tokens. The best learning rate moves with all three, and is commonly about ten times
 higher for low-rank adapters than for all weights; `harness train experiment=best/{bundle.name} …` says so where you change one.
@@ -216,14 +129,14 @@ def to_json(bundle: Bundle, directory: str) -> dict[str, Any]:
                 "experiment": f"best/{bundle.name}",
                 "task": bundle.task,
                 "model": bundle.model,
-                "tokens": bundle.tokens.get("trained", 0) + bundle.tokens.get("shared", 0),
+                "tokens": bundle.tokens.length,
                 "metric": bundle.metric,
                 "direction": bundle.direction,
                 "objective": bundle.objective,
                 "interval": bundle.interval,
                 "confirmed": bundle.confirmed,
                 "seeds": bundle.seeds,
-                "sure": sureness(bundle),
+                "sure": confidence_text(bundle),
                 "study": bundle.study,
                 "trials": bundle.trials,
                 "params": bundle.params,

@@ -1,0 +1,97 @@
+"""The pictures beside the README.md of a recipe: the search, its parameters, and the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from harness.evaluation.kinds import main_metrics
+from harness.report.axis import is_numeric
+from harness.report.marks import BEST, FEASIBLE, SINGLES, reach
+from harness.report.svg import Chart, Series, bars
+from harness.report.text import value_text
+from harness.runs.bundle import Bundle
+from harness.runs.metrics import Row
+from harness.runs.record import StudyRecord
+
+SLICES = 2
+"""Parameters that have a picture of their own: the most important ones."""
+
+
+def pictures(bundle: Bundle, study: StudyRecord | None, rows: Sequence[Row]) -> dict[str, str]:
+    """SVG by file name; only those for which there is something to show."""
+    found = {"curves.svg": _curves(bundle, rows)}
+    if study is not None:
+        found["history.svg"] = _history(bundle, study)
+        keys = list(bundle.importances) or [key for key in bundle.space if key in bundle.params]
+        found |= {f"{key}.svg": _slice(bundle, study, key) for key in keys[:SLICES]}
+    if len(bundle.importances) > 1:
+        found["importances.svg"] = bars(f"Importances for {bundle.metric}", list(bundle.importances.items()))
+    return {name: picture for name, picture in found.items() if picture}
+
+
+def _done(study: StudyRecord) -> list[tuple[int, float, dict[str, Any]]]:
+    return [
+        (run.number or 0, run.result.objective, run.params)
+        for run in study.runs
+        if run.state == "complete" and run.result.objective is not None and study.has_full_length(run)
+    ]
+
+
+def _history(bundle: Bundle, study: StudyRecord) -> str | None:
+    done = _done(study)
+    if len(done) < 2:
+        return None
+    best: list[tuple[float, float]] = []
+    allowed = {run.number for run in study.ranked}
+    for number, value, _ in done:
+        if number in allowed and (not best or study.objective.better(value, best[-1][1])):
+            best.append((number, value))
+    if best:
+        best.append((done[-1][0], best[-1][1]))
+    series = [
+        Series("trials", [(number, value) for number, value, _ in done], "dots", FEASIBLE),
+        Series("best so far", best, "steps", SINGLES[2]),
+        Series("this recipe", [(number, value) for number, value, _ in done if number == bundle.trial], "stars", BEST),
+    ]
+    return Chart("The search", "trial", study.objective.metric, [one for one in series if one.points], y_range=_reach(study, done)).render()
+
+
+def _reach(study: StudyRecord, done: Sequence[tuple[int, float, Any]]) -> tuple[float, float]:
+    return reach([value for _, value, _ in done], maximize=study.objective.direction == "maximize")
+
+
+def _slice(bundle: Bundle, study: StudyRecord, key: str) -> str | None:
+    placed = [(params[key], value, number) for number, value, params in _done(study) if params.get(key) is not None]
+    if len(placed) < 2:
+        return None
+    domain = bundle.space.get(key, {})
+    names: list[str] = []
+    if not is_numeric(domain, [x for x, _, _ in placed]):
+        names = list(dict.fromkeys(value_text(x) for x in [*domain.get("choices", []), *(x for x, _, _ in placed)]))
+    at = [(float(names.index(value_text(x))) if names else float(x), value, number) for x, value, number in placed]
+    series = [
+        Series("trials", [(x, value) for x, value, _ in at], "dots", FEASIBLE),
+        Series("this recipe", [(x, value) for x, value, number in at if number == bundle.trial], "stars", BEST),
+    ]
+    return Chart(
+        f"{study.objective.metric} against {key}",
+        key,
+        study.objective.metric,
+        [one for one in series if one.points],
+        x_log=bool(domain.get("log")),
+        y_range=_reach(study, _done(study)),
+        categories=names,
+    ).render()
+
+
+def _curves(bundle: Bundle, rows: Sequence[Row]) -> str | None:
+    lines: list[Series] = []
+    for metric in ["train/loss", *main_metrics(bundle.metrics)]:
+        points = [(row["tokens"], row[metric]) for row in rows if row.get(metric) is not None and "tokens" in row]
+        if len(points) > 1:
+            lines.append(Series(metric, points, "line", SINGLES[len(lines) % len(SINGLES)]))
+    if not lines:
+        return None
+    later = [y for line in lines for _, y in line.points[len(line.points) // 10 :]]
+    return Chart("This run", "tokens", "nats per token", lines, y_range=reach(later, spreads=10)).render()

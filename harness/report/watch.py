@@ -1,0 +1,48 @@
+"""Watching runs: a screen that is redrawn on a terminal, else a line for each run that ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+
+Seen = TypeVar("Seen")
+
+
+def watch(
+    look: Callable[[], tuple[Seen, bool]],
+    console: Console,
+    *,
+    screen: Callable[[Seen], RenderableType],
+    lines: Callable[[Seen], Mapping[str, str]],
+    pause_seconds: float,
+    already: Mapping[str, str] | None = None,
+    last_screen: Callable[[Seen], RenderableType] | None = None,
+) -> Seen:
+    """Look again and again until nobody works any more; returns what was seen last.
+
+    look: what there is now, and whether anybody still works on it. screen: what a terminal shows of it; last_screen: what stays there.
+    lines: where there is no terminal, what is printed once for each key. already: what needs no line; None: all of the first look.
+    """
+    seen, is_live = look()
+    if console.is_terminal:
+        with Live(screen(seen), console=console, auto_refresh=False, vertical_overflow="crop") as live:
+            while is_live:
+                time.sleep(pause_seconds)
+                seen, is_live = look()
+                live.update(screen(seen), refresh=True)
+            live.update((last_screen or screen)(seen), refresh=True)
+        return seen
+    said = set(lines(seen) if already is None else already)
+    while True:
+        for key, line in lines(seen).items():
+            if key not in said:
+                said.add(key)
+                console.print(line, highlight=False, soft_wrap=True)
+        if not is_live:
+            return seen
+        time.sleep(pause_seconds)
+        seen, is_live = look()
