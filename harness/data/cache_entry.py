@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from harness.runs.files import give_umask_rights
 from harness.runs.locks import hold
 
 T = TypeVar("T")
@@ -40,7 +41,7 @@ def _build(entry: Path, build: Callable[[Path], None]) -> None:
     building = Path(tempfile.mkdtemp(prefix=f"{entry.name}.build-", dir=entry.parent))
     try:
         build(building)
-        building.chmod(0o755)  # mkdtemp's 0700 would hide a shared cache from colleagues
+        give_umask_rights(building)
         building.rename(entry)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)

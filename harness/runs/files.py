@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,8 +24,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        # mkstemp's 0600 would hide results from colleagues.
-        Path(temporary).chmod(0o666 & ~_umask())
+        give_umask_rights(Path(temporary))
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -35,6 +35,15 @@ def _umask() -> int:
     current = os.umask(0)
     os.umask(current)
     return current
+
+
+def give_umask_rights(*paths: Path) -> None:
+    """Let others read files and directories as the umask says: tempfile and safetensors make them for their owner alone."""
+    for path in paths:
+        mode = path.stat().st_mode
+        everything = 0o777 if stat.S_ISDIR(mode) else 0o666
+        # On a directory, setgid hands its group down: shared places rely on it.
+        path.chmod((mode & stat.S_ISGID) | (everything & ~_umask()))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from harness.runs.files import read_json, read_json_lines, write_json
+from harness.runs.files import give_umask_rights, read_json, read_json_lines, write_json
 from harness.runs.locks import hold, is_held
 from harness.runs.metrics import Row
 
@@ -162,7 +162,7 @@ class TrunkStore:
             with (building / "metrics.jsonl").open("w") as stream:
                 stream.writelines(json.dumps(row) + "\n" for row in rows)
             write_json(building / "trunk.json", asdict(card))
-            building.chmod(0o755)
+            give_umask_rights(building)
             with contextlib.suppress(OSError):  # somebody else stored the same state at the same time
                 building.rename(target)
         finally:

@@ -17,7 +17,7 @@ from harness.models.adapters.plain import initial_factors, merge, prompt_names, 
 from harness.models.adapters.prompt_tokens import put_before_every_text
 from harness.models.tokenizer import load_tokenizer
 from harness.runs.directory import RunDirectory
-from harness.runs.files import write_text
+from harness.runs.files import give_umask_rights, write_text
 from harness.runs.result import read_result
 from harness.training.checkpoints import checkpoints, damage
 from harness.training.model_card import model_card
@@ -63,6 +63,7 @@ def export(run: RunDirectory, out: Path, *, adapter: bool = False) -> None:
             if tokenizer.chat_template:
                 tokenizer.chat_template = "".join(prompt) + tokenizer.chat_template
         tokenizer.save_pretrained(out)
+        give_umask_rights(*out.rglob("*"))
     except OSError as error:
         raise InputError(f"{out}: cannot be written: {error}") from error
     write_text(out / "README.md", model_card(run, config, read_result(run), prompt=prompt, adapter=adapter))
