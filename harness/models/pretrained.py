@@ -86,12 +86,13 @@ def pretrained_fingerprint(path: str, *, key: str) -> str:
 
 def _hub_commit(name: str, *, key: str) -> str:
     """The commit that transformers loads: the newest one, or, without a network, the one in the cache."""
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     try:
         found = cached_file(name, "config.json")
     except OSError as error:
         raise not_loaded(key, name, "causal language model", error) from error
+    assert found is not None, "raises where there is none"
     # <cache>/models--<owner>--<name>/snapshots/<commit>/config.json
     return Path(found).parent.name
 
