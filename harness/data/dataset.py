@@ -76,21 +76,15 @@ class PackedRows(Dataset[Batch]):
 
 def _own_tokens(source: PackedSource, row: Int64, at: Int64) -> tuple[Int64, Int64]:
     """The tokens of a source's rows (int64[r]), and where they go in the rows `at` (int64[r]) of a batch: two int64[tokens]."""
-    piece, length = _pieces(source, row)
+    first, length = _pieces(source, row)
     own = spans(0, length + source.packing.prompt) >= source.packing.prompt
-    return spans(_first_tokens(source, piece), length), _places(source, row, at)[own]
+    return spans(first, length), _places(source, row, at)[own]
 
 
 def _pieces(source: PackedSource, row: Int64) -> tuple[Int64, Int64]:
-    """The pieces in a source's rows (int64[r]), and the tokens of each: two int64[p]."""
-    offsets = source.packing.row_offsets
-    piece = spans(offsets[row], offsets[row + 1] - offsets[row])
-    return piece, source.packing.piece_length[piece]
-
-
-def _first_tokens(source: PackedSource, piece: Int64) -> Int64:
-    """Where pieces begin among the source's tokens: int64[p]."""
-    return source.documents.offsets[source.packing.piece_document[piece]] + source.packing.piece_start[piece]
+    """Where the pieces in a source's rows (int64[r]) begin among its tokens, and the tokens of each: two int64[p]."""
+    pieces = source.packing.pieces_of(row)
+    return source.packing.first_tokens(source.documents.offsets, pieces), source.packing.piece_length[pieces]
 
 
 def _places(source: PackedSource, row: Int64, at: Int64) -> Int64:
@@ -101,8 +95,8 @@ def _places(source: PackedSource, row: Int64, at: Int64) -> Int64:
 def _fill(source: PackedSource, row: Int64, at: Int64, input_ids: Int64, position_ids: Int64, labels: Int64) -> None:
     """Write a source's rows (int64[r]) into the rows `at` (int64[r]) of the batch's arrays, each int64[b, L]."""
     packing, documents = source.packing, source.documents
-    piece, length = _pieces(source, row)
-    index, place = spans(_first_tokens(source, piece), length), _places(source, row, at)
+    first, length = _pieces(source, row)
+    index, place = spans(first, length), _places(source, row, at)
     tokens = documents.tokens[index].astype(np.int64)
     following = np.empty_like(tokens)
     following[:-1] = tokens[1:] if documents.trained is None else np.where(documents.trained[index[1:]], tokens[1:], IGNORED)

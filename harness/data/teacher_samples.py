@@ -111,7 +111,7 @@ class SampleFiles:
 def fingerprint(source: PackedSource, *, teacher: str, samples: int, temperature: float, seed: int) -> str:
     """Hex digest of all that samples depend on; `teacher` is the fingerprint of its weights."""
     digest = hashlib.sha256(json.dumps([FORMAT, source.documents.fingerprint, teacher, samples, temperature, seed]).encode())
-    first, length = _pieces(source)
+    first, length = source.packing.first_tokens(source.documents.offsets), source.packing.piece_length
     order = stable_order(first)
     digest.update(first[order].tobytes())
     digest.update(length[order].tobytes())
@@ -132,9 +132,8 @@ class Windows:
 
 def undrawn(source: PackedSource, rows: Int64, entry: TeacherSamples | None) -> tuple[Int64, int]:
     """The pieces in a source's `rows` (int64[r]) of which a position is not drawn yet, int64[p]; and how many such positions they have."""
-    begins = source.packing.row_offsets
-    pieces = spans(begins[rows], begins[rows + 1] - begins[rows])
-    first, length = (column[pieces] for column in _pieces(source))
+    pieces = source.packing.pieces_of(rows)
+    first, length = source.packing.first_tokens(source.documents.offsets, pieces), source.packing.piece_length[pieces]
     at = spans(first, length - 1)
     missing = np.ones(len(at), dtype=np.bool_)
     if source.documents.trained is not None:
@@ -149,7 +148,7 @@ def windows(source: PackedSource, pieces: Int64, batch_tokens: int) -> Iterator[
     """Those of the pieces (int64[p]) in which something is predicted, longest first, at most `batch_tokens` positions (but one piece) at a
     time."""
     documents = source.documents
-    first, length = (column[pieces] for column in _pieces(source))
+    first, length = source.packing.first_tokens(documents.offsets, pieces), source.packing.piece_length[pieces]
     order = np.lexsort((first, -length))
     first, length = first[order], length[order]
     begin = 0
@@ -165,9 +164,3 @@ def windows(source: PackedSource, pieces: Int64, batch_tokens: int) -> Iterator[
             predicted[predicted] = documents.trained[at[predicted] + 1]
         if predicted.any():
             yield Windows(np.where(real, documents.tokens[at], 0).astype(np.int64), predicted, at[predicted])
-
-
-def _pieces(source: PackedSource) -> tuple[Int64, Int64]:
-    """The first token of each piece, among all of the source's, and its tokens: two int64[pieces]."""
-    packing = source.packing
-    return source.documents.offsets[packing.piece_document] + packing.piece_start, packing.piece_length
