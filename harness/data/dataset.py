@@ -1,4 +1,4 @@
-"""Rows as tensors. Plain indexing into memory maps, so that the data path costs next to nothing beside a training step.
+"""Rows as tensors: plain indexing into memory maps, which costs next to nothing beside a training step.
 
 Isolation is by position ids: they start over at 0 with every piece, which is what attention masks are made from. Padding at the end of a
 row is a piece of its own, so that it neither joins the last document nor falls into documents of one token each. Only with `padded`
@@ -39,7 +39,7 @@ class PackedRows(Dataset[Batch]):
         labels        the next token of the same piece (shifted already); -100 where it is not trained, at a piece's last token, and in
                       the padding
 
-        Where the sources have samples of a teacher, also what it says of the label; 0 where there is none:
+        Where the sources have samples of a teacher, also its prediction of the label; 0 where there is none:
         teacher_samples  int64[b, L, S]
         teacher_entropy  float32[b, L], nats
         """
@@ -54,7 +54,7 @@ class PackedRows(Dataset[Batch]):
         return {name: torch.from_numpy(rows) for name, rows in batch.items()}
 
     def _teacher(self, source: Int64, row: Int64) -> dict[str, NDArray[Any]]:
-        """What the teacher says of rows of sources (two int64[b]); nothing where there is none."""
+        """The teacher's predictions for rows of sources (two int64[b]); empty where there is no teacher."""
         if self._data.sources[0].teacher is None:
             return {}
         shape = len(row), self._data.context_length
@@ -164,7 +164,7 @@ def build_loader(
     sampler = StepSampler(
         batch_size, accumulation=accumulation, start_step=start_step, stop_step=stop_step, rank=rank, world_size=world_size
     )
-    # Copies from pinned memory do not wait for the kernels queued before them.
+    # Copies from pinned memory do not wait for queued kernels.
     pinned = torch.cuda.is_available()
     return DataLoader(PackedRows(data), batch_sampler=sampler, collate_fn=_as_is, num_workers=workers, pin_memory=pinned)
 

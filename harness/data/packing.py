@@ -1,4 +1,4 @@
-"""Documents into rows of a fixed length: which tokens of which document go where. Only lengths are looked at, never tokens."""
+"""Pack documents into rows of a fixed length. Works on lengths alone, never on tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model that a student learns from: never trained, never saved."""
+"""The teacher of a distillation: never trained, never saved."""
 
 from __future__ import annotations
 

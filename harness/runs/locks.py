@@ -1,4 +1,4 @@
-"""Locks that the kernel releases when their holder dies, however it dies: they tell the living from the dead."""
+"""File locks that the kernel releases when their process ends, however it ends."""
 
 from __future__ import annotations
 

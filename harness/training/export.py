@@ -1,4 +1,4 @@
-"""A trained run as a plain transformers checkpoint, or as an adapter of peft, with its tokenizer and a card that says where it is from."""
+"""Export a run as a plain transformers checkpoint, or as a peft adapter, with its tokenizer and a model card."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _refuse_without_adapter(config: Config) -> None:
 
 
 def _set_generation(model: Any, tokenizer: Any, stop: int | None) -> None:
-    """What generate() needs to know: where to stop, what to pad with, how far the model reaches, what it must not say."""
+    """Set what generate() needs: stop and padding tokens, the longest text, and tokens to suppress."""
     generation = model.generation_config
     own = generation.eos_token_id
     ends = [stop, *(own if isinstance(own, list) else [own]), tokenizer.eos_token_id]
