@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +50,14 @@ def _own_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, session_c
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.delenv("HARNESS_CONFIG_DIR", raising=False)
     monkeypatch.delenv("SLURM_CONF", raising=False)
+
+
+@pytest.fixture
+def umask_of_a_group() -> Iterator[None]:
+    """New files are for their owner and its group."""
+    before = os.umask(0o027)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture(scope="session")

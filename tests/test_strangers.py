@@ -23,8 +23,7 @@ from harness.config.validate import to_plain
 from harness.data.chat.conversation import Conversation, MalformedError, Message
 from harness.data.chat.template import ChatTemplate
 from harness.models.checkpoint_files import checkpoint_path, damage, last_good_checkpoint
-from harness.models.language_model import load_pretrained
-from harness.models.tokenizer import tokenizer_at
+from harness.models.pretrained import load_pretrained, tokenizer_at
 from harness.runs.bundle import BUNDLE_FILE, BundleDirectory, find_bundle, named_bundle
 from harness.runs.directory import RunDirectory
 from harness.runs.files import write_yaml

@@ -1,4 +1,4 @@
-"""The content hash of files, remembered as long as they do not change: hashing terabytes at every start would take longer than training."""
+"""Content hashes of files, cached until a file changes: hashing terabytes at every start would take longer than training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.runs.files import write_text
 def content_hash(file: Path, memory: Path, *, key: str) -> str:
     """SHA-256 of a file's content, hex.
 
-    Remembered in the directory `memory` under the file's path, size, modification time and inode: a file that changed has another entry.
+    Cached in the directory `memory` under the file's path, size, modification time and inode: a file that changed has another entry.
     Raises InputError, naming the configuration `key` of the source, for a file that cannot be read.
     """
     status = file.stat()

@@ -1,4 +1,4 @@
-"""Rows as tensors. Plain indexing into memory maps, so that the data path costs next to nothing beside a training step.
+"""Rows as tensors: plain indexing into memory maps, which costs next to nothing beside a training step.
 
 Isolation is by position ids: they start over at 0 with every piece, which is what attention masks are made from. Padding at the end of a
 row is a piece of its own, so that it neither joins the last document nor falls into documents of one token each. Only with `padded`
@@ -39,7 +39,7 @@ class PackedRows(Dataset[Batch]):
         labels        the next token of the same piece (shifted already); -100 where it is not trained, at a piece's last token, and in
                       the padding
 
-        Where the sources have samples of a teacher, also what it says of the label; 0 where there is none:
+        Where the sources have samples of a teacher, also its prediction of the label; 0 where there is none:
         teacher_samples  int64[b, L, S]
         teacher_entropy  float32[b, L], nats
         """
@@ -54,7 +54,7 @@ class PackedRows(Dataset[Batch]):
         return {name: torch.from_numpy(rows) for name, rows in batch.items()}
 
     def _teacher(self, source: Int64, row: Int64) -> dict[str, NDArray[Any]]:
-        """What the teacher says of rows of sources (two int64[b]); nothing where there is none."""
+        """The teacher's predictions for rows of sources (two int64[b]); empty where there is no teacher."""
         if self._data.sources[0].teacher is None:
             return {}
         shape = len(row), self._data.context_length
@@ -76,21 +76,15 @@ class PackedRows(Dataset[Batch]):
 
 def _own_tokens(source: PackedSource, row: Int64, at: Int64) -> tuple[Int64, Int64]:
     """The tokens of a source's rows (int64[r]), and where they go in the rows `at` (int64[r]) of a batch: two int64[tokens]."""
-    piece, length = _pieces(source, row)
+    first, length = _pieces(source, row)
     own = spans(0, length + source.packing.prompt) >= source.packing.prompt
-    return spans(_first_tokens(source, piece), length), _places(source, row, at)[own]
+    return spans(first, length), _places(source, row, at)[own]
 
 
 def _pieces(source: PackedSource, row: Int64) -> tuple[Int64, Int64]:
-    """The pieces in a source's rows (int64[r]), and the tokens of each: two int64[p]."""
-    offsets = source.packing.row_offsets
-    piece = spans(offsets[row], offsets[row + 1] - offsets[row])
-    return piece, source.packing.piece_length[piece]
-
-
-def _first_tokens(source: PackedSource, piece: Int64) -> Int64:
-    """Where pieces begin among the source's tokens: int64[p]."""
-    return source.documents.offsets[source.packing.piece_document[piece]] + source.packing.piece_start[piece]
+    """Where the pieces in a source's rows (int64[r]) begin among its tokens, and the tokens of each: two int64[p]."""
+    pieces = source.packing.pieces_of(row)
+    return source.packing.first_tokens(source.documents.offsets, pieces), source.packing.piece_length[pieces]
 
 
 def _places(source: PackedSource, row: Int64, at: Int64) -> Int64:
@@ -101,8 +95,8 @@ def _places(source: PackedSource, row: Int64, at: Int64) -> Int64:
 def _fill(source: PackedSource, row: Int64, at: Int64, input_ids: Int64, position_ids: Int64, labels: Int64) -> None:
     """Write a source's rows (int64[r]) into the rows `at` (int64[r]) of the batch's arrays, each int64[b, L]."""
     packing, documents = source.packing, source.documents
-    piece, length = _pieces(source, row)
-    index, place = spans(_first_tokens(source, piece), length), _places(source, row, at)
+    first, length = _pieces(source, row)
+    index, place = spans(first, length), _places(source, row, at)
     tokens = documents.tokens[index].astype(np.int64)
     following = np.empty_like(tokens)
     following[:-1] = tokens[1:] if documents.trained is None else np.where(documents.trained[index[1:]], tokens[1:], IGNORED)
@@ -170,7 +164,7 @@ def build_loader(
     sampler = StepSampler(
         batch_size, accumulation=accumulation, start_step=start_step, stop_step=stop_step, rank=rank, world_size=world_size
     )
-    # Copies from pinned memory do not wait for the kernels queued before them.
+    # Copies from pinned memory do not wait for queued kernels.
     pinned = torch.cuda.is_available()
     return DataLoader(PackedRows(data), batch_sampler=sampler, collate_fn=_as_is, num_workers=workers, pin_memory=pinned)
 

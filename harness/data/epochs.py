@@ -1,4 +1,4 @@
-"""How often a run goes through its sources: known before it starts, and refused where it is too often."""
+"""How often a run goes through its sources: known before it starts, and limited by max_epochs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def refuse_oversampling(config: DataConfig, data: TrainingData, batch_size: Batc
 
 
 def _share_key(config: DataConfig, name: str) -> str:
-    """What decides on the share of a source."""
+    """The key that sets the share of a source."""
     if config.sources[name].replay:
         return "data.replay_share"
     return f"data.sources.{name}.weight beside other sources"

@@ -1,4 +1,4 @@
-"""One file to its texts: a field of each row of jsonl, parquet and arrow, or the whole of a text file."""
+"""Read texts from one file: a field of each row of jsonl, parquet and arrow, or a whole text file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ENDINGS = (*ROW_ENDINGS, ".txt", ".md")
 
 
 class Document(NamedTuple):
-    """A text, and how many bytes of its file were read when it was complete."""
+    """A text, and how many bytes of its file were read up to its end."""
 
     text: str
     position: int

@@ -1,4 +1,4 @@
-"""Documents into rows of a fixed length: which tokens of which document go where. Only lengths are looked at, never tokens."""
+"""Pack documents into rows of a fixed length. Works on lengths alone, never on tokens."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from harness.data.ragged import Int64, offsets_of, spans, stable_order
 
 PackingName = Literal["best_fit", "concat", "padded"]
 Overflow = Literal["split", "truncate", "drop"]
+ALL = slice(None)
 
 
 class _Pieces(NamedTuple):
@@ -55,15 +56,14 @@ class Packing:
         """Real tokens in all rows."""
         return int(self.piece_length.sum())
 
-    @property
-    def efficiency(self) -> float:
-        """Real tokens per position."""
-        return self.tokens / (self.rows * self.context_length) if self.rows else 0.0
+    def pieces_of(self, rows: Int64) -> Int64:
+        """The pieces in these rows (int64[r]), row by row: int64[p]."""
+        return spans(self.row_offsets[rows], self.row_offsets[rows + 1] - self.row_offsets[rows])
 
-    @property
-    def tokens_kept(self) -> float:
-        """Share of the documents' tokens that made it into a row."""
-        return self.tokens / self.tokens_given if self.tokens_given else 0.0
+    def first_tokens(self, document_offsets: Int64, pieces: Int64 | slice = ALL) -> Int64:
+        """Where pieces (int64[p]) begin among the tokens of all documents, which begin at these offsets (int64[n + 1]): int64[p]."""
+        first: Int64 = document_offsets[self.piece_document[pieces]] + self.piece_start[pieces]
+        return first
 
     @cached_property
     def row_tokens(self) -> Int64:

@@ -1,4 +1,4 @@
-"""Tokenizing in pieces: text that can be cut where its tokenizer cuts anyway, each distinct piece tokenized once.
+"""Tokenizing in pieces: text is cut where its tokenizer cuts anyway, and each distinct piece is tokenized once.
 
 Byte-level BPE tokenizes the matches of a regular expression one by one. The expressions known here never match across the cuts made below,
 and what they match on one side does not depend on the other. Most of a text is pieces that were seen before: words with what is written
@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from harness.data.ragged import Int64, offsets_of, spans
 
 MOST_PIECES = 2**18
-"""Pieces that are remembered, then all are forgotten: memory stays flat over any text."""
+"""Pieces that are kept; beyond that, all are dropped, so that memory stays flat over any text."""
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _CL100K = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 EXPRESSIONS = (GPT2, _CL100K % "{1,3}", _CL100K % "")
@@ -54,7 +54,7 @@ _CLASSES = bytes(map(_class_of, range(256)))
 
 
 class PieceEncoder:
-    """A tokenizers.Tokenizer that remembers what it has tokenized."""
+    """A tokenizers.Tokenizer with a cache of what it has tokenized."""
 
     def __init__(self, backend: Any, prefix: list[int], suffix: list[int], controls: Sequence[str]) -> None:
         """Args: prefix and suffix, the ids around every document; controls, texts of control tokens: a document with one is not cut."""
@@ -93,7 +93,7 @@ class PieceEncoder:
 
 
 class _Memory:
-    """The ids of pieces, by the pieces."""
+    """A cache of the ids of pieces."""
 
     def __init__(
         self,

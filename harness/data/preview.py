@@ -16,7 +16,7 @@ from harness.data.training_data import PackedSource, TrainingData
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of text whose tokens are alike."""
+    """A stretch of text whose tokens are all trained or not, all control tokens or not."""
 
     text: str
     trained: bool
@@ -26,7 +26,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Piece:
-    """A document, or what is in a row of it."""
+    """A document, or the part of it that is in a row."""
 
     source: str
     document: int

@@ -1,4 +1,4 @@
-"""The bars of tokenization. Apart from those of training: whoever only tokenizes needs no Lightning, whose import takes seconds."""
+"""Progress bars of tokenization. Apart from those of training: tokenizing needs no Lightning, whose import takes seconds."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 
 
 class TokenizationProgress:
-    """Bars over the bytes of each source while it is tokenized, or of the samples that a teacher gives for it; nothing is shown for what
-    comes from the cache."""
+    """Bars over the bytes of each source while it is tokenized, or while a teacher is sampled; none for what comes from the cache."""
 
     def __init__(self) -> None:
         self.bar = Progress(

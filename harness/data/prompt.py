@@ -1,4 +1,4 @@
-"""The ids of a soft prompt: negative, so that they need no place in the vocabulary, whose size is not known to the data."""
+"""The ids of a soft prompt: negative, so that they need no place in the vocabulary."""
 
 from __future__ import annotations
 

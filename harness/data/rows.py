@@ -1,4 +1,4 @@
-"""One file to its rows: jsonl, parquet and arrow. Whatever is wrong in a file is reported with its name and place."""
+"""Read rows from one file: jsonl, parquet or arrow. Errors name the file and the line or row."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UTF8_MARK = b"\xef\xbb\xbf"
 
 
 class Row(NamedTuple):
-    """A row, where it stands (for messages), and how many bytes of its file were read when it was complete."""
+    """A row, its place (for messages), and how many bytes of its file were read up to its end."""
 
     values: dict[str, Any]
     where: str
@@ -28,7 +28,7 @@ class Row(NamedTuple):
 
 
 def read_rows(file: Path, *, key: str, column: str | None = None) -> Iterator[Row]:
-    """The rows of a jsonl, parquet or arrow file, as a stream; of the latter two only the given column, where there is such a one.
+    """The rows of a jsonl, parquet or arrow file, as a stream; of the latter two only the given column, where it exists.
 
     Raises InputError, naming the source's configuration `key`, the file and the place, for whatever cannot be read.
     """
@@ -44,7 +44,7 @@ def read_rows(file: Path, *, key: str, column: str | None = None) -> Iterator[Ro
 
 @contextmanager
 def reported(file: Path, key: str) -> Iterator[None]:
-    """Turns what may go wrong while a file is read into an InputError that names it."""
+    """Turn errors of reading a file into an InputError that names it."""
     try:
         yield
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -56,7 +56,7 @@ def reported(file: Path, key: str) -> Iterator[None]:
 
 
 def decoded(content: bytes, where: str) -> str:
-    """Bytes as text; a byte order mark at their start is left out."""
+    """Bytes as text, without a byte order mark."""
     try:
         return content.removeprefix(UTF8_MARK).decode()
     except UnicodeDecodeError as error:
@@ -64,7 +64,7 @@ def decoded(content: bytes, where: str) -> str:
 
 
 def kind(value: Any) -> str:
-    """What JSON calls the type of a value."""
+    """The JSON name of a value's type."""
     match value:
         case None:
             return "null"
@@ -119,13 +119,13 @@ def _parquet(file: Path, column: str | None, key: str) -> Iterator[Row]:
 
 
 def _arrow(file: Path, column: str | None, key: str) -> Iterator[Row]:
-    """A stream of record batches, as Hugging Face datasets writes it."""
+    """A stream of record batches, as Hugging Face datasets writes them."""
     done = 0
     with pa.memory_map(str(file)) as content, pa.ipc.open_stream(content) as stream:
         for whole in stream:
             position, before = content.tell(), done
             selected = whole.select([column]) if column in whole.schema.names else whole
-            # Batches are as large as who wrote them pleased.
+            # Batches may be of any size.
             for start in range(0, whole.num_rows, 1024):
                 batch = selected.slice(start, 1024)
                 for number, row in enumerate(_values(batch, before + start, file, key), start=before + start + 1):

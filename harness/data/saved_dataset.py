@@ -2,7 +2,7 @@
 
 dataset_dict.json         of a DatasetDict only: {"splits": ["train", …]}, each in a directory of its name
 state.json                {"_data_files": [{"filename": "data-00000-of-00001.arrow"}, …], …}
-dataset_info.json         features and provenance: not needed, since arrow files say what they hold
+dataset_info.json         features and provenance: not needed, since arrow files have a schema
 data-00000-of-00001.arrow
 """
 

@@ -1,4 +1,4 @@
-"""Where the text is: from what the user gives as a path to a stream of documents."""
+"""Resolve the path of a source to files, and read their documents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is trained on and what is evaluated on: held out by the hash of the text, so that a text is never on both sides."""
+"""Split text for training and validation by its hash, so that a text is never on both sides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real text that is on every machine with Python: the documentation and the source of its standard library.
+"""Text that is on every machine with Python: the documentation and the source of its standard library.
 
 English and code, two domains that differ enough for a model to forget one while it learns the other; for examples and tests that must not
 download anything.
@@ -18,13 +18,13 @@ from harness.runs.files import replacing
 
 SKIPPED_DIRECTORIES = {
     *("test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"),
-    # A hundred tables that differ in a few lines: held out of them, a document would be known by heart.
+    # A hundred tables that differ in a few lines: a document held out of them would be known from the others.
     "encodings",
     # The topics again, as one long string literal: English text among the code.
     "pydoc_data",
 }
 FEWEST_CHARACTERS = 200
-"""Shorter documents say too little."""
+"""Shorter documents are left out."""
 
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -1,4 +1,4 @@
-"""Tokens drawn from a teacher's distribution at the positions of a source, on disk beside its tokens.
+"""Tokens sampled from a teacher's distribution at the positions of a source, on disk.
 
     <cache>/teacher/<fingerprint>/
         samples.bin   uint16 or uint32 [tokens, S]
@@ -6,11 +6,10 @@
         drawn.bin     bool [tokens]: which rows of the others are there
         meta.json     dtype and counts
 
-Row t belongs to token t of the source's tokens.bin: what the teacher says of the token after it, having read the piece that token t is
-in up to there. The teacher reads each piece by itself, as the student sees it in a packed row; so samples belong to a set of pieces,
-whatever rows these are packed into. An entry grows: a run has drawn what its own rows need, and what is drawn stays as it is. What it has
-not, and where nothing is predicted (a piece's last token, the untrained tokens of a conversation), takes no place on file systems with
-sparse files.
+Row t belongs to token t of the source's tokens.bin: it is the teacher's prediction of the next token, given the piece up to token t. The
+teacher reads each piece by itself, as the student does in a packed row; so samples belong to a set of pieces, whatever rows these are
+packed into. An entry grows: each run draws what its own rows need, and samples never change. Positions that are not drawn yet, or where
+nothing is predicted (a piece's last token, the untrained tokens of a conversation), take no space on file systems with sparse files.
 """
 
 from __future__ import annotations
@@ -32,28 +31,28 @@ if TYPE_CHECKING:
     from harness.data.training_data import PackedSource
 
 FORMAT = 2
-"""Raise when entries written so far must not be used any more."""
+"""Increase it when existing entries must not be used any more."""
 
 
 @dataclass(frozen=True, eq=False)
 class TeacherSamples:
-    """What a teacher says of every trained position of a source."""
+    """A teacher's predictions at the trained positions of a source."""
 
     directory: Path
     tokens: NDArray[Any]
     """uint16 or uint32 [tokens, S], a memory map: tokens drawn from the teacher's distribution at a temperature; each weighs 1 / S."""
     entropy: NDArray[np.float32]
-    """float32 [tokens], a memory map: of that distribution, in nats."""
+    """float32 [tokens], a memory map: entropy of that distribution, in nats."""
     drawn: NDArray[np.bool_]
-    """bool [tokens], a memory map: where these two hold something."""
+    """bool [tokens], a memory map: the positions that are drawn."""
 
     @property
     def count(self) -> int:
-        """Samples of each position."""
+        """Samples per position."""
         return int(self.tokens.shape[1])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A data-loading process maps the files again, rather than receive a copy of them.
+        # A data-loading process maps the files again instead of receiving a copy.
         return open_samples, (self.directory,)
 
 
@@ -73,7 +72,7 @@ def open_samples(entry: Path) -> TeacherSamples | None:
 
 
 def create_samples(directory: Path, *, tokens: int, samples: int, vocabulary: int) -> None:
-    """An entry in which nothing is drawn yet, in an empty directory."""
+    """Write an entry in which nothing is drawn yet into an empty directory."""
     dtype = np.dtype(np.uint16 if vocabulary <= 1 << 16 else np.uint32)
     for name, size in (("samples", tokens * samples * dtype.itemsize), ("entropy", tokens * 4), ("drawn", tokens)):
         with (directory / f"{name}.bin").open("wb") as stream:
@@ -82,7 +81,7 @@ def create_samples(directory: Path, *, tokens: int, samples: int, vocabulary: in
 
 
 class SampleFiles:
-    """An entry while it grows, in any order of positions."""
+    """Writes to an entry, in any order of positions."""
 
     def __init__(self, entry: TeacherSamples) -> None:
         tokens, dtype = entry.tokens, entry.tokens.dtype
@@ -99,7 +98,7 @@ class SampleFiles:
         self._written.append(at)
 
     def mark(self) -> None:
-        """What was written is there from now on: marked only when it is on the disk, whatever becomes of this process or the machine."""
+        """Mark what was written as drawn, after it has reached the disk: also after a crash, marked positions are whole."""
         self._samples.flush()
         self._entropy.flush()
         for at in self._written:
@@ -109,9 +108,9 @@ class SampleFiles:
 
 
 def fingerprint(source: PackedSource, *, teacher: str, samples: int, temperature: float, seed: int) -> str:
-    """Hex digest of all that samples depend on; `teacher` is the fingerprint of its weights."""
+    """Hex digest of everything that samples depend on; `teacher` is the fingerprint of its weights."""
     digest = hashlib.sha256(json.dumps([FORMAT, source.documents.fingerprint, teacher, samples, temperature, seed]).encode())
-    first, length = _pieces(source)
+    first, length = source.packing.first_tokens(source.documents.offsets), source.packing.piece_length
     order = stable_order(first)
     digest.update(first[order].tobytes())
     digest.update(length[order].tobytes())
@@ -125,16 +124,15 @@ class Windows:
     input_ids: Int64
     """int64 [b, l], 0 in the padding."""
     predicted: NDArray[np.bool_]
-    """bool [b, l]: after which tokens one is predicted that the loss is on; n of them are true."""
+    """bool [b, l]: the positions whose next token is trained; n of them are true."""
     at: Int64
-    """int64 [n]: where these tokens are among the source's."""
+    """int64 [n]: these positions among the source's tokens."""
 
 
 def undrawn(source: PackedSource, rows: Int64, entry: TeacherSamples | None) -> tuple[Int64, int]:
-    """The pieces in a source's `rows` (int64[r]) of which a position is not drawn yet, int64[p]; and how many such positions they have."""
-    begins = source.packing.row_offsets
-    pieces = spans(begins[rows], begins[rows + 1] - begins[rows])
-    first, length = (column[pieces] for column in _pieces(source))
+    """The pieces in a source's `rows` (int64[r]) that have positions without samples, int64[p]; and the number of such positions."""
+    pieces = source.packing.pieces_of(rows)
+    first, length = source.packing.first_tokens(source.documents.offsets, pieces), source.packing.piece_length[pieces]
     at = spans(first, length - 1)
     missing = np.ones(len(at), dtype=np.bool_)
     if source.documents.trained is not None:
@@ -146,10 +144,10 @@ def undrawn(source: PackedSource, rows: Int64, entry: TeacherSamples | None) -> 
 
 
 def windows(source: PackedSource, pieces: Int64, batch_tokens: int) -> Iterator[Windows]:
-    """Those of the pieces (int64[p]) in which something is predicted, longest first, at most `batch_tokens` positions (but one piece) at a
-    time."""
+    """The pieces (int64[p]) in which something is predicted, longest first, in batches of at most `batch_tokens` positions (but at least
+    one piece)."""
     documents = source.documents
-    first, length = (column[pieces] for column in _pieces(source))
+    first, length = source.packing.first_tokens(documents.offsets, pieces), source.packing.piece_length[pieces]
     order = np.lexsort((first, -length))
     first, length = first[order], length[order]
     begin = 0
@@ -165,9 +163,3 @@ def windows(source: PackedSource, pieces: Int64, batch_tokens: int) -> Iterator[
             predicted[predicted] = documents.trained[at[predicted] + 1]
         if predicted.any():
             yield Windows(np.where(real, documents.tokens[at], 0).astype(np.int64), predicted, at[predicted])
-
-
-def _pieces(source: PackedSource) -> tuple[Int64, Int64]:
-    """The first token of each piece, among all of the source's, and its tokens: two int64[pieces]."""
-    packing = source.packing
-    return source.documents.offsets[packing.piece_document] + packing.piece_start, packing.piece_length

@@ -1,7 +1,7 @@
-"""Tokenized text on disk: made once, by whoever comes first, and mapped into memory ever after.
+"""Tokenized text on disk: made once, then mapped into memory.
 
     <cache>/files/<identity of a file>     its content hash, see content_hash.py
-    <cache>/tokens/<fingerprint>/          what these files are under this tokenizer; complete, or not there at all
+    <cache>/tokens/<fingerprint>/          the tokens of some files under a tokenizer; complete, or not there at all
         tokens.bin    uint16 or uint32 [tokens]
         offsets.npy   int64 [documents + 1]: document i is tokens[offsets[i] : offsets[i + 1]]
         hashes.npy    uint64 [documents], of the text
@@ -9,7 +9,7 @@
         trained.bin   bool [tokens], of conversations only: whether the loss is on a token
         meta.json     dtype and counts
 
-See cache_entry.py for what happens when several processes want an entry, or one dies while it writes.
+cache_entry.py handles several processes that want an entry, and one that dies while it writes.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from harness.data.sources import read_files
 from harness.runs.files import read_json, write_json
 
 FORMAT = 1
-"""Raise when entries written so far must not be used any more."""
+"""Increase it when existing entries must not be used any more."""
 BATCH_CHARACTERS = 2_000_000
 BATCH_DOCUMENTS = 1024
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes of the files read so far, and of all files."""
+"""Called with the bytes read so far, and the bytes of all files."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ class TokenizedDocuments:
         return np.diff(self.offsets)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A data-loading process maps the files again, rather than receive a copy of them.
+        # A data-loading process maps the files again instead of receiving a copy.
         return _open, (self.directory,)
 
 
@@ -91,7 +91,7 @@ def tokenize(
     key: str,
     progress: Progress | None = None,
 ) -> TokenizedDocuments:
-    """The texts of the files as tokens, from the cache when they were tokenized before.
+    """The texts of the files as tokens, from the cache where they were tokenized before.
 
     `key` is the configuration key of the source, for messages. Raises InputError for files that cannot be read, and for a cache directory
     that cannot be written.
@@ -109,7 +109,7 @@ def tokenize_conversations(
 
 
 class _Document(Protocol):
-    """What the cache must know of a document."""
+    """The part of a document that the cache needs."""
 
     @property
     def characters(self) -> int: ...
@@ -124,7 +124,7 @@ D_contra = TypeVar("D_contra", bound=_Document, contravariant=True)
 
 
 class _Encoder(Protocol[D_contra]):
-    """What makes tokens of documents."""
+    """Turns documents into tokens."""
 
     def fingerprint(self) -> str: ...
 
@@ -142,7 +142,7 @@ def _cached(
     key: str,
     progress: Progress | None,
 ) -> TokenizedDocuments:
-    """What `encoder` makes of the documents, which the files and the options decide on."""
+    """The tokens of the documents, which are determined by the files and the options."""
     _prepare(cache_dir)
     contents = [content_hash(file, cache_dir / "files", key=key) for file in files]
     recipe = json.dumps([FORMAT, contents, *options, encoder.fingerprint()])

@@ -1,4 +1,4 @@
-"""Activations that are computed once more instead of being kept."""
+"""Gradient checkpointing: activations are computed again instead of being kept."""
 
 from __future__ import annotations
 

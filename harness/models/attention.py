@@ -1,4 +1,4 @@
-"""Which attention a run uses: decided by what is asked for, by the device and by the precision, before the model is there."""
+"""Which attention a run uses: decided from the configuration, the device and the precision, before the model is loaded."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def refuse_attention(config: Config) -> None:
 
 
 def choose_varlen(config: Config, *, capability: tuple[int, int] | None) -> Varlen:
-    """What the configuration means on a GPU of this compute capability, or, None, on a CPU."""
+    """Whether varlen attention is used on a GPU of this compute capability; None: on a CPU."""
     if config.model.attention == "varlen":
         return "must"
     packed = config.data.packing != "padded" and config.data.isolation != "mask"

@@ -1,4 +1,4 @@
-"""An attention mask that says which positions of a packed row are of one document, for models that do not tell it from position ids."""
+"""An explicit attention mask for packed documents, for models that do not derive one from position ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does this very model keep packed documents apart? A probe, because several families do not and say nothing."""
+"""Probe whether a model keeps packed documents apart: several families silently do not."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from harness.config.schema import Config
 from harness.models.attention import attention_dtype, varlen_wish
 from harness.models.device import computes_on_gpu
 from harness.models.document_mask import add_document_mask
+from harness.models.pretrained import first_line
 from harness.models.varlen import add_varlen, cuda_kernel, kernel_problem, uses_varlen
 from harness.models.vocabulary import vocabulary_size
 
@@ -88,7 +89,7 @@ def _varlen(model: PreTrainedModel, config: Config) -> str | None:
         problem = _deviation(model)
     # What families make of an attention that they do not know.
     except (ValueError, KeyError, IndexError, AttributeError, TypeError, RuntimeError) as error:
-        problem = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+        problem = f"{type(error).__name__}: {first_line(error)}"
     if problem is not None:
         for handle in handles:
             handle.remove()
@@ -105,7 +106,7 @@ def _mask(model: PreTrainedModel) -> str | None:
         problem = None if deviation is None else f"under an explicit mask {deviation}"
     # What a family makes of a mask of four dimensions, or of one for each kind of layer.
     except (ValueError, KeyError, IndexError, AttributeError, TypeError, RuntimeError) as error:
-        problem = f"it takes no explicit mask ({type(error).__name__}: {str(error).partition(chr(10))[0][:100]})"
+        problem = f"it takes no explicit mask ({type(error).__name__}: {first_line(error)})"
     if problem is not None:
         for handle in handles:
             handle.remove()

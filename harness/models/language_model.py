@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
-from harness.config.checks.model import WEIGHT_FILES
 from harness.config.errors import InputError, nearest, wrong_value
-from harness.config.remote_code import is_trusted
 from harness.config.schema import ModelConfig
 from harness.models.attention import transformers_name
+from harness.models.pretrained import first_line, load_pretrained, not_installed, pretrained_fingerprint
 from harness.models.vocabulary import add_rows, vocabulary_size
 
 if TYPE_CHECKING:
@@ -48,40 +45,6 @@ def build_model(config: ModelConfig, tokenizer: Any, *, seed: int, new_tokens: S
     return model
 
 
-def load_pretrained(path: str, *, key: str, attention: str, attention_dropout: float | None = None) -> PreTrainedModel:
-    """The model at `path`, a local directory or hub name given in the configuration's `key`, in float32.
-
-    Raises InputError for what cannot be loaded, and for weight files that lack tensors.
-    """
-    import torch
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
-
-    dropout = {} if attention_dropout is None else {"attention_dropout": attention_dropout}
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            path,
-            dtype=torch.float32,
-            attn_implementation=transformers_name(attention),
-            output_loading_info=True,
-            trust_remote_code=is_trusted(path),
-            weights_only=True,  # of *.bin files, which are pickles
-            **dropout,
-        )
-    except ImportError as error:
-        raise _not_installed(attention, error) from error
-    # What a damaged file raises depends on its kind and on where it is damaged.
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
-        raise wrong_value(key, path, f"no causal language model could be loaded from it: {_first_line(error)}") from error
-    model: PreTrainedModel = loaded[0]
-    missing = sorted(loaded[1]["missing_keys"])
-    if missing:
-        # transformers says so in a warning and goes on with random weights.
-        problem = f"its weight files lack {len(missing)} of the model's tensors ({', '.join(missing[:3])}{', …' if missing[3:] else ''})"
-        raise wrong_value(key, path, problem)
-    return model
-
-
 def _from_scratch(config: ModelConfig, tokenizer: Any) -> PreTrainedModel:
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -90,9 +53,9 @@ def _from_scratch(config: ModelConfig, tokenizer: Any) -> PreTrainedModel:
         model: PreTrainedModel = AutoModelForCausalLM.from_config(shape, attn_implementation=transformers_name(config.attention))  # type: ignore[no-untyped-call]
         return model
     except ImportError as error:
-        raise _not_installed(config.attention, error) from error
+        raise not_installed(config.attention, error) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise wrong_value("model.family", config.family, f"cannot be built: {_first_line(error)}") from error
+        raise wrong_value("model.family", config.family, f"cannot be built: {first_line(error)}") from error
 
 
 def _shape(config: ModelConfig, tokenizer: Any) -> dict[str, Any]:
@@ -135,33 +98,8 @@ def _shape(config: ModelConfig, tokenizer: Any) -> dict[str, Any]:
     return shape
 
 
-def _not_installed(attention: str, error: ImportError) -> InputError:
-    """A library is missing: that of model.attention, or one that a kind of weights or a family needs."""
-    if attention.startswith("flash"):
-        return wrong_value("model.attention", attention, f"{_first_line(error)} Valid: auto, varlen, sdpa, eager, or install flash-attn")
-    return InputError(f"model: a library is missing: {_first_line(error)}")
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip()[:300] for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
 def model_fingerprint(config: ModelConfig) -> str:
-    """A hash of what the model starts from: the shape, or config.json with the size, head and tail of every weight file.
-
-    Whole weight files are not read: hashing 100 GB at each start would cost more than it tells.
-    """
-    digest = hashlib.sha256()
-    folder = Path(config.path) if config.path else None
-    if folder is None or not folder.is_dir():
-        digest.update(repr(config).encode())
-        return digest.hexdigest()
-    digest.update((folder / "config.json").read_bytes())
-    for path in sorted(path for pattern in WEIGHT_FILES for path in folder.glob(pattern)):
-        size = path.stat().st_size
-        digest.update(f"{path.name}:{size}".encode())
-        with path.open("rb") as stream:
-            digest.update(stream.read(1 << 20))
-            stream.seek(max(0, size - (1 << 20)))
-            digest.update(stream.read())
-    return digest.hexdigest()
+    """A hash of what the model starts from: a pretrained model's, see `pretrained_fingerprint`, or the shape."""
+    if config.path is not None:
+        return pretrained_fingerprint(config.path, key="model.path")
+    return hashlib.sha256(repr(config).encode()).hexdigest()

@@ -23,10 +23,9 @@ OUR_LOSS = {"cross_entropy": False, "fused_linear_cross_entropy": False}
 def liger_kernels(model: PreTrainedModel, *, on_gpu: bool) -> Iterator[None]:
     """While in it, the model's norms, rotary embeddings and gated feed-forward layers are Liger's, and those that are made of its family.
 
-    To be entered when nothing is to be computed on a CPU any more: neither by this model, nor by another of its family. What Liger
-    replaces in transformers' module of the family is put back afterwards, so that the next run of the process finds it as it was; the
-    model itself keeps Liger's norms and feed-forward layers. Raises InputError where Liger is not installed, there is no GPU, or Liger has
-    nothing for the family.
+    Enter it when neither this model nor another of its family computes on a CPU any more. What Liger replaces in transformers' module
+    of the family is restored afterwards, for the next run of the process; the model itself keeps Liger's norms and feed-forward layers.
+    Raises InputError where Liger is not installed, there is no GPU, or Liger has nothing for the family.
     """
     if find_spec("liger_kernel") is None:
         raise InputError(f"{KEY}: needs liger-kernel, which is not installed: pip install 'harness[liger]'")

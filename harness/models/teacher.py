@@ -1,4 +1,4 @@
-"""The model that a student learns from: never trained, never saved."""
+"""The teacher of a distillation: never trained, never saved."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from harness.config.errors import InputError, wrong_value
 from harness.config.schema import Config
 from harness.models.head import refuse_indivisible_model
 from harness.models.isolation import isolate_documents
-from harness.models.language_model import load_pretrained
-from harness.models.tokenizer import tokenizer_at
+from harness.models.pretrained import load_pretrained, tokenizer_at
 from harness.models.vocabulary import vocabulary_size
 
 if TYPE_CHECKING:

@@ -13,6 +13,8 @@ from functools import cache
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Protocol
 
+from harness.models.pretrained import first_line
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -185,7 +187,7 @@ def kernel_problem(model: PreTrainedModel, kernel: Kernel, *, device: str, dtype
         found = measured(kernel, device, dtype)
     # Whatever a kernel answers to a size, a type or a device that it does not know, or another torch to our way of asking.
     except (RuntimeError, ValueError, TypeError, NotImplementedError, ImportError) as error:
-        return f"the kernel does not run: {str(error).partition(chr(10))[0][:200]}"
+        return f"the kernel does not run: {first_line(error)}"
     expected = measured(cpu_kernel, "cpu", torch.float32)
     deviation = max(
         float((one - other).abs().max()) / max(1.0, float(other.abs().max())) for one, other in zip(found, expected, strict=True)

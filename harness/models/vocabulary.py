@@ -1,4 +1,4 @@
-"""Rows of the input embedding and of the output layer: how many there are, and new ones for new tokens."""
+"""Rows of the input embedding and of the output layer: their number, and new rows for new tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where what can be made again is kept: tokenized text, samples of teachers, what was found ready for training."""
+"""Where the cache is: tokenized text, samples of teachers, and other things that can be made again."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,26 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def give_umask_rights(*paths: Path) -> None:
+    """Let others read files and directories as the umask says: tempfile and safetensors make them for their owner alone."""
+    for path in paths:
+        mode = path.stat().st_mode
+        everything = 0o777 if stat.S_ISDIR(mode) else 0o666
+        # On a directory, setgid hands its group down: shared places rely on it.
+        path.chmod((mode & stat.S_ISGID) | (everything & ~_umask_in(path.parent)))
+
+
+def _umask_in(folder: Path) -> int:
+    """The umask, as a file shows that is made with all rights: to ask for it would set it, for all threads of the process."""
+    probe = folder / f".umask.{secrets.token_hex(8)}"
+    handle = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o777)
+    try:
+        return 0o777 & ~os.fstat(handle).st_mode
+    finally:
+        os.close(handle)
+        probe.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

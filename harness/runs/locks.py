@@ -1,12 +1,16 @@
-"""Locks that the kernel releases when their holder dies, however it dies: they tell the living from the dead."""
+"""File locks that the kernel releases when their process ends, however it ends."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+LONGEST_QUESTION_SECONDS = 1.0
+"""How long `hold` waits for processes that only ask. Asking takes microseconds; a process may be stopped while it asks."""
 
 
 def hold(path: Path, *, wait_seconds: float = 0.0) -> FileLock | None:
@@ -14,21 +18,27 @@ def hold(path: Path, *, wait_seconds: float = 0.0) -> FileLock | None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # thread_local=False: the lock belongs to the process, whichever of its threads lets go.
     lock = FileLock(path, thread_local=False)
-    try:
-        lock.acquire(timeout=wait_seconds, poll_interval=0.02)
-    except Timeout:
-        return None
-    return lock
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            lock.acquire(timeout=max(0.0, deadline - time.monotonic()), poll_interval=0.02)
+        except Timeout:
+            # The lock cannot be taken while somebody asks, either (see is_held); that does not make them its holder.
+            if is_held(path) or time.monotonic() > deadline + LONGEST_QUESTION_SECONDS:
+                return None
+            time.sleep(0.001)
+        else:
+            return lock
 
 
 def is_held(path: Path) -> bool:
-    """Whether a living process holds the lock at `path`."""
+    """Whether a living process holds the lock at `path`. It needs only the right to read the file."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
-        # A shared lock: two that look at the same time do not take each other for the holder.
+        # A shared lock, for an instant: unlike /proc/locks, this asks the server of a network file system as well.
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

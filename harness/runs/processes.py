@@ -10,9 +10,9 @@ from multiprocessing.connection import wait
 
 
 def die_with_parent() -> None:
-    """Kill this process as soon as the one that started it through multiprocessing is gone, however that died.
+    """Kill this process as soon as the one that started it through multiprocessing has ended.
 
-    Without this, what a killed process has started would train on, watched by nobody.
+    Without this, the children of a killed process would train on.
     """
     threading.Thread(target=_wait_for_parent, name="die-with-parent", daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""Files that are read often and replaced seldom: read again only when they are another file than before."""
+"""A cache of parsed files, which are read again only when they were replaced."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ T = TypeVar("T")
 
 
 class Rereader(Generic[T]):
-    """Reads files that are replaced as a whole (see `harness.runs.files.write_json`). What it returns is shared: not to be changed."""
+    """Reads files that are replaced as a whole (see `harness.runs.files.write_json`). What it returns is shared: do not change it."""
 
     def __init__(self, parse: Callable[[Path], T]) -> None:
-        """parse: reads a file, or says what its absence means."""
+        """parse: reads a file; it is also called where there is none."""
         self._parse = parse
         self._known: dict[str, tuple[tuple[int, int, int] | None, T]] = {}
 
@@ -22,7 +22,7 @@ class Rereader(Generic[T]):
         seen = _identity(path)
         known = self._known.get(path)
         if known is None or known[0] != seen:
-            # A file that is replaced between the look and the reading is read once more the next time.
+            # A file that is replaced between the two calls is read once more the next time.
             known = self._known[path] = (seen, self._parse(Path(path)))
         return known[1]
 
@@ -31,7 +31,7 @@ class Rereader(Generic[T]):
 
 
 def _identity(path: str) -> tuple[int, int, int] | None:
-    # Opened, not only asked for: on a network file system that is what asks the server.
+    # Opened, and not only stat: on a network file system this asks the server.
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:

@@ -1,13 +1,13 @@
-"""Trunks: states of training that several runs go through, kept where runs part.
+"""Trunks: training states that several runs share, stored where the runs branch off.
 
     <study>/trunks/<key>/          a state; complete, or not there at all
         checkpoint.ckpt            weights, optimizer, random state, position
         metrics.jsonl              the rows up to it
         trunk.json                 step, tokens, which run trained it
-    <study>/trunks/.leases/<digest>.lock   held by the process that trains on from a state; <digest>.json says what it is going to store
+    <study>/trunks/.leases/<digest>.lock   held by the process that trains on from a state; <digest>.json lists what it will store
 
 A key is the step and the digest of the state (see `harness.training.prefix`): equal keys are equal states, whoever trained them. So a trunk
-is found by its name alone, in this study or in another one over the same base.
+is found by its name, in this study or in another one over the same base.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from harness.runs.files import read_json, read_json_lines, write_json
+from harness.runs.files import give_umask_rights, read_json, read_json_lines, write_json
 from harness.runs.locks import hold, is_held
 from harness.runs.metrics import Row
 
 LEFT_BEHIND_SECONDS = 3600.0
-"""Storing a state takes seconds: what is older was left by a process that died."""
+"""Storing a state takes seconds: what is older is left over from a process that died."""
 
 
 def trunk_key(step: int, digest: str) -> str:
@@ -45,7 +45,7 @@ class TrunkCard:
     tokens: int
     """Trained to reach it, padding not counted."""
     run: str
-    """Who trained its last stretch."""
+    """The run that trained its last steps."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Trunk:
 
     @property
     def bytes(self) -> int:
-        """What it takes on the disk; 0 when it has just been evicted."""
+        """Its size on disk; 0 when it has just been evicted."""
         with contextlib.suppress(FileNotFoundError):
             return self.checkpoint.stat().st_size
         return 0
@@ -80,7 +80,7 @@ class Trunk:
         return 0.0
 
     def take(self, path: Path) -> bool:
-        """Put the checkpoint at `path` as well, without another copy of it; False when it has been evicted meanwhile.
+        """Link the checkpoint to `path` as well; False when it has been evicted meanwhile.
 
         Where the file system has no hard links, it is copied.
         """
@@ -94,7 +94,7 @@ class Trunk:
                 return False
             except OSError:
                 shutil.copyfile(self.checkpoint, part)
-            os.utime(self.path)  # for the eviction: it was of use
+            os.utime(self.path)  # eviction goes by the time of the last use
         except FileNotFoundError:
             return False
         part.replace(path)
@@ -102,7 +102,7 @@ class Trunk:
 
 
 class TrunkStore:
-    """The trunks of a study; those of the studies beside it are found, but never changed."""
+    """The trunks of a study. Those of neighbouring studies are found, but never changed."""
 
     def __init__(
         self,
@@ -112,14 +112,14 @@ class TrunkStore:
         disk_bytes: int | None = None,
         needed: Callable[[], set[str]] = set,
     ) -> None:
-        """Args: directory of the trunks; neighbours, those of other studies; disk_bytes, what the trunks of this one may take; needed, the
-        names of the runs whose trunks others are to go on from: these are not evicted. It is asked only when there is too little room."""
+        """Args: directory of the trunks; neighbours, those of other studies; disk_bytes, the limit for the trunks of this one; needed, the
+        names of the runs whose trunks are still needed: these are not evicted. Called only when there is too little room."""
         self.directory = directory
         self._neighbours = tuple(neighbours)
         self._disk_bytes = disk_bytes
         self._needed = needed
         self._damaged: set[Path] = set()
-        """Of the neighbours': passed over."""
+        """Trunks of neighbours to skip."""
 
     def trunks(self) -> Iterator[Trunk]:
         """All that is stored here."""
@@ -162,7 +162,7 @@ class TrunkStore:
             with (building / "metrics.jsonl").open("w") as stream:
                 stream.writelines(json.dumps(row) + "\n" for row in rows)
             write_json(building / "trunk.json", asdict(card))
-            building.chmod(0o755)
+            give_umask_rights(building)
             with contextlib.suppress(OSError):  # somebody else stored the same state at the same time
                 building.rename(target)
         finally:
@@ -170,7 +170,7 @@ class TrunkStore:
         self._make_room(key)
 
     def _make_room(self, newest: str) -> None:
-        """Evict what was of use longest ago, until the rest fits; and what processes that died have left half-written."""
+        """Evict the least recently used trunks until the rest fits; and remove what dead processes left half-written."""
         for leftover in self.directory.glob(".[0-9.]*"):
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - leftover.stat().st_mtime > LEFT_BEHIND_SECONDS:
@@ -188,14 +188,14 @@ class TrunkStore:
                 return
 
     def put_aside(self, trunk: Trunk) -> None:
-        """Have a damaged trunk not be found again: discard it, or pass it over where it is another study's."""
+        """Make sure that a damaged trunk is not found again: discard it, or skip it where it is another study's."""
         if trunk.path.parent == self.directory:
             self._discard(trunk)
         else:
             self._damaged.add(trunk.path)
 
     def _discard(self, trunk: Trunk) -> None:
-        # In one step for whoever reads it.
+        # Readers see it whole or not at all.
         gone = Path(tempfile.mkdtemp(prefix=".0-evicted.", dir=self.directory))
         with contextlib.suppress(FileNotFoundError):
             trunk.path.rename(gone / trunk.path.name)
@@ -204,7 +204,7 @@ class TrunkStore:
     # Leases.
 
     def lease(self, digest: str, will_store: Sequence[str]) -> Lease | None:
-        """The right to train on from the state before `digest`, the state after the next step; None while another process has it."""
+        """The exclusive right to train on from the state one step before `digest`; None while another process has it."""
         path = self.lease_lock(digest)
         lock = hold(path)
         if lock is None:
@@ -213,12 +213,12 @@ class TrunkStore:
         return Lease(lock, path)
 
     def promised(self, digest: str) -> list[str]:
-        """What the holder of a lease is going to store: keys."""
+        """The keys that the holder of a lease will store."""
         document = read_json(self.lease_lock(digest).with_suffix(".json"))
         return list(document["will_store"]) if document else []
 
     def has_leases(self) -> bool:
-        """Whether anybody may be training something for others."""
+        """Whether a process may be training a state that others wait for."""
         return any(True for _ in self.lease_lock("").parent.glob("*.json"))
 
     def lease_lock(self, digest: str) -> Path:
@@ -227,7 +227,7 @@ class TrunkStore:
 
 @dataclass(frozen=True)
 class Lease:
-    """A lease that this process holds; it dies with it."""
+    """A lease that this process holds; it ends with the process."""
 
     lock: FileLock
     path: Path

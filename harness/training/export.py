@@ -1,4 +1,4 @@
-"""A trained run as a plain transformers checkpoint, or as an adapter of peft, with its tokenizer and a card that says where it is from."""
+"""Export a run as a plain transformers checkpoint, or as a peft adapter, with its tokenizer and a model card."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.models.adapters.prompt_tokens import put_before_every_text
 from harness.models.checkpoint_files import last_weights
 from harness.models.tokenizer import load_tokenizer
 from harness.runs.directory import RunDirectory
-from harness.runs.files import write_text
+from harness.runs.files import give_umask_rights, write_text
 from harness.runs.result import read_result
 from harness.training.model_card import model_card
 
@@ -61,6 +61,7 @@ def export(run: RunDirectory, out: Path, *, adapter: bool = False) -> None:
             if tokenizer.chat_template:
                 tokenizer.chat_template = "".join(prompt) + tokenizer.chat_template
         tokenizer.save_pretrained(out)
+        give_umask_rights(*out.rglob("*"))
     except OSError as error:
         raise InputError(f"{out}: cannot be written: {error}") from error
     write_text(out / "README.md", model_card(run, config, read_result(run), prompt=prompt, adapter=adapter))
@@ -77,7 +78,7 @@ def _refuse_without_adapter(config: Config) -> None:
 
 
 def _set_generation(model: Any, tokenizer: Any, stop: int | None) -> None:
-    """What generate() needs to know: where to stop, what to pad with, how far the model reaches, what it must not say."""
+    """Set what generate() needs: stop and padding tokens, the longest text, and tokens to suppress."""
     generation = model.generation_config
     own = generation.eos_token_id
     ends = [stop, *(own if isinstance(own, list) else [own]), tokenizer.eos_token_id]

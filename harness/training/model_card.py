@@ -1,4 +1,4 @@
-"""The card of an exported run: what it is, how to use it, and the configuration that made it."""
+"""The model card of an exported run: what it is, how to use it, and its configuration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.runs.result import Result
 
 
 def model_card(run: RunDirectory, config: Config, result: Result, *, prompt: Sequence[str], adapter: bool) -> str:
-    """Markdown, with the run's configuration in it. prompt: what the tokens of its soft prompt are called."""
+    """Markdown, with the run's configuration. prompt: names of the soft prompt's tokens."""
     metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in result.metrics.items() if metric_of(name))
     written = yaml.safe_dump(read_yaml(run.config), sort_keys=False)
     return f"""# {run.name}
@@ -33,7 +33,7 @@ Losses are nats per token. The run's configuration:
 
 
 def _usage(config: Config, prompt: Sequence[str], *, adapter: bool) -> str:
-    """What is not as with any other model."""
+    """How to load it, where that differs from any other model."""
     tokens = len(prompt)
     if adapter and config.adapter.name == "soft_prompt":
         return f"""A soft prompt of {tokens} tokens for `{config.model.path}`, in peft's format, which puts it before every text:
@@ -64,7 +64,7 @@ It was trained to be read, never to be written: `suppress_tokens` of the generat
 
 
 def _averaged(optim: OptimConfig) -> str:
-    """Which weights these are, where they are not simply the last ones."""
+    """Which weights are exported, where they are not the last ones."""
     if optim.ema_decay is not None:
         return f"\nThe weights are an exponential moving average of those under training (decay {optim.ema_decay})."
     return "\nThe weights are the average that schedule-free training keeps." if optim.name == "schedule_free" else ""

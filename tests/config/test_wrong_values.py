@@ -113,6 +113,8 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "no tokenizer": (["tokenizer.path=null"], ["tokenizer.path", "required for a model from scratch"]),
     "a model that must be given": (["model=pretrained"], ["model.path", "required"]),
     "a missing model": (["model=pretrained", "model.path=/no/model"], ["model.path=/no/model", "no such directory"]),
+    "a path that no hub has": (["model=pretrained", "model.path=no/such/model"], ["model.path=no/such/model", "no such directory"]),
+    "a word that no hub has": (["model=pretrained", "model.path='no model'"], ["model.path=no model", "no such directory"]),
     "a foreign class": (
         ["trainer.callbacks.bad._target_=os.system"],
         ["trainer.callbacks.bad._target_=os.system", "lightning.pytorch.callbacks.*"],

@@ -121,15 +121,20 @@ def test_golden_rows(name: PackingName, overflow: Overflow, rows: list[list[tupl
     assert pieces(packing) == rows
     assert packing.documents_cut == cut
     assert packing.tokens_given == 30
-    assert packing.tokens_kept == sum(length for row in rows for *_, length in row) / 30
-    assert packing.efficiency == sum(length for row in rows for *_, length in row) / (8 * len(rows))
+    assert packing.tokens == sum(length for row in rows for *_, length in row)
+    some = np.arange(len(rows))[::-2]
+    chosen = packing.pieces_of(some)
+    assert packing.piece_document[chosen].tolist() == [document for row in some for document, *_ in rows[row]]
+    begins = [0, 3, 3, 15, 20, 28, 30]
+    first = [begins[document] + start for row in some for document, start, _ in rows[row]]
+    assert packing.first_tokens(np.array(begins), chosen).tolist() == first
 
 
 @pytest.mark.parametrize("name", ["best_fit", "concat", "padded"])
 def test_nothing_to_pack_makes_no_rows(name: PackingName) -> None:
     for lengths in (np.array([], dtype=np.int64), np.array([0, 0])):
         packing = pack(lengths, 8, name, "split")
-        assert (packing.rows, packing.tokens, packing.efficiency) == (0, 0, 0.0)
+        assert (packing.rows, packing.tokens) == (0, 0)
 
 
 def test_a_real_corpus_packs_to_within_a_row_in_ten_thousand_of_the_optimum() -> None:

@@ -14,7 +14,7 @@ from harness.config.schema import ModelConfig, TrainerConfig
 from harness.models.device import refuse_missing_devices
 from harness.models.language_model import build_model
 from harness.models.liger import liger_kernels
-from harness.models.tokenizer import tokenizer_at
+from harness.models.pretrained import tokenizer_at
 from tests.models.test_isolation import SHAPE, build
 from tests.support.corpus import TinyText
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.runs.files import append_json_line, read_json, read_json_lines, replacing, write_json
+from harness.runs.files import append_json_line, give_umask_rights, read_json, read_json_lines, replacing, write_json
 from harness.runs.metrics import MetricsFile, last_values
 
 
@@ -47,6 +47,16 @@ def test_a_file_has_the_mode_of_the_umask_which_is_never_changed_for_that(tmp_pa
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "result.json").stat().st_mode) == 0o640
+
+
+@pytest.mark.usefixtures("umask_of_a_group")
+def test_rights_are_those_that_the_umask_leaves(tmp_path: Path) -> None:
+    folder, file = tmp_path / "folder", tmp_path / "file"
+    folder.mkdir()
+    folder.chmod(0o2700)
+    file.touch(0o600)
+    give_umask_rights(folder, file)
+    assert (stat.S_IMODE(folder.stat().st_mode), stat.S_IMODE(file.stat().st_mode)) == (0o2750, 0o640)
 
 
 def test_numbers_that_json_does_not_have(tmp_path: Path) -> None:

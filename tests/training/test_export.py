@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,20 @@ def test_round_trip(new_run: NewRun, tmp_path: Path, tied: str, final: str) -> N
     assert exported.config.use_cache is True
     assert exported.config.tie_word_embeddings is (tied == "true")
     assert "| val/domain/loss |" in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("adapter", [False, True])
+def test_others_may_read_it(
+    new_run: NewRun, tiny_text: TinyText, tiny_model: Path, tmp_path: Path, umask_of_a_group: None, adapter: bool
+) -> None:
+    """safetensors writes files that only their owner may read."""
+    _, run = new_run("run", "adapter=lora", *tiny_text.pretrained(tiny_model))
+    train_here(run)
+    export(run, tmp_path / "out", adapter=adapter)
+    written = {path.name: stat.S_IMODE(path.stat().st_mode) for path in [tmp_path / "out", *(tmp_path / "out").rglob("*")]}
+    assert {"adapter_model.safetensors" if adapter else "model.safetensors", "tokenizer.json", "README.md"} <= written.keys()
+    assert written.pop("out") == 0o750
+    assert set(written.values()) == {0o640}
 
 
 def test_training_goes_on_from_an_export(new_run: NewRun, tiny_text: TinyText, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from harness.config.remote_code import remote_code_problems
 from harness.config.schema import Config, ModelConfig
 
+HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin", "*.gguf")
 
 
@@ -62,13 +64,15 @@ def _given(context_length: int, prompt: int) -> str:
     return f"data.context_length={context_length}" + (f" and adapter.tokens={prompt} together" if prompt else "")
 
 
-def _looks_local(path: str) -> bool:
-    """Whether a path is meant as a directory and not as a hub name such as org/model."""
-    return path.startswith((".", "/", "~")) or path.count("/") != 1 or Path(path).exists() or Path(path).parent.is_dir()
+def _may_be_hub_name(path: str) -> bool:
+    """Whether a path may be a hub name, such as gpt2 or owner/model: no such directory is there, nor the one that it would be in."""
+    if not HUB_NAME.fullmatch(path) or Path(path).exists():
+        return False
+    return "/" not in path or not Path(path).parent.is_dir()
 
 
 def _directory(key: str, path: str, patterns: tuple[str, ...], problem: str) -> Iterator[str]:
-    if not _looks_local(path):
+    if _may_be_hub_name(path):
         return
     folder = Path(path)
     if not folder.is_dir():

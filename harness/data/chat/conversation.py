@@ -1,4 +1,4 @@
-"""The one message schema that all instruction data is brought to."""
+"""The message schema that all instruction data is converted to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ROLES: tuple[str, ...] = get_args(Role)
 
 
 class MalformedError(Exception):
-    """A conversation cannot be used; the message says why and what would be valid. Whoever knows where it stands adds that."""
+    """A conversation cannot be used; the message says why and what would be valid. The caller adds its place."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Rows of the formats that instruction data comes in, to conversations. What is wrong in a row is reported with its place."""
+"""Parse rows of the usual formats of instruction data into conversations. Errors name the file and the row."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ SHAREGPT_ROLES = {
 }
 REASONING_FIELDS = ("reasoning", "reasoning_content", "thinking")
 DETECTED_FROM = 10
-"""Rows that are looked at to tell a file's format."""
+"""How many rows are read to detect a file's format."""
 
 
 class ChatDocument(NamedTuple):
-    """A conversation, where it stands, and how many bytes of its files were read when it was complete."""
+    """A conversation, its place (for messages), and how many bytes of its files were read up to its end."""
 
     conversation: Conversation
     where: str
@@ -139,7 +139,7 @@ def _sharegpt(row: Values) -> Conversation:
             calls = _tool_calls(turn.get("value"), f"{where}.value")
             previous = messages[-1] if messages else None
             if previous is not None and previous.role == "assistant" and not previous.tool_calls:
-                # What is said before a call is a turn of its own only in this format.
+                # Only this format has text before a call as a turn of its own.
                 messages[-1] = Message("assistant", previous.content, previous.reasoning, calls, previous.train, previous.train_spans)
             else:
                 messages.append(Message("assistant", tool_calls=calls, **_training(turn, "", where)))
@@ -235,7 +235,7 @@ def _content(value: Any, where: str) -> tuple[str, str | None, tuple[ToolCall, .
         here = f"{where}[{index}]"
         part = _object(part, here)
         what = _one_of(part.get("type"), ("text", "reasoning", "tool_call"), f"{here}.type")
-        # Parquet fills the fields that other parts have with nulls.
+        # Parquet has nulls for fields that only other parts have.
         inside = next((part[name] for name in (what, "text", "value") if part.get(name) is not None), None)
         if what == "tool_call":
             calls += _tool_calls(inside, here)
@@ -280,7 +280,7 @@ def _tools(value: Any) -> tuple[dict[str, Any], ...]:
 
 
 def _training(turn: Values, content: str, where: str) -> dict[str, Any]:
-    """The fields of Message that say what is trained."""
+    """The fields of Message that select what is trained."""
     prefix = f"{where}." if where else ""
     flag = next((turn[name] for name in ("train", "weight") if turn.get(name) is not None), None)
     if flag not in (None, True, False):  # 1 and 0 are equal to them
@@ -298,7 +298,7 @@ def _training(turn: Values, content: str, where: str) -> dict[str, Any]:
 
 
 def _json(value: Any, where: str) -> Any:
-    """Text is parsed, anything else is as it is."""
+    """The value; text is parsed as JSON."""
     if not isinstance(value, str):
         return value
     try:

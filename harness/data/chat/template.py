@@ -163,7 +163,7 @@ def message_texts(message: Message) -> list[Any]:
 
 
 def _refuse_losses(conversation: Conversation, text: str, template: str) -> None:
-    """Templates pass over fields that they do not know, without a word."""
+    """Refuse templates that silently ignore fields."""
     calls = [call.name for message in conversation.messages for call in message.tool_calls]
     tools = [tool["function"]["name"] for tool in conversation.tools]
     reasoning = [message.reasoning.strip() for message in conversation.messages if message.reasoning][
@@ -217,7 +217,7 @@ class _Generation(Extension):
 
 
 def _environment() -> ImmutableSandboxedEnvironment:
-    """As in transformers, except that the date stands still: the same data must become the same tokens tomorrow."""
+    """As in transformers, except that the date is fixed: the same data must become the same tokens tomorrow."""
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _raise_exception

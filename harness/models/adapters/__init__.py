@@ -1,7 +1,7 @@
-"""Few trained weights over a frozen model.
+"""Adapters: a few trained weights on a frozen model.
 
 lora.py         low-rank updates, through peft
 soft_prompt.py  trained embeddings before every document
 build.py        from the configuration to a model with adapters
-plain.py        back again: adapters merged, or by themselves in peft's format
+plain.py        export: adapters merged, or by themselves in peft's format
 """

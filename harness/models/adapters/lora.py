@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.errors import InputError, wrong_value
 from harness.config.schema import AdapterConfig
+from harness.models.pretrained import first_line
 from harness.models.vocabulary import vocabulary_layers
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def add_lora(model: PreTrainedModel, config: AdapterConfig, token_ids: list[int]
             warnings.simplefilter("ignore", FutureWarning)  # what peft asks transformers for is theirs to settle
             wrapped: PeftModel = get_peft_model(model, _peft_config(model, config, token_ids))
     except ValueError as error:
-        raise _wrong_layers(model, config, str(error).partition("\n")[0]) from error
+        raise _wrong_layers(model, config, first_line(error)) from error
     return wrapped
 
 

@@ -1,4 +1,4 @@
-"""What was trained in a form that others load: merged into a plain model, or as an adapter in peft's own format."""
+"""Export of adapters: merged into a plain model, or in peft's own format."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOLERANCE = 1e-5
 
 
 def prompt_names(tokenizer: Any, tokens: int) -> list[str]:
-    """What the tokens of a soft prompt are called when the tokenizer gets them: a prompt of an earlier run keeps its names."""
+    """Names for the tokens of a soft prompt that the tokenizer does not have yet."""
     vocabulary = tokenizer.get_vocab()
     free = (name for index in itertools.count() if (name := f"<|prompt_{index}|>") not in vocabulary)
     return list(itertools.islice(free, tokens))
@@ -46,7 +46,7 @@ def merge(adapted: AdaptedModel, tokenizer: Any) -> PreTrainedModel:
 
 
 def add_prompt_tokens(tokenizer: Any, tokens: int) -> list[int]:
-    """Give the tokenizer the tokens of a soft prompt: their ids."""
+    """Add the tokens of a soft prompt to the tokenizer. Returns their ids."""
     return add_control_tokens(tokenizer, prompt_names(tokenizer, tokens), key="adapter.tokens")
 
 

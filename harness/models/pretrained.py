@@ -1,0 +1,117 @@
+"""Pretrained models and tokenizers: loaded from a local directory or from the Hugging Face hub, and identified."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Any
+
+from harness.config.checks.model import WEIGHT_FILES
+from harness.config.errors import InputError, wrong_value
+from harness.config.remote_code import is_trusted
+from harness.models.attention import transformers_name
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def load_pretrained(path: str, *, key: str, attention: str, attention_dropout: float | None = None) -> PreTrainedModel:
+    """The model at `path`, a local directory or hub name given in the configuration's `key`, in float32.
+
+    Raises InputError for what cannot be loaded, and for weight files that lack tensors.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    dropout = {} if attention_dropout is None else {"attention_dropout": attention_dropout}
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=torch.float32,
+            attn_implementation=transformers_name(attention),
+            output_loading_info=True,
+            trust_remote_code=is_trusted(path),
+            weights_only=True,  # of *.bin files, which are pickles
+            **dropout,
+        )
+    except ImportError as error:
+        raise not_installed(attention, error) from error
+    # What a damaged file raises depends on its kind and on where it is damaged.
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
+        raise not_loaded(key, path, "causal language model", error) from error
+    model: PreTrainedModel = loaded[0]
+    missing = sorted(loaded[1]["missing_keys"])
+    if missing:
+        # transformers says so in a warning and goes on with random weights.
+        problem = f"its weight files lack {len(missing)} of the model's tensors ({', '.join(missing[:3])}{', …' if missing[3:] else ''})"
+        raise wrong_value(key, path, problem)
+    return model
+
+
+def tokenizer_at(path: str, *, key: str) -> Any:
+    """The fast tokenizer at a path or hub name given in the configuration's `key`. Raises InputError when there is none to load."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, use_fast=True, trust_remote_code=is_trusted(path))
+    except (OSError, ValueError, KeyError) as error:
+        raise not_loaded(key, path, "tokenizer", error) from error
+    if not tokenizer.is_fast:
+        raise wrong_value(key, path, "not a fast tokenizer (no tokenizer.json)")
+    return tokenizer
+
+
+def pretrained_fingerprint(path: str, *, key: str) -> str:
+    """A hash of the weights at `path`, given in the configuration's `key`: of a hub model's commit, or of what a directory holds, which is
+    config.json with the size, head and tail of every weight file.
+
+    Whole weight files are not read: hashing 100 GB at each start would cost more than it tells. Raises InputError for a hub model that
+    neither the hub nor its cache has.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return hashlib.sha256(_hub_commit(path, key=key).encode()).hexdigest()
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for file in sorted(file for pattern in WEIGHT_FILES for file in folder.glob(pattern)):
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size}".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(1 << 20))
+            stream.seek(max(0, size - (1 << 20)))
+            digest.update(stream.read())
+    return digest.hexdigest()
+
+
+def _hub_commit(name: str, *, key: str) -> str:
+    """The commit that transformers loads: the newest one, or, without a network, the one in the cache."""
+    from transformers.utils.hub import cached_file
+
+    try:
+        found = cached_file(name, "config.json")
+    except OSError as error:
+        raise not_loaded(key, name, "causal language model", error) from error
+    assert found is not None, "raises where there is none"
+    # <cache>/models--<owner>--<name>/snapshots/<commit>/config.json
+    return Path(found).parent.name
+
+
+def not_loaded(key: str, path: str, what: str, error: Exception) -> InputError:
+    """The error for a directory or hub name from which transformers loads nothing."""
+    place = (
+        f"no {what} could be loaded from it" if Path(path).exists() else f"no such directory, and no {what} could be loaded from the hub"
+    )
+    return wrong_value(key, path, f"{place}: {first_line(error)}")
+
+
+def not_installed(attention: str, error: ImportError) -> InputError:
+    """The error for a library that is missing: that of model.attention, or one that a kind of weights or a family needs."""
+    if attention.startswith("flash"):
+        return wrong_value("model.attention", attention, f"{first_line(error)} Valid: auto, varlen, sdpa, eager, or install flash-attn")
+    return InputError(f"model: a library is missing: {first_line(error)}")
+
+
+def first_line(error: Exception) -> str:
+    """What is worth reading of an error of transformers."""
+    return next((line.strip()[:300] for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,88 @@
+"""Models by their hub name, from the hub's cache on this machine, without a network."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import constants
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from harness.config.errors import InputError
+from harness.config.load import load
+from harness.config.schema import Config, ModelConfig, ObjectiveConfig
+from harness.models.language_model import build_model, model_fingerprint
+from harness.models.pretrained import tokenizer_at
+from harness.training.sample_teacher import teacher_fingerprint
+from tests.support.corpus import TinyText
+
+FIRST, SECOND = "1" * 40, "2" * 40
+
+
+class HubCache:
+    """As huggingface_hub lays it out."""
+
+    def __init__(self, root: Path, model: Path) -> None:
+        self._root, self._model = root, model
+
+    def publish(self, name: str, commit: str) -> None:
+        """From now on the model is at this commit under this name."""
+        folder = self._root / f"models--{name.replace('/', '--')}"
+        if not (snapshot := folder / "snapshots" / commit).is_dir():
+            shutil.copytree(self._model, snapshot)
+        (folder / "refs").mkdir(exist_ok=True)
+        (folder / "refs" / "main").write_text(commit)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> HubCache:
+    # What HF_HUB_CACHE and HF_HUB_OFFLINE become when the library is imported.
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+    return HubCache(tmp_path / "hub", tiny_model)
+
+
+@pytest.mark.parametrize("name", ["tiny", "someone/tiny.v1"])
+def test_a_hub_name_with_or_without_an_owner(name: str, hub: HubCache, tiny_text: TinyText, tiny_model: Path) -> None:
+    hub.publish(name, FIRST)
+    config = load([*tiny_text.pretrained(Path(name)), "objective=distill", f"objective.teacher={name}", f"tokenizer.path={name}"]).config
+    model = build_model(config.model, tokenizer_at(config.tokenizer.path, key="tokenizer.path"), seed=0)
+    expected = AutoModelForCausalLM.from_pretrained(tiny_model).state_dict()
+    assert all(torch.equal(weight, expected[name]) for name, weight in model.state_dict().items())
+
+
+def test_a_name_that_is_neither_here_nor_in_the_cache(hub: HubCache, tiny_text: TinyText) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_text.tokenizer)
+    for absent in (
+        lambda: build_model(ModelConfig(path="gpt2"), tokenizer, seed=0),
+        lambda: model_fingerprint(ModelConfig(path="gpt2")),
+        lambda: tokenizer_at("gpt2", key="model.path"),
+    ):
+        with pytest.raises(InputError) as raised:
+            absent()
+        text = str(raised.value)
+        assert text.startswith("model.path=gpt2: no such directory, and no "), text
+        assert "could be loaded from the hub: " in text
+        assert len(text.splitlines()) == 1, text
+
+
+def test_the_fingerprint_is_of_the_commit(hub: HubCache) -> None:
+    hub.publish("someone/tiny", FIRST)
+    config = ModelConfig(path="someone/tiny")
+    before = model_fingerprint(config)
+    assert model_fingerprint(ModelConfig(path="someone/tiny", attention="eager", liger=True, attention_dropout=0.1)) == before
+    hub.publish("someone/tiny", SECOND)
+    assert model_fingerprint(config) != before
+    hub.publish("someone/tiny", FIRST)
+    assert model_fingerprint(config) == before
+
+
+def test_the_fingerprint_of_a_teacher_is_too(hub: HubCache) -> None:
+    hub.publish("teacher", FIRST)
+    config = Config(objective=ObjectiveConfig(name="distill", teacher="teacher"))
+    before = teacher_fingerprint(config)
+    hub.publish("teacher", SECOND)
+    assert teacher_fingerprint(config) != before
