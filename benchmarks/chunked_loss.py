@@ -1,8 +1,8 @@
 """What a loss in chunks of tokens saves in memory, and what it costs in time: forward and backward of one row of a long context.
 
-    python benchmarks/chunked_loss.py [--context 4096 8192] [--vocabulary 32000] [--hidden 128] [--chunk 256 1024]
+    python -m benchmarks.chunked_loss [--context 4096 8192] [--vocabulary 32000] [--hidden 128] [--chunk 256 1024]
 
-Each arm is a process of its own: its peak memory (ru_maxrss), less what it held before the first step. glibc is told to give blocks of a
+Each arm is a process of its own: its peak memory, less what it held before the first step. glibc is told to give blocks of a
 mebibyte and more back at once (MALLOC_MMAP_THRESHOLD_): else the peak says more about its heap than about what is needed.
 """
 
@@ -11,11 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import time
+
+from benchmarks.workload import peak_mebibytes
 
 
 def main() -> None:
@@ -37,8 +38,8 @@ def main() -> None:
         plain = None
         for chunk in (None, *given.chunk):
             arm = {"context": context, "vocabulary": given.vocabulary, "hidden": given.hidden, "chunk": chunk, "rounds": given.rounds}
-            command = [sys.executable, __file__, "--arm", json.dumps(arm)]
-            done = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
+            command = [sys.executable, "-m", "benchmarks.chunked_loss", "--arm", json.dumps(arm)]
+            done = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment).stdout)
             plain = plain or done
             name = "plain" if chunk is None else f"chunks of {chunk:,}"
             print(
@@ -95,10 +96,6 @@ def measure(*, context: int, vocabulary: int, hidden: int, chunk: int | None, ro
         loss = step()
         seconds.append(time.perf_counter() - start)
     return {"mebibytes": peak_mebibytes() - before, "seconds": statistics.median(seconds), "loss": loss}
-
-
-def peak_mebibytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts kibibytes
 
 
 if __name__ == "__main__":

@@ -12,15 +12,13 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import resource
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
+from benchmarks.workload import harness, timed
 from harness.runs.result import State
 from tests.report.synthetic_study import write_study
 
@@ -45,7 +43,7 @@ def main() -> None:
             ("--csv", ["--csv", str(root / "runs.csv")]),
             ("--html", ["--html", str(page)]),
         ):
-            _report(name, [_command(["compare", "large", *options]) for _ in range(arguments.rounds)])
+            _report(name, [timed(harness("compare", "large", *options)) for _ in range(arguments.rounds)])
         print(f"the page has {page.stat().st_size / 1e6:.1f} MB")
         if shutil.which("chromium"):
             seen = [_ready(page, root / "profile") for _ in range(arguments.rounds)]
@@ -54,18 +52,6 @@ def main() -> None:
                 middle = statistics.median(times)
                 print(f"{name + ' in Chromium':24} median {middle:6.2f} s   fastest {min(times):6.2f} s   worst {max(times):6.2f} s")
         print(f"load {os.getloadavg()[0]:.1f}")
-
-
-def _command(arguments: list[str]) -> tuple[float, float]:
-    """Wall and CPU seconds of one command."""
-    began, before = time.perf_counter(), _cpu()
-    subprocess.run([sys.executable, "-m", "harness", *arguments], stdout=subprocess.DEVNULL, check=True)
-    return time.perf_counter() - began, _cpu() - before
-
-
-def _cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def _ready(page: Path, profile: Path) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """What trunks save in a study of decays: tokens trained against the same trials from scratch.
 
-    python benchmarks/decay_study.py [--steps 200] [--fraction 0.2]
+    python -m benchmarks.decay_study [--steps 200] [--fraction 0.2]
 
 A real sweep over eight decays (two shapes, two floors, two averaging coefficients) of a model of 1 M parameters on Python source, on two
 workers. One of the branches is then trained from scratch: its weights must be the same to the last bit.
@@ -9,6 +9,7 @@ workers. One of the branches is then trained from scratch: its weights must be t
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import yaml
+from benchmarks.workload import harness, python_text, timed
 
 SPACE: dict[str, Any] = {
     "schedule.decay_shape": {"choices": ["linear", "1-sqrt"]},
@@ -39,46 +40,33 @@ def measure(folder: Path, steps: int, fraction: float) -> None:
     """Run the study and print its figures."""
     import torch
 
-    from harness.data.byte_bpe import train_byte_bpe
-    from harness.data.sources import read_documents
-    from harness.data.stdlib_corpus import write_corpus
     from harness.models.checkpoint_files import checkpoints
     from harness.runs.directory import RunDirectory, StudyDirectory, runs_root
     from harness.runs.result import read_result
 
-    write_corpus(folder / "text")
-    source = folder / "text" / "python.jsonl"
-    train_byte_bpe(read_documents(str(source), "text", key="python"), 1024, folder / "tokenizer")
     base = [
+        *python_text(folder, documents=400, vocabulary=1024),
         "model=llama_1m",
-        f"tokenizer.path={folder / 'tokenizer'}",
-        f"data.sources.python.path={source}",
-        "data.context_length=128",
         "schedule=wsd",
         "schedule.warmup=10",
         f"schedule.decay_fraction={fraction}",
         f"trainer.max_steps={steps}",
         "trainer.batch_tokens=2048",
-        "trainer.accelerator=cpu",
-        "trainer.threads=1",
-        "tracking=none",
         "data.validation.python.source=python",
         "data.validation.python.share=0.02",
         "data.validation.python.max_tokens=8192",
     ]
     document = {"base": base, "objective": {"metric": "val/python/loss"}, "space": SPACE, "search": "grid", "budget": {"trials": 8}}
     sweep = folder / "decays.yaml"
-    sweep.write_text(yaml.safe_dump(document))
-    subprocess.run([sys.executable, "-m", "harness", "sweep", sweep, "--workers", "2"], check=True, stdout=sys.stderr)
+    sweep.write_text(json.dumps(document))
+    subprocess.run(harness("sweep", sweep, "--workers", "2"), check=True, stdout=sys.stderr)
     study = StudyDirectory(runs_root() / "decays")
     results = [read_result(run) for run in study.trials()]
     trained = sum(result.tokens.trained for result in results)
     whole = sum(result.tokens.trained + result.tokens.shared for result in results)
     branch = next(run for run in study.trials() if read_result(run).tokens.shared)
     scratch = folder / "scratch"
-    subprocess.run(
-        [sys.executable, "-m", "harness", "train", "--config", branch.config, "--dir", scratch], check=True, stdout=subprocess.DEVNULL
-    )
+    timed(harness("train", "--config", branch.config, "--dir", scratch))
     states = []
     for run in (branch, RunDirectory(scratch)):
         stored = checkpoints(run.checkpoints)

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from benchmarks.training_throughput import WARM_UP_STEPS, Seconds, harness, hugging_face, timed, trl
+from benchmarks.workload import require, require_modules
 from harness.config.load import load
 from harness.config.schema import Config
 from harness.data.byte_bpe import train_byte_bpe
@@ -134,6 +135,11 @@ def main() -> None:
         arm, folder, out = arguments.one
         measure_one(arm, arguments.contexts, Path(folder), Path(out), arguments.steps)
         return
+    require(torch.cuda.is_available(), "a GPU")
+    if any(arm.startswith("trl") for arm in arguments.arms):
+        require_modules("trl", "datasets")
+    if any("liger" in arm for arm in arguments.arms):
+        require_modules("liger_kernel")
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}\n")
     print("| context | arm | tokens/s | model FLOPs utilisation | peak memory, GiB |")
     print("|---|---|---|---|---|", flush=True)

@@ -1,11 +1,11 @@
-"""A table of learning curves for `harness simulate`: every combination of a small grid, trained for real.
+"""A table of learning curves for `benchmarks.simulate`: every combination of a small grid, trained for real.
 
-    python benchmarks/make_table.py --model stories260k --target python-docs.jsonl.gz --general tinystories.jsonl.gz --out TABLE.csv
+    python -m benchmarks.make_table --model stories260k --target python-docs.jsonl.gz --general tinystories.jsonl.gz --out TABLE.csv
         [--folder DIR] [--rates 1e-3 …] [--shares 0 …] [--steps 12 36 108] [--fractions 0.2 …] [--shapes 1-sqrt …] [--batch-tokens 1024]
         [--warmup 4] [--schedules wsd cosine] [--metric-tokens 4096]
 
 Grid searches, `harness sweep`: WSD over decay fractions and shapes, whose trials share their trunks, and cosine. The row of each
-evaluation becomes a row of the table (see `harness.search.simulation.reading` for the format). A folder that was kept goes on where it
+evaluation becomes a row of the table (see `benchmarks.simulation.table` for the format). A folder that was kept goes on where it
 stopped.
 """
 
@@ -16,11 +16,11 @@ import csv
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.workload import adaptation, harness
 from harness.runs.directory import StudyDirectory
 from harness.runs.record import load_study
 
@@ -69,21 +69,12 @@ def _train(folder: Path, schedule: str, given: argparse.Namespace) -> None:
         **(decays if schedule == "wsd" else {}),
     }
     base = [
-        "model=pretrained",
-        f"model.path={given.model.resolve()}",
+        *adaptation(given.model, given.target, given.general, metric_tokens=given.metric_tokens),
         f"schedule={schedule}",
         f"schedule.warmup={given.warmup}",
-        "tracking=none",
-        *(f"data.sources.{name}.path={getattr(given, name).resolve()}" for name in ("target", "general")),
-        "data.sources.general.replay=true",
-        *(f"data.validation.{name}={{source: {name}, share: 0.05, max_tokens: {given.metric_tokens}}}" for name in ("target", "general")),
-        "data.context_length=128",
         f"trainer.max_steps={max(given.steps)}",
         f"trainer.batch_tokens={given.batch_tokens}",
-        "trainer.accelerator=cpu",
-        "trainer.threads=1",
         f"trainer.evaluate_every_steps={min(given.steps)}",
-        "trainer.final_checkpoint=none",
     ]
     sweep = {
         "base": base,
@@ -95,7 +86,7 @@ def _train(folder: Path, schedule: str, given: argparse.Namespace) -> None:
     path = folder / f"{schedule}.yaml"
     path.write_text(json.dumps(sweep))
     environment = {**os.environ, "HARNESS_RUNS": str(folder / "runs")}
-    subprocess.run([sys.executable, "-m", "harness", "sweep", str(path)], env=environment, check=True)
+    subprocess.run(harness("sweep", path), env=environment, check=True)
 
 
 def _rows(study: StudyDirectory, schedule: str) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """How fast and how tight packing is: lognormal documents (median 400 tokens, sigma 1.2) into rows of 2048.
 
-    python benchmarks/packing.py [--documents 100000 1000000] [--trl bfd bfd_split] [--rounds 3]
+    python -m benchmarks.packing [--documents 100000 1000000] [--trl bfd bfd_split] [--rounds 3]
 
 With --trl, also TRL's strategies over the same lengths: bfd cuts off what is longer than a row, as overflow=truncate does, and bfd_split
 keeps it. TRL's seconds include copying the tokens (int8 here) into rows, which the harness leaves to whoever reads a row; it packs 1,000
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.workload import require_modules
 from harness.data.packing import Overflow, pack
 from harness.data.ragged import Int64, offsets_of
 
@@ -63,6 +64,8 @@ def main() -> None:
     parser.add_argument("--trl", nargs="*", choices=["bfd", "bfd_split"], default=[])
     parser.add_argument("--rounds", type=int, default=3, help="of the harness, the best of which counts; TRL has one")
     arguments = parser.parse_args()
+    if arguments.trl:
+        require_modules("trl", "datasets")
     print("| documents | what | seconds | rows | efficiency | against the optimum | tokens kept |\n|---|---|---|---|---|---|---|")
     for documents in arguments.documents:
         lengths = np.random.default_rng(0).lognormal(np.log(400), 1.2, documents).astype(np.int64) + 1

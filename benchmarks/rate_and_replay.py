@@ -1,6 +1,6 @@
 """What the rate and replay do in the table of stories260k: the figures of docs/guides/searching-well.md, and its picture.
 
-python benchmarks/rate_and_replay.py > docs/images/rate_and_replay.svg   (the table goes to stderr)
+python -m benchmarks.rate_and_replay > docs/images/rate_and_replay.svg   (the table goes to stderr)
 """
 
 from __future__ import annotations

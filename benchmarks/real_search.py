@@ -1,12 +1,12 @@
 """Searches on text, trained for real: random, TPE, TPE + successive halving, TPE + Hyperband and trunk search, for equal tokens.
 
     harness quickstart --trials 1       # once, for the task `quickstart`: text, tokenizer and base model
-    python -m benchmarks.real_search --task quickstart [--folder DIR] [--seeds 0 1 2 3 4] [--jobs 2]
+    python -m benchmarks.real_search --task quickstart [--folder DIR] [--seeds 0 1 2 3 4] [--jobs 2] [--runs 64]
     python -m benchmarks.real_search --task stories260k --model stories260k --target python-docs.jsonl.gz --general tinystories.jsonl.gz
 
-A *run* is the tokens of a run of full length. Every search has those of 64 of them (trunk search: `--share` of these), one worker, and a
-study of its own by `harness sweep`; what it found is then run again over fresh seeds by `harness confirm`, in rounds: the best three of the
-search, and then whatever was better in the search than what is confirmed and is expected to hold the constraint.
+A *run* is the tokens of a run of full length. Every search has those of `--runs` of them (trunk search: `--share` of these), one worker,
+and a study of its own by `harness sweep`; what it found is then run again over fresh seeds by `harness confirm`, in rounds: the best three
+of the search, and then whatever was better in the search than what is confirmed and is expected to hold the constraint.
 A search has found something when the trial has ended, holds the constraint, and is a run of full length; what it had cost by then is all
 that was trained by trials that ended no later. A folder that was kept goes on where it stopped; --read-only reads it as far as it is.
 """
@@ -18,7 +18,6 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,12 +27,12 @@ from typing import Any
 
 from rich.progress import Progress
 
+from benchmarks.workload import SPACE, adaptation, harness
 from harness.runs.confirmation import Confirmation
 from harness.runs.directory import StudyDirectory
 from harness.runs.exit_codes import DONE, FAILED
 from harness.runs.record import load_study
 
-RUNS = 64
 SEARCHES = {
     "tpe": ["search=tpe"],
     "trunk": ["search=trunk", "search.rungs=3"],
@@ -41,7 +40,8 @@ SEARCHES = {
     "hyperband": ["search=tpe", "stopping=hyperband"],
     "random": ["search=random"],
 }
-SPANS = (4, 8, RUNS / 6, 16, 32, RUNS)
+SPANS = (4, 8, 64 / 6, 16, 32, 64)
+"""In runs."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,7 @@ TASKS = {
         batch_tokens=512,
         rung_steps=8,
         forgetting=0.3,
-        space={
-            "optim.lr": {"low": 1e-4, "high": 3e-2, "log": True},
-            "schedule": {"choices": ["cosine", "linear", "wsd"]},
-            "schedule.decay_fraction": {"low": 0.1, "high": 0.5, "when": {"schedule": "wsd"}},
-            "data.packing": {"choices": ["best_fit", "concat", "padded"]},
-            "data.replay_share": {"low": 0.0, "high": 0.5, "step": 0.05},
-        },
+        space=SPACE,
         overrides=("schedule.warmup=4",),
     ),
 }
@@ -109,6 +103,7 @@ def main() -> None:
     parser.add_argument("--general", type=Path, default=Path("quickstart/text/english.jsonl"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--searches", nargs="+", default=list(SEARCHES), choices=list(SEARCHES))
+    parser.add_argument("--runs", type=int, default=64, help="so many runs have the tokens of a search")
     parser.add_argument("--share", type=float, default=0.25, help="of the tokens, for trunk search")
     parser.add_argument("--top", type=int, default=3, help="configurations that are run again, a round")
     parser.add_argument("--rounds", type=int, default=3, help="of these, at most")
@@ -133,18 +128,9 @@ def main() -> None:
 def _sweep(folder: Path, task: Task, given: argparse.Namespace) -> Path:
     """The sweep file that all searches run."""
     base = [
-        "model=pretrained",
-        f"model.path={given.model.resolve()}",
-        "tracking=none",
-        *(f"data.sources.{name}.path={getattr(given, name).resolve()}" for name in ("target", "general")),
-        "data.sources.general.replay=true",
-        *(f"data.validation.{name}={{source: {name}, share: 0.05, max_tokens: 4096}}" for name in ("target", "general")),
-        "data.context_length=128",
+        *adaptation(given.model, given.target, given.general),
         f"trainer.max_steps={task.steps}",
         f"trainer.batch_tokens={task.batch_tokens}",
-        "trainer.accelerator=cpu",
-        "trainer.threads=1",
-        "trainer.final_checkpoint=none",
         *task.overrides,
     ]
     sweep = {
@@ -161,18 +147,17 @@ def _sweep(folder: Path, task: Task, given: argparse.Namespace) -> Path:
 
 def _study(folder: Path, sweep: Path, search: str, seed: int, task: Task, given: argparse.Namespace) -> None:
     """One search, and what it found over fresh seeds."""
-    name, tokens = f"{search}-{seed}", RUNS * task.steps * task.batch_tokens
+    name, tokens = f"{search}-{seed}", given.runs * task.steps * task.batch_tokens
     words = [*SEARCHES[search], f"search.seed={seed}", f"budget.tokens={int(tokens * (given.share if search == 'trunk' else 1))}"]
     if any(word.startswith("stopping") for word in words):
         words.append(f"trainer.evaluate_every_steps={task.rung_steps}")
     # Trunks are shared by all studies of a folder of runs; here each is to pay for its own.
     environment = {**os.environ, "HARNESS_RUNS": str(folder / name), "OMP_NUM_THREADS": "1"}
-    harness = [sys.executable, "-m", "harness"]
     with (folder / f"{name}.log").open("a") as log:
-        subprocess.run([*harness, "sweep", sweep, "--name", name, *words], env=environment, check=True, stdout=log, stderr=log)
+        subprocess.run(harness("sweep", sweep, "--name", name, *words), env=environment, check=True, stdout=log, stderr=log)
         confirm = ["--top", given.top, "--seeds", given.confirm_seeds, "--rounds", given.rounds]
         # Exit code 1 where nothing that was found holds the constraint with other seeds: that is a result.
-        done = subprocess.run([*harness, "confirm", name, *map(str, confirm)], env=environment, stdout=log, stderr=log)
+        done = subprocess.run(harness("confirm", name, *map(str, confirm)), env=environment, stdout=log, stderr=log)
         if done.returncode not in (DONE, FAILED):
             raise SystemExit(f"harness confirm {name}: exit code {done.returncode}; see {log.name}")
 

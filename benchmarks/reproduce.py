@@ -4,7 +4,7 @@ Trains a 1 M parameter Llama on Python source of the standard library, with drop
 another directory with its text and tokenizer elsewhere, and reproduces it there: every logged value and every tensor of the final
 checkpoint is compared.
 
-    python benchmarks/reproduce.py [--steps 60] [--threads 1]
+    python -m benchmarks.reproduce [--steps 60] [--threads 1]
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+from benchmarks import workload
+
 
 def harness(*arguments: str | Path, home: Path) -> str:
     environment = {**os.environ, "HARNESS_RUNS": str(home / "runs"), "HARNESS_CACHE": str(home / "cache"), "WANDB_MODE": "offline"}
-    command = [sys.executable, "-m", "harness", *map(str, arguments)]
-    return subprocess.run(command, cwd=home, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return subprocess.run(workload.harness(*arguments), cwd=home, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 def same_tensors(one: Path, other: Path) -> tuple[int, int]:
@@ -45,32 +45,25 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
-    from harness.data.byte_bpe import train_byte_bpe
-    from harness.data.sources import read_documents
-    from harness.data.stdlib_corpus import write_corpus
-
     with tempfile.TemporaryDirectory() as temporary:
         owner, colleague = Path(temporary) / "owner", Path(temporary) / "colleague"
         for home in (owner, colleague):
             home.mkdir()
-        write_corpus(owner / "text")
-        train_byte_bpe(read_documents(str(owner / "text/python.jsonl"), "text", key="python"), 2048, owner / "tokenizer")
-        shutil.copytree(owner / "text", colleague / "elsewhere/text")
-        shutil.copytree(owner / "tokenizer", colleague / "elsewhere/tokenizer")
-        paths = {"data.sources.python.path": "text/python.jsonl", "tokenizer.path": "tokenizer"}
-        settings = ["model=llama_1m", "model.attention_dropout=0.1", "schedule=wsd", "data.context_length=128", "trainer=cpu"]
-        settings += ["trainer.batch_tokens=2048", "trainer.micro_batch_size=8", "trainer.log_every_steps=1", "tracking=none"]
+        settings = [*workload.python_text(owner, documents=400), "model=llama_1m", "model.attention_dropout=0.1", "schedule=wsd"]
+        settings += ["trainer.batch_tokens=2048", "trainer.micro_batch_size=8", "trainer.log_every_steps=1"]
         settings += ["data.validation.python={source: python, share: 0.05, max_tokens: 16384}"]
         settings += [f"trainer.max_steps={given.steps}", f"trainer.threads={given.threads}"]
+        shutil.copytree(owner / "text", colleague / "elsewhere/text")
+        shutil.copytree(owner / "tokenizer", colleague / "elsewhere/tokenizer")
         began = time.perf_counter()
-        run = harness("train", *settings, *(f"{key}={owner / path}" for key, path in paths.items()), home=owner).strip()
+        run = harness("train", *settings, home=owner).strip()
         seconds = time.perf_counter() - began
         harness("best", run, "--export", "recipe", home=owner)
         shutil.move(owner / "conf/experiment/best/recipe", colleague / "recipe")
         original = owner / "kept"
         shutil.move(Path(run) / "checkpoints", original)
         began = time.perf_counter()
-        elsewhere = [f"{key}=elsewhere/{path}" for key, path in paths.items()]
+        elsewhere = ["data.sources.python.path=elsewhere/text/python.jsonl", "tokenizer.path=elsewhere/tokenizer"]
         document = json.loads(harness("reproduce", "recipe", *elsewhere, "--json", home=colleague))
         again = time.perf_counter() - began
         equal, tensors = same_tensors(next(original.glob("*.ckpt")), next((colleague / document["run"] / "checkpoints").glob("*.ckpt")))

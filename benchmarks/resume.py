@@ -1,6 +1,6 @@
 """Seconds from the start of `harness resume`, and of an attempt on a warm worker, to the end of the next training step.
 
-    python benchmarks/resume.py [--rounds 5] [--model llama_1m]
+    python -m benchmarks.resume [--rounds 5] [--model llama_1m]
 
 A run is stopped after some steps, so that it leaves a checkpoint. Then it goes on, by turns as the command in a new process and as a child
 of a warm server, as workers of a study have it, until its next row of metrics is on disk; then it is stopped again. The step itself is in
@@ -14,21 +14,18 @@ import os
 import signal
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.data.byte_bpe import train_byte_bpe
-from harness.data.sources import read_documents
-from harness.data.stdlib_corpus import write_corpus
+from benchmarks.workload import harness, python_text
 from harness.runs.directory import RunDirectory
 from harness.search.attempts import AttemptServer
 from harness.work.attempt import PRELOAD, attempt_trial
 
 LOOK_SECONDS = 0.005
-CONTEXT_LENGTH = 128
+BATCH_TOKENS = 2048
 
 
 def main() -> None:
@@ -40,16 +37,14 @@ def main() -> None:
         folder = Path(temporary)
         os.environ.update(HARNESS_RUNS=f"{folder}/runs", HARNESS_CACHE=f"{folder}/cache")
         run = RunDirectory(folder / "run")
-        command = [sys.executable, "-m", "harness"]
-        begin = [*command, "train", "--dir", str(run.path), *overrides(folder, arguments.model)]
-        until_next_step(run, begin_command(begin))
+        until_next_step(run, begin_command(harness("train", "--dir", run.path, *overrides(folder, arguments.model))))
         server = AttemptServer(attempt_trial, PRELOAD)
         until_next_step(run, begin_warm(server, run))
         seconds: dict[str, list[float]] = {"harness resume": [], "attempt on a warm worker": []}
         for _ in range(arguments.rounds):
-            seconds["harness resume"].append(until_next_step(run, begin_command([*command, "resume", str(run.path)])))
+            seconds["harness resume"].append(until_next_step(run, begin_command(harness("resume", run.path))))
             seconds["attempt on a warm worker"].append(until_next_step(run, begin_warm(server, run)))
-        step = statistics.median(CONTEXT_LENGTH * 16 / row["tokens_per_second"] for row in run.metrics.rows() if row["step"])
+        step = statistics.median(BATCH_TOKENS / row["tokens_per_second"] for row in run.metrics.rows() if row["step"])
         print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, a step takes {step:.3f} s\n")
         print("| what | median seconds | worst |\n|---|---|---|")
         for what, values in seconds.items():
@@ -57,21 +52,8 @@ def main() -> None:
 
 
 def overrides(folder: Path, model: str) -> list[str]:
-    write_corpus(folder / "text")
-    source = folder / "text" / "python.jsonl"
-    train_byte_bpe(read_documents(str(source), "text", key="python"), 2048, folder / "tokenizer")
-    return [
-        f"model={model}",
-        f"tokenizer.path={folder}/tokenizer",
-        f"data.sources.python.path={source}",
-        f"data.context_length={CONTEXT_LENGTH}",
-        f"trainer.batch_tokens={16 * CONTEXT_LENGTH}",
-        "trainer.max_steps=100000",
-        "trainer.log_every_steps=1",
-        "trainer.threads=1",
-        "trainer=cpu",
-        "tracking=none",
-    ]
+    endless = ["trainer.max_steps=100000", f"trainer.batch_tokens={BATCH_TOKENS}", "trainer.log_every_steps=1"]
+    return [*python_text(folder, documents=400), f"model={model}", *endless]
 
 
 def begin_command(command: list[str]) -> Callable[[], tuple[int, Callable[[], object]]]:

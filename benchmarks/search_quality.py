@@ -1,7 +1,7 @@
 """What a search finds for its tokens, in virtual time over tables of learning curves: random, TPE, TPE + successive halving, Hyperband,
 trunk search.
 
-    python benchmarks/search_quality.py [--tables stories260k …] [--seeds 10] [--workers 8] [--searches random tpe …] [--share 1]
+    python -m benchmarks.search_quality [--tables stories260k …] [--seeds 10] [--workers 8] [--searches random tpe …] [--share 1]
 
 The scale is a run of full length. Each search gets the tokens of 64 of them (times `share`, for a quick look); the target is what TPE
 finds with these, in the median of the seeds. Whoever never finds it counts as infinitely slow.
@@ -19,12 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.large_study import base
+from benchmarks.simulation.outcome import Outcome, simulate
+from benchmarks.simulation.table import read_table
+from benchmarks.simulation.world import Faults
+from benchmarks.workload import unread_text
 from harness.search.loading import load_sweep
-from harness.search.simulation.outcome import Outcome, simulate
-from harness.search.simulation.reading import read_table
-from harness.search.simulation.table import Table
-from harness.search.simulation.world import Faults
 from harness.search.sweep import Sweep
 
 TRIALS = 64
@@ -55,33 +54,24 @@ class Task:
     def sweep(self, folder: Path, search: dict[str, Any], share: float) -> Sweep:
         document = {
             "base": [
-                *(text for text in base(folder) if not text.startswith("trainer.max_steps")),
+                *unread_text(folder),
                 f"trainer.max_steps={self.steps}",
                 f"trainer.batch_tokens={self.batch_tokens}",
                 f"trainer.evaluate_every_steps={self.evaluate_every_steps}",
-                "data.context_length=128",
                 "schedule=wsd",
                 *self.overrides,
             ],
-            "objective": {"metric": "val/python/loss"},
-            "constraints": {} if self.forgetting is None else {"val/english/forgetting": {"max": self.forgetting}},
+            "objective": {"metric": "val/target/loss"},
+            "constraints": {} if self.forgetting is None else {"val/general/forgetting": {"max": self.forgetting}},
             "space": self.space,
             "budget": {"tokens": int(share * TRIALS * self.steps * self.batch_tokens)},
             **search,
         }
         if search["search"] == "trunk":
-            document["search"] = {"name": "trunk", "rungs": self.rungs, **search.get("options", {})}
-        document.pop("options", None)
+            document["search"] = {"name": "trunk", "rungs": self.rungs}
         path = folder / "sweep.yaml"
         path.write_text(json.dumps(document))
         return load_sweep(str(path), [])
-
-    def read(self) -> Table:
-        names = {"val/target/loss": "val/python/loss", "val/general/forgetting": "val/english/forgetting"}
-        table = read_table(TABLES / f"{self.table}.csv", where={"schedule": "wsd"})
-        if len(table.params) and "val/target/loss" in table.metrics:
-            table = read_table(TABLES / f"{self.table}.csv", where={"schedule": "wsd"}, rename=names)
-        return table
 
 
 def _range(low: float, high: float, *, log: bool = False) -> dict[str, Any]:
@@ -130,8 +120,8 @@ def main() -> None:
     parser.add_argument("--searches", nargs="+", default=list(SEARCHES), choices=list(SEARCHES))
     parser.add_argument("--share", type=float, default=1.0, help="of the tokens, for all but TPE")
     given = parser.parse_args()
-    print("| table | search | reaches TPE's best after | by | TPE / it | best at 1/6 of the tokens | best | worst seed | seconds |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("| table | search | reaches TPE's best after | by | TPE / it | best at 1/6 of the tokens | best | worst seed |")
+    print("|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for name in given.tasks:
             _compare(name, TASKS[name], given, Path(folder) / name.replace(" ", "_"))
@@ -140,7 +130,7 @@ def main() -> None:
 def _compare(name: str, task: Task, given: argparse.Namespace, folder: Path) -> None:
     folder.mkdir()
     os.environ["HARNESS_RUNS"] = str(folder / "runs")
-    table, whole = task.read(), task.steps * task.batch_tokens
+    table, whole = read_table(TABLES / f"{task.table}.csv"), task.steps * task.batch_tokens
     found: dict[str, list[Outcome]] = {}
     for search in dict.fromkeys(["tpe", *given.searches]):
         (folder / search).mkdir()
@@ -160,7 +150,6 @@ def _compare(name: str, task: Task, given: argparse.Namespace, folder: Path) -> 
             f"{statistics.median(_best(outcome, TRIALS * whole / 6) for outcome in outcomes):.4f}",
             f"{statistics.median(map(_best, outcomes)):.4f}",
             f"{max(map(_best, outcomes)):.4f}",
-            f"{statistics.mean(outcome.scheduler_seconds for outcome in outcomes):.0f}",
         ]
         print("|", " | ".join(cells), "|", flush=True)
 

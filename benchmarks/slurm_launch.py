@@ -1,6 +1,6 @@
 """Seconds from `harness sweep` to the first training step, on a Slurm cluster and on this machine, and what 1,000 workers cost to submit.
 
-    python benchmarks/slurm_launch.py [--repeats 3] [--workers 1000]
+    python -m benchmarks.slurm_launch [--repeats 3] [--workers 1000]
 
 A real Slurm cluster on this machine, as the tests use it: four virtual nodes, nothing else in the queue. The sweep is of a tiny model, so
 that what is measured is the way to its first step: the command itself (checks, tokenization, submission), the queue, the worker's start.
@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +22,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.workload import harness, require, timed
 from harness.config.launcher_schema import LauncherConfig
 from harness.config.schema import TrainerConfig
 from harness.launch.slurm import submission
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workers", type=int, default=1000)
     arguments = parser.parse_args()
+    require(shutil.which("slurmctld") is not None, "Slurm: the packages that .ci/run installs")
     with tempfile.TemporaryDirectory() as folder, closing(slurm_cluster.serve()) as served:
         cluster = next(served)
         os.environ.update(cluster.environment, HARNESS_RUNS=f"{folder}/runs", HARNESS_CACHE=f"{folder}/cache", OMP_NUM_THREADS="1")
@@ -86,9 +88,9 @@ def _print_launches(folder: Path, repeats: int) -> None:
 
 def _launch(name: str, overrides: list[str]) -> Launch:
     study = StudyDirectory(Path("runs") / name)
-    command = [sys.executable, "-m", "harness", "sweep", "./question.yaml", "--name", name, "--workers", "1", *overrides]
+    command = harness("sweep", "./question.yaml", "--name", name, "--workers", "1", *overrides)
     wall, began = time.time(), time.monotonic()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    timed(command)
     returned = time.monotonic() - began
     _wait(lambda: any("train/loss" in run.metrics.path.read_text() for run in study.trials() if run.metrics.path.exists()))
     first_step = time.monotonic() - began
@@ -97,7 +99,7 @@ def _launch(name: str, overrides: list[str]) -> Launch:
         (queued,) = submission.alive_workers(study)
         assert queued.started is not None, "it runs"
         started = queued.started - wall  # Slurm tells whole seconds
-    subprocess.run([sys.executable, "-m", "harness", "stop", name], check=True, stdout=subprocess.DEVNULL)
+    timed(harness("stop", name))
     return Launch(returned, started, first_step)
 
 

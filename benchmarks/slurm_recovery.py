@@ -1,6 +1,6 @@
 """What interruptions cost on Slurm, and what Slurm costs: a real cluster of four virtual nodes on this machine.
 
-    python benchmarks/slurm_recovery.py [--trials 16] [--steps 400] [--preemptions 3]
+    python -m benchmarks.slurm_recovery [--trials 16] [--steps 400] [--preemptions 3]
 
 Needs Slurm (the Debian packages that .ci/run installs). Four workers in an array against four local ones on the same study; then one
 trial that is preempted again and again, by a partition of higher priority, and one whose node fails as often.
@@ -11,11 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.workload import require
 from harness.runs.directory import StudyDirectory
 from harness.runs.result import Result, read_result
 from harness.runs.trial import read_trial
@@ -36,6 +38,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400, help="a trial")
     parser.add_argument("--preemptions", type=int, default=3)
     arguments = parser.parse_args()
+    require(shutil.which("slurmctld") is not None, "Slurm: the packages that .ci/run installs")
     clusters = serve()
     cluster = next(clusters)
     try:

@@ -1,23 +1,21 @@
 """Seconds of `harness sync` for many ended offline runs, beside the client's own `wandb sync` of the same logs, against a local backend.
 
-The runs are copies of one that the real client logged: what it costs to make them is no part of it. Both commands include the start of
-Python and of the client. The client's checks nothing afterwards, and completes nothing.
+The real client logs the runs first: what that costs is no part of it. Both commands include the start of Python and of the client. The
+client's checks nothing afterwards, and completes nothing.
 
-python benchmarks/sync.py --runs 100
+    python -m benchmarks.sync [--runs 100] [--rows 200]
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import resource
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
+from benchmarks.workload import harness, timed
 from harness.config.schema import Config
 from harness.config.validate import to_plain
 from harness.runs.directory import RunDirectory
@@ -25,14 +23,11 @@ from harness.runs.files import write_yaml
 from harness.runs.metrics import last_values
 from harness.runs.result import Result, write_result
 from harness.tracking.identity import identity_of_run, tracking_of_run
-from harness.tracking.merged_log import records_of
-from harness.tracking.pieces import pieces_of
-from harness.tracking.transaction_log import log_of
 from harness.tracking.wandb_logger import WandbLogger
 from tests.support.fake_wandb import FakeWandb
 
 
-def one_run(path: Path, rows: int) -> RunDirectory:
+def log_run(path: Path, rows: int) -> None:
     """A complete run with its offline log."""
     run = RunDirectory(path)
     write_yaml(run.config, to_plain(Config()))
@@ -43,29 +38,6 @@ def one_run(path: Path, rows: int) -> RunDirectory:
         logger.log_metrics(row, step=step)
     logger.finish("success")
     write_result(run, Result(state="complete", step=rows - 1, metrics=last_values(run.metrics.rows()), attempts=1))
-    return run
-
-
-def copies(original: RunDirectory, root: Path, count: int) -> None:
-    """As many runs of their own, by their W&B ids."""
-    [piece] = pieces_of(original.path)
-    records = list(records_of(piece))
-    [run] = [record for record in records if record.WhichOneof("record_type") == "run"]
-    for number in range(count):
-        shutil.copytree(original.path, root / f"run-{number}")
-        [copy] = pieces_of(root / f"run-{number}")
-        path = copy.path.rename(copy.path.with_name(copy.path.name.replace(copy.id, f"copy{number}")))
-        (path / copy.log.name).unlink()
-        run.run.run_id = f"copy{number}"
-        (path / f"run-copy{number}.wandb").write_bytes(log_of(record.SerializeToString() for record in records))
-
-
-def timed(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
-    """Wall seconds and CPU seconds, of children too."""
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(command, env={**os.environ, **environment}, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.perf_counter() - began, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def main() -> None:
@@ -78,17 +50,16 @@ def main() -> None:
         folder = Path(name)
         os.environ.update(HARNESS_RUNS=str(folder / "runs"), WANDB_CONFIG_DIR=name, WANDB_CACHE_DIR=name, WANDB_ERROR_REPORTING="false")
         os.chdir(folder)
-        original = one_run(folder / "original", options.rows)
-        copies(original, folder / "runs", options.runs)
-        copies(original, folder / "plain", options.runs)
+        for number in range(options.runs):
+            log_run(folder / "runs" / f"run-{number}", options.rows)
+        shutil.copytree(folder / "runs", folder / "plain")
         logs = [str(path) for path in sorted((folder / "plain").glob("*/wandb/offline-run-*"))]
         client = timed([sys.executable, "-m", "wandb", "sync", "--yes", "-n", "8", *logs], theirs.environment)
-        harness = timed([sys.executable, "-m", "harness", "sync"], ours.environment)
-        again = timed([sys.executable, "-m", "harness", "sync"], ours.environment)
+        first, again = (timed(harness("sync"), ours.environment) for _ in range(2))
         assert len(ours.runs) == options.runs
         assert all(len(run.rows) == options.rows for run in ours.runs.values())
         print(f"{options.runs} runs of {options.rows} rows; load {os.getloadavg()[0]:.1f}")
-        for what, (wall, cpu) in {"wandb sync": client, "harness sync": harness, "harness sync, once more": again}.items():
+        for what, (wall, cpu) in {"wandb sync": client, "harness sync": first, "harness sync, once more": again}.items():
             print(f"{what:26} {wall:7.1f} s   CPU {cpu:6.1f} s")
 
 

@@ -1,6 +1,6 @@
 """How fast files become packed rows, against datasets.map and TRL's packing in the same run; and what that takes of memory.
 
-    python benchmarks/tokenization.py [FILE.jsonl[.gz] ...] [--tokenizer DIRECTORY] [--megabytes 100] [--rounds 1]
+    python -m benchmarks.tokenization [FILE.jsonl[.gz] ...] [--tokenizer DIRECTORY] [--megabytes 100] [--rounds 1]
 
 The documents of the files (without any: the standard library's text) are repeated, each time under another number, up to the given size.
 Every measurement is a process of its own with an empty cache; the clock starts after its imports. Target: >= 5 times the tokens/s of
@@ -23,6 +23,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from benchmarks.workload import peak_mebibytes, require_modules
+
 CONTEXT_LENGTH = 2048
 VOCABULARY = 4096
 """Of the tokenizer that is trained when none is given."""
@@ -42,6 +44,8 @@ def main() -> None:
         what, text, tokenizer = arguments.measure
         print(json.dumps(harness(text, tokenizer) if what == "harness" else reference(text, tokenizer, what)))
         return
+    if arguments.references:
+        require_modules("datasets", "trl")
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
         texts = list(documents(arguments.files, directory))
@@ -50,7 +54,7 @@ def main() -> None:
         write(texts, whole, arguments.megabytes)
         write(texts, tenth, arguments.megabytes / 10)
         print(f"{whole.stat().st_size / 1e6:.0f} MB, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, rows of {CONTEXT_LENGTH}\n")
-        print("| what | tokens | rows | seconds | tokens/s | ratio | parts (s) | peak MB |\n|---|---|---|---|---|---|---|---|")
+        print("| what | tokens | rows | seconds | tokens/s | ratio | parts (s) | peak MiB |\n|---|---|---|---|---|---|---|---|")
         variants = ["harness", *arguments.references]
         found = {what: [measured(what, whole, tokenizer) for _ in range(arguments.rounds)] for what in variants}
         fastest = median(found["harness"])["seconds"]
@@ -94,8 +98,8 @@ def measured(what: str, text: Path, tokenizer: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=text.parent) as cache:
         # One thread of OpenMP must not mean one thread of tokenizers.
         environment = {**os.environ, "HF_DATASETS_CACHE": cache, "HF_HUB_OFFLINE": "1", "HARNESS_CACHE": cache}
-        command = [sys.executable, __file__, "--measure", what, str(text), str(tokenizer)]
-        done = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        command = [sys.executable, "-m", "benchmarks.tokenization", "--measure", what, str(text), str(tokenizer)]
+        done = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 
@@ -156,13 +160,7 @@ class Clock:
         self.parts[part] = time.perf_counter() - self.began - sum(self.parts.values())
 
     def result(self) -> dict[str, Any]:
-        return {"seconds": sum(self.parts.values()), "parts": self.parts, "peak": peak_bytes()}
-
-
-def peak_bytes() -> int:
-    """The most memory that this process had; getrusage would count the parent's, from before exec."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+        return {"seconds": sum(self.parts.values()), "parts": self.parts, "peak": peak_mebibytes()}
 
 
 def median(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -175,7 +173,7 @@ def show(what: str, run: dict[str, Any], fastest: float | None) -> None:
     ratio = "" if fastest is None else f"{run['seconds'] / fastest:.2f}"
     print(
         f"| {what} | {run['tokens']:,} | {run['rows']:,} | {run['seconds']:.2f} | {run['tokens'] / run['seconds']:,.0f} | {ratio} | "
-        f"{parts} | {run['peak'] / 1e6:.0f} |",
+        f"{parts} | {run['peak']:.0f} |",
         flush=True,
     )
 

@@ -1,6 +1,6 @@
 """What tracking costs a run offline: per logged row, and per attempt. Children are forked from a warm server, as a sweep's workers are.
 
-python benchmarks/tracking.py
+python -m benchmarks.tracking
 """
 
 from __future__ import annotations

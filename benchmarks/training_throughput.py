@@ -1,6 +1,6 @@
 """Training tokens a second: the harness's train() against a bare PyTorch loop that does the same work, Hugging Face's Trainer and TRL.
 
-    python benchmarks/training_throughput.py [--threads 1] [--rounds 5] [--models llama_1m llama_15m] [--contexts 512 1024]
+    python -m benchmarks.training_throughput [--threads 1] [--rounds 5] [--models llama_1m llama_15m] [--contexts 512 1024]
         [--arms bare hf trl]
 
 All train the same model in float32 on the same tokens with fused AdamW, gradient clipping and a schedule, in one process and by turns; none
@@ -27,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from benchmarks.workload import require_modules
 from harness.config.load import load
 from harness.config.schema import Config
 from harness.config.validate import to_plain
@@ -224,6 +225,8 @@ def main() -> None:
     parser.add_argument("--contexts", nargs="+", type=int, default=[512, 1024])
     parser.add_argument("--arms", nargs="*", choices=["bare", "hf", "trl"], default=["bare", "hf", "trl"])
     arguments = parser.parse_args()
+    if "trl" in arguments.arms:
+        require_modules("trl", "datasets")
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["HARNESS_CACHE"] = f"{folder}/cache"

@@ -1,6 +1,6 @@
 """Seconds from asking for a trial to the beginning of its first training step on a warm worker, by stage.
 
-    python benchmarks/trial_overhead.py [--trials 20] [--tracking none wandb]
+    python -m benchmarks.trial_overhead [--trials 20] [--tracking none wandb]
 
 Real training of a model of 1 M parameters (model=llama_1m) on Python source, as the quickstart does it; everything that a trial needs but
 does not share is in the figure. The evaluation at step 0 and the first step itself belong to the run, not to the harness: they stand
@@ -10,6 +10,7 @@ apart. The clock is the system's monotonic one, the same in every process.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -20,16 +21,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-SWEEP: dict[str, Any] = {
-    "objective": {"metric": "val/python/loss"},
-    "space": {
-        "optim.lr": {"low": 1e-4, "high": 3e-2, "log": True},
-        "schedule": {"choices": ["cosine", "linear", "wsd"]},
-        "schedule.decay_fraction": {"low": 0.1, "high": 0.5, "when": {"schedule": "wsd"}},
-        "data.packing": {"choices": ["best_fit", "concat"]},
-    },
-    "search": {"name": "tpe", "startup_trials": 5},
-}
+from benchmarks.workload import SPACE, python_text, quantile
+
+KEYS = ("optim.lr", "schedule", "schedule.decay_fraction", "data.packing")
 STAGES = ["claim", "prepare", "fork", "configuration", "provenance", "tokenizer", "data", "model", "trainer", "rest of the attempt"]
 EVALUATION, FIRST_STEP = "evaluation at step 0", "first step"
 
@@ -40,38 +34,21 @@ def main() -> None:
     parser.add_argument("--tracking", nargs="+", default=["none", "wandb"], choices=["none", "wandb"])
     arguments = parser.parse_args()
     # The functions of this file that run in children are found by this name.
-    from trial_overhead import measure
+    from benchmarks.trial_overhead import measure
 
     with tempfile.TemporaryDirectory() as folder:
         os.environ.update(HARNESS_RUNS=f"{folder}/runs", HARNESS_CACHE=f"{folder}/cache", WANDB_MODE="offline")
-        base = _base(Path(folder))
+        base = [
+            *python_text(Path(folder), documents=60),
+            "model=llama_1m",
+            "data.validation.python.source=python",
+            "data.validation.python.share=0.05",
+            "trainer.max_steps=3",
+            "trainer.batch_tokens=2048",
+            "trainer.final_checkpoint=none",
+        ]
         for tracking in arguments.tracking:
             _print(tracking, measure(Path(folder), [*base, f"tracking={tracking}"], tracking, arguments.trials))
-
-
-def _base(folder: Path) -> list[str]:
-    """Text, a tokenizer and the overrides of a run of three steps."""
-    from harness.data.byte_bpe import train_byte_bpe
-    from harness.data.sources import read_documents
-    from harness.data.stdlib_corpus import write_corpus
-
-    write_corpus(folder / "text")
-    source = folder / "text" / "some_python.jsonl"
-    source.write_text("".join((folder / "text" / "python.jsonl").read_text().splitlines(keepends=True)[:60]))
-    train_byte_bpe(read_documents(str(source), "text", key="python"), 2048, folder / "tokenizer")
-    return [
-        "model=llama_1m",
-        f"tokenizer.path={folder}/tokenizer",
-        f"data.sources.python.path={source}",
-        "data.validation.python.source=python",
-        "data.validation.python.share=0.05",
-        "data.context_length=128",
-        "trainer=cpu",
-        "trainer.max_steps=3",
-        "trainer.batch_tokens=2048",
-        "trainer.threads=1",
-        "trainer.final_checkpoint=none",
-    ]
 
 
 def measure(folder: Path, base: list[str], name: str, trials: int) -> list[dict[str, float]]:
@@ -84,13 +61,21 @@ def measure(folder: Path, base: list[str], name: str, trials: int) -> list[dict[
     from harness.search.study import Claim, Study
 
     path = folder / f"{name}.yaml"
-    path.write_text(json.dumps({**SWEEP, "base": base, "budget": {"trials": trials + 2}, "launcher": {"workers": 1}}))
+    document = {
+        "base": base,
+        "objective": {"metric": "val/python/loss"},
+        "space": {key: SPACE[key] for key in KEYS},
+        "search": {"name": "tpe", "startup_trials": 5},
+        "budget": {"trials": trials + 2},
+        "launcher": {"workers": 1},
+    }
+    path.write_text(json.dumps(document))
     sweep = load_sweep(str(path), [])
     directory = open_study(sweep)
     lock = hold(directory.worker_lock("benchmark"))
     assert lock is not None
     study = Study(directory, sweep, "benchmark")
-    server = AttemptServer(timed_attempt, ["trial_overhead", *preload(directory)])
+    server = AttemptServer(timed_attempt, ["benchmarks.workload", "statistics", *preload(directory)])
     measured = []
     while True:
         began = time.perf_counter()
@@ -103,12 +88,13 @@ def measure(folder: Path, base: list[str], name: str, trials: int) -> list[dict[
         process = server.start(claim.run.path)
         process.join()
         result = study.settle(claim, process.exitcode or 0)
-        assert result.state == "complete", (result.reason, claim.run.log.read_text())
+        assert result.state == "complete", (result.reason, claim.run.path)
         marks = json.loads((claim.run.path / "marks.json").read_text())
         spent: dict[str, float] = marks["spent"]
         seconds = {"claim": claimed - began, "prepare": prepared - claimed, "fork": marks["entered"] - prepared, **spent}
-        seconds["rest of the attempt"] = marks["step_begins"] - marks["entered"] - sum(spent.values())
-        seconds["together"] = marks["step_begins"] - began - spent[EVALUATION]
+        seconds[EVALUATION] = claim.run.metrics.rows()[0]["evaluation_seconds"]
+        seconds["rest of the attempt"] = marks["step_begins"] - marks["entered"] - sum(spent.values()) - seconds[EVALUATION]
+        seconds["together"] = marks["step_begins"] - began - seconds[EVALUATION]
         seconds[FIRST_STEP] = marks["step_ends"] - marks["step_begins"]
         measured.append(seconds)
     # The first trials tokenize, and find cold files: a worker is warm after them.
@@ -118,35 +104,32 @@ def measure(folder: Path, base: list[str], name: str, trials: int) -> list[dict[
 def timed_attempt(directory: str) -> int:
     """An attempt as in any study, with a clock around its parts."""
     entered = time.perf_counter()
-    from harness.training import provenance, run, step_end
-    from harness.work import attempt
+    from harness.config.load import load_file
+    from harness.data.mixture import build_training_data, build_validation_data
+    from harness.models.adapters.build import build_adapted_model
+    from harness.models.isolation import isolate_documents
+    from harness.models.language_model import model_fingerprint
+    from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
+    from harness.training.plan import build_plan
+    from harness.training.provenance import git_commit, hardware, versions
+    from harness.training.step_end import StepEnd
+    from harness.training.trainer import build_trainer
+    from harness.work.attempt import attempt_trial
 
-    spent: dict[str, float] = {}
-
-    def clocked(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapper(*arguments: Any, **keywords: Any) -> Any:
-            began = time.perf_counter()
-            try:
-                return function(*arguments, **keywords)
-            finally:
-                spent[stage] = spent.get(stage, 0.0) + time.perf_counter() - began
-
-        return wrapper
-
-    parts: dict[str, list[tuple[Any, str]]] = {
-        "configuration": [(attempt, "load_file")],
-        "provenance": [(provenance, "versions"), (provenance, "git_commit"), (provenance, "hardware")],
-        "tokenizer": [(run, "load_tokenizer"), (run, "tokenizer_fingerprint")],
-        "data": [(run, "build_training_data"), (run, "build_validation_data"), (run, "build_plan")],
-        "model": [(run, "build_model"), (run, "isolate_documents"), (run, "model_fingerprint")],
-        "trainer": [(run, "build_trainer")],
-        EVALUATION: [(step_end, "evaluate")],
+    parts: dict[str, list[Callable[..., Any]]] = {
+        "configuration": [load_file],
+        "provenance": [versions, git_commit, hardware],
+        "tokenizer": [load_tokenizer, tokenizer_fingerprint],
+        "data": [build_training_data, build_validation_data, build_plan],
+        "model": [build_adapted_model, isolate_documents, model_fingerprint],
+        "trainer": [build_trainer],
     }
+    spent: dict[str, float] = {}
     for stage, functions in parts.items():
-        for owner, name in functions:
-            setattr(owner, name, clocked(stage, getattr(owner, name)))
+        for function in functions:
+            _clock(function, stage, spent)
     marks: dict[str, Any] = {"entered": entered}
-    original = step_end.StepEnd.on_train_batch_end
+    original = StepEnd.on_train_batch_end
 
     def on_train_batch_start(self: Any, *arguments: Any, **keywords: Any) -> None:
         if "step_begins" not in marks:
@@ -158,17 +141,32 @@ def timed_attempt(directory: str) -> int:
             (Path(directory) / "marks.json").write_text(json.dumps(marks))
         original(self, *arguments, **keywords)
 
-    step_end.StepEnd.on_train_batch_start = on_train_batch_start  # type: ignore[method-assign]
-    step_end.StepEnd.on_train_batch_end = on_train_batch_end  # type: ignore[method-assign]
-    return attempt.attempt_trial(directory)
+    StepEnd.on_train_batch_start = on_train_batch_start  # type: ignore[method-assign]
+    StepEnd.on_train_batch_end = on_train_batch_end  # type: ignore[method-assign]
+    return attempt_trial(directory)
+
+
+def _clock(function: Callable[..., Any], stage: str, spent: dict[str, float]) -> None:
+    """Count the seconds of a function, wherever it was imported to."""
+
+    @functools.wraps(function)
+    def clocked(*arguments: Any, **keywords: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return function(*arguments, **keywords)
+        finally:
+            spent[stage] = spent.get(stage, 0.0) + time.perf_counter() - began
+
+    for module in [module for name, module in sys.modules.items() if name.startswith("harness.")]:
+        if vars(module).get(function.__name__) is function:
+            setattr(module, function.__name__, clocked)
 
 
 def _print(tracking: str, measured: list[dict[str, float]]) -> None:
     print(f"\ntracking={tracking}, {len(measured)} trials: seconds        p50     p95")
     for stage in [*STAGES, "together", EVALUATION, FIRST_STEP]:
-        values = sorted(seconds.get(stage, 0.0) for seconds in measured)
-        p95 = values[min(len(values) - 1, round(0.95 * len(values)))]
-        print(f"  {stage:40} {statistics.median(values):7.3f} {p95:7.3f}")
+        values = [seconds[stage] for seconds in measured]
+        print(f"  {stage:40} {statistics.median(values):7.3f} {quantile(values, 0.95):7.3f}")
     sys.stdout.flush()
 
 

@@ -12,16 +12,15 @@ import argparse
 import json
 import multiprocessing
 import os
-import resource
 import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.large_study import base
+from benchmarks.simulation.outcome import simulate
+from benchmarks.simulation.table import read_table
+from benchmarks.simulation.world import Ended, Faults
+from benchmarks.workload import peak_mebibytes, unread_text
 from harness.search.loading import load_sweep
-from harness.search.simulation.outcome import simulate
-from harness.search.simulation.reading import read_table
-from harness.search.simulation.world import Ended, Faults
 
 STEPS, BATCH = 40, 128
 FAULTS = Faults(preempted=0.05, killed=0.02)
@@ -54,16 +53,15 @@ def _measure(workers: int, trials: int, limit: float) -> None:
         curves = folder / "table.csv"
         places = [(power, step) for power in (-4, -3, -2, -1) for step in (0, STEPS)]
         rows = [f"{10.0**power},{step},{2 + 0.1 * (power + 2) ** 2 + 1 - step / STEPS}" for power, step in places]
-        curves.write_text("\n".join(["optim.lr,step,val/python/loss", *rows]))
+        curves.write_text("\n".join(["optim.lr,step,val/target/loss", *rows]))
         document = {
             "base": [
-                *(text for text in base(folder) if not text.startswith("trainer.max_steps")),
+                *unread_text(folder),
                 f"trainer.max_steps={STEPS}",
                 f"trainer.batch_tokens={BATCH}",
                 "trainer.evaluate_every_steps=10",
-                "data.context_length=128",
             ],
-            "objective": {"metric": "val/python/loss"},
+            "objective": {"metric": "val/target/loss"},
             "space": {"optim.lr": {"low": 1e-4, "high": 1e-1, "log": True}},
             "search": {"name": "random", "max_attempts": 100},
             "budget": {"trials": trials},
@@ -80,8 +78,7 @@ def _measure(workers: int, trials: int, limit: float) -> None:
             ended += 1
             if ended % PROGRESS == 0:
                 taken = time.process_time() - cpu
-                peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-                print(f"  {ended} trials: {taken / ended:.4f} CPU seconds a trial, {peak:.0f} MiB", flush=True)
+                print(f"  {ended} trials: {taken / ended:.4f} CPU seconds a trial, {peak_mebibytes():.0f} MiB", flush=True)
             if time.monotonic() - began > limit:
                 raise LateError
 
@@ -90,9 +87,8 @@ def _measure(workers: int, trials: int, limit: float) -> None:
         except LateError:
             outcome = None
         taken, wall = time.process_time() - cpu, time.monotonic() - began
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         cells = [f"{ended} of {trials}" if outcome is None else str(ended), str(workers)]
-        cells += [str(outcome.attempts) if outcome else "", f"{taken / max(1, ended):.4f}", f"{peak:.0f}", f"{wall:.0f}"]
+        cells += [str(outcome.attempts) if outcome else "", f"{taken / max(1, ended):.4f}", f"{peak_mebibytes():.0f}", f"{wall:.0f}"]
         cells += [str(outcome.lost + len(outcome.faulty)), f"{sum(outcome.overshoot.values()):g}"] if outcome else ["", ""]
         print("|", " | ".join(cells), "|", flush=True)
 

@@ -1,6 +1,6 @@
 """Seconds that workers wait for their study when many share it, and whether any trial is lost or handed out twice.
 
-    python benchmarks/workers.py [--workers 1 8 64] [--trials 10] [--seconds 0 2] [--storage postgresql://user@host/database]
+    python -m benchmarks.workers [--workers 1 8 64] [--trials 10] [--seconds 0 2] [--storage postgresql://user@host/database]
 
 Every worker is a process that claims trials and settles them; an attempt writes the files that training would, after sleeping for
 `seconds` (0: the study is all that they do, the worst case). Without --storage the journal file is measured. CPU seconds are those of a
@@ -10,7 +10,6 @@ worker for one trial, claim and settle together (the database's own are not amon
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import random
@@ -20,10 +19,10 @@ from pathlib import Path
 
 import optuna.storages  # noqa: F401 - before the workers are forked: each would import it again
 
-from benchmarks.large_study import SWEEP, base
+from benchmarks.large_study import end_trial, write_sweep
+from benchmarks.workload import quantile
 from harness.runs.directory import StudyDirectory
 from harness.runs.record import load_study
-from harness.runs.result import read_result, write_result
 from harness.search.loading import load_sweep
 from harness.search.opening import open_study
 from harness.search.storage.build import open_storage
@@ -47,13 +46,9 @@ def main() -> None:
         for seconds in arguments.seconds:
             with tempfile.TemporaryDirectory() as folder:
                 os.environ["HARNESS_RUNS"] = f"{folder}/runs"
-                _measure(_sweep(Path(folder), workers * arguments.trials, arguments.storage), workers, seconds)
-
-
-def _sweep(folder: Path, trials: int, storage: str | None) -> Sweep:
-    path = folder / "study.yaml"
-    path.write_text(json.dumps({**SWEEP, "base": base(folder), "search": "random", "budget": {"trials": trials}, "storage": storage}))
-    return load_sweep(str(path), [])
+                budget = {"trials": workers * arguments.trials}
+                path = write_sweep(Path(folder), budget=budget, storage=arguments.storage)
+                _measure(load_sweep(str(path), []), workers, seconds)
 
 
 def _measure(sweep: Sweep, workers: int, seconds: float) -> None:
@@ -73,16 +68,12 @@ def _measure(sweep: Sweep, workers: int, seconds: float) -> None:
     cells = [
         "PostgreSQL" if sweep.config.storage else "journal file",
         *(str(value) for value in (workers, seconds, len(rows))),
-        *(f"{_share(values, share):.3f}" for values in (claims, settles) for share in (0.5, 0.95)),
+        *(f"{quantile(values, share):.3f}" for values in (claims, settles) for share in (0.5, 0.95)),
         f"{sum(cpu) / len(cpu):.3f}",
         *(str(value) for value in (wanted - len(set(ended)), len(numbers) - len(set(numbers)))),
         f"{os.getloadavg()[0]:.1f}",
     ]
     print("|", " | ".join(cells), "|", flush=True)
-
-
-def _share(values: list[float], share: float) -> float:
-    return values[min(len(values) - 1, int(share * len(values)))]
 
 
 def _work(directory: StudyDirectory, sweep: Sweep, name: str, seconds: float, ready, told) -> None:  # type: ignore[no-untyped-def]
@@ -110,10 +101,7 @@ def _claim_and_settle(study: Study, seconds: float, rows: list[tuple[float, floa
             time.sleep(WAIT_SECONDS)
             continue
         time.sleep(seconds * random.uniform(0.5, 1.5))
-        result = read_result(claim.run)
-        result.state, result.attempts = "complete", result.attempts + 1
-        result.metrics = {"val/python/loss": 2.0 + claim.number % 97 / 97, "val/english/forgetting": 0.1}
-        write_result(claim.run, result)
+        end_trial(claim)
         began, cpu = time.perf_counter(), cpu - time.process_time()
         study.settle(claim, 0)
         rows.append((claimed, time.perf_counter() - began, claim.number, cpu + time.process_time()))

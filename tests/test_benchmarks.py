@@ -1,15 +1,86 @@
-"""The scripts under benchmarks/ are run by hand: that what they import is still where they look for it is seen here."""
+"""The scripts under benchmarks/: what they import exists, and a small run of each prints its figures."""
 
 from __future__ import annotations
 
 import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from tests.support import pages
+
 ROOT = Path(__file__).parents[1]
-SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
+SCRIPTS = sorted((ROOT / "benchmarks").rglob("*.py"))
+PARTS = {"workload"}
+"""What is no script."""
+
+NUMBER = r"\d[\d.,]*"
+ADAPTATION = ["--model", "my-model", "--target", "docs.jsonl", "--general", "general.jsonl"]
+TABLE = str(ROOT / "benchmarks" / "tables" / "stories260k.csv")
+
+SMALL: dict[str, tuple[list[str], list[str]]] = {
+    "chunked_loss": (
+        ["--context", "256", "--vocabulary", "1000", "--hidden", "32", "--chunk", "64", "--rounds", "1"],
+        [r"\| 256 \| plain \| \d+ \| 1.00", r"\| 256 \| chunks of 64 \| \d+ \| \d"],
+    ),
+    "command_line": (["--repeats", "1"], [rf"harness --help +median {NUMBER} s", rf"completion.* median {NUMBER} s"]),
+    "compare": (["--trials", "5", "--rounds", "1"], [rf"table +median +{NUMBER} s", rf"--html +median +{NUMBER} s", r"the page has [1-9]"]),
+    "decay_study": (["--steps", "20"], [rf"8 trials of 20 steps.*: [2-9]{NUMBER} x", "against the same run from scratch: the same bits"]),
+    "large_study": (["--trials", "5", "--claims", "2"], [rf"claim, TPE +median {NUMBER} s", rf"harness status --json +median {NUMBER} s"]),
+    "online_at_once": (["--runs", "2", "--steps", "3"], [rf"log_metrics: p50 {NUMBER} ms", "after harness sync: 2"]),
+    "packing": (["--documents", "1000", "--rounds", "1"], [rf"\| 1,000 \| split \| {NUMBER} \| \d+ \| 0.99", r"1,000 \| truncate"]),
+    "quickstart_rates": (["--rates", "1e-3", "--tokens", "4096"], [rf"1e-03 \| 0.00 \| {NUMBER} \|", rf"3e-03 \| 0.25 \| {NUMBER} \|"]),
+    "rate_and_replay": ([], [r"0.25 +0.03 +\d", "^<svg ", "</svg>"]),
+    "reproduce": (["--steps", "4"], [r"logged values in 5 rows: all the same", r"(\d+) of \1 tensors .* are the same to the last bit"]),
+    "resume": (["--rounds", "1"], [rf"\| harness resume \| {NUMBER} \|", rf"\| attempt on a warm worker \| {NUMBER} \|"]),
+    "search_quality": (
+        ["--tasks", "stories260k", "--seeds", "1", "--workers", "1", "--searches", "random"],
+        [r"\| stories260k \| tpe \| .* \| 2\.\d{4} \|", r"\| stories260k \| random \| .* \| 2\.\d{4} \|"],
+    ),
+    "simulate": (
+        ["on_a_table.yaml", "--table", TABLE, "--workers", "2", "--killed", "0.1"],
+        [r"\| 0 \| [23]\.\d{4} \| [\d,]+ \| 4 \| .* \| 0 \| 0 \|"],
+    ),
+    "slurm_launch": (["--repeats", "1", "--workers", "10"], [rf"look at all of them.* {NUMBER} \|", rf"\| slurm \| cached \| {NUMBER}"]),
+    "slurm_recovery": (
+        ["--trials", "4", "--steps", "20", "--preemptions", "1"],
+        [rf"s local, {NUMBER} s on Slurm", r"preempted 1 times: \d+ tokens", r"node failed 1 times: \d+ tokens"],
+    ),
+    "sync": (["--runs", "2", "--rows", "5"], [rf"wandb sync +{NUMBER} s", rf"harness sync, once more +{NUMBER} s"]),
+    "tokenization": (["--megabytes", "1", "--references"], [rf"\| harness \| {NUMBER} \|", rf"a tenth of the text \| {NUMBER} \|"]),
+    "tracking": (["--attempts", "1", "--rows", "10"], [rf"log_metrics +p50 {NUMBER} ms", rf"finish +median {NUMBER} ms"]),
+    "training_throughput": (
+        ["--models", "llama_1m", "--contexts", "64", "--rounds", "1", "--arms", "bare"],
+        [rf"\| llama_1m \| 64 \| 32 \| harness \| {NUMBER} \| 1.000", rf"\| bare \| {NUMBER} \| {NUMBER} \|"],
+    ),
+    "trial_overhead": (
+        ["--trials", "1", "--tracking", "none"],
+        [rf"  model +{NUMBER}", rf"  together +{NUMBER}", rf"  first step +{NUMBER}"],
+    ),
+    "virtual_workers": (["--workers", "4", "--trials", "20"], [r"\| 20 \| 4 \| \d+ \| .* \| 0 \| 0 \|"]),
+    "workers": (["--workers", "2", "--trials", "2", "--seconds", "0"], [r"\| journal file \| 2 \| 0.0 \| 4 \| .* \| 0 \| 0 \|"]),
+}
+"""Arguments of a run that takes seconds, and what it prints."""
+
+TOGETHER = {"make_table", "real_search", "fresh_seed_shifts"}
+"""Those whose small runs are told below."""
+LACKS: dict[str, tuple[list[str], bool, str]] = {
+    "gpu_throughput": ([], not shutil.which("nvidia-smi"), "a GPU"),
+    "packing": (["--trl", "bfd"], find_spec("trl") is None, "trl"),
+    "tokenization": ([], find_spec("trl") is None, "trl"),
+    "training_throughput": ([], find_spec("trl") is None, "trl"),
+    "quickstart_rates": ([], True, "quickstart/base"),
+    "real_search": ([], True, "quickstart/base"),
+    "make_table": ([*ADAPTATION, "--out", "table.csv"], True, "my-model"),
+}
+"""Arguments with which a script needs what is not on every machine, whether this one lacks it, and the word for it."""
 
 
 def _imported(script: Path) -> Iterator[tuple[str, str]]:
@@ -45,3 +116,86 @@ def _bound(node: ast.stmt) -> set[str]:
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_what_a_benchmark_imports_exists(script: Path) -> None:
     assert [f"{module}.{name}" for module, name in _imported(script) if not _offers(module, name)] == []
+
+
+def test_every_script_has_a_small_run() -> None:
+    scripts = {script.stem for script in (ROOT / "benchmarks").glob("*.py")}
+    assert scripts - PARTS - {"gpu_throughput"} == SMALL.keys() | TOGETHER
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a model, some text, what `harness quickstart` leaves, and a sweep that a table answers."""
+    folder = tmp_path_factory.mktemp("home")
+    pages.make_home(folder)
+    (folder / "quickstart").mkdir()
+    (folder / "quickstart" / "base").symlink_to(folder / "my-model")
+    (folder / "quickstart" / "text").symlink_to(folder / "text")
+    sweep = {
+        "base": ["experiment=cpt", "model.path=my-model", "data.sources.target.path=docs.jsonl", "data.sources.general.path=general.jsonl"],
+        "objective": {"metric": "val/target/loss"},
+        "constraints": {"val/general/forgetting": {"max": 3.0}},
+        "space": {"optim.lr": {"low": 1e-3, "high": 3e-2, "log": True}},
+        "search": "random",
+        "budget": {"trials": 4},
+    }
+    sweep["base"] += ["schedule=wsd", "trainer.batch_tokens=1024", "trainer.max_steps=108", "trainer.max_tokens=null"]
+    (folder / "on_a_table.yaml").write_text(json.dumps(sweep))
+    return folder
+
+
+def _run(script: str, *arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**pages.environment(), "PYTHONPATH": str(ROOT), "HARNESS_CACHE": str(home / "cache")}
+    command = [sys.executable, "-m", f"benchmarks.{script}", *arguments]
+    return subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=900, check=False)
+
+
+def _figures(script: str, *arguments: str, home: Path) -> str:
+    done = _run(script, *arguments, home=home)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1000)
+@pytest.mark.parametrize("script", SMALL)
+def test_a_small_run_prints_its_figures(script: str, home: Path) -> None:
+    if script.startswith("slurm") and not shutil.which("slurmctld"):
+        pytest.skip("no Slurm here")
+    arguments, wanted = SMALL[script]
+    said = _figures(script, *arguments, home=home)
+    assert [pattern for pattern in wanted if not re.search(pattern, said, flags=re.MULTILINE)] == [], said
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1000)
+def test_a_table_that_was_made_answers_a_sweep(home: Path) -> None:
+    grid = ["--rates", "1e-3", "1e-2", "--shares", "0", "--steps", "4", "8", "--fractions", "0.5", "--shapes", "linear", "--warmup", "1"]
+    assert re.search(
+        r"table.csv: \d+ rows", _figures("make_table", *ADAPTATION, *grid, "--schedules", "wsd", "--out", "table.csv", home=home)
+    )
+    overrides = ["trainer.max_steps=8", "schedule.decay_fraction=0.5", "schedule.decay_shape=linear"]
+    said = _figures("simulate", "on_a_table.yaml", "--table", "table.csv", *overrides, home=home)
+    assert re.search(rf"\| 0 \| {NUMBER} \|", said)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1000)
+def test_a_search_on_text_is_reported_and_its_shifts_are_read(home: Path) -> None:
+    search = ["--task", "stories260k", *ADAPTATION, "--folder", "searches", "--seeds", "0", "--searches", "tpe", "--runs", "2"]
+    said = _figures("real_search", *search, "--top", "2", "--rounds", "1", "--confirm-seeds", "1", home=home)
+    assert re.search(rf"\| tpe \| 1 \| 2 \| 2.0 \| {NUMBER} \|", said)
+    shifts = _figures("fresh_seed_shifts", "searches", home=home)
+    assert re.search(rf"\| nothing \| 2 \| {NUMBER} \|", shifts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", LACKS)
+def test_what_a_script_needs_and_is_not_here_is_said_in_one_line(script: str, tmp_path: Path) -> None:
+    arguments, is_lacking, word = LACKS[script]
+    if not is_lacking:
+        pytest.skip(f"{word} is here")
+    done = _run(script, *arguments, home=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert f"needs {word}" in done.stderr

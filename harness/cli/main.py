@@ -24,7 +24,6 @@ from harness.cli import (
     recipes,
     reproduce,
     show,
-    simulate,
     status,
     stop,
     study_run,
@@ -87,7 +86,6 @@ app.command()(status.status)
 app.command()(logs.logs)
 app.command()(stop.stop)
 app.command()(workers.workers)
-app.command()(simulate.simulate)
 app.command()(compare.compare)
 app.command()(dashboard.dashboard)
 app.command()(confirm.confirm)

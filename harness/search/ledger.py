@@ -1,7 +1,6 @@
 """What one process knows of a study's trials: of those that have ended the brief record, of the others files, read when they changed.
 
-The workers of a process share it (in a simulation, a thousand). It never looks at all trials again: each time the study's lock is taken, at
-those under way, once; and where no other process has a hand in the study, at those alone that this one has changed.
+The workers of a process share it. It never looks at all trials again: each time the study's lock is taken, at those under way, once.
 """
 
 from __future__ import annotations

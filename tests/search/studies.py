@@ -16,6 +16,7 @@ from unittest import mock
 import optuna
 from optuna.storages import JournalStorage
 
+from benchmarks.simulation.attempt import FakeAttempt
 from harness.config.errors import InputError
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.exit_codes import BAD_INPUT
@@ -24,7 +25,6 @@ from harness.runs.record import StudyRecord, load_study
 from harness.runs.trial import Trial, read_trial
 from harness.search import books as books_module
 from harness.search import study as study_module
-from harness.search.simulation.attempt import FakeAttempt
 from harness.search.status import read_status
 from harness.search.storage.build import open_storage
 from harness.search.study import Answer, Claim, Study

@@ -82,7 +82,6 @@ def make_home(home: Path) -> None:
     )
     LlamaForCausalLM(shape).save_pretrained(model)
     (home / "my-teacher").symlink_to(model)
-    (home / "benchmarks").symlink_to(ROOT / "benchmarks")
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -67,7 +67,7 @@ class StudyStorage(ABC):
         try:
             self._batches.begin()
             self.optuna.get_all_studies()
-            if self._ledger is not None and self.is_shared:
+            if self._ledger is not None:
                 self._ledger.look_again()
             try:
                 yield
@@ -104,11 +104,6 @@ class StudyStorage(ABC):
     @abstractmethod
     def living(self, workers: Iterable[str]) -> set[str]:
         """Those of the workers that live."""
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether other processes may have a hand in the study."""
-        return True
 
     @property
     def sentinels(self) -> list[int]:

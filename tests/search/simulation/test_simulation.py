@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from harness.cli.main import app
+from benchmarks.simulation.outcome import Outcome, simulate
+from benchmarks.simulation.table import Table, read_table
+from benchmarks.simulation.world import Faults
 from harness.config.sweep_schema import SweepConfig
 from harness.config.validate import to_plain, to_section
 from harness.runs.directory import StudyDirectory
@@ -19,10 +19,6 @@ from harness.runs.result import Result
 from harness.search.books import Books
 from harness.search.budget import Budget, open_budget
 from harness.search.loading import load_sweep
-from harness.search.simulation.outcome import Outcome, simulate, to_reach
-from harness.search.simulation.reading import read_table
-from harness.search.simulation.table import Table
-from harness.search.simulation.world import Faults
 from harness.search.sweep import Sweep
 from tests.search.conftest import WriteSweep
 
@@ -104,10 +100,7 @@ def test_time_budgets_hold_in_virtual_time(run: Run) -> None:
 
 
 def test_a_seed_makes_the_same_search_and_another_another(run: Run) -> None:
-    def told(outcome: Outcome) -> tuple[Any, ...]:
-        return outcome.improvements, outcome.happened, outcome.tokens, outcome.seconds
-
-    once, again, other = (told(run(workers=8, faults=FAULTS, budget={"trials": 40}, seed=seed)) for seed in (1, 1, 2))
+    once, again, other = ((run(workers=8, faults=FAULTS, budget={"trials": 40}, seed=seed)) for seed in (1, 1, 2))
     assert once == again != other
 
 
@@ -131,26 +124,12 @@ def test_trials_with_a_common_trunk_train_it_once(write_sweep: WriteSweep, tmp_p
     assert outcome.tokens + outcome.shared_tokens == 4 * LENGTH
 
 
-def test_the_command_says_what_it_takes_to_reach_a_target(write_sweep: WriteSweep, toy: Sweep, table: Table, tmp_path: Path) -> None:
-    path = tmp_path / "toy.csv"
-    path.write_text("optim.lr,step,val/domain/loss\n" + "".join(f"{lr},{STEPS},{loss}\n" for lr, loss in ((1e-3, 3.0), (1e-2, 2.0))))
-    base = [f"trainer.max_steps={STEPS}", "trainer.max_tokens=null", f"trainer.batch_tokens={BATCH}"]
-    space = {"optim.lr": {"low": 1e-3, "high": 1e-2, "log": True}}
-    search = {"name": "random", "warm_start": [{"optim.lr": 1e-3}, {"optim.lr": 5e-3}, {"optim.lr": 1e-2}]}
-    sweep = write_sweep(base=base, space=space, search=search, budget={"trials": 3})
-    options = ["simulate", str(sweep), "--table", str(path), "--workers", "1", "--seeds", "2"]
-    done = CliRunner().invoke(app, [*options, "--target", "2.0", "--json"], catch_exceptions=False)
-    document = json.loads(done.stdout)
-    assert document["reach"] == {"target": 2.0, "reached": 2, "tokens": [3 * LENGTH] * 2, "median": 3 * LENGTH}
-    assert [step["tokens"] for step in document["outcomes"][0]["improvements"]] == [LENGTH, 2 * LENGTH, 3 * LENGTH]
-    shown = CliRunner().invoke(app, [*options, "--reach", "budget.trials=1"], catch_exceptions=False)
-    assert "best so far, median over seeds" in shown.stdout
-    assert f"3.0000: {LENGTH / 1000:.2f}k tokens in the median; by 2 of 2 seeds" in shown.stdout
-
-
-def test_a_target_that_is_not_reached_costs_no_number(run: Run) -> None:
-    outcome = run(workers=1, budget={"trials": 2})
-    assert to_reach([outcome], 0.0, "minimize") == {"target": 0.0, "reached": 0, "tokens": [None], "median": None}
+def test_a_target_is_dated_by_the_first_trial_that_reached_it(run: Run) -> None:
+    outcome = run(workers=1, budget={"trials": 10})
+    first, second = outcome.improvements[:2]
+    assert outcome.reached((first.objective + second.objective) / 2, "minimize") == second
+    assert outcome.reached(first.objective, "minimize") == first
+    assert outcome.reached(BEST_LOSS - 0.1, "minimize") is None
 
 
 def test_the_sums_that_a_study_keeps_are_those_of_its_files(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +244,9 @@ def test_a_trunk_search_keeps_its_budget_whatever_happens_and_charges_runs_witho
         ),
         [],
     )
-    table = read_table(STORIES, rename={"val/target/loss": "val/domain/loss"})
+    path = tmp_path / "stories.csv"
+    path.write_text(STORIES.read_text().replace("val/target/loss", "val/domain/loss", 1))
+    table = read_table(path)
     faults = Faults(preempted=0.1, killed=0.1, absence_seconds=1.0)
     outcome = simulate(sweep, table, workers=4, seed=0, faults=faults, tokens_per_second=1e4, keep=tmp_path / "kept")
     assert outcome.overshoot == {"tokens": 0.0}

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.runs.directory import StudyDirectory
+from harness.search.ledger import Ledger
 from harness.search.storage.contract import StudyStorage
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
 
 
 class VirtualStorage(StudyStorage):
@@ -34,9 +38,10 @@ class VirtualStorage(StudyStorage):
         """It lives no more."""
         self._living.discard(worker)
 
-    @property
-    def is_shared(self) -> bool:
-        return False
+    def ledger(self, optuna: BaseStorage, study_id: int) -> Ledger:
+        if self._ledger is None:
+            self._ledger = OwnLedger(self.directory, optuna, study_id)
+        return self._ledger
 
     def touch(self, number: int) -> None:
         """An attempt, which in truth is a process of its own, has written its trial's files."""
@@ -45,6 +50,13 @@ class VirtualStorage(StudyStorage):
 
     def living(self, workers: Iterable[str]) -> set[str]:
         return self._living.intersection(workers)
+
+
+class OwnLedger(Ledger):
+    """That of a study in which no other process has a hand: nothing changes unless it is told."""
+
+    def look_again(self) -> None:
+        """Nobody else could have changed a trial; to read those of a thousand workers at every claim would take most of the time."""
 
 
 class Forgetful:

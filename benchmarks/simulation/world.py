@@ -9,7 +9,7 @@ its lease longer or ends the attempt, and settles. Things happen to it by chance
 - slow: some workers take several times as long for everything.
 
 A trial trains from the deepest state of its path that is stored: its own last checkpoint, or a trunk of another trial, which leaves one
-wherever a relative may part (see `harness.search.simulation.course`). Leases of trunks are not simulated: trials under way at the same time
+wherever a relative may part (see `benchmarks.simulation.course`). Leases of trunks are not simulated: trials under way at the same time
 that have a beginning in common both pay for it, so that what sharing saves is rather underestimated.
 """
 
@@ -22,6 +22,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any
 
+from benchmarks.simulation.attempt import FakeAttempt
+from benchmarks.simulation.course import Course
+from benchmarks.simulation.storage import VirtualStorage
+from benchmarks.simulation.table import Curve, Table
 from harness.config.schema import Config
 from harness.runs.directory import StudyDirectory
 from harness.runs.exit_codes import RESERVED_TOO_LITTLE
@@ -30,10 +34,6 @@ from harness.runs.result import FINAL_STATES, read_result
 from harness.runs.trial import read_trial
 from harness.runs.trunks import TrunkCard, TrunkStore
 from harness.search.samplers import derived_seed
-from harness.search.simulation.attempt import FakeAttempt
-from harness.search.simulation.course import Course
-from harness.search.simulation.storage import VirtualStorage
-from harness.search.simulation.table import Answer, Table
 from harness.search.study import Claim, Study
 from harness.search.sweep import Sweep
 from harness.search.worker import LEAVE_SECONDS, MAX_WAIT_SECONDS, POLL_SECONDS, RENEW_SECONDS
@@ -67,7 +67,7 @@ class Job:
     claimed: float
     attempt: FakeAttempt
     course: Course
-    answer: Answer
+    answer: Curve
     began: float
     """When its first step began."""
     rate: float
@@ -127,7 +127,7 @@ class World:
     faults: Faults = field(default_factory=Faults)
     seed: int = 0
     tokens_per_second: float = 1e5
-    """Of a worker that is not slow, where the table knows no times."""
+    """Of a worker that is not slow."""
     on_end: Callable[[Ended], object] = lambda ended: None
 
     def __post_init__(self) -> None:
@@ -225,7 +225,7 @@ class World:
             self.faulty.append(f"trial {claim.number} changed its values")
         config = self.sweep.trial_config(trial.params)
         course = Course(config)
-        answer = self.table.answer(_asked(self.table, config, trial.params), course.tokens if self.table.unit == "tokens" else course.steps)
+        answer = self.table.answer(_asked(self.table, config, trial.params), course.steps)
         position = read_result(claim.run).tokens.position
         trunk = self._trunk(course, position)
         if course.tokens - max(trunk, position) > trial.tokens:
@@ -237,7 +237,7 @@ class World:
         every = config.trainer.evaluate_every_steps
         done = course.step_at(start)
         steps = range((done // every + 1) * every, course.steps, every) if every else range(0)
-        rate = (self.tokens_per_second if answer.seconds is None else course.tokens / answer.seconds) / hand.slowness
+        rate = self.tokens_per_second / hand.slowness
         job = Job(claim, self.now, attempt, course, answer, self.now + STARTUP_SECONDS, rate, start, deque(steps), "", float("inf"))
         self._draw_fate(job)
         self._at_work[claim.number] = hand.index
@@ -400,10 +400,10 @@ class World:
 
 def _asked(table: Table, config: Config, params: dict[str, Any]) -> dict[str, Any]:
     """What a trial has of the parameters that the table tells curves apart by."""
-    return {key: params[key] if key in params else configured(config, key) for key in table.params}
+    return {key: params[key] if key in params else _configured(config, key) for key in table.params}
 
 
-def configured(config: Config, key: str) -> Any:
+def _configured(config: Config, key: str) -> Any:
     """The value of a key in a configuration, or the kind of a group; None where there is none."""
     value: Any = config
     for part in key.split("."):

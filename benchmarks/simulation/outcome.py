@@ -1,27 +1,21 @@
-"""What a simulated search is worth: the best so far against tokens and time, and whether it kept its promises."""
+"""What a search in virtual time is worth: the best so far against tokens, and whether it kept its promises."""
 
 from __future__ import annotations
 
-import math
 import os
-import resource
-import statistics
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from harness.config.errors import InputError, unknown
+from benchmarks.simulation.table import Table, check_table
+from benchmarks.simulation.world import Ended, Faults, World
 from harness.runs.directory import StudyDirectory
 from harness.runs.files import write_yaml
 from harness.runs.record import Objective
 from harness.runs.result import FINAL_STATES, read_result
-from harness.search.simulation.table import SECONDS, Table
-from harness.search.simulation.world import Ended, Faults, World
 from harness.search.sweep import LENGTH_KEYS, Sweep
 
 
@@ -31,8 +25,6 @@ class Improvement:
 
     tokens: int
     """Trained by then by all attempts that had ended."""
-    seconds: float
-    """Virtual time since the start."""
     objective: float
     number: int
 
@@ -41,7 +33,6 @@ class Improvement:
 class Outcome:
     """One search of one seed."""
 
-    seed: int
     improvements: tuple[Improvement, ...]
     """The best so far among the trials within the constraints, whenever it changed."""
     states: dict[str, int]
@@ -60,10 +51,6 @@ class Outcome:
     """Trials that have not ended, although the study has."""
     faulty: tuple[str, ...]
     """What must never happen: a trial with two workers, or with two sets of values."""
-    scheduler_seconds: float
-    """Real time for all, of which the table's answers are a part."""
-    peak_mib: float
-    """Memory of this process at its highest."""
 
     @property
     def best(self) -> Improvement | None:
@@ -73,18 +60,6 @@ class Outcome:
         """When the search had found something as good as the target."""
         sign = 1 if direction == "minimize" else -1
         return next((step for step in self.improvements if sign * step.objective <= sign * target), None)
-
-
-def check_table(sweep: Sweep, table: Table) -> None:
-    """Raise InputError where the table cannot answer for the sweep."""
-    known = [metric for metric in table.metrics if metric != SECONDS]
-    for key, metrics in (("objective.metric", [o.metric for o in sweep.objectives]), ("constraints", list(sweep.config.constraints))):
-        for metric in metrics:
-            if metric not in known:
-                raise unknown("metric", metric, known, where=f"{key}: {table.name}")
-    for parameter in sweep.space.parameters:
-        if parameter.key not in LENGTH_KEYS:
-            table.check(parameter.key, parameter.choices)
 
 
 def simulate(
@@ -103,6 +78,8 @@ def simulate(
 
     Raises InputError where the table has no answer for a trial.
     """
+    metrics = [*(objective.metric for objective in sweep.objectives), *sweep.config.constraints]
+    check_table(table, metrics, [parameter.key for parameter in sweep.space.parameters if parameter.key not in LENGTH_KEYS])
     seeded = replace(sweep, config=replace(sweep.config, search=replace(sweep.config.search, seed=sweep.config.search.seed + seed)))
     # What was composed is the same for every seed; a grid is not.
     vars(seeded).update(
@@ -110,17 +87,15 @@ def simulate(
     )
     with _directory(keep, sweep.name) as directory:
         write_yaml(directory.sweep, {**seeded.frozen(), "launched": "1970-01-01T00:00:00.000+00:00"})
-        began = time.perf_counter()
         world = World(directory, seeded, table, workers, faults, seed, tokens_per_second, on_end)
         world.run()
-        return _outcome(world, seed, time.perf_counter() - began)
+        return _outcome(world)
 
 
 @contextmanager
 def _directory(keep: Path | None, name: str) -> Iterator[StudyDirectory]:
     if keep is not None:
-        if keep.exists() and any(keep.iterdir()):
-            raise InputError(f"--keep: {keep} exists and is not empty")
+        keep.mkdir(parents=True)  # never into a study that is there already
         yield StudyDirectory(keep)
         return
     # Files that are gone in a minute need no disk.
@@ -129,7 +104,7 @@ def _directory(keep: Path | None, name: str) -> Iterator[StudyDirectory]:
         yield StudyDirectory(Path(folder) / name)
 
 
-def _outcome(world: World, seed: int, real_seconds: float) -> Outcome:
+def _outcome(world: World) -> Outcome:
     states: Counter[str] = Counter()
     shared = 0
     for run in world.directory.trials():  # one at a time: there may be a hundred thousand
@@ -144,7 +119,6 @@ def _outcome(world: World, seed: int, real_seconds: float) -> Outcome:
     used = {"trials": float(states.total()), "tokens": float(world.trained), "gpu_hours": world.held / 3600}
     limits = {unit: getattr(budget, unit) for unit in used}
     return Outcome(
-        seed=seed,
         improvements=tuple(_improvements(world.history, better)),
         states=dict(states),
         attempts=world.attempts,
@@ -155,8 +129,6 @@ def _outcome(world: World, seed: int, real_seconds: float) -> Outcome:
         seconds=world.now,
         lost=sum(count for state, count in states.items() if state not in FINAL_STATES),
         faulty=(*world.faulty, *twice),
-        scheduler_seconds=real_seconds,
-        peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     )
 
 
@@ -165,36 +137,4 @@ def _improvements(history: Sequence[Ended], better: Callable[[float, float], boo
     for ended in history:
         if ended.feasible and ended.objective is not None and (best is None or better(ended.objective, best)):
             best = ended.objective
-            yield Improvement(ended.tokens, ended.seconds, ended.objective, ended.number)
-
-
-def median_curve(outcomes: Sequence[Outcome], points: int = 10) -> list[dict[str, float | None]]:
-    """The median over seeds of the best so far, at equal shares of the tokens of the longest search; None while most have found nothing."""
-    most = max(outcome.tokens for outcome in outcomes)
-    curve: list[dict[str, float | None]] = []
-    for tokens in (most * (point + 1) / points for point in range(points)):
-        found = [[step.objective for step in outcome.improvements if step.tokens <= tokens] for outcome in outcomes]
-        values = [steps[-1] for steps in found if steps]
-        enough = len(values) * 2 > len(outcomes)
-        curve.append({"tokens": tokens, "objective": statistics.median(values) if enough else None})
-    return curve
-
-
-def to_reach(outcomes: Sequence[Outcome], target: float, direction: str) -> dict[str, Any]:
-    """Tokens until the target was reached, by seed, and their median: a search that never reached it counts as infinite, None."""
-    steps = [outcome.reached(target, direction) for outcome in outcomes]
-    tokens = [math.inf if step is None else float(step.tokens) for step in steps]
-    middle = statistics.median(tokens)
-    return {
-        "target": target,
-        "reached": sum(step is not None for step in steps),
-        "tokens": [None if math.isinf(count) else int(count) for count in tokens],
-        "median": None if math.isinf(middle) else middle,
-    }
-
-
-def to_json(outcome: Outcome) -> dict[str, Any]:
-    """An outcome for `--json`."""
-    document = asdict(outcome)
-    document["best"] = asdict(outcome.best) if outcome.best else None
-    return document
+            yield Improvement(ended.tokens, ended.objective, ended.number)
