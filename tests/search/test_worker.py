@@ -25,7 +25,6 @@ from tests.search.conftest import BOTH_STORAGES, MakeSweep
 from tests.search.studies import TRIAL_TOKENS, check_in_step, objective_of, overlaps
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
 Start = Callable[..., subprocess.Popen[bytes]]
 
 
@@ -37,7 +36,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
     def start_worker(directory: StudyDirectory, **environment: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.search.studies", str(directory.path.resolve())],
-            cwd=ROOT,
             env={**os.environ, **environment},
             stdout=subprocess.DEVNULL,
             stderr=(tmp_path / "workers.txt").open("ab"),
