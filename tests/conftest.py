@@ -62,8 +62,11 @@ def _away_from_the_checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="session")
 def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tokenized text of the whole test run: the same few documents need not be tokenized for every test."""
-    return tmp_path_factory.mktemp("cache")
+    """Tokenized text of the whole test run, of all its processes: the same few documents need not be tokenized for every test."""
+    own = tmp_path_factory.getbasetemp()
+    cache = (own.parent if os.environ.get("PYTEST_XDIST_WORKER") else own) / "cache"
+    cache.mkdir(exist_ok=True)
+    return cache
 
 
 @pytest.fixture(scope="session")
