@@ -10,7 +10,9 @@ INSTALLED := $(VENV)/.installed
 TESTS_AT_A_TIME ?= 2
 PYTEST := $(BIN)/pytest -n $(TESTS_AT_A_TIME) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: quickstart test test-long lint fast docs clean
+.PHONY: install quickstart test test-long lint fast docs clean
+
+install: $(INSTALLED)
 
 quickstart: $(INSTALLED)
 	$(BIN)/harness quickstart
@@ -43,4 +45,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) quickstart runs site conf/experiment/best/quickstart.yaml
+	rm -rf $(VENV) quickstart runs site conf/experiment/best/quickstart conf/experiment/best/quickstart.yaml
