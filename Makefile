@@ -1,20 +1,27 @@
 # make quickstart   the whole way, from text to a reused configuration, offline, in minutes
-# make test         lint, types, floors, all tests
+# make test         lint, types, floors, all tests but the long ones
+# make test-long    the tests that take minutes by nature: clusters in chaos, many at once, benchmarks
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # What a virtual environment was made from: it is made again when these change.
 INSTALLED := $(VENV)/.installed
-# Test files at a time. A file stays in one process, so that its tests share what they make once.
+# Processes. A file's tests stay in one, and so do all that need a server (see tests/conftest.py): they share what is made once.
 TESTS_AT_A_TIME ?= 2
+PYTEST := $(BIN)/pytest -n $(TESTS_AT_A_TIME) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: quickstart test lint fast docs clean
+.PHONY: install quickstart test test-long lint fast docs clean
+
+install: $(INSTALLED)
 
 quickstart: $(INSTALLED)
 	$(BIN)/harness quickstart
 
 test: lint
-	$(BIN)/pytest -n $(TESTS_AT_A_TIME) --dist loadfile
+	$(PYTEST) -m "not long"
+
+test-long: $(INSTALLED)
+	$(PYTEST) -m long
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -24,7 +31,7 @@ lint: $(INSTALLED)
 
 # The tests that take a second or less.
 fast: $(INSTALLED)
-	$(BIN)/pytest -n $(TESTS_AT_A_TIME) --dist loadfile -m "not slow"
+	$(PYTEST) -m "not slow and not long"
 
 # docs/config.md from the schemas, and the site, in site/. To see it while writing: .venv/bin/mkdocs serve
 docs: $(INSTALLED)
@@ -38,4 +45,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) quickstart runs site conf/experiment/best/quickstart.yaml
+	rm -rf $(VENV) quickstart runs site conf/experiment/best/quickstart conf/experiment/best/quickstart.yaml

@@ -3,21 +3,70 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support import corpus, postgresql_server
+from tests.support import checkout, corpus, postgresql_server
 from tests.support.corpus import TinyText
 from tests.support.slurm import cluster as slurm_cluster
 from tests.support.slurm.cluster import Cluster
 
+checkout.leave_out_what_commands_left()
+
+SERVERS = ("slurm", "postgresql")
+"""Fixtures of which there is one for a whole test run: tests that ask for one are run by the same process."""
+
+
+def _scope(item: pytest.Item) -> str:
+    """What stays in one process: a file's tests, which share what they make once, and all tests of a server."""
+    mark = item.get_closest_marker("xdist_group")
+    return mark.args[0] if mark else str(item.path)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        asked = {*getattr(item, "fixturenames", ()), *map(str, getattr(getattr(item, "callspec", None), "params", {}).values())}
+        for server in SERVERS:
+            if server in asked:
+                item.add_marker(pytest.mark.xdist_group(server))
+                break
+    # What takes longest goes first: else one process would be at it alone in the end.
+    slow = Counter(_scope(item) for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: (-slow[_scope(item)], _scope(item)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`--dist loadgroup`, but tests of no group stay with the others of their file."""
+    from xdist.scheduler import LoadGroupScheduling
+
+    class GroupOrFile(LoadGroupScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return super()._split_scope(nodeid).split("::")[0]
+
+    return GroupOrFile(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _away_from_the_checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is made once for several tests is not made in the checkout either."""
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("away"))
+    yield
+    os.chdir(before)
+
 
 @pytest.fixture(scope="session")
 def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tokenized text of the whole test run: the same few documents need not be tokenized for every test."""
-    return tmp_path_factory.mktemp("cache")
+    """Tokenized text of the whole test run, of all its processes: the same few documents need not be tokenized for every test."""
+    own = tmp_path_factory.getbasetemp()
+    cache = (own.parent if os.environ.get("PYTEST_XDIST_WORKER") else own) / "cache"
+    cache.mkdir(exist_ok=True)
+    return cache
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +94,7 @@ def slurm(_slurm_session: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 @pytest.fixture(autouse=True)
 def _own_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, session_cache: Path) -> None:
     """No test, and no process that it starts, writes among the user's runs, reads the user's overlay or uploads anything."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HARNESS_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("HARNESS_CACHE", str(session_cache))
     monkeypatch.setenv("WANDB_MODE", "offline")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,11 +47,15 @@ def needed(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
         yield {**found, **backend.environment, "WANDB_ERROR_REPORTING": "false"}
 
 
+def _of(page: Path) -> Any:
+    # What a page asks for is not among the fixtures of its test: see `pytest_collection_modifyitems`.
+    marks = [pytest.mark.xdist_group("slurm")] if "slurm" in pages.front_matter(page).get("needs", []) else []
+    return pytest.param(page, page, id=page.stem, marks=marks)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    ("page", "needed"), [(page, page) for page in WITH_CODE], ids=[page.stem for page in WITH_CODE], indirect=["needed"]
-)
+@pytest.mark.parametrize(("page", "needed"), [_of(page) for page in WITH_CODE], indirect=["needed"])
 def test_every_block_of_a_page_runs(page: Path, needed: dict[str, str], home: Path, tmp_path: Path) -> None:
     place = tmp_path / "home"
     shutil.copytree(home, place, symlinks=True, ignore=shutil.ignore_patterns("text"))

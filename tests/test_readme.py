@@ -1,4 +1,4 @@
-"""Every command that the README shows runs, as it stands there."""
+"""Every command that the README shows runs, as it stands there. The pages of the site tell the same story to `make test`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ README = pages.ROOT / "README.md"
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
     pages.make_home(tmp_path)

@@ -17,7 +17,7 @@ LOCAL = "local"
 
 def shipped(folder: str) -> Path:
     """conf/, sweeps/ or slurm/ as they ship: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent.parent
+    package = Path(__file__).absolute().parent.parent
     inside = package / folder
     return inside if inside.is_dir() else package.parent / folder
 

@@ -11,10 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.command import Done, run_harness
+from tests.support.command import Done, call_harness, run_harness
 from tests.support.corpus import TinyText
-
-pytestmark = pytest.mark.slow
 
 SWEEP = {
     "objective": {"metric": "val/domain/loss"},
@@ -45,8 +43,15 @@ class Place:
         return self.path / "runs"
 
     def harness(self, *arguments: str | Path, **env: str) -> Done:
-        surroundings = {"HARNESS_RUNS": str(self.runs), "HARNESS_CACHE": str(self.path / "cache"), **env}
-        return run_harness(*arguments, cwd=self.path, env=surroundings)
+        """Within this process: what is refused is refused before anything else starts."""
+        return call_harness(*arguments, cwd=self.path, env={**self._own, **env})
+
+    def process(self, *arguments: str | Path) -> Done:
+        return run_harness(*arguments, cwd=self.path, env=self._own)
+
+    @property
+    def _own(self) -> dict[str, str]:
+        return {"HARNESS_RUNS": str(self.runs), "HARNESS_CACHE": str(self.path / "cache")}
 
     def is_untouched(self) -> bool:
         """Whether no run and no study was left behind."""
@@ -124,6 +129,21 @@ def test_a_context_longer_than_a_pretrained_model_has(place: Place, tiny_text: T
     assert place.is_untouched()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["train", "sweep", "best", "trian"])
+def test_a_process_of_its_own_says_the_same(place: Place, tiny: list[str], verb: str) -> None:
+    """The other tests call the command within this process."""
+    bad_line = f"data.sources.domain.path={place.file('d.jsonl', GOOD + b'{')}"
+    arguments: dict[str, list[str | Path]] = {
+        "train": [*tiny, bad_line],
+        "sweep": [place.sweep("question", tiny, budget={})],
+        "best": ["nothere", "--json"],
+    }
+    done = place.process(verb, *arguments.get(verb, []))
+    assert (done.rc, done.stdout, "Traceback" in done.stderr) == (2, "", False)
+    assert done == place.harness(verb, *arguments.get(verb, []))
+
+
 # Data that is found to be bad only when it is read.
 
 GOOD = b'{"text": "a good line"}\n'
@@ -174,11 +194,12 @@ def test_sweep_refuses_bad_data_before_there_is_a_study(place: Place, tiny: list
     assert place.is_untouched()
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_be_resumed_stays(place: Place, tiny: list[str], tiny_text: TinyText) -> None:
     """What a bad attempt may remove is only what it made itself."""
     source = place.file("domain.jsonl", tiny_text.domain.read_bytes())
     run = place.path / "run"
-    assert place.harness("train", *tiny, f"data.sources.domain.path={source}", "--dir", run).rc == 0
+    assert place.process("train", *tiny, f"data.sources.domain.path={source}", "--dir", run).rc == 0
     result = json.loads((run / "result.json").read_text())
     (run / "result.json").write_text(json.dumps({**result, "state": "waiting"}))
     source.unlink()
@@ -303,9 +324,10 @@ def test_files_of_compare_that_cannot_be_written(place: Place, tiny: list[str]) 
 # Another sweep under the same name.
 
 
+@pytest.mark.slow
 def test_a_second_different_sweep_under_the_same_name(place: Place, tiny: list[str]) -> None:
     sweep = place.sweep("question", tiny, budget={"trials": 1}, launcher={"name": "local", "workers": 1})
-    done = place.harness("sweep", sweep)
+    done = place.process("sweep", sweep)
     assert done.rc == 0, done
     before = _content(place.runs / "question")
     place.sweep("question", tiny, space={"optim.lr": {"low": 1e-3, "high": 1e-1, "log": True}}, budget={"trials": 1})

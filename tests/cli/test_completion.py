@@ -18,14 +18,14 @@ import pytest
 
 from harness.config.schema import OptimConfig, ScheduleName
 from harness.config.sweep_schema import BudgetConfig
-from tests.support.command import HARNESS, run_harness
+from tests.support.command import HARNESS, Done, call_harness, run_harness
 
 LIMIT_SECONDS = 30.0
 SHELL_AS_SAID = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
 """The script of the shell that is named, whatever shell there is above the process that asks: above a test there may be none."""
 
 
-def complete(shell: str, line: str, cwd: Path) -> list[str]:
+def complete(shell: str, line: str, cwd: Path, harness: Callable[..., Done] = call_harness) -> list[str]:
     """What is offered for a line with the cursor at its end, by the variables that the shell's own script sets."""
     if shell == "bash":
         # bash takes = and : for words of their own, and hands the words over one a line.
@@ -33,7 +33,7 @@ def complete(shell: str, line: str, cwd: Path) -> list[str]:
         env = {"COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1)}
     else:
         env = {"_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
-    done = run_harness(cwd=cwd, env={"_HARNESS_COMPLETE": f"complete_{shell}", **env})
+    done = harness(cwd=cwd, env={"_HARNESS_COMPLETE": f"complete_{shell}", **env})
     assert done.stderr == ""
     if shell == "zsh":
         return re.findall(r'^(?:_arguments .*\()?"([^"]*)"', done.stdout, flags=re.MULTILINE)
@@ -42,7 +42,7 @@ def complete(shell: str, line: str, cwd: Path) -> list[str]:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_verbs(tmp_path: Path, shell: str) -> None:
-    offered = complete(shell, "harness ", tmp_path)
+    offered = complete(shell, "harness ", tmp_path, run_harness)
     assert {"show", "data", "train", "resume", "sweep", "status", "stop", "compare", "best"} <= set(offered)
     assert "worker" not in offered
     assert complete(shell, "harness tr", tmp_path) == ["train"]

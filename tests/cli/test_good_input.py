@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.command import Done, run_harness
+from tests.support.command import Done, call_harness, run_harness
 from tests.support.corpus import TinyText
 
 pytestmark = pytest.mark.slow
@@ -25,6 +25,10 @@ class Place:
     """What the command that ran it said."""
 
     def harness(self, *arguments: str | Path) -> Done:
+        """Within this process: what reads and writes, but does not train."""
+        return call_harness(*arguments, cwd=self.path, env={"HARNESS_RUNS": str(self.path / "runs")})
+
+    def process(self, *arguments: str | Path) -> Done:
         return run_harness(*arguments, cwd=self.path, env={"HARNESS_RUNS": str(self.path / "runs")})
 
     def json(self, *arguments: str | Path) -> Any:
@@ -64,7 +68,7 @@ def test_a_sweep_ends_well(place: Place) -> None:
 
 def test_a_finished_sweep_has_nothing_to_do(place: Place) -> None:
     before = [path.stat().st_mtime_ns for path in sorted(place.path.glob("runs/question/trials/*/result.json"))]
-    done = place.harness("sweep", "question")
+    done = place.process("sweep", "question")
     assert done.rc == 0, done
     assert [path.stat().st_mtime_ns for path in sorted(place.path.glob("runs/question/trials/*/result.json"))] == before
 
@@ -146,7 +150,7 @@ def test_the_best_is_exported_and_run_again(place: Place) -> None:
     assert (place.path / "conf/experiment/best/winner.yaml").is_file()
     shown = place.json("show", "experiment=best/winner")
     assert shown["config"]["optim"]["lr"] == document["params"]["optim.lr"]
-    done = place.harness("train", "experiment=best/winner")
+    done = place.process("train", "experiment=best/winner")
     assert done.rc == 0, done
     result = json.loads((Path(done.stdout.strip()) / "result.json").read_text())
     # The same seed, the same data: the same bits.
@@ -186,7 +190,7 @@ def test_data(place: Place, tiny: list[str]) -> None:
 
 
 def test_train_prints_its_directory_and_nothing_else(place: Place, tiny: list[str]) -> None:
-    done = place.harness("train", *tiny)
+    done = place.process("train", *tiny)
     assert done.rc == 0, done
     assert len(done.stdout.splitlines()) == 1
     run = Path(done.stdout.strip())
@@ -206,16 +210,16 @@ def test_train_prints_its_directory_and_nothing_else(place: Place, tiny: list[st
 
 def test_a_run_of_a_config_file(place: Place, tiny: list[str]) -> None:
     run = place.path / "copied"
-    first = place.harness("train", *tiny, "--dir", place.path / "original")
+    first = place.process("train", *tiny, "--dir", place.path / "original")
     assert first.rc == 0, first
-    done = place.harness("train", "--config", place.path / "original/config.yaml", "--dir", run)
+    done = place.process("train", "--config", place.path / "original/config.yaml", "--dir", run)
     assert done.rc == 0, done
     losses = [json.loads((path / "result.json").read_text())["metrics"]["val/domain/loss"] for path in (place.path / "original", run)]
     assert losses[0] == losses[1]
 
 
 def test_a_run_that_diverges_failed(place: Place, tiny_text: TinyText) -> None:
-    done = place.harness("train", *tiny_text.overrides, "optim.lr=1e30", "optim.gradient_clip_norm=null", "trainer.max_steps=20")
+    done = place.process("train", *tiny_text.overrides, "optim.lr=1e30", "optim.gradient_clip_norm=null", "trainer.max_steps=20")
     assert done.rc == 1, done
     result = json.loads((Path(done.stdout.strip()) / "result.json").read_text())
     assert result["state"] == "failed"

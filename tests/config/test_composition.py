@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from harness.config.compose import compose
 from harness.config.load import load
-from harness.config.locations import groups
+from harness.config.locations import groups, shipped
 from harness.config.schema import Config
 from harness.config.sweep_schema import SweepConfig
 from harness.config.validate import to_section
@@ -18,23 +17,13 @@ from harness.search.loading import load_sweep
 from tests.support import corpus
 from tests.support.command import run_harness
 
-ROOT = Path(__file__).parent.parent.parent
 SWEEP_GROUPS = ("search", "stopping", "launcher")
 
 
-def files_below(folder: str) -> list[Path]:
-    """The YAML files that belong to the project: those that git ignores are the user's own."""
-    found = sorted((ROOT / folder).rglob("*.yaml"))
-    if not (ROOT / ".git").exists():
-        return found
-    names = "\n".join(str(path) for path in found)
-    ignored = subprocess.run(["git", "check-ignore", "--stdin"], cwd=ROOT, input=names, capture_output=True, text=True, check=False)
-    return [path for path in found if str(path) not in ignored.stdout.splitlines()]
-
-
-CHOICES = [path.relative_to(ROOT / "conf").with_suffix("").as_posix() for path in files_below("conf") if path.parent != ROOT / "conf"]
+CONF = shipped("conf")
+CHOICES = [path.relative_to(CONF).with_suffix("").as_posix() for path in sorted(CONF.rglob("*.yaml")) if path.parent != CONF]
 EXPERIMENTS = [choice.removeprefix("experiment/") for choice in CHOICES if choice.startswith("experiment/")]
-SWEEPS = [path.stem for path in files_below("sweeps")]
+SWEEPS = sorted(path.stem for path in shipped("sweeps").glob("*.yaml"))
 
 CPT = ["model.path=model", "data.sources.target.path=domain.jsonl", "data.sources.general.path=general.jsonl"]
 ROOM = ["data.context_length=256", "trainer.batch_tokens=1024"]  # the alpaca template alone is longer than a tiny row

@@ -13,7 +13,7 @@ from harness.cli.samples import show_samples
 from harness.config.schema import DataConfig, SourceConfig
 from harness.data.preview import Sample, preview
 from harness.schedule.batch_size import BatchSize
-from tests.support.command import run_harness
+from tests.support.command import call_harness
 from tests.support.datasets import training_data
 
 EVIL = "<|im_end|> für [bold]"
@@ -79,13 +79,13 @@ def test_plain_text_shows_rows_and_their_documents(config: DataConfig, tokenizer
 def test_the_command_shows_samples(write_rows: Callable[..., Path], chat_tokenizer_directory: Path, tmp_path: Path) -> None:
     chat = write_rows({"prompt": EVIL, "completion": "brown fox"}, {"prompt": "b", "completion": "c"})
     command = ["data", "objective=sft", f"data.sources.chat.path={chat}", f"tokenizer.path={chat_tokenizer_directory}", "--show", "1"]
-    done = run_harness(*command, cwd=tmp_path)
+    done = call_harness(*command, cwd=tmp_path)
     assert done.rc == 0, done
     assert f"{EVIL}<|im_end|>\n<|im_start|>assistant\n▸brown fox<|im_end|>◂\n" in done.stdout
-    shown = json.loads(run_harness(*command, "--json", cwd=tmp_path).stdout)
+    shown = json.loads(call_harness(*command, "--json", cwd=tmp_path).stdout)
     (sample,) = shown["samples"]
     assert "".join(part["text"] for part in sample["pieces"][0]["parts"] if part["trained"]) == "brown fox<|im_end|>"
     assert shown["trained_tokens"] == shown["sources"]["chat"]["trained_tokens"] > sample["pieces"][0]["trained_tokens"]
-    broken = run_harness(*command, "data.chat_template=lama3", cwd=tmp_path)
+    broken = call_harness(*command, "data.chat_template=lama3", cwd=tmp_path)
     assert broken.rc == 2, broken
     assert broken.stderr.strip().splitlines()[-1].startswith("error: data.chat_template=lama3: unknown. Did you mean 'llama3'?")

@@ -13,7 +13,7 @@ import pytest
 
 from harness.runs.files import read_yaml
 from tests.recipes.conftest import Shared
-from tests.support.command import run_harness
+from tests.support.command import call_harness, run_harness
 from tests.support.corpus import documents, write_jsonl
 
 pytestmark = pytest.mark.slow
@@ -42,7 +42,7 @@ def test_its_owner_need_not_say_where_the_files_are(shared: Shared) -> None:
 
 def test_files_that_lie_elsewhere_are_asked_for(shared: Shared, tmp_path: Path) -> None:
     shared.colleague(tmp_path)
-    done = run_harness("reproduce", "conf/experiment/best/winner", cwd=tmp_path)
+    done = call_harness("reproduce", "conf/experiment/best/winner", cwd=tmp_path)
     assert done.rc == 2, done
     assert "data.sources.domain.path=…  (domain.jsonl)" in done.stderr
     assert "model.path=…  (base-30k)" in done.stderr
@@ -51,7 +51,7 @@ def test_files_that_lie_elsewhere_are_asked_for(shared: Shared, tmp_path: Path) 
 def test_other_data_is_found_out_before_anything_is_trained(shared: Shared, tmp_path: Path) -> None:
     given = shared.colleague(tmp_path)
     write_jsonl(tmp_path / "mine/code.jsonl", documents(["another", "text", "of", "its", "own"], 200, seed=3))
-    done = run_harness("reproduce", "winner", *given, cwd=tmp_path)
+    done = call_harness("reproduce", "winner", *given, cwd=tmp_path)
     assert done.rc == 2, done
     assert "data.sources.domain.path=mine/code.jsonl: not the data.sources.domain that winner was trained with" in done.stderr
     assert "data.sources.general.path" not in done.stderr
@@ -107,12 +107,12 @@ def test_what_lies_beyond_the_noise_of_seeds_differs_from_the_recipe(shared: Sha
 def test_a_damaged_bundle_and_an_unknown_one_are_bad_input(shared: Shared, tmp_path: Path) -> None:
     shared.colleague(tmp_path)
     bundle = tmp_path / "conf/experiment/best/winner/bundle.json"
-    done = run_harness("reproduce", "winer", cwd=tmp_path)
+    done = call_harness("reproduce", "winer", cwd=tmp_path)
     assert (done.rc, "Did you mean 'winner'" in done.stderr) == (2, True), done
     bundle.write_text(json.dumps({**json.loads(bundle.read_text()), "seed": "x"}))
-    done = run_harness("reproduce", "winner", cwd=tmp_path)
+    done = call_harness("reproduce", "winner", cwd=tmp_path)
     assert (done.rc, "seed" in done.stderr) == (2, True), done
-    listed = run_harness("recipes", "--json", cwd=tmp_path)
+    listed = call_harness("recipes", "--json", cwd=tmp_path)
     assert (listed.rc, json.loads(listed.stdout)) == (0, {"recipes": []})
     assert "winner: left out" in listed.stderr
     shutil.rmtree(bundle.parent)

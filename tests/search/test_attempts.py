@@ -12,12 +12,11 @@ import pytest
 from harness.runs.signals import STOP_SIGNALS
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
 
 
 def befalls(what: str, directory: Path, *more: int) -> None:
     command = [sys.executable, "-m", "tests.search.attempt_server", what, str(directory), *map(str, more)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
 
 

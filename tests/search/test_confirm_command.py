@@ -21,7 +21,7 @@ from harness.search.confirm import open_confirmation
 from harness.search.workers import living_workers
 from tests.search.conftest import WriteSweep
 from tests.search.studies import check_in_step
-from tests.support.command import HARNESS, run_harness
+from tests.support.command import HARNESS, call_harness, run_harness
 
 pytestmark = pytest.mark.slow
 CONFIRM = ["confirm", "study", "--top", "2", "--seeds", "2"]
@@ -149,7 +149,7 @@ def test_bad_input_is_one_message(
         from harness.search.opening import open_study
 
         open_study(load_sweep(str(write_sweep()), []))
-    done = run_harness("confirm", *arguments, cwd=tmp_path)
+    done = call_harness("confirm", *arguments, cwd=tmp_path)
     assert done.rc == 2, done
     assert fragment in done.stderr
     assert done.stdout == ""

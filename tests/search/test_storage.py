@@ -26,7 +26,6 @@ from tests.search.conftest import BOTH_STORAGES, MakeSweep
 from tests.search.studies import Attempt, check_in_step
 from tests.support.postgresql_server import Server, server
 
-ROOT = Path(__file__).parents[2]
 HOLDER = """
 import sys, time
 from pathlib import Path
@@ -48,7 +47,7 @@ def directory(make_sweep: MakeSweep) -> StudyDirectory:
 @pytest.fixture
 def holder(directory: StudyDirectory) -> Iterator[subprocess.Popen[bytes]]:
     """Another process: a living worker that holds the study's lock."""
-    process = subprocess.Popen([sys.executable, "-c", HOLDER, directory.path.resolve()], cwd=ROOT, stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, directory.path.resolve()], stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"held\n"
     yield process

@@ -47,6 +47,7 @@ def promised(before: list[RunRecord], moment: float) -> int:
     return held
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("document", [LENGTHS, TRUNKS], ids=["random", "trunk"])
 def test_eight_workers_that_train_never_start_what_does_not_fit(write_sweep: WriteSweep, tmp_path: Path, document: dict[str, Any]) -> None:
     limit = 14 * WHOLE + 77

@@ -25,7 +25,7 @@ from tests.search.studies import check_in_step
 from tests.slurm.conftest import NewStudy, OnSlurm, attempts_of, kill
 from tests.support.slurm.cluster import Cluster
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1500)]
 
 SEED = 5
 WORKERS = 4

@@ -15,7 +15,7 @@ from tests.slurm.conftest import EVERY, NewStudy, attempts_of
 from tests.support.command import run_harness
 from tests.support.slurm.cluster import Cluster, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 FOUR = ("trainer.nodes=2", "trainer.devices=2", "trainer.micro_batch_size=1")
 # Virtual nodes have no addresses of their own.
 PROFILE = {"environment": {"MASTER_ADDR": "127.0.0.1"}}

@@ -13,7 +13,7 @@ from tests.slurm.conftest import EVERY, NewStudy
 from tests.support.command import run_harness
 from tests.support.slurm.cluster import Cluster
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 def test_two_arrays_and_a_laptop_share_a_study(slurm: Cluster, postgresql: str, new_study: NewStudy, tmp_path: Path) -> None:

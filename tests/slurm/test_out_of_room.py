@@ -16,7 +16,7 @@ from tests.search.studies import check_in_step
 from tests.slurm.conftest import EVERY, NewStudy, attempts_of
 from tests.support.slurm.cluster import Cluster
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 DISK_BYTES = 24_000_000
 ROOM_BYTES = 200_000

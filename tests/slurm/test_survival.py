@@ -15,7 +15,7 @@ from harness.tracking.pieces import pieces_of
 from tests.slurm.conftest import EVERY, NewStudy, OnSlurm, kill
 from tests.support.slurm.cluster import Cluster
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 TAKE_ALL = ("-p", "high", "-N4", "--exclusive", "--output=/dev/null", "--wrap", "sleep 3")
 
 

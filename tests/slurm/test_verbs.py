@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.conftest import EVERY, NewStudy
-from tests.support.command import run_harness
+from tests.support.command import call_harness
 from tests.support.slurm.cluster import Cluster
 
 pytestmark = pytest.mark.slow
@@ -21,7 +21,7 @@ def test_status_logs_and_stop(slurm: Cluster, new_study: NewStudy, tmp_path: Pat
     impossible = study.submit(2, sbatch_options=["--nodes=10"])
     study.wait_for_step(EVERY)
 
-    said = json.loads(run_harness("status", "study", "--json", cwd=tmp_path).stdout)
+    said = json.loads(call_harness("status", "study", "--json", cwd=tmp_path).stdout)
     trial = said["trials"][0]
     assert (trial["job"], trial["node"], trial["restarts"]) == (f"{array}_0", "node1", 0)
     assert said["workers"][0]["job"] == f"{array}_0"
@@ -34,19 +34,19 @@ def test_status_logs_and_stop(slurm: Cluster, new_study: NewStudy, tmp_path: Pat
     assert said["gpu_hours"]["used"] > 0
     assert said["estimated_end"] is None, "no trial has ended yet"
 
-    shown = run_harness("status", "study", cwd=tmp_path).stdout
+    shown = call_harness("status", "study", cwd=tmp_path).stdout
     assert f"{array}_0 node1" in shown
     assert "jobs: 1 running, 2 waiting" in shown
     assert f"{impossible}_[0-1] will not start: asks for more nodes" in shown
 
-    logs = run_harness("logs", "study", "0", cwd=tmp_path).stdout
+    logs = call_harness("logs", "study", "0", cwd=tmp_path).stdout
     assert str(study.run().log) in logs
     assert f"its worker, job {array}_0, on node1 (restart 0)" in logs
     assert "trial 0 starts" in logs
-    assert run_harness("logs", "study", "7", cwd=tmp_path).rc == 2
-    assert "trial 0 starts" in run_harness("logs", "study", "--lines", "3", cwd=tmp_path).stdout
+    assert call_harness("logs", "study", "7", cwd=tmp_path).rc == 2
+    assert "trial 0 starts" in call_harness("logs", "study", "--lines", "3", cwd=tmp_path).stdout
 
-    stopped = run_harness("stop", "study", cwd=tmp_path)
+    stopped = call_harness("stop", "study", cwd=tmp_path)
     assert stopped.rc == 0, stopped
     assert "2 waiting jobs cancelled" in stopped.stderr
     assert slurm.live_elements() == []

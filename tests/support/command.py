@@ -1,14 +1,19 @@
-"""The real command, in a process of its own."""
+"""The command, in a process of its own or in this one."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 HARNESS = Path(sys.executable).with_name("harness")
+# A wide terminal: Rich would else break lines in the middle of what a test looks for.
+SURROUNDINGS = {"OMP_NUM_THREADS": "1", "COLUMNS": "200", "NO_COLOR": "1"}
 
 
 @dataclass(frozen=True)
@@ -28,8 +33,7 @@ def run_harness(*arguments: str | Path, cwd: Path, env: dict[str, str] | None = 
     done = subprocess.run(
         [HARNESS, *map(str, arguments)],
         cwd=cwd,
-        # A wide terminal: Rich would else break lines in the middle of what a test looks for.
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "NO_COLOR": "1", **(env or {})},
+        env={**os.environ, **SURROUNDINGS, **(env or {})},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -37,3 +41,24 @@ def run_harness(*arguments: str | Path, cwd: Path, env: dict[str, str] | None = 
         check=False,
     )
     return Done(done.returncode, done.stdout, done.stderr)
+
+
+def call_harness(*arguments: str | Path, cwd: Path, env: dict[str, str] | None = None) -> Done:
+    """The same without a process of its own, which would take seconds to import what this one has: for what ends before it trains."""
+    from harness.cli.main import main
+
+    stdout, stderr, rc = io.StringIO(), io.StringIO(), 0
+    with (
+        contextlib.chdir(cwd),
+        mock.patch.dict(os.environ, {**SURROUNDINGS, **(env or {})}),
+        mock.patch.object(sys, "argv", [str(HARNESS), *map(str, arguments)]),
+        # As the console script has it: Click takes the program's name, too, from how this process was started.
+        mock.patch.object(sys.modules["__main__"], "__package__", None),
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            rc = end.code if isinstance(end.code, int) else int(end.code is not None)
+    return Done(rc, stdout.getvalue(), stderr.getvalue())

@@ -19,6 +19,7 @@ LOG_SECONDS = 0.25
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_no_run_of_many_is_lost_and_no_step_is_there_twice(tmp_path: Path, backend: FakeWandb, online: Environment) -> None:
     """What a client could not bring in before its attempt ended, `harness sync` brings in from the attempt's own log."""
     study = study_in(tmp_path / "runs")

@@ -53,7 +53,6 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logged]:
             "WANDB_ERROR_REPORTING": "false",
             "NETRC": str(folder / "netrc"),
             "HARNESS_RUNS": str(folder / "runs"),
-            "PYTHONPATH": str(Path.cwd()),
         }
         script = Path(__file__).with_name("logged_study.py")
         for study, project in (("small", "here"), ("sure", "there"), ("sure-confirm", "there")):

@@ -20,7 +20,7 @@ from harness.config.validate import to_plain
 from harness.runs.directory import RunDirectory
 from harness.runs.files import write_yaml
 from harness.runs.result import read_result
-from tests.support.command import run_harness
+from tests.support.command import call_harness
 from tests.support.corpus import TinyText
 from tests.training.runs import EXACT_RESUME, assert_same_run, final_state
 
@@ -72,6 +72,7 @@ def is_alive(pid: int) -> bool:
     return False
 
 
+@pytest.mark.long
 def test_killed_ranks_leave_nothing_behind_and_the_run_goes_on(tiny_text: TinyText, tmp_path: Path, start: Start) -> None:
     run, whole, log = RunDirectory(tmp_path / "run"), RunDirectory(tmp_path / "whole"), tmp_path / "log.txt"
     first = start("harness", "train", *tiny_text.overrides, *TWO, "--dir", run.path)
@@ -118,7 +119,7 @@ def test_torchrun_starts_one_run(tiny_text: TinyText, tmp_path: Path, start: Sta
 
 def test_more_processes_than_ranks_are_refused(tiny_text: TinyText, tmp_path: Path) -> None:
     environment = {"RANK": "0", "WORLD_SIZE": "3", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
-    done = run_harness("train", *tiny_text.overrides, "trainer.devices=2", cwd=tmp_path, env=environment)
+    done = call_harness("train", *tiny_text.overrides, "trainer.devices=2", cwd=tmp_path, env=environment)
     assert done.rc == 2, done
     assert "trainer.devices=2: makes 2 ranks" in done.stderr
     assert "3 processes" in done.stderr
@@ -126,7 +127,7 @@ def test_more_processes_than_ranks_are_refused(tiny_text: TinyText, tmp_path: Pa
 
 
 def test_several_machines_need_somebody_to_start_them(tiny_text: TinyText, tmp_path: Path) -> None:
-    done = run_harness("train", *tiny_text.overrides, "trainer.nodes=2", cwd=tmp_path)
+    done = call_harness("train", *tiny_text.overrides, "trainer.nodes=2", cwd=tmp_path)
     assert done.rc == 2, done
     assert re.search(r"trainer.nodes=2: .*srun or torchrun", done.stderr)
 

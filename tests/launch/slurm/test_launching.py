@@ -12,7 +12,7 @@ import yaml
 
 from harness.runs.directory import StudyDirectory
 from harness.runs.jobs import read_jobs
-from tests.support.command import Done, run_harness
+from tests.support.command import Done, call_harness
 from tests.support.slurm.cluster import Cluster, wait_for
 
 SLURM = ["launcher=slurm", "launcher.gpus_per_node=0"]
@@ -37,7 +37,8 @@ def home(tmp_path: Path, tiny: list[str]) -> Path:
 
 @pytest.fixture
 def harness(home: Path) -> Harness:
-    return lambda *arguments: run_harness(*arguments, cwd=home, env={"HARNESS_RUNS": str(home / "runs")}, timeout_seconds=240)
+    """In this process: what trains is a job's. docs/guides/slurm.md is run with processes of their own."""
+    return lambda *arguments: call_harness(*arguments, cwd=home, env={"HARNESS_RUNS": str(home / "runs")})
 
 
 def status(harness: Harness, study: str) -> dict[str, Any]:

@@ -15,9 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.launch.slurm.commands import Slurm
-from harness.runs.locks import hold
-
 HERE = Path(__file__).parent
 PROGRAMS = ("sbatch", "slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd")
 SEARCH_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -31,6 +28,8 @@ class Cluster:
     """A running cluster. Its partitions: low (the default; preempted by requeueing, after 5 s of grace) and high."""
 
     def __init__(self, folder: Path) -> None:
+        from harness.launch.slurm.commands import Slurm
+
         self.folder = folder
         self.config = folder / "etc" / "slurm.conf"
         self.slurm = Slurm(timeout_seconds=30)
@@ -132,6 +131,8 @@ def _script(name: str, *arguments: str | Path) -> None:
 
 def serve() -> Iterator[Cluster]:
     """A cluster that lives until the generator is closed."""
+    from harness.runs.locks import hold
+
     missing = [program for program in PROGRAMS if shutil.which(program, path=SEARCH_PATH) is None]
     if missing:
         message = f"no Slurm here, {', '.join(missing)} missing (the Debian packages stand in .ci/run)"
