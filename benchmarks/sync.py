@@ -21,13 +21,10 @@ from pathlib import Path
 from harness.config.schema import Config
 from harness.config.validate import to_plain
 from harness.runs.directory import RunDirectory
-from harness.runs.files import write_yaml
+from harness.runs.files import read_json, write_json, write_yaml
 from harness.runs.metrics import last_values
 from harness.runs.result import Result, write_result
 from harness.tracking.identity import identity_of_run, tracking_of_run
-from harness.tracking.merged_log import records_of
-from harness.tracking.pieces import pieces_of
-from harness.tracking.transaction_log import log_of
 from harness.tracking.wandb_logger import WandbLogger
 from tests.support.fake_wandb import FakeWandb
 
@@ -47,17 +44,13 @@ def one_run(path: Path, rows: int) -> RunDirectory:
 
 
 def copies(original: RunDirectory, root: Path, count: int) -> None:
-    """As many runs of their own, by their W&B ids."""
-    [piece] = pieces_of(original.path)
-    records = list(records_of(piece))
-    [run] = [record for record in records if record.WhichOneof("record_type") == "run"]
+    """As many runs of their own: to `harness sync` by the ids in their wandb/run.json. The client's own logs all hold the same id."""
     for number in range(count):
-        shutil.copytree(original.path, root / f"run-{number}")
-        [copy] = pieces_of(root / f"run-{number}")
-        path = copy.path.rename(copy.path.with_name(copy.path.name.replace(copy.id, f"copy{number}")))
-        (path / copy.log.name).unlink()
-        run.run.run_id = f"copy{number}"
-        (path / f"run-copy{number}.wandb").write_bytes(log_of(record.SerializeToString() for record in records))
+        path = root / f"run-{number}"
+        shutil.copytree(original.path, path)
+        opened = read_json(path / "wandb" / "run.json")
+        assert opened is not None
+        write_json(path / "wandb" / "run.json", {**opened, "id": f"copy{number}"})
 
 
 def timed(command: list[str], environment: dict[str, str]) -> tuple[float, float]:

@@ -218,7 +218,7 @@ def _tracked(config: Config, run: RunDirectory, stop: StopFlag, *, show_progress
 
 def _finish(wandb: WandbLogger, run: RunDirectory, *, crashed: bool) -> None:
     """End the attempt's part of the W&B run, as the run's own files have it."""
-    from harness.tracking.summary import objective_of, summary_of
+    from harness.tracking.run_summary import objective_of, summary_of
 
     result = read_result(run)
     state = _end_of_run(run, result)
