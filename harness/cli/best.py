@@ -67,7 +67,7 @@ def best(
 
 def _to_wandb(record: StudyRecord, bundle: Path) -> str | None:
     """Where the bundle is in W&B, as an artifact of the study's run; None for a study that is not tracked online, or where W&B fails."""
-    from harness.tracking.study_run import is_tracked_online, log_directory
+    from harness.tracking.study_overview import is_tracked_online, log_directory
     from harness.tracking.wandb_run import TrackingError
 
     if not is_tracked_online(record.directory):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.report.comparison import Comparison
     from harness.runs.record import RunRecord, StudyRecord
     from harness.search.status import Status
-    from harness.tracking.study_run import StudySnapshot
+    from harness.tracking.study_overview import StudySnapshot
     from harness.tracking.wandb_run import WandbTarget
 
 PUBLISH_SECONDS = 60.0
@@ -30,7 +30,7 @@ LAST_UPDATE_SECONDS = 120.0
 
 def study_run(study: Annotated[Path, typer.Argument(help="The study's directory.")]) -> None:
     """Bring the study's own W&B run up to date. Workers start it; users need not."""
-    from harness.tracking.study_run import is_tracked_online, study_target
+    from harness.tracking.study_overview import is_tracked_online, study_target
     from harness.tracking.wandb_run import TrackingError
 
     directory = StudyDirectory(study)
@@ -51,7 +51,7 @@ def publish_study(study: StudyDirectory, target: WandbTarget, *, wait_seconds: f
     Raises TrackingError where W&B cannot be reached or refuses.
     """
     from harness.search.status import read_status
-    from harness.tracking.study_run import publish, published_version
+    from harness.tracking.study_overview import publish, published_version
 
     status = read_status(study)
     if not status.study.runs or published_version(study) == _version(status):
@@ -64,7 +64,7 @@ class StudyRunUpdates:
     """Keeps the study's run up to date from a worker, in processes of their own: it never waits for one until it has nothing left to do."""
 
     def __init__(self, study: StudyDirectory) -> None:
-        from harness.tracking.study_run import is_tracked_online
+        from harness.tracking.study_overview import is_tracked_online
 
         self._study = study
         self._is_online = is_tracked_online(study)
@@ -115,7 +115,7 @@ def _version(status: Status) -> str:
 def _snapshot(status: Status, folder: Path) -> StudySnapshot:
     from harness.report.comparison import compare
     from harness.report.page import write_page
-    from harness.tracking.study_run import StudySnapshot
+    from harness.tracking.study_overview import StudySnapshot
 
     study = status.study
     compared = compare([study], [])

@@ -105,7 +105,7 @@ def _sync(selection: Selection, report: _Report) -> None:
 def _publish(study: StudyDirectory, report: _Report) -> None:
     """The study's own run."""
     from harness.cli.study_run import publish_study
-    from harness.tracking.study_run import study_target
+    from harness.tracking.study_overview import study_target
     from harness.tracking.wandb_run import TrackingError
 
     target = study_target(study, online=True)

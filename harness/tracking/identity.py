@@ -11,7 +11,7 @@ from harness.config.validate import to_section
 from harness.runs.confirmation import launch_of
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import read_yaml
-from harness.tracking.pieces import pieces_of
+from harness.tracking.marks import read_opened
 
 TAG_CHARACTERS = 64
 """W&B refuses longer tags."""
@@ -49,8 +49,8 @@ def identity_of_run(run: RunDirectory) -> Identity:
 
 def _id_of_single(run: RunDirectory) -> str:
     """As its first attempt chose it: by when its configuration was written, since many runs may be called `out`."""
-    if pieces := pieces_of(run.path):
-        return pieces[0].id
+    if opened := read_opened(run):
+        return opened.id
     return run_id(run.name, str(run.config.stat().st_mtime_ns) if run.config.exists() else "")
 
 

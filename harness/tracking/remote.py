@@ -25,7 +25,8 @@ from harness.runs.result import Result, State, Tokens
 from harness.runs.space_values import values_in
 from harness.runs.trial import Trial
 from harness.tracking.remote_path import RemotePath
-from harness.tracking.study_run import ORDERED_SECTIONS, PLAN_KEY
+from harness.tracking.study_overview import ORDERED_SECTIONS, PLAN_KEY
+from harness.tracking.wandb_run import TrackingError, one_error
 
 if TYPE_CHECKING:
     import wandb
@@ -193,13 +194,12 @@ def _probe(address: str) -> None:
 
 @contextmanager
 def requests(what: str) -> Iterator[None]:
-    """What the client raises becomes one message. It has errors of its own, built-in ones, and those of its connections."""
-    import wandb
-
+    """What the client raises becomes one message."""
     try:
-        yield
-    except (wandb.Error, ValueError, OSError) as error:
-        raise InputError(f"{what}: W&B refuses: {' '.join(str(error).split()) or type(error).__name__}") from error
+        with one_error(f"{what}: W&B refuses"):
+            yield
+    except TrackingError as error:
+        raise InputError(str(error)) from error
 
 
 def _listed(api: wandb.Api, entity_project: str, filters: Mapping[str, Any], path: RemotePath) -> list[Run]:

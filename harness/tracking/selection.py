@@ -10,8 +10,7 @@ from harness.config.errors import InputError
 from harness.runs.directory import RunDirectory, StudyDirectory, find_run, is_run, is_study, runs_root
 from harness.runs.record import load_run
 from harness.runs.result import FINAL_STATES
-from harness.tracking.pieces import pieces_of
-from harness.tracking.sync_marks import is_synced
+from harness.tracking.marks import is_synced
 
 
 @dataclass
@@ -22,9 +21,9 @@ class Selection:
     """Ended, and not in W&B yet or not all of it."""
     synced: list[RunDirectory] = field(default_factory=list)
     unfinished: list[RunDirectory] = field(default_factory=list)
-    """Running or waiting: their logs may be written to at any time."""
+    """Running or waiting."""
     untracked: list[RunDirectory] = field(default_factory=list)
-    """Without a log of W&B: tracking=none, or not begun."""
+    """Never opened in W&B: tracking=none, or not begun."""
     studies: list[StudyDirectory] = field(default_factory=list)
     """Those that are among it as a whole, and have a trial that is tracked."""
 
@@ -34,7 +33,7 @@ def select(path: str | None) -> Selection:
     selection = Selection()
     directories = _directories(path)
     for run in (run for directory in directories for run in _runs_in(directory)):
-        if not pieces_of(run.path):
+        if not (run.path / "wandb").is_dir():
             selection.untracked.append(run)
             continue
         study = run.study

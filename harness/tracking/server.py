@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import wandb
 
-from harness.tracking.wandb_run import TrackingError
+from harness.tracking.wandb_run import one_error
 
 REQUEST_SECONDS = 30
 RUNS_AT_ONCE = 100
@@ -30,39 +29,26 @@ class RemoteRun:
 
 
 class Server:
-    """A server that we are logged in to. Raises TrackingError, with one message, where it cannot be reached or does not let us in."""
+    """A server that we are logged in to, within `client`. Raises TrackingError where it cannot be reached or does not let us in."""
 
     def __init__(self) -> None:
-        # For the whole process: what it has to say is said by us.
-        wandb.setup(wandb.Settings(silent=True))
-        try:
+        with one_error("W&B"):
             self._api = wandb.Api(timeout=REQUEST_SECONDS)
             self.default_entity = os.environ.get("WANDB_ENTITY") or str(self._api.default_entity)
-        except (wandb.Error, OSError, ValueError) as error:
-            raise TrackingError(f"W&B: {error}") from error
 
     def runs(self, entity: str, project: str, expected: dict[str, set[int]]) -> dict[str, RemoteRun]:
         """Those of the runs that the server has, by id. expected: by id, the steps that the run should have.
 
         Raises TrackingError when the server does not answer.
         """
-        found: dict[str, RemoteRun] = {}
-        ids = list(expected)
-        try:
-            for start in range(0, len(ids), RUNS_AT_ONCE):
-                # Else it would answer with what it was told before.
-                self._api.flush()  # type: ignore[no-untyped-call]
-                for run in self._existing(f"{entity}/{project}", ids[start : start + RUNS_AT_ONCE]):
-                    found[run.id] = _remote(run, expected[run.id])
-        except (wandb.Error, OSError) as error:
-            raise TrackingError(f"W&B: {error}") from error
-        return found
-
-    def _existing(self, path: str, ids: list[str]) -> Iterable[Any]:
-        try:
-            return list(self._api.runs(path, filters={"name": {"$in": ids}}, per_page=RUNS_AT_ONCE))
-        except ValueError:  # the project does not exist yet
-            return []
+        with one_error("W&B"):
+            # Else it would answer with what it was told before.
+            self._api.flush()  # type: ignore[no-untyped-call]
+            try:
+                found = list(self._api.runs(f"{entity}/{project}", filters={"name": {"$in": list(expected)}}, per_page=RUNS_AT_ONCE))
+            except ValueError:  # the project does not exist yet
+                return {}
+            return {run.id: _remote(run, expected[run.id]) for run in found}
 
 
 def _remote(run: Any, expected: set[int]) -> RemoteRun:

@@ -1,8 +1,7 @@
-"""Bringing ended runs to W&B from their files, each once.
+"""Bringing ended runs to W&B, each once, from their own files.
 
-For every run one log is made of what its attempts left (`merged_log`), in a copy, with the rows that W&B does not have yet; the client's
-own `wandb sync` uploads it; and the run counts as synced when the server has every row, once. What was half uploaded when a sync was
-killed is therefore not uploaded again.
+metrics.jsonl and result.json are the truth. The client opens a run by its id, and logs the rows that W&B does not have yet, the summary and
+the state. A run is synced when the server shows every row, once. After a sync that was killed, the next one goes on.
 """
 
 from __future__ import annotations
@@ -10,11 +9,12 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from harness.runs.directory import RunDirectory
 from harness.runs.files import read_yaml
@@ -23,22 +23,20 @@ from harness.runs.metrics import Row
 from harness.runs.result import Result, read_result
 from harness.runs.trial import read_trial
 from harness.tracking.identity import Identity, identity_of_run, tracking_of_run
-from harness.tracking.merged_log import Whole, logged_steps, merged_log, place_of
-from harness.tracking.pieces import Piece, pieces_of
+from harness.tracking.marks import mark_synced, read_opened
+from harness.tracking.run_summary import Summary, objective_of, summary_of
 from harness.tracking.server import RemoteRun, Server
-from harness.tracking.summary import Summary, objective_of, summary_of
-from harness.tracking.sync_marks import is_synced, mark_synced
-from harness.tracking.upload import upload, what_it_said
-from harness.tracking.wandb_run import TrackingError, WandbTarget
+from harness.tracking.tracked_run import TrackedRun
+from harness.tracking.wandb_run import TrackingError, WandbTarget, client, kill_client, start_run
 
 BATCH_RUNS = 100
-"""Copies that are on the disk, and uploaded, at a time."""
-STALL_SECONDS = 300.0
-"""The client repeats what is refused; after so long without any arrival it is given up."""
+"""Looked up on the server together."""
+PARALLEL_UPLOADS = 8
+"""So many failures in a row are no matter of single runs: the rest of the batch is not tried."""
+UPLOAD_SECONDS = 300.0
+"""For opening a run, and again for closing it: the client repeats what is refused, and is given up after so long."""
 SETTLE_SECONDS = 30.0
 """How long a server may take until it shows what it has accepted."""
-
-Outcome = Literal["synced", "failed"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Synced:
     """What came of one run."""
 
     run: RunDirectory
-    outcome: Outcome
+    outcome: Literal["synced", "failed"]
     rows: int = 0
     """Uploaded now."""
     url: str | None = None
@@ -59,10 +57,21 @@ class _Ended:
     """A run that is to be brought up to date, as its files are."""
 
     run: RunDirectory
-    pieces: list[Piece]
     identity: Identity
     target: WandbTarget
-    result: Result = field(compare=False)
+    config: dict[str, Any]
+    result: Result
+
+    @classmethod
+    def read(cls, run: RunDirectory) -> _Ended:
+        target = WandbTarget.of(tracking_of_run(run)).as_opened(read_opened(run))
+        # What would be measured is the machine that uploads.
+        target = replace(target, mode="online", system_metrics=False)
+        return cls(run, identity_of_run(run), target, read_yaml(run.config), read_result(run))
+
+    @property
+    def id(self) -> str:
+        return self.identity.id
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -70,44 +79,38 @@ class _Ended:
 
     @cached_property
     def steps(self) -> set[int]:
-        return {row["step"] for row in self.rows} | logged_steps(self.pieces)
+        return {row["step"] for row in self.rows}
 
     @property
+    def last_step(self) -> int:
+        return max(self.steps, default=-1)
+
+    @cached_property
     def summary(self) -> Summary:
         return summary_of(self.result, self.rows, objective_of(self.run), trial=read_trial(self.run))
 
-    def whole(self, entity: str, project: str) -> Whole:
-        return Whole(
-            identity=replace(self.identity, tags=(*self.identity.tags, *self.target.tags)),
-            entity=entity,
-            project=project,
-            config=read_yaml(self.run.config),
-            started=self.run.config.stat().st_mtime,
-            rows=self.rows,
-            summary=self.summary,
-            exit_code=int(self.result.state == "failed"),
-        )
 
-
-def sync_runs(
-    runs: Sequence[RunDirectory], *, done: Callable[[Synced], None], stall_seconds: float = STALL_SECONDS, batch_runs: int = BATCH_RUNS
-) -> list[Synced]:
-    """Bring ended runs to W&B. `done` is told of each as it is decided.
+def sync_runs(runs: Sequence[RunDirectory], *, done: Callable[[Synced], None], upload_seconds: float = UPLOAD_SECONDS) -> list[Synced]:
+    """Bring ended runs to W&B. `done` gets what came of each as it is decided.
 
     Raises TrackingError where the server cannot be reached or does not let us in: nothing was done.
     """
-    server = Server()
     outcomes = []
-    for start in range(0, len(runs), batch_runs):
-        for outcome in _sync_batch(server, runs[start : start + batch_runs], stall_seconds):
-            done(outcome)
-            outcomes.append(outcome)
+    with client():
+        server = Server()
+        for start in range(0, len(runs), BATCH_RUNS):
+            for outcome in _sync_batch(server, runs[start : start + BATCH_RUNS], upload_seconds):
+                done(outcome)
+                outcomes.append(outcome)
+        if any(outcome.outcome == "failed" for outcome in outcomes):
+            # It would go on trying for as long as this process lives.
+            kill_client()
     return outcomes
 
 
-def _sync_batch(server: Server, runs: Sequence[RunDirectory], stall_seconds: float) -> Iterator[Synced]:
-    with ExitStack() as stack, tempfile.TemporaryDirectory(prefix="harness-sync-") as folder:
-        batch: list[_Ended] = []
+def _sync_batch(server: Server, runs: Sequence[RunDirectory], upload_seconds: float) -> Iterator[Synced]:
+    with ExitStack() as stack:
+        by_project: dict[tuple[str, str], list[_Ended]] = {}
         for run in runs:
             lock = hold(run.path / "wandb" / ".sync.lock")
             if lock is None:
@@ -115,119 +118,98 @@ def _sync_batch(server: Server, runs: Sequence[RunDirectory], stall_seconds: flo
                 continue
             stack.callback(lock.release)
             try:
-                batch.append(_read(run))
+                ended = _Ended.read(run)
             except (OSError, ValueError, KeyError, TypeError) as error:
                 yield Synced(run, "failed", reason=f"its files cannot be read: {type(error).__name__}: {error}")
-        by_project: dict[tuple[str, str], list[_Ended]] = {}
-        for ended in batch:
-            by_project.setdefault(_place(ended, server), []).append(ended)
+            else:
+                by_project.setdefault((ended.target.entity or server.default_entity, ended.target.project), []).append(ended)
         for (entity, project), members in by_project.items():
-            working_directory = Path(tempfile.mkdtemp(dir=folder))
-            try:
-                yield from _sync_project(server, entity, project, members, working_directory, stall_seconds)
-            except TrackingError as error:
-                for ended in members:
-                    if not is_synced(ended.run):
-                        yield Synced(ended.run, "failed", reason=str(error))
+            yield from _sync_project(server, entity, project, members, upload_seconds)
 
 
-def _read(run: RunDirectory) -> _Ended:
-    identity = identity_of_run(run)
-    pieces = pieces_of(run.path, identity.id)
-    return _Ended(run, pieces, identity, WandbTarget.of(tracking_of_run(run)), read_result(run))
+def _sync_project(server: Server, entity: str, project: str, members: list[_Ended], upload_seconds: float) -> Iterator[Synced]:
+    try:
+        before = server.runs(entity, project, {ended.id: ended.steps for ended in members})
+        lacking = [ended for ended in members if not _is_up_to_date(before.get(ended.id), ended)]
+        failed = _upload(lacking, entity, upload_seconds)
+        yield from (Synced(ended.run, "failed", reason=failed[ended.id]) for ended in members if ended.id in failed)
+        members = [ended for ended in members if ended.id not in failed]
+        outcomes = _verified(server, entity, project, members, before)
+    except TrackingError as error:
+        outcomes = [Synced(ended.run, "failed", reason=str(error)) for ended in members]
+    yield from outcomes
 
 
-def _place(ended: _Ended, server: Server) -> tuple[str, str]:
-    """Entity and project: as the run itself was opened with, whatever the environment says by now."""
-    entity, project = place_of(ended.pieces)
-    return entity or ended.target.entity or server.default_entity, project or ended.target.project
-
-
-def _sync_project(server: Server, entity: str, project: str, members: list[_Ended], folder: Path, stall_seconds: float) -> Iterator[Synced]:
-    expected = {ended.identity.id: ended.steps for ended in members}
-    before = server.runs(entity, project, expected)
-    copies: dict[str, Piece] = {}
-    reasons: dict[str, str] = {}
-    for ended in members:
-        remote = before.get(ended.identity.id)
-        if remote is not None and _is_up_to_date(remote, ended):
-            continue
+def _upload(ended: list[_Ended], entity: str, upload_seconds: float) -> dict[str, str]:
+    """Log what W&B lacks of runs; returns why some were not uploaded, by their ids."""
+    in_a_row = 0
+    directory = tempfile.TemporaryDirectory(prefix="harness-sync-", ignore_cleanup_errors=True)
+    with directory as folder, ThreadPoolExecutor(PARALLEL_UPLOADS) as pool:
+        asked = {one.id: pool.submit(_upload_one, one, entity, Path(folder), upload_seconds) for one in ended}
         try:
-            copies[ended.identity.id] = _copy(ended, folder, entity, project, after_step=remote.last_step if remote else -1)
-        except (OSError, ValueError) as error:
-            reasons[ended.identity.id] = str(error)
-    arrived = set()
-    if copies:
-        for copy in upload(list(copies.values()), folder, stall_seconds=stall_seconds):
-            arrived.add(copy.id)
-    uploaded = [ended for ended in members if ended.identity.id in arrived]
-    after = {**before, **_settled(server, entity, project, uploaded, before)}
-    for ended in members:
-        key = ended.identity.id
-        if key in reasons or (key in copies and key not in arrived):
-            said = reasons.get(key) or what_it_said(folder, key) or "W&B did not take it"
-            yield Synced(ended.run, "failed", reason=said)
-            continue
-        yield _verified(ended, before.get(key), after.get(key))
+            for future in as_completed(asked.values()):
+                in_a_row = 0 if future.exception() is None else in_a_row + 1
+                if in_a_row == PARALLEL_UPLOADS:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    break
+        except BaseException:
+            # Ctrl-C: threads that wait for the client end with it.
+            pool.shutdown(wait=False, cancel_futures=True)
+            kill_client()
+            raise
+    failed = {}
+    for run_id, future in asked.items():
+        if future.cancelled():
+            failed[run_id] = f"not tried, since W&B took none of {PARALLEL_UPLOADS} runs in a row"
+        elif error := future.exception():
+            failed[run_id] = f"W&B does not take it: {type(error).__name__}: {' '.join(str(error).split())}"
+    return failed
 
 
-def _settled(server: Server, entity: str, project: str, uploaded: list[_Ended], before: dict[str, RemoteRun]) -> dict[str, RemoteRun]:
-    """What the server has of the uploaded runs, when it shows all of it or after a while."""
+def _upload_one(ended: _Ended, entity: str, folder: Path, upload_seconds: float) -> None:
+    run = start_run(
+        replace(ended.target, entity=entity),
+        identity=ended.identity,
+        directory=folder / ended.id,
+        hyperparameters=ended.config,
+        init_seconds=upload_seconds,
+        finish_seconds=upload_seconds,
+    )
+    TrackedRun(run, ended.run.metrics).finish(int(ended.result.state == "failed"), ended.summary)
+
+
+def _is_up_to_date(remote: RemoteRun | None, ended: _Ended) -> bool:
+    if remote is None or remote.state not in ("finished", "failed"):
+        return False
+    return ended.last_step <= remote.last_step and all(remote.summary.get(key) == value for key, value in ended.summary.items())
+
+
+def _verified(server: Server, entity: str, project: str, members: list[_Ended], before: dict[str, RemoteRun]) -> list[Synced]:
+    """What the server shows of runs that were uploaded, when it shows all of it or after a while; marks those that are synced."""
     deadline, pause = time.monotonic() + SETTLE_SECONDS, 0.5
-    found: dict[str, RemoteRun] = {}
-    while uploaded:
-        found |= server.runs(entity, project, {ended.identity.id: ended.steps for ended in uploaded})
-        uploaded = [
-            ended
-            for ended in uploaded
-            if _verified(ended, before.get(ended.identity.id), found.get(ended.identity.id), dry=True).outcome != "synced"
-        ]
-        if not uploaded or time.monotonic() > deadline:
+    outcomes: dict[str, Synced] = {}
+    waiting = members
+    while waiting:
+        after = server.runs(entity, project, {ended.id: ended.steps for ended in waiting})
+        outcomes |= {ended.id: _compared(ended, before.get(ended.id), after.get(ended.id)) for ended in waiting}
+        waiting = [ended for ended in waiting if outcomes[ended.id].outcome == "failed"]
+        if not waiting or time.monotonic() > deadline:
             break
         time.sleep(pause)
         pause *= 2
-    return found
+    return list(outcomes.values())
 
 
-def _steps(remote: RemoteRun, ended: _Ended) -> list[int]:
-    return remote.steps if remote.steps is not None else sorted(ended.steps) if remote.rows else []
-
-
-def _is_up_to_date(remote: RemoteRun, ended: _Ended) -> bool:
-    same_end = all(remote.summary.get(key) == value for key, value in ended.summary.items())
-    return same_end and max(ended.steps, default=-1) <= remote.last_step and remote.state in ("finished", "failed")
-
-
-def _verified(ended: _Ended, before: RemoteRun | None, after: RemoteRun | None, *, dry: bool = False) -> Synced:
-    """Whether the server has every row that was to go there, once; marks the run as synced, unless dry."""
+def _compared(ended: _Ended, before: RemoteRun | None, after: RemoteRun | None) -> Synced:
+    """Whether the server has every row that was to go there, once; marks the run if so."""
     if after is None:
         return Synced(ended.run, "failed", reason="W&B says that it took it, but does not show it")
     had = before.last_step if before else -1
-    steps = _steps(after, ended)
+    steps = after.steps if after.steps is not None else sorted(ended.steps) if after.rows else []
     missing = sorted(ended.steps - set(steps))
-    twice = len(steps) - len(set(steps))
-    if twice or any(step > had for step in missing):
-        reason = f"W&B shows {after.rows} rows up to step {after.last_step}; it should be {len(ended.steps)} up to {max(ended.steps)}"
+    if len(steps) > len(set(steps)) or any(step > had for step in missing):
+        reason = f"W&B shows {after.rows} rows up to step {after.last_step}; it should be {len(ended.steps)} up to {ended.last_step}"
         return Synced(ended.run, "failed", url=after.url, reason=reason)
+    mark_synced(ended.run, ended.result, url=after.url, rows=after.rows, last_step=after.last_step)
     note = f"{len(missing)} rows up to step {missing[-1]} were lost when they were logged online" if missing else None
-    if not dry:
-        mark_synced(ended.run, ended.result, url=after.url, rows=after.rows, last_step=after.last_step)
-        for piece in ended.pieces:
-            piece.marker.touch()
     return Synced(ended.run, "synced", rows=after.rows - (before.rows if before else 0), url=after.url, reason=note)
-
-
-def _copy(ended: _Ended, folder: Path, entity: str, project: str, *, after_step: int) -> Piece:
-    """A directory as the client leaves one, with one log of all that is to be uploaded."""
-    path = folder / f"offline-run-20000101_000000-{ended.identity.id}"
-    copy = Piece(path, ended.identity.id, offline=True)
-    copy.files.mkdir(parents=True)
-    for piece in ended.pieces:
-        for file in piece.files.rglob("*"):
-            target = copy.files / file.relative_to(piece.files)
-            if file.is_file():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.unlink(missing_ok=True)
-                target.symlink_to(file.resolve())
-    copy.log.write_bytes(merged_log(ended.pieces, ended.whole(entity, project), after_step=after_step))
-    return copy

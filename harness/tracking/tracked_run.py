@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Any
 from harness.runs.directory import RunDirectory
 from harness.runs.metrics import MetricsFile
 from harness.tracking.identity import Identity
-from harness.tracking.pieces import pieces_of
-from harness.tracking.wandb_run import WandbTarget, open_run
+from harness.tracking.marks import OpenedRun, write_opened
+from harness.tracking.wandb_run import WandbTarget, client, start_run
 
 if TYPE_CHECKING:
     import wandb
 
 
 class TrackedRun:
-    """One attempt's hold on a run.
+    """An open run to which steps go once.
 
     Steps that W&B has are left out: an attempt that goes on from a checkpoint logs again what its predecessor logged behind it. Steps that
     W&B lacks, since a predecessor was killed before they were written or since there was no room for them, are taken from metrics.jsonl.
     """
 
-    def __init__(self, run: wandb.Run, *, last_step: int, metrics: MetricsFile) -> None:
-        """Args: last_step, the last one that W&B has, -1 for none."""
+    def __init__(self, run: wandb.Run, metrics: MetricsFile, *, last_step: int = -1) -> None:
+        """Args: last_step, the last one that is logged already, -1 for none; W&B itself tells of a run that it has."""
         self._run = run
-        self._last_step = last_step
+        self._last_step = run.step - 1 if run.resumed else last_step
         self._metrics = metrics
         self._may_lack = True
 
@@ -37,14 +37,12 @@ class TrackedRun:
             self._catch_up(before=step)
         self._log(row, step)
 
-    def finish(self, exit_code: int, *, after_gap: bool = False) -> None:
-        """End the attempt's part."""
+    def finish(self, exit_code: int, summary: Mapping[str, Any], *, after_gap: bool = False) -> None:
+        """End the attempt's part: with the rows that are lacking, and keys of the summary over those of the last row."""
         if self._may_lack or after_gap:
             self._catch_up()
+        self._run.summary.update(dict(summary))
         self._run.finish(exit_code)
-
-    def summary(self, values: Mapping[str, Any]) -> None:
-        self._run.summary.update(dict(values))
 
     def mark_preempting(self) -> None:
         self._run.mark_preempting()
@@ -70,27 +68,18 @@ def open_tracked_run(
     hyperparameters: dict[str, Any],
     init_seconds: float,
     finish_seconds: float,
+    last_step: int,
 ) -> Iterator[TrackedRun]:
-    """A run in its own directory, see `open_run`."""
-    # Offline nobody but the earlier attempts' own logs can tell; reading them takes a second for a hundred thousand rows.
-    before = _last_step_on_disk(directory, identity) if target.is_offline else -1
-    with open_run(
-        target,
-        identity=identity,
-        directory=directory,
-        hyperparameters=hyperparameters,
-        init_seconds=init_seconds,
-        finish_seconds=finish_seconds,
-    ) as run:
-        if run.resumed and not target.is_offline:
-            before = run.step - 1
-        yield TrackedRun(run, last_step=before, metrics=RunDirectory(directory).metrics)
-
-
-def _last_step_on_disk(directory: Path, identity: Identity) -> int:
-    pieces = pieces_of(directory, identity.id)
-    if not pieces:
-        return -1
-    from harness.tracking.merged_log import logged_steps
-
-    return max(logged_steps(pieces), default=-1)
+    """An attempt's run, in its own directory. last_step: that earlier attempts logged, -1 for none."""
+    run = RunDirectory(directory)
+    with client():
+        opened = start_run(
+            target,
+            identity=identity,
+            directory=directory,
+            hyperparameters=hyperparameters,
+            init_seconds=init_seconds,
+            finish_seconds=finish_seconds,
+        )
+        write_opened(run, OpenedRun(opened.id, opened.entity or None, opened.project))
+        yield TrackedRun(opened, run.metrics, last_step=last_step)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.schema import TrackingConfig
+from harness.runs.directory import RunDirectory
 from harness.tracking.background import Background
 from harness.tracking.identity import Identity
 from harness.tracking.tracked_run import TrackedRun, open_tracked_run
@@ -44,10 +45,13 @@ class WandbLogger:
         self._target = WandbTarget.of(config)
         self._finish_seconds = FINISH_OFFLINE_SECONDS if self._target.is_offline else FINISH_ONLINE_SECONDS
         self._preempted = False
+        self._summary: dict[str, float | str] = {}
         self._gap = False
         """Whether the last row was left out for want of room."""
         self._run: Background[TrackedRun] | None = None
         if self._target.mode != "disabled":
+            # Offline nobody else can tell what an earlier attempt has logged; of an online run, W&B does.
+            last = RunDirectory(directory).metrics.last() if self._target.is_offline else None
             opened = partial(
                 open_tracked_run,
                 self._target,
@@ -56,6 +60,7 @@ class WandbLogger:
                 hyperparameters=hyperparameters,
                 init_seconds=INIT_SECONDS,
                 finish_seconds=self._finish_seconds - GRACE_SECONDS,
+                last_step=last["step"] if last else -1,
             )
             self._run = Background("W&B", opened, capacity=QUEUE_ROWS)
 
@@ -70,10 +75,8 @@ class WandbLogger:
             self._gap = not self._run.offer(lambda run: run.log(row, step, after_gap=after_gap))
 
     def summary(self, values: Mapping[str, float | str]) -> None:
-        """Set keys of the run's summary as they are: flat, so that W&B sorts and filters by `objective` or `best/val_loss`."""
-        if self._run:
-            flat = dict(values)
-            self._run.ensure(lambda run: run.summary(flat))
+        """Keys that `finish` sets in the summary as they are: flat, so that W&B sorts and filters by `objective` or `best/val_loss`."""
+        self._summary.update(values)
 
     def preempting(self) -> None:
         """This attempt stops cleanly and another one will go on: W&B is told now, and `finish` leaves the run `preempted`."""
@@ -86,7 +89,6 @@ class WandbLogger:
         if not self._run:
             return
         exit_code = PREEMPTED_EXIT_CODE if self._preempted else int(status != "success")
-        after_gap = self._gap
-        self._run.ensure(lambda run: run.finish(exit_code, after_gap=after_gap))
+        self._run.ensure(lambda run: run.finish(exit_code, self._summary, after_gap=self._gap))
         self._run.close(self._finish_seconds, force=kill_client)
         self._run = None

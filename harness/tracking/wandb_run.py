@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.schema import TrackingConfig
 from harness.tracking.identity import Identity
+from harness.tracking.marks import OpenedRun
 
 if TYPE_CHECKING:
     import wandb
@@ -45,9 +46,38 @@ class WandbTarget:
             system_metrics=config.system_metrics,
         )
 
+    def as_opened(self, opened: OpenedRun | None) -> WandbTarget:
+        """Where the run is already: an environment that named another project when it was trained is gone by now."""
+        return self if opened is None else replace(self, entity=opened.entity or self.entity, project=opened.project)
+
 
 @contextmanager
-def open_run(
+def one_error(what: str) -> Iterator[None]:
+    """Whatever goes wrong with W&B in the block is raised as TrackingError: "<what>: <why>"."""
+    try:
+        yield
+    # wandb raises errors of its own, built-in ones, and those of its connections; and calls sys.exit() when its service ends badly.
+    except (Exception, SystemExit) as error:
+        raise TrackingError(f"{what}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+@contextmanager
+def client() -> Iterator[None]:
+    """Whatever happens inside, the client's own process ends with the block. Where something failed it is not waited for."""
+    import wandb  # half a second to two: only here, in the thread that can afford it
+
+    # For the whole process: no words on the console, and no question about an API key on a terminal.
+    wandb.setup(wandb.Settings(silent=True))
+    try:
+        yield
+    except BaseException:
+        kill_client()
+        raise
+    finally:
+        wandb.teardown()
+
+
+def start_run(
     target: WandbTarget,
     *,
     identity: Identity,
@@ -55,54 +85,49 @@ def open_run(
     hyperparameters: dict[str, Any],
     init_seconds: float,
     finish_seconds: float,
-) -> Iterator[wandb.Run]:
-    """A run that exists once whatever its attempts; whatever happens inside, the client's own process ends with the block."""
+) -> wandb.Run:
+    """A run that exists once whatever its attempts, within `client`. The client writes into `directory`/wandb."""
     # The client would fall back to a temporary directory; this says what is wrong, and before anything is started.
     (directory / "wandb").mkdir(parents=True, exist_ok=True)
 
-    import wandb  # half a second to two: only here, in the thread that can afford it
+    import wandb
 
-    # For the whole process: no words on the console, and no question about an API key on a terminal.
-    wandb.setup(wandb.Settings(silent=True))
-    try:
-        run = wandb.init(
-            project=target.project,
-            entity=target.entity,
-            dir=directory,
-            id=identity.id,
-            # Attempts on the same run: the id decides, and steps are explicit.
-            resume="allow",
-            # Never another run that user code may have open in this process.
-            reinit="create_new",
-            name=identity.name,
-            group=identity.group,
-            job_type=identity.job_type,
-            tags=list(dict.fromkeys([*identity.tags, *target.tags])),
-            config=hyperparameters,
-            # Whatever WANDB_MODE says; the client itself knows more modes than its signature.
-            settings=wandb.Settings(
-                mode=target.mode,  # type: ignore[arg-type]
-                init_timeout=init_seconds,
-                finish_timeout=finish_seconds,
-                finish_timeout_raises=True,  # rows that were not uploaded are worth a word
-                silent=True,
-                console="off",
-                disable_git=True,
-                disable_code=True,
-                save_code=False,
-                # result.json holds versions and hardware; W&B's own look at them is a fifth of the time of wandb.init.
-                x_disable_meta=True,
-                x_save_requirements=False,
-                x_disable_stats=not target.system_metrics,
-                # A killed attempt loses at most so many seconds of rows (15 by default).
-                x_transaction_log_flush_interval=2,
-            ),
-        )
-        if not Path(run.dir).resolve().is_relative_to(directory.resolve()):
-            raise OSError(f"{directory} cannot be written to: W&B went to {run.dir} instead")
-        yield run
-    finally:
-        wandb.teardown()
+    run = wandb.init(
+        project=target.project,
+        entity=target.entity,
+        dir=directory,
+        id=identity.id,
+        # Attempts on the same run: the id decides, and steps are explicit.
+        resume="allow",
+        # Never another run that user code may have open in this process.
+        reinit="create_new",
+        name=identity.name,
+        group=identity.group,
+        job_type=identity.job_type,
+        tags=list(dict.fromkeys([*identity.tags, *target.tags])),
+        config=hyperparameters,
+        # Whatever WANDB_MODE says; the client itself knows more modes than its signature.
+        settings=wandb.Settings(
+            mode=target.mode,  # type: ignore[arg-type]
+            init_timeout=init_seconds,
+            finish_timeout=finish_seconds,
+            finish_timeout_raises=True,  # rows that were not uploaded are worth a word
+            silent=True,
+            console="off",
+            disable_git=True,
+            disable_code=True,
+            save_code=False,
+            # result.json holds versions and hardware; W&B's own look at them is a fifth of the time of wandb.init.
+            x_disable_meta=True,
+            x_save_requirements=False,
+            x_disable_stats=not target.system_metrics,
+            # A killed attempt loses at most so many seconds of rows (15 by default).
+            x_transaction_log_flush_interval=2,
+        ),
+    )
+    if not Path(run.dir).resolve().is_relative_to(directory.resolve()):
+        raise OSError(f"{directory} cannot be written to: W&B went to {run.dir} instead")
+    return run
 
 
 def kill_client() -> None:
@@ -117,3 +142,5 @@ def kill_client() -> None:
         connection._proc._process.kill()
         # Else the client's exit hook would talk to the dead process, and say on the console that it could not.
         connection._cleanup()
+        # Who sets the client up again gets a new process.
+        wandb_setup._singleton = None

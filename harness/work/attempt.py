@@ -235,7 +235,7 @@ def _run(config: Config, live: LiveResult, stop: StopFlag, cleanup: ExitStack, *
 
 def _finish(wandb: WandbLogger, live: LiveResult) -> None:
     """End the attempt's part of the W&B run, as the run's own files have it."""
-    from harness.tracking.summary import objective_of, summary_of
+    from harness.tracking.run_summary import objective_of, summary_of
 
     assert live.ending is not None, "it has ended"
     run, result, trial = live.run, live.result, read_trial(live.run)

@@ -34,11 +34,11 @@ def test_its_bundle_is_an_artifact_of_the_studys_run(shared: Shared, tmp_path: P
 def export_without_wandb(home: Path, environment: dict[str, str]) -> str:
     """What `harness best` says on stderr in this process, which does not wait for W&B as long as people would."""
     from harness.cli.best import best
-    from harness.tracking import study_run
+    from harness.tracking import study_overview
 
     os.chdir(home)
     os.environ.update(environment)
-    study_run.INIT_SECONDS = 3.0
+    study_overview.INIT_SECONDS = 3.0
     # Not by its descriptor: that is the one of the server it was forked from, which may be older than a test's capture.
     with redirect_stderr(StringIO()) as said:
         best("question", export="kept")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from harness.runs.result import read_result
 from harness.search.status import read_status
 from harness.tracking.identity import identity_of_run
-from harness.tracking.pieces import pieces_of
 from tests.slurm.conftest import EVERY, NewStudy, OnSlurm, kill
 from tests.support.slurm.cluster import Cluster
 
@@ -59,6 +59,10 @@ def test_a_worker_that_leaves_by_itself(slurm: Cluster, new_study: NewStudy) -> 
     assert "TIME LIMIT" not in study.said()
 
 
+def wandb_logs(study: OnSlurm) -> list[Path]:
+    return list(study.run().path.glob("wandb/*run-*/run-*.wandb"))
+
+
 def test_preemption(slurm: Cluster, new_study: NewStudy) -> None:
     """The trial saves and goes on by its requeued element, as the same W&B run, at the same place in the budget."""
     study = new_study(base=("tracking=wandb",))
@@ -71,8 +75,8 @@ def test_preemption(slurm: Cluster, new_study: NewStudy) -> None:
     check_went_on(study, left_at=left.step, exactly=True)
     assert [visit.place.restart for visit in study.trial().visits] == [0, 1]
     # The client starts beside the training, which may be some steps ahead of it.
-    study.wait(lambda: len(pieces_of(study.run().path)) == 2, "a piece of the W&B run for each attempt")
-    assert {piece.id for piece in pieces_of(study.run().path)} == {identity_of_run(study.run()).id}
+    study.wait(lambda: len(wandb_logs(study)) == 2, "a log of the W&B run for each attempt")
+    assert {log.name for log in wandb_logs(study)} == {f"run-{identity_of_run(study.run()).id}.wandb"}
     trials = read_status(study.directory).budget.trials
     assert trials.used + trials.reserved == 1
 

@@ -18,7 +18,7 @@ from harness.runs.metrics import Row
 from harness.runs.result import read_result
 from harness.tracking import wandb_logger
 from harness.tracking.identity import identity_of_run, tracking_of_run
-from harness.tracking.summary import objective_of, summary_of
+from harness.tracking.run_summary import objective_of, summary_of
 from harness.tracking.wandb_logger import WandbLogger
 from tests.support.fake_wandb import FakeWandb
 from tests.tracking.attempts import Environment, warm

@@ -9,8 +9,8 @@ import wandb
 
 from harness.runs.directory import StudyDirectory
 from harness.runs.record import Objective, RunRecord, load_study
-from harness.tracking.study_run import ORDERED_SECTIONS, plan_summary
-from harness.tracking.summary import summary_of
+from harness.tracking.run_summary import summary_of
+from harness.tracking.study_overview import ORDERED_SECTIONS, plan_summary
 
 
 def log(directory: Path, project: str) -> None:

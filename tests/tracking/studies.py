@@ -19,7 +19,7 @@ from harness.runs.result import State, Tokens, read_result, write_result
 from harness.runs.trial import Trial, write_trial
 from harness.tracking import wandb_logger
 from harness.tracking.identity import identity_of_run, tracking_of_run
-from harness.tracking.summary import objective_of, summary_of
+from harness.tracking.run_summary import objective_of, summary_of
 from harness.tracking.wandb_logger import WandbLogger
 from tests.tracking.attempts import warm
 

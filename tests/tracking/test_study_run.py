@@ -9,7 +9,7 @@ import pytest
 
 from harness.runs.directory import StudyDirectory
 from harness.tracking.identity import identity_of_study
-from harness.tracking.study_run import log_directory
+from harness.tracking.study_overview import log_directory
 from tests.support.fake_wandb import FakeWandb
 from tests.tracking.attempts import forked
 from tests.tracking.studies import study_in

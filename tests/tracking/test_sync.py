@@ -1,10 +1,9 @@
-"""Ended runs brought to W&B: by the real command, the real client's logs and its own `wandb sync`."""
+"""Ended runs brought to W&B: by the real command and the real client."""
 
 from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import socket
 import subprocess
@@ -16,11 +15,11 @@ from typing import Any
 import pytest
 
 from harness.runs.directory import RunDirectory
-from harness.runs.files import write_json
+from harness.runs.files import read_json, write_json
 from harness.runs.locks import hold
 from harness.tracking.identity import identity_of_run, identity_of_study
-from harness.tracking.pieces import pieces_of
-from harness.tracking.sync_marks import is_synced
+from harness.tracking.marks import is_synced
+from harness.tracking.wandb_run import TrackingError
 from tests.support.command import HARNESS, Done, run_harness
 from tests.support.fake_wandb import FakeWandb, StoredRun
 from tests.tracking.attempts import forked, read_back
@@ -122,34 +121,49 @@ def test_a_study_goes_to_wandb_once_and_reads_back_as_its_own_files_have_it(
 
 
 @pytest.mark.slow
-def test_a_log_torn_anywhere_arrives_whole_and_stays_as_it_is(
+def test_a_run_arrives_whole_whatever_is_left_of_the_clients_own_log(
     tmp_path: Path, backend: FakeWandb, offline: Environment, harness_sync: Sync
 ) -> None:
     original = RunDirectory(tmp_path / "original")
-    write_config(original)
+    write_config(original, tracking={"system_metrics": True})
     attempted(original, offline, 0, 40, state="complete")
-    size = pieces_of(original.path)[0].log.stat().st_size
-    random_ = random.Random(size)
-    torn: dict[Path, bytes] = {}
-    for kept in [0, 3, 7, 8, size - 1, *(random_.randrange(size) for _ in range(7))]:
-        log = copy_as_another(original, tmp_path / "runs" / f"torn-{kept}", f"torn{kept}")
-        torn[log] = log.read_bytes()[:kept]
-        log.write_bytes(torn[log])
+    for name, kept in {"whole": None, "torn": 1000, "empty": 0}.items():
+        run = copy_as_another(original, tmp_path / "runs" / name, name)
+        [log] = clients_logs(run)
+        log.write_bytes(log.read_bytes()[:kept])
+    gone = copy_as_another(original, tmp_path / "runs" / "gone", "gone")
+    shutil.rmtree(clients_logs(gone)[0].parent)
+    logs = {log: log.read_bytes() for log in tmp_path.glob("runs/*/wandb/offline-run-*/*.wandb")}
     done = harness_sync("--json")
     assert done.rc == 0, done
-    for log, content in torn.items():
-        run = RunDirectory(log.parents[2])
-        assert rows_in_wandb(stored(backend, run)) == own_rows(original), run.name
-        assert stored(backend, run).state == "finished"
-        assert log.read_bytes() == content
-    assert len(backend.runs) == len(torn)
+    assert sorted(key[2] for key in backend.runs) == ["empty", "gone", "torn", "whole"]
+    for found in backend.runs.values():
+        assert rows_in_wandb(found) == own_rows(original), found.id
+        assert (found.state, found.events) == ("finished", {}), "nothing is measured of the machine that uploads"
+    assert {log: log.read_bytes() for log in logs} == logs
+    assert all(log.with_name(f"{log.name}.synced").exists() for log in logs), "the client's own sync leaves them out"
 
 
-def synced(directory: Path, environment: Environment, stall_seconds: float) -> list[tuple[str, str | None]]:
+@pytest.mark.slow
+def test_a_run_that_failed_before_its_first_row_is_a_failed_run(
+    tmp_path: Path, backend: FakeWandb, offline: Environment, harness_sync: Sync
+) -> None:
+    run = RunDirectory(tmp_path / "runs" / "single")
+    write_config(run, lr=0.5)
+    attempted(run, offline, 0, -1, state="failed")
+    assert harness_sync().rc == 0
+    found = stored(backend, run)
+    assert (found.state, found.rows, found.summary["state"], found.config["optim"]["lr"]) == ("failed", [], "failed", 0.5)
+    assert harness_sync().stdout == "1 in W&B already\n"
+
+
+def synced(runs: list[RunDirectory], environment: Environment, upload_seconds: int) -> list[tuple[str, str | None]]:
     os.environ.update(environment)
+    from harness.tracking import server
     from harness.tracking.sync import sync_runs
 
-    outcomes = sync_runs([RunDirectory(directory)], done=lambda _: None, stall_seconds=stall_seconds)
+    server.REQUEST_SECONDS = upload_seconds
+    outcomes = sync_runs(runs, done=lambda _: None, upload_seconds=upload_seconds)
     return [(outcome.outcome, outcome.reason) for outcome in outcomes]
 
 
@@ -162,10 +176,11 @@ def test_a_server_that_refuses_for_a_while_gets_everything_and_one_that_always_d
     attempted(run, offline, 0, 20, state="complete")
 
     backend.refusal = lambda kind, _: 500 if kind == "file_stream" else None
-    [(outcome, reason)] = forked(synced, run.path, {**offline, **backend.environment}, stall_seconds=4)
+    [(outcome, reason)] = forked(synced, [run], {**offline, **backend.environment}, upload_seconds=4)
     assert outcome == "failed"
     assert reason
-    assert not pieces_of(run.path)[0].marker.exists()
+    assert not is_synced(run)
+    assert not list(run.path.glob("wandb/*/*.synced"))
 
     left = {"graphql": [429, 500], "file_stream": [429, 500]}
     backend.refusal = lambda kind, _: left[kind].pop() if left[kind] else None
@@ -174,6 +189,35 @@ def test_a_server_that_refuses_for_a_while_gets_everything_and_one_that_always_d
     assert not any(left.values())
     assert document(done)["synced"][0]["rows"] == 21
     assert rows_in_wandb(stored(backend, run)) == own_rows(run)
+
+
+@pytest.mark.slow
+def test_a_server_that_answers_nothing_is_one_error(tmp_path: Path, backend: FakeWandb, offline: Environment) -> None:
+    run = RunDirectory(tmp_path / "runs" / "single")
+    write_config(run)
+    backend.refusal = lambda kind, _: 500 if kind == "graphql" else None
+    with pytest.raises(TrackingError, match="W&B: "):
+        forked(synced, [run], {**offline, **backend.environment}, upload_seconds=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("refused", ["UpsertBucket", "file_stream"])
+def test_a_server_that_takes_no_run_is_not_tried_for_each(
+    tmp_path: Path, backend: FakeWandb, offline: Environment, harness_sync: Sync, refused: str
+) -> None:
+    original = RunDirectory(tmp_path / "original")
+    write_config(original)
+    attempted(original, offline, 0, 5, state="complete")
+    runs = [copy_as_another(original, tmp_path / "runs" / f"run-{number}", f"copy{number}") for number in range(20)]
+    backend.refusal = lambda kind, name: 500 if refused in (kind, name) else None
+    outcomes = forked(synced, runs, {**offline, **backend.environment}, upload_seconds=4)
+    assert [outcome for outcome, _ in outcomes] == ["failed"] * 20
+    assert sum("not tried" in str(reason) for _, reason in outcomes) >= 4
+    backend.refusal = None
+    done = harness_sync("--json")
+    assert done.rc == 0, done
+    assert all(rows_in_wandb(stored) == own_rows(original) for stored in backend.runs.values())
+    assert len(backend.runs) == 20
 
 
 @pytest.mark.slow
@@ -249,9 +293,7 @@ def test_what_cannot_be_synced_ends_in_one_message(tmp_path: Path, environment: 
     write_config(run)
     run.metrics.append({"step": 0, "tokens": 0})
     end(run, "complete")
-    log = run.path / "wandb" / "offline-run-20260101_000000-abc" / "run-abc.wandb"
-    log.parent.mkdir(parents=True)
-    log.touch()
+    (run.path / "wandb").mkdir()
     assert "unknown run 'nothing'" in refused(run_harness("sync", "nothing", cwd=tmp_path, env=env))
     (tmp_path / "empty").mkdir()
     assert "neither a study nor a run" in refused(run_harness("sync", "empty", cwd=tmp_path, env=env))
@@ -290,12 +332,17 @@ def test_a_hundred_runs_arrive_at_once(tmp_path: Path, backend: FakeWandb, offli
     assert all(rows_in_wandb(run) == own_rows(original) and run.states == ["running", "finished"] for run in backend.runs.values())
 
 
-def copy_as_another(original: RunDirectory, path: Path, identity: str) -> Path:
-    """A copy that is another run to W&B; returns the log of its only attempt."""
+def copy_as_another(original: RunDirectory, path: Path, identity: str) -> RunDirectory:
+    """A copy that is another run to W&B."""
     shutil.copytree(original.path, path)
-    [piece] = pieces_of(path)
-    renamed = piece.path.rename(piece.path.with_name(piece.path.name.replace(piece.id, identity)))
-    return (renamed / piece.log.name).rename(renamed / f"run-{identity}.wandb")
+    opened = read_json(path / "wandb" / "run.json")
+    assert opened is not None
+    write_json(path / "wandb" / "run.json", {**opened, "id": identity})
+    return RunDirectory(path)
+
+
+def clients_logs(run: RunDirectory) -> list[Path]:
+    return list(run.path.glob("wandb/offline-run-*/run-*.wandb"))
 
 
 def refused(done: Done) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,8 +19,8 @@ from harness.runs.directory import StudyDirectory
 from harness.runs.files import read_json, read_yaml, write_json
 from harness.runs.locks import hold
 from harness.tracking.identity import identity_of_study, tracking_of_study
-from harness.tracking.pieces import pieces_of
-from harness.tracking.wandb_run import TrackingError, WandbTarget, open_run
+from harness.tracking.marks import read_opened
+from harness.tracking.wandb_run import WandbTarget, client, one_error, start_run
 
 if TYPE_CHECKING:
     import wandb
@@ -59,15 +58,8 @@ def study_target(study: StudyDirectory, *, online: bool = False) -> WandbTarget 
     config = tracking_of_study(study)
     if config.name == "none":
         return None
-    target = WandbTarget.of(config)
-    for trial in study.trials():
-        if pieces := pieces_of(trial.path):
-            from harness.tracking.merged_log import place_of
-
-            entity, project = place_of(pieces)
-            # An environment that named another project when they were trained is gone by now.
-            target = replace(target, entity=entity or target.entity, project=project or target.project)
-            break
+    opened = next((opened for trial in study.trials() if (opened := read_opened(trial)) is not None), None)
+    target = WandbTarget.of(config).as_opened(opened)
     return replace(target, mode="online") if online else target
 
 
@@ -129,25 +121,20 @@ def artifact_name(name: str) -> str:
 def open_study_run(study: StudyDirectory, target: WandbTarget, *, is_finished: bool = True) -> Iterator[wandb.Run]:
     """The study's run, open. Whatever goes wrong with W&B in the block is raised as TrackingError."""
     # The study's own files have it all: what the client leaves is of no use.
-    folder = tempfile.mkdtemp(prefix="harness-study-run-")
-    try:
-        with open_run(
+    folder = tempfile.TemporaryDirectory(prefix="harness-study-run-", ignore_cleanup_errors=True)
+    with folder as directory, one_error(f"{study.name}: W&B does not take it"), client():
+        run = start_run(
             target,
             identity=identity_of_study(study),
-            directory=Path(folder),
+            directory=Path(directory),
             hyperparameters=_hyperparameters(read_yaml(study.sweep)),
             init_seconds=INIT_SECONDS,
             finish_seconds=UPLOAD_SECONDS,
-        ) as run:
-            yield run
-            if not is_finished:
-                run.mark_preempting()
-            run.finish(0 if is_finished else 1)
-    # wandb raises errors of its own, built-in ones, and those of its connections; and calls sys.exit() when its service ends badly.
-    except (Exception, SystemExit) as error:
-        raise TrackingError(f"{study.name}: W&B does not take it: {type(error).__name__}: {error}") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        )
+        yield run
+        if not is_finished:
+            run.mark_preempting()
+        run.finish(0 if is_finished else 1)
 
 
 def _hyperparameters(sweep: dict[str, Any]) -> dict[str, Any]:
