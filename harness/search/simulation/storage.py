@@ -40,8 +40,8 @@ class VirtualStorage(StudyStorage):
 
     def touch(self, number: int) -> None:
         """An attempt, which in truth is a process of its own, has written its trial's files."""
-        if self._ledger is not None:
-            self._ledger.touch(number)
+        if self._index is not None:
+            self._index.touch(number)
 
     def living(self, workers: Iterable[str]) -> set[str]:
         return self._living.intersection(workers)
