@@ -115,7 +115,7 @@ class Bench:
             wait_for(lambda: result().attempts == attempt and step() > start + 2 * CHECKPOINT_EVERY_STEPS, "it to train", seconds=300)  # noqa: B023
             trial = read_trial(run)
             assert trial is not None
-            interrupt(trial.visits[-1].place.node)
+            interrupt(trial.claims[-1].place.node)
             began = time.monotonic()
             wait_for(lambda: result().attempts == attempt + 1 and result().state == "running", "it to go on", seconds=300)  # noqa: B023
             seconds += time.monotonic() - began

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from harness.runs.directory import StudyDirectory
 from harness.search.ledger import Ledger
+
+from harness.runs.directory import StudyDirectory
 from harness.search.storage.contract import StudyStorage
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ class VirtualStorage(StudyStorage):
 
     def touch(self, number: int) -> None:
         """An attempt, which in truth is a process of its own, has written its trial's files."""
-        if self._ledger is not None:
-            self._ledger.touch(number)
+        if self._index is not None:
+            self._index.touch(number)
 
     def living(self, workers: Iterable[str]) -> set[str]:
         return self._living.intersection(workers)

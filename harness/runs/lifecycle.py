@@ -21,6 +21,7 @@ from harness.runs.files import read_yaml
 from harness.runs.place import Fate
 from harness.runs.result import FINAL_STATES, Result, State, Tokens, read_result, write_result
 from harness.runs.signals import STOP_SIGNALS
+from harness.runs.trial import Trial
 
 CLEAN_STOP = "stopped"
 """Why a run waits that saved a checkpoint because it was asked to stop."""
@@ -125,6 +126,14 @@ def may_have_trained(tokens: Tokens, *, last_row: int, row_every: int) -> int:
     Args: last_row, tokens of the run up to the last row; row_every, tokens from a row to the next one at the most.
     """
     return max(0, min(last_row + row_every, tokens.length) - tokens.position)
+
+
+def current_state(run: RunDirectory, result: Result, trial: Trial | None) -> State:
+    """The state that readers are shown: a run whose process was killed waits, whatever its result says."""
+    if result.state not in FINAL_STATES:
+        return "running" if run.is_attempted() else "waiting"
+    # A trial whose training has ended is complete once its study has judged it.
+    return "running" if trial and result.state == "complete" and result.objective is None else result.state
 
 
 # How an attempt ended.

@@ -12,9 +12,10 @@ from harness.config.errors import InputError
 from harness.runs.confirmation import Candidate, Confirmation, read_confirmation, read_plan
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import read_yaml
+from harness.runs.lifecycle import current_state
 from harness.runs.metrics import Row
 from harness.runs.pareto import front
-from harness.runs.result import FINAL_STATES, Result, State, read_result
+from harness.runs.result import Result, State, read_result
 from harness.runs.trial import Trial, read_trial
 
 
@@ -164,13 +165,7 @@ class StudyRecord:
 def load_run(run: RunDirectory, *, study: str | None = None) -> RunRecord:
     """Read a run's files."""
     result, trial = read_result(run), read_trial(run)
-    state = result.state
-    if state not in FINAL_STATES:
-        state = "running" if run.is_attempted() else "waiting"
-    elif trial and state == "complete" and result.objective is None:
-        # Its training has ended, but its worker has not judged it yet.
-        state = "running"
-    return RunRecord(directory=run, result=result, study=study, trial=trial, state=state)
+    return RunRecord(directory=run, result=result, study=study, trial=trial, state=current_state(run, result, trial))
 
 
 def load_study(study: StudyDirectory) -> StudyRecord:

@@ -12,8 +12,8 @@ from harness.runs.place import Place
 
 
 @dataclass(frozen=True, kw_only=True)
-class Visit:
-    """A worker that took the trial up."""
+class ClaimedBy:
+    """A worker that claimed the trial."""
 
     worker: str
     place: Place
@@ -46,8 +46,8 @@ class Trial:
     """The trial whose trunk it goes on along."""
     given: dict[str, Any] | None = None
     """Values that were not left to the sampler."""
-    visits: list[Visit] = field(default_factory=list)
-    """Who took it up, and where, the latest last."""
+    claims: list[ClaimedBy] = field(default_factory=list)
+    """Who claimed it, and where, the latest last."""
     given_up: str | None = None
     """Why it is to end early; whoever settles it books it as pruned."""
 
@@ -63,14 +63,17 @@ class Trial:
 
 
 def read_trial(run: RunDirectory) -> Trial | None:
+    """What makes a run a trial; None for a single run."""
     document = read_json(run.trial)
     if not document:
         return None
-    return Trial(**{**document, "visits": [_visit(visit) for visit in document.get("visits", [])]})
+    # What harnesses before December 2026 called it.
+    claims = document.pop("visits", [])
+    return Trial(**{**document, "claims": [_claim(claim) for claim in document.get("claims", claims)]})
 
 
-def _visit(document: dict[str, Any]) -> Visit:
-    return Visit(**{**document, "place": Place(**document["place"])})
+def _claim(document: dict[str, Any]) -> ClaimedBy:
+    return ClaimedBy(**{**document, "place": Place(**document["place"])})
 
 
 def write_trial(run: RunDirectory, trial: Trial) -> None:

@@ -11,7 +11,7 @@ from harness.config.schema import Config
 from harness.config.sweep_schema import BudgetConfig
 from harness.evaluation.kinds import higher_is_better, logged_metrics
 from harness.search.budget import HOUR, SHORTEST_SECONDS
-from harness.search.relatives import Relatives
+from harness.search.late_parameters import LateParameters
 from harness.search.samplers import check_sampler
 from harness.search.sweep import Sweep
 from harness.search.trunk_claims import rungs_of
@@ -73,7 +73,7 @@ def _check_rungs(sweep: Sweep) -> None:
         if parse_length("schedule.warmup", value).unit == "fraction":
             problem = "with search=trunk a share of the run would differ from rung to rung, and nothing could be shared"
             raise wrong_value("schedule.warmup", value, f'{problem}; give steps (100) or tokens ("2e6 tokens")')
-    rungs = rungs_of(sweep, Relatives(sweep))
+    rungs = rungs_of(sweep, LateParameters(sweep))
     shortest = {rungs.length_key: rungs.lengths[0]}
     try:
         sweep.trial_config(shortest)

@@ -138,7 +138,7 @@ def _trial(run: RunRecord) -> dict[str, Any]:
 
 def _where(run: RunRecord) -> dict[str, Any]:
     """Where it was taken up last: the Slurm job (null outside of Slurm), the node, and how often the job had been restarted by then."""
-    if run.trial is None or not run.trial.visits:
+    if run.trial is None or not run.trial.claims:
         return {"job": None, "node": None, "restarts": 0}
-    place = run.trial.visits[-1].place
+    place = run.trial.claims[-1].place
     return {"job": place.job, "node": place.node, "restarts": place.restart}

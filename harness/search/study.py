@@ -20,12 +20,12 @@ from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import read_yaml, write_json, write_yaml
 from harness.runs.place import Place
 from harness.runs.result import Result, read_result
-from harness.runs.trial import Trial, Visit, read_trial, write_trial
-from harness.search.books import Books, Clock
-from harness.search.budget import SHORTEST_SECONDS
-from harness.search.inquiry import Inquiry
-from harness.search.relatives import Relatives
+from harness.runs.trial import ClaimedBy, Trial, read_trial, write_trial
+from harness.search.budget import SHORTEST_SECONDS, Budget
+from harness.search.job_lookup import JobLookup
+from harness.search.late_parameters import LateParameters
 from harness.search.samplers import build_sampler
+from harness.search.settle import Clock, Settler
 from harness.search.stopping import broken_for_good, build_pruner, evaluations, judged
 from harness.search.storage.build import open_storage
 from harness.search.storage.contract import StudyStorage
@@ -63,11 +63,11 @@ class Study:
         storage: StudyStorage | None = None,
         *,
         place: Place | None = None,
-        inquiry: Inquiry | None = None,
+        job_lookup: JobLookup | None = None,
         threads: int | None = None,
         clock: Clock = time.time,
     ) -> None:
-        """Args: place, where the worker sits; inquiry, by which jobs are asked after; threads, of the trials' training on a CPU (by
+        """Args: place, where the worker runs; job_lookup, what became of other workers' jobs; threads, of the trials' training on a CPU (by
         default an equal share of the machine's cores)."""
         self.directory = directory
         self.sweep = sweep
@@ -78,17 +78,17 @@ class Study:
         self._clock = clock
         # Composes every choice of a group: not while others wait for the lock.
         self._largest_trial_tokens = sweep.largest_trial_tokens
-        self._relatives = Relatives(sweep)
-        self._trunk_claims = TrunkClaims(directory, sweep, self._relatives) if sweep.config.search.name == "trunk" else None
-        self._keeps_trunks = self._trunk_claims is not None or sweep.config.search.trunks == "always" or self._relatives.will_meet
+        self._late = LateParameters(sweep)
+        self._trunk_claims = TrunkClaims(directory, sweep, self._late) if sweep.config.search.name == "trunk" else None
+        self._keeps_trunks = self._trunk_claims is not None or sweep.config.search.trunks == "always" or self._late.trials_share_steps
         with self.storage.locked():
             self._optuna = _open(self.storage, directory.name, [objective.direction for objective in sweep.objectives])
         # Hyperband proposes by brackets, too: the sampler asks the study for it.
         self._pruner = self._optuna.pruner = build_pruner(sweep.config.stopping, evaluations=sweep.evaluations)
-        self._books = Books(directory, sweep, self._optuna, self.storage, inquiry or Inquiry(), clock)
-        self._ledger = self._books.ledger
+        self._index = self.storage.trial_index(self._optuna._storage, self._optuna._study_id)
+        self._settler = Settler(directory, sweep, self._optuna, self.storage, self._index, job_lookup or JobLookup(), clock)
         with self.storage.locked():
-            self._failed_before = {record.number for record in self._ledger.failed()}
+            self._failed_before = {record.number for record in self._index.failed()}
 
     # Claiming.
 
@@ -101,9 +101,9 @@ class Study:
             if self.directory.stop_request.exists():
                 return "done"
             while True:
-                waiting, under_way = self._books.reconcile()
+                waiting, under_way = self._settler.reconcile()
                 self._refuse_to_burn_the_budget()
-                number = self._choose(waiting) if waiting else self._ledger.count
+                number = self._choose(waiting) if waiting else self._index.count
                 known = read_trial(self.directory.trial(number))
                 if known is None:
                     return self._start(number, under_way)
@@ -114,22 +114,22 @@ class Study:
                 if under_way:
                     return "wait"
                 claim = self._take(number, 0.0)
-                self._books.fail(claim.run, "the budget of time cannot hold another attempt")
+                self._settler.fail(claim.run, "the budget of time cannot hold another attempt")
 
     def _choose(self, waiting: list[int]) -> int:
         """The trial that this job had before Slurm requeued it, if it waits; else the one that was left with the lowest number."""
         if self.place.job is not None:
             for number in waiting:
                 trial = read_trial(self.directory.trial(number))
-                if trial and trial.visits and trial.visits[-1].place.job == self.place.job:
+                if trial and trial.claims and trial.claims[-1].place.job == self.place.job:
                     return number
         return waiting[0]
 
     def _start(self, number: int, under_way: int) -> Answer:
         """A new trial, if the budget holds it."""
-        budget = self._books.budget()
+        budget = self._budget()
         if self._trunk_claims is not None:
-            trial = self._trunk_claims.next(number, self._ledger.records(), budget)
+            trial = self._trunk_claims.next(number, self._index.records(), budget)
         else:
             fits = budget.has_room_for(self._largest_trial_tokens, devices=self.sweep.devices)
             trial = Trial(number=number, params=None, tokens=self._largest_trial_tokens) if fits else None
@@ -145,6 +145,9 @@ class Study:
         self._write_trial(self.directory.trial(number), self._begun(trial, lease))
         return self._take(number, lease)
 
+    def _budget(self) -> Budget:
+        return self._index.budget(self.sweep, now=self._clock())
+
     def _lease(self, trial: Trial, under_way: int) -> float | None:
         run = self.directory.trial(trial.number)
         if trial.began is not None:
@@ -152,7 +155,7 @@ class Study:
             trial.began = trial.lease = None
             self._write_trial(run, trial)
         left = max(1, trial.tokens - read_result(run).tokens.position)
-        return self._books.budget().lease(left, devices=trial.devices, workers=self._free_workers(under_way), spent=trial.seconds)
+        return self._budget().lease(left, devices=trial.devices, workers=self._free_workers(under_way), spent=trial.seconds)
 
     def _free_workers(self, under_way: int) -> int:
         return max(1, self.sweep.config.launcher.workers - under_way)
@@ -166,7 +169,7 @@ class Study:
         run = self.directory.trial(number)
         trial = read_trial(run)
         assert trial is not None, "it was reserved"
-        learned_from = self._trunk_claims.learned_from(self._ledger.records()) if self._trunk_claims else None
+        learned_from = self._trunk_claims.learned_from(self._index.records()) if self._trunk_claims else None
         pinned = self._pinned(number) if trial.given is None else self.sweep.space.held(trial.given)
         self._optuna.sampler = build_sampler(self.sweep.config.search, self.sweep.space, number, pinned, learned_from)
         proposal = self._running(number)
@@ -177,7 +180,7 @@ class Study:
             if trial.given is None:
                 trial.tokens = self.sweep.trial_tokens(trial.params)
         trial.worker = self.worker
-        trial.visits.append(Visit(worker=self.worker, place=self.place, began=self._clock()))
+        trial.claims.append(ClaimedBy(worker=self.worker, place=self.place, began=self._clock()))
         # From here on the trial has its values: Optuna must not learn of it without them.
         self.storage.flush()
         self._write_trial(run, self._begun(trial, lease))
@@ -185,11 +188,11 @@ class Study:
 
     def _write_trial(self, run: RunDirectory, trial: Trial) -> None:
         write_trial(run, trial)
-        self._ledger.touch(trial.number)
+        self._index.touch(trial.number)
 
     def _pinned(self, number: int) -> dict[str, Any]:
-        closed = self._ledger.closed
-        return self.sweep.pinned(number, ended=closed.complete + closed.pruned)
+        ended = self._index.ended
+        return self.sweep.pinned(number, ended=ended.complete + ended.pruned)
 
     def _running(self, number: int) -> OptunaTrial:
         """Optuna's trial of this number, running: one that waits, with the values it was given, or a new one.
@@ -200,12 +203,12 @@ class Study:
         from optuna.trial import TrialState
 
         storage = self._optuna._storage
-        if number < self._ledger.count:
-            trial_id = self._ledger.optuna_id(number)
+        if number < self._index.count:
+            trial_id = self._index.optuna_id(number)
             storage.set_trial_state_values(trial_id, TrialState.RUNNING)
         else:
             trial_id = storage.create_new_trial(self._optuna._study_id)
-        self._ledger.touch(number)
+        self._index.touch(number)
         trial = OptunaTrial(self._optuna, trial_id)
         assert trial.number == number, f"Optuna made trial {trial.number} for {number}"
         return trial
@@ -221,13 +224,13 @@ class Study:
             config = self.sweep.trial_config(trial.params)
         except InputError as error:
             with self.storage.locked():
-                self._books.fail(claim.run, str(error))
+                self._settler.fail(claim.run, str(error))
             return False
         if config.trainer.threads is None:
             config = dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, threads=self._threads))
         if self.sweep.config.search.trunks != "never":
             # Before the configuration, which says that all is there.
-            relatives = self._relatives.of(trial.params, config) if self._keeps_trunks else []
+            relatives = self._late.variants(trial.params, config) if self._keeps_trunks else []
             write_json(claim.run.relatives, {"relatives": relatives, "disk_gb": self.sweep.config.search.trunk_disk_gb})
         write_yaml(claim.run.config, to_plain(config))
         return True
@@ -257,16 +260,16 @@ class Study:
         return reason
 
     def _report(self, claim: Claim, values: dict[int, float | None]) -> str | None:
-        known = self._ledger.frozen(claim.number).intermediate_values
+        known = self._index.frozen(claim.number).intermediate_values
         if not values.keys() - known.keys():
             return None
         with self.storage.locked():
             for number in sorted(values.keys() - known.keys()):
-                frozen = self._ledger.frozen(claim.number)
+                frozen = self._index.frozen(claim.number)
                 if number in frozen.intermediate_values or (value := values[number]) is None:
                     continue
                 self._optuna._storage.set_trial_intermediate_value(frozen._trial_id, number, value)
-                if self._pruner.prune(self._optuna, self._ledger.frozen(claim.number)):
+                if self._pruner.prune(self._optuna, self._index.frozen(claim.number)):
                     return f"{self.sweep.config.stopping.name}: {self.sweep.config.objective.metric} {value:.4g} at evaluation {number}"
         return None
 
@@ -278,7 +281,7 @@ class Study:
             assert trial.lease is not None, "without a lease there is nothing to extend"
             spent = trial.seconds + trial.lease
             asked = max(SHORTEST_SECONDS, trial.lease / 2)
-            more = self._books.budget().extension(asked, devices=trial.devices, ends=trial.lease_ends, spent=spent)
+            more = self._budget().extension(asked, devices=trial.devices, ends=trial.lease_ends, spent=spent)
             if more is None:
                 return None
             trial.lease += more
@@ -294,7 +297,7 @@ class Study:
         why: it failed, where its own files cannot know.
         """
         with self.storage.locked():
-            return self._books.settle(claim.run, exit_code, stopping=stopping, expired=self._out_of_time() if expired else None, why=why)
+            return self._settler.settle(claim.run, exit_code, stopping=stopping, expired=self._out_of_time() if expired else None, why=why)
 
     def _out_of_time(self) -> str:
         budget = self.sweep.config.budget
@@ -304,10 +307,10 @@ class Study:
 
     def _refuse_to_burn_the_budget(self) -> None:
         """Raise InputError when what keeps trials from running is no matter of their values."""
-        if self._ledger.closed.complete:
+        if self._index.ended.complete:
             return
-        failed = [record for record in self._ledger.failed() if record.number not in self._failed_before]
-        if any(record.result.state == "complete" for record in self._ledger.under_way()):
+        failed = [record for record in self._index.failed() if record.number not in self._failed_before]
+        if any(record.result.state == "complete" for record in self._index.under_way()):
             return  # it has not been judged yet
         for reason in {record.result.reason for record in failed}:
             alike = [str(record.number) for record in failed if record.result.reason == reason]

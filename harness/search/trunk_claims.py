@@ -16,12 +16,12 @@ from harness.runs.fresh_seeds import shifts_of_candidates
 from harness.runs.record import RunRecord
 from harness.runs.trial import Trial
 from harness.runs.trunks import TrunkStore
-from harness.search.books import violations_of
 from harness.search.budget import Budget
 from harness.search.cube import Cube
 from harness.search.joint import FEWEST, Prices, joint_proposals
+from harness.search.late_parameters import LateParameters
 from harness.search.next_candidates import expected_shifts
-from harness.search.relatives import Relatives
+from harness.search.settle import violations_of
 from harness.search.sweep import Sweep
 from harness.search.trunk_search import Proposal, Rungs, Seen, best_of_any_rung, modelled, proposals, rung_lengths, way_up
 
@@ -32,14 +32,14 @@ TRUNK_SCHEDULES = ("wsd", "infinite")
 class TrunkClaims:
     """What a trunk search starts next."""
 
-    def __init__(self, directory: StudyDirectory, sweep: Sweep, relatives: Relatives) -> None:
+    def __init__(self, directory: StudyDirectory, sweep: Sweep, late: LateParameters) -> None:
         self._directory = directory
         self._sweep = sweep
-        self._relatives = relatives
+        self._late = late
 
     @cached_property
     def rungs(self) -> Rungs:
-        return rungs_of(self._sweep, self._relatives)
+        return rungs_of(self._sweep, self._late)
 
     def next(self, number: int, records: Sequence[RunRecord], budget: Budget) -> Trial | None:
         """The reservation of trial `number`; None when nothing that may come next fits into the budget."""
@@ -164,10 +164,10 @@ class TrunkClaims:
         return sum(tokens[rung] - tokens[rung - 1] // 2 for rung in range(reached + 1, len(tokens)))
 
 
-def rungs_of(sweep: Sweep, relatives: Relatives) -> Rungs:
+def rungs_of(sweep: Sweep, late: LateParameters) -> Rungs:
     """The rungs of a sweep with search=trunk."""
     search, trainer = sweep.config.search, sweep.base.config.trainer
     key, full = ("trainer.max_tokens", trainer.max_tokens) if trainer.max_tokens is not None else ("trainer.max_steps", trainer.max_steps)
     assert full is not None, "checked: a run has a length"
-    late = tuple(parameter for parameter in relatives.late if not parameter.is_group)
-    return Rungs(rung_lengths(full, search.rungs, search.reduction_factor), key, search.reduction_factor, search.branches, late)
+    numeric = tuple(parameter for parameter in late.parameters if not parameter.is_group)
+    return Rungs(rung_lengths(full, search.rungs, search.reduction_factor), key, search.reduction_factor, search.branches, numeric)

@@ -25,7 +25,7 @@ from harness.runs.memory import oom_kills
 from harness.runs.place import AskFates, Place
 from harness.runs.signals import STOP_SIGNALS
 from harness.search.attempts import AttemptFunction, AttemptServer
-from harness.search.inquiry import Inquiry
+from harness.search.job_lookup import JobLookup
 from harness.search.storage.build import open_storage
 from harness.search.storage.contract import StorageLostError
 from harness.search.study import Claim, Study
@@ -127,7 +127,7 @@ class Worker:
             signal.signal(number, self._ask_to_stop)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command that started us; it tells us
         self._seat = seat or Seat()
-        self._inquiry = Inquiry(self._seat.ask, own=self._seat.place)
+        self._job_lookup = JobLookup(self._seat.ask, own=self._seat.place)
         self._time_left = TimeLeft(self._seat.ends)
         self._sweep = thaw(directory.sweep)
         self._join()
@@ -157,7 +157,7 @@ class Worker:
             self.id,
             self._storage,
             place=place,
-            inquiry=self._inquiry,
+            job_lookup=self._job_lookup,
             threads=self._seat.threads,
         )
 
@@ -187,7 +187,7 @@ class Worker:
             if answer == "done":
                 return True
             if answer == "wait":
-                self._inquiry.ask()
+                self._job_lookup.ask()
                 time.sleep(pause)
                 pause = min(1.5 * pause, MAX_WAIT_SECONDS)
                 continue

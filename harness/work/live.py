@@ -128,14 +128,14 @@ def _trials(status: Status, limit: int | None) -> Table:
 
 def _on_jobs(status: Status) -> bool:
     """Whether any trial was taken up in a Slurm job."""
-    return any(run.trial and any(visit.place.job for visit in run.trial.visits) for run in status.study.runs)
+    return any(run.trial and any(claim.place.job for claim in run.trial.claims) for run in status.study.runs)
 
 
 def _job(run: RunRecord) -> Text:
     """Where it was taken up last, and how often its job had been restarted by then."""
-    if run.trial is None or not run.trial.visits:
+    if run.trial is None or not run.trial.claims:
         return Text("")
-    place = run.trial.visits[-1].place
+    place = run.trial.claims[-1].place
     again = f" (restart {place.restart})" if place.restart else ""
     return Text(f"{place.job} {place.node}{again}" if place.job else place.node, style="dim")
 

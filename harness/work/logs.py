@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.config.errors import InputError, wrong_value
 from harness.launch.slurm.submission import slurm_folder
 from harness.runs.directory import RunDirectory, StudyDirectory
-from harness.runs.trial import Visit, read_trial
+from harness.runs.trial import ClaimedBy, read_trial
 
 POLL_SECONDS = 0.5
 BLOCK_BYTES = 1 << 16
@@ -40,11 +40,11 @@ def trial_logs(study: StudyDirectory, number: int) -> list[Log]:
         count = sum(1 for _ in study.trials())
         raise wrong_value("TRIAL", number, f"{study.name} has trials 0 to {count - 1}" if count else f"{study.name} has no trials yet")
     logs = [Log(run.log, f"attempts on trial {number}")]
-    by_file: dict[Path, list[Visit]] = {}
-    for visit in trial.visits:
-        name = "log.txt" if visit.place.job is None else f"slurm/{visit.place.job}.log"
-        by_file.setdefault(study.workers / name, []).append(visit)
-    logs += [Log(path, _worker_title(visits)) for path, visits in by_file.items()]
+    by_file: dict[Path, list[ClaimedBy]] = {}
+    for claim in trial.claims:
+        name = "log.txt" if claim.place.job is None else f"slurm/{claim.place.job}.log"
+        by_file.setdefault(study.workers / name, []).append(claim)
+    logs += [Log(path, _worker_title(claims)) for path, claims in by_file.items()]
     return [log for log in logs if log.path.exists()]
 
 
@@ -60,11 +60,11 @@ def _by_age(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.log"), key=lambda path: path.stat().st_mtime)
 
 
-def _worker_title(visits: Sequence[Visit]) -> str:
-    place = visits[0].place
+def _worker_title(claims: Sequence[ClaimedBy]) -> str:
+    place = claims[0].place
     if place.job is None:
-        return "its workers on " + ", ".join(dict.fromkeys(visit.place.node for visit in visits))
-    lives = ", ".join(f"{visit.place.node} (restart {visit.place.restart})" for visit in visits)
+        return "its workers on " + ", ".join(dict.fromkeys(claim.place.node for claim in claims))
+    lives = ", ".join(f"{claim.place.node} (restart {claim.place.restart})" for claim in claims)
     return f"its worker, job {place.job}, on {lives}"
 
 

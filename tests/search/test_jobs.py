@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from harness.runs.place import Fate, Place
 from harness.runs.trial import read_trial
-from harness.search.inquiry import ASK_SECONDS, PATIENCE_SECONDS, Inquiry
+from harness.search.job_lookup import ASK_SECONDS, PATIENCE_SECONDS, JobLookup
 from harness.search.opening import open_study
 from harness.search.study import Study
 from harness.search.time_left import SAVE_SECONDS, TimeLeft
@@ -30,8 +30,8 @@ class Cluster:
         self.asked.append([place.job or "" for place in places])
         return {place: self.fates[place.job or ""] for place in places} if self.answers else None
 
-    def inquiry(self, own: Place | None = None) -> Inquiry:
-        return Inquiry(self.ask, own=own, clock=lambda: self.now)
+    def job_lookup(self, own: Place | None = None) -> JobLookup:
+        return JobLookup(self.ask, own=own, clock=lambda: self.now)
 
 
 def place(job: str | None, restart: int = 0) -> Place:
@@ -45,22 +45,22 @@ def test_a_trial_is_taken_over_only_when_the_cluster_says_that_its_job_is_over(m
     claim = claimed(gone)
     assert gone.prepare(claim)
     Attempt(claim.run).vanish(100)
-    inquiry = cluster.inquiry()
-    other = Study(directory, sweep, "other", place=place("5_1"), inquiry=inquiry)
+    job_lookup = cluster.job_lookup()
+    other = Study(directory, sweep, "other", place=place("5_1"), job_lookup=job_lookup)
     cluster.fates["5_0"] = "alive"
     for _ in range(3):
         assert other.claim() == "wait"
-        inquiry.ask()
+        job_lookup.ask()
         cluster.now += ASK_SECONDS
     assert cluster.asked == [["5_0"]] * 3
     cluster.fates["5_0"] = "interrupted"
     assert other.claim() == "wait"
-    inquiry.ask()
+    job_lookup.ask()
     again = claimed(other)
     assert again.number == 0
     trial = read_trial(again.run)
     assert trial is not None
-    assert [visit.place.job for visit in trial.visits] == ["5_0", "5_1"]
+    assert [claim.place.job for claim in trial.claims] == ["5_0", "5_1"]
     result = check_in_step(directory).runs[0].result
     assert (result.failures, result.reason) == (0, "its job was interrupted"), "with max_attempts=1 it would have failed"
     assert result.tokens.trained >= 100, "what it had trained is booked"
@@ -76,7 +76,7 @@ def test_a_worker_takes_over_from_an_earlier_one_of_its_own_job_though_the_clust
     Attempt(claim.run).vanish(100)
     cluster.fates["5_0"] = "alive"
     own = Place(node="node2", job="5_0")
-    again = claimed(Study(directory, sweep, "next", place=own, inquiry=cluster.inquiry(own)))
+    again = claimed(Study(directory, sweep, "next", place=own, job_lookup=cluster.job_lookup(own)))
     assert again.number == 0
     result = check_in_step(directory).runs[0].result
     assert (result.failures, result.reason) == (0, "its job was interrupted")
@@ -89,11 +89,11 @@ def test_a_job_that_ran_out_of_memory_fails_its_trial(make_sweep: MakeSweep) -> 
     claim = claimed(gone)
     assert gone.prepare(claim)
     Attempt(claim.run).vanish(100)
-    inquiry = cluster.inquiry()
-    other = Study(directory, sweep, "other", inquiry=inquiry)
+    job_lookup = cluster.job_lookup()
+    other = Study(directory, sweep, "other", job_lookup=job_lookup)
     cluster.fates["5_0"] = "out_of_memory"
     assert other.claim() == "wait"
-    inquiry.ask()
+    job_lookup.ask()
     assert other.claim() == "done"
     assert check_in_step(directory, ended=True).runs[0].result.reason == "out of memory"
 
@@ -103,11 +103,11 @@ def test_a_cluster_that_does_not_answer_is_waited_for_but_not_for_ever(make_swee
     directory = open_study(sweep)
     claimed(Study(directory, sweep, "gone", place=place("5_0")))
     cluster.answers = False
-    inquiry = cluster.inquiry()
-    other = Study(directory, sweep, "other", inquiry=inquiry)
+    job_lookup = cluster.job_lookup()
+    other = Study(directory, sweep, "other", job_lookup=job_lookup)
     while cluster.now <= PATIENCE_SECONDS:
         assert other.claim() == "wait"
-        inquiry.ask()
+        job_lookup.ask()
         cluster.now += 100.0
     assert claimed(other).number == 0
 
@@ -120,12 +120,12 @@ def test_all_jobs_are_asked_after_with_one_question(make_sweep: MakeSweep) -> No
             living.enter_context(alive(directory, f"w{number}"))
             claimed(Study(directory, sweep, f"w{number}", place=place(f"5_{number}")))
     assert cluster.asked == []
-    inquiry = cluster.inquiry()
-    other = Study(directory, sweep, "other", inquiry=inquiry)
+    job_lookup = cluster.job_lookup()
+    other = Study(directory, sweep, "other", job_lookup=job_lookup)
     assert living_workers(directory) == []
     assert other.claim() == "wait"
     cluster.fates = {f"5_{number}": "ended" for number in range(3)}
-    inquiry.ask()
+    job_lookup.ask()
     assert len(cluster.asked) == 1
 
 

@@ -65,11 +65,11 @@ def test_eight_workers_that_train_never_start_what_does_not_fit(write_sweep: Wri
     record = check_in_step(study, ended=True)
     assert [run.result.failures for run in record.runs if run.number == killed] == [1]
     assert sum(run.result.tokens.trained for run in record.runs) <= limit
-    in_order = sorted(record.runs, key=lambda run: run.trial.visits[0].began if run.trial else 0.0)
-    assert len({run.trial.visits[0].worker for run in in_order if run.trial}) == 8
+    in_order = sorted(record.runs, key=lambda run: run.trial.claims[0].began if run.trial else 0.0)
+    assert len({run.trial.claims[0].worker for run in in_order if run.trial}) == 8
     for position, run in enumerate(in_order):
         assert run.trial is not None
-        assert promised(in_order[:position], run.trial.visits[0].began) + run.trial.tokens <= limit
+        assert promised(in_order[:position], run.trial.claims[0].began) + run.trial.tokens <= limit
         tokens = run.result.tokens
         last = run.rows[-1]
         assert run.state == "complete"

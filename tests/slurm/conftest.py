@@ -62,7 +62,7 @@ class OnSlurm:
 
     def node(self, number: int = 0) -> str:
         """Where the trial was taken up last."""
-        return self.trial(number).visits[-1].place.node
+        return self.trial(number).claims[-1].place.node
 
     def wait(self, condition: Callable[[], object], what: str, *, seconds: float = PATIENCE_SECONDS) -> None:
         try:

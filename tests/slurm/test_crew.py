@@ -32,10 +32,10 @@ def test_every_rank_trains_the_same_trial_and_a_dead_one_ends_the_attempt_alone(
     os.kill(max(ranks), signal.SIGKILL)
     study.wait_for_attempt(2)
     result = study.result()
-    assert (result.failures, len(study.trial().visits)) == (1, 2)
+    assert (result.failures, len(study.trial().claims)) == (1, 2)
     assert "was killed by signal 9" in study.said() or "killed by SIGKILL" in study.said()
-    assert {visit.place.job for visit in study.trial().visits} == {f"{array}_0"}
-    assert [visit.place.restart for visit in study.trial().visits] == [0, 0], "the worker stays, only the attempt has ended"
+    assert {claim.place.job for claim in study.trial().claims} == {f"{array}_0"}
+    assert [claim.place.restart for claim in study.trial().claims] == [0, 0], "the worker stays, only the attempt has ended"
 
     study.directory.stop_request.touch()
     study.wait(lambda: not slurm.live_elements(), "the job to end")

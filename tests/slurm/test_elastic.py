@@ -24,7 +24,7 @@ def test_two_arrays_and_a_laptop_share_a_study(slurm: Cluster, postgresql: str, 
     assert "1 worker started on this machine, beside 2" in laptop.stdout, laptop
     for number in range(3):
         study.wait_for_step(EVERY, number)
-    jobs = {study.trial(number).visits[-1].place.job for number in range(3)}
+    jobs = {study.trial(number).claims[-1].place.job for number in range(3)}
     assert jobs == {None, *(f"{array}_0" for array in arrays)}
     assert {read_result(run).state for run in study.directory.trials()} == {"running"}, "all at once"
     assert read_status(study.directory).budget.trials.used + read_status(study.directory).budget.trials.reserved == 3

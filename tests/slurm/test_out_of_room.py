@@ -78,7 +78,7 @@ def test_a_full_disk(slurm: Cluster, runs: Path, new_study: NewStudy) -> None:
     result = study.result()
     assert result.step >= stood, "nothing before the checkpoint that stood is trained again"
     assert len(list(study.directory.trials())) == 1
-    assert {visit.place.restart for visit in study.trial().visits} == {0}, "the worker stays"
+    assert {claim.place.restart for claim in study.trial().claims} == {0}, "the worker stays"
     check_in_step(study.directory)
 
 

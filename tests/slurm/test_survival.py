@@ -43,8 +43,8 @@ def test_the_time_limit(slurm: Cluster, new_study: NewStudy) -> None:
     assert left.tokens.trained == left.tokens.position, "nothing is trained again"
     slurm.command("scontrol", "update", f"JobId={array}_0", "TimeLimit=30")
     check_went_on(study, left_at=left.step, exactly=True)
-    assert [visit.place.restart for visit in study.trial().visits] == [0, 1]
-    assert {visit.place.job for visit in study.trial().visits} == {f"{array}_0"}
+    assert [claim.place.restart for claim in study.trial().claims] == [0, 1]
+    assert {claim.place.job for claim in study.trial().claims} == {f"{array}_0"}
 
 
 def test_a_worker_that_leaves_by_itself(slurm: Cluster, new_study: NewStudy) -> None:
@@ -55,7 +55,7 @@ def test_a_worker_that_leaves_by_itself(slurm: Cluster, new_study: NewStudy) -> 
     left = study.result()
     assert left.tokens.trained == left.tokens.position, "nothing is trained again"
     check_went_on(study, left_at=left.step, exactly=True)
-    assert [visit.place.restart for visit in study.trial().visits] == [0, 1]
+    assert [claim.place.restart for claim in study.trial().claims] == [0, 1]
     assert "TIME LIMIT" not in study.said()
 
 
@@ -73,7 +73,7 @@ def test_preemption(slurm: Cluster, new_study: NewStudy) -> None:
     left = study.result()
     assert left.tokens.trained == left.tokens.position, "nothing is trained again"
     check_went_on(study, left_at=left.step, exactly=True)
-    assert [visit.place.restart for visit in study.trial().visits] == [0, 1]
+    assert [claim.place.restart for claim in study.trial().claims] == [0, 1]
     # The client starts beside the training, which may be some steps ahead of it.
     study.wait(lambda: len(wandb_logs(study)) == 2, "a log of the W&B run for each attempt")
     assert {log.name for log in wandb_logs(study)} == {f"run-{identity_of_run(study.run()).id}.wandb"}
@@ -107,7 +107,7 @@ def test_a_node_that_fails(slurm: Cluster, new_study: NewStudy) -> None:
     reached = study.step()
     slurm.fail(study.node())
     check_went_on(study, left_at=reached, exactly=False)
-    assert study.trial().visits[-1].place.job in {f"{other}_0", study.trial().visits[0].place.job}
+    assert study.trial().claims[-1].place.job in {f"{other}_0", study.trial().claims[0].place.job}
 
 
 def test_a_worker_that_is_killed(slurm: Cluster, new_study: NewStudy) -> None:
@@ -119,7 +119,7 @@ def test_a_worker_that_is_killed(slurm: Cluster, new_study: NewStudy) -> None:
     study.wait(lambda: not study.processes(), "its processes to end")
     reached = study.step()
     study.wait_for_attempt(2)
-    assert study.trial().visits[-1].place.restart == 1, "by the element itself, which its script has put back"
+    assert study.trial().claims[-1].place.restart == 1, "by the element itself, which its script has put back"
     result = study.result()
     # The kill may have come while the checkpoint of the step before was being written.
     assert (result.failures, result.step >= reached - EVERY) == (1, True), study.said()

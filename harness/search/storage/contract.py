@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from filelock import FileLock
     from optuna.storages import BaseStorage, JournalStorage
 
-    from harness.search.ledger import Ledger
     from harness.search.storage.batches import Batches, EntryLog
+    from harness.search.trial_index import TrialIndex
 
 LOCK_SECONDS = 120.0
 """A claim takes milliseconds: a lock held for longer means that something is badly wrong."""
@@ -35,7 +35,7 @@ class StudyStorage(ABC):
     def __init__(self, directory: StudyDirectory) -> None:
         self.directory = directory
         self._announced: FileLock | None = None
-        self._ledger: Ledger | None = None
+        self._index: TrialIndex | None = None
 
     @cached_property
     def _batches(self) -> Batches:
@@ -50,13 +50,13 @@ class StudyStorage(ABC):
 
         return JournalStorage(self._batches)
 
-    def ledger(self, optuna: BaseStorage, study_id: int) -> Ledger:
-        """What this process knows of the study's trials: one, however many workers it has."""
-        from harness.search.ledger import Ledger
+    def trial_index(self, optuna: BaseStorage, study_id: int) -> TrialIndex:
+        """What this process knows of the study's trials: one index, however many workers it has."""
+        from harness.search.trial_index import TrialIndex
 
-        if self._ledger is None:
-            self._ledger = Ledger(self.directory, optuna, study_id)
-        return self._ledger
+        if self._index is None:
+            self._index = TrialIndex(self.directory, optuna, study_id)
+        return self._index
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -67,8 +67,8 @@ class StudyStorage(ABC):
         try:
             self._batches.begin()
             self.optuna.get_all_studies()
-            if self._ledger is not None:
-                self._ledger.look_again()
+            if self._index is not None:
+                self._index.expire()
             try:
                 yield
             except Exception:

@@ -16,10 +16,10 @@ from harness.config.validate import to_plain, to_section
 from harness.runs.directory import StudyDirectory
 from harness.runs.record import load_study
 from harness.runs.result import Result
-from harness.search.books import Books
 from harness.search.budget import Budget, open_budget
 from harness.search.loading import load_sweep
 from harness.search.sweep import Sweep
+from harness.search.trial_index import TrialIndex
 from tests.search.conftest import WriteSweep
 
 STEPS, BATCH = 40, 128
@@ -133,19 +133,19 @@ def test_a_target_is_dated_by_the_first_trial_that_reached_it(run: Run) -> None:
 
 
 def test_the_sums_that_a_study_keeps_are_those_of_its_files(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = Books.budget
+    kept = TrialIndex.budget
     compared = 0
 
-    def budget(books: Books, instead: dict[int, Result] | None = None) -> Budget:
+    def budget(index: TrialIndex, sweep: Sweep, *, now: float, instead: dict[int, Result] | None = None) -> Budget:
         nonlocal compared
-        found = kept(books, instead)
+        found = kept(index, sweep, now=now, instead=instead)
         if instead is None:
-            told = open_budget(books.sweep.config.budget, load_study(books.directory).runs, now=found.now)
+            told = open_budget(sweep.config.budget, load_study(index._directory).runs, now=now)
             assert (found.trials, found.tokens) == (told.trials, told.tokens)
             compared += 1
         return found
 
-    monkeypatch.setattr(Books, "budget", budget)
+    monkeypatch.setattr(TrialIndex, "budget", budget)
     outcome = run(workers=8, faults=FAULTS, budget={"trials": None, "tokens": 40 * LENGTH}, search={"max_attempts": 2})
     assert compared >= 40
     assert outcome.states["failed"] > 0

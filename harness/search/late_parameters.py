@@ -1,7 +1,7 @@
-"""Which other trials may have a beginning in common with a trial: those that differ from it in what comes into play late.
+"""The parameters of a space that act late in a run: trials that differ in nothing else train the same first steps.
 
-Nothing is declared: a parameter is late if the state of training depends on it by the plan of the steps alone, and its first step does not.
-Where the paths really part is seen from the tables, when the trial is planned (see `harness.training.prefix`).
+Nobody declares them. A parameter is late if training depends on it by the plan of the steps alone, and its first step does not.
+At which step two trials really part is seen from their plans (see `harness.training.prefix`).
 """
 
 from __future__ import annotations
@@ -29,54 +29,53 @@ FROM_THE_FIRST_STEP = (
     "trainer.initial_batch_tokens",
 )
 """Parameters of the plan that change its first step, or one soon after. Listed to save time: the tables would say the same."""
-PLACES_IN_A_RANGE = 5
-"""At so many values of a range others may leave; in between, they go on from the place before."""
+VALUES_OF_A_RANGE = 5
+"""A range is represented by so many of its values; a trial in between goes on from the value before."""
 
 
-class Relatives:
-    """The relatives of the trials of a study."""
+class LateParameters:
+    """The late parameters of a sweep."""
 
     def __init__(self, sweep: Sweep) -> None:
         self._sweep = sweep
-        self.late = [parameter for parameter in sweep.space.parameters if _is_late(sweep, parameter)]
-        """The parameters that trials with a common beginning may differ in."""
+        self.parameters = [parameter for parameter in sweep.space.parameters if _is_late(sweep, parameter)]
 
     @property
-    def will_meet(self) -> bool:
-        """Whether trials of this study meet on a path: not where something that is not late is drawn from a continuous range."""
-        early = [parameter for parameter in self._sweep.space.parameters if parameter not in self.late]
-        return bool(self.late) and all(parameter.choices or parameter.step or parameter.is_integer for parameter in early)
+    def trials_share_steps(self) -> bool:
+        """Whether any two trials will train the same first steps: not where an early parameter is drawn from a continuous range."""
+        early = [parameter for parameter in self._sweep.space.parameters if parameter not in self.parameters]
+        return bool(self.parameters) and all(parameter.choices or parameter.step or parameter.is_integer for parameter in early)
 
-    def of(self, params: dict[str, Any], config: Config) -> list[dict[str, Any]]:
-        """What the relatives of a trial have otherwise, by dotted configuration key: the same run twice as long, and those at each choice,
-        or at some places of the range, of each late parameter. Not all of them need be valid.
+    def variants(self, params: dict[str, Any], config: Config) -> list[dict[str, Any]]:
+        """The keys in which trials differ that may share the first steps of a trial, and their values: a run twice as long; each choice, or
+        some values of the range, of each late parameter. Not all of them need be valid.
 
-        Args: params and config of the trial.
+        Args: params and config of the trial. Returns: for each variant {dotted configuration key: value}.
         """
         values = dict(flat(to_plain(config)))
         length = {key: 2 * values[key] for key in ("trainer.max_tokens", "trainer.max_steps") if values[key] is not None}
-        return [length, *(difference for parameter in self.late for difference in self._varied(parameter, params, values))]
+        return [length, *(difference for parameter in self.parameters for difference in self._varied(parameter, params, values))]
 
     def _varied(self, parameter: Parameter, params: dict[str, Any], values: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if parameter.key not in params:
             return
-        for place in _places(parameter):
-            if place == params[parameter.key]:
+        for value in _representatives(parameter):
+            if value == params[parameter.key]:
                 continue
             if not parameter.is_group:
-                yield {parameter.key: place}
+                yield {parameter.key: value}
                 continue
             point: dict[str, Any] = {}
             for other in self._sweep.space.parameters:
                 if other.is_active(point) and other.key in params:
-                    point[other.key] = place if other is parameter else params[other.key]
+                    point[other.key] = value if other is parameter else params[other.key]
             with contextlib.suppress(InputError):  # no trial has values that do not go together
                 composed = dict(flat(to_plain(self._sweep.trial_config(point))))
-                yield {key: value for key, value in composed.items() if values.get(key) != value}
+                yield {key: new for key, new in composed.items() if values.get(key) != new}
 
 
 def _is_late(sweep: Sweep, parameter: Parameter) -> bool:
-    """Whether trials that differ in this parameter alone may have their beginning in common."""
+    """Whether trials that differ in this parameter alone may train the same first steps."""
     if parameter.key in FROM_THE_FIRST_STEP:
         return False
     probes = sweep.probes(parameter)
@@ -87,12 +86,12 @@ def _is_late(sweep: Sweep, parameter: Parameter) -> bool:
         return False
 
 
-def _places(parameter: Parameter) -> list[Any]:
+def _representatives(parameter: Parameter) -> list[Any]:
     if parameter.choices:
         return list(parameter.choices)
     assert parameter.low is not None
     assert parameter.high is not None
     low, high = parameter.low, parameter.high
-    shares = [place / (PLACES_IN_A_RANGE - 1) for place in range(PLACES_IN_A_RANGE)]
+    shares = [index / (VALUES_OF_A_RANGE - 1) for index in range(VALUES_OF_A_RANGE)]
     values = [low * (high / low) ** share if parameter.log else low + (high - low) * share for share in shares]
     return list(dict.fromkeys(round(value) for value in values)) if parameter.is_integer else values

@@ -1,4 +1,4 @@
-"""Which trials may have their beginning in common: told from the configuration alone."""
+"""Which parameters act late, seen from the configuration alone."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from harness.search.late_parameters import LateParameters
 from harness.search.loading import load_sweep
-from harness.search.relatives import Relatives
 from harness.search.sweep import Sweep
 from tests.search.conftest import WriteSweep
 
@@ -32,7 +32,7 @@ def swept(write_sweep: WriteSweep, space: dict[str, Any]) -> Sweep:
 
 def test_late_parameters_are_recognised(write_sweep: WriteSweep) -> None:
     sweep = swept(write_sweep, {**LATE, **EARLY})
-    assert {parameter.key for parameter in Relatives(sweep).late} == LATE.keys()
+    assert {parameter.key for parameter in LateParameters(sweep).parameters} == LATE.keys()
 
 
 @pytest.mark.parametrize(
@@ -44,26 +44,26 @@ def test_late_parameters_are_recognised(write_sweep: WriteSweep) -> None:
         ({"optim.lr": {"choices": [1e-3, 1e-2]}}, False),
     ],
 )
-def test_states_are_kept_where_trials_will_meet(space: dict[str, Any], expected: bool, write_sweep: WriteSweep) -> None:
-    assert Relatives(swept(write_sweep, space)).will_meet is expected
+def test_trunks_are_kept_where_trials_share_steps(space: dict[str, Any], expected: bool, write_sweep: WriteSweep) -> None:
+    assert LateParameters(swept(write_sweep, space)).trials_share_steps is expected
 
 
-def test_relatives_are_the_longer_run_and_those_at_the_places_of_each_late_parameter(write_sweep: WriteSweep) -> None:
+def test_variants_are_the_longer_run_and_those_at_some_values_of_each_late_parameter(write_sweep: WriteSweep) -> None:
     sweep = swept(
         write_sweep, {"optim.lr": EARLY["optim.lr"], **{key: LATE[key] for key in ("schedule.decay_fraction", "schedule.decay_shape")}}
     )
     params = {"optim.lr": 1e-3, "schedule.decay_fraction": 0.2, "schedule.decay_shape": "linear"}
-    assert Relatives(sweep).of(params, sweep.trial_config(params)) == [
+    assert LateParameters(sweep).variants(params, sweep.trial_config(params)) == [
         {"trainer.max_steps": 24},
         *({"schedule.decay_fraction": pytest.approx(value)} for value in (0.1, 0.3, 0.4, 0.5)),
         {"schedule.decay_shape": "1-sqrt"},
     ]
 
 
-def test_choices_of_a_group_are_relatives_with_all_that_they_bring(write_sweep: WriteSweep) -> None:
+def test_choices_of_a_group_are_variants_with_all_that_they_bring(write_sweep: WriteSweep) -> None:
     space = {"schedule": {"choices": ["wsd", "cosine"]}, "schedule.decay_fraction": {"choices": [0.2, 0.4], "when": {"schedule": "wsd"}}}
     sweep = swept(write_sweep, space)
     params = {"schedule": "wsd", "schedule.decay_fraction": 0.4}
-    found = Relatives(sweep).of(params, sweep.trial_config(params))
+    found = LateParameters(sweep).variants(params, sweep.trial_config(params))
     assert {"schedule.decay_fraction": 0.2} in found
     assert {"schedule.name": "cosine", "schedule.decay_fraction": 0.2} in found

@@ -1,6 +1,6 @@
-"""What one process knows of a study's trials: of those that have ended the brief record, of the others files, read when they changed.
+"""What one process knows of a study's trials, and of the budget that they leave.
 
-The workers of a process share it. It never looks at all trials again: each time the study's lock is taken, at those under way, once.
+The workers of a process share it. Trials that have ended are read once; the others are read again each time the study's lock is taken.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from harness.runs.record import RunRecord
 from harness.runs.rereading import Rereader
 from harness.runs.result import Result, read_result
 from harness.runs.trial import Trial, read_trial
-from harness.search.budget import EndedTotals, OpenTotals
+from harness.search.budget import Budget, EndedTotals, OpenTotals, is_timed, open_budget, untimed_budget
+from harness.search.sweep import Sweep
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class _Open:
-    """A trial that has not ended, or the one that may come next, as it was when it was looked at last."""
+    """A trial that has not ended, or the one that may come next, as it was read last."""
 
     def __init__(self, run: RunDirectory) -> None:
         self.run = run
@@ -33,7 +34,7 @@ class _Open:
         """None before it is reserved."""
 
 
-class Ledger:
+class TrialIndex:
     """The trials of a study. It is changed under the study's lock alone."""
 
     def __init__(self, directory: StudyDirectory, storage: BaseStorage, study_id: int) -> None:
@@ -42,28 +43,29 @@ class Ledger:
         self._storage = storage
         self._study_id = study_id
         self._ids: list[int] = []
-        """What Optuna calls the trials that it knows of."""
+        """Optuna's id of every trial that it knows of, by number."""
         self._open: dict[int, _Open] = {0: _Open(directory.trial(0))}
         """By number, rising; the last one is the one that may come next."""
         self._stale: set[int] = {0}
-        """Of these, those that may be otherwise than when they were looked at last."""
+        """Those of them that may have changed since they were read."""
         self._running: dict[int, str | None] = {}
         self._waiting: set[int] = set()
-        self._standing = OpenTotals()
+        self._sums = OpenTotals()
+        """What the trials that have not ended have cost and are promised in all."""
         self._ended: dict[int, RunRecord] = {}
         self._failed: list[RunRecord] = []
-        self._closed = EndedTotals()
+        self._ended_sums = EndedTotals()
         self._trials: Rereader[Trial | None] = Rereader(lambda path: read_trial(RunDirectory(path.parent)))
         self._results: Rereader[Result] = Rereader(lambda path: read_result(RunDirectory(path.parent)))
 
     # What may have changed.
 
-    def look_again(self) -> None:
-        """Others may have changed any trial since: called when the study's lock is taken."""
+    def expire(self) -> None:
+        """Other processes may have changed any trial: called when the study's lock is taken."""
         self._stale.update(self._open)
 
     def touch(self, number: int) -> None:
-        """This process has changed a trial, in Optuna's record or on disk."""
+        """This process has changed a trial, in Optuna or on disk."""
         self._stale.add(number)
         entry = self._open.get(number)
         if entry is not None:
@@ -75,26 +77,26 @@ class Ledger:
     @property
     def count(self) -> int:
         """Trials that Optuna knows of."""
-        self._learn()
+        self._find_new()
         return len(self._ids)
 
     def optuna_id(self, number: int) -> int:
-        """What Optuna calls a trial that it knows of."""
+        """Optuna's id of a trial that it knows of."""
         return self._ids[number]
 
     def frozen(self, number: int) -> FrozenTrial:
-        """Optuna's record of a trial that it knows of."""
-        self._learn()
+        """Optuna's own record of a trial."""
+        self._find_new()
         return self._storage.get_trial(self._ids[number])
 
     def running(self) -> dict[int, str | None]:
-        """The trials that Optuna takes to be running, in no order, and who works on each, if anybody does; not to be changed."""
-        self._look()
+        """The trials that run by Optuna's record, in no order, and the worker of each, if it has one; not to be changed."""
+        self._refresh()
         return self._running
 
     def waiting(self) -> list[int]:
         """The trials that wait for another attempt, in the order of their numbers."""
-        self._look()
+        self._refresh()
         return sorted(self._waiting)
 
     def under_way(self, instead: dict[int, Result] | None = None) -> list[RunRecord]:
@@ -102,27 +104,32 @@ class Ledger:
 
         instead: results that are not written yet.
         """
-        self._look()
+        self._refresh()
         instead = instead or {}
         records = [(number, entry.record) for number, entry in self._open.items() if entry.record is not None]
         return [_with(record, instead[number]) if number in instead else record for number, record in records]
 
-    def standing(self, instead: dict[int, Result] | None = None) -> OpenTotals:
-        """What the trials under way have cost and are promised, in all. instead: results that are not written yet."""
-        self._look()
-        standing = copy(self._standing)
-        for number, result in (instead or {}).items():
+    def budget(self, sweep: Sweep, *, now: float, instead: dict[int, Result] | None = None) -> Budget:
+        """What the study has spent and promised. instead: results that are not written yet."""
+        config, ended, most = sweep.config.budget, self.ended, sweep.most_trials
+        if not is_timed(config):
+            return untimed_budget(config, self._promised(instead or {}), now=now, most_trials=most, ended=ended)
+        return open_budget(config, self.under_way(instead), now=now, most_trials=most, ended=ended)
+
+    def _promised(self, instead: dict[int, Result]) -> OpenTotals:
+        sums = copy(self._sums)
+        for number, result in instead.items():
             record = self._open[number].record
             if record is not None:
-                standing.remove(record)
-                standing.add(_with(record, result))
-        return standing
+                sums.remove(record)
+                sums.add(_with(record, result))
+        return sums
 
     @property
-    def closed(self) -> EndedTotals:
-        """What the trials that have ended have cost, in all."""
-        self._look()
-        return self._closed
+    def ended(self) -> EndedTotals:
+        """How many trials have ended, and what they have cost in all."""
+        self._refresh()
+        return self._ended_sums
 
     def records(self) -> list[RunRecord]:
         """All trials, in the order of their numbers."""
@@ -135,15 +142,14 @@ class Ledger:
         return sorted([*self._failed, *failed], key=lambda record: record.number or 0)
 
     def trial(self, number: int) -> Trial | None:
-        """trial.json of one that has not ended, as it was when it was looked at last; not to be changed."""
+        """trial.json of one that has not ended; not to be changed."""
         return self._open[number].trial
 
     def run(self, number: int) -> RunDirectory:
         """Of one that has not ended."""
         return self._open[number].run
 
-    def _learn(self) -> None:
-        """Of trials that are new."""
+    def _find_new(self) -> None:
         while True:
             number = len(self._ids)
             try:
@@ -154,21 +160,21 @@ class Ledger:
             self._open[number + 1] = _Open(self._directory.trial(number + 1))
             self._stale |= {number, number + 1}
 
-    def _look(self) -> None:
-        self._learn()
+    def _refresh(self) -> None:
+        self._find_new()
         stale, self._stale = sorted(self._stale), set()
         for number in stale:
             entry = self._open.get(number)
             if entry is not None:
-                self._look_at(number, entry)
+                self._read(number, entry)
 
-    def _look_at(self, number: int, entry: _Open) -> None:
+    def _read(self, number: int, entry: _Open) -> None:
         from optuna.trial import TrialState
 
         self._running.pop(number, None)
         self._waiting.discard(number)
         if entry.record is not None:
-            self._standing.remove(entry.record)
+            self._sums.remove(entry.record)
         state = self._storage.get_trial(self._ids[number]).state if number < len(self._ids) else None
         if state is not None and state.is_finished():
             self._end(number, entry)
@@ -177,7 +183,7 @@ class Ledger:
         if entry.trial is not None:
             result = self._results.read(entry.result_path)
             entry.record = RunRecord(entry.run, result, self._directory.name, entry.trial, result.state)
-            self._standing.add(entry.record)
+            self._sums.add(entry.record)
         if state == TrialState.RUNNING:
             self._running[number] = entry.trial.worker if entry.trial else None
         elif state == TrialState.WAITING:
@@ -188,13 +194,13 @@ class Ledger:
         self._trials.forget(entry.trial_path)
         self._results.forget(entry.result_path)
         result = read_result(entry.run)
-        # What the search does not ask for: of a hundred thousand trials it would fill the memory.
+        # Without what the search does not read: a hundred thousand trials would fill the memory with it.
         result = replace(result, versions={}, fingerprints={}, hardware={})
         record = RunRecord(entry.run, result, self._directory.name, read_trial(entry.run), result.state)
         self._ended[number] = record
         if result.state == "failed":
             self._failed.append(record)
-        self._closed.add(record)
+        self._ended_sums.add(record)
 
 
 def _with(record: RunRecord, result: Result) -> RunRecord:

@@ -1,7 +1,8 @@
-"""The books of a study: what has become of its trials, kept in step between the trials' own files and Optuna.
+"""How trials end: what an attempt has come to is decided here, and written to the trial's files and to Optuna.
 
-The files are the truth and are written first: whoever dies in between leaves books that the next worker can bring up to date. Everything
-here happens under the study's lock.
+The ways in which an attempt ends, and the state that each makes, are in `harness.runs.lifecycle`; here the study has its say: whether a
+complete trial has its metrics, and whether another attempt is allowed. Files are written first: when a worker dies in between, the next
+one finds in them what is left to do. Everything here happens under the study's lock.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from harness.runs.place import Place
 from harness.runs.result import FINAL_STATES, Result, read_result, write_result
 from harness.runs.trial import Trial, read_trial, write_trial
 from harness.runs.trunks import is_leased
-from harness.search.budget import Budget, is_timed, open_budget, untimed_budget
-from harness.search.inquiry import Inquiry
+from harness.search.job_lookup import JobLookup
 from harness.search.storage.contract import StudyStorage
 from harness.search.sweep import Sweep
+from harness.search.trial_index import TrialIndex
 
 if TYPE_CHECKING:
     from optuna import Study as OptunaStudy
@@ -35,33 +36,29 @@ Clock = Callable[[], float]
 """Seconds since the epoch."""
 
 
-class Books:
-    """What a study knows of its trials, and the only place where they end."""
+class Settler:
+    """Settles the attempts of a study. No other place ends a trial."""
 
     def __init__(
-        self, directory: StudyDirectory, sweep: Sweep, optuna: OptunaStudy, storage: StudyStorage, inquiry: Inquiry, clock: Clock
+        self,
+        directory: StudyDirectory,
+        sweep: Sweep,
+        optuna: OptunaStudy,
+        storage: StudyStorage,
+        index: TrialIndex,
+        job_lookup: JobLookup,
+        clock: Clock,
     ) -> None:
         self.directory = directory
         self.sweep = sweep
         self._optuna = optuna
         self._storage = storage
-        self._inquiry = inquiry
+        self._index = index
+        self._job_lookup = job_lookup
         self._clock = clock
-        self.ledger = storage.ledger(optuna._storage, optuna._study_id)
-
-    # Reading.
-
-    def budget(self, instead: dict[int, Result] | None = None) -> Budget:
-        """instead: results that are not written yet."""
-        config, closed, most = self.sweep.config.budget, self.ledger.closed, self.sweep.most_trials
-        if not is_timed(config):
-            return untimed_budget(config, self.ledger.standing(instead), now=self._clock(), most_trials=most, ended=closed)
-        return open_budget(config, self.ledger.under_way(instead), now=self._clock(), most_trials=most, ended=closed)
-
-    # Settling.
 
     def settle(self, run: RunDirectory, exit_code: int, *, stopping: bool, expired: str | None, why: str | None = None) -> Result:
-        """Book what became of an attempt: the end of the trial, or leave it for another attempt."""
+        """Book what became of an attempt; what the trial has come to. See `Study.settle`."""
 
         def ending_of(result: Result) -> Ending:
             ending = ending_of_process(result, exit_code, was_asked=stopping)
@@ -71,11 +68,11 @@ class Books:
                 return Ending(How.CRASHED, why)
             return ending
 
-        self.ledger.touch(int(run.path.name))  # by its attempt
+        self._index.touch(int(run.path.name))  # by its attempt
         return self._settle(run, self._clock(), ending_of)
 
     def fail(self, run: RunDirectory, reason: str) -> None:
-        """End a trial that no further attempt would help, and that no attempt is on."""
+        """End a trial on which no attempt works, and which no attempt would help."""
         self._book(run, read_result(run), Ending(How.FAILED, reason))
 
     def _settle(self, run: RunDirectory, end: float, ending_of: Callable[[Result], Ending]) -> Result:
@@ -99,19 +96,19 @@ class Books:
         return trial
 
     def _book(self, run: RunDirectory, result: Result, ending: Ending) -> None:
-        """Say what the trial has come to: on disk first, then in Optuna. Whoever reconciles does what we do not live to do."""
+        """Decide what the trial has come to and write it down: on disk first, so that the next worker can do what we do not live to do."""
         book(result, ending)
         verdict = self._verdict(run, result, ending)
         if verdict != ending:
             book(result, verdict)
         self._write_result(run, result)
         if result.state in FINAL_STATES:
-            self._tell(run, result)
+            self._end_in_optuna(run, result)
         else:
-            self._leave(run)
+            self._free(run)
 
     def _verdict(self, run: RunDirectory, result: Result, ending: Ending) -> Ending:
-        """The ending, or what it comes to where the trial misses a metric, or is not tried again."""
+        """The ending, or FAILED where a metric is missing or no further attempt is allowed."""
         match ending.how:
             case How.COMPLETE:
                 return self._judge(result, ending)
@@ -130,7 +127,8 @@ class Books:
         return self._within_budget(run, result, ending)
 
     def _within_budget(self, run: RunDirectory, result: Result, ending: Ending) -> Ending:
-        if not self.budget({int(run.path.name): result}).is_overdrawn:
+        budget = self._index.budget(self.sweep, now=self._clock(), instead={int(run.path.name): result})
+        if not budget.is_overdrawn:
             return ending
         return Ending(How.FAILED, f"{ending.reason}; the token budget cannot hold another attempt")
 
@@ -164,13 +162,13 @@ class Books:
             verdict = replace(ending, reason=f"{ending.reason}; once more with trainer.micro_batch_size={smaller.trainer.micro_batch_size}")
         return verdict
 
-    def _tell(self, run: RunDirectory, result: Result) -> None:
-        """Tell Optuna how a trial has ended."""
+    def _end_in_optuna(self, run: RunDirectory, result: Result) -> None:
+        """The trial has ended."""
         from optuna.trial import Trial as OptunaTrial
         from optuna.trial import TrialState
 
         number = int(run.path.name)
-        trial = OptunaTrial(self._optuna, self.ledger.frozen(number)._trial_id)
+        trial = OptunaTrial(self._optuna, self._index.frozen(number)._trial_id)
         metrics_known = all(metric in result.metrics for metric in self.sweep.config.constraints)
         violations = violations_of(self.sweep, result.metrics) if result.state != "failed" and metrics_known else {}
         with warnings.catch_warnings():
@@ -180,10 +178,10 @@ class Books:
         values = [result.metrics[objective.metric] for objective in self.sweep.objectives] if result.state == "complete" else None
         states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
         self._optuna.tell(number, values, states.get(result.state, TrialState.FAIL))
-        self.ledger.touch(number)
+        self._index.touch(number)
 
-    def _leave(self, run: RunDirectory) -> None:
-        """Leave a trial to whoever comes by."""
+    def _free(self, run: RunDirectory) -> None:
+        """The trial waits for whoever claims it next."""
         from optuna.trial import TrialState
 
         trial = read_trial(run)
@@ -192,38 +190,39 @@ class Books:
             self._write_trial(run, trial)
         number = int(run.path.name)
         # Optuna's ask() hands waiting trials out again; there is no public way to make one waiting.
-        self._optuna._storage.set_trial_state_values(self.ledger.frozen(number)._trial_id, TrialState.WAITING)
-        self.ledger.touch(number)
+        self._optuna._storage.set_trial_state_values(self._index.frozen(number)._trial_id, TrialState.WAITING)
+        self._index.touch(number)
 
     def _write_result(self, run: RunDirectory, result: Result) -> None:
         write_result(run, result)
-        self.ledger.touch(int(run.path.name))
+        self._index.touch(int(run.path.name))
 
     def _write_trial(self, run: RunDirectory, trial: Trial) -> None:
         write_trial(run, trial)
-        self.ledger.touch(trial.number)
+        self._index.touch(trial.number)
 
-    # Looking after what others left.
+    # What dead workers left.
 
     def reconcile(self) -> tuple[list[int], int]:
-        """Settle or free the trials whose processes are gone; which ones then wait, and how many are under way elsewhere."""
-        running = self.ledger.running()
+        """Settle the trials whose worker and attempt are gone. Returns the numbers of those that may be claimed now, in order, and how many
+        others are under way."""
+        running = self._index.running()
         workers = {worker for worker in running.values() if worker}
         living = self._storage.living(workers) if workers else set()
         left = sorted(number for number, worker in running.items() if worker not in living)
         under_way = len(running) - len(left)
         for number in left:
-            run = self.ledger.run(number)
+            run = self._index.run(number)
             if run.is_attempted():
                 under_way += 1
                 continue
-            fate = self._inquiry.fate(_place(self.ledger.trial(number)))
+            fate = self._job_lookup.fate(_place(self._index.trial(number)))
             if fate == "alive":
                 under_way += 1
                 continue
             self._settle(run, _last_seen(run, self._clock()), partial(ending_of_lost, fate=fate))
         free = []
-        for number in self.ledger.waiting():
+        for number in self._index.waiting():
             waits_for = read_result(self.directory.trial(number)).waits_for
             if waits_for is not None and is_leased(Path(waits_for)):
                 under_way += 1  # as good as: whoever trains its trunk is at work
@@ -233,16 +232,13 @@ class Books:
 
 
 def _place(trial: Trial | None) -> Place | None:
-    """Where whoever works on it took it up."""
-    visits = trial.visits if trial and trial.worker else []
-    return visits[-1].place if visits else None
+    """Where its worker claimed it."""
+    claims = trial.claims if trial and trial.worker else []
+    return claims[-1].place if claims else None
 
 
 def _last_seen(run: RunDirectory, now: float) -> float:
-    """When an attempt whose worker died was over at the latest: it may have run to the end of its lease.
-
-    Without one no limit hangs on it, and what it wrote last says enough.
-    """
+    """When an attempt whose worker died was over at the latest: at the end of its lease; without one, when it last wrote something."""
     trial = read_trial(run)
     if trial is not None and trial.lease is not None:
         return min(now, trial.lease_ends)

@@ -1,9 +1,8 @@
-"""Asking after the jobs of workers that are not seen any more, before anybody takes their trials over.
+"""What has become of the jobs of workers that are not seen any more, asked of Slurm before anybody takes their trials over.
 
-That a worker's lock is free says that its process is gone, or that this machine does not see it any more: a lease of a network file
-system that ran out, a session that the database has lost. Slurm knows which; but it may take its time to answer, or be down. So nobody
-asks with the study's lock held: a worker that finds a trial without its worker leaves it alone, asks, and judges when it next looks for
-work.
+A worker's lock is free when its process is gone, or when this machine does not see it any more: a lease of a network file system ran out,
+the database lost a session. Slurm knows which of the two, but may be slow or down. So nobody asks while holding the study's lock: a worker
+that finds a trial without its worker leaves it alone, asks, and decides when it next looks for work.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ PATIENCE_SECONDS = 600.0
 log = logging.getLogger(__name__)
 
 
-class Inquiry:
+class JobLookup:
     """What one worker knows of the jobs of others."""
 
     def __init__(self, ask: AskFates | None = None, *, own: Place | None = None, clock: Callable[[], float] = time.monotonic) -> None:
