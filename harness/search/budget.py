@@ -113,7 +113,7 @@ class Budget:
         return {unit: asdict(account) for unit, account in accounts.items() if account.limit is not None}
 
 
-def _still_to_train(record: RunRecord) -> int:
+def _still_to_spend(record: RunRecord) -> int:
     """What is promised to a trial that has not ended: what is left of its plan, or what was reserved before it had one."""
     tokens = record.result.tokens
     if tokens.length:
@@ -135,12 +135,12 @@ class OpenTotals:
 
     def add(self, record: RunRecord, sign: int = 1) -> None:
         """Count a trial."""
-        self.tokens += sign * record.result.tokens.trained
+        self.tokens += sign * record.result.tokens.spent
         if record.result.state in FINAL_STATES:
             self.ended += sign
         else:
             self.under_way += sign
-            self.reserved += sign * _still_to_train(record)
+            self.reserved += sign * _still_to_spend(record)
 
     def remove(self, record: RunRecord) -> None:
         """Count it no more; as it was when it was counted."""
@@ -167,12 +167,12 @@ class EndedTotals:
         self.trials += 1
         self.complete += result.state == "complete"
         self.pruned += result.state == "pruned"
-        self.tokens += result.tokens.trained
+        self.tokens += result.tokens.spent
         if trial is None or not trial.spans:
             return
         self.device_seconds += trial.devices * trial.seconds
-        if result.tokens.trained and result.state == "complete":
-            self.trial_seconds.add(result.tokens.trained, trial.seconds)
+        if result.tokens.spent and result.state == "complete":
+            self.trial_seconds.add(result.tokens.spent, trial.seconds)
         self.spans += [(begin, end) for begin, end in trial.spans]
         if len(self.spans) > 2 * self._joined + 16:
             self.spans = joined(self.spans)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.config.checks.trainer import trains
 from harness.config.errors import InputError, unknown, wrong_value
 from harness.config.introspect import find
 from harness.config.length import parse_length
@@ -25,7 +26,7 @@ def check(sweep: Sweep) -> None:
     limits = (config.budget.trials, config.budget.tokens, config.budget.gpu_hours, config.budget.wall_hours)
     if limits == (None,) * len(limits) and config.search.name != "grid":
         raise InputError("budget: give at least one limit, e.g. budget: {trials: 32}; valid: trials, tokens, gpu_hours, wall_hours")
-    metrics = [*logged_metrics(base.data), *RUN_METRICS]
+    metrics = [*logged_metrics(base.data), *(RUN_METRICS if trains(base.trainer) else ())]
     directions = {objective.metric: objective.direction for objective in sweep.objectives}
     for key, metric in [
         *(("objective.metric", objective.metric) for objective in sweep.objectives),
@@ -50,8 +51,13 @@ def check(sweep: Sweep) -> None:
     _check_time(config.budget, sweep.devices)
     _check_readers(sweep)
     _check_probes(sweep)
+    if config.budget.tokens is not None and sweep.has_unbounded_trials:
+        raise InputError(
+            f"budget.tokens={config.budget.tokens}: how much a trial reads is not bounded, and it trains nothing; "
+            "valid: data.max_evaluation_tokens=N, or another unit of the budget"
+        )
     if config.budget.tokens is not None and config.budget.tokens < sweep.largest_trial_tokens:
-        raise InputError(f"budget.tokens={config.budget.tokens}: less than one trial, which may train {sweep.largest_trial_tokens} tokens")
+        raise InputError(f"budget.tokens={config.budget.tokens}: less than one trial, which may take {sweep.largest_trial_tokens} tokens")
 
 
 def _check_rungs(sweep: Sweep) -> None:

@@ -49,7 +49,7 @@ class Status:
     def estimated_end(self) -> float | None:
         """When the living workers should be done, in seconds since the epoch, at the pace of the trials so far; None before the first."""
         ended = [run for run in self.study.runs if run.state in FINAL_STATES and run.trial]
-        tokens = sum(run.result.tokens.trained for run in ended)
+        tokens = sum(run.result.tokens.spent for run in ended)
         left = self._tokens_left(ended)
         if not tokens or left is None or not self.workers or self.is_finished:
             return None
@@ -62,7 +62,7 @@ class Status:
         if self.budget.tokens.limit is not None:
             limits.append(self.budget.tokens.limit - self.budget.tokens.used)
         if self.budget.trials.limit is not None:
-            each = sum(run.result.tokens.trained for run in ended) / max(1, len(ended))
+            each = sum(run.result.tokens.spent for run in ended) / max(1, len(ended))
             under_way = [run for run in self.study.runs if run.state not in FINAL_STATES]
             # As far as their last rows tell.
             done = sum((run.directory.metrics.newest() or {}).get("tokens", 0) for run in under_way)

@@ -11,18 +11,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harness.config.checks.trainer import ranks, token_bound
+from harness.config.checks.trainer import ranks, trains
 from harness.config.errors import InputError
 from harness.config.load import Loaded, load
-from harness.config.schema import Config
+from harness.config.schema import Config, evaluation_sections
 from harness.config.sweep_schema import StudyObjectiveConfig, SweepConfig
 from harness.config.validate import to_plain, to_section
 from harness.runs.files import read_yaml
 from harness.search.grid import grid_points
 from harness.search.space import Parameter, Space, parse_space
 from harness.search.start import Start
+from harness.search.trial_cost import cost_bound
 
 LENGTH_KEYS = ("trainer.max_tokens", "trainer.max_steps", "trainer.batch_tokens")
+EVALUATION_KEYS = ("data.max_evaluation_tokens", *(f"data.{section}." for section in evaluation_sections()))
 
 
 @dataclass(frozen=True)
@@ -78,23 +80,39 @@ class Sweep:
                 yield {**dict(zip(conditions, values, strict=True)), parameter.key: value}
 
     def trial_tokens(self, params: dict[str, Any]) -> int:
-        """Upper bound of the tokens that a trial trains."""
-        keys = {*(parameter.key for parameter in self._length_parameters), *LENGTH_KEYS}
+        """Upper bound of what a trial costs, in tokens (see `cost_bound`); 0 where it has none."""
+        return self._cost_bound(params) or 0
+
+    def _cost_bound(self, params: dict[str, Any]) -> int | None:
+        keys = {*(parameter.key for parameter in self._cost_parameters), *LENGTH_KEYS}
         choices, values = self.space.split({key: value for key, value in params.items() if key in keys})
         config = self.composed(choices).config
-        length = {key.removeprefix("trainer."): value for key, value in values.items()}
-        return token_bound(dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, **length)))
+        length = {key.removeprefix("trainer."): value for key, value in values.items() if key in LENGTH_KEYS}
+        config = dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, **length))
+        if len(length) < len(values):
+            # Of the data of runs that train nothing: these are few, and may as well be composed as a whole.
+            config = self.trial_config({key: value for key, value in params.items() if key in keys})
+        return cost_bound(config)
+
+    @cached_property
+    def has_unbounded_trials(self) -> bool:
+        """Whether some trial's cost is not known before its data are looked at."""
+        return any(self._cost_bound(point) is None for point in self._cost_extremes())
 
     @cached_property
     def largest_trial_tokens(self) -> int:
-        """No trial of this space trains more."""
+        """No trial of this space costs more."""
         return self.largest_tokens({})
 
     def largest_tokens(self, length: dict[str, int]) -> int:
-        """No trial of this space trains more, where these keys say how long a run is."""
-        names = [parameter.key for parameter in self._length_parameters]
-        points = itertools.product(*(parameter.extremes for parameter in self._length_parameters))
-        return max(self.trial_tokens({**dict(zip(names, values, strict=True)), **length}) for values in points)
+        """No trial of this space costs more, where these keys say how long a run is."""
+        return max(self.trial_tokens({**point, **length}) for point in self._cost_extremes())
+
+    def _cost_extremes(self) -> Iterator[dict[str, Any]]:
+        names = [parameter.key for parameter in self._cost_parameters]
+        points = itertools.product(*(parameter.extremes for parameter in self._cost_parameters))
+        for values in points:
+            yield dict(zip(names, values, strict=True))
 
     @property
     def devices(self) -> int:
@@ -131,12 +149,15 @@ class Sweep:
         return {key: self.space[key].held(value) for key, value in self.grid[number - len(self.start.points)].items()}
 
     @cached_property
-    def _length_parameters(self) -> list[Parameter]:
-        """The parameters that decide how much a trial trains: keys of the length, and groups with a choice that sets one."""
+    def _cost_parameters(self) -> list[Parameter]:
+        """The parameters that decide what a trial costs: keys of the length, groups with a choice that sets one, and what bounds the
+        evaluation sets of runs that train nothing."""
+        evaluated = () if trains(self.base.config.trainer) else EVALUATION_KEYS
         return [
             parameter
             for parameter in self.space.parameters
             if parameter.key in LENGTH_KEYS
+            or parameter.key.startswith(evaluated)
             or (parameter.is_group and any(self._length(probe) != self._length({}) for probe in self.probes(parameter)))
         ]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from harness.config.checks.trainer import trains
 from harness.config.errors import InputError
 from harness.config.length import parse_length
 from harness.config.load import Loaded
@@ -32,6 +33,8 @@ def transfer_notes(name: str, directory: BundleDirectory, used: Loaded) -> list[
     Raises InputError for a damaged bundle.
     """
     recipe, config = directory.read(), used.config
+    if not trains(config.trainer):
+        return []
     there = dict(flat(read_mapping(directory.config, holds="the resolved configuration of a recipe")))
     here = dict(flat(to_plain(config)))
     notes = list(_notes(recipe, there, here, config))

@@ -42,7 +42,7 @@ class Evaluator:
         self._progress = progress
         self._has_warned = False
 
-    def evaluate(self, model: PreTrainedModel, precision: Precision, *, step: int) -> dict[str, float]:
+    def evaluate(self, model: PreTrainedModel, precision: Precision = nullcontext, *, step: int) -> dict[str, float]:
         """Metrics after `step` by their logged names, evaluation_seconds among them. Raises NonFiniteLossError."""
         began = time.perf_counter()
         values: dict[str, float] = {}

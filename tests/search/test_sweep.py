@@ -95,7 +95,7 @@ def test_a_group_that_sets_the_length_counts(write_sweep: WriteSweep, tmp_path: 
 
 REFUSED: dict[str, tuple[dict[str, Any], list[str], str]] = {
     "no budget": ({"budget": None}, [], "budget: give at least one limit"),
-    "budget below one trial": ({"budget": {"tokens": 100}}, [], "budget.tokens=100: less than one trial, which may train 512 tokens"),
+    "budget below one trial": ({"budget": {"tokens": 100}}, [], "budget.tokens=100: less than one trial, which may take 512 tokens"),
     "budget of a wrong kind": ({"budget": {"trials": "many"}}, [], "budget.trials=many: expected"),
     "unknown unit": ({"budget": {"trails": 3}}, [], "unknown key 'budget.trails'"),
     "unknown metric": ({"objective": {"metric": "val/domian/loss"}}, [], "Did you mean 'val/domain/loss'?"),
