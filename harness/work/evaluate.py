@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.config.checks.trainer import trains
 from harness.config.errors import InputError
 from harness.config.load import load, load_file
 from harness.config.overrides import GroupOverride, parse
@@ -33,7 +34,9 @@ def evaluation_of(what: str, overrides: list[str]) -> Evaluation:
     """
     run = _run(what)
     if run is not None:
-        config = load_file(run.config, [f"model.checkpoint={hydra_text(str(run.path))}", NOTHING_TRAINED, *overrides])
+        # Where nothing was trained, its model is what it started from.
+        weights = [f"model.checkpoint={hydra_text(str(run.path))}"] if trains(load_file(run.config).trainer) else []
+        config = load_file(run.config, [*weights, NOTHING_TRAINED, *overrides])
         return Evaluation(config, f"evaluate-{run.name.replace('/', '-')}")
     experiment = [] if _chooses_experiment(overrides) else ["experiment=evaluate"]
     loaded = load([*experiment, f"model.path={hydra_text(what)}", *overrides, NOTHING_TRAINED])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -112,9 +111,8 @@ class WordsSet(EvaluationSet):
 
 
 @pytest.fixture
-def _words(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kinds, "KINDS", [*kinds.KINDS, Words()])
-    yield
 
 
 @pytest.mark.usefixtures("_words")

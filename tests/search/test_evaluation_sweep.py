@@ -1,0 +1,138 @@
+"""A study of runs that train nothing: its budget, a kill, and all that reads a study."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.config.errors import InputError
+from harness.runs.directory import StudyDirectory, runs_root
+from harness.runs.record import load_study
+from harness.runs.result import read_result
+from harness.runs.trial import read_trial
+from harness.search.loading import load_sweep
+from tests.search.conftest import WriteSweep
+from tests.search.studies import check_in_step
+from tests.support.command import HARNESS, run_harness
+from tests.support.corpus import TinyText
+
+CONTEXTS = [2, 4, 6, 8, 12, 16, 24, 32]
+BOUND = 700
+
+
+@pytest.fixture
+def question(write_sweep: WriteSweep, tiny_text: TinyText, tiny_model: Path) -> Path:
+    """At which context is the loss lowest? Eight trials, two workers, on a budget that holds each once, and two of them again."""
+    return write_sweep(
+        "contexts",
+        base=[
+            "trainer.max_steps=0",
+            "model=pretrained",
+            f"model.path={tiny_model}",
+            f"data.max_evaluation_tokens={BOUND // 2}",
+            "trainer.evaluation_batch_tokens=32",
+        ],
+        space={"data.context_length": {"choices": CONTEXTS}},
+        search={"name": "grid"},
+        budget={"tokens": 10 * BOUND},
+        launcher={"name": "local", "workers": 2},
+    )
+
+
+def test_its_cost_is_known_before_its_data_are_looked_at(question: Path, write_sweep: WriteSweep) -> None:
+    assert load_sweep(str(question), []).largest_trial_tokens == BOUND
+    unbounded = write_sweep(
+        "unbounded", base=["trainer.max_steps=0", "data.validation.domain.max_tokens=null"], space={"seed": {"choices": [0, 1]}}
+    )
+    assert load_sweep(str(unbounded), []).has_unbounded_trials
+    with pytest.raises(InputError, match=r"budget\.tokens=1000: how much a trial reads is not bounded.*data\.max_evaluation_tokens=N"):
+        load_sweep(str(unbounded), ["budget.tokens=1000"])
+    varied = write_sweep(
+        "varied",
+        base=["trainer.max_steps=0"],
+        space={"data.max_evaluation_tokens": {"choices": [100, 300]}, "seed": {"choices": [0, 1]}},
+        budget={"tokens": 5000},
+    )
+    sweep = load_sweep(str(varied), [])
+    assert (sweep.largest_trial_tokens, sweep.trial_tokens({"data.max_evaluation_tokens": 100, "seed": 1})) == (600, 200)
+
+
+def test_only_what_evaluations_log_can_be_looked_for(question: Path) -> None:
+    with pytest.raises(InputError, match=r"objective\.metric: unknown metric 'train/loss'"):
+        load_sweep(str(question), ["objective.metric=train/loss"])
+
+
+def shown(*command: str, cwd: Path) -> Any:
+    done = run_harness(*command, "--json", cwd=cwd)
+    assert done.rc == 0, done
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+def test_a_kill_changes_nothing_and_everything_reads_it(question: Path, tmp_path: Path) -> None:
+    undisturbed = run_harness("sweep", str(question), "--name", "undisturbed", cwd=tmp_path)
+    assert undisturbed.rc == 0, undisturbed
+    disturbed = subprocess.Popen(
+        [HARNESS, "sweep", str(question), "--name", "disturbed"],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=(tmp_path / "stderr.txt").open("wb"),
+    )
+    study = StudyDirectory(tmp_path / "runs" / "disturbed")
+    kill_a_worker(study)
+    assert disturbed.wait(timeout=240) == 0, (tmp_path / "stderr.txt").read_text()
+    check_in_step(study, ended=True)
+
+    found = {}
+    for name in ("undisturbed", "disturbed"):
+        runs = load_study(StudyDirectory(tmp_path / "runs" / name)).runs
+        assert {run.params["data.context_length"] for run in runs} == set(CONTEXTS)
+        assert all(run.state == "complete" for run in runs)
+        found[name] = {run.params["data.context_length"]: run.result.objective for run in runs}
+    assert found["disturbed"] == found["undisturbed"]
+
+    status = shown("status", "undisturbed", cwd=tmp_path)
+    read = [trial["tokens"]["read"] for trial in status["trials"]]
+    assert all(0 < tokens <= BOUND for tokens in read)
+    assert status["budget"]["tokens"]["used"] == sum(read)
+    again = shown("status", "disturbed", cwd=tmp_path)["budget"]["tokens"]["used"]
+    assert sum(read) <= again <= 10 * BOUND
+    best = min(found["undisturbed"], key=lambda context: found["undisturbed"][context] or 0.0)
+    assert status["finished"]
+    assert status["best"]["params"] == {"data.context_length": best}
+    compared = shown("compare", "undisturbed", cwd=tmp_path)
+    assert len(compared["runs"]) == len(CONTEXTS)
+
+    confirmed = shown("confirm", "undisturbed", "--top", "2", "--seeds", "2", cwd=tmp_path)
+    assert confirmed["winner"] == status["best"]["number"]
+    exported = shown("best", "undisturbed", "--export", "context", cwd=tmp_path)
+    assert exported["confirmed"]
+    card = (tmp_path / "conf" / "experiment" / "best" / "context" / "README.md").read_text()
+    assert "val/domain/loss" in card
+    reproduced = shown("reproduce", f"undisturbed/{status['best']['number']}", cwd=tmp_path)
+    assert reproduced["verdict"] == "exact"
+    evaluated = shown("evaluate", f"undisturbed/{status['best']['number']}", cwd=tmp_path)
+    assert evaluated["metrics"]["val/domain/loss"] == found["undisturbed"][best]
+
+
+def kill_a_worker(study: StudyDirectory) -> None:
+    """SIGKILL for the worker of the first trial that is under way, and with it its attempt."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        for run in study.trials():
+            trial = read_trial(run)
+            if trial is not None and trial.worker is not None and read_result(run).state == "running":
+                card = json.loads((study.workers / f"{trial.worker}.json").read_bytes())
+                os.kill(card["pid"], signal.SIGKILL)
+                return
+        time.sleep(0.002)
+    raise AssertionError(f"no trial of {runs_root()} was seen running")
