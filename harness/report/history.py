@@ -43,7 +43,7 @@ def histories(comparison: Comparison) -> dict[str, Figure]:
 
 
 def hour_unit(comparison: Comparison) -> str:
-    """What an hour of a run is called: GPU-hours where any of them had GPUs."""
+    """The name of a device-hour: GPU-hours where any run had GPUs."""
     return "GPU-hours" if any(run.result.hardware.get("gpus") for run in comparison.runs) else "device-hours"
 
 
@@ -93,7 +93,7 @@ def _history(comparison: Comparison, objective: Objective, done: list[tuple[RunR
 
 
 def _add_noise(figure: Figure, comparison: Comparison) -> None:
-    """The band in which runs cannot be told from the best."""
+    """The band of seed noise around the best."""
     value = comparison.value(comparison.best) if comparison.best else None
     if comparison.noise is None or value is None:
         return

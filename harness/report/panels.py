@@ -32,7 +32,7 @@ class Panel:
 
 
 def panels(comparison: Comparison) -> list[Panel]:
-    """The pictures for which there are data, and a word where one would be expected."""
+    """The figures for which there are data, and a note where one would be expected."""
     return [*_search(comparison), *_trunks(comparison), *_parameters(comparison), *_training(comparison)]
 
 

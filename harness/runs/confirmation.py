@@ -22,7 +22,7 @@ def lies_within(bound: dict[str, float], value: float) -> bool:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trial of the study, and what its runs over the seeds came to."""
+    """A trial of the study, and the results of its runs over the seeds."""
 
     number: int
     results: dict[int, Result]
@@ -42,7 +42,7 @@ class Candidate:
 
     @property
     def failed(self) -> dict[int, str | None]:
-        """Why, by seed: a configuration that does not come through every seed is none to rely on."""
+        """By seed, why its run did not complete."""
         return {seed: result.reason for seed, result in self.results.items() if result.state in ("failed", "pruned")}
 
     @property
@@ -75,7 +75,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """What is known of a study's candidates. Several objectives: the first one counts, as everywhere where trials are ranked."""
+    """A study's candidates, ranked. Of several objectives the first one counts."""
 
     directory: StudyDirectory
     plan: ConfirmationPlan
