@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from harness.cli.study_run import progress
 from harness.report.comparison import compare
 from harness.report.figures import finished
 from harness.report.history import histories
 from harness.report.importances import FANOVA_TRIALS, parameter_importances
 from harness.runs.record import RunRecord, StudyRecord
+from harness.work.study_snapshot import progress
 
 FULL = 100_000
 
