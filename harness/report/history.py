@@ -22,8 +22,7 @@ Places = dict[int, float]
 
 def histories(comparison: Comparison) -> dict[str, Figure]:
     """The same trials on several axes, by the name of the axis; {} before a trial is complete."""
-    values = [(run, comparison.value(run)) for run in comparison.runs if comparison.is_trial(run) and run.state == "complete"]
-    done = [(run, value) for run, value in values if value is not None]
+    done = complete_trials(comparison)
     if comparison.objective is None or not done:
         return {}
     numbers = {id(run): float(run.number or 0) for run in comparison.runs if comparison.is_trial(run)}
@@ -40,6 +39,12 @@ def histories(comparison: Comparison) -> dict[str, Figure]:
     if max(hours.values()) > 0:
         views[unit] = _history(comparison, comparison.objective, done, hours, f"{unit} of the search so far")
     return views
+
+
+def complete_trials(comparison: Comparison) -> list[tuple[RunRecord, float]]:
+    """Of every length, with their objectives, in rank order."""
+    values = [(run, comparison.value(run)) for run in comparison.runs if comparison.is_trial(run) and run.state == "complete"]
+    return [(run, value) for run, value in values if value is not None]
 
 
 def hour_unit(comparison: Comparison) -> str:
