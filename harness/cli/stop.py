@@ -24,7 +24,7 @@ def stop(
     timeout_seconds: Annotated[float, typer.Option("--timeout", help="Seconds to wait for the workers to leave.")] = 120.0,
 ) -> None:
     """Stop a study cleanly: its trials save checkpoints, none is lost, and jobs that still wait in a queue are cancelled."""
-    from harness.runs.confirmation import read_plan
+    from harness.runs.confirmation_plan import read_plan
     from harness.runs.directory import find_study
     from harness.search.workers import living_workers
 

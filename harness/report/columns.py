@@ -1,4 +1,4 @@
-"""What stands in the columns of a comparison: parameters by their configuration keys, metrics by their logged names."""
+"""The columns of a comparison: parameters by their configuration keys, metrics by their logged names."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def run_params(run: RunRecord, parameters: list[str], space: Space, own: Space) 
 
 
 def differing_keys(runs: list[RunRecord]) -> list[str]:
-    """The configuration keys in which the runs differ, in the order of the alphabet: W&B keeps no other one."""
+    """The configuration keys in which the runs differ, sorted."""
     configs = [dict(flat(run.config)) for run in runs]
     keys = sorted({key for config in configs for key in config})
     return [key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)]

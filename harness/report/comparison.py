@@ -21,7 +21,7 @@ STATES: tuple[State, ...] = ("complete", "pruned", "failed", "running", "waiting
 
 @dataclass(frozen=True)
 class Comparison:
-    """Studies and single runs in one order. The first study's objective and constraints are the yardstick for all of them."""
+    """Studies and single runs in one order, ranked by the first study's objective and constraints."""
 
     runs: list[RunRecord]
     """Trials by rank: feasible ones by objective, infeasible ones, pruned, failed, running, waiting; then the single runs."""
@@ -74,11 +74,11 @@ class Comparison:
 
     @property
     def winner(self) -> Candidate | None:
-        """What the confirmation says of `best`; None where it is not confirmed."""
+        """The confirmation of `best`; None where it is not confirmed."""
         return self.confirmed.confirmed if self.confirmed else None
 
     def candidate(self, run: RunRecord) -> Candidate | None:
-        """What the confirmation of the run's study says of it, if it is one of its candidates."""
+        """The run as a candidate of its study's confirmation; None where it is none."""
         study = self._own.get(run.study)
         return study.confirmation.candidate(run.number) if study and study.confirmation else None
 
@@ -92,10 +92,7 @@ class Comparison:
         return found
 
     def within_noise(self, run: RunRecord) -> bool | None:
-        """Whether the run differs from the best by less than seeds alone can do.
-
-        None where seed noise is not known, and where there is nothing to compare.
-        """
+        """Whether the run differs from the best by less than seed noise; None where that is unknown, and for runs that are not ranked."""
         best, value = self.best, self.value(run)
         if self.noise is None or best is None or run is best or value is None or not self.is_ranked(run) or not self.has_full_length(run):
             return None
@@ -190,7 +187,7 @@ class Comparison:
         return value is not None and not lies_within(bound, value)
 
     def feasible(self, run: RunRecord) -> bool | None:
-        """Whether the run meets the constraints; None where there are none, or where its metrics do not tell."""
+        """Whether the run meets the constraints; None where there are none, or where a metric is missing."""
         study = self._own.get(run.study)
         if study and study.constraints == self.constraints and run.result.feasible is not None:
             return run.result.feasible
@@ -204,11 +201,11 @@ class Comparison:
 
     @property
     def saved(self) -> int:
-        """Tokens that no run had to train, since another one had trained them."""
+        """Tokens that runs took over from trunks instead of training them."""
         return sum(run.result.tokens.shared for run in self.runs)
 
     def origin(self, run: RunRecord) -> RunRecord | None:
-        """The run compared whose trunk this one went on from."""
+        """The run whose trunk this one continued; None where it is not among those compared."""
         if run.result.shared_from is not None:
             return self._by_name.get(run.result.shared_from)
         if run.trial is not None and run.trial.parent is not None:

@@ -1,4 +1,4 @@
-"""What a confirmation found, in words, as a table in the terminal, and as a section of the page."""
+"""A confirmation as text, as a table in the terminal, and as a section of the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of training: metrics and learning rates over tokens, a line a run, coloured by what came of it."""
+"""Training curves: metrics and learning rates over tokens, a line a run, coloured by its objective."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of the search: what was tried, what came out, what it cost. One function a figure; None where there is nothing to show."""
+"""Figures of the search, one function each; None where there is nothing to show."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def add_markers(
 
 
 def importances(comparison: Comparison) -> Figure | None:
-    """What each parameter mattered."""
+    """Bars of the parameter importances."""
     import plotly.graph_objects as go
 
     shares = list(comparison.importances.shares.values())

@@ -22,8 +22,7 @@ Places = dict[int, float]
 
 def histories(comparison: Comparison) -> dict[str, Figure]:
     """The same trials on several axes, by the name of the axis; {} before a trial is complete."""
-    values = [(run, comparison.value(run)) for run in comparison.runs if comparison.is_trial(run) and run.state == "complete"]
-    done = [(run, value) for run, value in values if value is not None]
+    done = complete_trials(comparison)
     if comparison.objective is None or not done:
         return {}
     numbers = {id(run): float(run.number or 0) for run in comparison.runs if comparison.is_trial(run)}
@@ -42,8 +41,14 @@ def histories(comparison: Comparison) -> dict[str, Figure]:
     return views
 
 
+def complete_trials(comparison: Comparison) -> list[tuple[RunRecord, float]]:
+    """Of every length, with their objectives, in rank order."""
+    values = [(run, comparison.value(run)) for run in comparison.runs if comparison.is_trial(run) and run.state == "complete"]
+    return [(run, value) for run, value in values if value is not None]
+
+
 def hour_unit(comparison: Comparison) -> str:
-    """What an hour of a run is called: GPU-hours where any of them had GPUs."""
+    """The name of a device-hour: GPU-hours where any run had GPUs."""
     return "GPU-hours" if any(run.result.hardware.get("gpus") for run in comparison.runs) else "device-hours"
 
 
@@ -93,7 +98,7 @@ def _history(comparison: Comparison, objective: Objective, done: list[tuple[RunR
 
 
 def _add_noise(figure: Figure, comparison: Comparison) -> None:
-    """The band in which runs cannot be told from the best."""
+    """The band of seed noise around the best."""
     value = comparison.value(comparison.best) if comparison.best else None
     if comparison.noise is None or value is None:
         return

@@ -1,4 +1,4 @@
-"""Which parameters mattered in a study, over its complete trials of full length."""
+"""Parameter importances of a study, over its complete trials of full length."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FANOVA_TRIALS = 300
 
 @dataclass(frozen=True)
 class Importances:
-    """What each parameter mattered."""
+    """How much each parameter matters."""
 
     shares: dict[str, float] = field(default_factory=dict)
     """By parameter, the largest first; they add up to 1. Empty with fewer than four trials, or when all did equally well."""

@@ -1,4 +1,4 @@
-"""What all pictures agree on: colours that colour-blind people tell apart, which run a point is, where an axis ends."""
+"""What all figures share: colours for colour-blind readers, the run behind a point, the range of an axis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Seed noise that stands beside a comparison: measured by a confirmation, or by runs that differ in their seed alone."""
+"""Seed noise: measured by a confirmation, or by runs that differ in their seed alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.runs.student_t import t_quantile
 
 @dataclass(frozen=True)
 class SeedNoise:
-    """What the seed alone does to the objective."""
+    """How much the seed alone changes the objective."""
 
     sd: float
     """Of one configuration over seeds."""

@@ -1,4 +1,4 @@
-"""What table and page both say of a comparison, in a sentence."""
+"""Sentences about a comparison that table and page share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def noise_note(noise: SeedNoise) -> str:
 
 
 def sharing_note(comparison: Comparison) -> str:
-    """What the trunks that runs had in common saved."""
+    """How many tokens shared trunks saved."""
     trained = sum(run.result.tokens.trained for run in comparison.runs)
     whole = trained + comparison.saved
     return (

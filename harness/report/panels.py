@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.report import curves, figures
 from harness.report.comparison import Comparison
-from harness.report.history import histories
+from harness.report.history import complete_trials, histories
 from harness.report.importances import NONE_FOUND
 from harness.report.marks import is_maximized, reach
 from harness.report.notes import sharing_note
@@ -32,7 +32,7 @@ class Panel:
 
 
 def panels(comparison: Comparison) -> list[Panel]:
-    """The pictures for which there are data, and a word where one would be expected."""
+    """The figures for which there are data, and a note where one would be expected."""
     return [*_search(comparison), *_trunks(comparison), *_parameters(comparison), *_training(comparison)]
 
 
@@ -49,9 +49,11 @@ def _search(comparison: Comparison) -> Iterator[Panel]:
 
 def _history_note(comparison: Comparison) -> str:
     notes = ["The line is the best so far among feasible trials." if comparison.constraints else "The line is the best so far."]
+    if any(not comparison.has_full_length(run) for run, _ in complete_trials(comparison)):
+        notes.append("Open circles are shorter runs: their objectives do not compare with those of full length.")
     if any(run.state in ("pruned", "failed") for run in comparison.runs):
         notes.append("Pruned trials are at their last value, failed ones at the edge.")
-    values = [value for run, value in figures.finished(comparison) if comparison.is_trial(run)]
+    values = [value for _, value in complete_trials(comparison)]
     low, high = reach(values, maximize=is_maximized(comparison))
     if beyond := sum(not low <= value <= high for value in values):
         notes.append(f"{beyond} diverged, beyond the axis: a double click shows all.")

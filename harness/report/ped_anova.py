@@ -1,7 +1,7 @@
-"""How much each parameter has to do with a study's best tenth of trials: PED-ANOVA (Watanabe et al., IJCAI 2023) in numpy.
+"""Importances by what sets the best tenth of trials apart: PED-ANOVA (Watanabe et al., IJCAI 2023) in numpy.
 
-The same numbers as Optuna's evaluator of that name, for parameters that every trial has, without the two seconds that importing it takes
-(it loads scikit-learn and scipy): a table of a thousand trials is there in one.
+The same numbers as Optuna's own evaluator for parameters that every trial has. Importing that one loads scikit-learn, scipy and pandas:
+seconds, where a table of a thousand trials is promised in one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 TOP_SHARE = 0.1
-"""The trials whose parameters are told from those of all."""
+"""The trials that count as the best."""
 GRID = 50
 """Places at which the density of a continuous parameter is compared."""
 

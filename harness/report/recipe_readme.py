@@ -35,7 +35,7 @@ def task_text(bundle: Bundle) -> str:
 
 
 def found_text(bundle: Bundle) -> str:
-    """The figure with its interval."""
+    """The result with its interval."""
     if bundle.interval:
         half = (bundle.interval[1] - bundle.interval[0]) / 2
         return f"{metric_text(bundle.objective)} ± {metric_text(half)}"
@@ -121,7 +121,7 @@ Files: `config.yaml` (resolved), `experiment.yaml` (the delta), `trials.parquet`
 
 
 def to_json(bundle: Bundle, directory: str) -> dict[str, Any]:
-    """A line of `harness recipes --json`."""
+    """An entry of `harness recipes --json`."""
     document: dict[str, Any] = json.loads(
         json.dumps(
             {

@@ -58,7 +58,7 @@ def _notes(comparison: Comparison, shown: list[RunRecord]) -> Iterator[str]:
 
 
 def render_importances(comparison: Comparison) -> RenderableType:
-    """A bar for what each parameter mattered, or why there is none."""
+    """A bar for the importance of each parameter, or why there is none."""
     found = comparison.importances
     if not found.shares:
         return Text(f"No parameter importances: {NONE_FOUND}, and they are of one study.", style="dim")
@@ -197,7 +197,7 @@ def _rank_cell(comparison: Comparison, run: RunRecord, rank: int) -> Text:
 
 
 def _origin(comparison: Comparison, run: RunRecord) -> str:
-    """Whose trunk the run went on from, as the table calls that run."""
+    """The name in this table of the run whose trunk it continued."""
     origin = comparison.origin(run)
     if origin is None:
         return run.result.shared_from or ""

@@ -1,4 +1,4 @@
-"""The tree of trunks: which run went on from which, where it left it, and what was never trained twice."""
+"""The tree of trunks: which run continued which, from where, and what was trained only once."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ A bundle may come from a stranger. It holds plain values alone; what is read her
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -135,6 +136,8 @@ class BundleDirectory:
             document = read_json(path)
             if document is None:
                 raise InputError(f"{path}: no such file")
+            # A stranger's numbers go into files and tables of ours: none may be NaN or infinite.
+            json.dumps(document, allow_nan=False)
             if isinstance(document, dict) and isinstance(document.get("format"), int) and document["format"] > FORMAT:
                 raise InputError(f"{path}: written by a newer harness (format {document['format']}, this one reads {FORMAT})")
             return TypeAdapter(Bundle).validate_python(document)

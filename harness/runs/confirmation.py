@@ -1,25 +1,18 @@
-"""The confirmation of a study: its best trials run again, each over the same fresh seeds, and what these runs say of them.
-
-The runs are trials of a small study of their own, runs/<study>-confirm. Its confirmation.json says which of its trials is which candidate
-with which seed; trial n is the n-th entry of `runs`, and entries are only ever added.
-"""
+"""What a confirmation found: a study's best trials, each run again over the same fresh seeds, compared."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
+from harness.runs.confirmation_plan import ConfirmationPlan, confirmation_directory, launch_of, read_plan
 from harness.runs.directory import StudyDirectory
-from harness.runs.files import read_json, write_json
 from harness.runs.paired import CONFIDENCE, Interval, Noise, mean_interval, probabilities_of_lowest, seed_noise
 from harness.runs.result import FINAL_STATES, Result, read_result
-
-SUFFIX = "-confirm"
 
 
 def lies_within(bound: dict[str, float], value: float) -> bool:
@@ -28,58 +21,8 @@ def lies_within(bound: dict[str, float], value: float) -> bool:
 
 
 @dataclass(frozen=True)
-class ConfirmationPlan:
-    """confirmation.json."""
-
-    study: str
-    """The name of the study that is confirmed."""
-    launched: str | None
-    """When that study was launched: another one of the same name is another study."""
-    first_seed: int
-    runs: list[dict[str, int]]
-    """By trial of the confirmation: {candidate: number of the trial of the study, seed: …}."""
-
-    @property
-    def candidates(self) -> list[int]:
-        return list(dict.fromkeys(run["candidate"] for run in self.runs))
-
-    @property
-    def seeds(self) -> list[int]:
-        return sorted({run["seed"] for run in self.runs})
-
-
-def confirmation_directory(study: StudyDirectory) -> StudyDirectory:
-    """Where the confirmation of a study is, or would be: beside it."""
-    return StudyDirectory(study.path.parent / (study.path.name + SUFFIX))
-
-
-def _plan_file(confirmation: StudyDirectory) -> Path:
-    return confirmation.path / "confirmation.json"
-
-
-def plan_of(text: object) -> ConfirmationPlan | None:
-    """A plan that W&B holds as JSON; None where that is no plan. (What W&B holds may be of another version, or a stranger's.)"""
-    from pydantic import TypeAdapter, ValidationError
-
-    try:
-        return TypeAdapter(ConfirmationPlan).validate_json(text) if isinstance(text, str) else None
-    except ValidationError:
-        return None
-
-
-def read_plan(confirmation: StudyDirectory) -> ConfirmationPlan | None:
-    """The plan in this study's directory; None where the study is no confirmation."""
-    document = read_json(_plan_file(confirmation))
-    return ConfirmationPlan(**document) if document else None
-
-
-def write_plan(confirmation: StudyDirectory, plan: ConfirmationPlan) -> None:
-    write_json(_plan_file(confirmation), asdict(plan))
-
-
-@dataclass(frozen=True)
 class Candidate:
-    """A trial of the study, and what its runs over the seeds came to."""
+    """A trial of the study, and the results of its runs over the seeds."""
 
     number: int
     results: dict[int, Result]
@@ -99,7 +42,7 @@ class Candidate:
 
     @property
     def failed(self) -> dict[int, str | None]:
-        """Why, by seed: a configuration that does not come through every seed is none to rely on."""
+        """By seed, why its run did not complete."""
         return {seed: result.reason for seed, result in self.results.items() if result.state in ("failed", "pruned")}
 
     @property
@@ -132,7 +75,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """What is known of a study's candidates. Several objectives: the first one counts, as everywhere where trials are ranked."""
+    """A study's candidates, ranked. Of several objectives the first one counts."""
 
     directory: StudyDirectory
     plan: ConfirmationPlan
@@ -288,8 +231,3 @@ def confirmation_of(
         constraints,
         [Candidate(number, by_seed, objective["metric"], constraints) for number, by_seed in results.items()],
     )
-
-
-def launch_of(sweep: dict[str, Any]) -> str | None:
-    """When a study was launched, by its sweep.yaml."""
-    return None if sweep.get("launched") is None else str(sweep["launched"])

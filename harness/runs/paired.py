@@ -1,4 +1,4 @@
-"""What runs over the same seeds say of candidates: means, paired differences, and how likely each is the best.
+"""Comparing candidates over the same seeds: means, paired differences, and the probability that each is the best.
 
 Every candidate runs with the same seeds (the same order of data, the same initial values, the same validation sets), so that what a seed
 does to all of them cancels in their differences: a randomized block design whose blocks are the seeds.
@@ -59,7 +59,7 @@ class Noise:
 def seed_noise(table: Sequence[Sequence[float]]) -> Noise:
     """Of at least one candidate (a row) over at least two seeds (the columns).
 
-    The paired noise is the residual of the additive model candidate + seed. One candidate alone does not tell what would cancel: then
+    The paired noise is the residual of the additive model candidate + seed. With one candidate nothing shows what would cancel: then
     the noise of a difference is taken as that of two unpaired runs, which is no less.
     """
     sd = math.sqrt(statistics.fmean(statistics.variance(row) for row in table))

@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from harness.config.errors import InputError
-from harness.runs.confirmation import Candidate, Confirmation, read_confirmation, read_plan
+from harness.runs.confirmation import Candidate, Confirmation, read_confirmation
+from harness.runs.confirmation_plan import read_plan
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import read_yaml
 from harness.runs.lifecycle import current_state

@@ -1,4 +1,4 @@
-"""What came of running something again: the same to the last bit, the same within seed noise, or not the same."""
+"""Judging a repeated run: the same to the last bit, the same within seed noise, or different."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def compare_rows(there: Sequence[Row], here: Sequence[Row]) -> Rows:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of it."""
+    """How a repeated run compares with the original."""
 
     verdict: Verdict
     rows: Rows

@@ -1,4 +1,4 @@
-"""What recipes say of a new space: the point that each found best, and from where to where its best trials lie.
+"""Points and priors from recipes: the point that each found best, and the range of its best trials.
 
 A prior is a mean and a spread by parameter (see `search.prior`): of the best quarter of a recipe's trials, pooled over the recipes.
 """
@@ -19,11 +19,11 @@ from harness.search.space import Parameter, Space
 
 BEST_SHARE = 0.25
 LEAST_TRIALS = 3
-"""Fewer do not tell how far the good ones lie apart."""
+"""Fewer say nothing about the spread of the good ones."""
 LEAST_SPREAD = {True: 1.5, False: 0.1}
 """On a log scale a factor, else a share of the range: neighbouring values differ by less than the noise of a seed."""
 UNKNOWN_SPREAD = {True: 3.0, False: 0.25}
-"""Where a recipe has too few trials to tell."""
+"""Where a recipe has too few trials."""
 
 
 def point_of(bundle: BundleDirectory, space: Space) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from harness.config.errors import InputError, wrong_value
 from harness.config.launcher_schema import LauncherConfig
 from harness.config.sweep_schema import BudgetConfig, SearchConfig, StoppingConfig
 from harness.config.writable import check_writable
-from harness.runs.confirmation import ConfirmationPlan, confirmation_directory, launch_of, read_plan, write_plan
+from harness.runs.confirmation_plan import ConfirmationPlan, confirmation_directory, launch_of, read_plan, write_plan
 from harness.runs.directory import StudyDirectory
 from harness.runs.files import read_yaml, write_yaml
 from harness.runs.fresh_seeds import outcome

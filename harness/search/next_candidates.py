@@ -1,8 +1,7 @@
-"""Which trials to run over fresh seeds next, by what a confirmation has measured so far.
+"""Which trials a confirmation should run over fresh seeds next.
 
-What fresh seeds add to a constraint's metric they add to near configurations nearly alike, and to others something else
-(harness/runs/fresh_seeds.py). So what they added to the candidates is taken for samples of a smooth function over the space, which is zero
-where nothing is known of it.
+Fresh seeds shift a constrained metric nearly alike for similar configurations (harness/runs/fresh_seeds.py). The shifts of the candidates
+are taken as samples of a smooth function over the space, which is zero far from them.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Point = dict[str, Any]
 REACH = 0.4
 """Over how much of the space's unit cube shifts are alike: the length of a squared exponential kernel. (Measured: docs/benchmarks.md.)"""
 OWN = 0.1
-"""What a configuration's shift has of its own, as a share of the variance of what it has in common with others."""
+"""Variance of a shift that is a configuration's own, as a share of the variance that it has in common with others."""
 
 
 def to_try_next(study: StudyRecord, count: int) -> list[int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from harness.config.schema import TrackingConfig
 from harness.config.validate import to_section
-from harness.runs.confirmation import launch_of
+from harness.runs.confirmation_plan import launch_of
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import read_yaml
 from harness.tracking.marks import read_opened

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.errors import InputError
-from harness.runs.confirmation import SUFFIX, Confirmation, ConfirmationPlan, confirmation_directory, confirmation_of, launch_of, plan_of
+from harness.runs.confirmation import Confirmation, confirmation_of
+from harness.runs.confirmation_plan import SUFFIX, ConfirmationPlan, confirmation_directory, launch_of, plan_of
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.metrics import Row
 from harness.runs.record import RunRecord, StudyRecord

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.runs.confirmation import read_plan
+from harness.runs.confirmation_plan import read_plan
 from harness.runs.directory import StudyDirectory
 from harness.runs.files import read_json, read_yaml, write_json
 from harness.runs.locks import hold

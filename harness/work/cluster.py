@@ -18,7 +18,7 @@ from harness.launch.slurm import submission
 from harness.launch.slurm.commands import SlurmUnavailableError
 from harness.launch.slurm.jobs import JobElement, QueuedElement
 from harness.launch.slurm.script import BatchJob
-from harness.runs.confirmation import confirmation_directory
+from harness.runs.confirmation_plan import confirmation_directory
 from harness.runs.directory import RunDirectory, StudyDirectory, runs_root
 from harness.runs.jobs import SubmittedJob, read_jobs
 from harness.runs.locks import hold

@@ -1,4 +1,4 @@
-"""Exporting a recipe: the place where what search, report and the run's files know of a winner is put together."""
+"""Exporting a recipe: a winner's files, search and report put together."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def _config(best: RunRecord, directory: BundleDirectory, scrub: Scrub) -> dict[s
 
 
 def _question(study: StudyRecord, scrub: Scrub) -> dict[str, Any]:
-    """The sweep file, as one would write it: what is as ever is left out, and so is what its kind of search does not read."""
+    """The sweep file as one would write it, without defaults and without keys that its kind of search does not read."""
     usual = defaults(SweepConfig)
     asked: dict[str, Any] = {key: study.sweep[key] for key in SWEEP_KEYS if key in study.sweep}
     for section in ("search", "stopping"):

@@ -28,7 +28,7 @@ from harness.work.run import start_run
 
 
 def original_of(what: str, overrides: list[str]) -> tuple[Original, Config, dict[str, Any]]:
-    """What is run again, its configuration here, and the configuration as it was."""
+    """The original, its configuration here, and its own configuration."""
     bundle = find_bundle(what)
     if bundle is not None:
         return _of_bundle(bundle, overrides)

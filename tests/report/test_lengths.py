@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from harness.cli.study_run import progress
 from harness.report.comparison import compare
 from harness.report.figures import finished
 from harness.report.history import histories
 from harness.report.importances import FANOVA_TRIALS, parameter_importances
+from harness.report.panels import panels
 from harness.runs.record import RunRecord, StudyRecord
+from harness.work.study_snapshot import progress
 
 FULL = 100_000
 
@@ -49,6 +50,7 @@ def test_the_best_so_far_is_of_full_length(trunk_search: StudyRecord, whole: Stu
     traces = {trace.name: trace for trace in histories(compare([trunk_search], []))["trials"].data}
     assert min(traces["best so far"].y) == best
     assert len(traces["shorter run"].x) == sum(run.state == "complete" for run in trunk_search.runs) - len(finished(compare([whole], [])))
+    assert "Open circles are shorter runs" in panels(compare([trunk_search], []))[0].note
     assert progress(trunk_search)[-1]["best/objective"] == best
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import pytest
 
-from harness.runs.confirmation import ConfirmationPlan, plan_of
+from harness.runs.confirmation_plan import ConfirmationPlan, plan_of
 
 PLAN = ConfirmationPlan(study="question", launched="2026-11-27T02:00:00", first_seed=1, runs=[{"candidate": 3, "seed": 1}])
 

@@ -12,7 +12,7 @@ from harness.config.errors import InputError
 from harness.report.comparison import compare
 from harness.report.confirmation_table import confirmation_section, verdict
 from harness.report.document import to_json
-from harness.runs.confirmation import read_plan
+from harness.runs.confirmation_plan import read_plan
 from harness.runs.exit_codes import DONE
 from harness.runs.files import write_yaml
 from harness.runs.record import StudyRecord, load_study

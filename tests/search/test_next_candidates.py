@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.report.confirmation_table import verdict
-from harness.runs.confirmation import read_plan
+from harness.runs.confirmation_plan import read_plan
 from harness.runs.fresh_seeds import shifts
 from harness.runs.record import StudyRecord, load_study
 from harness.runs.result import Result, write_result

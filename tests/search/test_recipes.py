@@ -140,6 +140,14 @@ def test_recipes_of_two_sizes_predict_the_rate_of_a_third(write_recipe: Any, tin
     assert f"optim.lr={10.0 / model_size(loaded.config.model):.3g} here" in offered
 
 
+def test_a_bundle_with_numbers_that_json_does_not_have_is_damaged(write_recipe: Any) -> None:
+    directory = write_recipe("strange")
+    file = directory.path / "bundle.json"
+    file.write_text(file.read_text().replace('"objective": 2.0', '"objective": NaN'))
+    with pytest.raises(InputError, match=r"bundle\.json: cannot be read as JSON"):
+        directory.read()
+
+
 def test_a_power_law_is_fitted_to_recipes_as_to_studies(write_recipe: Any) -> None:
     write_recipe("short", rates=(4e-3,), tokens=1000, trained_again=900)
     write_recipe("long", rates=(1e-3,), tokens=16000, shared=15000)

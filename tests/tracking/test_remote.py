@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from harness.config.errors import InputError
-from harness.runs.confirmation import ConfirmationPlan, write_plan
+from harness.runs.confirmation_plan import ConfirmationPlan, write_plan
 from harness.runs.directory import StudyDirectory
 from harness.tracking.remote_path import RemotePath, is_remote, parse_remote
 from tests.report.synthetic_study import write_study

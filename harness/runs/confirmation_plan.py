@@ -1,0 +1,71 @@
+"""confirmation.json: which trials of a study are run again, over which seeds.
+
+The runs are trials of a small study of their own, runs/<study>-confirm. Its trial n is the n-th entry of `runs`, and entries are only ever
+added.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.runs.directory import StudyDirectory
+from harness.runs.files import read_json, write_json
+
+SUFFIX = "-confirm"
+
+
+@dataclass(frozen=True)
+class ConfirmationPlan:
+    """confirmation.json."""
+
+    study: str
+    """The name of the study that is confirmed."""
+    launched: str | None
+    """When that study was launched: another one of the same name is another study."""
+    first_seed: int
+    runs: list[dict[str, int]]
+    """By trial of the confirmation: {candidate: number of the trial of the study, seed: …}."""
+
+    @property
+    def candidates(self) -> list[int]:
+        return list(dict.fromkeys(run["candidate"] for run in self.runs))
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({run["seed"] for run in self.runs})
+
+
+def confirmation_directory(study: StudyDirectory) -> StudyDirectory:
+    """Where the confirmation of a study is, or would be: beside it."""
+    return StudyDirectory(study.path.parent / (study.path.name + SUFFIX))
+
+
+def _plan_file(confirmation: StudyDirectory) -> Path:
+    return confirmation.path / "confirmation.json"
+
+
+def plan_of(text: object) -> ConfirmationPlan | None:
+    """A plan that W&B holds as JSON; None where that is no plan. (What W&B holds may be of another version, or a stranger's.)"""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(ConfirmationPlan).validate_json(text) if isinstance(text, str) else None
+    except ValidationError:
+        return None
+
+
+def read_plan(confirmation: StudyDirectory) -> ConfirmationPlan | None:
+    """The plan in this study's directory; None where the study is no confirmation."""
+    document = read_json(_plan_file(confirmation))
+    return ConfirmationPlan(**document) if document else None
+
+
+def write_plan(confirmation: StudyDirectory, plan: ConfirmationPlan) -> None:
+    write_json(_plan_file(confirmation), asdict(plan))
+
+
+def launch_of(sweep: dict[str, Any]) -> str | None:
+    """When a study was launched, by its sweep.yaml."""
+    return None if sweep.get("launched") is None else str(sweep["launched"])
