@@ -6,7 +6,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,6 +53,11 @@ def reported(file: Path, key: str) -> Iterator[None]:
         raise InputError(f"{key}: {file}: not a readable {file.suffix.removeprefix('.')} file ({str(error).splitlines()[0]})") from error
     except OSError as error:
         raise InputError(f"{key}: {file}: cannot be read ({error.strerror or error})") from error
+
+
+def nothing_in(files: Sequence[Path], what: str, *, key: str) -> InputError:
+    """The error for files without a single `what`."""
+    return InputError(f"{key}: no {what} in {', '.join(map(str, files[:3]))}{', …' if len(files) > 3 else ''}")
 
 
 def decoded(content: bytes, where: str) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from glob import glob, has_magic
 from pathlib import Path
 
-from harness.config.errors import InputError, wrong_value
+from harness.config.errors import wrong_value
 from harness.data.formats import ENDINGS, Document, read_file
+from harness.data.rows import nothing_in
 from harness.data.saved_dataset import saved_files
 
 VALID_ENDINGS = ", ".join(ENDINGS)
@@ -69,5 +70,4 @@ def read_files(files: Sequence[Path], field: str, *, key: str) -> Iterator[Docum
                 empty = False
         before += file.stat().st_size
     if empty:
-        names = ", ".join(str(file) for file in files[:3]) + (", …" if len(files) > 3 else "")
-        raise InputError(f"{key}: no document with any text in {names}")
+        raise nothing_in(files, "document with any text", key=key)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from harness.config.errors import InputError, nearest
 from harness.data.chat.conversation import ROLES, Conversation, MalformedError, Message, ToolCall, check_turns
 from harness.data.formats import ROW_ENDINGS
-from harness.data.rows import Row, described, read_rows
+from harness.data.rows import Row, described, nothing_in, read_rows
 
 Values = dict[str, Any]
 SHAREGPT_ROLES = {
@@ -65,7 +65,7 @@ def read_conversations(files: Sequence[Path], chat_format: str, *, key: str) -> 
             empty = False
         before += file.stat().st_size
     if empty:
-        raise InputError(f"{key}: no conversation in {', '.join(map(str, files[:3]))}{', …' if len(files) > 3 else ''}")
+        raise nothing_in(files, "conversation", key=key)
 
 
 def begins_with_conversation(file: Path, field: str, *, key: str) -> bool:
