@@ -1,7 +1,7 @@
 """Seconds of `harness sync` for many ended offline runs, beside the client's own `wandb sync` of the same logs, against a local backend.
 
-The runs are copies of one that the real client logged: what it costs to make them is no part of it. Both commands include the start of
-Python and of the client. The client's checks nothing afterwards, and completes nothing.
+The runs are copies of one: what it costs to make them is no part of it. Both commands include the start of Python and of the client. The
+client's checks nothing afterwards, and completes nothing.
 
 python benchmarks/sync.py --runs 100
 """
@@ -16,16 +16,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from harness.config.schema import Config
 from harness.config.validate import to_plain
 from harness.runs.directory import RunDirectory
-from harness.runs.files import read_json, write_json, write_yaml
+from harness.runs.files import write_json, write_yaml
 from harness.runs.metrics import last_values
 from harness.runs.result import Result, write_result
 from harness.tracking.identity import identity_of_run, tracking_of_run
+from harness.tracking.tracked_run import TrackedRun
 from harness.tracking.wandb_logger import WandbLogger
+from harness.tracking.wandb_run import WandbTarget, client, start_run
 from tests.support.fake_wandb import FakeWandb
 
 
@@ -44,13 +47,21 @@ def one_run(path: Path, rows: int) -> RunDirectory:
 
 
 def copies(original: RunDirectory, root: Path, count: int) -> None:
-    """As many runs of their own: to `harness sync` by the ids in their wandb/run.json. The client's own logs all hold the same id."""
+    """As many runs of their own, by their W&B ids."""
     for number in range(count):
-        path = root / f"run-{number}"
-        shutil.copytree(original.path, path)
-        opened = read_json(path / "wandb" / "run.json")
-        assert opened is not None
-        write_json(path / "wandb" / "run.json", {**opened, "id": f"copy{number}"})
+        shutil.copytree(original.path, root / f"run-{number}")
+        write_json(root / f"run-{number}" / "wandb" / "run.json", {"id": f"copy{number}", "entity": None, "project": "harness"})
+
+
+def clients_logs(original: RunDirectory, folder: Path, count: int) -> list[str]:
+    """The same runs as the client logs them offline."""
+    target = WandbTarget.of(tracking_of_run(original))
+    with client():
+        for number in range(count):
+            identity = replace(identity_of_run(original), id=f"copy{number}")
+            run = start_run(target, identity=identity, directory=folder, hyperparameters={}, init_seconds=60, finish_seconds=60)
+            TrackedRun(run, original.metrics).finish(0, {})
+    return [str(path) for path in sorted((folder / "wandb").glob("offline-run-*"))]
 
 
 def timed(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
@@ -73,8 +84,7 @@ def main() -> None:
         os.chdir(folder)
         original = one_run(folder / "original", options.rows)
         copies(original, folder / "runs", options.runs)
-        copies(original, folder / "plain", options.runs)
-        logs = [str(path) for path in sorted((folder / "plain").glob("*/wandb/offline-run-*"))]
+        logs = clients_logs(original, folder / "plain", options.runs)
         client = timed([sys.executable, "-m", "wandb", "sync", "--yes", "-n", "8", *logs], theirs.environment)
         harness = timed([sys.executable, "-m", "harness", "sync"], ours.environment)
         again = timed([sys.executable, "-m", "harness", "sync"], ours.environment)
