@@ -183,7 +183,7 @@ def test_a_table_that_was_made_answers_a_sweep(home: Path) -> None:
 @pytest.mark.timeout(1000)
 def test_a_search_on_text_is_reported_and_its_shifts_are_read(home: Path) -> None:
     search = ["--task", "stories260k", *ADAPTATION, "--folder", "searches", "--seeds", "0", "--searches", "tpe", "--runs", "2"]
-    said = _figures("real_search", *search, "--top", "2", "--rounds", "1", "--confirm-seeds", "1", home=home)
+    said = _figures("real_search", *search, "--top", "2", "--rounds", "1", "--confirm-seeds", "2", home=home)
     assert re.search(rf"\| tpe \| 1 \| 2 \| 2.0 \| {NUMBER} \|", said)
     shifts = _figures("fresh_seed_shifts", "searches", home=home)
     assert re.search(rf"\| nothing \| 2 \| {NUMBER} \|", shifts)
