@@ -45,7 +45,7 @@ def measure(folder: Path, steps: int, fraction: float) -> None:
     from harness.runs.result import read_result
 
     base = [
-        *python_text(folder, documents=400, vocabulary=1024),
+        *python_text(folder, documents=150, vocabulary=1024),
         "model=llama_1m",
         "schedule=wsd",
         "schedule.warmup=10",

@@ -15,6 +15,7 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from benchmarks.workload import require
 from harness.runs.directory import StudyDirectory
 from harness.runs.fresh_seeds import outcome, shifts_of_candidates
 from harness.runs.record import RunRecord, StudyRecord, load_study
@@ -29,6 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
     studies = list(_studies(parser.parse_args().folders))
+    require(bool(studies), "studies under one constraint whose confirmation has two candidates or more")
     print(f"{len(studies)} studies\n")
     print("| expected | each from all others: candidates | root mean square error | bias | later ones from the first three | rmse | bias |")
     print("|---" * 7 + "|")

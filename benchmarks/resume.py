@@ -26,6 +26,8 @@ from harness.work.attempt import PRELOAD, attempt_trial
 
 LOOK_SECONDS = 0.005
 BATCH_TOKENS = 2048
+Begin = Callable[[], tuple[int, Callable[[], bool], Callable[[], object]]]
+"""Begins an attempt; returns its pid, whether it lives, and how to wait for its end."""
 
 
 def main() -> None:
@@ -56,29 +58,30 @@ def overrides(folder: Path, model: str) -> list[str]:
     return [*python_text(folder, documents=400), f"model={model}", *endless]
 
 
-def begin_command(command: list[str]) -> Callable[[], tuple[int, Callable[[], object]]]:
-    def begin() -> tuple[int, Callable[[], object]]:
+def begin_command(command: list[str]) -> Begin:
+    def begin() -> tuple[int, Callable[[], bool], Callable[[], object]]:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        return process.pid, process.wait
+        return process.pid, lambda: process.poll() is None, process.wait
 
     return begin
 
 
-def begin_warm(server: AttemptServer, run: RunDirectory) -> Callable[[], tuple[int, Callable[[], object]]]:
-    def begin() -> tuple[int, Callable[[], object]]:
+def begin_warm(server: AttemptServer, run: RunDirectory) -> Begin:
+    def begin() -> tuple[int, Callable[[], bool], Callable[[], object]]:
         process = server.start(run.path)
         assert process.pid is not None
-        return process.pid, process.join
+        return process.pid, process.is_alive, process.join
 
     return begin
 
 
-def until_next_step(run: RunDirectory, begin: Callable[[], tuple[int, Callable[[], object]]]) -> float:
+def until_next_step(run: RunDirectory, begin: Begin) -> float:
     """Begin an attempt, wait for the row of its first step, and stop it; the seconds until that row."""
     before = steps(run)
     start = time.perf_counter()
-    pid, wait = begin()
+    pid, is_alive, wait = begin()
     while steps(run) <= before:
+        assert is_alive(), "the attempt ended before its next step"
         time.sleep(LOOK_SECONDS)
     seconds = time.perf_counter() - start
     os.kill(pid, signal.SIGTERM)

@@ -25,10 +25,11 @@ from harness.runs.result import Result, write_result
 from harness.tracking.identity import identity_of_run, tracking_of_run
 from harness.tracking.wandb_logger import WandbLogger
 from tests.support.fake_wandb import FakeWandb
+from tests.tracking.attempts import forked
 
 
 def log_run(path: Path, rows: int) -> None:
-    """A complete run with its offline log."""
+    """A complete run with its offline log, in a process of its own."""
     run = RunDirectory(path)
     write_yaml(run.config, to_plain(Config()))
     logger = WandbLogger(tracking_of_run(run), identity=identity_of_run(run), directory=path, hyperparameters=to_plain(Config()))
@@ -51,8 +52,8 @@ def main() -> None:
         os.environ.update(HARNESS_RUNS=str(folder / "runs"), WANDB_CONFIG_DIR=name, WANDB_CACHE_DIR=name, WANDB_ERROR_REPORTING="false")
         os.chdir(folder)
         for number in range(options.runs):
-            log_run(folder / "runs" / f"run-{number}", options.rows)
-        shutil.copytree(folder / "runs", folder / "plain")
+            forked(log_run, folder / "runs" / f"run-{number}", options.rows)
+        shutil.copytree(folder / "runs", folder / "plain", symlinks=True)
         logs = [str(path) for path in sorted((folder / "plain").glob("*/wandb/offline-run-*"))]
         client = timed([sys.executable, "-m", "wandb", "sync", "--yes", "-n", "8", *logs], theirs.environment)
         first, again = (timed(harness("sync"), ours.environment) for _ in range(2))

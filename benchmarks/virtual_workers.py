@@ -44,6 +44,8 @@ def main() -> None:
         process = multiprocessing.get_context("fork").Process(target=_measure, args=(workers, given.trials, given.limit_seconds))
         process.start()
         process.join()
+        if process.exitcode:
+            raise SystemExit(process.exitcode)
 
 
 def _measure(workers: int, trials: int, limit: float) -> None:

@@ -118,8 +118,8 @@ class _Grid:
 
     def __init__(self, table: str, texts: tuple[tuple[str, str], ...], curves: Sequence[Curve]) -> None:
         self.table = table
-        keys = sorted(curves[0].params.keys() - dict(texts).keys())
         numbers = [{key: value for key, value in curve.params.items() if key not in dict(texts)} for curve in curves]
+        keys = sorted({key for point in numbers for key in point})
         names = f"{table}: the curves of {dict(texts)}"
         if any(sorted(point) != keys for point in numbers):
             raise InputError(f"{names} have not all values for {', '.join(keys)}")
