@@ -29,7 +29,7 @@ class Done:
         return f"exit code {self.rc}\n--- stdout\n{self.stdout}\n--- stderr\n{self.stderr}"
 
 
-def run_harness(*arguments: str | Path, cwd: Path, env: dict[str, str] | None = None, timeout_seconds: float = 120.0) -> Done:
+def run_harness(*arguments: str | Path, cwd: Path, env: dict[str, str] | None = None, timeout_seconds: float = 240.0) -> Done:
     """Run `harness ARGUMENTS` in `cwd`, with `env` on top of this process's environment."""
     done = subprocess.run(
         [HARNESS, *map(str, arguments)],
