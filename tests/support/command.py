@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ class Done:
         return f"exit code {self.rc}\n--- stdout\n{self.stdout}\n--- stderr\n{self.stderr}"
 
 
-def run_harness(*arguments: str | Path, cwd: Path, env: dict[str, str] | None = None, timeout_seconds: float = 120.0) -> Done:
+def run_harness(*arguments: str | Path, cwd: Path, env: dict[str, str] | None = None, timeout_seconds: float = 240.0) -> Done:
     """Run `harness ARGUMENTS` in `cwd`, with `env` on top of this process's environment."""
     done = subprocess.run(
         [HARNESS, *map(str, arguments)],
@@ -46,6 +47,7 @@ def run_harness(*arguments: str | Path, cwd: Path, env: dict[str, str] | None = 
 def call_harness(*arguments: str | Path, cwd: Path, env: dict[str, str] | None = None) -> Done:
     """The same without a process of its own, which would take seconds to import what this one has: for what ends before it trains."""
     from harness.cli.main import main
+    from harness.runs.signals import STOP_SIGNALS
 
     stdout, stderr, rc = io.StringIO(), io.StringIO(), 0
     with (
@@ -57,8 +59,13 @@ def call_harness(*arguments: str | Path, cwd: Path, env: dict[str, str] | None =
         contextlib.redirect_stdout(stdout),
         contextlib.redirect_stderr(stderr),
     ):
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *STOP_SIGNALS)}
         try:
             main()
         except SystemExit as end:
             rc = end.code if isinstance(end.code, int) else int(end.code is not None)
+        finally:
+            # A process that ends need not give them back, and so does not.
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
     return Done(rc, stdout.getvalue(), stderr.getvalue())
