@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from harness.config.load import load_file
 from harness.config.micro_batch import with_smaller_micro_batch
 from harness.config.validate import to_plain
+from harness.runs.constraints import margins
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.exit_codes import OUT_OF_MEMORY, RESERVED_TOO_LITTLE, STOPPED, TRUNK_UNDER_WAY
 from harness.runs.files import read_yaml, write_yaml
@@ -298,10 +299,4 @@ def _book_unreported_tokens(run: RunDirectory, result: Result) -> None:
 
 def violations_of(sweep: Sweep, metrics: dict[str, float]) -> dict[str, float]:
     """By constraint, how far it is broken; <= 0 where it holds, as Optuna wants it."""
-    found: dict[str, float] = {}
-    for metric, bound in sweep.config.constraints.items():
-        if bound.max is not None:
-            found[f"{metric} <= {bound.max}"] = metrics[metric] - bound.max
-        if bound.min is not None:
-            found[f"{metric} >= {bound.min}"] = bound.min - metrics[metric]
-    return found
+    return margins(sweep.constraints, metrics)
