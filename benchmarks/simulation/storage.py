@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from harness.search.ledger import Ledger
-
 from harness.runs.directory import StudyDirectory
 from harness.search.storage.contract import StudyStorage
+from harness.search.trial_index import TrialIndex
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -39,10 +38,10 @@ class VirtualStorage(StudyStorage):
         """It lives no more."""
         self._living.discard(worker)
 
-    def ledger(self, optuna: BaseStorage, study_id: int) -> Ledger:
-        if self._ledger is None:
-            self._ledger = OwnLedger(self.directory, optuna, study_id)
-        return self._ledger
+    def index(self, optuna: BaseStorage, study_id: int) -> TrialIndex:
+        if self._index is None:
+            self._index = OwnIndex(self.directory, optuna, study_id)
+        return self._index
 
     def touch(self, number: int) -> None:
         """An attempt, which in truth is a process of its own, has written its trial's files."""
@@ -53,10 +52,10 @@ class VirtualStorage(StudyStorage):
         return self._living.intersection(workers)
 
 
-class OwnLedger(Ledger):
+class OwnIndex(TrialIndex):
     """That of a study in which no other process has a hand: nothing changes unless it is told."""
 
-    def look_again(self) -> None:
+    def expire(self) -> None:
         """Nobody else could have changed a trial; to read those of a thousand workers at every claim would take most of the time."""
 
 

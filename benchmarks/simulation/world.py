@@ -33,10 +33,11 @@ from harness.runs.files import read_json
 from harness.runs.result import FINAL_STATES, read_result
 from harness.runs.trial import read_trial
 from harness.runs.trunks import TrunkCard, TrunkStore
+from harness.search.attempt_watch import LEAVE_SECONDS, POLL_SECONDS, RENEW_SECONDS
 from harness.search.samplers import derived_seed
 from harness.search.study import Claim, Study
 from harness.search.sweep import Sweep
-from harness.search.worker import LEAVE_SECONDS, MAX_WAIT_SECONDS, POLL_SECONDS, RENEW_SECONDS
+from harness.search.worker import MAX_WAIT_SECONDS
 
 STARTUP_SECONDS = 0.2
 """What an attempt takes before its first step, on a warm worker."""

@@ -18,48 +18,48 @@ from harness.runs.exit_codes import DONE
 from harness.runs.signals import STOP_SIGNALS
 
 if TYPE_CHECKING:
-    from harness.search.worker import Seat
+    from harness.search.worker import WorkerPlacement
 
 
 def worker(study: Annotated[Path, typer.Argument(help="The study's directory.")]) -> None:
     """Pull trials of a study until nothing is left to do."""
     from harness.cli.study_run import StudyRunUpdates
-    from harness.launch.crew import Crew
     from harness.launch.environment import world_of
+    from harness.launch.rank_group import RankGroup
     from harness.search.worker import Worker
     from harness.work.attempt import attempt_trial
-    from harness.work.crew import follow_worker
+    from harness.work.other_ranks import follow_worker
 
     directory = StudyDirectory(study)
-    own, world = seat(directory), world_of(os.environ)
+    own, world = placement(directory), world_of(os.environ)
     if not world.is_main:
         # Who signals the step signals the attempts as well; rank 0 says when to leave.
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         raise typer.Exit(follow_worker(world, own.place.node, preload(directory)))
-    crew = Crew.gather(world) if world.size > 1 else None
+    group = RankGroup.gather(world) if world.size > 1 else None
     updates = StudyRunUpdates(directory)
     try:
-        code = Worker(directory, attempt_trial, preload(directory), replace(own, crew=crew), settled=updates.settled).work()
+        code = Worker(directory, attempt_trial, preload(directory), replace(own, ranks=group), settled=updates.settled).work()
     finally:
-        if crew:
-            crew.close()
+        if group:
+            group.close()
     # Who is asked to leave does not stay for W&B.
     updates.finish(wait=code == DONE and not directory.stop_request.exists())
     raise typer.Exit(code)
 
 
-def seat(study: StudyDirectory) -> Seat:
-    """Where this process sits: in a job of Slurm, or just on a machine."""
+def placement(study: StudyDirectory) -> WorkerPlacement:
+    """Where this process runs: in a job of Slurm, or just on a machine."""
     from harness.launch.slurm.fates import ask_fates
     from harness.launch.slurm.submission import slurm_folder
     from harness.launch.slurm.this_job import this_job
-    from harness.search.worker import Seat
+    from harness.search.worker import WorkerPlacement
 
     # Also outside of Slurm's jobs: a worker on a login node meets trials of those that are in some.
     ask = partial(ask_fates, crashes=slurm_folder(study)) if shutil.which("squeue") else None
     job = this_job(os.environ)
-    return Seat(ask=ask) if job is None else Seat(place=job.place, ends=job.ends, ask=ask, threads=job.cpus)
+    return WorkerPlacement(ask=ask) if job is None else WorkerPlacement(place=job.place, ends=job.ends, ask=ask, threads=job.cpus)
 
 
 def preload(study: StudyDirectory) -> list[str]:

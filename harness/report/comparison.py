@@ -11,7 +11,8 @@ from typing import Any
 from harness.report.columns import Space, joint_space, metric_columns, parameter_columns, run_params, space_of, varying
 from harness.report.importances import Importances, parameter_importances
 from harness.report.noise import SeedNoise, noise_of_confirmation, noise_of_repeats
-from harness.runs.confirmation import Candidate, lies_within
+from harness.runs.confirmation import Candidate
+from harness.runs.constraints import holds
 from harness.runs.pareto import front
 from harness.runs.record import Objective, RunRecord, StudyRecord
 from harness.runs.result import State
@@ -184,7 +185,7 @@ class Comparison:
     def violates(self, run: RunRecord, metric: str) -> bool:
         """Whether the run's last value of the metric is outside its bound."""
         value, bound = self.metric(run, metric), self.constraints.get(metric, {})
-        return value is not None and not lies_within(bound, value)
+        return value is not None and not holds(bound, value)
 
     def feasible(self, run: RunRecord) -> bool | None:
         """Whether the run meets the constraints; None where there are none, or where a metric is missing."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,14 +9,10 @@ from functools import cached_property
 from typing import Any
 
 from harness.runs.confirmation_plan import ConfirmationPlan, confirmation_directory, launch_of, read_plan
+from harness.runs.constraints import holds
 from harness.runs.directory import StudyDirectory
 from harness.runs.paired import CONFIDENCE, Interval, Noise, mean_interval, probabilities_of_lowest, seed_noise
 from harness.runs.result import FINAL_STATES, Result, read_result
-
-
-def lies_within(bound: dict[str, float], value: float) -> bool:
-    """Whether a constraint holds. bound: {max: …} or {min: …}, or both."""
-    return bound.get("min", -math.inf) <= value <= bound.get("max", math.inf)
 
 
 @dataclass(frozen=True)
@@ -70,7 +65,7 @@ class Candidate:
         """Whether the means over the seeds meet the constraints; None where there are none, or nothing is known."""
         if not self.constraints or not self.complete:
             return None
-        return all(metric in self.metrics and lies_within(bound, self.metrics[metric]) for metric, bound in self.constraints.items())
+        return all(metric in self.metrics and holds(bound, self.metrics[metric]) for metric, bound in self.constraints.items())
 
 
 @dataclass(frozen=True)

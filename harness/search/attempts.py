@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 AttemptFunction = Callable[..., int]
 """Runs or resumes the run in a directory, in a process of its own, and returns the exit code. Its arguments: the directory, and
-what the crew of its worker adds."""
+what a worker with several ranks adds."""
 
 
 class AttemptServer:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.runs.confirmation import lies_within
+from harness.runs.constraints import holds
 from harness.runs.fresh_seeds import outcome, shifts_of_candidates
 from harness.runs.record import StudyRecord
 from harness.search.cube import Cube
@@ -53,8 +53,9 @@ def to_try_next(study: StudyRecord, count: int) -> list[int]:
         for metric, shifts in known.items()
     }
     for place, run in enumerate(runs):
-        holds = all(lies_within(bound, run.result.metrics[metric] + expected[metric][place]) for metric, bound in study.constraints.items())
-        if holds and run.number is not None and outcome(run) not in seen:
+        moved = {metric: run.result.metrics[metric] + expected[metric][place] for metric in study.constraints}
+        is_feasible = all(holds(bound, moved[metric]) for metric, bound in study.constraints.items())
+        if is_feasible and run.number is not None and outcome(run) not in seen:
             seen.add(outcome(run))
             found.append(run.number)
     return found[:count]

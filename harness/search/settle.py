@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from harness.config.load import load_file
 from harness.config.micro_batch import with_smaller_micro_batch
 from harness.config.validate import to_plain
+from harness.runs.constraints import margins
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import write_yaml
 from harness.runs.lifecycle import Ending, How, book, book_unreported_tokens, ending_of_lost, ending_of_process
@@ -138,7 +139,7 @@ class Settler:
         if missing:
             return Ending(How.FAILED, f"{', '.join(missing)}: no finite value was logged")
         result.objective = result.metrics[objectives[0]]
-        violations = violations_of(self.sweep, result.metrics)
+        violations = margins(self.sweep.constraints, result.metrics)
         result.feasible = all(value <= 0 for value in violations.values()) if violations else None
         return ending
 
@@ -170,7 +171,7 @@ class Settler:
         number = int(run.path.name)
         trial = OptunaTrial(self._optuna, self._index.frozen(number)._trial_id)
         metrics_known = all(metric in result.metrics for metric in self.sweep.config.constraints)
-        violations = violations_of(self.sweep, result.metrics) if result.state != "failed" and metrics_known else {}
+        violations = margins(self.sweep.constraints, result.metrics) if result.state != "failed" and metrics_known else {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of constraints that are set already, by a worker that died before it told the rest
             for name, value in violations.items():
@@ -243,14 +244,3 @@ def _last_seen(run: RunDirectory, now: float) -> float:
     if trial is not None and trial.lease is not None:
         return min(now, trial.lease_ends)
     return max((path.stat().st_mtime for path in (run.result, run.metrics.path) if path.exists()), default=0.0)
-
-
-def violations_of(sweep: Sweep, metrics: dict[str, float]) -> dict[str, float]:
-    """By constraint, how far it is broken; <= 0 where it holds, as Optuna wants it."""
-    found: dict[str, float] = {}
-    for metric, bound in sweep.config.constraints.items():
-        if bound.max is not None:
-            found[f"{metric} <= {bound.max}"] = metrics[metric] - bound.max
-        if bound.min is not None:
-            found[f"{metric} >= {bound.min}"] = bound.min - metrics[metric]
-    return found

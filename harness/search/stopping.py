@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, assert_never
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, assert_never
 
-from harness.config.sweep_schema import BoundConfig, StoppingConfig, StudyObjectiveConfig
+from harness.config.sweep_schema import StoppingConfig, StudyObjectiveConfig
+from harness.runs.constraints import Bound, broken_limit, margins
 from harness.runs.metrics import Row
 
 if TYPE_CHECKING:
@@ -40,32 +42,25 @@ def evaluations(rows: list[Row], *, every_steps: int, length: int) -> dict[int, 
     return {row["step"] // every_steps: row for row in rows if row["step"] and row["step"] % every_steps == 0 and row["tokens"] < length}
 
 
-def judged(row: Row, objective: StudyObjectiveConfig, constraints: dict[str, BoundConfig]) -> float | None:
+def judged(row: Row, objective: StudyObjectiveConfig, constraints: Mapping[str, Bound]) -> float | None:
     """What a pruner is told of an evaluation: the objective, and, where constraints are broken, something worse than any objective that is
     the worse the more they are. Pruners look at one number: they would keep the runs that forget most. None where a metric is absent."""
     value: float | None = row.get(objective.metric)
-    broken = 0.0
-    for metric, bound in constraints.items():
-        seen = row.get(metric)
-        if seen is None:
-            return None
-        broken += max(0.0, seen - bound.max if bound.max is not None else 0.0, bound.min - seen if bound.min is not None else 0.0)
+    if any(row.get(metric) is None for metric in constraints):
+        return None
+    broken = sum(max(0.0, margin) for margin in margins(constraints, row).values())
     if value is None or not broken:
         return value
     return value + (1 + broken) * (BROKEN if objective.direction == "minimize" else -BROKEN)
 
 
-def broken_for_good(seen: dict[int, Row], constraints: dict[str, BoundConfig], patience: int | None) -> str | None:
+def broken_for_good(seen: dict[int, Row], constraints: Mapping[str, Bound], patience: int | None) -> str | None:
     """Why the trial is given up, if it has broken one constraint at each of its latest `patience` evaluations."""
     latest = [seen[number] for number in sorted(seen)][-patience:] if patience else []
     if patience is None or len(latest) < patience:
         return None
     for metric, bound in constraints.items():
-        if all(_breaks(row.get(metric), bound) for row in latest):
-            limit = f"max {bound.max}" if bound.max is not None and latest[-1][metric] > bound.max else f"min {bound.min}"
-            return f"{metric} was outside its bound ({limit}) at {patience} evaluations in a row, last {latest[-1][metric]:.4g}"
+        broken = [broken_limit(bound, row[metric]) if row.get(metric) is not None else None for row in latest]
+        if all(broken):
+            return f"{metric} was outside its bound ({broken[-1]}) at {patience} evaluations in a row, last {latest[-1][metric]:.4g}"
     return None
-
-
-def _breaks(value: Any, bound: BoundConfig) -> bool:
-    return value is not None and ((bound.max is not None and value > bound.max) or (bound.min is not None and value < bound.min))

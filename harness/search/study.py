@@ -247,10 +247,11 @@ class Study:
             return None
         every = read_yaml(claim.run.config)["trainer"]["evaluate_every_steps"]
         seen = evaluations(claim.run.metrics.rows(), every_steps=every, length=read_result(claim.run).tokens.length) if every else {}
-        reason = broken_for_good(seen, self.sweep.config.constraints, stopping.constraint_patience)
+        constraints = self.sweep.constraints
+        reason = broken_for_good(seen, constraints, stopping.constraint_patience)
         if reason is None and stopping.name != "none":
-            config = self.sweep.config
-            reason = self._report(claim, {number: judged(row, config.objective, config.constraints) for number, row in seen.items()})
+            objective = self.sweep.config.objective
+            reason = self._report(claim, {number: judged(row, objective, constraints) for number, row in seen.items()})
         if reason is not None:
             with self.storage.locked():
                 trial = read_trial(claim.run)

@@ -130,6 +130,11 @@ class Sweep:
         """What is minimised or maximised; the first one ranks trials."""
         return [self.config.objective, *self.config.objective.also]
 
+    @property
+    def constraints(self) -> dict[str, dict[str, float]]:
+        """{metric: {max: …} or {min: …} or both}"""
+        return {metric: _limits(to_plain(bound)) for metric, bound in self.config.constraints.items()}
+
     @cached_property
     def grid(self) -> list[dict[str, Any]]:
         """The points of a grid search, in the order in which they are tried."""
@@ -168,7 +173,7 @@ class Sweep:
     def frozen(self) -> dict[str, Any]:
         """What sweep.yaml holds; sides of constraints and units of the budget that have no limit are left out."""
         plain = to_plain(self.config)
-        plain["constraints"] = {metric: _limits(bound) for metric, bound in plain["constraints"].items()}
+        plain["constraints"] = self.constraints
         plain["budget"] = _limits(plain["budget"])
         plain["objective"] = _terms(plain["objective"])
         derived = {

@@ -21,7 +21,6 @@ from harness.search.cube import Cube
 from harness.search.joint import FEWEST, Prices, joint_proposals
 from harness.search.late_parameters import LateParameters
 from harness.search.next_candidates import expected_shifts
-from harness.search.settle import violations_of
 from harness.search.sweep import Sweep
 from harness.search.trunk_search import Proposal, Rungs, Seen, best_of_any_rung, modelled, proposals, rung_lengths, way_up
 
@@ -96,12 +95,12 @@ class TrunkClaims:
             if trial is None or trial.params is None:
                 continue
             loss: tuple[float, float] = (0.0, 0.0)
-            margins: tuple[float, ...] = ()
+            broken_by: tuple[float, ...] = ()
             if result.state == "complete" and result.objective is not None:
-                margins = tuple(violations_of(self._sweep, metrics).values())
-                loss = (sum(max(0.0, margin) for margin in margins), sign * result.objective)
+                broken_by = tuple(margins(self._sweep.constraints, metrics).values())
+                loss = (sum(max(0.0, margin) for margin in broken_by), sign * result.objective)
             params = {key: value for key, value in trial.params.items() if key != self.rungs.length_key}
-            seen.append(Seen(trial.number, trial.rung or 0, trial.parent, params, result.state, loss, margins))
+            seen.append(Seen(trial.number, trial.rung or 0, trial.parent, params, result.state, loss, broken_by))
         return seen
 
     def _over_fresh_seeds(self, records: Sequence[RunRecord]) -> Iterator[dict[str, float]]:

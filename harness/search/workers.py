@@ -20,13 +20,13 @@ def threads_per_worker(workers: int) -> int:
 
 def living_workers(study: StudyDirectory) -> list[dict[str, Any]]:
     """What the living workers say of themselves: id, pid, host, started."""
-    cards = (read_json(path) for path in sorted(study.workers.glob("*.json"))) if study.workers.is_dir() else ()
-    cards_read = [card for card in cards if card]
-    living = {card["id"] for card in cards_read if is_held(study.worker_lock(card["id"]))}
-    elsewhere = [card["id"] for card in cards_read if card["host"] != socket.gethostname() and card["id"] not in living]
+    files = sorted(study.workers.glob("*.json")) if study.workers.is_dir() else []
+    workers = [worker for path in files if (worker := read_json(path))]
+    living = {worker["id"] for worker in workers if is_held(study.worker_lock(worker["id"]))}
+    elsewhere = [worker["id"] for worker in workers if worker["host"] != socket.gethostname() and worker["id"] not in living]
     if elsewhere:
         living |= _living_elsewhere(study, elsewhere)
-    return [card for card in cards_read if card["id"] in living]
+    return [worker for worker in workers if worker["id"] in living]
 
 
 def _living_elsewhere(study: StudyDirectory, workers: list[str]) -> set[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import resource
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from harness.search.study import Study
 from harness.search.worker import Worker
 from harness.work.attempt import attempt_trial
 from tests.search.conftest import MakeSweep, WriteSweep
-from tests.search.studies import Attempt, check_in_step
+from tests.search.studies import Attempt, check_in_step, fake_attempt
 from tests.search.test_study import claimed
 
 ROOM_BYTES = 400_000_000
@@ -87,6 +89,8 @@ def test_what_the_kernel_killed_for_memory_is_counted(tmp_path: Path) -> None:
     process.mkdir()
     (process / "cgroup").write_text("1:name=systemd:/\n0::/slurm/job_7\n")
     assert oom_kills(process, tmp_path / "cgroup") == 2
+    (group / "memory.events.local").write_text("oom 1\noom_kill 1\n")
+    assert oom_kills(process, tmp_path / "cgroup") == 1, "not those of groups below"
     (process / "cgroup").write_text("4:memory:/slurm/job_7\n")
     assert oom_kills(process, tmp_path / "cgroup") is None
 
@@ -114,3 +118,34 @@ def test_a_trial_that_runs_out_of_memory_ends_as_one_that_had_enough(
     assert load_file(little[0].config).trainer.micro_batch_size is not None
     assert read_result(little[0]).attempts > 1
     assert little[1] == pytest.approx(enough[1], rel=1e-5)
+
+
+@pytest.mark.parametrize(("rises_after", "reason"), [(0.2, "killed by SIGKILL"), (1.9, "out of memory")])
+def test_a_kill_counts_as_out_of_memory_if_the_kernel_killed_for_memory_just_then(
+    make_sweep: MakeSweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rises_after: float, reason: str
+) -> None:
+    """The counter is of all workers of a cgroup: what rose while the attempt went on was another one's death."""
+    process, counter = tmp_path / "proc", tmp_path / "cgroup" / "memory.events"
+    for folder in (process, counter.parent):
+        folder.mkdir()
+    (process / "cgroup").write_text("0::/\n")
+    counter.write_text("oom_kill 0\n")
+    monkeypatch.setattr(oom_kills, "__defaults__", (process, counter.parent))
+    monkeypatch.setattr("harness.runs.memory.DYING_SECONDS", 1.0)
+    monkeypatch.setenv("FATES", "all:kill")
+    monkeypatch.setenv("ATTEMPT_SECONDS", "2")
+    sweep = make_sweep(budget={"trials": 1}, search={"max_attempts": 1})
+    directory = open_study(sweep)
+    begun = directory.trial(0).path / "times.jsonl"
+
+    def rise() -> None:
+        while not begun.exists():
+            time.sleep(0.01)
+        time.sleep(rises_after)
+        counter.write_text("oom_kill 1\n")
+
+    thread = threading.Thread(target=rise)
+    thread.start()
+    assert Worker(directory, fake_attempt, ["tests.search.studies"]).work() == 0
+    thread.join()
+    assert str(read_result(directory.trial(0)).reason).startswith(reason)

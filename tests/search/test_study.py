@@ -336,7 +336,7 @@ def test_a_trunk_search_is_finished_when_no_shorter_run_fits_either(make_sweep: 
     sweep = make_sweep(search={"name": "trunk", "rungs": 2, "reduction_factor": 2, "sampler": "random"}, budget=limits)
     directory = open_study(sweep)
     study = Study(directory, sweep, "w")
-    while read_status(directory).budget.has_room_for(TRIAL_TOKENS):
+    while read_status(directory).budget.has_room_for(TRIAL_TOKENS, devices=1):
         claim = claimed(study)
         assert study.prepare(claim)
         study.settle(claim, Attempt(claim.run).complete())

@@ -41,7 +41,7 @@ class Hand:
 
 
 class World:
-    """Workers that keep to the protocol of `Worker._run`, and may die at any moment."""
+    """Workers that keep to the protocol of `AttemptWatch`, and may die at any moment."""
 
     def __init__(self, directory: StudyDirectory, sweep: Sweep) -> None:
         self.directory, self.sweep = directory, sweep

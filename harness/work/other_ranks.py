@@ -6,7 +6,7 @@ from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from harness.launch.crew import LEAVE_SECONDS, Line, join, orders
+from harness.launch.rank_group import LEAVE_SECONDS, Line, join, orders
 from harness.runs.exit_codes import DONE
 from harness.runs.world import World
 from harness.search.attempts import AttemptServer
@@ -16,8 +16,8 @@ from harness.work.attempt import follow_trial
 def follow_worker(world: World, node: str, preload: list[str]) -> int:
     """Take part in one attempt after the other until rank 0 has left; returns the exit code.
 
-    Signals to all tasks of the step reach the attempts themselves; when this process leaves is for rank 0 to say. Raises CrewError when
-    rank 0 does not come.
+    Signals to all tasks of the step reach the attempts themselves; when this process leaves is for rank 0 to say. Raises RankGroupError
+    when rank 0 does not come.
     """
     line = join(world, node)
     server = AttemptServer(follow_trial, preload)
@@ -25,21 +25,24 @@ def follow_worker(world: World, node: str, preload: list[str]) -> int:
     try:
         for order in orders(line):
             if order is not None and "run" in order:
+                _kill(part)  # rank 0 has lost the attempt before, and could not say so
                 part = server.start(Path(order["run"]), replace(world, port=order["port"]))
             elif part is not None and (order is not None or not part.is_alive()):
                 part.join(LEAVE_SECONDS)
                 _end(part, line)
                 part = None
     finally:
-        if part is not None:
-            part.kill()
-            part.join()
+        _kill(part)
     return DONE
+
+
+def _kill(part: BaseProcess | None) -> None:
+    if part is not None:
+        part.kill()
+        part.join()
 
 
 def _end(part: BaseProcess, line: Line) -> None:
     """Tell rank 0 how this rank's part in an attempt has ended; one that still runs is ended."""
-    if part.is_alive():
-        part.kill()
-    part.join()
+    _kill(part)
     line.send({"ended": part.exitcode})

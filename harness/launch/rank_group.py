@@ -1,4 +1,4 @@
-"""The tasks of one job step as a crew: rank 0 says which run is trained next, all others train it with it.
+"""The tasks of one job step that train together: rank 0 says which run is trained next, all others train it with it.
 
 One line of JSON a message, over a connection that each of the others keeps to rank 0 for as long as it lives: whoever dies is missed at
 once, and who loses rank 0 leaves. Every attempt gets a world of its own, on a port of its own, in processes of its own.
@@ -26,7 +26,7 @@ LEAVE_SECONDS = 15.0
 """What the others are given to end an attempt after rank 0 has."""
 
 
-class CrewError(Exception):
+class RankGroupError(Exception):
     """The tasks of a step do not find each other, or one is gone."""
 
 
@@ -79,31 +79,34 @@ class Member:
 
 
 @dataclass
-class Crew:
+class RankGroup:
     """Rank 0's side."""
 
     world: World
     members: list[Member] = field(default_factory=list)
     broken: str | None = None
     """Who is gone for good; no further attempt can be made."""
+    _is_under_way: bool = False
 
     @classmethod
-    def gather(cls, world: World) -> Crew:
-        """Wait for all others. Raises CrewError when some do not come."""
-        crew = cls(world)
+    def gather(cls, world: World) -> RankGroup:
+        """Wait for all others. Raises RankGroupError when some do not come."""
+        group = cls(world)
         deadline = time.monotonic() + MEETING_SECONDS
         with socket.create_server(("", world.port), backlog=world.size) as server:
-            while len(crew.members) < world.size - 1:
+            while len(group.members) < world.size - 1:
                 server.settimeout(max(0.1, deadline - time.monotonic()))
                 try:
                     connection, _ = server.accept()
                 except TimeoutError:
-                    present = sorted(member.rank for member in crew.members)
-                    raise CrewError(f"only ranks {[0, *present]} of {world.size} have started within {MEETING_SECONDS:.0f} s") from None
+                    present = sorted(member.rank for member in group.members)
+                    raise RankGroupError(
+                        f"only ranks {[0, *present]} of {world.size} have started within {MEETING_SECONDS:.0f} s"
+                    ) from None
                 line = Line(connection)
                 for hello in line.receive(wait_seconds=5.0):
-                    crew.members.append(Member(hello["rank"], hello["node"], line))
-        return crew
+                    group.members.append(Member(hello["rank"], hello["node"], line))
+        return group
 
     @property
     def sentinels(self) -> list[int]:
@@ -117,6 +120,7 @@ class Crew:
         for member in self.members:
             member.exit_code = None
             member.line.send({"run": run, "port": port})
+        self._is_under_way = True
         return replace(self.world, port=port), listener
 
     def lost(self) -> str | None:
@@ -147,7 +151,10 @@ class Crew:
         return {member.exit_code for member in self.members if member.exit_code is not None}
 
     def end(self) -> None:
-        """The attempt is over: the others end their parts, or theirs are ended."""
+        """The attempt is over: the others end their parts, or theirs are ended. Nothing happens where none is under way."""
+        if not self._is_under_way:
+            return
+        self._is_under_way = False
         for member in self.members:
             member.line.send({"over": True})
         deadline = time.monotonic() + 2 * LEAVE_SECONDS
@@ -168,14 +175,14 @@ class Crew:
 
 
 def join(world: World, node: str) -> Line:
-    """Of another rank: its connection to rank 0. Raises CrewError when rank 0 does not come."""
+    """Of another rank: its connection to rank 0. Raises RankGroupError when rank 0 does not come."""
     deadline = time.monotonic() + MEETING_SECONDS
     while True:
         try:
             line = Line(socket.create_connection((world.address, world.port), timeout=10.0))
         except OSError as error:
             if time.monotonic() > deadline:
-                raise CrewError(f"rank {world.rank} does not reach rank 0 at {world.address}:{world.port}: {error}") from None
+                raise RankGroupError(f"rank {world.rank} does not reach rank 0 at {world.address}:{world.port}: {error}") from None
             time.sleep(RETRY_SECONDS)
             continue
         line.send({"rank": world.rank, "node": node})

@@ -1,0 +1,31 @@
+"""Constraints of a study, {metric: {max: …} or {min: …} or both}, and how far values break them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+Bound = Mapping[str, float]
+"""{max: …} or {min: …} or both."""
+
+
+def margins(constraints: Mapping[str, Bound], metrics: Mapping[str, float]) -> dict[str, float]:
+    """By limit ("val/general/forgetting <= 0.3"), how far it is broken; <= 0 where it holds. Raises KeyError where a metric is missing."""
+    found: dict[str, float] = {}
+    for metric, bound in constraints.items():
+        if "max" in bound:
+            found[f"{metric} <= {bound['max']}"] = metrics[metric] - bound["max"]
+        if "min" in bound:
+            found[f"{metric} >= {bound['min']}"] = bound["min"] - metrics[metric]
+    return found
+
+
+def holds(bound: Bound, value: float) -> bool:
+    """Whether a value lies within the bound of its metric."""
+    return all(margin <= 0 for margin in margins({"": bound}, {"": value}).values())
+
+
+def broken_limit(bound: Bound, value: float) -> str | None:
+    """The limit that a value breaks, as a sweep has it ("max 0.3"); None where it breaks none."""
+    if "max" in bound and value > bound["max"]:
+        return f"max {bound['max']}"
+    return f"min {bound['min']}" if "min" in bound and value < bound["min"] else None
