@@ -10,6 +10,7 @@ from harness.config.checks.schedule import parts_in_steps
 from harness.config.checks.trainer import planned_steps
 from harness.config.errors import InputError
 from harness.runs.confirmation import read_confirmation
+from harness.runs.constraints import margins
 from harness.runs.directory import StudyDirectory
 from harness.runs.files import read_yaml
 from harness.runs.fresh_seeds import shifts_of_candidates

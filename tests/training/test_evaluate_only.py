@@ -48,8 +48,7 @@ def test_a_model_is_evaluated_as_at_step_0_of_its_training(
     own = [*tiny_text.pretrained(tiny_model), f"trainer.precision={precision}", "data.validation.domain.loss_by_position=true"]
     _, trained = new_run("trained", *own, "trainer.max_steps=1")
     train_here(trained)
-    experiment = ["experiment=null", "model=pretrained"]
-    run = evaluated(str(tiny_model), [*experiment, *own], tmp_path / "evaluated")
+    run = evaluated(str(tiny_model), own, tmp_path / "evaluated")
     (row,) = run.metrics.rows()
     assert values(row) == values(trained.metrics.rows()[0])
     assert (row["step"], row["tokens"]) == (0, 0)
