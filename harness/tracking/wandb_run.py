@@ -137,10 +137,12 @@ def kill_client() -> None:
     """
     from wandb.sdk import wandb_setup
 
+    setup: Any = wandb_setup
     with suppress(AttributeError):
-        connection: Any = wandb_setup.singleton()._connection
+        connection = setup._singleton._connection
         connection._proc._process.kill()
         # Else the client's exit hook would talk to the dead process, and say on the console that it could not.
         connection._cleanup()
         # Who sets the client up again gets a new process.
-        wandb_setup._singleton = None
+        setup._singleton = None
+        os.environ.pop("WANDB_SERVICE", None)
