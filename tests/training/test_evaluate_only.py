@@ -94,11 +94,26 @@ def test_weights_of_another_model_are_refused(new_run: NewRun, tmp_path: Path) -
         evaluated(str(none.path), [], tmp_path / "evaluated")
 
 
+class StopsLater(StopFlag):
+    """Set at its tenth look, in the middle of the first evaluation set."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        super().__init__()
+
+    @property
+    def is_set(self) -> bool:
+        self.looks += 1
+        return self.looks > 10
+
+    @is_set.setter
+    def is_set(self, value: bool) -> None:
+        assert not value
+
+
 def test_an_evaluation_that_is_asked_to_stop_waits_and_is_made_again(tiny_text: TinyText, tiny_model: Path, new_run: NewRun) -> None:
     _, run = new_run("run", *tiny_text.pretrained(tiny_model), "trainer.max_steps=0", "trainer.evaluation_batch_tokens=32")
-    stop = StopFlag()
-    stop.is_set = True
-    assert attempt(run, stop=stop) == STOPPED
+    assert attempt(run, stop=StopsLater()) == STOPPED
     stopped = read_result(run)
     assert (stopped.state, stopped.reason, stopped.metrics) == ("waiting", "stopped", {})
     assert 0 < stopped.tokens.read < stopped.tokens.length
