@@ -12,6 +12,7 @@ Read the folders from the bottom up; imports only go down these floors:
     cli | api                                        the verbs, from a shell and from Python
     work                                             the one place where the pieces are put together
     search | launch | tracking | training | report   siblings that do not import each other
+    evaluation                                       what a model is measured on; no torch
     data | models | optim
     schedule | config | runs                         no torch here
 """
@@ -21,12 +22,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.api import Best, Run, Study, Trial, load, resume, run, study, sweep, train
+    from harness.api import Best, Run, Study, Trial, evaluate, load, resume, run, study, sweep, train
     from harness.config.errors import InputError
     from harness.config.schema import Config
 
 __version__ = "0.1.0"
-__all__ = ["Best", "Config", "InputError", "Run", "Study", "Trial", "load", "resume", "run", "study", "sweep", "train"]
+__all__ = ["Best", "Config", "InputError", "Run", "Study", "Trial", "evaluate", "load", "resume", "run", "study", "sweep", "train"]
 
 
 def __getattr__(name: str) -> Any:

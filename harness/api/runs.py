@@ -1,4 +1,4 @@
-"""`harness.train`, `resume` and `run`: one run."""
+"""`harness.train`, `evaluate`, `resume` and `run`: one run."""
 
 from __future__ import annotations
 
@@ -47,6 +47,28 @@ def train(config: Config, *, directory: Path | str | None = None, progress: bool
     _one_process(checked)
     place = None if directory is None else Path(directory)
     return _attempted(lambda stop: start_run(checked, directory=place, show_progress=progress, stop=stop))
+
+
+def evaluate(what: str | Path, *overrides: str, directory: Path | str | None = None, progress: bool = True) -> Run:
+    """Evaluate a model, or the weights that a run ended with, as `harness evaluate` does: a run of no step, whose `metrics` they are.
+
+    Args:
+        what: A model's directory or hub name; or a run: its directory, its name under runs/, or `STUDY/NUMBER`.
+        overrides: Hydra's overrides; of a run, values alone. A model needs evaluation sets: `"data.validation.docs.path=docs.jsonl"`.
+        directory: As of `train`.
+        progress: As of `train`.
+
+    Raises:
+        InputError: For what cannot be evaluated; nothing is left of the run then.
+        KeyboardInterrupt: As `train`.
+    """
+    from harness.work.evaluate import evaluation_of
+    from harness.work.run import start_run
+
+    evaluation = evaluation_of(str(what), list(overrides))
+    _one_process(evaluation.config)
+    place = None if directory is None else Path(directory)
+    return _attempted(lambda stop: start_run(evaluation.config, label=evaluation.label, directory=place, show_progress=progress, stop=stop))
 
 
 def resume(run: str | Path, *, progress: bool = True) -> Run:

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from harness.config.schema import Config, ModelConfig
+from harness.config.schema import Config
 from harness.data.cache_entry import open_or_build
 from harness.data.ragged import Int64
 from harness.data.teacher_samples import SampleFiles, TeacherSamples, create_samples, fingerprint, open_samples, undrawn, windows
 from harness.data.tokenization import Progress
 from harness.data.training_data import PackedSource, TrainingData
 from harness.models.device import computes_on_gpu
-from harness.models.language_model import model_fingerprint
+from harness.models.pretrained import pretrained_fingerprint
 from harness.models.teacher import load_teacher, refuse_other_vocabulary
 from harness.runs.cache import default_cache_dir
 from harness.runs.locks import hold
@@ -32,8 +32,9 @@ CHUNK_POSITIONS = 1024
 
 
 def teacher_fingerprint(config: Config) -> str:
-    """A hash of the teacher's weights, see `model_fingerprint`."""
-    return model_fingerprint(ModelConfig(path=config.objective.teacher))
+    """A hash of the teacher's weights, see `pretrained_fingerprint`."""
+    assert config.objective.teacher is not None, "checked: a distillation has a teacher"
+    return pretrained_fingerprint(config.objective.teacher, key="objective.teacher")
 
 
 def with_teacher_samples(
