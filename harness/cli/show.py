@@ -48,7 +48,12 @@ def show(overrides: Overrides = None, as_json: AsJson = False, shared_with: Shar
 def _show_shared(overrides: list[str], other: str, *, as_json: bool) -> None:
     import shlex
 
+    from harness.config.checks.trainer import trains
+    from harness.config.errors import InputError
+
     first, second = _configuration(overrides), _configuration(shlex.split(other))
+    if not (trains(first.trainer) and trains(second.trainer)):
+        raise InputError("trainer.max_steps=0: a run that trains nothing shares no step of training; valid: runs that train")
 
     # Only now what takes seconds to import: a typo is answered at once.
     from harness.data.progress import TokenizationProgress

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from harness.config.errors import InputError, nearest, wrong_value
@@ -99,7 +100,10 @@ def _shape(config: ModelConfig, tokenizer: Any) -> dict[str, Any]:
 
 
 def model_fingerprint(config: ModelConfig) -> str:
-    """A hash of what the model starts from: a pretrained model's, see `pretrained_fingerprint`, or the shape."""
+    """A hash of what the model starts from: a pretrained model's, see `pretrained_fingerprint`, or the shape. The weights of
+    model.checkpoint have a fingerprint of their own."""
     if config.path is not None:
         return pretrained_fingerprint(config.path, key="model.path")
-    return hashlib.sha256(repr(config).encode()).hexdigest()
+    # As runs and recipes have it from before there was model.checkpoint, whose path says nothing of its content.
+    shape = ", ".join(f"{item.name}={getattr(config, item.name)!r}" for item in fields(config) if item.name != "checkpoint")
+    return hashlib.sha256(f"ModelConfig({shape})".encode()).hexdigest()

@@ -29,7 +29,7 @@ def histories(comparison: Comparison) -> dict[str, Figure]:
     tokens: Places = {}
     hours: Places = {}
     for study in comparison.studies:
-        _accumulate(tokens, study.runs, [run.result.tokens.trained for run in study.runs])
+        _accumulate(tokens, study.runs, [run.result.tokens.spent for run in study.runs])
         _accumulate(hours, study.runs, [run.device_hours for run in study.runs])
     unit = hour_unit(comparison)
     views = {

@@ -66,7 +66,11 @@ def _tiles(comparison: Comparison) -> list[tuple[str, str, str]]:
             ("Seed noise", f"± {metric_text(noise.sd)}", f"sd; differences below {metric_text(noise.least_difference)} say nothing")
         )
     whole = f"{(trained + shared) / max(1, trained):.2f} × as many without trunks: {count_text(shared)} shared"
-    tiles.append(("Tokens trained", count_text(trained), whole if shared else ""))
+    read = sum(t.read for t in tokens)
+    if trained or not read:
+        tiles.append(("Tokens trained", count_text(trained), whole if shared else ""))
+    if read:
+        tiles.append(("Tokens read", count_text(read), "by runs that train nothing"))
     hours = sum(run.device_hours for run in comparison.runs)
     tiles.append(("Run time", duration_text(seconds), f"summed over runs; {hours:.3g} {hour_unit(comparison)}"))
     budgets = [study.sweep.get("budget") or {} for study in comparison.studies]

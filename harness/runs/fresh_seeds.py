@@ -12,12 +12,13 @@ from collections.abc import Iterable
 
 from harness.runs.confirmation import Confirmation
 from harness.runs.record import RunRecord, StudyRecord
+from harness.runs.reproduction import NOT_OF_THE_MODEL
 
 
 def outcome(run: RunRecord) -> str:
     """The results of a run, without times. They are equal to the last bit where runs differ by less than a step, or by a parameter without
     effect."""
-    measured = {key: value for key, value in run.result.metrics.items() if key.startswith(("train/", "val/"))}
+    measured = {key: value for key, value in run.result.metrics.items() if key not in (*NOT_OF_THE_MODEL, "lr")}
     return json.dumps([run.result.objective, measured], sort_keys=True)
 
 

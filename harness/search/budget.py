@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, field, replace
 
 from harness.config.sweep_schema import BudgetConfig
 from harness.runs.record import RunRecord
-from harness.runs.result import FINAL_STATES
+from harness.runs.result import FINAL_STATES, Tokens
+from harness.runs.trial import Trial
 from harness.search.trial_seconds import TrialSeconds
 
 SHORTEST_SECONDS = 5.0
@@ -113,12 +114,11 @@ class Budget:
         return {unit: asdict(account) for unit, account in accounts.items() if account.limit is not None}
 
 
-def _still_to_spend(record: RunRecord) -> int:
+def still_to_spend(tokens: Tokens, trial: Trial | None) -> int:
     """What is promised to a trial that has not ended: what is left of its plan, or what was reserved before it had one."""
-    tokens = record.result.tokens
     if tokens.length:
         return tokens.length - tokens.position
-    return record.trial.tokens if record.trial else 0
+    return trial.tokens if trial else 0
 
 
 @dataclass
@@ -140,7 +140,7 @@ class OpenTotals:
             self.ended += sign
         else:
             self.under_way += sign
-            self.reserved += sign * _still_to_spend(record)
+            self.reserved += sign * still_to_spend(record.result.tokens, record.trial)
 
     def remove(self, record: RunRecord) -> None:
         """Count it no more; as it was when it was counted."""

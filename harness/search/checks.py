@@ -65,6 +65,8 @@ def _check_rungs(sweep: Sweep) -> None:
     search = sweep.config.search
     if search.name != "trunk":
         return
+    if not trains(sweep.base.config.trainer):
+        raise InputError("search.name=trunk: not with trainer.max_steps=0, there is no trunk to share; valid: tpe, gp, random, qmc, grid")
     if sweep.config.objective.also:
         raise InputError(
             "search.name=trunk: takes one objective, with constraints for the others; valid for several: tpe, gp, random, qmc, grid"
@@ -140,10 +142,12 @@ def _check_stopping(sweep: Sweep) -> None:
         raise InputError(f"stopping.constraint_patience={stopping.constraint_patience}: there are no constraints to break")
     watched = [] if stopping.name == "none" else [("objective.metric", objective.metric)]
     watched += [("constraints", metric) for metric in sweep.config.constraints if stopping.constraint_patience is not None]
+    what = f"stopping={stopping.name}" if stopping.name != "none" else "stopping.constraint_patience"
+    if watched and not trains(sweep.base.config.trainer):
+        raise InputError(f"{what}: not with trainer.max_steps=0, where each trial is evaluated once; leave it out")
     key = "trainer.evaluate_every_steps"
     evaluated = sweep.base.config.trainer.evaluate_every_steps is not None or any(p.key == key for p in sweep.space.parameters)
     if watched and not evaluated:
-        what = f"stopping={stopping.name}" if stopping.name != "none" else "stopping.constraint_patience"
         raise InputError(f"{what}: no trial is evaluated before its end; set {key}, e.g. base: [{key}=50]")
 
 

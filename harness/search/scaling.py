@@ -144,6 +144,8 @@ def _observe(name: str, objective: str) -> Observation:
     if best is None or best.result.objective is None:
         raise InputError(f"{where}: no complete trial within the constraints yet")
     size, tokens, rate = model_size(to_section(ModelConfig, best.config["model"])), best.result.tokens.length, best.config["optim"]["lr"]
+    if not best.result.step:
+        raise InputError(f"{where}: its best trial trained nothing; a power law of the best rate is of runs that train")
     if not (tokens > 0 and rate > 0):
         raise InputError(f"{where}: its best trial trained {tokens} tokens at a rate of {rate}; a power law needs more than 0 of both")
     return Observation(study.name, size, tokens, float(rate), best.result.objective)
@@ -156,7 +158,7 @@ def observe_recipe(directory: BundleDirectory, objective: str) -> Observation:
     if recipe.metric != objective:
         raise InputError(f"{where}: looks for {recipe.metric}, not for {objective}; their best rates are not comparable")
     rate = read_mapping(directory.config, holds="the resolved configuration of a recipe").get("optim", {}).get("lr")
-    size, tokens = recipe.model.get("size"), recipe.tokens.length
+    size, tokens = recipe.model.get("size"), recipe.tokens.length if recipe.steps else 0
     if not isinstance(size, int) or not isinstance(rate, int | float) or recipe.objective is None or not (tokens > 0 and rate > 0):
         raise InputError(f"{where}: lacks the size of its model, its learning rate, its tokens or its objective")
     return Observation(study=f"best/{recipe.name}", size=size, tokens=tokens, rate=float(rate), loss=recipe.objective)

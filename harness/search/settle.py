@@ -123,6 +123,8 @@ class Settler:
                 return self._with_less_memory(run, result, ending)
             case How.INTERRUPTED:
                 pass
+            case How.STOPPED if result.tokens.read:
+                pass  # where nothing is trained nothing is saved: it reads all of it again
             case _:
                 return ending
         return self._within_budget(run, result, ending)

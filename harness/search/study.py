@@ -21,7 +21,7 @@ from harness.runs.files import read_yaml, write_json, write_yaml
 from harness.runs.place import Place
 from harness.runs.result import Result, read_result
 from harness.runs.trial import ClaimedBy, Trial, read_trial, write_trial
-from harness.search.budget import SHORTEST_SECONDS, Budget
+from harness.search.budget import SHORTEST_SECONDS, Budget, still_to_spend
 from harness.search.job_lookup import JobLookup
 from harness.search.late_parameters import LateParameters
 from harness.search.samplers import build_sampler
@@ -154,7 +154,7 @@ class Study:
             # Nothing ran: who reserved it is gone.
             trial.began = trial.lease = None
             self._write_trial(run, trial)
-        left = max(1, trial.tokens - read_result(run).tokens.position)
+        left = still_to_spend(read_result(run).tokens, trial)
         return self._budget().lease(left, devices=trial.devices, workers=self._free_workers(under_way), spent=trial.seconds)
 
     def _free_workers(self, under_way: int) -> int:

@@ -155,8 +155,8 @@ class Sweep:
 
     @cached_property
     def _cost_parameters(self) -> list[Parameter]:
-        """The parameters that decide what a trial costs: keys of the length, groups with a choice that sets one, and what bounds the
-        evaluation sets of runs that train nothing."""
+        """The parameters that decide what a trial costs: keys of the length, what bounds the evaluation sets of runs that train
+        nothing, and groups with a choice that sets one of these."""
         evaluated = () if trains(self.base.config.trainer) else EVALUATION_KEYS
         return [
             parameter
@@ -167,8 +167,9 @@ class Sweep:
         ]
 
     def _length(self, params: dict[str, Any]) -> tuple[int | None, ...]:
-        trainer = self.composed(self.space.split(params)[0]).config.trainer
-        return trainer.max_tokens, trainer.max_steps, trainer.batch_tokens
+        config = self.composed(self.space.split(params)[0]).config
+        trainer = config.trainer
+        return trainer.max_tokens, trainer.max_steps, trainer.batch_tokens, None if trains(trainer) else cost_bound(config)
 
     def frozen(self) -> dict[str, Any]:
         """What sweep.yaml holds; sides of constraints and units of the budget that have no limit are left out."""

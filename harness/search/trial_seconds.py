@@ -28,7 +28,8 @@ class TrialSeconds:
         return TrialSeconds(dict(self.slowest))
 
     def needed(self, tokens: int) -> float | None:
-        """What a trial that trains so many tokens needs at the most; None before one has ended.
+        """What a trial that trains (or reads) so many tokens needs at the most; None before one has ended. tokens: 0 where nobody knows how
+        many: as many as the longest so far.
 
         A line through the slowest trials of each length by least squares, raised until none lies above it. Runs that are longer than any
         so far are taken in proportion to the longest: a line through short runs alone says little of them.
@@ -37,6 +38,7 @@ class TrialSeconds:
             return None
         start, pace = self._line()
         longest = max(length for length, _ in self.slowest.values())
+        tokens = tokens or longest
         above = max(seconds / (start + pace * length) for length, seconds in self.slowest.values())
         return above * (start + pace * min(tokens, longest)) * max(1.0, tokens / longest)
 

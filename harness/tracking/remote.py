@@ -244,7 +244,7 @@ def _first(summary: Mapping[str, Any], *keys: str, default: float = 0.0) -> floa
     return next((float(summary[key]) for key in keys if key in summary and _is_finite(summary[key])), default)
 
 
-TOKENS = {"trained": "tokens", "shared": "tokens_shared", "budgeted": "tokens_budgeted"}
+TOKENS = {"trained": "tokens", "shared": "tokens_shared", "budgeted": "tokens_budgeted", "read": "tokens_read"}
 _NOT_METRICS = ("objective", "feasible", "forgetting", "step", "seconds", "attempts", "epoch", "rung", "parent", *TOKENS.values())
 
 

@@ -30,7 +30,8 @@ def summary_of(
 
     objective, feasible; for every evaluated metric best/<metric>, the best value that was logged; best/val_loss, of the objective's metric
     if it is a loss, else of the first domain; forgetting, the last value of the domain that forgot most; tokens trained, shared and
-    budgeted; seconds, step, attempts, state; where there are any, the reason, whose trunk it went on from, and its rung and parent.
+    budgeted, and read where nothing is trained; seconds, step, attempts, state; where there are any, the reason, whose trunk it went on
+    from, and its rung and parent.
     state: where the result does not say it yet.
     """
     summary: Summary = {**result.metrics}
@@ -57,6 +58,8 @@ def summary_of(
         "attempts": result.attempts,
         "state": state,
     }
+    if result.tokens.read:
+        summary["tokens_read"] = result.tokens.read
     place = {"rung": trial.rung, "parent": trial.parent} if trial else {}
     more = {"reason": result.reason, "shared_from": result.shared_from, **place}
     summary |= {key: value for key, value in more.items() if value is not None}

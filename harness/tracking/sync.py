@@ -16,6 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from yaml import YAMLError
+
+from harness.config.errors import InputError
 from harness.runs.directory import RunDirectory
 from harness.runs.files import read_yaml
 from harness.runs.locks import hold
@@ -119,7 +122,7 @@ def _sync_batch(server: Server, runs: Sequence[RunDirectory], upload_seconds: fl
             stack.callback(lock.release)
             try:
                 ended = _Ended.read(run)
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except (OSError, ValueError, KeyError, TypeError, YAMLError, InputError) as error:
                 yield Synced(run, "failed", reason=f"its files cannot be read: {type(error).__name__}: {error}")
             else:
                 by_project.setdefault((ended.target.entity or server.default_entity, ended.target.project), []).append(ended)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ def export(run: RunDirectory, out: Path, *, adapter: bool = False) -> None:
         stop = build_chat_encoder(config.data, tokenizer).stop_token()
         tokenizer.chat_template, _ = template_source(config.data.chat_template, tokenizer.chat_template)
     prompt = prompt_names(tokenizer, config.adapter.tokens)
-    adapted = build_adapted_model(config, tokenizer)
+    # What the run began with, without the weights of model.checkpoint: an adapter is of the model at model.path.
+    adapted = build_adapted_model(replace(config, model=replace(config.model, checkpoint=None)), tokenizer)
     initial = initial_factors(adapted) if adapter and config.adapter.variant == "pissa" else None
     adapted.model.load_state_dict(weights)
     # It was off for training alone, see build_model.

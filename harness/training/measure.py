@@ -79,10 +79,14 @@ class _Meter:
 
     def __init__(self, size: int, stop: StopFlag, progress: Progress | None) -> None:
         self._size, self._stop, self._progress = size, stop, progress
-        self._done: dict[str, int] = {}
+        self._before = 0
+        """Of the sets that are measured."""
+        self._done = 0
 
     def __call__(self, name: str, done: int, size: int) -> None:
-        self._done[name] = done
+        if not done:  # of the next set; sets of different kinds may have one name
+            self._before += self._done
+        self._done = done
         if self._progress is not None:
             self._progress(name, done, size)
         if any(ranks.anywhere(self._stop.is_set)):
@@ -90,4 +94,4 @@ class _Meter:
 
     @property
     def share(self) -> float:
-        return sum(self._done.values()) / max(1, self._size)
+        return (self._before + self._done) / max(1, self._size)

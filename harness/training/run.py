@@ -82,13 +82,13 @@ def train(
         start, shared_rows = trunk.card.step, trunk.rows
     own_start, own_checkpoint = start, checkpoint
     start, checkpoint = ranks.from_main(lambda: (own_start, own_checkpoint))
-    rest = plan.tokens_after(plan.steps) - plan.tokens_after(start)
+    result.tokens.budgeted = plan.tokens_after(plan.steps) - result.tokens.shared
+    result.step, result.tokens.position = start, plan.tokens_after(start)
+    rest = plan.tokens_after(plan.steps) - result.tokens.position
     if trunks and trunks.reserved_tokens is not None and rest > trunks.reserved_tokens:
         if path:
             path.end()
         raise ReservedTooLittleError(f"it would train {rest} tokens, {trunks.reserved_tokens} are reserved: its trunk is gone")
-    result.tokens.budgeted = plan.tokens_after(plan.steps) - result.tokens.shared
-    result.step, result.tokens.position = start, plan.tokens_after(start)
     live.running()
 
     evaluator = Evaluator(config, inputs.evaluation, evaluation_progress)

@@ -62,7 +62,10 @@ class StepEnd(Callback):
         return {"random": ranks.gathered(random_state()), "initial": self.evaluator.initial}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.evaluator.initial = state_dict["initial"]
+        if "initial_loss" in state_dict:  # of a harness before December 2026
+            self.evaluator.initial = {f"data.validation.{name}": {"loss": loss} for name, loss in state_dict["initial_loss"].items()}
+        else:
+            self.evaluator.initial = state_dict["initial"]
         self._random_states = state_dict["random"]
 
     # Lightning's hooks.

@@ -143,7 +143,13 @@ def inputs_here(config: Config) -> Result:
 def other_input_text(what: str, other: list[str], config: Config) -> str:
     """Which files are not the recipe's, each with its path here."""
     paths = dict(flat(to_plain(config)))
-    named = {"model": "model.path", "tokenizer": "tokenizer.path", "teacher": "objective.teacher", "chat_template": "data.chat_template"}
+    named = {
+        "model": "model.path",
+        "checkpoint": "model.checkpoint",
+        "tokenizer": "tokenizer.path",
+        "teacher": "objective.teacher",
+        "chat_template": "data.chat_template",
+    }
     sources = [name for name in other if name.startswith("data.")] or [name for name in other if name == "data"]
     lines = []
     for name in [*sources, *(name for name in other if name in named)]:

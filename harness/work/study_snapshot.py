@@ -56,7 +56,7 @@ def progress(study: StudyRecord) -> list[dict[str, float | int]]:
     tokens, device_hours = 0, 0.0
     for run in ended_order([run for run in study.runs if run.state in FINAL_STATES]):
         counts[run.state] += 1
-        tokens += run.result.tokens.trained
+        tokens += run.result.tokens.spent
         device_hours += run.device_hours
         row: dict[str, float | int] = {
             "trial": run.number or 0,
@@ -103,6 +103,6 @@ def _table(compared: Comparison) -> tuple[list[str], list[list[Any]]]:
             for value in map(run["params"].get, compared.parameters)
         ]
         metrics = [run["metrics"].get(metric) for metric in compared.metrics]
-        ends = [run["tokens"]["trained"], run["seconds"], run["attempts"]]
+        ends = [run["tokens"]["trained"] + run["tokens"]["read"], run["seconds"], run["attempts"]]
         rows.append([run["number"], run["state"], run["objective"], run["feasible"], *params, *metrics, *ends])
     return columns, rows

@@ -130,3 +130,11 @@ def test_the_fingerprint_follows_the_weights(copy: Path) -> None:
     weights["model.norm.weight"][0] += 1
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
     assert model_fingerprint(config) != before
+
+
+def test_the_fingerprint_of_a_shape_says_nothing_of_a_path() -> None:
+    """It is what runs and recipes from before there was model.checkpoint have; weights of a run have a fingerprint of their own."""
+    known = "863a4541b2b3bd43674e136902f7eaf9093ec8650c82dc93892f5f1fd195e4e4"
+    assert model_fingerprint(ModelConfig()) == known
+    assert model_fingerprint(ModelConfig(checkpoint="runs/first")) == known
+    assert model_fingerprint(ModelConfig(layers=2)) != known

@@ -64,9 +64,33 @@ def test_its_cost_is_known_before_its_data_are_looked_at(question: Path, write_s
     assert (sweep.largest_trial_tokens, sweep.trial_tokens({"data.max_evaluation_tokens": 100, "seed": 1})) == (600, 200)
 
 
+def test_a_group_may_set_what_bounds_it(write_sweep: WriteSweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, most in (("small", 100), ("large", 300)):
+        path = tmp_path / "conf" / "data" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"max_evaluation_tokens: {most}\n")
+    monkeypatch.chdir(tmp_path)
+    grouped = write_sweep("grouped", base=["trainer.max_steps=0"], space={"data": {"choices": ["small", "large"]}}, budget={"tokens": 5000})
+    sweep = load_sweep(str(grouped), [])
+    assert (sweep.largest_trial_tokens, sweep.trial_tokens({"data": "small"})) == (600, 200)
+
+
 def test_only_what_evaluations_log_can_be_looked_for(question: Path) -> None:
     with pytest.raises(InputError, match=r"objective\.metric: unknown metric 'train/loss'"):
         load_sweep(str(question), ["objective.metric=train/loss"])
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"search": {"name": "trunk"}}, r"search\.name=trunk: not with trainer\.max_steps=0"),
+        ({"stopping": {"name": "median"}}, r"stopping=median: not with trainer\.max_steps=0"),
+    ],
+)
+def test_what_only_training_has_is_refused(write_sweep: WriteSweep, sections: dict[str, Any], said: str) -> None:
+    base = ["trainer.max_steps=0", "trainer.evaluate_every_steps=2"]
+    with pytest.raises(InputError, match=said):
+        load_sweep(str(write_sweep("refused", base=base, space={"data.context_length": {"choices": CONTEXTS}}, **sections)), [])
 
 
 def shown(*command: str, cwd: Path) -> Any:

@@ -354,6 +354,21 @@ def test_a_trunk_search_is_finished_when_no_shorter_run_fits_either(make_sweep: 
     assert read_status(directory).is_finished
 
 
+@pytest.mark.parametrize("spare", [0, 100])
+def test_what_a_stopped_evaluation_has_read_is_spent(make_sweep: MakeSweep, spare: int) -> None:
+    """It begins anew: the budget holds that, or the trial ends."""
+    sweep = make_sweep(budget={"trials": None, "tokens": TRIAL_TOKENS + spare})
+    study = Study(open_study(sweep), sweep, "w")
+    claim = claimed(study)
+    attempt = Attempt(claim.run)
+    attempt.result.tokens.read = 100
+    result = study.settle(claim, attempt.stop(0))
+    if spare:
+        assert (result.state, result.reason) == ("waiting", "stopped")
+    else:
+        assert (result.state, result.reason) == ("failed", "stopped; the token budget cannot hold another attempt")
+
+
 def test_tokens_are_reserved_before_and_settled_after(make_sweep: MakeSweep) -> None:
     sweep = make_sweep(budget={"trials": None, "tokens": 3 * TRIAL_TOKENS + 100})
     directory = open_study(sweep)

@@ -55,6 +55,10 @@ def test_longer_runs_than_any_so_far_count_in_proportion_to_the_longest() -> Non
     assert known((FULL // 20, 30.0), (FULL // 2, 120.0)).needed(FULL) == pytest.approx(240.0)
 
 
+def test_a_trial_of_unknown_length_is_taken_for_the_longest() -> None:
+    assert known((FULL // 20, 30.0), (FULL, 220.0)).needed(0) == pytest.approx(220.0)
+
+
 def test_what_is_kept_does_not_grow_with_the_trials() -> None:
     seconds = TrialSeconds()
     for number in range(1, 20_000):

@@ -198,6 +198,21 @@ def test_a_prompt_before_a_prompt(tiny_text: TinyText, base: Path, tmp_path: Pat
         assert_close(found[3:], expected, exact=False)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["plain", "pissa"])
+def test_the_adapter_of_a_run_that_went_on_from_a_run(tiny_text: TinyText, base: Path, tmp_path: Path, name: str) -> None:
+    """It holds what both have trained."""
+    first, second = RunDirectory(tmp_path / "first"), RunDirectory(tmp_path / "second")
+    for run, more in ((first, []), (second, [f"model.checkpoint={first.path}"])):
+        run.path.mkdir()
+        write_yaml(run.config, to_plain(load([*tiny_text.pretrained(base), *METHODS[name], *more]).config))
+        train_here(run)
+    trained, tokenizer = trained_model(second)
+    ids = tokenizer(TEXT)["input_ids"]
+    export(second, tmp_path / "adapter", adapter=True)
+    assert_close(logits(AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter"), ids), logits(trained, ids), exact=name == "plain")
+
+
 def assert_close(found: torch.Tensor, expected: torch.Tensor, *, exact: bool) -> None:
     found = found[:, : expected.shape[1]]
     assert torch.equal(found, expected) or not exact

@@ -17,6 +17,7 @@ from harness.runs.directory import RunDirectory
 from harness.runs.exit_codes import DONE, STOPPED
 from harness.runs.metrics import Row
 from harness.runs.result import read_result, write_result
+from harness.training.measure import _Meter
 from harness.training.stop import StopFlag
 from harness.work.attempt import attempt
 from harness.work.evaluate import evaluation_of
@@ -121,6 +122,15 @@ def test_an_evaluation_that_is_asked_to_stop_waits_and_is_made_again(tiny_text: 
     done = read_result(run)
     assert (done.state, done.attempts, done.failures) == ("complete", 2, 0)
     assert done.tokens.read == stopped.tokens.read + done.tokens.length
+
+
+def test_sets_of_one_name_both_count() -> None:
+    meter = _Meter(4, StopFlag(), None)
+    shares = []
+    for done, size in ((0, 1), (1, 1), (0, 3), (2, 3), (3, 3)):
+        meter("quiz", done, size)
+        shares.append(meter.share)
+    assert shares == [0.0, 0.25, 0.25, 0.75, 1.0]
 
 
 def test_a_killed_evaluation_may_have_read_everything(tiny_text: TinyText, tiny_model: Path, new_run: NewRun) -> None:

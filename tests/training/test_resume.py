@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+from harness.models.checkpoint_files import checkpoints
 from tests.training.conftest import NewRun
 from tests.training.runs import EXACT_RESUME, assert_same_bits, assert_same_run, final_state, rows_without_speed, train_here
 
@@ -62,3 +64,17 @@ def test_a_run_that_is_made_longer(new_run: NewRun, ends_first: bool) -> None:
         # The end of the short run was evaluated too.
         assert row.items() <= same.items()
     assert_same_bits(final_state(whole)["state_dict"], final_state(parts)["state_dict"])
+
+
+def test_a_checkpoint_of_an_older_harness_is_gone_on_from(new_run: NewRun) -> None:
+    """It has the losses of step 0 by domain, and nothing else of them."""
+    _, whole = new_run("whole", *EXACT_RESUME)
+    train_here(whole)
+    _, parts = new_run("parts", *EXACT_RESUME)
+    train_here(parts, stop_after=5)
+    state = final_state(parts)
+    (kept,) = (part for part in state["callbacks"].values() if "initial" in part)
+    kept["initial_loss"] = {key.removeprefix("data.validation."): values["loss"] for key, values in kept.pop("initial").items()}
+    torch.save(state, checkpoints(parts.checkpoints)[5])
+    assert train_here(parts).state == "complete"
+    assert rows_without_speed(parts) == rows_without_speed(whole)

@@ -13,7 +13,7 @@ from harness.runs.directory import RunDirectory
 from harness.runs.locks import is_held
 from harness.runs.result import read_result
 from harness.runs.trunks import TrunkCard, TrunkStore, trunk_key
-from harness.training.errors import TrunkUnderWayError
+from harness.training.errors import ReservedTooLittleError, TrunkUnderWayError
 from harness.training.trunks import Trunks
 from tests.training.conftest import NewRun
 from tests.training.runs import EXACT_RESUME, assert_same_run, train_here
@@ -187,6 +187,20 @@ def test_nobody_waits_for_what_will_not_be_stored(new_run: NewRun, store: TrunkS
     _, first = new_run("first", *WSD, LATE)
     train_here(first, trunks=Trunks(store), callbacks=[Beside()])
     assert done == ["complete"]
+
+
+def test_what_is_still_to_be_trained_is_known_where_too_little_is_reserved(new_run: NewRun, store: TrunkStore) -> None:
+    """The trunk that it was to go on from is gone, an earlier one is there: its study reserves the whole rest, not what it shares."""
+    branch = (*WSD, LATE, "schedule.floor=0.5")
+    train_branch(new_run, store, "first", (*WSD, LATE), branch)
+    _, second = new_run("second", *branch)
+    with pytest.raises(ReservedTooLittleError):
+        train_here(second, trunks=Trunks(store, reserved_tokens=1))
+    refused = read_result(second)
+    done = train_here(second, trunks=Trunks(store))
+    assert (refused.state, refused.attempts, refused.tokens.trained) == ("waiting", 0, 0)
+    assert refused.tokens.length == done.tokens.length == done.tokens.shared + done.tokens.trained
+    assert refused.tokens.position == refused.tokens.shared == done.tokens.shared > 0
 
 
 def test_trunks_make_room_for_each_other_but_not_of_those_that_are_needed(tmp_path: Path) -> None:
