@@ -30,6 +30,8 @@ class Metric:
     """As logged, below <prefix>/<set>/. "loss/*" stands for all names that begin with "loss/"."""
     unit: str
     higher_is_better: bool = False
+    since_start: bool = False
+    """Whether it is a change since step 0: it says nothing of a run that trains nothing."""
     is_main: bool = False
     """Whether it is what the set is looked at for: in progress bars, and to compare runs by that no study ranks."""
 
@@ -76,7 +78,7 @@ class DomainLoss(Kind):
     metrics = (
         Metric("loss", "nats per token", is_main=True),
         Metric("bits_per_byte", "bits per byte"),
-        Metric("forgetting", "nats per token"),
+        Metric("forgetting", "nats per token", since_start=True),
         Metric("loss/*", "nats per token"),
     )
 
@@ -139,6 +141,12 @@ def logged_metrics(data: DataConfig) -> list[str]:
         for name, config in kind.configs(data).items()
         for metric in kind.logged(config, data)
     ]
+
+
+def changes(logged: str) -> bool:
+    """Whether a metric is a change since step 0."""
+    metric = metric_of(logged)
+    return metric is not None and metric.since_start
 
 
 def metric_of(logged: str) -> Metric | None:

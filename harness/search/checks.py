@@ -10,7 +10,7 @@ from harness.config.introspect import find
 from harness.config.length import parse_length
 from harness.config.schema import Config
 from harness.config.sweep_schema import BudgetConfig
-from harness.evaluation.kinds import higher_is_better, logged_metrics
+from harness.evaluation.kinds import changes, higher_is_better, logged_metrics
 from harness.search.budget import HOUR, SHORTEST_SECONDS
 from harness.search.late_parameters import LateParameters
 from harness.search.samplers import check_sampler
@@ -26,7 +26,10 @@ def check(sweep: Sweep) -> None:
     limits = (config.budget.trials, config.budget.tokens, config.budget.gpu_hours, config.budget.wall_hours)
     if limits == (None,) * len(limits) and config.search.name != "grid":
         raise InputError("budget: give at least one limit, e.g. budget: {trials: 32}; valid: trials, tokens, gpu_hours, wall_hours")
-    metrics = [*logged_metrics(base.data), *(RUN_METRICS if trains(base.trainer) else ())]
+    if trains(base.trainer):
+        metrics = [*logged_metrics(base.data), *RUN_METRICS]
+    else:
+        metrics = [metric for metric in logged_metrics(base.data) if not changes(metric)]
     directions = {objective.metric: objective.direction for objective in sweep.objectives}
     for key, metric in [
         *(("objective.metric", objective.metric) for objective in sweep.objectives),

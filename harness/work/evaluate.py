@@ -35,7 +35,7 @@ def evaluation_of(what: str, overrides: list[str]) -> Evaluation:
     run = _run(what)
     if run is not None:
         # Where nothing was trained, its model is what it started from.
-        weights = [f"model.checkpoint={hydra_text(str(run.path))}"] if trains(load_file(run.config).trainer) else []
+        weights = [f"model.checkpoint={hydra_text(str(run.path.resolve()))}"] if trains(load_file(run.config).trainer) else []
         config = load_file(run.config, [*weights, *overrides, NOTHING_TRAINED])
         return Evaluation(config, f"evaluate-{run.name.replace('/', '-')}")
     experiment = [] if _chooses_experiment(overrides) else ["experiment=evaluate"]

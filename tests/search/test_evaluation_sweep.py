@@ -78,6 +78,9 @@ def test_a_group_may_set_what_bounds_it(write_sweep: WriteSweep, tmp_path: Path,
 def test_only_what_evaluations_log_can_be_looked_for(question: Path) -> None:
     with pytest.raises(InputError, match=r"objective\.metric: unknown metric 'train/loss'"):
         load_sweep(str(question), ["objective.metric=train/loss"])
+    # Of a run that trains nothing it is always 0.
+    with pytest.raises(InputError, match=r"objective\.metric: unknown metric 'val/domain/forgetting'"):
+        load_sweep(str(question), ["objective.metric=val/domain/forgetting"])
 
 
 @pytest.mark.parametrize(
