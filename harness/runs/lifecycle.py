@@ -18,7 +18,7 @@ from harness.config.errors import InputError
 from harness.runs import exit_codes
 from harness.runs.directory import RunDirectory
 from harness.runs.files import read_yaml
-from harness.runs.place import Fate
+from harness.runs.place import JobOutcome
 from harness.runs.result import FINAL_STATES, Result, State, Tokens, read_result, write_result
 from harness.runs.signals import STOP_SIGNALS
 from harness.runs.trial import Trial
@@ -169,7 +169,7 @@ def ending_of_process(result: Result, exit_code: int, *, was_asked: bool) -> End
             return Ending(How.CRASHED, said or _death(exit_code))
 
 
-def ending_of_lost(result: Result, fate: Fate) -> Ending:
+def ending_of_lost(result: Result, outcome: JobOutcome) -> Ending:
     """From what the attempt left and what became of its worker's job, where nobody saw how its process ended."""
     if result.state in FINAL_STATES:
         return Ending(How(result.state), result.reason)
@@ -177,7 +177,7 @@ def ending_of_lost(result: Result, fate: Fate) -> Ending:
         return Ending(How.NOT_BEGUN, result.reason or "its worker died before it began", result.waits_for)
     if result.state == "waiting" and result.reason == CLEAN_STOP:
         return STOPPED
-    match fate:
+    match outcome:
         case "out_of_memory":
             return _out_of_memory(result)
         case "interrupted":

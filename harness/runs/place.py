@@ -19,9 +19,9 @@ class Place:
     """How often Slurm had started the job before."""
 
 
-Fate = Literal["alive", "interrupted", "out_of_memory", "ended"]
+JobOutcome = Literal["alive", "interrupted", "out_of_memory", "ended"]
 """Of one life of a job. alive: pending, running or completing; interrupted: requeued, preempted, cancelled, at its time limit or its node
 gone, which says nothing of the work in it; out_of_memory: killed for it; ended: by itself, or nobody knows."""
 
-AskFates = Callable[[Sequence[Place]], dict[Place, Fate] | None]
+AskJobOutcomes = Callable[[Sequence[Place]], dict[Place, JobOutcome] | None]
 """What became of the jobs in these places, with one question to the cluster; None when it does not answer."""

@@ -38,7 +38,7 @@ def trunk_key(step: int, digest: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrunkCard:
+class TrunkInfo:
     """trunk.json."""
 
     step: int
@@ -53,7 +53,7 @@ class Trunk:
     """A stored state."""
 
     path: Path
-    card: TrunkCard
+    info: TrunkInfo
 
     @property
     def checkpoint(self) -> Path:
@@ -133,18 +133,18 @@ class TrunkStore:
         found: Trunk | None = None
         for directory in (self.directory, *self._neighbours):
             for trunk in _trunks(directory):
-                digests, step = digests_of_run(), trunk.card.step
+                digests, step = digests_of_run(), trunk.info.step
                 if (
                     step < below
                     and trunk.path not in self._damaged
                     and step < len(digests)
                     and trunk.path.name == trunk_key(step, digests[step])
-                    and (found is None or step > found.card.step)
+                    and (found is None or step > found.info.step)
                 ):
                     found = trunk
         return found
 
-    def store(self, key: str, checkpoint: Path, rows: Sequence[Row], card: TrunkCard) -> None:
+    def store(self, key: str, checkpoint: Path, rows: Sequence[Row], info: TrunkInfo) -> None:
         """Keep a state. A trunk that exists stays as it is.
 
         Raises OSError when it cannot be written; nothing half-written is left.
@@ -161,7 +161,7 @@ class TrunkStore:
                 shutil.copyfile(checkpoint, building / "checkpoint.ckpt")
             with (building / "metrics.jsonl").open("w") as stream:
                 stream.writelines(json.dumps(row) + "\n" for row in rows)
-            write_json(building / "trunk.json", asdict(card))
+            write_json(building / "trunk.json", asdict(info))
             give_umask_rights(building)
             with contextlib.suppress(OSError):  # somebody else stored the same state at the same time
                 building.rename(target)
@@ -181,7 +181,7 @@ class TrunkStore:
             return
         needed = self._needed()
         for trunk in stored:
-            if trunk.path.name != newest and trunk.card.run not in needed:
+            if trunk.path.name != newest and trunk.info.run not in needed:
                 taken -= trunk.bytes
                 self._discard(trunk)
             if taken <= self._disk_bytes:
@@ -246,6 +246,6 @@ def _trunks(directory: Path) -> Iterator[Trunk]:
     if not directory.is_dir():
         return
     for path in sorted(directory.glob("[0-9]*-*")):
-        card = read_json(path / "trunk.json")
-        if card is not None:
-            yield Trunk(path, TrunkCard(**card))
+        info = read_json(path / "trunk.json")
+        if info is not None:
+            yield Trunk(path, TrunkInfo(**info))

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 
 from harness.runs.directory import RunDirectory
 from harness.runs.exit_codes import DONE, OUT_OF_MEMORY, STOPPED
-from harness.runs.memory import OutOfMemoryKills
+from harness.runs.oom_kills import OutOfMemoryKills
 from harness.runs.signals import STOP_SIGNALS
 from harness.search.storage.contract import StorageLostError, StudyStorage
 from harness.search.study import Claim, Study

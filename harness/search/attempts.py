@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.runs.processes import die_with_parent
-from harness.runs.signals import accept, held_back
+from harness.runs.signals import stop_signals_blocked, unblock_stop_signals
 
 PAUSES = (0.1, 0.5, 2.0, 5.0)
 """Seconds before a server that died is asked again: on a busy machine its sockets are closed well before its parent learns of its end,
@@ -53,14 +53,14 @@ class AttemptServer:
         process = self._context.Process(target=_child, args=(self._attempt, str(run), *more))
         # The fork server and multiprocessing's resource tracker, started by the first attempt, hold stop signals back for good. The
         # tracker's start lets SIGTERM through again, so it comes first.
-        with held_back():
+        with stop_signals_blocked():
             resource_tracker.ensure_running()
-        with held_back():
+        with stop_signals_blocked():
             process.start()
         return process
 
 
 def _child(attempt: AttemptFunction, run: str, *more: Any) -> None:
     die_with_parent()
-    accept()
+    unblock_stop_signals()
     raise SystemExit(attempt(run, *more))

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from harness.runs.place import AskFates, Fate, Place
+from harness.runs.place import AskJobOutcomes, JobOutcome, Place
 
 ASK_SECONDS = 2.0
 """The time between two questions to a cluster that says the jobs are alive."""
@@ -23,19 +23,19 @@ log = logging.getLogger(__name__)
 class JobLookup:
     """What one worker knows of the jobs of others."""
 
-    def __init__(self, ask: AskFates | None = None, *, own: Place | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, ask: AskJobOutcomes | None = None, *, own: Place | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         """ask: None where no cluster can be asked, as on a laptop: then the locks decide alone. own: where this worker sits."""
         self._ask = ask
         self._own = own
         self._clock = clock
-        self._fates: dict[Place, Fate] = {}
+        self._outcomes: dict[Place, JobOutcome] = {}
         self._missed: dict[Place, float] = {}
         """Places whose workers are not seen, and since when nothing was heard of them."""
         self._noticed: set[Place] = set()
         """Those of them that were met since the last question."""
         self._asked = -ASK_SECONDS
 
-    def fate(self, place: Place | None) -> Fate:
+    def outcome(self, place: Place | None) -> JobOutcome:
         """What became of the job of a worker that is not seen any more; "alive" for as long as nobody has asked."""
         if place is None or place.job is None or self._ask is None:
             return "ended"
@@ -45,7 +45,7 @@ class JobLookup:
             return "interrupted"
         self._noticed.add(place)
         silent = self._clock() - self._missed.setdefault(place, self._clock())
-        return self._fates.get(place, "ended" if silent > PATIENCE_SECONDS else "alive")
+        return self._outcomes.get(place, "ended" if silent > PATIENCE_SECONDS else "alive")
 
     def ask(self) -> None:
         """Ask after all jobs that were missed, with one question; never with the study's lock held, since the answer may take long."""
@@ -53,7 +53,7 @@ class JobLookup:
         if not self._noticed or self._ask is None or now - self._asked < ASK_SECONDS:
             return
         self._asked = now
-        places = sorted(self._noticed - self._fates.keys(), key=lambda place: place.job or "")
+        places = sorted(self._noticed - self._outcomes.keys(), key=lambda place: place.job or "")
         self._missed = {place: self._missed[place] for place in self._noticed}
         self._noticed = set()
         answer = self._ask(places) if places else {}
@@ -62,4 +62,4 @@ class JobLookup:
             return
         self._missed.update(dict.fromkeys(places, self._clock()))
         # What is over stays so; what is alive is asked after again.
-        self._fates.update({place: fate for place, fate in answer.items() if fate != "alive"})
+        self._outcomes.update({place: outcome for place, outcome in answer.items() if outcome != "alive"})

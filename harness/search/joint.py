@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from harness.search.cube import Cube
 from harness.search.surrogate import Hyperparameters, Places, Surrogate, fit
-from harness.search.trunk_search import Proposal, Rungs, Seen
+from harness.search.trunk_search import Proposal, Rungs, TrialSummary
 
 Float64 = NDArray[np.float64]
 TrunkKey = tuple[tuple[str, str], ...]
@@ -67,7 +67,7 @@ class Prices:
     trunk_share: Callable[[dict[str, Any]], float]
     """The share of a run with these values that is its trunk: 0 where it has none."""
 
-    def of(self, params: dict[str, Any], rung: int, trunk: Sequence[Seen] = ()) -> int:
+    def of(self, params: dict[str, Any], rung: int, trunk: Sequence[TrialSummary] = ()) -> int:
         """Of a run; trunk: the trials that have trained on it."""
         length = self.lengths[rung]
         leaves = self.trunk_share(params) * length
@@ -82,7 +82,7 @@ class _Candidate:
     parent: int | None = None
 
 
-def joint_proposals(rungs: Rungs, cube: Cube, seen: Sequence[Seen], seed: int, prices: Prices) -> Iterator[Proposal]:
+def joint_proposals(rungs: Rungs, cube: Cube, seen: Sequence[TrialSummary], seed: int, prices: Prices) -> Iterator[Proposal]:
     """What may come next, the most wanted first; the first one that the budget holds is taken. At least FEWEST trials are complete."""
     generator = random.Random(f"{seed}/{len(seen)}")
     model = _Model(rungs, cube, seen, prices)
@@ -108,9 +108,9 @@ def joint_proposals(rungs: Rungs, cube: Cube, seen: Sequence[Seen], seed: int, p
         yield Proposal(rung=candidate.rung, parent=candidate.parent, params=candidate.params)
 
 
-def trunks_of(rungs: Rungs, seen: Sequence[Seen]) -> list[list[Seen]]:
+def trunks_of(rungs: Rungs, seen: Sequence[TrialSummary]) -> list[list[TrialSummary]]:
     """The trials by the trunk that they have trained on: those that differ in nothing but their decay."""
-    found: dict[TrunkKey, list[Seen]] = {}
+    found: dict[TrunkKey, list[TrialSummary]] = {}
     for trial in seen:
         found.setdefault(_trunk(rungs, trial.params), []).append(trial)
     return list(found.values())
@@ -121,7 +121,9 @@ def _trunk(rungs: Rungs, params: dict[str, Any]) -> TrunkKey:
     return tuple(sorted((key, repr(value)) for key, value in params.items() if key not in late))
 
 
-def _continuations(rungs: Rungs, cube: Cube, seen: Sequence[Seen], generator: random.Random, prices: Prices) -> Iterator[_Candidate]:
+def _continuations(
+    rungs: Rungs, cube: Cube, seen: Sequence[TrialSummary], generator: random.Random, prices: Prices
+) -> Iterator[_Candidate]:
     reached = [sum(trial.rung == rung and trial.state == "complete" for trial in seen) for rung in range(len(rungs.lengths))]
     late = [parameter.key for parameter in rungs.late]
     for trunk in trunks_of(rungs, seen):
@@ -140,7 +142,7 @@ def _continuations(rungs: Rungs, cube: Cube, seen: Sequence[Seen], generator: ra
                     yield _Candidate(params, rung, prices.of(params, rung, trunk), parent.number)
 
 
-def _owed(rungs: Rungs, seen: Sequence[Seen], candidates: Sequence[_Candidate], improvement: Float64, prices: Prices) -> int | None:
+def _owed(rungs: Rungs, seen: Sequence[TrialSummary], candidates: Sequence[_Candidate], improvement: Float64, prices: Prices) -> int | None:
     """The candidate that goes first because its rung has not had its share of the tokens; None where all have, or none is promising."""
     spent = [0] * len(rungs.lengths)
     for trunk in trunks_of(rungs, seen):
@@ -162,7 +164,7 @@ def _owed(rungs: Rungs, seen: Sequence[Seen], candidates: Sequence[_Candidate], 
 class _Model:
     """Objective and constraints at full length, given all trials."""
 
-    def __init__(self, rungs: Rungs, cube: Cube, seen: Sequence[Seen], prices: Prices) -> None:
+    def __init__(self, rungs: Rungs, cube: Cube, seen: Sequence[TrialSummary], prices: Prices) -> None:
         self._rungs, self._cube = rungs, cube
         self._trunks: dict[TrunkKey, int] = {}
         whole, shortest = prices.lengths[-1], prices.lengths[0]

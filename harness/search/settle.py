@@ -217,11 +217,11 @@ class Settler:
             if run.is_attempted():
                 under_way += 1
                 continue
-            fate = self._job_lookup.fate(_place(self._index.trial(number)))
-            if fate == "alive":
+            outcome = self._job_lookup.outcome(_place(self._index.trial(number)))
+            if outcome == "alive":
                 under_way += 1
                 continue
-            self._settle(run, _last_seen(run, self._clock()), partial(ending_of_lost, fate=fate))
+            self._settle(run, _last_seen(run, self._clock()), partial(ending_of_lost, outcome=outcome))
         free = []
         for number in self._index.waiting():
             waits_for = read_result(self.directory.trial(number)).waits_for

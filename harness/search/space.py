@@ -53,7 +53,7 @@ class Parameter:
         value = trial.suggest_float(self.key, self.low, self.high, step=self.step, log=self.log)
         return value if self.step is None else _on_grid(value, self.low, self.step)
 
-    def held(self, value: Any) -> Any:
+    def in_optuna(self, value: Any) -> Any:
         """A value as Optuna holds it."""
         return _label(value) if self.choices else value
 
@@ -105,9 +105,9 @@ class Space:
         grouped = {parameter.key for parameter in self.parameters if parameter.is_group}
         return [f"{key}={value}" for key, value in values.items() if key in grouped], {k: v for k, v in values.items() if k not in grouped}
 
-    def held(self, values: dict[str, Any]) -> dict[str, Any]:
+    def in_optuna(self, values: dict[str, Any]) -> dict[str, Any]:
         """A point as Optuna holds it."""
-        return {key: self[key].held(value) for key, value in values.items()}
+        return {key: self[key].in_optuna(value) for key, value in values.items()}
 
     def conditions(self, key: str) -> dict[str, tuple[Any, ...]]:
         """Every parameter on which this one depends, through others too, and the values that let it take part."""

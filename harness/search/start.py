@@ -49,7 +49,7 @@ class Start:
         ended: how many trials have ended well enough to learn from; until startup_trials have, the prior stands in for what is not known.
         """
         if number < len(self.points):
-            return {key: space[key].held(value) for key, value in self.points[number].items()}
+            return {key: space[key].in_optuna(value) for key, value in self.points[number].items()}
         if self.prior and ended < config.startup_trials:
             return {key: draw(space[key], prior, derived_seed(config.seed, number, key)) for key, prior in self.prior.items()}
         return {}

@@ -170,7 +170,7 @@ class Study:
         trial = read_trial(run)
         assert trial is not None, "it was reserved"
         learned_from = self._trunk_claims.learned_from(self._index.records()) if self._trunk_claims else None
-        pinned = self._pinned(number) if trial.given is None else self.sweep.space.held(trial.given)
+        pinned = self._pinned(number) if trial.given is None else self.sweep.space.in_optuna(trial.given)
         self._optuna.sampler = build_sampler(self.sweep.config.search, self.sweep.space, number, pinned, learned_from)
         proposal = self._running(number)
         if trial.params is None:
@@ -230,8 +230,8 @@ class Study:
             config = dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, threads=self._threads))
         if self.sweep.config.search.trunks != "never":
             # Before the configuration, which says that all is there.
-            relatives = self._late.variants(trial.params, config) if self._keeps_trunks else []
-            write_json(claim.run.relatives, {"relatives": relatives, "disk_gb": self.sweep.config.search.trunk_disk_gb})
+            variants = self._late.variants(trial.params, config) if self._keeps_trunks else []
+            write_json(claim.run.related_trials, {"relatives": variants, "disk_gb": self.sweep.config.search.trunk_disk_gb})
         write_yaml(claim.run.config, to_plain(config))
         return True
 

@@ -151,7 +151,7 @@ class Sweep:
         pinned = self.start.pinned(self.config.search, self.space, number, ended=ended)
         if pinned or self.config.search.name != "grid":
             return pinned
-        return {key: self.space[key].held(value) for key, value in self.grid[number - len(self.start.points)].items()}
+        return {key: self.space[key].in_optuna(value) for key, value in self.grid[number - len(self.start.points)].items()}
 
     @cached_property
     def _cost_parameters(self) -> list[Parameter]:

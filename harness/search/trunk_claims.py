@@ -23,7 +23,16 @@ from harness.search.joint import FEWEST, Prices, joint_proposals
 from harness.search.late_parameters import LateParameters
 from harness.search.next_candidates import expected_shifts
 from harness.search.sweep import Sweep
-from harness.search.trunk_search import Proposal, Rungs, Seen, best_of_any_rung, modelled, proposals, rung_lengths, way_up
+from harness.search.trunk_search import (
+    Proposal,
+    Rungs,
+    TrialSummary,
+    best_of_any_rung,
+    proposals,
+    rung_lengths,
+    rung_to_continue,
+    trials_to_learn_from,
+)
 
 TRUNK_SCHEDULES = ("wsd", "infinite")
 """Those whose runs of several lengths have their beginnings in common."""
@@ -45,7 +54,7 @@ class TrunkClaims:
         """The reservation of trial `number`; None when nothing that may come next fits into the budget."""
         seen = self._seen(records)
         names = {record.number: record.name for record in records if record.number is not None}
-        kept_back = self._way_up_tokens(seen)
+        kept_back = self._tokens_to_full_length(seen)
         for proposal in self._proposals(number, seen, names):
             tokens = self._tokens(proposal, seen, names)
             spare = kept_back if proposal.parent is None and seen else 0
@@ -53,7 +62,7 @@ class TrunkClaims:
                 return Trial(number=number, params=None, tokens=tokens, rung=proposal.rung, parent=proposal.parent, given=proposal.params)
         return None
 
-    def _proposals(self, number: int, seen: Sequence[Seen], names: dict[int, str]) -> Iterator[Proposal]:
+    def _proposals(self, number: int, seen: Sequence[TrialSummary], names: dict[int, str]) -> Iterator[Proposal]:
         search = self._sweep.config.search
         if search.sampler != "joint":
             return proposals(self.rungs, seen, search.seed)
@@ -69,7 +78,7 @@ class TrunkClaims:
     def _prices(self, names: dict[int, str]) -> Prices:
         by_run: dict[str, list[int]] = {}
         for trunk in TrunkStore(self._directory.trunks).trunks():
-            by_run.setdefault(trunk.card.run, []).append(trunk.card.tokens)
+            by_run.setdefault(trunk.info.run, []).append(trunk.info.tokens)
         lengths = tuple(self._sweep.largest_tokens(self.length(rung)) for rung in range(len(self.rungs.lengths)))
         return Prices(lengths, {number: by_run.get(name, []) for number, name in names.items()}, self._trunk_share)
 
@@ -82,13 +91,13 @@ class TrunkClaims:
 
     def learned_from(self, records: Sequence[RunRecord]) -> set[int]:
         """The numbers of the trials that the sampler should look at."""
-        return modelled(self.rungs, self._seen(records), self._sweep.config.search.startup_trials)
+        return trials_to_learn_from(self.rungs, self._seen(records), self._sweep.config.search.startup_trials)
 
     def length(self, rung: int) -> dict[str, int]:
         """The length of a rung's runs, as configuration."""
         return {self.rungs.length_key: self.rungs.lengths[rung]}
 
-    def _seen(self, records: Sequence[RunRecord]) -> list[Seen]:
+    def _seen(self, records: Sequence[RunRecord]) -> list[TrialSummary]:
         sign = 1.0 if self._sweep.config.objective.direction == "minimize" else -1.0
         seen = []
         for record, metrics in zip(records, self._over_fresh_seeds(records), strict=True):
@@ -101,7 +110,7 @@ class TrunkClaims:
                 broken_by = tuple(margins(self._sweep.constraints, metrics).values())
                 loss = (sum(max(0.0, margin) for margin in broken_by), sign * result.objective)
             params = {key: value for key, value in trial.params.items() if key != self.rungs.length_key}
-            seen.append(Seen(trial.number, trial.rung or 0, trial.parent, params, result.state, loss, broken_by))
+            seen.append(TrialSummary(trial.number, trial.rung or 0, trial.parent, params, result.state, loss, broken_by))
         return seen
 
     def _over_fresh_seeds(self, records: Sequence[RunRecord]) -> Iterator[dict[str, float]]:
@@ -126,7 +135,7 @@ class TrunkClaims:
         """sweep.yaml: when the study was launched, and what it asks for, stays."""
         return read_yaml(self._directory.sweep) if self._directory.sweep.exists() else {}
 
-    def _tokens(self, proposal: Proposal, seen: Sequence[Seen], names: dict[int, str]) -> int:
+    def _tokens(self, proposal: Proposal, seen: Sequence[TrialSummary], names: dict[int, str]) -> int:
         """What a trial trains at the most, given the trunks that are stored now."""
         length = self.length(proposal.rung)
         if proposal.params is None:
@@ -134,7 +143,7 @@ class TrunkClaims:
         params = {**proposal.params, **length}
         return self._sweep.trial_tokens(params) - self._stored_tokens(params, proposal.parent, seen, names)
 
-    def _stored_tokens(self, params: dict[str, Any], parent: int | None, seen: Sequence[Seen], names: dict[int, str]) -> int:
+    def _stored_tokens(self, params: dict[str, Any], parent: int | None, seen: Sequence[TrialSummary], names: dict[int, str]) -> int:
         """How far its ancestors have trained the trunk of a trial."""
         try:
             config = self._sweep.trial_config(params)
@@ -152,12 +161,12 @@ class TrunkClaims:
             parent = parents.get(parent)
         store = TrunkStore(self._directory.trunks)
         return max(
-            (trunk.card.tokens for trunk in store.trunks() if trunk.card.run in ancestors and trunk.card.step <= leaves_after), default=0
+            (trunk.info.tokens for trunk in store.trunks() if trunk.info.run in ancestors and trunk.info.step <= leaves_after), default=0
         )
 
-    def _way_up_tokens(self, seen: Sequence[Seen]) -> int:
+    def _tokens_to_full_length(self, seen: Sequence[TrialSummary]) -> int:
         """About what it takes from the highest rung reached to a run of full length: each rung's length, less half of the one before."""
-        reached = way_up(self.rungs, seen)
+        reached = rung_to_continue(self.rungs, seen)
         if reached is None:
             return 0
         tokens = [self._sweep.largest_tokens(self.length(rung)) for rung in range(len(self.rungs.lengths))]

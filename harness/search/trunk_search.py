@@ -20,7 +20,7 @@ from harness.search.space import Parameter
 
 
 @dataclass(frozen=True)
-class Seen:
+class TrialSummary:
     """A trial as the search sees it."""
 
     number: int
@@ -69,7 +69,7 @@ def rung_lengths(full: int, rungs: int, reduction_factor: int) -> tuple[int, ...
     return tuple(max(1, full // reduction_factor ** (rungs - 1 - rung)) for rung in range(rungs))
 
 
-def proposals(rungs: Rungs, seen: Sequence[Seen], seed: int) -> Iterator[Proposal]:
+def proposals(rungs: Rungs, seen: Sequence[TrialSummary], seed: int) -> Iterator[Proposal]:
     """What may come next, the most wanted first; the first one that the budget holds is taken.
 
     1. Of each rung, from the last but one down, the best 1/reduction_factor of its complete trials go on.
@@ -83,12 +83,12 @@ def proposals(rungs: Rungs, seen: Sequence[Seen], seed: int) -> Iterator[Proposa
     yield from best_of_any_rung(rungs, seen)
 
 
-def best_of_any_rung(rungs: Rungs, seen: Sequence[Seen]) -> Iterator[Proposal]:
+def best_of_any_rung(rungs: Rungs, seen: Sequence[TrialSummary]) -> Iterator[Proposal]:
     """The complete trials that have not gone on, of the highest rung first, and of each the best."""
     return _promotions(rungs, seen, within_quota=False)
 
 
-def way_up(rungs: Rungs, seen: Sequence[Seen]) -> int | None:
+def rung_to_continue(rungs: Rungs, seen: Sequence[TrialSummary]) -> int | None:
     """The rung from which a trial has to go on for the study to have a run of full length; None when it has one, or one is under way.
 
     What that takes is kept back from new trunks.
@@ -99,7 +99,7 @@ def way_up(rungs: Rungs, seen: Sequence[Seen]) -> int | None:
     return max(reached, default=0)
 
 
-def modelled(rungs: Rungs, seen: Sequence[Seen], enough: int) -> set[int]:
+def trials_to_learn_from(rungs: Rungs, seen: Sequence[TrialSummary], enough: int) -> set[int]:
     """The trials that a sampler should learn from, and those under way. Objectives of different lengths do not compare: they are of one
     rung, the highest with `enough` complete trials, else the lowest."""
     complete = [trial for trial in seen if trial.state == "complete"]
@@ -107,7 +107,7 @@ def modelled(rungs: Rungs, seen: Sequence[Seen], enough: int) -> set[int]:
     return {trial.number for trial in seen if trial.state in ("running", "waiting") or (trial.state == "complete" and trial.rung == rung)}
 
 
-def _promotions(rungs: Rungs, seen: Sequence[Seen], *, within_quota: bool) -> Iterator[Proposal]:
+def _promotions(rungs: Rungs, seen: Sequence[TrialSummary], *, within_quota: bool) -> Iterator[Proposal]:
     gone_on = {trial.parent for trial in seen}
     for rung in range(rungs.last - 1, -1, -1):
         ranked = sorted(
@@ -119,7 +119,7 @@ def _promotions(rungs: Rungs, seen: Sequence[Seen], *, within_quota: bool) -> It
                 yield Proposal(rung=rung + 1, parent=trial.number, params=trial.params)
 
 
-def _variation(rungs: Rungs, seen: Sequence[Seen], seed: int) -> Iterator[Proposal]:
+def _variation(rungs: Rungs, seen: Sequence[TrialSummary], seed: int) -> Iterator[Proposal]:
     top = [trial for trial in seen if trial.rung == rungs.last]
     complete = [trial for trial in top if trial.state == "complete"]
     if not complete:
@@ -138,7 +138,7 @@ def _variation(rungs: Rungs, seen: Sequence[Seen], seed: int) -> Iterator[Propos
             return
 
 
-def _trunk_of(trial: Seen, rungs: Rungs) -> dict[str, Any]:
+def _trunk_of(trial: TrialSummary, rungs: Rungs) -> dict[str, Any]:
     late = {parameter.key for parameter in rungs.late}
     return {key: value for key, value in trial.params.items() if key not in late}
 

@@ -17,7 +17,7 @@ from harness.config.errors import InputError
 from harness.runs.directory import StudyDirectory
 from harness.runs.exit_codes import DONE, STOPPED
 from harness.runs.files import write_json
-from harness.runs.place import AskFates, Place
+from harness.runs.place import AskJobOutcomes, Place
 from harness.runs.signals import STOP_SIGNALS
 from harness.search.attempt_watch import POLL_SECONDS, AttemptWatch, OtherRanks
 from harness.search.attempts import AttemptFunction, AttemptServer
@@ -59,7 +59,7 @@ class WorkerPlacement:
     place: Place = field(default_factory=lambda: Place(node=socket.gethostname()))
     ends: float | None = None
     """When the job ends, in seconds since the epoch; None where nothing ends it."""
-    ask: AskFates | None = None
+    ask: AskJobOutcomes | None = None
     """How to ask after the jobs of other workers; None where there is no cluster to ask."""
     ranks: OtherRanks | None = None
     """The other ranks; None where an attempt starts its own, or needs none."""

@@ -11,8 +11,8 @@ from lightning.pytorch import Trainer
 
 from harness.models.checkpoint_files import checkpoint_path, checkpoints
 from harness.runs.files import replacing
-from harness.training.errors import CheckpointError
 from harness.training.ranks import is_main
+from harness.training.run_errors import CheckpointError
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -14,15 +14,15 @@ from harness.runs.directory import RunDirectory
 from harness.runs.metrics import Row
 from harness.training import ranks
 from harness.training.checkpoints import save
-from harness.training.errors import NonFiniteLossError
 from harness.training.evaluator import Evaluator
-from harness.training.loggers import MetricLogger, tell
+from harness.training.loggers import MetricLogger, log_row
 from harness.training.module import TrainingModule
 from harness.training.random_state import random_state, restore_random_state, seed_random_state
-from harness.training.stop import StopFlag
+from harness.training.run_errors import NonFiniteLossError
+from harness.training.stop_flag import StopFlag
 
 if TYPE_CHECKING:
-    from harness.training.trunks import TrunkPath
+    from harness.training.trunk_path import TrunkPath
 
 
 class StepEnd(Callback):
@@ -75,7 +75,7 @@ class StepEnd(Callback):
             self._stop(trainer)
             return
         for row in self.shared_rows:
-            tell(self.loggers, row)
+            log_row(self.loggers, row)
         if trainer.global_step == 0:
             self._write({"step": 0, "tokens": 0, **self._evaluate(trainer, module)})
         # Only now: what was drawn to make weights, loaders and evaluations does not reach into training.
@@ -91,10 +91,10 @@ class StepEnd(Callback):
             return
         step, plan, settings = trainer.global_step, module.plan, module.config.trainer
         # Only rank 0 knows of trunks; a signal may reach any.
-        stopping, leaving = ranks.anywhere(self.stop.is_set, self.trunk_path is not None and self.trunk_path.is_left(step))
+        stopping, branching = ranks.anywhere(self.stop.is_set, self.trunk_path is not None and self.trunk_path.is_branch_step(step))
         ends = step == plan.steps
         saving = settings.final_checkpoint != "none" if ends else stopping or _is_due(settings.checkpoint_every_steps, step)
-        saving = saving or leaving
+        saving = saving or branching
         # Reading the loss of every step costs nothing on a CPU; elsewhere it would wait for the device.
         if self._is_logged(module, step) or saving or module.device.type == "cpu":
             module.non_finite.refuse(_rate(trainer), module.describe_batch)
@@ -104,8 +104,8 @@ class StepEnd(Callback):
             self._log(trainer, module)
         if saving:
             self._save(trainer, module, weights_only=ends and settings.final_checkpoint == "weights")
-        if leaving and self.trunk_path is not None:
-            self.trunk_path.leave(step, checkpoint_path(self.run.checkpoints, step))
+        if branching and self.trunk_path is not None:
+            self.trunk_path.store_state(step, checkpoint_path(self.run.checkpoints, step))
         if stopping and step < plan.steps:
             self._stop(trainer)
 
@@ -153,7 +153,7 @@ class StepEnd(Callback):
     def _write(self, row: Row) -> None:
         if ranks.is_main():
             self.run.metrics.append(row)
-            tell(self.loggers, row)
+            log_row(self.loggers, row)
 
     def _save(self, trainer: Trainer, module: TrainingModule, *, weights_only: bool) -> None:
         began = time.perf_counter()

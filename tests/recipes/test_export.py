@@ -110,7 +110,7 @@ def test_the_question_can_be_asked_again_elsewhere(shared: Shared, tmp_path: Pat
     sweep = colleagues_sweep(shared, tmp_path, monkeypatch, "budget.trials=2")
     assert sweep.base.config.model.path == "mine/base"
     assert sweep.base.config.tracking.entity is None
-    assert list(sweep.space.held({"optim.lr": 0.01})) == ["optim.lr"]
+    assert list(sweep.space.in_optuna({"optim.lr": 0.01})) == ["optim.lr"]
 
 
 def test_a_search_begins_where_a_recipe_ended(shared: Shared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from harness.runs.lifecycle import (
     ending_of_process,
     may_have_trained,
 )
-from harness.runs.place import Fate
+from harness.runs.place import JobOutcome
 from harness.runs.result import Result, State, Tokens, read_result
 from harness.runs.trial import Trial, write_trial
 
@@ -101,7 +101,7 @@ def test_how_a_process_ended(exit_code: int, was_asked: bool, expected: Ending) 
 
 
 @pytest.mark.parametrize(
-    ("left", "fate", "expected"),
+    ("left", "outcome", "expected"),
     [
         (Result(state="complete", attempts=1), "ended", COMPLETE),
         (Result(attempts=1, booked_attempts=1, reason="before"), "interrupted", Ending(How.NOT_BEGUN, "before")),
@@ -114,8 +114,8 @@ def test_how_a_process_ended(exit_code: int, was_asked: bool, expected: Ending) 
         (Result(attempts=1, reason="ValueError: x"), "ended", Ending(How.CRASHED, "ValueError: x")),
     ],
 )
-def test_how_an_attempt_ended_whose_worker_died_too(left: Result, fate: Fate, expected: Ending) -> None:
-    assert ending_of_lost(left, fate) == expected
+def test_how_an_attempt_ended_whose_worker_died_too(left: Result, outcome: JobOutcome, expected: Ending) -> None:
+    assert ending_of_lost(left, outcome) == expected
 
 
 def test_how_an_error_ends_an_attempt() -> None:

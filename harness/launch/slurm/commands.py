@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.config.errors import InputError
-from harness.launch.slurm.jobs import Accounted, JobElement, QueuedElement, parse_elements
+from harness.launch.slurm.job_elements import Accounted, JobElement, QueuedElement, parse_elements
 from harness.launch.slurm.states import parse_state
 
 log = logging.getLogger(__name__)

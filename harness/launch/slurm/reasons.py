@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from harness.launch.slurm.jobs import QueuedElement
+from harness.launch.slurm.job_elements import QueuedElement
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from harness.config.errors import InputError
 from harness.launch.slurm.commands import Slurm, SlurmUnavailableError
-from harness.launch.slurm.jobs import JobElement
+from harness.launch.slurm.job_elements import JobElement
 from harness.runs.place import Place
 
 QUICK = Slurm(timeout_seconds=20.0, patience_seconds=20.0)

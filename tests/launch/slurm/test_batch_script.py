@@ -14,10 +14,10 @@ from harness.config.launcher_schema import LauncherConfig
 from harness.config.locations import shipped
 from harness.config.schema import TrainerConfig
 from harness.launch.slurm import submission
-from harness.launch.slurm.jobs import JobElement
+from harness.launch.slurm.job_elements import JobElement
 from harness.launch.slurm.script import TEMPLATE, BatchJob, Shape
 from harness.runs.directory import StudyDirectory
-from harness.runs.jobs import SubmittedJob, read_jobs
+from harness.runs.submitted_jobs import SubmittedJob, read_jobs
 from tests.support.slurm.cluster import Cluster, wait_for
 
 PROGRAM = """#!/bin/bash

@@ -12,7 +12,7 @@ import pytest
 
 from harness.config.errors import InputError
 from harness.launch.slurm.commands import Slurm, SlurmRefusedError, SlurmUnavailableError, slurm_environment
-from harness.launch.slurm.jobs import JobElement
+from harness.launch.slurm.job_elements import JobElement
 from tests.support.slurm.cluster import Cluster, wait_for
 
 
