@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from signal import SIGINT, Signals
+from signal import SIGINT
 from types import TracebackType
 
 from harness.config.errors import InputError
@@ -20,7 +20,7 @@ from harness.runs.directory import RunDirectory
 from harness.runs.files import read_yaml
 from harness.runs.place import JobOutcome
 from harness.runs.result import FINAL_STATES, Result, State, Tokens, read_result, write_result
-from harness.runs.signals import STOP_SIGNALS
+from harness.runs.signals import STOP_SIGNALS, signal_name
 from harness.runs.trial import Trial
 
 CLEAN_STOP = "stopped"
@@ -193,8 +193,7 @@ def _out_of_memory(result: Result) -> Ending:
 
 def _death(exit_code: int) -> str:
     if exit_code < 0:
-        names = {signal.value: signal.name for signal in Signals}
-        return f"killed by {names.get(-exit_code, f'signal {-exit_code}')}"
+        return f"killed by {signal_name(-exit_code)}"
     return f"its process ended with exit code {exit_code}"
 
 

@@ -29,3 +29,8 @@ def stop_signals_blocked() -> Iterator[None]:
 def unblock_stop_signals() -> None:
     """In a process that began with stop signals held back: from here on they arrive, also those that came before."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
+def signal_name(number: int) -> str:
+    """SIGKILL for 9; "signal 35" for one without a name."""
+    return next((known.name for known in signal.Signals if known == number), f"signal {number}")

@@ -57,6 +57,11 @@ class Trial:
         return sum(end - begin for begin, end in self.spans)
 
     @property
+    def place(self) -> Place | None:
+        """Where it was claimed last."""
+        return self.claims[-1].place if self.claims else None
+
+    @property
     def lease_ends(self) -> float:
         """When the attempt under way has to be over, in seconds since the epoch."""
         return math.inf if self.began is None or self.lease is None else self.began + self.lease
@@ -70,6 +75,13 @@ def read_trial(run: RunDirectory) -> Trial | None:
     # What harnesses before December 2026 called it.
     claims = document.pop("visits", [])
     return Trial(**{**document, "claims": [_claim(claim) for claim in document.get("claims", claims)]})
+
+
+def claimed_trial(run: RunDirectory) -> Trial:
+    """trial.json of a claimed trial."""
+    trial = read_trial(run)
+    assert trial is not None, "a claimed trial is on disk"
+    return trial
 
 
 def _claim(document: dict[str, Any]) -> ClaimedBy:

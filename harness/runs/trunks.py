@@ -24,9 +24,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from harness.runs.files import give_umask_rights, read_json, read_json_lines, write_json
-from harness.runs.locks import hold, is_held
-from harness.runs.metrics import Row
+from harness.runs.files import give_umask_rights, read_json, write_json
+from harness.runs.locks import hold
+from harness.runs.metrics import MetricsFile, Row
 
 LEFT_BEHIND_SECONDS = 3600.0
 """Storing a state takes seconds: what is older is left over from a process that died."""
@@ -62,8 +62,7 @@ class Trunk:
     @property
     def rows(self) -> list[Row]:
         """The metrics up to it, one row a step."""
-        by_step = {row["step"]: row for row in read_json_lines(self.path / "metrics.jsonl")}
-        return [by_step[step] for step in sorted(by_step)]
+        return MetricsFile(self.path / "metrics.jsonl").rows()
 
     @property
     def bytes(self) -> int:
@@ -219,7 +218,7 @@ class TrunkStore:
 
     def has_leases(self) -> bool:
         """Whether a process may be training a state that others wait for."""
-        return any(True for _ in self.lease_lock("").parent.glob("*.json"))
+        return any(self.lease_lock("").parent.glob("*.json"))
 
     def lease_lock(self, digest: str) -> Path:
         return self.directory / ".leases" / f"{digest}.lock"
@@ -235,11 +234,6 @@ class Lease:
     def release(self) -> None:
         self.path.with_suffix(".json").unlink(missing_ok=True)
         self.lock.release()
-
-
-def is_leased(lock: Path) -> bool:
-    """Whether a living process holds this lease."""
-    return is_held(lock)
 
 
 def _trunks(directory: Path) -> Iterator[Trunk]:

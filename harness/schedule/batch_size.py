@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.config.checks.trainer import micro_batches
+from harness.config.checks.trainer import micro_batches, token_bound
 from harness.config.length import parse_length
 from harness.config.schema import Config
 
@@ -42,11 +42,9 @@ def resolve_batch_size(config: Config) -> BatchSize:
         return BatchSize((), full)
     unit = micro_batches(trainer, full)
     warmup = parse_length("trainer.batch_warmup", trainer.batch_warmup)
-    limits = (trainer.max_tokens, None if trainer.max_steps is None else trainer.max_steps * trainer.batch_tokens)
-    planned = min(limit for limit in limits if limit is not None)
     match warmup.unit:
         case "fraction":
-            length = warmup.amount * planned / context
+            length = warmup.amount * token_bound(config) / context
         case "tokens":
             length = warmup.amount / context
         case "steps":

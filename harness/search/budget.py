@@ -224,18 +224,15 @@ def open_budget(
             ended.add(record)
     under_way = [record for record in trials if record.result.state not in FINAL_STATES]
     timed = [record.trial for record in under_way if record.trial]
-    leases = [trial for record in trials if (trial := record.trial) and trial.began is not None and trial.lease is not None]
+    begun = [(trial, trial.began) for record in trials if (trial := record.trial) and trial.began is not None]
+    leases = [trial for trial, _ in begun if trial.lease is not None]
     spans = [(begin, end) for trial in timed for begin, end in trial.spans]
-    working = [(trial.began, min(now, trial.lease_ends)) for record in trials if (trial := record.trial) and trial.began is not None]
+    working = [(began, min(now, trial.lease_ends)) for trial, began in begun]
     ends = max([now, *(trial.lease_ends for trial in leases)])
     held = ended.device_seconds + sum(trial.devices * trial.seconds for trial in timed)
     leased = sum(trial.devices * (trial.lease or 0.0) for trial in leases)
     # Trials claimed while there was no limit of time have no lease; what they took so far counts.
-    unleased = sum(
-        trial.devices * (now - trial.began)
-        for record in trials
-        if (trial := record.trial) and trial.began is not None and trial.lease is None
-    )
+    unleased = sum(trial.devices * (now - began) for trial, began in begun if trial.lease is None)
     return Budget(
         trials=of_trials,
         tokens=of_tokens,

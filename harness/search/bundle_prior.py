@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.config.errors import InputError
-from harness.config.nested import lookup
 from harness.config.user_yaml import read_mapping
 from harness.runs.bundle import Bundle, BundleDirectory, named_bundle
 from harness.runs.trials_table import PARAMS, numbers_of, read_trials
@@ -30,10 +29,7 @@ def point_of(bundle: BundleDirectory, space: Space) -> dict[str, Any]:
     """The recipe's values of the parameters of another space; None where it has none. Raises InputError for a damaged bundle."""
     recipe = bundle.read()
     values = read_mapping(bundle.config, holds="the resolved configuration of a recipe")
-    return {
-        parameter.key: recipe.groups.get(parameter.key) if parameter.is_group else lookup(values, parameter.key)
-        for parameter in space.parameters
-    }
+    return space.values_of(recipe.groups, values)
 
 
 def prior_of(names: Sequence[str], space: Space) -> tuple[dict[str, dict[str, float]], list[str]]:

@@ -29,10 +29,9 @@ from numpy.typing import NDArray
 
 from harness.search.cube import Cube
 from harness.search.surrogate import Hyperparameters, Places, Surrogate, fit
-from harness.search.trunk_search import Proposal, Rungs, TrialSummary
+from harness.search.trunk_search import Proposal, Rungs, TrialSummary, TrunkKey
 
 Float64 = NDArray[np.float64]
-TrunkKey = tuple[tuple[str, str], ...]
 FULL_SHARE = 0.5
 """Of the tokens, for runs of full length, if the trunks that could go on are promising; the other rungs share the rest alike."""
 PROMISING = 0.25
@@ -112,13 +111,8 @@ def trunks_of(rungs: Rungs, seen: Sequence[TrialSummary]) -> list[list[TrialSumm
     """The trials by the trunk that they have trained on: those that differ in nothing but their decay."""
     found: dict[TrunkKey, list[TrialSummary]] = {}
     for trial in seen:
-        found.setdefault(_trunk(rungs, trial.params), []).append(trial)
+        found.setdefault(rungs.trunk_of(trial.params), []).append(trial)
     return list(found.values())
-
-
-def _trunk(rungs: Rungs, params: dict[str, Any]) -> TrunkKey:
-    late = {parameter.key for parameter in rungs.late}
-    return tuple(sorted((key, repr(value)) for key, value in params.items() if key not in late))
 
 
 def _continuations(
@@ -191,7 +185,7 @@ class _Model:
     def _places(self, runs: Sequence[tuple[dict[str, Any], int]]) -> Places:
         points = [params for params, _ in runs]
         heights = self._heights[[rung for _, rung in runs]] if runs else np.zeros(0)
-        trunks = [self._trunks.setdefault(_trunk(self._rungs, params), len(self._trunks)) for params in points]
+        trunks = [self._trunks.setdefault(self._rungs.trunk_of(params), len(self._trunks)) for params in points]
         return Places(self._cube.encoded(points), heights, np.array(trunks, dtype=np.int64))
 
     def _predicted(self, points: Sequence[dict[str, Any]]) -> tuple[Float64, Float64, Float64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import re
 from collections.abc import Iterator
@@ -82,21 +81,21 @@ def _find(word: str) -> Path:
 
 def _resolve(document: dict[str, Any], overrides: list[str], path: str) -> SweepConfig:
     choices = []
-    body = copy.deepcopy(document)
+    body = dict(document)
     objective = body.get("objective")
     if isinstance(objective, list):
         if not objective or not all(isinstance(term, dict) for term in objective):
             raise wrong_value("objective", objective, "expected {metric: …, direction: …} or a list of them")
         body["objective"] = {**objective[0], "also": objective[1:]}
     for group in ("search", "stopping", "launcher"):
-        given = body.pop(group, None)
-        if isinstance(given, str):
-            choices.append(f"{group}={given}")
-        elif isinstance(given, dict):
-            choices += [f"{group}={given['name']}"] if "name" in given else []
-            body[group] = {key: value for key, value in given.items() if key != "name"}
-        elif given is not None:
-            raise wrong_value(group, given, "expected a name, or a mapping with name and more")
+        section = body.pop(group, None)
+        if isinstance(section, str):
+            choices.append(f"{group}={section}")
+        elif isinstance(section, dict):
+            choices += [f"{group}={section['name']}"] if "name" in section else []
+            body[group] = {key: value for key, value in section.items() if key != "name"}
+        elif section is not None:
+            raise wrong_value(group, section, "expected a name, or a mapping with name and more")
     parsed = parse(overrides, SweepConfig)
     composed = compose(
         "sweep",
@@ -104,12 +103,11 @@ def _resolve(document: dict[str, Any], overrides: list[str], path: str) -> Sweep
         [*choices, *(text for text, override in zip(overrides, parsed, strict=True) if not isinstance(override, ValueOverride))],
     )
     values = _merged(composed.values, body)
-    for override in parsed:
-        if isinstance(override, ValueOverride):
-            set_value(values, override.key, override.value)
+    given = {override.key: override.value for override in parsed if isinstance(override, ValueOverride)}
+    for key, value in given.items():
+        set_value(values, key, value)
     if isinstance(values.get("storage"), str):
         values["storage"] = without_password(values["storage"])
-    given = [override.key for override in parsed if isinstance(override, ValueOverride)]
     config = to_section(SweepConfig, values, origin=lambda key: COMMAND_LINE if key in given else path)
     refuse_unread(config, [*_leaves(body), *given])
     return config

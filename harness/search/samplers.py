@@ -28,8 +28,8 @@ def build_sampler(
 ) -> BaseSampler:
     """The sampler for trial `number`.
 
-    pinned: values that are given (a point of a warm start or of a grid, a draw from a prior), as Optuna holds them; the parameters that
-    they leave open are drawn independently, whatever the sampler. learned_from: the numbers of the trials that it may look at; None: all.
+    pinned: values that are given (a point of a warm start or of a grid, a draw from a prior), as Optuna's record has them; all
+    others are then drawn independently, whatever the sampler. learned_from: the numbers of the trials that it may look at; None: all.
     """
     from optuna.samplers import CmaEsSampler, GPSampler, RandomSampler, TPESampler
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,10 +21,9 @@ from harness.runs.constraints import margins
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import write_yaml
 from harness.runs.lifecycle import Ending, How, book, book_unreported_tokens, ending_of_lost, ending_of_process
-from harness.runs.place import Place
+from harness.runs.locks import is_held
 from harness.runs.result import FINAL_STATES, Result, read_result, write_result
-from harness.runs.trial import Trial, read_trial, write_trial
-from harness.runs.trunks import is_leased
+from harness.runs.trial import Trial, claimed_trial, read_trial, write_trial
 from harness.search.job_lookup import JobLookup
 from harness.search.storage.contract import StudyStorage
 from harness.search.sweep import Sweep
@@ -37,26 +36,17 @@ Clock = Callable[[], float]
 """Seconds since the epoch."""
 
 
+@dataclass(frozen=True)
 class Settler:
     """Settles the attempts of a study. No other place ends a trial."""
 
-    def __init__(
-        self,
-        directory: StudyDirectory,
-        sweep: Sweep,
-        optuna: OptunaStudy,
-        storage: StudyStorage,
-        index: TrialIndex,
-        job_lookup: JobLookup,
-        clock: Clock,
-    ) -> None:
-        self.directory = directory
-        self.sweep = sweep
-        self._optuna = optuna
-        self._storage = storage
-        self._index = index
-        self._job_lookup = job_lookup
-        self._clock = clock
+    directory: StudyDirectory
+    sweep: Sweep
+    optuna: OptunaStudy
+    storage: StudyStorage
+    index: TrialIndex
+    job_lookup: JobLookup
+    clock: Clock
 
     def settle(self, run: RunDirectory, exit_code: int, *, stopping: bool, expired: str | None, why: str | None = None) -> Result:
         """Book what became of an attempt; what the trial has come to. See `Study.settle`."""
@@ -69,8 +59,8 @@ class Settler:
                 return Ending(How.CRASHED, why)
             return ending
 
-        self._index.touch(int(run.path.name))  # by its attempt
-        return self._settle(run, self._clock(), ending_of)
+        self.index.touch(int(run.path.name))  # by its attempt
+        return self._settle(run, self.clock(), ending_of)
 
     def fail(self, run: RunDirectory, reason: str) -> None:
         """End a trial on which no attempt works, and which no attempt would help."""
@@ -128,7 +118,7 @@ class Settler:
         return self._within_budget(run, result, ending)
 
     def _within_budget(self, run: RunDirectory, result: Result, ending: Ending) -> Ending:
-        budget = self._index.budget(self.sweep, now=self._clock(), instead={int(run.path.name): result})
+        budget = self.index.budget(self.sweep, now=self.clock(), instead={int(run.path.name): result})
         if not budget.is_overdrawn:
             return ending
         return Ending(How.FAILED, f"{ending.reason}; the token budget cannot hold another attempt")
@@ -145,8 +135,7 @@ class Settler:
 
     def _reserve_all(self, run: RunDirectory) -> None:
         """Its trunk is gone: reserve what it takes to train the trunk again."""
-        trial = read_trial(run)
-        assert trial is not None, "a claimed trial is on disk"
+        trial = claimed_trial(run)
         assert trial.params is not None, "a claimed trial has its values"
         trial.tokens = self.sweep.trial_tokens(trial.params)
         self._write_trial(run, trial)
@@ -169,7 +158,7 @@ class Settler:
         from optuna.trial import TrialState
 
         number = int(run.path.name)
-        trial = OptunaTrial(self._optuna, self._index.frozen(number)._trial_id)
+        trial = OptunaTrial(self.optuna, self.index.frozen(number)._trial_id)
         metrics_known = all(metric in result.metrics for metric in self.sweep.config.constraints)
         violations = margins(self.sweep.constraints, result.metrics) if result.state != "failed" and metrics_known else {}
         with warnings.catch_warnings():
@@ -178,8 +167,8 @@ class Settler:
                 trial.set_constraint(name, value)
         values = [result.metrics[objective.metric] for objective in self.sweep.objectives] if result.state == "complete" else None
         states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
-        self._optuna.tell(number, values, states.get(result.state, TrialState.FAIL))
-        self._index.touch(number)
+        self.optuna.tell(number, values, states.get(result.state, TrialState.FAIL))
+        self.index.touch(number)
 
     def _free(self, run: RunDirectory) -> None:
         """The trial waits for whoever claims it next."""
@@ -191,51 +180,46 @@ class Settler:
             self._write_trial(run, trial)
         number = int(run.path.name)
         # Optuna's ask() hands waiting trials out again; there is no public way to make one waiting.
-        self._optuna._storage.set_trial_state_values(self._index.frozen(number)._trial_id, TrialState.WAITING)
-        self._index.touch(number)
+        self.optuna._storage.set_trial_state_values(self.index.frozen(number)._trial_id, TrialState.WAITING)
+        self.index.touch(number)
 
     def _write_result(self, run: RunDirectory, result: Result) -> None:
         write_result(run, result)
-        self._index.touch(int(run.path.name))
+        self.index.touch(int(run.path.name))
 
     def _write_trial(self, run: RunDirectory, trial: Trial) -> None:
         write_trial(run, trial)
-        self._index.touch(trial.number)
+        self.index.touch(trial.number)
 
     # What dead workers left.
 
     def reconcile(self) -> tuple[list[int], int]:
         """Settle the trials whose worker and attempt are gone. Returns the numbers of those that may be claimed now, in order, and how many
         others are under way."""
-        running = self._index.running()
+        running = self.index.running()
         workers = {worker for worker in running.values() if worker}
-        living = self._storage.living(workers) if workers else set()
+        living = self.storage.living(workers) if workers else set()
         left = sorted(number for number, worker in running.items() if worker not in living)
         under_way = len(running) - len(left)
         for number in left:
-            run = self._index.run(number)
+            run = self.index.run(number)
             if run.is_attempted():
                 under_way += 1
                 continue
-            outcome = self._job_lookup.outcome(_place(self._index.trial(number)))
+            trial = self.index.trial(number)
+            outcome = self.job_lookup.outcome(trial.place if trial and trial.worker else None)
             if outcome == "alive":
                 under_way += 1
                 continue
-            self._settle(run, _last_seen(run, self._clock()), partial(ending_of_lost, outcome=outcome))
+            self._settle(run, _last_seen(run, self.clock()), partial(ending_of_lost, outcome=outcome))
         free = []
-        for number in self._index.waiting():
+        for number in self.index.waiting():
             waits_for = read_result(self.directory.trial(number)).waits_for
-            if waits_for is not None and is_leased(Path(waits_for)):
+            if waits_for is not None and is_held(Path(waits_for)):
                 under_way += 1  # as good as: whoever trains its trunk is at work
             else:
                 free.append(number)
         return free, under_way
-
-
-def _place(trial: Trial | None) -> Place | None:
-    """Where its worker claimed it."""
-    claims = trial.claims if trial and trial.worker else []
-    return claims[-1].place if claims else None
 
 
 def _last_seen(run: RunDirectory, now: float) -> float:

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.config.errors import InputError, unknown, wrong_value
-from harness.config.load import Loaded, load
-from harness.config.nested import lookup
+from harness.config.load import load
 from harness.config.schema import ModelConfig
 from harness.config.sweep_schema import SearchConfig, SweepConfig
 from harness.config.validate import to_plain
@@ -44,12 +43,12 @@ class Start:
         return [*self.notes, *([scaling_text(self.scaling)] if self.scaling else [])]
 
     def pinned(self, config: SearchConfig, space: Space, number: int, *, ended: int) -> dict[str, Any]:
-        """The values that trial `number` is given, as Optuna holds them; empty where the sampler has a free hand.
+        """The values that trial `number` is given, as Optuna's record has them; empty where the sampler has a free hand.
 
         ended: how many trials have ended well enough to learn from; until startup_trials have, the prior stands in for what is not known.
         """
         if number < len(self.points):
-            return {key: space[key].in_optuna(value) for key, value in self.points[number].items()}
+            return space.in_optuna(self.points[number])
         if self.prior and ended < config.startup_trials:
             return {key: draw(space[key], prior, derived_seed(config.seed, number, key)) for key, prior in self.prior.items()}
         return {}
@@ -57,13 +56,12 @@ class Start:
 
 def draw(parameter: Parameter, prior: dict[str, float], seed: int) -> float | int:
     """A value from the prior, truncated to the parameter's range and set on its grid."""
-    assert parameter.low is not None
-    assert parameter.high is not None
+    low, high = parameter.bounds
     generator = random.Random(seed)
     for _ in range(DRAWS):
         deviate = generator.gauss(0.0, 1.0)
         value = prior["mean"] * prior["spread"] ** deviate if parameter.log else prior["mean"] + prior["spread"] * deviate
-        if parameter.low <= value <= parameter.high:
+        if low <= value <= high:
             return parameter.nearest(value)
     return parameter.nearest(prior["mean"])
 
@@ -123,12 +121,10 @@ def _given(space: Space, point: dict[str, Any], where: str) -> dict[str, Any]:
             raise wrong_value(f"{where}.{key}", value, f"outside the space; valid: {space[key].domain}")
         for other, allowed in space[key].when.items():
             if other in point and point[other] not in allowed:
-                raise wrong_value(f"{where}.{key}", value, f"takes no part with {other}={point[other]}, only with {_listed(allowed)}")
+                raise wrong_value(
+                    f"{where}.{key}", value, f"takes no part with {other}={point[other]}, only with {', '.join(map(str, allowed))}"
+                )
     return {key: value if space[key].choices else space[key].nearest(value) for key, value in point.items()}
-
-
-def _listed(values: tuple[Any, ...]) -> str:
-    return ", ".join(map(str, values))
 
 
 def _moved(space: Space, values: dict[str, Any], where: str, notes: list[str]) -> dict[str, Any]:
@@ -168,13 +164,7 @@ def _of_experiment(space: Space, entry: str) -> dict[str, Any]:
         # Its experiment may not compose here, where files lie elsewhere; its values are the same.
         return point_of(bundle, space)
     loaded = load([f"experiment={entry}"])
-    return {parameter.key: _configured(loaded, parameter) for parameter in space.parameters}
-
-
-def _configured(loaded: Loaded, parameter: Parameter) -> Any:
-    if parameter.is_group:
-        return loaded.composed.groups.get(parameter.key)
-    return lookup(to_plain(loaded.config), parameter.key)
+    return space.values_of(loaded.composed.groups, to_plain(loaded.config))
 
 
 def check_prior(prior: dict[str, Any], space: Space) -> dict[str, dict[str, float]]:

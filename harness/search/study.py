@@ -12,7 +12,7 @@ import math
 import socket
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from harness.config.errors import InputError
 from harness.config.validate import to_plain
@@ -20,7 +20,7 @@ from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import read_yaml, write_json, write_yaml
 from harness.runs.place import Place
 from harness.runs.result import Result, read_result
-from harness.runs.trial import ClaimedBy, Trial, read_trial, write_trial
+from harness.runs.trial import ClaimedBy, Trial, claimed_trial, read_trial, write_trial
 from harness.search.budget import SHORTEST_SECONDS, Budget
 from harness.search.job_lookup import JobLookup
 from harness.search.late_parameters import LateParameters
@@ -121,7 +121,7 @@ class Study:
         if self.place.job is not None:
             for number in waiting:
                 trial = read_trial(self.directory.trial(number))
-                if trial and trial.claims and trial.claims[-1].place.job == self.place.job:
+                if trial and trial.place and trial.place.job == self.place.job:
                     return number
         return waiting[0]
 
@@ -167,10 +167,13 @@ class Study:
     def _take(self, number: int, lease: float) -> Claim:
         # By its number, whoever asks, and however often: a proposal that was half made when its worker died is made again.
         run = self.directory.trial(number)
-        trial = read_trial(run)
-        assert trial is not None, "it was reserved"
+        trial = claimed_trial(run)
         learned_from = self._trunk_claims.learned_from(self._index.records()) if self._trunk_claims else None
-        pinned = self._pinned(number) if trial.given is None else self.sweep.space.in_optuna(trial.given)
+        if trial.given is not None:
+            pinned = self.sweep.space.in_optuna(trial.given)
+        else:
+            ended = self._index.ended
+            pinned = self.sweep.pinned(number, ended=ended.complete + ended.pruned)
         self._optuna.sampler = build_sampler(self.sweep.config.search, self.sweep.space, number, pinned, learned_from)
         proposal = self._running(number)
         if trial.params is None:
@@ -189,10 +192,6 @@ class Study:
     def _write_trial(self, run: RunDirectory, trial: Trial) -> None:
         write_trial(run, trial)
         self._index.touch(trial.number)
-
-    def _pinned(self, number: int) -> dict[str, Any]:
-        ended = self._index.ended
-        return self.sweep.pinned(number, ended=ended.complete + ended.pruned)
 
     def _running(self, number: int) -> OptunaTrial:
         """Optuna's trial of this number, running: one that waits, with the values it was given, or a new one.
@@ -217,8 +216,7 @@ class Study:
         """Write the trial's configuration; False, and the trial is failed, when its values do not go together."""
         if claim.run.config.exists():
             return True
-        trial = read_trial(claim.run)
-        assert trial is not None, "a claimed trial is on disk"
+        trial = claimed_trial(claim.run)
         assert trial.params is not None, "a claimed trial has its values"
         try:
             config = self.sweep.trial_config(trial.params)
@@ -254,8 +252,7 @@ class Study:
             reason = self._report(claim, {number: judged(row, objective, constraints) for number, row in seen.items()})
         if reason is not None:
             with self.storage.locked():
-                trial = read_trial(claim.run)
-                assert trial is not None, "a claimed trial is on disk"
+                trial = claimed_trial(claim.run)
                 trial.given_up = reason
                 self._write_trial(claim.run, trial)
         return reason
@@ -277,8 +274,7 @@ class Study:
     def extend(self, claim: Claim) -> Claim | None:
         """The claim with a longer lease, if the budget and the trial's own limit hold one; None where they do not."""
         with self.storage.locked():
-            trial = read_trial(claim.run)
-            assert trial is not None, "a claimed trial is on disk"
+            trial = claimed_trial(claim.run)
             assert trial.lease is not None, "without a lease there is nothing to extend"
             spent = trial.seconds + trial.lease
             asked = max(SHORTEST_SECONDS, trial.lease / 2)

@@ -147,11 +147,11 @@ class Sweep:
         return len(self.start.points) + len(self.grid) if self.config.search.name == "grid" else None
 
     def pinned(self, number: int, *, ended: int) -> dict[str, Any]:
-        """The values that trial `number` is given rather than the sampler's choice, as Optuna holds them (see `Start.pinned`)."""
+        """The values that trial `number` is given rather than the sampler's choice, as Optuna's record has them (see `Start.pinned`)."""
         pinned = self.start.pinned(self.config.search, self.space, number, ended=ended)
         if pinned or self.config.search.name != "grid":
             return pinned
-        return {key: self.space[key].in_optuna(value) for key, value in self.grid[number - len(self.start.points)].items()}
+        return self.space.in_optuna(self.grid[number - len(self.start.points)])
 
     @cached_property
     def _cost_parameters(self) -> list[Parameter]:

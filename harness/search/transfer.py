@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from harness.config.checks.trainer import trains
+from harness.config.checks.trainer import token_bound, trains
 from harness.config.errors import InputError
 from harness.config.length import parse_length
 from harness.config.load import Loaded
@@ -92,14 +92,8 @@ def _size_of(config: Config) -> int | None:
         return None  # a hub's model, whose shape is not on this disk
 
 
-def _tokens_of(config: Config) -> int:
-    trainer = config.trainer
-    limits = [trainer.max_tokens, None if trainer.max_steps is None else trainer.max_steps * trainer.batch_tokens]
-    return min(limit for limit in limits if limit is not None)
-
-
 def _other_length(recipe: Bundle, config: Config) -> Iterator[str]:
-    before, now = recipe.tokens.length, _tokens_of(config)
+    before, now = recipe.tokens.length, token_bound(config)
     if not before or max(before, now) / min(before, now) < SAME_LENGTH:
         return
     fixed = parse_length("schedule.warmup", config.schedule.warmup).unit != "fraction"
@@ -120,7 +114,7 @@ def _predicted(recipe: Bundle, config: Config) -> list[str]:
             f"harness sweep SWEEP search.warm_start=best/{recipe.name} searches around it"
         ]
     law = fit_power_law(seen, [one.rate for one in seen])
-    rate = law.at(size, _tokens_of(config))
+    rate = law.at(size, token_bound(config))
     spread = law.spread or UNKNOWN_SPREAD
     return [
         f"a power law over {len(seen)} recipes ({', '.join(one.study for one in seen)}) says optim.lr={rate:.3g} here, within a factor of "

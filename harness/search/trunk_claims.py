@@ -21,7 +21,7 @@ from harness.search.budget import Budget
 from harness.search.cube import Cube
 from harness.search.joint import FEWEST, Prices, joint_proposals
 from harness.search.late_parameters import LateParameters
-from harness.search.next_candidates import expected_shifts
+from harness.search.next_candidates import metrics_over_fresh_seeds
 from harness.search.sweep import Sweep
 from harness.search.trunk_search import (
     Proposal,
@@ -113,22 +113,12 @@ class TrunkClaims:
             seen.append(TrialSummary(trial.number, trial.rung or 0, trial.parent, params, result.state, loss, broken_by))
         return seen
 
-    def _over_fresh_seeds(self, records: Sequence[RunRecord]) -> Iterator[dict[str, float]]:
+    def _over_fresh_seeds(self, records: Sequence[RunRecord]) -> list[dict[str, float]]:
         """The trials' metrics, those under a constraint as fresh seeds are expected to move them, if a confirmation has measured that: who
         goes on then goes on to where the constraints hold with other seeds, too."""
         confirmation = read_confirmation(self._directory, self._launched) if self._sweep.config.constraints else None
         known = shifts_of_candidates(confirmation, records) if confirmation else {}
-        params = {record.number: record.params for record in records}
-        added = {
-            metric: expected_shifts(
-                self._sweep.space, [(params[number], shift) for number, shift in shifts.items()], [record.params for record in records]
-            )
-            for metric, shifts in known.items()
-            if shifts
-        }
-        for place, record in enumerate(records):
-            moved = {metric: record.result.metrics[metric] + by[place] for metric, by in added.items() if metric in record.result.metrics}
-            yield {**record.result.metrics, **moved}
+        return metrics_over_fresh_seeds(self._sweep.space, known, records, records)
 
     @cached_property
     def _launched(self) -> dict[str, Any]:

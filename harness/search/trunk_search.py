@@ -18,6 +18,8 @@ from typing import Any
 
 from harness.search.space import Parameter
 
+TrunkKey = tuple[tuple[str, str], ...]
+
 
 @dataclass(frozen=True)
 class TrialSummary:
@@ -62,6 +64,11 @@ class Rungs:
     @property
     def last(self) -> int:
         return len(self.lengths) - 1
+
+    def trunk_of(self, params: dict[str, Any]) -> TrunkKey:
+        """What names the trunk that a trial with these values trains on: all of them but those that only the decay depends on."""
+        late = {parameter.key for parameter in self.late}
+        return tuple(sorted((key, repr(value)) for key, value in params.items() if key not in late))
 
 
 def rung_lengths(full: int, rungs: int, reduction_factor: int) -> tuple[int, ...]:
@@ -126,29 +133,12 @@ def _variation(rungs: Rungs, seen: Sequence[TrialSummary], seed: int) -> Iterato
         return
     best = min(complete, key=lambda trial: (trial.loss, trial.number))
     late = [parameter for parameter in rungs.late if parameter.key in best.params]
-    trunk = _trunk_of(best, rungs)
-    tried = [trial for trial in top if _trunk_of(trial, rungs) == trunk]
+    tried = [trial for trial in top if rungs.trunk_of(trial.params) == rungs.trunk_of(best.params)]
     if not late or len(tried) > rungs.branches:
         return
     generator = random.Random(f"{seed}/{best.number}/{len(tried)}")
     for _ in range(20):
-        params = {**best.params, **{parameter.key: _drawn(parameter, generator) for parameter in late}}
+        params = {**best.params, **{parameter.key: parameter.drawn(generator) for parameter in late}}
         if all(params != trial.params for trial in tried):
             yield Proposal(rung=rungs.last, parent=best.number, params=params)
             return
-
-
-def _trunk_of(trial: TrialSummary, rungs: Rungs) -> dict[str, Any]:
-    late = {parameter.key for parameter in rungs.late}
-    return {key: value for key, value in trial.params.items() if key not in late}
-
-
-def _drawn(parameter: Parameter, generator: random.Random) -> Any:
-    if parameter.choices:
-        return generator.choice(parameter.choices)
-    assert parameter.low is not None
-    assert parameter.high is not None
-    share = generator.random()
-    if parameter.log:
-        return parameter.nearest(parameter.low * (parameter.high / parameter.low) ** share)
-    return parameter.nearest(parameter.low + (parameter.high - parameter.low) * share)

@@ -9,9 +9,8 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from types import FrameType
-from typing import TypedDict
 
 from harness.config.errors import InputError
 from harness.runs.directory import StudyDirectory
@@ -34,22 +33,6 @@ RECONNECT_SECONDS = 600.0
 """A database that is moved or restarted comes back within minutes."""
 MAX_RECONNECT_PAUSE_SECONDS = 10.0
 log = logging.getLogger(__name__)
-
-
-class WorkerInfo(TypedDict):
-    """What a worker says of itself in workers/<id>.json."""
-
-    id: str
-    pid: int
-    host: str
-    started: float
-    """Seconds since the epoch."""
-    ends: float | None
-    """When the job that it sits in ends."""
-    node: str
-    job: str | None
-    restart: int
-    """These three: see `harness.runs.place.Place`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,17 +84,8 @@ class Worker:
         self._storage = open_storage(self.directory, self.id)
         self._storage.announce(self.id)
         place = self._placement.place
-        info = WorkerInfo(
-            id=self.id,
-            pid=os.getpid(),
-            host=socket.gethostname(),
-            started=time.time(),
-            ends=self._placement.ends,
-            node=place.node,
-            job=place.job,
-            restart=place.restart,
-        )
-        write_json(self.directory.workers / f"{self.id}.json", info)
+        process = {"id": self.id, "pid": os.getpid(), "host": socket.gethostname(), "started": time.time()}
+        write_json(self.directory.workers / f"{self.id}.json", {**process, "ends": self._placement.ends, **asdict(place)})
         self._study = Study(
             self.directory,
             self._sweep,

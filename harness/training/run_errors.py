@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from harness.runs.lifecycle import Ending, How
@@ -44,3 +45,10 @@ class ReservedTooLittleError(RunError):
     """The run would train more than was reserved for it: a trunk is gone that it was to go on from."""
 
     how = How.RESERVED_TOO_LITTLE
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that it came of."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

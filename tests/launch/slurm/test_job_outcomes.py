@@ -38,7 +38,7 @@ def test_the_state_of_the_job_says_what_became_of_its_work(state: str, outcome: 
 
 
 def life(state: str, started: float) -> Accounted:
-    return Accounted(ELEMENT, parse_state(state), 0, 0, "node1", None, started, None, 1.0, "")
+    return Accounted(ELEMENT, parse_state(state), started)
 
 
 def test_accounting_has_a_row_for_every_life() -> None:
