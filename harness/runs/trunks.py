@@ -19,7 +19,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from pathlib import Path
 
 from filelock import FileLock
@@ -79,7 +79,7 @@ class Trunk:
         return 0.0
 
     def take(self, path: Path) -> bool:
-        """Link the checkpoint to `path` as well; False when it has been evicted meanwhile.
+        """Link the checkpoint to `path`, too; False when it has been evicted meanwhile.
 
         Where the file system has no hard links, it is copied.
         """
@@ -100,25 +100,20 @@ class Trunk:
         return True
 
 
+@dataclass
 class TrunkStore:
     """The trunks of a study. Those of neighbouring studies are found, but never changed."""
 
-    def __init__(
-        self,
-        directory: Path,
-        *,
-        neighbours: Sequence[Path] = (),
-        disk_bytes: int | None = None,
-        needed: Callable[[], set[str]] = set,
-    ) -> None:
-        """Args: directory of the trunks; neighbours, those of other studies; disk_bytes, the limit for the trunks of this one; needed, the
-        names of the runs whose trunks are still needed: these are not evicted. Called only when there is too little room."""
-        self.directory = directory
-        self._neighbours = tuple(neighbours)
-        self._disk_bytes = disk_bytes
-        self._needed = needed
-        self._damaged: set[Path] = set()
-        """Trunks of neighbours to skip."""
+    directory: Path
+    _: KW_ONLY
+    neighbours: Sequence[Path] = ()
+    """The trunks of other studies."""
+    disk_bytes: int | None = None
+    """The limit for the trunks of this one."""
+    needed: Callable[[], set[str]] = set
+    """The names of the runs whose trunks are still needed: these are not evicted. Called only when there is too little room."""
+    _damaged: set[Path] = field(default_factory=set, init=False)
+    """Trunks of neighbours to skip."""
 
     def trunks(self) -> Iterator[Trunk]:
         """All that is stored here."""
@@ -130,7 +125,7 @@ class TrunkStore:
         digests_of_run: the digests of the run's states by step; asked for only if there is anything to compare them with.
         """
         found: Trunk | None = None
-        for directory in (self.directory, *self._neighbours):
+        for directory in (self.directory, *self.neighbours):
             for trunk in _trunks(directory):
                 digests, step = digests_of_run(), trunk.info.step
                 if (
@@ -176,18 +171,18 @@ class TrunkStore:
                     shutil.rmtree(leftover, ignore_errors=True)
         stored = sorted(self.trunks(), key=lambda trunk: trunk.last_used)
         taken = sum(trunk.bytes for trunk in stored)
-        if self._disk_bytes is None or taken <= self._disk_bytes:
+        if self.disk_bytes is None or taken <= self.disk_bytes:
             return
-        needed = self._needed()
+        needed = self.needed()
         for trunk in stored:
             if trunk.path.name != newest and trunk.info.run not in needed:
                 taken -= trunk.bytes
                 self._discard(trunk)
-            if taken <= self._disk_bytes:
+            if taken <= self.disk_bytes:
                 return
 
     def put_aside(self, trunk: Trunk) -> None:
-        """Make sure that a damaged trunk is not found again: discard it, or skip it where it is another study's."""
+        """Discard a damaged trunk, or skip it where it is another study's."""
         if trunk.path.parent == self.directory:
             self._discard(trunk)
         else:
@@ -203,7 +198,7 @@ class TrunkStore:
     # Leases.
 
     def lease(self, digest: str, will_store: Sequence[str]) -> Lease | None:
-        """The exclusive right to train on from the state one step before `digest`; None while another process has it."""
+        """The exclusive right to train the step to `digest`; None while another process has it."""
         path = self.lease_lock(digest)
         lock = hold(path)
         if lock is None:

@@ -1,4 +1,4 @@
-"""Attempts as child processes forked from a warm server: each starts in a fraction of a second, and takes nobody along when it dies."""
+"""Attempts as child processes, forked from a warm server: each starts in a fraction of a second, and a crash ends it alone."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from harness.runs.processes import die_with_parent
 from harness.runs.signals import stop_signals_blocked, unblock_stop_signals
 
 PAUSES = (0.1, 0.5, 2.0, 5.0)
-"""Seconds before a server that died is asked again: on a busy machine its sockets are closed well before its parent learns of its end,
-and until then no new one is started."""
+"""Seconds before the next try when the server died: on a busy machine its sockets close well before its parent learns of its end, and
+until then no new one is started."""
 log = logging.getLogger(__name__)
 
 AttemptFunction = Callable[..., int]
@@ -44,7 +44,7 @@ class AttemptServer:
             try:
                 return self._start(run, *more)
             except (EOFError, ConnectionError) as error:
-                # It was killed just now; had it forked a child, that is gone with it. A new one is started by itself.
+                # It was killed just now, and a child with it. multiprocessing starts a new one.
                 log.warning("the server of attempts died while it was asked for one (%d times): %r", times, error)
                 time.sleep(pause)
         return self._start(run, *more)

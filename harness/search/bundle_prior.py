@@ -20,7 +20,7 @@ BEST_SHARE = 0.25
 LEAST_TRIALS = 3
 """Fewer say nothing about the spread of the good ones."""
 LEAST_SPREAD = {True: 1.5, False: 0.1}
-"""On a log scale a factor, else a share of the range: neighbouring values differ by less than the noise of a seed."""
+"""On a log scale a factor, else a share of the range: neighbouring values differ by less than seed noise."""
 UNKNOWN_SPREAD = {True: 3.0, False: 0.25}
 """Where a recipe has too few trials."""
 

@@ -1,4 +1,4 @@
-"""A space as a unit cube, for models that know nothing but numbers: points to vectors, points drawn, points near others."""
+"""A space as a unit cube, for models: points as vectors, points drawn, points near others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from harness.search.space import Parameter, Space
 
 INACTIVE = 0.5
-"""Where a range lies that takes no part: its condition, which differs too, tells such points apart."""
+"""The value of an inactive range: its condition tells such points apart."""
 APART = math.sqrt(0.5)
 """Two choices without an order are 1 apart."""
 
@@ -46,7 +46,7 @@ class Cube:
         return vector
 
     def distance(self, one: dict[str, Any], other: dict[str, Any]) -> float:
-        """How far two points are apart in the parameter in which they differ most."""
+        """The largest difference of two points in any dimension."""
         return float(np.abs(np.subtract(self._vector(one), self._vector(other))).max())
 
     def drawn(self, generator: random.Random, given: dict[str, Any] | None = None, free: Iterable[str] | None = None) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class Cube:
         return point
 
     def near(self, point: dict[str, Any], generator: random.Random, step: float) -> dict[str, Any]:
-        """A point beside another one: some parameters moved by about `step` of their range, a choice now and then made anew."""
+        """A point near another one: some parameters moved by about `step` of their range, and some choices redrawn."""
         parameters = self.space.parameters
         moved = {parameter.key for parameter in parameters if generator.random() < 0.5} or {generator.choice(parameters).key}
         found: dict[str, Any] = {}

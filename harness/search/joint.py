@@ -1,7 +1,7 @@
-"""What a trunk search starts next, by a model over all rungs at a time.
+"""Proposals of a trunk search by a surrogate model over all rungs.
 
-Every trial so far, of whatever length, informs about runs of full length (see `harness.search.surrogate`): the objective, and by how
-much each constraint is broken, which grows with the length. What may come next is a new trunk at the first rung, a trunk going on to a
+Every trial, of whatever length, informs about runs of full length (see `harness.search.surrogate`): about the objective, and about how
+much each constraint is violated, which grows with the length. What may come next is a new trunk at the first rung, a trunk going on to a
 longer rung with any decay, or another decay of a trunk at full length. Each has
 
     the expected improvement at full length, times the chance that the constraints hold there,
@@ -50,7 +50,7 @@ MOST = 200
 """Trials that the model learns from: its cost grows with their third power."""
 FEWEST = 3
 CONSTRAINT_WORTH = 0.5
-"""What resolving a constraint is worth, beside resolving the objective."""
+"""The weight of a constraint's uncertainty, where the objective's is 1."""
 MOST_OFFERED = 50
 _erf = np.vectorize(math.erf)
 
@@ -82,7 +82,7 @@ class _Candidate:
 
 
 def joint_proposals(rungs: Rungs, cube: Cube, seen: Sequence[TrialSummary], seed: int, prices: Prices) -> Iterator[Proposal]:
-    """What may come next, the most wanted first; the first one that the budget holds is taken. At least FEWEST trials are complete."""
+    """Proposals, the best first; the first one that fits the budget is taken. At least FEWEST trials are complete."""
     generator = random.Random(f"{seed}/{len(seen)}")
     model = _Model(rungs, cube, seen, prices)
     improvement_of = model.improvement
@@ -137,7 +137,7 @@ def _continuations(
 
 
 def _owed(rungs: Rungs, seen: Sequence[TrialSummary], candidates: Sequence[_Candidate], improvement: Float64, prices: Prices) -> int | None:
-    """The candidate that goes first because its rung has not had its share of the tokens; None where all have, or none is promising."""
+    """The candidate that goes first because its rung is below its share of the tokens; None where all have theirs, or none is promising."""
     spent = [0] * len(rungs.lengths)
     for trunk in trunks_of(rungs, seen):
         for index, trial in enumerate(sorted(trunk, key=lambda trial: trial.number)):

@@ -56,7 +56,7 @@ def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> S
 
 
 def _blaming(path: Path, line: str) -> str:
-    """A message about what the file says. Its base is composed as if it had been typed, and so do messages call its place."""
+    """A message about the file. Its base is composed like overrides on the command line, which messages then name."""
     if str(path) in line:
         return line
     return f"{path}: {line.replace(f' (given in {COMMAND_LINE})', '')}"

@@ -49,7 +49,7 @@ class Settler:
     clock: Clock
 
     def settle(self, run: RunDirectory, exit_code: int, *, stopping: bool, expired: str | None, why: str | None = None) -> Result:
-        """Book what became of an attempt; what the trial has come to. See `Study.settle`."""
+        """Book the end of an attempt; the trial's result. See `Study.settle`."""
 
         def ending_of(result: Result) -> Ending:
             ending = ending_of_process(result, exit_code, was_asked=stopping)
@@ -78,7 +78,7 @@ class Settler:
         return result
 
     def _close(self, run: RunDirectory, end: float) -> Trial | None:
-        """Write down how long the attempt took."""
+        """Record how long the attempt took."""
         trial = read_trial(run)
         if trial is not None and trial.began is not None:
             trial.spans.append([trial.began, max(trial.began, end)])
@@ -87,7 +87,7 @@ class Settler:
         return trial
 
     def _book(self, run: RunDirectory, result: Result, ending: Ending) -> None:
-        """Decide what the trial has come to and write it down: on disk first, so that the next worker can do what we do not live to do."""
+        """Decide the trial's state and write it: on disk first, so that the next worker can finish if this one dies."""
         book(result, ending)
         verdict = self._verdict(run, result, ending)
         if verdict != ending:
@@ -134,14 +134,14 @@ class Settler:
         return ending
 
     def _reserve_all(self, run: RunDirectory) -> None:
-        """Its trunk is gone: reserve what it takes to train the trunk again."""
+        """Its trunk is gone: reserve the tokens to train it again."""
         trial = claimed_trial(run)
         assert trial.params is not None, "a claimed trial has its values"
         trial.tokens = self.sweep.trial_tokens(trial.params)
         self._write_trial(run, trial)
 
     def _with_less_memory(self, run: RunDirectory, result: Result, ending: Ending) -> Ending:
-        """Have the trial tried again with less on the device at a time, if that is wanted and possible."""
+        """Try the trial again with a smaller micro-batch, if that is wanted and possible."""
         config = load_file(run.config)
         smaller = with_smaller_micro_batch(config) if self.sweep.config.search.out_of_memory == "halve_micro_batch" else None
         if smaller is None:
@@ -153,7 +153,7 @@ class Settler:
         return verdict
 
     def _end_in_optuna(self, run: RunDirectory, result: Result) -> None:
-        """The trial has ended."""
+        """Tell Optuna that the trial has ended."""
         from optuna.trial import Trial as OptunaTrial
         from optuna.trial import TrialState
 
@@ -171,7 +171,7 @@ class Settler:
         self.index.touch(number)
 
     def _free(self, run: RunDirectory) -> None:
-        """The trial waits for whoever claims it next."""
+        """Leave the trial to the next worker."""
         from optuna.trial import TrialState
 
         trial = read_trial(run)
@@ -191,7 +191,7 @@ class Settler:
         write_trial(run, trial)
         self.index.touch(trial.number)
 
-    # What dead workers left.
+    # Trials of dead workers.
 
     def reconcile(self) -> tuple[list[int], int]:
         """Settle the trials whose worker and attempt are gone. Returns the numbers of those that may be claimed now, in order, and how many

@@ -1,4 +1,4 @@
-"""Where a search begins: points to try first, and a prior. Both are resolved once, at launch, and frozen with the sweep."""
+"""Where a search begins: points to try first, and a prior, both resolved at launch and frozen with the sweep."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Start:
     """What was changed to fit the space, in words."""
 
     def lines(self) -> list[str]:
-        """What whoever launches the study should know of it."""
+        """Notes for whoever launches the study."""
         return [*self.notes, *([scaling_text(self.scaling)] if self.scaling else [])]
 
     def pinned(self, config: SearchConfig, space: Space, number: int, *, ended: int) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def draw(parameter: Parameter, prior: dict[str, float], seed: int) -> float | in
 
 
 def resolve_start(config: SweepConfig, space: Space, model: ModelConfig, tokens: int) -> Start:
-    """Look up what the search begins with. model, tokens: of this sweep's runs, for the power law.
+    """Resolve warm starts and prior. model, tokens: of this sweep's runs, for the power law.
 
     Raises InputError for points outside the space, studies that do not exist, and priors that cannot be drawn from.
     """
@@ -90,7 +90,7 @@ def resolve_start(config: SweepConfig, space: Space, model: ModelConfig, tokens:
 
 
 def entries_of(config: SearchConfig) -> list[Any]:
-    """What search.warm_start lists; one by itself need not be a list."""
+    """The entries of search.warm_start, which may be a single one."""
     return config.warm_start if isinstance(config.warm_start, list) else [config.warm_start]
 
 
@@ -128,7 +128,7 @@ def _given(space: Space, point: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _moved(space: Space, values: dict[str, Any], where: str, notes: list[str]) -> dict[str, Any]:
-    """What a point of another space is in this one."""
+    """A point of another space, moved into this one."""
     point: dict[str, Any] = {}
     for parameter in space.parameters:
         value = values.get(parameter.key)

@@ -1,8 +1,8 @@
-"""A study at work: who claims which trial, and what comes of it. Optuna proposes and remembers; the trials' own files are the truth.
+"""A running study: workers claim trials and settle them. Optuna proposes and records; the trials' own files are the truth.
 
 Every step happens under the study's lock. A trial that has not ended belongs to the process that holds its attempt lock, or to the
-worker that claimed it and holds its worker lock; when neither lives, the next worker that comes by takes the trial over, with its
-number, its parameters and its last checkpoint.
+worker that claimed it and holds its worker lock; when neither lives, the next worker takes the trial over, with its number, its
+parameters and its last checkpoint.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Claim:
-    """A trial that a worker has to itself until it settles it."""
+    """A trial that belongs to one worker until it is settled."""
 
     number: int
     run: RunDirectory
@@ -49,11 +49,11 @@ class Claim:
 
 
 Answer = Claim | Literal["wait", "done"]
-"""wait: nothing to do now, but trials under way may yet be left to others, or free budget; done: nothing will come any more."""
+"""wait: nothing now, but trials under way may yet free budget or be left to others; done: nothing is left."""
 
 
 class Study:
-    """The one door to a study for a worker."""
+    """A worker's access to a study."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Study:
     # Claiming.
 
     def claim(self) -> Answer:
-        """Take over a trial that was left, or start a new one if the budget holds it.
+        """Take over a trial that was left, or start a new one that fits the budget.
 
         Raises InputError when trials fail for one and the same reason since this worker started, and none is complete.
         """
@@ -126,7 +126,7 @@ class Study:
         return waiting[0]
 
     def _start(self, number: int, under_way: int) -> Answer:
-        """A new trial, if the budget holds it."""
+        """A new trial, if one fits the budget."""
         budget = self._budget()
         if self._trunk_claims is not None:
             trial = self._trunk_claims.next(number, self._index.records(), budget)
@@ -236,9 +236,9 @@ class Study:
     # While it runs.
 
     def watch(self, claim: Claim) -> str | None:
-        """Report the evaluations of an attempt under way that Optuna has not heard of; why it is to be given up, or None.
+        """Report new evaluations of an attempt to Optuna; why the trial is given up, or None.
 
-        The decision is on disk before anybody acts on it: whoever settles the trial, after whatever death, finds it.
+        The decision is on disk before anybody acts on it, so that whoever settles the trial finds it.
         """
         stopping = self.sweep.config.stopping
         if stopping.name == "none" and stopping.constraint_patience is None:
@@ -288,9 +288,9 @@ class Study:
     # Settling.
 
     def settle(self, claim: Claim, exit_code: int, *, stopping: bool = False, expired: bool = False, why: str | None = None) -> Result:
-        """Book what became of an attempt: the end of the trial, or leave it for another attempt.
+        """Book the end of an attempt: the trial ends, or is left for another attempt.
 
-        stopping: whether the worker is on its way out, and has asked the attempt to end; expired: whether it ended with its lease.
+        stopping: whether the worker is leaving, and has asked the attempt to end; expired: whether it ended with its lease.
         why: it failed, where its own files cannot know.
         """
         with self.storage.locked():
@@ -303,7 +303,7 @@ class Study:
         return f"it ran for as long as the budget of time allows ({limits})"
 
     def _refuse_to_burn_the_budget(self) -> None:
-        """Raise InputError when what keeps trials from running is no matter of their values."""
+        """Raise InputError when trials fail for a reason that is not in their values."""
         if self._index.ended.complete:
             return
         failed = [record for record in self._index.failed() if record.number not in self._failed_before]

@@ -1,8 +1,8 @@
-"""A model of what runs of several lengths say about runs of full length: a Gaussian process over the space and the length.
+"""A surrogate of runs of full length from runs of all lengths: a Gaussian process over the space and the length.
 
     f(x, s) = c0 + c1 s + c2(s) + f0(x) + s f1(x) + f2(x, s)
 
-s is 0 at full length and 1 at that of the first rung, on a log scale. f0 is what the search is after; f1 lets a parameter's effect
+s is 0 at full length and 1 at that of the first rung, on a log scale. f0 is the objective at full length; f1 lets a parameter's effect
 shift with the length (of learning rates it does); f2 is what remains of each rung for itself, c2 that the mean over lengths is no
 straight line. All are Gaussian processes with Matérn-5/2 kernels that share a length scale for each parameter; c0 and c1 are wide. So
 runs of any length inform about any other, as far as they have proved to agree. (A random slope in the place of the kernels over fidelity
@@ -154,7 +154,7 @@ class Surrogate:
         self._alpha = self._factor.T @ (self._factor @ values)
 
     def expecting(self, places: Places) -> Surrogate:
-        """The model as it would be if runs under way ended as it expects them to."""
+        """The model with runs under way counted as ended at their expected values."""
         if not len(places):
             return self
         expected = (self.predict(places)[0] - self._center) / self._scale

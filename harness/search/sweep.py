@@ -69,7 +69,7 @@ class Sweep:
 
     @cached_property
     def _latest(self) -> dict[str, Any]:
-        """The trial whose configuration was asked for last: it often is asked for again."""
+        """The last trial and its configuration: it is often asked for again."""
         return {}
 
     def probes(self, parameter: Parameter) -> Iterator[dict[str, Any]]:
@@ -209,7 +209,7 @@ def thaw(path: Path) -> Sweep:
 
 
 def differences(frozen: dict[str, Any], sweep: Sweep) -> list[str]:
-    """What a study that was launched has otherwise; budget and launcher may change."""
+    """The keys in which a launched study differs from a sweep; budget and launcher may change."""
     changeable = ("budget", "launcher", "launched", "start", "largest_trial_tokens", "most_trials")
     now = {key: value for key, value in sweep.frozen().items() if key not in changeable}
     before = {key: value for key, value in _without_removed(frozen).items() if key not in changeable}
@@ -217,7 +217,7 @@ def differences(frozen: dict[str, Any], sweep: Sweep) -> list[str]:
 
 
 def _without_removed(frozen: dict[str, Any]) -> dict[str, Any]:
-    """What a sweep.yaml says, without the keys of older harnesses that nothing reads any more."""
+    """sweep.yaml without keys of older harnesses that nothing reads any more."""
     stopping = {key: value for key, value in frozen["stopping"].items() if key != "p_threshold"}
     return {**frozen, "stopping": stopping}
 

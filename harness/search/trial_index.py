@@ -1,4 +1,4 @@
-"""What one process knows of a study's trials, and of the budget that they leave.
+"""One process's index of a study's trials, and the budget that they leave.
 
 The workers of a process share it. Trials that have ended are read once; the others are read again each time the study's lock is taken.
 """

@@ -23,19 +23,19 @@ TrunkKey = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class TrialSummary:
-    """A trial as the search sees it."""
+    """What the search knows of a trial."""
 
     number: int
     rung: int
     parent: int | None
-    """The trial that it goes on from."""
+    """The trial whose trunk it continues."""
     params: dict[str, Any]
     """Values of the space's parameters."""
     state: str
     loss: tuple[float, float] = (0.0, 0.0)
-    """How far it breaks the constraints, in all, and its objective, so that less is better; of a complete trial."""
+    """(Sum of constraint violations, objective), lower is better; of a complete trial."""
     margins: tuple[float, ...] = ()
-    """By constraint, how far it is broken; <= 0 where it holds; of a complete trial."""
+    """By constraint the violation, <= 0 where it holds; of a complete trial."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Rungs:
-    """The shape of a search."""
+    """The rungs of a search."""
 
     lengths: tuple[int, ...]
     """Of each rung's runs, in tokens or steps, as the base's length is given."""
@@ -77,7 +77,7 @@ def rung_lengths(full: int, rungs: int, reduction_factor: int) -> tuple[int, ...
 
 
 def proposals(rungs: Rungs, seen: Sequence[TrialSummary], seed: int) -> Iterator[Proposal]:
-    """What may come next, the most wanted first; the first one that the budget holds is taken.
+    """Proposals, the best first; the first one that fits the budget is taken.
 
     1. Of each rung, from the last but one down, the best 1/reduction_factor of its complete trials go on.
     2. The decay of the best trunk of the last rung is varied, `branches` times.
@@ -96,9 +96,9 @@ def best_of_any_rung(rungs: Rungs, seen: Sequence[TrialSummary]) -> Iterator[Pro
 
 
 def rung_to_continue(rungs: Rungs, seen: Sequence[TrialSummary]) -> int | None:
-    """The rung from which a trial has to go on for the study to have a run of full length; None when it has one, or one is under way.
+    """The highest rung with a complete trial, while no run of full length exists or is under way; else None.
 
-    What that takes is kept back from new trunks.
+    The tokens from there to full length are reserved: new trunks may not use them.
     """
     if any(trial.rung == rungs.last and trial.state in ("complete", "running", "waiting") for trial in seen):
         return None
@@ -107,8 +107,8 @@ def rung_to_continue(rungs: Rungs, seen: Sequence[TrialSummary]) -> int | None:
 
 
 def trials_to_learn_from(rungs: Rungs, seen: Sequence[TrialSummary], enough: int) -> set[int]:
-    """The trials that a sampler should learn from, and those under way. Objectives of different lengths do not compare: they are of one
-    rung, the highest with `enough` complete trials, else the lowest."""
+    """The trials that a sampler learns from, and those under way. Objectives of different lengths do not compare: one rung, the highest
+    with `enough` complete trials, else the lowest."""
     complete = [trial for trial in seen if trial.state == "complete"]
     rung = max((rung for rung in range(len(rungs.lengths)) if sum(trial.rung == rung for trial in complete) >= enough), default=0)
     return {trial.number for trial in seen if trial.state in ("running", "waiting") or (trial.state == "complete" and trial.rung == rung)}

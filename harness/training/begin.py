@@ -17,7 +17,7 @@ from harness.training.inputs import Inputs, load_inputs
 def begin(config: Config, live: LiveResult, *, progress: Progress | None = None, related: Iterable[Config] = ()) -> Inputs:
     """Set the threads, note versions and hardware, and load the inputs. All ranks call it.
 
-    Raises InputError for inputs that cannot be used, that changed since an earlier attempt, or that another rank finds otherwise.
+    Raises InputError for inputs that cannot be used, that changed since an earlier attempt, or that differ on another rank.
     """
     _set_threads(config.trainer)
     result = live.result

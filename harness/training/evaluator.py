@@ -1,4 +1,4 @@
-"""All evaluations of a run: their metrics, the time that they take, and a word when it is too much."""
+"""All evaluations of a run: their metrics, their time, and a warning when it is too much."""
 
 from __future__ import annotations
 

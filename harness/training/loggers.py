@@ -1,4 +1,4 @@
-"""Who is told of a run's rows of metrics, besides metrics.jsonl."""
+"""Loggers of a run's rows of metrics, besides metrics.jsonl."""
 
 from __future__ import annotations
 

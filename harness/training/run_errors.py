@@ -1,4 +1,4 @@
-"""Why a run cannot go on, in a sentence that tells its owner enough: no traceback is needed."""
+"""Errors that end an attempt, with a message that needs no traceback."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TrunkUnderWayError(RunError):
     def __init__(self, message: str, lease_lock: Path) -> None:
         super().__init__(message)
         self.lease_lock = lease_lock
-        """Held for as long as the other one is at it."""
+        """Held while the other run trains."""
 
     @property
     def ending(self) -> Ending:

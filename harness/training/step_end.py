@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -25,38 +26,31 @@ if TYPE_CHECKING:
     from harness.training.trunk_path import TrunkPath
 
 
+@dataclass(eq=False)
 class StepEnd(Callback):
-    """Keeps the rhythm of a run.
+    """Evaluates, logs, saves and stops between steps.
 
     A row is written only when everything of its step is known, so that there is one row a step; a checkpoint follows its row, so that a
     resumed run never lacks one.
     """
 
-    def __init__(
-        self,
-        run: RunDirectory,
-        evaluator: Evaluator,
-        stop: StopFlag,
-        loggers: Sequence[MetricLogger] = (),
-        trunk_path: TrunkPath | None = None,
-        shared_rows: Sequence[Row] = (),
-    ) -> None:
-        """Args: loggers, who is told of every row; trunk_path, where the state is left to other runs; shared_rows, what the run that this
-        one goes on from has logged."""
-        self.loggers = loggers
-        self.trunk_path = trunk_path
-        self.shared_rows = shared_rows
-        self.run = run
-        self.evaluator = evaluator
-        self.stop = stop
-        self.stopped = False
-        """Whether the run was asked to stop before its end, and did."""
-        self._random_states: list[dict[str, Any]] = []
-        """Of the ranks that the run had when it was saved."""
-        self._clock = time.perf_counter()
-        self._clock_step = 0
+    run: RunDirectory
+    evaluator: Evaluator
+    stop: StopFlag
+    loggers: Sequence[MetricLogger]
+    """Every row is logged to them."""
+    trunk_path: TrunkPath | None
+    """Where states are stored for other runs."""
+    shared_rows: Sequence[Row]
+    """What the run logged whose trunk this one goes on from."""
+    stopped: bool = field(default=False, init=False)
+    """Whether the run was asked to stop before its end, and did."""
+    _random_states: list[dict[str, Any]] = field(default_factory=list, init=False)
+    """Of the ranks that the run had when it was saved."""
+    _clock: float = field(default_factory=time.perf_counter, init=False)
+    _clock_step: int = field(default=0, init=False)
 
-    # What a checkpoint holds of us.
+    # Its part of a checkpoint.
 
     def state_dict(self) -> dict[str, Any]:
         return {"random": ranks.gathered(random_state()), "initial": self.evaluator.initial}

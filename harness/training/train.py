@@ -1,4 +1,4 @@
-"""One run, from its configuration to its result: the only way in to training."""
+"""Training one run, from its configuration to its result."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def train(
     With several ranks all of them call it, connected (see `harness.training.ranks`), and those other than 0 without loggers and trunks.
     The caller holds the run's attempt lock. What comes of it is kept up to date in `live.result`, also when it raises.
     `progress` is told about tokenization and about samples that are drawn from a teacher, `evaluation_progress` about evaluations, see
-    `Evaluator`. With `trunks` it begins where another run of the study has been already, and stores where others may leave its path.
+    `Evaluator`. With `trunks` it begins from the deepest stored state on its path, and stores states where others branch off.
 
     Raises InputError for data or a model that cannot be used, NonFiniteLossError when training diverges, CheckpointError when a
     checkpoint cannot be written, TrunkUnderWayError when another run trains just now what this one would train first.

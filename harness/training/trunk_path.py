@@ -1,4 +1,4 @@
-"""A run on its way along shared trunks: where it begins, what it stores for others, and when it had better wait."""
+"""A run along shared trunks: the state it begins from, the states it stores for others, and when it has to wait."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Trunks:
-    """What a run is told of the trunks of its study."""
+    """The trunks of a run's study."""
 
     store: TrunkStore
     related: tuple[Config, ...] = ()
-    """Configurations that may leave this run's path, or go on along it: where they do, its state is stored."""
+    """Configurations that may share this run's first steps: where they branch off, or go on, its state is stored."""
     reserved_tokens: int | None = None
     """What the run may train; None: as much as it needs."""
 
@@ -90,7 +90,7 @@ class TrunkPath:
         return step in self.branch_steps
 
     def store_state(self, step: int, checkpoint: Path) -> None:
-        """Store the state after `step`, whose checkpoint is at `checkpoint`. What cannot be stored is said in the log, and does no harm."""
+        """Store the state after `step`, whose checkpoint is at `checkpoint`. A failure is logged, and does no harm."""
         key = trunk_key(step, self.prefix.digests[step])
         rows = [row for row in self.run.metrics.rows() if row["step"] <= step]
         info = TrunkInfo(step=step, tokens=self.prefix.plan.tokens_after(step), run=self.run.name)

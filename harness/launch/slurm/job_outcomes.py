@@ -1,4 +1,4 @@
-"""What became of the jobs of workers that are not seen any more."""
+"""Outcomes of the jobs of workers that are no longer seen."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from harness.launch.slurm.this_job import QUICK
 from harness.runs.place import JobOutcome, Place
 
 INTERRUPTED = ("CANCELLED", "TIMEOUT", "DEADLINE", "NODE_FAIL", "BOOT_FAIL", "LAUNCH_FAILED", "PREEMPTED", "REVOKED")
-"""How a job ends through no doing of what it worked on."""
+"""States that say nothing about the work in the job."""
 log = logging.getLogger(__name__)
 
 
 def ask_job_outcomes(places: Sequence[Place], crashes: Path, slurm: Slurm = QUICK) -> dict[Place, JobOutcome] | None:
-    """What became of these lives of jobs, with one squeue for all; those that it does not know any more are looked up in the accounting.
+    """The outcomes of these lives of jobs, by one squeue; those that it no longer knows are looked up in the accounting.
 
     crashes: the folder in which batch scripts note the lives whose worker died of itself before they put their job back into the queue.
     None when Slurm does not answer.
@@ -52,7 +52,7 @@ def _has_crashed(crashes: Path, place: Place) -> bool:
 
 
 def outcome_of(state: JobState, *, past: bool) -> JobOutcome:
-    """What became of one life of a job that is in this state now. past: whether it has been requeued since."""
+    """The outcome of one life of a job in this state. past: whether it has been requeued since."""
     if past:
         return "interrupted"
     if state.is_alive:
