@@ -134,17 +134,13 @@ class OpenTotals:
     """Tokens promised."""
 
     def add(self, record: RunRecord, sign: int = 1) -> None:
-        """Count a trial."""
+        """Count a trial; sign=-1: count it no more, as it was when it was counted."""
         self.tokens += sign * record.result.tokens.spent
         if record.result.state in FINAL_STATES:
             self.ended += sign
         else:
             self.under_way += sign
             self.reserved += sign * _still_to_spend(record)
-
-    def remove(self, record: RunRecord) -> None:
-        """Count it no more; as it was when it was counted."""
-        self.add(record, -1)
 
 
 @dataclass

@@ -98,7 +98,7 @@ def joint_proposals(rungs: Rungs, cube: Cube, seen: Sequence[TrialSummary], seed
     score = improvement * model.resolved(candidates) / np.array([candidate.cost for candidate in candidates])
     order = [int(index) for index in np.argsort(-score, kind="stable")]
     promising = model.promising([candidate.params for candidate in candidates])
-    first = _owed(rungs, seen, candidates, np.where(promising, improvement, -1.0), prices)
+    first = _below_its_share(rungs, seen, candidates, np.where(promising, improvement, -1.0), prices)
     offered = [*([] if first is None else [first]), *order[:MOST_OFFERED]]
     # A budget that holds no long run any more may yet hold short ones.
     offered += sorted(order, key=lambda index: candidates[index].cost)[:1]
@@ -136,7 +136,9 @@ def _continuations(
                     yield _Candidate(params, rung, prices.of(params, rung, trunk), parent.number)
 
 
-def _owed(rungs: Rungs, seen: Sequence[TrialSummary], candidates: Sequence[_Candidate], improvement: Float64, prices: Prices) -> int | None:
+def _below_its_share(
+    rungs: Rungs, seen: Sequence[TrialSummary], candidates: Sequence[_Candidate], improvement: Float64, prices: Prices
+) -> int | None:
     """The candidate that goes first because its rung is below its share of the tokens; None where all have theirs, or none is promising."""
     spent = [0] * len(rungs.lengths)
     for trunk in trunks_of(rungs, seen):
@@ -145,13 +147,13 @@ def _owed(rungs: Rungs, seen: Sequence[TrialSummary], candidates: Sequence[_Cand
     total = sum(spent)
     for rung in range(rungs.last, 0, -1):
         share = FULL_SHARE if rung == rungs.last else (1 - FULL_SHARE) / rungs.last
-        owed = [
+        below = [
             index
             for index, candidate in enumerate(candidates)
             if candidate.rung == rung and improvement[index] >= 0 and spent[rung] + candidate.cost <= share * (total + candidate.cost)
         ]
-        if owed:
-            return max(owed, key=lambda index: float(improvement[index]) / candidates[index].cost)
+        if below:
+            return max(below, key=lambda index: float(improvement[index]) / candidates[index].cost)
     return None
 
 

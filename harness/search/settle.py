@@ -20,7 +20,7 @@ from harness.config.validate import to_plain
 from harness.runs.constraints import margins
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import write_yaml
-from harness.runs.lifecycle import Ending, How, book, book_unreported_tokens, ending_of_lost, ending_of_process
+from harness.runs.lifecycle import Ending, EndingKind, book, book_unreported_tokens, ending_of_lost, ending_of_process
 from harness.runs.locks import is_held
 from harness.runs.result import FINAL_STATES, Result, read_result, write_result
 from harness.runs.trial import Trial, claimed_trial, read_trial, write_trial
@@ -54,9 +54,9 @@ class Settler:
         def ending_of(result: Result) -> Ending:
             ending = ending_of_process(result, exit_code, was_asked=stopping)
             if expired is not None and ending.state == "waiting":
-                return Ending(How.FAILED, expired)
-            if why is not None and ending.how in (How.CRASHED, How.OUT_OF_MEMORY):
-                return Ending(How.CRASHED, why)
+                return Ending(EndingKind.FAILED, expired)
+            if why is not None and ending.kind in (EndingKind.CRASHED, EndingKind.OUT_OF_MEMORY):
+                return Ending(EndingKind.CRASHED, why)
             return ending
 
         self.index.touch(int(run.path.name))  # by its attempt
@@ -64,7 +64,7 @@ class Settler:
 
     def fail(self, run: RunDirectory, reason: str) -> None:
         """End a trial on which no attempt works, and which no attempt would help."""
-        self._book(run, read_result(run), Ending(How.FAILED, reason))
+        self._book(run, read_result(run), Ending(EndingKind.FAILED, reason))
 
     def _settle(self, run: RunDirectory, end: float, ending_of: Callable[[Result], Ending]) -> Result:
         """Book an attempt that was over at `end`, in seconds since the epoch."""
@@ -72,7 +72,7 @@ class Settler:
         trial = self._close(run, end)
         result = read_result(run)
         given_up = trial.given_up if trial and result.state not in FINAL_STATES else None
-        ending = ending_of(result) if given_up is None else Ending(How.PRUNED, given_up)
+        ending = ending_of(result) if given_up is None else Ending(EndingKind.PRUNED, given_up)
         book_unreported_tokens(run, result)
         self._book(run, result, ending)
         return result
@@ -100,18 +100,18 @@ class Settler:
 
     def _verdict(self, run: RunDirectory, result: Result, ending: Ending) -> Ending:
         """The ending, or FAILED where a metric is missing or no further attempt is allowed."""
-        match ending.how:
-            case How.COMPLETE:
+        match ending.kind:
+            case EndingKind.COMPLETE:
                 return self._judge(result, ending)
-            case How.RESERVED_TOO_LITTLE:
+            case EndingKind.RESERVED_TOO_LITTLE:
                 self._reserve_all(run)
-            case How.CRASHED:
+            case EndingKind.CRASHED:
                 most = self.sweep.config.search.max_attempts
                 if result.failures >= most:
-                    return Ending(How.FAILED, f"{ending.reason} (attempt {result.failures} of {most})")
-            case How.OUT_OF_MEMORY:
+                    return Ending(EndingKind.FAILED, f"{ending.reason} (attempt {result.failures} of {most})")
+            case EndingKind.OUT_OF_MEMORY:
                 return self._with_less_memory(run, result, ending)
-            case How.INTERRUPTED:
+            case EndingKind.INTERRUPTED:
                 pass
             case _:
                 return ending
@@ -121,13 +121,13 @@ class Settler:
         budget = self.index.budget(self.sweep, now=self.clock(), instead={int(run.path.name): result})
         if not budget.is_overdrawn:
             return ending
-        return Ending(How.FAILED, f"{ending.reason}; the token budget cannot hold another attempt")
+        return Ending(EndingKind.FAILED, f"{ending.reason}; the token budget cannot hold another attempt")
 
     def _judge(self, result: Result, ending: Ending) -> Ending:
         objectives = [objective.metric for objective in self.sweep.objectives]
         missing = [metric for metric in (*objectives, *self.sweep.config.constraints) if metric not in result.metrics]
         if missing:
-            return Ending(How.FAILED, f"{', '.join(missing)}: no finite value was logged")
+            return Ending(EndingKind.FAILED, f"{', '.join(missing)}: no finite value was logged")
         result.objective = result.metrics[objectives[0]]
         violations = margins(self.sweep.constraints, result.metrics)
         result.feasible = all(value <= 0 for value in violations.values()) if violations else None
@@ -145,7 +145,7 @@ class Settler:
         config = load_file(run.config)
         smaller = with_smaller_micro_batch(config) if self.sweep.config.search.out_of_memory == "halve_micro_batch" else None
         if smaller is None:
-            return Ending(How.FAILED, ending.reason)
+            return Ending(EndingKind.FAILED, ending.reason)
         verdict = self._within_budget(run, result, ending)
         if verdict == ending:
             write_yaml(run.config, to_plain(smaller))

@@ -102,7 +102,7 @@ class Study:
                 return "done"
             while True:
                 waiting, under_way = self._settler.reconcile()
-                self._refuse_to_burn_the_budget()
+                self._refuse_repeated_failures()
                 number = self._choose(waiting) if waiting else self._index.count
                 known = read_trial(self.directory.trial(number))
                 if known is None:
@@ -302,7 +302,7 @@ class Study:
         limits = ", ".join(f"budget.{unit}={limit}" for unit, limit in units.items() if limit is not None)
         return f"it ran for as long as the budget of time allows ({limits})"
 
-    def _refuse_to_burn_the_budget(self) -> None:
+    def _refuse_repeated_failures(self) -> None:
         """Raise InputError when trials fail for a reason that is not in their values."""
         if self._index.ended.complete:
             return

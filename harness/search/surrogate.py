@@ -18,6 +18,7 @@ same model.
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -158,8 +159,7 @@ class Surrogate:
         if not len(places):
             return self
         expected = (self.predict(places)[0] - self._center) / self._scale
-        model = object.__new__(Surrogate)
-        model._groups, model._hyper, model._center, model._scale = self._groups, self._hyper, self._center, self._scale
+        model = copy(self)
         model._condition(self._places + places, np.concatenate([self._values, expected]))
         return model
 

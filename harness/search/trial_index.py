@@ -121,7 +121,7 @@ class TrialIndex:
         for number, result in instead.items():
             record = self._open[number].record
             if record is not None:
-                sums.remove(record)
+                sums.add(record, -1)
                 sums.add(_with(record, result))
         return sums
 
@@ -174,7 +174,7 @@ class TrialIndex:
         self._running.pop(number, None)
         self._waiting.discard(number)
         if entry.record is not None:
-            self._sums.remove(entry.record)
+            self._sums.add(entry.record, -1)
         state = self._storage.get_trial(self._ids[number]).state if number < len(self._ids) else None
         if state is not None and state.is_finished():
             self._end(number, entry)

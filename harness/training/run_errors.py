@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.runs.lifecycle import Ending, How
+from harness.runs.lifecycle import Ending, EndingKind
 
 
 class RunError(Exception):
     """An attempt ends here."""
 
-    how = How.CRASHED
+    kind = EndingKind.CRASHED
 
     @property
     def ending(self) -> Ending:
-        return Ending(self.how, str(self))
+        return Ending(self.kind, str(self))
 
 
 class NonFiniteLossError(RunError):
     """The loss, or a weight, became NaN or infinite: another attempt would come to the same."""
 
-    how = How.FAILED
+    kind = EndingKind.FAILED
 
 
 class CheckpointError(RunError):
@@ -38,13 +38,13 @@ class TrunkUnderWayError(RunError):
 
     @property
     def ending(self) -> Ending:
-        return Ending(How.NOT_BEGUN, str(self), str(self.lease_lock))
+        return Ending(EndingKind.NOT_BEGUN, str(self), str(self.lease_lock))
 
 
 class ReservedTooLittleError(RunError):
     """The run would train more than was reserved for it: a trunk is gone that it was to go on from."""
 
-    how = How.RESERVED_TOO_LITTLE
+    kind = EndingKind.RESERVED_TOO_LITTLE
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -19,7 +19,7 @@ from harness.config.validate import to_plain, to_section
 from harness.runs import exit_codes
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import read_json
-from harness.runs.lifecycle import COMPLETE, OUT_OF_MEMORY, Ending, How, LiveResult, ending_of_error
+from harness.runs.lifecycle import COMPLETE, OUT_OF_MEMORY, Ending, EndingKind, LiveResult, ending_of_error
 from harness.runs.locks import hold
 from harness.runs.result import FINAL_STATES, read_result
 from harness.runs.trial import read_trial
@@ -144,17 +144,17 @@ def ending_of(error: BaseException, local: LocalRanks | None = None) -> Ending:
     if isinstance(error, RunError):
         return error.ending
     ending = ending_of_error(error)
-    if ending.how is not How.CRASHED:
+    if ending.kind is not EndingKind.CRASHED:
         return ending
     from harness.training.memory import is_out_of_memory
 
     # A rank that is gone shows as a broken connection, or worse.
     lost = local.failure(wait_seconds=LOST_SECONDS) if local else None
     if lost is not None:
-        return Ending(How.CRASHED, lost)
+        return Ending(EndingKind.CRASHED, lost)
     if is_out_of_memory(error):
         said = next(iter(str(error).splitlines()), "") or type(error).__name__
-        return Ending(How.OUT_OF_MEMORY, f"{OUT_OF_MEMORY}: {said}")
+        return Ending(EndingKind.OUT_OF_MEMORY, f"{OUT_OF_MEMORY}: {said}")
     return ending
 
 
