@@ -17,17 +17,13 @@ def nearest(word: str, candidates: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
-def did_you_mean(word: str, candidates: Iterable[str]) -> str:
-    """A question about the nearest candidate, to follow a sentence; empty where nothing is close."""
-    guess = nearest(word, candidates)
-    return f" Did you mean {guess!r}?" if guess else ""
-
-
 def unknown(what: str, given: str, candidates: Iterable[str], *, where: str = "") -> InputError:
     """The error for a name that is not among those that exist: names it, the nearest one, and all that would be valid."""
     names = sorted(candidates)
+    guess = nearest(given, names)
+    hint = f" Did you mean {guess!r}?" if guess else ""
     valid = f" Valid: {', '.join(names)}." if names else " There are none."
-    return InputError(f"{where + ': ' if where else ''}unknown {what} {given!r}.{did_you_mean(given, names)}{valid}")
+    return InputError(f"{where + ': ' if where else ''}unknown {what} {given!r}.{hint}{valid}")
 
 
 def wrong_value(key: str, value: Any, problem: str, *, where: str = "") -> InputError:
