@@ -56,8 +56,8 @@ def measure(folder: Path, base: list[str], name: str, trials: int) -> list[dict[
     from harness.cli.worker import preload
     from harness.runs.locks import hold
     from harness.search.attempts import AttemptServer
-    from harness.search.loading import load_sweep
-    from harness.search.opening import open_study
+    from harness.search.load_sweep import load_sweep
+    from harness.search.open_study import open_study
     from harness.search.study import Claim, Study
 
     path = folder / f"{name}.yaml"

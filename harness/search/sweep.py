@@ -20,8 +20,8 @@ from harness.config.validate import to_plain, to_section
 from harness.runs.files import read_yaml
 from harness.search.grid import grid_points
 from harness.search.space import Parameter, Space, parse_space
-from harness.search.start import Start
 from harness.search.trial_cost import cost_bound
+from harness.search.warm_start import Start
 
 LENGTH_KEYS = ("trainer.max_tokens", "trainer.max_steps", "trainer.batch_tokens")
 EVALUATION_KEYS = ("data.max_evaluation_tokens", *(f"data.{section}." for section in evaluation_sections()))

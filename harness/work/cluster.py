@@ -71,7 +71,7 @@ def launch_study(sweep: Sweep) -> Submitted:
     Raises InputError, with Slurm's own words, for what the cluster refuses (nothing is left then of a new study but tokenized text), and
     SlurmUnavailableError.
     """
-    from harness.search.opening import open_study
+    from harness.search.open_study import open_study
     from harness.search.status import read_status
 
     launcher, trainer = sweep.config.launcher, sweep.base.config.trainer

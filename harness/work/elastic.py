@@ -12,7 +12,7 @@ from harness.launch.slurm import submission
 from harness.launch.slurm.job_elements import QueuedElement
 from harness.runs.directory import StudyDirectory
 from harness.runs.submitted_jobs import read_jobs
-from harness.search.opening import want_workers
+from harness.search.open_study import want_workers
 from harness.work.cluster import Submitted, submit_workers, workforce
 
 

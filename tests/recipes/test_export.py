@@ -13,9 +13,9 @@ import yaml
 from harness.config.load import load
 from harness.config.locations import choices, groups
 from harness.runs.trials_table import read_trials
-from harness.search.loading import load_sweep
-from harness.search.start import resolve_points
+from harness.search.load_sweep import load_sweep
 from harness.search.sweep import Sweep
+from harness.search.warm_start import resolve_points
 from tests.recipes.conftest import SECRETS, Shared
 
 pytestmark = pytest.mark.slow

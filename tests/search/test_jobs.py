@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from harness.runs.place import JobOutcome, Place
 from harness.runs.trial import read_trial
 from harness.search.job_lookup import ASK_SECONDS, PATIENCE_SECONDS, JobLookup
-from harness.search.opening import open_study
+from harness.search.open_study import open_study
 from harness.search.study import Study
 from harness.search.time_left import SAVE_SECONDS, TimeLeft
 from harness.search.workers import living_workers

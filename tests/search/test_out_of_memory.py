@@ -15,7 +15,7 @@ from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.exit_codes import OUT_OF_MEMORY
 from harness.runs.oom_kills import oom_kills
 from harness.runs.result import read_result
-from harness.search.opening import open_study
+from harness.search.open_study import open_study
 from harness.search.study import Study
 from harness.search.worker import Worker
 from harness.work.attempt import attempt_trial
@@ -100,7 +100,7 @@ def test_a_trial_that_runs_out_of_memory_ends_as_one_that_had_enough(
     write_sweep: WriteSweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel refuses an allocation of the real training; with half the rows at a time, and half of that, it suffices."""
-    from harness.search.loading import load_sweep
+    from harness.search.load_sweep import load_sweep
 
     # 2,048 rows of 32 tokens, 300 logits each: some hundred megabytes.
     long = ["trainer.batch_tokens=65536", "trainer.max_steps=2", "data.replay_share=0"]

@@ -17,8 +17,8 @@ from harness.runs.record import RunRecord, load_study
 from harness.runs.result import Result, write_result
 from harness.runs.trial import Trial, read_trial, write_trial
 from harness.search.confirm import open_confirmation
-from harness.search.loading import load_sweep
-from harness.search.opening import open_study
+from harness.search.load_sweep import load_sweep
+from harness.search.open_study import open_study
 from harness.search.space import Parameter
 from harness.search.study import Claim, Study
 from harness.search.sweep import Sweep, thaw

@@ -18,9 +18,9 @@ from harness.config.sweep_schema import SweepConfig
 from harness.config.user_yaml import read_mapping
 from harness.config.validate import refuse_unread, to_section
 from harness.search.checks import check
-from harness.search.start import resolve_start
 from harness.search.storage.address import without_password
 from harness.search.sweep import Sweep
+from harness.search.warm_start import resolve_start
 
 SWEEP_KEYS = ("search", "stopping", "launcher", "budget", "storage")
 """Overrides of `harness sweep` that are about the sweep; all others are about its runs."""
