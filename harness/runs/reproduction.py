@@ -135,7 +135,9 @@ def compare(
     if original.sd is None:
         how = "--seeds N measures it here, `harness confirm` of its study for whoever gets the recipe"
         why = f"{difference}; it was not confirmed, so it is unknown how much of that is seed noise ({how})"
-        unknown = _may_move_bits(original, differences) if own else _is_same(differences)
+        # The same configuration with the same seed need not give the same bits elsewhere, and on GPUs, whose sums vary.
+        may_vary = not own or bool(differences or original.result.hardware.get("gpus"))
+        unknown = may_vary and _is_same(differences)
         verdict: Verdict = "unknown" if unknown else "differs"
         return Reproduction(verdict, compared, metric, expected, found, None, why)
     wide = math.sqrt(2) if against == "the original" else math.sqrt(1 + 1 / original.seeds)
@@ -148,8 +150,3 @@ def compare(
 def _is_same(differences: Sequence[Difference]) -> bool:
     """Whether it is the original's configuration, but for the seed, on the original's files."""
     return not any(one.matters in ("input", "configuration") and one.what != "seed" for one in differences)
-
-
-def _may_move_bits(original: Original, differences: Sequence[Difference]) -> bool:
-    """Whether the same configuration with the same seed need not give the same bits: elsewhere, and on GPUs, whose sums vary."""
-    return _is_same(differences) and bool(differences or original.result.hardware.get("gpus"))

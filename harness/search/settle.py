@@ -92,7 +92,8 @@ class Settler:
         verdict = self._verdict(run, result, ending)
         if verdict != ending:
             book(result, verdict)
-        self._write_result(run, result)
+        write_result(run, result)
+        self.index.touch(int(run.path.name))
         if result.state in FINAL_STATES:
             self._end_in_optuna(run, result)
         else:
@@ -158,7 +159,7 @@ class Settler:
         from optuna.trial import TrialState
 
         number = int(run.path.name)
-        trial = OptunaTrial(self.optuna, self.index.frozen(number)._trial_id)
+        trial = OptunaTrial(self.optuna, self.index.optuna_id(number))
         metrics_known = all(metric in result.metrics for metric in self.sweep.config.constraints)
         violations = margins(self.sweep.constraints, result.metrics) if result.state != "failed" and metrics_known else {}
         with warnings.catch_warnings():
@@ -180,12 +181,8 @@ class Settler:
             self._write_trial(run, trial)
         number = int(run.path.name)
         # Optuna's ask() hands waiting trials out again; there is no public way to make one waiting.
-        self.optuna._storage.set_trial_state_values(self.index.frozen(number)._trial_id, TrialState.WAITING)
+        self.optuna._storage.set_trial_state_values(self.index.optuna_id(number), TrialState.WAITING)
         self.index.touch(number)
-
-    def _write_result(self, run: RunDirectory, result: Result) -> None:
-        write_result(run, result)
-        self.index.touch(int(run.path.name))
 
     def _write_trial(self, run: RunDirectory, trial: Trial) -> None:
         write_trial(run, trial)

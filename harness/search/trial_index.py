@@ -82,12 +82,12 @@ class TrialIndex:
 
     def optuna_id(self, number: int) -> int:
         """Optuna's id of a trial that it knows of."""
+        self._find_new()
         return self._ids[number]
 
     def frozen(self, number: int) -> FrozenTrial:
         """Optuna's own record of a trial."""
-        self._find_new()
-        return self._storage.get_trial(self._ids[number])
+        return self._storage.get_trial(self.optuna_id(number))
 
     def running(self) -> dict[int, str | None]:
         """The trials that run by Optuna's record, in no order, and the worker of each, if it has one; not to be changed."""

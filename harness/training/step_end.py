@@ -85,7 +85,7 @@ class StepEnd(Callback):
             return
         step, plan, settings = trainer.global_step, module.plan, module.config.trainer
         # Only rank 0 knows of trunks; a signal may reach any.
-        stopping, branching = ranks.anywhere(self.stop.is_set, self.trunk_path is not None and self.trunk_path.is_branch_step(step))
+        stopping, branching = ranks.anywhere(self.stop.is_set, self.trunk_path is not None and step in self.trunk_path.branch_steps)
         ends = step == plan.steps
         saving = settings.final_checkpoint != "none" if ends else stopping or _is_due(settings.checkpoint_every_steps, step)
         saving = saving or branching

@@ -36,7 +36,7 @@ from harness.training.run_errors import ReservedTooLittleError
 from harness.training.step_end import StepEnd
 from harness.training.stop_flag import StopFlag
 from harness.training.trainer import RunData, build_trainer
-from harness.training.trunk_path import TrunkPath, Trunks, branch_steps_of
+from harness.training.trunk_path import TrunkPath, Trunks
 
 
 def train(
@@ -137,4 +137,4 @@ def _trunk_path(config: Config, run: RunDirectory, inputs: Inputs, trunks: Trunk
         if state_values(other) == state_values(config):
             with contextlib.suppress(InputError):  # values that do not go together: no run will have them
                 related.append(inputs.prefix(other))
-    return TrunkPath(run, prefix, trunks.store, branch_steps_of(prefix, related))
+    return TrunkPath(run, prefix, trunks.store, {prefix.shared_with(other).steps for other in related})

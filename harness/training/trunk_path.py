@@ -85,10 +85,6 @@ class TrunkPath:
     def _keys(self, after: int) -> list[str]:
         return [trunk_key(step, self.prefix.digests[step]) for step in self.branch_steps if step > after]
 
-    def is_branch_step(self, step: int) -> bool:
-        """Whether the state after `step` is stored."""
-        return step in self.branch_steps
-
     def store_state(self, step: int, checkpoint: Path) -> None:
         """Store the state after `step`, whose checkpoint is at `checkpoint`. A failure is logged, and does no harm."""
         key = trunk_key(step, self.prefix.digests[step])
@@ -107,8 +103,3 @@ class TrunkPath:
         if self._lease is not None:
             self._lease.release()
             self._lease = None
-
-
-def branch_steps_of(prefix: Prefix, related: Iterable[Prefix]) -> list[int]:
-    """The steps after which the run and its related runs differ."""
-    return sorted({prefix.shared_with(other).steps for other in related} - {0})
