@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.runs.directory import RunDirectory, StudyDirectory
+from harness.runs.file_cache import FileCache
 from harness.runs.record import RunRecord
-from harness.runs.rereading import Rereader
 from harness.runs.result import Result, read_result
 from harness.runs.trial import Trial, read_trial
 from harness.search.budget import Budget, EndedTotals, OpenTotals, is_timed, open_budget, untimed_budget
@@ -55,8 +55,8 @@ class TrialIndex:
         self._ended: dict[int, RunRecord] = {}
         self._failed: list[RunRecord] = []
         self._ended_sums = EndedTotals()
-        self._trials: Rereader[Trial | None] = Rereader(lambda path: read_trial(RunDirectory(path.parent)))
-        self._results: Rereader[Result] = Rereader(lambda path: read_result(RunDirectory(path.parent)))
+        self._trials: FileCache[Trial | None] = FileCache(lambda path: read_trial(RunDirectory(path.parent)))
+        self._results: FileCache[Result] = FileCache(lambda path: read_result(RunDirectory(path.parent)))
 
     # What may have changed.
 
