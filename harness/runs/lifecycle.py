@@ -96,24 +96,24 @@ STOPPED = Ending(EndingKind.STOPPED, CLEAN_STOP)
 
 
 def report(result: Result, ending: Ending) -> None:
-    """Say how an attempt ended that its study will book."""
+    """Record how an attempt ended, for its study to book."""
     result.state, result.reason, result.waits_for = ending.state, ending.reason, ending.waits_for
 
 
 def book(result: Result, ending: Ending) -> None:
-    """Say how the latest attempt ended, and count it. It is booked once more where no further attempt is allowed, as FAILED."""
+    """Record how the latest attempt ended, and count it. Where no further attempt is allowed it is booked again, as FAILED."""
     report(result, ending)
     result.failures += ending.kind is EndingKind.CRASHED
     result.booked_attempts = result.attempts
 
 
 def book_unreported_tokens(run: RunDirectory, result: Result) -> None:
-    """Count what an attempt may have trained that died before it could say so: its result still says that it is running."""
+    """Count what a killed attempt may have trained: its result still says "running"."""
     if result.state != "running" or not result.tokens.length:
         return
     newest, trainer = run.metrics.newest(), read_yaml(run.config)["trainer"]
     if trainer["max_steps"] == 0:
-        # Nobody knows how far it came: there is no row before the end.
+        # How far it came is unknown: there is no row before the end.
         result.tokens.read += result.tokens.length - result.tokens.position
         return
     every = trainer["log_every_steps"] * trainer["batch_tokens"]
@@ -236,7 +236,7 @@ class LiveResult:
         self._write()
 
     def died(self, reason: str) -> None:
-        """The process is about to be ended in the middle of whatever it does."""
+        """The process is about to be killed."""
         book_unreported_tokens(self.run, self.result)
         self.end(Ending(EndingKind.CRASHED, reason))
 

@@ -28,20 +28,20 @@ class Account:
     limit: float | None
     used: float
     reserved: float
-    """Promised to trials that have not ended."""
+    """Reserved for trials that have not ended."""
 
     @property
     def left(self) -> float:
         return float("inf") if self.limit is None else self.limit - self.used - self.reserved
 
     def fits(self, amount: float) -> bool:
-        """Whether `amount` more can be promised."""
+        """Whether `amount` more can be reserved."""
         return self.limit is None or self.used + self.reserved + amount <= self.limit
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a study may spend, has spent, and has promised."""
+    """What a study may spend, has spent, and has reserved."""
 
     trials: Account
     tokens: Account
@@ -66,7 +66,7 @@ class Budget:
 
     @property
     def is_overdrawn(self) -> bool:
-        """Whether repeated steps after crashes have eaten into what was promised to others: a retry must not take it."""
+        """Whether steps repeated after crashes used tokens that are reserved for others: then no retry is allowed."""
         return not self.tokens.fits(0)
 
     def lease(self, tokens: int, *, devices: int, workers: int = 1, spent: float = 0.0) -> float | None:
@@ -87,7 +87,7 @@ class Budget:
         return wanted if wanted <= left and wanted >= SHORTEST_SECONDS else None
 
     def extension(self, seconds: float, *, devices: int, ends: float, spent: float) -> float | None:
-        """By how many seconds an attempt's lease that ends at `ends` can be made longer: up to `seconds`; None where nothing is left.
+        """By how many seconds a lease that ends at `ends` can be extended: up to `seconds`; None where nothing is left.
 
         spent: seconds that all attempts of the trial will have taken when the lease ends.
         """
@@ -123,15 +123,14 @@ def _still_to_spend(record: RunRecord) -> int:
 
 @dataclass
 class OpenTotals:
-    """What the trials that are not booked as ended have cost and are promised in all, kept trial by trial: of a thousand under way, nobody
-    wants to add it up at every claim."""
+    """What the trials that are not booked as ended have cost and reserved in all: a running sum, for a thousand trials at once."""
 
     ended: int = 0
     """Those whose results are final already."""
     under_way: int = 0
     tokens: int = 0
     reserved: int = 0
-    """Tokens promised."""
+    """Tokens reserved."""
 
     def add(self, record: RunRecord, sign: int = 1) -> None:
         """Count a trial; sign=-1: count it no more, as it was when it was counted."""
@@ -145,7 +144,7 @@ class OpenTotals:
 
 @dataclass
 class EndedTotals:
-    """What the trials that have ended cost in all, so that they need not be counted again and again."""
+    """What the trials that have ended cost in all, as a running sum."""
 
     trials: int = 0
     complete: int = 0
@@ -253,5 +252,5 @@ def joined(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def covered(spans: Iterable[tuple[float, float]]) -> float:
-    """How long at least one of the spans lasts at a time."""
+    """The total time that the spans cover."""
     return sum(end - begin for begin, end in joined(spans))

@@ -101,7 +101,7 @@ def _uniform(seed: int, number: int, name: str, domain: BaseDistribution) -> Any
 
 
 def _parameters_apart(draw: Callable[[str, BaseDistribution], Any]) -> BaseSampler:
-    """A sampler that draws each parameter by itself, from its name and domain."""
+    """A sampler that draws each parameter independently, from its name and domain."""
     from optuna.samplers import BaseSampler
 
     class ParametersApart(BaseSampler):

@@ -99,7 +99,7 @@ class Parameter:
 
     @property
     def extremes(self) -> list[Any]:
-        """The values that bound it: if these are valid, so is what lies between."""
+        """Its ends or choices: if these are valid, so are all values."""
         return list(self.choices) if self.choices else [self.low, self.high]
 
 
@@ -131,7 +131,7 @@ class Space:
         return {item.key: groups.get(item.key) if item.is_group else lookup(config, item.key) for item in self.parameters}
 
     def conditions(self, key: str) -> dict[str, tuple[Any, ...]]:
-        """Every parameter on which this one depends, through others too, and the values that let it take part."""
+        """The parameters on which this one depends, through others too, and their values with which it is active."""
         found: dict[str, tuple[Any, ...]] = {}
         for name, allowed in self[key].when.items():
             for other, values in [*self.conditions(name).items(), (name, allowed)]:
@@ -143,7 +143,7 @@ class Space:
 
 
 def _label(choice: Any) -> Primitive:
-    """Optuna's categories are primitives; a list stands there as its JSON."""
+    """Optuna's categories are primitives: a list becomes its JSON."""
     return choice if isinstance(choice, Primitive) else json.dumps(choice)
 
 

@@ -54,7 +54,7 @@ class Inputs:
         return sum(part.tokens_read for part in self.evaluation)
 
     def prefix(self, config: Config) -> Prefix:
-        """The run as others may share it: this one's, or that of a related one, whose data and model are the same by its state key."""
+        """The prefix of this run, or of a related one, whose state key says that data and model are the same."""
         assert self.plan is not None, "a run that trains"
         # Its shares of replay are in its plan.
         plan = build_plan(config, self.plan.data)

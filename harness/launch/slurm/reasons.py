@@ -15,7 +15,7 @@ class Reason:
     """Slurm's own."""
     text: str
     never: bool = False
-    """Whether it will not start before somebody changes something: the request, its limits, or the state of the job."""
+    """Whether it cannot start until the request, its limits or the job's state is changed."""
 
 
 TOO_MUCH = "asks for more nodes, CPUs or memory than any node of its partition has, or its partition allows"
