@@ -1,4 +1,4 @@
-"""How long a trial should need: a constant part (start-up, evaluations), and a part for each token that it trains."""
+"""How long a trial should need: a part that every attempt takes (start-up, evaluations), and so much for each token that it trains."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TrialSeconds:
         return TrialSeconds(dict(self.slowest))
 
     def needed(self, tokens: int) -> float | None:
-        """An upper bound for a trial of this many tokens; None before one has ended.
+        """What a trial that trains so many tokens needs at the most; None before one has ended.
 
         A line through the slowest trials of each length by least squares, raised until none lies above it. Runs that are longer than any
         so far are taken in proportion to the longest: a line through short runs alone says little of them.
