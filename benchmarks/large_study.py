@@ -19,8 +19,8 @@ from pathlib import Path
 
 from benchmarks.workload import SPACE, harness, timed, unread_text
 from harness.runs.result import read_result, write_result
-from harness.search.loading import load_sweep
-from harness.search.opening import open_study
+from harness.search.load_sweep import load_sweep
+from harness.search.open_study import open_study
 from harness.search.storage.build import open_storage
 from harness.search.study import Claim, Study
 

@@ -23,7 +23,7 @@ from benchmarks.simulation.outcome import Outcome, simulate
 from benchmarks.simulation.table import read_table
 from benchmarks.simulation.world import Faults
 from benchmarks.workload import unread_text
-from harness.search.loading import load_sweep
+from harness.search.load_sweep import load_sweep
 from harness.search.sweep import Sweep
 
 TRIALS = 64

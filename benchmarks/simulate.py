@@ -17,7 +17,7 @@ from benchmarks.simulation.outcome import simulate
 from benchmarks.simulation.table import read_table
 from benchmarks.simulation.world import Faults
 from harness.config.errors import InputError
-from harness.search.loading import load_sweep
+from harness.search.load_sweep import load_sweep
 
 
 def main() -> int:

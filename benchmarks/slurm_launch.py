@@ -26,9 +26,9 @@ from benchmarks.workload import harness, require, timed
 from harness.config.launcher_schema import LauncherConfig
 from harness.config.schema import TrainerConfig
 from harness.launch.slurm import submission
-from harness.launch.slurm.jobs import JobElement
+from harness.launch.slurm.job_elements import JobElement
 from harness.runs.directory import StudyDirectory
-from harness.runs.jobs import read_jobs
+from harness.runs.submitted_jobs import read_jobs
 from tests.support import corpus
 from tests.support.slurm import cluster as slurm_cluster
 

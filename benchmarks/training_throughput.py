@@ -42,8 +42,8 @@ from harness.runs.files import append_json_line, write_yaml
 from harness.runs.lifecycle import LiveResult
 from harness.schedule.learning_rate import learning_rate
 from harness.training.plan import build_plan
-from harness.training.run import train
-from harness.training.stop import StopFlag
+from harness.training.stop_flag import StopFlag
+from harness.training.train import train
 from harness.work.attempt import ending_of
 
 WARM_UP_STEPS = 2

@@ -20,7 +20,7 @@ from benchmarks.simulation.outcome import simulate
 from benchmarks.simulation.table import read_table
 from benchmarks.simulation.world import Ended, Faults
 from benchmarks.workload import peak_mebibytes, unread_text
-from harness.search.loading import load_sweep
+from harness.search.load_sweep import load_sweep
 
 STEPS, BATCH = 40, 128
 FAULTS = Faults(preempted=0.05, killed=0.02)

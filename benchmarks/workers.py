@@ -23,8 +23,8 @@ from benchmarks.large_study import end_trial, write_sweep
 from benchmarks.workload import quantile
 from harness.runs.directory import StudyDirectory
 from harness.runs.record import load_study
-from harness.search.loading import load_sweep
-from harness.search.opening import open_study
+from harness.search.load_sweep import load_sweep
+from harness.search.open_study import open_study
 from harness.search.storage.build import open_storage
 from harness.search.study import Claim, Study
 from harness.search.sweep import Sweep

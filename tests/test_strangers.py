@@ -28,7 +28,7 @@ from harness.runs.bundle import BUNDLE_FILE, BundleDirectory, find_bundle, named
 from harness.runs.directory import RunDirectory
 from harness.runs.files import write_yaml
 from harness.runs.trials_table import read_trials
-from harness.search.loading import load_sweep
+from harness.search.load_sweep import load_sweep
 from harness.training.checkpoints import AtomicCheckpointIO
 from harness.training.export import export
 

@@ -6,7 +6,7 @@ import os
 import signal
 
 from harness.runs.directory import RunDirectory
-from harness.runs.lifecycle import COMPLETE, STOPPED, Ending, How, LiveResult
+from harness.runs.lifecycle import COMPLETE, STOPPED, Ending, EndingKind, LiveResult
 from harness.runs.locks import hold
 
 
@@ -44,11 +44,11 @@ class FakeAttempt:
     def crash(self, reached: int, reason: str = "RuntimeError: boom", *, checkpoint: int | None = None) -> int:
         """Raise an exception at this position. checkpoint: where the next attempt goes on; by default where this one began."""
         self._trained_to(reached, position=self.result.tokens.position if checkpoint is None else checkpoint)
-        return self._end(Ending(How.CRASHED, reason))
+        return self._end(Ending(EndingKind.CRASHED, reason))
 
     def fail(self, reason: str) -> int:
         """End as bad input does: another attempt would not help."""
-        return self._end(Ending(How.FAILED, reason))
+        return self._end(Ending(EndingKind.FAILED, reason))
 
     def save(self, position: int) -> None:
         """Save a checkpoint at this position and go on."""

@@ -32,7 +32,7 @@ from harness.runs.exit_codes import RESERVED_TOO_LITTLE
 from harness.runs.files import read_json
 from harness.runs.result import FINAL_STATES, read_result
 from harness.runs.trial import read_trial
-from harness.runs.trunks import TrunkCard, TrunkStore
+from harness.runs.trunks import TrunkInfo, TrunkStore
 from harness.search.attempt_watch import LEAVE_SECONDS, POLL_SECONDS, RENEW_SECONDS
 from harness.search.samplers import derived_seed
 from harness.search.study import Claim, Study
@@ -385,8 +385,8 @@ class World:
         return 0
 
     def _store(self, job: Job, reached: int) -> None:
-        """Leave the states behind that relatives may go on from."""
-        document = read_json(job.claim.run.relatives)
+        """Leave the states behind that related trials may go on from."""
+        document = read_json(job.claim.run.related_trials)
         relatives = document["relatives"] if document else []
         for step in job.course.leaves(relatives) if relatives else []:
             tokens = job.course.tokens_after(step)
@@ -396,7 +396,7 @@ class World:
             if key not in self._stored.setdefault(step, set()):
                 self._stored[step].add(key)
                 # What the study's own reckoning of trunks reads; there are no weights.
-                self._trunks.store(key, job.claim.run.config, [], TrunkCard(step=step, tokens=tokens, run=job.claim.run.name))
+                self._trunks.store(key, job.claim.run.config, [], TrunkInfo(step=step, tokens=tokens, run=job.claim.run.name))
 
 
 def _asked(table: Table, config: Config, params: dict[str, Any]) -> dict[str, Any]:

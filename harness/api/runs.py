@@ -17,7 +17,7 @@ from harness.runs.result import State
 if TYPE_CHECKING:
     from harness.runs.metrics import Row
     from harness.runs.record import RunRecord
-    from harness.training.stop import StopFlag
+    from harness.training.stop_flag import StopFlag
     from harness.work.run import Attempted
 
 
@@ -111,7 +111,7 @@ def _one_process(config: Config) -> None:
 
 def _attempted(attempt: Callable[[StopFlag], Attempted | None]) -> Run:
     """The run after an attempt, which signals stop cleanly meanwhile; afterwards they are the caller's again."""
-    from harness.training.stop import StopFlag
+    from harness.training.stop_flag import StopFlag
 
     # Before torch is loaded, if it is not yet; see `harness.cli.main`.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -51,13 +51,13 @@ def worker(study: Annotated[Path, typer.Argument(help="The study's directory.")]
 
 def placement(study: StudyDirectory) -> WorkerPlacement:
     """Where this process runs: in a job of Slurm, or just on a machine."""
-    from harness.launch.slurm.fates import ask_fates
+    from harness.launch.slurm.job_outcomes import ask_job_outcomes
     from harness.launch.slurm.submission import slurm_folder
     from harness.launch.slurm.this_job import this_job
     from harness.search.worker import WorkerPlacement
 
     # Also outside of Slurm's jobs: a worker on a login node meets trials of those that are in some.
-    ask = partial(ask_fates, crashes=slurm_folder(study)) if shutil.which("squeue") else None
+    ask = partial(ask_job_outcomes, crashes=slurm_folder(study)) if shutil.which("squeue") else None
     job = this_job(os.environ)
     return WorkerPlacement(ask=ask) if job is None else WorkerPlacement(place=job.place, ends=job.ends, ask=ask, threads=job.cpus)
 

@@ -12,7 +12,7 @@ from harness.runs.directory import StudyDirectory
 from harness.runs.exit_codes import BAD_INPUT, DONE, STOPPED
 
 MAX_QUICK_DEATHS_PER_WORKER = 3
-"""A worker that keeps dying is not its trials' fault: something is wrong with the machine."""
+"""When workers keep dying, something is wrong with the machine, not with the trials."""
 QUICK_DEATH_SECONDS = 30.0
 
 
@@ -42,11 +42,11 @@ class LocalWorkers:
 
     @property
     def log(self) -> Path:
-        """What the workers say."""
+        """The output of the workers."""
         return self.study.workers / "log.txt"
 
     def last_words(self, lines: int = 5) -> list[str]:
-        """The end of what these workers said."""
+        """The end of these workers' output."""
         try:
             with self.log.open("rb") as stream:
                 stream.seek(self._log_start)
@@ -56,7 +56,7 @@ class LocalWorkers:
         return [line for line in said if line.strip()][-lines:]
 
     def tend(self, *, replace: bool) -> int:
-        """Replace workers that died rather than ended; how many are there now."""
+        """Replace workers that died; how many run now."""
         for process in [process for process in self._started if process.poll() is not None]:
             lived_seconds = time.monotonic() - self._started.pop(process)
             # Bad input would meet the next worker, too; and whom somebody has asked to leave is not called back.
@@ -75,7 +75,7 @@ class LocalWorkers:
                 process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """For the impatient: trials go on from their last checkpoints when the study is started again."""
+        """Kill them: trials go on from their last checkpoints when the study is started again."""
         for process in self._started:
             if process.poll() is None:
                 process.kill()

@@ -21,7 +21,7 @@ MEETING_SECONDS = 300.0
 """How long the tasks of a step may start after each other."""
 RETRY_SECONDS = 0.5
 BLAME_SECONDS = 2.0
-"""How much later than rank 0's failure the others may tell of an end that caused it."""
+"""How much later than rank 0's failure the others may report the end that caused it."""
 LEAVE_SECONDS = 15.0
 """What the others are given to end an attempt after rank 0 has."""
 
@@ -43,7 +43,7 @@ class Line:
         return self._connection.fileno()
 
     def send(self, message: dict[str, Any]) -> None:
-        """Nothing happens where nobody listens any more: `receive` tells of that."""
+        """Nothing happens where nobody listens any more: `receive` shows that."""
         with contextlib.suppress(OSError):
             self._connection.sendall(json.dumps(message).encode() + b"\n")
 
@@ -85,7 +85,7 @@ class RankGroup:
     world: World
     members: list[Member] = field(default_factory=list)
     broken: str | None = None
-    """Who is gone for good; no further attempt can be made."""
+    """Which rank is lost; no further attempt can start."""
     _is_under_way: bool = False
 
     @classmethod
@@ -114,7 +114,7 @@ class RankGroup:
         return [member.line.fileno() for member in self.members if member.line.is_open]
 
     def begin(self, run: str) -> tuple[World, socket.socket]:
-        """Have all others join an attempt on the run in this directory: this process's world in it, and the socket that it listens on."""
+        """Start an attempt on the run in this directory on all ranks: this process's world, and the socket that it listens on."""
         listener = socket.create_server(("", 0), backlog=self.world.size)
         port = int(listener.getsockname()[1])
         for member in self.members:
@@ -124,7 +124,7 @@ class RankGroup:
         return replace(self.world, port=port), listener
 
     def lost(self) -> str | None:
-        """Who was killed, or is gone, or has ended its part as it should not, since the attempt began."""
+        """Which rank was killed, is lost, or failed since the attempt began."""
         self._listen()
         # Who was killed comes first: the others may have failed for it.
         for member in sorted(self.members, key=lambda member: (member.exit_code or 0) >= 0):
@@ -147,7 +147,7 @@ class RankGroup:
         return self.broken is not None or any((member.exit_code or 0) < 0 for member in self.members)
 
     def exit_codes(self) -> set[int]:
-        """Of the others' parts in the attempt, as far as they have ended."""
+        """Exit codes of the other ranks that have ended."""
         return {member.exit_code for member in self.members if member.exit_code is not None}
 
     def end(self) -> None:

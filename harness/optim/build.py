@@ -56,34 +56,31 @@ def build_optimizer(config: OptimConfig, model: nn.Module) -> Optimizer:
     two-dimensional weights only, computes the same update (a test compares them), and orthogonalises one matrix at a time.
     """
     groups = parameter_groups(config, model)
+    optimizer: Optimizer
     match config.name:
         case "adamw":
             from torch.optim import AdamW
 
             fused, foreach = config.implementation == "fused", config.implementation == "foreach"
-            return AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fused, foreach=foreach)
+            optimizer = AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fused, foreach=foreach)
         case "muon":
             from pytorch_optimizer import Muon
 
             # The adjusted rate is Moonlight's 0.2 * sqrt(longer side): updates as large as AdamW's, whatever the shape of a matrix.
-            muon: Optimizer = Muon(groups, lr=config.lr, use_adjusted_lr=True)
-            return muon
+            optimizer = Muon(groups, lr=config.lr, use_adjusted_lr=True)
         case "soap":
             from pytorch_optimizer import SOAP
 
-            soap: Optimizer = SOAP(
-                groups, lr=config.lr, betas=config.betas, eps=config.eps, precondition_frequency=config.precondition_every_steps
-            )
-            return soap
+            every = config.precondition_every_steps
+            optimizer = SOAP(groups, lr=config.lr, betas=config.betas, eps=config.eps, precondition_frequency=every)
         case "lion":
             from pytorch_optimizer import Lion
 
-            lion: Optimizer = Lion(groups, lr=config.lr, betas=config.betas)
-            return lion
+            optimizer = Lion(groups, lr=config.lr, betas=config.betas)
         case "schedule_free":
             from pytorch_optimizer import ScheduleFreeAdamW
 
-            schedule_free: Optimizer = ScheduleFreeAdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
-            return schedule_free
+            optimizer = ScheduleFreeAdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
         case _:
             assert_never(config.name)
+    return optimizer

@@ -1,4 +1,4 @@
-"""A recipe: an exported experiment with everything that it takes to trust and to repeat it, in one directory that can be handed on.
+"""A recipe: an exported experiment with all that is needed to trust and to repeat it, in one directory that can be shared.
 
     experiment/best/NAME.yaml      the experiment, for `harness train experiment=best/NAME`
     experiment/best/NAME/          its bundle
@@ -123,7 +123,7 @@ class BundleDirectory:
 
     @property
     def owners(self) -> Path:
-        """What is its owner's alone, where the bundle lies in a directory of configuration: local/best/NAME.yaml of that."""
+        """The private part, where the bundle is in a directory of configuration: local/best/NAME.yaml of that."""
         place = self.path.resolve()
         return place.parent.parent.parent / "local" / FOLDER / f"{place.name}.yaml"
 

@@ -45,8 +45,8 @@ class RunDirectory:
         return self.path / "trial.json"
 
     @property
-    def relatives(self) -> Path:
-        """Only for a trial: what other trials that may have their beginning in common with it have otherwise."""
+    def related_trials(self) -> Path:
+        """Only for a trial: the keys in which related trials differ, those that may share its first steps."""
         return self.path / "relatives.json"
 
     @property

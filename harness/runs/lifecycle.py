@@ -11,16 +11,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from signal import SIGINT, Signals
+from signal import SIGINT
 from types import TracebackType
 
 from harness.config.errors import InputError
 from harness.runs import exit_codes
 from harness.runs.directory import RunDirectory
 from harness.runs.files import read_yaml
-from harness.runs.place import Fate
+from harness.runs.place import JobOutcome
 from harness.runs.result import FINAL_STATES, Result, State, Tokens, read_result, write_result
-from harness.runs.signals import STOP_SIGNALS
+from harness.runs.signals import STOP_SIGNALS, signal_name
 from harness.runs.trial import Trial
 
 CLEAN_STOP = "stopped"
@@ -31,7 +31,7 @@ STOPPED_EARLY = tuple(-number for number in (*STOP_SIGNALS, SIGINT))
 """Exit codes of an attempt that is asked to stop before it can save anything: nothing is lost."""
 
 
-class How(Enum):
+class EndingKind(Enum):
     """The ways in which an attempt ends."""
 
     COMPLETE = "complete"
@@ -53,14 +53,14 @@ class How(Enum):
     """Another attempt would come to the same, unless it needs less."""
 
 
-_STATES: dict[How, State] = {How.COMPLETE: "complete", How.FAILED: "failed", How.PRUNED: "pruned"}
+_STATES: dict[EndingKind, State] = {EndingKind.COMPLETE: "complete", EndingKind.FAILED: "failed", EndingKind.PRUNED: "pruned"}
 """Every other ending leaves the run waiting."""
 _EXIT_CODES = {
-    How.COMPLETE: exit_codes.DONE,
-    How.STOPPED: exit_codes.STOPPED,
-    How.NOT_BEGUN: exit_codes.TRUNK_UNDER_WAY,
-    How.RESERVED_TOO_LITTLE: exit_codes.RESERVED_TOO_LITTLE,
-    How.OUT_OF_MEMORY: exit_codes.OUT_OF_MEMORY,
+    EndingKind.COMPLETE: exit_codes.DONE,
+    EndingKind.STOPPED: exit_codes.STOPPED,
+    EndingKind.NOT_BEGUN: exit_codes.TRUNK_UNDER_WAY,
+    EndingKind.RESERVED_TOO_LITTLE: exit_codes.RESERVED_TOO_LITTLE,
+    EndingKind.OUT_OF_MEMORY: exit_codes.OUT_OF_MEMORY,
 }
 
 
@@ -68,52 +68,52 @@ _EXIT_CODES = {
 class Ending:
     """How an attempt ended, and why."""
 
-    how: How
+    kind: EndingKind
     reason: str | None = None
     waits_for: str | None = None
     """The lock of the lease under which another run trains what this one needs."""
 
     @property
     def state(self) -> State:
-        return _STATES.get(self.how, "waiting")
+        return _STATES.get(self.kind, "waiting")
 
     @property
     def exit_code(self) -> int:
         """What the attempt's process tells its worker."""
-        return _EXIT_CODES.get(self.how, exit_codes.FAILED)
+        return _EXIT_CODES.get(self.kind, exit_codes.FAILED)
 
     @property
     def is_orderly(self) -> bool:
         """Whether nothing broke."""
-        return self.how in (How.COMPLETE, How.STOPPED, How.NOT_BEGUN, How.RESERVED_TOO_LITTLE)
+        return self.kind in (EndingKind.COMPLETE, EndingKind.STOPPED, EndingKind.NOT_BEGUN, EndingKind.RESERVED_TOO_LITTLE)
 
 
-COMPLETE = Ending(How.COMPLETE)
-STOPPED = Ending(How.STOPPED, CLEAN_STOP)
+COMPLETE = Ending(EndingKind.COMPLETE)
+STOPPED = Ending(EndingKind.STOPPED, CLEAN_STOP)
 
 
 # What result.json says of an ending.
 
 
 def report(result: Result, ending: Ending) -> None:
-    """Say how an attempt ended that its study will book."""
+    """Record how an attempt ended, for its study to book."""
     result.state, result.reason, result.waits_for = ending.state, ending.reason, ending.waits_for
 
 
 def book(result: Result, ending: Ending) -> None:
-    """Say how the latest attempt ended, and count it. It is booked once more where no further attempt is allowed, as FAILED."""
+    """Record how the latest attempt ended, and count it. Where no further attempt is allowed it is booked again, as FAILED."""
     report(result, ending)
-    result.failures += ending.how is How.CRASHED
+    result.failures += ending.kind is EndingKind.CRASHED
     result.booked_attempts = result.attempts
 
 
 def book_unreported_tokens(run: RunDirectory, result: Result) -> None:
-    """Count what an attempt may have trained that died before it could say so: its result still says that it is running."""
+    """Count what a killed attempt may have trained: its result still says "running"."""
     if result.state != "running" or not result.tokens.length:
         return
     newest, trainer = run.metrics.newest(), read_yaml(run.config)["trainer"]
     if trainer["max_steps"] == 0:
-        # Nobody knows how far it came: there is no row before the end.
+        # How far it came is unknown: there is no row before the end.
         result.tokens.read += result.tokens.length - result.tokens.position
         return
     every = trainer["log_every_steps"] * trainer["batch_tokens"]
@@ -143,58 +143,57 @@ def ending_of_error(error: BaseException) -> Ending:
     """From the exception that ended it. What training raises says more, see `harness.work.attempt.ending_of`."""
     match error:
         case InputError():
-            return Ending(How.FAILED, str(error))
+            return Ending(EndingKind.FAILED, str(error))
         case KeyboardInterrupt() | SystemExit():  # the latter is what Lightning makes of the former
-            return Ending(How.INTERRUPTED, "interrupted")
+            return Ending(EndingKind.INTERRUPTED, "interrupted")
         case _:
-            return Ending(How.CRASHED, f"{type(error).__name__}: {error}")
+            return Ending(EndingKind.CRASHED, f"{type(error).__name__}: {error}")
 
 
 def ending_of_process(result: Result, exit_code: int, *, was_asked: bool) -> Ending:
     """From what it left and how its process ended. exit_code: minus the signal that killed it; was_asked: by its worker, to stop."""
     if result.state in FINAL_STATES:
-        return Ending(How(result.state), result.reason)
+        return Ending(EndingKind(result.state), result.reason)
     if exit_code == exit_codes.STOPPED or (was_asked and exit_code in STOPPED_EARLY):
         return STOPPED
     # What a killed process left as its reason is an earlier attempt's.
     said = result.reason if exit_code > 0 else None
     match exit_code:
         case exit_codes.TRUNK_UNDER_WAY:
-            return Ending(How.NOT_BEGUN, said or "waits for a trunk", result.waits_for)
+            return Ending(EndingKind.NOT_BEGUN, said or "waits for a trunk", result.waits_for)
         case exit_codes.RESERVED_TOO_LITTLE:
-            return Ending(How.RESERVED_TOO_LITTLE, said or "its trunk is gone")
+            return Ending(EndingKind.RESERVED_TOO_LITTLE, said or "its trunk is gone")
         case exit_codes.OUT_OF_MEMORY:
             return _out_of_memory(result)
         case _:
-            return Ending(How.CRASHED, said or _death(exit_code))
+            return Ending(EndingKind.CRASHED, said or _death(exit_code))
 
 
-def ending_of_lost(result: Result, fate: Fate) -> Ending:
+def ending_of_lost(result: Result, outcome: JobOutcome) -> Ending:
     """From what the attempt left and what became of its worker's job, where nobody saw how its process ended."""
     if result.state in FINAL_STATES:
-        return Ending(How(result.state), result.reason)
+        return Ending(EndingKind(result.state), result.reason)
     if result.attempts == result.booked_attempts:
-        return Ending(How.NOT_BEGUN, result.reason or "its worker died before it began", result.waits_for)
+        return Ending(EndingKind.NOT_BEGUN, result.reason or "its worker died before it began", result.waits_for)
     if result.state == "waiting" and result.reason == CLEAN_STOP:
         return STOPPED
-    match fate:
+    match outcome:
         case "out_of_memory":
             return _out_of_memory(result)
         case "interrupted":
-            return Ending(How.INTERRUPTED, "its job was interrupted")
+            return Ending(EndingKind.INTERRUPTED, "its job was interrupted")
         case _:
-            return Ending(How.CRASHED, result.reason or "its worker died")
+            return Ending(EndingKind.CRASHED, result.reason or "its worker died")
 
 
 def _out_of_memory(result: Result) -> Ending:
     said = result.reason if result.reason and result.reason.startswith(OUT_OF_MEMORY) else OUT_OF_MEMORY
-    return Ending(How.OUT_OF_MEMORY, said)
+    return Ending(EndingKind.OUT_OF_MEMORY, said)
 
 
 def _death(exit_code: int) -> str:
     if exit_code < 0:
-        names = {signal.value: signal.name for signal in Signals}
-        return f"killed by {names.get(-exit_code, f'signal {-exit_code}')}"
+        return f"killed by {signal_name(-exit_code)}"
     return f"its process ended with exit code {exit_code}"
 
 
@@ -225,7 +224,7 @@ class LiveResult:
         if result.state == "running":
             # A single run that was killed. Of a trial, its study has taken note before it is tried again.
             book_unreported_tokens(self.run, result)
-            book(result, Ending(How.CRASHED))
+            book(result, Ending(EndingKind.CRASHED))
         # Not running yet: an attempt that dies before its first step has trained nothing.
         result.state, result.reason, result.waits_for = "waiting", None, None
         result.attempts += 1
@@ -237,22 +236,22 @@ class LiveResult:
         self._write()
 
     def died(self, reason: str) -> None:
-        """The process is about to be ended in the middle of whatever it does."""
+        """The process is about to be killed."""
         book_unreported_tokens(self.run, self.result)
-        self.end(Ending(How.CRASHED, reason))
+        self.end(Ending(EndingKind.CRASHED, reason))
 
     def end(self, ending: Ending) -> None:
         """The attempt has ended."""
         result = self.result
         result.seconds += time.perf_counter() - self._began
-        if ending.how in (How.NOT_BEGUN, How.RESERVED_TOO_LITTLE):
+        if ending.kind in (EndingKind.NOT_BEGUN, EndingKind.RESERVED_TOO_LITTLE):
             result.attempts -= 1
         if self.run.study is not None:
             report(result, ending)
         else:
             book(result, ending)
-            if ending.how in (How.CRASHED, How.OUT_OF_MEMORY):
-                book(result, Ending(How.FAILED, ending.reason))
+            if ending.kind in (EndingKind.CRASHED, EndingKind.OUT_OF_MEMORY):
+                book(result, Ending(EndingKind.FAILED, ending.reason))
         self._write()
 
     def __enter__(self) -> LiveResult:

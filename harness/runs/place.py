@@ -1,4 +1,4 @@
-"""Where a worker sits, and what has become of the job that it sat in."""
+"""Where a worker runs, and the outcome of its job."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Of a worker, and so of the attempts that it makes."""
+    """Where a worker runs, and its attempts."""
 
     node: str
     """Slurm's name of the node, or the machine's: virtual nodes share one host name."""
@@ -19,9 +19,9 @@ class Place:
     """How often Slurm had started the job before."""
 
 
-Fate = Literal["alive", "interrupted", "out_of_memory", "ended"]
+JobOutcome = Literal["alive", "interrupted", "out_of_memory", "ended"]
 """Of one life of a job. alive: pending, running or completing; interrupted: requeued, preempted, cancelled, at its time limit or its node
-gone, which says nothing of the work in it; out_of_memory: killed for it; ended: by itself, or nobody knows."""
+gone, which says nothing about the work in it; out_of_memory: killed for it; ended: by itself, or unknown."""
 
-AskFates = Callable[[Sequence[Place]], dict[Place, Fate] | None]
-"""What became of the jobs in these places, with one question to the cluster; None when it does not answer."""
+AskJobOutcomes = Callable[[Sequence[Place]], dict[Place, JobOutcome] | None]
+"""The outcomes of the jobs in these places, by one call to the cluster; None when it does not answer."""

@@ -1,4 +1,4 @@
-"""One run as tables and pictures see it: read from its own files, whatever wrote them and wherever it belongs."""
+"""Runs and studies as tables and pictures read them: from their own files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RunRecord:
     study: str | None = None
     trial: Trial | None = None
     state: State = "waiting"
-    """Like result.state, but a run whose process died without a word is waiting, not running."""
+    """Like result.state, but a run whose process was killed is waiting, not running."""
 
     @property
     def name(self) -> str:
@@ -88,7 +88,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """A study as its files tell it."""
+    """A study, read from its files."""
 
     directory: StudyDirectory
     sweep: dict[str, Any]
@@ -106,7 +106,7 @@ class StudyRecord:
 
     @property
     def confirmed(self) -> Candidate | None:
-        """What the confirmation says of `best`: its mean over seeds and more; None where it is not confirmed."""
+        """The confirmed winner: its mean over seeds and more; None where there is none."""
         return self.confirmation.winner if self.confirmation else None
 
     @property

@@ -15,7 +15,7 @@ from harness.runs.student_t import t_quantile
 Verdict = Literal["exact", "within_noise", "unknown", "differs"]
 """unknown: the bits differ, as they may where hardware, versions or the seed do, and it is not known how far seeds alone move a run."""
 NOT_OF_THE_MODEL = ("tokens_per_second", "evaluation_seconds")
-"""Logged values that hang on the machine's day."""
+"""Logged values that depend on the machine's speed."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Original:
 
 @dataclass(frozen=True)
 class Difference:
-    """Something of which the last bits, or more, depend."""
+    """A difference that may change the last bits, or more."""
 
     what: str
     there: str
@@ -78,7 +78,7 @@ class Rows:
 
 
 def compare_rows(there: Sequence[Row], here: Sequence[Row]) -> Rows:
-    """Value by value, to the last bit; what hangs on the speed of a machine is left out."""
+    """Compare value by value, to the last bit, without what depends on a machine's speed."""
     mine = {row["step"]: row for row in here}
     steps = values = 0
     first = None
@@ -106,7 +106,7 @@ class Reproduction:
     """The original's value; of another seed the mean over the seeds of the confirmation."""
     found: float | None
     reach: float | None
-    """So far from what is expected one run lies, with the usual confidence, by its seed alone; None where it is unknown."""
+    """How far the seed alone moves one run from what is expected, with the usual confidence; None where it is unknown."""
     why: str
 
     def to_json(self) -> dict[str, Any]:
@@ -135,7 +135,9 @@ def compare(
     if original.sd is None:
         how = "--seeds N measures it here, `harness confirm` of its study for whoever gets the recipe"
         why = f"{difference}; it was not confirmed, so it is unknown how much of that is seed noise ({how})"
-        unknown = _may_move_bits(original, differences) if own else _is_same(differences)
+        # The same configuration with the same seed need not give the same bits elsewhere, and on GPUs, whose sums vary.
+        may_vary = not own or bool(differences or original.result.hardware.get("gpus"))
+        unknown = may_vary and _is_same(differences)
         verdict: Verdict = "unknown" if unknown else "differs"
         return Reproduction(verdict, compared, metric, expected, found, None, why)
     wide = math.sqrt(2) if against == "the original" else math.sqrt(1 + 1 / original.seeds)
@@ -148,8 +150,3 @@ def compare(
 def _is_same(differences: Sequence[Difference]) -> bool:
     """Whether it is the original's configuration, but for the seed, on the original's files."""
     return not any(one.matters in ("input", "configuration") and one.what != "seed" for one in differences)
-
-
-def _may_move_bits(original: Original, differences: Sequence[Difference]) -> bool:
-    """Whether the same configuration with the same seed need not give the same bits: elsewhere, and on GPUs, whose sums vary."""
-    return _is_same(differences) and bool(differences or original.result.hardware.get("gpus"))

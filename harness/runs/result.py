@@ -1,4 +1,4 @@
-"""result.json: what came of a run, for people, tables and colleagues' checks."""
+"""result.json: the result of a run."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class Tokens:
     trained: int = 0
     """Trained by this run's own attempts, steps repeated after a crash included."""
     shared: int = 0
-    """Not trained here: taken over from a trunk that another run trained."""
+    """Trained by another run, and taken over with its trunk."""
     budgeted: int = 0
-    """What this run's plan asks it to train itself, or to read where it trains nothing: reserved before it starts."""
+    """What this run trains itself by its plan, or reads where it trains nothing: reserved before it starts."""
     read: int = 0
     """Read by the evaluations of a run that trains nothing, those repeated after a crash included."""
     position: int = 0
-    """Where the next attempt would go on at the latest: what lies behind it will not be trained again."""
+    """Where the next attempt goes on: tokens before it are not trained again."""
 
     @property
     def length(self) -> int:
-        """What a run of its full length has, whatever it shares and trains again after a crash; 0 before its plan is known."""
+        """Tokens of the whole run, shared or repeated or not; 0 before its plan is known."""
         return self.budgeted + self.shared
 
     @property
@@ -39,7 +39,7 @@ class Tokens:
 
     @property
     def reached(self) -> int:
-        """How far the run has come: never beyond its length, though steps repeated after a crash were trained twice."""
+        """How far the run is: never more than its length, though steps after a crash are trained twice."""
         return min(self.spent + self.shared, self.length)
 
 
@@ -53,7 +53,7 @@ class Parameters:
 
 @dataclass(kw_only=True)
 class Result:
-    """What came of a run so far."""
+    """The result of a run so far."""
 
     state: State = "waiting"
     reason: str | None = None
@@ -68,7 +68,7 @@ class Result:
     """Optimizer steps done."""
     tokens: Tokens = field(default_factory=Tokens)
     shared_from: str | None = None
-    """The name of the run that trained what `tokens.shared` counts last; null where this run trained all by itself."""
+    """The run that trained the last of `tokens.shared`; null where this run trained everything itself."""
     parameters: Parameters = field(default_factory=Parameters)
     """Known when training begins."""
     seconds: float = 0.0
@@ -76,7 +76,7 @@ class Result:
     waits_for: str | None = None
     """The lock of the lease under which another run trains what this one needs; null when nothing keeps it from starting."""
     evaluation_seconds: float = 0.0
-    """What evaluations took of it."""
+    """The part of it that evaluations took."""
     attempts: int = 0
     failures: int = 0
     """Attempts that crashed or were killed (a clean stop is none)."""

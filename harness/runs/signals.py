@@ -13,8 +13,8 @@ it does nothing to a process that is not stopped."""
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
-    """Stop signals wait until the block ends. Processes started inside begin with them held back, until they call `accept`.
+def stop_signals_blocked() -> Iterator[None]:
+    """Stop signals wait until the block ends. Processes started inside begin with them held back, until they call `unblock_stop_signals`.
 
     Slurm signals every process of a step. What only serves others, such as a fork server, must not die of that, and what is just
     starting must not lose the signal.
@@ -26,6 +26,11 @@ def held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def accept() -> None:
+def unblock_stop_signals() -> None:
     """In a process that began with stop signals held back: from here on they arrive, also those that came before."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
+def signal_name(number: int) -> str:
+    """SIGKILL for 9; "signal 35" for one without a name."""
+    return next((known.name for known in signal.Signals if known == number), f"signal {number}")

@@ -31,7 +31,7 @@ class Trial:
     tokens: int
     """Upper bound of what its plan trains: reserved from the budget before it starts."""
     worker: str | None = None
-    """Who works on it, or worked on it last."""
+    """The worker that has it, or had it last."""
     devices: int = 1
     """How many devices an attempt holds; a run on CPUs holds one."""
     spans: list[list[float]] = field(default_factory=list)
@@ -43,18 +43,23 @@ class Trial:
     rung: int | None = None
     """The rung of a trunk search, from 0."""
     parent: int | None = None
-    """The trial whose trunk it goes on along."""
+    """The trial whose trunk it continues."""
     given: dict[str, Any] | None = None
     """Values that were not left to the sampler."""
     claims: list[ClaimedBy] = field(default_factory=list)
     """Who claimed it, and where, the latest last."""
     given_up: str | None = None
-    """Why it is to end early; whoever settles it books it as pruned."""
+    """Why it is stopped early; it is then booked as pruned."""
 
     @property
     def seconds(self) -> float:
         """Wall time of the attempts that were settled."""
         return sum(end - begin for begin, end in self.spans)
+
+    @property
+    def place(self) -> Place | None:
+        """Where it was claimed last."""
+        return self.claims[-1].place if self.claims else None
 
     @property
     def lease_ends(self) -> float:
@@ -63,13 +68,20 @@ class Trial:
 
 
 def read_trial(run: RunDirectory) -> Trial | None:
-    """What makes a run a trial; None for a single run."""
+    """trial.json; None for a single run."""
     document = read_json(run.trial)
     if not document:
         return None
     # What harnesses before December 2026 called it.
     claims = document.pop("visits", [])
     return Trial(**{**document, "claims": [_claim(claim) for claim in document.get("claims", claims)]})
+
+
+def claimed_trial(run: RunDirectory) -> Trial:
+    """trial.json of a claimed trial."""
+    trial = read_trial(run)
+    assert trial is not None, "a claimed trial is on disk"
+    return trial
 
 
 def _claim(document: dict[str, Any]) -> ClaimedBy:

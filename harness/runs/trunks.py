@@ -19,14 +19,14 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from pathlib import Path
 
 from filelock import FileLock
 
-from harness.runs.files import give_umask_rights, read_json, read_json_lines, write_json
-from harness.runs.locks import hold, is_held
-from harness.runs.metrics import Row
+from harness.runs.files import give_umask_rights, read_json, write_json
+from harness.runs.locks import hold
+from harness.runs.metrics import MetricsFile, Row
 
 LEFT_BEHIND_SECONDS = 3600.0
 """Storing a state takes seconds: what is older is left over from a process that died."""
@@ -38,7 +38,7 @@ def trunk_key(step: int, digest: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrunkCard:
+class TrunkInfo:
     """trunk.json."""
 
     step: int
@@ -53,7 +53,7 @@ class Trunk:
     """A stored state."""
 
     path: Path
-    card: TrunkCard
+    info: TrunkInfo
 
     @property
     def checkpoint(self) -> Path:
@@ -62,8 +62,7 @@ class Trunk:
     @property
     def rows(self) -> list[Row]:
         """The metrics up to it, one row a step."""
-        by_step = {row["step"]: row for row in read_json_lines(self.path / "metrics.jsonl")}
-        return [by_step[step] for step in sorted(by_step)]
+        return MetricsFile(self.path / "metrics.jsonl").rows()
 
     @property
     def bytes(self) -> int:
@@ -80,7 +79,7 @@ class Trunk:
         return 0.0
 
     def take(self, path: Path) -> bool:
-        """Link the checkpoint to `path` as well; False when it has been evicted meanwhile.
+        """Link the checkpoint to `path`, too; False when it has been evicted meanwhile.
 
         Where the file system has no hard links, it is copied.
         """
@@ -101,25 +100,20 @@ class Trunk:
         return True
 
 
+@dataclass
 class TrunkStore:
     """The trunks of a study. Those of neighbouring studies are found, but never changed."""
 
-    def __init__(
-        self,
-        directory: Path,
-        *,
-        neighbours: Sequence[Path] = (),
-        disk_bytes: int | None = None,
-        needed: Callable[[], set[str]] = set,
-    ) -> None:
-        """Args: directory of the trunks; neighbours, those of other studies; disk_bytes, the limit for the trunks of this one; needed, the
-        names of the runs whose trunks are still needed: these are not evicted. Called only when there is too little room."""
-        self.directory = directory
-        self._neighbours = tuple(neighbours)
-        self._disk_bytes = disk_bytes
-        self._needed = needed
-        self._damaged: set[Path] = set()
-        """Trunks of neighbours to skip."""
+    directory: Path
+    _: KW_ONLY
+    neighbours: Sequence[Path] = ()
+    """The trunks of other studies."""
+    disk_bytes: int | None = None
+    """The limit for the trunks of this one."""
+    needed: Callable[[], set[str]] = set
+    """The names of the runs whose trunks are still needed: these are not evicted. Called only when there is too little room."""
+    _damaged: set[Path] = field(default_factory=set, init=False)
+    """Trunks of neighbours to skip."""
 
     def trunks(self) -> Iterator[Trunk]:
         """All that is stored here."""
@@ -131,20 +125,20 @@ class TrunkStore:
         digests_of_run: the digests of the run's states by step; asked for only if there is anything to compare them with.
         """
         found: Trunk | None = None
-        for directory in (self.directory, *self._neighbours):
+        for directory in (self.directory, *self.neighbours):
             for trunk in _trunks(directory):
-                digests, step = digests_of_run(), trunk.card.step
+                digests, step = digests_of_run(), trunk.info.step
                 if (
                     step < below
                     and trunk.path not in self._damaged
                     and step < len(digests)
                     and trunk.path.name == trunk_key(step, digests[step])
-                    and (found is None or step > found.card.step)
+                    and (found is None or step > found.info.step)
                 ):
                     found = trunk
         return found
 
-    def store(self, key: str, checkpoint: Path, rows: Sequence[Row], card: TrunkCard) -> None:
+    def store(self, key: str, checkpoint: Path, rows: Sequence[Row], info: TrunkInfo) -> None:
         """Keep a state. A trunk that exists stays as it is.
 
         Raises OSError when it cannot be written; nothing half-written is left.
@@ -161,7 +155,7 @@ class TrunkStore:
                 shutil.copyfile(checkpoint, building / "checkpoint.ckpt")
             with (building / "metrics.jsonl").open("w") as stream:
                 stream.writelines(json.dumps(row) + "\n" for row in rows)
-            write_json(building / "trunk.json", asdict(card))
+            write_json(building / "trunk.json", asdict(info))
             give_umask_rights(building)
             with contextlib.suppress(OSError):  # somebody else stored the same state at the same time
                 building.rename(target)
@@ -177,18 +171,18 @@ class TrunkStore:
                     shutil.rmtree(leftover, ignore_errors=True)
         stored = sorted(self.trunks(), key=lambda trunk: trunk.last_used)
         taken = sum(trunk.bytes for trunk in stored)
-        if self._disk_bytes is None or taken <= self._disk_bytes:
+        if self.disk_bytes is None or taken <= self.disk_bytes:
             return
-        needed = self._needed()
+        needed = self.needed()
         for trunk in stored:
-            if trunk.path.name != newest and trunk.card.run not in needed:
+            if trunk.path.name != newest and trunk.info.run not in needed:
                 taken -= trunk.bytes
                 self._discard(trunk)
-            if taken <= self._disk_bytes:
+            if taken <= self.disk_bytes:
                 return
 
     def put_aside(self, trunk: Trunk) -> None:
-        """Make sure that a damaged trunk is not found again: discard it, or skip it where it is another study's."""
+        """Discard a damaged trunk, or skip it where it is another study's."""
         if trunk.path.parent == self.directory:
             self._discard(trunk)
         else:
@@ -204,7 +198,7 @@ class TrunkStore:
     # Leases.
 
     def lease(self, digest: str, will_store: Sequence[str]) -> Lease | None:
-        """The exclusive right to train on from the state one step before `digest`; None while another process has it."""
+        """The exclusive right to train the step to `digest`; None while another process has it."""
         path = self.lease_lock(digest)
         lock = hold(path)
         if lock is None:
@@ -219,7 +213,7 @@ class TrunkStore:
 
     def has_leases(self) -> bool:
         """Whether a process may be training a state that others wait for."""
-        return any(True for _ in self.lease_lock("").parent.glob("*.json"))
+        return any(self.lease_lock("").parent.glob("*.json"))
 
     def lease_lock(self, digest: str) -> Path:
         return self.directory / ".leases" / f"{digest}.lock"
@@ -237,15 +231,10 @@ class Lease:
         self.lock.release()
 
 
-def is_leased(lock: Path) -> bool:
-    """Whether a living process holds this lease."""
-    return is_held(lock)
-
-
 def _trunks(directory: Path) -> Iterator[Trunk]:
     if not directory.is_dir():
         return
     for path in sorted(directory.glob("[0-9]*-*")):
-        card = read_json(path / "trunk.json")
-        if card is not None:
-            yield Trunk(path, TrunkCard(**card))
+        info = read_json(path / "trunk.json")
+        if info is not None:
+            yield Trunk(path, TrunkInfo(**info))

@@ -1,7 +1,7 @@
 """Learning-rate schedules as pure functions of the step.
 
-A schedule is resolved once, when the number of steps is known; from then on `learning_rate(schedule, step)` is all there is: no state
-to save, to restore or to get out of step.
+A schedule is resolved once, when the number of steps is known; from then on `learning_rate(schedule, step)` has no state to save or
+restore.
 """
 
 from __future__ import annotations
@@ -74,8 +74,6 @@ def learning_rate(schedule: Schedule, step: int) -> float:
     the update after the last.
     """
     if step < schedule.warmup_steps:
-        if not schedule.initial:
-            return schedule.peak * ((step + 1) / schedule.warmup_steps)
         return schedule.initial + (schedule.peak - schedule.initial) * ((step + 1) / schedule.warmup_steps)
     match schedule.name:
         case "constant":

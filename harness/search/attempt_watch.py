@@ -1,4 +1,4 @@
-"""An attempt under way, seen from its worker: what it is asked, when it is killed, and how it has ended."""
+"""An attempt under way, followed by its worker: when it is asked to leave, when it is killed, and how it ended."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal, Protocol
 
 from harness.runs.directory import RunDirectory
 from harness.runs.exit_codes import DONE, OUT_OF_MEMORY, STOPPED
-from harness.runs.memory import OutOfMemoryKills
+from harness.runs.oom_kills import OutOfMemoryKills
 from harness.runs.signals import STOP_SIGNALS
 from harness.search.storage.contract import StorageLostError, StudyStorage
 from harness.search.study import Claim, Study
@@ -23,44 +23,44 @@ from harness.search.time_left import TimeLeft
 
 POLL_SECONDS = 0.2
 RENEW_SECONDS = 5.0
-"""A lease is made longer when it has so much left."""
+"""A lease is extended when this much is left."""
 LEAVE_SECONDS = 3.0
-"""What an attempt is given to save a checkpoint, when its lease cannot be made longer."""
+"""For a checkpoint, when the lease cannot be extended."""
 KILL_SECONDS = 1.0
-"""What is kept back, so that it is gone when its lease ends."""
+"""It is killed this long before its lease ends."""
 STUCK_SECONDS = 10.0
-"""How long rank 0 may need to notice that another rank has fallen out, before it is ended."""
+"""How long rank 0 may take to notice that another rank is lost, before it is killed."""
 SIGNAL_SECONDS = 0.5
 """Slurm signals all processes of a step, one after the other: an attempt may have left before we hear of it."""
 SERVER_DIED = 255
-"""What multiprocessing takes for the exit code of a process whose fork server is gone, whether or not the process lives."""
+"""multiprocessing's exit code for a process whose fork server died, whether or not the process lives."""
 
 State = Literal["running", "asked", "stuck", "overdue"]
-"""asked: to save a checkpoint at the end of its step, and to leave; stuck and overdue: killed, because another rank has fallen out, or
-because its lease is over. An attempt may end by itself in any state; none leads back."""
+"""asked: to save a checkpoint at the end of its step, and to leave; stuck and overdue: killed, because another rank is lost, or its lease
+is over. An attempt may end by itself in any state; none leads back."""
 
 
 class OtherRanks(Protocol):
     """The other ranks of a worker whose trials train in several tasks of a step: see `harness.launch.rank_group`."""
 
     broken: str | None
-    """Who is gone for good."""
+    """Which rank is lost; no further attempt can start."""
 
     @property
     def sentinels(self) -> list[int]: ...
 
     def begin(self, run: str) -> tuple[Any, ...]:
-        """Have all join an attempt; what the attempt of this process is told besides its run."""
+        """Start an attempt on all ranks; further arguments for the attempt of this process."""
 
     def lost(self) -> str | None:
-        """Who has fallen out of the attempt under way, in words."""
+        """Which rank ended or was lost during the attempt, in words."""
 
     def is_to_blame(self) -> bool: ...
 
     def exit_codes(self) -> set[int]: ...
 
     def end(self) -> None:
-        """Have all end their parts in the attempt."""
+        """End the attempt on all ranks."""
 
 
 @dataclass(frozen=True)
@@ -71,124 +71,116 @@ class AttemptEnd:
     """With its lease as it was in the end."""
     exit_code: int
     out_of_time: bool
-    """Whether it was asked to leave when its lease could not be made longer."""
+    """Whether it was asked to leave because its lease could not be extended."""
     why: str | None
     """Why it failed, where its own files cannot know."""
 
 
+@dataclass
 class AttemptWatch:
     """Follows one attempt to its end."""
 
-    def __init__(
-        self,
-        process: BaseProcess,
-        claim: Claim,
-        study: Study,
-        storage: StudyStorage,
-        *,
-        is_leaving: Callable[[], bool],
-        time_left: TimeLeft,
-        ranks: OtherRanks | None,
-    ) -> None:
-        """Args: process, the attempt of this worker, started; is_leaving, whether the worker is on its way out."""
-        self.state: State = "running"
-        self._process = process
-        self._claim = claim
-        self._study = study
-        self._storage = storage
-        self._is_leaving = is_leaving
-        self._time_left = time_left
-        self._ranks = ranks
-        self._lost_rank: str | None = None
-        self._stuck_at = math.inf
-        self._given_up = False
-        self._is_last_lease = False
-        self._metrics_bytes = 0
-        self._memory = OutOfMemoryKills()
+    process: BaseProcess
+    """The attempt of this worker, started."""
+    claim: Claim
+    study: Study
+    storage: StudyStorage
+    _: KW_ONLY
+    is_leaving: Callable[[], bool]
+    """Whether the worker is leaving."""
+    time_left: TimeLeft
+    ranks: OtherRanks | None
+    state: State = field(default="running", init=False)
+    _lost_rank: str | None = field(default=None, init=False)
+    _stuck_at: float = field(default=math.inf, init=False)
+    _given_up: bool = field(default=False, init=False)
+    _is_last_lease: bool = field(default=False, init=False)
+    _metrics_bytes: int = field(default=0, init=False)
+    _memory: OutOfMemoryKills = field(default_factory=OutOfMemoryKills, init=False)
 
     def follow(self) -> AttemptEnd:
-        """Returns when the attempt is over, in all ranks. Raises StorageLostError, and then it is over as well."""
+        """Wait for the end of the attempt, on all ranks. It is over as well when this raises StorageLostError."""
         try:
             while not self._has_ended():
                 self._look()
                 self._act()
             return self._ended()
         except BaseException:
-            # Nobody would watch over it any more, and another worker may take its trial over.
-            self._process.kill()
-            self._process.join()
+            # Another worker may take the trial over.
+            self.process.kill()
+            self.process.join()
             raise
         finally:
-            if self._ranks:
-                self._ranks.end()
+            if self.ranks:
+                self.ranks.end()
 
     def _has_ended(self) -> bool:
-        others = self._ranks.sentinels if self._ranks else []
-        return self._process.sentinel in wait([self._process.sentinel, *self._storage.sentinels, *others], timeout=POLL_SECONDS)
+        others = self.ranks.sentinels if self.ranks else []
+        return self.process.sentinel in wait([self.process.sentinel, *self.storage.sentinels, *others], timeout=POLL_SECONDS)
 
     def _look(self) -> None:
-        """Take note of what has happened since the last look."""
+        """Read what has changed."""
         self._memory.look()
-        if self._storage.is_lost():
-            problem = f"trial {self._claim.number} was ended, and goes on from its last checkpoint"
+        if self.storage.is_lost():
+            problem = f"trial {self.claim.number} was ended, and goes on from its last checkpoint"
             raise StorageLostError(f"the storage does not answer: {problem}")
         if self.state == "running" and not self._given_up:
             self._look_at_metrics()
         if not self._is_last_lease and self._seconds_left < RENEW_SECONDS:
-            longer = self._study.extend(self._claim)
-            self._claim, self._is_last_lease = longer or self._claim, longer is None
-        if self._ranks and self._lost_rank is None and (lost := self._ranks.lost()):
+            longer = self.study.extend(self.claim)
+            self.claim, self._is_last_lease = longer or self.claim, longer is None
+        if self.ranks and self._lost_rank is None and (lost := self.ranks.lost()):
             self._lost_rank, self._stuck_at = lost, time.monotonic() + STUCK_SECONDS
 
     def _look_at_metrics(self) -> None:
-        path = self._claim.run.metrics.path
+        path = self.claim.run.metrics.path
         size = path.stat().st_size if path.exists() else 0
         if size != self._metrics_bytes:
             self._metrics_bytes = size
-            self._time_left.watch(self._claim.run)
-            self._given_up = self._study.watch(self._claim) is not None
+            self.time_left.watch(self.claim.run)
+            self._given_up = self.study.watch(self.claim) is not None
 
     def _act(self) -> None:
-        """Go over to the state that follows from it."""
-        leave = self._is_leaving() or self._given_up or (self._is_last_lease and self._seconds_left < LEAVE_SECONDS)
+        """Enter the next state."""
+        leave = self.is_leaving() or self._given_up or (self._is_last_lease and self._seconds_left < LEAVE_SECONDS)
         if self.state == "running" and leave:
             self.state = "asked"
-            self._process.terminate()
+            self.process.terminate()
         if self.state in ("running", "asked"):
             if self._is_last_lease and self._seconds_left < KILL_SECONDS:
                 self.state = "overdue"
-                self._process.kill()
+                self.process.kill()
             elif time.monotonic() > self._stuck_at:
                 self.state = "stuck"
-                self._process.kill()
+                self.process.kill()
 
     @property
     def _seconds_left(self) -> float:
-        return self._claim.lease_ends - time.time()
+        return self.claim.lease_ends - time.time()
 
     def _ended(self) -> AttemptEnd:
-        process = self._process
+        process = self.process
         process.join()
         assert process.exitcode is not None
         if process.exitcode == SERVER_DIED:
-            _kill(process.pid, self._claim.run)
+            _kill(process.pid, self.claim.run)
         if -process.exitcode in STOP_SIGNALS and self.state == "running":
             time.sleep(SIGNAL_SECONDS)
         code, why = process.exitcode, None
-        if self._ranks and code not in (DONE, STOPPED):
-            blamed = self._ranks.is_to_blame() or self.state == "stuck"
-            why = (self._ranks.lost() or self._lost_rank) if blamed else None
-            self._ranks.end()
-            if OUT_OF_MEMORY in self._ranks.exit_codes():
+        if self.ranks and code not in (DONE, STOPPED):
+            blamed = self.ranks.is_to_blame() or self.state == "stuck"
+            why = (self.ranks.lost() or self._lost_rank) if blamed else None
+            self.ranks.end()
+            if OUT_OF_MEMORY in self.ranks.exit_codes():
                 code = OUT_OF_MEMORY
         if code == -signal.SIGKILL and self.state in ("running", "asked") and self._memory.was_just_now():
             code = OUT_OF_MEMORY
         out_of_time = self._is_last_lease and self.state in ("asked", "overdue")
-        return AttemptEnd(self._claim, code, out_of_time, why)
+        return AttemptEnd(self.claim, code, out_of_time, why)
 
 
 def _kill(pid: int | None, run: RunDirectory) -> None:
-    """End the attempt of a server that died: nobody would watch over it any more."""
+    """Kill the attempt of a server that died."""
     assert pid is not None, "it has been started"
     while run.is_attempted():
         with contextlib.suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Attempts as child processes forked from a warm server: each starts in a fraction of a second, and takes nobody along when it dies."""
+"""Attempts as child processes, forked from a warm server: each starts in a fraction of a second, and a crash ends it alone."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.runs.processes import die_with_parent
-from harness.runs.signals import accept, held_back
+from harness.runs.signals import stop_signals_blocked, unblock_stop_signals
 
 PAUSES = (0.1, 0.5, 2.0, 5.0)
-"""Seconds before a server that died is asked again: on a busy machine its sockets are closed well before its parent learns of its end,
-and until then no new one is started."""
+"""Seconds before the next try when the server died: on a busy machine its sockets close well before its parent learns of its end, and
+until then no new one is started."""
 log = logging.getLogger(__name__)
 
 AttemptFunction = Callable[..., int]
@@ -44,7 +44,7 @@ class AttemptServer:
             try:
                 return self._start(run, *more)
             except (EOFError, ConnectionError) as error:
-                # It was killed just now; had it forked a child, that is gone with it. A new one is started by itself.
+                # It was killed just now, and a child with it. multiprocessing starts a new one.
                 log.warning("the server of attempts died while it was asked for one (%d times): %r", times, error)
                 time.sleep(pause)
         return self._start(run, *more)
@@ -53,14 +53,14 @@ class AttemptServer:
         process = self._context.Process(target=_child, args=(self._attempt, str(run), *more))
         # The fork server and multiprocessing's resource tracker, started by the first attempt, hold stop signals back for good. The
         # tracker's start lets SIGTERM through again, so it comes first.
-        with held_back():
+        with stop_signals_blocked():
             resource_tracker.ensure_running()
-        with held_back():
+        with stop_signals_blocked():
             process.start()
         return process
 
 
 def _child(attempt: AttemptFunction, run: str, *more: Any) -> None:
     die_with_parent()
-    accept()
+    unblock_stop_signals()
     raise SystemExit(attempt(run, *more))

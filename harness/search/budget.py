@@ -29,20 +29,20 @@ class Account:
     limit: float | None
     used: float
     reserved: float
-    """Promised to trials that have not ended."""
+    """Reserved for trials that have not ended."""
 
     @property
     def left(self) -> float:
         return float("inf") if self.limit is None else self.limit - self.used - self.reserved
 
     def fits(self, amount: float) -> bool:
-        """Whether `amount` more can be promised."""
+        """Whether `amount` more can be reserved."""
         return self.limit is None or self.used + self.reserved + amount <= self.limit
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a study may spend, has spent, and has promised."""
+    """What a study may spend, has spent, and has reserved."""
 
     trials: Account
     tokens: Account
@@ -67,7 +67,7 @@ class Budget:
 
     @property
     def is_overdrawn(self) -> bool:
-        """Whether repeated steps after crashes have eaten into what was promised to others: a retry must not take it."""
+        """Whether steps repeated after crashes used tokens that are reserved for others: then no retry is allowed."""
         return not self.tokens.fits(0)
 
     def lease(self, tokens: int, *, devices: int, workers: int = 1, spent: float = 0.0) -> float | None:
@@ -88,7 +88,7 @@ class Budget:
         return wanted if wanted <= left and wanted >= SHORTEST_SECONDS else None
 
     def extension(self, seconds: float, *, devices: int, ends: float, spent: float) -> float | None:
-        """By how many seconds an attempt's lease that ends at `ends` can be made longer: up to `seconds`; None where nothing is left.
+        """By how many seconds a lease that ends at `ends` can be extended: up to `seconds`; None where nothing is left.
 
         spent: seconds that all attempts of the trial will have taken when the lease ends.
         """
@@ -123,18 +123,17 @@ def still_to_spend(tokens: Tokens, trial: Trial | None) -> int:
 
 @dataclass
 class OpenTotals:
-    """What the trials that are not booked as ended have cost and are promised in all, kept trial by trial: of a thousand under way, nobody
-    wants to add it up at every claim."""
+    """What the trials that are not booked as ended have cost and reserved in all: a running sum, for a thousand trials at once."""
 
     ended: int = 0
     """Those whose results are final already."""
     under_way: int = 0
     tokens: int = 0
     reserved: int = 0
-    """Tokens promised."""
+    """Tokens reserved."""
 
     def add(self, record: RunRecord, sign: int = 1) -> None:
-        """Count a trial."""
+        """Count a trial; sign=-1: count it no more, as it was when it was counted."""
         self.tokens += sign * record.result.tokens.spent
         if record.result.state in FINAL_STATES:
             self.ended += sign
@@ -142,14 +141,10 @@ class OpenTotals:
             self.under_way += sign
             self.reserved += sign * still_to_spend(record.result.tokens, record.trial)
 
-    def remove(self, record: RunRecord) -> None:
-        """Count it no more; as it was when it was counted."""
-        self.add(record, -1)
-
 
 @dataclass
 class EndedTotals:
-    """What the trials that have ended cost in all, so that they need not be counted again and again."""
+    """What the trials that have ended cost in all, as a running sum."""
 
     trials: int = 0
     complete: int = 0
@@ -224,18 +219,15 @@ def open_budget(
             ended.add(record)
     under_way = [record for record in trials if record.result.state not in FINAL_STATES]
     timed = [record.trial for record in under_way if record.trial]
-    leases = [trial for record in trials if (trial := record.trial) and trial.began is not None and trial.lease is not None]
+    begun = [(trial, trial.began) for record in trials if (trial := record.trial) and trial.began is not None]
+    leases = [trial for trial, _ in begun if trial.lease is not None]
     spans = [(begin, end) for trial in timed for begin, end in trial.spans]
-    working = [(trial.began, min(now, trial.lease_ends)) for record in trials if (trial := record.trial) and trial.began is not None]
+    working = [(began, min(now, trial.lease_ends)) for trial, began in begun]
     ends = max([now, *(trial.lease_ends for trial in leases)])
     held = ended.device_seconds + sum(trial.devices * trial.seconds for trial in timed)
     leased = sum(trial.devices * (trial.lease or 0.0) for trial in leases)
     # Trials claimed while there was no limit of time have no lease; what they took so far counts.
-    unleased = sum(
-        trial.devices * (now - trial.began)
-        for record in trials
-        if (trial := record.trial) and trial.began is not None and trial.lease is None
-    )
+    unleased = sum(trial.devices * (now - began) for trial, began in begun if trial.lease is None)
     return Budget(
         trials=of_trials,
         tokens=of_tokens,
@@ -260,5 +252,5 @@ def joined(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def covered(spans: Iterable[tuple[float, float]]) -> float:
-    """How long at least one of the spans lasts at a time."""
+    """The total time that the spans cover."""
     return sum(end - begin for begin, end in joined(spans))

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.config.errors import InputError
-from harness.config.nested import lookup
 from harness.config.user_yaml import read_mapping
 from harness.runs.bundle import Bundle, BundleDirectory, named_bundle
 from harness.runs.trials_table import PARAMS, numbers_of, read_trials
@@ -21,7 +20,7 @@ BEST_SHARE = 0.25
 LEAST_TRIALS = 3
 """Fewer say nothing about the spread of the good ones."""
 LEAST_SPREAD = {True: 1.5, False: 0.1}
-"""On a log scale a factor, else a share of the range: neighbouring values differ by less than the noise of a seed."""
+"""On a log scale a factor, else a share of the range: neighbouring values differ by less than seed noise."""
 UNKNOWN_SPREAD = {True: 3.0, False: 0.25}
 """Where a recipe has too few trials."""
 
@@ -30,10 +29,7 @@ def point_of(bundle: BundleDirectory, space: Space) -> dict[str, Any]:
     """The recipe's values of the parameters of another space; None where it has none. Raises InputError for a damaged bundle."""
     recipe = bundle.read()
     values = read_mapping(bundle.config, holds="the resolved configuration of a recipe")
-    return {
-        parameter.key: recipe.groups.get(parameter.key) if parameter.is_group else lookup(values, parameter.key)
-        for parameter in space.parameters
-    }
+    return space.values_of(recipe.groups, values)
 
 
 def prior_of(names: Sequence[str], space: Space) -> tuple[dict[str, dict[str, float]], list[str]]:

@@ -22,9 +22,9 @@ from harness.runs.files import read_yaml, write_yaml
 from harness.runs.fresh_seeds import outcome
 from harness.runs.locks import hold
 from harness.runs.record import RunRecord, StudyRecord
-from harness.search.start import Start
 from harness.search.storage.build import connect
 from harness.search.sweep import Sweep, thaw
+from harness.search.warm_start import Start
 
 SEEDS = 2**32
 """Seeds are whole numbers below this."""

@@ -1,4 +1,4 @@
-"""A space as a unit cube, for models that know nothing but numbers: points to vectors, points drawn, points near others."""
+"""A space as a unit cube, for models: points as vectors, points drawn, points near others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from harness.search.space import Parameter, Space
 
 INACTIVE = 0.5
-"""Where a range lies that takes no part: its condition, which differs too, tells such points apart."""
+"""The value of an inactive range: its condition tells such points apart."""
 APART = math.sqrt(0.5)
 """Two choices without an order are 1 apart."""
 
@@ -46,7 +46,7 @@ class Cube:
         return vector
 
     def distance(self, one: dict[str, Any], other: dict[str, Any]) -> float:
-        """How far two points are apart in the parameter in which they differ most."""
+        """The largest difference of two points in any dimension."""
         return float(np.abs(np.subtract(self._vector(one), self._vector(other))).max())
 
     def drawn(self, generator: random.Random, given: dict[str, Any] | None = None, free: Iterable[str] | None = None) -> dict[str, Any]:
@@ -57,11 +57,11 @@ class Cube:
             if not parameter.is_active(point):
                 continue
             keeps = given is not None and parameter.key in given and keys is not None and parameter.key not in keys
-            point[parameter.key] = given[parameter.key] if keeps and given is not None else _drawn(parameter, generator)
+            point[parameter.key] = given[parameter.key] if keeps and given is not None else parameter.drawn(generator)
         return point
 
     def near(self, point: dict[str, Any], generator: random.Random, step: float) -> dict[str, Any]:
-        """A point beside another one: some parameters moved by about `step` of their range, a choice now and then made anew."""
+        """A point near another one: some parameters moved by about `step` of their range, and some choices redrawn."""
         parameters = self.space.parameters
         moved = {parameter.key for parameter in parameters if generator.random() < 0.5} or {generator.choice(parameters).key}
         found: dict[str, Any] = {}
@@ -69,14 +69,14 @@ class Cube:
             if not parameter.is_active(found):
                 continue
             if parameter.key not in point:
-                found[parameter.key] = _drawn(parameter, generator)
+                found[parameter.key] = parameter.drawn(generator)
             elif parameter.key not in moved:
                 found[parameter.key] = point[parameter.key]
             elif parameter.choices:
                 found[parameter.key] = generator.choice(parameter.choices) if generator.random() < 0.3 else point[parameter.key]
             else:
                 share = _share(parameter, point[parameter.key]) + generator.gauss(0, step)
-                found[parameter.key] = _at(parameter, min(max(share, 0.0), 1.0))
+                found[parameter.key] = parameter.nearest(parameter.at(min(max(share, 0.0), 1.0)))
         return found
 
 
@@ -85,22 +85,7 @@ def _has_order(parameter: Parameter) -> bool:
 
 
 def _share(parameter: Parameter, value: float) -> float:
-    assert parameter.low is not None
-    assert parameter.high is not None
-    if parameter.low == parameter.high:
+    low, high = parameter.bounds
+    if low == high:
         return INACTIVE
-    if parameter.log:
-        return math.log(value / parameter.low) / math.log(parameter.high / parameter.low)
-    return (value - parameter.low) / (parameter.high - parameter.low)
-
-
-def _at(parameter: Parameter, share: float) -> Any:
-    assert parameter.low is not None
-    assert parameter.high is not None
-    if parameter.log:
-        return parameter.nearest(parameter.low * (parameter.high / parameter.low) ** share)
-    return parameter.nearest(parameter.low + (parameter.high - parameter.low) * share)
-
-
-def _drawn(parameter: Parameter, generator: random.Random) -> Any:
-    return generator.choice(parameter.choices) if parameter.choices else _at(parameter, generator.random())
+    return math.log(value / low) / math.log(high / low) if parameter.log else (value - low) / (high - low)

@@ -37,13 +37,11 @@ def grid_points(space: Space, *, values_per_range: int, seed: int) -> list[dict[
 def _values(parameter: Parameter, count: int) -> list[Any]:
     if parameter.choices:
         return list(parameter.choices)
-    low, high = parameter.low, parameter.high
-    assert low is not None
-    assert high is not None
+    low, high = parameter.bounds
     step = parameter.step or (1 if parameter.is_integer and high - low < count else None)
     if step is not None:
         return [parameter.nearest(low + n * step) for n in range(round((high - low) / step) + 1)]
     shares = [n / (count - 1) for n in range(count)]
-    inner = [low * (high / low) ** share if parameter.log else low + (high - low) * share for share in shares]
+    inner = [parameter.at(share) for share in shares]
     # By way of logarithms the ends would be off by a rounding error.
     return list(dict.fromkeys(parameter.nearest(value) for value in [low, *inner[1:-1], high] if math.isfinite(value)))

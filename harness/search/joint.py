@@ -1,7 +1,7 @@
-"""What a trunk search starts next, by a model over all rungs at a time.
+"""Proposals of a trunk search by a surrogate model over all rungs.
 
-Every trial so far, of whatever length, informs about runs of full length (see `harness.search.surrogate`): the objective, and by how
-much each constraint is broken, which grows with the length. What may come next is a new trunk at the first rung, a trunk going on to a
+Every trial, of whatever length, informs about runs of full length (see `harness.search.surrogate`): about the objective, and about how
+much each constraint is violated, which grows with the length. What may come next is a new trunk at the first rung, a trunk going on to a
 longer rung with any decay, or another decay of a trunk at full length. Each has
 
     the expected improvement at full length, times the chance that the constraints hold there,
@@ -29,10 +29,9 @@ from numpy.typing import NDArray
 
 from harness.search.cube import Cube
 from harness.search.surrogate import Hyperparameters, Places, Surrogate, fit
-from harness.search.trunk_search import Proposal, Rungs, Seen
+from harness.search.trunk_search import Proposal, Rungs, TrialSummary, TrunkKey
 
 Float64 = NDArray[np.float64]
-TrunkKey = tuple[tuple[str, str], ...]
 FULL_SHARE = 0.5
 """Of the tokens, for runs of full length, if the trunks that could go on are promising; the other rungs share the rest alike."""
 PROMISING = 0.25
@@ -51,7 +50,7 @@ MOST = 200
 """Trials that the model learns from: its cost grows with their third power."""
 FEWEST = 3
 CONSTRAINT_WORTH = 0.5
-"""What resolving a constraint is worth, beside resolving the objective."""
+"""The weight of a constraint's uncertainty, where the objective's is 1."""
 MOST_OFFERED = 50
 _erf = np.vectorize(math.erf)
 
@@ -67,7 +66,7 @@ class Prices:
     trunk_share: Callable[[dict[str, Any]], float]
     """The share of a run with these values that is its trunk: 0 where it has none."""
 
-    def of(self, params: dict[str, Any], rung: int, trunk: Sequence[Seen] = ()) -> int:
+    def of(self, params: dict[str, Any], rung: int, trunk: Sequence[TrialSummary] = ()) -> int:
         """Of a run; trunk: the trials that have trained on it."""
         length = self.lengths[rung]
         leaves = self.trunk_share(params) * length
@@ -82,8 +81,8 @@ class _Candidate:
     parent: int | None = None
 
 
-def joint_proposals(rungs: Rungs, cube: Cube, seen: Sequence[Seen], seed: int, prices: Prices) -> Iterator[Proposal]:
-    """What may come next, the most wanted first; the first one that the budget holds is taken. At least FEWEST trials are complete."""
+def joint_proposals(rungs: Rungs, cube: Cube, seen: Sequence[TrialSummary], seed: int, prices: Prices) -> Iterator[Proposal]:
+    """Proposals, the best first; the first one that fits the budget is taken. At least FEWEST trials are complete."""
     generator = random.Random(f"{seed}/{len(seen)}")
     model = _Model(rungs, cube, seen, prices)
     improvement_of = model.improvement
@@ -99,7 +98,7 @@ def joint_proposals(rungs: Rungs, cube: Cube, seen: Sequence[Seen], seed: int, p
     score = improvement * model.resolved(candidates) / np.array([candidate.cost for candidate in candidates])
     order = [int(index) for index in np.argsort(-score, kind="stable")]
     promising = model.promising([candidate.params for candidate in candidates])
-    first = _owed(rungs, seen, candidates, np.where(promising, improvement, -1.0), prices)
+    first = _below_its_share(rungs, seen, candidates, np.where(promising, improvement, -1.0), prices)
     offered = [*([] if first is None else [first]), *order[:MOST_OFFERED]]
     # A budget that holds no long run any more may yet hold short ones.
     offered += sorted(order, key=lambda index: candidates[index].cost)[:1]
@@ -108,20 +107,17 @@ def joint_proposals(rungs: Rungs, cube: Cube, seen: Sequence[Seen], seed: int, p
         yield Proposal(rung=candidate.rung, parent=candidate.parent, params=candidate.params)
 
 
-def trunks_of(rungs: Rungs, seen: Sequence[Seen]) -> list[list[Seen]]:
+def trunks_of(rungs: Rungs, seen: Sequence[TrialSummary]) -> list[list[TrialSummary]]:
     """The trials by the trunk that they have trained on: those that differ in nothing but their decay."""
-    found: dict[TrunkKey, list[Seen]] = {}
+    found: dict[TrunkKey, list[TrialSummary]] = {}
     for trial in seen:
-        found.setdefault(_trunk(rungs, trial.params), []).append(trial)
+        found.setdefault(rungs.trunk_of(trial.params), []).append(trial)
     return list(found.values())
 
 
-def _trunk(rungs: Rungs, params: dict[str, Any]) -> TrunkKey:
-    late = {parameter.key for parameter in rungs.late}
-    return tuple(sorted((key, repr(value)) for key, value in params.items() if key not in late))
-
-
-def _continuations(rungs: Rungs, cube: Cube, seen: Sequence[Seen], generator: random.Random, prices: Prices) -> Iterator[_Candidate]:
+def _continuations(
+    rungs: Rungs, cube: Cube, seen: Sequence[TrialSummary], generator: random.Random, prices: Prices
+) -> Iterator[_Candidate]:
     reached = [sum(trial.rung == rung and trial.state == "complete" for trial in seen) for rung in range(len(rungs.lengths))]
     late = [parameter.key for parameter in rungs.late]
     for trunk in trunks_of(rungs, seen):
@@ -140,8 +136,10 @@ def _continuations(rungs: Rungs, cube: Cube, seen: Sequence[Seen], generator: ra
                     yield _Candidate(params, rung, prices.of(params, rung, trunk), parent.number)
 
 
-def _owed(rungs: Rungs, seen: Sequence[Seen], candidates: Sequence[_Candidate], improvement: Float64, prices: Prices) -> int | None:
-    """The candidate that goes first because its rung has not had its share of the tokens; None where all have, or none is promising."""
+def _below_its_share(
+    rungs: Rungs, seen: Sequence[TrialSummary], candidates: Sequence[_Candidate], improvement: Float64, prices: Prices
+) -> int | None:
+    """The candidate that goes first because its rung is below its share of the tokens; None where all have theirs, or none is promising."""
     spent = [0] * len(rungs.lengths)
     for trunk in trunks_of(rungs, seen):
         for index, trial in enumerate(sorted(trunk, key=lambda trial: trial.number)):
@@ -149,20 +147,20 @@ def _owed(rungs: Rungs, seen: Sequence[Seen], candidates: Sequence[_Candidate], 
     total = sum(spent)
     for rung in range(rungs.last, 0, -1):
         share = FULL_SHARE if rung == rungs.last else (1 - FULL_SHARE) / rungs.last
-        owed = [
+        below = [
             index
             for index, candidate in enumerate(candidates)
             if candidate.rung == rung and improvement[index] >= 0 and spent[rung] + candidate.cost <= share * (total + candidate.cost)
         ]
-        if owed:
-            return max(owed, key=lambda index: float(improvement[index]) / candidates[index].cost)
+        if below:
+            return max(below, key=lambda index: float(improvement[index]) / candidates[index].cost)
     return None
 
 
 class _Model:
     """Objective and constraints at full length, given all trials."""
 
-    def __init__(self, rungs: Rungs, cube: Cube, seen: Sequence[Seen], prices: Prices) -> None:
+    def __init__(self, rungs: Rungs, cube: Cube, seen: Sequence[TrialSummary], prices: Prices) -> None:
         self._rungs, self._cube = rungs, cube
         self._trunks: dict[TrunkKey, int] = {}
         whole, shortest = prices.lengths[-1], prices.lengths[0]
@@ -189,7 +187,7 @@ class _Model:
     def _places(self, runs: Sequence[tuple[dict[str, Any], int]]) -> Places:
         points = [params for params, _ in runs]
         heights = self._heights[[rung for _, rung in runs]] if runs else np.zeros(0)
-        trunks = [self._trunks.setdefault(_trunk(self._rungs, params), len(self._trunks)) for params in points]
+        trunks = [self._trunks.setdefault(self._rungs.trunk_of(params), len(self._trunks)) for params in points]
         return Places(self._cube.encoded(points), heights, np.array(trunks, dtype=np.int64))
 
     def _predicted(self, points: Sequence[dict[str, Any]]) -> tuple[Float64, Float64, Float64]:

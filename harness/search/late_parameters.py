@@ -89,9 +89,5 @@ def _is_late(sweep: Sweep, parameter: Parameter) -> bool:
 def _representatives(parameter: Parameter) -> list[Any]:
     if parameter.choices:
         return list(parameter.choices)
-    assert parameter.low is not None
-    assert parameter.high is not None
-    low, high = parameter.low, parameter.high
-    shares = [index / (VALUES_OF_A_RANGE - 1) for index in range(VALUES_OF_A_RANGE)]
-    values = [low * (high / low) ** share if parameter.log else low + (high - low) * share for share in shares]
+    values = [parameter.at(index / (VALUES_OF_A_RANGE - 1)) for index in range(VALUES_OF_A_RANGE)]
     return list(dict.fromkeys(round(value) for value in values)) if parameter.is_integer else values

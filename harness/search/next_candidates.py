@@ -7,7 +7,7 @@ are taken as samples of a smooth function over the space, which is zero far from
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from harness.runs.constraints import holds
 from harness.runs.fresh_seeds import outcome, shifts_of_candidates
-from harness.runs.record import StudyRecord
+from harness.runs.record import RunRecord, StudyRecord
 from harness.search.cube import Cube
 from harness.search.space import Space, parse_space
 
@@ -47,14 +47,9 @@ def to_try_next(study: StudyRecord, count: int) -> list[int]:
     ]
     candidates = set(study.confirmation.plan.candidates)
     found, seen = [], {outcome(run) for run in complete if run.number in candidates}
-    space, params = parse_space(study.sweep["space"]), {run.number: run.params for run in study.runs}
-    expected = {
-        metric: expected_shifts(space, [(params[number], shift) for number, shift in shifts.items()], [run.params for run in runs])
-        for metric, shifts in known.items()
-    }
-    for place, run in enumerate(runs):
-        moved = {metric: run.result.metrics[metric] + expected[metric][place] for metric in study.constraints}
-        is_feasible = all(holds(bound, moved[metric]) for metric, bound in study.constraints.items())
+    expected = metrics_over_fresh_seeds(parse_space(study.sweep["space"]), known, study.runs, runs)
+    for run, metrics in zip(runs, expected, strict=True):
+        is_feasible = all(holds(bound, metrics[metric]) for metric, bound in study.constraints.items())
         if is_feasible and run.number is not None and outcome(run) not in seen:
             seen.add(outcome(run))
             found.append(run.number)
@@ -67,6 +62,23 @@ def next_round(study: StudyRecord, *, each: int, most: int) -> list[int]:
     if confirmation is None or not confirmation.is_complete:
         return []
     return to_try_next(study, min(each, max(0, most - len(confirmation.plan.candidates))))
+
+
+def metrics_over_fresh_seeds(
+    space: Space, known: Mapping[str, Mapping[int, float]], searched: Sequence[RunRecord], runs: Sequence[RunRecord]
+) -> list[dict[str, float]]:
+    """The metrics of `runs`, with the shifts that fresh seeds are expected to add. known: shifts by metric and candidate, a trial of the
+    study; searched: all of its trials."""
+    params = {run.number: run.params for run in searched}
+    expected = {
+        metric: expected_shifts(space, [(params[number], shift) for number, shift in shifts.items()], [run.params for run in runs])
+        for metric, shifts in known.items()
+        if shifts
+    }
+    return [
+        {metric: value + expected[metric][place] if metric in expected else value for metric, value in run.result.metrics.items()}
+        for place, run in enumerate(runs)
+    ]
 
 
 def expected_shifts(space: Space, known: Sequence[tuple[Point, float]], points: Sequence[Point]) -> NDArray[np.float64]:

@@ -28,8 +28,8 @@ def build_sampler(
 ) -> BaseSampler:
     """The sampler for trial `number`.
 
-    pinned: values that are given (a point of a warm start or of a grid, a draw from a prior), as Optuna holds them; the parameters that
-    they leave open are drawn independently, whatever the sampler. learned_from: the numbers of the trials that it may look at; None: all.
+    pinned: values that are given (a point of a warm start or of a grid, a draw from a prior), as Optuna's record has them; all
+    others are then drawn independently, whatever the sampler. learned_from: the numbers of the trials that it may look at; None: all.
     """
     from optuna.samplers import CmaEsSampler, GPSampler, RandomSampler, TPESampler
 
@@ -101,7 +101,7 @@ def _uniform(seed: int, number: int, name: str, domain: BaseDistribution) -> Any
 
 
 def _parameters_apart(draw: Callable[[str, BaseDistribution], Any]) -> BaseSampler:
-    """A sampler that draws each parameter by itself, from its name and domain."""
+    """A sampler that draws each parameter independently, from its name and domain."""
     from optuna.samplers import BaseSampler
 
     class ParametersApart(BaseSampler):

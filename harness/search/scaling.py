@@ -25,7 +25,7 @@ from harness.search.space import Space
 
 PARAMETER = "optim.lr"
 LEAST_SPREAD = 1.5
-"""A best rate is known to no better than this factor: neighbouring rates differ by less than the noise of a seed."""
+"""A best rate is known to no better than this factor: neighbouring rates differ by less than seed noise."""
 UNKNOWN_SPREAD = 3.0
 """Where the studies are no more than the terms, nothing says how well the law holds."""
 LARGEST_LOG = 700.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,11 +20,10 @@ from harness.config.validate import to_plain
 from harness.runs.constraints import margins
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import write_yaml
-from harness.runs.lifecycle import Ending, How, book, book_unreported_tokens, ending_of_lost, ending_of_process
-from harness.runs.place import Place
+from harness.runs.lifecycle import Ending, EndingKind, book, book_unreported_tokens, ending_of_lost, ending_of_process
+from harness.runs.locks import is_held
 from harness.runs.result import FINAL_STATES, Result, read_result, write_result
-from harness.runs.trial import Trial, read_trial, write_trial
-from harness.runs.trunks import is_leased
+from harness.runs.trial import Trial, claimed_trial, read_trial, write_trial
 from harness.search.job_lookup import JobLookup
 from harness.search.storage.contract import StudyStorage
 from harness.search.sweep import Sweep
@@ -37,44 +36,35 @@ Clock = Callable[[], float]
 """Seconds since the epoch."""
 
 
+@dataclass(frozen=True)
 class Settler:
     """Settles the attempts of a study. No other place ends a trial."""
 
-    def __init__(
-        self,
-        directory: StudyDirectory,
-        sweep: Sweep,
-        optuna: OptunaStudy,
-        storage: StudyStorage,
-        index: TrialIndex,
-        job_lookup: JobLookup,
-        clock: Clock,
-    ) -> None:
-        self.directory = directory
-        self.sweep = sweep
-        self._optuna = optuna
-        self._storage = storage
-        self._index = index
-        self._job_lookup = job_lookup
-        self._clock = clock
+    directory: StudyDirectory
+    sweep: Sweep
+    optuna: OptunaStudy
+    storage: StudyStorage
+    index: TrialIndex
+    job_lookup: JobLookup
+    clock: Clock
 
     def settle(self, run: RunDirectory, exit_code: int, *, stopping: bool, expired: str | None, why: str | None = None) -> Result:
-        """Book what became of an attempt; what the trial has come to. See `Study.settle`."""
+        """Book the end of an attempt; the trial's result. See `Study.settle`."""
 
         def ending_of(result: Result) -> Ending:
             ending = ending_of_process(result, exit_code, was_asked=stopping)
             if expired is not None and ending.state == "waiting":
-                return Ending(How.FAILED, expired)
-            if why is not None and ending.how in (How.CRASHED, How.OUT_OF_MEMORY):
-                return Ending(How.CRASHED, why)
+                return Ending(EndingKind.FAILED, expired)
+            if why is not None and ending.kind in (EndingKind.CRASHED, EndingKind.OUT_OF_MEMORY):
+                return Ending(EndingKind.CRASHED, why)
             return ending
 
-        self._index.touch(int(run.path.name))  # by its attempt
-        return self._settle(run, self._clock(), ending_of)
+        self.index.touch(int(run.path.name))  # by its attempt
+        return self._settle(run, self.clock(), ending_of)
 
     def fail(self, run: RunDirectory, reason: str) -> None:
         """End a trial on which no attempt works, and which no attempt would help."""
-        self._book(run, read_result(run), Ending(How.FAILED, reason))
+        self._book(run, read_result(run), Ending(EndingKind.FAILED, reason))
 
     def _settle(self, run: RunDirectory, end: float, ending_of: Callable[[Result], Ending]) -> Result:
         """Book an attempt that was over at `end`, in seconds since the epoch."""
@@ -82,13 +72,13 @@ class Settler:
         trial = self._close(run, end)
         result = read_result(run)
         given_up = trial.given_up if trial and result.state not in FINAL_STATES else None
-        ending = ending_of(result) if given_up is None else Ending(How.PRUNED, given_up)
+        ending = ending_of(result) if given_up is None else Ending(EndingKind.PRUNED, given_up)
         book_unreported_tokens(run, result)
         self._book(run, result, ending)
         return result
 
     def _close(self, run: RunDirectory, end: float) -> Trial | None:
-        """Write down how long the attempt took."""
+        """Record how long the attempt took."""
         trial = read_trial(run)
         if trial is not None and trial.began is not None:
             trial.spans.append([trial.began, max(trial.began, end)])
@@ -97,12 +87,13 @@ class Settler:
         return trial
 
     def _book(self, run: RunDirectory, result: Result, ending: Ending) -> None:
-        """Decide what the trial has come to and write it down: on disk first, so that the next worker can do what we do not live to do."""
+        """Decide the trial's state and write it: on disk first, so that the next worker can finish if this one dies."""
         book(result, ending)
         verdict = self._verdict(run, result, ending)
         if verdict != ending:
             book(result, verdict)
-        self._write_result(run, result)
+        write_result(run, result)
+        self.index.touch(int(run.path.name))
         if result.state in FINAL_STATES:
             self._end_in_optuna(run, result)
         else:
@@ -110,55 +101,54 @@ class Settler:
 
     def _verdict(self, run: RunDirectory, result: Result, ending: Ending) -> Ending:
         """The ending, or FAILED where a metric is missing or no further attempt is allowed."""
-        match ending.how:
-            case How.COMPLETE:
+        match ending.kind:
+            case EndingKind.COMPLETE:
                 return self._judge(result, ending)
-            case How.RESERVED_TOO_LITTLE:
+            case EndingKind.RESERVED_TOO_LITTLE:
                 self._reserve_all(run)
-            case How.CRASHED:
+            case EndingKind.CRASHED:
                 most = self.sweep.config.search.max_attempts
                 if result.failures >= most:
-                    return Ending(How.FAILED, f"{ending.reason} (attempt {result.failures} of {most})")
-            case How.OUT_OF_MEMORY:
+                    return Ending(EndingKind.FAILED, f"{ending.reason} (attempt {result.failures} of {most})")
+            case EndingKind.OUT_OF_MEMORY:
                 return self._with_less_memory(run, result, ending)
-            case How.INTERRUPTED:
+            case EndingKind.INTERRUPTED:
                 pass
-            case How.STOPPED if result.tokens.read:
+            case EndingKind.STOPPED if result.tokens.read:
                 pass  # where nothing is trained nothing is saved: it reads all of it again
             case _:
                 return ending
         return self._within_budget(run, result, ending)
 
     def _within_budget(self, run: RunDirectory, result: Result, ending: Ending) -> Ending:
-        budget = self._index.budget(self.sweep, now=self._clock(), instead={int(run.path.name): result})
+        budget = self.index.budget(self.sweep, now=self.clock(), instead={int(run.path.name): result})
         if not budget.is_overdrawn:
             return ending
-        return Ending(How.FAILED, f"{ending.reason}; the token budget cannot hold another attempt")
+        return Ending(EndingKind.FAILED, f"{ending.reason}; the token budget cannot hold another attempt")
 
     def _judge(self, result: Result, ending: Ending) -> Ending:
         objectives = [objective.metric for objective in self.sweep.objectives]
         missing = [metric for metric in (*objectives, *self.sweep.config.constraints) if metric not in result.metrics]
         if missing:
-            return Ending(How.FAILED, f"{', '.join(missing)}: no finite value was logged")
+            return Ending(EndingKind.FAILED, f"{', '.join(missing)}: no finite value was logged")
         result.objective = result.metrics[objectives[0]]
         violations = margins(self.sweep.constraints, result.metrics)
         result.feasible = all(value <= 0 for value in violations.values()) if violations else None
         return ending
 
     def _reserve_all(self, run: RunDirectory) -> None:
-        """Its trunk is gone: reserve what it takes to train the trunk again."""
-        trial = read_trial(run)
-        assert trial is not None, "a claimed trial is on disk"
+        """Its trunk is gone: reserve the tokens to train it again."""
+        trial = claimed_trial(run)
         assert trial.params is not None, "a claimed trial has its values"
         trial.tokens = self.sweep.trial_tokens(trial.params)
         self._write_trial(run, trial)
 
     def _with_less_memory(self, run: RunDirectory, result: Result, ending: Ending) -> Ending:
-        """Have the trial tried again with less on the device at a time, if that is wanted and possible."""
+        """Try the trial again with a smaller micro-batch, if that is wanted and possible."""
         config = load_file(run.config)
         smaller = with_smaller_micro_batch(config) if self.sweep.config.search.out_of_memory == "halve_micro_batch" else None
         if smaller is None:
-            return Ending(How.FAILED, ending.reason)
+            return Ending(EndingKind.FAILED, ending.reason)
         verdict = self._within_budget(run, result, ending)
         if verdict == ending:
             write_yaml(run.config, to_plain(smaller))
@@ -166,12 +156,12 @@ class Settler:
         return verdict
 
     def _end_in_optuna(self, run: RunDirectory, result: Result) -> None:
-        """The trial has ended."""
+        """Tell Optuna that the trial has ended."""
         from optuna.trial import Trial as OptunaTrial
         from optuna.trial import TrialState
 
         number = int(run.path.name)
-        trial = OptunaTrial(self._optuna, self._index.frozen(number)._trial_id)
+        trial = OptunaTrial(self.optuna, self.index.optuna_id(number))
         metrics_known = all(metric in result.metrics for metric in self.sweep.config.constraints)
         violations = margins(self.sweep.constraints, result.metrics) if result.state != "failed" and metrics_known else {}
         with warnings.catch_warnings():
@@ -180,11 +170,11 @@ class Settler:
                 trial.set_constraint(name, value)
         values = [result.metrics[objective.metric] for objective in self.sweep.objectives] if result.state == "complete" else None
         states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
-        self._optuna.tell(number, values, states.get(result.state, TrialState.FAIL))
-        self._index.touch(number)
+        self.optuna.tell(number, values, states.get(result.state, TrialState.FAIL))
+        self.index.touch(number)
 
     def _free(self, run: RunDirectory) -> None:
-        """The trial waits for whoever claims it next."""
+        """Leave the trial to the next worker."""
         from optuna.trial import TrialState
 
         trial = read_trial(run)
@@ -193,51 +183,42 @@ class Settler:
             self._write_trial(run, trial)
         number = int(run.path.name)
         # Optuna's ask() hands waiting trials out again; there is no public way to make one waiting.
-        self._optuna._storage.set_trial_state_values(self._index.frozen(number)._trial_id, TrialState.WAITING)
-        self._index.touch(number)
-
-    def _write_result(self, run: RunDirectory, result: Result) -> None:
-        write_result(run, result)
-        self._index.touch(int(run.path.name))
+        self.optuna._storage.set_trial_state_values(self.index.optuna_id(number), TrialState.WAITING)
+        self.index.touch(number)
 
     def _write_trial(self, run: RunDirectory, trial: Trial) -> None:
         write_trial(run, trial)
-        self._index.touch(trial.number)
+        self.index.touch(trial.number)
 
-    # What dead workers left.
+    # Trials of dead workers.
 
     def reconcile(self) -> tuple[list[int], int]:
         """Settle the trials whose worker and attempt are gone. Returns the numbers of those that may be claimed now, in order, and how many
         others are under way."""
-        running = self._index.running()
+        running = self.index.running()
         workers = {worker for worker in running.values() if worker}
-        living = self._storage.living(workers) if workers else set()
+        living = self.storage.living(workers) if workers else set()
         left = sorted(number for number, worker in running.items() if worker not in living)
         under_way = len(running) - len(left)
         for number in left:
-            run = self._index.run(number)
+            run = self.index.run(number)
             if run.is_attempted():
                 under_way += 1
                 continue
-            fate = self._job_lookup.fate(_place(self._index.trial(number)))
-            if fate == "alive":
+            trial = self.index.trial(number)
+            outcome = self.job_lookup.outcome(trial.place if trial and trial.worker else None)
+            if outcome == "alive":
                 under_way += 1
                 continue
-            self._settle(run, _last_seen(run, self._clock()), partial(ending_of_lost, fate=fate))
+            self._settle(run, _last_seen(run, self.clock()), partial(ending_of_lost, outcome=outcome))
         free = []
-        for number in self._index.waiting():
+        for number in self.index.waiting():
             waits_for = read_result(self.directory.trial(number)).waits_for
-            if waits_for is not None and is_leased(Path(waits_for)):
+            if waits_for is not None and is_held(Path(waits_for)):
                 under_way += 1  # as good as: whoever trains its trunk is at work
             else:
                 free.append(number)
         return free, under_way
-
-
-def _place(trial: Trial | None) -> Place | None:
-    """Where its worker claimed it."""
-    claims = trial.claims if trial and trial.worker else []
-    return claims[-1].place if claims else None
 
 
 def _last_seen(run: RunDirectory, now: float) -> float:

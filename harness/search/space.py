@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from graphlib import CycleError, TopologicalSorter
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from harness.config.errors import InputError, nearest, unknown, wrong_value
 from harness.config.introspect import Field, describe, find, is_number
 from harness.config.locations import choices, groups
+from harness.config.nested import lookup
 from harness.config.schema import Config
 from harness.config.validate import unknown_key
 
@@ -46,24 +49,38 @@ class Parameter:
         if self.choices:
             labels = {_label(choice): choice for choice in self.choices}
             return labels[trial.suggest_categorical(self.key, list(labels))]
+        low, high = self.bounds
+        if self.is_integer:
+            return trial.suggest_int(self.key, int(low), int(high), step=int(self.step or 1), log=self.log)
+        value = trial.suggest_float(self.key, low, high, step=self.step, log=self.log)
+        return value if self.step is None else _on_grid(value, low, self.step)
+
+    def in_optuna(self, value: Any) -> Any:
+        """A value as Optuna's record has it."""
+        return _label(value) if self.choices else value
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The ends of a range."""
         assert self.low is not None
         assert self.high is not None
-        if self.is_integer:
-            return trial.suggest_int(self.key, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
-        value = trial.suggest_float(self.key, self.low, self.high, step=self.step, log=self.log)
-        return value if self.step is None else _on_grid(value, self.low, self.step)
+        return self.low, self.high
 
-    def held(self, value: Any) -> Any:
-        """A value as Optuna holds it."""
-        return _label(value) if self.choices else value
+    def at(self, share: float) -> float:
+        """The value at a share (0 to 1) of a range, of its logarithm on a log scale; not yet on its grid."""
+        low, high = self.bounds
+        return low * (high / low) ** share if self.log else low + (high - low) * share
+
+    def drawn(self, generator: random.Random) -> Any:
+        """A uniform draw from the range (of its logarithm on a log scale) or the choices."""
+        return generator.choice(self.choices) if self.choices else self.nearest(self.at(generator.random()))
 
     def nearest(self, value: float) -> float | int:
         """The value of a range that lies nearest: within its ends, on its grid."""
-        assert self.low is not None
-        assert self.high is not None
-        within = min(max(value, self.low), self.high)
+        low, high = self.bounds
+        within = min(max(value, low), high)
         if self.step is not None:
-            within = _on_grid(self.low + round((within - self.low) / self.step) * self.step, self.low, self.step)
+            within = _on_grid(low + round((within - low) / self.step) * self.step, low, self.step)
         return round(within) if self.is_integer else float(within)
 
     def holds(self, value: Any) -> bool:
@@ -82,7 +99,7 @@ class Parameter:
 
     @property
     def extremes(self) -> list[Any]:
-        """The values that bound it: if these are valid, so is what lies between."""
+        """Its ends or choices: if these are valid, so are all values."""
         return list(self.choices) if self.choices else [self.low, self.high]
 
 
@@ -105,12 +122,16 @@ class Space:
         grouped = {parameter.key for parameter in self.parameters if parameter.is_group}
         return [f"{key}={value}" for key, value in values.items() if key in grouped], {k: v for k, v in values.items() if k not in grouped}
 
-    def held(self, values: dict[str, Any]) -> dict[str, Any]:
-        """A point as Optuna holds it."""
-        return {key: self[key].held(value) for key, value in values.items()}
+    def in_optuna(self, values: dict[str, Any]) -> dict[str, Any]:
+        """A point as Optuna's record has it."""
+        return {key: self[key].in_optuna(value) for key, value in values.items()}
+
+    def values_of(self, groups: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+        """A configuration's values of all parameters, None where it has none. groups: the choice made in each configuration group."""
+        return {item.key: groups.get(item.key) if item.is_group else lookup(config, item.key) for item in self.parameters}
 
     def conditions(self, key: str) -> dict[str, tuple[Any, ...]]:
-        """Every parameter on which this one depends, through others too, and the values that let it take part."""
+        """The parameters on which this one depends, through others too, and their values with which it is active."""
         found: dict[str, tuple[Any, ...]] = {}
         for name, allowed in self[key].when.items():
             for other, values in [*self.conditions(name).items(), (name, allowed)]:
@@ -122,7 +143,7 @@ class Space:
 
 
 def _label(choice: Any) -> Primitive:
-    """Optuna's categories are primitives; a list stands there as its JSON."""
+    """Optuna's categories are primitives: a list becomes its JSON."""
     return choice if isinstance(choice, Primitive) else json.dumps(choice)
 
 

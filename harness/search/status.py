@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -71,10 +72,7 @@ class Status:
 
     def count(self) -> dict[str, int]:
         """Trials by state."""
-        counts: dict[str, int] = {}
-        for run in self.study.runs:
-            counts[run.state] = counts.get(run.state, 0) + 1
-        return counts
+        return dict(Counter(run.state for run in self.study.runs))
 
     def to_json(self) -> dict[str, Any]:
         """What `harness status --json` prints."""
@@ -138,7 +136,7 @@ def _trial(run: RunRecord) -> dict[str, Any]:
 
 def _where(run: RunRecord) -> dict[str, Any]:
     """Where it was taken up last: the Slurm job (null outside of Slurm), the node, and how often the job had been restarted by then."""
-    if run.trial is None or not run.trial.claims:
+    place = run.trial.place if run.trial else None
+    if place is None:
         return {"job": None, "node": None, "restarts": 0}
-    place = run.trial.claims[-1].place
     return {"job": place.job, "node": place.node, "restarts": place.restart}

@@ -1,4 +1,4 @@
-"""Giving trials up before their end: what a trial's evaluations report, and who judges them."""
+"""Early stopping: what a trial's evaluations report to the pruner, and constraints that stay broken."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def evaluations(rows: list[Row], *, every_steps: int, length: int) -> dict[int, 
 
 
 def judged(row: Row, objective: StudyObjectiveConfig, constraints: Mapping[str, Bound]) -> float | None:
-    """What a pruner is told of an evaluation: the objective, and, where constraints are broken, something worse than any objective that is
-    the worse the more they are. Pruners look at one number: they would keep the runs that forget most. None where a metric is absent."""
+    """The value that an evaluation reports to the pruner: the objective, or, where constraints are broken, a value worse than any objective
+    that grows with the violation. Pruners see one number: they would keep the runs that forget most. None where a metric is absent."""
     value: float | None = row.get(objective.metric)
     if any(row.get(metric) is None for metric in constraints):
         return None

@@ -1,8 +1,8 @@
-"""A study at work: who claims which trial, and what comes of it. Optuna proposes and remembers; the trials' own files are the truth.
+"""A running study: workers claim trials and settle them. Optuna proposes and records; the trials' own files are the truth.
 
 Every step happens under the study's lock. A trial that has not ended belongs to the process that holds its attempt lock, or to the
-worker that claimed it and holds its worker lock; when neither lives, the next worker that comes by takes the trial over, with its
-number, its parameters and its last checkpoint.
+worker that claimed it and holds its worker lock; when neither lives, the next worker takes the trial over, with its number, its
+parameters and its last checkpoint.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import socket
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from harness.config.errors import InputError
 from harness.config.validate import to_plain
@@ -20,7 +20,7 @@ from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import read_yaml, write_json, write_yaml
 from harness.runs.place import Place
 from harness.runs.result import Result, read_result
-from harness.runs.trial import ClaimedBy, Trial, read_trial, write_trial
+from harness.runs.trial import ClaimedBy, Trial, claimed_trial, read_trial, write_trial
 from harness.search.budget import SHORTEST_SECONDS, Budget, still_to_spend
 from harness.search.job_lookup import JobLookup
 from harness.search.late_parameters import LateParameters
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Claim:
-    """A trial that a worker has to itself until it settles it."""
+    """A trial that belongs to one worker until it is settled."""
 
     number: int
     run: RunDirectory
@@ -49,11 +49,11 @@ class Claim:
 
 
 Answer = Claim | Literal["wait", "done"]
-"""wait: nothing to do now, but trials under way may yet be left to others, or free budget; done: nothing will come any more."""
+"""wait: nothing now, but trials under way may yet free budget or be left to others; done: nothing is left."""
 
 
 class Study:
-    """The one door to a study for a worker."""
+    """A worker's access to a study."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Study:
     # Claiming.
 
     def claim(self) -> Answer:
-        """Take over a trial that was left, or start a new one if the budget holds it.
+        """Take over a trial that was left, or start a new one that fits the budget.
 
         Raises InputError when trials fail for one and the same reason since this worker started, and none is complete.
         """
@@ -102,7 +102,7 @@ class Study:
                 return "done"
             while True:
                 waiting, under_way = self._settler.reconcile()
-                self._refuse_to_burn_the_budget()
+                self._refuse_repeated_failures()
                 number = self._choose(waiting) if waiting else self._index.count
                 known = read_trial(self.directory.trial(number))
                 if known is None:
@@ -121,12 +121,12 @@ class Study:
         if self.place.job is not None:
             for number in waiting:
                 trial = read_trial(self.directory.trial(number))
-                if trial and trial.claims and trial.claims[-1].place.job == self.place.job:
+                if trial and trial.place and trial.place.job == self.place.job:
                     return number
         return waiting[0]
 
     def _start(self, number: int, under_way: int) -> Answer:
-        """A new trial, if the budget holds it."""
+        """A new trial, if one fits the budget."""
         budget = self._budget()
         if self._trunk_claims is not None:
             trial = self._trunk_claims.next(number, self._index.records(), budget)
@@ -167,10 +167,13 @@ class Study:
     def _take(self, number: int, lease: float) -> Claim:
         # By its number, whoever asks, and however often: a proposal that was half made when its worker died is made again.
         run = self.directory.trial(number)
-        trial = read_trial(run)
-        assert trial is not None, "it was reserved"
+        trial = claimed_trial(run)
         learned_from = self._trunk_claims.learned_from(self._index.records()) if self._trunk_claims else None
-        pinned = self._pinned(number) if trial.given is None else self.sweep.space.held(trial.given)
+        if trial.given is not None:
+            pinned = self.sweep.space.in_optuna(trial.given)
+        else:
+            ended = self._index.ended
+            pinned = self.sweep.pinned(number, ended=ended.complete + ended.pruned)
         self._optuna.sampler = build_sampler(self.sweep.config.search, self.sweep.space, number, pinned, learned_from)
         proposal = self._running(number)
         if trial.params is None:
@@ -189,10 +192,6 @@ class Study:
     def _write_trial(self, run: RunDirectory, trial: Trial) -> None:
         write_trial(run, trial)
         self._index.touch(trial.number)
-
-    def _pinned(self, number: int) -> dict[str, Any]:
-        ended = self._index.ended
-        return self.sweep.pinned(number, ended=ended.complete + ended.pruned)
 
     def _running(self, number: int) -> OptunaTrial:
         """Optuna's trial of this number, running: one that waits, with the values it was given, or a new one.
@@ -217,8 +216,7 @@ class Study:
         """Write the trial's configuration; False, and the trial is failed, when its values do not go together."""
         if claim.run.config.exists():
             return True
-        trial = read_trial(claim.run)
-        assert trial is not None, "a claimed trial is on disk"
+        trial = claimed_trial(claim.run)
         assert trial.params is not None, "a claimed trial has its values"
         try:
             config = self.sweep.trial_config(trial.params)
@@ -230,17 +228,17 @@ class Study:
             config = dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, threads=self._threads))
         if self.sweep.config.search.trunks != "never":
             # Before the configuration, which says that all is there.
-            relatives = self._late.variants(trial.params, config) if self._keeps_trunks else []
-            write_json(claim.run.relatives, {"relatives": relatives, "disk_gb": self.sweep.config.search.trunk_disk_gb})
+            variants = self._late.variants(trial.params, config) if self._keeps_trunks else []
+            write_json(claim.run.related_trials, {"relatives": variants, "disk_gb": self.sweep.config.search.trunk_disk_gb})
         write_yaml(claim.run.config, to_plain(config))
         return True
 
     # While it runs.
 
     def watch(self, claim: Claim) -> str | None:
-        """Report the evaluations of an attempt under way that Optuna has not heard of; why it is to be given up, or None.
+        """Report new evaluations of an attempt to Optuna; why the trial is given up, or None.
 
-        The decision is on disk before anybody acts on it: whoever settles the trial, after whatever death, finds it.
+        The decision is on disk before anybody acts on it, so that whoever settles the trial finds it.
         """
         stopping = self.sweep.config.stopping
         if stopping.name == "none" and stopping.constraint_patience is None:
@@ -254,8 +252,7 @@ class Study:
             reason = self._report(claim, {number: judged(row, objective, constraints) for number, row in seen.items()})
         if reason is not None:
             with self.storage.locked():
-                trial = read_trial(claim.run)
-                assert trial is not None, "a claimed trial is on disk"
+                trial = claimed_trial(claim.run)
                 trial.given_up = reason
                 self._write_trial(claim.run, trial)
         return reason
@@ -277,8 +274,7 @@ class Study:
     def extend(self, claim: Claim) -> Claim | None:
         """The claim with a longer lease, if the budget and the trial's own limit hold one; None where they do not."""
         with self.storage.locked():
-            trial = read_trial(claim.run)
-            assert trial is not None, "a claimed trial is on disk"
+            trial = claimed_trial(claim.run)
             assert trial.lease is not None, "without a lease there is nothing to extend"
             spent = trial.seconds + trial.lease
             asked = max(SHORTEST_SECONDS, trial.lease / 2)
@@ -292,9 +288,9 @@ class Study:
     # Settling.
 
     def settle(self, claim: Claim, exit_code: int, *, stopping: bool = False, expired: bool = False, why: str | None = None) -> Result:
-        """Book what became of an attempt: the end of the trial, or leave it for another attempt.
+        """Book the end of an attempt: the trial ends, or is left for another attempt.
 
-        stopping: whether the worker is on its way out, and has asked the attempt to end; expired: whether it ended with its lease.
+        stopping: whether the worker is leaving, and has asked the attempt to end; expired: whether it ended with its lease.
         why: it failed, where its own files cannot know.
         """
         with self.storage.locked():
@@ -306,8 +302,8 @@ class Study:
         limits = ", ".join(f"budget.{unit}={limit}" for unit, limit in units.items() if limit is not None)
         return f"it ran for as long as the budget of time allows ({limits})"
 
-    def _refuse_to_burn_the_budget(self) -> None:
-        """Raise InputError when what keeps trials from running is no matter of their values."""
+    def _refuse_repeated_failures(self) -> None:
+        """Raise InputError when trials fail for a reason that is not in their values."""
         if self._index.ended.complete:
             return
         failed = [record for record in self._index.failed() if record.number not in self._failed_before]

@@ -1,15 +1,15 @@
-"""A model of what runs of several lengths say about runs of full length: a Gaussian process over the space and the length.
+"""A surrogate of runs of full length from runs of all lengths: a Gaussian process over the space and the length.
 
     f(x, s) = c0 + c1 s + c2(s) + f0(x) + s f1(x) + f2(x, s)
 
-s is 0 at full length and 1 at that of the first rung, on a log scale. f0 is what the search is after; f1 lets a parameter's effect
+s is 0 at full length and 1 at that of the first rung, on a log scale. f0 is the objective at full length; f1 lets a parameter's effect
 shift with the length (of learning rates it does); f2 is what remains of each rung for itself, c2 that the mean over lengths is no
 straight line. All are Gaussian processes with Matérn-5/2 kernels that share a length scale for each parameter; c0 and c1 are wide. So
 runs of any length inform about any other, as far as they have proved to agree. (A random slope in the place of the kernels over fidelity
 of arXiv 1605.07079 and 1703.06240: it extrapolates.)
 
-Observations have noise: what a run came to by its luck. Runs of one length that share a trunk share most of it; were it taken to be each
-one's own, a dozen decays of one lucky trunk would prove it good.
+Observations have noise: the seed moves every run. Runs of one length that share a trunk share most of it; were it taken to be each
+one's own, a dozen decays of one trunk with a good draw would prove it good.
 
 The hyperparameters are those of the largest posterior density, found by a fixed number of steps from a fixed start: the same data give the
 same model.
@@ -18,6 +18,7 @@ same model.
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +31,7 @@ WIDE, LEVEL = 3.0, 0.2
 LENGTH_SCALE, AMPLITUDE, SLOPE, REMAINDER, NOISE = 0.5, 1.0, 0.4, 0.1, 0.03
 SPREAD = 0.8
 """Of the log-normal priors around these; the edges of the unit cube and the observations' standard deviation are 1."""
-SHARED_LUCK = 0.9
+SHARED_NOISE = 0.9
 """Of the variance of the noise, what is the trunk's."""
 STEPS, STEP_SIZE = 40, 0.15
 """Of Adam, on the logarithms of the hyperparameters."""
@@ -55,16 +56,16 @@ class Places:
     def __add__(self, other: Places) -> Places:
         return Places(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in ("x", "s", "trunk")))
 
-    def luck_with(self, other: Places) -> Float64:
-        """What different runs of the two have in common of the variance of their noise, which is 1: [points, points]."""
-        return np.asarray(SHARED_LUCK * ((self.trunk[:, None] == other.trunk[None, :]) & (self.s[:, None] == other.s[None, :])))
+    def noise_correlation_with(self, other: Places) -> Float64:
+        """Correlation of the noise of different runs of the two: [points, points]."""
+        return np.asarray(SHARED_NOISE * ((self.trunk[:, None] == other.trunk[None, :]) & (self.s[:, None] == other.s[None, :])))
 
     @property
-    def luck(self) -> Float64:
-        """The covariance of the noise of these runs, whose variance is 1: [points, points]."""
-        luck = self.luck_with(self)
-        luck[np.diag_indices_from(luck)] = 1.0
-        return luck
+    def noise_correlation(self) -> Float64:
+        """Correlation of the noise of these runs: [points, points]."""
+        correlation = self.noise_correlation_with(self)
+        correlation[np.diag_indices_from(correlation)] = 1.0
+        return correlation
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def fit(places: Places, values: Float64, groups: Int64) -> Hyperparameters:
     for dimension, group in enumerate(groups):
         squares[group] += (places.x[:, dimension, None] - places.x[None, :, dimension]) ** 2
     for step in range(1, STEPS + 1):
-        density, gradient = _density(theta, scaled, squares, *_between(places, places), places.luck)
+        density, gradient = _density(theta, scaled, squares, *_between(places, places), places.noise_correlation)
         density -= float(((theta - prior) ** 2).sum()) / (2 * SPREAD**2)
         gradient -= (theta - prior) / SPREAD**2
         if density > highest:
@@ -104,10 +105,13 @@ def fit(places: Places, values: Float64, groups: Int64) -> Hyperparameters:
     return Hyperparameters.of_logarithms(best)
 
 
-def _density(theta: Float64, values: Float64, squares: Float64, slopes: Float64, same: Float64, luck: Float64) -> tuple[float, Float64]:
+def _density(
+    theta: Float64, values: Float64, squares: Float64, slopes: Float64, same: Float64, correlation: Float64
+) -> tuple[float, Float64]:
     """The logarithm of the marginal likelihood, up to a constant, and its gradient.
 
-    squares: squared distances, [parameters, points, points]; slopes and same: [points, points], of `_between`; luck: that of the places.
+    squares: squared distances, [parameters, points, points]; slopes and same: [points, points], of `_between`; correlation: of the
+    places' noise.
     """
     hyper = Hyperparameters.of_logarithms(theta)
     scaled = squares / hyper.length_scales[:, None, None] ** 2
@@ -116,7 +120,7 @@ def _density(theta: Float64, values: Float64, squares: Float64, slopes: Float64,
     matern = (1 + SQRT5 * distance + 5 / 3 * distance**2) * decay
     weight = hyper.amplitude + hyper.slope * slopes + hyper.remainder * same
     covariance = weight * matern + WIDE**2 * (1 + slopes) + LEVEL**2 * same
-    covariance += hyper.noise * luck
+    covariance += hyper.noise * correlation
     covariance[np.diag_indices_from(covariance)] += JITTER
     inverse = np.linalg.inv(covariance)
     alpha = inverse @ values
@@ -129,7 +133,7 @@ def _density(theta: Float64, values: Float64, squares: Float64, slopes: Float64,
         2 * hyper.amplitude * float((toward * matern).sum()),
         2 * hyper.slope * float((toward * slopes * matern).sum()),
         2 * hyper.remainder * float((toward * same * matern).sum()),
-        2 * hyper.noise * float((toward * luck).sum()),
+        2 * hyper.noise * float((toward * correlation).sum()),
     )
     return density, gradient
 
@@ -145,18 +149,17 @@ class Surrogate:
 
     def _condition(self, places: Places, values: Float64) -> None:
         self._places, self._values = places, values
-        covariance = self._covariance(places, places) + self._hyper.noise * places.luck
+        covariance = self._covariance(places, places) + self._hyper.noise * places.noise_correlation
         covariance[np.diag_indices_from(covariance)] += JITTER
         self._factor = np.linalg.inv(np.linalg.cholesky(covariance))
         self._alpha = self._factor.T @ (self._factor @ values)
 
     def expecting(self, places: Places) -> Surrogate:
-        """The model as it would be if runs under way ended as it expects them to."""
+        """The model with runs under way counted as ended at their expected values."""
         if not len(places):
             return self
         expected = (self.predict(places)[0] - self._center) / self._scale
-        model = object.__new__(Surrogate)
-        model._groups, model._hyper, model._center, model._scale = self._groups, self._hyper, self._center, self._scale
+        model = copy(self)
         model._condition(self._places + places, np.concatenate([self._values, expected]))
         return model
 
@@ -169,7 +172,7 @@ class Surrogate:
     def resolved(self, places: Places) -> Float64:
         """What share of the variance at the same points, at full length, an observation at each place would take away: [places]."""
         full = Places(places.x, np.zeros(len(places)), places.trunk)
-        observed = self._covariance(places, self._places) + self._hyper.noise * places.luck_with(self._places)
+        observed = self._covariance(places, self._places) + self._hyper.noise * places.noise_correlation_with(self._places)
         here, there = (across @ self._factor.T for across in (observed, self._covariance(full, self._places)))
         prior = self._hyper.amplitude + WIDE**2 + (self._hyper.remainder + LEVEL**2) * (places.s == 0)
         between = prior - (here * there).sum(axis=1)

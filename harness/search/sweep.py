@@ -20,8 +20,8 @@ from harness.config.validate import to_plain, to_section
 from harness.runs.files import read_yaml
 from harness.search.grid import grid_points
 from harness.search.space import Parameter, Space, parse_space
-from harness.search.start import Start
 from harness.search.trial_cost import cost_bound
+from harness.search.warm_start import Start
 
 LENGTH_KEYS = ("trainer.max_tokens", "trainer.max_steps", "trainer.batch_tokens")
 EVALUATION_KEYS = ("data.max_evaluation_tokens", *(f"data.{section}." for section in evaluation_sections()))
@@ -69,7 +69,7 @@ class Sweep:
 
     @cached_property
     def _latest(self) -> dict[str, Any]:
-        """The trial whose configuration was asked for last: it often is asked for again."""
+        """The last trial and its configuration: it is often asked for again."""
         return {}
 
     def probes(self, parameter: Parameter) -> Iterator[dict[str, Any]]:
@@ -147,11 +147,11 @@ class Sweep:
         return len(self.start.points) + len(self.grid) if self.config.search.name == "grid" else None
 
     def pinned(self, number: int, *, ended: int) -> dict[str, Any]:
-        """The values that trial `number` is given rather than the sampler's choice, as Optuna holds them (see `Start.pinned`)."""
+        """The values that trial `number` is given rather than the sampler's choice, as Optuna's record has them (see `Start.pinned`)."""
         pinned = self.start.pinned(self.config.search, self.space, number, ended=ended)
         if pinned or self.config.search.name != "grid":
             return pinned
-        return {key: self.space[key].held(value) for key, value in self.grid[number - len(self.start.points)].items()}
+        return self.space.in_optuna(self.grid[number - len(self.start.points)])
 
     @cached_property
     def _cost_parameters(self) -> list[Parameter]:
@@ -210,7 +210,7 @@ def thaw(path: Path) -> Sweep:
 
 
 def differences(frozen: dict[str, Any], sweep: Sweep) -> list[str]:
-    """What a study that was launched has otherwise; budget and launcher may change."""
+    """The keys in which a launched study differs from a sweep; budget and launcher may change."""
     changeable = ("budget", "launcher", "launched", "start", "largest_trial_tokens", "most_trials")
     now = {key: value for key, value in sweep.frozen().items() if key not in changeable}
     before = {key: value for key, value in _without_removed(frozen).items() if key not in changeable}
@@ -218,7 +218,7 @@ def differences(frozen: dict[str, Any], sweep: Sweep) -> list[str]:
 
 
 def _without_removed(frozen: dict[str, Any]) -> dict[str, Any]:
-    """What a sweep.yaml says, without the keys of older harnesses that nothing reads any more."""
+    """sweep.yaml without keys of older harnesses that nothing reads any more."""
     stopping = {key: value for key, value in frozen["stopping"].items() if key != "p_threshold"}
     return {**frozen, "stopping": stopping}
 

@@ -1,4 +1,4 @@
-"""How long a worker may go on: the job that it sits in ends at a time that Slurm has set, whatever is under way."""
+"""How long a worker may go on: Slurm ends its job at the time limit."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from harness.runs.directory import RunDirectory
 from harness.runs.files import read_yaml
 
 SAVE_SECONDS = 10.0
-"""What is kept back for a checkpoint, and for leaving. The signal before the time limit comes earlier; this is for when it does not."""
+"""Reserved for a checkpoint and for leaving, should the signal before the time limit not come."""
 
 
 class TimeLeft:
-    """Of one worker's job."""
+    """The time that one worker's job has left."""
 
     def __init__(self, ends: float | None, *, clock: Callable[[], float] = time.time) -> None:
         """ends: when the job ends, in seconds since the epoch; None where nothing ends it."""
@@ -24,7 +24,7 @@ class TimeLeft:
         self._interval_seconds = 0.0
 
     def watch(self, run: RunDirectory) -> None:
-        """Take note of the pace of a run under way; of what is not known yet nothing is assumed."""
+        """Measure the pace of a run; before its first row nothing is known."""
         row = run.metrics.newest()
         if self._ends == math.inf or row is None or not row.get("tokens_per_second"):
             return
@@ -34,10 +34,10 @@ class TimeLeft:
 
     @property
     def holds_an_interval(self) -> bool:
-        """Whether an attempt that starts now could come as far as its next checkpoint, as far as the pace of the last one tells."""
+        """Whether an attempt that starts now would reach its next checkpoint, at the pace of the last one."""
         return self._ends - self._clock() >= self._interval_seconds + SAVE_SECONDS
 
     @property
     def is_over(self) -> bool:
-        """Whether the step under way has to be the last one."""
+        """Whether the current step must be the last one."""
         return self._ends - self._clock() < self._step_seconds + SAVE_SECONDS

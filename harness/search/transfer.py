@@ -1,4 +1,4 @@
-"""What of a recipe may not carry over to the configuration that it is used in, and what earlier recipes predict there.
+"""What in a recipe may not transfer to another configuration, and what earlier recipes predict for it.
 
 Nothing is changed: a recipe's values are used as they stand.
 """
@@ -28,7 +28,7 @@ LORA_FACTOR = 10
 
 
 def transfer_notes(name: str, directory: BundleDirectory, used: Loaded) -> list[str]:
-    """What whoever trains `used` after the recipe `name` should know, a sentence each; none where it is used as it was found.
+    """Notes for a run `used` that starts from the recipe `name`, a sentence each; none where nothing differs.
 
     Raises InputError for a damaged bundle.
     """

@@ -1,4 +1,4 @@
-"""What one process knows of a study's trials, and of the budget that they leave.
+"""One process's index of a study's trials, and the budget that they leave.
 
 The workers of a process share it. Trials that have ended are read once; the others are read again each time the study's lock is taken.
 """
@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.runs.directory import RunDirectory, StudyDirectory
+from harness.runs.file_cache import FileCache
 from harness.runs.record import RunRecord
-from harness.runs.rereading import Rereader
 from harness.runs.result import Result, read_result
 from harness.runs.trial import Trial, read_trial
 from harness.search.budget import Budget, EndedTotals, OpenTotals, is_timed, open_budget, untimed_budget
@@ -55,8 +55,8 @@ class TrialIndex:
         self._ended: dict[int, RunRecord] = {}
         self._failed: list[RunRecord] = []
         self._ended_sums = EndedTotals()
-        self._trials: Rereader[Trial | None] = Rereader(lambda path: read_trial(RunDirectory(path.parent)))
-        self._results: Rereader[Result] = Rereader(lambda path: read_result(RunDirectory(path.parent)))
+        self._trials: FileCache[Trial | None] = FileCache(lambda path: read_trial(RunDirectory(path.parent)))
+        self._results: FileCache[Result] = FileCache(lambda path: read_result(RunDirectory(path.parent)))
 
     # What may have changed.
 
@@ -82,12 +82,12 @@ class TrialIndex:
 
     def optuna_id(self, number: int) -> int:
         """Optuna's id of a trial that it knows of."""
+        self._find_new()
         return self._ids[number]
 
     def frozen(self, number: int) -> FrozenTrial:
         """Optuna's own record of a trial."""
-        self._find_new()
-        return self._storage.get_trial(self._ids[number])
+        return self._storage.get_trial(self.optuna_id(number))
 
     def running(self) -> dict[int, str | None]:
         """The trials that run by Optuna's record, in no order, and the worker of each, if it has one; not to be changed."""
@@ -121,7 +121,7 @@ class TrialIndex:
         for number, result in instead.items():
             record = self._open[number].record
             if record is not None:
-                sums.remove(record)
+                sums.add(record, -1)
                 sums.add(_with(record, result))
         return sums
 
@@ -174,7 +174,7 @@ class TrialIndex:
         self._running.pop(number, None)
         self._waiting.discard(number)
         if entry.record is not None:
-            self._sums.remove(entry.record)
+            self._sums.add(entry.record, -1)
         state = self._storage.get_trial(self._ids[number]).state if number < len(self._ids) else None
         if state is not None and state.is_finished():
             self._end(number, entry)

@@ -1,8 +1,9 @@
-"""Trunk search over a study's files: which proposal the budget holds, and what must be reserved for it."""
+"""Trunk search on a study's files: the next proposal that fits the budget, and the tokens to reserve for it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -21,75 +22,84 @@ from harness.search.budget import Budget
 from harness.search.cube import Cube
 from harness.search.joint import FEWEST, Prices, joint_proposals
 from harness.search.late_parameters import LateParameters
-from harness.search.next_candidates import expected_shifts
+from harness.search.next_candidates import metrics_over_fresh_seeds
 from harness.search.sweep import Sweep
-from harness.search.trunk_search import Proposal, Rungs, Seen, best_of_any_rung, modelled, proposals, rung_lengths, way_up
+from harness.search.trunk_search import (
+    Proposal,
+    Rungs,
+    TrialSummary,
+    best_of_any_rung,
+    proposals,
+    rung_lengths,
+    rung_to_continue,
+    trials_to_learn_from,
+)
 
 TRUNK_SCHEDULES = ("wsd", "infinite")
 """Those whose runs of several lengths have their beginnings in common."""
 
 
+@dataclass
 class TrunkClaims:
     """What a trunk search starts next."""
 
-    def __init__(self, directory: StudyDirectory, sweep: Sweep, late: LateParameters) -> None:
-        self._directory = directory
-        self._sweep = sweep
-        self._late = late
+    directory: StudyDirectory
+    sweep: Sweep
+    late: LateParameters
 
     @cached_property
     def rungs(self) -> Rungs:
-        return rungs_of(self._sweep, self._late)
+        return rungs_of(self.sweep, self.late)
 
     def next(self, number: int, records: Sequence[RunRecord], budget: Budget) -> Trial | None:
-        """The reservation of trial `number`; None when nothing that may come next fits into the budget."""
+        """The reservation of trial `number`; None when no proposal fits the budget."""
         seen = self._seen(records)
         names = {record.number: record.name for record in records if record.number is not None}
-        kept_back = self._way_up_tokens(seen)
+        kept_back = self._tokens_to_full_length(seen)
         for proposal in self._proposals(number, seen, names):
             tokens = self._tokens(proposal, seen, names)
             spare = kept_back if proposal.parent is None and seen else 0
-            if budget.has_room_for(tokens + spare, devices=self._sweep.devices):
+            if budget.has_room_for(tokens + spare, devices=self.sweep.devices):
                 return Trial(number=number, params=None, tokens=tokens, rung=proposal.rung, parent=proposal.parent, given=proposal.params)
         return None
 
-    def _proposals(self, number: int, seen: Sequence[Seen], names: dict[int, str]) -> Iterator[Proposal]:
-        search = self._sweep.config.search
+    def _proposals(self, number: int, seen: Sequence[TrialSummary], names: dict[int, str]) -> Iterator[Proposal]:
+        search = self.sweep.config.search
         if search.sampler != "joint":
             return proposals(self.rungs, seen, search.seed)
         complete = sum(trial.state == "complete" for trial in seen)
-        if number < max(search.startup_trials, len(self._sweep.start.points)) or complete < FEWEST:
+        if number < max(search.startup_trials, len(self.sweep.start.points)) or complete < FEWEST:
             return iter([Proposal(rung=0), *best_of_any_rung(self.rungs, seen)])
         return joint_proposals(self.rungs, self._cube, seen, search.seed, self._prices(names))
 
     @cached_property
     def _cube(self) -> Cube:
-        return Cube(self._sweep.space)
+        return Cube(self.sweep.space)
 
     def _prices(self, names: dict[int, str]) -> Prices:
         by_run: dict[str, list[int]] = {}
-        for trunk in TrunkStore(self._directory.trunks).trunks():
-            by_run.setdefault(trunk.card.run, []).append(trunk.card.tokens)
-        lengths = tuple(self._sweep.largest_tokens(self.length(rung)) for rung in range(len(self.rungs.lengths)))
+        for trunk in TrunkStore(self.directory.trunks).trunks():
+            by_run.setdefault(trunk.info.run, []).append(trunk.info.tokens)
+        lengths = tuple(self.sweep.largest_tokens(self.length(rung)) for rung in range(len(self.rungs.lengths)))
         return Prices(lengths, {number: by_run.get(name, []) for number, name in names.items()}, self._trunk_share)
 
     def _trunk_share(self, params: dict[str, Any]) -> float:
-        choices, values = self._sweep.space.split(params)
-        schedule = self._sweep.composed(choices).config.schedule
+        choices, values = self.sweep.space.split(params)
+        schedule = self.sweep.composed(choices).config.schedule
         if values.get("schedule.name", schedule.name) not in TRUNK_SCHEDULES:
             return 0.0
         return 1.0 - float(values.get("schedule.decay_fraction", schedule.decay_fraction))
 
     def learned_from(self, records: Sequence[RunRecord]) -> set[int]:
-        """The numbers of the trials that the sampler should look at."""
-        return modelled(self.rungs, self._seen(records), self._sweep.config.search.startup_trials)
+        """The numbers of the trials that the sampler learns from."""
+        return trials_to_learn_from(self.rungs, self._seen(records), self.sweep.config.search.startup_trials)
 
     def length(self, rung: int) -> dict[str, int]:
         """The length of a rung's runs, as configuration."""
         return {self.rungs.length_key: self.rungs.lengths[rung]}
 
-    def _seen(self, records: Sequence[RunRecord]) -> list[Seen]:
-        sign = 1.0 if self._sweep.config.objective.direction == "minimize" else -1.0
+    def _seen(self, records: Sequence[RunRecord]) -> list[TrialSummary]:
+        sign = 1.0 if self.sweep.config.objective.direction == "minimize" else -1.0
         seen = []
         for record, metrics in zip(records, self._over_fresh_seeds(records), strict=True):
             trial, result = record.trial, record.result
@@ -98,46 +108,36 @@ class TrunkClaims:
             loss: tuple[float, float] = (0.0, 0.0)
             broken_by: tuple[float, ...] = ()
             if result.state == "complete" and result.objective is not None:
-                broken_by = tuple(margins(self._sweep.constraints, metrics).values())
+                broken_by = tuple(margins(self.sweep.constraints, metrics).values())
                 loss = (sum(max(0.0, margin) for margin in broken_by), sign * result.objective)
             params = {key: value for key, value in trial.params.items() if key != self.rungs.length_key}
-            seen.append(Seen(trial.number, trial.rung or 0, trial.parent, params, result.state, loss, broken_by))
+            seen.append(TrialSummary(trial.number, trial.rung or 0, trial.parent, params, result.state, loss, broken_by))
         return seen
 
-    def _over_fresh_seeds(self, records: Sequence[RunRecord]) -> Iterator[dict[str, float]]:
-        """The trials' metrics, those under a constraint as fresh seeds are expected to move them, if a confirmation has measured that: who
-        goes on then goes on to where the constraints hold with other seeds, too."""
-        confirmation = read_confirmation(self._directory, self._launched) if self._sweep.config.constraints else None
+    def _over_fresh_seeds(self, records: Sequence[RunRecord]) -> list[dict[str, float]]:
+        """The trials' metrics, with the shifts of fresh seeds where a confirmation measured them: what is promoted then meets the
+        constraints with other seeds, too."""
+        confirmation = read_confirmation(self.directory, self._launched) if self.sweep.config.constraints else None
         known = shifts_of_candidates(confirmation, records) if confirmation else {}
-        params = {record.number: record.params for record in records}
-        added = {
-            metric: expected_shifts(
-                self._sweep.space, [(params[number], shift) for number, shift in shifts.items()], [record.params for record in records]
-            )
-            for metric, shifts in known.items()
-            if shifts
-        }
-        for place, record in enumerate(records):
-            moved = {metric: record.result.metrics[metric] + by[place] for metric, by in added.items() if metric in record.result.metrics}
-            yield {**record.result.metrics, **moved}
+        return metrics_over_fresh_seeds(self.sweep.space, known, records, records)
 
     @cached_property
     def _launched(self) -> dict[str, Any]:
-        """sweep.yaml: when the study was launched, and what it asks for, stays."""
-        return read_yaml(self._directory.sweep) if self._directory.sweep.exists() else {}
+        """sweep.yaml."""
+        return read_yaml(self.directory.sweep) if self.directory.sweep.exists() else {}
 
-    def _tokens(self, proposal: Proposal, seen: Sequence[Seen], names: dict[int, str]) -> int:
-        """What a trial trains at the most, given the trunks that are stored now."""
+    def _tokens(self, proposal: Proposal, seen: Sequence[TrialSummary], names: dict[int, str]) -> int:
+        """The most that a trial trains, given the trunks that are stored now."""
         length = self.length(proposal.rung)
         if proposal.params is None:
-            return self._sweep.largest_tokens(length)
+            return self.sweep.largest_tokens(length)
         params = {**proposal.params, **length}
-        return self._sweep.trial_tokens(params) - self._stored_tokens(params, proposal.parent, seen, names)
+        return self.sweep.trial_tokens(params) - self._stored_tokens(params, proposal.parent, seen, names)
 
-    def _stored_tokens(self, params: dict[str, Any], parent: int | None, seen: Sequence[Seen], names: dict[int, str]) -> int:
-        """How far its ancestors have trained the trunk of a trial."""
+    def _stored_tokens(self, params: dict[str, Any], parent: int | None, seen: Sequence[TrialSummary], names: dict[int, str]) -> int:
+        """Tokens of a trial's trunk that its ancestors have trained and stored."""
         try:
-            config = self._sweep.trial_config(params)
+            config = self.sweep.trial_config(params)
         except InputError:
             return 0  # it will be failed before it trains anything
         # Padding makes more steps of the same tokens: the decay begins no earlier than this.
@@ -150,17 +150,17 @@ class TrunkClaims:
         while parent is not None:
             ancestors.add(names[parent])
             parent = parents.get(parent)
-        store = TrunkStore(self._directory.trunks)
+        store = TrunkStore(self.directory.trunks)
         return max(
-            (trunk.card.tokens for trunk in store.trunks() if trunk.card.run in ancestors and trunk.card.step <= leaves_after), default=0
+            (trunk.info.tokens for trunk in store.trunks() if trunk.info.run in ancestors and trunk.info.step <= leaves_after), default=0
         )
 
-    def _way_up_tokens(self, seen: Sequence[Seen]) -> int:
+    def _tokens_to_full_length(self, seen: Sequence[TrialSummary]) -> int:
         """About what it takes from the highest rung reached to a run of full length: each rung's length, less half of the one before."""
-        reached = way_up(self.rungs, seen)
+        reached = rung_to_continue(self.rungs, seen)
         if reached is None:
             return 0
-        tokens = [self._sweep.largest_tokens(self.length(rung)) for rung in range(len(self.rungs.lengths))]
+        tokens = [self.sweep.largest_tokens(self.length(rung)) for rung in range(len(self.rungs.lengths))]
         return sum(tokens[rung] - tokens[rung - 1] // 2 for rung in range(reached + 1, len(tokens)))
 
 

@@ -18,22 +18,24 @@ from typing import Any
 
 from harness.search.space import Parameter
 
+TrunkKey = tuple[tuple[str, str], ...]
+
 
 @dataclass(frozen=True)
-class Seen:
-    """A trial as the search sees it."""
+class TrialSummary:
+    """What the search knows of a trial."""
 
     number: int
     rung: int
     parent: int | None
-    """The trial that it goes on from."""
+    """The trial whose trunk it continues."""
     params: dict[str, Any]
     """Values of the space's parameters."""
     state: str
     loss: tuple[float, float] = (0.0, 0.0)
-    """How far it breaks the constraints, in all, and its objective, so that less is better; of a complete trial."""
+    """(Sum of constraint violations, objective), lower is better; of a complete trial."""
     margins: tuple[float, ...] = ()
-    """By constraint, how far it is broken; <= 0 where it holds; of a complete trial."""
+    """By constraint the violation, <= 0 where it holds; of a complete trial."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Rungs:
-    """The shape of a search."""
+    """The rungs of a search."""
 
     lengths: tuple[int, ...]
     """Of each rung's runs, in tokens or steps, as the base's length is given."""
@@ -63,14 +65,19 @@ class Rungs:
     def last(self) -> int:
         return len(self.lengths) - 1
 
+    def trunk_of(self, params: dict[str, Any]) -> TrunkKey:
+        """What names the trunk that a trial with these values trains on: all of them but those that only the decay depends on."""
+        late = {parameter.key for parameter in self.late}
+        return tuple(sorted((key, repr(value)) for key, value in params.items() if key not in late))
+
 
 def rung_lengths(full: int, rungs: int, reduction_factor: int) -> tuple[int, ...]:
     """Lengths that grow by the factor from rung to rung, the last one `full`."""
     return tuple(max(1, full // reduction_factor ** (rungs - 1 - rung)) for rung in range(rungs))
 
 
-def proposals(rungs: Rungs, seen: Sequence[Seen], seed: int) -> Iterator[Proposal]:
-    """What may come next, the most wanted first; the first one that the budget holds is taken.
+def proposals(rungs: Rungs, seen: Sequence[TrialSummary], seed: int) -> Iterator[Proposal]:
+    """Proposals, the best first; the first one that fits the budget is taken.
 
     1. Of each rung, from the last but one down, the best 1/reduction_factor of its complete trials go on.
     2. The decay of the best trunk of the last rung is varied, `branches` times.
@@ -83,15 +90,15 @@ def proposals(rungs: Rungs, seen: Sequence[Seen], seed: int) -> Iterator[Proposa
     yield from best_of_any_rung(rungs, seen)
 
 
-def best_of_any_rung(rungs: Rungs, seen: Sequence[Seen]) -> Iterator[Proposal]:
+def best_of_any_rung(rungs: Rungs, seen: Sequence[TrialSummary]) -> Iterator[Proposal]:
     """The complete trials that have not gone on, of the highest rung first, and of each the best."""
     return _promotions(rungs, seen, within_quota=False)
 
 
-def way_up(rungs: Rungs, seen: Sequence[Seen]) -> int | None:
-    """The rung from which a trial has to go on for the study to have a run of full length; None when it has one, or one is under way.
+def rung_to_continue(rungs: Rungs, seen: Sequence[TrialSummary]) -> int | None:
+    """The highest rung with a complete trial, while no run of full length exists or is under way; else None.
 
-    What that takes is kept back from new trunks.
+    The tokens from there to full length are reserved: new trunks may not use them.
     """
     if any(trial.rung == rungs.last and trial.state in ("complete", "running", "waiting") for trial in seen):
         return None
@@ -99,15 +106,15 @@ def way_up(rungs: Rungs, seen: Sequence[Seen]) -> int | None:
     return max(reached, default=0)
 
 
-def modelled(rungs: Rungs, seen: Sequence[Seen], enough: int) -> set[int]:
-    """The trials that a sampler should learn from, and those under way. Objectives of different lengths do not compare: they are of one
-    rung, the highest with `enough` complete trials, else the lowest."""
+def trials_to_learn_from(rungs: Rungs, seen: Sequence[TrialSummary], enough: int) -> set[int]:
+    """The trials that a sampler learns from, and those under way. Objectives of different lengths do not compare: one rung, the highest
+    with `enough` complete trials, else the lowest."""
     complete = [trial for trial in seen if trial.state == "complete"]
     rung = max((rung for rung in range(len(rungs.lengths)) if sum(trial.rung == rung for trial in complete) >= enough), default=0)
     return {trial.number for trial in seen if trial.state in ("running", "waiting") or (trial.state == "complete" and trial.rung == rung)}
 
 
-def _promotions(rungs: Rungs, seen: Sequence[Seen], *, within_quota: bool) -> Iterator[Proposal]:
+def _promotions(rungs: Rungs, seen: Sequence[TrialSummary], *, within_quota: bool) -> Iterator[Proposal]:
     gone_on = {trial.parent for trial in seen}
     for rung in range(rungs.last - 1, -1, -1):
         ranked = sorted(
@@ -119,36 +126,19 @@ def _promotions(rungs: Rungs, seen: Sequence[Seen], *, within_quota: bool) -> It
                 yield Proposal(rung=rung + 1, parent=trial.number, params=trial.params)
 
 
-def _variation(rungs: Rungs, seen: Sequence[Seen], seed: int) -> Iterator[Proposal]:
+def _variation(rungs: Rungs, seen: Sequence[TrialSummary], seed: int) -> Iterator[Proposal]:
     top = [trial for trial in seen if trial.rung == rungs.last]
     complete = [trial for trial in top if trial.state == "complete"]
     if not complete:
         return
     best = min(complete, key=lambda trial: (trial.loss, trial.number))
     late = [parameter for parameter in rungs.late if parameter.key in best.params]
-    trunk = _trunk_of(best, rungs)
-    tried = [trial for trial in top if _trunk_of(trial, rungs) == trunk]
+    tried = [trial for trial in top if rungs.trunk_of(trial.params) == rungs.trunk_of(best.params)]
     if not late or len(tried) > rungs.branches:
         return
     generator = random.Random(f"{seed}/{best.number}/{len(tried)}")
     for _ in range(20):
-        params = {**best.params, **{parameter.key: _drawn(parameter, generator) for parameter in late}}
+        params = {**best.params, **{parameter.key: parameter.drawn(generator) for parameter in late}}
         if all(params != trial.params for trial in tried):
             yield Proposal(rung=rungs.last, parent=best.number, params=params)
             return
-
-
-def _trunk_of(trial: Seen, rungs: Rungs) -> dict[str, Any]:
-    late = {parameter.key for parameter in rungs.late}
-    return {key: value for key, value in trial.params.items() if key not in late}
-
-
-def _drawn(parameter: Parameter, generator: random.Random) -> Any:
-    if parameter.choices:
-        return generator.choice(parameter.choices)
-    assert parameter.low is not None
-    assert parameter.high is not None
-    share = generator.random()
-    if parameter.log:
-        return parameter.nearest(parameter.low * (parameter.high / parameter.low) ** share)
-    return parameter.nearest(parameter.low + (parameter.high - parameter.low) * share)

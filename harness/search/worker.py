@@ -9,15 +9,14 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from types import FrameType
-from typing import TypedDict
 
 from harness.config.errors import InputError
 from harness.runs.directory import StudyDirectory
 from harness.runs.exit_codes import DONE, STOPPED
 from harness.runs.files import write_json
-from harness.runs.place import AskFates, Place
+from harness.runs.place import AskJobOutcomes, Place
 from harness.runs.signals import STOP_SIGNALS
 from harness.search.attempt_watch import POLL_SECONDS, AttemptWatch, OtherRanks
 from harness.search.attempts import AttemptFunction, AttemptServer
@@ -36,33 +35,17 @@ MAX_RECONNECT_PAUSE_SECONDS = 10.0
 log = logging.getLogger(__name__)
 
 
-class WorkerInfo(TypedDict):
-    """What a worker says of itself in workers/<id>.json."""
-
-    id: str
-    pid: int
-    host: str
-    started: float
-    """Seconds since the epoch."""
-    ends: float | None
-    """When the job that it sits in ends."""
-    node: str
-    job: str | None
-    restart: int
-    """These three: see `harness.runs.place.Place`."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class WorkerPlacement:
-    """Where a worker runs, as whoever started it knows."""
+    """Where a worker runs, and with whom."""
 
     place: Place = field(default_factory=lambda: Place(node=socket.gethostname()))
     ends: float | None = None
     """When the job ends, in seconds since the epoch; None where nothing ends it."""
-    ask: AskFates | None = None
-    """How to ask after the jobs of other workers; None where there is no cluster to ask."""
+    ask: AskJobOutcomes | None = None
+    """Asks the cluster for the outcome of other workers' jobs; None without a cluster."""
     ranks: OtherRanks | None = None
-    """The other ranks; None where an attempt starts its own, or needs none."""
+    """The other ranks; None where an attempt starts its own or has one."""
     threads: int | None = None
     """The CPU threads of its trials; None: an equal share of the machine's cores for each of the study's workers."""
 
@@ -83,7 +66,7 @@ class Worker:
         self.directory = directory
         self._settled = settled
         self._stop = False
-        # Before anything that takes time: whoever is told to leave while it starts leaves as it should.
+        # First: a signal that arrives while it starts must not be lost.
         for number in STOP_SIGNALS:
             signal.signal(number, self._ask_to_stop)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command that started us; it tells us
@@ -95,23 +78,14 @@ class Worker:
         self._server = AttemptServer(attempt, preload)
 
     def _join(self) -> None:
-        """Become a worker of the study, under a new name: what one of an older name held is for others to take over."""
-        # Process ids come again, after a restart in a container even the same ones: a dead worker must not look alive by its successor.
+        """Join the study under a new name: trials of the old name are for others to take over."""
+        # Process ids are reused, in a restarted container even the same ones: a successor must not make a dead worker look alive.
         self.id = f"{self._placement.place.node}-{os.getpid()}-{secrets.token_hex(3)}"
         self._storage = open_storage(self.directory, self.id)
         self._storage.announce(self.id)
         place = self._placement.place
-        info = WorkerInfo(
-            id=self.id,
-            pid=os.getpid(),
-            host=socket.gethostname(),
-            started=time.time(),
-            ends=self._placement.ends,
-            node=place.node,
-            job=place.job,
-            restart=place.restart,
-        )
-        write_json(self.directory.workers / f"{self.id}.json", info)
+        process = {"id": self.id, "pid": os.getpid(), "host": socket.gethostname(), "started": time.time()}
+        write_json(self.directory.workers / f"{self.id}.json", {**process, "ends": self._placement.ends, **asdict(place)})
         self._study = Study(
             self.directory,
             self._sweep,
@@ -123,7 +97,7 @@ class Worker:
         )
 
     def work(self) -> int:
-        """Pull trials until nothing is left to do, or until it has to leave: asked by a signal or `harness stop`, or short of time.
+        """Run trials until nothing is left, or until it has to leave: by a signal, `harness stop`, or its time limit.
 
         Returns the exit code: DONE, or STOPPED where the study has work left and wants a worker in its place.
         """
@@ -138,7 +112,7 @@ class Worker:
         return DONE if self._dismissed else STOPPED
 
     def _pull(self) -> bool:
-        """Whether nothing will come any more; else there is no time left, or it was asked to leave."""
+        """True when nothing is left; False when it has to leave."""
         pause = POLL_SECONDS
         while not self._stopping:
             if not self._time_left.holds_an_interval:
@@ -181,7 +155,7 @@ class Worker:
 
     @property
     def _dismissed(self) -> bool:
-        """Whether nobody is wanted in its place: the study is being stopped, or is to have fewer workers."""
+        """Whether it needs no successor: the study is being stopped, or is to have fewer workers."""
         return self.directory.stop_request.exists() or self.directory.leave_request(self.id).exists()
 
     @property

@@ -19,7 +19,7 @@ def threads_per_worker(workers: int) -> int:
 
 
 def living_workers(study: StudyDirectory) -> list[dict[str, Any]]:
-    """What the living workers say of themselves: id, pid, host, started."""
+    """workers/<id>.json of the living workers: id, pid, host, started and ends (of its job; seconds since the epoch), and its place."""
     files = sorted(study.workers.glob("*.json")) if study.workers.is_dir() else []
     workers = [worker for path in files if (worker := read_json(path))]
     living = {worker["id"] for worker in workers if is_held(study.worker_lock(worker["id"]))}

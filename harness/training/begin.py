@@ -14,16 +14,16 @@ from harness.training import provenance, ranks
 from harness.training.inputs import Inputs, load_inputs
 
 
-def begin(config: Config, live: LiveResult, *, progress: Progress | None = None, relatives: Iterable[Config] = ()) -> Inputs:
+def begin(config: Config, live: LiveResult, *, progress: Progress | None = None, related: Iterable[Config] = ()) -> Inputs:
     """Set the threads, note versions and hardware, and load the inputs. All ranks call it.
 
-    Raises InputError for inputs that cannot be used, that changed since an earlier attempt, or that another rank finds otherwise.
+    Raises InputError for inputs that cannot be used, that changed since an earlier attempt, or that differ on another rank.
     """
     _set_threads(config.trainer)
     result = live.result
     if ranks.is_main():
         result.versions, result.git_commit, result.hardware = provenance.versions(), provenance.git_commit(), provenance.hardware()
-    inputs = load_inputs(config, progress=progress, relatives=relatives)
+    inputs = load_inputs(config, progress=progress, related=related)
     changed = [name for name, fingerprint in result.fingerprints.items() if inputs.fingerprints.get(name) != fingerprint]
     if changed:
         raise InputError(f"{live.run.path}: the {' and the '.join(changed)} changed since this run began; going on would mix two runs")

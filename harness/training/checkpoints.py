@@ -11,8 +11,8 @@ from lightning.pytorch import Trainer
 
 from harness.models.checkpoint_files import checkpoint_path, checkpoints
 from harness.runs.files import replacing
-from harness.training.errors import CheckpointError
 from harness.training.ranks import is_main
+from harness.training.run_errors import CheckpointError, causes
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -36,7 +36,8 @@ def save(trainer: Trainer, directory: Path, *, keep: int, weights_only: bool = F
     try:
         trainer.save_checkpoint(path, weights_only=weights_only)
     except (OSError, RuntimeError) as error:
-        cause = _os_error(error)
+        # torch answers a failed write with a RuntimeError about positions.
+        cause = next((one for one in causes(error) if isinstance(one, OSError)), None)
         if cause is None:
             raise
         last = max(checkpoints(directory), default=None)
@@ -48,10 +49,3 @@ def save(trainer: Trainer, directory: Path, *, keep: int, weights_only: bool = F
         for old in list(checkpoints(directory).values())[:-keep]:
             old.unlink()
     return path
-
-
-def _os_error(error: BaseException | None) -> OSError | None:
-    """The operating system's complaint behind an error: torch answers a failed write with a RuntimeError about positions."""
-    while error is not None and not isinstance(error, OSError):
-        error = error.__cause__ or error.__context__
-    return error

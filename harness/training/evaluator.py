@@ -1,4 +1,4 @@
-"""All evaluations of a run: their metrics, the time that they take, and a word when it is too much."""
+"""All evaluations of a run: their metrics, their time, and a warning when it is too much."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from harness.config.schema import Config
 from harness.evaluation.kinds import place_of
 from harness.models.compiled import uncompiled
-from harness.training.errors import NonFiniteLossError
 from harness.training.evaluation import EvaluatedModel, Precision, evaluated
+from harness.training.run_errors import NonFiniteLossError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -54,7 +54,7 @@ class Inputs:
         return sum(part.tokens_read for part in self.evaluation)
 
     def prefix(self, config: Config) -> Prefix:
-        """The run as others may share it: this one's, or that of a related one, whose data and model are the same by its state key."""
+        """The prefix of this run, or of a related one, whose state key says that data and model are the same."""
         assert self.plan is not None, "a run that trains"
         # Its shares of replay are in its plan.
         plan = build_plan(config, self.plan.data)
@@ -62,13 +62,13 @@ class Inputs:
         return Prefix(key, plan)
 
 
-def load_inputs(config: Config, *, progress: Progress | None = None, relatives: Iterable[Config] = ()) -> Inputs:
-    """Find and prepare the inputs of a run, and what its relatives need to be planned over the same data.
+def load_inputs(config: Config, *, progress: Progress | None = None, related: Iterable[Config] = ()) -> Inputs:
+    """Find and prepare the inputs of a run, and what related configurations need to be planned over the same data.
 
     `progress` is told about tokenization. Raises InputError for what cannot be used.
     """
     tokenizer = load_tokenizer(config)
-    data = load_data(config, tokenizer, progress=progress, relatives=relatives)
+    data = load_data(config, tokenizer, progress=progress, related=related)
     plan = None if data.training is None else build_plan(config, data.training)
     fingerprints = {
         **({} if plan is None else {"data": plan.data.fingerprint}),
@@ -81,7 +81,7 @@ def load_inputs(config: Config, *, progress: Progress | None = None, relatives: 
     return Inputs(tokenizer, data.evaluation, plan, fingerprints)
 
 
-def load_data(config: Config, tokenizer: Any, *, progress: Progress | None = None, relatives: Iterable[Config] = ()) -> Data:
+def load_data(config: Config, tokenizer: Any, *, progress: Progress | None = None, related: Iterable[Config] = ()) -> Data:
     """Tokenize and pack what a configuration names; what is in the cache is taken from there. Raises InputError for what cannot be used."""
     tokens = Tokenization(config.data, tokenizer, progress, documents=build_objective(config).documents)
     evaluation = build_evaluation_sets(tokens)
@@ -91,7 +91,7 @@ def load_data(config: Config, tokenizer: Any, *, progress: Progress | None = Non
             tokens,
             config.seed,
             evaluated={part.key: part.not_to_train_on for part in evaluation if part.not_to_train_on is not None},
-            replayed_later=any(varies(some) for some in (config, *relatives)),
+            replayed_later=any(varies(some) for some in (config, *related)),
             prompt=config.adapter.tokens,
         )
     fingerprints = {part.key: part.fingerprint for part in evaluation}

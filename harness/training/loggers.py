@@ -1,4 +1,4 @@
-"""Who is told of a run's rows of metrics, besides metrics.jsonl."""
+"""Loggers of a run's rows of metrics, besides metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class MetricLogger(Protocol):
     def log_metrics(self, metrics: Mapping[str, float | None], step: int | None = None) -> None: ...
 
 
-def tell(loggers: Iterable[MetricLogger], row: Row) -> None:
+def log_row(loggers: Iterable[MetricLogger], row: Row) -> None:
     """Log a row, with its step."""
     for logger in loggers:
         logger.log_metrics({key: value for key, value in row.items() if key != "step"}, step=row["step"])

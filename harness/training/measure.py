@@ -19,9 +19,9 @@ from harness.runs.lifecycle import COMPLETE, STOPPED, Ending, LiveResult
 from harness.training import ranks
 from harness.training.begin import begin
 from harness.training.evaluator import Evaluator
-from harness.training.loggers import MetricLogger, tell
+from harness.training.loggers import MetricLogger, log_row
 from harness.training.parameters import count_parameters
-from harness.training.stop import StopFlag
+from harness.training.stop_flag import StopFlag
 
 
 def measure(
@@ -64,7 +64,7 @@ def measure(
     row = {"step": 0, "tokens": 0, **values}
     if ranks.is_main():
         run.metrics.append(row)
-        tell(loggers, row)
+        log_row(loggers, row)
     result.metrics = dict(values)
     result.tokens.position = inputs.tokens_read
     return COMPLETE

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from harness.training.errors import NonFiniteLossError
+from harness.training.run_errors import NonFiniteLossError
 
 if TYPE_CHECKING:
     from harness.data.training_data import TrainingData

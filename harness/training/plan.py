@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,22 +22,6 @@ if TYPE_CHECKING:
     from harness.data.training_data import TrainingData
 
 
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Phased(Generic[T]):
-    """A value that may be another one while the rate decays."""
-
-    before: T
-    decay: T
-    decay_start: int
-    """The first step of the decay."""
-
-    def at(self, step: int) -> T:
-        return self.before if step < self.decay_start else self.decay
-
-
 @dataclass(frozen=True)
 class Plan:
     """Steps, batches and rates of a run."""
@@ -49,9 +33,10 @@ class Plan:
     ranks: int
     """Processes that divide the micro-batches of a step."""
     schedule: Schedule
-    betas: Phased[tuple[float, float]]
-    """optim.betas before and while the rate decays."""
-    weight_decay: Phased[float]
+    betas: tuple[tuple[float, float], tuple[float, float]]
+    """optim.betas before the rate decays, and while it does."""
+    weight_decay: tuple[float, float]
+    """optim.weight_decay, likewise."""
     data: TrainingData
     """The rows in the order of this run."""
     tokens: np.ndarray
@@ -88,7 +73,8 @@ class Plan:
 
     def settings(self, step: int) -> StepSettings:
         """The optimizer's settings in a step (0-based)."""
-        return StepSettings(lr=learning_rate(self.schedule, step), betas=self.betas.at(step), weight_decay=self.weight_decay.at(step))
+        decays = step >= self.schedule.decay_start
+        return StepSettings(lr=learning_rate(self.schedule, step), betas=self.betas[decays], weight_decay=self.weight_decay[decays])
 
 
 def build_plan(config: Config, data: TrainingData) -> Plan:
@@ -109,8 +95,8 @@ def build_plan(config: Config, data: TrainingData) -> Plan:
         accumulation=micro_batches(config.trainer, batch_size.full) // ranks(config.trainer),
         ranks=ranks(config.trainer),
         schedule=schedule,
-        betas=Phased(config.optim.betas, config.schedule.decay_betas or config.optim.betas, schedule.decay_start),
-        weight_decay=Phased(config.optim.weight_decay, config.optim.weight_decay if decayed is None else decayed, schedule.decay_start),
+        betas=(config.optim.betas, config.schedule.decay_betas or config.optim.betas),
+        weight_decay=(config.optim.weight_decay, config.optim.weight_decay if decayed is None else decayed),
         data=data,
         tokens=tokens,
         targets=targets,

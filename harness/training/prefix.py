@@ -1,4 +1,4 @@
-"""How many steps two runs have in common, and why no more.
+"""How many steps two runs share, and why no more.
 
 The *state key* of a run holds everything that its state depends on except what its plan says of each step. Two runs share s steps if their
 state keys are equal and their plans agree on the first s steps; the state after step s is then the same to the last bit.
@@ -32,7 +32,7 @@ class Shared:
 
 
 class Prefix:
-    """A run as others may share it."""
+    """The steps of a run, as others may share them."""
 
     def __init__(self, state_key: dict[str, Any], plan: Plan) -> None:
         self.state_key = state_key

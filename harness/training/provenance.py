@@ -1,4 +1,4 @@
-"""What a result must say for others to trust it: versions, commit, hardware."""
+"""Versions, commit and hardware of a result."""
 
 from __future__ import annotations
 

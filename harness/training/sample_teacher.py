@@ -1,4 +1,4 @@
-"""The teacher's side of a distillation, once and for all: tokens drawn from its distribution at every trained position."""
+"""Samples of a teacher, drawn once and cached: tokens from its distribution at every trained position."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def with_teacher_samples(
     needed = data.rows_until(rows)
     samples = {}
     for source in data.sources:
-        told = None if progress is None else partial(progress, f"objective.teacher for data.sources.{source.name}")
-        samples[source.name] = _samples(config, source, needed[source.name], weights, teacher, len(tokenizer), told)
+        report = None if progress is None else partial(progress, f"objective.teacher for data.sources.{source.name}")
+        samples[source.name] = _samples(config, source, needed[source.name], weights, teacher, len(tokenizer), report)
     return data.with_teacher(samples)
 
 

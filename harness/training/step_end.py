@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -14,49 +15,42 @@ from harness.runs.directory import RunDirectory
 from harness.runs.metrics import Row
 from harness.training import ranks
 from harness.training.checkpoints import save
-from harness.training.errors import NonFiniteLossError
 from harness.training.evaluator import Evaluator
-from harness.training.loggers import MetricLogger, tell
+from harness.training.loggers import MetricLogger, log_row
 from harness.training.module import TrainingModule
 from harness.training.random_state import random_state, restore_random_state, seed_random_state
-from harness.training.stop import StopFlag
+from harness.training.run_errors import NonFiniteLossError
+from harness.training.stop_flag import StopFlag
 
 if TYPE_CHECKING:
-    from harness.training.trunks import TrunkPath
+    from harness.training.trunk_path import TrunkPath
 
 
+@dataclass(eq=False)
 class StepEnd(Callback):
-    """Keeps the rhythm of a run.
+    """Evaluates, logs, saves and stops between steps.
 
     A row is written only when everything of its step is known, so that there is one row a step; a checkpoint follows its row, so that a
     resumed run never lacks one.
     """
 
-    def __init__(
-        self,
-        run: RunDirectory,
-        evaluator: Evaluator,
-        stop: StopFlag,
-        loggers: Sequence[MetricLogger] = (),
-        trunk_path: TrunkPath | None = None,
-        shared_rows: Sequence[Row] = (),
-    ) -> None:
-        """Args: loggers, who is told of every row; trunk_path, where the state is left to other runs; shared_rows, what the run that this
-        one goes on from has logged."""
-        self.loggers = loggers
-        self.trunk_path = trunk_path
-        self.shared_rows = shared_rows
-        self.run = run
-        self.evaluator = evaluator
-        self.stop = stop
-        self.stopped = False
-        """Whether the run was asked to stop before its end, and did."""
-        self._random_states: list[dict[str, Any]] = []
-        """Of the ranks that the run had when it was saved."""
-        self._clock = time.perf_counter()
-        self._clock_step = 0
+    run: RunDirectory
+    evaluator: Evaluator
+    stop: StopFlag
+    loggers: Sequence[MetricLogger]
+    """Every row is logged to them."""
+    trunk_path: TrunkPath | None
+    """Where states are stored for other runs."""
+    shared_rows: Sequence[Row]
+    """What the run logged whose trunk this one goes on from."""
+    stopped: bool = field(default=False, init=False)
+    """Whether the run was asked to stop before its end, and did."""
+    _random_states: list[dict[str, Any]] = field(default_factory=list, init=False)
+    """Of the ranks that the run had when it was saved."""
+    _clock: float = field(default_factory=time.perf_counter, init=False)
+    _clock_step: int = field(default=0, init=False)
 
-    # What a checkpoint holds of us.
+    # Its part of a checkpoint.
 
     def state_dict(self) -> dict[str, Any]:
         return {"random": ranks.gathered(random_state()), "initial": self.evaluator.initial}
@@ -78,7 +72,7 @@ class StepEnd(Callback):
             self._stop(trainer)
             return
         for row in self.shared_rows:
-            tell(self.loggers, row)
+            log_row(self.loggers, row)
         if trainer.global_step == 0:
             self._write({"step": 0, "tokens": 0, **self._evaluate(trainer, module)})
         # Only now: what was drawn to make weights, loaders and evaluations does not reach into training.
@@ -94,10 +88,10 @@ class StepEnd(Callback):
             return
         step, plan, settings = trainer.global_step, module.plan, module.config.trainer
         # Only rank 0 knows of trunks; a signal may reach any.
-        stopping, leaving = ranks.anywhere(self.stop.is_set, self.trunk_path is not None and self.trunk_path.is_left(step))
+        stopping, branching = ranks.anywhere(self.stop.is_set, self.trunk_path is not None and step in self.trunk_path.branch_steps)
         ends = step == plan.steps
         saving = settings.final_checkpoint != "none" if ends else stopping or _is_due(settings.checkpoint_every_steps, step)
-        saving = saving or leaving
+        saving = saving or branching
         # Reading the loss of every step costs nothing on a CPU; elsewhere it would wait for the device.
         if self._is_logged(module, step) or saving or module.device.type == "cpu":
             module.non_finite.refuse(_rate(trainer), module.describe_batch)
@@ -107,8 +101,8 @@ class StepEnd(Callback):
             self._log(trainer, module)
         if saving:
             self._save(trainer, module, weights_only=ends and settings.final_checkpoint == "weights")
-        if leaving and self.trunk_path is not None:
-            self.trunk_path.leave(step, checkpoint_path(self.run.checkpoints, step))
+        if branching and self.trunk_path is not None:
+            self.trunk_path.store_state(step, checkpoint_path(self.run.checkpoints, step))
         if stopping and step < plan.steps:
             self._stop(trainer)
 
@@ -156,7 +150,7 @@ class StepEnd(Callback):
     def _write(self, row: Row) -> None:
         if ranks.is_main():
             self.run.metrics.append(row)
-            tell(self.loggers, row)
+            log_row(self.loggers, row)
 
     def _save(self, trainer: Trainer, module: TrainingModule, *, weights_only: bool) -> None:
         began = time.perf_counter()

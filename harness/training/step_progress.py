@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from harness.training.module import TrainingModule
 from harness.training.parameters import count_parameters
-from harness.training.progress import RunProgress
+from harness.training.run_progress import RunProgress
 
 
 class StepProgress(Callback):

@@ -19,7 +19,7 @@ from harness.config.validate import to_plain, to_section
 from harness.runs import exit_codes
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import read_json
-from harness.runs.lifecycle import COMPLETE, OUT_OF_MEMORY, Ending, How, LiveResult, ending_of_error
+from harness.runs.lifecycle import COMPLETE, OUT_OF_MEMORY, Ending, EndingKind, LiveResult, ending_of_error
 from harness.runs.locks import hold
 from harness.runs.result import FINAL_STATES, read_result
 from harness.runs.trial import read_trial
@@ -27,15 +27,15 @@ from harness.runs.trunks import TrunkStore
 from harness.runs.world import World
 
 if TYPE_CHECKING:
-    from harness.launch.ranks import LocalRanks
+    from harness.launch.local_ranks import LocalRanks
     from harness.tracking.wandb_logger import WandbLogger
     from harness.training.loggers import MetricLogger
-    from harness.training.stop import StopFlag
-    from harness.training.trunks import Trunks
+    from harness.training.stop_flag import StopFlag
+    from harness.training.trunk_path import Trunks
 
 log = logging.getLogger("harness")
 
-PRELOAD = ["harness.training.run", "harness.tracking.warm", "transformers.models.auto.modeling_auto"]
+PRELOAD = ["harness.training.train", "harness.tracking.warm", "transformers.models.auto.modeling_auto"]
 """What a warm server imports so that its children need not."""
 
 LOCK_SECONDS = 30.0
@@ -61,7 +61,7 @@ def attempt_trial(directory: str, world: World | None = None, listener: socket.s
 
 def follow_trial(directory: str, world: World) -> int:
     """Take part in an attempt on a trial as a rank other than 0, in a process of its own; returns the exit code."""
-    from harness.training.stop import StopFlag
+    from harness.training.stop_flag import StopFlag
 
     stop = StopFlag()
     stop.install()
@@ -100,8 +100,8 @@ def attempt(
     Raises InputError for data, a model or a configuration that cannot be used, and where another process works on this run.
     """
     from harness.models.device import refuse_missing_devices
-    from harness.training.errors import RunError
-    from harness.training.stop import StopFlag
+    from harness.training.run_errors import RunError
+    from harness.training.stop_flag import StopFlag
 
     # Before torch is imported, which takes seconds: from here on a signal asks for a clean stop.
     stop = stop or StopFlag()
@@ -139,22 +139,22 @@ def attempt(
 
 def ending_of(error: BaseException, local: LocalRanks | None = None) -> Ending:
     """How an attempt ended that an exception ended. local: the other ranks, if it has started any."""
-    from harness.training.errors import RunError
+    from harness.training.run_errors import RunError
 
     if isinstance(error, RunError):
         return error.ending
     ending = ending_of_error(error)
-    if ending.how is not How.CRASHED:
+    if ending.kind is not EndingKind.CRASHED:
         return ending
     from harness.training.memory import is_out_of_memory
 
     # A rank that is gone shows as a broken connection, or worse.
     lost = local.failure(wait_seconds=LOST_SECONDS) if local else None
     if lost is not None:
-        return Ending(How.CRASHED, lost)
+        return Ending(EndingKind.CRASHED, lost)
     if is_out_of_memory(error):
         said = next(iter(str(error).splitlines()), "") or type(error).__name__
-        return Ending(How.OUT_OF_MEMORY, f"{OUT_OF_MEMORY}: {said}")
+        return Ending(EndingKind.OUT_OF_MEMORY, f"{OUT_OF_MEMORY}: {said}")
     return ending
 
 
@@ -163,7 +163,7 @@ def follow(run: RunDirectory, config: Config, world: World, stop: StopFlag) -> N
     live = LiveResult(run, ending_of, is_written=False)
     with _connected(config, world):
         if trains(config.trainer):
-            from harness.training.run import train
+            from harness.training.train import train
 
             train(config, live, stop=stop)
         else:
@@ -181,11 +181,11 @@ def _start_local_ranks(config: Config, live: LiveResult) -> LocalRanks | None:
         return None
     # Before they are forked, so that they need not.
     if trains(trainer):
-        import harness.training.run
+        import harness.training.train
     else:
         import harness.training.measure  # noqa: F401
-    from harness.launch.ranks import LocalRanks
-    from harness.training.stop import RankZeroStops
+    from harness.launch.local_ranks import LocalRanks
+    from harness.training.stop_flag import RankZeroStops
 
     return LocalRanks(
         trainer.devices,
@@ -203,7 +203,7 @@ def _connected(config: Config, world: World, listener: socket.socket | None = No
 def _run(config: Config, live: LiveResult, stop: StopFlag, cleanup: ExitStack, *, show_progress: bool) -> Ending:
     """Train, or only evaluate, as rank 0, with W&B and progress on the terminal. cleanup: what to do once the end is written down."""
     from harness.data.progress import TokenizationProgress
-    from harness.training.progress import RunProgress
+    from harness.training.run_progress import RunProgress
 
     wandb = _wandb_logger(config, live.run)
     if wandb:
@@ -218,8 +218,8 @@ def _run(config: Config, live: LiveResult, stop: StopFlag, cleanup: ExitStack, *
         from harness.training.measure import measure
 
         return measure(config, live, stop=stop, loggers=loggers, progress=tokenized, evaluation_progress=evaluated)
-    from harness.training.run import train
     from harness.training.step_progress import StepProgress
+    from harness.training.train import train
 
     return train(
         config,
@@ -250,11 +250,11 @@ def _finish(wandb: WandbLogger, live: LiveResult) -> None:
 def _trunks(config: Config, run: RunDirectory) -> Trunks | None:
     """The trunks of a trial's study."""
     study = run.study
-    if study is None or not run.relatives.exists():
+    if study is None or not run.related_trials.exists():
         return None
-    from harness.training.trunks import Trunks
+    from harness.training.trunk_path import Trunks
 
-    document = read_json(run.relatives)
+    document = read_json(run.related_trials)
     assert document is not None, "it exists"
     store = TrunkStore(
         study.trunks,
@@ -263,8 +263,8 @@ def _trunks(config: Config, run: RunDirectory) -> Trunks | None:
         needed=lambda: _parents_of_unfinished(study),
     )
     trial = read_trial(run)
-    relatives = tuple(_with_values(config, values) for values in document["relatives"])
-    return Trunks(store, relatives, reserved_tokens=trial.tokens if trial else None)
+    related = tuple(_with_values(config, values) for values in document["relatives"])
+    return Trunks(store, related, reserved_tokens=trial.tokens if trial else None)
 
 
 def _parents_of_unfinished(study: StudyDirectory) -> set[str]:

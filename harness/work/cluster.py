@@ -16,12 +16,12 @@ from harness.config.schema import TrainerConfig
 from harness.config.validate import to_section
 from harness.launch.slurm import submission
 from harness.launch.slurm.commands import SlurmUnavailableError
-from harness.launch.slurm.jobs import JobElement, QueuedElement
+from harness.launch.slurm.job_elements import JobElement, QueuedElement
 from harness.launch.slurm.script import BatchJob
 from harness.runs.confirmation_plan import confirmation_directory
 from harness.runs.directory import RunDirectory, StudyDirectory, runs_root
-from harness.runs.jobs import SubmittedJob, read_jobs
 from harness.runs.locks import hold
+from harness.runs.submitted_jobs import SubmittedJob, read_jobs
 from harness.work.prepare import prepare_apart, prepare_arguments
 from harness.work.study import has_trained, launcher_of
 
@@ -71,7 +71,7 @@ def launch_study(sweep: Sweep) -> Submitted:
     Raises InputError, with Slurm's own words, for what the cluster refuses (nothing is left then of a new study but tokenized text), and
     SlurmUnavailableError.
     """
-    from harness.search.opening import open_study
+    from harness.search.open_study import open_study
     from harness.search.status import read_status
 
     launcher, trainer = sweep.config.launcher, sweep.base.config.trainer

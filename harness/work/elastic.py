@@ -9,10 +9,10 @@ from typing import Any
 from harness.config.launcher_schema import LauncherConfig
 from harness.launch.local import LocalWorkers
 from harness.launch.slurm import submission
-from harness.launch.slurm.jobs import QueuedElement
+from harness.launch.slurm.job_elements import QueuedElement
 from harness.runs.directory import StudyDirectory
-from harness.runs.jobs import read_jobs
-from harness.search.opening import want_workers
+from harness.runs.submitted_jobs import read_jobs
+from harness.search.open_study import want_workers
 from harness.work.cluster import Submitted, submit_workers, workforce
 
 

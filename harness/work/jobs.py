@@ -9,10 +9,10 @@ from typing import Any
 
 from harness.config.errors import InputError
 from harness.launch.slurm.commands import Slurm, SlurmUnavailableError
-from harness.launch.slurm.jobs import JobElement, QueuedElement, array_text
+from harness.launch.slurm.job_elements import JobElement, QueuedElement, array_text
 from harness.launch.slurm.reasons import reason_of
 from harness.runs.directory import StudyDirectory
-from harness.runs.jobs import SubmittedJob, read_jobs
+from harness.runs.submitted_jobs import SubmittedJob, read_jobs
 
 LOOK_SECONDS = 5.0
 """Between two squeues of a view that is kept up to date: they are a load on the cluster's controller."""

@@ -26,9 +26,7 @@ from harness.runs.bundle import Bundle, BundleDirectory
 from harness.runs.files import append_json_line, write_text, write_yaml
 from harness.runs.record import RunRecord, StudyRecord
 from harness.runs.trials_table import METRICS, PARAMS, prefixed, write_trials
-from harness.search.scaling import model_size
-from harness.search.sweep import Sweep, thaw
-from harness.search.winner import (
+from harness.search.experiment_export import (
     delta_of_run,
     delta_of_trial,
     experiment_path,
@@ -36,6 +34,8 @@ from harness.search.winner import (
     paths_to_give,
     write_experiment,
 )
+from harness.search.scaling import model_size
+from harness.search.sweep import Sweep, thaw
 
 SWEEP_KEYS = ("objective", "constraints", "space", "search", "stopping", "budget")
 """What of a frozen sweep is its question; the rest says where it ran, or follows from it."""

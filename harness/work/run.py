@@ -17,7 +17,7 @@ from harness.runs.world import World
 
 if TYPE_CHECKING:
     from harness.config.schema import Config
-    from harness.training.stop import StopFlag
+    from harness.training.stop_flag import StopFlag
 
 Meet = Callable[[Path | None], Path | None]
 """On rank 0: names the run's directory to the others, None if there will be none. On these: waits for it."""
@@ -130,7 +130,7 @@ def _all_ranks(config: Config, world: World) -> Iterator[Meet]:
 
 def _follow(meet: Meet, config: Config, world: World) -> None:
     """This process as a rank other than 0."""
-    from harness.training.stop import StopFlag
+    from harness.training.stop_flag import StopFlag
     from harness.work.attempt import follow
 
     stop = StopFlag()

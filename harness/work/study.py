@@ -27,8 +27,8 @@ def read_sweep(sweep: str, overrides: list[str], *, name: str | None = None, wor
     sweep: a name under sweeps/, or a file. name: of the study; default: the file's. workers: instead of the sweep's launcher.workers.
     Raises InputError for whatever is wrong with it, and where a study of this name was launched with another sweep.
     """
-    from harness.search.loading import load_sweep
-    from harness.search.opening import refuse_other_sweep
+    from harness.search.load_sweep import load_sweep
+    from harness.search.open_study import refuse_other_sweep
 
     loaded = load_sweep(sweep, [*overrides, *([f"launcher.workers={workers}"] if workers else [])], name=name)
     for line in loaded.start.lines():
@@ -42,7 +42,7 @@ def begin_study(sweep: Sweep) -> StudyDirectory:
 
     Raises InputError for data that cannot be used; nothing is written then but tokenized text.
     """
-    from harness.search.opening import open_study
+    from harness.search.open_study import open_study
     from harness.work.prepare import prepare_apart
 
     if not has_trained(sweep.name):

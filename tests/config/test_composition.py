@@ -13,7 +13,7 @@ from harness.config.locations import groups, shipped
 from harness.config.schema import Config
 from harness.config.sweep_schema import SweepConfig
 from harness.config.validate import to_section
-from harness.search.loading import load_sweep
+from harness.search.load_sweep import load_sweep
 from tests.support import corpus
 from tests.support.command import run_harness
 

@@ -13,9 +13,9 @@ import yaml
 from harness.config.load import load
 from harness.config.locations import choices, groups
 from harness.runs.trials_table import read_trials
-from harness.search.loading import load_sweep
-from harness.search.start import resolve_points
+from harness.search.load_sweep import load_sweep
 from harness.search.sweep import Sweep
+from harness.search.warm_start import resolve_points
 from tests.recipes.conftest import SECRETS, Shared
 
 pytestmark = pytest.mark.slow
@@ -110,7 +110,7 @@ def test_the_question_can_be_asked_again_elsewhere(shared: Shared, tmp_path: Pat
     sweep = colleagues_sweep(shared, tmp_path, monkeypatch, "budget.trials=2")
     assert sweep.base.config.model.path == "mine/base"
     assert sweep.base.config.tracking.entity is None
-    assert list(sweep.space.held({"optim.lr": 0.01})) == ["optim.lr"]
+    assert list(sweep.space.in_optuna({"optim.lr": 0.01})) == ["optim.lr"]
 
 
 def test_a_search_begins_where_a_recipe_ended(shared: Shared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

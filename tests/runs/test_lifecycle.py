@@ -14,7 +14,7 @@ from harness.runs.lifecycle import (
     COMPLETE,
     STOPPED,
     Ending,
-    How,
+    EndingKind,
     LiveResult,
     book,
     ending_of_error,
@@ -22,7 +22,7 @@ from harness.runs.lifecycle import (
     ending_of_process,
     may_have_trained,
 )
-from harness.runs.place import Fate
+from harness.runs.place import JobOutcome
 from harness.runs.result import Result, State, Tokens, read_result
 from harness.runs.trial import Trial, write_trial
 
@@ -43,21 +43,21 @@ def trial(run: RunDirectory) -> RunDirectory:
 
 
 @pytest.mark.parametrize(
-    ("how", "state", "code", "failures"),
+    ("kind", "state", "code", "failures"),
     [
-        (How.COMPLETE, "complete", exit_codes.DONE, 0),
-        (How.FAILED, "failed", exit_codes.FAILED, 0),
-        (How.PRUNED, "pruned", exit_codes.FAILED, 0),
-        (How.STOPPED, "waiting", exit_codes.STOPPED, 0),
-        (How.NOT_BEGUN, "waiting", exit_codes.TRUNK_UNDER_WAY, 0),
-        (How.RESERVED_TOO_LITTLE, "waiting", exit_codes.RESERVED_TOO_LITTLE, 0),
-        (How.INTERRUPTED, "waiting", exit_codes.FAILED, 0),
-        (How.CRASHED, "waiting", exit_codes.FAILED, 1),
-        (How.OUT_OF_MEMORY, "waiting", exit_codes.OUT_OF_MEMORY, 0),
+        (EndingKind.COMPLETE, "complete", exit_codes.DONE, 0),
+        (EndingKind.FAILED, "failed", exit_codes.FAILED, 0),
+        (EndingKind.PRUNED, "pruned", exit_codes.FAILED, 0),
+        (EndingKind.STOPPED, "waiting", exit_codes.STOPPED, 0),
+        (EndingKind.NOT_BEGUN, "waiting", exit_codes.TRUNK_UNDER_WAY, 0),
+        (EndingKind.RESERVED_TOO_LITTLE, "waiting", exit_codes.RESERVED_TOO_LITTLE, 0),
+        (EndingKind.INTERRUPTED, "waiting", exit_codes.FAILED, 0),
+        (EndingKind.CRASHED, "waiting", exit_codes.FAILED, 1),
+        (EndingKind.OUT_OF_MEMORY, "waiting", exit_codes.OUT_OF_MEMORY, 0),
     ],
 )
-def test_every_ending_makes_one_state(how: How, state: State, code: int, failures: int) -> None:
-    result, ending = Result(state="running", attempts=2, booked_attempts=1, waits_for="before"), Ending(how, "why", "lock")
+def test_every_ending_makes_one_state(kind: EndingKind, state: State, code: int, failures: int) -> None:
+    result, ending = Result(state="running", attempts=2, booked_attempts=1, waits_for="before"), Ending(kind, "why", "lock")
     book(result, ending)
     assert (result.state, result.reason, result.waits_for) == (state, "why", "lock")
     assert (result.failures, result.booked_attempts) == (failures, 2)
@@ -82,46 +82,46 @@ def test_what_a_dead_attempt_may_have_trained(last_row: int, position: int, expe
     ("exit_code", "was_asked", "expected"),
     [
         (75, False, STOPPED),
-        (76, False, Ending(How.NOT_BEGUN, "said", "lock")),
-        (77, False, Ending(How.RESERVED_TOO_LITTLE, "said")),
-        (78, False, Ending(How.OUT_OF_MEMORY, "out of memory")),
-        (1, False, Ending(How.CRASHED, "said")),
-        (-9, True, Ending(How.CRASHED, "killed by SIGKILL")),
-        (-15, False, Ending(How.CRASHED, "killed by SIGTERM")),
+        (76, False, Ending(EndingKind.NOT_BEGUN, "said", "lock")),
+        (77, False, Ending(EndingKind.RESERVED_TOO_LITTLE, "said")),
+        (78, False, Ending(EndingKind.OUT_OF_MEMORY, "out of memory")),
+        (1, False, Ending(EndingKind.CRASHED, "said")),
+        (-9, True, Ending(EndingKind.CRASHED, "killed by SIGKILL")),
+        (-15, False, Ending(EndingKind.CRASHED, "killed by SIGTERM")),
         (-15, True, STOPPED),
         (-2, True, STOPPED),
-        (0, False, Ending(How.CRASHED, "its process ended with exit code 0")),
+        (0, False, Ending(EndingKind.CRASHED, "its process ended with exit code 0")),
     ],
 )
 def test_how_a_process_ended(exit_code: int, was_asked: bool, expected: Ending) -> None:
     left = Result(state="waiting", reason="said", attempts=1, waits_for="lock")
     assert ending_of_process(left, exit_code, was_asked=was_asked) == expected
     done = Result(state="failed", reason="nan", attempts=1)
-    assert ending_of_process(done, exit_code, was_asked=was_asked) == Ending(How.FAILED, "nan")
+    assert ending_of_process(done, exit_code, was_asked=was_asked) == Ending(EndingKind.FAILED, "nan")
 
 
 @pytest.mark.parametrize(
-    ("left", "fate", "expected"),
+    ("left", "outcome", "expected"),
     [
         (Result(state="complete", attempts=1), "ended", COMPLETE),
-        (Result(attempts=1, booked_attempts=1, reason="before"), "interrupted", Ending(How.NOT_BEGUN, "before")),
-        (Result(attempts=0), "ended", Ending(How.NOT_BEGUN, "its worker died before it began")),
+        (Result(attempts=1, booked_attempts=1, reason="before"), "interrupted", Ending(EndingKind.NOT_BEGUN, "before")),
+        (Result(attempts=0), "ended", Ending(EndingKind.NOT_BEGUN, "its worker died before it began")),
         (Result(attempts=1, reason="stopped"), "interrupted", STOPPED),
-        (Result(state="running", attempts=1), "interrupted", Ending(How.INTERRUPTED, "its job was interrupted")),
-        (Result(state="running", attempts=1), "out_of_memory", Ending(How.OUT_OF_MEMORY, "out of memory")),
-        (Result(attempts=1, reason="out of memory: 3 GB"), "out_of_memory", Ending(How.OUT_OF_MEMORY, "out of memory: 3 GB")),
-        (Result(state="running", attempts=1), "ended", Ending(How.CRASHED, "its worker died")),
-        (Result(attempts=1, reason="ValueError: x"), "ended", Ending(How.CRASHED, "ValueError: x")),
+        (Result(state="running", attempts=1), "interrupted", Ending(EndingKind.INTERRUPTED, "its job was interrupted")),
+        (Result(state="running", attempts=1), "out_of_memory", Ending(EndingKind.OUT_OF_MEMORY, "out of memory")),
+        (Result(attempts=1, reason="out of memory: 3 GB"), "out_of_memory", Ending(EndingKind.OUT_OF_MEMORY, "out of memory: 3 GB")),
+        (Result(state="running", attempts=1), "ended", Ending(EndingKind.CRASHED, "its worker died")),
+        (Result(attempts=1, reason="ValueError: x"), "ended", Ending(EndingKind.CRASHED, "ValueError: x")),
     ],
 )
-def test_how_an_attempt_ended_whose_worker_died_too(left: Result, fate: Fate, expected: Ending) -> None:
-    assert ending_of_lost(left, fate) == expected
+def test_how_an_attempt_ended_whose_worker_died_too(left: Result, outcome: JobOutcome, expected: Ending) -> None:
+    assert ending_of_lost(left, outcome) == expected
 
 
 def test_how_an_error_ends_an_attempt() -> None:
-    assert ending_of_error(InputError("model.path=x: no weights")) == Ending(How.FAILED, "model.path=x: no weights")
-    assert ending_of_error(KeyboardInterrupt()) == Ending(How.INTERRUPTED, "interrupted")
-    assert ending_of_error(ValueError("a bug")) == Ending(How.CRASHED, "ValueError: a bug")
+    assert ending_of_error(InputError("model.path=x: no weights")) == Ending(EndingKind.FAILED, "model.path=x: no weights")
+    assert ending_of_error(KeyboardInterrupt()) == Ending(EndingKind.INTERRUPTED, "interrupted")
+    assert ending_of_error(ValueError("a bug")) == Ending(EndingKind.CRASHED, "ValueError: a bug")
 
 
 def test_an_attempt_writes_when_it_begins_runs_and_ends(run: RunDirectory) -> None:
@@ -160,7 +160,7 @@ def test_of_a_trial_that_crashed_its_study_decides(trial: RunDirectory) -> None:
 def test_what_has_not_begun_is_no_attempt(trial: RunDirectory) -> None:
     live = LiveResult(trial)
     live.begin()
-    live.end(Ending(How.NOT_BEGUN, "another run trains its trunk", "lock"))
+    live.end(Ending(EndingKind.NOT_BEGUN, "another run trains its trunk", "lock"))
     left = read_result(trial)
     assert (left.state, left.attempts, left.waits_for) == ("waiting", 0, "lock")
 

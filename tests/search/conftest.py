@@ -14,7 +14,7 @@ import yaml
 from harness.config.load import load
 from harness.config.sweep_schema import SweepConfig
 from harness.config.validate import to_plain, to_section
-from harness.search.loading import load_sweep
+from harness.search.load_sweep import load_sweep
 from harness.search.sweep import Sweep
 
 SPACE: dict[str, Any] = {

@@ -19,7 +19,7 @@ from harness.runs.record import StudyRecord, load_study
 from harness.runs.result import Result, write_result
 from harness.runs.trial import Trial, read_trial, write_trial
 from harness.search.confirm import open_confirmation
-from harness.search.opening import open_study
+from harness.search.open_study import open_study
 from harness.search.status import read_status
 from harness.search.study import Claim, Study
 from harness.search.sweep import Sweep, thaw

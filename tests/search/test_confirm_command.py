@@ -145,8 +145,8 @@ def test_bad_input_is_one_message(
 ) -> None:
     monkeypatch.setenv("HARNESS_RUNS", str(tmp_path / "runs"))
     if arguments[0] == "study":
-        from harness.search.loading import load_sweep
-        from harness.search.opening import open_study
+        from harness.search.load_sweep import load_sweep
+        from harness.search.open_study import open_study
 
         open_study(load_sweep(str(write_sweep()), []))
     done = call_harness("confirm", *arguments, cwd=tmp_path)

@@ -19,7 +19,7 @@ from harness.config.errors import InputError
 from harness.runs.directory import StudyDirectory
 from harness.search import dashboard
 from harness.search.dashboard import dashboard_server
-from harness.search.opening import open_study
+from harness.search.open_study import open_study
 from harness.search.storage.build import open_storage
 from harness.search.study import Claim, Study
 from tests.search.conftest import BOTH_STORAGES, MakeSweep

@@ -17,7 +17,7 @@ from harness.runs.directory import StudyDirectory, runs_root
 from harness.runs.record import load_study
 from harness.runs.result import read_result
 from harness.runs.trial import read_trial
-from harness.search.loading import load_sweep
+from harness.search.load_sweep import load_sweep
 from tests.search.conftest import WriteSweep
 from tests.search.studies import check_in_step
 from tests.support.command import HARNESS, run_harness

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from harness.runs.place import Fate, Place
+from harness.runs.place import JobOutcome, Place
 from harness.runs.trial import read_trial
 from harness.search.job_lookup import ASK_SECONDS, PATIENCE_SECONDS, JobLookup
-from harness.search.opening import open_study
+from harness.search.open_study import open_study
 from harness.search.study import Study
 from harness.search.time_left import SAVE_SECONDS, TimeLeft
 from harness.search.workers import living_workers
@@ -22,13 +22,13 @@ class Cluster:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.fates: dict[str, Fate] = {}
+        self.outcomes: dict[str, JobOutcome] = {}
         self.answers = True
         self.asked: list[list[str]] = []
 
-    def ask(self, places: Sequence[Place]) -> dict[Place, Fate] | None:
+    def ask(self, places: Sequence[Place]) -> dict[Place, JobOutcome] | None:
         self.asked.append([place.job or "" for place in places])
-        return {place: self.fates[place.job or ""] for place in places} if self.answers else None
+        return {place: self.outcomes[place.job or ""] for place in places} if self.answers else None
 
     def job_lookup(self, own: Place | None = None) -> JobLookup:
         return JobLookup(self.ask, own=own, clock=lambda: self.now)
@@ -47,13 +47,13 @@ def test_a_trial_is_taken_over_only_when_the_cluster_says_that_its_job_is_over(m
     Attempt(claim.run).vanish(100)
     job_lookup = cluster.job_lookup()
     other = Study(directory, sweep, "other", place=place("5_1"), job_lookup=job_lookup)
-    cluster.fates["5_0"] = "alive"
+    cluster.outcomes["5_0"] = "alive"
     for _ in range(3):
         assert other.claim() == "wait"
         job_lookup.ask()
         cluster.now += ASK_SECONDS
     assert cluster.asked == [["5_0"]] * 3
-    cluster.fates["5_0"] = "interrupted"
+    cluster.outcomes["5_0"] = "interrupted"
     assert other.claim() == "wait"
     job_lookup.ask()
     again = claimed(other)
@@ -74,7 +74,7 @@ def test_a_worker_takes_over_from_an_earlier_one_of_its_own_job_though_the_clust
     claim = claimed(gone)
     assert gone.prepare(claim)
     Attempt(claim.run).vanish(100)
-    cluster.fates["5_0"] = "alive"
+    cluster.outcomes["5_0"] = "alive"
     own = Place(node="node2", job="5_0")
     again = claimed(Study(directory, sweep, "next", place=own, job_lookup=cluster.job_lookup(own)))
     assert again.number == 0
@@ -91,7 +91,7 @@ def test_a_job_that_ran_out_of_memory_fails_its_trial(make_sweep: MakeSweep) -> 
     Attempt(claim.run).vanish(100)
     job_lookup = cluster.job_lookup()
     other = Study(directory, sweep, "other", job_lookup=job_lookup)
-    cluster.fates["5_0"] = "out_of_memory"
+    cluster.outcomes["5_0"] = "out_of_memory"
     assert other.claim() == "wait"
     job_lookup.ask()
     assert other.claim() == "done"
@@ -124,7 +124,7 @@ def test_all_jobs_are_asked_after_with_one_question(make_sweep: MakeSweep) -> No
     other = Study(directory, sweep, "other", job_lookup=job_lookup)
     assert living_workers(directory) == []
     assert other.claim() == "wait"
-    cluster.fates = {f"5_{number}": "ended" for number in range(3)}
+    cluster.outcomes = {f"5_{number}": "ended" for number in range(3)}
     job_lookup.ask()
     assert len(cluster.asked) == 1
 

@@ -14,7 +14,7 @@ from harness.search.cube import Cube
 from harness.search.joint import ALIKE, Prices, joint_proposals
 from harness.search.space import parse_space
 from harness.search.surrogate import Hyperparameters, Places, Surrogate, _between, _density, fit
-from harness.search.trunk_search import Proposal, Rungs, Seen
+from harness.search.trunk_search import Proposal, Rungs, TrialSummary
 
 GROUPS = np.arange(2)
 SPACE = parse_space(
@@ -54,7 +54,7 @@ def test_the_gradient_is_that_of_the_density() -> None:
     places = dataclasses.replace(places, trunk=np.arange(20) // 3)
     squares = np.stack([(places.x[:, None, d] - places.x[None, :, d]) ** 2 for d in range(2)])
     theta = np.log([0.4, 0.6, 1.1, 0.5, 0.2, 0.1])
-    fixed = (values, squares, *_between(places, places), places.luck)
+    fixed = (values, squares, *_between(places, places), places.noise_correlation)
     _, gradient = _density(theta, *fixed)
     for index in range(len(theta)):
         step = np.eye(len(theta))[index] * 1e-5
@@ -80,7 +80,7 @@ def test_a_longer_run_resolves_more_and_an_expected_one_leaves_less_to_resolve()
     assert expecting.predict(place)[0] == pytest.approx(model().predict(place)[0], rel=1e-3)
 
 
-def test_runs_that_share_a_trunk_share_its_luck() -> None:
+def test_runs_that_share_a_trunk_share_its_noise() -> None:
     """A dozen decays of one trunk say little more of their place than one of them, and one more says nothing."""
     count = 12
     x, s, values = np.column_stack([np.full(count, 0.5), np.linspace(0.4, 0.6, count)]), np.zeros(count), np.linspace(2.0, 2.1, count)
@@ -126,9 +126,9 @@ def forgotten(params: dict[str, Any], rung: int) -> float:
     return math.log10(params["optim.lr"]) + 2.5 + 0.15 * rung
 
 
-def searched(trials: int) -> list[Seen]:
+def searched(trials: int) -> list[TrialSummary]:
     """A search by one worker."""
-    cube, seen, generator = Cube(SPACE), list[Seen](), random.Random(0)
+    cube, seen, generator = Cube(SPACE), list[TrialSummary](), random.Random(0)
     prices = Prices(LENGTHS, {}, lambda params: 1 - params["schedule.decay_fraction"])
     for number in range(trials):
         proposal = Proposal(0, params=cube.drawn(generator))
@@ -137,16 +137,16 @@ def searched(trials: int) -> list[Seen]:
         assert proposal.params is not None
         margin = forgotten(proposal.params, proposal.rung)
         value = (max(0.0, margin), loss(proposal.params, proposal.rung))
-        seen.append(Seen(number, proposal.rung, proposal.parent, proposal.params, "complete", value, (margin,)))
+        seen.append(TrialSummary(number, proposal.rung, proposal.parent, proposal.params, "complete", value, (margin,)))
     return seen
 
 
 @pytest.fixture(scope="module")
-def seen() -> list[Seen]:
+def seen() -> list[TrialSummary]:
     return searched(24)
 
 
-def test_few_runs_find_the_best_that_holds_the_constraint_at_full_length(seen: list[Seen]) -> None:
+def test_few_runs_find_the_best_that_holds_the_constraint_at_full_length(seen: list[TrialSummary]) -> None:
     full = [trial for trial in seen if trial.rung == RUNGS.last]
     assert 3 <= len(full) <= len(seen) / 2
     best = min(trial.loss for trial in full)
@@ -155,7 +155,7 @@ def test_few_runs_find_the_best_that_holds_the_constraint_at_full_length(seen: l
     assert best[1] == pytest.approx(2 + 0.3 * 0.5**2, abs=0.03)
 
 
-def test_what_goes_on_keeps_its_trunk_and_what_is_new_begins_below(seen: list[Seen]) -> None:
+def test_what_goes_on_keeps_its_trunk_and_what_is_new_begins_below(seen: list[TrialSummary]) -> None:
     for trial in seen:
         if trial.parent is None:
             assert trial.rung == 0
@@ -167,7 +167,7 @@ def test_what_goes_on_keeps_its_trunk_and_what_is_new_begins_below(seen: list[Se
         assert parent.rung < trial.rung or (parent.rung == trial.rung == RUNGS.last and parent.params != trial.params)
 
 
-def test_decays_of_a_trunk_that_make_nearly_the_same_steps_are_not_run(seen: list[Seen]) -> None:
+def test_decays_of_a_trunk_that_make_nearly_the_same_steps_are_not_run(seen: list[TrialSummary]) -> None:
     cube, prices = Cube(SPACE), Prices(LENGTHS, {}, lambda params: 1 - params["schedule.decay_fraction"])
     offered = [(one.rung, one.params) for seed in range(5) for one in joint_proposals(RUNGS, cube, seen, seed, prices)]
     run_on = {(trial.rung, trial.params["optim.lr"]) for trial in seen if trial.rung > 0}
@@ -182,7 +182,7 @@ def test_decays_of_a_trunk_that_make_nearly_the_same_steps_are_not_run(seen: lis
 
 def test_a_branch_costs_what_its_trunk_has_not_trained() -> None:
     params = {"optim.lr": 1e-3, "data.packing": "concat", "schedule.decay_fraction": 0.2}
-    trunk = [Seen(7, 1, None, params, "complete")]
+    trunk = [TrialSummary(7, 1, None, params, "complete")]
     prices = Prices(LENGTHS, {7: [80, 240]}, lambda params: 1 - params["schedule.decay_fraction"])
     assert prices.of(params, 2) == 900
     assert prices.of(params, 2, trunk) == 660

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from harness.search.late_parameters import LateParameters
-from harness.search.loading import load_sweep
+from harness.search.load_sweep import load_sweep
 from harness.search.sweep import Sweep
 from tests.search.conftest import WriteSweep
 

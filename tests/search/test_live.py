@@ -13,7 +13,7 @@ from harness.runs.directory import StudyDirectory
 from harness.runs.files import append_json_line, read_yaml, write_yaml
 from harness.runs.result import Tokens
 from harness.runs.trial import read_trial, write_trial
-from harness.search.opening import open_study
+from harness.search.open_study import open_study
 from harness.search.status import read_status
 from harness.search.study import Claim, Study
 from harness.work import live

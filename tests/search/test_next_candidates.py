@@ -17,9 +17,9 @@ from harness.runs.result import Result, write_result
 from harness.runs.trial import Trial, write_trial
 from harness.search.confirm import open_confirmation
 from harness.search.next_candidates import OWN, REACH, expected_shifts, next_round, to_try_next
-from harness.search.opening import open_study
+from harness.search.open_study import open_study
 from harness.search.space import parse_space
-from harness.search.start import Start
+from harness.search.warm_start import Start
 from tests.search.conftest import MakeSweep
 from tests.search.studies import METRICS, run_all
 

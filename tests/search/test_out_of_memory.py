@@ -13,9 +13,9 @@ from harness.config.load import load, load_file
 from harness.config.micro_batch import with_smaller_micro_batch
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.exit_codes import OUT_OF_MEMORY
-from harness.runs.memory import oom_kills
+from harness.runs.oom_kills import oom_kills
 from harness.runs.result import read_result
-from harness.search.opening import open_study
+from harness.search.open_study import open_study
 from harness.search.study import Study
 from harness.search.worker import Worker
 from harness.work.attempt import attempt_trial
@@ -100,7 +100,7 @@ def test_a_trial_that_runs_out_of_memory_ends_as_one_that_had_enough(
     write_sweep: WriteSweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel refuses an allocation of the real training; with half the rows at a time, and half of that, it suffices."""
-    from harness.search.loading import load_sweep
+    from harness.search.load_sweep import load_sweep
 
     # 2,048 rows of 32 tokens, 300 logits each: some hundred megabytes.
     long = ["trainer.batch_tokens=65536", "trainer.max_steps=2", "data.replay_share=0"]
@@ -108,7 +108,7 @@ def test_a_trial_that_runs_out_of_memory_ends_as_one_that_had_enough(
     for policy, attempt in (("halve_micro_batch", attempt_in_little_room), ("fail", attempt_trial)):
         path = write_sweep(policy, base=long, budget={"trials": 1}, search={"name": "random", "out_of_memory": policy})
         directory: StudyDirectory = open_study(load_sweep(str(path), []))
-        assert Worker(directory, attempt, ["harness.training.run", "tests.search.test_out_of_memory"]).work() == 0
+        assert Worker(directory, attempt, ["harness.training.train", "tests.search.test_out_of_memory"]).work() == 0
         run = directory.trial(0)
         result = read_result(run)
         assert result.state == "complete", (result.reason, run.log.read_text()[-2000:])
@@ -131,7 +131,7 @@ def test_a_kill_counts_as_out_of_memory_if_the_kernel_killed_for_memory_just_the
     (process / "cgroup").write_text("0::/\n")
     counter.write_text("oom_kill 0\n")
     monkeypatch.setattr(oom_kills, "__defaults__", (process, counter.parent))
-    monkeypatch.setattr("harness.runs.memory.DYING_SECONDS", 1.0)
+    monkeypatch.setattr("harness.runs.oom_kills.DYING_SECONDS", 1.0)
     monkeypatch.setenv("FATES", "all:kill")
     monkeypatch.setenv("ATTEMPT_SECONDS", "2")
     sweep = make_sweep(budget={"trials": 1}, search={"max_attempts": 1})

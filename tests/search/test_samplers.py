@@ -12,7 +12,7 @@ from harness.config.errors import InputError
 from harness.config.sweep_schema import SearchConfig
 from harness.search.checks import check_sampler
 from harness.search.grid import grid_points
-from harness.search.opening import open_study
+from harness.search.open_study import open_study
 from harness.search.space import parse_space
 from harness.search.study import Claim, Study
 from harness.search.sweep import Sweep

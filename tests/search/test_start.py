@@ -17,11 +17,11 @@ from harness.config.sweep_schema import SearchConfig
 from harness.runs.files import write_yaml
 from harness.runs.result import Result, Tokens, write_result
 from harness.runs.trial import Trial, write_trial
-from harness.search.opening import open_study
+from harness.search.open_study import open_study
 from harness.search.scaling import Observation, fit_laws, fit_power_law, fit_scaling, model_size, scaled_prior, scaling_text
 from harness.search.space import parse_space
-from harness.search.start import Start, check_prior, draw, resolve_points
 from harness.search.study import Study
+from harness.search.warm_start import Start, check_prior, draw, resolve_points
 from tests.search.conftest import SPACE, MakeSweep
 from tests.search.studies import check_in_step
 from tests.search.test_study import run_to_the_end

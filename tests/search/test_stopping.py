@@ -12,7 +12,7 @@ from harness.config.errors import InputError
 from harness.runs.files import read_yaml, write_yaml
 from harness.runs.result import read_result
 from harness.search.checks import check
-from harness.search.opening import open_study
+from harness.search.open_study import open_study
 from harness.search.study import Claim, Study
 from tests.search.conftest import MakeSweep
 from tests.search.studies import TRIAL_TOKENS, Attempt, alive, check_in_step, optuna_trials

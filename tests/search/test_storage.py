@@ -15,7 +15,7 @@ import pytest
 
 from harness.config.errors import InputError
 from harness.runs.directory import StudyDirectory
-from harness.search.opening import open_study
+from harness.search.open_study import open_study
 from harness.search.storage import journal, postgresql
 from harness.search.storage.address import without_password
 from harness.search.storage.build import open_storage

@@ -21,7 +21,7 @@ from harness.runs.directory import StudyDirectory
 from harness.runs.result import FINAL_STATES, read_result, write_result
 from harness.runs.trial import read_trial
 from harness.search.budget import open_budget
-from harness.search.opening import open_study
+from harness.search.open_study import open_study
 from harness.search.status import read_status
 from harness.search.storage.build import open_storage
 from harness.search.storage.contract import StudyStorage
@@ -502,7 +502,7 @@ class Interleavings(RuleBasedStateMachine):
             self.unit
         ]
         self.sweep = type(self).make(budget=limit, search={"max_attempts": 2, "max_failures": 100})
-        with mock.patch("harness.search.opening.runs_root", return_value=self.root):
+        with mock.patch("harness.search.open_study.runs_root", return_value=self.root):
             self.directory: StudyDirectory = open_study(self.sweep)
         Study(self.directory, self.sweep, "first")
         self.truth: dict[int, Truth] = {}

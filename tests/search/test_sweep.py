@@ -11,8 +11,8 @@ import yaml
 from harness.config.errors import InputError
 from harness.config.load import load
 from harness.runs.directory import runs_root
-from harness.search.loading import load_sweep
-from harness.search.opening import open_study
+from harness.search.load_sweep import load_sweep
+from harness.search.open_study import open_study
 from harness.search.sweep import thaw
 from tests.search.conftest import SPACE, WriteSweep
 

@@ -18,7 +18,7 @@ from harness.runs.record import load_study
 from harness.runs.result import read_result
 from harness.search.budget import HOUR, SHORTEST_SECONDS, covered, open_budget
 from harness.search.checks import check
-from harness.search.opening import open_study
+from harness.search.open_study import open_study
 from harness.search.status import read_status
 from harness.search.study import Claim, Study
 from harness.search.sweep import Sweep

@@ -17,12 +17,12 @@ from harness.runs.record import RunRecord, load_study
 from harness.runs.result import Result, write_result
 from harness.runs.trial import Trial, read_trial, write_trial
 from harness.search.confirm import open_confirmation
-from harness.search.loading import load_sweep
-from harness.search.opening import open_study
+from harness.search.load_sweep import load_sweep
+from harness.search.open_study import open_study
 from harness.search.space import Parameter
 from harness.search.study import Claim, Study
 from harness.search.sweep import Sweep, thaw
-from harness.search.trunk_search import Proposal, Rungs, Seen, modelled, proposals, rung_lengths, way_up
+from harness.search.trunk_search import Proposal, Rungs, TrialSummary, proposals, rung_lengths, rung_to_continue, trials_to_learn_from
 from tests.search.conftest import WriteSweep
 from tests.search.studies import Attempt
 from tests.support.command import run_harness
@@ -31,8 +31,8 @@ DECAY = Parameter("schedule.decay_fraction", low=0.1, high=0.5)
 RUNGS = Rungs(rung_lengths(900, 3, 3), "trainer.max_steps", 3, branches=2, late=(DECAY,))
 
 
-def trial(number: int, loss: float, rung: int = 0, parent: int | None = None, state: str = "complete", decay: float = 0.2) -> Seen:
-    return Seen(number, rung, parent, {"optim.lr": loss, DECAY.key: decay}, state, (0.0, loss))
+def trial(number: int, loss: float, rung: int = 0, parent: int | None = None, state: str = "complete", decay: float = 0.2) -> TrialSummary:
+    return TrialSummary(number, rung, parent, {"optim.lr": loss, DECAY.key: decay}, state, (0.0, loss))
 
 
 def test_rungs_grow_by_the_factor_to_the_full_length() -> None:
@@ -69,12 +69,12 @@ def test_the_decay_of_the_best_trunk_is_varied_at_full_length() -> None:
     assert variation.params is not None
     assert variation.params["optim.lr"] == 1.0
     assert variation.params[DECAY.key] != 0.2
-    varied = [Seen(10 + n, 2, 9, {"optim.lr": 1.0, DECAY.key: 0.3 + n / 10}, "complete", (0.0, 2.0)) for n in range(2)]
+    varied = [TrialSummary(10 + n, 2, 9, {"optim.lr": 1.0, DECAY.key: 0.3 + n / 10}, "complete", (0.0, 2.0)) for n in range(2)]
     assert next(proposals(RUNGS, [top, *varied], 0)) == Proposal(rung=0)
 
 
 def test_what_breaks_a_constraint_comes_last() -> None:
-    seen = [Seen(n, 0, None, {}, "complete", loss) for n, loss in enumerate([(0.5, 1.0), (0.0, 3.0), (0.1, 2.0)])]
+    seen = [TrialSummary(n, 0, None, {}, "complete", loss) for n, loss in enumerate([(0.5, 1.0), (0.0, 3.0), (0.1, 2.0)])]
     assert next(proposals(RUNGS, seen, 0)).parent == 1
 
 
@@ -82,15 +82,15 @@ def test_samplers_learn_from_the_highest_rung_with_enough_trials() -> None:
     lower = [trial(n, n) for n in range(9)]
     higher = [trial(9 + n, n, rung=1) for n in range(3)]
     seen = [*lower, *higher, trial(12, 0.0, rung=2), trial(13, 0.0, state="running")]
-    assert modelled(RUNGS, seen, enough=3) == {9, 10, 11, 13}
-    assert modelled(RUNGS, seen, enough=4) == {*range(9), 13}
-    assert modelled(RUNGS, seen, enough=50) == {*range(9), 13}
+    assert trials_to_learn_from(RUNGS, seen, enough=3) == {9, 10, 11, 13}
+    assert trials_to_learn_from(RUNGS, seen, enough=4) == {*range(9), 13}
+    assert trials_to_learn_from(RUNGS, seen, enough=50) == {*range(9), 13}
 
 
 def test_a_run_of_full_length_is_kept_in_reach() -> None:
-    assert way_up(RUNGS, []) == 0
-    assert way_up(RUNGS, [trial(0, 1.0), trial(1, 1.0, rung=1)]) == 1
-    assert way_up(RUNGS, [trial(0, 1.0), trial(1, 1.0, rung=2, state="running")]) is None
+    assert rung_to_continue(RUNGS, []) == 0
+    assert rung_to_continue(RUNGS, [trial(0, 1.0), trial(1, 1.0, rung=1)]) == 1
+    assert rung_to_continue(RUNGS, [trial(0, 1.0), trial(1, 1.0, rung=2, state="running")]) is None
 
 
 DRAWN = st.tuples(st.integers(0, 2), st.floats(0, 10), st.sampled_from(["complete", "running", "failed", "waiting"]))
@@ -98,7 +98,7 @@ DRAWN = st.tuples(st.integers(0, 2), st.floats(0, 10), st.sampled_from(["complet
 
 @given(st.lists(DRAWN, max_size=30))
 def test_only_complete_trials_go_on_by_one_rung(drawn: list[tuple[int, float, str]]) -> None:
-    seen = [Seen(n, rung, None, {"optim.lr": n, DECAY.key: 0.2}, state, (0.0, loss)) for n, (rung, loss, state) in enumerate(drawn)]
+    seen = [TrialSummary(n, rung, None, {"optim.lr": n, DECAY.key: 0.2}, state, (0.0, loss)) for n, (rung, loss, state) in enumerate(drawn)]
     found = list(proposals(RUNGS, seen, 0))
     assert Proposal(rung=0) in found
     for proposal in found:

@@ -18,7 +18,7 @@ from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.exit_codes import STOPPED
 from harness.runs.files import read_json_lines
 from harness.runs.result import read_result
-from harness.search.opening import open_study
+from harness.search.open_study import open_study
 from harness.search.storage.build import open_storage
 from harness.search.workers import living_workers
 from tests.search.conftest import BOTH_STORAGES, MakeSweep

@@ -16,8 +16,8 @@ from harness.launch.slurm import submission
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.result import Result, read_result
 from harness.runs.trial import Trial, read_trial
-from harness.search.loading import load_sweep
-from harness.search.opening import open_study
+from harness.search.load_sweep import load_sweep
+from harness.search.open_study import open_study
 from harness.work.cluster import trainer_of
 from tests.support.corpus import TinyText
 from tests.support.slurm.cluster import Cluster, wait_for

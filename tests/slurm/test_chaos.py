@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from harness.launch.slurm.jobs import QueuedElement
+from harness.launch.slurm.job_elements import QueuedElement
 from harness.launch.slurm.reasons import reason_of
 from harness.models.checkpoint_files import checkpoints
 from harness.runs.directory import RunDirectory
-from harness.runs.jobs import read_jobs
+from harness.runs.submitted_jobs import read_jobs
 from harness.search.status import read_status
 from tests.search.studies import check_in_step
 from tests.slurm.conftest import NewStudy, OnSlurm, attempts_of, kill

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.runs.directory import RunDirectory
-from harness.runs.jobs import read_jobs
 from harness.runs.result import read_result
+from harness.runs.submitted_jobs import read_jobs
 from tests.slurm.conftest import EVERY, NewStudy, attempts_of
 from tests.support.command import run_harness
 from tests.support.slurm.cluster import Cluster, wait_for

@@ -14,9 +14,9 @@ from harness.runs.directory import RunDirectory
 from harness.runs.lifecycle import COMPLETE, LiveResult
 from harness.runs.metrics import Row
 from harness.runs.result import Result
-from harness.training.run import train
-from harness.training.stop import StopFlag
-from harness.training.trunks import Trunks
+from harness.training.stop_flag import StopFlag
+from harness.training.train import train
+from harness.training.trunk_path import Trunks
 from harness.work.attempt import ending_of
 
 EXACT_RESUME = (

@@ -23,7 +23,7 @@ from harness.runs.exit_codes import FAILED
 from harness.runs.files import replacing
 from harness.runs.result import read_result
 from harness.training import checkpoints as under_test
-from harness.training.errors import CheckpointError
+from harness.training.run_errors import CheckpointError
 from harness.work.attempt import attempt
 from tests.training.conftest import NewRun
 from tests.training.runs import EXACT_RESUME, assert_same_run, load_checkpoint, train_here

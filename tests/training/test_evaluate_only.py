@@ -18,7 +18,7 @@ from harness.runs.exit_codes import DONE, STOPPED
 from harness.runs.metrics import Row
 from harness.runs.result import read_result, write_result
 from harness.training.measure import _Meter
-from harness.training.stop import StopFlag
+from harness.training.stop_flag import StopFlag
 from harness.work.attempt import attempt
 from harness.work.evaluate import evaluation_of
 from harness.work.run import start_run

@@ -23,7 +23,7 @@ from harness.evaluation.kinds import logged_metrics
 from harness.evaluation.loss_by_position import LossByPositionSet
 from harness.evaluation.multiple_choice import MultipleChoiceSet
 from harness.training.evaluator import Evaluator
-from harness.training.stop import StopFlag
+from harness.training.stop_flag import StopFlag
 from tests.support.corpus import TinyText
 from tests.support.datasets import evaluation_sets, measure
 from tests.training.conftest import NewRun

@@ -14,8 +14,8 @@ from harness.config.load import load_file
 from harness.models.checkpoint_files import checkpoints
 from harness.models.tokenizer import load_tokenizer
 from harness.runs.result import read_result
-from harness.training.errors import NonFiniteLossError
 from harness.training.module import TrainingModule
+from harness.training.run_errors import NonFiniteLossError
 from tests.support.datasets import training_data
 from tests.training.conftest import NewRun
 from tests.training.runs import EXACT_RESUME, assert_same_bits, assert_same_run, final_state, train_here

@@ -139,7 +139,7 @@ def test_a_trial_of_a_sweep_on_two_ranks(tiny_text: TinyText, tmp_path: Path) ->
     run = RunDirectory(tmp_path / "trial")
     run.path.mkdir()
     write_yaml(run.config, to_plain(load([*tiny_text.overrides, "trainer.devices=2"]).config))
-    process = AttemptServer(attempt_trial, ["harness.training.run"]).start(run.path)
+    process = AttemptServer(attempt_trial, ["harness.training.train"]).start(run.path)
     process.join(SECONDS)
     assert process.exitcode == 0, run.log.read_text()
     assert read_result(run).state == "complete"

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from harness.config.load import load_file
-from harness.launch.ranks import LocalRanks
+from harness.launch.local_ranks import LocalRanks
 from harness.runs.directory import RunDirectory
 from harness.runs.result import Result, read_result
 from harness.training.ranks import connected
-from harness.training.stop import RankZeroStops
+from harness.training.stop_flag import RankZeroStops
 from harness.work.attempt import follow
 from tests.training.conftest import NewRun
 from tests.training.runs import EXACT_RESUME, assert_same_run, final_state, rows_without_speed, train_here

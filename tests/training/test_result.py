@@ -15,8 +15,8 @@ from harness.runs.directory import RunDirectory
 from harness.runs.exit_codes import FAILED
 from harness.runs.result import Result, read_result, write_result
 from harness.training.checkpoints import AtomicCheckpointIO
-from harness.training.errors import NonFiniteLossError
-from harness.training.stop import StopFlag
+from harness.training.run_errors import NonFiniteLossError
+from harness.training.stop_flag import StopFlag
 from harness.work.attempt import attempt
 from tests.training.conftest import NewRun
 from tests.training.runs import train_here, train_with

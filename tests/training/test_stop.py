@@ -10,7 +10,7 @@ import pytest
 
 from harness.runs.exit_codes import DONE, STOPPED
 from harness.runs.result import read_result
-from harness.training.stop import StopFlag
+from harness.training.stop_flag import StopFlag
 from harness.training.trainer import RunData
 from harness.work.attempt import attempt
 from tests.training.conftest import NewRun

@@ -12,9 +12,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from harness.runs.directory import RunDirectory
 from harness.runs.locks import is_held
 from harness.runs.result import read_result
-from harness.runs.trunks import TrunkCard, TrunkStore, trunk_key
-from harness.training.errors import ReservedTooLittleError, TrunkUnderWayError
-from harness.training.trunks import Trunks
+from harness.runs.trunks import TrunkInfo, TrunkStore, trunk_key
+from harness.training.run_errors import ReservedTooLittleError, TrunkUnderWayError
+from harness.training.trunk_path import Trunks
 from tests.training.conftest import NewRun
 from tests.training.runs import EXACT_RESUME, assert_same_run, train_here
 
@@ -73,7 +73,7 @@ def test_a_branch_ends_like_a_run_from_scratch(
     trunk: tuple[str, ...], branch: tuple[str, ...], shared: int, new_run: NewRun, store: TrunkStore
 ) -> None:
     train_branch(new_run, store, "first", trunk, branch)
-    assert [stored.card.step for stored in store.trunks()] == [shared]
+    assert [stored.info.step for stored in store.trunks()] == [shared]
     _, second = new_run("second", *branch)
     result = train_here(second, trunks=Trunks(store))
     _, scratch = new_run("scratch", *branch)
@@ -118,7 +118,7 @@ def test_what_differs_from_the_start_shares_nothing(other: tuple[str, ...], new_
 def test_the_deepest_state_is_taken_and_a_damaged_one_is_not(new_run: NewRun, store: TrunkStore) -> None:
     early = (*WSD, "schedule.decay_fraction=0.5")
     train_branch(new_run, store, "first", (*WSD, LATE), (*WSD, LATE, "schedule.floor=0.5"), early)
-    assert [stored.card.step for stored in store.trunks()] == [7, 10]
+    assert [stored.info.step for stored in store.trunks()] == [7, 10]
     deepest = list(store.trunks())[-1]
     content = bytearray(deepest.checkpoint.read_bytes())
     content[len(content) // 2] ^= 1
@@ -126,7 +126,7 @@ def test_the_deepest_state_is_taken_and_a_damaged_one_is_not(new_run: NewRun, st
     deepest.checkpoint.write_bytes(content)
     _, second = new_run("second", *WSD, LATE, "schedule.floor=0.5")
     result = train_here(second, trunks=Trunks(store))
-    assert [stored.card.step for stored in store.trunks()] == [7]
+    assert [stored.info.step for stored in store.trunks()] == [7]
     _, scratch = new_run("scratch", *WSD, LATE, "schedule.floor=0.5")
     whole = train_here(scratch)
     assert result.tokens.shared + result.tokens.trained == whole.tokens.trained
@@ -208,10 +208,10 @@ def test_trunks_make_room_for_each_other_but_not_of_those_that_are_needed(tmp_pa
     state.write_bytes(bytes(1000))
     store = TrunkStore(tmp_path / "trunks", disk_bytes=2500, needed=lambda: {"study/0001"})
     for step in (1, 2, 3, 4):
-        card = TrunkCard(step=step, tokens=step, run=f"study/{step:04d}")
-        store.store(trunk_key(step, "0"), state, [], card)
+        info = TrunkInfo(step=step, tokens=step, run=f"study/{step:04d}")
+        store.store(trunk_key(step, "0"), state, [], info)
         os.utime(store.directory / trunk_key(step, "0"), (step, step))
-    assert [trunk.card.step for trunk in store.trunks()] == [1, 4]
+    assert [trunk.info.step for trunk in store.trunks()] == [1, 4]
     assert not [path for path in store.directory.iterdir() if path.name.startswith(".")]
 
 
@@ -244,6 +244,6 @@ def test_what_a_dead_process_left_half_stored_is_cleared_away(tmp_path: Path) ->
     for path in (old, young):
         path.mkdir(parents=True)
     os.utime(old, (1, 1))
-    store.store(trunk_key(3, "0"), state, [], TrunkCard(step=3, tokens=3, run="first"))
+    store.store(trunk_key(3, "0"), state, [], TrunkInfo(step=3, tokens=3, run="first"))
     assert not old.exists()
     assert young.exists()

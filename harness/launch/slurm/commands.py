@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.config.errors import InputError
-from harness.launch.slurm.jobs import Accounted, JobElement, QueuedElement, parse_elements
+from harness.launch.slurm.job_elements import Accounted, JobElement, QueuedElement, parse_elements
 from harness.launch.slurm.states import parse_state
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ QUEUE_COLUMNS = {
 }
 """Of squeue, with their widths: it cuts off what is wider."""
 SEPARATOR = "\x1f"
-ACCOUNTING_COLUMNS = ("JobID", "State", "ExitCode", "NodeList", "Submit", "Start", "End", "ElapsedRaw", "AllocTRES")
+ACCOUNTING_COLUMNS = ("JobID", "State", "Start")
 
 
 class SlurmRefusedError(InputError):
@@ -132,17 +132,13 @@ class Slurm:
         """Ask whether the script would be accepted (sbatch --test-only); what Slurm says of it. Raises SlurmRefusedError."""
         return self._call("sbatch", ["--test-only", str(script.resolve())]).words
 
-    def cancel(self, elements: Collection[JobElement], *, signal: str | None = None, batch: bool = False) -> None:
-        """Cancel jobs and elements, or send them a signal ("TERM"); those that have ended already are passed over.
-
-        batch: the signal is for the batch script alone. Raises SlurmRefusedError, SlurmUnavailableError.
-        """
-        options = [*(["--signal", signal] if signal else []), *(["--batch"] if batch else [])]
+    def cancel(self, elements: Collection[JobElement]) -> None:
+        """Cancel jobs and elements; those that have ended already are passed over. Raises SlurmRefusedError, SlurmUnavailableError."""
         names = sorted(map(str, elements))
         for start in range(0, len(names), 500):  # the length of a command line is limited
             self._call(
                 "scancel",
-                [*options, *names[start : start + 500]],
+                names[start : start + 500],
                 harmless=("Job/step already completing or completed", "Invalid job id specified"),
             )
 
@@ -207,13 +203,6 @@ class Slurm:
         if answer.rc != 0:
             return None
         return [accounted for line in answer.stdout.splitlines() if "|" in line for accounted in _accounted(line)]
-
-    def is_up(self) -> bool:
-        """Whether a controller answers now."""
-        try:
-            return "is UP" in _run(["scontrol", "ping"], self.timeout_seconds).stdout
-        except subprocess.TimeoutExpired:
-            return False
 
     # One call.
 
@@ -299,23 +288,8 @@ def _queued(cells: dict[str, str]) -> list[QueuedElement]:
 
 
 def _accounted(line: str) -> list[Accounted]:
-    cells = dict(zip(ACCOUNTING_COLUMNS, line.split("|"), strict=False))
-    code, _, signal = cells["ExitCode"].partition(":")
-    return [
-        Accounted(
-            element=element,
-            state=parse_state(cells["State"]),
-            exit_code=int(code or 0),
-            signal=int(signal or 0),
-            nodes=cells["NodeList"] if cells["NodeList"] != "None assigned" else "",
-            submitted=_time(cells["Submit"]),
-            started=_time(cells["Start"]),
-            ended=_time(cells["End"]),
-            elapsed_seconds=float(cells["ElapsedRaw"] or 0),
-            resources=cells["AllocTRES"],
-        )
-        for element in parse_elements(cells["JobID"])
-    ]
+    job, state, started = line.split("|")[:3]
+    return [Accounted(element, parse_state(state), _time(started)) for element in parse_elements(job)]
 
 
 def _time(text: str) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from harness.launch.slurm.jobs import QueuedElement
+from harness.launch.slurm.job_elements import QueuedElement
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Reason:
     """Slurm's own."""
     text: str
     never: bool = False
-    """Whether it will not start before somebody changes something: the request, its limits, or the state of the job."""
+    """Whether it cannot start until the request, its limits or the job's state is changed."""
 
 
 TOO_MUCH = "asks for more nodes, CPUs or memory than any node of its partition has, or its partition allows"

@@ -17,7 +17,7 @@ GRACE_SECONDS = 60
 """How long a job waits for Slurm to end it, when its processes were told to leave and it does not know why."""
 QUICK_DEATH_SECONDS = 30
 MAX_QUICK_DEATHS = 3
-"""A job whose processes die so soon, so often, goes back into the queue no more: it is not what they work on."""
+"""A job whose processes die so soon, so often, is not requeued: the work is not the cause."""
 
 
 @dataclass(frozen=True, kw_only=True)

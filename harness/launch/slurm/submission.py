@@ -18,12 +18,12 @@ from harness.config.remote_code import TRUST_VARIABLE
 from harness.config.schema import TrainerConfig
 from harness.config.validate import to_plain
 from harness.launch.slurm.commands import Slurm, SlurmRefusedError
-from harness.launch.slurm.jobs import JobElement, QueuedElement
+from harness.launch.slurm.job_elements import JobElement, QueuedElement
 from harness.launch.slurm.script import TEMPLATE, BatchJob, render, requested, shape_of
 from harness.runs.cache import CACHE_VARIABLE
 from harness.runs.directory import RunDirectory, StudyDirectory, runs_root
 from harness.runs.exit_codes import BAD_INPUT, DONE, FAILED
-from harness.runs.jobs import SubmittedJob, read_jobs, record_job
+from harness.runs.submitted_jobs import SubmittedJob, read_jobs, record_job
 
 PATHS = (CACHE_VARIABLE, CONFIG_DIR_VARIABLE)
 SETTINGS = ("HF_HOME", "HF_HUB_OFFLINE", "WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY", TRUST_VARIABLE)

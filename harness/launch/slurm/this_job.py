@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from harness.config.errors import InputError
 from harness.launch.slurm.commands import Slurm, SlurmUnavailableError
-from harness.launch.slurm.jobs import JobElement
+from harness.launch.slurm.job_elements import JobElement
 from harness.runs.place import Place
 
 QUICK = Slurm(timeout_seconds=20.0, patience_seconds=20.0)
-"""For questions that can wait for another time."""
+"""For questions that are asked again anyway."""
 log = logging.getLogger(__name__)
 
 

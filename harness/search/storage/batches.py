@@ -14,10 +14,10 @@ Entry = dict[str, Any]
 
 
 class EntryLog(Protocol):
-    """Where entries are kept for good, by their number."""
+    """Durable entries, by their number."""
 
     def mend(self) -> None:
-        """Remove what a writer that died left half written. Called with the study's lock held, before it is read."""
+        """Remove a half-written entry of a dead writer. Called under the study's lock, before reading."""
 
     def read(self, start: int) -> list[Entry]:
         """The entries from number `start` on."""

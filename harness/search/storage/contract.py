@@ -1,4 +1,4 @@
-"""What a study needs of its storage: Optuna's record of it, a lock over all its workers, and who of them lives."""
+"""What a study needs of its storage: Optuna's record, a lock over all its workers, and which of them live."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class StorageLostError(Exception):
 
 
 class StudyStorage(ABC):
-    """One process's access to the storage of one study. Both kinds keep Optuna's journal, so that they differ in nothing but the place.
+    """One process's access to the storage of one study. Both kinds keep Optuna's journal and differ only in the place.
 
     Whatever is held through it is let go when the process dies, however it dies.
     """
@@ -51,7 +51,7 @@ class StudyStorage(ABC):
         return JournalStorage(self._batches)
 
     def trial_index(self, optuna: BaseStorage, study_id: int) -> TrialIndex:
-        """What this process knows of the study's trials: one index, however many workers it has."""
+        """The index of the study's trials, one a process."""
         from harness.search.trial_index import TrialIndex
 
         if self._index is None:
@@ -60,7 +60,7 @@ class StudyStorage(ABC):
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """The study to oneself. Raises TimeoutError, naming the lock, when another process holds it for LOCK_SECONDS."""
+        """Exclusive access to the study. Raises TimeoutError, naming the lock, when another process holds it for LOCK_SECONDS."""
         # Catching up takes time by what the others did meanwhile: before the lock, where nobody waits for it.
         self.optuna.get_all_studies()
         self._acquire()
@@ -111,7 +111,7 @@ class StudyStorage(ABC):
         return []
 
     def is_lost(self) -> bool:
-        """Whether what was announced is not seen any more, although this process lives."""
+        """Whether others no longer see this process, although it lives."""
         return False
 
     def close(self) -> None:

@@ -44,23 +44,11 @@ class JournalLines:
     """A journal file, a line an entry, as Optuna's own JournalFileBackend writes and reads it."""
 
     def __init__(self, path: Path) -> None:
-        from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-
-        class KernelLock(JournalFileOpenLock):
-            """Optuna's own locks are files: a process killed at the wrong moment leaves one behind, and everybody waits for it."""
-
-            def __init__(self, lock: FileLock) -> None:
-                self._held = lock
-
-            def acquire(self) -> bool:
-                self._held.acquire()
-                return True
-
-            def release(self) -> None:
-                self._held.release()
+        from optuna.storages.journal import JournalFileBackend
 
         self._path = path
-        self._backend = JournalFileBackend(str(path), lock_obj=KernelLock(FileLock(path.with_name(f".{path.name}.lock"))))
+        # Optuna's own locks are files: a process killed at the wrong moment leaves one behind, and everybody waits for it.
+        self._backend = JournalFileBackend(str(path), lock_obj=FileLock(path.with_name(f".{path.name}.lock")))  # type: ignore[arg-type]
 
     def mend(self) -> None:
         """Cut off a torn end: the next entry would be glued to it, and Optuna could not read the journal any more."""

@@ -179,12 +179,8 @@ def _connect(address: str, worker: str) -> Connection[Any]:
                 connection.execute("SELECT pg_advisory_xact_lock(hashtext('harness_journal'))")
                 connection.execute(TABLE)
     except psycopg.Error as error:
-        raise InputError(f"storage={address}: {_first_line(error)}") from None
+        raise InputError(f"storage={address}: {str(error).strip().partition(chr(10))[0]}") from None
     return connection
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
 
 
 def _key(name: str) -> int:

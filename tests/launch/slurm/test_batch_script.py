@@ -14,10 +14,10 @@ from harness.config.launcher_schema import LauncherConfig
 from harness.config.locations import shipped
 from harness.config.schema import TrainerConfig
 from harness.launch.slurm import submission
-from harness.launch.slurm.jobs import JobElement
+from harness.launch.slurm.job_elements import JobElement
 from harness.launch.slurm.script import TEMPLATE, BatchJob, Shape
 from harness.runs.directory import StudyDirectory
-from harness.runs.jobs import SubmittedJob, read_jobs
+from harness.runs.submitted_jobs import SubmittedJob, read_jobs
 from tests.support.slurm.cluster import Cluster, wait_for
 
 PROGRAM = """#!/bin/bash
@@ -74,7 +74,7 @@ def test_at_the_time_limit_an_element_puts_itself_alone_back_into_the_queue(slur
     assert re.search(rf" threads 2 gpu [01] {slurm.config}$", first), first
     # What Slurm does at the time limit, by --signal=B:USR2@180, comes within the minute; a test needs not wait for it.
     (queued,) = [q for q in submission.alive_workers(study) if q.element == JobElement(submitted.job, 0)]
-    slurm.slurm.cancel([queued.element], signal="USR2", batch=True)
+    slurm.command("scancel", "--signal=USR2", "--batch", str(queued.element))
     wait_for(lambda: len(starts(place, 0)) == 2, "the element to start again")
     assert "0 told" in said(place)
     assert "0 start 2" in starts(place, 0)[1]

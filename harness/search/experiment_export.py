@@ -1,7 +1,7 @@
 """The best configuration as an experiment: a file that anyone can compose, run and read, and hand on.
 
-What is its owner's alone (where files lie on this machine, where metrics go) stands in local/best/NAME.yaml beside it, which the experiment
-takes in where it exists and which is not for handing on.
+Private keys (paths of this machine, accounts) are in local/best/NAME.yaml beside it, which the experiment includes where it exists; it is
+not for sharing.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def experiment_path(name: str) -> Path:
 
 
 def write_experiment(path: Path, delta: Mapping[str, Any], header: list[str], best: RunRecord, scrub: Scrub) -> None:
-    """Write the experiment file, and what is its owner's beside it, and check that they compose to the run's own configuration.
+    """Write the experiment file and its private part, and check that they compose to the run's own configuration.
 
     delta: from `delta_of_trial` or `delta_of_run`. Raises InputError where files cannot be written.
     """
@@ -70,7 +70,7 @@ def _comments(lines: list[str]) -> str:
 
 
 def _apart(body: Mapping[str, Any], scrub: Scrub) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The recipe, and what is its owner's alone."""
+    """The recipe, and its private part."""
     shared: dict[str, Any] = {}
     private: dict[str, Any] = {}
     for key, value in flat(dict(body)):

@@ -1,26 +1,27 @@
-"""Why a run cannot go on, in a sentence that tells its owner enough: no traceback is needed."""
+"""Errors that end an attempt, with a message that needs no traceback."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from harness.runs.lifecycle import Ending, How
+from harness.runs.lifecycle import Ending, EndingKind
 
 
 class RunError(Exception):
     """An attempt ends here."""
 
-    how = How.CRASHED
+    kind = EndingKind.CRASHED
 
     @property
     def ending(self) -> Ending:
-        return Ending(self.how, str(self))
+        return Ending(self.kind, str(self))
 
 
 class NonFiniteLossError(RunError):
     """The loss, or a weight, became NaN or infinite: another attempt would come to the same."""
 
-    how = How.FAILED
+    kind = EndingKind.FAILED
 
 
 class CheckpointError(RunError):
@@ -33,14 +34,21 @@ class TrunkUnderWayError(RunError):
     def __init__(self, message: str, lease_lock: Path) -> None:
         super().__init__(message)
         self.lease_lock = lease_lock
-        """Held for as long as the other one is at it."""
+        """Held while the other run trains."""
 
     @property
     def ending(self) -> Ending:
-        return Ending(How.NOT_BEGUN, str(self), str(self.lease_lock))
+        return Ending(EndingKind.NOT_BEGUN, str(self), str(self.lease_lock))
 
 
 class ReservedTooLittleError(RunError):
     """The run would train more than was reserved for it: a trunk is gone that it was to go on from."""
 
-    how = How.RESERVED_TOO_LITTLE
+    kind = EndingKind.RESERVED_TOO_LITTLE
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that it came of."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Rereader(Generic[T]):
+class FileCache(Generic[T]):
     """Reads files that are replaced as a whole (see `harness.runs.files.write_json`). What it returns is shared: do not change it."""
 
     def __init__(self, parse: Callable[[Path], T]) -> None:

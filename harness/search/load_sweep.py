@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import re
 from collections.abc import Iterator
@@ -19,9 +18,9 @@ from harness.config.sweep_schema import SweepConfig
 from harness.config.user_yaml import read_mapping
 from harness.config.validate import refuse_unread, to_section
 from harness.search.checks import check
-from harness.search.start import resolve_start
 from harness.search.storage.address import without_password
 from harness.search.sweep import Sweep
+from harness.search.warm_start import resolve_start
 
 SWEEP_KEYS = ("search", "stopping", "launcher", "budget", "storage")
 """Overrides of `harness sweep` that are about the sweep; all others are about its runs."""
@@ -57,7 +56,7 @@ def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> S
 
 
 def _blaming(path: Path, line: str) -> str:
-    """A message about what the file says. Its base is composed as if it had been typed, and so do messages call its place."""
+    """A message about the file. Its base is composed like overrides on the command line, which messages then name."""
     if str(path) in line:
         return line
     return f"{path}: {line.replace(f' (given in {COMMAND_LINE})', '')}"
@@ -82,21 +81,21 @@ def _find(word: str) -> Path:
 
 def _resolve(document: dict[str, Any], overrides: list[str], path: str) -> SweepConfig:
     choices = []
-    body = copy.deepcopy(document)
+    body = dict(document)
     objective = body.get("objective")
     if isinstance(objective, list):
         if not objective or not all(isinstance(term, dict) for term in objective):
             raise wrong_value("objective", objective, "expected {metric: …, direction: …} or a list of them")
         body["objective"] = {**objective[0], "also": objective[1:]}
     for group in ("search", "stopping", "launcher"):
-        given = body.pop(group, None)
-        if isinstance(given, str):
-            choices.append(f"{group}={given}")
-        elif isinstance(given, dict):
-            choices += [f"{group}={given['name']}"] if "name" in given else []
-            body[group] = {key: value for key, value in given.items() if key != "name"}
-        elif given is not None:
-            raise wrong_value(group, given, "expected a name, or a mapping with name and more")
+        section = body.pop(group, None)
+        if isinstance(section, str):
+            choices.append(f"{group}={section}")
+        elif isinstance(section, dict):
+            choices += [f"{group}={section['name']}"] if "name" in section else []
+            body[group] = {key: value for key, value in section.items() if key != "name"}
+        elif section is not None:
+            raise wrong_value(group, section, "expected a name, or a mapping with name and more")
     parsed = parse(overrides, SweepConfig)
     composed = compose(
         "sweep",
@@ -104,12 +103,11 @@ def _resolve(document: dict[str, Any], overrides: list[str], path: str) -> Sweep
         [*choices, *(text for text, override in zip(overrides, parsed, strict=True) if not isinstance(override, ValueOverride))],
     )
     values = _merged(composed.values, body)
-    for override in parsed:
-        if isinstance(override, ValueOverride):
-            set_value(values, override.key, override.value)
+    given = {override.key: override.value for override in parsed if isinstance(override, ValueOverride)}
+    for key, value in given.items():
+        set_value(values, key, value)
     if isinstance(values.get("storage"), str):
         values["storage"] = without_password(values["storage"])
-    given = [override.key for override in parsed if isinstance(override, ValueOverride)]
     config = to_section(SweepConfig, values, origin=lambda key: COMMAND_LINE if key in given else path)
     refuse_unread(config, [*_leaves(body), *given])
     return config

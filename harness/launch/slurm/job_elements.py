@@ -63,17 +63,8 @@ class Accounted:
 
     element: JobElement
     state: JobState
-    exit_code: int
-    signal: int
-    """The number of the signal that ended it; 0: none."""
-    nodes: str
-    submitted: float | None
-    """Seconds since the epoch, as are the next two."""
     started: float | None
-    ended: float | None
-    elapsed_seconds: float
-    resources: str
-    """What it was given: "billing=4,cpu=4,gres/gpu=1,mem=8G,node=1"."""
+    """Seconds since the epoch."""
 
 
 def parse_elements(text: str) -> list[JobElement]:

@@ -1,4 +1,4 @@
-"""Where a search begins: points to try first, and a prior. Both are resolved once, at launch, and frozen with the sweep."""
+"""Where a search begins: points to try first, and a prior, both resolved at launch and frozen with the sweep."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.config.errors import InputError, unknown, wrong_value
-from harness.config.load import Loaded, load
-from harness.config.nested import lookup
+from harness.config.load import load
 from harness.config.schema import ModelConfig
 from harness.config.sweep_schema import SearchConfig, SweepConfig
 from harness.config.validate import to_plain
@@ -40,16 +39,16 @@ class Start:
     """What was changed to fit the space, in words."""
 
     def lines(self) -> list[str]:
-        """What whoever launches the study should know of it."""
+        """Notes for whoever launches the study."""
         return [*self.notes, *([scaling_text(self.scaling)] if self.scaling else [])]
 
     def pinned(self, config: SearchConfig, space: Space, number: int, *, ended: int) -> dict[str, Any]:
-        """The values that trial `number` is given, as Optuna holds them; empty where the sampler has a free hand.
+        """The values that trial `number` is given, as Optuna's record has them; empty where the sampler has a free hand.
 
         ended: how many trials have ended well enough to learn from; until startup_trials have, the prior stands in for what is not known.
         """
         if number < len(self.points):
-            return {key: space[key].held(value) for key, value in self.points[number].items()}
+            return space.in_optuna(self.points[number])
         if self.prior and ended < config.startup_trials:
             return {key: draw(space[key], prior, derived_seed(config.seed, number, key)) for key, prior in self.prior.items()}
         return {}
@@ -57,19 +56,18 @@ class Start:
 
 def draw(parameter: Parameter, prior: dict[str, float], seed: int) -> float | int:
     """A value from the prior, truncated to the parameter's range and set on its grid."""
-    assert parameter.low is not None
-    assert parameter.high is not None
+    low, high = parameter.bounds
     generator = random.Random(seed)
     for _ in range(DRAWS):
         deviate = generator.gauss(0.0, 1.0)
         value = prior["mean"] * prior["spread"] ** deviate if parameter.log else prior["mean"] + prior["spread"] * deviate
-        if parameter.low <= value <= parameter.high:
+        if low <= value <= high:
             return parameter.nearest(value)
     return parameter.nearest(prior["mean"])
 
 
 def resolve_start(config: SweepConfig, space: Space, model: ModelConfig, tokens: int) -> Start:
-    """Look up what the search begins with. model, tokens: of this sweep's runs, for the power law.
+    """Resolve warm starts and prior. model, tokens: of this sweep's runs, for the power law.
 
     Raises InputError for points outside the space, studies that do not exist, and priors that cannot be drawn from.
     """
@@ -92,7 +90,7 @@ def resolve_start(config: SweepConfig, space: Space, model: ModelConfig, tokens:
 
 
 def entries_of(config: SearchConfig) -> list[Any]:
-    """What search.warm_start lists; one by itself need not be a list."""
+    """The entries of search.warm_start, which may be a single one."""
     return config.warm_start if isinstance(config.warm_start, list) else [config.warm_start]
 
 
@@ -123,16 +121,14 @@ def _given(space: Space, point: dict[str, Any], where: str) -> dict[str, Any]:
             raise wrong_value(f"{where}.{key}", value, f"outside the space; valid: {space[key].domain}")
         for other, allowed in space[key].when.items():
             if other in point and point[other] not in allowed:
-                raise wrong_value(f"{where}.{key}", value, f"takes no part with {other}={point[other]}, only with {_listed(allowed)}")
+                raise wrong_value(
+                    f"{where}.{key}", value, f"takes no part with {other}={point[other]}, only with {', '.join(map(str, allowed))}"
+                )
     return {key: value if space[key].choices else space[key].nearest(value) for key, value in point.items()}
 
 
-def _listed(values: tuple[Any, ...]) -> str:
-    return ", ".join(map(str, values))
-
-
 def _moved(space: Space, values: dict[str, Any], where: str, notes: list[str]) -> dict[str, Any]:
-    """What a point of another space is in this one."""
+    """A point of another space, moved into this one."""
     point: dict[str, Any] = {}
     for parameter in space.parameters:
         value = values.get(parameter.key)
@@ -168,13 +164,7 @@ def _of_experiment(space: Space, entry: str) -> dict[str, Any]:
         # Its experiment may not compose here, where files lie elsewhere; its values are the same.
         return point_of(bundle, space)
     loaded = load([f"experiment={entry}"])
-    return {parameter.key: _configured(loaded, parameter) for parameter in space.parameters}
-
-
-def _configured(loaded: Loaded, parameter: Parameter) -> Any:
-    if parameter.is_group:
-        return loaded.composed.groups.get(parameter.key)
-    return lookup(to_plain(loaded.config), parameter.key)
+    return space.values_of(loaded.composed.groups, to_plain(loaded.config))
 
 
 def check_prior(prior: dict[str, Any], space: Space) -> dict[str, dict[str, float]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.runs.file_cache import FileCache
 from harness.runs.files import read_json, write_json
-from harness.runs.rereading import Rereader
 
 
 def test_a_file_is_parsed_again_when_it_was_replaced_and_only_then(tmp_path: Path) -> None:
@@ -16,7 +16,7 @@ def test_a_file_is_parsed_again_when_it_was_replaced_and_only_then(tmp_path: Pat
         return read_json(path)
 
     path = tmp_path / "a.json"
-    reader = Rereader(parse)
+    reader = FileCache(parse)
     assert reader.read(str(path)) is None
     assert reader.read(str(path)) is None
     write_json(path, {"n": 1})

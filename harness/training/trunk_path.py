@@ -1,4 +1,4 @@
-"""A run on its way along shared trunks: where it begins, what it stores for others, and when it had better wait."""
+"""A run along shared trunks: the state it begins from, the states it stores for others, and when it has to wait."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 from harness.config.schema import Config
 from harness.models.checkpoint_files import checkpoint_path, damage
 from harness.runs.directory import RunDirectory
-from harness.runs.trunks import Lease, Trunk, TrunkCard, TrunkStore, trunk_key
-from harness.training.errors import TrunkUnderWayError
+from harness.runs.trunks import Lease, Trunk, TrunkInfo, TrunkStore, trunk_key
 from harness.training.prefix import Prefix
+from harness.training.run_errors import TrunkUnderWayError
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Trunks:
-    """What a run is told of the trunks of its study."""
+    """The trunks of a run's study."""
 
     store: TrunkStore
-    relatives: tuple[Config, ...] = ()
-    """Configurations that may leave this run's path, or go on along it: where they do, its state is stored."""
+    related: tuple[Config, ...] = ()
+    """Configurations that may share this run's first steps: where they branch off, or go on, its state is stored."""
     reserved_tokens: int | None = None
     """What the run may train; None: as much as it needs."""
 
@@ -31,12 +31,12 @@ class Trunks:
 class TrunkPath:
     """One attempt of a run along the trunks."""
 
-    def __init__(self, run: RunDirectory, prefix: Prefix, store: TrunkStore, leaves: Iterable[int]) -> None:
-        """Args: leaves, the steps after which others may leave this run's path, or go on along it: what is stored."""
+    def __init__(self, run: RunDirectory, prefix: Prefix, store: TrunkStore, branch_steps: Iterable[int]) -> None:
+        """Args: branch_steps, the steps after which others may leave this run's path, or go on along it: what is stored."""
         self.run = run
         self.prefix = prefix
         self.store = store
-        self.leaves = sorted(step for step in set(leaves) if 0 < step < prefix.plan.steps)
+        self.branch_steps = sorted(step for step in set(branch_steps) if 0 < step < prefix.plan.steps)
         self._lease: Lease | None = None
 
     def begin(self, own_step: int) -> tuple[Trunk, Path] | None:
@@ -47,7 +47,7 @@ class TrunkPath:
         """
         while True:
             trunk = self.store.deepest(lambda: self.prefix.digests, below=self.prefix.plan.steps)
-            if trunk is None or trunk.card.step <= own_step:
+            if trunk is None or trunk.info.step <= own_step:
                 self._train_on_from(own_step)
                 return None
             problem = damage(trunk.checkpoint) if trunk.checkpoint.exists() else None
@@ -55,20 +55,20 @@ class TrunkPath:
                 log.warning("trunk %s is damaged (%s): put aside", trunk.path, problem)
                 self.store.put_aside(trunk)
                 continue
-            self._train_on_from(trunk.card.step)
+            self._train_on_from(trunk.info.step)
             rows = trunk.rows
-            path = checkpoint_path(self.run.checkpoints, trunk.card.step)
+            path = checkpoint_path(self.run.checkpoints, trunk.info.step)
             # Rows before the checkpoint: a resumed run never lacks one.
             for row in rows:
                 self.run.metrics.append(row)
             if trunk.take(path):
-                log.info("goes on from step %d, which %s has trained", trunk.card.step, trunk.card.run)
+                log.info("goes on from step %d, which %s has trained", trunk.info.step, trunk.info.run)
                 return trunk, path
             self.end()
 
     def _train_on_from(self, step: int) -> None:
         # Most runs meet nobody: they are spared the digests.
-        if not self.leaves and not self.store.has_leases():
+        if not self.branch_steps and not self.store.has_leases():
             return
         digests = self.prefix.digests
         if step + 1 >= len(digests):
@@ -83,19 +83,15 @@ class TrunkPath:
         self._lease = lease
 
     def _keys(self, after: int) -> list[str]:
-        return [trunk_key(step, self.prefix.digests[step]) for step in self.leaves if step > after]
+        return [trunk_key(step, self.prefix.digests[step]) for step in self.branch_steps if step > after]
 
-    def is_left(self, step: int) -> bool:
-        """Whether the state after `step` is stored."""
-        return step in self.leaves
-
-    def leave(self, step: int, checkpoint: Path) -> None:
-        """Store the state after `step`, whose checkpoint is at `checkpoint`. What cannot be stored is said in the log, and does no harm."""
+    def store_state(self, step: int, checkpoint: Path) -> None:
+        """Store the state after `step`, whose checkpoint is at `checkpoint`. A failure is logged, and does no harm."""
         key = trunk_key(step, self.prefix.digests[step])
         rows = [row for row in self.run.metrics.rows() if row["step"] <= step]
-        card = TrunkCard(step=step, tokens=self.prefix.plan.tokens_after(step), run=self.run.name)
+        info = TrunkInfo(step=step, tokens=self.prefix.plan.tokens_after(step), run=self.run.name)
         try:
-            self.store.store(key, checkpoint, rows, card)
+            self.store.store(key, checkpoint, rows, info)
         except OSError as error:
             log.warning("the trunk of step %d cannot be stored: %s", step, error.strerror)
         self.end()
@@ -107,8 +103,3 @@ class TrunkPath:
         if self._lease is not None:
             self._lease.release()
             self._lease = None
-
-
-def leaves_of(prefix: Prefix, relatives: Iterable[Prefix]) -> list[int]:
-    """The steps after which the path of a run and those of its relatives part."""
-    return sorted({prefix.shared_with(other).steps for other in relatives} - {0})

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from harness.runs.processes import die_with_parent
-from harness.runs.signals import STOP_SIGNALS
+from harness.runs.signals import STOP_SIGNALS, signal_name
 from harness.runs.world import World
 
 LOOPBACK = "127.0.0.1"
@@ -69,7 +69,8 @@ class LocalRanks:
         """Let the ranks leave, which they do by themselves if all went well; kill those that do not."""
         self._over.set()
         if self._failure is None:
-            wait_all([process for process, _ in self._ranks.values()], LEAVE_SECONDS)
+            for process, _ in self._ranks.values():
+                process.join(LEAVE_SECONDS)
         self._kill()
 
     def _watch(self) -> None:
@@ -102,20 +103,13 @@ class LocalRanks:
             process.join()
 
 
-def wait_all(processes: list[BaseProcess], timeout_seconds: float) -> None:
-    """Wait until all have ended, or for at most this long each."""
-    for process in processes:
-        process.join(timeout_seconds)
-
-
 def _end_of(process: BaseProcess, pipe: Connection) -> str:
     """How a rank ended, in its own words if it had any."""
     with contextlib.suppress(EOFError):  # it had none: killed
         return f"failed: {pipe.recv()}"
     assert process.exitcode is not None
     if process.exitcode < 0:
-        names = {number.value: number.name for number in signal.Signals}
-        return f"was killed by {names.get(-process.exitcode, f'signal {-process.exitcode}')}"
+        return f"was killed by {signal_name(-process.exitcode)}"
     return f"ended with exit code {process.exitcode}"
 
 

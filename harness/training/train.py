@@ -1,4 +1,4 @@
-"""One run, from its configuration to its result: the only way in to training."""
+"""Training one run, from its configuration to its result."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from harness.runs.lifecycle import COMPLETE, STOPPED, Ending, LiveResult
 from harness.runs.metrics import Row, last_values
 from harness.training import ranks
 from harness.training.begin import begin
-from harness.training.errors import ReservedTooLittleError
 from harness.training.evaluator import Evaluator
 from harness.training.inputs import Inputs
 from harness.training.loggers import MetricLogger
 from harness.training.module import TrainingModule
 from harness.training.objectives.build import build_objective
 from harness.training.parameters import count_parameters
+from harness.training.run_errors import ReservedTooLittleError
 from harness.training.step_end import StepEnd
-from harness.training.stop import StopFlag
+from harness.training.stop_flag import StopFlag
 from harness.training.trainer import RunData, build_trainer
-from harness.training.trunks import TrunkPath, Trunks, leaves_of
+from harness.training.trunk_path import TrunkPath, Trunks
 
 
 def train(
@@ -55,15 +55,15 @@ def train(
     With several ranks all of them call it, connected (see `harness.training.ranks`), and those other than 0 without loggers and trunks.
     The caller holds the run's attempt lock. What comes of it is kept up to date in `live.result`, also when it raises.
     `progress` is told about tokenization and about samples that are drawn from a teacher, `evaluation_progress` about evaluations, see
-    `Evaluator`. With `trunks` it begins where another run of the study has been already, and stores where others may leave its path.
+    `Evaluator`. With `trunks` it begins from the deepest stored state on its path, and stores states where others branch off.
 
     Raises InputError for data or a model that cannot be used, NonFiniteLossError when training diverges, CheckpointError when a
     checkpoint cannot be written, TrunkUnderWayError when another run trains just now what this one would train first.
     """
     run, result = live.run, live.result
     # Rank 0 alone knows of trunks, but all must see the same data.
-    relatives = ranks.from_main(lambda: trunks.relatives if trunks else ())
-    inputs = begin(config, live, progress=progress, relatives=relatives)
+    related = ranks.from_main(lambda: trunks.related if trunks else ())
+    inputs = begin(config, live, progress=progress, related=related)
     plan = inputs.plan
     assert plan is not None, "a run without a step is measured"
     refuse_oversampling(config.data, plan.data, plan.batch_size, plan.steps)
@@ -77,9 +77,9 @@ def train(
     shared_rows: list[Row] = []
     if path and (taken := path.begin(start)):
         trunk, checkpoint = taken
-        result.tokens.shared += trunk.card.tokens - plan.tokens_after(start)
-        result.shared_from = trunk.card.run
-        start, shared_rows = trunk.card.step, trunk.rows
+        result.tokens.shared += trunk.info.tokens - plan.tokens_after(start)
+        result.shared_from = trunk.info.run
+        start, shared_rows = trunk.info.step, trunk.rows
     own_start, own_checkpoint = start, checkpoint
     start, checkpoint = ranks.from_main(lambda: (own_start, own_checkpoint))
     result.tokens.budgeted = plan.tokens_after(plan.steps) - result.tokens.shared
@@ -130,11 +130,11 @@ def train(
 
 
 def _trunk_path(config: Config, run: RunDirectory, inputs: Inputs, trunks: Trunks) -> TrunkPath:
-    """The path of this run, which it leaves to those relatives that have some of it in common."""
+    """This run's path along the trunks; it stores states for the related runs that share its first steps."""
     prefix = inputs.prefix(config)
     related = []
-    for other in trunks.relatives:
+    for other in trunks.related:
         if state_values(other) == state_values(config):
             with contextlib.suppress(InputError):  # values that do not go together: no run will have them
                 related.append(inputs.prefix(other))
-    return TrunkPath(run, prefix, trunks.store, leaves_of(prefix, related))
+    return TrunkPath(run, prefix, trunks.store, {prefix.shared_with(other).steps for other in related})

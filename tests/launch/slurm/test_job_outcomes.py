@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.launch.slurm.fates import _accounted_fate, fate_of
-from harness.launch.slurm.jobs import Accounted, JobElement, QueuedElement
+from harness.launch.slurm.job_elements import Accounted, JobElement, QueuedElement
+from harness.launch.slurm.job_outcomes import _accounted_outcome, outcome_of
 from harness.launch.slurm.reasons import reason_of
 from harness.launch.slurm.states import parse_state
 from harness.launch.slurm.this_job import this_job
@@ -15,7 +15,7 @@ ELEMENT = JobElement(7, 3)
 
 
 @pytest.mark.parametrize(
-    ("state", "fate"),
+    ("state", "outcome"),
     [
         ("PENDING", "alive"),
         ("RUNNING", "alive"),
@@ -32,21 +32,21 @@ ELEMENT = JobElement(7, 3)
         ("A STATE TO COME", "alive"),
     ],
 )
-def test_the_state_of_the_job_says_what_became_of_its_work(state: str, fate: str) -> None:
-    assert fate_of(parse_state(state), past=False) == fate
-    assert fate_of(parse_state(state), past=True) == "interrupted", "it has been put back into the queue since"
+def test_the_state_of_the_job_says_what_became_of_its_work(state: str, outcome: str) -> None:
+    assert outcome_of(parse_state(state), past=False) == outcome
+    assert outcome_of(parse_state(state), past=True) == "interrupted", "it has been put back into the queue since"
 
 
 def life(state: str, started: float) -> Accounted:
-    return Accounted(ELEMENT, parse_state(state), 0, 0, "node1", None, started, None, 1.0, "")
+    return Accounted(ELEMENT, parse_state(state), started)
 
 
 def test_accounting_has_a_row_for_every_life() -> None:
     lives = [life("FAILED", 20.0), life("NODE_FAIL", 10.0)]
-    assert _accounted_fate(ELEMENT, 0, lives) == "interrupted"
-    assert _accounted_fate(ELEMENT, 1, lives) == "ended"
-    assert _accounted_fate(ELEMENT, 2, lives) == "ended", "it lags, or there is none"
-    assert _accounted_fate(JobElement(7, 4), 0, lives) == "ended"
+    assert _accounted_outcome(ELEMENT, 0, lives) == "interrupted"
+    assert _accounted_outcome(ELEMENT, 1, lives) == "ended"
+    assert _accounted_outcome(ELEMENT, 2, lives) == "ended", "it lags, or there is none"
+    assert _accounted_outcome(JobElement(7, 4), 0, lives) == "ended"
 
 
 def waiting(reason: str | None) -> QueuedElement:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.launch.slurm.jobs import JobElement, array_text, parse_elements
+from harness.launch.slurm.job_elements import JobElement, array_text, parse_elements
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What became of the jobs of workers that are not seen any more."""
+"""Outcomes of the jobs of workers that are no longer seen."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 
 from harness.config.errors import InputError
 from harness.launch.slurm.commands import Slurm, SlurmUnavailableError
-from harness.launch.slurm.jobs import Accounted, JobElement, parse_elements
+from harness.launch.slurm.job_elements import Accounted, JobElement, parse_elements
 from harness.launch.slurm.states import JobState
 from harness.launch.slurm.this_job import QUICK
-from harness.runs.place import Fate, Place
+from harness.runs.place import JobOutcome, Place
 
 INTERRUPTED = ("CANCELLED", "TIMEOUT", "DEADLINE", "NODE_FAIL", "BOOT_FAIL", "LAUNCH_FAILED", "PREEMPTED", "REVOKED")
-"""How a job ends through no doing of what it worked on."""
+"""States that say nothing about the work in the job."""
 log = logging.getLogger(__name__)
 
 
-def ask_fates(places: Sequence[Place], crashes: Path, slurm: Slurm = QUICK) -> dict[Place, Fate] | None:
-    """What became of these lives of jobs, with one squeue for all; those that it does not know any more are looked up in the accounting.
+def ask_job_outcomes(places: Sequence[Place], crashes: Path, slurm: Slurm = QUICK) -> dict[Place, JobOutcome] | None:
+    """The outcomes of these lives of jobs, by one squeue; those that it no longer knows are looked up in the accounting.
 
     crashes: the folder in which batch scripts note the lives whose worker died of itself before they put their job back into the queue.
     None when Slurm does not answer.
@@ -32,16 +32,16 @@ def ask_fates(places: Sequence[Place], crashes: Path, slurm: Slurm = QUICK) -> d
     except (SlurmUnavailableError, InputError) as error:
         log.warning("%s", error)
         return None
-    fates: dict[Place, Fate] = {}
+    outcomes: dict[Place, JobOutcome] = {}
     for place, element in elements.items():
         queued = queue.get(element)
         if queued is None:
-            fates[place] = _accounted_fate(element, place.restart, accounted)
+            outcomes[place] = _accounted_outcome(element, place.restart, accounted)
         else:
-            fates[place] = fate_of(queued.state, past=queued.restarts > place.restart)
-        if fates[place] == "interrupted" and _has_crashed(crashes, place):
-            fates[place] = "ended"
-    return fates
+            outcomes[place] = outcome_of(queued.state, past=queued.restarts > place.restart)
+        if outcomes[place] == "interrupted" and _has_crashed(crashes, place):
+            outcomes[place] = "ended"
+    return outcomes
 
 
 def _has_crashed(crashes: Path, place: Place) -> bool:
@@ -51,8 +51,8 @@ def _has_crashed(crashes: Path, place: Place) -> bool:
         return False
 
 
-def fate_of(state: JobState, *, past: bool) -> Fate:
-    """What became of one life of a job that is in this state now. past: whether it has been requeued since."""
+def outcome_of(state: JobState, *, past: bool) -> JobOutcome:
+    """The outcome of one life of a job in this state. past: whether it has been requeued since."""
     if past:
         return "interrupted"
     if state.is_alive:
@@ -62,11 +62,11 @@ def fate_of(state: JobState, *, past: bool) -> Fate:
     return "interrupted" if state.name in INTERRUPTED else "ended"
 
 
-def _accounted_fate(element: JobElement, restart: int, accounted: Sequence[Accounted]) -> Fate:
+def _accounted_outcome(element: JobElement, restart: int, accounted: Sequence[Accounted]) -> JobOutcome:
     """By the allocation that was this life: sacct has one for each, in the order of their beginnings."""
     lives = sorted((life for life in accounted if life.element == element), key=lambda life: life.started or 0.0)
     if restart >= len(lives):
         return "ended"
     state = lives[restart].state
     # squeue does not know it: what accounting takes for alive was requeued, or its end was never reported.
-    return "interrupted" if state.is_alive else fate_of(state, past=False)
+    return "interrupted" if state.is_alive else outcome_of(state, past=False)
