@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from harness.api.signals import end_by
 from harness.config.errors import InputError, wrong_value
 from harness.config.schema import Config
 from harness.runs.directory import RunDirectory
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.runs.metrics import Row
     from harness.runs.record import RunRecord
     from harness.training.stop import StopFlag
-    from harness.work.run import Attempted
+    from harness.work.start_run import Attempted
 
 
 def train(config: Config, *, directory: Path | str | None = None, progress: bool = True) -> Run:
@@ -38,7 +38,7 @@ def train(config: Config, *, directory: Path | str | None = None, progress: bool
     """
     from harness.config.load import with_overrides
     from harness.config.validate import to_plain
-    from harness.work.run import start_run
+    from harness.work.start_run import start_run
 
     if not isinstance(config, Config):
         raise InputError(f"train({config!r}): expected a configuration, e.g. train(load('experiment=cpt', …))")
@@ -62,7 +62,7 @@ def resume(run: str | Path, *, progress: bool = True) -> Run:
     """
     from harness.config.load import load_file
     from harness.runs.directory import find_run
-    from harness.work.run import continue_run
+    from harness.work.start_run import continue_run
 
     found = find_run(str(run))
     _one_process(load_file(found.config))
@@ -78,7 +78,7 @@ def run(name: str | Path) -> Run:
 
 def _one_process(config: Config) -> None:
     """Refuse what takes several processes: they would be forks of the caller's, whose threads and GPU do not survive that."""
-    from harness.work.run import world_of
+    from harness.work.start_run import world_of
 
     trainer = config.trainer
     if trainer.devices * trainer.nodes > 1:
@@ -103,6 +103,13 @@ def _attempted(attempt: Callable[[StopFlag], Attempted | None]) -> Run:
             print(f"stopped at step {run.step}; harness.resume({str(run.directory)!r}) goes on", file=sys.stderr)
         end_by(stop.signal)
     return run
+
+
+def end_by(number: int) -> NoReturn:
+    """Raise what the signal would have raised without us: the caller's program does not go on as if all had been done."""
+    if number == signal.SIGTERM:
+        raise SystemExit(128 + number)
+    raise KeyboardInterrupt
 
 
 class Run:

@@ -36,9 +36,9 @@ def compare(
     report: Annotated[bool, typer.Option("--report", help="Write a W&B report about these runs.")] = False,
 ) -> None:
     """Compare studies and runs, from their files or from W&B: a table, parameter importances, a page, W&B views."""
-    from harness.cli.compared import asked_objective, read_compared
+    from harness.cli.compare_input import asked_objective, read_compared
     from harness.report.comparison import compare as put_side_by_side
-    from harness.report.document import to_csv, to_json
+    from harness.report.json_csv import to_csv, to_json
 
     for option, path in (("--csv", csv), ("--html", html)):
         if path is not None and not path.parent.is_dir():

@@ -51,7 +51,7 @@ def _show_shared(overrides: list[str], other: str, *, as_json: bool) -> None:
     first, second = _configuration(overrides), _configuration(shlex.split(other))
 
     # Only now what takes seconds to import: a typo is answered at once.
-    from harness.data.progress import TokenizationProgress
+    from harness.data.tokenization_progress import TokenizationProgress
     from harness.training.inputs import load_inputs
 
     prefixes = [load_inputs(config, progress=TokenizationProgress().update).prefix(config) for config in (first, second)]

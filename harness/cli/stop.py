@@ -12,7 +12,7 @@ from harness.runs.exit_codes import FAILED
 
 if TYPE_CHECKING:
     from harness.runs.directory import StudyDirectory
-    from harness.work.jobs import StudyJobs
+    from harness.work.study_jobs import StudyJobs
 
 POLL_SECONDS = 0.1
 JOBS_SECONDS = 2.0
@@ -52,7 +52,7 @@ def stop(
 
 
 def _cancel_waiting(directory: StudyDirectory) -> StudyJobs | None:
-    from harness.work.jobs import cancel_waiting, study_jobs
+    from harness.work.study_jobs import cancel_waiting, study_jobs
 
     jobs = study_jobs(directory)
     if jobs is None:

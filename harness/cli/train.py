@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.config.load import Loaded
     from harness.config.schema import Config
     from harness.runs.directory import RunDirectory
-    from harness.work.run import Attempted
+    from harness.work.start_run import Attempted
 
 
 def train(
@@ -52,7 +52,7 @@ def launch_or_start(
     """Run it in this process; with launcher=slurm submit a job that does, and say so, or print its script. None where no attempt was made
     here, and on a rank other than 0."""
     if launcher.name != "slurm":
-        from harness.work.run import start_run
+        from harness.work.start_run import start_run
 
         _refuse_dry_run(dry_run)
         return start_run(config, label=label, directory=directory)
@@ -71,7 +71,7 @@ def launch_or_start(
 
 def _tell_of_transfer(loaded: Loaded) -> None:
     """Say what does not carry over where a recipe is used otherwise than it was found."""
-    from harness.work.run import world_of
+    from harness.work.start_run import world_of
 
     experiment = loaded.composed.groups.get("experiment") or ""
     if not experiment.startswith("best/") or not world_of(loaded.config).is_main:
@@ -96,7 +96,7 @@ def resume(
     from harness.config.launcher import launcher_alone
     from harness.runs.directory import find_run
     from harness.runs.result import read_result
-    from harness.work.run import continue_run
+    from harness.work.start_run import continue_run
 
     found = find_run(run)
     launcher = launcher_alone(overrides or [])
@@ -115,7 +115,7 @@ def attempt(run: Annotated[Path, typer.Argument(help="The run's directory.")]) -
     """One attempt on a single run, for the jobs of launchers: exit code 75 asks for another one."""
     from harness.runs.directory import RunDirectory
     from harness.runs.result import read_result
-    from harness.work.run import continue_run
+    from harness.work.start_run import continue_run
 
     attempted = continue_run(RunDirectory(run), show_progress=False)
     if attempted is None:  # a rank other than 0

@@ -25,7 +25,7 @@ def workers(
     from harness.runs.directory import find_study
     from harness.search.status import read_status
     from harness.work.elastic import change_workers
-    from harness.work.study import launcher_of
+    from harness.work.start_study import launcher_of
 
     if (add is None) == (to is None):
         raise InputError("harness workers: give one of --add N and --to N; `harness stop` dismisses all")

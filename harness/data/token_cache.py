@@ -32,9 +32,9 @@ from harness.data.cache_entry import open_or_build
 from harness.data.chat.encoder import ChatEncoder
 from harness.data.chat.formats import read_conversations
 from harness.data.content_hash import content_hash
-from harness.data.encoder import EncodedBatch, Encoder, TokenizerLike
 from harness.data.ragged import Int64, offsets_of
 from harness.data.sources import read_files
+from harness.data.text_encoder import EncodedBatch, TextEncoder, TokenizerLike
 from harness.runs.files import read_json, write_json
 
 FORMAT = 1
@@ -96,7 +96,7 @@ def tokenize(
     `key` is the configuration key of the source, for messages. Raises InputError for files that cannot be read, and for a cache directory
     that cannot be written.
     """
-    encoder = Encoder(tokenizer, append_eos=append_eos)
+    encoder = TextEncoder(tokenizer, append_eos=append_eos)
     return _cached(files, [field], encoder, lambda: read_files(files, field, key=key), cache_dir, key, progress)
 
 

@@ -10,8 +10,8 @@ from typing import Literal, assert_never
 from harness.config.schema import DataConfig
 from harness.data.chat.encoder import ChatEncoder, build_chat_encoder
 from harness.data.chat.formats import begins_with_conversation
-from harness.data.encoder import TokenizerLike
 from harness.data.sources import source_files
+from harness.data.text_encoder import TokenizerLike
 from harness.data.token_cache import TokenizedDocuments, tokenize, tokenize_conversations
 from harness.runs.cache import default_cache_dir
 

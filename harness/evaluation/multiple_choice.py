@@ -15,10 +15,10 @@ from tokenizers import Tokenizer
 
 from harness.config.errors import InputError, wrong_value
 from harness.config.schema import MultipleChoiceConfig
-from harness.data.encoder import uncut
 from harness.data.labels import IGNORED
 from harness.data.ragged import Int64, offsets_of
 from harness.data.sources import source_files
+from harness.data.text_encoder import uncut
 from harness.data.tokenization import Tokenization
 from harness.evaluation.choice_formats import Question, read_questions
 from harness.evaluation.evaluation_set import Advance, EvaluationSet, Float64, LanguageModel

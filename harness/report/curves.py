@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from harness.report.comparison import Comparison
-from harness.report.marks import BEST, INFEASIBLE, SINGLES, STOPPED, colour_axis, reach, shades
+from harness.report.figure_style import BEST, INFEASIBLE, SINGLES, STOPPED, colour_axis, reach, shades
 from harness.report.text import with_unit
 from harness.runs.record import RunRecord
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.report.axis import is_numeric, log_ticks, parameter_axis
 from harness.report.comparison import Comparison
-from harness.report.marks import BEST, FEASIBLE, INFEASIBLE, colour_axis, is_maximized, points, reach
+from harness.report.figure_style import BEST, FEASIBLE, INFEASIBLE, colour_axis, is_maximized, points, reach
 from harness.report.text import short_names, value_text, with_unit
 from harness.runs.pareto import front
 from harness.runs.record import RunRecord

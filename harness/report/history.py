@@ -8,8 +8,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from harness.report.comparison import Comparison
+from harness.report.figure_style import SINGLES, STOPPED, is_maximized, points, reach
 from harness.report.figures import add_markers, add_points
-from harness.report.marks import SINGLES, STOPPED, is_maximized, points, reach
 from harness.report.text import metric_text, with_unit
 from harness.runs.record import Objective, RunRecord, StudyRecord
 

@@ -15,9 +15,9 @@ from harness import __version__
 from harness.report.comparison import STATES, Comparison
 from harness.report.confirmation_table import confirmation_section
 from harness.report.differences import differences_section
-from harness.report.listing import listing
 from harness.report.page_head import best_card, heading, title
 from harness.report.panels import Panel, panels
+from harness.report.runs_table import runs_table
 from harness.runs.files import write_text
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def page(comparison: Comparison) -> str:
         best=best_card(comparison),
         tools=_tools(comparison, titles),
         sections=differences + confirmation + sections,
-        listing=listing(comparison),
+        runs_table=runs_table(comparison),
         version=escape(__version__),
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         figures=_json([[_drawing(name, figure) for name, figure in panel.views.items()] for panel in shown if panel.views]),

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from harness.report import curves, figures
 from harness.report.comparison import Comparison
+from harness.report.figure_style import is_maximized, reach
 from harness.report.history import complete_trials, histories
 from harness.report.importances import NONE_FOUND
-from harness.report.marks import is_maximized, reach
 from harness.report.notes import sharing_note
 from harness.report.text import bound_text
 from harness.report.trunk_tree import drawn_rows, trunk_tree

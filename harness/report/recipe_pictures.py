@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.evaluation.kinds import main_metrics
 from harness.report.axis import is_numeric
-from harness.report.marks import BEST, FEASIBLE, SINGLES, reach
+from harness.report.figure_style import BEST, FEASIBLE, SINGLES, reach
 from harness.report.svg import Chart, Series, bars
 from harness.report.text import value_text
 from harness.runs.bundle import Bundle

@@ -9,7 +9,7 @@ from html import escape
 from typing import Literal
 
 from harness.report.axis import linear_ticks, log_ticks
-from harness.report.marks import FEASIBLE
+from harness.report.figure_style import FEASIBLE
 from harness.report.text import count_text, value_text
 
 WIDTH, HEIGHT = 640, 340

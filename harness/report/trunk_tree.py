@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.report.comparison import Comparison
-from harness.report.marks import BEST, STOPPED, colour_axis, points
+from harness.report.figure_style import BEST, STOPPED, colour_axis, points
 from harness.runs.record import RunRecord
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from harness.config.validate import to_section
 from harness.runs.confirmation_plan import launch_of
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import read_yaml
-from harness.tracking.marks import read_opened
+from harness.tracking.wandb_directory import read_opened
 
 TAG_CHARACTERS = 64
 """W&B refuses longer tags."""

@@ -10,7 +10,7 @@ from harness.config.errors import InputError
 from harness.runs.directory import RunDirectory, StudyDirectory, find_run, is_run, is_study, runs_root
 from harness.runs.record import load_run
 from harness.runs.result import FINAL_STATES
-from harness.tracking.marks import is_synced
+from harness.tracking.wandb_directory import is_synced
 
 
 @dataclass

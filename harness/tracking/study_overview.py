@@ -19,7 +19,7 @@ from harness.runs.directory import StudyDirectory
 from harness.runs.files import read_json, read_yaml, write_json
 from harness.runs.locks import hold
 from harness.tracking.identity import identity_of_study, tracking_of_study
-from harness.tracking.marks import read_opened
+from harness.tracking.wandb_directory import read_opened
 from harness.tracking.wandb_run import WandbTarget, client, one_error, start_run
 
 if TYPE_CHECKING:

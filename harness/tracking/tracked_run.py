@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.runs.directory import RunDirectory
 from harness.runs.metrics import MetricsFile
 from harness.tracking.identity import Identity
-from harness.tracking.marks import OpenedRun, write_opened
+from harness.tracking.wandb_directory import OpenedRun, write_opened
 from harness.tracking.wandb_run import WandbTarget, client, start_run
 
 if TYPE_CHECKING:

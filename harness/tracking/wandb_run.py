@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.schema import TrackingConfig
 from harness.tracking.identity import Identity
-from harness.tracking.marks import OpenedRun
+from harness.tracking.wandb_directory import OpenedRun
 
 if TYPE_CHECKING:
     import wandb

@@ -202,7 +202,7 @@ def _connected(config: Config, world: World, listener: socket.socket | None = No
 
 def _run(config: Config, live: LiveResult, stop: StopFlag, cleanup: ExitStack, *, show_progress: bool) -> Ending:
     """Train, or only evaluate, as rank 0, with W&B and progress on the terminal. cleanup: what to do once the end is written down."""
-    from harness.data.progress import TokenizationProgress
+    from harness.data.tokenization_progress import TokenizationProgress
     from harness.training.progress import RunProgress
 
     wandb = _wandb_logger(config, live.run)

@@ -23,7 +23,7 @@ from harness.runs.directory import RunDirectory, StudyDirectory, runs_root
 from harness.runs.jobs import SubmittedJob, read_jobs
 from harness.runs.locks import hold
 from harness.work.prepare import prepare_apart, prepare_arguments
-from harness.work.study import has_trained, launcher_of
+from harness.work.start_study import has_trained, launcher_of
 
 if TYPE_CHECKING:
     from harness.config.schema import Config
@@ -173,7 +173,7 @@ def launch_run(config: Config, launcher: LauncherConfig, *, label: str | None = 
     """
     from harness.config.validate import to_plain
     from harness.runs.files import write_yaml
-    from harness.work.run import make_directory
+    from harness.work.start_run import make_directory
 
     check_launcher(launcher, config.trainer)
     named = directory is not None and directory.exists()

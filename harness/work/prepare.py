@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.errors import InputError
 from harness.runs.exit_codes import BAD_INPUT
-from harness.work.prepared import files_of, is_prepared, note_prepared
+from harness.work.preparation_note import files_of, is_prepared, note_prepared
 
 if TYPE_CHECKING:
     from harness.config.schema import Config
@@ -62,7 +62,7 @@ def prepare(overrides: list[str], resolved: Path | None = None) -> Prepared:
 
     # Only now what takes seconds to import: a typo is answered at once.
     from harness.data.epochs import refuse_oversampling
-    from harness.data.progress import TokenizationProgress
+    from harness.data.tokenization_progress import TokenizationProgress
     from harness.models.tokenizer import load_tokenizer
     from harness.training.inputs import load_data
     from harness.training.objectives.build import build_objective

@@ -24,7 +24,7 @@ from harness.runs.files import read_yaml
 from harness.runs.record import RunRecord, load_run, load_study
 from harness.runs.reproduction import Difference, Original
 from harness.runs.result import Result, read_result
-from harness.work.run import start_run
+from harness.work.start_run import start_run
 
 
 def original_of(what: str, overrides: list[str]) -> tuple[Original, Config, dict[str, Any]]:
@@ -129,7 +129,7 @@ def changed(there: dict[str, Any], config: Config) -> list[Difference]:
 
 def inputs_here(config: Config) -> Result:
     """Fingerprints, versions and hardware of this machine, in the form in which a run notes them."""
-    from harness.data.progress import TokenizationProgress
+    from harness.data.tokenization_progress import TokenizationProgress
     from harness.training import provenance
     from harness.training.inputs import load_inputs
 

@@ -92,7 +92,7 @@ def _summary(status: Status, compared: Comparison) -> dict[str, Any]:
 
 def _table(compared: Comparison) -> tuple[list[str], list[list[Any]]]:
     """The trials by rank, as `harness compare` has them."""
-    from harness.report.document import to_json
+    from harness.report.json_csv import to_json
 
     columns = ["trial", "state", "objective", "feasible", *compared.parameters, *compared.metrics, "tokens", "seconds", "attempts"]
     rows = []

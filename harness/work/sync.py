@@ -13,7 +13,7 @@ from harness.tracking.selection import Selection, select
 from harness.tracking.wandb_run import TrackingError, WandbTarget
 
 if TYPE_CHECKING:
-    from harness.tracking.sync import Synced
+    from harness.tracking.upload import Synced
 
 WATCH_SECONDS = 5.0
 """Between two looks at a study that is watched."""
@@ -92,7 +92,7 @@ def _has_workers(study: StudyDirectory) -> bool:
 
 def _look(report: SyncReport, publish: Publish, done: Callable[[Synced], None]) -> None:
     if report.selection.to_sync:
-        from harness.tracking.sync import sync_runs  # imports wandb
+        from harness.tracking.upload import sync_runs  # imports wandb
 
         try:
             for outcome in sync_runs(report.selection.to_sync, done=done):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from harness.report.axis import linear_ticks, log_ticks, parameter_axis
-from harness.report.marks import reach
+from harness.report.figure_style import reach
 
 LOG = {"low": 1e-4, "high": 1e-1, "log": True}
 

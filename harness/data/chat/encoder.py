@@ -27,8 +27,8 @@ from harness.data.chat.template import (
     refuse_marks,
     template_source,
 )
-from harness.data.encoder import EncodedBatch, id_dtype
 from harness.data.ragged import Int64
+from harness.data.text_encoder import EncodedBatch, id_dtype
 
 VERSION = 1
 """Raise when conversations become other tokens or masks than before."""

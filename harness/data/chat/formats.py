@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from harness.config.errors import InputError, nearest
 from harness.data.chat.conversation import ROLES, Conversation, MalformedError, Message, ToolCall, check_turns
-from harness.data.formats import ROW_ENDINGS
 from harness.data.rows import Row, described, nothing_in, read_rows
+from harness.data.text_files import ROW_ENDINGS
 
 Values = dict[str, Any]
 SHAREGPT_ROLES = {

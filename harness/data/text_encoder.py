@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from tokenizers import Tokenizer
 
-from harness.data.formats import Document
 from harness.data.piece_cache import piece_encoder
 from harness.data.ragged import Int64
+from harness.data.text_files import Document
 
 
 class TokenizerLike(Protocol):
@@ -45,7 +45,7 @@ class EncodedBatch:
     """UTF-8 bytes of each document's trained text, control tokens not counted; None: of all its text."""
 
 
-class Encoder:
+class TextEncoder:
     """A tokenizer as it is used for training text."""
 
     def __init__(self, tokenizer: TokenizerLike, *, append_eos: bool) -> None:

@@ -10,7 +10,7 @@ from harness.report.text import ABSENT, bound_text, count_text, duration_text, m
 from harness.runs.record import RunRecord
 
 
-def listing(comparison: Comparison) -> str:
+def runs_table(comparison: Comparison) -> str:
     """A row a run, in rank order. `data-kind` says what a column is, for the words under the mouse."""
     names = short_names(comparison.columns)
     headings = [("#", "rank", "rank"), ("run", "run", "run"), ("state", "state", "state")]

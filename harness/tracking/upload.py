@@ -23,10 +23,10 @@ from harness.runs.metrics import Row
 from harness.runs.result import Result, read_result
 from harness.runs.trial import read_trial
 from harness.tracking.identity import Identity, identity_of_run, tracking_of_run
-from harness.tracking.marks import mark_synced, read_opened
 from harness.tracking.run_summary import Summary, objective_of, summary_of
 from harness.tracking.server import RemoteRun, Server
 from harness.tracking.tracked_run import TrackedRun
+from harness.tracking.wandb_directory import mark_synced, read_opened
 from harness.tracking.wandb_run import TrackingError, WandbTarget, client, kill_client, start_run
 
 BATCH_RUNS = 100
