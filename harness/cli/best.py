@@ -67,11 +67,9 @@ def best(
 
 def _to_wandb(record: StudyRecord, bundle: Path) -> str | None:
     """Where the bundle is in W&B, as an artifact of the study's run; None for a study that is not tracked online, or where W&B fails."""
-    from harness.tracking.study_overview import is_tracked_online, log_directory
+    from harness.tracking.study_overview import log_directory
     from harness.tracking.wandb_run import TrackingError
 
-    if not is_tracked_online(record.directory):
-        return None
     try:
         return log_directory(record.directory, bundle, name=f"{record.name}-{bundle.name}", kind="bundle", aliases=[bundle.name])
     except TrackingError as error:

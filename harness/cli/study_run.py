@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from harness.runs.directory import StudyDirectory
-
-if TYPE_CHECKING:
-    from harness.tracking.wandb_run import WandbTarget
 
 PUBLISH_SECONDS = 60.0
 """Between two updates while a study is under way: each is a process of a few seconds."""
@@ -24,12 +20,13 @@ LAST_UPDATE_SECONDS = 120.0
 
 def study_run(study: Annotated[Path, typer.Argument(help="The study's directory.")]) -> None:
     """Bring the study's own W&B run up to date. Workers start it; users need not."""
-    from harness.tracking.study_overview import is_tracked_online, study_target
+    from harness.tracking.study_overview import study_target
     from harness.tracking.wandb_run import TrackingError
+    from harness.work.study_snapshot import publish_study
 
     directory = StudyDirectory(study)
     target = study_target(directory)
-    if target is None or not is_tracked_online(directory):
+    if target is None or target.mode != "online":
         return
     try:
         # Of several workers that end at the same time, the last one to look has the last word.
@@ -37,22 +34,6 @@ def study_run(study: Annotated[Path, typer.Argument(help="The study's directory.
     except TrackingError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
-
-
-def publish_study(study: StudyDirectory, target: WandbTarget, *, wait_seconds: float = 0.0) -> str | None:
-    """Bring the study's run up to date, if anything has changed; returns where it is, None where there was nothing to do.
-
-    Raises TrackingError where W&B cannot be reached or refuses.
-    """
-    from harness.search.status import read_status
-    from harness.tracking.study_overview import publish, published_version
-    from harness.work.study_snapshot import snapshot, version_of
-
-    status = read_status(study)
-    if not status.study.runs or published_version(study) == version_of(status):
-        return None
-    with tempfile.TemporaryDirectory(prefix="harness-study-") as folder:
-        return publish(study, target, snapshot(status, Path(folder)), wait_seconds=wait_seconds)
 
 
 class StudyRunUpdates:

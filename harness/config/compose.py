@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,8 +14,9 @@ import yaml
 from harness.config.errors import InputError
 from harness.config.introspect import fields_of
 from harness.config.locations import config_dirs
+from harness.config.nested import flat
 from harness.config.overrides import COMMAND_LINE, GroupOverride, ValueOverride, parse
-from harness.config.validate import to_plain
+from harness.config.validate import plain, to_plain
 
 RECIPES = "experiment/best/"
 """Where exported winners lie, one's own and those of others."""
@@ -72,12 +72,12 @@ def compose(name: str, schema: type, overrides: list[str], *, given_by: str = CO
         raise InputError(f"a configuration file is not valid YAML: {' '.join(str(error).split())}") from None
     origins: dict[str, str] = {}
     # A ??? of a file does not take the place of a default of the schema in OmegaConf: who asks for a value is remembered here.
-    missing = {key for key, value in _leaves(values) if value == "???"}
+    missing = {key for key, value in flat(values) if value == "???"}
     for item in tree.defaults:
         path = _file(item.config_path)
         if path is not None:
             package = "" if item.package in (None, "_global_") else item.package
-            for key, value in _leaves(_body(path), f"{package}." if package else ""):
+            for key, value in flat(_body(path), f"{package}." if package else ""):
                 if value != "???":
                     origins[key] = str(path)
                     missing.discard(key)
@@ -117,12 +117,8 @@ def defaults(schema: type) -> dict[str, Any]:
         if item.section:
             result[name] = defaults(item.section)
         elif item.default is not dataclasses.MISSING:
-            result[name] = to_plain(item.default) if dataclasses.is_dataclass(item.default) else _copy(item.default)
+            result[name] = to_plain(item.default) if dataclasses.is_dataclass(item.default) else plain(item.default)
     return result
-
-
-def _copy(value: Any) -> Any:
-    return list(value) if isinstance(value, list | tuple) else dict(value) if isinstance(value, dict) else value
 
 
 def _file(config_path: str) -> Path | None:
@@ -140,14 +136,6 @@ def _refuse_resolvers(config_path: str | None) -> None:
 def _body(path: Path) -> dict[str, Any]:
     document = yaml.safe_load(path.read_text()) or {}
     return {key: value for key, value in document.items() if key != "defaults"}
-
-
-def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _in_one_line(error: Exception) -> str:

@@ -48,14 +48,15 @@ def to_section(section: type[T], values: dict[str, Any], *, origin: Callable[[st
 
 def to_plain(section: Any) -> dict[str, Any]:
     """The nested plain values of a typed section (tuples become lists): what config.yaml holds."""
-    values: dict[str, Any] = _plain(dataclasses.asdict(section))
+    values: dict[str, Any] = plain(dataclasses.asdict(section))
     return values
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A copy in which tuples are lists."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _key(section: type, location: tuple[int | str, ...]) -> list[str]:

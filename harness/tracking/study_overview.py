@@ -75,7 +75,7 @@ def published_version(study: StudyDirectory) -> str | None:
     return None if known is None else str(known["version"])
 
 
-def publish(study: StudyDirectory, target: WandbTarget, snapshot: StudySnapshot, *, wait_seconds: float = 0.0) -> str | None:
+def publish(study: StudyDirectory, target: WandbTarget, snapshot: StudySnapshot, *, wait_seconds: float) -> str | None:
     """Bring the study's run up to date; returns where it is. None when somebody else is at it for longer than `wait_seconds`.
 
     Raises TrackingError where W&B cannot be reached or refuses.
@@ -101,7 +101,7 @@ def log_directory(study: StudyDirectory, directory: Path, *, name: str, kind: st
     W&B cannot be reached or refuses it.
     """
     target = study_target(study)
-    if target is None or not is_tracked_online(study):
+    if target is None or target.mode != "online":
         return None
     with open_study_run(study, target) as run:
         import wandb

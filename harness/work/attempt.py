@@ -6,7 +6,9 @@ import logging
 import os
 import socket
 import traceback
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,14 +164,18 @@ def follow(run: RunDirectory, config: Config, world: World, stop: StopFlag) -> N
     """Take part in an attempt as a rank other than 0, which writes all files; returns when the attempt has ended as it should."""
     live = LiveResult(run, ending_of, is_written=False)
     with _connected(config, world):
-        if trains(config.trainer):
-            from harness.training.run import train
+        _program(config)(config, live, stop=stop)
 
-            train(config, live, stop=stop)
-        else:
-            from harness.training.measure import measure
 
-            measure(config, live, stop=stop)
+def _program(config: Config) -> Callable[..., Ending]:
+    """What makes an attempt: `train`, or `measure` where nothing is trained. Imports what it needs, which takes seconds."""
+    if trains(config.trainer):
+        from harness.training.run import train
+
+        return train
+    from harness.training.measure import measure
+
+    return measure
 
 
 def _start_local_ranks(config: Config, live: LiveResult) -> LocalRanks | None:
@@ -179,11 +185,7 @@ def _start_local_ranks(config: Config, live: LiveResult) -> LocalRanks | None:
         raise wrong_value("trainer.nodes", trainer.nodes, "start the command on all nodes, with srun or torchrun")
     if trainer.devices == 1:
         return None
-    # Before they are forked, so that they need not.
-    if trains(trainer):
-        import harness.training.run
-    else:
-        import harness.training.measure  # noqa: F401
+    _program(config)  # imported before they are forked, so that they need not
     from harness.launch.ranks import LocalRanks
     from harness.training.stop import RankZeroStops
 
@@ -212,25 +214,20 @@ def _run(config: Config, live: LiveResult, stop: StopFlag, cleanup: ExitStack, *
     if bar:
         cleanup.callback(bar.stop)
     loggers: list[MetricLogger] = [*([wandb] if wandb else []), *([bar.logger] if bar else [])]
-    tokenized = TokenizationProgress().update if show_progress else None
-    evaluated = bar.evaluating if bar else None
-    if not trains(config.trainer):
-        from harness.training.measure import measure
-
-        return measure(config, live, stop=stop, loggers=loggers, progress=tokenized, evaluation_progress=evaluated)
-    from harness.training.run import train
-    from harness.training.step_progress import StepProgress
-
-    return train(
+    run = partial(
+        _program(config),
         config,
         live,
         stop=stop,
         loggers=loggers,
-        callbacks=[StepProgress(bar)] if bar else [],
-        progress=tokenized,
-        evaluation_progress=evaluated,
-        trunks=_trunks(config, live.run),
+        progress=TokenizationProgress().update if show_progress else None,
+        evaluation_progress=bar.evaluating if bar else None,
     )
+    if not trains(config.trainer):
+        return run()
+    from harness.training.step_progress import StepProgress
+
+    return run(callbacks=[StepProgress(bar)] if bar else [], trunks=_trunks(config, live.run))
 
 
 def _finish(wandb: WandbLogger, live: LiveResult) -> None:

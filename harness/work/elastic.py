@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,8 +54,4 @@ def _dismiss(study: StudyDirectory, waiting: list[QueuedElement], working: list[
     leaving = sorted(working, key=lambda worker: float(worker["started"]), reverse=True)[: surplus - len(cancelled)]
     for worker in leaving:
         study.leave_request(worker["id"]).touch()
-    return [*_names(cancelled), *(str(worker["id"]) for worker in leaving)]
-
-
-def _names(elements: Iterable[QueuedElement]) -> list[str]:
-    return [f"job {queued.element}" for queued in elements]
+    return [*(f"job {queued.element}" for queued in cancelled), *(str(worker["id"]) for worker in leaving)]

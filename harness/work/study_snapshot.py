@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.report.comparison import Comparison
+    from harness.runs.directory import StudyDirectory
     from harness.runs.record import StudyRecord
     from harness.search.status import Status
     from harness.tracking.study_overview import StudySnapshot
+    from harness.tracking.wandb_run import WandbTarget
+
+
+def publish_study(study: StudyDirectory, target: WandbTarget, *, wait_seconds: float) -> str | None:
+    """Bring the study's run up to date, if anything has changed; returns where it is, None where there was nothing to do.
+
+    wait_seconds: for a worker that does the same. Raises TrackingError where W&B cannot be reached or refuses.
+    """
+    from harness.search.status import read_status
+    from harness.tracking.study_overview import publish, published_version
+
+    status = read_status(study)
+    if not status.study.runs or published_version(study) == version_of(status):
+        return None
+    with tempfile.TemporaryDirectory(prefix="harness-study-") as folder:
+        return publish(study, target, snapshot(status, Path(folder)), wait_seconds=wait_seconds)
 
 
 def version_of(status: Status) -> str:

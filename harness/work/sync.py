@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 from harness.config.errors import InputError
 from harness.runs.directory import RunDirectory, StudyDirectory, find_study
 from harness.tracking.selection import Selection, select
-from harness.tracking.wandb_run import TrackingError, WandbTarget
+from harness.tracking.wandb_run import TrackingError
 
 if TYPE_CHECKING:
     from harness.tracking.upload import Synced
 
 WATCH_SECONDS = 5.0
 """Between two looks at a study that is watched."""
-
-Publish = Callable[[StudyDirectory, WandbTarget], str | None]
-"""Brings a study's own run up to date: where it is, None where there was nothing to do. Raises TrackingError."""
+STUDY_RUN_SECONDS = 30.0
+"""How long it waits for a worker that brings the study's own run up to date."""
 
 
 @dataclass
@@ -60,7 +59,6 @@ def sync(
     path: str | None,
     *,
     watch: bool,
-    publish: Publish,
     begin: Callable[[list[RunDirectory]], None],
     done: Callable[[Synced], None],
 ) -> SyncReport:
@@ -78,7 +76,7 @@ def sync(
         living = study is not None and _has_workers(study)
         report.selection = select(path)
         begin(report.selection.to_sync)
-        _look(report, publish, done)
+        _look(report, done)
         if not living:
             return report
         time.sleep(WATCH_SECONDS)
@@ -90,7 +88,7 @@ def _has_workers(study: StudyDirectory) -> bool:
     return bool(living_workers(study))
 
 
-def _look(report: SyncReport, publish: Publish, done: Callable[[Synced], None]) -> None:
+def _look(report: SyncReport, done: Callable[[Synced], None]) -> None:
     if report.selection.to_sync:
         from harness.tracking.upload import sync_runs  # imports wandb
 
@@ -100,17 +98,18 @@ def _look(report: SyncReport, publish: Publish, done: Callable[[Synced], None]) 
         except TrackingError as error:
             raise InputError(f"{error}. $WANDB_BASE_URL and $WANDB_API_KEY (or `wandb login`) say where to upload, and as whom.") from error
     for study in report.selection.studies:
-        _publish(study, report, publish)
+        _publish(study, report)
 
 
-def _publish(study: StudyDirectory, report: SyncReport, publish: Publish) -> None:
+def _publish(study: StudyDirectory, report: SyncReport) -> None:
     from harness.tracking.study_overview import study_target
+    from harness.work.study_snapshot import publish_study
 
     target = study_target(study, online=True)
     if target is None:
         return
     try:
-        url = publish(study, target)
+        url = publish_study(study, target, wait_seconds=STUDY_RUN_SECONDS)
     except TrackingError as error:
         report.studies_failed[study.name] = str(error)
         return
