@@ -79,13 +79,11 @@ def _to_wandb(record: StudyRecord, bundle: Path) -> str | None:
 
 def _found(word: str) -> tuple[StudyRecord | None, RunRecord]:
     """The study with its best trial, or the trial that was named; or a single run. Raises InputError; exits where nothing is best."""
-    from pathlib import Path
-
     from harness.config.errors import InputError
-    from harness.runs.directory import find_run, find_study, is_run, is_study, runs_root
+    from harness.runs.directory import find_run, find_study, is_called, is_run, is_study
     from harness.runs.record import load_run, load_study
 
-    if not any(is_study(path) for path in (runs_root() / word, Path(word))) and (word.rpartition("/")[2].isdigit() or _is_run(word)):
+    if not is_called(word, is_study) and (word.rpartition("/")[2].isdigit() or is_called(word, is_run)):
         run = find_run(word)
         if run.study is None:
             return None, load_run(run)
@@ -104,14 +102,6 @@ def _found(word: str) -> tuple[StudyRecord | None, RunRecord]:
         typer.echo(f"{record.name}: no best configuration: {reason}", err=True)
         raise typer.Exit(FAILED)
     return record, record.best
-
-
-def _is_run(word: str) -> bool:
-    from pathlib import Path
-
-    from harness.runs.directory import is_run, runs_root
-
-    return any(is_run(path) for path in (runs_root() / word, Path(word)))
 
 
 def _show_run(run: RunRecord, *, as_json: bool, experiment: str | None, bundle: str | None) -> None:

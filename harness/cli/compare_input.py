@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.config.errors import InputError, unknown, wrong_value
 from harness.evaluation.kinds import higher_is_better
-from harness.runs.directory import find_run, find_study, is_study, runs_root
+from harness.runs.directory import find_run, find_study, is_called, is_study
 from harness.runs.record import Objective, RunRecord, StudyRecord, load_run, load_study
 
 
@@ -59,7 +59,7 @@ def _read_files(names: list[str]) -> tuple[list[StudyRecord], list[RunRecord]]:
     studies: dict[Path, StudyRecord] = {}
     runs: list[RunRecord] = []
     for name in names:
-        if any(is_study(path) for path in (runs_root() / name, Path(name))):
+        if is_called(name, is_study):
             whole = load_study(find_study(name))
             studies[whole.directory.path.resolve()] = whole
             continue

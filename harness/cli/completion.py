@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Literal, get_args, get_origin
 
-from harness.config.introspect import Field, find, keys
+from harness.config.introspect import Field, alternatives, find, keys
 from harness.config.launcher_schema import LaunchConfig
 from harness.config.locations import choices, groups, sweep_names
 from harness.config.schema import Config
@@ -108,19 +108,10 @@ def _values(key: str, value: str, schema: type, known_groups: list[str]) -> Iter
 
 
 def _choices_of(item: Field) -> list[str]:
-    parts = _parts(item.annotation)
+    parts = alternatives(item.annotation)
     literals = [str(choice) for part in parts if get_origin(part) is Literal for choice in get_args(part)]
     flags = ["true", "false"] if bool in parts else []
     return [*literals, *flags, *(["null"] if (literals or flags) and type(None) in parts else [])]
-
-
-def _parts(annotation: Any) -> list[Any]:
-    """The alternatives of a type."""
-    if get_origin(annotation) is Literal:
-        return [annotation]
-    if get_origin(annotation) is Annotated:
-        return _parts(get_args(annotation)[0])
-    return [part for option in get_args(annotation) for part in _parts(option)] or [annotation]
 
 
 def _default_of(item: Field) -> list[str]:

@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -51,19 +53,13 @@ class Stages:
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
-        self._name = ""
-        self._began = 0.0
 
-    def __call__(self, name: str) -> Stages:
-        self._name = name
-        return self
-
-    def __enter__(self) -> None:
-        self._began = time.perf_counter()
-        typer.secho(f"\n== {self._name} ==", bold=True)
-
-    def __exit__(self, *exception: object) -> None:
-        self._seconds[self._name] = time.perf_counter() - self._began
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        typer.secho(f"\n== {name} ==", bold=True)
+        yield
+        self._seconds[name] = time.perf_counter() - began
 
     def report(self) -> None:
         typer.secho("\nSeconds by stage", bold=True)

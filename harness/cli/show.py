@@ -75,7 +75,7 @@ def _configuration(words: list[str]) -> Config:
 
 
 def _lines(values: dict[str, Any], origin: Any, prefix: str = "", depth: int = 0) -> list[tuple[str, str | None]]:
-    import yaml
+    from harness.config.user_yaml import in_one_line
 
     lines: list[tuple[str, str | None]] = []
     for key, value in values.items():
@@ -83,8 +83,7 @@ def _lines(values: dict[str, Any], origin: Any, prefix: str = "", depth: int = 0
             lines.append(("  " * depth + f"{key}:", None))
             lines += _lines(value, origin, f"{prefix}{key}.", depth + 1)
         else:
-            text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000).removesuffix("\n...\n").strip()
-            lines.append(("  " * depth + f"{key}: {text}", origin(prefix + key)))
+            lines.append(("  " * depth + f"{key}: {in_one_line(value)}", origin(prefix + key)))
     return lines
 
 

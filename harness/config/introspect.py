@@ -43,7 +43,7 @@ class Field:
     @property
     def is_open(self) -> bool:
         """Whether any key may stand below it (a mapping)."""
-        return dict in [get_origin(part) or part for part in _alternatives(self.annotation)]
+        return dict in [get_origin(part) or part for part in alternatives(self.annotation)]
 
     @property
     def only_for(self) -> tuple[str, ...]:
@@ -124,11 +124,12 @@ def siblings(section: type, key: str) -> tuple[str, list[str]]:
     return ".".join(path), list(fields_of(current))
 
 
-def _alternatives(annotation: Any) -> list[Any]:
+def alternatives(annotation: Any) -> list[Any]:
+    """The types of a union, else the type itself; without what annotates them."""
     if get_origin(annotation) is Annotated:
-        return _alternatives(get_args(annotation)[0])
+        return alternatives(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
-        return [part for option in get_args(annotation) for part in _alternatives(option)]
+        return [part for option in get_args(annotation) for part in alternatives(option)]
     return [annotation]
 
 
@@ -144,7 +145,7 @@ def _annotations(annotation: Any) -> list[Any]:
 
 def is_number(annotation: Any) -> bool:
     """Whether a range of numbers makes sense for this type."""
-    return any(part in (int, float) for part in _alternatives(annotation))
+    return any(part in (int, float) for part in alternatives(annotation))
 
 
 def describe(annotation: Any) -> str:

@@ -7,7 +7,6 @@ import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -15,6 +14,8 @@ from harness.config.introspect import Field, describe, fields_of
 from harness.config.locations import shipped
 from harness.config.schema import Config
 from harness.config.sweep_schema import SweepConfig
+from harness.config.user_yaml import in_one_line
+from harness.config.validate import plain
 
 HEADER = """\
 # Configuration
@@ -94,12 +95,7 @@ def _default(item: Field) -> str:
         return "**required**"
     if item.default in ({}, []):
         return ""
-    return f"`{_yaml(item.default)}`"
-
-
-def _yaml(value: Any) -> str:
-    plain = list(value) if isinstance(value, tuple) else value
-    return yaml.safe_dump(plain, default_flow_style=True, allow_unicode=True, width=10_000).removesuffix("\n...\n").strip()
+    return f"`{in_one_line(plain(item.default))}`"
 
 
 def _cell(text: str) -> str:

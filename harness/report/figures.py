@@ -101,14 +101,8 @@ def parallel(comparison: Comparison) -> Figure | None:
         weighed = [comparison.metric(run, metric) for run, _ in done]
         known = [value for value in weighed if value is not None]
         if metric != comparison.objective.metric and len(known) == len(done):
-            low, high = reach(known, maximize=sign < 0, spreads=20)
-            dimensions.append(
-                {"label": metric, "values": [min(max(value, low), high) for value in known], "range": [min(known), max(known)]}
-            )
-    # Diverged runs end at the edge.
-    low, high = reach(objectives, maximize=is_maximized(comparison))
-    ends = [min(max(value, low), high) for value in objectives]
-    dimensions.append({"label": comparison.objective.metric, "values": ends, "range": [min(ends), max(ends)]})
+            dimensions.append(_metric_dimension(metric, known, reach(known, maximize=sign < 0, spreads=20)))
+    dimensions.append(_metric_dimension(comparison.objective.metric, objectives, reach(objectives, maximize=is_maximized(comparison))))
     # The last line drawn lies on top: the best.
     for dimension in dimensions:
         dimension["values"] = dimension["values"][::-1]
@@ -116,6 +110,13 @@ def parallel(comparison: Comparison) -> Figure | None:
     rows = [comparison.place(run) for run, _ in done][::-1]
     lines = go.Parcoords(dimensions=dimensions, line=line, meta={"runs": rows})
     return go.Figure(lines, layout={"coloraxis": colour_axis(comparison, objectives)})
+
+
+def _metric_dimension(metric: str, values: list[float], limits: tuple[float, float]) -> dict[str, Any]:
+    """Runs outside of the limits, such as those that diverged, end at the edge."""
+    low, high = limits
+    ends = [min(max(value, low), high) for value in values]
+    return {"label": metric, "values": ends, "range": [min(ends), max(ends)]}
 
 
 def slice_of(comparison: Comparison, parameter: str) -> Figure | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -167,6 +167,11 @@ def is_study(path: Path) -> bool:
 
 def is_run(path: Path) -> bool:
     return (path / "config.yaml").is_file() and not is_study(path)
+
+
+def is_called(word: str, what: Callable[[Path], bool]) -> bool:
+    """Whether `word` is the name under the runs root, or the path, of one that `what` (`is_study`, `is_run`) accepts."""
+    return any(what(path) for path in (runs_root() / word, Path(word)))
 
 
 def find_study(word: str) -> StudyDirectory:
