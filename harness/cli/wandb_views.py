@@ -60,15 +60,10 @@ def _shown(comparison: Comparison, entity: str, project: str) -> Shown:
         groups=[study.name for study in comparison.studies],
         objective=objective.metric if objective else None,
         minimize=objective is None or objective.direction == "minimize",
-        parameters=[(_logged_key(comparison, key), comparison.is_log(key)) for key in _first_parameters(comparison)],
+        parameters=[(_logged_key(comparison, key), comparison.is_log(key)) for key in comparison.by_importance[:SLICES]],
         curves=[*metrics, "train/loss", *comparison.constraints, "lr"],
         against=[metric for metric in comparison.trade_offs if metric not in metrics],
     )
-
-
-def _first_parameters(comparison: Comparison) -> list[str]:
-    """Those that matter most first."""
-    return [key for key in dict.fromkeys([*comparison.importances.shares, *comparison.columns]) if key in comparison.columns][:SLICES]
 
 
 def _logged_key(comparison: Comparison, key: str) -> str:
@@ -93,8 +88,8 @@ def _words(comparison: Comparison) -> list[str]:
     best = comparison.best
     if best is not None:
         params = ", ".join(f"{key} = {value_text(value, log=comparison.is_log(key))}" for key, value in comparison.params(best).items())
-        sure = "confirmed over seeds" if comparison.winner else "not confirmed"
-        words.append(f"Best: {best.name}, {metric_text(comparison.value(best))} ({sure}): {params}.")
+        confidence = "confirmed over seeds" if comparison.winner else "not confirmed"
+        words.append(f"Best: {best.name}, {metric_text(comparison.value(best))} ({confidence}): {params}.")
     if comparison.noise:
         words.append(noise_note(comparison.noise))
     if comparison.saved:

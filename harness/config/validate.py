@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable
 from functools import cache
 from typing import Any, TypeVar
 
-from harness.config.errors import InputError, nearest
+from harness.config.errors import InputError, did_you_mean
 from harness.config.introspect import describe, fields_of, find, siblings
 from harness.config.nested import lookup
 from harness.config.schema import Section
@@ -91,13 +91,11 @@ def unknown_key(section: type, key: str, *, origin: str | None = None) -> str:
     """The message for a key that the schema does not have: the nearest valid key, and the keys of its section."""
     parent, names = siblings(section, key)
     wrong = key.removeprefix(parent).lstrip(".").split(".")[0]
-    guess = nearest(wrong, names)
-    prefix = f"{parent}." if parent else ""
     return (
         f"unknown key {key!r}"
         + (f" (given in {origin})" if origin else "")
         + "."
-        + (f" Did you mean {prefix + guess!r}?" if guess else "")
+        + did_you_mean(wrong, names, prefix=f"{parent}." if parent else "")
         + f" Valid{f' in {parent}' if parent else ''}: {', '.join(names)}."
     )
 

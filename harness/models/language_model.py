@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.config.errors import InputError, nearest, wrong_value
+from harness.config.errors import InputError, did_you_mean, wrong_value
 from harness.config.schema import ModelConfig
 from harness.models.attention import transformers_name
 from harness.models.pretrained import first_line, load_pretrained, not_installed, pretrained_fingerprint
@@ -64,10 +64,9 @@ def _shape(config: ModelConfig, tokenizer: Any) -> dict[str, Any]:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as FAMILIES
 
     if config.family not in FAMILIES:
-        guess = nearest(config.family, FAMILIES)
-        hint = f"did you mean {guess!r}? " if guess else ""
+        hint = did_you_mean(config.family, FAMILIES).lower()
         problem = (
-            f"no causal language model of transformers; {hint}Valid are its {len(FAMILIES)} model types, such as {', '.join(EXAMPLES)}"
+            f"no causal language model of transformers;{hint} Valid are its {len(FAMILIES)} model types, such as {', '.join(EXAMPLES)}"
         )
         raise wrong_value("model.family", config.family, problem)
     family = AutoConfig.for_model(config.family)

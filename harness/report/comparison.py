@@ -44,6 +44,9 @@ class Comparison:
             return self.asked
         return self.studies[0].objective if self.studies else None
 
+    def is_objective(self, metric: str) -> bool:
+        return self.objective is not None and metric == self.objective.metric
+
     @property
     def objectives(self) -> list[Objective]:
         """Several where the first study has several."""
@@ -63,6 +66,11 @@ class Comparison:
     def columns(self) -> list[str]:
         """The parameters that are shown: those in which the runs differ, unless all are asked for."""
         return self.parameters if self.show_all else varying(self.parameters, [self.params(run) for run in self.runs])
+
+    @property
+    def by_importance(self) -> list[str]:
+        """The parameters that are shown, those that matter most first."""
+        return [key for key in dict.fromkeys([*self.importances.shares, *self.columns]) if key in self.columns]
 
     @cached_property
     def _own(self) -> dict[str | None, StudyRecord]:
@@ -123,7 +131,7 @@ class Comparison:
         return {**{objective.metric: objective.sign for objective in self.objectives}, **signs}
 
     def _costs(self, run: RunRecord, axes: dict[str, int]) -> tuple[float, ...] | None:
-        values = [self.value(run) if self.objective and metric == self.objective.metric else self.metric(run, metric) for metric in axes]
+        values = [self.value(run) if self.is_objective(metric) else self.metric(run, metric) for metric in axes]
         known = [value for value in values if value is not None]
         return tuple(sign * value for sign, value in zip(axes.values(), known, strict=True)) if len(known) == len(axes) else None
 

@@ -38,6 +38,5 @@ def _row(name: str, cells: list[str], best: int | None = None) -> str:
 
 
 def _metric_row(comparison: Comparison, runs: list[RunRecord], metric: str) -> str:
-    is_objective = comparison.objective is not None and metric == comparison.objective.metric
-    best = runs.index(comparison.best) if is_objective and comparison.best else None
+    best = runs.index(comparison.best) if comparison.is_objective(metric) and comparison.best else None
     return _row(metric, [metric_text(comparison.metric(run, metric)) for run in runs], best)

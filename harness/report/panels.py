@@ -74,7 +74,7 @@ def _tradeoffs(comparison: Comparison) -> Iterator[Panel]:
     own = comparison.objective.metric.rpartition("/")[0]
     logged = {metric for run in comparison.runs for metric in run.result.metrics}
     forgetting = sorted(metric for metric in logged if metric.endswith("/forgetting") and not metric.startswith(f"{own}/"))
-    others = [metric for metric in comparison.trade_offs if metric != comparison.objective.metric]
+    others = [metric for metric in comparison.trade_offs if not comparison.is_objective(metric)]
     for metric in dict.fromkeys([*others, *forgetting]):
         if figure := figures.tradeoff(comparison, metric):
             bound = comparison.constraints.get(metric)
@@ -89,7 +89,7 @@ def _parameters(comparison: Comparison) -> Iterator[Panel]:
         yield Panel("Parameters", "Importances", f"{comparison.importances.note}.", {"": figure}, "third")
     elif len(comparison.studies) == 1:
         yield Panel("Parameters", "Importances", f"{NONE_FOUND.capitalize()}.", {}, "third")
-    for key in [key for key in dict.fromkeys([*comparison.importances.shares, *comparison.columns]) if key in comparison.columns]:
+    for key in comparison.by_importance:
         if figure := figures.slice_of(comparison, key):
             share = comparison.importances.shares.get(key)
             note = "The objective against it." if share is None else f"Importance: {share:.0%}."

@@ -59,10 +59,10 @@ def _sharing(comparison: Comparison, run: RunRecord) -> tuple[str, str]:
 
 def _metric(comparison: Comparison, run: RunRecord, metric: str) -> str:
     value = comparison.metric(run, metric)
-    if comparison.objective and metric == comparison.objective.metric and comparison.value(run) is not None:
+    if comparison.is_objective(metric) and comparison.value(run) is not None:
         value = comparison.value(run)
     violated = comparison.violates(run, metric)
-    if comparison.objective and metric == comparison.objective.metric and comparison.within_noise(run):
+    if comparison.is_objective(metric) and comparison.within_noise(run):
         return _cell(f"{metric_text(value)} ~", value, title="within seed noise of the best")
     return _cell(metric_text(value), value, title="outside its bound" if violated else "", kind="violated" if violated else "")
 

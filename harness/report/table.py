@@ -174,7 +174,7 @@ def _columns(comparison: Comparison, runs: list[RunRecord]) -> Iterator[_Column]
         if metric.removesuffix("loss") + "forgetting" not in comparison.metrics:
             bound = bound_text(comparison.constraints.get(metric, {}))
             yield _Column(metric, [_metric_cell(comparison, run, metric) for run in runs], bound=bound)
-        if comparison.objective and metric == comparison.objective.metric:
+        if comparison.is_objective(metric):
             if any(map(comparison.candidate, runs)):
                 yield _Column("over_seeds", [_over_seeds(comparison, run) for run in runs], expendable=1.5)
             yield _Column("curve", _curves(runs, metric), expendable=_CURVE_EXPENDABLE)
@@ -225,7 +225,7 @@ def _over_seeds(comparison: Comparison, run: RunRecord) -> Text:
 
 def _metric_cell(comparison: Comparison, run: RunRecord, metric: str) -> Text:
     value = comparison.metric(run, metric)
-    if comparison.objective and metric == comparison.objective.metric:
+    if comparison.is_objective(metric):
         objective = comparison.value(run)
         if run is comparison.best:
             return Text(metric_text(objective), style="bold green")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from harness.config.errors import InputError, nearest
+from harness.config.errors import InputError, did_you_mean
 from harness.runs.locks import is_held
 from harness.runs.metrics import MetricsFile
 
@@ -180,10 +180,9 @@ def find_study(word: str) -> StudyDirectory:
         if is_study(path):
             return StudyDirectory(path)
     names = [path.name for path in _candidates() if is_study(path)]
-    guess = nearest(word, names)
     raise InputError(
         f"unknown study {word!r}: no {runs_root() / word / 'sweep.yaml'}."
-        + (f" Did you mean {guess!r}?" if guess else "")
+        + did_you_mean(word, names)
         + (f" Studies here: {', '.join(names)}." if names else f" There is no study under {runs_root()}/.")
     )
 
@@ -198,9 +197,8 @@ def find_run(word: str) -> RunDirectory:
         if is_run(path):
             return RunDirectory(path)
     names = [path.name for path in _candidates() if is_run(path)]
-    guess = nearest(word, names)
     raise InputError(
         f"unknown run {word!r}: no {runs_root() / word / 'config.yaml'}."
-        + (f" Did you mean {guess!r}?" if guess else "")
+        + did_you_mean(word, names)
         + " A run is a directory, a name under the runs directory, or STUDY/NUMBER for a trial."
     )

@@ -8,7 +8,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.config.errors import InputError, nearest
+from harness.config.errors import InputError, did_you_mean
 from harness.data.chat.conversation import ROLES, Conversation, MalformedError, Message, ToolCall, check_turns
 from harness.data.rows import Row, described, nothing_in, read_rows
 from harness.data.text_files import ROW_ENDINGS
@@ -330,7 +330,6 @@ def _list(row: Values, field: str) -> list[Any]:
 
 def _one_of(value: Any, valid: Any, where: str) -> str:
     if not isinstance(value, str) or value not in valid:
-        guess = nearest(value, valid) if isinstance(value, str) else None
-        hint = f" Did you mean {guess!r}?" if guess else ""
+        hint = did_you_mean(value, valid) if isinstance(value, str) else ""
         raise MalformedError(f"{where} is {value!r}.{hint} Valid: {', '.join(valid)}")
     return value

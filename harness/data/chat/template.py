@@ -26,7 +26,7 @@ from jinja2.parser import Parser
 from jinja2.runtime import Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from harness.config.errors import InputError, nearest
+from harness.config.errors import InputError, did_you_mean
 from harness.data.chat.conversation import Conversation, MalformedError, Message
 
 CUT, TURN_START, TURN_END, SPAN_START, SPAN_END = (chr(0xF0000 + i) for i in range(5))
@@ -264,8 +264,7 @@ def template_source(chosen: str | None, own: str | dict[str, str] | None) -> tup
         return files("harness.data.chat").joinpath("templates", f"{name}.jinja").read_text("utf-8"), name
     path = Path(name).expanduser()
     if path.suffix != ".jinja":
-        guess = nearest(name, [*SHIPPED, "tokenizer"])
-        hint = f" Did you mean {guess!r}?" if guess else ""
+        hint = did_you_mean(name, [*SHIPPED, "tokenizer"])
         raise InputError(f"data.chat_template={name}: unknown.{hint} Valid: tokenizer, {', '.join(SHIPPED)}, or a .jinja file")
     try:
         return path.read_text("utf-8"), name
