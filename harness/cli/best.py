@@ -33,7 +33,7 @@ def best(
     from harness.report.text import metric_text
     from harness.search.status import best_json
 
-    record, winner = _found(study)
+    record, winner = _find(study)
     bundle = path = artifact = None
     if export is not None:
         from harness.work.recipe_export import export_recipe
@@ -77,7 +77,7 @@ def _to_wandb(record: StudyRecord, bundle: Path) -> str | None:
         return None
 
 
-def _found(word: str) -> tuple[StudyRecord | None, RunRecord]:
+def _find(word: str) -> tuple[StudyRecord | None, RunRecord]:
     """The study with its best trial, or the trial that was named; or a single run. Raises InputError; exits where nothing is best."""
     from harness.config.errors import InputError
     from harness.runs.directory import find_run, find_study, is_called, is_run, is_study

@@ -42,7 +42,7 @@ def show(overrides: Overrides = None, as_json: AsJson = False, shared_with: Shar
     for line, origin in _lines(config, loaded.composed.origin):
         style = "dim" if origin is None else "bold cyan" if origin == "the command line" else "cyan"
         console.print(line, style=style, end="", markup=False, soft_wrap=True)
-        console.print(f"  # {_short(origin)}" if origin else "", style="green", markup=False, soft_wrap=True)
+        console.print(f"  # {_short_path(origin)}" if origin else "", style="green", markup=False, soft_wrap=True)
 
 
 def _show_shared(overrides: list[str], other: str, *, as_json: bool) -> None:
@@ -87,6 +87,6 @@ def _lines(values: dict[str, Any], origin: Any, prefix: str = "", depth: int = 0
     return lines
 
 
-def _short(origin: str) -> str:
+def _short_path(origin: str) -> str:
     path = Path(origin)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else origin

@@ -29,7 +29,7 @@ def submitting() -> Iterator[None]:
         raise typer.Exit(error.returncode) from error
 
 
-def counted(workers: int) -> str:
+def workers_text(workers: int) -> str:
     """So many workers, in words."""
     return f"{workers} worker{'' if workers == 1 else 's'}"
 
@@ -52,9 +52,9 @@ def report(submitted: Submitted) -> None:
         typer.echo(f"  harness compare {place.name} --html {place.name}.html    harness best {place.name} --export NAME", err=True)
         return
     if job is None:
-        typer.echo(f"{place.path}: {counted(submitted.present)} already, none was submitted")
+        typer.echo(f"{place.path}: {workers_text(submitted.present)} already, none was submitted")
     else:
         besides = f", beside {submitted.present} that wait or run already" if submitted.present else ""
-        typer.echo(f"{place.path}: job {job.job}, {counted(job.tasks or 1)}{besides}")
+        typer.echo(f"{place.path}: job {job.job}, {workers_text(job.tasks or 1)}{besides}")
         typer.echo(f"  as written in {job.script}", err=True)
     typer.echo(f"  harness status {place.name} --watch    harness workers {place.name} --add 2    harness stop {place.name}", err=True)

@@ -32,7 +32,7 @@ def sync(
     if as_json:
         print_json(report.to_json(dry_run=dry_run))
     else:
-        _say(report, dry_run=dry_run)
+        _print_report(report, dry_run=dry_run)
     raise typer.Exit(FAILED if report.has_failures else DONE)
 
 
@@ -61,7 +61,7 @@ def _sync(path: str | None, *, watch: bool) -> SyncReport:
         )
 
 
-def _say(report: SyncReport, *, dry_run: bool) -> None:
+def _print_report(report: SyncReport, *, dry_run: bool) -> None:
     document = report.to_json(dry_run=dry_run)
     for name in document["to_sync"]:
         typer.echo(f"would upload {name}")

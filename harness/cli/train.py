@@ -42,7 +42,7 @@ def train(
     else:
         loaded = load(overrides)
         resolved, label = loaded.config, loaded.composed.groups.get("experiment")
-        _tell_of_transfer(loaded)
+        _print_transfer_notes(loaded)
     _report(launch_or_start(resolved, launcher, label=label, directory=directory, dry_run=dry_run))
 
 
@@ -69,7 +69,7 @@ def launch_or_start(
     return None
 
 
-def _tell_of_transfer(loaded: Loaded) -> None:
+def _print_transfer_notes(loaded: Loaded) -> None:
     """Say what does not carry over where a recipe is used otherwise than it was found."""
     from harness.work.start_run import world_of
 

@@ -56,7 +56,7 @@ def compose(name: str, schema: type, overrides: list[str], *, given_by: str = CO
 
     parsed = parse(overrides, schema, given_by=given_by)
     texts = [override.to_hydra() for override in parsed]
-    _let_overlays_win()
+    _register_overlays()
     ConfigStore.instance().store(name=f"{name}_schema", node=defaults(schema))
     try:
         with initialize_config_dir(str(config_dirs()[-1]), version_base="1.3"):
@@ -95,7 +95,7 @@ def compose(name: str, schema: type, overrides: list[str], *, given_by: str = CO
 
 
 @cache
-def _let_overlays_win() -> None:
+def _register_overlays() -> None:
     """Have Hydra look into the overlays before the harness's own directory, the first one first. Once a process."""
     from hydra.core.config_search_path import ConfigSearchPath
     from hydra.core.plugins import Plugins

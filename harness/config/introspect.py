@@ -50,7 +50,7 @@ class Field:
         """The kinds of its group that read it; empty: all."""
         return next((part.kinds for part in _annotations(self.annotation) if isinstance(part, OnlyFor)), ())
 
-    def chooser(self, key: str) -> str:
+    def deciding_group(self, key: str) -> str:
         """The group whose kind decides whether this field, at `key`, is read."""
         other = next((part.group for part in _annotations(self.annotation) if isinstance(part, OnlyFor)), None)
         return other or key.split(".")[0]

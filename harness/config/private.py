@@ -106,7 +106,7 @@ class Scrub:
         """A nested configuration; what is not of the recipe is left out, so that its reader's own defaults take its place."""
         kept: dict[str, Any] = {}
         for key, value in flat(dict(values)):
-            if not is_of_its_owner(key):
+            if not is_owner_specific(key):
                 set_value(kept, key, self.leaf(key, value))
         return kept
 
@@ -116,15 +116,15 @@ class Scrub:
         for override in parsed:
             if not isinstance(override, ValueOverride):
                 found.append(override.to_hydra())
-            elif not is_of_its_owner(override.key):
+            elif not is_owner_specific(override.key):
                 nested = isinstance(override.value, dict)
                 leaves = dict(flat(override.value, f"{override.key}.")) if nested else {override.key: override.value}
-                clean = {key: self.leaf(key, value) for key, value in leaves.items() if not is_of_its_owner(key)}
+                clean = {key: self.leaf(key, value) for key, value in leaves.items() if not is_owner_specific(key)}
                 found += [override.text] if clean == leaves else [f"{key}={hydra_text(value)}" for key, value in clean.items()]
         return found
 
 
-def is_of_its_owner(key: str) -> bool:
+def is_owner_specific(key: str) -> bool:
     """Whether a configuration key says where the owner of a recipe works rather than what the recipe is."""
     return key.startswith(NOT_OF_THE_RECIPE)
 

@@ -10,7 +10,7 @@ from typing import Any
 from harness.config.errors import InputError, wrong_value
 from harness.config.load import with_overrides
 from harness.config.nested import flat, set_value
-from harness.config.private import PATH_KEY, is_of_its_owner
+from harness.config.private import PATH_KEY, is_owner_specific
 from harness.config.schema import Config
 from harness.config.user_yaml import read_mapping
 
@@ -23,7 +23,7 @@ def recipe_values(path: Path, *, template: Path) -> dict[str, Any]:
     """
     values: dict[str, Any] = {}
     for key, value in flat(read_mapping(path, holds="the resolved configuration of a recipe")):
-        if is_of_its_owner(key):
+        if is_owner_specific(key):
             continue
         if key == "data.chat_template" and isinstance(value, str) and value.endswith(".jinja"):
             if template.is_symlink() or not template.is_file():

@@ -121,7 +121,7 @@ def refuse_unread(config: Section, keys: Iterable[str]) -> None:
         item = find(type(config), key)
         if item is None or not item.only_for:
             continue
-        group = item.chooser(key)
+        group = item.deciding_group(key)
         kind = getattr(getattr(config, group), "name", None)
         if kind not in item.only_for:
             raise InputError(f"{key} has no effect with {group}.name={kind}: only {', '.join(item.only_for)} reads it")

@@ -50,7 +50,7 @@ class TextEncoder:
 
     def __init__(self, tokenizer: TokenizerLike, *, append_eos: bool) -> None:
         """With `append_eos`, every document ends in the end-of-text token, where the tokenizer has one."""
-        self._backend = uncut(tokenizer.backend_tokenizer)
+        self._backend = without_truncation(tokenizer.backend_tokenizer)
         self._eos = tokenizer.eos_token_id if append_eos else None
         self._pieces = piece_encoder(self._backend, self._eos)
 
@@ -78,7 +78,7 @@ class TextEncoder:
         return EncodedBatch(flat, lengths, texts)
 
 
-def uncut(backend: Any) -> Any:
+def without_truncation(backend: Any) -> Any:
     """A tokenizers.Tokenizer that neither truncates nor pads: this one, or else a copy, since whoever passed it may want both."""
     if backend.truncation is None and backend.padding is None:
         return backend

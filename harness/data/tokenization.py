@@ -46,13 +46,13 @@ class Tokenization:
         files = source_files(path, key=key, split=split)
         cache_dir = default_cache_dir(self.config.cache_dir)
         progress = None if self._progress is None else partial(self._progress, key)
-        if self._hold_conversations(files, key, field, data_format):
+        if self._are_conversations(files, key, field, data_format):
             self.has_read_conversations = True
             return tokenize_conversations(files, data_format, self._chat, cache_dir=cache_dir, key=key, progress=progress)
         append_eos = self.config.append_eos
         return tokenize(files, field, self.tokenizer, append_eos=append_eos, cache_dir=cache_dir, key=key, progress=progress)
 
-    def _hold_conversations(self, files: list[Path], key: str, field: str, data_format: str) -> bool:
+    def _are_conversations(self, files: list[Path], key: str, field: str, data_format: str) -> bool:
         match self._documents:
             case "texts":
                 return False

@@ -17,7 +17,7 @@ VARLEN_CAPABILITY = (8, 0)
 """The first NVIDIA GPUs with the kernel: Ampere."""
 
 
-def varlen_wish(config: Config) -> Varlen:
+def varlen_mode(config: Config) -> Varlen:
     """See `choose_varlen`; looks for a GPU."""
     import torch
 

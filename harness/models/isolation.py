@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.config.errors import InputError
 from harness.config.schema import Config
-from harness.models.attention import attention_dtype, varlen_wish
+from harness.models.attention import attention_dtype, varlen_mode
 from harness.models.device import computes_on_gpu
 from harness.models.document_mask import add_document_mask
 from harness.models.pretrained import first_line
@@ -33,13 +33,13 @@ def isolate_documents(model: PreTrainedModel, config: Config, *, which: str = "t
     models; others are given an explicit mask from now on. To be called when the model has its adapters. Raises InputError where nothing
     helps, or where what is asked for does not.
     """
-    data, wish = config.data, varlen_wish(config)
-    if wish != "no":
+    data, mode = config.data, varlen_mode(config)
+    if mode != "no":
         problem = _varlen(model, config)
         if problem is None:
             log.info("documents of a row are kept apart within attention (varlen) in %s (%s)", which, _family(model))
             return
-        if wish == "must":
+        if mode == "must":
             raise InputError(f"model.attention=varlen: not for {which} ({_family(model)}): {problem}. Valid for it: auto, sdpa, eager")
         log.warning("varlen attention is not used for %s (%s): %s", which, _family(model), problem)
     if data.packing == "padded":

@@ -1,4 +1,4 @@
-"""A few runs beside each other, key by key: what W&B calls a run comparer."""
+"""A run comparer: a few runs side by side, key by key."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.runs.record import RunRecord
 
 WINNER = ' class="winner"'
 LIMIT = 8
-"""Runs that stand beside each other without scrolling."""
+"""Runs that fit beside each other without scrolling."""
 
 
 def differences_section(comparison: Comparison) -> str:

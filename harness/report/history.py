@@ -1,4 +1,4 @@
-"""The course of the search: each trial and the best so far, against trials, tokens and time on devices."""
+"""Optimisation history: each trial and the best so far, over trials, tokens and device time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from harness.report.comparison import Comparison
-from harness.report.figure_style import SINGLES, STOPPED, is_maximized, points, reach
+from harness.report.figure_style import SINGLES, STOPPED, axis_limits, is_maximized, points
 from harness.report.figures import add_markers, add_points
 from harness.report.text import metric_text, with_unit
 from harness.runs.record import Objective, RunRecord, StudyRecord
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
 
 Places = dict[int, float]
-"""By the id of a run: where it ended on the axis of what the search had cost by then."""
+"""By id(run): what the search had cost when the run ended."""
 
 
 def histories(comparison: Comparison) -> dict[str, Figure]:
-    """The same trials on several axes, by the name of the axis; {} before a trial is complete."""
+    """A history for each axis, by its name; {} before a trial is complete."""
     done = complete_trials(comparison)
     if comparison.objective is None or not done:
         return {}
@@ -53,7 +53,7 @@ def hour_unit(comparison: Comparison) -> str:
 
 
 def ended_order(runs: Sequence[RunRecord]) -> list[RunRecord]:
-    """The runs of a study in the order in which they ended, as far as is known; else in that of their numbers."""
+    """The runs of a study by the time they ended; by number if that is unknown."""
     ends = {id(run): run.trial.spans[-1][1] if run.trial and run.trial.spans else math.nan for run in runs}
     if any(math.isnan(end) for run in runs if run.state == "complete" for end in [ends[id(run)]]):
         return sorted(runs, key=lambda run: run.number or 0)
@@ -71,7 +71,7 @@ def _accumulate(places: Places, runs: Sequence[RunRecord], costs: Sequence[float
 def _history(comparison: Comparison, objective: Objective, done: list[tuple[RunRecord, float]], places: Places, title: str) -> Figure:
     import plotly.graph_objects as go
 
-    low, high = reach([value for _, value in done], maximize=is_maximized(comparison))
+    low, high = axis_limits([value for _, value in done], maximize=is_maximized(comparison))
     figure = go.Figure([_best_so_far(comparison, objective, study, places) for study in comparison.studies])
     placed = [(run, places[id(run)], value) for run, value in done]
     add_points(figure, comparison, [place for place in placed if comparison.has_full_length(place[0]) or place[0] is comparison.best])

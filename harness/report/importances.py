@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MINIMUM_TRIALS = 4
 NONE_FOUND = f"they take {MINIMUM_TRIALS} complete trials of full length that differ in their objective"
 FANOVA_TRIALS = 300
-"""fANOVA's forest takes seconds beyond this many trials; PED-ANOVA, which needs a few dozen, takes over."""
+"""Beyond this many trials fANOVA takes seconds, and PED-ANOVA is used."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Importances:
     """How much each parameter matters."""
 
     shares: dict[str, float] = field(default_factory=dict)
-    """By parameter, the largest first; they add up to 1. Empty with fewer than four trials, or when all did equally well."""
+    """By parameter, the largest first; they add up to 1. Empty with fewer than four trials, or equal objectives."""
     of: str = ""
-    """What they are shares of."""
+    """What the shares are of."""
     note: str = ""
-    """How they were found, and over how many trials."""
+    """The method and the number of trials."""
 
 
 def parameter_importances(study: StudyRecord) -> Importances:
@@ -65,7 +65,7 @@ class _Parameter:
     """A parameter on the scale on which it was searched.
 
     Optuna's fANOVA integrates over the plain range even of a log parameter, where all rates below 3e-3 are a tenth of 1e-4..3e-2: the
-    logarithm is taken here. A trial in which the parameter is not active lies in the middle, where it says least.
+    logarithm is taken here. Trials in which it is not active are put in the middle.
     """
 
     def __init__(self, key: str, domain: dict[str, Any], params: list[dict[str, Any]]) -> None:

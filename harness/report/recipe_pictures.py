@@ -1,4 +1,4 @@
-"""The pictures beside the README.md of a recipe: the search, its parameters, and the run."""
+"""The pictures of a recipe's README.md: the search, its parameters, the run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.evaluation.kinds import main_metrics
 from harness.report.axis import is_numeric
-from harness.report.figure_style import BEST, FEASIBLE, SINGLES, reach
+from harness.report.figure_style import BEST, FEASIBLE, SINGLES, axis_limits
 from harness.report.svg import Chart, Series, bars
 from harness.report.text import value_text
 from harness.runs.bundle import Bundle
@@ -15,7 +15,7 @@ from harness.runs.metrics import Row
 from harness.runs.record import StudyRecord
 
 SLICES = 2
-"""Parameters that have a picture of their own: the most important ones."""
+"""How many of the most important parameters get a picture."""
 
 
 Trial = tuple[int, float, dict[str, Any]]
@@ -23,7 +23,7 @@ Trial = tuple[int, float, dict[str, Any]]
 
 
 def pictures(bundle: Bundle, study: StudyRecord | None, rows: Sequence[Row]) -> dict[str, str]:
-    """SVG by file name; only those for which there is something to show."""
+    """SVG by file name, as far as there are data."""
     found = {"curves.svg": _curves(bundle, rows)}
     if study is not None:
         done = [
@@ -51,7 +51,7 @@ def _history(bundle: Bundle, study: StudyRecord, done: Sequence[Trial]) -> str |
         best.append((done[-1][0], best[-1][1]))
     trials, chosen = _trials(bundle, [(number, number, value) for number, value, _ in done])
     series = [trials, Series("best so far", best, "steps", SINGLES[2]), chosen]
-    return Chart("The search", "trial", study.objective.metric, series, y_range=_reach(study, done)).render()
+    return Chart("The search", "trial", study.objective.metric, series, y_range=_objective_limits(study, done)).render()
 
 
 def _slice(bundle: Bundle, study: StudyRecord, done: Sequence[Trial], key: str) -> str | None:
@@ -68,7 +68,7 @@ def _slice(bundle: Bundle, study: StudyRecord, done: Sequence[Trial], key: str) 
         study.objective.metric,
         _trials(bundle, [(number, float(names.index(value_text(x)) if names else x), value) for number, x, value in placed]),
         x_log=bool(domain.get("log")),
-        y_range=_reach(study, done),
+        y_range=_objective_limits(study, done),
         categories=names,
     ).render()
 
@@ -79,8 +79,8 @@ def _trials(bundle: Bundle, placed: Sequence[tuple[int, float, float]]) -> list[
     return [Series("trials", [(x, y) for _, x, y in placed], "dots", FEASIBLE), Series("this recipe", own, "rings", BEST)]
 
 
-def _reach(study: StudyRecord, done: Sequence[Trial]) -> tuple[float, float]:
-    return reach([value for _, value, _ in done], maximize=study.objective.direction == "maximize")
+def _objective_limits(study: StudyRecord, done: Sequence[Trial]) -> tuple[float, float]:
+    return axis_limits([value for _, value, _ in done], maximize=study.objective.direction == "maximize")
 
 
 def _curves(bundle: Bundle, rows: Sequence[Row]) -> str | None:
@@ -92,4 +92,4 @@ def _curves(bundle: Bundle, rows: Sequence[Row]) -> str | None:
     if not lines:
         return None
     later = [y for line in lines for _, y in line.points[len(line.points) // 10 :]]
-    return Chart("This run", "tokens", "nats per token", lines, y_range=reach(later, spreads=10)).render()
+    return Chart("This run", "tokens", "nats per token", lines, y_range=axis_limits(later, spreads=10)).render()

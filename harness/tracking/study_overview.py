@@ -20,7 +20,7 @@ from harness.runs.files import read_json, read_yaml, write_json
 from harness.runs.locks import hold
 from harness.tracking.identity import identity_of_study, tracking_of_study
 from harness.tracking.wandb_directory import read_opened
-from harness.tracking.wandb_run import WandbTarget, client, one_error, start_run
+from harness.tracking.wandb_run import WandbTarget, client, start_run, tracking_errors
 
 if TYPE_CHECKING:
     import wandb
@@ -122,7 +122,7 @@ def open_study_run(study: StudyDirectory, target: WandbTarget, *, is_finished: b
     """The study's run, open. Whatever goes wrong with W&B in the block is raised as TrackingError."""
     # The study's own files have it all: what the client leaves is of no use.
     folder = tempfile.TemporaryDirectory(prefix="harness-study-run-", ignore_cleanup_errors=True)
-    with folder as directory, one_error(f"{study.name}: W&B does not take it"), client():
+    with folder as directory, tracking_errors(f"{study.name}: W&B does not take it"), client():
         run = start_run(
             target,
             identity=identity_of_study(study),

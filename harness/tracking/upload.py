@@ -53,7 +53,7 @@ class Synced:
 
 
 @dataclass(frozen=True)
-class _Ended:
+class _EndedRun:
     """A run that is to be brought up to date, as its files are."""
 
     run: RunDirectory
@@ -63,7 +63,7 @@ class _Ended:
     result: Result
 
     @classmethod
-    def read(cls, run: RunDirectory) -> _Ended:
+    def read(cls, run: RunDirectory) -> _EndedRun:
         target = WandbTarget.of(tracking_of_run(run)).as_opened(read_opened(run))
         # What would be measured is the machine that uploads.
         target = replace(target, mode="online", system_metrics=False)
@@ -110,7 +110,7 @@ def sync_runs(runs: Sequence[RunDirectory], *, done: Callable[[Synced], None], u
 
 def _sync_batch(server: Server, runs: Sequence[RunDirectory], upload_seconds: float) -> Iterator[Synced]:
     with ExitStack() as stack:
-        by_project: dict[tuple[str, str], list[_Ended]] = {}
+        by_project: dict[tuple[str, str], list[_EndedRun]] = {}
         for run in runs:
             lock = hold(run.path / "wandb" / ".sync.lock")
             if lock is None:
@@ -118,7 +118,7 @@ def _sync_batch(server: Server, runs: Sequence[RunDirectory], upload_seconds: fl
                 continue
             stack.callback(lock.release)
             try:
-                ended = _Ended.read(run)
+                ended = _EndedRun.read(run)
             except (OSError, ValueError, KeyError, TypeError) as error:
                 yield Synced(run, "failed", reason=f"its files cannot be read: {type(error).__name__}: {error}")
             else:
@@ -127,7 +127,7 @@ def _sync_batch(server: Server, runs: Sequence[RunDirectory], upload_seconds: fl
             yield from _sync_project(server, entity, project, members, upload_seconds)
 
 
-def _sync_project(server: Server, entity: str, project: str, members: list[_Ended], upload_seconds: float) -> Iterator[Synced]:
+def _sync_project(server: Server, entity: str, project: str, members: list[_EndedRun], upload_seconds: float) -> Iterator[Synced]:
     try:
         before = server.runs(entity, project, {ended.id: ended.steps for ended in members})
         lacking = [ended for ended in members if not _is_up_to_date(before.get(ended.id), ended)]
@@ -140,7 +140,7 @@ def _sync_project(server: Server, entity: str, project: str, members: list[_Ende
     yield from outcomes
 
 
-def _upload(ended: list[_Ended], entity: str, upload_seconds: float) -> dict[str, str]:
+def _upload(ended: list[_EndedRun], entity: str, upload_seconds: float) -> dict[str, str]:
     """Log what W&B lacks of runs; returns why some were not uploaded, by their ids."""
     in_a_row = 0
     directory = tempfile.TemporaryDirectory(prefix="harness-sync-", ignore_cleanup_errors=True)
@@ -166,7 +166,7 @@ def _upload(ended: list[_Ended], entity: str, upload_seconds: float) -> dict[str
     return failed
 
 
-def _upload_one(ended: _Ended, entity: str, folder: Path, upload_seconds: float) -> None:
+def _upload_one(ended: _EndedRun, entity: str, folder: Path, upload_seconds: float) -> None:
     run = start_run(
         replace(ended.target, entity=entity),
         identity=ended.identity,
@@ -178,13 +178,13 @@ def _upload_one(ended: _Ended, entity: str, folder: Path, upload_seconds: float)
     TrackedRun(run, ended.run.metrics).finish(int(ended.result.state == "failed"), ended.summary)
 
 
-def _is_up_to_date(remote: RemoteRun | None, ended: _Ended) -> bool:
+def _is_up_to_date(remote: RemoteRun | None, ended: _EndedRun) -> bool:
     if remote is None or remote.state not in ("finished", "failed"):
         return False
     return ended.last_step <= remote.last_step and all(remote.summary.get(key) == value for key, value in ended.summary.items())
 
 
-def _verified(server: Server, entity: str, project: str, members: list[_Ended], before: dict[str, RemoteRun]) -> list[Synced]:
+def _verified(server: Server, entity: str, project: str, members: list[_EndedRun], before: dict[str, RemoteRun]) -> list[Synced]:
     """What the server shows of runs that were uploaded, when it shows all of it or after a while; marks those that are synced."""
     deadline, pause = time.monotonic() + SETTLE_SECONDS, 0.5
     outcomes: dict[str, Synced] = {}
@@ -200,7 +200,7 @@ def _verified(server: Server, entity: str, project: str, members: list[_Ended], 
     return list(outcomes.values())
 
 
-def _compared(ended: _Ended, before: RemoteRun | None, after: RemoteRun | None) -> Synced:
+def _compared(ended: _EndedRun, before: RemoteRun | None, after: RemoteRun | None) -> Synced:
     """Whether the server has every row that was to go there, once; marks the run if so."""
     if after is None:
         return Synced(ended.run, "failed", reason="W&B says that it took it, but does not show it")

@@ -52,7 +52,7 @@ class WandbTarget:
 
 
 @contextmanager
-def one_error(what: str) -> Iterator[None]:
+def tracking_errors(what: str) -> Iterator[None]:
     """Whatever goes wrong with W&B in the block is raised as TrackingError: "<what>: <why>"."""
     try:
         yield

@@ -82,7 +82,7 @@ def launch_study(sweep: Sweep) -> Submitted:
     unprepared = not has_trained(sweep.name)
     if unprepared and launcher.prepare == "here":
         prepare_apart(sweep.base.config, sweep.config.base, environment=launcher.environment)
-    with _nothing_half_made(study.path):
+    with _removed_on_failure(study.path):
         open_study(sweep)
         if read_status(study).is_finished:
             return Submitted(study, None, count_workers(study), is_finished=True)
@@ -98,7 +98,7 @@ def submit_workers(study: StudyDirectory, launcher: LauncherConfig, wanted: int,
     """
     trainer = trainer_of(study)
     check_launcher(launcher, trainer)
-    with _alone(study):
+    with _launch_lock(study):
         present = count_workers(study)
         missing = wanted - present
         if missing <= 0:
@@ -178,7 +178,7 @@ def launch_run(config: Config, launcher: LauncherConfig, *, label: str | None = 
     check_launcher(launcher, config.trainer)
     named = directory is not None and directory.exists()
     run = make_directory(config, label=label, directory=directory)
-    with _nothing_half_made(run.path, existed=False, keep_directory=named):
+    with _removed_on_failure(run.path, existed=False, keep_directory=named):
         write_yaml(run.config, to_plain(config))
         return submit_run(run, config, launcher)
 
@@ -186,7 +186,7 @@ def launch_run(config: Config, launcher: LauncherConfig, *, label: str | None = 
 def submit_run(run: RunDirectory, config: Config, launcher: LauncherConfig) -> Submitted:
     """Submit a job that goes on with a run. Raises InputError where one does already, and SlurmUnavailableError."""
     check_launcher(launcher, config.trainer)
-    with _alone(run):
+    with _launch_lock(run):
         alive = submission.alive_elements(read_jobs(run))
         if alive:
             raise InputError(f"{run.path}: job {alive[0].element} works on it, or will: {alive[0].state.meaning}")
@@ -225,7 +225,7 @@ def _submit(
 
 
 @contextlib.contextmanager
-def _alone(place: StudyDirectory | RunDirectory) -> Iterator[None]:
+def _launch_lock(place: StudyDirectory | RunDirectory) -> Iterator[None]:
     """Two commands at once would submit everything twice."""
     lock = hold(place.path / ".launch.lock", wait_seconds=LOCK_SECONDS)
     if lock is None:
@@ -237,7 +237,7 @@ def _alone(place: StudyDirectory | RunDirectory) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _nothing_half_made(path: Path, *, existed: bool | None = None, keep_directory: bool = False) -> Iterator[None]:
+def _removed_on_failure(path: Path, *, existed: bool | None = None, keep_directory: bool = False) -> Iterator[None]:
     """Take away what was made here, when no job could be submitted for it."""
     existed = path.exists() if existed is None else existed
     try:

@@ -16,7 +16,7 @@ from harness.work.cluster import Submitted, submit_workers, workforce
 
 
 @dataclass(frozen=True)
-class Change:
+class WorkerChange:
     """What came of a change in the number of workers."""
 
     present: int
@@ -29,7 +29,7 @@ class Change:
     """Jobs that waited and were cancelled; workers that were asked to leave."""
 
 
-def change_workers(study: StudyDirectory, launcher: LauncherConfig, *, add: int | None = None, to: int | None = None) -> Change:
+def change_workers(study: StudyDirectory, launcher: LauncherConfig, *, add: int | None = None, to: int | None = None) -> WorkerChange:
     """Start or dismiss workers until there are `to`, or `add` more than there are.
 
     launcher: of new ones. Raises InputError and SlurmUnavailableError.
@@ -39,12 +39,12 @@ def change_workers(study: StudyDirectory, launcher: LauncherConfig, *, add: int 
     wanted = to if to is not None else present + (add or 0)
     want_workers(study, wanted)
     if wanted < present:
-        return Change(present, wanted, dismissed=_dismiss(study, waiting, working, present - wanted))
+        return WorkerChange(present, wanted, dismissed=_dismiss(study, waiting, working, present - wanted))
     if wanted == present:
-        return Change(present, wanted)
+        return WorkerChange(present, wanted)
     if launcher.name == "slurm":
-        return Change(present, wanted, submitted=submit_workers(study, launcher, wanted))
-    return Change(present, wanted, started=LocalWorkers(study, wanted - present).tend(replace=False))
+        return WorkerChange(present, wanted, submitted=submit_workers(study, launcher, wanted))
+    return WorkerChange(present, wanted, started=LocalWorkers(study, wanted - present).tend(replace=False))
 
 
 def _dismiss(study: StudyDirectory, waiting: list[QueuedElement], working: list[dict[str, Any]], surplus: int) -> list[str]:

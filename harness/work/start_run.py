@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.config.schema import Config
     from harness.training.stop import StopFlag
 
-Meet = Callable[[Path | None], Path | None]
+ShareDirectory = Callable[[Path | None], Path | None]
 """On rank 0: names the run's directory to the others, None if there will be none. On these: waits for it."""
 
 
@@ -50,15 +50,15 @@ def start_run(
     from harness.runs.files import write_yaml
 
     world = world_of(config)
-    with _all_ranks(config, world) as meet:
+    with _all_ranks(config, world) as share:
         if not world.is_main:
-            _follow(meet, config, world)
+            _follow(share, config, world)
             return None
         named = directory is not None and directory.exists()
         run = make_directory(config, label=label, directory=directory)
-        with _nothing_half_written(run, keep_directory=named):
+        with _removed_on_bad_input(run, keep_directory=named):
             write_yaml(run.config, to_plain(config))
-            meet(run.path)
+            share(run.path)
             return _attempt(run, world, show_progress, stop)
 
 
@@ -75,13 +75,13 @@ def continue_run(run: RunDirectory, *, show_progress: bool = True, stop: StopFla
         raise InputError(f"{run.name} is a trial of the study {run.study.name}: `harness sweep {run.study.name}` goes on with it")
     config = load_file(run.config)
     world = world_of(config)
-    with _all_ranks(config, world) as meet:
+    with _all_ranks(config, world) as share:
         if not world.is_main:
-            _follow(meet, config, world)
+            _follow(share, config, world)
             return None
         if read_result(run).state == "complete":
             return Attempted(run, DONE)
-        meet(run.path)
+        share(run.path)
         return _attempt(run, world, show_progress, stop)
 
 
@@ -106,36 +106,36 @@ def _attempt(run: RunDirectory, world: World, show_progress: bool, stop: StopFla
 
 
 @contextmanager
-def _all_ranks(config: Config, world: World) -> Iterator[Meet]:
+def _all_ranks(config: Config, world: World) -> Iterator[ShareDirectory]:
     """All ranks that were started, connected: they go on together from where rank 0 names the run's directory, or not at all."""
     if world.size == 1:
         yield lambda path: path
         return
     from harness.training.ranks import connected, from_main
 
-    met = False
+    shared = False
 
-    def meet(path: Path | None) -> Path | None:
-        nonlocal met
-        met = True
+    def share(path: Path | None) -> Path | None:
+        nonlocal shared
+        shared = True
         return from_main(lambda: path)
 
     with connected(world, accelerator=config.trainer.accelerator):
         try:
-            yield meet
+            yield share
         finally:
-            if world.is_main and not met:
-                meet(None)
+            if world.is_main and not shared:
+                share(None)
 
 
-def _follow(meet: Meet, config: Config, world: World) -> None:
+def _follow(share: ShareDirectory, config: Config, world: World) -> None:
     """This process as a rank other than 0."""
     from harness.training.stop import StopFlag
     from harness.work.attempt import follow
 
     stop = StopFlag()
     stop.install()
-    path = meet(None)
+    path = share(None)
     if path is None:
         return  # rank 0 says why
     follow(RunDirectory(path), config, world, stop)
@@ -143,7 +143,7 @@ def _follow(meet: Meet, config: Config, world: World) -> None:
 
 def make_directory(config: Config, *, label: str | None = None, directory: Path | None = None) -> RunDirectory:
     """The directory for a new run, as `start_run` makes it. Raises InputError."""
-    return new_run_directory(label or _label(config)) if directory is None else _given(directory)
+    return new_run_directory(label or _label(config)) if directory is None else _empty_directory(directory)
 
 
 def _label(config: Config) -> str:
@@ -151,7 +151,7 @@ def _label(config: Config) -> str:
     return Path(config.model.path).name if config.model.path else config.model.family
 
 
-def _given(directory: Path) -> RunDirectory:
+def _empty_directory(directory: Path) -> RunDirectory:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if any(directory.iterdir()):
@@ -162,7 +162,7 @@ def _given(directory: Path) -> RunDirectory:
 
 
 @contextmanager
-def _nothing_half_written(run: RunDirectory, *, keep_directory: bool) -> Iterator[None]:
+def _removed_on_bad_input(run: RunDirectory, *, keep_directory: bool) -> Iterator[None]:
     """Remove what a run has written when its input turns out to be bad before its first row of metrics.
 
     Data and model are looked at after the run's directory is made, since from then on its files say what it does, and a killed

@@ -114,7 +114,7 @@ def follow_workers(directory: StudyDirectory, *, console: Console | None = None)
     from harness.search.workers import living_workers
     from harness.work.live import follow
 
-    interrupts = taken_note_of = 0
+    interrupts = handled = 0
     last: int | None = None
     workers: LocalWorkers | None = None
 
@@ -124,28 +124,28 @@ def follow_workers(directory: StudyDirectory, *, console: Console | None = None)
         interrupts, last = interrupts + 1, number
 
     def tend() -> int:
-        nonlocal taken_note_of
+        nonlocal handled
         assert workers is not None
-        if interrupts and not taken_note_of:
+        if interrupts and not handled:
             # print, not typer.echo: the live view puts above itself what goes through sys.stderr.
             print("stopping: trials save a checkpoint and leave (once more: kill them)", file=sys.stderr)
             directory.stop_request.touch()  # workers that an earlier command started see it, too
             workers.ask_to_stop()
         if interrupts > 1:
             workers.kill()
-        taken_note_of = interrupts
+        handled = interrupts
         own = workers.tend(replace=not directory.stop_request.exists())
         return own or (len(living_workers(directory)) if interrupts < 2 else 0)
 
     # Before the first worker starts: there is no moment at which a signal would leave workers behind.
-    with _handled_by(interrupt):
+    with _signal_handler(interrupt):
         workers = start_missing(directory)
         status = follow(directory, tend, console=console)
     return Followed(status, workers, last)
 
 
 @contextlib.contextmanager
-def _handled_by(handler: Callable[[int, object], None]) -> Iterator[None]:
+def _signal_handler(handler: Callable[[int, object], None]) -> Iterator[None]:
     """SIGINT and SIGTERM go to the handler. Only the main thread can arrange that; what another one follows is stopped by its program."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -76,7 +76,7 @@ def sync(
         living = study is not None and _has_workers(study)
         report.selection = select(path)
         begin(report.selection.to_sync)
-        _look(report, done)
+        _sync_once(report, done)
         if not living:
             return report
         time.sleep(WATCH_SECONDS)
@@ -88,7 +88,7 @@ def _has_workers(study: StudyDirectory) -> bool:
     return bool(living_workers(study))
 
 
-def _look(report: SyncReport, done: Callable[[Synced], None]) -> None:
+def _sync_once(report: SyncReport, done: Callable[[Synced], None]) -> None:
     if report.selection.to_sync:
         from harness.tracking.upload import sync_runs  # imports wandb
 

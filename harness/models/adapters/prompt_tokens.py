@@ -8,7 +8,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 
-def put_before_every_text(tokenizer: Any, names: list[str]) -> None:
+def prepend_to_every_text(tokenizer: Any, names: list[str]) -> None:
     """Make the tokenizer begin every text with the tokens `names`, where it adds special tokens at all, before its own such as <s>."""
     backend = tokenizer.backend_tokenizer
     document = json.loads(backend.to_str())
