@@ -42,7 +42,7 @@ def train(config: Config, *, directory: Path | str | None = None, progress: bool
 
     if not isinstance(config, Config):
         raise InputError(f"train({config!r}): expected a configuration, e.g. train(load('experiment=cpt', …))")
-    # Whoever changed an attribute is told now, not by a broken run.
+    # The caller may have changed attributes: check them before the run starts.
     checked = with_overrides(to_plain(config), [], origin="config")
     _one_process(checked)
     place = None if directory is None else Path(directory)
@@ -77,7 +77,7 @@ def run(name: str | Path) -> Run:
 
 
 def _one_process(config: Config) -> None:
-    """Refuse what takes several processes: they would be forks of the caller's, whose threads and GPU do not survive that."""
+    """Refuse runs of several processes: the caller's threads and GPU do not survive a fork."""
     from harness.work.start_run import world_of
 
     trainer = config.trainer
@@ -88,7 +88,7 @@ def _one_process(config: Config) -> None:
 
 
 def _attempted(attempt: Callable[[StopFlag], Attempted | None]) -> Run:
-    """The run after an attempt, which signals stop cleanly meanwhile; afterwards they are the caller's again."""
+    """The run after an attempt, which signals stop cleanly; afterwards the caller's handlers are restored."""
     from harness.training.stop import StopFlag
 
     # Before torch is loaded, if it is not yet; see `harness.cli.main`.
@@ -106,7 +106,7 @@ def _attempted(attempt: Callable[[StopFlag], Attempted | None]) -> Run:
 
 
 def end_by(number: int) -> NoReturn:
-    """Raise what the signal would have raised without us: the caller's program does not go on as if all had been done."""
+    """Raise what the signal would have raised without a handler, so that the caller's program does not continue."""
     if number == signal.SIGTERM:
         raise SystemExit(128 + number)
     raise KeyboardInterrupt

@@ -66,7 +66,7 @@ def best(
 
 
 def _to_wandb(record: StudyRecord, bundle: Path) -> str | None:
-    """Where the bundle is in W&B, as an artifact of the study's run; None for a study that is not tracked online, or where W&B fails."""
+    """Log the bundle as an artifact of the study's W&B run; returns its name. None if the study is not tracked online, or W&B fails."""
     from harness.tracking.study_overview import log_directory
     from harness.tracking.wandb_run import TrackingError
 
@@ -78,7 +78,7 @@ def _to_wandb(record: StudyRecord, bundle: Path) -> str | None:
 
 
 def _find(word: str) -> tuple[StudyRecord | None, RunRecord]:
-    """The study with its best trial, or the trial that was named; or a single run. Raises InputError; exits where nothing is best."""
+    """The study with its best trial or the trial named, or a single run. Raises InputError; exits if there is no best trial."""
     from harness.config.errors import InputError
     from harness.runs.directory import find_run, find_study, is_called, is_run, is_study
     from harness.runs.record import load_run, load_study

@@ -1,4 +1,4 @@
-"""What `harness compare` is given: studies, runs and trials by their names or paths, and places in W&B; read into one shape."""
+"""The input of `harness compare`: studies, runs and trials by name or path, and paths in W&B."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from harness.runs.record import Objective, RunRecord, StudyRecord, load_run, loa
 
 @dataclass(frozen=True)
 class Compared:
-    """Studies (all of their trials, or those that were named) and single runs."""
+    """Studies (with all trials, or those named) and single runs."""
 
     studies: list[StudyRecord] = field(default_factory=list)
     runs: list[RunRecord] = field(default_factory=list)
 
 
 def read_compared(names: list[str], *, tags: list[str], filters: str | None) -> Compared:
-    """Raises InputError for what does not exist, and for a W&B server that does not answer."""
+    """Read what is named. Raises InputError for what does not exist, and for a W&B server that does not answer."""
     from harness.tracking.remote_path import is_remote
 
-    # A directory of that name would be meant.
+    # A directory of that name comes first.
     remote = [name for name in names if is_remote(name) and not Path(name).exists()]
     for option, value in (("--tag", tags), ("--filter", filters)):
         if value and not remote:
@@ -75,7 +75,7 @@ def _read_files(names: list[str]) -> tuple[list[StudyRecord], list[RunRecord]]:
 
 
 def asked_objective(metric: str | None, maximize: bool, compared: Compared) -> Objective | None:
-    """What the user wants runs to be ranked by. Raises InputError for a metric that no run has logged."""
+    """The objective that the user ranks by. Raises InputError for a metric that no run has logged."""
     if metric is None:
         if maximize:
             raise InputError("--maximize: says how --objective ranks; name the metric, e.g. --objective val/qa/accuracy")

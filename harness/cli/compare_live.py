@@ -1,4 +1,4 @@
-"""The comparison of runs that are still being trained."""
+"""A live comparison of runs."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ REFRESH_SECONDS = 1.0
 REMOTE_REFRESH_SECONDS = 15.0
 """W&B counts requests."""
 LINES_AROUND = 12
-"""Of a screen, for the heading and what stands under the table."""
+"""Lines of a screen for the heading and the notes."""
 
 
 def follow(look: Callable[[], Comparison], console: Console, *, limit: int | None, remote: bool) -> Comparison:
-    """Show the comparison until nobody works on any of its runs; on something that is no terminal, a line a run that ends.
+    """Show the comparison while any of its runs is live; without a terminal, a line for each run that ends.
 
-    look: reads everything anew. Returns what was seen last; on a terminal it stays on the screen.
+    look: reads everything again. Returns the last comparison; on a terminal it stays on the screen.
     """
 
     def look_again() -> tuple[Comparison, bool]:
@@ -43,7 +43,7 @@ def follow(look: Callable[[], Comparison], console: Console, *, limit: int | Non
 
 
 def is_live(comparison: Comparison) -> bool:
-    """Whether somebody works on a run, or a study has workers."""
+    """Whether a run is running, or a study has workers."""
     from harness.search.workers import living_workers
 
     return any(run.state == "running" for run in comparison.runs) or any(

@@ -1,4 +1,4 @@
-"""harness logs: what the attempts on a trial, and its workers, have said."""
+"""harness logs: the logs of a trial's attempts and of its workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""harness quickstart: the whole way, from text to a reused configuration, by the commands that a user would type."""
+"""harness quickstart: from text to a reused configuration, by the commands that a user would type."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.config.errors import InputError
 from harness.runs.exit_codes import DONE
 
 HOME = Path("quickstart")
-"""Text, tokenizer and base model: kept, and used again by the next quickstart."""
+"""Text, tokenizer and base model; the next quickstart uses them again."""
 VOCABULARY = 2048
 STUDY = "quickstart"
 
@@ -49,7 +49,7 @@ def quickstart(
 
 
 class Stages:
-    """Names, times and reports what a quickstart does."""
+    """Times the stages of a quickstart."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}

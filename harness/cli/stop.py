@@ -29,7 +29,7 @@ def stop(
     from harness.search.workers import living_workers
 
     directory = find_study(study)
-    # Also when no worker is to be seen: one that is just starting sees the request. The next `harness sweep` withdraws it.
+    # Even without workers: one that is just starting sees the request. The next `harness sweep` removes it.
     directory.stop_request.touch()
     jobs = _cancel_waiting(directory)
     if not living_workers(directory) and not (jobs and jobs.live):
@@ -44,7 +44,7 @@ def stop(
             raise typer.Exit(FAILED)
         time.sleep(POLL_SECONDS)
         if jobs and time.monotonic() - looked > JOBS_SECONDS:
-            # Once more: one that was told to leave by Slurm at the same time has gone back into the queue.
+            # Again: a job that Slurm preempted meanwhile is back in the queue.
             jobs, looked = _cancel_waiting(directory), time.monotonic()
     plan = read_plan(directory)
     verb = f"confirm {plan.study}" if plan else f"sweep {directory.name}"

@@ -1,4 +1,4 @@
-"""What verbs say of jobs that they submitted."""
+"""Output of the verbs that submit jobs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def submitting() -> Iterator[None]:
-    """Slurm that does not answer, and a preparation that failed and has said why, end the command."""
+    """End the command if Slurm does not answer, or the preparation failed (which has printed why)."""
     from harness.launch.slurm.commands import SlurmUnavailableError
 
     try:
@@ -30,12 +30,12 @@ def submitting() -> Iterator[None]:
 
 
 def workers_text(workers: int) -> str:
-    """So many workers, in words."""
+    """E.g. 1 worker, 2 workers."""
     return f"{workers} worker{'' if workers == 1 else 's'}"
 
 
 def report(submitted: Submitted) -> None:
-    """The job on stdout; on stderr what to type next."""
+    """Print the job on stdout, and on stderr the next commands."""
     from harness.runs.directory import StudyDirectory
 
     place, job = submitted.place, submitted.job

@@ -65,7 +65,7 @@ def _on_slurm(sweep: Sweep, *, dry_run: bool) -> None:
 
 
 def report_unfinished(followed: Followed) -> None:
-    """Say on stderr why the workers left before the study was finished."""
+    """Print on stderr why the workers left before the study was finished."""
     for line in followed.why_unfinished():
         typer.echo(line, err=True)
 

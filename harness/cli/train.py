@@ -49,8 +49,8 @@ def train(
 def launch_or_start(
     config: Config, launcher: LauncherConfig, *, label: str | None, directory: Path | None, dry_run: bool
 ) -> Attempted | None:
-    """Run it in this process; with launcher=slurm submit a job that does, and say so, or print its script. None where no attempt was made
-    here, and on a rank other than 0."""
+    """Run it in this process; with launcher=slurm submit a job, or print its script. None if it does not run here, and on ranks other than
+    0."""
     if launcher.name != "slurm":
         from harness.work.start_run import start_run
 
@@ -70,7 +70,7 @@ def launch_or_start(
 
 
 def _print_transfer_notes(loaded: Loaded) -> None:
-    """Say what does not carry over where a recipe is used otherwise than it was found."""
+    """Print what may not transfer when a recipe is used in another setting."""
     from harness.work.start_run import world_of
 
     experiment = loaded.composed.groups.get("experiment") or ""
@@ -155,7 +155,7 @@ def _refuse_dry_run(dry_run: bool) -> None:
 
 
 def _report(attempted: Attempted | None) -> None:
-    """Say what came of an attempt: the run's directory on stdout, the rest on stderr. Nothing on a rank other than 0."""
+    """Print the result of an attempt: the run's directory on stdout, the rest on stderr. Nothing on ranks other than 0."""
     from harness.runs.result import read_result
 
     if attempted is None:

@@ -1,4 +1,4 @@
-"""harness compare --workspace and --report: the runs compared, as views in W&B."""
+"""harness compare --workspace and --report: views of the runs in W&B."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from harness.tracking.remote_path import RemotePath, is_remote, parse_remote
 from harness.tracking.views import ViewContent, require_workspaces, save_report, save_workspace
 
 SLICES = 6
-"""Parameters that have a picture of their own: those that matter most."""
+"""How many of the most important parameters get a plot."""
 
 
 def save_views(comparison: Comparison, names: list[str], *, workspace: bool, report: bool) -> list[str]:
-    """Save what is asked for; returns the addresses. Raises InputError without wandb-workspaces, a server, a login, or any run in W&B."""
+    """Save the views; returns their addresses. Raises InputError without wandb-workspaces, a server, a login, or any run in W&B."""
     require_workspaces()
     from harness.tracking.remote import input_errors, open_api
 
@@ -67,7 +67,7 @@ def _shown(comparison: Comparison, entity: str, project: str) -> ViewContent:
 
 
 def _logged_key(comparison: Comparison, key: str) -> str:
-    """What a parameter is called in the configuration that W&B has: a group by its kind, schedule.name for schedule."""
+    """The key of a parameter in W&B's configuration: schedule.name for the group schedule."""
     for run in comparison.runs:
         node = lookup(run.config, key)
         if node is not None:

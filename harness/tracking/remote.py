@@ -1,4 +1,4 @@
-"""Runs as W&B has them, in the shape of our own files: what `harness compare wandb:…` reads, through `wandb.Api` alone.
+"""Runs read back from W&B for `harness compare wandb:…`, through `wandb.Api` alone.
 
 A trial and a single run of the harness come back as they were logged: the nested configuration, the rows by optimizer step, the summary's
 flat keys. Runs that something else has logged are read as well; what they did not log is missing.
@@ -51,7 +51,7 @@ STATES: dict[str, State] = {
 
 @dataclass(frozen=True)
 class WandbRunRecord(RunRecord):
-    """A run in W&B. Its `directory` is where its files would be: only its name is used."""
+    """A run in W&B. Of its `directory` only the name is used."""
 
     logged: Run = field(kw_only=True)
     own_name: str = field(kw_only=True)
@@ -70,7 +70,7 @@ class WandbRunRecord(RunRecord):
 
     @cached_property
     def rows(self) -> list[Row]:
-        """One row a step; of a step that was logged again, the last one counts. Read when asked for: a request a run."""
+        """One row a step, the last one logged. Read lazily: a request a run."""
         by_step: dict[int, Row] = {}
         with input_errors(str(self.logged.url)):
             for logged in self.logged.scan_history(page_size=10_000, use_cache=False):
@@ -132,7 +132,7 @@ def read_runs(
 def _confirmation(
     api: wandb.Api, entity_project: str, study: StudyRecord, plan: ConfirmationPlan | None, path: RemotePath
 ) -> Confirmation | None:
-    """What the runs over seeds say, which are a group of their own; whatever tags and filters chose of the study."""
+    """The study's confirmation, from a group of its own; tags and filters do not apply."""
     if plan is None or plan.launched != launch_of(study.sweep):
         return None
     directory = confirmation_directory(study.directory)
@@ -195,7 +195,7 @@ def _probe(address: str) -> None:
 
 @contextmanager
 def input_errors(what: str) -> Iterator[None]:
-    """What the client raises becomes one message."""
+    """Turn the client's errors into an InputError."""
     try:
         with tracking_errors(f"{what}: W&B refuses"):
             yield
@@ -253,7 +253,7 @@ def _is_metric(key: str, value: Any) -> bool:
 
 
 def _trial(run: Run, summary: Mapping[str, Any], sweep: Mapping[str, Any], result: Result) -> Trial:
-    """What makes it a trial: its name (study/number), and its values of the sweep's space."""
+    """The trial of a run: number from its name, parameters from its configuration."""
     number = str(run.name or "").rpartition("/")[2]
     return Trial(
         number=int(number) if number.isdigit() else 0,

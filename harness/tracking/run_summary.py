@@ -1,4 +1,4 @@
-"""What a run's W&B summary says besides the last logged values: flat keys, to sort and filter by."""
+"""The W&B summary of a run: flat keys to sort and filter by."""
 
 from __future__ import annotations
 

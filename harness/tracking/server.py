@@ -42,7 +42,7 @@ class Server:
         Raises TrackingError when the server does not answer.
         """
         with tracking_errors("W&B"):
-            # Else it would answer with what it was told before.
+            # Else it would answer from its cache.
             self._api.flush()  # type: ignore[no-untyped-call]
             try:
                 found = list(self._api.runs(f"{entity}/{project}", filters={"name": {"$in": list(expected)}}, per_page=RUNS_AT_ONCE))

@@ -1,4 +1,4 @@
-"""A W&B run's rows, each step once, whatever its attempts trained again, lost or could not send in time."""
+"""The rows of a W&B run: each step once, whatever attempts repeated or lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TrackedRun:
     """
 
     def __init__(self, run: wandb.Run, metrics: MetricsFile, *, last_step: int = -1) -> None:
-        """Args: last_step, the last one that is logged already, -1 for none; W&B itself tells of a run that it has."""
+        """last_step: the last step logged, -1 for none; of a run that W&B has, its own counts."""
         self._run = run
         self._last_step = run.step - 1 if run.resumed else last_step
         self._metrics = metrics

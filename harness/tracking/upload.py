@@ -1,4 +1,4 @@
-"""Bringing ended runs to W&B, each once, from their own files.
+"""Uploading ended runs to W&B, each once, from their own files.
 
 metrics.jsonl and result.json are the truth. The client opens a run by its id, and logs the rows that W&B does not have yet, the summary and
 the state. A run is synced when the server shows every row, once. After a sync that was killed, the next one goes on.
@@ -41,7 +41,7 @@ SETTLE_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Synced:
-    """What came of one run."""
+    """The outcome of one run."""
 
     run: RunDirectory
     outcome: Literal["synced", "failed"]
@@ -49,12 +49,12 @@ class Synced:
     """Uploaded now."""
     url: str | None = None
     reason: str | None = None
-    """Why it failed; of a synced run, what W&B lacks of it for good."""
+    """Why it failed; of a synced run, which rows are lost in W&B."""
 
 
 @dataclass(frozen=True)
 class _EndedRun:
-    """A run that is to be brought up to date, as its files are."""
+    """A run to upload, read from its files."""
 
     run: RunDirectory
     identity: Identity
@@ -91,7 +91,7 @@ class _EndedRun:
 
 
 def sync_runs(runs: Sequence[RunDirectory], *, done: Callable[[Synced], None], upload_seconds: float = UPLOAD_SECONDS) -> list[Synced]:
-    """Bring ended runs to W&B. `done` gets what came of each as it is decided.
+    """Upload ended runs to W&B. `done` is called with each outcome.
 
     Raises TrackingError where the server cannot be reached or does not let us in: nothing was done.
     """
@@ -103,7 +103,7 @@ def sync_runs(runs: Sequence[RunDirectory], *, done: Callable[[Synced], None], u
                 done(outcome)
                 outcomes.append(outcome)
         if any(outcome.outcome == "failed" for outcome in outcomes):
-            # It would go on trying for as long as this process lives.
+            # It would retry for as long as this process lives.
             kill_client()
     return outcomes
 
@@ -185,7 +185,7 @@ def _is_up_to_date(remote: RemoteRun | None, ended: _EndedRun) -> bool:
 
 
 def _verified(server: Server, entity: str, project: str, members: list[_EndedRun], before: dict[str, RemoteRun]) -> list[Synced]:
-    """What the server shows of runs that were uploaded, when it shows all of it or after a while; marks those that are synced."""
+    """Wait until the server shows the uploaded runs completely, or SETTLE_SECONDS; marks those that are synced."""
     deadline, pause = time.monotonic() + SETTLE_SECONDS, 0.5
     outcomes: dict[str, Synced] = {}
     waiting = members

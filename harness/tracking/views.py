@@ -11,7 +11,7 @@ from harness.config.errors import InputError
 from harness.tracking.identity import run_id
 
 MOST_RUNS = 100
-"""That curves are drawn of: W&B itself draws ten unless told otherwise."""
+"""Runs per plot; W&B's default is ten."""
 VIEW_ID_CHARACTERS = 11
 """As many as W&B gives views of its own."""
 

@@ -1,4 +1,4 @@
-"""Studies and single runs on a Slurm cluster: submitted from here, worked on there; nothing stays behind on the login node."""
+"""Studies and single runs on a Slurm cluster; no process stays on the login node."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LOCK_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Submitted:
-    """What came of a launch."""
+    """The result of a launch."""
 
     place: StudyDirectory | RunDirectory
     job: SubmittedJob | None
@@ -213,7 +213,7 @@ def _submit(
     prepare: list[str] | None = None,
     present: int = 0,
 ) -> Submitted:
-    """Submit a job, and before it the one that it waits for, if there is one: both or neither. job: by the id of that one."""
+    """Submit a job, and before it the preparation that it waits for, if there is one: both or neither. job: made of that one's id."""
     if prepare is None:
         return Submitted(place, submission.submit(place, job(None), launcher, purpose=purpose), present)
     first = submission.submit(place, submission.prepare_job(place, launcher, prepare), launcher, purpose="prepare")
@@ -226,7 +226,7 @@ def _submit(
 
 @contextlib.contextmanager
 def _launch_lock(place: StudyDirectory | RunDirectory) -> Iterator[None]:
-    """Two commands at once would submit everything twice."""
+    """Keep two commands from submitting everything twice."""
     lock = hold(place.path / ".launch.lock", wait_seconds=LOCK_SECONDS)
     if lock is None:
         raise InputError(f"{place.path}: another command is submitting jobs for it just now; try again")
@@ -238,7 +238,7 @@ def _launch_lock(place: StudyDirectory | RunDirectory) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _removed_on_failure(path: Path, *, existed: bool | None = None, keep_directory: bool = False) -> Iterator[None]:
-    """Take away what was made here, when no job could be submitted for it."""
+    """Remove the new directory if no job could be submitted for it."""
     existed = path.exists() if existed is None else existed
     try:
         yield

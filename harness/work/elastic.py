@@ -17,7 +17,7 @@ from harness.work.cluster import Submitted, submit_workers, workforce
 
 @dataclass(frozen=True)
 class WorkerChange:
-    """What came of a change in the number of workers."""
+    """The result of a change in the number of workers."""
 
     present: int
     """Before it: those that waited or ran."""
@@ -48,7 +48,7 @@ def change_workers(study: StudyDirectory, launcher: LauncherConfig, *, add: int 
 
 
 def _dismiss(study: StudyDirectory, waiting: list[QueuedElement], working: list[dict[str, Any]], surplus: int) -> list[str]:
-    """Those that wait go first, then those that began last, which have the least to lose."""
+    """Jobs that wait go first, then the workers that began last, which lose the least."""
     cancelled = sorted(waiting, key=lambda queued: (queued.state.phase == "waiting", queued.element), reverse=True)[:surplus]
     submission.cancel(read_jobs(study), [queued.element for queued in cancelled])
     leaving = sorted(working, key=lambda worker: float(worker["started"]), reverse=True)[: surplus - len(cancelled)]

@@ -1,4 +1,4 @@
-"""Starting one run, and going on with one: its directory, its configuration, its attempt."""
+"""Starting or resuming a single run: its directory, its configuration, its attempt."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from harness.training.stop import StopFlag
 
 ShareDirectory = Callable[[Path | None], Path | None]
-"""On rank 0: names the run's directory to the others, None if there will be none. On these: waits for it."""
+"""On rank 0: sends the run's directory to the other ranks, None if there is none. On these: waits for it."""
 
 
 @dataclass(frozen=True)
 class Attempted:
-    """What an attempt on a single run came to; the run's result.json says more."""
+    """The outcome of an attempt on a single run; details are in result.json."""
 
     run: RunDirectory
     code: int
@@ -86,7 +86,7 @@ def continue_run(run: RunDirectory, *, show_progress: bool = True, stop: StopFla
 
 
 def world_of(config: Config) -> World:
-    """Which rank of the run torchrun or srun has made of this process; alone without them. Raises InputError when they made too many."""
+    """This process's rank under torchrun or srun, else rank 0 of one. Raises InputError where the number of ranks is not the run's."""
     world = environment_world(os.environ)
     ranks = config.trainer.devices * config.trainer.nodes
     if world.size not in (1, ranks):
@@ -101,13 +101,13 @@ def _attempt(run: RunDirectory, world: World, show_progress: bool, stop: StopFla
     from harness.work.attempt import attempt
 
     code = attempt(run, show_progress=show_progress, world=world if world.size > 1 else None, stop=stop)
-    # To somebody who looks at one run it is a failure like any other; its result says which.
+    # For a single run it is a failure like any other; result.json says which.
     return Attempted(run, FAILED if code == OUT_OF_MEMORY else code)
 
 
 @contextmanager
 def _all_ranks(config: Config, world: World) -> Iterator[ShareDirectory]:
-    """All ranks that were started, connected: they go on together from where rank 0 names the run's directory, or not at all."""
+    """Connect all ranks; they continue together once rank 0 shares the run's directory, or not at all."""
     if world.size == 1:
         yield lambda path: path
         return
@@ -147,7 +147,7 @@ def make_directory(config: Config, *, label: str | None = None, directory: Path 
 
 
 def _label(config: Config) -> str:
-    """What a run is called when no experiment names it: its model's name."""
+    """The name of a run without an experiment: its model's."""
     return Path(config.model.path).name if config.model.path else config.model.family
 
 

@@ -1,4 +1,4 @@
-"""What a study's own W&B run shows: its progress, summary, tables and page."""
+"""The content of a study's own W&B run: progress, summary, tables and page."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def publish_study(study: StudyDirectory, target: WandbTarget, *, wait_seconds: f
 
 
 def version_of(status: Status) -> str:
-    """A digest of all that a snapshot shows: equal where nothing has changed."""
+    """A digest of what a snapshot shows."""
     trials = [(run.number, run.state, run.result.objective, run.result.attempts) for run in status.study.runs]
     confirmation = status.study.confirmation.to_json() if status.study.confirmation else None
     return hashlib.blake2b(json.dumps([trials, status.is_finished, confirmation]).encode(), digest_size=8).hexdigest()
 
 
 def snapshot(status: Status, folder: Path) -> StudySnapshot:
-    """What W&B gets. folder: for the page of a finished study."""
+    """The study now. folder: for the page of a finished study."""
     from harness.report.comparison import compare
     from harness.report.page import write_page
     from harness.tracking.study_overview import StudySnapshot
@@ -49,7 +49,7 @@ def snapshot(status: Status, folder: Path) -> StudySnapshot:
     compared = compare([study], [])
     files = {"sweep": study.directory.sweep}
     if status.is_finished:
-        # Five megabytes: once, with everything on it.
+        # Five megabytes: only once, at the end.
         files["report"] = folder / "report.html"
         write_page(compared, files["report"])
     importances = [[key, share] for key, share in compared.importances.shares.items()]
@@ -64,7 +64,7 @@ def snapshot(status: Status, folder: Path) -> StudySnapshot:
 
 
 def progress(study: StudyRecord) -> list[dict[str, float | int]]:
-    """A row for every trial that has ended, in the order of their ends: what it came to, and the best so far of full length."""
+    """A row for every trial that has ended, in that order: its objective, and the best so far of full length."""
     from harness.report.history import ended_order
     from harness.runs.result import FINAL_STATES
 

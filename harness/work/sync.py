@@ -1,4 +1,4 @@
-"""Ended runs and their studies brought to W&B, once or for as long as a study runs."""
+"""Uploads ended runs and their studies to W&B, once or while a study runs."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ STUDY_RUN_SECONDS = 30.0
 
 @dataclass
 class SyncReport:
-    """What came of it, over all looks at a study that is watched."""
+    """The outcome, over all passes of a watched study."""
 
     selection: Selection
-    """As it was found last."""
+    """Of the last pass."""
     outcomes: dict[str, Synced] = field(default_factory=dict)
-    """By the run's directory, the last."""
+    """The last of each run, by its directory."""
     studies: dict[str, str] = field(default_factory=dict)
-    """Where the runs of studies are that were brought up to date."""
+    """URLs of the updated runs of studies, by study."""
     studies_failed: dict[str, str] = field(default_factory=dict)
-    """Why others were not."""
+    """Reasons of those that failed, by study."""
 
     @property
     def has_failures(self) -> bool:
@@ -72,7 +72,7 @@ def sync(
     study = find_study(str(path)) if watch else None
     report = SyncReport(select(path))
     while True:
-        # Looked at before the runs: what ends after this is still found by the next look.
+        # Before the runs: what ends after this is found by the next pass.
         living = study is not None and _has_workers(study)
         report.selection = select(path)
         begin(report.selection.to_sync)
