@@ -1,4 +1,4 @@
-"""Composition: schema defaults, then the YAML files of the chosen groups, then overrides; Hydra merges, and we remember who said what."""
+"""Composition by Hydra: schema defaults, the YAML files of the chosen groups, overrides; and the origin of each value."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harness.config.overrides import COMMAND_LINE, GroupOverride, ValueOverride,
 from harness.config.validate import plain, to_plain
 
 RECIPES = "experiment/best/"
-"""Where exported winners lie, one's own and those of others."""
+"""Exported recipes, one's own and those of others."""
 RESOLVER = re.compile(r"\$\{\s*[\w.]+\s*:")
 
 
@@ -71,7 +71,7 @@ def compose(name: str, schema: type, overrides: list[str], *, given_by: str = CO
     except yaml.YAMLError as error:
         raise InputError(f"a configuration file is not valid YAML: {' '.join(str(error).split())}") from None
     origins: dict[str, str] = {}
-    # A ??? of a file does not take the place of a default of the schema in OmegaConf: who asks for a value is remembered here.
+    # In OmegaConf a ??? of a file does not replace the schema's default: required keys are collected here.
     missing = {key for key, value in flat(values) if value == "???"}
     for item in tree.defaults:
         path = _file(item.config_path)
@@ -96,7 +96,7 @@ def compose(name: str, schema: type, overrides: list[str], *, given_by: str = CO
 
 @cache
 def _register_overlays() -> None:
-    """Have Hydra look into the overlays before the harness's own directory, the first one first. Once a process."""
+    """Put the overlays before the harness's own directory in Hydra's search path. Once a process."""
     from hydra.core.config_search_path import ConfigSearchPath
     from hydra.core.plugins import Plugins
     from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -127,7 +127,7 @@ def _file(config_path: str) -> Path | None:
 
 
 def _refuse_resolvers(config_path: str | None) -> None:
-    """Exported recipes go from hand to hand: one that reads its user's environment (${oc.env:…}) or calls another resolver is refused."""
+    """Refuse a recipe that reads the user's environment (${oc.env:…}) or calls another resolver: it may come from a stranger."""
     path = _file(config_path) if config_path and config_path.startswith(RECIPES) else None
     if path is not None and (found := RESOLVER.search(path.read_text())):
         raise InputError(f"{path}: {found[0]}…}}: a recipe holds values, it calls no resolvers; valid: the value itself")
@@ -139,6 +139,6 @@ def _body(path: Path) -> dict[str, Any]:
 
 
 def _in_one_line(error: Exception) -> str:
-    """Hydra's own words without its stack of causes, its search path and OmegaConf's notes on types."""
+    """Hydra's message without causes, search path and OmegaConf's notes on types."""
     lines = [line.strip() for line in str(error).split("Config search path:")[0].splitlines()]
     return " ".join(line for line in lines if line and not line.startswith(("full_key:", "object_type=", "reference_type="))) or repr(error)

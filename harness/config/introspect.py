@@ -1,4 +1,4 @@
-"""What the schema says about itself: keys, documentation, and what would be a valid value, for messages, completion and docs/config.md."""
+"""Keys, documentation and valid values from the schema, for messages, completion and docs/config.md."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def siblings(section: type, key: str) -> tuple[str, list[str]]:
 
 
 def alternatives(annotation: Any) -> list[Any]:
-    """The types of a union, else the type itself; without what annotates them."""
+    """The types of a union, else the type itself, without annotations."""
     if get_origin(annotation) is Annotated:
         return alternatives(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):

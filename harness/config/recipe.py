@@ -1,4 +1,4 @@
-"""The configuration of a recipe, which may come from a stranger: plain values that stay inside their directory."""
+"""The configuration of a recipe, which may come from a stranger: plain values, and paths inside the working directory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def recipe_values(path: Path, *, template: Path) -> dict[str, Any]:
 
 
 def _refuse_leaving(path: Path, key: str, value: Any) -> None:
-    """A recipe names files as its reader may have them, never a place on the disk."""
+    """Refuse interpolations and paths that leave the working directory."""
     if isinstance(value, list | Mapping):
         for part in value.values() if isinstance(value, Mapping) else value:
             _refuse_leaving(path, key, part)
@@ -53,7 +53,7 @@ def _refuse_leaving(path: Path, key: str, value: Any) -> None:
 
 
 def load_recipe(values: dict[str, Any], overrides: list[str], *, origin: str, to_give: Mapping[str, str]) -> Config:
-    """The validated configuration with the reader's overrides. Raises InputError, which says what the reader has to give."""
+    """The validated configuration with the reader's overrides. Raises InputError, which names what is still to be given."""
     try:
         return with_overrides(values, overrides, origin=origin)
     except InputError as error:

@@ -1,4 +1,4 @@
-"""From plain nested values to a typed section, or one message that names every key, value and what would be valid."""
+"""From nested plain values to a typed section, or one error with every wrong key, its value and what is valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the configuration to training data: tokenize, hold out, pack, mix; refuse what would train on nothing or on what is evaluated."""
+"""From the configuration to training data: tokenize, hold out, pack, mix; refuse empty data and leaks of evaluation sets."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def build_training_data(
 
 
 def _held_out_share(config: DataConfig, source: str) -> float:
-    """The largest share that a domain holds out of a source; it includes the smaller ones, since hashes decide."""
+    """The largest share of a source that a validation set holds out; it includes the smaller ones."""
     return max((validation.share or 0.0 for validation in config.validation.values() if validation.source == source), default=0.0)
 
 

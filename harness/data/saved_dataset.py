@@ -31,7 +31,7 @@ def saved_files(directory: Path, split: str | None, *, key: str) -> list[Path] |
         return None
     entries = _read(directory / "state.json", key).get("_data_files")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) and "filename" in entry for entry in entries):
-        return None  # somebody else's state.json
+        return None  # another program's state.json
     files = [directory / str(entry["filename"]) for entry in entries]
     missing = next((file for file in files if not file.is_file()), None)
     if missing is not None:

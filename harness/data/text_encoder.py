@@ -1,4 +1,4 @@
-"""Text to token ids, with the tokenizer's own special tokens and nothing cut or padded; and the identity of that mapping."""
+"""Text to token ids, with the tokenizer's special tokens, without truncation or padding; and the mapping's fingerprint."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class TextEncoder:
 
 
 def without_truncation(backend: Any) -> Any:
-    """A tokenizers.Tokenizer that neither truncates nor pads: this one, or else a copy, since whoever passed it may want both."""
+    """A tokenizers.Tokenizer that neither truncates nor pads: this one, or a copy."""
     if backend.truncation is None and backend.padding is None:
         return backend
     copy = Tokenizer.from_str(backend.to_str())

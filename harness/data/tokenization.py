@@ -16,8 +16,8 @@ from harness.data.token_cache import TokenizedDocuments, tokenize, tokenize_conv
 from harness.runs.cache import default_cache_dir
 
 Documents = Literal["texts", "conversations", "either"]
-"""What files hold. texts: plain text, whatever their format; conversations: unless their format says text; either: told from the first row
-where their format is auto."""
+"""The content of files. texts: plain text, whatever their format; conversations: unless their format is text; either: detected from the
+first row if their format is auto."""
 Progress = Callable[[str, int, int], None]
 """Called while text is tokenized: configuration key of the source or set, bytes of its files read so far, bytes of all of them."""
 

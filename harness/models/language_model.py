@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 EXAMPLES = ("llama", "qwen3", "mistral", "olmo2", "smollm3")
-"""Families that are named in messages."""
+"""Families named in messages."""
 
 
 def build_model(config: ModelConfig, tokenizer: Any, *, seed: int, new_tokens: Sequence[str] = ()) -> PreTrainedModel:
@@ -59,7 +59,7 @@ def _from_scratch(config: ModelConfig, tokenizer: Any) -> PreTrainedModel:
 
 
 def _shape(config: ModelConfig, tokenizer: Any) -> dict[str, Any]:
-    """What transformers calls the settings of `config`. Raises InputError for a family that does not exist, or that has no such setting."""
+    """The settings of `config` by transformers' names. Raises InputError for an unknown family, and for a setting that it lacks."""
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as FAMILIES
 
@@ -98,7 +98,7 @@ def _shape(config: ModelConfig, tokenizer: Any) -> dict[str, Any]:
 
 
 def model_fingerprint(config: ModelConfig) -> str:
-    """A hash of what the model starts from: a pretrained model's, see `pretrained_fingerprint`, or the shape."""
+    """A hash of the initial model: of pretrained weights, see `pretrained_fingerprint`, or of the shape."""
     if config.path is not None:
         return pretrained_fingerprint(config.path, key="model.path")
     return hashlib.sha256(repr(config).encode()).hexdigest()

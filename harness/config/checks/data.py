@@ -11,7 +11,7 @@ from harness.config.schema import DataConfig, evaluation_sections
 
 
 def data_problems(data: DataConfig, *, trains: bool) -> Iterator[str]:
-    """trains: whether the sources are trained on; else they are only what documents are held out of."""
+    """trains: whether the sources are trained on, or only hold validation documents."""
     if trains and not data.sources:
         yield "data.sources: no source to train on; give data.sources.<name>.path=FILE"
     for name, source in data.sources.items():

@@ -146,7 +146,7 @@ class ChatEncoder:
         return [self._in_pieces(text) if text.cuts else _arrays(*_raw(next(encodings))) for text in rendered]
 
     def _in_pieces(self, rendered: Rendered) -> tuple[Int64, Int64]:
-        """A text with cuts: nobody's typing becomes a control token."""
+        """A text with cuts, in pieces, so that typed control tokens stay plain text."""
         ids: list[int] = []
         offsets: Offsets = []
         for start, piece in iterate_pieces(rendered):

@@ -42,7 +42,7 @@ class ChatDocument(NamedTuple):
 
 
 def read_conversations(files: Sequence[Path], chat_format: str, *, key: str) -> Iterator[ChatDocument]:
-    """The conversations of the files, in order; `chat_format` as data.sources.<name>.format, auto: told from each file's first rows.
+    """The conversations of the files, in order; `chat_format` as data.sources.<name>.format; auto: detected from each file's first rows.
 
     Raises InputError, naming the file, the line and what would be valid, for the first row that is no conversation; and when there is none.
     """

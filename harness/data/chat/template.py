@@ -69,7 +69,7 @@ class ChatTemplate:
             raise InputError(f"data.chat_template={name}: not a Jinja template: {error.message} (line {error.lineno})") from error
 
     def render(self, conversation: Conversation, *, turns: bool, spans: bool) -> Rendered:
-        """The conversation as text. Raises MalformedError when the template cannot render it, or not so that turns or spans can be told."""
+        """The conversation as text. Raises MalformedError when the template cannot render it, or turns or spans cannot be located in it."""
         text, marks = _unmarked(self._marked(conversation.messages, conversation))
         _refuse_losses(conversation, text, self.name)
         return Rendered(
@@ -92,7 +92,7 @@ class ChatTemplate:
         return found
 
     def _turn_by_prefix(self, conversation: Conversation, index: int, text: str) -> tuple[int, int]:
-        """What message `index` adds to the text after the prompt for it: for templates that do not say it themselves."""
+        """What message `index` adds to the text after the prompt for it: for templates without {% generation %}."""
         messages = conversation.messages
         before, _ = _unmarked(self._marked(messages[:index], conversation, add_generation_prompt=True))
         after, _ = _unmarked(self._marked(messages[: index + 1], conversation))
@@ -234,7 +234,7 @@ def _raise_exception(message: str) -> None:
 
 
 def _fixed_date(form: str) -> str:
-    """26 July 2024: the date that Llama 3's templates give when nobody says which."""
+    """26 July 2024: the default date of Llama 3's templates."""
     from datetime import date
 
     return date(2024, 7, 26).strftime(form)

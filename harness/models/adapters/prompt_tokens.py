@@ -1,4 +1,4 @@
-"""Tokens that stand for a soft prompt, put before every text by the tokenizer itself."""
+"""Tokens for a soft prompt, which the tokenizer puts before every text."""
 
 from __future__ import annotations
 
