@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,7 +62,7 @@ def _groups(primary: str) -> list[str]:
 def _section(section: type, key: str, groups: list[str]) -> Iterator[str]:
     """A section and those below it, each with a table of its keys and the choices of its group."""
     if key:
-        yield f"### `{key}`\n\n{_docs(section)}\n"
+        yield f"### `{key}`\n\n{' '.join((section.__doc__ or '').split())}\n"
     leaves = [item for item in fields_of(section).values() if not item.section]
     if leaves:
         yield _table(key, leaves)
@@ -75,10 +74,6 @@ def _section(section: type, key: str, groups: list[str]) -> Iterator[str]:
             yield from _section(item.section, below, groups)
         elif item.entries:
             yield from _section(item.entries, f"{below}.<name>", groups)
-
-
-def _docs(section: type) -> str:
-    return " ".join(inspect.cleandoc(section.__doc__ or "").split())
 
 
 def _table(key: str, fields: list[Field]) -> str:

@@ -15,7 +15,7 @@ from harness.runs.directory import RunDirectory
 from harness.tracking.background import Background
 from harness.tracking.identity import Identity
 from harness.tracking.tracked_run import TrackedRun, open_tracked_run
-from harness.tracking.wandb_run import WandbTarget, kill_client
+from harness.tracking.wandb_run import WandbTarget, kill_client, start_run
 
 QUEUE_ROWS = 10_000
 """Rows that may wait in memory for W&B: more than any run logs in the second that wandb.init takes, in a few megabytes."""
@@ -51,17 +51,18 @@ class WandbLogger:
         self._run: Background[TrackedRun] | None = None
         if self._target.mode != "disabled":
             # Offline only our files know what an earlier attempt has logged; online, W&B does.
-            last = RunDirectory(directory).metrics.last() if self._target.is_offline else None
-            opened = partial(
-                open_tracked_run,
+            run = RunDirectory(directory)
+            last = run.metrics.last() if self._target.is_offline else None
+            start = partial(
+                start_run,
                 self._target,
                 identity=identity,
                 directory=directory,
                 hyperparameters=hyperparameters,
                 init_seconds=INIT_SECONDS,
                 finish_seconds=self._finish_seconds - GRACE_SECONDS,
-                last_step=last["step"] if last else -1,
             )
+            opened = partial(open_tracked_run, start, run, last_step=last["step"] if last else -1)
             self._run = Background("W&B", opened, capacity=QUEUE_ROWS)
 
     def log_metrics(self, metrics: Mapping[str, float | None], step: int | None = None) -> None:

@@ -66,17 +66,12 @@ def launcher_of(directory: StudyDirectory) -> LauncherConfig:
     return to_section(LauncherConfig, read_yaml(directory.sweep)["launcher"])
 
 
-def wanted_workers(directory: StudyDirectory) -> int:
-    """How many workers the study is to have."""
-    return launcher_of(directory).workers
-
-
 def start_missing(directory: StudyDirectory) -> LocalWorkers:
     """Start workers up to the number wanted; workers of an earlier start, perhaps detached, count."""
     from harness.launch.local import LocalWorkers
     from harness.search.workers import living_workers
 
-    return LocalWorkers(directory, max(0, wanted_workers(directory) - len(living_workers(directory))))
+    return LocalWorkers(directory, max(0, launcher_of(directory).workers - len(living_workers(directory))))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.errors import InputError
 from harness.runs.directory import RunDirectory, StudyDirectory, find_study
+from harness.search.workers import living_workers
 from harness.tracking.selection import Selection, select
 from harness.tracking.wandb_run import TrackingError
 
@@ -73,19 +74,13 @@ def sync(
     report = SyncReport(select(path))
     while True:
         # Before the runs: what ends after this is found by the next pass.
-        living = study is not None and _has_workers(study)
+        living = study is not None and bool(living_workers(study))
         report.selection = select(path)
         begin(report.selection.to_sync)
         _sync_once(report, done)
         if not living:
             return report
         time.sleep(WATCH_SECONDS)
-
-
-def _has_workers(study: StudyDirectory) -> bool:
-    from harness.search.workers import living_workers
-
-    return bool(living_workers(study))
 
 
 def _sync_once(report: SyncReport, done: Callable[[Synced], None]) -> None:
