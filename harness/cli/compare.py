@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,8 +12,6 @@ from harness.cli.arguments import AsJson, print_json
 from harness.config.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from harness.report.comparison import Comparison
 
 HELP = "Studies, single runs, trials (STUDY/NUMBER), and places in W&B (wandb:ENTITY/PROJECT or wandb:ENTITY/PROJECT/GROUP)."
@@ -53,7 +50,13 @@ def compare(
     from rich.console import Console
 
     console = Console(stderr=as_json)
-    compared = _followed(look, console, limit or None, names) if follow else look()
+    if follow:
+        from harness.cli.compare_live import watch_runs
+        from harness.tracking.remote_path import is_remote
+
+        compared = watch_runs(look, console, limit=limit or None, remote=any(map(is_remote, names)))
+    else:
+        compared = look()
     written = []
     if csv is not None:
         from harness.runs.files import write_text
@@ -81,13 +84,3 @@ def compare(
         show(render_importances(compared), console)
     for place in written:
         console.print(f"wrote {place}", highlight=False, soft_wrap=True)
-
-
-def _followed(look: Callable[[], Comparison], console: Console, limit: int | None, names: list[str]) -> Comparison:
-    from harness.cli.compare_live import follow
-    from harness.tracking.remote_path import is_remote
-
-    try:
-        return follow(look, console, limit=limit, remote=any(map(is_remote, names)))
-    except KeyboardInterrupt:
-        return look()

@@ -22,8 +22,8 @@ LINES_AROUND = 12
 """Lines of a screen for the heading and the notes."""
 
 
-def follow(look: Callable[[], Comparison], console: Console, *, limit: int | None, remote: bool) -> Comparison:
-    """Show the comparison while any of its runs is live; without a terminal, a line for each run that ends.
+def watch_runs(look: Callable[[], Comparison], console: Console, *, limit: int | None, remote: bool) -> Comparison:
+    """Show the comparison while any of its runs is live, or until Ctrl-C; without a terminal, a line for each run that ends.
 
     look: reads everything again. Returns the last comparison; on a terminal it stays on the screen.
     """
@@ -32,14 +32,17 @@ def follow(look: Callable[[], Comparison], console: Console, *, limit: int | Non
         seen = look()
         return seen, is_live(seen)
 
-    return watch(
-        look_again,
-        console,
-        screen=lambda seen: _screen(seen, console, limit),
-        last_screen=lambda seen: render(seen, limit=limit),
-        lines=lambda seen: {run.name: _line(seen, run) for run in seen.runs if run.state in FINAL_STATES},
-        pause_seconds=REMOTE_REFRESH_SECONDS if remote else REFRESH_SECONDS,
-    )
+    try:
+        return watch(
+            look_again,
+            console,
+            screen=lambda seen: _screen(seen, console, limit),
+            last_screen=lambda seen: render(seen, limit=limit),
+            lines=lambda seen: {run.name: _line(seen, run) for run in seen.runs if run.state in FINAL_STATES},
+            pause_seconds=REMOTE_REFRESH_SECONDS if remote else REFRESH_SECONDS,
+        )
+    except KeyboardInterrupt:
+        return look()
 
 
 def is_live(comparison: Comparison) -> bool:
