@@ -18,10 +18,9 @@ Space = dict[str, dict[str, Any]]
 def joint_space(studies: list[StudyRecord]) -> Space:
     """The spaces of all studies; where several have a key, the first one counts."""
     joint: Space = {}
-    for study in reversed(studies):
-        joint = {**joint, **space_of(study)}
-    first = list(space_of(studies[0])) if studies else []
-    return {key: joint[key] for key in dict.fromkeys([*first, *joint])}
+    for study in studies:
+        joint = {**joint, **{key: domain for key, domain in space_of(study).items() if key not in joint}}
+    return joint
 
 
 def space_of(study: StudyRecord) -> Space:

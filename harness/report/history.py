@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -29,8 +29,8 @@ def histories(comparison: Comparison) -> dict[str, Figure]:
     tokens: Places = {}
     hours: Places = {}
     for study in comparison.studies:
-        _accumulate(tokens, study.runs, [run.result.tokens.trained for run in study.runs])
-        _accumulate(hours, study.runs, [run.device_hours for run in study.runs])
+        _accumulate(tokens, study.runs, lambda run: run.result.tokens.trained)
+        _accumulate(hours, study.runs, lambda run: run.device_hours)
     unit = hour_unit(comparison)
     views = {
         "trials": _history(comparison, comparison.objective, done, numbers, "trial"),
@@ -60,11 +60,10 @@ def ended_order(runs: Sequence[RunRecord]) -> list[RunRecord]:
     return sorted(runs, key=lambda run: (math.isnan(ends[id(run)]), ends[id(run)], run.number or 0))
 
 
-def _accumulate(places: Places, runs: Sequence[RunRecord], costs: Sequence[float]) -> None:
-    cost_of = {id(run): cost for run, cost in zip(runs, costs, strict=True)}
+def _accumulate(places: Places, runs: Sequence[RunRecord], cost: Callable[[RunRecord], float]) -> None:
     total = 0.0
     for run in ended_order(runs):
-        total += cost_of[id(run)]
+        total += cost(run)
         places[id(run)] = total
 
 

@@ -14,7 +14,7 @@ from harness.config.nested import flat
 from harness.config.private import hydra_text
 from harness.config.recipe import load_recipe, recipe_values
 from harness.config.schema import Config
-from harness.config.state_key import BY_FINGERPRINT, NO_INFLUENCE, is_of
+from harness.config.state_key import BY_FINGERPRINT, NO_INFLUENCE, matches_key
 from harness.config.user_yaml import read_mapping
 from harness.config.validate import to_plain
 from harness.evaluation.kinds import main_metrics
@@ -123,7 +123,7 @@ def changed(there: dict[str, Any], config: Config) -> list[Difference]:
     return [
         Difference(key, str(before[key]), str(now.get(key)), "configuration")
         for key in before
-        if not is_of(key, paths) and now.get(key) != before[key]
+        if not matches_key(key, paths) and now.get(key) != before[key]
     ]
 
 

@@ -166,10 +166,9 @@ def _refuse_losses(conversation: Conversation, text: str, template: str) -> None
     """Refuse templates that silently ignore fields."""
     calls = [call.name for message in conversation.messages for call in message.tool_calls]
     tools = [tool["function"]["name"] for tool in conversation.tools]
-    reasoning = [message.reasoning.strip() for message in conversation.messages if message.reasoning][
-        -1:
-    ]  # earlier ones may be meant to go
-    for what, wanted in (("tools", tools), ("tool calls", calls), ("reasoning", reasoning)):
+    reasoning = [message.reasoning.strip() for message in conversation.messages if message.reasoning]
+    # Templates may leave out earlier reasoning on purpose.
+    for what, wanted in (("tools", tools), ("tool calls", calls), ("reasoning", reasoning[-1:])):
         if any(part not in text for part in wanted):
             raise MalformedError(
                 f"the chat template {template} leaves out its {what}; valid: a template that has a place for them, e.g. "
