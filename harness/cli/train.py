@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli import completion
-from harness.cli.arguments import DryRun, LauncherOverrides, Overrides
+from harness.cli.arguments import DryRun, LauncherOverrides, NewDirectory, Overrides, RunName
 from harness.evaluation.kinds import metric_of
 from harness.runs.exit_codes import DONE, FAILED, STOPPED
 
@@ -25,9 +24,7 @@ def train(
     config: Annotated[
         Path | None, typer.Option(help="A resolved config.yaml, as every run directory holds one; only values can be overridden.")
     ] = None,
-    directory: Annotated[
-        Path | None, typer.Option("--dir", help="Directory for the run, new or empty; default: a new one under runs/.")
-    ] = None,
+    directory: NewDirectory = None,
     dry_run: DryRun = False,
 ) -> None:
     """Train one run; prints its directory. With launcher=slurm: submit a job that does, and return."""
@@ -86,9 +83,7 @@ def _print_transfer_notes(loaded: Loaded) -> None:
 
 
 def resume(
-    run: Annotated[
-        str, typer.Argument(help="A run: its directory, its name under runs/, or STUDY/NUMBER.", autocompletion=completion.runs)
-    ],
+    run: RunName,
     overrides: LauncherOverrides = None,
     dry_run: DryRun = False,
 ) -> None:
