@@ -19,7 +19,7 @@ from benchmarks.workload import require
 from harness.runs.directory import StudyDirectory
 from harness.runs.fresh_seeds import outcome, shifts_of_candidates
 from harness.runs.record import RunRecord, StudyRecord, load_study
-from harness.search import fresh_seeds
+from harness.search import next_candidates
 from harness.search.space import parse_space
 
 REACHES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.8, 1.2)
@@ -37,7 +37,7 @@ def main() -> None:
     _row("nothing", studies, lambda study, runs, known: [0.0] * len(runs))
     _row("the mean of the known", studies, lambda study, runs, known: [statistics.fmean(known.values())] * len(runs))
     for reach in REACHES:
-        fresh_seeds.REACH = reach
+        next_candidates.REACH = reach
         _row(f"Gaussian process, reach {reach}", studies, _expected)
 
 
@@ -60,7 +60,9 @@ def _studies(folders: Sequence[Path]) -> Iterator[tuple[StudyRecord, dict[int, f
 def _expected(study: StudyRecord, runs: Sequence[RunRecord], known: dict[int, float]) -> Iterable[float]:
     params = {run.number: run.params for run in study.runs}
     space = parse_space(study.sweep["space"])
-    found = fresh_seeds.expected_shifts(space, [(params[number], shift) for number, shift in known.items()], [run.params for run in runs])
+    found = next_candidates.expected_shifts(
+        space, [(params[number], shift) for number, shift in known.items()], [run.params for run in runs]
+    )
     return [float(shift) for shift in found]
 
 

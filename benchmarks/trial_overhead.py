@@ -105,7 +105,8 @@ def timed_attempt(directory: str) -> int:
     """An attempt as in any study, with a clock around its parts."""
     entered = time.perf_counter()
     from harness.config.load import load_file
-    from harness.data.mixture import build_training_data, build_validation_data
+    from harness.data.mixture import build_training_data
+    from harness.evaluation.build import build_evaluation_sets
     from harness.models.adapters.build import build_adapted_model
     from harness.models.isolation import isolate_documents
     from harness.models.language_model import model_fingerprint
@@ -120,7 +121,7 @@ def timed_attempt(directory: str) -> int:
         "configuration": [load_file],
         "provenance": [versions, git_commit, hardware],
         "tokenizer": [load_tokenizer, tokenizer_fingerprint],
-        "data": [build_training_data, build_validation_data, build_plan],
+        "data": [build_training_data, build_evaluation_sets, build_plan],
         "model": [build_adapted_model, isolate_documents, model_fingerprint],
         "trainer": [build_trainer],
     }
