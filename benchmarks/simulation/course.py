@@ -21,7 +21,7 @@ from harness.config.checks.trainer import planned_steps
 from harness.config.errors import InputError
 from harness.config.nested import flat
 from harness.config.schema import Config
-from harness.config.state_key import BY_FINGERPRINT, is_of, state_values
+from harness.config.state_key import BY_FINGERPRINT, matches_key, state_values
 from harness.config.validate import to_plain
 from harness.runs.trunks import trunk_key
 from harness.schedule.batch_size import resolve_batch_size
@@ -54,7 +54,7 @@ class Course:
     def state(self) -> dict[str, Any]:
         """What the state depends on besides the plan."""
         plain = flat(to_plain(self.config))
-        return {**state_values(self.config), **{key: value for key, value in plain if is_of(key, BY_FINGERPRINT)}}
+        return {**state_values(self.config), **{key: value for key, value in plain if matches_key(key, BY_FINGERPRINT)}}
 
     @cached_property
     def table(self) -> NDArray[np.float64]:

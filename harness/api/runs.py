@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from harness.api.signals import end_by
 from harness.config.errors import InputError, wrong_value
 from harness.config.schema import Config
 from harness.runs.directory import RunDirectory
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.runs.metrics import Row
     from harness.runs.record import RunRecord
     from harness.training.stop_flag import StopFlag
-    from harness.work.run import Attempted
+    from harness.work.start_run import Attempted
 
 
 def train(config: Config, *, directory: Path | str | None = None, progress: bool = True) -> Run:
@@ -38,11 +38,11 @@ def train(config: Config, *, directory: Path | str | None = None, progress: bool
     """
     from harness.config.load import with_overrides
     from harness.config.validate import to_plain
-    from harness.work.run import start_run
+    from harness.work.start_run import start_run
 
     if not isinstance(config, Config):
         raise InputError(f"train({config!r}): expected a configuration, e.g. train(load('experiment=cpt', …))")
-    # Whoever changed an attribute is told now, not by a broken run.
+    # The caller may have changed attributes: check them before the run starts.
     checked = with_overrides(to_plain(config), [], origin="config")
     _one_process(checked)
     place = None if directory is None else Path(directory)
@@ -63,7 +63,7 @@ def evaluate(what: str | Path, *overrides: str, directory: Path | str | None = N
         KeyboardInterrupt: As `train`.
     """
     from harness.work.evaluate import evaluation_of
-    from harness.work.run import start_run
+    from harness.work.start_run import start_run
 
     evaluation = evaluation_of(str(what), list(overrides))
     _one_process(evaluation.config)
@@ -84,7 +84,7 @@ def resume(run: str | Path, *, progress: bool = True) -> Run:
     """
     from harness.config.load import load_file
     from harness.runs.directory import find_run
-    from harness.work.run import continue_run
+    from harness.work.start_run import continue_run
 
     found = find_run(str(run))
     _one_process(load_file(found.config))
@@ -99,8 +99,8 @@ def run(name: str | Path) -> Run:
 
 
 def _one_process(config: Config) -> None:
-    """Refuse what takes several processes: they would be forks of the caller's, whose threads and GPU do not survive that."""
-    from harness.work.run import world_of
+    """Refuse runs of several processes: the caller's threads and GPU do not survive a fork."""
+    from harness.work.start_run import world_of
 
     trainer = config.trainer
     if trainer.devices * trainer.nodes > 1:
@@ -110,7 +110,7 @@ def _one_process(config: Config) -> None:
 
 
 def _attempted(attempt: Callable[[StopFlag], Attempted | None]) -> Run:
-    """The run after an attempt, which signals stop cleanly meanwhile; afterwards they are the caller's again."""
+    """The run after an attempt, which signals stop cleanly; afterwards the caller's handlers are restored."""
     from harness.training.stop_flag import StopFlag
 
     # Before torch is loaded, if it is not yet; see `harness.cli.main`.
@@ -125,6 +125,13 @@ def _attempted(attempt: Callable[[StopFlag], Attempted | None]) -> Run:
             print(f"stopped at step {run.step}; harness.resume({str(run.directory)!r}) goes on", file=sys.stderr)
         end_by(stop.signal)
     return run
+
+
+def end_by(number: int) -> NoReturn:
+    """Raise what the signal would have raised without a handler, so that the caller's program does not continue."""
+    if number == signal.SIGTERM:
+        raise SystemExit(128 + number)
+    raise KeyboardInterrupt
 
 
 class Run:

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.api.runs import Run
-from harness.api.signals import end_by
+from harness.api.runs import Run, end_by
 from harness.config.errors import InputError, wrong_value
 from harness.runs.directory import RunDirectory, StudyDirectory
 
@@ -35,7 +34,7 @@ def sweep(sweep: str | Path, *overrides: str, workers: int | None = None, name: 
             call goes on; a second Ctrl-C kills the workers.
         RuntimeError: When the workers died before the study was finished; it says why, and the same call goes on.
     """
-    from harness.work.study import begin_study, read_sweep
+    from harness.work.start_study import begin_study, read_sweep
 
     _check_workers(workers)
     loaded = read_sweep(str(sweep), list(overrides), name=name, workers=workers)
@@ -65,7 +64,7 @@ def _follow(directory: StudyDirectory, *, progress: bool) -> None:
     """Start the workers that are missing and wait until all have left. Raises what `sweep` says."""
     from rich.console import Console
 
-    from harness.work.study import follow_workers
+    from harness.work.start_study import follow_workers
 
     followed = follow_workers(directory, console=Console(stderr=True, quiet=not progress))
     lines = [] if followed.status.is_finished else followed.why_unfinished()
@@ -196,7 +195,7 @@ class Study:
             KeyboardInterrupt, RuntimeError: As `sweep`.
         """
         from harness.work.confirm import confirm_in_rounds
-        from harness.work.study import launcher_of
+        from harness.work.start_study import launcher_of
 
         def train(study: StudyRecord, directory: StudyDirectory) -> bool:
             if launcher_of(directory).name == "slurm":

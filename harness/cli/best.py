@@ -33,7 +33,7 @@ def best(
     from harness.report.text import metric_text
     from harness.search.status import best_json
 
-    record, winner = _found(study)
+    record, winner = _find(study)
     bundle = path = artifact = None
     if export is not None:
         from harness.work.recipe_export import export_recipe
@@ -66,12 +66,10 @@ def best(
 
 
 def _to_wandb(record: StudyRecord, bundle: Path) -> str | None:
-    """Where the bundle is in W&B, as an artifact of the study's run; None for a study that is not tracked online, or where W&B fails."""
-    from harness.tracking.study_overview import is_tracked_online, log_directory
+    """Log the bundle as an artifact of the study's W&B run; returns its name. None if the study is not tracked online, or W&B fails."""
+    from harness.tracking.study_overview import log_directory
     from harness.tracking.wandb_run import TrackingError
 
-    if not is_tracked_online(record.directory):
-        return None
     try:
         return log_directory(record.directory, bundle, name=f"{record.name}-{bundle.name}", kind="bundle", aliases=[bundle.name])
     except TrackingError as error:
@@ -79,15 +77,13 @@ def _to_wandb(record: StudyRecord, bundle: Path) -> str | None:
         return None
 
 
-def _found(word: str) -> tuple[StudyRecord | None, RunRecord]:
-    """The study with its best trial, or the trial that was named; or a single run. Raises InputError; exits where nothing is best."""
-    from pathlib import Path
-
+def _find(word: str) -> tuple[StudyRecord | None, RunRecord]:
+    """The study with its best trial or the trial named, or a single run. Raises InputError; exits if there is no best trial."""
     from harness.config.errors import InputError
-    from harness.runs.directory import find_run, find_study, is_run, is_study, runs_root
+    from harness.runs.directory import find_run, find_study, is_called, is_run, is_study
     from harness.runs.record import load_run, load_study
 
-    if not any(is_study(path) for path in (runs_root() / word, Path(word))) and (word.rpartition("/")[2].isdigit() or _is_run(word)):
+    if not is_called(word, is_study) and (word.rpartition("/")[2].isdigit() or is_called(word, is_run)):
         run = find_run(word)
         if run.study is None:
             return None, load_run(run)
@@ -106,14 +102,6 @@ def _found(word: str) -> tuple[StudyRecord | None, RunRecord]:
         typer.echo(f"{record.name}: no best configuration: {reason}", err=True)
         raise typer.Exit(FAILED)
     return record, record.best
-
-
-def _is_run(word: str) -> bool:
-    from pathlib import Path
-
-    from harness.runs.directory import is_run, runs_root
-
-    return any(is_run(path) for path in (runs_root() / word, Path(word)))
 
 
 def _show_run(run: RunRecord, *, as_json: bool, experiment: str | None, bundle: str | None) -> None:

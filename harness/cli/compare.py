@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,8 +12,6 @@ from harness.cli.arguments import AsJson, print_json
 from harness.config.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from harness.report.comparison import Comparison
 
 HELP = "Studies, single runs, trials (STUDY/NUMBER), and places in W&B (wandb:ENTITY/PROJECT or wandb:ENTITY/PROJECT/GROUP)."
@@ -36,9 +33,9 @@ def compare(
     report: Annotated[bool, typer.Option("--report", help="Write a W&B report about these runs.")] = False,
 ) -> None:
     """Compare studies and runs, from their files or from W&B: a table, parameter importances, a page, W&B views."""
-    from harness.cli.compared import asked_objective, read_compared
+    from harness.cli.compare_input import asked_objective, read_compared
     from harness.report.comparison import compare as put_side_by_side
-    from harness.report.document import to_csv, to_json
+    from harness.report.json_csv import to_csv, to_json
 
     for option, path in (("--csv", csv), ("--html", html)):
         if path is not None and not path.parent.is_dir():
@@ -53,7 +50,13 @@ def compare(
     from rich.console import Console
 
     console = Console(stderr=as_json)
-    compared = _followed(look, console, limit or None, names) if follow else look()
+    if follow:
+        from harness.cli.compare_live import watch_runs
+        from harness.tracking.remote_path import is_remote
+
+        compared = watch_runs(look, console, limit=limit or None, remote=any(map(is_remote, names)))
+    else:
+        compared = look()
     written = []
     if csv is not None:
         from harness.runs.files import write_text
@@ -81,13 +84,3 @@ def compare(
         show(render_importances(compared), console)
     for place in written:
         console.print(f"wrote {place}", highlight=False, soft_wrap=True)
-
-
-def _followed(look: Callable[[], Comparison], console: Console, limit: int | None, names: list[str]) -> Comparison:
-    from harness.cli.compare_live import follow
-    from harness.tracking.remote_path import is_remote
-
-    try:
-        return follow(look, console, limit=limit, remote=any(map(is_remote, names)))
-    except KeyboardInterrupt:
-        return look()

@@ -1,4 +1,4 @@
-"""The comparison of runs that are still being trained."""
+"""A live comparison of runs."""
 
 from __future__ import annotations
 
@@ -19,31 +19,34 @@ REFRESH_SECONDS = 1.0
 REMOTE_REFRESH_SECONDS = 15.0
 """W&B counts requests."""
 LINES_AROUND = 12
-"""Of a screen, for the heading and what stands under the table."""
+"""Lines of a screen for the heading and the notes."""
 
 
-def follow(look: Callable[[], Comparison], console: Console, *, limit: int | None, remote: bool) -> Comparison:
-    """Show the comparison until nobody works on any of its runs; on something that is no terminal, a line a run that ends.
+def watch_runs(look: Callable[[], Comparison], console: Console, *, limit: int | None, remote: bool) -> Comparison:
+    """Show the comparison while any of its runs is live, or until Ctrl-C; without a terminal, a line for each run that ends.
 
-    look: reads everything anew. Returns what was seen last; on a terminal it stays on the screen.
+    look: reads everything again. Returns the last comparison; on a terminal it stays on the screen.
     """
 
     def look_again() -> tuple[Comparison, bool]:
         seen = look()
         return seen, is_live(seen)
 
-    return watch(
-        look_again,
-        console,
-        screen=lambda seen: _screen(seen, console, limit),
-        last_screen=lambda seen: render(seen, limit=limit),
-        lines=lambda seen: {run.name: _line(seen, run) for run in seen.runs if run.state in FINAL_STATES},
-        pause_seconds=REMOTE_REFRESH_SECONDS if remote else REFRESH_SECONDS,
-    )
+    try:
+        return watch(
+            look_again,
+            console,
+            screen=lambda seen: _screen(seen, console, limit),
+            last_screen=lambda seen: render(seen, limit=limit),
+            lines=lambda seen: {run.name: _line(seen, run) for run in seen.runs if run.state in FINAL_STATES},
+            pause_seconds=REMOTE_REFRESH_SECONDS if remote else REFRESH_SECONDS,
+        )
+    except KeyboardInterrupt:
+        return look()
 
 
 def is_live(comparison: Comparison) -> bool:
-    """Whether somebody works on a run, or a study has workers."""
+    """Whether a run is running, or a study has workers."""
     from harness.search.workers import living_workers
 
     return any(run.state == "running" for run in comparison.runs) or any(

@@ -1,13 +1,13 @@
-"""Shell completion of overrides, studies, sweeps and runs. Only the schema and directory listings: it answers between two key strokes."""
+"""Shell completion of overrides, studies, sweeps and runs, from the schema and directory listings alone: it must be fast."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Literal, get_args, get_origin
 
-from harness.config.introspect import Field, find, keys
+from harness.config.introspect import Field, alternatives, find, keys
 from harness.config.launcher_schema import LaunchConfig
 from harness.config.locations import choices, groups, sweep_names
 from harness.config.schema import Config
@@ -18,7 +18,7 @@ from harness.runs.directory import is_run, is_study, runs_root
 SWEEP_SECTIONS = ("search", "stopping", "budget", "launcher")
 """Sections of a sweep that `harness sweep` takes overrides for."""
 NAME = "NAME"
-"""Stands for the name of a source or validation set, which only the user knows."""
+"""Placeholder for the name of a source or validation set."""
 
 
 def overrides(incomplete: str) -> list[str]:
@@ -44,7 +44,7 @@ def _completed(incomplete: str, schema: type, known_groups: list[str]) -> list[s
     prefix = word[: len(word) - len(word.lstrip("+~"))]
     found = list(dict.fromkeys(_candidates(word.removeprefix(prefix), schema, known_groups)))
     if len(found) == 1 and found[0].endswith(("=", ".")):
-        # A shell takes a single candidate for the end of the word and adds a space: offer what follows, too.
+        # After a single candidate a shell ends the word with a space: offer what follows, too.
         following = [name for name in _candidates(found[0], schema, known_groups) if name != found[0]]
         found = following if len(following) > 1 else [*found, *following]
     whole = [prefix + name for name in found]
@@ -52,9 +52,9 @@ def _completed(incomplete: str, schema: type, known_groups: list[str]) -> list[s
 
 
 def _under_cursor(incomplete: str) -> tuple[str, str]:
-    """The word that is being typed, and the part of it that the shell takes for words of their own.
+    """The word being typed, and its prefix that completions must leave out.
 
-    To bash `schedule=w` is three words, `schedule`, `=` and `w`, and what is offered replaces the last one. Other shells pass it whole.
+    To bash `schedule=w` is three words, `schedule`, `=` and `w`, and a completion replaces the last one. Other shells pass it whole.
     """
     if os.environ.get("_HARNESS_COMPLETE") != "complete_bash":
         return incomplete, ""
@@ -81,7 +81,7 @@ def _candidates(word: str, schema: type, known_groups: list[str]) -> Iterator[st
 
 
 def _named(name: str, word: str) -> str:
-    """The key of an entry of a mapping, with the name that the user has typed already."""
+    """A key with <name> replaced by the name typed so far, or by NAME."""
     above, entry, below = name.partition("<name>")
     if not entry:
         return name
@@ -108,23 +108,14 @@ def _values(key: str, value: str, schema: type, known_groups: list[str]) -> Iter
 
 
 def _choices_of(item: Field) -> list[str]:
-    parts = _parts(item.annotation)
+    parts = alternatives(item.annotation)
     literals = [str(choice) for part in parts if get_origin(part) is Literal for choice in get_args(part)]
     flags = ["true", "false"] if bool in parts else []
     return [*literals, *flags, *(["null"] if (literals or flags) and type(None) in parts else [])]
 
 
-def _parts(annotation: Any) -> list[Any]:
-    """The alternatives of a type."""
-    if get_origin(annotation) is Literal:
-        return [annotation]
-    if get_origin(annotation) is Annotated:
-        return _parts(get_args(annotation)[0])
-    return [part for option in get_args(annotation) for part in _parts(option)] or [annotation]
-
-
 def _default_of(item: Field) -> list[str]:
-    """A value to start from: numbers and text have no list of values."""
+    """The default, for numbers and text, which have no list of values."""
     default = item.default
     if default is None:
         return ["null"]
@@ -132,7 +123,7 @@ def _default_of(item: Field) -> list[str]:
 
 
 def _paths(value: str) -> list[str]:
-    """Files below the directory that was typed; none in bash, which then completes file names by itself, and better."""
+    """Files below the directory typed; none in bash, which completes file names better by itself."""
     if os.environ.get("_HARNESS_COMPLETE") == "complete_bash":
         return []
     typed, slash, _ = value.rpartition("/")

@@ -59,7 +59,7 @@ def confirm(
     from harness.search.status import read_status
     from harness.work.cluster import check_workers, confirmation_script, submit_wanted
     from harness.work.confirm import confirm_in_rounds
-    from harness.work.study import follow_workers, launcher_of, start_missing
+    from harness.work.start_study import follow_workers, launcher_of, start_missing
 
     if detach and as_json:
         raise InputError("--detach and --json exclude each other: there is nothing to print yet")

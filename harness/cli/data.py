@@ -1,4 +1,4 @@
-"""harness data: tokenize and pack into the cache, and say what came of it."""
+"""harness data: tokenize and pack into the cache, and print statistics."""
 
 from __future__ import annotations
 

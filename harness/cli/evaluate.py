@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from harness.cli import completion
-from harness.cli.arguments import AsJson, DryRun, Overrides, print_json
+from harness.cli.arguments import AsJson, DryRun, NewDirectory, Overrides, print_json
 from harness.runs.exit_codes import DONE, FAILED, STOPPED
 
 
@@ -23,9 +22,7 @@ def evaluate(
         ),
     ],
     overrides: Overrides = None,
-    directory: Annotated[
-        Path | None, typer.Option("--dir", help="Directory for the run, new or empty; default: a new one under runs/.")
-    ] = None,
+    directory: NewDirectory = None,
     as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:

@@ -7,13 +7,11 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import completion
+from harness.cli.arguments import RunName
 
 
 def export(
-    run: Annotated[
-        str, typer.Argument(help="A run: its directory, its name under runs/, or STUDY/NUMBER.", autocompletion=completion.runs)
-    ],
+    run: RunName,
     out: Annotated[Path, typer.Argument(help="A new directory.")],
     adapter: Annotated[
         bool, typer.Option("--adapter", help="Only what adapter=lora or soft_prompt trained, for peft; else it is merged into the model.")

@@ -1,4 +1,4 @@
-"""harness logs: what the attempts on a trial, and its workers, have said."""
+"""harness logs: the logs of a trial's attempts and of its workers."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def logs(
     """Print the logs of a trial: its own, and those of the workers that took it up, whatever Slurm jobs they were. Each under its path."""
     from harness.work.logs import follow_logs, last_lines
 
-    found = _logs(study, trial)
+    found = _find_logs(study, trial)
     for log in found:
-        _head(log)
+        _print_heading(log)
         for line in last_lines(log.path, lines):
             typer.echo(line)
     if not found:
@@ -37,14 +37,14 @@ def logs(
     try:
         for log, added in follow_logs(found):
             if log != shown:
-                _head(log)
+                _print_heading(log)
             shown = log
             typer.echo(added, nl=False)
     except KeyboardInterrupt:
         return
 
 
-def _logs(word: str, trial: int | None) -> list[Log]:
+def _find_logs(word: str, trial: int | None) -> list[Log]:
     from harness.runs.directory import find_run, find_study, is_run
     from harness.work.logs import run_logs, study_logs, trial_logs
 
@@ -60,5 +60,5 @@ def _logs(word: str, trial: int | None) -> list[Log]:
     return study_logs(study) if trial is None else trial_logs(study, trial)
 
 
-def _head(log: Log) -> None:
+def _print_heading(log: Log) -> None:
     typer.secho(f"==> {log.path} <== {log.title}", bold=True)

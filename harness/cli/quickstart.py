@@ -1,4 +1,4 @@
-"""harness quickstart: the whole way, from text to a reused configuration, by the commands that a user would type."""
+"""harness quickstart: from text to a reused configuration, by the commands that a user would type."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +17,7 @@ from harness.config.errors import InputError
 from harness.runs.exit_codes import DONE
 
 HOME = Path("quickstart")
-"""Text, tokenizer and base model: kept, and used again by the next quickstart."""
+"""Text, tokenizer and base model; the next quickstart uses them again."""
 VOCABULARY = 2048
 STUDY = "quickstart"
 
@@ -47,23 +49,17 @@ def quickstart(
 
 
 class Stages:
-    """Names, times and reports what a quickstart does."""
+    """Times the stages of a quickstart."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
-        self._name = ""
-        self._began = 0.0
 
-    def __call__(self, name: str) -> Stages:
-        self._name = name
-        return self
-
-    def __enter__(self) -> None:
-        self._began = time.perf_counter()
-        typer.secho(f"\n== {self._name} ==", bold=True)
-
-    def __exit__(self, *exception: object) -> None:
-        self._seconds[self._name] = time.perf_counter() - self._began
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        typer.secho(f"\n== {name} ==", bold=True)
+        yield
+        self._seconds[name] = time.perf_counter() - began
 
     def report(self) -> None:
         typer.secho("\nSeconds by stage", bold=True)

@@ -38,7 +38,7 @@ def _show(found: list[tuple[Any, str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from harness.report.recipe_readme import confidence_text, found_text, task_text
+    from harness.report.recipe_readme import confidence_text, result_text, task_text
     from harness.report.table import show
     from harness.report.text import count_text
 
@@ -50,6 +50,6 @@ def _show(found: list[tuple[Any, str]]) -> None:
         model = f"{bundle.model.get('name', '?')}{f' ({count_text(size)})' if size else ''}"
         tokens = count_text(bundle.tokens.length)
         table.add_row(
-            name, task_text(bundle), model, tokens, bundle.metric or "", found_text(bundle), confidence_text(bundle), bundle.created
+            name, task_text(bundle), model, tokens, bundle.metric or "", result_text(bundle), confidence_text(bundle), bundle.created
         )
     show(table, Console())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import completion
-from harness.cli.arguments import AsJson, Overrides, print_json
+from harness.cli.arguments import AsJson, NewDirectory, Overrides, print_json
 from harness.config.errors import InputError
 from harness.runs.exit_codes import DONE, FAILED
 
@@ -30,7 +30,7 @@ def reproduce(
     check: Annotated[bool, typer.Option("--check", help="Only say what differs here; train nothing.")] = False,
     anyway: Annotated[bool, typer.Option("--anyway", help="Train even on other data, another tokenizer or another model.")] = False,
     seeds: Annotated[int, typer.Option(min=0, help="Run it over so many further seeds first, to know their noise here.")] = 0,
-    directory: Annotated[Path | None, typer.Option("--dir", help="Directory of the run; default: a new one under runs/.")] = None,
+    directory: NewDirectory = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a recipe or a run again and compare: exact or within seed noise; else (exit code 1) different, or

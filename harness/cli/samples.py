@@ -1,4 +1,4 @@
-"""Samples of the training data on the screen: trained tokens in colour, or between ▸ and ◂ where there are no colours."""
+"""Samples of the training data: trained tokens in colour, or between ▸ and ◂ without colours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TRAINED, TRAINED_CONTROL, CONTROL, OTHER = "green", "bold green", "bold magenta"
 
 
 def show_samples(samples: list[Sample], context_length: int, console: Console) -> None:
-    """Print them one below the other. Control tokens are bold; in a row, every document has a line of its own above it."""
+    """Print the samples. Control tokens are bold; in a packed row, a line above each document names it."""
     from rich.rule import Rule
 
     coloured = console.color_system is not None and not console.no_color

@@ -42,7 +42,7 @@ def show(overrides: Overrides = None, as_json: AsJson = False, shared_with: Shar
     for line, origin in _lines(config, loaded.composed.origin):
         style = "dim" if origin is None else "bold cyan" if origin == "the command line" else "cyan"
         console.print(line, style=style, end="", markup=False, soft_wrap=True)
-        console.print(f"  # {_short(origin)}" if origin else "", style="green", markup=False, soft_wrap=True)
+        console.print(f"  # {_short_path(origin)}" if origin else "", style="green", markup=False, soft_wrap=True)
 
 
 def _show_shared(overrides: list[str], other: str, *, as_json: bool) -> None:
@@ -56,7 +56,7 @@ def _show_shared(overrides: list[str], other: str, *, as_json: bool) -> None:
         raise InputError("trainer.max_steps=0: a run that trains nothing shares no step of training; valid: runs that train")
 
     # Only now what takes seconds to import: a typo is answered at once.
-    from harness.data.progress import TokenizationProgress
+    from harness.data.tokenization_progress import TokenizationProgress
     from harness.training.inputs import load_inputs
 
     prefixes = [load_inputs(config, progress=TokenizationProgress().update).prefix(config) for config in (first, second)]
@@ -80,7 +80,7 @@ def _configuration(words: list[str]) -> Config:
 
 
 def _lines(values: dict[str, Any], origin: Any, prefix: str = "", depth: int = 0) -> list[tuple[str, str | None]]:
-    import yaml
+    from harness.config.user_yaml import in_one_line
 
     lines: list[tuple[str, str | None]] = []
     for key, value in values.items():
@@ -88,11 +88,10 @@ def _lines(values: dict[str, Any], origin: Any, prefix: str = "", depth: int = 0
             lines.append(("  " * depth + f"{key}:", None))
             lines += _lines(value, origin, f"{prefix}{key}.", depth + 1)
         else:
-            text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000).removesuffix("\n...\n").strip()
-            lines.append(("  " * depth + f"{key}: {text}", origin(prefix + key)))
+            lines.append(("  " * depth + f"{key}: {in_one_line(value)}", origin(prefix + key)))
     return lines
 
 
-def _short(origin: str) -> str:
+def _short_path(origin: str) -> str:
     path = Path(origin)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else origin

@@ -22,7 +22,7 @@ def status(
     """Show a study: trials, states, budget, best so far and workers."""
     from harness.runs.directory import find_study
     from harness.search.status import read_status
-    from harness.work.jobs import WatchedJobs
+    from harness.work.study_jobs import WatchedJobs
 
     directory = find_study(study)
     jobs = WatchedJobs(directory)

@@ -12,7 +12,7 @@ from harness.runs.exit_codes import FAILED
 
 if TYPE_CHECKING:
     from harness.runs.directory import StudyDirectory
-    from harness.work.jobs import StudyJobs
+    from harness.work.study_jobs import StudyJobs
 
 POLL_SECONDS = 0.1
 JOBS_SECONDS = 2.0
@@ -29,7 +29,7 @@ def stop(
     from harness.search.workers import living_workers
 
     directory = find_study(study)
-    # Also when no worker is to be seen: one that is just starting sees the request. The next `harness sweep` withdraws it.
+    # Even without workers: one that is just starting sees the request. The next `harness sweep` removes it.
     directory.stop_request.touch()
     jobs = _cancel_waiting(directory)
     if not living_workers(directory) and not (jobs and jobs.live):
@@ -44,7 +44,7 @@ def stop(
             raise typer.Exit(FAILED)
         time.sleep(POLL_SECONDS)
         if jobs and time.monotonic() - looked > JOBS_SECONDS:
-            # Once more: one that was told to leave by Slurm at the same time has gone back into the queue.
+            # Again: a job that Slurm preempted meanwhile is back in the queue.
             jobs, looked = _cancel_waiting(directory), time.monotonic()
     plan = read_plan(directory)
     verb = f"confirm {plan.study}" if plan else f"sweep {directory.name}"
@@ -52,7 +52,7 @@ def stop(
 
 
 def _cancel_waiting(directory: StudyDirectory) -> StudyJobs | None:
-    from harness.work.jobs import cancel_waiting, study_jobs
+    from harness.work.study_jobs import cancel_waiting, study_jobs
 
     jobs = study_jobs(directory)
     if jobs is None:

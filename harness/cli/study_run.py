@@ -4,59 +4,40 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from harness.runs.directory import StudyDirectory
 
-if TYPE_CHECKING:
-    from harness.tracking.wandb_run import WandbTarget
-
 PUBLISH_SECONDS = 60.0
 """Between two updates while a study is under way: each is a process of a few seconds."""
 LAST_UPDATE_SECONDS = 120.0
-"""How long a worker that has nothing left to do waits for its last update."""
+"""How long a finished worker waits for its last update."""
 
 
 def study_run(study: Annotated[Path, typer.Argument(help="The study's directory.")]) -> None:
     """Bring the study's own W&B run up to date. Workers start it; users need not."""
-    from harness.tracking.study_overview import is_tracked_online, study_target
+    from harness.tracking.study_overview import study_target
     from harness.tracking.wandb_run import TrackingError
+    from harness.work.study_snapshot import publish_study
 
     directory = StudyDirectory(study)
     target = study_target(directory)
-    if target is None or not is_tracked_online(directory):
+    if target is None or target.mode != "online":
         return
     try:
-        # Of several workers that end at the same time, the last one to look has the last word.
+        # Of several workers that end at once, the last one must publish the final state.
         publish_study(directory, target, wait_seconds=LAST_UPDATE_SECONDS / 2)
     except TrackingError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
 
 
-def publish_study(study: StudyDirectory, target: WandbTarget, *, wait_seconds: float = 0.0) -> str | None:
-    """Bring the study's run up to date, if anything has changed; returns where it is, None where there was nothing to do.
-
-    Raises TrackingError where W&B cannot be reached or refuses.
-    """
-    from harness.search.status import read_status
-    from harness.tracking.study_overview import publish, published_version
-    from harness.work.study_snapshot import snapshot, version_of
-
-    status = read_status(study)
-    if not status.study.runs or published_version(study) == version_of(status):
-        return None
-    with tempfile.TemporaryDirectory(prefix="harness-study-") as folder:
-        return publish(study, target, snapshot(status, Path(folder)), wait_seconds=wait_seconds)
-
-
 class StudyRunUpdates:
-    """Keeps the study's run up to date from a worker, in processes of their own: it never waits for one until it has nothing left to do."""
+    """Updates of the study's run from a worker, in processes of their own: the worker waits only for the last one."""
 
     def __init__(self, study: StudyDirectory) -> None:
         from harness.tracking.study_overview import is_tracked_online
@@ -67,12 +48,12 @@ class StudyRunUpdates:
         self._newest = time.monotonic()
 
     def settled(self) -> None:
-        """A trial was settled."""
+        """A trial has ended."""
         if time.monotonic() - self._newest > PUBLISH_SECONDS and (self._process is None or self._process.poll() is not None):
             self._start()
 
     def finish(self, *, wait: bool) -> None:
-        """The worker has nothing left to do, or has to leave. wait: whether there is time to see the last update through."""
+        """The worker ends. wait: whether there is time for the last update."""
         if not self._is_online:
             return
         if not wait:
@@ -86,7 +67,7 @@ class StudyRunUpdates:
     def _start(self) -> None:
         if self._is_online:
             self._newest = time.monotonic()
-            # In a session of its own: signals to the worker are not for it.
+            # In a session of its own, so that signals to the worker do not reach it.
             command = [sys.executable, "-m", "harness", "study-run", str(self._study.path)]
             self._process = subprocess.Popen(command, stdout=sys.stderr, start_new_session=True)
 

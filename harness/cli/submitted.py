@@ -1,4 +1,4 @@
-"""What verbs say of jobs that they submitted."""
+"""Output of the verbs that submit jobs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def submitting() -> Iterator[None]:
-    """Slurm that does not answer, and a preparation that failed and has said why, end the command."""
+    """End the command if Slurm does not answer, or the preparation failed (which has printed why)."""
     from harness.launch.slurm.commands import SlurmUnavailableError
 
     try:
@@ -29,13 +29,13 @@ def submitting() -> Iterator[None]:
         raise typer.Exit(error.returncode) from error
 
 
-def counted(workers: int) -> str:
-    """So many workers, in words."""
+def workers_text(workers: int) -> str:
+    """E.g. 1 worker, 2 workers."""
     return f"{workers} worker{'' if workers == 1 else 's'}"
 
 
 def report(submitted: Submitted) -> None:
-    """The job on stdout; on stderr what to type next."""
+    """Print the job on stdout, and on stderr the next commands."""
     from harness.runs.directory import StudyDirectory
 
     place, job = submitted.place, submitted.job
@@ -52,9 +52,9 @@ def report(submitted: Submitted) -> None:
         typer.echo(f"  harness compare {place.name} --html {place.name}.html    harness best {place.name} --export NAME", err=True)
         return
     if job is None:
-        typer.echo(f"{place.path}: {counted(submitted.present)} already, none was submitted")
+        typer.echo(f"{place.path}: {workers_text(submitted.present)} already, none was submitted")
     else:
         besides = f", beside {submitted.present} that wait or run already" if submitted.present else ""
-        typer.echo(f"{place.path}: job {job.job}, {counted(job.tasks or 1)}{besides}")
+        typer.echo(f"{place.path}: job {job.job}, {workers_text(job.tasks or 1)}{besides}")
         typer.echo(f"  as written in {job.script}", err=True)
     typer.echo(f"  harness status {place.name} --watch    harness workers {place.name} --add 2    harness stop {place.name}", err=True)

@@ -13,7 +13,7 @@ from harness.runs.exit_codes import DONE, FAILED
 
 if TYPE_CHECKING:
     from harness.search.sweep import Sweep
-    from harness.work.study import Followed
+    from harness.work.start_study import Followed
 
 
 def sweep(
@@ -33,7 +33,7 @@ def sweep(
     With launcher=slurm, or a profile of a cluster (conf/launcher/, conf/local/launcher/), its workers are submitted as one job array that
     pulls trials, and the command returns. The same command again submits those that are missing.
     """
-    from harness.work.study import begin_study, follow_workers, read_sweep, start_missing
+    from harness.work.start_study import begin_study, follow_workers, read_sweep, start_missing
 
     loaded = read_sweep(name, overrides or [], name=study, workers=workers)
     if loaded.config.launcher.name == "slurm":
@@ -65,7 +65,7 @@ def _on_slurm(sweep: Sweep, *, dry_run: bool) -> None:
 
 
 def report_unfinished(followed: Followed) -> None:
-    """Say on stderr why the workers left before the study was finished."""
+    """Print on stderr why the workers left before the study was finished."""
     for line in followed.why_unfinished():
         typer.echo(line, err=True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,9 +13,6 @@ from harness.runs.exit_codes import DONE, FAILED
 
 if TYPE_CHECKING:
     from harness.work.sync import SyncReport
-
-STUDY_RUN_SECONDS = 30.0
-"""How long it waits for a worker that brings the study's own run up to date."""
 
 
 def sync(
@@ -36,7 +32,7 @@ def sync(
     if as_json:
         print_json(report.to_json(dry_run=dry_run))
     else:
-        _say(report, dry_run=dry_run)
+        _print_report(report, dry_run=dry_run)
     raise typer.Exit(FAILED if report.has_failures else DONE)
 
 
@@ -44,7 +40,6 @@ def _sync(path: str | None, *, watch: bool) -> SyncReport:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from harness.cli.study_run import publish_study
     from harness.work.sync import sync
 
     bar = Progress(
@@ -61,13 +56,12 @@ def _sync(path: str | None, *, watch: bool) -> SyncReport:
         return sync(
             path,
             watch=watch,
-            publish=partial(publish_study, wait_seconds=STUDY_RUN_SECONDS),
             begin=lambda runs: bar.reset(task, total=len(runs)),
             done=lambda outcome: bar.update(task, advance=1, description=outcome.run.name),
         )
 
 
-def _say(report: SyncReport, *, dry_run: bool) -> None:
+def _print_report(report: SyncReport, *, dry_run: bool) -> None:
     document = report.to_json(dry_run=dry_run)
     for name in document["to_sync"]:
         typer.echo(f"would upload {name}")

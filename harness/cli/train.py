@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli import completion
-from harness.cli.arguments import DryRun, LauncherOverrides, Overrides
+from harness.cli.arguments import DryRun, LauncherOverrides, NewDirectory, Overrides, RunName
 from harness.evaluation.kinds import metric_of
 from harness.runs.exit_codes import DONE, FAILED, STOPPED
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from harness.config.load import Loaded
     from harness.config.schema import Config
     from harness.runs.directory import RunDirectory
-    from harness.work.run import Attempted
+    from harness.work.start_run import Attempted
 
 
 def train(
@@ -25,9 +24,7 @@ def train(
     config: Annotated[
         Path | None, typer.Option(help="A resolved config.yaml, as every run directory holds one; only values can be overridden.")
     ] = None,
-    directory: Annotated[
-        Path | None, typer.Option("--dir", help="Directory for the run, new or empty; default: a new one under runs/.")
-    ] = None,
+    directory: NewDirectory = None,
     dry_run: DryRun = False,
 ) -> None:
     """Train one run; prints its directory. With launcher=slurm: submit a job that does, and return."""
@@ -42,17 +39,17 @@ def train(
     else:
         loaded = load(overrides)
         resolved, label = loaded.config, loaded.composed.groups.get("experiment")
-        _tell_of_transfer(loaded)
+        _print_transfer_notes(loaded)
     _report(launch_or_start(resolved, launcher, label=label, directory=directory, dry_run=dry_run))
 
 
 def launch_or_start(
     config: Config, launcher: LauncherConfig, *, label: str | None, directory: Path | None, dry_run: bool
 ) -> Attempted | None:
-    """Run it in this process; with launcher=slurm submit a job that does, and say so, or print its script. None where no attempt was made
-    here, and on a rank other than 0."""
+    """Run it in this process; with launcher=slurm submit a job, or print its script. None if it does not run here, and on ranks other than
+    0."""
     if launcher.name != "slurm":
-        from harness.work.run import start_run
+        from harness.work.start_run import start_run
 
         _refuse_dry_run(dry_run)
         return start_run(config, label=label, directory=directory)
@@ -69,9 +66,9 @@ def launch_or_start(
     return None
 
 
-def _tell_of_transfer(loaded: Loaded) -> None:
-    """Say what does not carry over where a recipe is used otherwise than it was found."""
-    from harness.work.run import world_of
+def _print_transfer_notes(loaded: Loaded) -> None:
+    """Print what may not transfer when a recipe is used in another setting."""
+    from harness.work.start_run import world_of
 
     experiment = loaded.composed.groups.get("experiment") or ""
     if not experiment.startswith("best/") or not world_of(loaded.config).is_main:
@@ -86,9 +83,7 @@ def _tell_of_transfer(loaded: Loaded) -> None:
 
 
 def resume(
-    run: Annotated[
-        str, typer.Argument(help="A run: its directory, its name under runs/, or STUDY/NUMBER.", autocompletion=completion.runs)
-    ],
+    run: RunName,
     overrides: LauncherOverrides = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -96,7 +91,7 @@ def resume(
     from harness.config.launcher import launcher_alone
     from harness.runs.directory import find_run
     from harness.runs.result import read_result
-    from harness.work.run import continue_run
+    from harness.work.start_run import continue_run
 
     found = find_run(run)
     launcher = launcher_alone(overrides or [])
@@ -115,7 +110,7 @@ def attempt(run: Annotated[Path, typer.Argument(help="The run's directory.")]) -
     """One attempt on a single run, for the jobs of launchers: exit code 75 asks for another one."""
     from harness.runs.directory import RunDirectory
     from harness.runs.result import read_result
-    from harness.work.run import continue_run
+    from harness.work.start_run import continue_run
 
     attempted = continue_run(RunDirectory(run), show_progress=False)
     if attempted is None:  # a rank other than 0
@@ -155,7 +150,7 @@ def _refuse_dry_run(dry_run: bool) -> None:
 
 
 def _report(attempted: Attempted | None) -> None:
-    """Say what came of an attempt: the run's directory on stdout, the rest on stderr. Nothing on a rank other than 0."""
+    """Print the result of an attempt: the run's directory on stdout, the rest on stderr. Nothing on ranks other than 0."""
     from harness.runs.result import read_result
 
     if attempted is None:

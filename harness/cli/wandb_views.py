@@ -1,4 +1,4 @@
-"""harness compare --workspace and --report: the runs compared, as views in W&B."""
+"""harness compare --workspace and --report: views of the runs in W&B."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from harness.report.comparison import Comparison
 from harness.report.notes import noise_note, sharing_note
 from harness.report.text import bound_text, metric_text, value_text
 from harness.tracking.remote_path import RemotePath, is_remote, parse_remote
-from harness.tracking.views import Shown, require_workspaces, save_report, save_workspace
+from harness.tracking.views import ViewContent, require_workspaces, save_report, save_workspace
 
 SLICES = 6
-"""Parameters that have a picture of their own: those that matter most."""
+"""How many of the most important parameters get a plot."""
 
 
 def save_views(comparison: Comparison, names: list[str], *, workspace: bool, report: bool) -> list[str]:
-    """Save what is asked for; returns the addresses. Raises InputError without wandb-workspaces, a server, a login, or any run in W&B."""
+    """Save the views; returns their addresses. Raises InputError without wandb-workspaces, a server, a login, or any run in W&B."""
     require_workspaces()
-    from harness.tracking.remote import open_api, requests
+    from harness.tracking.remote import input_errors, open_api
 
     path = _place(comparison, names)
     _, entity_project = open_api(path)
     entity, _, project = entity_project.partition("/")
     shown = _shown(comparison, entity, project)
     addresses = []
-    with requests(f"{path}"):
+    with input_errors(f"{path}"):
         if workspace:
             addresses.append(save_workspace(shown))
         if report:
-            addresses.append(save_report(shown, _question(comparison), list(_words(comparison))))
+            addresses.append(save_report(shown, _question(comparison), list(_summary_lines(comparison))))
     return addresses
 
 
@@ -50,29 +50,24 @@ def _place(comparison: Comparison, names: list[str]) -> RemotePath:
     return RemotePath(f"{target.entity or ''}/{target.project}", target.entity, target.project)
 
 
-def _shown(comparison: Comparison, entity: str, project: str) -> Shown:
+def _shown(comparison: Comparison, entity: str, project: str) -> ViewContent:
     objective = comparison.objective
     metrics = [objective.metric] if objective else comparison.metrics[:1]
-    return Shown(
+    return ViewContent(
         entity=entity,
         project=project,
         title=", ".join(study.name for study in comparison.studies) or "harness: runs compared",
         groups=[study.name for study in comparison.studies],
         objective=objective.metric if objective else None,
         minimize=objective is None or objective.direction == "minimize",
-        parameters=[(_logged_key(comparison, key), comparison.is_log(key)) for key in _first_parameters(comparison)],
+        parameters=[(_logged_key(comparison, key), comparison.is_log(key)) for key in comparison.by_importance[:SLICES]],
         curves=[*metrics, "train/loss", *comparison.constraints, "lr"],
         against=[metric for metric in comparison.trade_offs if metric not in metrics],
     )
 
 
-def _first_parameters(comparison: Comparison) -> list[str]:
-    """Those that matter most first."""
-    return [key for key in dict.fromkeys([*comparison.importances.shares, *comparison.columns]) if key in comparison.columns][:SLICES]
-
-
 def _logged_key(comparison: Comparison, key: str) -> str:
-    """What a parameter is called in the configuration that W&B has: a group by its kind, schedule.name for schedule."""
+    """The key of a parameter in W&B's configuration: schedule.name for the group schedule."""
     for run in comparison.runs:
         node = lookup(run.config, key)
         if node is not None:
@@ -88,15 +83,15 @@ def _question(comparison: Comparison) -> str:
     return f"{objective.direction} {objective.metric}{' subject to ' + ' and '.join(bounds) if bounds else ''}"
 
 
-def _words(comparison: Comparison) -> list[str]:
-    words = [f"{_question(comparison)}. {len(comparison.runs)} runs."]
+def _summary_lines(comparison: Comparison) -> list[str]:
+    lines = [f"{_question(comparison)}. {len(comparison.runs)} runs."]
     best = comparison.best
     if best is not None:
         params = ", ".join(f"{key} = {value_text(value, log=comparison.is_log(key))}" for key, value in comparison.params(best).items())
-        sure = "confirmed over seeds" if comparison.winner else "not confirmed"
-        words.append(f"Best: {best.name}, {metric_text(comparison.value(best))} ({sure}): {params}.")
+        confidence = "confirmed over seeds" if comparison.winner else "not confirmed"
+        lines.append(f"Best: {best.name}, {metric_text(comparison.value(best))} ({confidence}): {params}.")
     if comparison.noise:
-        words.append(noise_note(comparison.noise))
+        lines.append(noise_note(comparison.noise))
     if comparison.saved:
-        words.append(sharing_note(comparison))
-    return words
+        lines.append(sharing_note(comparison))
+    return lines

@@ -33,7 +33,7 @@ def worker(study: Annotated[Path, typer.Argument(help="The study's directory.")]
     directory = StudyDirectory(study)
     own, world = placement(directory), world_of(os.environ)
     if not world.is_main:
-        # Who signals the step signals the attempts as well; rank 0 says when to leave.
+        # Signals to the step reach the attempts as well; rank 0 decides when to leave.
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         raise typer.Exit(follow_worker(world, own.place.node, preload(directory)))
@@ -44,7 +44,7 @@ def worker(study: Annotated[Path, typer.Argument(help="The study's directory.")]
     finally:
         if group:
             group.close()
-    # Who is asked to leave does not stay for W&B.
+    # A worker that was asked to leave does not wait for W&B.
     updates.finish(wait=code == DONE and not directory.stop_request.exists())
     raise typer.Exit(code)
 
@@ -56,14 +56,14 @@ def placement(study: StudyDirectory) -> WorkerPlacement:
     from harness.launch.slurm.this_job import this_job
     from harness.search.worker import WorkerPlacement
 
-    # Also outside of Slurm's jobs: a worker on a login node meets trials of those that are in some.
+    # Also outside of jobs: a worker on a login node may adopt trials of workers in jobs.
     ask = partial(ask_job_outcomes, crashes=slurm_folder(study)) if shutil.which("squeue") else None
     job = this_job(os.environ)
     return WorkerPlacement(ask=ask) if job is None else WorkerPlacement(place=job.place, ends=job.ends, ask=ask, threads=job.cpus)
 
 
 def preload(study: StudyDirectory) -> list[str]:
-    """What the warm server of a study's worker imports so that the children need not."""
+    """Modules that the warm server of a study's worker imports for its children."""
     from harness.work.attempt import PRELOAD
 
     return [*PRELOAD, "harness.cli.warm", *_model_modules(study)]

@@ -19,13 +19,13 @@ def workers(
 
     New ones are launched as the study was, or as LAUNCHER says: workers of several clusters and machines may share one study.
     """
-    from harness.cli.submitted import counted, report, submitting
+    from harness.cli.submitted import report, submitting, workers_text
     from harness.config.errors import InputError
     from harness.config.launcher import launcher_alone
     from harness.runs.directory import find_study
     from harness.search.status import read_status
     from harness.work.elastic import change_workers
-    from harness.work.study import launcher_of
+    from harness.work.start_study import launcher_of
 
     if (add is None) == (to is None):
         raise InputError("harness workers: give one of --add N and --to N; `harness stop` dismisses all")
@@ -41,8 +41,8 @@ def workers(
         if change.submitted is not None:
             report(change.submitted)
     if change.started:
-        typer.echo(f"{directory.path}: {counted(change.started)} started on this machine, beside {change.present}")
+        typer.echo(f"{directory.path}: {workers_text(change.started)} started on this machine, beside {change.present}")
     if change.dismissed:
-        typer.echo(f"{directory.path}: {counted(len(change.dismissed))} dismissed: {', '.join(change.dismissed)}")
+        typer.echo(f"{directory.path}: {workers_text(len(change.dismissed))} dismissed: {', '.join(change.dismissed)}")
     if change.present == change.wanted:
-        typer.echo(f"{directory.path}: {counted(change.present)} already")
+        typer.echo(f"{directory.path}: {workers_text(change.present)} already")

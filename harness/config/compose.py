@@ -1,10 +1,9 @@
-"""Composition: schema defaults, then the YAML files of the chosen groups, then overrides; Hydra merges, and we remember who said what."""
+"""Composition by Hydra: schema defaults, the YAML files of the chosen groups, overrides; and the origin of each value."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,11 +14,12 @@ import yaml
 from harness.config.errors import InputError
 from harness.config.introspect import fields_of
 from harness.config.locations import config_dirs
+from harness.config.nested import flat
 from harness.config.overrides import COMMAND_LINE, GroupOverride, ValueOverride, parse
-from harness.config.validate import to_plain
+from harness.config.validate import plain, to_plain
 
 RECIPES = "experiment/best/"
-"""Where exported winners lie, one's own and those of others."""
+"""Exported recipes, one's own and those of others."""
 RESOLVER = re.compile(r"\$\{\s*[\w.]+\s*:")
 
 
@@ -56,7 +56,7 @@ def compose(name: str, schema: type, overrides: list[str], *, given_by: str = CO
 
     parsed = parse(overrides, schema, given_by=given_by)
     texts = [override.to_hydra() for override in parsed]
-    _let_overlays_win()
+    _register_overlays()
     ConfigStore.instance().store(name=f"{name}_schema", node=defaults(schema))
     try:
         with initialize_config_dir(str(config_dirs()[-1]), version_base="1.3"):
@@ -71,13 +71,13 @@ def compose(name: str, schema: type, overrides: list[str], *, given_by: str = CO
     except yaml.YAMLError as error:
         raise InputError(f"a configuration file is not valid YAML: {' '.join(str(error).split())}") from None
     origins: dict[str, str] = {}
-    # A ??? of a file does not take the place of a default of the schema in OmegaConf: who asks for a value is remembered here.
-    missing = {key for key, value in _leaves(values) if value == "???"}
+    # In OmegaConf a ??? of a file does not replace the schema's default: required keys are collected here.
+    missing = {key for key, value in flat(values) if value == "???"}
     for item in tree.defaults:
         path = _file(item.config_path)
         if path is not None:
             package = "" if item.package in (None, "_global_") else item.package
-            for key, value in _leaves(_body(path), f"{package}." if package else ""):
+            for key, value in flat(_body(path), f"{package}." if package else ""):
                 if value != "???":
                     origins[key] = str(path)
                     missing.discard(key)
@@ -95,8 +95,8 @@ def compose(name: str, schema: type, overrides: list[str], *, given_by: str = CO
 
 
 @cache
-def _let_overlays_win() -> None:
-    """Have Hydra look into the overlays before the harness's own directory, the first one first. Once a process."""
+def _register_overlays() -> None:
+    """Put the overlays before the harness's own directory in Hydra's search path. Once a process."""
     from hydra.core.config_search_path import ConfigSearchPath
     from hydra.core.plugins import Plugins
     from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -117,12 +117,8 @@ def defaults(schema: type) -> dict[str, Any]:
         if item.section:
             result[name] = defaults(item.section)
         elif item.default is not dataclasses.MISSING:
-            result[name] = to_plain(item.default) if dataclasses.is_dataclass(item.default) else _copy(item.default)
+            result[name] = to_plain(item.default) if dataclasses.is_dataclass(item.default) else plain(item.default)
     return result
-
-
-def _copy(value: Any) -> Any:
-    return list(value) if isinstance(value, list | tuple) else dict(value) if isinstance(value, dict) else value
 
 
 def _file(config_path: str) -> Path | None:
@@ -131,7 +127,7 @@ def _file(config_path: str) -> Path | None:
 
 
 def _refuse_resolvers(config_path: str | None) -> None:
-    """Exported recipes go from hand to hand: one that reads its user's environment (${oc.env:…}) or calls another resolver is refused."""
+    """Refuse a recipe that reads the user's environment (${oc.env:…}) or calls another resolver: it may come from a stranger."""
     path = _file(config_path) if config_path and config_path.startswith(RECIPES) else None
     if path is not None and (found := RESOLVER.search(path.read_text())):
         raise InputError(f"{path}: {found[0]}…}}: a recipe holds values, it calls no resolvers; valid: the value itself")
@@ -142,15 +138,7 @@ def _body(path: Path) -> dict[str, Any]:
     return {key: value for key, value in document.items() if key != "defaults"}
 
 
-def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 def _in_one_line(error: Exception) -> str:
-    """Hydra's own words without its stack of causes, its search path and OmegaConf's notes on types."""
+    """Hydra's message without causes, search path and OmegaConf's notes on types."""
     lines = [line.strip() for line in str(error).split("Config search path:")[0].splitlines()]
     return " ".join(line for line in lines if line and not line.startswith(("full_key:", "object_type=", "reference_type="))) or repr(error)

@@ -8,22 +8,20 @@ from typing import Any
 
 
 class InputError(Exception):
-    """Something that the user gave is wrong. The message says what, where, and what would be valid; no traceback is shown for it."""
+    """Wrong input. The message says what, where, and what would be valid; no traceback is shown."""
 
 
-def nearest(word: str, candidates: Iterable[str]) -> str | None:
-    """The candidate closest to a misspelt word, or None when nothing is close."""
+def did_you_mean(word: str, candidates: Iterable[str], *, prefix: str = "") -> str:
+    """E.g. " Did you mean 'optim.lr'?", with the candidate closest to `word` behind `prefix`; "" if none is close."""
     found = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.55)
-    return found[0] if found else None
+    return f" Did you mean {prefix + found[0]!r}?" if found else ""
 
 
 def unknown(what: str, given: str, candidates: Iterable[str], *, where: str = "") -> InputError:
-    """The error for a name that is not among those that exist: names it, the nearest one, and all that would be valid."""
+    """The error for an unknown name, with the nearest one and all valid ones."""
     names = sorted(candidates)
-    guess = nearest(given, names)
-    hint = f" Did you mean {guess!r}?" if guess else ""
     valid = f" Valid: {', '.join(names)}." if names else " There are none."
-    return InputError(f"{where + ': ' if where else ''}unknown {what} {given!r}.{hint}{valid}")
+    return InputError(f"{where + ': ' if where else ''}unknown {what} {given!r}.{did_you_mean(given, names)}{valid}")
 
 
 def wrong_value(key: str, value: Any, problem: str, *, where: str = "") -> InputError:

@@ -1,4 +1,4 @@
-"""What the schema says about itself: keys, documentation, and what would be a valid value, for messages, completion and docs/config.md."""
+"""Keys, documentation and valid values from the schema, for messages, completion and docs/config.md."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class Field:
     @property
     def is_open(self) -> bool:
         """Whether any key may stand below it (a mapping)."""
-        return dict in [get_origin(part) or part for part in _alternatives(self.annotation)]
+        return dict in [get_origin(part) or part for part in alternatives(self.annotation)]
 
     @property
     def only_for(self) -> tuple[str, ...]:
         """The kinds of its group that read it; empty: all."""
         return next((part.kinds for part in _annotations(self.annotation) if isinstance(part, OnlyFor)), ())
 
-    def chooser(self, key: str) -> str:
+    def deciding_group(self, key: str) -> str:
         """The group whose kind decides whether this field, at `key`, is read."""
         other = next((part.group for part in _annotations(self.annotation) if isinstance(part, OnlyFor)), None)
         return other or key.split(".")[0]
@@ -124,11 +124,12 @@ def siblings(section: type, key: str) -> tuple[str, list[str]]:
     return ".".join(path), list(fields_of(current))
 
 
-def _alternatives(annotation: Any) -> list[Any]:
+def alternatives(annotation: Any) -> list[Any]:
+    """The types of a union, else the type itself, without annotations."""
     if get_origin(annotation) is Annotated:
-        return _alternatives(get_args(annotation)[0])
+        return alternatives(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
-        return [part for option in get_args(annotation) for part in _alternatives(option)]
+        return [part for option in get_args(annotation) for part in alternatives(option)]
     return [annotation]
 
 
@@ -144,7 +145,7 @@ def _annotations(annotation: Any) -> list[Any]:
 
 def is_number(annotation: Any) -> bool:
     """Whether a range of numbers makes sense for this type."""
-    return any(part in (int, float) for part in _alternatives(annotation))
+    return any(part in (int, float) for part in alternatives(annotation))
 
 
 def describe(annotation: Any) -> str:

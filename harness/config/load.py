@@ -1,4 +1,4 @@
-"""The way in: overrides or a config.yaml become a validated `Config`."""
+"""From overrides or a config.yaml to a validated `Config`."""
 
 from __future__ import annotations
 

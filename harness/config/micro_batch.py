@@ -1,4 +1,4 @@
-"""A smaller micro-batch for the same batch: what a run whose memory did not suffice can be tried again with."""
+"""A smaller micro-batch for the same batch, for another attempt after an out-of-memory error."""
 
 from __future__ import annotations
 

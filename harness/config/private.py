@@ -1,4 +1,4 @@
-"""What must not leave a machine with a recipe: paths, hosts, users, addresses, secrets, and the owner's accounts.
+"""Removes what must not leave a machine with a recipe: paths, hosts, users, addresses, secrets, and the owner's accounts.
 
 Paths become their last part: it says which file is meant, and a fingerprint in the recipe says whether one has the same.
 """
@@ -19,7 +19,7 @@ from harness.config.overrides import Override, ValueOverride
 PATH_KEY = re.compile(r"(model\.path|model\.checkpoint|tokenizer\.path|objective\.teacher|data\.chat_template|data\.\w+\.[^.]+\.path)")
 """Configuration keys that name files, by the whole key."""
 NOT_OF_THE_RECIPE = ("tracking.", "data.cache_dir", "trainer.threads")
-"""Where its owner sends metrics, keeps caches, and how many threads a machine has."""
+"""Keys of the owner's machine and accounts."""
 REMOVED = "REMOVED"
 SECRET_NAME = re.compile(r"(^|[._-])(password|passwd|secret|token|(api|access)_?key|credentials?)($|[._-])", re.IGNORECASE)
 ASSIGNED_SECRET = re.compile(r"\b((?:\w+[._-])*(?:password|passwd|secret|token|api_?key|access_?key))(\s*[=:]\s*)[^\s,;]+", re.IGNORECASE)
@@ -31,11 +31,11 @@ SECRET_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH", re.IGNOR
 OWNER_VARIABLES = ("USER", "LOGNAME", "USERNAME", "SUDO_USER", "WANDB_ENTITY", "WANDB_USERNAME", "SLURM_JOB_USER", "SLURM_JOB_ACCOUNT")
 HOST_VARIABLES = ("HOSTNAME", "SLURMD_NODENAME", "SLURM_SUBMIT_HOST", "PGHOST")
 COMMON = {"root", "user", "admin", "home", "localhost", "ubuntu", "harness", "nobody", "runner", "model", "data", "text", "train", "test"}
-"""Names that say nothing about anybody, and would be found in the middle of ordinary text."""
+"""Names that identify nobody and occur in ordinary text."""
 
 
 class Scrub:
-    """Takes out what is private; the same thing always becomes the same name."""
+    """Removes private text; the same path always becomes the same name."""
 
     def __init__(self, *, secrets: Iterable[str] = (), words: Iterable[str] = ()) -> None:
         """Args: secrets, removed wherever they stand; words, names of users and hosts, removed where they stand as words."""
@@ -56,7 +56,7 @@ class Scrub:
         return cls(secrets=[value for name, value in os.environ.items() if SECRET_VARIABLE.search(name)], words=words)
 
     def path(self, value: str) -> str:
-        """A path that is absolute, climbs out of the working directory or names somebody becomes its last part; others stay."""
+        """The last part of a path that is absolute, leaves the working directory or contains a private name; others unchanged."""
         local = value.replace("\\", "/")
         is_private = local.startswith(("/", "~")) or ".." in local.split("/") or re.match(r"[A-Za-z]:/|\w+://", local)
         if not is_private and self.text(value) == value:
@@ -80,7 +80,7 @@ class Scrub:
         return self._words.sub(REMOVED, text) if self._words else text
 
     def value(self, value: Any) -> Any:
-        """Nested plain values; what stands under the name of a secret goes."""
+        """Nested plain values; values of keys that name a secret are removed."""
         if isinstance(value, str):
             return self.path(value) if "/" in value and not re.search(r"\s", value) else self.text(value)
         if isinstance(value, Mapping):
@@ -106,7 +106,7 @@ class Scrub:
         """A nested configuration; what is not of the recipe is left out, so that its reader's own defaults take its place."""
         kept: dict[str, Any] = {}
         for key, value in flat(dict(values)):
-            if not is_of_its_owner(key):
+            if not is_owner_specific(key):
                 set_value(kept, key, self.leaf(key, value))
         return kept
 
@@ -116,16 +116,16 @@ class Scrub:
         for override in parsed:
             if not isinstance(override, ValueOverride):
                 found.append(override.to_hydra())
-            elif not is_of_its_owner(override.key):
+            elif not is_owner_specific(override.key):
                 nested = isinstance(override.value, dict)
                 leaves = dict(flat(override.value, f"{override.key}.")) if nested else {override.key: override.value}
-                clean = {key: self.leaf(key, value) for key, value in leaves.items() if not is_of_its_owner(key)}
+                clean = {key: self.leaf(key, value) for key, value in leaves.items() if not is_owner_specific(key)}
                 found += [override.text] if clean == leaves else [f"{key}={hydra_text(value)}" for key, value in clean.items()]
         return found
 
 
-def is_of_its_owner(key: str) -> bool:
-    """Whether a configuration key says where the owner of a recipe works rather than what the recipe is."""
+def is_owner_specific(key: str) -> bool:
+    """Whether a configuration key belongs to the owner's machine rather than to the recipe."""
     return key.startswith(NOT_OF_THE_RECIPE)
 
 

@@ -1,4 +1,4 @@
-"""The configuration of a recipe, which may come from a stranger: plain values that stay inside their directory."""
+"""The configuration of a recipe, which may come from a stranger: plain values, and paths inside the working directory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from harness.config.errors import InputError, wrong_value
 from harness.config.load import with_overrides
 from harness.config.nested import flat, set_value
-from harness.config.private import PATH_KEY, is_of_its_owner
+from harness.config.private import PATH_KEY, is_owner_specific
 from harness.config.schema import Config
 from harness.config.user_yaml import read_mapping
 
@@ -23,7 +23,7 @@ def recipe_values(path: Path, *, template: Path) -> dict[str, Any]:
     """
     values: dict[str, Any] = {}
     for key, value in flat(read_mapping(path, holds="the resolved configuration of a recipe")):
-        if is_of_its_owner(key):
+        if is_owner_specific(key):
             continue
         if key == "data.chat_template" and isinstance(value, str) and value.endswith(".jinja"):
             if template.is_symlink() or not template.is_file():
@@ -36,7 +36,7 @@ def recipe_values(path: Path, *, template: Path) -> dict[str, Any]:
 
 
 def _refuse_leaving(path: Path, key: str, value: Any) -> None:
-    """A recipe names files as its reader may have them, never a place on the disk."""
+    """Refuse interpolations and paths that leave the working directory."""
     if isinstance(value, list | Mapping):
         for part in value.values() if isinstance(value, Mapping) else value:
             _refuse_leaving(path, key, part)
@@ -53,7 +53,7 @@ def _refuse_leaving(path: Path, key: str, value: Any) -> None:
 
 
 def load_recipe(values: dict[str, Any], overrides: list[str], *, origin: str, to_give: Mapping[str, str]) -> Config:
-    """The validated configuration with the reader's overrides. Raises InputError, which says what the reader has to give."""
+    """The validated configuration with the reader's overrides. Raises InputError, which names what is still to be given."""
     try:
         return with_overrides(values, overrides, origin=origin)
     except InputError as error:

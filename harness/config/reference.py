@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -15,6 +13,8 @@ from harness.config.introspect import Field, describe, fields_of
 from harness.config.locations import shipped
 from harness.config.schema import Config
 from harness.config.sweep_schema import SweepConfig
+from harness.config.user_yaml import in_one_line
+from harness.config.validate import plain
 
 HEADER = """\
 # Configuration
@@ -62,7 +62,7 @@ def _groups(primary: str) -> list[str]:
 def _section(section: type, key: str, groups: list[str]) -> Iterator[str]:
     """A section and those below it, each with a table of its keys and the choices of its group."""
     if key:
-        yield f"### `{key}`\n\n{_docs(section)}\n"
+        yield f"### `{key}`\n\n{' '.join((section.__doc__ or '').split())}\n"
     leaves = [item for item in fields_of(section).values() if not item.section]
     if leaves:
         yield _table(key, leaves)
@@ -74,10 +74,6 @@ def _section(section: type, key: str, groups: list[str]) -> Iterator[str]:
             yield from _section(item.section, below, groups)
         elif item.entries:
             yield from _section(item.entries, f"{below}.<name>", groups)
-
-
-def _docs(section: type) -> str:
-    return " ".join(inspect.cleandoc(section.__doc__ or "").split())
 
 
 def _table(key: str, fields: list[Field]) -> str:
@@ -94,12 +90,7 @@ def _default(item: Field) -> str:
         return "**required**"
     if item.default in ({}, []):
         return ""
-    return f"`{_yaml(item.default)}`"
-
-
-def _yaml(value: Any) -> str:
-    plain = list(value) if isinstance(value, tuple) else value
-    return yaml.safe_dump(plain, default_flow_style=True, allow_unicode=True, width=10_000).removesuffix("\n...\n").strip()
+    return f"`{in_one_line(plain(item.default))}`"
 
 
 def _cell(text: str) -> str:

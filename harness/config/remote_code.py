@@ -17,12 +17,12 @@ CONFIGURATIONS = ("config.json", "tokenizer_config.json")
 
 
 def trust(paths: Iterable[str]) -> None:
-    """Have this process, and those that it starts, run what comes with these models."""
+    """Let this process, and those that it starts, run the code of these models."""
     os.environ[TRUST_VARIABLE] = os.pathsep.join(map(_named, paths))
 
 
 def is_trusted(path: str) -> bool:
-    """Whether the user said so of this local directory or hub name."""
+    """Whether the user trusts this local directory or hub name."""
     given = os.environ.get(TRUST_VARIABLE, "")
     return bool(given) and _named(path) in given.split(os.pathsep)
 
@@ -33,7 +33,7 @@ def _named(path: str) -> str:
 
 
 def remote_code_problems(key: str, path: str) -> Iterator[str]:
-    """One line where the local directory `path`, given in `key`, brings code that nobody asked for. A hub's are refused when they load."""
+    """One line if the local directory `path`, given in `key`, brings untrusted code. Hub models are refused when they load."""
     if is_trusted(path):
         return
     for name in CONFIGURATIONS:

@@ -49,9 +49,9 @@ NO_INFLUENCE = (
 
 def state_values(config: Config) -> dict[str, Any]:
     """The values that the state of a run depends on, by dotted key."""
-    return {key: value for key, value in flat(to_plain(config)) if not is_of(key, (*IN_THE_PLAN, *BY_FINGERPRINT, *NO_INFLUENCE))}
+    return {key: value for key, value in flat(to_plain(config)) if not matches_key(key, (*IN_THE_PLAN, *BY_FINGERPRINT, *NO_INFLUENCE))}
 
 
-def is_of(name: str, keys: tuple[str, ...]) -> bool:
+def matches_key(name: str, keys: tuple[str, ...]) -> bool:
     """Whether a dotted key is one of these, or below one that ends with a dot."""
     return any(name == key or (key.endswith(".") and name.startswith(key)) for key in keys)

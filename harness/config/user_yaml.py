@@ -1,4 +1,4 @@
-"""YAML files that people write."""
+"""YAML as people write and read it."""
 
 from __future__ import annotations
 
@@ -27,3 +27,8 @@ def read_mapping(path: Path, *, holds: str) -> dict[str, Any]:
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path}: expected a mapping with {holds}")
     return {str(key): value for key, value in content.items()}
+
+
+def in_one_line(value: Any) -> str:
+    """A plain value as YAML, e.g. [0.9, 0.95]."""
+    return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000).removesuffix("\n...\n").strip()

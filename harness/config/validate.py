@@ -1,4 +1,4 @@
-"""From plain nested values to a typed section, or one message that names every key, value and what would be valid."""
+"""From nested plain values to a typed section, or one error with every wrong key, its value and what is valid."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable
 from functools import cache
 from typing import Any, TypeVar
 
-from harness.config.errors import InputError, nearest
+from harness.config.errors import InputError, did_you_mean
 from harness.config.introspect import describe, fields_of, find, siblings
 from harness.config.nested import lookup
 from harness.config.schema import Section
@@ -48,14 +48,15 @@ def to_section(section: type[T], values: dict[str, Any], *, origin: Callable[[st
 
 def to_plain(section: Any) -> dict[str, Any]:
     """The nested plain values of a typed section (tuples become lists): what config.yaml holds."""
-    values: dict[str, Any] = _plain(dataclasses.asdict(section))
+    values: dict[str, Any] = plain(dataclasses.asdict(section))
     return values
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A copy in which tuples are lists."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _key(section: type, location: tuple[int | str, ...]) -> list[str]:
@@ -90,13 +91,11 @@ def unknown_key(section: type, key: str, *, origin: str | None = None) -> str:
     """The message for a key that the schema does not have: the nearest valid key, and the keys of its section."""
     parent, names = siblings(section, key)
     wrong = key.removeprefix(parent).lstrip(".").split(".")[0]
-    guess = nearest(wrong, names)
-    prefix = f"{parent}." if parent else ""
     return (
         f"unknown key {key!r}"
         + (f" (given in {origin})" if origin else "")
         + "."
-        + (f" Did you mean {prefix + guess!r}?" if guess else "")
+        + did_you_mean(wrong, names, prefix=f"{parent}." if parent else "")
         + f" Valid{f' in {parent}' if parent else ''}: {', '.join(names)}."
     )
 
@@ -122,7 +121,7 @@ def refuse_unread(config: Section, keys: Iterable[str]) -> None:
         item = find(type(config), key)
         if item is None or not item.only_for:
             continue
-        group = item.chooser(key)
+        group = item.deciding_group(key)
         kind = getattr(getattr(config, group), "name", None)
         if kind not in item.only_for:
             raise InputError(f"{key} has no effect with {group}.name={kind}: only {', '.join(item.only_for)} reads it")

@@ -1,4 +1,4 @@
-"""How often a run goes through its sources: known before it starts, and limited by max_epochs."""
+"""The epochs of a run over its sources, known before it starts and limited by max_epochs."""
 
 from __future__ import annotations
 

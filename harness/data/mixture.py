@@ -1,4 +1,4 @@
-"""From the configuration to training data: tokenize, hold out, pack, mix; refuse what would train on nothing or on what is evaluated."""
+"""From the configuration to training data: tokenize, hold out, pack, mix; refuse empty data and leaks of evaluation sets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.config.errors import InputError, wrong_value
+from harness.config.errors import InputError
 from harness.config.schema import DataConfig
 from harness.data.packing import pack
 from harness.data.split import Hashes, held_out, refuse_leaks
@@ -22,16 +22,9 @@ def token_shares(config: DataConfig, *, replayed_later: bool = False) -> dict[st
     """The share of each drawn source in the tokens of its kind (replayed or not), by name, sorted; each kind's add up to 1.
 
     Where nothing is replayed, neither from the start (replay_share = 0) nor later, the sources marked `replay` are left out.
-    Raises InputError when there is nothing to train onto, or nothing to replay.
     """
     replayed = {name: source.weight for name, source in config.sources.items() if source.replay}
     others = {name: source.weight for name, source in config.sources.items() if not source.replay}
-    if not config.sources:
-        raise InputError("data.sources: no source to train on; give data.sources.<name>.path=FILE")
-    if not others:
-        raise InputError(f"data.sources: {', '.join(replayed)}: every source is marked replay; at least one must be text to train onto")
-    if config.replay_share > 0 and not replayed:
-        raise wrong_value("data.replay_share", config.replay_share, "no source to replay; mark one with data.sources.<name>.replay=true")
     shares: dict[str, float] = {}
     for weights, is_drawn in ((others, True), (replayed, config.replay_share > 0 or replayed_later)):
         shares |= {name: weight / sum(weights.values()) for name, weight in weights.items() if is_drawn}
@@ -86,7 +79,7 @@ def build_training_data(
 
 
 def _held_out_share(config: DataConfig, source: str) -> float:
-    """The largest share that a domain holds out of a source; it includes the smaller ones, since hashes decide."""
+    """The largest share of a source that a validation set holds out; it includes the smaller ones."""
     return max((validation.share or 0.0 for validation in config.validation.values() if validation.source == source), default=0.0)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.encoder import TokenizerLike
+from harness.data.text_encoder import TokenizerLike
 from harness.data.training_data import PackedSource, TrainingData
 
 

@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from harness.config.errors import InputError, nearest, wrong_value
+from harness.config.errors import InputError, did_you_mean, wrong_value
 
 
 def saved_files(directory: Path, split: str | None, *, key: str) -> list[Path] | None:
@@ -31,7 +31,7 @@ def saved_files(directory: Path, split: str | None, *, key: str) -> list[Path] |
         return None
     entries = _read(directory / "state.json", key).get("_data_files")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) and "filename" in entry for entry in entries):
-        return None  # somebody else's state.json
+        return None  # another program's state.json
     files = [directory / str(entry["filename"]) for entry in entries]
     missing = next((file for file in files if not file.is_file()), None)
     if missing is not None:
@@ -48,8 +48,7 @@ def _chosen(splits: list[Any], split: str | None, directory: Path, key: str) -> 
     if split is None:
         raise InputError(f"{key}: {directory} has the splits {', '.join(names)}; choose one with {key}.split")
     if split not in names:
-        guess = nearest(split, names)
-        hint = f" Did you mean {guess!r}?" if guess else ""
+        hint = did_you_mean(split, names)
         raise wrong_value(f"{key}.split", split, f"no such split in {directory}; valid: {', '.join(names)}.{hint}")
     return split
 

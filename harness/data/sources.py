@@ -7,9 +7,9 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from harness.config.errors import wrong_value
-from harness.data.formats import ENDINGS, Document, read_file
 from harness.data.rows import nothing_in
 from harness.data.saved_dataset import saved_files
+from harness.data.text_files import ENDINGS, Document, read_file
 
 VALID_ENDINGS = ", ".join(ENDINGS)
 

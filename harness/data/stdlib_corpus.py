@@ -18,7 +18,7 @@ from harness.runs.files import replacing
 
 SKIPPED_DIRECTORIES = {
     *("test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"),
-    # A hundred tables that differ in a few lines: a document held out of them would be known from the others.
+    # A hundred tables that differ in a few lines: a held-out one would leak through the others.
     "encodings",
     # The topics again, as one long string literal: English text among the code.
     "pydoc_data",

@@ -22,19 +22,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from harness.config.errors import InputError, wrong_value
 from harness.data.cache_entry import open_or_build
 from harness.data.chat.encoder import ChatEncoder
 from harness.data.chat.formats import read_conversations
 from harness.data.content_hash import content_hash
-from harness.data.encoder import EncodedBatch, Encoder, TokenizerLike
 from harness.data.ragged import Int64, offsets_of
 from harness.data.sources import read_files
+from harness.data.text_encoder import TextEncoder, TokenizerLike
 from harness.runs.files import read_json, write_json
 
 FORMAT = 1
@@ -96,7 +96,7 @@ def tokenize(
     `key` is the configuration key of the source, for messages. Raises InputError for files that cannot be read, and for a cache directory
     that cannot be written.
     """
-    encoder = Encoder(tokenizer, append_eos=append_eos)
+    encoder = TextEncoder(tokenizer, append_eos=append_eos)
     return _cached(files, [field], encoder, lambda: read_files(files, field, key=key), cache_dir, key, progress)
 
 
@@ -108,41 +108,16 @@ def tokenize_conversations(
     return _cached(files, recipe, encoder, lambda: read_conversations(files, chat_format, key=key), cache_dir, key, progress)
 
 
-class _Document(Protocol):
-    """The part of a document that the cache needs."""
-
-    @property
-    def characters(self) -> int: ...
-
-    @property
-    def position(self) -> int:
-        """Bytes of the files read when it was complete."""
-
-
-D = TypeVar("D", bound=_Document)
-D_contra = TypeVar("D_contra", bound=_Document, contravariant=True)
-
-
-class _Encoder(Protocol[D_contra]):
-    """Turns documents into tokens."""
-
-    def fingerprint(self) -> str: ...
-
-    def dtype(self) -> DTypeLike: ...
-
-    def encode(self, documents: Sequence[D_contra], dtype: DTypeLike) -> EncodedBatch: ...
-
-
 def _cached(
     files: Sequence[Path],
     options: list[str],
-    encoder: _Encoder[D],
-    documents: Callable[[], Iterable[D]],
+    encoder: TextEncoder | ChatEncoder,
+    documents: Callable[[], Iterable[Any]],
     cache_dir: Path,
     key: str,
     progress: Progress | None,
 ) -> TokenizedDocuments:
-    """The tokens of the documents, which are determined by the files and the options."""
+    """The tokens of the documents (`Document` or `ChatDocument`, as the encoder takes them), which files and options determine."""
     _prepare(cache_dir)
     contents = [content_hash(file, cache_dir / "files", key=key) for file in files]
     recipe = json.dumps([FORMAT, contents, *options, encoder.fingerprint()])
@@ -178,7 +153,7 @@ def _open(entry: Path) -> TokenizedDocuments | None:
     return TokenizedDocuments(entry, tokens, offsets, hashes, sizes, trained)
 
 
-def _build(building: Path, documents: Iterable[D], encoder: _Encoder[D], total: int, progress: Progress | None) -> None:
+def _build(building: Path, documents: Iterable[Any], encoder: TextEncoder | ChatEncoder, total: int, progress: Progress | None) -> None:
     """Write the files of an entry into the directory `building`."""
     dtype = np.dtype(encoder.dtype())
     lengths, hashes, sizes = array("q"), array("Q"), array("q")
@@ -208,9 +183,9 @@ def _build(building: Path, documents: Iterable[D], encoder: _Encoder[D], total: 
     write_json(building / "meta.json", {**counts, "masked": True} if masked else counts)
 
 
-def _batches(documents: Iterable[D]) -> Iterator[list[D]]:
+def _batches(documents: Iterable[Any]) -> Iterator[list[Any]]:
     """Batches large enough to keep all cores busy, and small enough to be held in memory."""
-    batch: list[D] = []
+    batch: list[Any] = []
     characters = 0
     for document in documents:
         batch.append(document)

@@ -10,14 +10,14 @@ from typing import Literal, assert_never
 from harness.config.schema import DataConfig
 from harness.data.chat.encoder import ChatEncoder, build_chat_encoder
 from harness.data.chat.formats import begins_with_conversation
-from harness.data.encoder import TokenizerLike
 from harness.data.sources import source_files
+from harness.data.text_encoder import TokenizerLike
 from harness.data.token_cache import TokenizedDocuments, tokenize, tokenize_conversations
 from harness.runs.cache import default_cache_dir
 
 Documents = Literal["texts", "conversations", "either"]
-"""What files hold. texts: plain text, whatever their format; conversations: unless their format says text; either: told from the first row
-where their format is auto."""
+"""The content of files. texts: plain text, whatever their format; conversations: unless their format is text; either: detected from the
+first row if their format is auto."""
 Progress = Callable[[str, int, int], None]
 """Called while text is tokenized: configuration key of the source or set, bytes of its files read so far, bytes of all of them."""
 
@@ -46,13 +46,13 @@ class Tokenization:
         files = source_files(path, key=key, split=split)
         cache_dir = default_cache_dir(self.config.cache_dir)
         progress = None if self._progress is None else partial(self._progress, key)
-        if self._hold_conversations(files, key, field, data_format):
+        if self._are_conversations(files, key, field, data_format):
             self.has_read_conversations = True
             return tokenize_conversations(files, data_format, self._chat, cache_dir=cache_dir, key=key, progress=progress)
         append_eos = self.config.append_eos
         return tokenize(files, field, self.tokenizer, append_eos=append_eos, cache_dir=cache_dir, key=key, progress=progress)
 
-    def _hold_conversations(self, files: list[Path], key: str, field: str, data_format: str) -> bool:
+    def _are_conversations(self, files: list[Path], key: str, field: str, data_format: str) -> bool:
         match self._documents:
             case "texts":
                 return False

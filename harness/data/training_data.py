@@ -1,4 +1,4 @@
-"""The training data of a run: packed sources, the order in which their rows are drawn, and what that means in tokens."""
+"""The training data of a run: packed sources, the order of their rows, and counts of tokens."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class PackedSource:
     fingerprint: str
     """Hex digest of the used documents and of how they are packed."""
     teacher: TeacherSamples | None = None
-    """What a teacher says of the positions in `packing`, where a run learns from samples of it."""
+    """A teacher's samples at the positions in `packing`, for distillation from samples."""
 
     @cached_property
     def row_targets(self) -> Int64:
@@ -52,7 +52,7 @@ class PackedSource:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What a source, or all of them, amount to in one epoch."""
+    """Counts of one epoch of a source, or of all."""
 
     tokens: int
     """Real tokens in the rows."""
@@ -100,13 +100,13 @@ class TrainingData:
         return TrainingData(self.sources, self.seed, shares)
 
     def with_teacher(self, samples: Mapping[str, TeacherSamples]) -> TrainingData:
-        """The same data, with what a teacher says of each source, by name."""
+        """The same data, with a teacher's samples of each source, by name."""
         sources = [replace(source, teacher=samples[source.name]) for source in self.sources]
         return TrainingData(sources, self.seed, self.replay_shares)
 
     @property
     def fingerprint(self) -> str:
-        """Hex digest of all that is drawn from, and in which shares; with the seed, it fixes the data of every position."""
+        """Hex digest of the drawn sources and their shares; with the seed, it fixes the data of every position."""
         drawn = self.token_shares(max(share for _, share in self.replay_shares)) > 0
         parts = zip(self.sources, self._shares.tolist(), drawn.tolist(), strict=True)
         recipe: list[object] = [[source.name, source.fingerprint, share] for source, share, is_drawn in parts if is_drawn]

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.errors import InputError
-from harness.data.formats import ROW_ENDINGS
 from harness.data.rows import Row, described, read_rows
+from harness.data.text_files import ROW_ENDINGS
 
 QUESTION_FIELDS = ("query", "question", "context")
 ANSWER_FIELDS = ("gold", "answer", "label")

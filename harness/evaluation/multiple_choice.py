@@ -15,10 +15,10 @@ from tokenizers import Tokenizer
 
 from harness.config.errors import InputError, wrong_value
 from harness.config.schema import MultipleChoiceConfig
-from harness.data.encoder import uncut
 from harness.data.labels import IGNORED
 from harness.data.ragged import Int64, offsets_of
 from harness.data.sources import source_files
+from harness.data.text_encoder import without_truncation
 from harness.data.tokenization import Tokenization
 from harness.evaluation.choice_formats import Question, read_questions
 from harness.evaluation.evaluation_set import Advance, EvaluationSet, Float64, LanguageModel
@@ -134,7 +134,7 @@ def build_multiple_choice(name: str, config: MultipleChoiceConfig, tokens: Token
     data, key = tokens.config, f"data.multiple_choice.{name}"
     questions = list(read_questions(source_files(config.path, key=key, split=config.split), config.format, key=key))
     questions = sorted(questions, key=_hash)[: config.max_questions]
-    encoded = _encode(questions, config.delimiter, uncut(tokens.tokenizer.backend_tokenizer))
+    encoded = _encode(questions, config.delimiter, without_truncation(tokens.tokenizer.backend_tokenizer))
     if data.max_evaluation_tokens is not None:
         upto = np.cumsum([sum(len(ids) for ids, _ in choices) for choices in encoded])
         kept = int(np.searchsorted(upto, data.max_evaluation_tokens, side="right"))

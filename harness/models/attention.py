@@ -1,4 +1,4 @@
-"""Which attention a run uses: decided from the configuration, the device and the precision, before the model is loaded."""
+"""The attention of a run, chosen from the configuration, the device and the precision before the model is loaded."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     import torch
 
 Varlen = Literal["no", "try", "must"]
-"""Whether varlen attention is used: not at all, where model and kernel allow it, or else the run is refused."""
+"""Whether varlen attention is used: never; if model and kernel allow it; or always, else the run is refused."""
 VARLEN_CAPABILITY = (8, 0)
 """The first NVIDIA GPUs with the kernel: Ampere."""
 
 
-def varlen_wish(config: Config) -> Varlen:
+def varlen_mode(config: Config) -> Varlen:
     """See `choose_varlen`; looks for a GPU."""
     import torch
 
@@ -26,7 +26,7 @@ def varlen_wish(config: Config) -> Varlen:
 
 
 def refuse_attention(config: Config) -> None:
-    """Raise InputError for an attention that cannot train where the run computes, as far as only the machine can tell."""
+    """Raise InputError for an attention that cannot train on this machine's device."""
     if config.model.attention == "flex_attention" and not computes_on_gpu(config.trainer):
         raise wrong_value(
             "model.attention", "flex_attention", "has no backward pass on a CPU, and there is no GPU; valid: auto, varlen, sdpa"
@@ -57,5 +57,5 @@ def attention_dtype(config: Config) -> torch.dtype:
 
 
 def transformers_name(attention: str) -> str | None:
-    """What transformers is asked for when the model is made; None: its own choice, sdpa where a family has it. varlen comes after that."""
+    """transformers' attn_implementation; None: its default. varlen is set later."""
     return None if attention in ("auto", "varlen") else attention

@@ -43,7 +43,7 @@ def compile_blocks(model: PreTrainedModel, *, on_gpu: bool) -> None:
 
 
 def _let_bounds_vary(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
-    """Documents of packed rows are of another number in every batch: blocks, which only hand their bounds on, are compiled for any."""
+    """The number of documents differs in every batch: blocks, which only pass the bounds on, are compiled for any."""
     import torch
 
     bounds = kwargs.get("cu_seq_lens_q")
@@ -52,7 +52,7 @@ def _let_bounds_vary(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
 
 
 def uncompiled() -> AbstractContextManager[None]:
-    """While in it, compiled blocks run as they are written: for shapes of which each would be compiled anew."""
+    """Within it, compiled blocks run eagerly: for shapes that would each be compiled."""
     import torch
 
     stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
@@ -60,7 +60,7 @@ def uncompiled() -> AbstractContextManager[None]:
 
 
 def _missing_compiler(on_gpu: bool) -> str | None:
-    """What torch.compile needs and does not find, in words."""
+    """What torch.compile needs and does not find."""
     if on_gpu:
         from torch.utils._triton import has_triton
 

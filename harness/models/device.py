@@ -1,4 +1,4 @@
-"""Where a run of a configuration computes."""
+"""The device of a run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def device_of(trainer: TrainerConfig, local_rank: int) -> str:
 
 
 def refuse_missing_devices(trainer: TrainerConfig) -> None:
-    """Raise InputError if the machine has not what trainer.accelerator, trainer.devices and trainer.precision ask for."""
+    """Raise InputError if the machine lacks what trainer.accelerator, trainer.devices and trainer.precision ask for."""
     import torch
 
     if trainer.accelerator == "gpu" and not torch.cuda.is_available():

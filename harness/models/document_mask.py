@@ -32,8 +32,7 @@ def document_mask(position_ids: Tensor, *, dtype: torch.dtype, window: int | Non
 def add_document_mask(model: PreTrainedModel) -> list[RemovableHandle]:
     """From now on a forward pass that is given position ids masks other documents; without them it stays as it was.
 
-    The decoder gets the mask, so that logits and hidden states are made alike, and whoever calls the model needs not know. Returns what
-    takes it away again.
+    The decoder gets the mask, so that logits and hidden states agree and callers need not change. Returns the handles that remove it.
     """
     whole: Any = model
     windows = _windows(model.config)

@@ -1,4 +1,4 @@
-"""A causal language model in two parts, so that logits can be computed for some positions at a time."""
+"""A causal language model in two parts, so that logits can be computed in chunks of positions."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ TOLERANCE = 1e-4
 
 
 def hidden_states(model: PreTrainedModel, input_ids: Tensor, position_ids: Tensor) -> Tensor:
-    """What the head makes logits of: [B, L, D], for input_ids and position_ids int64 [B, L]."""
+    """The head's input: [B, L, D], for input_ids and position_ids int64 [B, L]."""
     whole: Any = model
     hidden: Tensor = whole.get_decoder()(input_ids=input_ids, position_ids=position_ids, use_cache=False).last_hidden_state
     return hidden
 
 
 def head_of(model: PreTrainedModel) -> Any:
-    """The module that makes logits [..., V] of hidden states [..., D]."""
+    """The module from hidden states [..., D] to logits [..., V]."""
     whole: Any = model
     return whole.get_output_embeddings()
 

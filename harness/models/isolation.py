@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.config.errors import InputError
 from harness.config.schema import Config
-from harness.models.attention import attention_dtype, varlen_wish
+from harness.models.attention import attention_dtype, varlen_mode
 from harness.models.device import computes_on_gpu
 from harness.models.document_mask import add_document_mask
 from harness.models.pretrained import first_line
@@ -27,19 +27,19 @@ LENGTH = 8
 
 
 def isolate_documents(model: PreTrainedModel, config: Config, *, which: str = "this model") -> None:
-    """Make sure that packed documents do not see each other in this model, which is called `which`, as data.isolation says.
+    """Make sure that packed documents do not see each other in this model, as data.isolation says. which: its name in messages.
 
-    Attention may be told where they begin (model.attention, see `choose_varlen`). Otherwise position ids that restart are enough for most
+    Varlen attention knows where they begin (model.attention, see `choose_varlen`). Otherwise position ids that restart are enough for most
     models; others are given an explicit mask from now on. To be called when the model has its adapters. Raises InputError where nothing
     helps, or where what is asked for does not.
     """
-    data, wish = config.data, varlen_wish(config)
-    if wish != "no":
+    data, mode = config.data, varlen_mode(config)
+    if mode != "no":
         problem = _varlen(model, config)
         if problem is None:
             log.info("documents of a row are kept apart within attention (varlen) in %s (%s)", which, _family(model))
             return
-        if wish == "must":
+        if mode == "must":
             raise InputError(f"model.attention=varlen: not for {which} ({_family(model)}): {problem}. Valid for it: auto, sdpa, eager")
         log.warning("varlen attention is not used for %s (%s): %s", which, _family(model), problem)
     if data.packing == "padded":
@@ -67,7 +67,7 @@ def isolate_documents(model: PreTrainedModel, config: Config, *, which: str = "t
 def document_leak(model: PreTrainedModel) -> float:
     """The largest change of document 2's logits in a packed row when document 1 is replaced; 0 up to rounding where packing isolates.
 
-    Documents are told apart the way training does it: by position ids that restart, no cache, no attention mask but the model's own.
+    As in training: position ids that restart, no cache, no attention mask but the model's own.
     """
     rows = _two_documents(model)
     logits = _packed_logits(model, rows)[:, LENGTH:]
@@ -75,7 +75,7 @@ def document_leak(model: PreTrainedModel) -> float:
 
 
 def _varlen(model: PreTrainedModel, config: Config) -> str | None:
-    """Let the model attend by varlen attention, or say why it cannot and leave it as it was."""
+    """Switch the model to varlen attention; returns why not, if it stays as it was."""
     if getattr(model.config.get_text_config(), "attention_dropout", 0.0):
         return "its attention has dropout (model.attention_dropout)"
     if computes_on_gpu(config.trainer):
@@ -99,7 +99,7 @@ def _varlen(model: PreTrainedModel, config: Config) -> str | None:
 
 
 def _mask(model: PreTrainedModel) -> str | None:
-    """Give the model an explicit mask, or say why it does not keep documents apart."""
+    """Give the model an explicit mask; returns why not, if it does not keep documents apart."""
     handles = add_document_mask(model)
     try:
         deviation = _deviation(model)

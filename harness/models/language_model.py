@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from harness.config.errors import InputError, nearest, wrong_value
+from harness.config.errors import InputError, did_you_mean, wrong_value
 from harness.config.schema import ModelConfig
 from harness.models.attention import transformers_name
 from harness.models.pretrained import first_line, load_pretrained, not_installed, pretrained_fingerprint
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 EXAMPLES = ("llama", "qwen3", "mistral", "olmo2", "smollm3")
-"""Families that are named in messages."""
+"""Families named in messages."""
 
 
 def build_model(config: ModelConfig, tokenizer: Any, *, seed: int, new_tokens: Sequence[str] = ()) -> PreTrainedModel:
@@ -60,15 +60,14 @@ def _from_scratch(config: ModelConfig, tokenizer: Any) -> PreTrainedModel:
 
 
 def _shape(config: ModelConfig, tokenizer: Any) -> dict[str, Any]:
-    """What transformers calls the settings of `config`. Raises InputError for a family that does not exist, or that has no such setting."""
+    """The settings of `config` by transformers' names. Raises InputError for an unknown family, and for a setting that it lacks."""
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as FAMILIES
 
     if config.family not in FAMILIES:
-        guess = nearest(config.family, FAMILIES)
-        hint = f"did you mean {guess!r}? " if guess else ""
+        hint = did_you_mean(config.family, FAMILIES).lower()
         problem = (
-            f"no causal language model of transformers; {hint}Valid are its {len(FAMILIES)} model types, such as {', '.join(EXAMPLES)}"
+            f"no causal language model of transformers;{hint} Valid are its {len(FAMILIES)} model types, such as {', '.join(EXAMPLES)}"
         )
         raise wrong_value("model.family", config.family, problem)
     family = AutoConfig.for_model(config.family)
@@ -100,8 +99,10 @@ def _shape(config: ModelConfig, tokenizer: Any) -> dict[str, Any]:
 
 
 def model_fingerprint(config: ModelConfig) -> str:
-    """A hash of what the model starts from: a pretrained model's, see `pretrained_fingerprint`, or the shape. The weights of
-    model.checkpoint have a fingerprint of their own."""
+    """A hash of the initial model: of pretrained weights, see `pretrained_fingerprint`, or of the shape.
+
+    The weights of model.checkpoint have a fingerprint of their own.
+    """
     if config.path is not None:
         return pretrained_fingerprint(config.path, key="model.path")
     # As runs and recipes have it from before there was model.checkpoint, whose path says nothing of its content.

@@ -31,7 +31,7 @@ def liger_kernels(model: PreTrainedModel, *, on_gpu: bool) -> Iterator[None]:
         raise InputError(f"{KEY}: needs liger-kernel, which is not installed: pip install 'harness[liger]'")
     if not on_gpu:
         raise InputError(f"{KEY}: its kernels run on a GPU only, and this run computes on a CPU. Valid here: false")
-    # By name: it is nobody's dependency, and importing it needs Triton.
+    # By name: it is optional, and importing it needs Triton.
     patch: Any = import_module("liger_kernel.transformers.monkey_patch")
     family = model.config.model_type
     known = patch.MODEL_TYPE_TO_APPLY_LIGER_FN

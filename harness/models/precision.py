@@ -1,4 +1,4 @@
-"""trainer.precision without a Trainer: what a model computes in where it is evaluated alone. The same as Lightning's plugins give it."""
+"""trainer.precision without a Trainer, for evaluation alone; the same as Lightning's plugins."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def weights_dtype(precision: str) -> torch.dtype:
-    """What the weights are held in."""
+    """The dtype of the weights."""
     import torch
 
     return torch.bfloat16 if precision == "bf16-true" else torch.float32

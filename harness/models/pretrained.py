@@ -44,7 +44,7 @@ def load_pretrained(path: str, *, key: str, attention: str, attention_dropout: f
     model: PreTrainedModel = loaded[0]
     missing = sorted(loaded[1]["missing_keys"])
     if missing:
-        # transformers says so in a warning and goes on with random weights.
+        # transformers only warns and continues with random weights.
         problem = f"its weight files lack {len(missing)} of the model's tensors ({', '.join(missing[:3])}{', …' if missing[3:] else ''})"
         raise wrong_value(key, path, problem)
     return model
@@ -113,5 +113,5 @@ def not_installed(attention: str, error: ImportError) -> InputError:
 
 
 def first_line(error: Exception) -> str:
-    """What is worth reading of an error of transformers."""
+    """The first line of an error of transformers."""
     return next((line.strip()[:300] for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,4 +1,4 @@
-"""Attention that is told where the documents of packed rows begin, and never looks beyond them (model.attention=varlen).
+"""Attention within the documents of packed rows, by their bounds (model.attention=varlen).
 
 A mask of [B, 1, L, L] keeps documents apart as well, but is computed for every position that it hides, and keeps a GPU from its fastest
 kernels. Here rows stay [B, L]; within attention they are laid end to end, [B * L], with the bounds of their documents, as torch's
@@ -65,7 +65,7 @@ def cuda_kernel(
 
 @cache
 def _asks_for_groups() -> bool:
-    """Whether torch wants to be told of fewer key heads than query heads; 2.11 takes them as they come."""
+    """Whether torch needs an argument for fewer key heads than query heads; 2.11 does not."""
     from torch.nn.attention.varlen import varlen_attn
 
     return "enable_gqa" in signature(varlen_attn).parameters
@@ -130,9 +130,9 @@ def varlen_attention(
 
 
 def add_varlen(model: PreTrainedModel) -> RemovableHandle:
-    """From now on the model attends by `varlen_attention`, and a forward pass that is given position ids tells it where documents begin.
+    """From now on the model uses `varlen_attention`, with bounds of documents from the position ids of a forward pass.
 
-    Returns what takes the latter away again. Raises ValueError for a model that attends in a way of its own.
+    Returns the handle that removes the bounds. Raises ValueError for a model that attends in a way of its own.
     """
     from transformers import AttentionInterface
 
@@ -156,7 +156,7 @@ def add_varlen(model: PreTrainedModel) -> RemovableHandle:
 
 
 def uses_varlen(model: PreTrainedModel) -> bool:
-    """Whether `add_varlen` is in force."""
+    """Whether the model uses `varlen_attention`."""
     return bool(model.config._attn_implementation == NAME)
 
 

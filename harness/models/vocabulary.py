@@ -1,4 +1,4 @@
-"""Rows of the input embedding and of the output layer: their number, and new rows for new tokens."""
+"""The rows of the input embedding and of the output layer, and new rows for new tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 NOISE = 0.1
-"""Spread of new rows about the mean, in standard deviations of the others: enough to tell them apart."""
+"""Spread of new rows about the mean, in standard deviations of the others."""
 
 
 def vocabulary_size(model: PreTrainedModel) -> int:
@@ -54,5 +54,5 @@ def _about_the_mean(weight: torch.Tensor, ids: Sequence[int], generator: torch.G
 
 
 def _others(weight: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
-    """The rows of the tokens before the new ones: what lies behind is new as well, or padding."""
+    """The rows of the tokens before the new ones; later rows are new or padding."""
     return weight[: min(ids)]

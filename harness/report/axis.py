@@ -1,4 +1,4 @@
-"""A parameter as an axis of parallel coordinates: where each value lies, and readable ticks."""
+"""A parameter as an axis of parallel coordinates: positions and readable ticks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def is_numeric(domain: dict[str, Any], values: list[Any]) -> bool:
 
 
 def parameter_axis(domain: dict[str, Any], values: list[Any]) -> Axis:
-    """The axis of a parameter's values; None (not active) lies apart, at a tick of its own."""
+    """The axis of a parameter's values; None (not active) has a tick of its own."""
     if is_numeric(domain, values):
         return _numeric_axis(values, log=bool(domain.get("log")))
     labels = sorted({value_text(value) for value in values if value is not None}, key=_by_number)

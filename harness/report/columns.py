@@ -16,12 +16,11 @@ Space = dict[str, dict[str, Any]]
 
 
 def joint_space(studies: list[StudyRecord]) -> Space:
-    """The spaces of the studies together; for a key that several have, the first one's."""
+    """The spaces of all studies; where several have a key, the first one counts."""
     joint: Space = {}
-    for study in reversed(studies):
-        joint = {**joint, **space_of(study)}
-    first = list(space_of(studies[0])) if studies else []
-    return {key: joint[key] for key in dict.fromkeys([*first, *joint])}
+    for study in studies:
+        joint = {**joint, **{key: domain for key, domain in space_of(study).items() if key not in joint}}
+    return joint
 
 
 def space_of(study: StudyRecord) -> Space:
@@ -32,9 +31,9 @@ def space_of(study: StudyRecord) -> Space:
 
 
 def run_params(run: RunRecord, parameters: list[str], space: Space, own: Space) -> dict[str, Any]:
-    """A run's values of `parameters`. `own` is the space of the run's study: a key of it that the trial lacks was not active.
+    """A run's values of `parameters`; keys outside of its study's space come from its configuration.
 
-    Other keys are taken from the run's configuration, so that a single run can stand beside a study.
+    own: the space of the run's study; a key of it that the trial lacks was not active.
     """
     params = {key: value for key, value in run.params.items() if key in parameters}
     absent = [key for key in parameters if key not in own and key not in params]
@@ -54,13 +53,12 @@ def differing_keys(runs: list[RunRecord]) -> list[str]:
 def parameter_columns(studies: list[StudyRecord], runs: list[RunRecord]) -> list[str]:
     """The studies' spaces, then the other configuration keys in which the studies and the single runs differ.
 
-    Within a study only what its space names differs, so that one trial speaks for all of them: to read a thousand configurations takes
-    seconds.
+    Trials of a study differ in its space alone, so one configuration a study is read: a thousand would take seconds.
     """
     space = joint_space(studies)
-    speakers = [next((run for run in study.runs if run.config), None) for study in studies]
-    # A group that is searched stands for its keys: schedule for schedule.floor.
-    apart = [key for key in differing_keys([*(run for run in speakers if run), *runs]) if not _is_covered(key, space)]
+    examples = [next((run for run in study.runs if run.config), None) for study in studies]
+    # A searched group covers its keys: schedule covers schedule.floor.
+    apart = [key for key in differing_keys([*(run for run in examples if run), *runs]) if not _is_covered(key, space)]
     return [*space, *apart]
 
 
@@ -69,7 +67,7 @@ def _is_covered(key: str, space: Space) -> bool:
 
 
 def varying(parameters: list[str], values: list[Mapping[str, Any]]) -> list[str]:
-    """The parameters in which the runs differ; all of them where there are not two runs. values: {parameter: value} by run."""
+    """The parameters in which the runs differ; all of them for fewer than two runs. values: {parameter: value} by run."""
     if len(values) < 2:
         return parameters
     return [key for key in parameters if any(of_run.get(key) != values[0].get(key) for of_run in values)]

@@ -1,4 +1,4 @@
-"""Runs side by side: what the table, the page, the JSON and the CSV of `harness compare` all show."""
+"""A comparison of runs: what the table, the page, the JSON and the CSV of `harness compare` show."""
 
 from __future__ import annotations
 
@@ -34,15 +34,18 @@ class Comparison:
     metrics: list[str]
     """Logged names: the objective, the constraints, the other validation losses."""
     asked: Objective | None = None
-    """What the user wants runs to be ranked by, where it is not the first study's objective."""
+    """The objective that the user ranks by; None: the first study's."""
     show_all: bool = False
-    """Whether parameters stand in the table that are the same in all runs."""
+    """Whether the table shows parameters that are the same in all runs."""
 
     @property
     def objective(self) -> Objective | None:
         if self.asked is not None:
             return self.asked
         return self.studies[0].objective if self.studies else None
+
+    def is_objective(self, metric: str) -> bool:
+        return self.objective is not None and metric == self.objective.metric
 
     @property
     def objectives(self) -> list[Objective]:
@@ -63,6 +66,11 @@ class Comparison:
     def columns(self) -> list[str]:
         """The parameters that are shown: those in which the runs differ, unless all are asked for."""
         return self.parameters if self.show_all else varying(self.parameters, [self.params(run) for run in self.runs])
+
+    @property
+    def by_importance(self) -> list[str]:
+        """The parameters that are shown, those that matter most first."""
+        return [key for key in dict.fromkeys([*self.importances.shares, *self.columns]) if key in self.columns]
 
     @cached_property
     def _own(self) -> dict[str | None, StudyRecord]:
@@ -93,7 +101,7 @@ class Comparison:
         return found
 
     def within_noise(self, run: RunRecord) -> bool | None:
-        """Whether the run differs from the best by less than seed noise; None where that is unknown, and for runs that are not ranked."""
+        """Whether the run differs from the best by less than seed noise; None if unknown, and for runs that are not ranked."""
         best, value = self.best, self.value(run)
         if self.noise is None or best is None or run is best or value is None or not self.is_ranked(run) or not self.has_full_length(run):
             return None
@@ -107,8 +115,7 @@ class Comparison:
 
     @cached_property
     def pareto(self) -> list[RunRecord]:
-        """The complete runs of full length that no other one beats in all objectives, or in the objective and what is under constraint;
-        by the first objective, and empty where there is one objective alone."""
+        """The Pareto front over `trade_offs`: complete runs of full length, by the first objective. Empty with one objective alone."""
         axes = self.trade_offs
         complete = [run for run in self.runs if run.state == "complete" and self.has_full_length(run)]
         placed = [(run, costs) for run in complete if (costs := self._costs(run, axes)) is not None]
@@ -116,14 +123,14 @@ class Comparison:
 
     @cached_property
     def trade_offs(self) -> dict[str, int]:
-        """The metrics that a choice weighs against each other: {metric: 1 where lower is better, else -1}."""
+        """The objectives and the constrained metrics: {metric: 1 if lower is better, else -1}."""
         if self.objective is None:
             return {}
         signs = {metric: -1 if "min" in bound else 1 for metric, bound in self.constraints.items()}
         return {**{objective.metric: objective.sign for objective in self.objectives}, **signs}
 
     def _costs(self, run: RunRecord, axes: dict[str, int]) -> tuple[float, ...] | None:
-        values = [self.value(run) if self.objective and metric == self.objective.metric else self.metric(run, metric) for metric in axes]
+        values = [self.value(run) if self.is_objective(metric) else self.metric(run, metric) for metric in axes]
         known = [value for value in values if value is not None]
         return tuple(sign * value for sign, value in zip(axes.values(), known, strict=True)) if len(known) == len(axes) else None
 
@@ -140,7 +147,7 @@ class Comparison:
         return {id(run): place for place, run in enumerate(self.runs)}
 
     def place(self, run: RunRecord) -> int:
-        """The run's place in `runs`, from 0: what the page calls it."""
+        """The run's index in `runs`, which identifies it in the page."""
         return self._places[id(run)]
 
     def is_trial(self, run: RunRecord) -> bool:
@@ -162,7 +169,7 @@ class Comparison:
         return study is None or study.has_full_length(run)
 
     def params(self, run: RunRecord) -> dict[str, Any]:
-        """The run's values of `parameters`, without those that are not active in it."""
+        """The run's values of `parameters` that are active in it."""
         known = self._params.get(id(run))
         if known is None:
             study = self._own.get(run.study)
@@ -172,7 +179,7 @@ class Comparison:
     _params: dict[int, dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
 
     def value(self, run: RunRecord) -> float | None:
-        """The run's objective, or its last value of the objective's metric where it was not trained for that objective."""
+        """The run's objective; of a run with another objective or none, the last value of the metric."""
         study = self._own.get(run.study)
         if self.objective is None or (study and study.objective == self.objective):
             return _finite(run.result.objective)
@@ -202,11 +209,11 @@ class Comparison:
 
     @property
     def saved(self) -> int:
-        """Tokens that runs took over from trunks instead of training them."""
+        """Tokens that runs share with trunks, and did not train."""
         return sum(run.result.tokens.shared for run in self.runs)
 
     def origin(self, run: RunRecord) -> RunRecord | None:
-        """The run whose trunk this one continued; None where it is not among those compared."""
+        """The run whose trunk this one continued; None if it is not compared."""
         if run.result.shared_from is not None:
             return self._by_name.get(run.result.shared_from)
         if run.trial is not None and run.trial.parent is not None:
@@ -223,9 +230,9 @@ class Comparison:
 
 
 def compare(studies: list[StudyRecord], runs: list[RunRecord], *, objective: Objective | None = None, show_all: bool = False) -> Comparison:
-    """Put the trials of the studies and the single runs side by side.
+    """Compare the trials of the studies and the single runs.
 
-    Args: objective, what to rank them by, instead of the first study's; show_all, whether columns also show what is the same in all runs.
+    objective: what to rank by, instead of the first study's. show_all: whether to show parameters that are the same in all runs.
     """
     trials = [run for study in studies for run in study.runs]
     by_own_objective = len(studies) == 1 and objective in (None, studies[0].objective)
@@ -253,7 +260,7 @@ def _rank(comparison: Comparison, run: RunRecord) -> tuple[Any, ...]:
     by_value = math.inf if value is None else (comparison.objective.sign if comparison.objective else 1) * value
     study = comparison.confirmed
     loses = not (study and study.is_confirmed(run))
-    # As everywhere: of a trunk search, runs of full length come before shorter ones.
+    # Of a trunk search, runs of full length come before shorter ones.
     short = -((run.trial and run.trial.rung) or 0)
     return STATES.index(run.state), run.state == "complete" and not comparison.is_ranked(run), loses, short, by_value, run.number or 0
 

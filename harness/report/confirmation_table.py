@@ -32,7 +32,7 @@ def mean_text(interval: Interval | None) -> str:
 
 
 def verdict(study: StudyRecord) -> list[str]:
-    """The confidence in the winner, or why there is none, a sentence a line."""
+    """The confidence in the winner, or why there is none: a sentence a line."""
     found = study.confirmation
     assert found is not None, "there is one"
     lines = list(_verdict(study, found))
@@ -52,13 +52,13 @@ def _verdict(study: StudyRecord, found: Confirmation) -> Iterator[str]:
     if found.winner is None:
         tried = len(found.candidates)
         yield f"not confirmed: none of its {tried} candidates comes through every seed and meets the constraints on average"
-        # The best that one seed has let through a constraint lie at its edge, and other seeds push them over.
+        # The best of one seed lie at the edge of a constraint; other seeds push them over it.
         yield from (
             f"{metric} is {abs(shift):.4g} {'more' if shift > 0 else 'less'} over these seeds than with the search's, in their mean"
             for metric, shift in shifts(study).items()
         )
         if study.constraints:
-            # Of three candidates each, as confirm takes unless it is told otherwise: one or two more than there have been.
+            # confirm takes three candidates a round by default: one or two rounds more than there have been.
             rounds = f"--rounds {tried // 3 + 2}"
             yield f"`harness confirm {study.name} {rounds}` goes on with trials that are expected to meet the constraints then, if any is"
         yield f"`harness confirm {study.name}` with a --top of more than {tried} goes on with the next best of the search"

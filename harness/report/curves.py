@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from harness.report.comparison import Comparison
-from harness.report.marks import BEST, INFEASIBLE, SINGLES, STOPPED, colour_axis, reach, shades
+from harness.report.figure_style import BEST, INFEASIBLE, SINGLES, STOPPED, axis_limits, colour_axis, shades
 from harness.report.text import with_unit
 from harness.runs.record import RunRecord
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 LIMIT = 50
-"""Curves of more runs than this hide each other, and weigh on the page."""
+"""More curves hide each other and make the page heavy."""
 POINTS = 300
 """Points of one curve."""
 
@@ -26,7 +26,7 @@ Line = tuple[RunRecord, list[float], list[float]]
 
 
 def drawn_runs(comparison: Comparison) -> list[RunRecord]:
-    """The best runs that have logged anything, and every single run: at most LIMIT."""
+    """The best runs with logged rows, and every single run: at most LIMIT."""
     singles = [run for run in comparison.runs if not comparison.is_trial(run) and run.rows][:LIMIT]
     trials: list[RunRecord] = []
     for run in comparison.runs:
@@ -46,7 +46,7 @@ def curve(comparison: Comparison, metric: str) -> Figure | None:
     # The first steps are far above everything that matters.
     later = [value for _, _, values in lines for value in values[len(values) // 10 :]]
     limits = comparison.constraints.get(metric, {}).values()
-    figure.update_yaxes(range=reach([*later, *limits], spreads=10))
+    figure.update_yaxes(range=axis_limits([*later, *limits], spreads=10))
     for limit in limits:
         figure.add_hline(y=limit, line={"color": INFEASIBLE, "dash": "dash", "width": 1.5})
     return figure
@@ -114,7 +114,7 @@ def _layer(comparison: Comparison, index: int, line: Line) -> tuple[bool, bool, 
 
 
 def _line(comparison: Comparison, run: RunRecord, index: int, shade: float | None) -> dict[str, Any]:
-    """The best and single runs stand out; without a colour, a line gets that of its shade from the page."""
+    """The best and single runs are emphasised; the page colours the others by their shade."""
     if run is comparison.best:
         return {"color": BEST, "width": 3}
     if not comparison.is_trial(run):

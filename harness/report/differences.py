@@ -1,4 +1,4 @@
-"""A few runs beside each other, key by key: what W&B calls a run comparer."""
+"""A run comparer: a few runs side by side, key by key."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.runs.record import RunRecord
 
 WINNER = ' class="winner"'
 LIMIT = 8
-"""Runs that stand beside each other without scrolling."""
+"""Runs that fit beside each other without scrolling."""
 
 
 def differences_section(comparison: Comparison) -> str:
@@ -38,6 +38,5 @@ def _row(name: str, cells: list[str], best: int | None = None) -> str:
 
 
 def _metric_row(comparison: Comparison, runs: list[RunRecord], metric: str) -> str:
-    is_objective = comparison.objective is not None and metric == comparison.objective.metric
-    best = runs.index(comparison.best) if is_objective and comparison.best else None
+    best = runs.index(comparison.best) if comparison.is_objective(metric) and comparison.best else None
     return _row(metric, [metric_text(comparison.metric(run, metric)) for run in runs], best)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.report.axis import is_numeric, log_ticks, parameter_axis
 from harness.report.comparison import Comparison
-from harness.report.marks import BEST, FEASIBLE, INFEASIBLE, colour_axis, is_maximized, points, reach
+from harness.report.figure_style import BEST, FEASIBLE, INFEASIBLE, axis_limits, colour_axis, is_maximized, points
 from harness.report.text import short_names, value_text, with_unit
 from harness.runs.pareto import front
 from harness.runs.record import RunRecord
@@ -101,14 +101,10 @@ def parallel(comparison: Comparison) -> Figure | None:
         weighed = [comparison.metric(run, metric) for run, _ in done]
         known = [value for value in weighed if value is not None]
         if metric != comparison.objective.metric and len(known) == len(done):
-            low, high = reach(known, maximize=sign < 0, spreads=20)
-            dimensions.append(
-                {"label": metric, "values": [min(max(value, low), high) for value in known], "range": [min(known), max(known)]}
-            )
-    # Diverged runs end at the edge.
-    low, high = reach(objectives, maximize=is_maximized(comparison))
-    ends = [min(max(value, low), high) for value in objectives]
-    dimensions.append({"label": comparison.objective.metric, "values": ends, "range": [min(ends), max(ends)]})
+            dimensions.append(_metric_dimension(metric, known, axis_limits(known, maximize=sign < 0, spreads=20)))
+    dimensions.append(
+        _metric_dimension(comparison.objective.metric, objectives, axis_limits(objectives, maximize=is_maximized(comparison)))
+    )
     # The last line drawn lies on top: the best.
     for dimension in dimensions:
         dimension["values"] = dimension["values"][::-1]
@@ -116,6 +112,13 @@ def parallel(comparison: Comparison) -> Figure | None:
     rows = [comparison.place(run) for run, _ in done][::-1]
     lines = go.Parcoords(dimensions=dimensions, line=line, meta={"runs": rows})
     return go.Figure(lines, layout={"coloraxis": colour_axis(comparison, objectives)})
+
+
+def _metric_dimension(metric: str, values: list[float], limits: tuple[float, float]) -> dict[str, Any]:
+    """Runs outside of the limits, such as those that diverged, end at the edge."""
+    low, high = limits
+    ends = [min(max(value, low), high) for value in values]
+    return {"label": metric, "values": ends, "range": [min(ends), max(ends)]}
 
 
 def slice_of(comparison: Comparison, parameter: str) -> Figure | None:
@@ -141,7 +144,7 @@ def slice_of(comparison: Comparison, parameter: str) -> Figure | None:
         labels = [escape(label) for label in axis.ticks.values()]
         figure.update_xaxes(tickvals=list(axis.ticks), ticktext=labels, range=[-0.6, len(labels) - 0.4], showgrid=False)
     figure.update_yaxes(
-        range=reach([value for _, _, value in done], maximize=is_maximized(comparison)),
+        range=axis_limits([value for _, _, value in done], maximize=is_maximized(comparison)),
         title=escape(with_unit(comparison.objective.metric)),
     )
     figure.update_layout(showlegend=False)
@@ -167,9 +170,10 @@ def tradeoff(comparison: Comparison, metric: str) -> Figure | None:
         figure.add_vline(x=limit, line=line, annotation={"text": f"{side} {value_text(limit)}", "xshift": 4, "font": {"color": INFEASIBLE}})
     limits = list(bound.values())
     figure.update_xaxes(
-        title=escape(with_unit(metric)), range=reach([*(x for _, x, _ in placed), *limits], maximize=x_sign < 0, spreads=20)
+        title=escape(with_unit(metric)), range=axis_limits([*(x for _, x, _ in placed), *limits], maximize=x_sign < 0, spreads=20)
     )
     figure.update_yaxes(
-        title=escape(with_unit(comparison.objective.metric)), range=reach([y for _, _, y in placed], maximize=is_maximized(comparison))
+        title=escape(with_unit(comparison.objective.metric)),
+        range=axis_limits([y for _, _, y in placed], maximize=is_maximized(comparison)),
     )
     return figure

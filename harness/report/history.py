@@ -1,15 +1,15 @@
-"""The course of the search: each trial and the best so far, against trials, tokens and time on devices."""
+"""Optimisation history: each trial and the best so far, over trials, tokens and device time."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
 from harness.report.comparison import Comparison
+from harness.report.figure_style import SINGLES, STOPPED, axis_limits, is_maximized, points
 from harness.report.figures import add_markers, add_points
-from harness.report.marks import SINGLES, STOPPED, is_maximized, points, reach
 from harness.report.text import metric_text, with_unit
 from harness.runs.record import Objective, RunRecord, StudyRecord
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
 
 Places = dict[int, float]
-"""By the id of a run: where it ended on the axis of what the search had cost by then."""
+"""By id(run): what the search had cost when the run ended."""
 
 
 def histories(comparison: Comparison) -> dict[str, Figure]:
-    """The same trials on several axes, by the name of the axis; {} before a trial is complete."""
+    """A history for each axis, by its name; {} before a trial is complete."""
     done = complete_trials(comparison)
     if comparison.objective is None or not done:
         return {}
@@ -29,8 +29,8 @@ def histories(comparison: Comparison) -> dict[str, Figure]:
     tokens: Places = {}
     hours: Places = {}
     for study in comparison.studies:
-        _accumulate(tokens, study.runs, [run.result.tokens.spent for run in study.runs])
-        _accumulate(hours, study.runs, [run.device_hours for run in study.runs])
+        _accumulate(tokens, study.runs, lambda run: run.result.tokens.spent)
+        _accumulate(hours, study.runs, lambda run: run.device_hours)
     unit = hour_unit(comparison)
     views = {
         "trials": _history(comparison, comparison.objective, done, numbers, "trial"),
@@ -53,25 +53,24 @@ def hour_unit(comparison: Comparison) -> str:
 
 
 def ended_order(runs: Sequence[RunRecord]) -> list[RunRecord]:
-    """The runs of a study in the order in which they ended, as far as is known; else in that of their numbers."""
+    """The runs of a study by the time they ended; by number if that is unknown."""
     ends = {id(run): run.trial.spans[-1][1] if run.trial and run.trial.spans else math.nan for run in runs}
     if any(math.isnan(end) for run in runs if run.state == "complete" for end in [ends[id(run)]]):
         return sorted(runs, key=lambda run: run.number or 0)
     return sorted(runs, key=lambda run: (math.isnan(ends[id(run)]), ends[id(run)], run.number or 0))
 
 
-def _accumulate(places: Places, runs: Sequence[RunRecord], costs: Sequence[float]) -> None:
-    cost_of = {id(run): cost for run, cost in zip(runs, costs, strict=True)}
+def _accumulate(places: Places, runs: Sequence[RunRecord], cost: Callable[[RunRecord], float]) -> None:
     total = 0.0
     for run in ended_order(runs):
-        total += cost_of[id(run)]
+        total += cost(run)
         places[id(run)] = total
 
 
 def _history(comparison: Comparison, objective: Objective, done: list[tuple[RunRecord, float]], places: Places, title: str) -> Figure:
     import plotly.graph_objects as go
 
-    low, high = reach([value for _, value in done], maximize=is_maximized(comparison))
+    low, high = axis_limits([value for _, value in done], maximize=is_maximized(comparison))
     figure = go.Figure([_best_so_far(comparison, objective, study, places) for study in comparison.studies])
     placed = [(run, places[id(run)], value) for run, value in done]
     add_points(figure, comparison, [place for place in placed if comparison.has_full_length(place[0]) or place[0] is comparison.best])

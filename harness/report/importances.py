@@ -15,12 +15,11 @@ from harness.runs.record import StudyRecord
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
-    from optuna.trial import FrozenTrial
 
 MINIMUM_TRIALS = 4
 NONE_FOUND = f"they take {MINIMUM_TRIALS} complete trials of full length that differ in their objective"
 FANOVA_TRIALS = 300
-"""fANOVA's forest takes seconds beyond this many trials; PED-ANOVA, which needs a few dozen, takes over."""
+"""Beyond this many trials fANOVA takes seconds, and PED-ANOVA is used."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +27,11 @@ class Importances:
     """How much each parameter matters."""
 
     shares: dict[str, float] = field(default_factory=dict)
-    """By parameter, the largest first; they add up to 1. Empty with fewer than four trials, or when all did equally well."""
+    """By parameter, the largest first; they add up to 1. Empty with fewer than four trials, or equal objectives."""
     of: str = ""
-    """What they are shares of."""
+    """What the shares are of."""
     note: str = ""
-    """How they were found, and over how many trials."""
+    """The method and the number of trials."""
 
 
 def parameter_importances(study: StudyRecord) -> Importances:
@@ -47,95 +46,73 @@ def parameter_importances(study: StudyRecord) -> Importances:
     ]
     if len(points) < MINIMUM_TRIALS or len({objective for _, objective in points}) == 1:
         return Importances()
-    seen = {key: [params[key] for params, _ in points if key in params] for key in space_of(study)}
-    domains = {key: domain for key, domain in space_of(study).items() if seen[key]}
+    params = [of_run for of_run, _ in points]
     costs = [study.objective.sign * objective for _, objective in points]
+    parameters = [_Parameter(key, domain, params) for key, domain in space_of(study).items() if any(key in of_run for of_run in params)]
     if len(points) > FANOVA_TRIALS:
-        weights = {
-            key: ped_anova.weight(_observed(key, domain, [params for params, _ in points]), costs) for key, domain in domains.items()
-        }
+        weights = {parameter.key: ped_anova.weight(parameter.observed(params), costs) for parameter in parameters}
+        what, note = "share in what sets the best tenth of trials apart", f"PED-ANOVA over {len(points)} trials"
     else:
-        parameters = [_Parameter(key, domain, seen[key]) for key, domain in domains.items()]
-        weights = _fanova(parameters, [(params, cost) for (params, _), cost in zip(points, costs, strict=True)])
+        weights = _fanova(parameters, params, costs)
+        what, note = "share of the objective's variance", f"fANOVA over {len(points)} trials"
     total = sum(weights.values())
     if not total > 0:
         return Importances()
-    shares = {key: float(weight / total) for key, weight in sorted(weights.items(), key=lambda item: -item[1])}
-    if len(points) > FANOVA_TRIALS:
-        return Importances(shares, "share in what sets the best tenth of trials apart", f"PED-ANOVA over {len(points)} trials")
-    return Importances(shares, "share of the objective's variance", f"fANOVA over {len(points)} trials")
-
-
-def _observed(key: str, domain: dict[str, Any], params: list[dict[str, Any]]) -> ped_anova.Observed:
-    """A parameter on its grid; where it is not active it lies in the middle, where it says least."""
-    if "choices" in domain:
-        labels = list(dict.fromkeys(str(choice) for choice in [*domain["choices"], *(of_run[key] for of_run in params if key in of_run)]))
-        return ped_anova.Observed(len(labels), [labels.index(str(of_run.get(key, labels[0]))) for of_run in params], is_choice=True)
-    places = [_position(domain, of_run[key]) if key in of_run else None for of_run in params]
-    given = [*(place for place in places if place is not None), _position(domain, domain["low"]), _position(domain, domain["high"])]
-    low, high = min(given), max(given)
-    return ped_anova.on_grid([(low + high) / 2 if place is None else place for place in places], low, high)
-
-
-def _position(domain: dict[str, Any], value: Any) -> float:
-    """On the scale on which the parameter was searched."""
-    return math.log(float(value)) if domain.get("log") else float(value)
+    return Importances({key: float(weight / total) for key, weight in sorted(weights.items(), key=lambda item: -item[1])}, what, note)
 
 
 class _Parameter:
     """A parameter on the scale on which it was searched.
 
     Optuna's fANOVA integrates over the plain range even of a log parameter, where all rates below 3e-3 are a tenth of 1e-4..3e-2: the
-    logarithm is taken here.
+    logarithm is taken here. Trials in which it is not active are put in the middle.
     """
 
-    def __init__(self, key: str, domain: dict[str, Any], seen: list[Any]) -> None:
-        from optuna.distributions import CategoricalDistribution, FloatDistribution
-
+    def __init__(self, key: str, domain: dict[str, Any], params: list[dict[str, Any]]) -> None:
         self.key = key
-        self._domain = domain
-        self.distribution: BaseDistribution
+        self._is_log = bool(domain.get("log"))
+        # A continued study may hold trials from outside the range that it searches now.
+        seen = [of_run[key] for of_run in params if key in of_run]
+        self._labels: list[str] = []
         if "choices" in domain:
-            labels = list(dict.fromkeys(str(choice) for choice in [*domain["choices"], *seen]))
-            self.distribution = CategoricalDistribution(labels)
-            self.middle: Any = labels[0]
+            self._labels = list(dict.fromkeys(str(choice) for choice in [*domain["choices"], *seen]))
         else:
-            # A continued study may hold trials from outside the range that it searches now.
-            positions = [self.position(value) for value in (domain["low"], domain["high"], *seen)]
-            self.distribution = FloatDistribution(min(positions), max(positions))
-            self.middle = (self.distribution.low + self.distribution.high) / 2
+            positions = [self._position(value) for value in (domain["low"], domain["high"], *seen)]
+            self._low, self._high = min(positions), max(positions)
 
-    def position(self, value: Any) -> float:
-        return _position(self._domain, value)
+    def _position(self, value: Any) -> float:
+        return math.log(float(value)) if self._is_log else float(value)
 
     def coordinate(self, params: dict[str, Any]) -> Any:
-        """Where a trial lies; one in which the parameter is not active lies in the middle, where it says least."""
-        from optuna.distributions import CategoricalDistribution
+        """Where a trial lies."""
+        if self._labels:
+            return str(params.get(self.key, self._labels[0]))
+        return self._position(params[self.key]) if self.key in params else (self._low + self._high) / 2
 
-        if self.key not in params:
-            return self.middle
-        value = params[self.key]
-        return str(value) if isinstance(self.distribution, CategoricalDistribution) else self.position(value)
+    def distribution(self) -> BaseDistribution:
+        from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+        return CategoricalDistribution(self._labels) if self._labels else FloatDistribution(self._low, self._high)
+
+    def observed(self, params: list[dict[str, Any]]) -> ped_anova.Observed:
+        """The trials on the parameter's grid."""
+        at = [self.coordinate(of_run) for of_run in params]
+        if self._labels:
+            return ped_anova.Observed(len(self._labels), [self._labels.index(label) for label in at], is_choice=True)
+        return ped_anova.on_grid(at, self._low, self._high)
 
 
-def _fanova(parameters: list[_Parameter], points: list[tuple[dict[str, Any], float]]) -> dict[str, float]:
+def _fanova(parameters: list[_Parameter], params: list[dict[str, Any]], costs: list[float]) -> dict[str, float]:
     import optuna
 
+    distributions = {parameter.key: parameter.distribution() for parameter in parameters}
     with _quiet():
         study = optuna.create_study(storage=optuna.storages.InMemoryStorage())
-        study.add_trials([_frozen(parameters, params, objective) for params, objective in points])
+        for of_run, cost in zip(params, costs, strict=True):
+            at = {parameter.key: parameter.coordinate(of_run) for parameter in parameters}
+            study.add_trial(optuna.trial.create_trial(params=at, distributions=distributions, value=cost))
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
         return optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=False)
-
-
-def _frozen(parameters: list[_Parameter], params: dict[str, Any], objective: float) -> FrozenTrial:
-    import optuna
-
-    return optuna.trial.create_trial(
-        params={parameter.key: parameter.coordinate(params) for parameter in parameters},
-        distributions={parameter.key: parameter.distribution for parameter in parameters},
-        value=objective,
-    )
 
 
 @contextmanager

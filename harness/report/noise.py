@@ -16,18 +16,18 @@ from harness.runs.student_t import t_quantile
 
 @dataclass(frozen=True)
 class SeedNoise:
-    """How much the seed alone changes the objective."""
+    """Seed noise in the objective."""
 
     sd: float
-    """Of one configuration over seeds."""
+    """Standard deviation of one configuration over seeds."""
     least_difference: float
-    """Two single runs that differ by less cannot be told apart."""
+    """Smaller differences between two single runs are within noise."""
     source: str
-    """What it was measured on, in words."""
+    """What it was measured on."""
 
 
 def noise_of_confirmation(study: StudyRecord) -> SeedNoise | None:
-    """By the paired differences of the study's confirmation; None where it has none."""
+    """From the paired differences of the study's confirmation; None without one."""
     found = study.confirmation.noise if study.confirmation else None
     if found is None or study.confirmation is None:
         return None
@@ -35,7 +35,7 @@ def noise_of_confirmation(study: StudyRecord) -> SeedNoise | None:
 
 
 def noise_of_repeats(runs: Sequence[RunRecord], metric: str) -> SeedNoise | None:
-    """By complete single runs whose configurations are equal but for `seed`; None without two of them."""
+    """From complete single runs that differ in `seed` alone; None without two of them."""
     groups: dict[str, dict[int, float]] = {}
     for run in runs:
         value = run.result.metrics.get(metric)
@@ -46,7 +46,7 @@ def noise_of_repeats(runs: Sequence[RunRecord], metric: str) -> SeedNoise | None
         return None
     degrees = sum(len(values) - 1 for values in repeated)
     sd = math.sqrt(sum(statistics.variance(values) * (len(values) - 1) for values in repeated) / degrees)
-    # Two single runs with different seeds: their difference has twice the variance of one.
+    # The difference of two runs has twice the variance of one.
     least = t_quantile((1 + CONFIDENCE) / 2, degrees) * math.sqrt(2) * sd
     return SeedNoise(sd, least, f"{sum(map(len, repeated))} runs that differ in their seed alone")
 

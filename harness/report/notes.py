@@ -1,4 +1,4 @@
-"""Sentences about a comparison that table and page share."""
+"""Sentences that the table and the page share."""
 
 from __future__ import annotations
 

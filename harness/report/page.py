@@ -1,4 +1,4 @@
-"""A comparison as one HTML file that needs nothing else: no network, no server, no other file."""
+"""A comparison as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from harness import __version__
 from harness.report.comparison import STATES, Comparison
 from harness.report.confirmation_table import confirmation_section
 from harness.report.differences import differences_section
-from harness.report.listing import listing
 from harness.report.page_head import best_card, heading, title
 from harness.report.panels import Panel, panels
+from harness.report.runs_table import runs_table
 from harness.runs.files import write_text
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def page(comparison: Comparison) -> str:
         best=best_card(comparison),
         tools=_tools(comparison, titles),
         sections=differences + confirmation + sections,
-        listing=listing(comparison),
+        runs_table=runs_table(comparison),
         version=escape(__version__),
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         figures=_json([[_drawing(name, figure) for name, figure in panel.views.items()] for panel in shown if panel.views]),
@@ -57,7 +57,7 @@ def page(comparison: Comparison) -> str:
 
 
 SCRIPTS = ("theme.js", "plots.js", "linking.js", "highlight.js", "runs_table.js", "page.js")
-"""In the order in which they need each other."""
+"""In the order of their dependencies."""
 
 
 def _asset(name: str) -> str:
@@ -65,7 +65,7 @@ def _asset(name: str) -> str:
 
 
 def _tools(comparison: Comparison, sections: list[str]) -> str:
-    """The bar that stays in view: where to go, and which runs to show."""
+    """The sticky bar: links to sections, filters of runs."""
     links = "".join(f'<a href="#{escape(section.lower())}">{escape(section)}</a>' for section in sections)
     states = [comparison.shown_state(run) for run in comparison.runs]
     counts = {state: states.count(state) for state in ("complete", "infeasible", *STATES[1:])}
@@ -91,7 +91,7 @@ def _sections(shown: list[Panel]) -> str:
 
 
 def _card(panel: Panel, index: int | None) -> str:
-    """index: of the picture among all; None where there is nothing to draw yet."""
+    """index: of the figure; None if there is nothing to draw yet."""
     note = f"<p>{escape(panel.note)}</p>" if panel.note else ""
     if index is None:
         return f'<figure class="card empty {panel.width}"><figcaption><h3>{escape(panel.title)}</h3>{note}</figcaption></figure>'
@@ -120,5 +120,5 @@ def _drawing(name: str, figure: Figure) -> dict[str, Any]:
 
 
 def _json(document: Any) -> str:
-    """JSON that can stand inside a script element, whatever users wrote into it."""
+    """JSON that is safe inside a script element."""
     return json.dumps(document, separators=(",", ":")).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

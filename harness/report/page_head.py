@@ -100,11 +100,11 @@ def best_card(comparison: Comparison) -> str:
     return (
         f'<section class="card best"><h2>{what}: {escape(best.name)}</h2>'
         f'<div class="pairs"><dl>{_pairs(entries)}</dl><dl class="numbers">{_pairs(metrics)}</dl></div>'
-        f"<p>{_again(best)}</p></section>"
+        f"<p>{_how_to_run_again(best)}</p></section>"
     )
 
 
-def _again(best: RunRecord) -> str:
+def _how_to_run_again(best: RunRecord) -> str:
     if best.location.startswith("http"):
         return f"In W&B: <code>{escape(best.location)}</code>"
     return f"Run it again: <code>{escape(f'harness train --config {shlex.quote(str(best.directory.config))}')}</code>"

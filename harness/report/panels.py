@@ -1,4 +1,4 @@
-"""Which pictures a page shows, in which order, and the line under each title that says how to read it."""
+"""The figures of a page, in order, each with a note on how to read it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from harness.report import curves, figures
 from harness.report.comparison import Comparison
+from harness.report.figure_style import axis_limits, is_maximized
 from harness.report.history import complete_trials, histories
 from harness.report.importances import NONE_FOUND
-from harness.report.marks import is_maximized, reach
 from harness.report.notes import sharing_note
 from harness.report.text import bound_text
 from harness.report.trunk_tree import drawn_rows, trunk_tree
@@ -25,8 +25,7 @@ class Panel:
     title: str
     note: str
     views: dict[str, Figure]
-    """The picture, or several of the same thing, by the name of the button that shows it; {} where there is nothing to show yet, as the
-    note says."""
+    """Figures by the name of their button; {} if there is nothing to show yet."""
     width: str = "half"
     """half, third or full: of the page."""
 
@@ -54,7 +53,7 @@ def _history_note(comparison: Comparison) -> str:
     if any(run.state in ("pruned", "failed") for run in comparison.runs):
         notes.append("Pruned trials are at their last value, failed ones at the edge.")
     values = [value for _, value in complete_trials(comparison)]
-    low, high = reach(values, maximize=is_maximized(comparison))
+    low, high = axis_limits(values, maximize=is_maximized(comparison))
     if beyond := sum(not low <= value <= high for value in values):
         notes.append(f"{beyond} diverged, beyond the axis: a double click shows all.")
     return " ".join(notes)
@@ -74,7 +73,7 @@ def _tradeoffs(comparison: Comparison) -> Iterator[Panel]:
     own = comparison.objective.metric.rpartition("/")[0]
     logged = {metric for run in comparison.runs for metric in run.result.metrics}
     forgetting = sorted(metric for metric in logged if metric.endswith("/forgetting") and not metric.startswith(f"{own}/"))
-    others = [metric for metric in comparison.trade_offs if metric != comparison.objective.metric]
+    others = [metric for metric in comparison.trade_offs if not comparison.is_objective(metric)]
     for metric in dict.fromkeys([*others, *forgetting]):
         if figure := figures.tradeoff(comparison, metric):
             bound = comparison.constraints.get(metric)
@@ -89,7 +88,7 @@ def _parameters(comparison: Comparison) -> Iterator[Panel]:
         yield Panel("Parameters", "Importances", f"{comparison.importances.note}.", {"": figure}, "third")
     elif len(comparison.studies) == 1:
         yield Panel("Parameters", "Importances", f"{NONE_FOUND.capitalize()}.", {}, "third")
-    for key in [key for key in dict.fromkeys([*comparison.importances.shares, *comparison.columns]) if key in comparison.columns]:
+    for key in comparison.by_importance:
         if figure := figures.slice_of(comparison, key):
             share = comparison.importances.shares.get(key)
             note = "The objective against it." if share is None else f"Importance: {share:.0%}."

@@ -1,4 +1,4 @@
-"""Importances by what sets the best tenth of trials apart: PED-ANOVA (Watanabe et al., IJCAI 2023) in numpy.
+"""PED-ANOVA (Watanabe et al., IJCAI 2023) in numpy: importances by what sets the best tenth of trials apart.
 
 The same numbers as Optuna's own evaluator for parameters that every trial has. Importing that one loads scikit-learn, scipy and pandas:
 seconds, where a table of a thousand trials is promised in one.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 TOP_SHARE = 0.1
 """The trials that count as the best."""
 GRID = 50
-"""Places at which the density of a continuous parameter is compared."""
+"""Grid points of a continuous parameter's density."""
 
 
 @dataclass(frozen=True)

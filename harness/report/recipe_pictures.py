@@ -1,4 +1,4 @@
-"""The pictures beside the README.md of a recipe: the search, its parameters, and the run."""
+"""The pictures of a recipe's README.md: the search, its parameters, the run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.evaluation.kinds import main_metrics
 from harness.report.axis import is_numeric
-from harness.report.marks import BEST, FEASIBLE, SINGLES, reach
+from harness.report.figure_style import BEST, FEASIBLE, SINGLES, axis_limits
 from harness.report.svg import Chart, Series, bars
 from harness.report.text import value_text
 from harness.runs.bundle import Bundle
@@ -15,31 +15,31 @@ from harness.runs.metrics import Row
 from harness.runs.record import StudyRecord
 
 SLICES = 2
-"""Parameters that have a picture of their own: the most important ones."""
+"""How many of the most important parameters get a picture."""
+
+
+Trial = tuple[int, float, dict[str, Any]]
+"""Number, objective, parameters."""
 
 
 def pictures(bundle: Bundle, study: StudyRecord | None, rows: Sequence[Row]) -> dict[str, str]:
-    """SVG by file name; only those for which there is something to show."""
+    """SVG by file name, as far as there are data."""
     found = {"curves.svg": _curves(bundle, rows)}
     if study is not None:
-        found["history.svg"] = _history(bundle, study)
+        done = [
+            (run.number or 0, run.result.objective, run.params)
+            for run in study.runs
+            if run.state == "complete" and run.result.objective is not None and study.has_full_length(run)
+        ]
+        found["history.svg"] = _history(bundle, study, done)
         keys = list(bundle.importances) or [key for key in bundle.space if key in bundle.params]
-        found |= {f"{key}.svg": _slice(bundle, study, key) for key in keys[:SLICES]}
+        found |= {f"{key}.svg": _slice(bundle, study, done, key) for key in keys[:SLICES]}
     if len(bundle.importances) > 1:
         found["importances.svg"] = bars(f"Importances for {bundle.metric}", list(bundle.importances.items()))
     return {name: picture for name, picture in found.items() if picture}
 
 
-def _done(study: StudyRecord) -> list[tuple[int, float, dict[str, Any]]]:
-    return [
-        (run.number or 0, run.result.objective, run.params)
-        for run in study.runs
-        if run.state == "complete" and run.result.objective is not None and study.has_full_length(run)
-    ]
-
-
-def _history(bundle: Bundle, study: StudyRecord) -> str | None:
-    done = _done(study)
+def _history(bundle: Bundle, study: StudyRecord, done: Sequence[Trial]) -> str | None:
     if len(done) < 2:
         return None
     best: list[tuple[float, float]] = []
@@ -49,40 +49,38 @@ def _history(bundle: Bundle, study: StudyRecord) -> str | None:
             best.append((number, value))
     if best:
         best.append((done[-1][0], best[-1][1]))
-    series = [
-        Series("trials", [(number, value) for number, value, _ in done], "dots", FEASIBLE),
-        Series("best so far", best, "steps", SINGLES[2]),
-        Series("this recipe", [(number, value) for number, value, _ in done if number == bundle.trial], "stars", BEST),
-    ]
-    return Chart("The search", "trial", study.objective.metric, [one for one in series if one.points], y_range=_reach(study, done)).render()
+    trials, chosen = _trials(bundle, [(number, number, value) for number, value, _ in done])
+    series = [trials, Series("best so far", best, "steps", SINGLES[2]), chosen]
+    return Chart("The search", "trial", study.objective.metric, series, y_range=_objective_limits(study, done)).render()
 
 
-def _reach(study: StudyRecord, done: Sequence[tuple[int, float, Any]]) -> tuple[float, float]:
-    return reach([value for _, value, _ in done], maximize=study.objective.direction == "maximize")
-
-
-def _slice(bundle: Bundle, study: StudyRecord, key: str) -> str | None:
-    placed = [(params[key], value, number) for number, value, params in _done(study) if params.get(key) is not None]
+def _slice(bundle: Bundle, study: StudyRecord, done: Sequence[Trial], key: str) -> str | None:
+    placed = [(number, params[key], value) for number, value, params in done if params.get(key) is not None]
     if len(placed) < 2:
         return None
     domain = bundle.space.get(key, {})
     names: list[str] = []
-    if not is_numeric(domain, [x for x, _, _ in placed]):
-        names = list(dict.fromkeys(value_text(x) for x in [*domain.get("choices", []), *(x for x, _, _ in placed)]))
-    at = [(float(names.index(value_text(x))) if names else float(x), value, number) for x, value, number in placed]
-    series = [
-        Series("trials", [(x, value) for x, value, _ in at], "dots", FEASIBLE),
-        Series("this recipe", [(x, value) for x, value, number in at if number == bundle.trial], "stars", BEST),
-    ]
+    if not is_numeric(domain, [x for _, x, _ in placed]):
+        names = list(dict.fromkeys(value_text(x) for x in [*domain.get("choices", []), *(x for _, x, _ in placed)]))
     return Chart(
         f"{study.objective.metric} against {key}",
         key,
         study.objective.metric,
-        [one for one in series if one.points],
+        _trials(bundle, [(number, float(names.index(value_text(x)) if names else x), value) for number, x, value in placed]),
         x_log=bool(domain.get("log")),
-        y_range=_reach(study, _done(study)),
+        y_range=_objective_limits(study, done),
         categories=names,
     ).render()
+
+
+def _trials(bundle: Bundle, placed: Sequence[tuple[int, float, float]]) -> list[Series]:
+    """Trials by number, x and y, and the recipe's own among them."""
+    own = [(x, y) for number, x, y in placed if number == bundle.trial]
+    return [Series("trials", [(x, y) for _, x, y in placed], "dots", FEASIBLE), Series("this recipe", own, "rings", BEST)]
+
+
+def _objective_limits(study: StudyRecord, done: Sequence[Trial]) -> tuple[float, float]:
+    return axis_limits([value for _, value, _ in done], maximize=study.objective.direction == "maximize")
 
 
 def _curves(bundle: Bundle, rows: Sequence[Row]) -> str | None:
@@ -94,4 +92,4 @@ def _curves(bundle: Bundle, rows: Sequence[Row]) -> str | None:
     if not lines:
         return None
     later = [y for line in lines for _, y in line.points[len(line.points) // 10 :]]
-    return Chart("This run", "tokens", "nats per token", lines, y_range=reach(later, spreads=10)).render()
+    return Chart("This run", "tokens", "nats per token", lines, y_range=axis_limits(later, spreads=10)).render()

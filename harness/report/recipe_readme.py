@@ -34,7 +34,7 @@ def task_text(bundle: Bundle) -> str:
     return objective if adapter == "none" else f"{objective} with {adapter}"
 
 
-def found_text(bundle: Bundle) -> str:
+def result_text(bundle: Bundle) -> str:
     """The result with its interval."""
     if bundle.interval:
         half = (bundle.interval[1] - bundle.interval[0]) / 2
@@ -48,8 +48,8 @@ def _body(bundle: Bundle, pictured: Sequence[str]) -> Iterator[str]:
     yield f"# {bundle.name}\n"
     yield f"A configuration for {what}, over {count_text(bundle.tokens.length)} tokens: {origin}, exported {bundle.created}.\n"
     if bundle.metric:
-        yield f"**{bundle.metric}: {found_text(bundle)}** ({bundle.direction}; {confidence_text(bundle)})\n"
-    yield from _again(bundle)
+        yield f"**{bundle.metric}: {result_text(bundle)}** ({bundle.direction}; {confidence_text(bundle)})\n"
+    yield from _how_to_run_again(bundle)
     yield "## What it reached\n\n| metric | this run | mean over seeds | bound |\n|---|---|---|---|"
     for name in sorted(name for name in bundle.metrics if metric_of(name)):
         bound = bundle.constraints.get(name)
@@ -68,7 +68,7 @@ def _body(bundle: Bundle, pictured: Sequence[str]) -> Iterator[str]:
     yield from _about(bundle)
 
 
-def _again(bundle: Bundle) -> Iterator[str]:
+def _how_to_run_again(bundle: Bundle) -> Iterator[str]:
     given = "".join(f" \\\n    {key}={value}" for key, value in bundle.to_give.items())
     yield f"""## Run it again
 

@@ -9,7 +9,7 @@ BARS = "▁▂▃▄▅▆▇█"
 
 
 def sparkline(values: Sequence[float], low: float, high: float, *, width: int) -> str:
-    """The means of at most `width` equal parts of the curve, as bars between `low` and `high`; what lies outside is cut off."""
+    """The means of at most `width` equal parts of the curve, as bars between `low` and `high`; values outside are clipped."""
     if not values:
         return ""
     parts = min(width, len(values))

@@ -1,19 +1,20 @@
-"""Small static pictures for a recipe's card: SVG that shows wherever Markdown does, without scripts, fonts or a network."""
+"""Small static pictures for a recipe's README.md: SVG that shows wherever Markdown does, without scripts, fonts or a network."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 from typing import Literal
 
 from harness.report.axis import linear_ticks, log_ticks
-from harness.report.marks import FEASIBLE
+from harness.report.figure_style import FEASIBLE
 from harness.report.text import count_text, value_text
 
 WIDTH, HEIGHT = 640, 340
-LEFT, RIGHT, TOP, BOTTOM = 72, 20, 40, 48
+LEFT, RIGHT, TOP, BOTTOM = 72, WIDTH - 20, 40, HEIGHT - 48
+"""Edges of the drawing area."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Series:
 
     name: str
     points: Sequence[tuple[float, float]]
-    kind: Literal["line", "steps", "dots", "stars"] = "line"
+    kind: Literal["line", "steps", "dots", "rings"] = "line"
     color: str = FEASIBLE
 
 
@@ -34,88 +35,76 @@ class Chart:
     x: str
     y: str
     series: Sequence[Series]
+    """Those without points are left out."""
     x_log: bool = False
     y_range: tuple[float, float] | None = None
     """What lies outside is drawn at the edge; None: all that there is."""
-    categories: Sequence[str] = field(default_factory=tuple)
+    categories: Sequence[str] = ()
     """Names of the places 0, 1, … on the x axis, where these are no numbers."""
 
     def render(self) -> str:
-        places = [point for series in self.series for point in series.points if all(map(math.isfinite, point))]
+        shown = [series for series in self.series if series.points]
+        places = [point for series in shown for point in series.points if all(map(math.isfinite, point))]
         xs, ys = [x for x, _ in places], [y for _, y in places]
-        x_axis = _Axis(-0.5, len(self.categories) - 0.5) if self.categories else _Axis(min(xs), max(xs), log=self.x_log)
-        y_axis = _Axis(*(self.y_range or (min(ys), max(ys))))
-        parts = [_grid(x_axis, y_axis, self.categories)]
-        parts += [_drawn(series, x_axis, y_axis) for series in self.series]
-        parts.append(_text(WIDTH / 2, HEIGHT - 10, self.x, anchor="middle"))
-        parts.append(_text(LEFT - 8, TOP - 8, self.y, anchor="start", dx=-LEFT + 16))
-        return _framed(self.title, HEIGHT, [*parts, _legend([series for series in self.series if series.name])])
+        reach = (-0.5, len(self.categories) - 0.5) if self.categories else (min(xs), max(xs))
+        x_axis = _Axis(*reach, LEFT, RIGHT, log=self.x_log and not self.categories)
+        y_axis = _Axis(*(self.y_range or (min(ys), max(ys))), BOTTOM, TOP)
+        parts = [_grid(x_axis, y_axis, self.categories), *(_drawn(series, x_axis, y_axis) for series in shown), _legend(shown)]
+        parts += [_text(WIDTH / 2, HEIGHT - 10, self.x, anchor="middle"), _text(8, TOP - 8, self.y)]
+        return _framed(self.title, HEIGHT, parts)
 
 
 def bars(title: str, shares: Sequence[tuple[str, float]]) -> str:
     """Shares of a whole as bars, one below the other."""
-    height = TOP + 30 * len(shares) + 16
     left, parts = 210, []
     for index, (name, share) in enumerate(shares):
-        y = TOP + 30 * index
+        y, length = TOP + 30 * index, share * (WIDTH - 280)
         parts.append(_text(left - 8, y + 15, name, anchor="end"))
-        parts.append(f'<rect x="{left}" y="{y + 2}" width="{max(1.0, share * (WIDTH - left - 70)):.1f}" height="18" fill="{FEASIBLE}"/>')
-        parts.append(_text(left + share * (WIDTH - left - 70) + 6, y + 15, f"{share:.0%}"))
-    return _framed(title, height, parts)
+        parts.append(f'<rect x="{left}" y="{y + 2}" width="{max(1.0, length):.1f}" height="18" fill="{FEASIBLE}"/>')
+        parts.append(_text(left + length + 6, y + 15, f"{share:.0%}"))
+    return _framed(title, TOP + 30 * len(shares) + 16, parts)
 
 
 class _Axis:
-    """Values to shares of a length, with some room at both ends."""
+    """Values to places in the picture, from `first` to `last`, with some room at both ends."""
 
-    def __init__(self, low: float, high: float, *, log: bool = False) -> None:
-        self.log = log and low > 0
+    def __init__(self, low: float, high: float, first: float, last: float, *, log: bool = False) -> None:
+        self._log = log and low > 0
         if low == high:
             reach = abs(low) * 0.05 or 1.0
-            low, high = (low / 1.5, high * 1.5) if self.log else (low - reach, high + reach)
-        self.low, self.high = low, high
-        room = 0.03 * (self._scaled(high) - self._scaled(low))
-        self._first, self._last = self._scaled(low) - room, self._scaled(high) + room
+            low, high = (low / 1.5, high * 1.5) if self._log else (low - reach, high + reach)
+        self._low, self._high, self._first, self._last = low, high, first, last
 
-    def _scaled(self, value: float) -> float:
-        return math.log(value) if self.log else value
-
-    def share(self, value: float) -> float:
-        inside = min(max(value, self.low), self.high)
-        return (self._scaled(inside) - self._first) / (self._last - self._first)
+    def place(self, value: float) -> float:
+        inside = min(max(value, self._low), self._high)
+        low, high, at = (math.log(number) if self._log else number for number in (self._low, self._high, inside))
+        room = 0.03 * (high - low)
+        return self._first + (at - low + room) / (high - low + 2 * room) * (self._last - self._first)
 
     def ticks(self) -> list[tuple[float, str]]:
-        if self.log:
-            return [(tick, value_text(tick, log=True)) for tick in log_ticks(self.low, self.high) if self.low <= tick <= self.high]
-        named = count_text if self.high >= 10_000 else "{:.6g}".format
-        return [(tick, named(tick)) for tick in linear_ticks(self.low, self.high) if self.low <= tick <= self.high]
-
-
-def _x(axis: _Axis, value: float) -> float:
-    return LEFT + axis.share(value) * (WIDTH - LEFT - RIGHT)
-
-
-def _y(axis: _Axis, value: float) -> float:
-    return HEIGHT - BOTTOM - axis.share(value) * (HEIGHT - TOP - BOTTOM)
+        if self._log:
+            named = [(tick, value_text(tick, log=True)) for tick in log_ticks(self._low, self._high)]
+        else:
+            name = count_text if self._high >= 10_000 else "{:.6g}".format
+            named = [(tick, name(tick)) for tick in linear_ticks(self._low, self._high)]
+        return [(tick, text) for tick, text in named if self._low <= tick <= self._high]
 
 
 def _grid(x_axis: _Axis, y_axis: _Axis, categories: Sequence[str]) -> str:
-    ticks = [(float(index), name) for index, name in enumerate(categories)] or x_axis.ticks()
-    parts = []
+    parts = [f'<line x1="{LEFT}" x2="{RIGHT}" y1="{BOTTOM}" y2="{BOTTOM}" stroke="#6b7280"/>']
     for value, label in y_axis.ticks():
-        y = _y(y_axis, value)
-        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e5e7eb"/>')
+        y = y_axis.place(value)
+        parts.append(f'<line x1="{LEFT}" x2="{RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e5e7eb"/>')
         parts.append(_text(LEFT - 8, y + 4, label, anchor="end"))
-    parts += [_text(_x(x_axis, value), HEIGHT - BOTTOM + 18, label, anchor="middle") for value, label in ticks]
-    return "".join(parts) + f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM}" stroke="#6b7280"/>'
+    ticks = [(float(index), name) for index, name in enumerate(categories)] or x_axis.ticks()
+    return "".join(parts + [_text(x_axis.place(value), BOTTOM + 18, label, anchor="middle") for value, label in ticks])
 
 
 def _drawn(series: Series, x_axis: _Axis, y_axis: _Axis) -> str:
-    points = [(_x(x_axis, x), _y(y_axis, y)) for x, y in series.points if math.isfinite(x) and math.isfinite(y)]
-    if series.kind == "dots":
-        return "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{series.color}" fill-opacity="0.75"/>' for x, y in points)
-    if series.kind == "stars":
-        style = f'fill="none" stroke="{series.color}" stroke-width="2.5"'
-        return "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="8" {style}/>' for x, y in points)
+    points = [(x_axis.place(x), y_axis.place(y)) for x, y in series.points if math.isfinite(x) and math.isfinite(y)]
+    if series.kind in ("dots", "rings"):
+        dot, ring = f'r="4" fill="{series.color}" fill-opacity="0.75"', f'r="8" fill="none" stroke="{series.color}" stroke-width="2.5"'
+        return "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" {dot if series.kind == "dots" else ring}/>' for x, y in points)
     if series.kind == "steps":
         points = [point for index, (x, y) in enumerate(points) for point in ([(x, points[index - 1][1])] if index else []) + [(x, y)]]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
@@ -123,7 +112,7 @@ def _drawn(series: Series, x_axis: _Axis, y_axis: _Axis) -> str:
 
 
 def _legend(series: Sequence[Series]) -> str:
-    parts, x = [], float(WIDTH - RIGHT)
+    parts, x = [], float(RIGHT)
     for one in reversed(series):
         x -= 7.0 * len(one.name)
         parts.append(_text(x, TOP - 8, one.name))
@@ -132,8 +121,8 @@ def _legend(series: Sequence[Series]) -> str:
     return "".join(parts)
 
 
-def _text(x: float, y: float, text: str, *, anchor: str = "start", dx: float = 0) -> str:
-    return f'<text x="{x + dx:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+def _text(x: float, y: float, text: str, *, anchor: str = "start") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
 def _framed(title: str, height: float, parts: list[str]) -> str:

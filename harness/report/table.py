@@ -24,7 +24,7 @@ STATE_STYLES = {"complete": "", "running": "cyan", "waiting": "dim", "pruned": "
 _BAR_WIDTH = 40
 _CURVE_WIDTH = 8
 _CURVE_EXPENDABLE = 0.9
-"""It goes after parameters that explain less than a tenth, before the others."""
+"""Left out after parameters that explain less than a tenth, before the others."""
 _CURVE_POINTS = 6
 """A metric with fewer values than this is no curve."""
 BEST = "★"
@@ -32,13 +32,13 @@ PARETO = "◆"
 
 
 def render(comparison: Comparison, *, limit: int | None = 20) -> RunTable:
-    """The runs in rank order. Violated constraints are red and marked with !, so that they show without colours too."""
+    """The runs in rank order. Violated constraints are red and marked with !."""
     shown = comparison.runs[:limit]
     return RunTable(list(_columns(comparison, shown)), "\n".join(_notes(comparison, shown)))
 
 
 def _notes(comparison: Comparison, shown: list[RunRecord]) -> Iterator[str]:
-    """What stands under the table, a line each."""
+    """The notes under the table, a line each."""
     if len(shown) < len(comparison.runs):
         yield f"The first {len(shown)} of {len(comparison.runs)} runs."
     marks = {
@@ -73,7 +73,7 @@ def render_importances(comparison: Comparison) -> RenderableType:
 
 
 def show(renderable: RenderableType, console: Console) -> None:
-    """Print in the terminal's width; into a pipe or a file, where nothing has to fit, in full width."""
+    """Print in the terminal's width; into a pipe or a file, in full width."""
     if not console.is_terminal:
         unbounded = console.options.update(max_width=10_000)
         console.width = max(console.width, Measurement.get(console, unbounded, renderable).maximum)
@@ -86,7 +86,7 @@ class _Column:
     cells: list[Text]
     bound: str = ""
     expendable: float = 0.0
-    """Where the terminal is narrow, columns leave from the highest number down; 0 stays."""
+    """On a narrow terminal the columns with the highest numbers are left out; 0 is always shown."""
 
     @property
     def _pieces(self) -> list[str]:
@@ -98,7 +98,7 @@ class _Column:
 
     @property
     def maximum(self) -> int:
-        """With its heading on one line, and one blank more than the cells need."""
+        """With its heading on one line, plus one space."""
         return 1 + max(self.minimum, len("".join(self._pieces)))
 
     def heading(self, width: int) -> str:
@@ -166,7 +166,7 @@ def _columns(comparison: Comparison, runs: list[RunRecord]) -> Iterator[_Column]
     if any(rung is not None for rung in rungs):
         yield _Column("rung", [Text("" if rung is None else str(rung)) for rung in rungs], expendable=1.2)
     for key, name in short_names(comparison.columns).items():
-        # The less a parameter matters, the sooner it goes.
+        # Less important parameters are left out first.
         expendable = 1 - comparison.importances.shares.get(key, 0.0)
         yield _Column(name, [Text(value_text(of_run.get(key), log=comparison.is_log(key))) for of_run in params], expendable=expendable)
     for metric in comparison.metrics:
@@ -174,7 +174,7 @@ def _columns(comparison: Comparison, runs: list[RunRecord]) -> Iterator[_Column]
         if metric.removesuffix("loss") + "forgetting" not in comparison.metrics:
             bound = bound_text(comparison.constraints.get(metric, {}))
             yield _Column(metric, [_metric_cell(comparison, run, metric) for run in runs], bound=bound)
-        if comparison.objective and metric == comparison.objective.metric:
+        if comparison.is_objective(metric):
             if any(map(comparison.candidate, runs)):
                 yield _Column("over_seeds", [_over_seeds(comparison, run) for run in runs], expendable=1.5)
             yield _Column("curve", _curves(runs, metric), expendable=_CURVE_EXPENDABLE)
@@ -205,7 +205,7 @@ def _origin(comparison: Comparison, run: RunRecord) -> str:
 
 
 def _curves(runs: list[RunRecord], metric: str) -> list[Text]:
-    """The metric over each run, or the training loss where it was evaluated too rarely; all on one scale, without the first tenth."""
+    """The metric over each run, or the training loss if it was evaluated too rarely, on one scale that ignores the first tenth."""
     curves = [_values(run, metric) for run in runs]
     if max(map(len, curves), default=0) < _CURVE_POINTS:
         curves = [_values(run, "train/loss") for run in runs]
@@ -225,7 +225,7 @@ def _over_seeds(comparison: Comparison, run: RunRecord) -> Text:
 
 def _metric_cell(comparison: Comparison, run: RunRecord, metric: str) -> Text:
     value = comparison.metric(run, metric)
-    if comparison.objective and metric == comparison.objective.metric:
+    if comparison.is_objective(metric):
         objective = comparison.value(run)
         if run is comparison.best:
             return Text(metric_text(objective), style="bold green")

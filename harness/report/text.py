@@ -1,4 +1,4 @@
-"""Numbers, token counts and names as people read them."""
+"""Numbers, token counts and names as text."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def bound_text(bound: dict[str, float]) -> str:
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """For each dotted key its last part, or all of it where the last part would not tell which."""
+    """For each dotted key its last part, or all of it if that is ambiguous."""
     last = {key: key.rpartition(".")[2] for key in keys}
     seen = Counter(last.values())
     return {key: key if seen[name] > 1 or name in ("name", "path") else name for key, name in last.items()}

@@ -1,18 +1,18 @@
-"""The tree of trunks: which run continued which, from where, and what was trained only once."""
+"""The tree of trunks: which run continued which, and from where."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from harness.report.comparison import Comparison
-from harness.report.marks import BEST, STOPPED, colour_axis, points
+from harness.report.figure_style import BEST, STOPPED, colour_axis, points
 from harness.runs.record import RunRecord
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 LIMIT = 60
-"""Rows of a tree that can still be told apart."""
+"""Most rows that are still legible."""
 
 Gapped = list[float | None]
 
@@ -66,7 +66,7 @@ class _Lines:
 
 
 def _add_ends(figure: Figure, comparison: Comparison, rows: list[RunRecord], height: dict[int, int]) -> None:
-    """Each run's end, coloured by what came of it."""
+    """Each run's end, coloured by its objective."""
     import plotly.graph_objects as go
 
     known = [run for run in rows if comparison.value(run) is not None]
@@ -86,7 +86,7 @@ def _add_ends(figure: Figure, comparison: Comparison, rows: list[RunRecord], hei
 
 
 def drawn_rows(comparison: Comparison) -> list[RunRecord]:
-    """The runs that shared tokens and those whose trunks they are, each under its origin: at most LIMIT, the best branches first."""
+    """Runs that share tokens and the owners of their trunks, each under its origin: at most LIMIT, the best branches first."""
     kept: dict[int, RunRecord] = {}
     for run in comparison.runs:
         if run.result.tokens.shared and len(kept) < LIMIT:

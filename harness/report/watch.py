@@ -1,4 +1,4 @@
-"""Watching runs: a screen that is redrawn on a terminal, else a line for each run that ends."""
+"""Watching runs: a live screen on a terminal, else a line for each run that ends."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def watch(
     already: Mapping[str, str] | None = None,
     last_screen: Callable[[Seen], RenderableType] | None = None,
 ) -> Seen:
-    """Look again and again until nobody works any more; returns what was seen last.
+    """Poll `look` until nothing is running; returns its last state.
 
-    look: what there is now, and whether anybody still works on it. screen: what a terminal shows of it; last_screen: what stays there.
-    lines: where there is no terminal, what is printed once for each key. already: what needs no line; None: all of the first look.
+    look: the state, and whether anything is running. screen: what a terminal shows; last_screen: what stays there. lines: without a
+    terminal, the lines to print, once for each key. already: keys that need no line; None: those of the first state.
     """
     seen, is_live = look()
     if console.is_terminal:

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.config.errors import InputError, nearest
+from harness.config.errors import InputError, did_you_mean
 from harness.config.locations import BUNDLE_FILE, config_dirs
 from harness.runs.files import read_json, write_json
 from harness.runs.metrics import MetricsFile, Row
@@ -180,9 +180,8 @@ def find_bundle(word: str) -> BundleDirectory | None:
 
 def unknown_recipe(word: str) -> InputError:
     names = [name for name, _ in bundles()]
-    guess = nearest(word.removeprefix(f"{FOLDER}/"), names)
     return InputError(
         f"unknown recipe {word!r}: no bundle of this name."
-        + (f" Did you mean {guess!r}?" if guess else "")
+        + did_you_mean(word.removeprefix(f"{FOLDER}/"), names)
         + (f" Recipes here: {', '.join(names)}." if names else " There is no recipe here; `harness best STUDY --export NAME` writes one.")
     )

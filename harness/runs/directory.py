@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from harness.config.errors import InputError, nearest
+from harness.config.errors import InputError, did_you_mean
 from harness.runs.locks import is_held
 from harness.runs.metrics import MetricsFile
 
@@ -169,16 +169,20 @@ def is_run(path: Path) -> bool:
     return (path / "config.yaml").is_file() and not is_study(path)
 
 
+def is_called(word: str, what: Callable[[Path], bool]) -> bool:
+    """Whether `word` is the name under the runs root, or the path, of one that `what` (`is_study`, `is_run`) accepts."""
+    return any(what(path) for path in (runs_root() / word, Path(word)))
+
+
 def find_study(word: str) -> StudyDirectory:
     """The study called `word`: a name under the runs root, or a path. Raises InputError for one that does not exist."""
     for path in (runs_root() / word, Path(word)):
         if is_study(path):
             return StudyDirectory(path)
     names = [path.name for path in _candidates() if is_study(path)]
-    guess = nearest(word, names)
     raise InputError(
         f"unknown study {word!r}: no {runs_root() / word / 'sweep.yaml'}."
-        + (f" Did you mean {guess!r}?" if guess else "")
+        + did_you_mean(word, names)
         + (f" Studies here: {', '.join(names)}." if names else f" There is no study under {runs_root()}/.")
     )
 
@@ -193,9 +197,8 @@ def find_run(word: str) -> RunDirectory:
         if is_run(path):
             return RunDirectory(path)
     names = [path.name for path in _candidates() if is_run(path)]
-    guess = nearest(word, names)
     raise InputError(
         f"unknown run {word!r}: no {runs_root() / word / 'config.yaml'}."
-        + (f" Did you mean {guess!r}?" if guess else "")
+        + did_you_mean(word, names)
         + " A run is a directory, a name under the runs directory, or STUDY/NUMBER for a trial."
     )

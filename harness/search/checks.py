@@ -100,7 +100,7 @@ def _check_readers(sweep: Sweep) -> None:
         item = None if parameter.is_group else find(Config, parameter.key)
         if item is None or not item.only_for:
             continue
-        group, readers = item.chooser(parameter.key), ", ".join(item.only_for)
+        group, readers = item.deciding_group(parameter.key), ", ".join(item.only_for)
         chooser = next((other.key for other in sweep.space.parameters if other.key in (group, f"{group}.name")), None)
         if chooser is None:
             kind = getattr(sweep.base.config, group).name

@@ -17,7 +17,7 @@ from harness.config.load import load
 from harness.config.locations import overlay_dir
 from harness.config.nested import flat, set_value
 from harness.config.overrides import Deletion, GroupOverride, parse
-from harness.config.private import PATH_KEY, Scrub, is_of_its_owner
+from harness.config.private import PATH_KEY, Scrub, is_owner_specific
 from harness.config.schema import Config
 from harness.config.validate import to_plain
 from harness.evaluation.kinds import main_metrics
@@ -74,7 +74,7 @@ def _apart(body: Mapping[str, Any], scrub: Scrub) -> tuple[dict[str, Any], dict[
     shared: dict[str, Any] = {}
     private: dict[str, Any] = {}
     for key, value in flat(dict(body)):
-        is_owners = is_of_its_owner(key)
+        is_owners = is_owner_specific(key)
         if is_owners or scrub.leaf(key, value) != value:
             set_value(private, key, value)
         if not is_owners:

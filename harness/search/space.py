@@ -11,7 +11,7 @@ from decimal import Decimal
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
-from harness.config.errors import InputError, nearest, unknown, wrong_value
+from harness.config.errors import InputError, did_you_mean, unknown, wrong_value
 from harness.config.introspect import Field, describe, find, is_number
 from harness.config.locations import choices, groups
 from harness.config.nested import lookup
@@ -273,10 +273,9 @@ def _check_conditions(parameter: Parameter, parameters: dict[str, Parameter]) ->
     for key, allowed in parameter.when.items():
         where = f"space.{parameter.key}.when"
         if key not in parameters:
-            guess = nearest(key, parameters)
             raise InputError(
                 f"{where}: {key!r} is not a parameter of this space."
-                + (f" Did you mean {guess!r}?" if guess else "")
+                + did_you_mean(key, parameters)
                 + f" Valid: {', '.join(name for name in parameters if name != parameter.key)}."
             )
         other = parameters[key]

@@ -1,4 +1,4 @@
-"""One daemon thread that does things in order, so that whoever asks for them neither waits nor sees them fail."""
+"""A daemon thread that runs tasks in order; callers neither wait nor see failures."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ logger = logging.getLogger("harness.tracking")
 Resource = TypeVar("Resource")
 
 FORCED_SECONDS = 2.0
-"""How long a thread that was made to end may take for it; it is a daemon, and left alone after that."""
+"""How long a thread that was forced to end may take; after that it is left alone."""
 
 
 class Background(Generic[Resource]):
-    """Opens a resource in a thread of its own, hands it to one task after the other, and closes it.
+    """Opens a resource in a thread of its own, passes it to one task after the other, and closes it.
 
-    The first failure, wherever it happens, is said once as a warning; from then on tasks are dropped.
+    The first failure is logged once as a warning; from then on tasks are dropped.
     """
 
     def __init__(self, what: str, resource: Callable[[], AbstractContextManager[Resource]], *, capacity: int) -> None:
@@ -36,7 +36,7 @@ class Background(Generic[Resource]):
         self._thread.start()
 
     def offer(self, task: Callable[[Resource], object]) -> bool:
-        """Do this if there is room for it: whether there is. If `capacity` tasks are waiting already it is dropped, which is said once."""
+        """Queue a task; False if it is dropped since `capacity` tasks wait already, which is logged once."""
         if not self._accepting:
             return False
         if self._tasks.qsize() < self._capacity:
@@ -48,12 +48,12 @@ class Background(Generic[Resource]):
         return False
 
     def ensure(self, task: Callable[[Resource], object]) -> None:
-        """Do this however much is waiting: for the few tasks that are not rows."""
+        """Queue a task whatever the queue's length: for the few tasks that are not rows."""
         if self._accepting:
             self._tasks.put(task)
 
     def close(self, timeout_seconds: float, *, force: Callable[[], None]) -> None:
-        """Do what is waiting and close the resource. If that takes longer than this, `force` must make it fail, so that it ends."""
+        """Finish the queue and close the resource. After `timeout_seconds`, `force` must make the tasks fail."""
         self._accepting = False
         self._tasks.put(None)
         self._thread.join(timeout_seconds)

@@ -1,4 +1,4 @@
-"""Which W&B run a run of ours is: its id, whatever the attempts and whoever asks, its name, group and tags."""
+"""The identity of a run in W&B: id, name, group and tags, the same for all attempts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.config.validate import to_section
 from harness.runs.confirmation_plan import launch_of
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import read_yaml
-from harness.tracking.marks import read_opened
+from harness.tracking.wandb_directory import read_opened
 
 TAG_CHARACTERS = 64
 """W&B refuses longer tags."""
@@ -33,7 +33,7 @@ class Identity:
     job_type: str
     """trial, study or train."""
     tags: tuple[str, ...] = ()
-    """Besides those of the configuration: the study and its kind of search."""
+    """The study and its kind of search; those of the configuration come on top."""
 
 
 def identity_of_run(run: RunDirectory) -> Identity:
@@ -42,13 +42,13 @@ def identity_of_run(run: RunDirectory) -> Identity:
     if study is None:
         return Identity(id=_id_of_single(run), name=run.name, job_type="train")
     sweep = read_yaml(study.sweep)
-    # By the time of its launch too: a study that was deleted and started anew is another one.
+    # The launch time is part of the id: a study that was deleted and started again is another one.
     launch = launch_of(sweep)
     return Identity(id=run_id(run.name, str(launch)), name=run.name, group=study.name, job_type="trial", tags=_tags(study, sweep))
 
 
 def _id_of_single(run: RunDirectory) -> str:
-    """As its first attempt chose it: by when its configuration was written, since many runs may be called `out`."""
+    """As its first attempt chose it: by the time of its configuration, since many runs may be called `out`."""
     if opened := read_opened(run):
         return opened.id
     return run_id(run.name, str(run.config.stat().st_mtime_ns) if run.config.exists() else "")

@@ -1,4 +1,4 @@
-"""Runs as W&B has them, in the shape of our own files: what `harness compare wandb:…` reads, through `wandb.Api` alone.
+"""Runs read back from W&B for `harness compare wandb:…`, through `wandb.Api` alone.
 
 A trial and a single run of the harness come back as they were logged: the nested configuration, the rows by optimizer step, the summary's
 flat keys. Runs that something else has logged are read as well; what they did not log is missing.
@@ -27,7 +27,7 @@ from harness.runs.space_values import values_in
 from harness.runs.trial import Trial
 from harness.tracking.remote_path import RemotePath
 from harness.tracking.study_overview import ORDERED_SECTIONS, PLAN_KEY
-from harness.tracking.wandb_run import TrackingError, one_error
+from harness.tracking.wandb_run import TrackingError, tracking_errors
 
 if TYPE_CHECKING:
     import wandb
@@ -51,7 +51,7 @@ STATES: dict[str, State] = {
 
 @dataclass(frozen=True)
 class WandbRunRecord(RunRecord):
-    """A run in W&B. Its `directory` is where its files would be: only its name is used."""
+    """A run in W&B. Of its `directory` only the name is used."""
 
     logged: Run = field(kw_only=True)
     own_name: str = field(kw_only=True)
@@ -70,9 +70,9 @@ class WandbRunRecord(RunRecord):
 
     @cached_property
     def rows(self) -> list[Row]:
-        """One row a step; of a step that was logged again, the last one counts. Read when asked for: a request a run."""
+        """One row a step, the last one logged. Read lazily: a request a run."""
         by_step: dict[int, Row] = {}
-        with requests(str(self.logged.url)):
+        with input_errors(str(self.logged.url)):
             for logged in self.logged.scan_history(page_size=10_000, use_cache=False):
                 row = {key: _number(value) for key, value in logged.items() if not key.startswith("_") and _is_number(value)}
                 step = row.get("step", logged.get("_step"))
@@ -95,7 +95,7 @@ def read_runs(
     conditions += [{"name": path.run}] if path.run else [{"group": path.group}] if path.group else []
     found = _listed(api, entity_project, {"$and": conditions} if conditions else {}, path)
     if not found:
-        raise InputError(f"{path}: no run there{_said(path, tags, filters)}")
+        raise InputError(f"{path}: no run there{_conditions_text(path, tags, filters)}")
     groups = {run.group for run in found if run.job_type == "trial" and run.group}
     # Tags and filters say which runs to compare; what a study asks is known by its own run all the same.
     asked = sorted({*groups, *(group + SUFFIX for group in groups)})
@@ -117,7 +117,7 @@ def read_runs(
         study = studies.setdefault(run.group, StudyRecord(directory, sweep, [], confirms=confirms))
         study.runs.append(_record(run, str(run.group), sweep))
     if not studies and not singles:
-        raise InputError(f"{path}: no trial and no single run there{_said(path, tags, filters)}")
+        raise InputError(f"{path}: no trial and no single run there{_conditions_text(path, tags, filters)}")
     ordered = [
         replace(
             study,
@@ -132,7 +132,7 @@ def read_runs(
 def _confirmation(
     api: wandb.Api, entity_project: str, study: StudyRecord, plan: ConfirmationPlan | None, path: RemotePath
 ) -> Confirmation | None:
-    """What the runs over seeds say, which are a group of their own; whatever tags and filters chose of the study."""
+    """The study's confirmation, from a group of its own; tags and filters do not apply."""
     if plan is None or plan.launched != launch_of(study.sweep):
         return None
     directory = confirmation_directory(study.directory)
@@ -153,10 +153,10 @@ def _sweep(config: Mapping[str, Any]) -> dict[str, Any]:
     return sweep
 
 
-def _said(path: RemotePath, tags: list[str] | None, filters: Mapping[str, Any] | None) -> str:
-    said = [*(f"tag {tag!r}" for tag in tags or []), *([f"filter {json.dumps(filters)}"] if filters else [])]
-    said += [f"group {path.group!r}"] if path.group else []
-    return f" with {', '.join(said)}" if said else ""
+def _conditions_text(path: RemotePath, tags: list[str] | None, filters: Mapping[str, Any] | None) -> str:
+    parts = [*(f"tag {tag!r}" for tag in tags or []), *([f"filter {json.dumps(filters)}"] if filters else [])]
+    parts += [f"group {path.group!r}"] if path.group else []
+    return f" with {', '.join(parts)}" if parts else ""
 
 
 def open_api(path: RemotePath) -> tuple[wandb.Api, str]:
@@ -173,7 +173,7 @@ def open_api(path: RemotePath) -> tuple[wandb.Api, str]:
     project = path.project or os.environ.get("WANDB_PROJECT")
     if not project:
         raise InputError(f"{path}: no project. Valid: wandb:ENTITY/PROJECT[/GROUP], or set WANDB_PROJECT")
-    with requests(address):
+    with input_errors(address):
         api = wandb.Api(timeout=TIMEOUT_SECONDS)
         entity = path.entity or os.environ.get("WANDB_ENTITY") or api.default_entity
     if not entity:
@@ -194,17 +194,17 @@ def _probe(address: str) -> None:
 
 
 @contextmanager
-def requests(what: str) -> Iterator[None]:
-    """What the client raises becomes one message."""
+def input_errors(what: str) -> Iterator[None]:
+    """Turn the client's errors into an InputError."""
     try:
-        with one_error(f"{what}: W&B refuses"):
+        with tracking_errors(f"{what}: W&B refuses"):
             yield
     except TrackingError as error:
         raise InputError(str(error)) from error
 
 
 def _listed(api: wandb.Api, entity_project: str, filters: Mapping[str, Any], path: RemotePath) -> list[Run]:
-    with requests(str(path)):
+    with input_errors(str(path)):
         # Lazy runs would ask for their configuration one by one.
         return list(api.runs(entity_project, filters=dict(filters), order="+created_at", per_page=PER_PAGE, lazy=False))
 
@@ -222,8 +222,8 @@ def _result(run: Run, summary: Mapping[str, Any]) -> Result:
     tokens = {kind: int(_first(summary, key)) for kind, key in TOKENS.items()}
     # A run that another tool logged says at most how much it trained.
     tokens["budgeted"] = tokens["budgeted"] or tokens["trained"]
-    said = summary.get("state")
-    state: State = said if said in ("complete", "pruned", "failed", "waiting", "running") else STATES.get(str(run.state), "failed")
+    logged = summary.get("state")
+    state: State = logged if logged in ("complete", "pruned", "failed", "waiting", "running") else STATES.get(str(run.state), "failed")
     objective, feasible = summary.get("objective"), summary.get("feasible")
     return Result(
         state=state,
@@ -253,7 +253,7 @@ def _is_metric(key: str, value: Any) -> bool:
 
 
 def _trial(run: Run, summary: Mapping[str, Any], sweep: Mapping[str, Any], result: Result) -> Trial:
-    """What makes it a trial: its name (study/number), and its values of the sweep's space."""
+    """The trial of a run: number from its name, parameters from its configuration."""
     number = str(run.name or "").rpartition("/")[2]
     return Trial(
         number=int(number) if number.isdigit() else 0,

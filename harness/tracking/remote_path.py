@@ -1,4 +1,4 @@
-"""What users call a place in W&B: `wandb:ENTITY/PROJECT`, with a group or a run, or the address of its page."""
+"""Paths in W&B: `wandb:ENTITY/PROJECT`, with a group or a run, or the address of its page."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def is_remote(word: str) -> bool:
 
 
 def parse_remote(word: str) -> RemotePath:
-    """Raises InputError where it cannot be understood."""
+    """Raises InputError for a path that cannot be parsed."""
     text = word.removeprefix(PREFIX) if word.startswith(PREFIX) else urllib.parse.urlparse(word).path
     parts = [urllib.parse.unquote(part) for part in text.split("/") if part]
     match parts:

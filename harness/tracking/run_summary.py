@@ -1,4 +1,4 @@
-"""What a run's W&B summary says besides the last logged values: flat keys, to sort and filter by."""
+"""The W&B summary of a run: flat keys to sort and filter by."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def summary_of(
     value = result.metrics.get(objective.metric) if objective and result.objective is None else result.objective
     if value is not None and state == "complete":
         summary["objective"] = value
-    best = {name: _best(name, rows, objective) for name in _evaluated(rows)}
+    best = {name: _best(name, rows, objective) for name in dict.fromkeys(key for row in rows for key in row) if metric_of(name)}
     summary.update({f"best/{name}": value for name, value in best.items()})
     losses = [name for name in best if name.endswith("/loss")]
     if losses:
@@ -64,10 +64,6 @@ def summary_of(
     more = {"reason": result.reason, "shared_from": result.shared_from, **place}
     summary |= {key: value for key, value in more.items() if value is not None}
     return summary
-
-
-def _evaluated(rows: list[Row]) -> list[str]:
-    return [name for name in dict.fromkeys(key for row in rows for key in row) if metric_of(name)]
 
 
 def _best(name: str, rows: list[Row], objective: Objective | None) -> float:

@@ -1,4 +1,4 @@
-"""Which runs under a path are to be brought to W&B."""
+"""Which runs under a path are to be uploaded to W&B."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from harness.config.errors import InputError
 from harness.runs.directory import RunDirectory, StudyDirectory, find_run, is_run, is_study, runs_root
 from harness.runs.record import load_run
 from harness.runs.result import FINAL_STATES
-from harness.tracking.marks import is_synced
+from harness.tracking.wandb_directory import is_synced
 
 
 @dataclass
 class Selection:
-    """The runs under a path, by what there is to do."""
+    """The runs under a path, by upload state."""
 
     to_sync: list[RunDirectory] = field(default_factory=list)
     """Ended, and not in W&B yet or not all of it."""
@@ -25,7 +25,7 @@ class Selection:
     untracked: list[RunDirectory] = field(default_factory=list)
     """Never opened in W&B: tracking=none, or not begun."""
     studies: list[StudyDirectory] = field(default_factory=list)
-    """Those that are among it as a whole, and have a trial that is tracked."""
+    """Whole studies with a tracked trial."""
 
 
 def select(path: str | None) -> Selection:

@@ -8,7 +8,7 @@ from typing import Any
 
 import wandb
 
-from harness.tracking.wandb_run import one_error
+from harness.tracking.wandb_run import tracking_errors
 
 REQUEST_SECONDS = 30
 RUNS_AT_ONCE = 100
@@ -32,7 +32,7 @@ class Server:
     """A server that we are logged in to, within `client`. Raises TrackingError where it cannot be reached or does not let us in."""
 
     def __init__(self) -> None:
-        with one_error("W&B"):
+        with tracking_errors("W&B"):
             self._api = wandb.Api(timeout=REQUEST_SECONDS)
             self.default_entity = os.environ.get("WANDB_ENTITY") or str(self._api.default_entity)
 
@@ -41,8 +41,8 @@ class Server:
 
         Raises TrackingError when the server does not answer.
         """
-        with one_error("W&B"):
-            # Else it would answer with what it was told before.
+        with tracking_errors("W&B"):
+            # Else it would answer from its cache.
             self._api.flush()  # type: ignore[no-untyped-call]
             try:
                 found = list(self._api.runs(f"{entity}/{project}", filters={"name": {"$in": list(expected)}}, per_page=RUNS_AT_ONCE))

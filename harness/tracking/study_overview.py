@@ -1,4 +1,4 @@
-"""The W&B run that shows a study as a whole: how far it is, what mattered, the best so far, all trials in a table, the page and the sweep.
+"""The W&B run of a study as a whole: progress, importances, the best so far, a table of trials, the page and the sweep.
 
 It is made from the study's own files, whoever makes it and however often: every time it is brought up to date, and nothing is logged twice.
 """
@@ -19,8 +19,8 @@ from harness.runs.directory import StudyDirectory
 from harness.runs.files import read_json, read_yaml, write_json
 from harness.runs.locks import hold
 from harness.tracking.identity import identity_of_study, tracking_of_study
-from harness.tracking.marks import read_opened
-from harness.tracking.wandb_run import WandbTarget, client, one_error, start_run
+from harness.tracking.wandb_directory import read_opened
+from harness.tracking.wandb_run import WandbTarget, client, start_run, tracking_errors
 
 if TYPE_CHECKING:
     import wandb
@@ -29,7 +29,7 @@ ORDERED_SECTIONS = ("space", "constraints")
 PLAN_KEY = "confirmation_plan"
 """In the summary of a confirmation's own run, as JSON: which of its trials is which candidate with which seed."""
 INIT_SECONDS = 60.0
-"""Whoever waits for this does not wait longer for W&B."""
+"""How long W&B may take to open the run."""
 UPLOAD_SECONDS = 600.0
 
 
@@ -38,7 +38,7 @@ class StudySnapshot:
     """A study at one moment."""
 
     version: str
-    """Two snapshots that show the same have the same one."""
+    """Equal for snapshots that show the same."""
     progress: Sequence[Mapping[str, float | int]]
     """A row for every trial that has ended, in the order of their ends; rows are only ever added."""
     summary: Mapping[str, Any]
@@ -47,7 +47,7 @@ class StudySnapshot:
     files: Mapping[str, Path] = field(default_factory=dict)
     """By its kind, a file that becomes an artifact of its own: {"sweep": …, "report": …}."""
     is_finished: bool
-    """Else W&B shows that it will go on."""
+    """Else the run is marked as preempting."""
 
 
 def study_target(study: StudyDirectory, *, online: bool = False) -> WandbTarget | None:
@@ -75,7 +75,7 @@ def published_version(study: StudyDirectory) -> str | None:
     return None if known is None else str(known["version"])
 
 
-def publish(study: StudyDirectory, target: WandbTarget, snapshot: StudySnapshot, *, wait_seconds: float = 0.0) -> str | None:
+def publish(study: StudyDirectory, target: WandbTarget, snapshot: StudySnapshot, *, wait_seconds: float) -> str | None:
     """Bring the study's run up to date; returns where it is. None when somebody else is at it for longer than `wait_seconds`.
 
     Raises TrackingError where W&B cannot be reached or refuses.
@@ -101,7 +101,7 @@ def log_directory(study: StudyDirectory, directory: Path, *, name: str, kind: st
     W&B cannot be reached or refuses it.
     """
     target = study_target(study)
-    if target is None or not is_tracked_online(study):
+    if target is None or target.mode != "online":
         return None
     with open_study_run(study, target) as run:
         import wandb
@@ -120,9 +120,9 @@ def artifact_name(name: str) -> str:
 @contextmanager
 def open_study_run(study: StudyDirectory, target: WandbTarget, *, is_finished: bool = True) -> Iterator[wandb.Run]:
     """The study's run, open. Whatever goes wrong with W&B in the block is raised as TrackingError."""
-    # The study's own files have it all: what the client leaves is of no use.
+    # The study's own files have everything: the client's files are not needed.
     folder = tempfile.TemporaryDirectory(prefix="harness-study-run-", ignore_cleanup_errors=True)
-    with folder as directory, one_error(f"{study.name}: W&B does not take it"), client():
+    with folder as directory, tracking_errors(f"{study.name}: W&B does not take it"), client():
         run = start_run(
             target,
             identity=identity_of_study(study),

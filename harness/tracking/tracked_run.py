@@ -1,17 +1,15 @@
-"""A W&B run's rows, each step once, whatever its attempts trained again, lost or could not send in time."""
+"""The rows of a W&B run: each step once, whatever attempts repeated or lost."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.runs.directory import RunDirectory
 from harness.runs.metrics import MetricsFile
-from harness.tracking.identity import Identity
-from harness.tracking.marks import OpenedRun, write_opened
-from harness.tracking.wandb_run import WandbTarget, client, start_run
+from harness.tracking.wandb_directory import OpenedRun, write_opened
+from harness.tracking.wandb_run import client
 
 if TYPE_CHECKING:
     import wandb
@@ -25,7 +23,7 @@ class TrackedRun:
     """
 
     def __init__(self, run: wandb.Run, metrics: MetricsFile, *, last_step: int = -1) -> None:
-        """Args: last_step, the last one that is logged already, -1 for none; W&B itself tells of a run that it has."""
+        """last_step: the last step logged, -1 for none; of a run that W&B has, its own counts."""
         self._run = run
         self._last_step = run.step - 1 if run.resumed else last_step
         self._metrics = metrics
@@ -60,26 +58,9 @@ class TrackedRun:
 
 
 @contextmanager
-def open_tracked_run(
-    target: WandbTarget,
-    *,
-    identity: Identity,
-    directory: Path,
-    hyperparameters: dict[str, Any],
-    init_seconds: float,
-    finish_seconds: float,
-    last_step: int,
-) -> Iterator[TrackedRun]:
-    """An attempt's run, in its own directory. last_step: that earlier attempts logged, -1 for none."""
-    run = RunDirectory(directory)
+def open_tracked_run(start: Callable[[], wandb.Run], directory: RunDirectory, *, last_step: int) -> Iterator[TrackedRun]:
+    """An attempt's run, opened by `start`. last_step: that earlier attempts logged, -1 for none."""
     with client():
-        opened = start_run(
-            target,
-            identity=identity,
-            directory=directory,
-            hyperparameters=hyperparameters,
-            init_seconds=init_seconds,
-            finish_seconds=finish_seconds,
-        )
-        write_opened(run, OpenedRun(opened.id, opened.entity or None, opened.project))
-        yield TrackedRun(opened, run.metrics, last_step=last_step)
+        opened = start()
+        write_opened(directory, OpenedRun(opened.id, opened.entity or None, opened.project))
+        yield TrackedRun(opened, directory.metrics, last_step=last_step)

@@ -11,13 +11,13 @@ from harness.config.errors import InputError
 from harness.tracking.identity import run_id
 
 MOST_RUNS = 100
-"""That curves are drawn of: W&B itself draws ten unless told otherwise."""
+"""Runs per plot; W&B's default is ten."""
 VIEW_ID_CHARACTERS = 11
 """As many as W&B gives views of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
+class ViewContent:
     """What a view shows."""
 
     entity: str
@@ -42,7 +42,7 @@ def require_workspaces() -> None:
         raise InputError("--workspace and --report need wandb-workspaces, which is not installed: pip install 'harness[workspaces]'")
 
 
-def save_workspace(shown: Shown) -> str:
+def save_workspace(shown: ViewContent) -> str:
     """Save the view, in the place of the one that was saved of the same studies before; returns its address."""
     import wandb_workspaces.workspaces as ws
 
@@ -70,7 +70,7 @@ def save_workspace(shown: Shown) -> str:
     return str(workspace.url)
 
 
-def _saved_as(shown: Shown, view: str) -> str:
+def _saved_as(shown: ViewContent, view: str) -> str:
     """The server's own id of the view; "" where it has not been saved yet."""
     import wandb_workspaces.workspaces as ws
 
@@ -81,14 +81,14 @@ def _saved_as(shown: Shown, view: str) -> str:
         return ""
 
 
-def _workspace_filters(shown: Shown) -> list[Any]:
+def _workspace_filters(shown: ViewContent) -> list[Any]:
     import wandb_workspaces.workspaces as ws
 
     trials = [ws.Metric("JobType").isin(["trial"])]
     return [*trials, ws.Metric("Group").isin(list(shown.groups))] if shown.groups else []
 
 
-def save_report(shown: Shown, description: str, words: Sequence[str]) -> str:
+def save_report(shown: ViewContent, description: str, words: Sequence[str]) -> str:
     """Write a report with the same pictures below some words; returns its address."""
     import wandb_workspaces.reports.v2 as wr
 
@@ -104,7 +104,7 @@ def save_report(shown: Shown, description: str, words: Sequence[str]) -> str:
     return str(report.url)
 
 
-def _search(shown: Shown) -> list[Any]:
+def _search(shown: ViewContent) -> list[Any]:
     import wandb_workspaces.reports.v2 as wr
 
     if shown.objective is None:
@@ -137,7 +137,7 @@ def _search(shown: Shown) -> list[Any]:
     return [*panels, *slices]
 
 
-def _curves(shown: Shown) -> list[Any]:
+def _curves(shown: ViewContent) -> list[Any]:
     import wandb_workspaces.reports.v2 as wr
 
     return [

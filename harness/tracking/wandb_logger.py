@@ -15,12 +15,12 @@ from harness.runs.directory import RunDirectory
 from harness.tracking.background import Background
 from harness.tracking.identity import Identity
 from harness.tracking.tracked_run import TrackedRun, open_tracked_run
-from harness.tracking.wandb_run import WandbTarget, kill_client
+from harness.tracking.wandb_run import WandbTarget, kill_client, start_run
 
 QUEUE_ROWS = 10_000
 """Rows that may wait in memory for W&B: more than any run logs in the second that wandb.init takes, in a few megabytes."""
 INIT_SECONDS = 300.0
-"""How long W&B may take to answer at first, e.g. when an array of jobs starts at once and runs into its rate limit: training goes on."""
+"""How long W&B may take to answer at first, e.g. under its rate limit; training does not wait."""
 FINISH_ONLINE_SECONDS = 30.0
 """How long the end of an attempt waits for W&B to upload what is left."""
 FINISH_OFFLINE_SECONDS = 10.0
@@ -32,7 +32,7 @@ PREEMPTED_EXIT_CODE = 1
 
 
 class WandbLogger:
-    """One attempt's part of a W&B run, of rank 0; it ends when its owner calls `finish`, who knows what came of the attempt."""
+    """One attempt's part of a W&B run, on rank 0, until `finish` is called."""
 
     def __init__(
         self,
@@ -47,21 +47,22 @@ class WandbLogger:
         self._preempted = False
         self._summary: dict[str, float | str] = {}
         self._gap = False
-        """Whether the last row was left out for want of room."""
+        """Whether the last row was dropped since the queue was full."""
         self._run: Background[TrackedRun] | None = None
         if self._target.mode != "disabled":
-            # Offline nobody else can tell what an earlier attempt has logged; of an online run, W&B does.
-            last = RunDirectory(directory).metrics.last() if self._target.is_offline else None
-            opened = partial(
-                open_tracked_run,
+            # Offline only our files know what an earlier attempt has logged; online, W&B does.
+            run = RunDirectory(directory)
+            last = run.metrics.last() if self._target.is_offline else None
+            start = partial(
+                start_run,
                 self._target,
                 identity=identity,
                 directory=directory,
                 hyperparameters=hyperparameters,
                 init_seconds=INIT_SECONDS,
                 finish_seconds=self._finish_seconds - GRACE_SECONDS,
-                last_step=last["step"] if last else -1,
             )
+            opened = partial(open_tracked_run, start, run, last_step=last["step"] if last else -1)
             self._run = Background("W&B", opened, capacity=QUEUE_ROWS)
 
     def log_metrics(self, metrics: Mapping[str, float | None], step: int | None = None) -> None:
@@ -79,7 +80,7 @@ class WandbLogger:
         self._summary.update(values)
 
     def preempting(self) -> None:
-        """This attempt stops cleanly and another one will go on: W&B is told now, and `finish` leaves the run `preempted`."""
+        """This attempt stops cleanly and another one will resume: `finish` leaves the run `preempted`."""
         self._preempted = True
         if self._run:
             self._run.ensure(lambda run: run.mark_preempting())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.schema import TrackingConfig
 from harness.tracking.identity import Identity
-from harness.tracking.marks import OpenedRun
+from harness.tracking.wandb_directory import OpenedRun
 
 if TYPE_CHECKING:
     import wandb
@@ -52,7 +52,7 @@ class WandbTarget:
 
 
 @contextmanager
-def one_error(what: str) -> Iterator[None]:
+def tracking_errors(what: str) -> Iterator[None]:
     """Whatever goes wrong with W&B in the block is raised as TrackingError: "<what>: <why>"."""
     try:
         yield

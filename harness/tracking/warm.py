@@ -1,4 +1,4 @@
-"""For the server from which attempts are forked: imports what the client else imports in each of them when it opens a run (0.35 s).
+"""For the warm server: imports what the client else imports in each attempt when it opens a run (0.35 s).
 
 Only imports: the client starts no thread and no process until a run is opened, so children can be forked after this.
 """

@@ -13,7 +13,7 @@ from harness.data.chat.encoder import build_chat_encoder
 from harness.data.chat.template import template_source
 from harness.models.adapters.build import build_adapted_model
 from harness.models.adapters.plain import initial_factors, merge, prompt_names, write_adapter
-from harness.models.adapters.prompt_tokens import put_before_every_text
+from harness.models.adapters.prompt_tokens import prepend_to_every_text
 from harness.models.checkpoint_files import last_weights
 from harness.models.tokenizer import load_tokenizer
 from harness.runs.directory import RunDirectory
@@ -59,7 +59,7 @@ def export(run: RunDirectory, out: Path, *, adapter: bool = False) -> None:
             model.save_pretrained(out)
         in_vocabulary = bool(prompt) and prompt[0] in tokenizer.get_vocab()
         if in_vocabulary:
-            put_before_every_text(tokenizer, prompt)
+            prepend_to_every_text(tokenizer, prompt)
             if tokenizer.chat_template:
                 tokenizer.chat_template = "".join(prompt) + tokenizer.chat_template
         tokenizer.save_pretrained(out)

@@ -1,4 +1,4 @@
-"""One attempt on a run: the place where training, tracking and the run's files are put together."""
+"""One attempt on a run: training, tracking and the run's files put together."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import logging
 import os
 import socket
 import traceback
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,13 +38,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("harness")
 
 PRELOAD = ["harness.training.train", "harness.tracking.warm", "transformers.models.auto.modeling_auto"]
-"""What a warm server imports so that its children need not."""
+"""Modules that a warm server imports for its children."""
 
 LOCK_SECONDS = 30.0
-"""A process that was killed lets go at once; one that is saving a checkpoint needs a moment."""
+"""A killed process releases its lock at once; one that saves a checkpoint needs a moment."""
 
 LOST_SECONDS = 5.0
-"""A rank's end may be heard of a moment after its connections broke."""
+"""The end of a rank may be known a moment after its connections broke."""
 
 
 def attempt_trial(directory: str, world: World | None = None, listener: socket.socket | None = None) -> int:
@@ -92,7 +94,7 @@ def attempt(
     listener: socket.socket | None = None,
     stop: StopFlag | None = None,
 ) -> int:
-    """Run or resume the run in this process; returns the exit code. Its result.json says what came of it.
+    """Run or resume the run in this process; returns the exit code. The result is in its result.json.
 
     world: where all ranks are started already, this process being rank 0 and the others in `follow`; else this process starts those of its
     machine. listener: a socket that it listens on as rank 0 of that world; None where it is connected already (see
@@ -138,7 +140,7 @@ def attempt(
 
 
 def ending_of(error: BaseException, local: LocalRanks | None = None) -> Ending:
-    """How an attempt ended that an exception ended. local: the other ranks, if it has started any."""
+    """The ending of an attempt that raised `error`. local: the other ranks, if it has started any."""
     from harness.training.run_errors import RunError
 
     if isinstance(error, RunError):
@@ -148,7 +150,7 @@ def ending_of(error: BaseException, local: LocalRanks | None = None) -> Ending:
         return ending
     from harness.training.memory import is_out_of_memory
 
-    # A rank that is gone shows as a broken connection, or worse.
+    # A dead rank shows as a broken connection, or worse.
     lost = local.failure(wait_seconds=LOST_SECONDS) if local else None
     if lost is not None:
         return Ending(EndingKind.CRASHED, lost)
@@ -159,17 +161,21 @@ def ending_of(error: BaseException, local: LocalRanks | None = None) -> Ending:
 
 
 def follow(run: RunDirectory, config: Config, world: World, stop: StopFlag) -> None:
-    """Take part in an attempt as a rank other than 0, which writes all files; returns when the attempt has ended as it should."""
+    """Take part in an attempt as a rank other than 0; returns when the attempt has ended normally."""
     live = LiveResult(run, ending_of, is_written=False)
     with _connected(config, world):
-        if trains(config.trainer):
-            from harness.training.train import train
+        _program(config)(config, live, stop=stop)
 
-            train(config, live, stop=stop)
-        else:
-            from harness.training.measure import measure
 
-            measure(config, live, stop=stop)
+def _program(config: Config) -> Callable[..., Ending]:
+    """`train`, or `measure` for a run that trains nothing. Its imports take seconds."""
+    if trains(config.trainer):
+        from harness.training.train import train
+
+        return train
+    from harness.training.measure import measure
+
+    return measure
 
 
 def _start_local_ranks(config: Config, live: LiveResult) -> LocalRanks | None:
@@ -179,11 +185,7 @@ def _start_local_ranks(config: Config, live: LiveResult) -> LocalRanks | None:
         raise wrong_value("trainer.nodes", trainer.nodes, "start the command on all nodes, with srun or torchrun")
     if trainer.devices == 1:
         return None
-    # Before they are forked, so that they need not.
-    if trains(trainer):
-        import harness.training.train
-    else:
-        import harness.training.measure  # noqa: F401
+    _program(config)  # imported before they are forked, so that they need not
     from harness.launch.local_ranks import LocalRanks
     from harness.training.stop_flag import RankZeroStops
 
@@ -201,8 +203,8 @@ def _connected(config: Config, world: World, listener: socket.socket | None = No
 
 
 def _run(config: Config, live: LiveResult, stop: StopFlag, cleanup: ExitStack, *, show_progress: bool) -> Ending:
-    """Train, or only evaluate, as rank 0, with W&B and progress on the terminal. cleanup: what to do once the end is written down."""
-    from harness.data.progress import TokenizationProgress
+    """Train, or only evaluate, as rank 0, with W&B and progress on the terminal. cleanup: callbacks for after result.json is written."""
+    from harness.data.tokenization_progress import TokenizationProgress
     from harness.training.run_progress import RunProgress
 
     wandb = _wandb_logger(config, live.run)
@@ -212,34 +214,29 @@ def _run(config: Config, live: LiveResult, stop: StopFlag, cleanup: ExitStack, *
     if bar:
         cleanup.callback(bar.stop)
     loggers: list[MetricLogger] = [*([wandb] if wandb else []), *([bar.logger] if bar else [])]
-    tokenized = TokenizationProgress().update if show_progress else None
-    evaluated = bar.evaluating if bar else None
-    if not trains(config.trainer):
-        from harness.training.measure import measure
-
-        return measure(config, live, stop=stop, loggers=loggers, progress=tokenized, evaluation_progress=evaluated)
-    from harness.training.step_progress import StepProgress
-    from harness.training.train import train
-
-    return train(
+    run = partial(
+        _program(config),
         config,
         live,
         stop=stop,
         loggers=loggers,
-        callbacks=[StepProgress(bar)] if bar else [],
-        progress=tokenized,
-        evaluation_progress=evaluated,
-        trunks=_trunks(config, live.run),
+        progress=TokenizationProgress().update if show_progress else None,
+        evaluation_progress=bar.evaluating if bar else None,
     )
+    if not trains(config.trainer):
+        return run()
+    from harness.training.step_progress import StepProgress
+
+    return run(callbacks=[StepProgress(bar)] if bar else [], trunks=_trunks(config, live.run))
 
 
 def _finish(wandb: WandbLogger, live: LiveResult) -> None:
-    """End the attempt's part of the W&B run, as the run's own files have it."""
+    """End the attempt's part of the W&B run with the summary from the run's own files."""
     from harness.tracking.run_summary import objective_of, summary_of
 
     assert live.ending is not None, "it has ended"
     run, result, trial = live.run, live.result, read_trial(live.run)
-    # What the study will make of it.
+    # The state that the study will give it.
     state = "pruned" if result.state == "waiting" and trial is not None and trial.given_up is not None else result.state
     wandb.summary(summary_of(result, run.metrics.rows(), objective_of(run), trial=trial, state=state))
     if state == "waiting" and live.ending.is_orderly:
@@ -268,7 +265,7 @@ def _trunks(config: Config, run: RunDirectory) -> Trunks | None:
 
 
 def _parents_of_unfinished(study: StudyDirectory) -> set[str]:
-    """The names of the runs whose trunks trials of the study are still to go on from."""
+    """The names of the runs whose trunks unfinished trials of the study continue."""
     unfinished = [run for run in study.trials() if read_result(run).state not in FINAL_STATES]
     parents = [trial.parent for run in unfinished if (trial := read_trial(run)) is not None]
     return {study.trial(parent).name for parent in parents if parent is not None}

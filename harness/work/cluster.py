@@ -1,4 +1,4 @@
-"""Studies and single runs on a Slurm cluster: submitted from here, worked on there; nothing stays behind on the login node."""
+"""Studies and single runs on a Slurm cluster; no process stays on the login node."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from harness.runs.directory import RunDirectory, StudyDirectory, runs_root
 from harness.runs.locks import hold
 from harness.runs.submitted_jobs import SubmittedJob, read_jobs
 from harness.work.prepare import prepare_apart, prepare_arguments
-from harness.work.study import has_trained, launcher_of
+from harness.work.start_study import has_trained, launcher_of
 
 if TYPE_CHECKING:
     from harness.config.schema import Config
@@ -34,7 +34,7 @@ LOCK_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Submitted:
-    """What came of a launch."""
+    """The result of a launch."""
 
     place: StudyDirectory | RunDirectory
     job: SubmittedJob | None
@@ -82,7 +82,7 @@ def launch_study(sweep: Sweep) -> Submitted:
     unprepared = not has_trained(sweep.name)
     if unprepared and launcher.prepare == "here":
         prepare_apart(sweep.base.config, sweep.config.base, environment=launcher.environment)
-    with _nothing_half_made(study.path):
+    with _removed_on_failure(study.path):
         open_study(sweep)
         if read_status(study).is_finished:
             return Submitted(study, None, count_workers(study), is_finished=True)
@@ -98,7 +98,7 @@ def submit_workers(study: StudyDirectory, launcher: LauncherConfig, wanted: int,
     """
     trainer = trainer_of(study)
     check_launcher(launcher, trainer)
-    with _alone(study):
+    with _launch_lock(study):
         present = count_workers(study)
         missing = wanted - present
         if missing <= 0:
@@ -173,12 +173,12 @@ def launch_run(config: Config, launcher: LauncherConfig, *, label: str | None = 
     """
     from harness.config.validate import to_plain
     from harness.runs.files import write_yaml
-    from harness.work.run import make_directory
+    from harness.work.start_run import make_directory
 
     check_launcher(launcher, config.trainer)
     named = directory is not None and directory.exists()
     run = make_directory(config, label=label, directory=directory)
-    with _nothing_half_made(run.path, existed=False, keep_directory=named):
+    with _removed_on_failure(run.path, existed=False, keep_directory=named):
         write_yaml(run.config, to_plain(config))
         return submit_run(run, config, launcher)
 
@@ -186,7 +186,7 @@ def launch_run(config: Config, launcher: LauncherConfig, *, label: str | None = 
 def submit_run(run: RunDirectory, config: Config, launcher: LauncherConfig) -> Submitted:
     """Submit a job that goes on with a run. Raises InputError where one does already, and SlurmUnavailableError."""
     check_launcher(launcher, config.trainer)
-    with _alone(run):
+    with _launch_lock(run):
         alive = submission.alive_elements(read_jobs(run))
         if alive:
             raise InputError(f"{run.path}: job {alive[0].element} works on it, or will: {alive[0].state.meaning}")
@@ -213,7 +213,7 @@ def _submit(
     prepare: list[str] | None = None,
     present: int = 0,
 ) -> Submitted:
-    """Submit a job, and before it the one that it waits for, if there is one: both or neither. job: by the id of that one."""
+    """Submit a job, and before it the preparation that it waits for, if there is one: both or neither. job: made of that one's id."""
     if prepare is None:
         return Submitted(place, submission.submit(place, job(None), launcher, purpose=purpose), present)
     first = submission.submit(place, submission.prepare_job(place, launcher, prepare), launcher, purpose="prepare")
@@ -225,8 +225,8 @@ def _submit(
 
 
 @contextlib.contextmanager
-def _alone(place: StudyDirectory | RunDirectory) -> Iterator[None]:
-    """Two commands at once would submit everything twice."""
+def _launch_lock(place: StudyDirectory | RunDirectory) -> Iterator[None]:
+    """Keep two commands from submitting everything twice."""
     lock = hold(place.path / ".launch.lock", wait_seconds=LOCK_SECONDS)
     if lock is None:
         raise InputError(f"{place.path}: another command is submitting jobs for it just now; try again")
@@ -237,8 +237,8 @@ def _alone(place: StudyDirectory | RunDirectory) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _nothing_half_made(path: Path, *, existed: bool | None = None, keep_directory: bool = False) -> Iterator[None]:
-    """Take away what was made here, when no job could be submitted for it."""
+def _removed_on_failure(path: Path, *, existed: bool | None = None, keep_directory: bool = False) -> Iterator[None]:
+    """Remove the new directory if no job could be submitted for it."""
     existed = path.exists() if existed is None else existed
     try:
         yield

@@ -1,4 +1,4 @@
-"""A confirmation from its first round to its last, however its runs are launched."""
+"""All rounds of a confirmation, however its runs are launched."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.search.confirm import open_confirmation
 from harness.search.next_candidates import next_round
 
 Train = Callable[[StudyRecord, StudyDirectory], bool]
-"""Of a study and the directory of its confirmation: see to the runs that have not ended; whether they have now."""
+"""Called with a study and the directory of its confirmation: runs what has not ended; returns whether all has ended now."""
 
 
 def confirm_in_rounds(
@@ -26,7 +26,7 @@ def confirm_in_rounds(
     workers: int | None = None,
     launcher: LauncherConfig | None = None,
 ) -> StudyRecord:
-    """The study with its confirmation, as far as that is when `train` does not wait, or no trial is left to go on with.
+    """The study with its confirmation, when `train` returns False or no candidate is left.
 
     rounds: at most so many; each after the first takes `top` trials again, which `next_round` names. The others as of `open_confirmation`.
     The same call goes on where an earlier one stopped. Raises InputError as that does, before anything is trained.

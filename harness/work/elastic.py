@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +16,8 @@ from harness.work.cluster import Submitted, submit_workers, workforce
 
 
 @dataclass(frozen=True)
-class Change:
-    """What came of a change in the number of workers."""
+class WorkerChange:
+    """The result of a change in the number of workers."""
 
     present: int
     """Before it: those that waited or ran."""
@@ -30,7 +29,7 @@ class Change:
     """Jobs that waited and were cancelled; workers that were asked to leave."""
 
 
-def change_workers(study: StudyDirectory, launcher: LauncherConfig, *, add: int | None = None, to: int | None = None) -> Change:
+def change_workers(study: StudyDirectory, launcher: LauncherConfig, *, add: int | None = None, to: int | None = None) -> WorkerChange:
     """Start or dismiss workers until there are `to`, or `add` more than there are.
 
     launcher: of new ones. Raises InputError and SlurmUnavailableError.
@@ -40,23 +39,19 @@ def change_workers(study: StudyDirectory, launcher: LauncherConfig, *, add: int 
     wanted = to if to is not None else present + (add or 0)
     want_workers(study, wanted)
     if wanted < present:
-        return Change(present, wanted, dismissed=_dismiss(study, waiting, working, present - wanted))
+        return WorkerChange(present, wanted, dismissed=_dismiss(study, waiting, working, present - wanted))
     if wanted == present:
-        return Change(present, wanted)
+        return WorkerChange(present, wanted)
     if launcher.name == "slurm":
-        return Change(present, wanted, submitted=submit_workers(study, launcher, wanted))
-    return Change(present, wanted, started=LocalWorkers(study, wanted - present).tend(replace=False))
+        return WorkerChange(present, wanted, submitted=submit_workers(study, launcher, wanted))
+    return WorkerChange(present, wanted, started=LocalWorkers(study, wanted - present).tend(replace=False))
 
 
 def _dismiss(study: StudyDirectory, waiting: list[QueuedElement], working: list[dict[str, Any]], surplus: int) -> list[str]:
-    """Those that wait go first, then those that began last, which have the least to lose."""
+    """Jobs that wait go first, then the workers that began last, which lose the least."""
     cancelled = sorted(waiting, key=lambda queued: (queued.state.phase == "waiting", queued.element), reverse=True)[:surplus]
     submission.cancel(read_jobs(study), [queued.element for queued in cancelled])
     leaving = sorted(working, key=lambda worker: float(worker["started"]), reverse=True)[: surplus - len(cancelled)]
     for worker in leaving:
         study.leave_request(worker["id"]).touch()
-    return [*_names(cancelled), *(str(worker["id"]) for worker in leaving)]
-
-
-def _names(elements: Iterable[QueuedElement]) -> list[str]:
-    return [f"job {queued.element}" for queued in elements]
+    return [*(f"job {queued.element}" for queued in cancelled), *(str(worker["id"]) for worker in leaving)]

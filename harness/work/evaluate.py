@@ -22,7 +22,7 @@ class Evaluation:
 
     config: Config
     label: str
-    """What it evaluates, in a word for its directory."""
+    """What it evaluates, for the name of its directory."""
 
 
 def evaluation_of(what: str, overrides: list[str]) -> Evaluation:
@@ -34,7 +34,7 @@ def evaluation_of(what: str, overrides: list[str]) -> Evaluation:
     """
     run = _run(what)
     if run is not None:
-        # Where nothing was trained, its model is what it started from.
+        # A run that trained nothing evaluates the model that it started from.
         weights = [f"model.checkpoint={hydra_text(str(run.path.resolve()))}"] if trains(load_file(run.config).trainer) else []
         config = load_file(run.config, [*weights, *overrides, NOTHING_TRAINED])
         return Evaluation(config, f"evaluate-{run.name.replace('/', '-')}")

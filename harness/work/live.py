@@ -29,9 +29,9 @@ REASON_COLUMNS = 20
 def follow(
     directory: StudyDirectory, tend: Callable[[], int], *, console: Console | None = None, notes: Callable[[], list[str]] = list
 ) -> Status:
-    """Show the study until `tend`, called at every look, says that no worker is left; on something that is no terminal, a line a trial.
+    """Show the study until `tend`, called at every refresh, returns 0 workers; without a terminal, a line a trial.
 
-    notes: lines below it, asked for at every look.
+    notes: lines below it, called at every refresh.
     """
     console = console or Console()
 
@@ -74,7 +74,7 @@ def _note_style(line: str) -> str:
 
 
 def _header(status: Status) -> Text:
-    """What is asked; then how far it is."""
+    """Objective and constraints; then progress."""
     text = Text(f"{status.study.name}", style="bold")
     text.append(f"  {status.study.objective.direction} {status.study.objective.metric}", style="default")
     for metric, bound in status.study.constraints.items():
@@ -127,12 +127,12 @@ def _trials(status: Status, limit: int | None) -> Table:
 
 
 def _on_jobs(status: Status) -> bool:
-    """Whether any trial was taken up in a Slurm job."""
+    """Whether any trial was claimed by a Slurm job."""
     return any(run.trial and any(claim.place.job for claim in run.trial.claims) for run in status.study.runs)
 
 
 def _job(run: RunRecord) -> Text:
-    """Where it was taken up last, and how often its job had been restarted by then."""
+    """The job and node of the last attempt, and how often the job had been restarted."""
     if run.trial is None or not run.trial.claims:
         return Text("")
     place = run.trial.claims[-1].place

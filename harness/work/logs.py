@@ -1,4 +1,4 @@
-"""What attempts and workers have said, wherever it was written: a trial's own log, and the output of the workers that took it up."""
+"""Logs of attempts and workers: a trial's own log, and those of the workers that claimed it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def study_logs(study: StudyDirectory) -> list[Log]:
 
 
 def trial_logs(study: StudyDirectory, number: int) -> list[Log]:
-    """Of one trial: of its attempts, then of the workers that took it up. Raises InputError where there is no such trial."""
+    """Of a trial: of its attempts, then of the workers that claimed it. Raises InputError for an unknown trial."""
     run = study.trial(number)
     trial = read_trial(run)
     if trial is None:
@@ -49,7 +49,7 @@ def trial_logs(study: StudyDirectory, number: int) -> list[Log]:
 
 
 def run_logs(run: RunDirectory) -> list[Log]:
-    """Of a single run: of its jobs, if it was submitted. Raises InputError where it ran in a terminal, which has what it said."""
+    """Of a single run: of its jobs. Raises InputError for one that was not submitted: its output went to the terminal."""
     jobs = [Log(path, f"job {path.stem}") for path in _by_age(slurm_folder(run))]
     if not jobs:
         raise InputError(f"{run.path}: no job was submitted for it, so what it said went to the terminal that it ran in")
@@ -86,7 +86,7 @@ def last_lines(path: Path, count: int) -> list[str]:
 
 
 def follow_logs(logs: Sequence[Log]) -> Iterator[tuple[Log, str]]:
-    """What is added to the files from now on, piece by piece, for ever."""
+    """What is added to the files from now on, without end."""
     read = {log: log.path.stat().st_size for log in logs}
     # A piece may end in the middle of a character.
     decoders = {log: getincrementaldecoder("utf-8")(errors="replace") for log in logs}

@@ -1,4 +1,4 @@
-"""A rank other than 0 of a worker whose trials train in several tasks of a step: it trains what rank 0 says."""
+"""A rank other than 0 of a worker whose trials train in several tasks of a Slurm step; it follows rank 0."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from harness.work.attempt import follow_trial
 def follow_worker(world: World, node: str, preload: list[str]) -> int:
     """Take part in one attempt after the other until rank 0 has left; returns the exit code.
 
-    Signals to all tasks of the step reach the attempts themselves; when this process leaves is for rank 0 to say. Raises RankGroupError
-    when rank 0 does not come.
+    Signals to the step reach the attempts themselves. Raises RankGroupError when rank 0 does not connect.
     """
     line = join(world, node)
     server = AttemptServer(follow_trial, preload)
@@ -25,7 +24,7 @@ def follow_worker(world: World, node: str, preload: list[str]) -> int:
     try:
         for order in orders(line):
             if order is not None and "run" in order:
-                _kill(part)  # rank 0 has lost the attempt before, and could not say so
+                _kill(part)  # rank 0 lost the attempt before without a message
                 part = server.start(Path(order["run"]), replace(world, port=order["port"]))
             elif part is not None and (order is not None or not part.is_alive()):
                 part.join(LEAVE_SECONDS)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.errors import InputError
 from harness.runs.exit_codes import BAD_INPUT
-from harness.work.prepared import files_of, is_prepared, note_prepared
+from harness.work.preparation_note import files_of, is_prepared, note_prepared
 
 if TYPE_CHECKING:
     from harness.config.schema import Config
@@ -62,7 +62,7 @@ def prepare(overrides: list[str], resolved: Path | None = None) -> Prepared:
 
     # Only now what takes seconds to import: a typo is answered at once.
     from harness.data.epochs import refuse_oversampling
-    from harness.data.progress import TokenizationProgress
+    from harness.data.tokenization_progress import TokenizationProgress
     from harness.models.tokenizer import load_tokenizer
     from harness.training.inputs import load_data
     from harness.training.objectives.build import build_objective
@@ -86,15 +86,14 @@ def prepare(overrides: list[str], resolved: Path | None = None) -> Prepared:
 
 
 def prepare_arguments(overrides: list[str], resolved: Path | None = None) -> list[str]:
-    """What the program that this module is takes for the same."""
+    """Command-line arguments of this module for the same."""
     return [*([f"{RESOLVED}{resolved.resolve()}"] if resolved else []), *overrides]
 
 
 def prepare_apart(
     config: Config, overrides: list[str], resolved: Path | None = None, *, environment: Mapping[str, str] | None = None
 ) -> None:
-    """The same in a process of its own, and only where it was not done before: the libraries it needs stay out of this one, and its bars
-    go to this one's stderr.
+    """The same in a process of its own, which keeps its libraries out of this one; skipped if it was done before. Bars go to stderr.
 
     config: what the other arguments make. environment: variables on top of this process's.
     Raises InputError as `prepare` does, and CalledProcessError where that process fails otherwise, having said why.
@@ -123,6 +122,6 @@ if __name__ == "__main__":
         else:
             prepare(given)
     except InputError as error:
-        # For prepare_apart, whose caller says it in its own way.
+        # Read by prepare_apart.
         print(error)
         sys.exit(BAD_INPUT)

@@ -1,4 +1,4 @@
-"""Exporting a recipe: a winner's files, search and report put together."""
+"""Exporting a recipe: a winner's configuration, its search and a report."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from harness.search.scaling import model_size
 from harness.search.sweep import Sweep, thaw
 
 SWEEP_KEYS = ("objective", "constraints", "space", "search", "stopping", "budget")
-"""What of a frozen sweep is its question; the rest says where it ran, or follows from it."""
+"""The keys of a frozen sweep that define the search; the rest says where it ran, or follows."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _bundle(study: StudyRecord | None, sweep: Sweep | None, best: RunRecord, nam
 
 
 def _main_metric(run: RunRecord) -> str | None:
-    """What a single run is judged by: the main metric of the first evaluation set."""
+    """The metric of a single run: the main one of its first evaluation set."""
     return next(iter(main_metrics(run.result.metrics)), None)
 
 
@@ -140,7 +140,7 @@ def _model(config: dict[str, Any], parameters: Any, scrub: Scrub) -> dict[str, A
 
 
 def _write_bundle(path: Path, bundle: Bundle, study: StudyRecord | None, best: RunRecord, scrub: Scrub) -> Path:
-    """All of its files, which take the place of an earlier bundle in one step."""
+    """Write all files and replace an earlier bundle in one step."""
     final = path.with_suffix("")
     overlay_dir().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{final.name}.", dir=overlay_dir()) as temporary:
@@ -173,7 +173,7 @@ def _config(best: RunRecord, directory: BundleDirectory, scrub: Scrub) -> dict[s
 
 
 def _question(study: StudyRecord, scrub: Scrub) -> dict[str, Any]:
-    """The sweep file as one would write it, without defaults and without keys that its kind of search does not read."""
+    """The sweep file without defaults and without keys that its kind of search does not read."""
     usual = defaults(SweepConfig)
     asked: dict[str, Any] = {key: study.sweep[key] for key in SWEEP_KEYS if key in study.sweep}
     for section in ("search", "stopping"):

@@ -1,4 +1,4 @@
-"""Running a recipe or a run again: what it was, what differs here, and the run."""
+"""Running a recipe or a run again: the original, what differs here, and the new run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.config.nested import flat
 from harness.config.private import hydra_text
 from harness.config.recipe import load_recipe, recipe_values
 from harness.config.schema import Config
-from harness.config.state_key import BY_FINGERPRINT, NO_INFLUENCE, is_of
+from harness.config.state_key import BY_FINGERPRINT, NO_INFLUENCE, matches_key
 from harness.config.user_yaml import read_mapping
 from harness.config.validate import to_plain
 from harness.evaluation.kinds import main_metrics
@@ -24,7 +24,7 @@ from harness.runs.files import read_yaml
 from harness.runs.record import RunRecord, load_run, load_study
 from harness.runs.reproduction import Difference, Original
 from harness.runs.result import Result, read_result
-from harness.work.run import start_run
+from harness.work.start_run import start_run
 
 
 def original_of(what: str, overrides: list[str]) -> tuple[Original, Config, dict[str, Any]]:
@@ -74,7 +74,7 @@ def _of_bundle(bundle: BundleDirectory, overrides: list[str]) -> tuple[Original,
 
 
 def _own_paths(bundle: BundleDirectory, recipe: Bundle) -> list[str]:
-    """Overrides for the files that the recipe's reader has noted before, as its owner has: by its fingerprints they are checked anyway."""
+    """Overrides for the files whose paths are noted beside the bundle; fingerprints check them anyway."""
     if not bundle.owners.is_file():
         return []
     noted = dict(flat(read_mapping(bundle.owners, holds="paths of a recipe")))
@@ -108,7 +108,7 @@ def _of_run(record: RunRecord) -> Original:
 
 
 def _with_threads(overrides: list[str], result: Result, values: dict[str, Any]) -> list[str]:
-    """On a CPU the last bits depend on the number of threads: as many as there, unless the user says otherwise."""
+    """On a CPU the last bits depend on the number of threads: use the original's, unless overridden."""
     threads = result.hardware.get("threads")
     given = any(override.lstrip("+").startswith("trainer.threads=") for override in overrides)
     if given or result.hardware.get("gpus") or not isinstance(threads, int) or values.get("trainer", {}).get("threads"):
@@ -117,19 +117,19 @@ def _with_threads(overrides: list[str], result: Result, values: dict[str, Any]) 
 
 
 def changed(there: dict[str, Any], config: Config) -> list[Difference]:
-    """What the overrides change of the recipe itself; where files lie is compared by their fingerprints."""
+    """Configuration keys that differ from the recipe's; files are compared by fingerprint."""
     before, now = dict(flat(there)), dict(flat(to_plain(config)))
     paths = (*BY_FINGERPRINT, *NO_INFLUENCE, "trainer.threads", "data.chat_template")
     return [
         Difference(key, str(before[key]), str(now.get(key)), "configuration")
         for key in before
-        if not is_of(key, paths) and now.get(key) != before[key]
+        if not matches_key(key, paths) and now.get(key) != before[key]
     ]
 
 
 def inputs_here(config: Config) -> Result:
-    """Fingerprints, versions and hardware of this machine, in the form in which a run notes them."""
-    from harness.data.progress import TokenizationProgress
+    """Fingerprints, versions and hardware here, as a run records them."""
+    from harness.data.tokenization_progress import TokenizationProgress
     from harness.training import provenance
     from harness.training.inputs import load_inputs
 
@@ -141,7 +141,7 @@ def inputs_here(config: Config) -> Result:
 
 
 def other_input_text(what: str, other: list[str], config: Config) -> str:
-    """Which files are not the recipe's, each with its path here."""
+    """The message for files that differ from the recipe's, each with its path here."""
     paths = dict(flat(to_plain(config)))
     named = {
         "model": "model.path",
@@ -162,7 +162,7 @@ def other_input_text(what: str, other: list[str], config: Config) -> str:
 
 
 def noise_here(config: Config, original: Original, seeds: int) -> dict[str, Any]:
-    """Seed noise on this machine, over fresh ones; their mean is not the original's, with which a run here is compared."""
+    """Seed noise on this machine, over fresh seeds. Their mean is not used: a run is compared with the original's."""
     values = []
     fresh = (seed for seed in itertools.count(original.seed + 1) if seed != config.seed)
     for seed in itertools.islice(fresh, seeds):
@@ -175,7 +175,7 @@ def noise_here(config: Config, original: Original, seeds: int) -> dict[str, Any]
 
 
 def train_again(config: Config, original: Original, directory: Path | None = None) -> tuple[RunDirectory, Result]:
-    """Train it in this process; the run, and what came of it. Raises InputError for input that cannot be used."""
+    """Train it in this process; returns run and result. Raises InputError for input that cannot be used."""
     attempted = start_run(config, label=f"reproduce-{original.name}", directory=directory)
     if attempted is None:
         raise InputError("not under torchrun or srun: the ranks of one machine are started from here")

@@ -1,28 +1,46 @@
-"""What a study's own W&B run shows: its progress, summary, tables and page."""
+"""The content of a study's own W&B run: progress, summary, tables and page."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.report.comparison import Comparison
+    from harness.runs.directory import StudyDirectory
     from harness.runs.record import StudyRecord
     from harness.search.status import Status
     from harness.tracking.study_overview import StudySnapshot
+    from harness.tracking.wandb_run import WandbTarget
+
+
+def publish_study(study: StudyDirectory, target: WandbTarget, *, wait_seconds: float) -> str | None:
+    """Bring the study's run up to date, if anything has changed; returns where it is, None where there was nothing to do.
+
+    wait_seconds: for a worker that does the same. Raises TrackingError where W&B cannot be reached or refuses.
+    """
+    from harness.search.status import read_status
+    from harness.tracking.study_overview import publish, published_version
+
+    status = read_status(study)
+    if not status.study.runs or published_version(study) == version_of(status):
+        return None
+    with tempfile.TemporaryDirectory(prefix="harness-study-") as folder:
+        return publish(study, target, snapshot(status, Path(folder)), wait_seconds=wait_seconds)
 
 
 def version_of(status: Status) -> str:
-    """A digest of all that a snapshot shows: equal where nothing has changed."""
+    """A digest of what a snapshot shows."""
     trials = [(run.number, run.state, run.result.objective, run.result.attempts) for run in status.study.runs]
     confirmation = status.study.confirmation.to_json() if status.study.confirmation else None
     return hashlib.blake2b(json.dumps([trials, status.is_finished, confirmation]).encode(), digest_size=8).hexdigest()
 
 
 def snapshot(status: Status, folder: Path) -> StudySnapshot:
-    """What W&B gets. folder: for the page of a finished study."""
+    """The study now. folder: for the page of a finished study."""
     from harness.report.comparison import compare
     from harness.report.page import write_page
     from harness.tracking.study_overview import StudySnapshot
@@ -31,7 +49,7 @@ def snapshot(status: Status, folder: Path) -> StudySnapshot:
     compared = compare([study], [])
     files = {"sweep": study.directory.sweep}
     if status.is_finished:
-        # Five megabytes: once, with everything on it.
+        # Five megabytes: only once, at the end.
         files["report"] = folder / "report.html"
         write_page(compared, files["report"])
     importances = [[key, share] for key, share in compared.importances.shares.items()]
@@ -46,7 +64,7 @@ def snapshot(status: Status, folder: Path) -> StudySnapshot:
 
 
 def progress(study: StudyRecord) -> list[dict[str, float | int]]:
-    """A row for every trial that has ended, in the order of their ends: what it came to, and the best so far of full length."""
+    """A row for every trial that has ended, in that order: its objective, and the best so far of full length."""
     from harness.report.history import ended_order
     from harness.runs.result import FINAL_STATES
 
@@ -92,7 +110,7 @@ def _summary(status: Status, compared: Comparison) -> dict[str, Any]:
 
 def _table(compared: Comparison) -> tuple[list[str], list[list[Any]]]:
     """The trials by rank, as `harness compare` has them."""
-    from harness.report.document import to_json
+    from harness.report.json_csv import to_json
 
     columns = ["trial", "state", "objective", "feasible", *compared.parameters, *compared.metrics, "tokens", "seconds", "attempts"]
     rows = []

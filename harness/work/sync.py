@@ -1,4 +1,4 @@
-"""Ended runs and their studies brought to W&B, once or for as long as a study runs."""
+"""Uploads ended runs and their studies to W&B, once or while a study runs."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.errors import InputError
 from harness.runs.directory import RunDirectory, StudyDirectory, find_study
+from harness.search.workers import living_workers
 from harness.tracking.selection import Selection, select
-from harness.tracking.wandb_run import TrackingError, WandbTarget
+from harness.tracking.wandb_run import TrackingError
 
 if TYPE_CHECKING:
-    from harness.tracking.sync import Synced
+    from harness.tracking.upload import Synced
 
 WATCH_SECONDS = 5.0
 """Between two looks at a study that is watched."""
-
-Publish = Callable[[StudyDirectory, WandbTarget], str | None]
-"""Brings a study's own run up to date: where it is, None where there was nothing to do. Raises TrackingError."""
+STUDY_RUN_SECONDS = 30.0
+"""How long it waits for a worker that brings the study's own run up to date."""
 
 
 @dataclass
 class SyncReport:
-    """What came of it, over all looks at a study that is watched."""
+    """The outcome, over all passes of a watched study."""
 
     selection: Selection
-    """As it was found last."""
+    """Of the last pass."""
     outcomes: dict[str, Synced] = field(default_factory=dict)
-    """By the run's directory, the last."""
+    """The last of each run, by its directory."""
     studies: dict[str, str] = field(default_factory=dict)
-    """Where the runs of studies are that were brought up to date."""
+    """URLs of the updated runs of studies, by study."""
     studies_failed: dict[str, str] = field(default_factory=dict)
-    """Why others were not."""
+    """Reasons of those that failed, by study."""
 
     @property
     def has_failures(self) -> bool:
@@ -60,7 +60,6 @@ def sync(
     path: str | None,
     *,
     watch: bool,
-    publish: Publish,
     begin: Callable[[list[RunDirectory]], None],
     done: Callable[[Synced], None],
 ) -> SyncReport:
@@ -74,25 +73,19 @@ def sync(
     study = find_study(str(path)) if watch else None
     report = SyncReport(select(path))
     while True:
-        # Looked at before the runs: what ends after this is still found by the next look.
-        living = study is not None and _has_workers(study)
+        # Before the runs: what ends after this is found by the next pass.
+        living = study is not None and bool(living_workers(study))
         report.selection = select(path)
         begin(report.selection.to_sync)
-        _look(report, publish, done)
+        _sync_once(report, done)
         if not living:
             return report
         time.sleep(WATCH_SECONDS)
 
 
-def _has_workers(study: StudyDirectory) -> bool:
-    from harness.search.workers import living_workers
-
-    return bool(living_workers(study))
-
-
-def _look(report: SyncReport, publish: Publish, done: Callable[[Synced], None]) -> None:
+def _sync_once(report: SyncReport, done: Callable[[Synced], None]) -> None:
     if report.selection.to_sync:
-        from harness.tracking.sync import sync_runs  # imports wandb
+        from harness.tracking.upload import sync_runs  # imports wandb
 
         try:
             for outcome in sync_runs(report.selection.to_sync, done=done):
@@ -100,17 +93,18 @@ def _look(report: SyncReport, publish: Publish, done: Callable[[Synced], None]) 
         except TrackingError as error:
             raise InputError(f"{error}. $WANDB_BASE_URL and $WANDB_API_KEY (or `wandb login`) say where to upload, and as whom.") from error
     for study in report.selection.studies:
-        _publish(study, report, publish)
+        _publish(study, report)
 
 
-def _publish(study: StudyDirectory, report: SyncReport, publish: Publish) -> None:
+def _publish(study: StudyDirectory, report: SyncReport) -> None:
     from harness.tracking.study_overview import study_target
+    from harness.work.study_snapshot import publish_study
 
     target = study_target(study, online=True)
     if target is None:
         return
     try:
-        url = publish(study, target)
+        url = publish_study(study, target, wait_seconds=STUDY_RUN_SECONDS)
     except TrackingError as error:
         report.studies_failed[study.name] = str(error)
         return

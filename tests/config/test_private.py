@@ -8,7 +8,7 @@ import pytest
 
 from harness.config.introspect import keys
 from harness.config.overrides import ValueOverride, parse
-from harness.config.private import PATH_KEY, Scrub, hydra_text, is_of_its_owner
+from harness.config.private import PATH_KEY, Scrub, hydra_text, is_owner_specific
 from harness.config.schema import Config
 
 SCRUB = Scrub(secrets=["s3cr3t-value"], words=["ottilie", "node17", "data"])
@@ -86,4 +86,4 @@ def test_values_come_back_from_the_grammar_of_overrides(value: Any) -> None:
 def test_every_key_that_names_a_file_is_known_as_one() -> None:
     names = [key.replace("<name>", "x") for key, _ in keys(Config) if key.endswith((".path", "_dir", "_file", "teacher", "chat_template"))]
     assert len(names) >= 7
-    assert [name for name in names if not PATH_KEY.fullmatch(name) and not is_of_its_owner(name)] == []
+    assert [name for name in names if not PATH_KEY.fullmatch(name) and not is_owner_specific(name)] == []

@@ -6,8 +6,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from harness.data.byte_bpe import train_byte_bpe
-from harness.data.encoder import Encoder
-from harness.data.formats import Document
+from harness.data.text_encoder import TextEncoder
+from harness.data.text_files import Document
 
 TEXTS = ["the rain in spain stays mainly in the plain"] * 5
 
@@ -19,7 +19,7 @@ def test_transformers_loads_it(tmp_path: Path) -> None:
     assert (tokenizer.eos_token, tokenizer.eos_token_id, len(tokenizer)) == ("<|endoftext|>", 0, 270)
     text = "  the plain, 漢字 and\n\tünïcode "
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
-    encoded = Encoder(tokenizer, append_eos=True).encode([Document(text, 0), Document("rain", 0)], "uint16")
+    encoded = TextEncoder(tokenizer, append_eos=True).encode([Document(text, 0), Document("rain", 0)], "uint16")
     assert encoded.ids.tolist() == [*tokenizer(text)["input_ids"], 0, *tokenizer("rain")["input_ids"], 0]
     assert encoded.lengths.sum() == len(encoded.ids)
 

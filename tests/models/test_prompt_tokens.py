@@ -10,7 +10,7 @@ from tokenizers import processors
 from transformers import AutoTokenizer
 
 from harness.models.adapters.plain import add_prompt_tokens, prompt_names
-from harness.models.adapters.prompt_tokens import put_before_every_text
+from harness.models.adapters.prompt_tokens import prepend_to_every_text
 from tests.support.corpus import TinyText
 
 TEMPLATE = processors.TemplateProcessing(single="a $A", pair="a $A a $B:1", special_tokens=[("a", 7)])
@@ -34,7 +34,7 @@ def test_before_every_text_and_pair(tiny_text: TinyText, tmp_path: Path, own: An
         tokenizer.backend_tokenizer.post_processor = own
     names = prompt_names(tokenizer, 2)
     prompt = add_prompt_tokens(tokenizer, 2)
-    put_before_every_text(tokenizer, names)
+    prepend_to_every_text(tokenizer, names)
     tokenizer.save_pretrained(tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     assert loaded("some text")["input_ids"] == [*prompt, *first, *plain]

@@ -106,7 +106,7 @@ def test_dropout_is_refused() -> None:
 
 
 def test_where_it_is_only_wished_for_the_log_says_why_not(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
-    monkeypatch.setattr("harness.models.isolation.varlen_wish", lambda config: "try")
+    monkeypatch.setattr("harness.models.isolation.varlen_mode", lambda config: "try")
     model = build("gemma2", SHAPE)
     with caplog.at_level(logging.WARNING):
         isolate_documents(model, asked_for())

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from harness.report.axis import linear_ticks, log_ticks, parameter_axis
-from harness.report.marks import reach
+from harness.report.figure_style import axis_limits
 
 LOG = {"low": 1e-4, "high": 1e-1, "log": True}
 
@@ -38,15 +38,15 @@ def test_choices_are_in_order_and_what_is_not_active_lies_apart() -> None:
 
 def test_one_diverged_run_does_not_flatten_the_others() -> None:
     losses = [2.1, 2.2, 2.15, 2.3, 2.25, 11.0]
-    low, high = reach(losses)
+    low, high = axis_limits(losses)
     assert low < 2.1
     assert 2.3 < high < 4
-    low, high = reach([-loss for loss in losses], maximize=True)
+    low, high = axis_limits([-loss for loss in losses], maximize=True)
     assert high > -2.1
     assert -4 < low < -2.3
 
 
 def test_an_axis_of_equal_values_has_a_width() -> None:
-    low, high = reach([2.0, 2.0])
+    low, high = axis_limits([2.0, 2.0])
     assert low < 2 < high
     assert parameter_axis({"low": 0, "high": 1}, [0.5]).range == (0.0, 1.0)

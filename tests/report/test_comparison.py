@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.report.comparison import compare
-from harness.report.document import to_csv, to_json
+from harness.report.json_csv import to_csv, to_json
 from harness.runs.directory import RunDirectory
 from harness.runs.files import write_yaml
 from harness.runs.pareto import front

@@ -11,7 +11,7 @@ import pytest
 from harness.config.errors import InputError
 from harness.report.comparison import compare
 from harness.report.confirmation_table import confirmation_section, verdict
-from harness.report.document import to_json
+from harness.report.json_csv import to_json
 from harness.runs.confirmation_plan import read_plan
 from harness.runs.exit_codes import DONE
 from harness.runs.files import write_yaml

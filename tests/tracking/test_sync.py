@@ -18,7 +18,7 @@ from harness.runs.directory import RunDirectory
 from harness.runs.files import read_json, write_json
 from harness.runs.locks import hold
 from harness.tracking.identity import identity_of_run, identity_of_study
-from harness.tracking.marks import is_synced
+from harness.tracking.wandb_directory import is_synced
 from harness.tracking.wandb_run import TrackingError
 from tests.support.command import HARNESS, Done, run_harness
 from tests.support.fake_wandb import FakeWandb, StoredRun
@@ -160,7 +160,7 @@ def test_a_run_that_failed_before_its_first_row_is_a_failed_run(
 def synced(runs: list[RunDirectory], environment: Environment, upload_seconds: int) -> list[tuple[str, str | None]]:
     os.environ.update(environment)
     from harness.tracking import server
-    from harness.tracking.sync import sync_runs
+    from harness.tracking.upload import sync_runs
 
     server.REQUEST_SECONDS = upload_seconds
     outcomes = sync_runs(runs, done=lambda _: None, upload_seconds=upload_seconds)

@@ -17,7 +17,7 @@ import pytest
 from harness.config.schema import TrackingConfig
 from harness.runs.directory import RunDirectory
 from harness.tracking.identity import identity_of_run, run_id
-from harness.tracking.marks import OpenedRun, read_opened, write_opened
+from harness.tracking.wandb_directory import OpenedRun, read_opened, write_opened
 from harness.tracking.wandb_run import WandbTarget
 from tests.support.fake_wandb import FakeWandb, StoredRun
 from tests.tracking.attempts import HYPERPARAMETERS, RUN_ID, attempt, forked, read_back, warm

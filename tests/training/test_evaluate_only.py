@@ -21,7 +21,7 @@ from harness.training.measure import _Meter
 from harness.training.stop_flag import StopFlag
 from harness.work.attempt import attempt
 from harness.work.evaluate import evaluation_of
-from harness.work.run import start_run
+from harness.work.start_run import start_run
 from tests.support.command import call_harness, run_harness
 from tests.support.corpus import TinyText
 from tests.training.conftest import NewRun
@@ -185,7 +185,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from harness.work.evaluate import evaluation_of
-from harness.work.run import start_run
+from harness.work.start_run import start_run
 done = start_run(evaluation_of({model!r}, {overrides!r}).config, directory=Path({directory!r}), show_progress=True)
 print(done.code, [name for name in sys.modules if name.partition(".")[0] in ("lightning", "optuna")])
 """

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from glob import has_magic
 from pathlib import Path
 
-from harness.config.errors import nearest
+from harness.config.errors import did_you_mean
 from harness.config.schema import DataConfig, evaluation_sections
 
 
 def data_problems(data: DataConfig, *, trains: bool) -> Iterator[str]:
-    """trains: whether the sources are trained on; else they are only what documents are held out of."""
+    """trains: whether the sources are trained on, or only hold validation documents."""
     if trains and not data.sources:
         yield "data.sources: no source to train on; give data.sources.<name>.path=FILE"
     for name, source in data.sources.items():
@@ -27,8 +27,7 @@ def data_problems(data: DataConfig, *, trains: bool) -> Iterator[str]:
         if (validation.path is None) == (validation.source is None):
             yield f"{key}: give either .path, or .source with .share"
         elif validation.path is None and validation.source not in data.sources:
-            guess = nearest(validation.source or "", data.sources)
-            hint = f" Did you mean {guess!r}?" if guess else ""
+            hint = did_you_mean(validation.source or "", data.sources)
             yield f"{key}.source={validation.source}: not one of data.sources ({', '.join(data.sources) or 'none'}).{hint}"
         if validation.source is not None and validation.share is None:
             yield f"{key}.share: required beside .source, the share of its documents to hold out, e.g. 0.05"

@@ -16,7 +16,7 @@ WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin", "*.gguf")
 
 
 def model_problems(model: ModelConfig, tokenizer: str | None, context_length: int, *, prompt: int = 0) -> Iterator[str]:
-    """prompt: length of the soft prompt, which evaluation puts before whole windows."""
+    """prompt: length of the soft prompt, which precedes whole windows in evaluation."""
     if tokenizer is not None:
         yield from _directory("tokenizer.path", tokenizer, ("tokenizer.json", "tokenizer.model"), "no tokenizer.json in it")
     if model.path is None:
@@ -65,7 +65,7 @@ def _given(context_length: int, prompt: int) -> str:
 
 
 def _may_be_hub_name(path: str) -> bool:
-    """Whether a path may be a hub name, such as gpt2 or owner/model: no such directory is there, nor the one that it would be in."""
+    """Whether a path may be a hub name, such as gpt2 or owner/model: neither it nor its parent is a directory."""
     if not HUB_NAME.fullmatch(path) or Path(path).exists():
         return False
     return "/" not in path or not Path(path).parent.is_dir()

@@ -1,4 +1,4 @@
-"""What a distillation must be told, and what does not go together."""
+"""What distillation needs, and what does not go together."""
 
 from __future__ import annotations
 

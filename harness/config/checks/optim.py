@@ -1,4 +1,4 @@
-"""What the optimizer needs of the rest. Looks whether a library is there, never imports it."""
+"""What the optimizer needs. Looks for libraries without importing them."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ ALLOWED_CALLBACKS = (
     "Timer",
     "TQDMProgressBar",
 )
-"""What a configuration may have built. By name: a path such as ….model_checkpoint.os.system would be a way to run anything."""
+"""Callbacks that a configuration may build, by name: a path such as ….model_checkpoint.os.system could run anything."""
 
 
 def trainer_problems(trainer: TrainerConfig, context_length: int) -> Iterator[str]:
@@ -80,7 +80,7 @@ def trainer_problems(trainer: TrainerConfig, context_length: int) -> Iterator[st
 
 
 def _built_inside(key: str, value: Any) -> Iterator[str]:
-    """What Hydra would build among a callback's arguments: those are plain values here."""
+    """Targets that Hydra would build among a callback's arguments, which are plain values here."""
     if isinstance(value, dict):
         for name, below in value.items():
             if str(name).startswith("_"):
@@ -92,7 +92,7 @@ def _built_inside(key: str, value: Any) -> Iterator[str]:
 
 
 def strategy_problems(config: Config) -> Iterator[str]:
-    """What cannot be spread over ranks: optimizers that look at whole matrices, and what keeps weights of its own."""
+    """What cannot be sharded: optimizers that need whole matrices, and what keeps weights of its own."""
     if config.trainer.strategy != "fsdp2":
         return
     if config.optim.name != "adamw":
@@ -123,7 +123,7 @@ def evaluation_problems(config: Config) -> Iterator[str]:
 
 
 def trains(trainer: TrainerConfig) -> bool:
-    """Whether the run trains at all; without a step it is evaluated alone."""
+    """Whether the run trains; without a step it is only evaluated."""
     return trainer.max_steps != 0
 
 

@@ -42,7 +42,7 @@ class Section:
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """A misspelt key is told where it is set: else nobody would ever read it."""
+        """Refuse a misspelt key where it is set."""
         if name not in self.__dataclass_fields__:
             raise AttributeError(f"unknown key {name!r}; valid: {', '.join(self.__dataclass_fields__)}")
         super().__setattr__(name, value)

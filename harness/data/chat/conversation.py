@@ -53,10 +53,10 @@ class Conversation:
 
 
 def check_turns(messages: tuple[Message, ...]) -> None:
-    """Raise MalformedError unless roles speak in an order that a chat can have, each of them with something to say.
+    """Raise MalformedError unless the roles are in a valid order and no message is empty.
 
-    At most one system message, first; then user and assistant in turn, tools answering a turn that calls one; the assistant speaks last.
-    Two turns of one role in a row are refused (except several tools' answers): joining them would invent a text that nobody wrote.
+    At most one system message, first; then user and assistant in turn, tools after a turn that calls one; the assistant last.
+    Two turns of one role in a row are refused (except several tools' answers), not joined.
     """
     if not messages:
         raise MalformedError("no messages; valid: at least a user's and an assistant's")

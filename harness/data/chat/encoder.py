@@ -27,8 +27,8 @@ from harness.data.chat.template import (
     refuse_marks,
     template_source,
 )
-from harness.data.encoder import EncodedBatch, id_dtype
 from harness.data.ragged import Int64
+from harness.data.text_encoder import EncodedBatch, id_dtype
 
 VERSION = 1
 """Raise when conversations become other tokens or masks than before."""
@@ -146,7 +146,7 @@ class ChatEncoder:
         return [self._in_pieces(text) if text.cuts else _arrays(*_raw(next(encodings))) for text in rendered]
 
     def _in_pieces(self, rendered: Rendered) -> tuple[Int64, Int64]:
-        """A text with cuts: nobody's typing becomes a control token."""
+        """A text with cuts, in pieces, so that typed control tokens stay plain text."""
         ids: list[int] = []
         offsets: Offsets = []
         for start, piece in iterate_pieces(rendered):

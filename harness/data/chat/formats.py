@@ -8,10 +8,10 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.config.errors import InputError, nearest
+from harness.config.errors import InputError, did_you_mean
 from harness.data.chat.conversation import ROLES, Conversation, MalformedError, Message, ToolCall, check_turns
-from harness.data.formats import ROW_ENDINGS
 from harness.data.rows import Row, described, nothing_in, read_rows
+from harness.data.text_files import ROW_ENDINGS
 
 Values = dict[str, Any]
 SHAREGPT_ROLES = {
@@ -42,7 +42,7 @@ class ChatDocument(NamedTuple):
 
 
 def read_conversations(files: Sequence[Path], chat_format: str, *, key: str) -> Iterator[ChatDocument]:
-    """The conversations of the files, in order; `chat_format` as data.sources.<name>.format, auto: told from each file's first rows.
+    """The conversations of the files, in order; `chat_format` as data.sources.<name>.format; auto: detected from each file's first rows.
 
     Raises InputError, naming the file, the line and what would be valid, for the first row that is no conversation; and when there is none.
     """
@@ -330,7 +330,6 @@ def _list(row: Values, field: str) -> list[Any]:
 
 def _one_of(value: Any, valid: Any, where: str) -> str:
     if not isinstance(value, str) or value not in valid:
-        guess = nearest(value, valid) if isinstance(value, str) else None
-        hint = f" Did you mean {guess!r}?" if guess else ""
+        hint = did_you_mean(value, valid) if isinstance(value, str) else ""
         raise MalformedError(f"{where} is {value!r}.{hint} Valid: {', '.join(valid)}")
     return value

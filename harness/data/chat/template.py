@@ -26,7 +26,7 @@ from jinja2.parser import Parser
 from jinja2.runtime import Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from harness.config.errors import InputError, nearest
+from harness.config.errors import InputError, did_you_mean
 from harness.data.chat.conversation import Conversation, MalformedError, Message
 
 CUT, TURN_START, TURN_END, SPAN_START, SPAN_END = (chr(0xF0000 + i) for i in range(5))
@@ -69,7 +69,7 @@ class ChatTemplate:
             raise InputError(f"data.chat_template={name}: not a Jinja template: {error.message} (line {error.lineno})") from error
 
     def render(self, conversation: Conversation, *, turns: bool, spans: bool) -> Rendered:
-        """The conversation as text. Raises MalformedError when the template cannot render it, or not so that turns or spans can be told."""
+        """The conversation as text. Raises MalformedError when the template cannot render it, or turns or spans cannot be located in it."""
         text, marks = _unmarked(self._marked(conversation.messages, conversation))
         _refuse_losses(conversation, text, self.name)
         return Rendered(
@@ -92,7 +92,7 @@ class ChatTemplate:
         return found
 
     def _turn_by_prefix(self, conversation: Conversation, index: int, text: str) -> tuple[int, int]:
-        """What message `index` adds to the text after the prompt for it: for templates that do not say it themselves."""
+        """What message `index` adds to the text after the prompt for it: for templates without {% generation %}."""
         messages = conversation.messages
         before, _ = _unmarked(self._marked(messages[:index], conversation, add_generation_prompt=True))
         after, _ = _unmarked(self._marked(messages[: index + 1], conversation))
@@ -166,10 +166,9 @@ def _refuse_losses(conversation: Conversation, text: str, template: str) -> None
     """Refuse templates that silently ignore fields."""
     calls = [call.name for message in conversation.messages for call in message.tool_calls]
     tools = [tool["function"]["name"] for tool in conversation.tools]
-    reasoning = [message.reasoning.strip() for message in conversation.messages if message.reasoning][
-        -1:
-    ]  # earlier ones may be meant to go
-    for what, wanted in (("tools", tools), ("tool calls", calls), ("reasoning", reasoning)):
+    reasoning = [message.reasoning.strip() for message in conversation.messages if message.reasoning]
+    # Templates may leave out earlier reasoning on purpose.
+    for what, wanted in (("tools", tools), ("tool calls", calls), ("reasoning", reasoning[-1:])):
         if any(part not in text for part in wanted):
             raise MalformedError(
                 f"the chat template {template} leaves out its {what}; valid: a template that has a place for them, e.g. "
@@ -234,7 +233,7 @@ def _raise_exception(message: str) -> None:
 
 
 def _fixed_date(form: str) -> str:
-    """26 July 2024: the date that Llama 3's templates give when nobody says which."""
+    """26 July 2024: the default date of Llama 3's templates."""
     from datetime import date
 
     return date(2024, 7, 26).strftime(form)
@@ -264,8 +263,7 @@ def template_source(chosen: str | None, own: str | dict[str, str] | None) -> tup
         return files("harness.data.chat").joinpath("templates", f"{name}.jinja").read_text("utf-8"), name
     path = Path(name).expanduser()
     if path.suffix != ".jinja":
-        guess = nearest(name, [*SHIPPED, "tokenizer"])
-        hint = f" Did you mean {guess!r}?" if guess else ""
+        hint = did_you_mean(name, [*SHIPPED, "tokenizer"])
         raise InputError(f"data.chat_template={name}: unknown.{hint} Valid: tokenizer, {', '.join(SHIPPED)}, or a .jinja file")
     try:
         return path.read_text("utf-8"), name

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AdaptedModel:
-    """A model with what was added to it."""
+    """A model with its adapters."""
 
     model: PreTrainedModel
     """transformers' model, whose layers hold the adapters; only what is trained requires a gradient."""

@@ -63,7 +63,7 @@ def _rows(model: PreTrainedModel, token_ids: list[int]) -> dict[str, list[int]] 
 
 
 def layer_name(model: PreTrainedModel, layer: Any) -> str:
-    """What a layer is called where it stands: embed_tokens, lm_head, …"""
+    """The last part of a layer's name: embed_tokens, lm_head, …"""
     path: str = next(path for path, module in model.named_modules() if module is layer)
     return path.rpartition(".")[2]
 
@@ -83,7 +83,7 @@ def _linear_layers(model: PreTrainedModel) -> dict[str, tuple[int, ...]]:
 
 
 def _refuse_unknown_layers(model: PreTrainedModel, config: AdapterConfig) -> None:
-    """peft says nothing where only some of the names exist."""
+    """Refuse names that do not exist: peft ignores them if others do."""
     layers = _linear_layers(model)
     missing = [name for name in config.target_modules or [] if name.rpartition(".")[2] not in layers]
     if missing:

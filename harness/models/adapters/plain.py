@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 TOLERANCE = 1e-5
-"""How far apart the same matrix may be, in shares of its largest entry, when it is decomposed again, maybe by another machine."""
+"""Tolerance, relative to the largest entry, between two decompositions of a matrix, perhaps on different machines."""
 
 
 def prompt_names(tokenizer: Any, tokens: int) -> list[str]:
@@ -51,7 +51,7 @@ def add_prompt_tokens(tokenizer: Any, tokens: int) -> list[int]:
 
 
 def initial_factors(adapted: AdaptedModel) -> dict[str, Tensor]:
-    """Copies of what LoRA begins with and of the matrices beside it: what PiSSA took out of the model can be told from them."""
+    """Copies of LoRA's initial factors and of the matrices beside them, from which PiSSA's change of the base follows."""
     layers = dict(adapted.model.named_parameters())
     return {name: layers[name].detach().clone() for name in layers if "lora_" in name or name.endswith(".base_layer.weight")}
 

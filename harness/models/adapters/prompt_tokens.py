@@ -1,4 +1,4 @@
-"""Tokens that stand for a soft prompt, put before every text by the tokenizer itself."""
+"""Tokens for a soft prompt, which the tokenizer puts before every text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 
-def put_before_every_text(tokenizer: Any, names: list[str]) -> None:
+def prepend_to_every_text(tokenizer: Any, names: list[str]) -> None:
     """Make the tokenizer begin every text with the tokens `names`, where it adds special tokens at all, before its own such as <s>."""
     backend = tokenizer.backend_tokenizer
     document = json.loads(backend.to_str())

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.config.errors import InputError, nearest
+from harness.config.errors import InputError, did_you_mean
 from harness.data.rows import decoded, kind, read_rows, reported
 
 ROW_ENDINGS = (".jsonl", ".jsonl.gz", ".parquet", ".arrow")
@@ -53,7 +53,6 @@ def _field_of(row: dict[str, Any], field: str, where: str) -> str:
 
 
 def _no_field(field: str, fields: list[str], where: str) -> InputError:
-    guess = nearest(field, fields)
-    hint = f" Did you mean {guess!r}?" if guess else ""
+    hint = did_you_mean(field, fields)
     key = where.partition(":")[0]
     return InputError(f"{where}: no field {field!r} ({key}.field={field}).{hint} Fields there: {', '.join(fields) or 'none'}.")

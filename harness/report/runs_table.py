@@ -1,4 +1,4 @@
-"""The table of all runs in a page: the script sorts it by the values in data-v and filters it by its text."""
+"""The page's table of all runs; its script sorts by data-v and filters by text."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from harness.report.text import ABSENT, bound_text, count_text, duration_text, m
 from harness.runs.record import RunRecord
 
 
-def listing(comparison: Comparison) -> str:
-    """A row a run, in rank order. `data-kind` says what a column is, for the words under the mouse."""
+def runs_table(comparison: Comparison) -> str:
+    """A row a run, in rank order. `data-kind` is the kind of a column, for tooltips."""
     names = short_names(comparison.columns)
     headings = [("#", "rank", "rank"), ("run", "run", "run"), ("state", "state", "state")]
     headings += [(names[key], key, "param") for key in comparison.columns]
@@ -59,16 +59,16 @@ def _sharing(comparison: Comparison, run: RunRecord) -> tuple[str, str]:
 
 def _metric(comparison: Comparison, run: RunRecord, metric: str) -> str:
     value = comparison.metric(run, metric)
-    if comparison.objective and metric == comparison.objective.metric and comparison.value(run) is not None:
+    if comparison.is_objective(metric) and comparison.value(run) is not None:
         value = comparison.value(run)
     violated = comparison.violates(run, metric)
-    if comparison.objective and metric == comparison.objective.metric and comparison.within_noise(run):
+    if comparison.is_objective(metric) and comparison.within_noise(run):
         return _cell(f"{metric_text(value)} ~", value, title="within seed noise of the best")
     return _cell(metric_text(value), value, title="outside its bound" if violated else "", kind="violated" if violated else "")
 
 
 def _cell(text: str, value: Any, *, title: str = "", kind: str = "") -> str:
-    """`value` is what the column is sorted by; None goes last."""
+    """value: what the column is sorted by; None goes last."""
     numeric = isinstance(value, int | float) and not isinstance(value, bool)
     kinds = " ".join(filter(None, (kind, "number" if numeric or text == ABSENT else "")))
     marks = "".join(f' {name}="{escape(mark)}"' for name, mark in (("class", kinds), ("title", title)) if mark)

@@ -1,4 +1,4 @@
-"""Starting a study, or going on with it, and following its workers until they leave."""
+"""Starting or continuing a study, and following its workers until they leave."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def begin_study(sweep: Sweep) -> StudyDirectory:
     from harness.work.prepare import prepare_apart
 
     if not has_trained(sweep.name):
-        # Before the first worker starts: bad data ends here, once, and no trial waits for another one's tokenizer.
+        # Before the first worker starts: bad data is reported once, and no trial waits for another to tokenize.
         prepare_apart(sweep.base.config, sweep.config.base)
     return open_study(sweep)
 
 
 def has_trained(name: str) -> bool:
-    """Whether a trial of the study has found its data already."""
+    """Whether a trial of the study has loaded its data already."""
     from harness.runs.result import read_result
 
     return any(read_result(run).fingerprints for run in StudyDirectory(runs_root() / name).trials())
@@ -66,28 +66,23 @@ def launcher_of(directory: StudyDirectory) -> LauncherConfig:
     return to_section(LauncherConfig, read_yaml(directory.sweep)["launcher"])
 
 
-def wanted_workers(directory: StudyDirectory) -> int:
-    """How many workers the study is to have."""
-    return launcher_of(directory).workers
-
-
 def start_missing(directory: StudyDirectory) -> LocalWorkers:
-    """Start workers up to the number wanted: those of an earlier start, perhaps detached, may still be at work."""
+    """Start workers up to the number wanted; workers of an earlier start, perhaps detached, count."""
     from harness.launch.local import LocalWorkers
     from harness.search.workers import living_workers
 
-    return LocalWorkers(directory, max(0, wanted_workers(directory) - len(living_workers(directory))))
+    return LocalWorkers(directory, max(0, launcher_of(directory).workers - len(living_workers(directory))))
 
 
 @dataclass(frozen=True)
 class Followed:
-    """How a study stood when its workers had left."""
+    """The state of a study after its workers have left."""
 
     status: Status
     workers: LocalWorkers
     """Those that were started here."""
     signal: int | None
-    """The last SIGINT or SIGTERM that came, if one did."""
+    """The last SIGINT or SIGTERM received."""
 
     def counts(self) -> str:
         """Trials by state, in words."""
@@ -114,39 +109,39 @@ def follow_workers(directory: StudyDirectory, *, console: Console | None = None)
     from harness.search.workers import living_workers
     from harness.work.live import follow
 
-    interrupts = taken_note_of = 0
+    interrupts = handled = 0
     last: int | None = None
     workers: LocalWorkers | None = None
 
     def interrupt(number: int, frame: object) -> None:
-        # No more than this: what a handler interrupts may be holding any lock.
+        # Nothing more: the interrupted code may hold any lock.
         nonlocal interrupts, last
         interrupts, last = interrupts + 1, number
 
     def tend() -> int:
-        nonlocal taken_note_of
+        nonlocal handled
         assert workers is not None
-        if interrupts and not taken_note_of:
-            # print, not typer.echo: the live view puts above itself what goes through sys.stderr.
+        if interrupts and not handled:
+            # print, not typer.echo: the live view shows what goes through sys.stderr above itself.
             print("stopping: trials save a checkpoint and leave (once more: kill them)", file=sys.stderr)
             directory.stop_request.touch()  # workers that an earlier command started see it, too
             workers.ask_to_stop()
         if interrupts > 1:
             workers.kill()
-        taken_note_of = interrupts
+        handled = interrupts
         own = workers.tend(replace=not directory.stop_request.exists())
         return own or (len(living_workers(directory)) if interrupts < 2 else 0)
 
     # Before the first worker starts: there is no moment at which a signal would leave workers behind.
-    with _handled_by(interrupt):
+    with _signal_handler(interrupt):
         workers = start_missing(directory)
         status = follow(directory, tend, console=console)
     return Followed(status, workers, last)
 
 
 @contextlib.contextmanager
-def _handled_by(handler: Callable[[int, object], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM go to the handler. Only the main thread can arrange that; what another one follows is stopped by its program."""
+def _signal_handler(handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Handle SIGINT and SIGTERM; only in the main thread, where Python allows it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -14,7 +14,7 @@ from harness.runs.record import RunRecord
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
-    """The comparison as JSON types; numbers that JSON does not have become null."""
+    """The comparison as JSON types; NaN and infinity become null."""
     study = comparison.confirmed
     document: dict[str, Any] = plain(
         {
@@ -76,7 +76,7 @@ def to_csv(comparison: Comparison) -> str:
 
 
 def plain(value: Any) -> Any:
-    """JSON types alone: what JSON does not have becomes null, or text."""
+    """JSON types alone: NaN and infinity become null, other types text."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | int):

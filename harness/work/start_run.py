@@ -1,4 +1,4 @@
-"""Starting one run, and going on with one: its directory, its configuration, its attempt."""
+"""Starting or resuming a single run: its directory, its configuration, its attempt."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from harness.config.schema import Config
     from harness.training.stop_flag import StopFlag
 
-Meet = Callable[[Path | None], Path | None]
-"""On rank 0: names the run's directory to the others, None if there will be none. On these: waits for it."""
+ShareDirectory = Callable[[Path | None], Path | None]
+"""On rank 0: sends the run's directory to the other ranks, None if there is none. On these: waits for it."""
 
 
 @dataclass(frozen=True)
 class Attempted:
-    """What an attempt on a single run came to; the run's result.json says more."""
+    """The outcome of an attempt on a single run; details are in result.json."""
 
     run: RunDirectory
     code: int
@@ -50,15 +50,15 @@ def start_run(
     from harness.runs.files import write_yaml
 
     world = world_of(config)
-    with _all_ranks(config, world) as meet:
+    with _all_ranks(config, world) as share:
         if not world.is_main:
-            _follow(meet, config, world)
+            _follow(share, config, world)
             return None
         named = directory is not None and directory.exists()
         run = make_directory(config, label=label, directory=directory)
-        with _nothing_half_written(run, keep_directory=named):
+        with _removed_on_bad_input(run, keep_directory=named):
             write_yaml(run.config, to_plain(config))
-            meet(run.path)
+            share(run.path)
             return _attempt(run, world, show_progress, stop)
 
 
@@ -75,18 +75,18 @@ def continue_run(run: RunDirectory, *, show_progress: bool = True, stop: StopFla
         raise InputError(f"{run.name} is a trial of the study {run.study.name}: `harness sweep {run.study.name}` goes on with it")
     config = load_file(run.config)
     world = world_of(config)
-    with _all_ranks(config, world) as meet:
+    with _all_ranks(config, world) as share:
         if not world.is_main:
-            _follow(meet, config, world)
+            _follow(share, config, world)
             return None
         if read_result(run).state == "complete":
             return Attempted(run, DONE)
-        meet(run.path)
+        share(run.path)
         return _attempt(run, world, show_progress, stop)
 
 
 def world_of(config: Config) -> World:
-    """Which rank of the run torchrun or srun has made of this process; alone without them. Raises InputError when they made too many."""
+    """This process's rank under torchrun or srun, else rank 0 of one. Raises InputError where the number of ranks is not the run's."""
     world = environment_world(os.environ)
     ranks = config.trainer.devices * config.trainer.nodes
     if world.size not in (1, ranks):
@@ -101,41 +101,41 @@ def _attempt(run: RunDirectory, world: World, show_progress: bool, stop: StopFla
     from harness.work.attempt import attempt
 
     code = attempt(run, show_progress=show_progress, world=world if world.size > 1 else None, stop=stop)
-    # To somebody who looks at one run it is a failure like any other; its result says which.
+    # For a single run it is a failure like any other; result.json says which.
     return Attempted(run, FAILED if code == OUT_OF_MEMORY else code)
 
 
 @contextmanager
-def _all_ranks(config: Config, world: World) -> Iterator[Meet]:
-    """All ranks that were started, connected: they go on together from where rank 0 names the run's directory, or not at all."""
+def _all_ranks(config: Config, world: World) -> Iterator[ShareDirectory]:
+    """Connect all ranks; they continue together once rank 0 shares the run's directory, or not at all."""
     if world.size == 1:
         yield lambda path: path
         return
     from harness.training.ranks import connected, from_main
 
-    met = False
+    shared = False
 
-    def meet(path: Path | None) -> Path | None:
-        nonlocal met
-        met = True
+    def share(path: Path | None) -> Path | None:
+        nonlocal shared
+        shared = True
         return from_main(lambda: path)
 
     with connected(world, accelerator=config.trainer.accelerator):
         try:
-            yield meet
+            yield share
         finally:
-            if world.is_main and not met:
-                meet(None)
+            if world.is_main and not shared:
+                share(None)
 
 
-def _follow(meet: Meet, config: Config, world: World) -> None:
+def _follow(share: ShareDirectory, config: Config, world: World) -> None:
     """This process as a rank other than 0."""
     from harness.training.stop_flag import StopFlag
     from harness.work.attempt import follow
 
     stop = StopFlag()
     stop.install()
-    path = meet(None)
+    path = share(None)
     if path is None:
         return  # rank 0 says why
     follow(RunDirectory(path), config, world, stop)
@@ -143,15 +143,15 @@ def _follow(meet: Meet, config: Config, world: World) -> None:
 
 def make_directory(config: Config, *, label: str | None = None, directory: Path | None = None) -> RunDirectory:
     """The directory for a new run, as `start_run` makes it. Raises InputError."""
-    return new_run_directory(label or _label(config)) if directory is None else _given(directory)
+    return new_run_directory(label or _label(config)) if directory is None else _empty_directory(directory)
 
 
 def _label(config: Config) -> str:
-    """What a run is called when no experiment names it: its model's name."""
+    """The name of a run without an experiment: its model's."""
     return Path(config.model.path).name if config.model.path else config.model.family
 
 
-def _given(directory: Path) -> RunDirectory:
+def _empty_directory(directory: Path) -> RunDirectory:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if any(directory.iterdir()):
@@ -162,7 +162,7 @@ def _given(directory: Path) -> RunDirectory:
 
 
 @contextmanager
-def _nothing_half_written(run: RunDirectory, *, keep_directory: bool) -> Iterator[None]:
+def _removed_on_bad_input(run: RunDirectory, *, keep_directory: bool) -> Iterator[None]:
     """Remove what a run has written when its input turns out to be bad before its first row of metrics.
 
     Data and model are looked at after the run's directory is made, since from then on its files say what it does, and a killed

@@ -1,4 +1,4 @@
-"""What a run's wandb/ directory says in files of our own: which W&B run it is, and what W&B has of it."""
+"""Our own files in a run's wandb/ directory: its W&B run, and what was uploaded."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from harness.runs.result import Result, read_result
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """The W&B run that the first attempt opened: later ones, and `harness sync`, keep to it."""
+    """The W&B run that the first attempt opened; later attempts and `harness sync` use it."""
 
     id: str
     entity: str | None
-    """None offline, where none was named: the account that uploads decides."""
+    """None if offline and not given: that of the account that uploads."""
     project: str
 
 
@@ -28,19 +28,19 @@ def read_opened(run: RunDirectory) -> OpenedRun | None:
 
 
 def write_opened(run: RunDirectory, opened: OpenedRun) -> None:
-    """Later attempts change nothing."""
+    """Write it, unless an earlier attempt did."""
     if not _opened(run).exists():
         write_json(_opened(run), asdict(opened))
 
 
 def is_synced(run: RunDirectory) -> bool:
-    """Whether an ended run is in W&B: nothing was added to it since."""
+    """Whether an ended run is in W&B with everything."""
     known = read_json(_synced(run))
     return known is not None and known.get("end") == _end_of(read_result(run))
 
 
 def mark_synced(run: RunDirectory, result: Result, *, url: str, rows: int, last_step: int) -> None:
-    """The server has shown that it has the run as `result` says: so many rows, the last one of this step."""
+    """Record that the server has shown the run in the state of `result`, with so many rows up to `last_step`."""
     write_json(_synced(run), {"url": url, "rows": rows, "last_step": last_step, "end": _end_of(result)})
     for log in run.path.glob("wandb/*run-*/run-*.wandb"):
         # The client's own mark: `wandb sync --sync-all` leaves the log out.
@@ -56,5 +56,5 @@ def _synced(run: RunDirectory) -> Path:
 
 
 def _end_of(result: Result) -> dict[str, Any]:
-    """What of a run's end can change when another attempt goes on with it, or its study judges it."""
+    """The parts of a result that change with another attempt, or when its study settles it."""
     return {"state": result.state, "attempts": result.attempts, "step": result.step, "objective": result.objective}

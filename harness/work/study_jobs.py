@@ -1,4 +1,4 @@
-"""The Slurm jobs of a study: which of them wait, run or ended, in the words of `harness status`; and cancelling those that wait."""
+"""The Slurm jobs of a study: their states for `harness status`, and cancelling those that wait."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from harness.runs.directory import StudyDirectory
 from harness.runs.submitted_jobs import SubmittedJob, read_jobs
 
 LOOK_SECONDS = 5.0
-"""Between two squeues of a view that is kept up to date: they are a load on the cluster's controller."""
+"""Between two squeues of a live view: they load the cluster's controller."""
 TIMEOUT_SECONDS, PATIENCE_SECONDS = 15.0, 15.0
-"""Whoever looks at a study does not wait for a controller that is down for much longer."""
+"""A view does not wait much longer for a controller that is down."""
 
 
 @dataclass(frozen=True)
 class StudyJobs:
-    """What was submitted for a study, and what Slurm says of it."""
+    """What was submitted for a study, and its states in Slurm."""
 
     submitted: list[SubmittedJob]
     queue: list[QueuedElement]
@@ -38,7 +38,7 @@ class StudyJobs:
         return [queued for queued in self.queue if queued.state.phase == "waiting"]
 
     def lines(self) -> list[str]:
-        """What somebody who looks at the study should know: how many run, and why others do not."""
+        """How many jobs run, and why others do not."""
         if self.trouble:
             return [f"jobs: {self.trouble}"]
         running = [queued for queued in self.live if queued.state.phase != "waiting"]
@@ -126,13 +126,13 @@ class WatchedJobs:
 
     @property
     def live(self) -> int:
-        """How many wait or run; where Slurm does not answer, one at least: nobody knows."""
+        """How many wait or run; 1 if Slurm does not answer, since some may."""
         jobs = self.latest
         return 0 if jobs is None else 1 if jobs.trouble else len(jobs.live)
 
 
 def cancel_waiting(jobs: StudyJobs) -> int:
-    """Cancel the elements that wait, so that none starts in place of one that leaves; how many they were.
+    """Cancel the elements that wait, so that none starts when another leaves; returns their number.
 
     Raises SlurmUnavailableError.
     """

@@ -1,4 +1,4 @@
-"""What `harness compare` is given: studies, runs and trials by their names or paths, and places in W&B; read into one shape."""
+"""The input of `harness compare`: studies, runs and trials by name or path, and paths in W&B."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 
 from harness.config.errors import InputError, unknown, wrong_value
 from harness.evaluation.kinds import higher_is_better
-from harness.runs.directory import find_run, find_study, is_study, runs_root
+from harness.runs.directory import find_run, find_study, is_called, is_study
 from harness.runs.record import Objective, RunRecord, StudyRecord, load_run, load_study
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Studies (all of their trials, or those that were named) and single runs."""
+    """Studies (with all trials, or those named) and single runs."""
 
     studies: list[StudyRecord] = field(default_factory=list)
     runs: list[RunRecord] = field(default_factory=list)
 
 
 def read_compared(names: list[str], *, tags: list[str], filters: str | None) -> Compared:
-    """Raises InputError for what does not exist, and for a W&B server that does not answer."""
+    """Read what is named. Raises InputError for what does not exist, and for a W&B server that does not answer."""
     from harness.tracking.remote_path import is_remote
 
-    # A directory of that name would be meant.
+    # A directory of that name comes first.
     remote = [name for name in names if is_remote(name) and not Path(name).exists()]
     for option, value in (("--tag", tags), ("--filter", filters)):
         if value and not remote:
@@ -59,7 +59,7 @@ def _read_files(names: list[str]) -> tuple[list[StudyRecord], list[RunRecord]]:
     studies: dict[Path, StudyRecord] = {}
     runs: list[RunRecord] = []
     for name in names:
-        if any(is_study(path) for path in (runs_root() / name, Path(name))):
+        if is_called(name, is_study):
             whole = load_study(find_study(name))
             studies[whole.directory.path.resolve()] = whole
             continue
@@ -75,7 +75,7 @@ def _read_files(names: list[str]) -> tuple[list[StudyRecord], list[RunRecord]]:
 
 
 def asked_objective(metric: str | None, maximize: bool, compared: Compared) -> Objective | None:
-    """What the user wants runs to be ranked by. Raises InputError for a metric that no run has logged."""
+    """The objective that the user ranks by. Raises InputError for a metric that no run has logged."""
     if metric is None:
         if maximize:
             raise InputError("--maximize: says how --objective ranks; name the metric, e.g. --objective val/qa/accuracy")

@@ -15,8 +15,8 @@ from harness.config.errors import InputError
 from harness.config.load import load
 from harness.config.schema import Config
 from harness.runs.cache import default_cache_dir
+from harness.work.preparation_note import is_prepared
 from harness.work.prepare import prepare, prepare_apart
-from harness.work.prepared import is_prepared
 from tests.support.corpus import TinyText, tiny_text
 
 AN_HOUR = 3600

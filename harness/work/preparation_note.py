@@ -1,4 +1,4 @@
-"""What was found ready for training before: a note in the cache, so that a launch need not look at the same data again.
+"""A note in the cache that a configuration's data are ready, so that a launch need not look at them again.
 
     <cache>/prepared/<configuration>.json     its files as they were, and the entries of the cache that were made of them
 

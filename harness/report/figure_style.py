@@ -1,4 +1,4 @@
-"""What all figures share: colours for colour-blind readers, the run behind a point, the range of an axis."""
+"""What all figures share: colours, the runs behind points, limits of axes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from harness.report.comparison import Comparison
 from harness.runs.record import RunRecord
 
-# Okabe and Ito's palette, in shades that stand on white and on near-black.
+# Okabe and Ito's palette for colour-blind readers, readable on white and on near-black.
 FEASIBLE = "#2b8cc4"
 INFEASIBLE = "#cc79a7"
 STOPPED = "#8a8f98"
@@ -17,12 +17,12 @@ SINGLES = ("#2b8cc4", "#009e73", "#cc79a7", "#b8a800", "#56b4e9", "#e69f00")
 
 
 def points(comparison: Comparison, runs: Sequence[RunRecord]) -> dict[str, Any]:
-    """What every trace of runs carries: which rows of the table its points are. The page has the words under the mouse from there."""
+    """What every trace of runs carries: the rows of the table behind its points, from which the page makes tooltips."""
     return {"customdata": [comparison.place(run) for run in runs], "hoverinfo": "none"}
 
 
-def reach(values: Sequence[float], *, maximize: bool = False, spreads: float = 4.0) -> tuple[float, float]:
-    """Where an axis of losses ends: diverged runs, many `spreads` off, are left outside, or they would flatten all the others."""
+def axis_limits(values: Sequence[float], *, maximize: bool = False, spreads: float = 4.0) -> tuple[float, float]:
+    """The limits of an axis of losses, without diverged runs: values more than `spreads` interquartile ranges off."""
     ordered = sorted(values)
     quarter, middle, rest = (ordered[int(share * (len(ordered) - 1))] for share in (0.25, 0.5, 0.75))
     fence = spreads * max(rest - quarter, 0.02 * abs(middle))
@@ -33,7 +33,7 @@ def reach(values: Sequence[float], *, maximize: bool = False, spreads: float = 4
 
 
 def shades(comparison: Comparison, runs: Sequence[RunRecord]) -> list[float | None]:
-    """How good each run is, from 0 (best) to 1; None where that is not known. The page turns shades into its theme's colours."""
+    """How good each run is, from 0 (best) to 1; None if unknown. The page maps shades to its theme's colours."""
     values = [comparison.value(run) for run in runs]
     known = [value for value in values if value is not None]
     if not known:
@@ -44,14 +44,14 @@ def shades(comparison: Comparison, runs: Sequence[RunRecord]) -> list[float | No
 
 
 def colour_range(comparison: Comparison, values: Sequence[float]) -> tuple[float, float]:
-    """The objectives between which colours differ."""
-    low, high = reach(values, maximize=is_maximized(comparison), spreads=1.0)
+    """The objectives at both ends of the colour scale."""
+    low, high = axis_limits(values, maximize=is_maximized(comparison), spreads=1.0)
     low, high = max(low, min(values)), min(high, max(values))
     return (low, high) if low < high else (low - 0.5, high + 0.5)
 
 
 def colour_axis(comparison: Comparison, values: Sequence[float]) -> dict[str, Any]:
-    """Plotly's colour axis for the objective; the page adds the colours, so that the best stands out on light and on dark."""
+    """Plotly's colour axis for the objective; the page adds colours for its theme."""
     low, high = colour_range(comparison, values)
     beyond = any(value < low or value > high for value in values)
     words = "objective (worst clipped)" if beyond else "objective"

@@ -1,4 +1,4 @@
-"""Bringing ended runs to W&B, each once, from their own files.
+"""Uploading ended runs to W&B, each once, from their own files.
 
 metrics.jsonl and result.json are the truth. The client opens a run by its id, and logs the rows that W&B does not have yet, the summary and
 the state. A run is synced when the server shows every row, once. After a sync that was killed, the next one goes on.
@@ -26,10 +26,10 @@ from harness.runs.metrics import Row
 from harness.runs.result import Result, read_result
 from harness.runs.trial import read_trial
 from harness.tracking.identity import Identity, identity_of_run, tracking_of_run
-from harness.tracking.marks import mark_synced, read_opened
 from harness.tracking.run_summary import Summary, objective_of, summary_of
 from harness.tracking.server import RemoteRun, Server
 from harness.tracking.tracked_run import TrackedRun
+from harness.tracking.wandb_directory import mark_synced, read_opened
 from harness.tracking.wandb_run import TrackingError, WandbTarget, client, kill_client, start_run
 
 BATCH_RUNS = 100
@@ -44,7 +44,7 @@ SETTLE_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Synced:
-    """What came of one run."""
+    """The outcome of one run."""
 
     run: RunDirectory
     outcome: Literal["synced", "failed"]
@@ -52,12 +52,12 @@ class Synced:
     """Uploaded now."""
     url: str | None = None
     reason: str | None = None
-    """Why it failed; of a synced run, what W&B lacks of it for good."""
+    """Why it failed; of a synced run, which rows are lost in W&B."""
 
 
 @dataclass(frozen=True)
-class _Ended:
-    """A run that is to be brought up to date, as its files are."""
+class _EndedRun:
+    """A run to upload, read from its files."""
 
     run: RunDirectory
     identity: Identity
@@ -66,7 +66,7 @@ class _Ended:
     result: Result
 
     @classmethod
-    def read(cls, run: RunDirectory) -> _Ended:
+    def read(cls, run: RunDirectory) -> _EndedRun:
         target = WandbTarget.of(tracking_of_run(run)).as_opened(read_opened(run))
         # What would be measured is the machine that uploads.
         target = replace(target, mode="online", system_metrics=False)
@@ -94,7 +94,7 @@ class _Ended:
 
 
 def sync_runs(runs: Sequence[RunDirectory], *, done: Callable[[Synced], None], upload_seconds: float = UPLOAD_SECONDS) -> list[Synced]:
-    """Bring ended runs to W&B. `done` gets what came of each as it is decided.
+    """Upload ended runs to W&B. `done` is called with each outcome.
 
     Raises TrackingError where the server cannot be reached or does not let us in: nothing was done.
     """
@@ -106,14 +106,14 @@ def sync_runs(runs: Sequence[RunDirectory], *, done: Callable[[Synced], None], u
                 done(outcome)
                 outcomes.append(outcome)
         if any(outcome.outcome == "failed" for outcome in outcomes):
-            # It would go on trying for as long as this process lives.
+            # It would retry for as long as this process lives.
             kill_client()
     return outcomes
 
 
 def _sync_batch(server: Server, runs: Sequence[RunDirectory], upload_seconds: float) -> Iterator[Synced]:
     with ExitStack() as stack:
-        by_project: dict[tuple[str, str], list[_Ended]] = {}
+        by_project: dict[tuple[str, str], list[_EndedRun]] = {}
         for run in runs:
             lock = hold(run.path / "wandb" / ".sync.lock")
             if lock is None:
@@ -121,7 +121,7 @@ def _sync_batch(server: Server, runs: Sequence[RunDirectory], upload_seconds: fl
                 continue
             stack.callback(lock.release)
             try:
-                ended = _Ended.read(run)
+                ended = _EndedRun.read(run)
             except (OSError, ValueError, KeyError, TypeError, YAMLError, InputError) as error:
                 yield Synced(run, "failed", reason=f"its files cannot be read: {type(error).__name__}: {error}")
             else:
@@ -130,7 +130,7 @@ def _sync_batch(server: Server, runs: Sequence[RunDirectory], upload_seconds: fl
             yield from _sync_project(server, entity, project, members, upload_seconds)
 
 
-def _sync_project(server: Server, entity: str, project: str, members: list[_Ended], upload_seconds: float) -> Iterator[Synced]:
+def _sync_project(server: Server, entity: str, project: str, members: list[_EndedRun], upload_seconds: float) -> Iterator[Synced]:
     try:
         before = server.runs(entity, project, {ended.id: ended.steps for ended in members})
         lacking = [ended for ended in members if not _is_up_to_date(before.get(ended.id), ended)]
@@ -143,7 +143,7 @@ def _sync_project(server: Server, entity: str, project: str, members: list[_Ende
     yield from outcomes
 
 
-def _upload(ended: list[_Ended], entity: str, upload_seconds: float) -> dict[str, str]:
+def _upload(ended: list[_EndedRun], entity: str, upload_seconds: float) -> dict[str, str]:
     """Log what W&B lacks of runs; returns why some were not uploaded, by their ids."""
     in_a_row = 0
     directory = tempfile.TemporaryDirectory(prefix="harness-sync-", ignore_cleanup_errors=True)
@@ -169,7 +169,7 @@ def _upload(ended: list[_Ended], entity: str, upload_seconds: float) -> dict[str
     return failed
 
 
-def _upload_one(ended: _Ended, entity: str, folder: Path, upload_seconds: float) -> None:
+def _upload_one(ended: _EndedRun, entity: str, folder: Path, upload_seconds: float) -> None:
     run = start_run(
         replace(ended.target, entity=entity),
         identity=ended.identity,
@@ -181,14 +181,14 @@ def _upload_one(ended: _Ended, entity: str, folder: Path, upload_seconds: float)
     TrackedRun(run, ended.run.metrics).finish(int(ended.result.state == "failed"), ended.summary)
 
 
-def _is_up_to_date(remote: RemoteRun | None, ended: _Ended) -> bool:
+def _is_up_to_date(remote: RemoteRun | None, ended: _EndedRun) -> bool:
     if remote is None or remote.state not in ("finished", "failed"):
         return False
     return ended.last_step <= remote.last_step and all(remote.summary.get(key) == value for key, value in ended.summary.items())
 
 
-def _verified(server: Server, entity: str, project: str, members: list[_Ended], before: dict[str, RemoteRun]) -> list[Synced]:
-    """What the server shows of runs that were uploaded, when it shows all of it or after a while; marks those that are synced."""
+def _verified(server: Server, entity: str, project: str, members: list[_EndedRun], before: dict[str, RemoteRun]) -> list[Synced]:
+    """Wait until the server shows the uploaded runs completely, or SETTLE_SECONDS; marks those that are synced."""
     deadline, pause = time.monotonic() + SETTLE_SECONDS, 0.5
     outcomes: dict[str, Synced] = {}
     waiting = members
@@ -203,7 +203,7 @@ def _verified(server: Server, entity: str, project: str, members: list[_Ended], 
     return list(outcomes.values())
 
 
-def _compared(ended: _Ended, before: RemoteRun | None, after: RemoteRun | None) -> Synced:
+def _compared(ended: _EndedRun, before: RemoteRun | None, after: RemoteRun | None) -> Synced:
     """Whether the server has every row that was to go there, once; marks the run if so."""
     if after is None:
         return Synced(ended.run, "failed", reason="W&B says that it took it, but does not show it")

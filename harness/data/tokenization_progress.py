@@ -1,4 +1,4 @@
-"""Progress bars of tokenization. Apart from those of training: tokenizing needs no Lightning, whose import takes seconds."""
+"""Progress bars of tokenization, without Lightning, whose import takes seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text to token ids, with the tokenizer's own special tokens and nothing cut or padded; and the identity of that mapping."""
+"""Text to token ids, with the tokenizer's special tokens, without truncation or padding; and the mapping's fingerprint."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from tokenizers import Tokenizer
 
-from harness.data.formats import Document
 from harness.data.piece_cache import piece_encoder
 from harness.data.ragged import Int64
+from harness.data.text_files import Document
 
 
 class TokenizerLike(Protocol):
@@ -45,12 +45,12 @@ class EncodedBatch:
     """UTF-8 bytes of each document's trained text, control tokens not counted; None: of all its text."""
 
 
-class Encoder:
+class TextEncoder:
     """A tokenizer as it is used for training text."""
 
     def __init__(self, tokenizer: TokenizerLike, *, append_eos: bool) -> None:
         """With `append_eos`, every document ends in the end-of-text token, where the tokenizer has one."""
-        self._backend = uncut(tokenizer.backend_tokenizer)
+        self._backend = without_truncation(tokenizer.backend_tokenizer)
         self._eos = tokenizer.eos_token_id if append_eos else None
         self._pieces = piece_encoder(self._backend, self._eos)
 
@@ -78,8 +78,8 @@ class Encoder:
         return EncodedBatch(flat, lengths, texts)
 
 
-def uncut(backend: Any) -> Any:
-    """A tokenizers.Tokenizer that neither truncates nor pads: this one, or else a copy, since whoever passed it may want both."""
+def without_truncation(backend: Any) -> Any:
+    """A tokenizers.Tokenizer that neither truncates nor pads: this one, or a copy."""
     if backend.truncation is None and backend.padding is None:
         return backend
     copy = Tokenizer.from_str(backend.to_str())
