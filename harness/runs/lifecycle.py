@@ -112,7 +112,7 @@ def book_unreported_tokens(run: RunDirectory, result: Result) -> None:
     if result.state != "running" or not result.tokens.length:
         return
     newest, trainer = run.metrics.newest(), read_yaml(run.config)["trainer"]
-    if trainer["max_steps"] == 0:
+    if trainer.get("max_steps") == 0:
         # How far it came is unknown: there is no row before the end.
         result.tokens.read += result.tokens.length - result.tokens.position
         return

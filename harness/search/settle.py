@@ -73,7 +73,8 @@ class Settler:
         result = read_result(run)
         given_up = trial.given_up if trial and result.state not in FINAL_STATES else None
         ending = ending_of(result) if given_up is None else Ending(EndingKind.PRUNED, given_up)
-        book_unreported_tokens(run, result)
+        if ending.kind is not EndingKind.STOPPED:  # else nothing was lost, even where it could not save yet
+            book_unreported_tokens(run, result)
         self._book(run, result, ending)
         return result
 

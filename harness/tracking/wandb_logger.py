@@ -50,9 +50,7 @@ class WandbLogger:
         """Whether the last row was dropped since the queue was full."""
         self._run: Background[TrackedRun] | None = None
         if self._target.mode != "disabled":
-            # Offline only our files know what an earlier attempt has logged; online, W&B does.
             run = RunDirectory(directory)
-            last = run.metrics.last() if self._target.is_offline else None
             start = partial(
                 start_run,
                 self._target,
@@ -62,7 +60,9 @@ class WandbLogger:
                 init_seconds=INIT_SECONDS,
                 finish_seconds=self._finish_seconds - GRACE_SECONDS,
             )
-            opened = partial(open_tracked_run, start, run, last_step=last["step"] if last else -1)
+            # Offline only our files know what an earlier attempt has logged; online, W&B does. Before this one logs anything.
+            last_step = _last_step(run) if self._target.is_offline else -1
+            opened = partial(open_tracked_run, start, run, last_step=last_step)
             self._run = Background("W&B", opened, capacity=QUEUE_ROWS)
 
     def log_metrics(self, metrics: Mapping[str, float | None], step: int | None = None) -> None:
@@ -93,3 +93,12 @@ class WandbLogger:
         self._run.ensure(lambda run: run.finish(exit_code, self._summary, after_gap=self._gap))
         self._run.close(self._finish_seconds, force=kill_client)
         self._run = None
+
+
+def _last_step(run: RunDirectory) -> int:
+    """The last step that is logged; -1 where there is none, or a file that cannot be read, of which the client will say more."""
+    try:
+        last = run.metrics.last()
+    except OSError:
+        return -1
+    return int(last["step"]) if last else -1

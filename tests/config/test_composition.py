@@ -36,6 +36,7 @@ NEEDS = {
     "experiment/lora": CPT,
     "experiment/sft": ["model.path=model", "data.sources.chat.path=chat.jsonl", "data.chat_template=alpaca", *ROOM],
     "experiment/distill": ["model.path=model", "objective.teacher=model", "data.sources.target.path=domain.jsonl"],
+    "experiment/evaluate": ["model.path=model", "data.validation.domain.path=domain.jsonl", "trainer.max_steps=0"],
     **{f"sweep/{name}": CPT for name in SWEEPS if name.startswith("cpt")},
 }
 SHORT = ["trainer.max_steps=2", "trainer.max_tokens=null", "trainer.batch_tokens=64", "data.context_length=32", "trainer.accelerator=cpu"]
@@ -118,5 +119,5 @@ def test_every_experiment_trains(name: str, home: Path, tmp_path: Path) -> None:
     assert done.stdout.strip() == str(run)
     result = json.loads((run / "result.json").read_text())
     assert result["state"] == "complete"
-    assert result["step"] == 2
+    assert result["step"] == (0 if name == "evaluate" else 2)
     assert any(metric.startswith("val/") for metric in result["metrics"])

@@ -47,7 +47,7 @@ def test_a_text_is_selected_once() -> None:
 
 
 def test_leaks_are_refused_with_their_number() -> None:
-    refuse_leaks(HASHES[:50], HASHES[50:], source="docs", domain="general")
+    refuse_leaks(HASHES[:50], HASHES[50:], source="docs", key="data.validation.general")
     message = "data.sources.docs: 3 of its documents are also in data.validation.general, word for word"
     with pytest.raises(InputError, match=re.escape(message)):
-        refuse_leaks(HASHES[:53], HASHES[50:], source="docs", domain="general")
+        refuse_leaks(HASHES[:53], HASHES[50:], source="docs", key="data.validation.general")

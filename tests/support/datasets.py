@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.config.schema import DataConfig
 from harness.data.mixture import build_training_data
-from harness.data.tokenization import Documents, Tokenization
+from harness.data.tokenization import Documents, Progress, Tokenization
 from harness.data.training_data import TrainingData
 from harness.evaluation.build import build_evaluation_sets
 from harness.evaluation.domain_loss import DomainLossSet
@@ -25,11 +25,20 @@ def domain_set(config: DataConfig, tokenizer: Any, name: str, documents: Documen
     return part
 
 
-def training_data(config: DataConfig, tokenizer: Any, seed: int = 0, documents: Documents = "texts") -> TrainingData:
+def training_data(
+    config: DataConfig,
+    tokenizer: Any,
+    seed: int = 0,
+    documents: Documents = "texts",
+    *,
+    prompt: int = 0,
+    progress: Progress | None = None,
+) -> TrainingData:
     """With what evaluation sets hold refused, as in a run."""
     sets = evaluation_sets(config, tokenizer, documents)
     held_out = {part.key: part.not_to_train_on for part in sets.values() if part.not_to_train_on is not None}
-    return build_training_data(Tokenization(config, tokenizer, documents=documents), seed, evaluated=held_out)
+    tokens = Tokenization(config, tokenizer, progress, documents=documents)
+    return build_training_data(tokens, seed, evaluated=held_out, prompt=prompt)
 
 
 def measure(model: Any, part: EvaluationSet, batch_tokens: int) -> dict[str, float]:

@@ -207,7 +207,7 @@ def test_a_loss_that_is_not_finite_through_an_attempt(new_run: NewRun) -> None:
 def test_an_evaluation_that_is_not_finite_is_no_result(new_run: NewRun) -> None:
     """The last update can break the weights when no checkpoint is due: the losses of step 0 must not pass for the run's."""
     _, run = new_run("run", "trainer.final_checkpoint=none")
-    with pytest.raises(NonFiniteLossError, match=r"^the loss on domain after step 4 is nan"):
+    with pytest.raises(NonFiniteLossError, match=r"^val/domain/loss after step 4 is nan"):
         train_here(run, callbacks=[Break(4, poison_weight)])
     assert read_result(run).state == "failed"
 
