@@ -144,7 +144,7 @@ def _observe(name: str, objective: str) -> Observation:
     if best is None or best.result.objective is None:
         raise InputError(f"{where}: no complete trial within the constraints yet")
     size, tokens, rate = model_size(to_section(ModelConfig, best.config["model"])), best.result.tokens.length, best.config["optim"]["lr"]
-    if not best.result.step:
+    if best.result.tokens.read:
         raise InputError(f"{where}: its best trial trained nothing; a power law of the best rate is of runs that train")
     if not (tokens > 0 and rate > 0):
         raise InputError(f"{where}: its best trial trained {tokens} tokens at a rate of {rate}; a power law needs more than 0 of both")
