@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import threading
 import time
@@ -120,6 +121,12 @@ def test_a_trial_that_runs_out_of_memory_ends_as_one_that_had_enough(
     assert little[1] == pytest.approx(enough[1], rel=1e-5)
 
 
+def attempt_killed_after_2_s(directory: str) -> int:
+    """It sets its own environment: an attempt has that of the server which it is forked from, and this process may have one already."""
+    os.environ.update(FATES="all:kill", ATTEMPT_SECONDS="2")
+    return fake_attempt(directory)
+
+
 @pytest.mark.parametrize(("rises_after", "reason"), [(0.2, "killed by SIGKILL"), (1.9, "out of memory")])
 def test_a_kill_counts_as_out_of_memory_if_the_kernel_killed_for_memory_just_then(
     make_sweep: MakeSweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rises_after: float, reason: str
@@ -132,8 +139,6 @@ def test_a_kill_counts_as_out_of_memory_if_the_kernel_killed_for_memory_just_the
     counter.write_text("oom_kill 0\n")
     monkeypatch.setattr(oom_kills, "__defaults__", (process, counter.parent))
     monkeypatch.setattr("harness.runs.oom_kills.DYING_SECONDS", 1.0)
-    monkeypatch.setenv("FATES", "all:kill")
-    monkeypatch.setenv("ATTEMPT_SECONDS", "2")
     sweep = make_sweep(budget={"trials": 1}, search={"max_attempts": 1})
     directory = open_study(sweep)
     begun = directory.trial(0).path / "times.jsonl"
@@ -146,6 +151,6 @@ def test_a_kill_counts_as_out_of_memory_if_the_kernel_killed_for_memory_just_the
 
     thread = threading.Thread(target=rise)
     thread.start()
-    assert Worker(directory, fake_attempt, ["tests.search.studies"]).work() == 0
+    assert Worker(directory, attempt_killed_after_2_s, ["tests.search.studies"]).work() == 0
     thread.join()
     assert str(read_result(directory.trial(0)).reason).startswith(reason)
