@@ -21,13 +21,14 @@ from harness.search.confirm import open_confirmation
 from harness.search.workers import living_workers
 from tests.search.conftest import WriteSweep
 from tests.search.studies import check_in_step
-from tests.support.command import HARNESS, call_harness, run_harness
+from tests.support.command import call_harness, run_harness, start_harness
+from tests.support.warm import Process
 
 pytestmark = pytest.mark.slow
 CONFIRM = ["confirm", "study", "--top", "2", "--seeds", "2"]
 
 
-def kill_all(command: subprocess.Popen[bytes], study: StudyDirectory) -> None:
+def kill_all(command: Process | subprocess.Popen[bytes], study: StudyDirectory) -> None:
     """With -9: the command, and its workers, whose trials go with them."""
     workers = living_workers(study)
     for pid in [command.pid, *(worker["pid"] for worker in workers)]:
@@ -55,10 +56,8 @@ def test_killed_and_started_again_it_confirms_the_winner(tmp_path: Path, write_s
     assert before["confirmed"] is False
 
     confirmation = StudyDirectory(runs_root() / "study-confirm")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = subprocess.Popen(
-        [HARNESS, *CONFIRM], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0
-    )
+    with (tmp_path / "said.txt").open("wb") as said:
+        command = start_harness(*CONFIRM, cwd=tmp_path, stdout=said, stderr=said)
     wait_for_rows(confirmation)
     kill_all(command, confirmation)
     assert json.loads(run_harness("best", "study", "--json", cwd=tmp_path).stdout)["confirmed"] is False

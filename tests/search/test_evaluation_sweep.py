@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from harness.runs.trial import read_trial
 from harness.search.load_sweep import load_sweep
 from tests.search.conftest import WriteSweep
 from tests.search.studies import check_in_step
-from tests.support.command import HARNESS, run_harness
+from tests.support.command import run_harness, start_harness
 from tests.support.corpus import TinyText
 
 CONTEXTS = [2, 4, 6, 8, 12, 16, 24, 32]
@@ -106,17 +105,11 @@ def shown(*command: str, cwd: Path) -> Any:
 def test_a_kill_changes_nothing_and_everything_reads_it(question: Path, tmp_path: Path) -> None:
     undisturbed = run_harness("sweep", str(question), "--name", "undisturbed", cwd=tmp_path)
     assert undisturbed.rc == 0, undisturbed
-    disturbed = subprocess.Popen(
-        [HARNESS, "sweep", str(question), "--name", "disturbed"],
-        cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=(tmp_path / "stderr.txt").open("wb"),
-    )
+    with (tmp_path / "said.txt").open("wb") as said:
+        disturbed = start_harness("sweep", str(question), "--name", "disturbed", cwd=tmp_path, stdout=said, stderr=said)
     study = StudyDirectory(tmp_path / "runs" / "disturbed")
     kill_a_worker(study)
-    assert disturbed.wait(timeout=240) == 0, (tmp_path / "stderr.txt").read_text()
+    assert disturbed.wait(timeout=240) == 0, (tmp_path / "said.txt").read_text()
     check_in_step(study, ended=True)
 
     found = {}

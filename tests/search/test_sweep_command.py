@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from harness.runs.directory import StudyDirectory, runs_root
 from harness.search.workers import living_workers
 from tests.search.conftest import WriteSweep
 from tests.search.studies import check_in_step, halted
-from tests.support.command import HARNESS, run_harness
+from tests.support.command import SURROUNDINGS, run_harness, start_harness
 
 pytestmark = pytest.mark.slow
 TRIALS = 3
@@ -31,15 +30,8 @@ class Command:
 
     def __init__(self, cwd: Path, *arguments: str) -> None:
         self.stderr = cwd / "stderr.txt"
-        self.process = subprocess.Popen(
-            [HARNESS, "sweep", *arguments],
-            cwd=cwd,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "NO_COLOR": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=(cwd / "stdout.txt").open("ab"),
-            stderr=self.stderr.open("ab"),
-            process_group=0,
-        )
+        with (cwd / "stdout.txt").open("ab") as stdout, self.stderr.open("ab") as stderr:
+            self.process = start_harness("sweep", *arguments, cwd=cwd, env=SURROUNDINGS, stdout=stdout, stderr=stderr)
 
     def wait(self, seconds: float = 120.0) -> int:
         return self.process.wait(timeout=seconds)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -23,9 +21,11 @@ from harness.search.storage.build import open_storage
 from harness.search.workers import living_workers
 from tests.search.conftest import BOTH_STORAGES, MakeSweep
 from tests.search.studies import TRIAL_TOKENS, check_in_step, objective_of, overlaps
+from tests.support import warm
+from tests.support.warm import Process
 
 pytestmark = pytest.mark.slow
-Start = Callable[..., subprocess.Popen[bytes]]
+Start = Callable[..., Process]
 
 
 @pytest.fixture
@@ -33,14 +33,12 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Starts a worker; what still runs when the test ends is killed."""
     processes = []
 
-    def start_worker(directory: StudyDirectory, **environment: str) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.search.studies", str(directory.path.resolve())],
-            env={**os.environ, **environment},
-            stdout=subprocess.DEVNULL,
-            stderr=(tmp_path / "workers.txt").open("ab"),
-            start_new_session=True,
-        )
+    def start_worker(directory: StudyDirectory, **environment: str) -> Process:
+        arguments = ["-m", "tests.search.studies", directory.path.resolve()]
+        with (tmp_path / "workers.txt").open("ab") as said:
+            process = warm.shared(warm.SEARCH).start(
+                "python", arguments, cwd=tmp_path, env={**os.environ, **environment}, stdout=said, stderr=said
+            )
         processes.append(process)
         return process
 
@@ -57,7 +55,7 @@ def wait_until(condition: Callable[[], object], *, seconds: float = 30.0) -> Non
         time.sleep(0.02)
 
 
-def end(*workers: subprocess.Popen[bytes], seconds: float = 120.0) -> list[int]:
+def end(*workers: Process, seconds: float = 120.0) -> list[int]:
     return [worker.wait(timeout=seconds) for worker in workers]
 
 
@@ -80,7 +78,7 @@ def kill_an_attempt(directory: StudyDirectory) -> None:
     wait_until(killed)
 
 
-def servers(workers: list[subprocess.Popen[bytes]]) -> list[int]:
+def servers(workers: list[Process]) -> list[int]:
     """The fork servers of the workers: one that has only just started has none yet."""
     found: list[int] = []
     for worker in workers:
@@ -100,19 +98,19 @@ def is_alive(pid: int) -> bool:
 
 @BOTH_STORAGES
 def test_eight_workers_never_overspend_nor_share_a_trial(make_sweep: MakeSweep, start: Start) -> None:
-    sweep = make_sweep(budget={"trials": 100}, launcher={"workers": 8})
+    sweep = make_sweep(budget={"trials": 60}, launcher={"workers": 8})
     directory = open_study(sweep)
-    fates = ",".join([*(f"{n}:crash_once" for n in range(5, 100, 10)), *(f"{n}:kill_once" for n in range(8, 100, 20)), "50:crash"])
+    fates = ",".join([*(f"{n}:crash_once" for n in range(5, 60, 10)), *(f"{n}:kill_once" for n in range(8, 60, 20)), "50:crash"])
     assert end(*(start(directory, FATES=fates) for _ in range(8))) == [0] * 8
     record = check_in_step(directory, ended=True)
-    assert len(record.runs) == 100
+    assert len(record.runs) == 60
     assert [run.number for run in record.runs if run.state != "complete"] == [50]
     assert overlaps(directory) == []
     for run in record.runs:
         if run.state == "complete":
             assert run.result.objective == objective_of(run.params)
             assert run.result.failures == run.result.attempts - 1
-    assert len({run.params["optim.lr"] for run in record.runs}) == 100, "no two workers drew the same point"
+    assert len({run.params["optim.lr"] for run in record.runs}) == 60, "no two workers drew the same point"
 
 
 def test_eight_workers_share_a_budget_of_tokens(make_sweep: MakeSweep, start: Start) -> None:
@@ -163,7 +161,7 @@ def _completed(directory: StudyDirectory) -> int:
 def test_kills_at_random_times_change_nothing(make_sweep: MakeSweep, start: Start) -> None:
     """Workers, attempts, servers, all at once; whatever dies, trial n ends with the values and the objective of an undisturbed study."""
     chance = random.Random(7)
-    sweep = make_sweep(budget={"trials": 40}, search={"max_attempts": 20})
+    sweep = make_sweep(budget={"trials": 24}, search={"max_attempts": 20})
     directory = open_study(sweep)
     # Long enough that there is somebody to kill each time.
     workers = [start(directory, ATTEMPT_SECONDS="0.3") for _ in range(3)]
@@ -187,7 +185,7 @@ def test_kills_at_random_times_change_nothing(make_sweep: MakeSweep, start: Star
             case _:
                 kill_an_attempt(directory)
     assert end(*workers) == [0] * 3
-    other = make_sweep(name="undisturbed", budget={"trials": 40})
+    other = make_sweep(name="undisturbed", budget={"trials": 24})
     assert end(start(open_study(other))) == [0]
     runs = check_in_step(directory, ended=True).runs
     undisturbed = check_in_step(open_study(other), ended=True).runs

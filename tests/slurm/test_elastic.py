@@ -20,7 +20,7 @@ def test_two_arrays_and_a_laptop_share_a_study(slurm: Cluster, postgresql: str, 
     study = new_study(storage=postgresql, budget={"trials": 3})
     arrays = [study.submit(1), study.submit(1, partition="high")]
     study.wait(lambda: len(study.worker_pids()) == 2, "the workers of both arrays")
-    laptop = run_harness("workers", "study", "launcher=local", "--add", "1", cwd=tmp_path)
+    laptop = run_harness("workers", "study", "launcher=local", "--add", "1", cwd=tmp_path, cold=True)
     assert "1 worker started on this machine, beside 2" in laptop.stdout, laptop
     for number in range(3):
         study.wait_for_step(EVERY, number)

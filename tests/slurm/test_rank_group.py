@@ -50,7 +50,7 @@ def test_a_single_run_of_two_nodes(slurm: Cluster, tiny: list[str], tmp_path: Pa
     smaller = ["exclusive=false", "cpus_per_task=1", "memory=500M", "gpus_per_node=0", "time='00:30:00'", "signal_lead_seconds=60"]
     keys = [f"launcher.{key}" for key in [*smaller, "environment={MASTER_ADDR: 127.0.0.1}"]]
     profile = ["launcher=slurm_multinode", *keys]
-    submitted = run_harness("train", *tiny, *FOUR, *profile, "--dir", "four", cwd=tmp_path, timeout_seconds=240)
+    submitted = run_harness("train", *tiny, *FOUR, *profile, "--dir", "four", cwd=tmp_path, cold=True)
     assert submitted.rc == 0, submitted
     run = RunDirectory(tmp_path / "four")
     (job,) = read_jobs(run)
@@ -62,7 +62,7 @@ def test_a_single_run_of_two_nodes(slurm: Cluster, tiny: list[str], tmp_path: Pa
     log = (run.path / "slurm" / f"{job.job}.log").read_text()
     assert (result.state, result.step) == ("complete", 4), log
 
-    alone = run_harness("train", *tiny, "trainer.micro_batch_size=1", "--dir", "one", cwd=tmp_path, timeout_seconds=240)
+    alone = run_harness("train", *tiny, "trainer.micro_batch_size=1", "--dir", "one", cwd=tmp_path, cold=True)
     assert alone.rc == 0, alone
     one = read_result(RunDirectory(tmp_path / "one"))
     assert result.metrics["val/domain/loss"] == pytest.approx(one.metrics["val/domain/loss"], rel=1e-5)

@@ -8,11 +8,15 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 from unittest import mock
 
-HARNESS = Path(sys.executable).with_name("harness")
+from tests.support import warm
+from tests.support.warm import HARNESS
+
 # A wide terminal: Rich would else break lines in the middle of what a test looks for.
 SURROUNDINGS = {"OMP_NUM_THREADS": "1", "COLUMNS": "200", "NO_COLOR": "1"}
 
@@ -29,19 +33,43 @@ class Done:
         return f"exit code {self.rc}\n--- stdout\n{self.stdout}\n--- stderr\n{self.stderr}"
 
 
-def run_harness(*arguments: str | Path, cwd: Path, env: dict[str, str] | None = None, timeout_seconds: float = 240.0) -> Done:
-    """Run `harness ARGUMENTS` in `cwd`, with `env` on top of this process's environment."""
-    done = subprocess.run(
+def run_harness(
+    *arguments: str | Path, cwd: Path, env: dict[str, str] | None = None, timeout_seconds: float = 240.0, cold: bool = False
+) -> Done:
+    """Run `harness ARGUMENTS` in `cwd`, with `env` on top of this process's environment.
+
+    cold: as a new interpreter, which imports all that it needs, rather than as a fork of a process that has done so (see warm.py).
+    """
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        process = start_harness(*arguments, cwd=cwd, env={**SURROUNDINGS, **(env or {})}, stdout=stdout, stderr=stderr, cold=cold)
+        try:
+            rc = process.wait(timeout=timeout_seconds)
+        finally:
+            process.kill()
+        said = []
+        for stream in (stdout, stderr):
+            stream.seek(0)
+            said.append(stream.read().decode())
+    return Done(rc, *said)
+
+
+def start_harness(
+    *arguments: str | Path, stdout: IO[Any], stderr: IO[Any], cwd: Path | None = None, env: dict[str, str] | None = None, cold: bool = False
+) -> warm.Process | subprocess.Popen[bytes]:
+    """Start `harness ARGUMENTS` in a process group of its own, with `env` on top of this process's environment; one thread each."""
+    surroundings = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
+    directory = cwd or Path.cwd()
+    if not cold:
+        return warm.shared().start("harness", arguments, cwd=directory, env=surroundings, stdout=stdout, stderr=stderr)
+    return subprocess.Popen(
         [HARNESS, *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, **SURROUNDINGS, **(env or {})},
+        cwd=directory,
+        env=surroundings,
         stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=timeout_seconds,
-        check=False,
+        stdout=stdout,
+        stderr=stderr,
+        process_group=0,
     )
-    return Done(done.returncode, done.stdout, done.stderr)
 
 
 def call_harness(*arguments: str | Path, cwd: Path, env: dict[str, str] | None = None) -> Done:

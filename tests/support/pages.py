@@ -21,6 +21,8 @@ from typing import Any
 
 import yaml
 
+from tests.support import warm
+
 ROOT = Path(__file__).parent.parent.parent
 RUN_ELSEWHERE = ("make quickstart", "make test", "pip install -c constraints.txt -e .")
 """CI runs these itself, on a fresh clone; and whoever reads this in a test run has installed the package."""
@@ -84,12 +86,15 @@ def make_home(home: Path) -> None:
     (home / "my-teacher").symlink_to(model)
 
 
-def environment(**more: str) -> dict[str, str]:
-    """Of the commands of a page: runs/ is in the directory, tokenized text is shared by all pages of a test run."""
+def environment(*, cold: bool = False, **more: str) -> dict[str, str]:
+    """Of the commands of a page: runs/ is in the directory, tokenized text is shared by all pages of a test run.
+
+    cold: every command is a new interpreter, as a cluster's jobs must be.
+    """
     surroundings = {name: value for name, value in os.environ.items() if name != "HARNESS_RUNS"}
     return {
         **surroundings,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": f"{Path(sys.executable).parent if cold else warm.shared().programs}:{os.environ['PATH']}",
         "WANDB_MODE": "offline",
         "OMP_NUM_THREADS": "1",
         "COLUMNS": "140",
@@ -110,7 +115,7 @@ def run_page(page: Path, home: Path, env: dict[str, str]) -> list[Block]:
             case "python":
                 if block is not programs[-1]:
                     continue
-                _run([sys.executable, "-"], "\n".join(program.text for program in programs), where, home, env)
+                _run(["python", "-"], "\n".join(program.text for program in programs), where, home, env)
             case "yaml" | "json" | "jinja":
                 _well_formed(block, where)
                 if block.title is None:

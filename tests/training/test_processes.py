@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -19,7 +17,7 @@ from harness.models.checkpoint_files import checkpoints
 from harness.runs.directory import RunDirectory
 from harness.runs.files import write_yaml
 from harness.runs.result import read_result
-from tests.support.command import HARNESS
+from tests.support.command import start_harness
 from tests.support.corpus import TinyText
 from tests.training.runs import EXACT_RESUME, assert_same_run, train_here
 
@@ -58,16 +56,10 @@ def whole(undisturbed: Callable[..., RunDirectory]) -> RunDirectory:
 class Command:
     """`harness …` in a process of its own."""
 
-    def __init__(self, *arguments: str | Path, log: Path) -> None:
+    def __init__(self, *arguments: str | Path, log: Path, cold: bool) -> None:
         self.log = log
         with log.open("ab") as stream:
-            self.process = subprocess.Popen(
-                [HARNESS, *map(str, arguments)],
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=stream,
-            )
+            self.process = start_harness(*arguments, stdout=stream, stderr=stream, cold=cold)
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + SECONDS
@@ -88,8 +80,8 @@ class Command:
 def command(tmp_path: Path) -> Iterator[Callable[..., Command]]:
     started: list[Command] = []
 
-    def start(*arguments: str | Path) -> Command:
-        started.append(Command(*arguments, log=tmp_path / f"log-{len(started)}.txt"))
+    def start(*arguments: str | Path, cold: bool = False) -> Command:
+        started.append(Command(*arguments, log=tmp_path / f"log-{len(started)}.txt", cold=cold))
         return started[-1]
 
     yield start
@@ -100,9 +92,9 @@ def command(tmp_path: Path) -> Iterator[Callable[..., Command]]:
 
 @pytest.fixture
 def train(command: Callable[..., Command], tiny_text: TinyText, tmp_path: Path) -> Callable[..., tuple[Command, RunDirectory]]:
-    def start(*overrides: str) -> tuple[Command, RunDirectory]:
+    def start(*overrides: str, cold: bool = False) -> tuple[Command, RunDirectory]:
         run = RunDirectory(tmp_path / "run")
-        return command("train", *tiny_text.overrides, *LONG, *overrides, "--dir", run.path), run
+        return command("train", *tiny_text.overrides, *LONG, *overrides, "--dir", run.path, cold=cold), run
 
     return start
 
@@ -165,7 +157,7 @@ def test_asked_to_stop_while_it_starts(
     train: Callable[..., tuple[Command, RunDirectory]], command: Callable[..., Command], delay_seconds: float
 ) -> None:
     """From the moment that the run's lock is there, however far the imports, the data and the model have come."""
-    one, run = train()
+    one, run = train(cold=True)
     one.wait_until(run.attempt_lock.exists)
     time.sleep(delay_seconds)
     one.process.send_signal(signal.SIGTERM)
