@@ -29,13 +29,13 @@ def train(
 ) -> None:
     """Train one run; prints its directory. With launcher=slurm: submit a job that does, and return."""
     from harness.config.launcher import load_launcher, split_launcher
-    from harness.config.load import load, load_file
+    from harness.config.load import load, load_given_file
 
     own, overrides = split_launcher(overrides or [])
     launcher = load_launcher(own)
     label: str | None
     if config is not None:
-        resolved, label = load_file(config, overrides), config.resolve().parent.name
+        resolved, label = load_given_file(config, overrides), config.resolve().parent.name
     else:
         loaded = load(overrides)
         resolved, label = loaded.config, loaded.composed.groups.get("experiment")
