@@ -252,7 +252,7 @@ def test_a_server_that_asks_for_the_password_itself_is_not_told(given: str, tmp_
 
         listener = pool.submit(listen)
         address = f"postgresql://bob@127.0.0.1:{server.getsockname()[1]}/x{given}"
-        with pytest.raises(InputError, match="server requested a cleartext password.*PGREQUIREAUTH"):
+        with pytest.raises(InputError, match=r"server requested a cleartext password.*PGREQUIREAUTH"):
             postgresql.PostgreSQL(StudyDirectory(tmp_path), address, "study", "w")
         listener.result(timeout=10)
     assert said == [b""]

@@ -166,8 +166,7 @@ def _connect(address: str, worker: str) -> Connection[Any]:
             connect_timeout=CONNECT_SECONDS,
             client_encoding="utf8",
             application_name=f"harness {worker}"[:63],
-            **_authentication(),
-            **OUR_KEEPALIVES,  # type: ignore[arg-type]
+            **{**OUR_KEEPALIVES, **_authentication()},  # type: ignore[arg-type]
         )
         # Only the settings that this version of the server has.
         connection.execute(
