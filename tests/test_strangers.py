@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import pickle
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 import torch
 import yaml
 
-from harness.config.checks.trainer import ALLOWED_CALLBACKS, CALLBACKS
+from harness.config.checks.trainer import CALLBACK_ARGUMENTS, CALLBACKS
 from harness.config.errors import InputError
 from harness.config.load import load, load_file
 from harness.config.recipe import recipe_values
@@ -172,7 +174,13 @@ def test_every_callback_that_is_allowed_is_one_of_lightnings() -> None:
     from lightning.pytorch import Callback, callbacks
 
     assert CALLBACKS == "lightning.pytorch.callbacks."
-    assert all(issubclass(getattr(callbacks, name), Callback) for name in ALLOWED_CALLBACKS)
+    for name, takes in CALLBACK_ARGUMENTS.items():
+        made = getattr(callbacks, name)
+        assert issubclass(made, Callback)
+        assert not issubclass(made, callbacks.Checkpoint)
+        accepted = inspect.signature(made.__init__).parameters
+        assert set(takes) <= set(accepted)
+        assert not [argument for argument in takes if re.search("path|dir|file", argument)], "callbacks write no files"
 
 
 CODE_IN_YAML = "optim: !!python/object/apply:os.system ['touch {canary}']\n"

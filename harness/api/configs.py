@@ -26,7 +26,7 @@ def load(*overrides: str, config: Config | Path | str | None = None) -> Config:
         InputError: For an unknown key, a value that is not valid, or values that do not go together.
     """
     from harness.config.load import load as compose
-    from harness.config.load import load_file, with_overrides
+    from harness.config.load import load_given_file, with_overrides
     from harness.config.validate import to_plain
 
     for override in overrides:
@@ -36,4 +36,4 @@ def load(*overrides: str, config: Config | Path | str | None = None) -> Config:
         return compose(list(overrides), given_by=ARGUMENTS).config
     if isinstance(config, Config):
         return with_overrides(to_plain(config), list(overrides), origin="config", given_by=ARGUMENTS)
-    return load_file(Path(config), list(overrides), given_by=ARGUMENTS)
+    return load_given_file(Path(config), list(overrides), given_by=ARGUMENTS)

@@ -36,6 +36,7 @@ from harness.cli import (
 from harness.config.errors import InputError
 from harness.config.locations import CONFIG_DIR_VARIABLE
 from harness.config.remote_code import trust
+from harness.config.trust import trust_files
 from harness.runs.exit_codes import BAD_INPUT
 
 EPILOG = """Overrides are Hydra's: KEY=VALUE (optim.lr=1e-3) or GROUP=CHOICE (schedule=wsd). Exit codes: 0 done, 1 failed, 2 bad input.
@@ -67,6 +68,14 @@ def options(
         list[str] | None,
         typer.Option(metavar="MODEL", help="Run the code that comes with this model or tokenizer (its auto_map); as given in the config."),
     ] = None,
+    trust_file: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trust",
+            metavar="FILE",
+            help="Let this file of somebody else, all below this directory, or this recipe (best/NAME) say where things go and what runs.",
+        ),
+    ] = None,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
 ) -> None:
     if config_dir is not None:
@@ -74,6 +83,8 @@ def options(
         os.environ[CONFIG_DIR_VARIABLE] = str(config_dir.resolve())
     if trust_remote_code:
         trust(trust_remote_code)
+    if trust_file:
+        trust_files(trust_file)
 
 
 app.command()(show.show)

@@ -29,13 +29,13 @@ def train(
 ) -> None:
     """Train one run; prints its directory. With launcher=slurm: submit a job that does, and return."""
     from harness.config.launcher import load_launcher, split_launcher
-    from harness.config.load import load, load_file
+    from harness.config.load import load, load_given_file
 
     own, overrides = split_launcher(overrides or [])
     launcher = load_launcher(own)
     label: str | None
     if config is not None:
-        resolved, label = load_file(config, overrides), config.resolve().parent.name
+        resolved, label = load_given_file(config, overrides), config.resolve().parent.name
     else:
         loaded = load(overrides)
         resolved, label = loaded.config, loaded.composed.groups.get("experiment")
@@ -90,7 +90,7 @@ def resume(
     """Go on with a run from its last checkpoint; with launcher=slurm, in a job."""
     from harness.config.launcher import launcher_alone
     from harness.runs.directory import find_run
-    from harness.runs.result import read_result
+    from harness.runs.result import ENDED_WELL, read_result
     from harness.work.start_run import continue_run
 
     found = find_run(run)
@@ -99,10 +99,10 @@ def resume(
         _resume_in_a_job(found, launcher, dry_run=dry_run)
         return
     _refuse_dry_run(dry_run)
-    was_complete = read_result(found).state == "complete"
+    before = read_result(found).state
     attempted = continue_run(found)
-    if attempted and was_complete:
-        typer.echo(f"{found.path} is complete", err=True)
+    if attempted and before in ENDED_WELL:
+        typer.echo(f"{found.path} is {before}", err=True)
     _report(attempted)
 
 
@@ -124,7 +124,7 @@ def _resume_in_a_job(run: RunDirectory, launcher: LauncherConfig, *, dry_run: bo
     from harness.cli.submitted import report, submitting
     from harness.config.errors import InputError
     from harness.config.load import load_file
-    from harness.runs.result import read_result
+    from harness.runs.result import ENDED_WELL, read_result
     from harness.work.cluster import run_script, submit_run
 
     if run.study is not None:
@@ -132,8 +132,8 @@ def _resume_in_a_job(run: RunDirectory, launcher: LauncherConfig, *, dry_run: bo
     config = load_file(run.config)
     if dry_run:
         typer.echo(run_script(config, launcher, run), nl=False)
-    elif read_result(run).state == "complete":
-        typer.echo(f"{run.path} is complete", err=True)
+    elif (state := read_result(run).state) in ENDED_WELL:
+        typer.echo(f"{run.path} is {state}", err=True)
         typer.echo(run.path)
     elif run.is_attempted():
         raise InputError(f"{run.path}: another process works on this run")
@@ -159,6 +159,8 @@ def _report(attempted: Attempted | None) -> None:
     if code == STOPPED:
         typer.echo(f"stopped at step {result.step}; `harness resume {run.path}` goes on", err=True)
     elif code == DONE:
+        if result.reason:
+            typer.echo(f"{result.state}: {result.reason}", err=True)
         for name, value in result.metrics.items():
             if metric_of(name):
                 typer.echo(f"{name:40} {value:.4f}", err=True)

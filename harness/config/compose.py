@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import re
+import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,14 +14,12 @@ import yaml
 
 from harness.config.errors import InputError
 from harness.config.introspect import fields_of
-from harness.config.locations import config_dirs
+from harness.config.locations import LOCAL, config_dirs
 from harness.config.nested import flat
-from harness.config.overrides import COMMAND_LINE, GroupOverride, ValueOverride, parse
+from harness.config.overrides import COMMAND_LINE, GroupOverride, ValueOverride, parse, replaced_keys
+from harness.config.trust import RECIPES, config_wishes, group_wishes, refuse
+from harness.config.user_yaml import read_mapping
 from harness.config.validate import plain, to_plain
-
-RECIPES = "experiment/best/"
-"""Exported recipes, one's own and those of others."""
-RESOLVER = re.compile(r"\$\{\s*[\w.]+\s*:")
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,7 @@ def compose(name: str, schema: type, overrides: list[str], *, given_by: str = CO
         with initialize_config_dir(str(config_dirs()[-1]), version_base="1.3"):
             loader = GlobalHydra.instance().config_loader()
             tree = loader.compute_defaults_list(name, texts, RunMode.RUN)
-            for item in tree.defaults:
-                _refuse_resolvers(item.config_path)
+            _refuse_wishes_of_strangers(tree, given=replaced_keys(parsed))
             composed = hydra_compose(name, texts)
             values: dict[str, Any] = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)  # type: ignore[assignment]
     except (HydraException, OmegaConfBaseException) as error:
@@ -126,11 +124,36 @@ def _file(config_path: str) -> Path | None:
     return next((path for base in config_dirs() if (path := base / f"{config_path}.yaml").is_file()), None)
 
 
-def _refuse_resolvers(config_path: str | None) -> None:
-    """Refuse a recipe that reads the user's environment (${oc.env:…}) or calls another resolver: it may come from a stranger."""
-    path = _file(config_path) if config_path and config_path.startswith(RECIPES) else None
-    if path is not None and (found := RESOLVER.search(path.read_text())):
-        raise InputError(f"{path}: {found[0]}…}}: a recipe holds values, it calls no resolvers; valid: the value itself")
+def _refuse_wishes_of_strangers(tree: Any, *, given: Collection[str]) -> None:
+    """Refuse a recipe that says where things go or what runs, and what it brings along. tree: Hydra's defaults list, flat.
+
+    A file that only a recipe asks for is the user's if it is a choice of a group of ours.
+    """
+    parents = {item.config_path: item.parent for item in tree.defaults}
+    groups = {path.name for path in config_dirs()[-1].iterdir() if path.is_dir()} | {LOCAL}
+
+    def is_strangers(config_path: str | None) -> bool:
+        if config_path is None or config_path not in parents:
+            return False
+        place = Path(os.path.normpath(config_path))
+        return place.is_relative_to(RECIPES) or (place.parts[0] not in groups and is_strangers(parents[config_path]))
+
+    choices: dict[str, list[str]] = {}
+    for group, choice in tree.overrides.override_choices.items():
+        chooser = tree.overrides.override_metadata[group].containing_config_path
+        if is_strangers(chooser):
+            choices.setdefault(chooser, []).extend(group_wishes(group, choice))
+    for item in tree.defaults:
+        group, _, choice = (item.config_path or "").rpartition("/")
+        if is_strangers(item.parent):
+            choices.setdefault(item.parent, []).extend(group_wishes(group, choice))
+    for item in tree.defaults:
+        path = _file(item.config_path) if is_strangers(item.config_path) else None
+        if path is not None:
+            document = read_mapping(path, holds="an experiment")
+            package = f"{item.package}." if item.package and item.package != "_global_" else ""
+            wishes = config_wishes(flat(document, package), path, given=given)
+            refuse(path, [*wishes, *choices.get(item.config_path, [])], "a recipe")
 
 
 def _body(path: Path) -> dict[str, Any]:

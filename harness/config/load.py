@@ -11,9 +11,10 @@ from typing import Any
 from harness.config.checks import check
 from harness.config.compose import Composed, compose
 from harness.config.errors import InputError
-from harness.config.nested import set_value
-from harness.config.overrides import COMMAND_LINE, ValueOverride, parse
+from harness.config.nested import flat, set_value
+from harness.config.overrides import COMMAND_LINE, ValueOverride, parse, replaced_keys
 from harness.config.schema import Config
+from harness.config.trust import config_wishes, is_own, refuse
 from harness.config.user_yaml import read_mapping
 from harness.config.validate import refuse_unread, to_section
 
@@ -61,6 +62,15 @@ def _validated(composed: Composed, checked_by: Callable[[Config], None] = check)
 def load_file(path: Path, overrides: list[str] | None = None, *, given_by: str = COMMAND_LINE) -> Config:
     """Read a resolved config.yaml (as every run directory holds one), apply value overrides, and validate."""
     values = read_mapping(path, holds="configuration keys, as in a run's config.yaml")
+    return with_overrides(values, overrides or [], origin=str(path), given_by=given_by)
+
+
+def load_given_file(path: Path, overrides: list[str] | None = None, *, given_by: str = COMMAND_LINE) -> Config:
+    """The same of a file that the user names, which may be a stranger's: then it does not say where things go or what runs."""
+    values = read_mapping(path, holds="configuration keys, as in a run's config.yaml")
+    if not is_own(path):
+        given = replaced_keys(parse(overrides or [], Config, given_by=given_by))
+        refuse(path, config_wishes(flat(values), path, given=given, what="a configuration"), "a configuration")
     return with_overrides(values, overrides or [], origin=str(path), given_by=given_by)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +91,11 @@ def parse(texts: list[str], schema: type, *, given_by: str = COMMAND_LINE) -> li
             top = "" if "." in key else f" Groups: {', '.join(known_groups)}."
             raise InputError(unknown_key(schema, key, origin=given_by) + top)
     return parsed
+
+
+def replaced_keys(overrides: Iterable[Override]) -> set[str]:
+    """The keys whose value in a file does not count, since another is given; a mapping is merged with the file's."""
+    return {one.key for one in overrides if isinstance(one, ValueOverride) and not isinstance(one.value, dict)}
 
 
 def _plain(value: Any) -> Any:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.nested import flat, set_value
-from harness.config.overrides import Override, ValueOverride
+from harness.config.overrides import GroupOverride, Override, ValueOverride
 
 PATH_KEY = re.compile(r"(model\.path|model\.checkpoint|tokenizer\.path|objective\.teacher|data\.chat_template|data\.\w+\.[^.]+\.path)")
 """Configuration keys that name files, by the whole key."""
@@ -114,6 +114,8 @@ class Scrub:
         """Overrides as text; those that are not of the recipe are left out."""
         found = []
         for override in parsed:
+            if isinstance(override, GroupOverride) and is_owner_specific(f"{override.group}."):
+                continue
             if not isinstance(override, ValueOverride):
                 found.append(override.to_hydra())
             elif not is_owner_specific(override.key):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.config.errors import InputError, wrong_value
+from harness.config.errors import InputError
 from harness.config.load import with_overrides
 from harness.config.nested import flat, set_value
-from harness.config.private import PATH_KEY, is_owner_specific
+from harness.config.private import is_owner_specific
 from harness.config.schema import Config
+from harness.config.trust import config_wishes, refuse
 from harness.config.user_yaml import read_mapping
 
 
@@ -22,6 +22,7 @@ def recipe_values(path: Path, *, template: Path) -> dict[str, Any]:
     the place of whatever file the configuration names. Raises InputError for paths that leave the working directory, and interpolations.
     """
     values: dict[str, Any] = {}
+    wishes: list[str] = []
     for key, value in flat(read_mapping(path, holds="the resolved configuration of a recipe")):
         if is_owner_specific(key):
             continue
@@ -30,26 +31,10 @@ def recipe_values(path: Path, *, template: Path) -> dict[str, Any]:
                 raise InputError(f"{path}: data.chat_template={value}: the bundle has no {template.name}")
             value = str(template)
         else:
-            _refuse_leaving(path, key, value)
+            wishes += config_wishes([(key, value)], path)
         set_value(values, key, value)
+    refuse(path, wishes, "a recipe")
     return values
-
-
-def _refuse_leaving(path: Path, key: str, value: Any) -> None:
-    """Refuse interpolations and paths that leave the working directory."""
-    if isinstance(value, list | Mapping):
-        for part in value.values() if isinstance(value, Mapping) else value:
-            _refuse_leaving(path, key, part)
-    if not isinstance(value, str):
-        return
-    if "${" in value:
-        raise wrong_value(key, value, "a recipe holds values, no interpolations", where=str(path))
-    if PATH_KEY.fullmatch(key) or key.startswith("trainer.callbacks."):
-        slashes = value.replace("\\", "/")
-        if slashes.startswith(("/", "~")) or ".." in slashes.split("/") or re.match(r"\w+:", slashes):
-            raise wrong_value(
-                key, value, "a recipe names no place outside of the working directory; valid: a relative name", where=str(path)
-            )
 
 
 def load_recipe(values: dict[str, Any], overrides: list[str], *, origin: str, to_give: Mapping[str, str]) -> Config:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.config.schema import DataConfig, MultipleChoiceConfig, ValidationConfig, evaluation_sections
+from harness.config.errors import unknown
+from harness.config.schema import Config, DataConfig, MultipleChoiceConfig, ValidationConfig, evaluation_sections
 
 if TYPE_CHECKING:
     from harness.data.tokenization import Tokenization
@@ -116,6 +117,8 @@ class MultipleChoice(Kind):
         return build_multiple_choice(name, config, tokens)
 
 
+RUN_METRICS = ("train/loss", "train/gradient_norm", "tokens_per_second", "lr")
+"""What training logs besides."""
 KINDS: list[Kind] = [DomainLoss(), MultipleChoice()]
 """In the order in which they are measured and logged."""
 
@@ -141,6 +144,15 @@ def logged_metrics(data: DataConfig) -> list[str]:
         for name, config in kind.configs(data).items()
         for metric in kind.logged(config, data)
     ]
+
+
+def refuse_unlogged_monitors(config: Config) -> None:
+    """Raise InputError for early stopping by a metric that the run does not log, unless it says `strict: false`."""
+    metrics = [*logged_metrics(config.data), *RUN_METRICS]
+    for key, callback in config.trainer.callbacks.items():
+        monitor = callback.get("monitor")
+        if monitor is not None and callback.get("strict", True) and monitor not in metrics:
+            raise unknown("metric", str(monitor), metrics, where=f"trainer.callbacks.{key}.monitor")
 
 
 def changes(logged: str) -> bool:

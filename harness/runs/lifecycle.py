@@ -38,7 +38,7 @@ class EndingKind(Enum):
     FAILED = "failed"
     """Another attempt would come to the same: a wrong value, a loss that is not finite; or none is allowed any more."""
     PRUNED = "pruned"
-    """Its study gave the trial up."""
+    """It has ended before its planned length, and is not to go on: its study gave the trial up, or a callback ended the run."""
     STOPPED = "stopped"
     """It was asked to leave, and saved a checkpoint."""
     NOT_BEGUN = "not begun"
@@ -57,6 +57,7 @@ _STATES: dict[EndingKind, State] = {EndingKind.COMPLETE: "complete", EndingKind.
 """Every other ending leaves the run waiting."""
 _EXIT_CODES = {
     EndingKind.COMPLETE: exit_codes.DONE,
+    EndingKind.PRUNED: exit_codes.DONE,
     EndingKind.STOPPED: exit_codes.STOPPED,
     EndingKind.NOT_BEGUN: exit_codes.TRUNK_UNDER_WAY,
     EndingKind.RESERVED_TOO_LITTLE: exit_codes.RESERVED_TOO_LITTLE,
@@ -85,7 +86,13 @@ class Ending:
     @property
     def is_orderly(self) -> bool:
         """Whether nothing broke."""
-        return self.kind in (EndingKind.COMPLETE, EndingKind.STOPPED, EndingKind.NOT_BEGUN, EndingKind.RESERVED_TOO_LITTLE)
+        return self.kind in (
+            EndingKind.COMPLETE,
+            EndingKind.PRUNED,
+            EndingKind.STOPPED,
+            EndingKind.NOT_BEGUN,
+            EndingKind.RESERVED_TOO_LITTLE,
+        )
 
 
 COMPLETE = Ending(EndingKind.COMPLETE)

@@ -10,6 +10,8 @@ from harness.runs.files import read_json, write_json
 
 State = Literal["waiting", "running", "complete", "pruned", "failed"]
 FINAL_STATES: tuple[State, ...] = ("complete", "pruned", "failed")
+ENDED_WELL: tuple[State, ...] = ("complete", "pruned")
+"""Nothing is left to do, and nothing went wrong."""
 
 
 @dataclass(kw_only=True)

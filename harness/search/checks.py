@@ -10,14 +10,12 @@ from harness.config.introspect import find
 from harness.config.length import parse_length
 from harness.config.schema import Config
 from harness.config.sweep_schema import BudgetConfig
-from harness.evaluation.kinds import changes, higher_is_better, logged_metrics
+from harness.evaluation.kinds import RUN_METRICS, changes, higher_is_better, logged_metrics, refuse_unlogged_monitors
 from harness.search.budget import HOUR, SHORTEST_SECONDS
 from harness.search.late_parameters import LateParameters
 from harness.search.samplers import check_sampler
 from harness.search.sweep import Sweep
 from harness.search.trunk_claims import rungs_of
-
-RUN_METRICS = ("train/loss", "train/gradient_norm", "tokens_per_second", "lr")
 
 
 def check(sweep: Sweep) -> None:
@@ -28,6 +26,7 @@ def check(sweep: Sweep) -> None:
         raise InputError("budget: give at least one limit, e.g. budget: {trials: 32}; valid: trials, tokens, gpu_hours, wall_hours")
     if trains(base.trainer):
         metrics = [*logged_metrics(base.data), *RUN_METRICS]
+        refuse_unlogged_monitors(base)
     else:
         metrics = [metric for metric in logged_metrics(base.data) if not changes(metric)]
     directions = {objective.metric: objective.direction for objective in sweep.objectives}

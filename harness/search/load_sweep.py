@@ -12,9 +12,10 @@ from harness.config.compose import compose
 from harness.config.errors import InputError, unknown, wrong_value
 from harness.config.locations import sweep_dirs, sweep_names
 from harness.config.nested import set_value
-from harness.config.overrides import COMMAND_LINE, ValueOverride, parse
+from harness.config.overrides import COMMAND_LINE, ValueOverride, parse, replaced_keys
 from harness.config.schema import Config
 from harness.config.sweep_schema import SweepConfig
+from harness.config.trust import is_own, refuse, sweep_wishes
 from harness.config.user_yaml import read_mapping
 from harness.config.validate import refuse_unread, to_section
 from harness.search.checks import check
@@ -38,12 +39,15 @@ def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> S
     own = [text for text in overrides if is_of_the_sweep(text)]
     of_runs = [text for text in overrides if text not in own]
     # Before they are mixed with what the file says: what is wrong with them is no fault of the file's.
-    given = {override.key for override in (*parse(own, SweepConfig), *parse(of_runs, Config)) if isinstance(override, ValueOverride)}
+    parsed = [*parse(own, SweepConfig), *parse(of_runs, Config)]
+    given = {override.key for override in parsed if isinstance(override, ValueOverride)}
     base = document.get("base") or []
     if not isinstance(base, list) or not all(isinstance(text, str) for text in base):
         raise wrong_value("base", base, "expected a list of overrides, e.g. [experiment=cpt, trainer.max_tokens=2e6]", where=str(path))
-    document = {**document, "base": [*base, *of_runs]}
     try:
+        if not is_own(path):
+            refuse(path, sweep_wishes(document, path, given=replaced_keys(parsed)), "a sweep file")
+        document = {**document, "base": [*base, *of_runs]}
         sweep = Sweep(name or path.stem, _resolve(document, own, str(path)))
         check(sweep)
         sweep = dataclasses.replace(

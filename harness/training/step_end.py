@@ -14,6 +14,7 @@ from harness.optim.averages import in_place_of_weights
 from harness.runs.directory import RunDirectory
 from harness.runs.metrics import Row
 from harness.training import ranks
+from harness.training.callbacks import EarlyStopping
 from harness.training.checkpoints import save
 from harness.training.evaluator import Evaluator
 from harness.training.loggers import MetricLogger, log_row
@@ -43,8 +44,13 @@ class StepEnd(Callback):
     """Where states are stored for other runs."""
     shared_rows: Sequence[Row]
     """What the run logged whose trunk this one goes on from."""
+    watchers: Sequence[EarlyStopping] = ()
+    """They look at each row, and may end the run."""
     stopped: bool = field(default=False, init=False)
     """Whether the run was asked to stop before its end, and did."""
+    _row: Row = field(default_factory=dict, init=False)
+    """The last one."""
+    _evaluated_step: int | None = field(default=None, init=False)
     _random_states: list[dict[str, Any]] = field(default_factory=list, init=False)
     """Of the ranks that the run had when it was saved."""
     _clock: float = field(default_factory=time.perf_counter, init=False)
@@ -74,7 +80,7 @@ class StepEnd(Callback):
         for row in self.shared_rows:
             log_row(self.loggers, row)
         if trainer.global_step == 0:
-            self._write({"step": 0, "tokens": 0, **self._evaluate(trainer, module)})
+            self._write(trainer, {"step": 0, "tokens": 0, **self._evaluate(trainer, module)})
         # Only now: what was drawn to make weights, loaders and evaluations does not reach into training.
         if ranks.rank() < len(self._random_states):
             restore_random_state(self._random_states[ranks.rank()])
@@ -106,6 +112,18 @@ class StepEnd(Callback):
         if stopping and step < plan.steps:
             self._stop(trainer)
 
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """A run that a callback ends is evaluated and saved where it ends, so that what is said of it is of its last weights."""
+        assert isinstance(module, TrainingModule)
+        step, settings = trainer.global_step, module.config.trainer
+        if self.stopped or step >= module.plan.steps:
+            return
+        if self._evaluated_step != step:
+            logged = self._row if self._row.get("step") == step else {"step": step, "tokens": module.plan.tokens_after(step)}
+            self._write(trainer, {**logged, **self._evaluate(trainer, module)})
+        if settings.final_checkpoint != "none":
+            self._save(trainer, module, weights_only=settings.final_checkpoint == "weights")
+
     # The parts.
 
     def _is_logged(self, module: TrainingModule, step: int) -> bool:
@@ -135,22 +153,26 @@ class StepEnd(Callback):
         if self._is_evaluated(module, step):
             row.update(self._evaluate(trainer, module))
             self.evaluator.warn_of_share(plan.steps, elapsed / (step - self._clock_step))
-        self._write(row)
+        self._write(trainer, row)
         self._clock, self._clock_step = time.perf_counter(), step
 
     def _evaluate(self, trainer: Trainer, module: TrainingModule) -> dict[str, float]:
         """Measured with the weights as they are evaluated: the average of them, where one is kept."""
         try:
+            self._evaluated_step = trainer.global_step
             with in_place_of_weights(module.evaluated_weights()):
                 return self.evaluator.evaluate(module.model, trainer.precision_plugin.forward_context, step=trainer.global_step)
         except NonFiniteLossError as error:
             rate = f" (learning rate {_rate(trainer):.3g})" if trainer.global_step else ""
             raise NonFiniteLossError(f"{error}{rate}") from None
 
-    def _write(self, row: Row) -> None:
+    def _write(self, trainer: Trainer, row: Row) -> None:
+        self._row = row
         if ranks.is_main():
             self.run.metrics.append(row)
             log_row(self.loggers, row)
+        for watcher in self.watchers:
+            watcher.look(trainer, row)
 
     def _save(self, trainer: Trainer, module: TrainingModule, *, weights_only: bool) -> None:
         began = time.perf_counter()

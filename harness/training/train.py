@@ -13,6 +13,7 @@ from harness.config.schema import Config
 from harness.config.state_key import state_values
 from harness.data.epochs import refuse_oversampling
 from harness.data.tokenization import Progress
+from harness.evaluation.kinds import refuse_unlogged_monitors
 from harness.models.activations import checkpoint_activations
 from harness.models.adapters.build import build_adapted_model
 from harness.models.attention import refuse_attention
@@ -22,10 +23,11 @@ from harness.models.device import computes_on_gpu
 from harness.models.isolation import isolate_documents
 from harness.models.liger import liger_kernels
 from harness.runs.directory import RunDirectory
-from harness.runs.lifecycle import COMPLETE, STOPPED, Ending, LiveResult
+from harness.runs.lifecycle import COMPLETE, STOPPED, Ending, EndingKind, LiveResult
 from harness.runs.metrics import Row, last_values
 from harness.training import ranks
 from harness.training.begin import begin
+from harness.training.callbacks import EarlyStopping, build_callbacks
 from harness.training.evaluator import Evaluator
 from harness.training.inputs import Inputs
 from harness.training.loggers import MetricLogger
@@ -50,7 +52,8 @@ def train(
     evaluation_progress: Progress | None = None,
     trunks: Trunks | None = None,
 ) -> Ending:
-    """Start the run of `live`, or go on from its last checkpoint, until its end or until `stop` is set; says which of the two it was.
+    """Start the run of `live`, or go on from its last checkpoint, until its end, until `stop` is set, or until a callback ends it; says
+    which of them it was.
 
     With several ranks all of them call it, connected (see `harness.training.ranks`), and those other than 0 without loggers and trunks.
     The caller holds the run's attempt lock. What comes of it is kept up to date in `live.result`, also when it raises.
@@ -61,6 +64,8 @@ def train(
     checkpoint cannot be written, TrunkUnderWayError when another run trains just now what this one would train first.
     """
     run, result = live.run, live.result
+    refuse_unlogged_monitors(config)
+    named = build_callbacks(config)
     # Rank 0 alone knows of trunks, but all must see the same data.
     related = ranks.from_main(lambda: trunks.related if trunks else ())
     inputs = begin(config, live, progress=progress, related=related)
@@ -92,7 +97,8 @@ def train(
     live.running()
 
     evaluator = Evaluator(config, inputs.evaluation, evaluation_progress)
-    step_end = StepEnd(run, evaluator, stop, loggers, path, shared_rows)
+    watchers = [callback for callback in named if isinstance(callback, EarlyStopping)]
+    step_end = StepEnd(run, evaluator, stop, loggers, path, shared_rows, watchers)
     trainer: Trainer | None = None
     try:
         # Else it was complete, but for the result of an attempt that was killed just before it wrote one.
@@ -110,9 +116,12 @@ def train(
             with liger_kernels(model, on_gpu=on_gpu) if config.model.liger else contextlib.nullcontext():
                 if config.trainer.compile:
                     compile_blocks(model, on_gpu=on_gpu)
-                trainer = build_trainer(config, run, plan, loggers=loggers, callbacks=[step_end, *callbacks])
+                trainer = build_trainer(config, run, plan, loggers=loggers, callbacks=[step_end, *callbacks, *named])
                 trainer.fit(module, datamodule=RunData(plan, start), ckpt_path=checkpoint, weights_only=True)
         ending = STOPPED if step_end.stopped else COMPLETE
+        if ending is COMPLETE and trainer is not None and trainer.global_step < plan.steps:
+            names = ", ".join(f"trainer.callbacks.{name}" for name in config.trainer.callbacks) or "a callback"
+            ending = Ending(EndingKind.PRUNED, f"ended by {names} at step {trainer.global_step} of {plan.steps}")
     finally:
         if path:
             path.end()

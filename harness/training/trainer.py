@@ -9,11 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningDataModule, Trainer
-from lightning.pytorch import callbacks as lightning_callbacks
 from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader
 
-from harness.config.checks.trainer import ALLOWED_CALLBACKS, CALLBACKS
 from harness.config.schema import Config
 from harness.data.dataset import build_loader
 from harness.runs.directory import RunDirectory
@@ -76,7 +74,7 @@ def build_trainer(
         accumulate_grad_batches=plan.accumulation,
         gradient_clip_val=config.optim.gradient_clip_norm,
         logger=_Loggers(loggers),
-        callbacks=[*callbacks, *(_build_callback(given) for given in config.trainer.callbacks.values())],
+        callbacks=[*callbacks],
         plugins=[AtomicCheckpointIO()],
         default_root_dir=run.path,
         enable_checkpointing=False,
@@ -86,14 +84,6 @@ def build_trainer(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # ours knows its rank
     )
-
-
-def _build_callback(given: dict[str, Any]) -> Callback:
-    """A class by its name alone: no dotted path of a configuration is ever followed."""
-    name = given["_target_"].removeprefix(CALLBACKS)
-    assert name in ALLOWED_CALLBACKS, "checked"
-    built: Callback = getattr(lightning_callbacks, name)(**{key: value for key, value in given.items() if key != "_target_"})
-    return built
 
 
 class RunData(LightningDataModule):

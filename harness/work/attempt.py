@@ -21,7 +21,7 @@ from harness.config.validate import to_plain, to_section
 from harness.runs import exit_codes
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import read_json
-from harness.runs.lifecycle import COMPLETE, OUT_OF_MEMORY, Ending, EndingKind, LiveResult, ending_of_error
+from harness.runs.lifecycle import OUT_OF_MEMORY, Ending, EndingKind, LiveResult, ending_of_error
 from harness.runs.locks import hold
 from harness.runs.result import FINAL_STATES, read_result
 from harness.runs.trial import read_trial
@@ -124,7 +124,7 @@ def attempt(
                     cleanup.callback(local.end)
                 with _connected(config, local.world if local else world or World(), local.listener if local else listener):
                     live.ending = _run(config, live, stop, cleanup, show_progress=show_progress)
-            if live.ending is COMPLETE and config.trainer.final_checkpoint == "none":
+            if live.ending.kind in (EndingKind.COMPLETE, EndingKind.PRUNED) and config.trainer.final_checkpoint == "none":
                 # Until its result says that it is complete, they are all that a killed attempt leaves.
                 from harness.models.checkpoint_files import drop_checkpoints
 

@@ -63,13 +63,13 @@ def start_run(
 
 
 def continue_run(run: RunDirectory, *, show_progress: bool = True, stop: StopFlag | None = None) -> Attempted | None:
-    """Train on from the run's last checkpoint; None on a rank other than 0. Nothing happens to a run that is complete.
+    """Train on from the run's last checkpoint; None on a rank other than 0. Nothing happens to a run that is complete or was ended early.
 
     Raises InputError for a trial of a study, whose workers go on with it, and for data or a model that cannot be used.
     """
     from harness.config.load import load_file
     from harness.runs.exit_codes import DONE
-    from harness.runs.result import read_result
+    from harness.runs.result import ENDED_WELL, read_result
 
     if run.study is not None:
         raise InputError(f"{run.name} is a trial of the study {run.study.name}: `harness sweep {run.study.name}` goes on with it")
@@ -79,7 +79,7 @@ def continue_run(run: RunDirectory, *, show_progress: bool = True, stop: StopFla
         if not world.is_main:
             _follow(share, config, world)
             return None
-        if read_result(run).state == "complete":
+        if read_result(run).state in ENDED_WELL:
             return Attempted(run, DONE)
         share(run.path)
         return _attempt(run, world, show_progress, stop)

@@ -15,7 +15,7 @@ from harness.config.schema import Config, DataConfig, EvaluationSets, evaluation
 from harness.data.tokenization import Tokenization
 from harness.evaluation import kinds
 from harness.evaluation.evaluation_set import Advance, EvaluationSet, LanguageModel
-from harness.evaluation.kinds import Kind, Metric, higher_is_better, logged_metrics, main_metrics, metric_of, most_tokens
+from harness.evaluation.kinds import RUN_METRICS, Kind, Metric, higher_is_better, logged_metrics, main_metrics, metric_of, most_tokens
 from harness.models.adapters.build import build_adapted_model
 from harness.models.tokenizer import load_tokenizer
 from harness.report.columns import metric_columns
@@ -23,7 +23,6 @@ from harness.report.text import with_unit
 from harness.runs.directory import RunDirectory
 from harness.runs.record import RunRecord
 from harness.runs.result import Result
-from harness.search.checks import RUN_METRICS
 from harness.training.evaluator import Evaluator
 from harness.training.inputs import load_data
 from tests.support.corpus import TinyText

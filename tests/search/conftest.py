@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -64,7 +65,8 @@ def loaded(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> Sweep:
     path = tmp_path_factory.mktemp("sweep") / "study.yaml"
     document = {"base": tiny, "objective": {"metric": "val/domain/loss"}, "space": SPACE, "search": "random", "budget": {"trials": 4}}
     path.write_text(yaml.safe_dump(document))
-    sweep = load_sweep(str(path), [])
+    with contextlib.chdir(path.parent):
+        sweep = load_sweep(str(path), [])
     assert sweep.largest_trial_tokens
     return sweep
 

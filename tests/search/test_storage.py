@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
@@ -226,3 +229,30 @@ def test_who_is_cut_off_knows(make_sweep: MakeSweep, own_server: Server) -> None
         own_server.start()
     again = Study(study.directory, sweep, "again")
     assert isinstance(again.claim(), Claim)
+
+
+@pytest.mark.parametrize("given", ["", "?require_auth=password"])
+def test_a_server_that_asks_for_the_password_itself_is_not_told(given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its address may be a stranger's: of a study that one is given."""
+    monkeypatch.setenv("PGPASSWORD", "hunter2secret")
+    said: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as pool:
+
+        def listen() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.settimeout(10)
+                while True:
+                    (length,) = struct.unpack("!i", connection.recv(4))
+                    if connection.recv(length - 4)[:4] not in (struct.pack("!i", 80877103), struct.pack("!i", 80877104)):
+                        break
+                    connection.sendall(b"N")  # no TLS, no GSSAPI
+                connection.sendall(b"R" + struct.pack("!ii", 8, 3))  # your password, as it is
+                said.append(connection.recv(100))
+
+        listener = pool.submit(listen)
+        address = f"postgresql://bob@127.0.0.1:{server.getsockname()[1]}/x{given}"
+        with pytest.raises(InputError, match=r"server requested a cleartext password.*PGREQUIREAUTH"):
+            postgresql.PostgreSQL(StudyDirectory(tmp_path), address, "study", "w")
+        listener.result(timeout=10)
+    assert said == [b""]

@@ -6,8 +6,11 @@ import re
 from collections.abc import Iterator
 
 from harness.config.launcher_schema import LauncherConfig
+from harness.config.remote_code import TRUST_VARIABLE
 from harness.config.schema import TrainerConfig
+from harness.config.trust import FILES_VARIABLE
 
+TRUST_VARIABLES = (TRUST_VARIABLE, FILES_VARIABLE)
 TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<hours>\d+):(?P<minutes>\d\d)(?::(?P<seconds>\d\d))?")
 
 
@@ -28,6 +31,8 @@ def launcher_problems(launcher: LauncherConfig, trainer: TrainerConfig) -> Itera
     for name in launcher.environment:
         if not re.fullmatch(r"[A-Za-z_]\w*", name):
             yield f"launcher.environment.{name}: no name of a variable"
+        elif name in TRUST_VARIABLES:
+            yield f"launcher.environment.{name}: trust is given on the command line alone: harness --trust FILE, --trust-remote-code MODEL"
     for key in ("sbatch_options", "srun_options"):
         for option in getattr(launcher, key):
             if not option.startswith("-") or "\n" in option:

@@ -9,25 +9,29 @@ from harness.config.length import parse_length
 from harness.config.schema import Config, TrainerConfig, evaluation_sections
 
 CALLBACKS = "lightning.pytorch.callbacks."
-ALLOWED_CALLBACKS = (
-    "BackboneFinetuning",
-    "DeviceStatsMonitor",
-    "EarlyStopping",
-    "EMAWeightAveraging",
-    "GradientAccumulationScheduler",
-    "LearningRateMonitor",
-    "ModelCheckpoint",
-    "ModelSummary",
-    "OnExceptionCheckpoint",
-    "RichModelSummary",
-    "RichProgressBar",
-    "SpikeDetection",
-    "StochasticWeightAveraging",
-    "ThroughputMonitor",
-    "Timer",
-    "TQDMProgressBar",
-)
-"""Callbacks that a configuration may build, by name: a path such as ….model_checkpoint.os.system could run anything."""
+CALLBACK_ARGUMENTS = {
+    "DeviceStatsMonitor": ("cpu_stats",),
+    "EarlyStopping": (
+        "monitor",
+        "min_delta",
+        "patience",
+        "verbose",
+        "mode",
+        "strict",
+        "check_finite",
+        "stopping_threshold",
+        "divergence_threshold",
+        "log_rank_zero_only",
+    ),
+    "LearningRateMonitor": ("logging_interval", "log_momentum", "log_weight_decay"),
+    "ModelSummary": ("max_depth",),
+    "RichModelSummary": ("max_depth",),
+    "Timer": ("duration", "verbose"),
+}
+"""Callbacks that a configuration may build, by name (a path such as ….model_checkpoint.os.system could run anything), with what they take.
+
+None of them writes a file. Others of Lightning's would do what the harness does itself: checkpoints, bars, averages, accumulation.
+"""
 
 
 def trainer_problems(trainer: TrainerConfig, context_length: int) -> Iterator[str]:
@@ -70,13 +74,23 @@ def trainer_problems(trainer: TrainerConfig, context_length: int) -> Iterator[st
     if trainer.max_tokens is not None and not rest and trainer.max_tokens < trainer.batch_tokens:
         yield f"trainer.max_tokens={trainer.max_tokens}: less than one step, trainer.batch_tokens={trainer.batch_tokens}"
     for key, callback in trainer.callbacks.items():
-        name = str(callback.get("_target_", ""))
-        if name.removeprefix(CALLBACKS) not in ALLOWED_CALLBACKS or not name.startswith(CALLBACKS):
-            yield (
-                f"trainer.callbacks.{key}._target_={name or 'null'}: only classes of {CALLBACKS}* are built from a configuration; "
-                f"valid: {', '.join(ALLOWED_CALLBACKS)}"
-            )
-        yield from _built_inside(f"trainer.callbacks.{key}", {part: value for part, value in callback.items() if part != "_target_"})
+        yield from _callback_problems(f"trainer.callbacks.{key}", callback)
+
+
+def _callback_problems(key: str, callback: dict[str, Any]) -> Iterator[str]:
+    name = str(callback.get("_target_", ""))
+    arguments = {part: value for part, value in callback.items() if part != "_target_"}
+    takes = CALLBACK_ARGUMENTS.get(name.removeprefix(CALLBACKS)) if name.startswith(CALLBACKS) else None
+    if takes is None:
+        yield (
+            f"{key}._target_={name or 'null'}: only classes of {CALLBACKS}* are built from a configuration; "
+            f"valid: {', '.join(CALLBACK_ARGUMENTS)}"
+        )
+    elif unknown := [part for part in arguments if part not in takes and not part.startswith("_")]:
+        yield f"{key}.{unknown[0]}={arguments[unknown[0]]}: no argument of {name.removeprefix(CALLBACKS)}; valid: {', '.join(takes)}"
+    elif name.removeprefix(CALLBACKS) == "EarlyStopping" and not isinstance(arguments.get("monitor"), str):
+        yield f"{key}.monitor: required, a metric that the run logs, e.g. val/target/loss"
+    yield from _built_inside(key, arguments)
 
 
 def _built_inside(key: str, value: Any) -> Iterator[str]:

@@ -74,5 +74,8 @@ class TrainerConfig(Section):
     max_skipped_steps: Count = 10
     """With non_finite=skip: the run fails when more steps in a row would be skipped, or, at its end, more than half of all were."""
     callbacks: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Further Lightning callbacks by name: {_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: …}. Only Lightning's own classes
-    are built, with plain values as arguments."""
+    """Further Lightning callbacks by name: {_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/target/loss, patience: 3}.
+    Built are DeviceStatsMonitor, EarlyStopping, LearningRateMonitor, ModelSummary, RichModelSummary and Timer, with plain values as
+    arguments. EarlyStopping looks at each row that holds its metric. A run that EarlyStopping or Timer ends is evaluated and saved where it
+    ends, and its state is pruned, not complete: it is shorter than planned, its schedule did not come to its end, and no study calls it
+    best."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from harness.search.storage.batches import EntryLog
 
 CONNECT_SECONDS = 10
+SAFE_AUTHENTICATION = "!password,!md5"
 OUR_KEEPALIVES = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
 """We know of a broken connection after 25 s (the last one is in milliseconds)."""
 ITS_KEEPALIVES = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3", "tcp_user_timeout": "60000"}
@@ -164,7 +166,7 @@ def _connect(address: str, worker: str) -> Connection[Any]:
             connect_timeout=CONNECT_SECONDS,
             client_encoding="utf8",
             application_name=f"harness {worker}"[:63],
-            **OUR_KEEPALIVES,  # type: ignore[arg-type]
+            **{**OUR_KEEPALIVES, **_authentication()},  # type: ignore[arg-type]
         )
         # Only the settings that this version of the server has.
         connection.execute(
@@ -179,8 +181,22 @@ def _connect(address: str, worker: str) -> Connection[Any]:
                 connection.execute("SELECT pg_advisory_xact_lock(hashtext('harness_journal'))")
                 connection.execute(TABLE)
     except psycopg.Error as error:
-        raise InputError(f"storage={address}: {str(error).strip().partition(chr(10))[0]}") from None
+        said = str(error).strip().partition("\n")[0]
+        hint = f" (PGREQUIREAUTH=password or md5 in your environment allows it: {address} is then told your password)"
+        raise InputError(f"storage={address}: {said}{hint if 'authentication method requirement' in said else ''}") from None
     return connection
+
+
+def _authentication() -> dict[str, str]:
+    """What the server may ask for: nothing that tells it a password which it does not know.
+
+    An address may come from a stranger (a study that one is given), and libpq has the user's password for it from ~/.pgpass or PGPASSWORD:
+    SCRAM proves it without telling it, cleartext and MD5 give it away. $PGREQUIREAUTH, the user's own, says otherwise.
+    """
+    from psycopg import pq
+
+    is_known = pq.version() >= 160_000  # an older libpq refuses the option
+    return {"require_auth": SAFE_AUTHENTICATION} if is_known and "PGREQUIREAUTH" not in os.environ else {}
 
 
 def _key(name: str) -> int:
