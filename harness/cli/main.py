@@ -36,7 +36,8 @@ from harness.cli import (
 from harness.config.errors import InputError
 from harness.config.locations import CONFIG_DIR_VARIABLE
 from harness.config.remote_code import trust
-from harness.runs.exit_codes import BAD_INPUT
+from harness.runs.exit_codes import BAD_INPUT, FAILED
+from harness.runs.machine_faults import machine_fault
 
 EPILOG = """Overrides are Hydra's: KEY=VALUE (optim.lr=1e-3) or GROUP=CHOICE (schedule=wsd). Exit codes: 0 done, 1 failed, 2 bad input.
 
@@ -112,3 +113,9 @@ def main() -> None:
         for line in str(error).splitlines():
             typer.echo(f"error: {line}" if not line.startswith("  ") else line, err=True)
         sys.exit(BAD_INPUT)
+    except Exception as error:
+        fault = machine_fault(error)
+        if fault is None:
+            raise
+        typer.echo(f"error: {fault if isinstance(error, OSError) else f'{error}; {fault.disk}'}", err=True)
+        sys.exit(FAILED)

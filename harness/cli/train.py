@@ -158,6 +158,8 @@ def _report(attempted: Attempted | None) -> None:
     run, code, result = attempted.run, attempted.code, read_result(attempted.run)
     if code == STOPPED:
         typer.echo(f"stopped at step {result.step}; `harness resume {run.path}` goes on", err=True)
+    elif code == FAILED and result.state == "waiting":
+        typer.echo(f"when the disk is well again, `harness resume {run.path}` goes on", err=True)
     elif code == DONE:
         for name, value in result.metrics.items():
             if metric_of(name):

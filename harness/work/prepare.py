@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.errors import InputError
-from harness.runs.exit_codes import BAD_INPUT
+from harness.runs.exit_codes import BAD_INPUT, FAILED
+from harness.runs.machine_faults import machine_fault
 from harness.work.preparation_note import files_of, is_prepared, note_prepared
 
 if TYPE_CHECKING:
@@ -125,3 +126,9 @@ if __name__ == "__main__":
         # Read by prepare_apart.
         print(error)
         sys.exit(BAD_INPUT)
+    except Exception as error:
+        fault = machine_fault(error)
+        if fault is None:
+            raise
+        print(f"error: {fault}", file=sys.stderr)
+        sys.exit(FAILED)
