@@ -150,7 +150,7 @@ def ending_of_error(error: BaseException, run: RunDirectory | None = None) -> En
 
     run: whose attempt it was, for errors that do not say where.
     """
-    if (fault := machine_fault(error, run and run.path)) is not None:
+    if (fault := machine_fault(error, run.path if run else None)) is not None:
         # Our own errors say what could not be done; the system's are named by their path.
         said = fault.said if isinstance(error, OSError) else str(error)
         return Ending(EndingKind.MACHINE_FAULT, f"{said}; {fault.disk}")

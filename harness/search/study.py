@@ -315,8 +315,8 @@ class Study:
             alike = [record for record in failed if kinds[record.number] == kind]
             if len(alike) >= self.sweep.config.search.max_failures:
                 raise InputError(
-                    f"trials {', '.join(str(record.number) for record in alike)} failed alike and none is complete, so no further one starts "
-                    f"(search.max_failures={self.sweep.config.search.max_failures}): {alike[-1].result.reason}"
+                    f"trials {', '.join(str(record.number) for record in alike)} failed alike and none is complete, so no further one "
+                    f"starts (search.max_failures={self.sweep.config.search.max_failures}): {alike[-1].result.reason}"
                 )
 
 

@@ -150,7 +150,8 @@ def attempt(
         except InputError:
             raise
         except RunError as error:
-            log.log(logging.INFO if live.ending and live.ending.is_orderly else logging.ERROR, "%s", (live.ending and live.ending.reason) or error)
+            ending = live.ending or error.ending
+            log.log(logging.INFO if ending.is_orderly else logging.ERROR, "%s", ending.reason)
         except Exception as error:  # noqa: BLE001 - whatever it is, the run's files say so
             if (fault := machine_fault(error, run.path)) is not None:
                 live.ending = ending_of(error, local, run)  # also where its result could not be written, at its beginning or end

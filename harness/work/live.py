@@ -66,7 +66,8 @@ def _line(run: RunRecord, status: Status) -> str:
 
 def render(status: Status, *, limit: int | None = 12, notes: Sequence[str] = ()) -> RenderableType:
     """The study as a table. limit: at most this many trials, those under way and the latest first. notes: lines below it."""
-    return Group(_header(status), _trials(status, limit), _best(status), *(Text(line, style=_note_style(line)) for line in notes))
+    damaged = [Text(f"trial {run.number}: {run.result.reason}", style="red") for run in status.study.runs if run.state == "damaged"]
+    return Group(_header(status), _trials(status, limit), _best(status), *damaged, *(Text(line, style=_note_style(line)) for line in notes))
 
 
 def _note_style(line: str) -> str:
@@ -146,7 +147,7 @@ def _metric(run: RunRecord, name: str) -> str:
 
 
 def _progress(run: RunRecord) -> RenderableType:
-    if run.state == "failed":
+    if run.state in ("failed", "damaged"):
         return Text(textwrap.shorten(run.result.reason or "", REASON_COLUMNS, placeholder=" …"), style="red")
     if run.state in FINAL_STATES:
         return Text(duration_text(run.result.seconds), style="dim")

@@ -71,7 +71,7 @@ def prepare(overrides: list[str], resolved: Path | None = None) -> Prepared:
 
     tokenizer = load_tokenizer(config)
     progress = TokenizationProgress().update
-    data = load_data(config, tokenizer, progress=progress)
+    data = load_data(config, tokenizer, progress=progress, verify=True)
     entries = [part.cache_entry for part in data.evaluation if part.cache_entry is not None]
     plan, from_objective = None, None
     if data.training is not None:

@@ -136,10 +136,9 @@ def test_what_a_disk_does_is_the_machines_fault(number: int, run: RunDirectory) 
     ending = ending_of_error(system)
     assert ending.kind is EndingKind.MACHINE_FAULT
     assert (ending.reason or "").startswith(f"{run.config}: {os.strerror(number)}; the disk at /")
-    try:
-        raise InputError("data.cache_dir=x: cannot be written") from system
-    except InputError as error:
-        assert (ending_of_error(error).reason or "").startswith("data.cache_dir=x: cannot be written; the disk at /")
+    ours = InputError("data.cache_dir=x: cannot be written")
+    ours.__cause__ = system
+    assert (ending_of_error(ours).reason or "").startswith("data.cache_dir=x: cannot be written; the disk at /")
     written = OSError(number, os.strerror(number))  # a write, unlike open, does not say where
     assert (ending_of_error(written, run).reason or "").startswith(f"{run.path}: ")
     rust = ValueError(f"Error while serializing: I/O error: {os.strerror(number)} (os error {number})")
