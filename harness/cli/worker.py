@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.config.terminal import say
 from harness.runs.directory import StudyDirectory
 from harness.runs.exit_codes import DONE, MACHINE_FAULT
 from harness.runs.machine_faults import machine_fault
@@ -46,7 +47,7 @@ def worker(study: Annotated[Path, typer.Argument(help="The study's directory.")]
         # While it starts: afterwards the worker sees to it.
         if (fault := machine_fault(error, study)) is None:
             raise
-        typer.echo(f"leaves: {fault}", err=True)
+        say(f"leaves: {fault}", err=True)
         code = MACHINE_FAULT
     finally:
         if group:

@@ -1,7 +1,7 @@
 """The one way in for JSON, YAML and text that we or a stranger wrote: whole, of a bounded size, and of the type that it should have.
 
-Whatever is wrong with a file ends in a `DamagedError`, which names it: that it is cut, empty, no UTF-8, too deep, a bomb of aliases, no file
-at all, or holds what no document of ours does (NaN, integers beyond 64 bits, half a surrogate pair). What the system refuses
+Whatever is wrong with a file ends in a `DamagedError`, which names it: that it is cut, empty, no UTF-8, too deep, a bomb of aliases, no
+file at all, or holds what no document of ours does (NaN, integers beyond 64 bits, half a surrogate pair). What the system refuses
 stays an OSError.
 """
 

@@ -212,7 +212,6 @@ class _FrozenSweep:
     objective: _Objective
     space: dict[str, dict[str, Any]] | None = None
     budget: dict[str, float | None] | None = None
-    search: dict[str, Any] | None = None
     config: dict[str, Any] | None = None
     constraints: dict[str, dict[str, float | None]] | None = None
 

@@ -17,6 +17,7 @@ from harness.config.errors import InputError, wrong_value
 from harness.config.load import load_file
 from harness.config.nested import set_value
 from harness.config.schema import Config
+from harness.config.terminal import log_to_stderr
 from harness.config.validate import to_plain, to_section
 from harness.runs import exit_codes
 from harness.runs.directory import RunDirectory, StudyDirectory
@@ -101,7 +102,7 @@ def _log_to(run: RunDirectory) -> None:
     with run.log.open("ab", buffering=0) as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", force=True)
+    log_to_stderr("%(asctime)s %(name)s: %(message)s", force=True)
 
 
 def attempt(

@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from harness.config.literal_console import LiteralConsole
 from harness.report.confirmation_table import seeds_text
 from harness.report.table import STATE_STYLES
 from harness.report.text import bound_text, count_text, duration_text, metric_text, short_names, value_text
@@ -33,7 +34,7 @@ def follow(
 
     notes: lines below it, called at every refresh.
     """
-    console = console or Console()
+    console = console or LiteralConsole()
 
     def look() -> tuple[tuple[Status, list[str]], bool]:
         is_live = tend() > 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.errors import InputError
+from harness.config.terminal import log_to_stderr, say
 from harness.runs.exit_codes import BAD_INPUT, FAILED
 from harness.runs.machine_faults import machine_fault
 from harness.work.preparation_note import files_of, is_prepared, note_prepared
@@ -115,7 +115,7 @@ def prepare_apart(
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    log_to_stderr("%(message)s")
     try:
         given = sys.argv[1:]
         if given and given[0].startswith(RESOLVED):
@@ -130,5 +130,5 @@ if __name__ == "__main__":
         fault = machine_fault(error)
         if fault is None:
             raise
-        print(f"error: {fault}", file=sys.stderr)
+        say(f"error: {fault}", err=True)
         sys.exit(FAILED)
