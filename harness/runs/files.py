@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,6 +52,20 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             error.filename = str(path)  # a write that fails does not say where, and the temporary name says nothing to a reader
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def replacing_directory(path: Path) -> Iterator[Path]:
+    """A new directory to write into; it becomes `path`, empty or not there, when the block ends, and vanishes if the block raises."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        temporary.mkdir()
+        yield temporary
+        temporary.replace(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
