@@ -46,6 +46,11 @@ class FakeAttempt:
         self._trained_to(reached, position=self.result.tokens.position if checkpoint is None else checkpoint)
         return self._end(Ending(EndingKind.CRASHED, reason))
 
+    def lose_its_disk(self, reached: int) -> int:
+        """Find the disk full at this position."""
+        self._trained_to(reached, position=self.result.tokens.position)
+        return self._end(Ending(EndingKind.MACHINE_FAULT, "No space left on device"))
+
     def fail(self, reason: str) -> int:
         """End as bad input does: another attempt would not help."""
         return self._end(Ending(EndingKind.FAILED, reason))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.api.runs import Run, end_by
 from harness.config.errors import InputError, wrong_value
+from harness.config.terminal import say
 from harness.runs.directory import RunDirectory, StudyDirectory
 
 if TYPE_CHECKING:
@@ -62,15 +62,14 @@ def _check_workers(workers: int | None) -> None:
 
 def _follow(directory: StudyDirectory, *, progress: bool) -> None:
     """Start the workers that are missing and wait until all have left. Raises what `sweep` says."""
-    from rich.console import Console
-
+    from harness.config.literal_console import LiteralConsole
     from harness.work.start_study import follow_workers
 
-    followed = follow_workers(directory, console=Console(stderr=True, quiet=not progress))
+    followed = follow_workers(directory, console=LiteralConsole(stderr=True, quiet=not progress))
     lines = [] if followed.status.is_finished else followed.why_unfinished()
     if followed.signal is not None:
         for line in lines:
-            print(line, file=sys.stderr)
+            say(line, err=True)
         end_by(followed.signal)
     if lines:
         raise RuntimeError("\n".join(lines))

@@ -8,6 +8,7 @@ import typer
 
 from harness.cli import completion
 from harness.cli.arguments import AsJson, print_json
+from harness.config.terminal import say
 from harness.evaluation.kinds import metric_of
 from harness.runs.exit_codes import FAILED
 
@@ -53,16 +54,16 @@ def best(
             print_json({**document, "experiment": experiment, "bundle": bundle, "artifact": artifact})
         else:
             for line in _lines(record, winner):
-                typer.echo(line)
+                say(line)
             for metric in record.constraints:
-                typer.echo(f"  {metric} {metric_text(metrics.get(metric))}")
+                say(f"  {metric} {metric_text(metrics.get(metric))}")
             for key, value in winner.params.items():
-                typer.echo(f"  {key}={value}")
+                say(f"  {key}={value}")
     if path is not None and not as_json:
-        typer.echo(f"wrote {path}, and its bundle to hand on: {bundle}/README.md")
+        say(f"wrote {path}, and its bundle to hand on: {bundle}/README.md")
         if artifact:
-            typer.echo(f"the bundle in W&B: {artifact}")
-        typer.echo(f"run it again: harness train experiment=best/{export} seed=1; check and compare: harness reproduce {export}")
+            say(f"the bundle in W&B: {artifact}")
+        say(f"run it again: harness train experiment=best/{export} seed=1; check and compare: harness reproduce {export}")
 
 
 def _to_wandb(record: StudyRecord, bundle: Path) -> str | None:
@@ -73,7 +74,7 @@ def _to_wandb(record: StudyRecord, bundle: Path) -> str | None:
     try:
         return log_directory(record.directory, bundle, name=f"{record.name}-{bundle.name}", kind="bundle", aliases=[bundle.name])
     except TrackingError as error:
-        typer.echo(f"the bundle is written, but not in W&B: {error}", err=True)
+        say(f"the bundle is written, but not in W&B: {error}", err=True)
         return None
 
 
@@ -99,7 +100,7 @@ def _find(word: str) -> tuple[StudyRecord | None, RunRecord]:
     if record.best is None:
         complete = [run for run in record.runs if run.state == "complete"]
         reason = f"none of its {len(complete)} complete trials meets the constraints" if complete else "it has no complete trial"
-        typer.echo(f"{record.name}: no best configuration: {reason}", err=True)
+        say(f"{record.name}: no best configuration: {reason}", err=True)
         raise typer.Exit(FAILED)
     return record, record.best
 
@@ -109,9 +110,9 @@ def _show_run(run: RunRecord, *, as_json: bool, experiment: str | None, bundle: 
     if as_json:
         print_json({"study": None, "number": None, "run": run.name, "metrics": losses, "experiment": experiment, "bundle": bundle})
         return
-    typer.echo(f"{run.name}: a single run, {run.state}")
+    say(f"{run.name}: a single run, {run.state}")
     for name, value in losses.items():
-        typer.echo(f"  {name} {value:.4f}")
+        say(f"  {name} {value:.4f}")
 
 
 def _lines(record: StudyRecord, winner: RunRecord) -> list[str]:

@@ -47,9 +47,9 @@ def compare(
             compared.studies, compared.runs, objective=asked_objective(objective, maximize, compared), show_all=show_all
         )
 
-    from rich.console import Console
+    from harness.config.literal_console import LiteralConsole
 
-    console = Console(stderr=as_json)
+    console = LiteralConsole(stderr=as_json)
     if follow:
         from harness.cli.compare_live import watch_runs
         from harness.tracking.remote_path import is_remote

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.arguments import AsJson, DryRun, LauncherOverrides, StudyName, print_json
+from harness.config.terminal import say
 from harness.runs.exit_codes import DONE, FAILED
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def confirm(
         if launcher.name != "slurm":
             raise InputError("--dry-run: shows a batch script, so it needs launcher=slurm")
         sweep, _ = check_confirmation(record, top=top, seeds=seeds, trials=trial or [])
-        typer.echo(confirmation_script(record.directory, launcher, workers or sweep.config.launcher.workers), nl=False)
+        say(confirmation_script(record.directory, launcher, workers or sweep.config.launcher.workers), nl=False)
         return
     if launcher.name == "slurm":
         with submitting():
@@ -84,12 +85,12 @@ def confirm(
 
     def train(study: StudyRecord, directory: StudyDirectory) -> bool:
         while notes:
-            typer.echo(notes.pop(0), err=True)
+            say(notes.pop(0), err=True)
         confirmation = study.confirmation
         assert confirmation is not None, "it was written"
         left = confirmation.to_go
         numbers, over = (", ".join(map(str, dict.fromkeys(run[key] for run in left))) for key in ("candidate", "seed"))
-        typer.echo(
+        say(
             f"{name}: trials {numbers} over seeds {over}: {len(left)} runs to go, in {directory.path}; they are not charged to the budget "
             f"of {name}",
             err=True,
@@ -100,11 +101,11 @@ def confirm(
             return False
         if detach:
             started = start_missing(directory).tend(replace=False)
-            typer.echo(f"{directory.path}: {started} workers started; harness status {directory.name} --watch")
+            say(f"{directory.path}: {started} workers started; harness status {directory.name} --watch")
             return False
-        from rich.console import Console
+        from harness.config.literal_console import LiteralConsole
 
-        followed = follow_workers(directory, console=Console(file=sys.stderr))
+        followed = follow_workers(directory, console=LiteralConsole(file=sys.stderr))
         if not followed.status.is_finished:
             report_unfinished(followed)
         return True

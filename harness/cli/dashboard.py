@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.arguments import StudyName
+from harness.config.terminal import say
 
 
 def dashboard(
@@ -20,6 +21,6 @@ def dashboard(
 
     server = dashboard_server(find_study(study), port)
     address, taken = server.server_address[:2]
-    typer.echo(f"http://{address!s}:{taken}/  (Ctrl-C ends it; from elsewhere: ssh -L {taken}:{address!s}:{taken} THIS_MACHINE)")
+    say(f"http://{address!s}:{taken}/  (Ctrl-C ends it; from elsewhere: ssh -L {taken}:{address!s}:{taken} THIS_MACHINE)")
     with server, contextlib.suppress(KeyboardInterrupt):
         server.serve_forever()

@@ -34,12 +34,11 @@ def data(overrides: Overrides = None, as_json: AsJson = False, show: Show = 0) -
         shown = {"samples": [asdict(sample) for sample in samples]} if samples else {}
         print_json({**_to_json(prepared), "teacher": prepared.from_objective, **shown})
         return
-    from rich.console import Console
-
     from harness.cli.samples import show_samples
+    from harness.config.literal_console import LiteralConsole
     from harness.report.table import show as show_table
 
-    console = Console()
+    console = LiteralConsole()
     if training:
         show_samples(samples, training.context_length, console)
         show_table(_sources(training, prepared.epochs, config.data.packing), console)

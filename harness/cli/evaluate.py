@@ -9,6 +9,7 @@ import typer
 
 from harness.cli import completion
 from harness.cli.arguments import AsJson, DryRun, NewDirectory, Overrides, print_json
+from harness.config.terminal import say
 from harness.runs.exit_codes import DONE, FAILED, STOPPED
 
 
@@ -56,7 +57,7 @@ def evaluate(
         )
     else:
         for name, value in metrics.items():
-            typer.echo(f"{name:40} {value:.4f}")
+            say(f"{name:40} {value:.4f}")
         stopped = attempted.code == STOPPED
-        typer.echo(f"stopped; `harness resume {attempted.run.path}` evaluates it" if stopped else str(attempted.run.path), err=True)
+        say(f"stopped; `harness resume {attempted.run.path}` evaluates it" if stopped else str(attempted.run.path), err=True)
     raise typer.Exit(DONE if attempted.code == DONE else FAILED)

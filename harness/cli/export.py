@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.arguments import RunName
+from harness.config.terminal import say
 
 
 def export(
@@ -25,4 +26,4 @@ def export(
     from harness.training.export import export as write
 
     write(found, out, adapter=adapter)
-    typer.echo(out)
+    say(out)

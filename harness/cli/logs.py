@@ -8,6 +8,7 @@ import typer
 
 from harness.cli import completion
 from harness.config.errors import InputError
+from harness.config.terminal import say
 
 if TYPE_CHECKING:
     from harness.work.logs import Log
@@ -28,9 +29,9 @@ def logs(
     for log in found:
         _print_heading(log)
         for line in last_lines(log.path, lines):
-            typer.echo(line)
+            say(line)
     if not found:
-        typer.echo(f"{study}: nothing has been said yet", err=True)
+        say(f"{study}: nothing has been said yet", err=True)
     if not follow:
         return
     shown = found[-1] if found else None
@@ -39,7 +40,7 @@ def logs(
             if log != shown:
                 _print_heading(log)
             shown = log
-            typer.echo(added, nl=False)
+            say(added, nl=False)
     except KeyboardInterrupt:
         return
 

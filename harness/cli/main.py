@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from pathlib import Path
@@ -36,8 +35,10 @@ from harness.cli import (
 from harness.config.errors import InputError
 from harness.config.locations import CONFIG_DIR_VARIABLE
 from harness.config.remote_code import trust
+from harness.config.terminal import log_to_stderr, say
 from harness.config.trust import trust_files
-from harness.runs.exit_codes import BAD_INPUT
+from harness.runs.exit_codes import BAD_INPUT, FAILED
+from harness.runs.machine_faults import machine_fault
 
 EPILOG = """Overrides are Hydra's: KEY=VALUE (optim.lr=1e-3) or GROUP=CHOICE (schedule=wsd). Exit codes: 0 done, 1 failed, 2 bad input.
 
@@ -55,7 +56,7 @@ app = typer.Typer(
 
 def _version(value: bool) -> None:
     if value:
-        typer.echo(f"harness {__version__}")
+        say(f"harness {__version__}")
         raise typer.Exit
 
 
@@ -116,10 +117,16 @@ def main() -> None:
     # Before torch is loaded, and for workers too: threads of a CPU run that wait for each other by spinning bring a shared machine, and
     # themselves, to a crawl (a third of the tokens/s beside two other busy processes).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    log_to_stderr("%(message)s")
     try:
         app()
     except InputError as error:
         for line in str(error).splitlines():
-            typer.echo(f"error: {line}" if not line.startswith("  ") else line, err=True)
+            say(f"error: {line}" if not line.startswith("  ") else line, err=True)
         sys.exit(BAD_INPUT)
+    except Exception as error:
+        fault = machine_fault(error)
+        if fault is None:
+            raise
+        say(f"error: {fault if isinstance(error, OSError) else f'{error}; {fault.disk}'}", err=True)
+        sys.exit(FAILED)

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from harness.config.errors import InputError
+from harness.config.terminal import say
 from harness.runs.exit_codes import DONE
 
 HOME = Path("quickstart")
@@ -44,8 +45,8 @@ def quickstart(
     with stages("side by side"):
         _harness("compare", f"{STUDY}/{number}", again)
     stages.report()
-    typer.echo(f"The page: {page.resolve()}")
-    typer.echo("The best configuration: conf/experiment/best/quickstart.yaml")
+    say(f"The page: {page.resolve()}")
+    say("The best configuration: conf/experiment/best/quickstart.yaml")
 
 
 class Stages:
@@ -64,7 +65,7 @@ class Stages:
     def report(self) -> None:
         typer.secho("\nSeconds by stage", bold=True)
         for name, seconds in {**self._seconds, "together": sum(self._seconds.values())}.items():
-            typer.echo(f"  {name:20} {seconds:6.1f}")
+            say(f"  {name:20} {seconds:6.1f}")
 
 
 def _text_and_tokenizer() -> None:
@@ -83,13 +84,13 @@ def _text_and_tokenizer() -> None:
         train_byte_bpe(documents, VOCABULARY, tokenizer)
     for name in ("english", "python"):
         lengths = [len(document) for document in read_documents(str(text / f"{name}.jsonl"), "text", key=name)]
-        typer.echo(f"{text / name}.jsonl: {len(lengths)} documents, {sum(lengths):,} characters")
+        say(f"{text / name}.jsonl: {len(lengths)} documents, {sum(lengths):,} characters")
 
 
 def _base_model() -> None:
     base = HOME / "base"
     if (base / "config.json").exists():
-        typer.echo(f"{base}: there already")
+        say(f"{base}: there already")
         return
     run = HOME / "base-run"
     if run.exists():
@@ -107,7 +108,7 @@ def _harness(*arguments: str) -> str:
     command = [sys.executable, "-m", "harness", *arguments]
     if arguments[0] == "train":
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-        typer.echo(done.stdout, nl=False)
+        say(done.stdout, nl=False)
         output = done.stdout
     else:
         # Straight to the terminal: the live view needs one.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import typer
-
 from harness.cli.arguments import AsJson, print_json
+from harness.config.terminal import say
 
 
 def recipes(as_json: AsJson = False) -> None:
@@ -21,7 +20,7 @@ def recipes(as_json: AsJson = False) -> None:
         try:
             bundle = directory.read()
         except InputError as error:
-            typer.echo(f"{name}: left out: {error}", err=True)
+            say(f"{name}: left out: {error}", err=True)
             continue
         # Called by its directory: that is how it is found.
         found.append((bundle, name))
@@ -29,15 +28,15 @@ def recipes(as_json: AsJson = False) -> None:
     if as_json:
         print_json({"recipes": documents})
     elif not found:
-        typer.echo("no recipe here: `harness best STUDY --export NAME` writes one under conf/experiment/best/; --config-dir names others'")
+        say("no recipe here: `harness best STUDY --export NAME` writes one under conf/experiment/best/; --config-dir names others'")
     else:
         _show(found)
 
 
 def _show(found: list[tuple[Any, str]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from harness.config.literal_console import LiteralConsole
     from harness.report.recipe_readme import confidence_text, result_text, task_text
     from harness.report.table import show
     from harness.report.text import count_text
@@ -52,4 +51,4 @@ def _show(found: list[tuple[Any, str]]) -> None:
         table.add_row(
             name, task_text(bundle), model, tokens, bundle.metric or "", result_text(bundle), confidence_text(bundle), bundle.created
         )
-    show(table, Console())
+    show(table, LiteralConsole())

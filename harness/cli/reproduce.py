@@ -11,6 +11,7 @@ import typer
 from harness.cli import completion
 from harness.cli.arguments import AsJson, NewDirectory, Overrides, print_json
 from harness.config.errors import InputError
+from harness.config.terminal import say
 from harness.runs.exit_codes import DONE, FAILED
 
 if TYPE_CHECKING:
@@ -68,25 +69,25 @@ def reproduce(
 
 
 def _show_differences(original: Original, found: list[Difference]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from harness.config.literal_console import LiteralConsole
     from harness.report.table import show
 
-    console = Console()
+    console = LiteralConsole()
     same = len(original.result.fingerprints) - sum(one.matters == "input" for one in found)
     if not found:
-        typer.echo(f"{original.name}: data, tokenizer, model, versions and hardware are the same here ({same} fingerprints)")
+        say(f"{original.name}: data, tokenizer, model, versions and hardware are the same here ({same} fingerprints)")
         return
     table = Table("what differs", "there", "here", "kind", box=None, pad_edge=False)
     for one in found:
         table.add_row(one.what, one.there, one.here, one.matters)
-    typer.echo(f"{original.name}: {same} of {len(original.result.fingerprints)} fingerprints are the same here")
+    say(f"{original.name}: {same} of {len(original.result.fingerprints)} fingerprints are the same here")
     show(table, console)
 
 
 def _show(original: Original, compared: Reproduction, run: Path) -> None:
-    typer.echo(f"{original.name}: {HEADINGS[compared.verdict]}: {compared.why}")
+    say(f"{original.name}: {HEADINGS[compared.verdict]}: {compared.why}")
     if compared.verdict != "exact" and compared.rows.first_difference:
-        typer.echo(f"  first difference: {compared.rows.first_difference}")
-    typer.echo(f"  {run}")
+        say(f"  first difference: {compared.rows.first_difference}")
+    say(f"  {run}")

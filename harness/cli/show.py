@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.arguments import AsJson, Overrides, print_json
+from harness.config.terminal import say
 
 if TYPE_CHECKING:
     from harness.config.schema import Config
@@ -36,9 +37,9 @@ def show(overrides: Overrides = None, as_json: AsJson = False, shared_with: Shar
     if as_json:
         print_json({"config": config, "origins": loaded.composed.origins, "groups": loaded.composed.groups})
         return
-    from rich.console import Console
+    from harness.config.literal_console import LiteralConsole
 
-    console = Console(highlight=False)
+    console = LiteralConsole(highlight=False)
     for line, origin in _lines(config, loaded.composed.origin):
         style = "dim" if origin is None else "bold cyan" if origin == "the command line" else "cyan"
         console.print(line, style=style, end="", markup=False, soft_wrap=True)
@@ -65,8 +66,8 @@ def _show_shared(overrides: list[str], other: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"shared_steps": shared.steps, "shared_tokens": shared.tokens, "steps": steps, "why_no_more": shared.why_no_more})
         return
-    typer.echo(f"{shared.steps:,} steps ({shared.tokens:,} tokens) are shared, of {steps[0]:,} and {steps[1]:,}")
-    typer.echo(f"they part at {shared.why_no_more}" if shared.why_no_more else "one is the beginning of the other")
+    say(f"{shared.steps:,} steps ({shared.tokens:,} tokens) are shared, of {steps[0]:,} and {steps[1]:,}")
+    say(f"they part at {shared.why_no_more}" if shared.why_no_more else "one is the beginning of the other")
 
 
 def _configuration(words: list[str]) -> Config:

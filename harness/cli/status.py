@@ -31,11 +31,10 @@ def status(
         extra = {"jobs": found.to_json(), "jobs_trouble": found.trouble} if found else {"jobs": [], "jobs_trouble": None}
         print_json({**read_status(directory).to_json(), **extra})
         return
-    from rich.console import Console
-
+    from harness.config.literal_console import LiteralConsole
     from harness.work.live import follow, render
 
-    console = Console()
+    console = LiteralConsole()
     if watch:
         follow(directory, lambda: len(read_status(directory).workers) + jobs.live, console=console, notes=jobs.lines)
         if console.is_terminal:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.arguments import StudyName
+from harness.config.terminal import say
 from harness.runs.exit_codes import FAILED
 
 if TYPE_CHECKING:
@@ -33,14 +34,14 @@ def stop(
     directory.stop_request.touch()
     jobs = _cancel_waiting(directory)
     if not living_workers(directory) and not (jobs and jobs.live):
-        typer.echo(f"{directory.name}: no worker is running")
+        say(f"{directory.name}: no worker is running")
         return
     deadline = time.monotonic() + timeout_seconds
     looked = time.monotonic()
     while (workers := living_workers(directory)) or (jobs and jobs.live):
         if time.monotonic() > deadline:
             left = [str(worker["id"]) for worker in workers] or [str(queued.element) for queued in (jobs.live if jobs else [])]
-            typer.echo(f"{directory.name}: asked to stop, but still running: {', '.join(left)}", err=True)
+            say(f"{directory.name}: asked to stop, but still running: {', '.join(left)}", err=True)
             raise typer.Exit(FAILED)
         time.sleep(POLL_SECONDS)
         if jobs and time.monotonic() - looked > JOBS_SECONDS:
@@ -48,7 +49,7 @@ def stop(
             jobs, looked = _cancel_waiting(directory), time.monotonic()
     plan = read_plan(directory)
     verb = f"confirm {plan.study}" if plan else f"sweep {directory.name}"
-    typer.echo(f"{directory.name}: stopped; `harness {verb}` goes on")
+    say(f"{directory.name}: stopped; `harness {verb}` goes on")
 
 
 def _cancel_waiting(directory: StudyDirectory) -> StudyJobs | None:
@@ -58,9 +59,9 @@ def _cancel_waiting(directory: StudyDirectory) -> StudyJobs | None:
     if jobs is None:
         return None
     if jobs.trouble:
-        typer.echo(f"{directory.name}: its workers are asked to stop, but jobs that wait cannot be cancelled: {jobs.trouble}", err=True)
+        say(f"{directory.name}: its workers are asked to stop, but jobs that wait cannot be cancelled: {jobs.trouble}", err=True)
         raise typer.Exit(FAILED)
     cancelled = cancel_waiting(jobs)
     if cancelled:
-        typer.echo(f"{directory.name}: {cancelled} waiting jobs cancelled", err=True)
+        say(f"{directory.name}: {cancelled} waiting jobs cancelled", err=True)
     return jobs

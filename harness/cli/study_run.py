@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from harness.config.terminal import say
 from harness.runs.directory import StudyDirectory
 
 PUBLISH_SECONDS = 60.0
@@ -32,7 +33,7 @@ def study_run(study: Annotated[Path, typer.Argument(help="The study's directory.
         # Of several workers that end at once, the last one must publish the final state.
         publish_study(directory, target, wait_seconds=LAST_UPDATE_SECONDS / 2)
     except TrackingError as error:
-        typer.echo(str(error), err=True)
+        say(str(error), err=True)
         raise typer.Exit(1) from None
 
 

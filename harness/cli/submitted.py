@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from harness.config.terminal import say
 from harness.runs.exit_codes import FAILED
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def submitting() -> Iterator[None]:
     try:
         yield
     except SlurmUnavailableError as error:
-        typer.echo(f"{error}\nnothing was submitted; the same command tries again", err=True)
+        say(f"{error}\nnothing was submitted; the same command tries again", err=True)
         raise typer.Exit(FAILED) from None
     except subprocess.CalledProcessError as error:
         raise typer.Exit(error.returncode) from error
@@ -40,21 +41,21 @@ def report(submitted: Submitted) -> None:
 
     place, job = submitted.place, submitted.job
     if submitted.preparation:
-        typer.echo(f"{place.path}: job {submitted.preparation.job} tokenizes first", err=True)
+        say(f"{place.path}: job {submitted.preparation.job} tokenizes first", err=True)
     if not isinstance(place, StudyDirectory):
         assert job is not None, "a single run is submitted or refused"
-        typer.echo(f"job {job.job}, written in {job.script}", err=True)
-        typer.echo(f"  squeue -j {job.job}    tail -F {place.path}/slurm/{job.job}.log    scancel {job.job}", err=True)
-        typer.echo(place.path)
+        say(f"job {job.job}, written in {job.script}", err=True)
+        say(f"  squeue -j {job.job}    tail -F {place.path}/slurm/{job.job}.log    scancel {job.job}", err=True)
+        say(place.path)
         return
     if submitted.is_finished:
-        typer.echo(f"{place.path}: finished, nothing was submitted")
-        typer.echo(f"  harness compare {place.name} --html {place.name}.html    harness best {place.name} --export NAME", err=True)
+        say(f"{place.path}: finished, nothing was submitted")
+        say(f"  harness compare {place.name} --html {place.name}.html    harness best {place.name} --export NAME", err=True)
         return
     if job is None:
-        typer.echo(f"{place.path}: {workers_text(submitted.present)} already, none was submitted")
+        say(f"{place.path}: {workers_text(submitted.present)} already, none was submitted")
     else:
         besides = f", beside {submitted.present} that wait or run already" if submitted.present else ""
-        typer.echo(f"{place.path}: job {job.job}, {workers_text(job.tasks or 1)}{besides}")
-        typer.echo(f"  as written in {job.script}", err=True)
-    typer.echo(f"  harness status {place.name} --watch    harness workers {place.name} --add 2    harness stop {place.name}", err=True)
+        say(f"{place.path}: job {job.job}, {workers_text(job.tasks or 1)}{besides}")
+        say(f"  as written in {job.script}", err=True)
+    say(f"  harness status {place.name} --watch    harness workers {place.name} --add 2    harness stop {place.name}", err=True)

@@ -9,6 +9,7 @@ import typer
 
 from harness.cli import completion
 from harness.cli.arguments import DryRun, SweepOverrides
+from harness.config.terminal import say
 from harness.runs.exit_codes import DONE, FAILED
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def sweep(
         _on_slurm(loaded, dry_run=dry_run)
         return
     if dry_run:
-        typer.echo(f"{loaded.name}: {loaded.config.launcher.workers} workers would be started on this machine; all else is valid", err=True)
+        say(f"{loaded.name}: {loaded.config.launcher.workers} workers would be started on this machine; all else is valid", err=True)
         return
     try:
         directory = begin_study(loaded)
@@ -48,7 +49,7 @@ def sweep(
         raise typer.Exit(error.returncode) from error
     if detach:
         started = start_missing(directory).tend(replace=False)
-        typer.echo(f"{directory.path}: {started} workers started; harness status {directory.name} --watch")
+        say(f"{directory.path}: {started} workers started; harness status {directory.name} --watch")
         return
     raise typer.Exit(_report(follow_workers(directory)))
 
@@ -58,7 +59,7 @@ def _on_slurm(sweep: Sweep, *, dry_run: bool) -> None:
     from harness.work.cluster import launch_study, study_script
 
     if dry_run:
-        typer.echo(study_script(sweep), nl=False)
+        say(study_script(sweep), nl=False)
         return
     with submitting():
         report(launch_study(sweep))
@@ -67,7 +68,7 @@ def _on_slurm(sweep: Sweep, *, dry_run: bool) -> None:
 def report_unfinished(followed: Followed) -> None:
     """Print on stderr why the workers left before the study was finished."""
     for line in followed.why_unfinished():
-        typer.echo(line, err=True)
+        say(line, err=True)
 
 
 def _report(followed: Followed) -> int:
@@ -76,7 +77,7 @@ def _report(followed: Followed) -> int:
     if not status.is_finished:
         report_unfinished(followed)
         return FAILED
-    typer.echo(f"{name}: {followed.counts()}. harness compare {name} --html {name}.html; harness best {name} --export NAME", err=True)
+    say(f"{name}: {followed.counts()}. harness compare {name} --html {name}.html; harness best {name} --export NAME", err=True)
     if status.best is None:
-        typer.echo(f"{name}: no trial is complete and within the constraints", err=True)
+        say(f"{name}: no trial is complete and within the constraints", err=True)
     return DONE if status.count().get("complete") else FAILED

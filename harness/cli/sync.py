@@ -9,6 +9,7 @@ import typer
 
 from harness.cli import completion
 from harness.cli.arguments import AsJson, print_json
+from harness.config.terminal import say
 from harness.runs.exit_codes import DONE, FAILED
 
 if TYPE_CHECKING:
@@ -37,18 +38,18 @@ def sync(
 
 
 def _sync(path: str | None, *, watch: bool) -> SyncReport:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from harness.config.literal_console import LiteralConsole
     from harness.work.sync import sync
 
     bar = Progress(
-        TextColumn("[bold]sync"),
+        TextColumn("sync", style="bold"),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-        console=Console(stderr=True),
+        TextColumn("{task.description}", markup=False),
+        console=LiteralConsole(stderr=True),
         disable=not sys.stderr.isatty(),
     )
     with bar:
@@ -64,16 +65,16 @@ def _sync(path: str | None, *, watch: bool) -> SyncReport:
 def _print_report(report: SyncReport, *, dry_run: bool) -> None:
     document = report.to_json(dry_run=dry_run)
     for name in document["to_sync"]:
-        typer.echo(f"would upload {name}")
+        say(f"would upload {name}")
     for run in document["synced"]:
         if run["note"]:
-            typer.echo(f"{run['run']}: {run['note']}")
+            say(f"{run['run']}: {run['note']}")
     for run in document["failed"]:
-        typer.echo(f"not uploaded: {run['run']}: {run['reason']}", err=True)
+        say(f"not uploaded: {run['run']}: {run['reason']}", err=True)
     for study in document["studies"]:
-        typer.echo(f"{study['study']}: {study['url']}")
+        say(f"{study['study']}: {study['url']}")
     for study in document["studies_failed"]:
-        typer.echo(f"not uploaded: {study['reason']}", err=True)
+        say(f"not uploaded: {study['reason']}", err=True)
     uploaded = [run for run in document["synced"] if run["rows"]]
     counts = {
         "would be uploaded": len(document["to_sync"]),
@@ -83,4 +84,4 @@ def _print_report(report: SyncReport, *, dry_run: bool) -> None:
         "not ended yet": len(document["unfinished"]),
         "not tracked": len(document["untracked"]),
     }
-    typer.echo("; ".join(f"{count} {what}" for what, count in counts.items() if count) or "no run")
+    say("; ".join(f"{count} {what}" for what, count in counts.items() if count) or "no run")

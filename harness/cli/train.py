@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.arguments import DryRun, LauncherOverrides, NewDirectory, Overrides, RunName
+from harness.config.terminal import say
 from harness.evaluation.kinds import metric_of
 from harness.runs.exit_codes import DONE, FAILED, STOPPED
 
@@ -59,7 +60,7 @@ def launch_or_start(
 
     if dry_run:
         shown = directory or runs_root() / "TIME-NAME"
-        typer.echo(run_script(config, launcher, RunDirectory(shown)), nl=False)
+        say(run_script(config, launcher, RunDirectory(shown)), nl=False)
         return None
     with submitting():
         report(launch_run(config, launcher, label=label, directory=directory))
@@ -79,7 +80,7 @@ def _print_transfer_notes(loaded: Loaded) -> None:
     bundle = named_bundle(experiment)
     if bundle is not None:
         for note in transfer_notes(experiment.removeprefix("best/"), bundle, loaded):
-            typer.echo(note, err=True)
+            say(note, err=True)
 
 
 def resume(
@@ -102,7 +103,7 @@ def resume(
     before = read_result(found).state
     attempted = continue_run(found)
     if attempted and before in ENDED_WELL:
-        typer.echo(f"{found.path} is {before}", err=True)
+        say(f"{found.path} is {before}", err=True)
     _report(attempted)
 
 
@@ -116,7 +117,7 @@ def attempt(run: Annotated[Path, typer.Argument(help="The run's directory.")]) -
     if attempted is None:  # a rank other than 0
         return
     result = read_result(attempted.run)
-    typer.echo(f"step {result.step}: {result.state}{f' ({result.reason})' if result.reason else ''}")
+    say(f"step {result.step}: {result.state}{f' ({result.reason})' if result.reason else ''}")
     raise typer.Exit(attempted.code)
 
 
@@ -131,10 +132,10 @@ def _resume_in_a_job(run: RunDirectory, launcher: LauncherConfig, *, dry_run: bo
         raise InputError(f"{run.name} is a trial of the study {run.study.name}: `harness sweep {run.study.name}` goes on with it")
     config = load_file(run.config)
     if dry_run:
-        typer.echo(run_script(config, launcher, run), nl=False)
+        say(run_script(config, launcher, run), nl=False)
     elif (state := read_result(run).state) in ENDED_WELL:
-        typer.echo(f"{run.path} is {state}", err=True)
-        typer.echo(run.path)
+        say(f"{run.path} is {state}", err=True)
+        say(run.path)
     elif run.is_attempted():
         raise InputError(f"{run.path}: another process works on this run")
     else:
@@ -157,12 +158,14 @@ def _report(attempted: Attempted | None) -> None:
         return
     run, code, result = attempted.run, attempted.code, read_result(attempted.run)
     if code == STOPPED:
-        typer.echo(f"stopped at step {result.step}; `harness resume {run.path}` goes on", err=True)
+        say(f"stopped at step {result.step}; `harness resume {run.path}` goes on", err=True)
+    elif code == FAILED and result.state == "waiting":
+        say(f"when the disk is well again, `harness resume {run.path}` goes on", err=True)
     elif code == DONE:
         if result.reason:
-            typer.echo(f"{result.state}: {result.reason}", err=True)
+            say(f"{result.state}: {result.reason}", err=True)
         for name, value in result.metrics.items():
             if metric_of(name):
-                typer.echo(f"{name:40} {value:.4f}", err=True)
-    typer.echo(run.path)
+                say(f"{name:40} {value:.4f}", err=True)
+    say(run.path)
     raise typer.Exit(FAILED if code == STOPPED else code)

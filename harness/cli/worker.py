@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.config.terminal import say
 from harness.runs.directory import StudyDirectory
-from harness.runs.exit_codes import DONE
+from harness.runs.exit_codes import DONE, MACHINE_FAULT
+from harness.runs.machine_faults import machine_fault
 from harness.runs.signals import STOP_SIGNALS
 
 if TYPE_CHECKING:
@@ -41,6 +43,12 @@ def worker(study: Annotated[Path, typer.Argument(help="The study's directory.")]
     updates = StudyRunUpdates(directory)
     try:
         code = Worker(directory, attempt_trial, preload(directory), replace(own, ranks=group), settled=updates.settled).work()
+    except OSError as error:
+        # While it starts: afterwards the worker sees to it.
+        if (fault := machine_fault(error, study)) is None:
+            raise
+        say(f"leaves: {fault}", err=True)
+        code = MACHINE_FAULT
     finally:
         if group:
             group.close()

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.arguments import LauncherOverrides, StudyName
+from harness.config.terminal import say
 
 
 def workers(
@@ -41,8 +42,8 @@ def workers(
         if change.submitted is not None:
             report(change.submitted)
     if change.started:
-        typer.echo(f"{directory.path}: {workers_text(change.started)} started on this machine, beside {change.present}")
+        say(f"{directory.path}: {workers_text(change.started)} started on this machine, beside {change.present}")
     if change.dismissed:
-        typer.echo(f"{directory.path}: {workers_text(len(change.dismissed))} dismissed: {', '.join(change.dismissed)}")
+        say(f"{directory.path}: {workers_text(len(change.dismissed))} dismissed: {', '.join(change.dismissed)}")
     if change.present == change.wanted:
-        typer.echo(f"{directory.path}: {workers_text(change.present)} already")
+        say(f"{directory.path}: {workers_text(change.present)} already")

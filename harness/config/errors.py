@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
@@ -27,3 +27,10 @@ def unknown(what: str, given: str, candidates: Iterable[str], *, where: str = ""
 def wrong_value(key: str, value: Any, problem: str, *, where: str = "") -> InputError:
     """The error for a key whose value cannot be used; `problem` says what would be valid."""
     return InputError(f"{where + ': ' if where else ''}{key}={value}: {problem}")
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that it came of."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

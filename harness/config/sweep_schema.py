@@ -79,7 +79,7 @@ class SearchConfig(Section):
     study goes on; halve_micro_batch: it is tried again with half of trainer.micro_batch_size, down to one row, from its last checkpoint.
     Its batch stays the same, and its objective with it, up to the order of sums."""
     max_failures: Count = 3
-    """When this many trials have failed for the same reason and none is complete, no further one starts."""
+    """When this many trials have failed for reasons of one kind and none is complete, no further one starts."""
     trunks: Literal["auto", "always", "never"] = "auto"
     """Whether trials keep states of training for others to go on from, under <study>/trunks. auto: where trials will meet, that is, where
     the other parameters are no continuous ranges. What is found there is used in any case."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from harness.config.documents import read_text, refuse_yaml_bombs
 from harness.config.errors import InputError
 
 
@@ -19,10 +21,14 @@ def read_mapping(path: Path, *, holds: str) -> dict[str, Any]:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        content = OmegaConf.to_container(OmegaConf.load(path))
+        text = read_text(path)
+        refuse_yaml_bombs(text.encode())
+        content = OmegaConf.to_container(OmegaConf.load(StringIO(text)))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+    except RecursionError:
+        raise InputError(f"{path}: cannot be read as YAML: it is nested too deeply") from None
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise InputError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path}: expected a mapping with {holds}")

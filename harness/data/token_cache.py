@@ -7,9 +7,9 @@
         hashes.npy    uint64 [documents], of the text
         bytes.npy     int64 [documents], UTF-8 bytes of the text, of conversations of the trained text
         trained.bin   bool [tokens], of conversations only: whether the loss is on a token
-        meta.json     dtype and counts
+        meta.json     dtype, counts and checksums
 
-cache_entry.py handles several processes that want an entry, and one that dies while it writes.
+cache_entry.py handles several processes that want an entry, one that dies while it writes, and damage.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.config.errors import InputError, wrong_value
-from harness.data.cache_entry import open_or_build
+from harness.data.cache_entry import META, drop_damaged, open_or_build, shard
 from harness.data.chat.encoder import ChatEncoder
 from harness.data.chat.formats import read_conversations
 from harness.data.content_hash import content_hash
@@ -90,22 +90,30 @@ def tokenize(
     cache_dir: Path,
     key: str,
     progress: Progress | None = None,
+    verify: bool = False,
 ) -> TokenizedDocuments:
     """The texts of the files as tokens, from the cache where they were tokenized before.
 
-    `key` is the configuration key of the source, for messages. Raises InputError for files that cannot be read, and for a cache directory
-    that cannot be written.
+    `key` is the configuration key of the source, for messages; `verify` reads a whole entry before it is believed. Raises InputError for
+    files that cannot be read, and for a cache directory that cannot be written.
     """
     encoder = TextEncoder(tokenizer, append_eos=append_eos)
-    return _cached(files, [field], encoder, lambda: read_files(files, field, key=key), cache_dir, key, progress)
+    return _cached(files, [field], encoder, lambda: read_files(files, field, key=key), cache_dir, key, progress, verify)
 
 
 def tokenize_conversations(
-    files: Sequence[Path], chat_format: str, encoder: ChatEncoder, *, cache_dir: Path, key: str, progress: Progress | None = None
+    files: Sequence[Path],
+    chat_format: str,
+    encoder: ChatEncoder,
+    *,
+    cache_dir: Path,
+    key: str,
+    progress: Progress | None = None,
+    verify: bool = False,
 ) -> TokenizedDocuments:
     """The conversations of the files as tokens with a mask; otherwise as `tokenize`. `chat_format` as data.sources.<name>.format."""
     recipe = ["conversations", chat_format]
-    return _cached(files, recipe, encoder, lambda: read_conversations(files, chat_format, key=key), cache_dir, key, progress)
+    return _cached(files, recipe, encoder, lambda: read_conversations(files, chat_format, key=key), cache_dir, key, progress, verify)
 
 
 def _cached(
@@ -116,12 +124,15 @@ def _cached(
     cache_dir: Path,
     key: str,
     progress: Progress | None,
+    verify: bool,
 ) -> TokenizedDocuments:
     """The tokens of the documents (`Document` or `ChatDocument`, as the encoder takes them), which files and options determine."""
     _prepare(cache_dir)
     contents = [content_hash(file, cache_dir / "files", key=key) for file in files]
     recipe = json.dumps([FORMAT, contents, *options, encoder.fingerprint()])
     entry = cache_dir / "tokens" / hashlib.sha256(recipe.encode()).hexdigest()
+    if verify:
+        drop_damaged(entry)
     total = sum(file.stat().st_size for file in files)
     return open_or_build(entry, _open, lambda building: _build(building, documents(), encoder, total, progress))
 
@@ -137,16 +148,16 @@ def _prepare(cache_dir: Path) -> None:
 
 def _open(entry: Path) -> TokenizedDocuments | None:
     """The entry, or None where there is none, or one whose files a crash of the machine cut short."""
-    meta = read_json(entry / "meta.json")
-    if meta is None:
-        return None
     try:
+        meta = read_json(entry / META)
+        if meta is None:
+            return None
         tokens = np.memmap(entry / "tokens.bin", dtype=meta["dtype"], mode="r")
         offsets, hashes, sizes = (np.load(entry / f"{name}.npy", mmap_mode="r") for name in ("offsets", "hashes", "bytes"))
         trained = np.memmap(entry / "trained.bin", dtype=np.bool_, mode="r") if meta.get("masked") else None
-    except (OSError, ValueError):
-        return None
-    if len(tokens) != meta["tokens"] or not len(offsets) - 1 == len(hashes) == len(sizes) == meta["documents"]:
+        if len(tokens) != meta["tokens"] or not len(offsets) - 1 == len(hashes) == len(sizes) == meta["documents"]:
+            return None
+    except (OSError, ValueError, TypeError, KeyError, InputError):
         return None
     if trained is not None and len(trained) != len(tokens):
         return None
@@ -157,8 +168,8 @@ def _build(building: Path, documents: Iterable[Any], encoder: TextEncoder | Chat
     """Write the files of an entry into the directory `building`."""
     dtype = np.dtype(encoder.dtype())
     lengths, hashes, sizes = array("q"), array("Q"), array("q")
-    masked = False
-    with (building / "tokens.bin").open("wb") as stream, (building / "trained.bin").open("wb") as mask:
+    masked, checksums = False, dict[str, str]()
+    with shard(building / "tokens.bin", checksums) as stream, shard(building / "trained.bin", checksums) as mask:
         for batch in _batches(documents):
             encoded = encoder.encode(batch, dtype)
             stream.write(encoded.ids.tobytes())
@@ -174,13 +185,15 @@ def _build(building: Path, documents: Iterable[Any], encoder: TextEncoder | Chat
     offsets = offsets_of(np.frombuffer(lengths, dtype=np.int64))
     if offsets[-1] == 0:
         raise InputError("tokenizer.path: this tokenizer makes no tokens of the text")
-    np.save(building / "offsets.npy", offsets)
-    np.save(building / "hashes.npy", np.frombuffer(hashes, dtype=np.uint64))
-    np.save(building / "bytes.npy", np.frombuffer(sizes, dtype=np.int64))
+    per_document = {"offsets": offsets, "hashes": np.frombuffer(hashes, dtype=np.uint64), "bytes": np.frombuffer(sizes, dtype=np.int64)}
+    for name, values in per_document.items():
+        with shard(building / f"{name}.npy", checksums) as stream:
+            np.save(stream, values)
     if not masked:
         (building / "trained.bin").unlink()
-    counts = {"dtype": dtype.name, "documents": len(lengths), "tokens": int(offsets[-1])}
-    write_json(building / "meta.json", {**counts, "masked": True} if masked else counts)
+        del checksums["trained.bin"]
+    counts = {"dtype": dtype.name, "documents": len(lengths), "tokens": int(offsets[-1]), "checksums": checksums}
+    write_json(building / META, {**counts, "masked": True} if masked else counts)
 
 
 def _batches(documents: Iterable[Any]) -> Iterator[list[Any]]:

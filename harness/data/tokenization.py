@@ -26,9 +26,17 @@ class Tokenization:
     """The files of a configuration as tokens; each is tokenized once."""
 
     def __init__(
-        self, config: DataConfig, tokenizer: TokenizerLike, progress: Progress | None = None, *, documents: Documents = "texts"
+        self,
+        config: DataConfig,
+        tokenizer: TokenizerLike,
+        progress: Progress | None = None,
+        *,
+        documents: Documents = "texts",
+        verify: bool = False,
     ) -> None:
+        """verify: read all that is in the cache before it is believed."""
         self.config, self.tokenizer, self._progress = config, tokenizer, progress
+        self._verify = verify
         self._documents: Documents = documents
         self.has_read_conversations = False
 
@@ -48,9 +56,13 @@ class Tokenization:
         progress = None if self._progress is None else partial(self._progress, key)
         if self._are_conversations(files, key, field, data_format):
             self.has_read_conversations = True
-            return tokenize_conversations(files, data_format, self._chat, cache_dir=cache_dir, key=key, progress=progress)
+            return tokenize_conversations(
+                files, data_format, self._chat, cache_dir=cache_dir, key=key, progress=progress, verify=self._verify
+            )
         append_eos = self.config.append_eos
-        return tokenize(files, field, self.tokenizer, append_eos=append_eos, cache_dir=cache_dir, key=key, progress=progress)
+        return tokenize(
+            files, field, self.tokenizer, append_eos=append_eos, cache_dir=cache_dir, key=key, progress=progress, verify=self._verify
+        )
 
     def _are_conversations(self, files: list[Path], key: str, field: str, data_format: str) -> bool:
         match self._documents:

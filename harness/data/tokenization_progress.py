@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from harness.config.literal_console import LiteralConsole
 
 
 class TokenizationProgress:
@@ -11,11 +12,12 @@ class TokenizationProgress:
 
     def __init__(self) -> None:
         self.bar = Progress(
-            TextColumn("[bold]{task.fields[verb]}[/] {task.description}"),
+            TextColumn("{task.fields[verb]}", style="bold", markup=False),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             DownloadColumn(),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=LiteralConsole(stderr=True),
         )
         self.tasks: dict[str, TaskID] = {}
 

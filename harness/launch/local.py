@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from harness.runs.directory import StudyDirectory
-from harness.runs.exit_codes import BAD_INPUT, DONE, STOPPED
+from harness.runs.exit_codes import BAD_INPUT, DONE, MACHINE_FAULT, STOPPED
 
 MAX_QUICK_DEATHS_PER_WORKER = 3
 """When workers keep dying, something is wrong with the machine, not with the trials."""
@@ -59,8 +59,8 @@ class LocalWorkers:
         """Replace workers that died; how many run now."""
         for process in [process for process in self._started if process.poll() is not None]:
             lived_seconds = time.monotonic() - self._started.pop(process)
-            # Bad input would meet the next worker, too; and whom somebody has asked to leave is not called back.
-            if not replace or process.returncode in (DONE, BAD_INPUT, STOPPED):
+            # Bad input and a full disk would meet the next worker, too; and whom somebody has asked to leave is not called back.
+            if not replace or process.returncode in (DONE, BAD_INPUT, STOPPED, MACHINE_FAULT):
                 continue
             if lived_seconds < QUICK_DEATH_SECONDS:
                 self._quick_deaths_left -= 1

@@ -17,7 +17,7 @@ from harness.runs.pareto import front
 from harness.runs.record import Objective, RunRecord, StudyRecord
 from harness.runs.result import State
 
-STATES: tuple[State, ...] = ("complete", "pruned", "failed", "running", "waiting")
+STATES: tuple[State, ...] = ("complete", "pruned", "failed", "running", "waiting", "damaged")
 
 
 @dataclass(frozen=True)

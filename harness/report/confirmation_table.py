@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.config.literal_console import LiteralConsole
+from harness.config.terminal import say
 from harness.report.text import ABSENT, bound_text, metric_text
 from harness.runs.confirmation import Candidate, Confirmation, is_within_noise
 from harness.runs.fresh_seeds import shifts
@@ -139,12 +140,12 @@ def print_confirmation(study: StudyRecord) -> None:
     """Table and verdict on stdout."""
     from harness.report.table import show
 
-    console = Console()
+    console = LiteralConsole()
     show(confirmation_table(study), console)
     if study.confirmed:
-        print(f"{study.name}: trial {study.confirmed.number} is the winner: {study.objective.metric} {seeds_text(study.confirmed)}")
+        say(f"{study.name}: trial {study.confirmed.number} is the winner: {study.objective.metric} {seeds_text(study.confirmed)}")
     for line in verdict(study):
-        print(f"  {line}" if study.confirmed else f"{study.name}: {line}")
+        say(f"  {line}" if study.confirmed else f"{study.name}: {line}")
 
 
 def confirmation_section(study: StudyRecord) -> str:

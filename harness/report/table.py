@@ -20,7 +20,7 @@ from harness.report.sparkline import sparkline
 from harness.report.text import ABSENT, bound_text, count_text, duration_text, metric_text, short_names, value_text
 from harness.runs.record import RunRecord
 
-STATE_STYLES = {"complete": "", "running": "cyan", "waiting": "dim", "pruned": "yellow", "failed": "red"}
+STATE_STYLES = {"complete": "", "running": "cyan", "waiting": "dim", "pruned": "yellow", "failed": "red", "damaged": "red"}
 _BAR_WIDTH = 40
 _CURVE_WIDTH = 8
 _CURVE_EXPENDABLE = 0.9
@@ -41,6 +41,7 @@ def _notes(comparison: Comparison, shown: list[RunRecord]) -> Iterator[str]:
     """The notes under the table, a line each."""
     if len(shown) < len(comparison.runs):
         yield f"The first {len(shown)} of {len(comparison.runs)} runs."
+    yield from (f"{run.name}: {run.result.reason}" for run in comparison.runs if run.state == "damaged")
     marks = {
         f"{BEST} best": comparison.best is not None,
         f"{PARETO} on the Pareto front of {', '.join(comparison.trade_offs)}": any(map(comparison.is_pareto, shown)),

@@ -129,6 +129,14 @@ class StudyDirectory:
         """Held by a living worker."""
         return self.workers / f"{worker}.lock"
 
+    def worker_file(self, worker: str) -> Path:
+        """Who the worker is, and where it runs."""
+        return self.workers / f"{worker}.json"
+
+    def fault_note(self, worker: str) -> Path:
+        """Exists where a worker has left since a disk failed it: its own file by another name, which a full disk can still give it."""
+        return self.workers / f"{worker}.fault"
+
     def trial(self, number: int) -> RunDirectory:
         return RunDirectory(self.path / "trials" / f"{number:04d}")
 

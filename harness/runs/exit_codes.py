@@ -13,3 +13,5 @@ RESERVED_TOO_LITTLE = 77
 """Of an attempt: it has not begun, since a trunk is gone on which what was reserved for it relied."""
 OUT_OF_MEMORY = 78
 """Of an attempt: the host or the device had no memory left for it. Another one would come to the same, unless it needs less."""
+MACHINE_FAULT = 79
+"""Of an attempt: a disk failed it (see `harness.runs.machine_faults`); of a worker: it leaves for that."""

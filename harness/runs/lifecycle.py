@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from signal import SIGINT
 from types import TracebackType
@@ -18,6 +18,7 @@ from harness.config.errors import InputError
 from harness.runs import exit_codes
 from harness.runs.directory import RunDirectory
 from harness.runs.files import read_yaml
+from harness.runs.machine_faults import machine_fault
 from harness.runs.place import JobOutcome
 from harness.runs.result import FINAL_STATES, Result, State, Tokens, read_result, write_result
 from harness.runs.signals import STOP_SIGNALS, signal_name
@@ -27,6 +28,8 @@ CLEAN_STOP = "stopped"
 """Why a run waits that saved a checkpoint because it was asked to stop."""
 OUT_OF_MEMORY = "out of memory"
 """How the reason begins of an attempt for which there was too little memory."""
+DISK_FAILED = "its disk failed, so that nothing could be written"
+"""The reason of an attempt that could not even leave a reason."""
 STOPPED_EARLY = tuple(-number for number in (*STOP_SIGNALS, SIGINT))
 """Exit codes of an attempt that is asked to stop before it can save anything: nothing is lost."""
 
@@ -51,6 +54,8 @@ class EndingKind(Enum):
     """An exception, or a signal that it could not answer: it counts as a failure."""
     OUT_OF_MEMORY = "out of memory"
     """Another attempt would come to the same, unless it needs less."""
+    MACHINE_FAULT = "machine fault"
+    """The machine failed it, a disk that is full as a rule: it costs nothing, and its worker leaves."""
 
 
 _STATES: dict[EndingKind, State] = {EndingKind.COMPLETE: "complete", EndingKind.FAILED: "failed", EndingKind.PRUNED: "pruned"}
@@ -62,6 +67,7 @@ _EXIT_CODES = {
     EndingKind.NOT_BEGUN: exit_codes.TRUNK_UNDER_WAY,
     EndingKind.RESERVED_TOO_LITTLE: exit_codes.RESERVED_TOO_LITTLE,
     EndingKind.OUT_OF_MEMORY: exit_codes.OUT_OF_MEMORY,
+    EndingKind.MACHINE_FAULT: exit_codes.MACHINE_FAULT,
 }
 
 
@@ -146,8 +152,15 @@ def current_state(run: RunDirectory, result: Result, trial: Trial | None) -> Sta
 # How an attempt ended.
 
 
-def ending_of_error(error: BaseException) -> Ending:
-    """From the exception that ended it. What training raises says more, see `harness.work.attempt.ending_of`."""
+def ending_of_error(error: BaseException, run: RunDirectory | None = None) -> Ending:
+    """From the exception that ended it. What training raises says more, see `harness.work.attempt.ending_of`.
+
+    run: whose attempt it was, for errors that do not say where.
+    """
+    if (fault := machine_fault(error, run.path if run else None)) is not None:
+        # Our own errors say what could not be done; the system's are named by their path.
+        said = fault.said if isinstance(error, OSError) else str(error)
+        return Ending(EndingKind.MACHINE_FAULT, f"{said}; {fault.disk}")
     match error:
         case InputError():
             return Ending(EndingKind.FAILED, str(error))
@@ -172,6 +185,8 @@ def ending_of_process(result: Result, exit_code: int, *, was_asked: bool) -> End
             return Ending(EndingKind.RESERVED_TOO_LITTLE, said or "its trunk is gone")
         case exit_codes.OUT_OF_MEMORY:
             return _out_of_memory(result)
+        case exit_codes.MACHINE_FAULT:
+            return Ending(EndingKind.MACHINE_FAULT, said or DISK_FAILED)
         case _:
             return Ending(EndingKind.CRASHED, said or _death(exit_code))
 
@@ -189,6 +204,8 @@ def ending_of_lost(result: Result, outcome: JobOutcome) -> Ending:
             return _out_of_memory(result)
         case "interrupted":
             return Ending(EndingKind.INTERRUPTED, "its job was interrupted")
+        case "machine_fault":
+            return Ending(EndingKind.MACHINE_FAULT, result.reason or DISK_FAILED)
         case _:
             return Ending(EndingKind.CRASHED, result.reason or "its worker died")
 
@@ -222,6 +239,7 @@ class LiveResult:
         self.ending: Ending | None = None
         """Set by the attempt where no exception ends it."""
         self._ending_of = ending_of
+        self._before = replace(self.result.tokens)
         self._is_written = is_written
         self._began = time.perf_counter()
 
@@ -240,6 +258,7 @@ class LiveResult:
     def running(self) -> None:
         """It begins to train, or to evaluate: `result` says from where on, and how long the run is."""
         self.result.state = "running"
+        self._before = replace(self.result.tokens)
         self._write()
 
     def died(self, reason: str) -> None:
@@ -253,6 +272,10 @@ class LiveResult:
         result.seconds += time.perf_counter() - self._began
         if ending.kind in (EndingKind.NOT_BEGUN, EndingKind.RESERVED_TOO_LITTLE):
             result.attempts -= 1
+        if ending.kind is EndingKind.MACHINE_FAULT:
+            # What the machine lost costs nothing; what is in a checkpoint need not be trained again, and is paid for.
+            result.tokens.trained = self._before.trained + max(0, result.tokens.position - self._before.position)
+            result.tokens.read = self._before.read
         if self.run.study is not None:
             report(result, ending)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class MetricsFile:
 
     def rows(self) -> list[Row]:
         """One row a step, in the order of steps."""
-        by_step: dict[int, Row] = {row["step"]: row for row in read_json_lines(self.path) if isinstance(row.get("step"), int)}
+        by_step: dict[int, Row] = {row["step"]: row for row in self._in_order()}
         return [by_step[step] for step in sorted(by_step)]
 
     def last(self) -> Row | None:
@@ -47,9 +48,15 @@ class MetricsFile:
     def newest(self) -> Row | None:
         """The row that was written last: of a step before the deepest one where an attempt went over its predecessor's steps again."""
         newest = None
-        for row in read_json_lines(self.path):
-            newest = row if isinstance(row.get("step"), int) else newest
+        for row in self._in_order():
+            newest = row
         return newest
+
+    def _in_order(self) -> Iterator[Row]:
+        """The rows as they were written; what is no row of numbers is damage, and left out."""
+        for row in read_json_lines(self.path):
+            if isinstance(row.get("step"), int) and all(value is None or isinstance(value, int | float) for value in row.values()):
+                yield row
 
 
 def last_values(rows: list[Row]) -> dict[str, float]:

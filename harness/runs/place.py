@@ -19,9 +19,10 @@ class Place:
     """How often Slurm had started the job before."""
 
 
-JobOutcome = Literal["alive", "interrupted", "out_of_memory", "ended"]
+JobOutcome = Literal["alive", "interrupted", "out_of_memory", "machine_fault", "ended"]
 """Of one life of a job. alive: pending, running or completing; interrupted: requeued, preempted, cancelled, at its time limit or its node
-gone, which says nothing about the work in it; out_of_memory: killed for it; ended: by itself, or unknown."""
+gone, which says nothing about the work in it; out_of_memory: killed for it; machine_fault: a disk failed its worker, which left a note;
+ended: by itself, or unknown."""
 
 AskJobOutcomes = Callable[[Sequence[Place]], dict[Place, JobOutcome] | None]
 """The outcomes of the jobs in these places, by one call to the cluster; None when it does not answer."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
-import yaml
-
+from harness.config.documents import DamagedError, typed
 from harness.config.errors import InputError
 from harness.runs.confirmation import Candidate, Confirmation, read_confirmation
 from harness.runs.confirmation_plan import read_plan
@@ -18,6 +19,8 @@ from harness.runs.metrics import Row
 from harness.runs.pareto import front
 from harness.runs.result import Result, State, read_result
 from harness.runs.trial import Trial, read_trial
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,13 +63,21 @@ class RunRecord:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The resolved configuration, nested."""
-        return read_yaml(self.directory.config) if self.directory.config.exists() else {}
+        """The resolved configuration, nested; empty where it is damaged, which is said."""
+        try:
+            return read_yaml(self.directory.config) if self.directory.config.exists() else {}
+        except DamagedError as error:
+            log.warning("%s", error)
+            return {}
 
     @cached_property
     def rows(self) -> list[Row]:
-        """metrics.jsonl, one row a step, in order."""
-        return self.directory.metrics.rows()
+        """metrics.jsonl, one row a step, in order; none where it is damaged, which is said."""
+        try:
+            return self.directory.metrics.rows()
+        except DamagedError as error:
+            log.warning("%s", error)
+            return []
 
 
 @dataclass(frozen=True)
@@ -164,17 +175,55 @@ class StudyRecord:
 
 
 def load_run(run: RunDirectory, *, study: str | None = None) -> RunRecord:
-    """Read a run's files."""
-    result, trial = read_result(run), read_trial(run)
+    """Read a run's files. One whose files cannot be read is `damaged`, for the reason that its result then gives."""
+    result, problems = Result(), list[str]()
+    # What we can read of a damaged trial places it among the others.
+    trial = Trial(number=int(run.path.name), params=None, tokens=0) if study is not None else None
+    try:
+        trial = read_trial(run)
+    except DamagedError as error:
+        problems.append(str(error))
+    try:
+        result = read_result(run)
+    except DamagedError as error:
+        problems.append(str(error))
+    # The others are read when they are asked for.
+    problems += [str(DamagedError(path, "it is no regular file")) for path in (run.config, run.metrics.path) if _is_no_file(path)]
+    if problems:
+        return RunRecord(run, Result(reason=" ".join(problems), tokens=result.tokens), study, trial, "damaged")
     return RunRecord(directory=run, result=result, study=study, trial=trial, state=current_state(run, result, trial))
 
 
+def _is_no_file(path: Path) -> bool:
+    return path.exists() and not path.is_file()
+
+
+@dataclass
+class _Objective:
+    metric: str
+    direction: Literal["minimize", "maximize"]
+    also: list[dict[str, str]] = field(default_factory=list)
+
+
+@dataclass
+class _FrozenSweep:
+    """What readers rely on in sweep.yaml; whoever goes on with the study checks all of it."""
+
+    objective: _Objective
+    space: dict[str, dict[str, Any]] | None = None
+    budget: dict[str, float | None] | None = None
+    config: dict[str, Any] | None = None
+    constraints: dict[str, dict[str, float | None]] | None = None
+
+
 def load_study(study: StudyDirectory) -> StudyRecord:
-    """Read a study's files. Raises InputError when its sweep.yaml cannot be read."""
+    """Read a study's files; of its trials, those whose files cannot be read are `damaged`. Raises InputError when its sweep.yaml cannot be
+    read."""
     try:
         sweep = read_yaml(study.sweep)
-    except (OSError, yaml.YAMLError) as error:
+    except OSError as error:
         raise InputError(f"{study.sweep}: cannot be read as a frozen sweep: {error}") from error
+    typed(_FrozenSweep, sweep, study.sweep)
     runs = [load_run(run, study=study.name) for run in study.trials()]
     plan = read_plan(study)
     return StudyRecord(study, sweep, runs, read_confirmation(study, sweep), plan.study if plan else None)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from harness.config.documents import typed
 from harness.runs.directory import RunDirectory
 from harness.runs.files import read_json, write_json
 
-State = Literal["waiting", "running", "complete", "pruned", "failed"]
+State = Literal["waiting", "running", "complete", "pruned", "failed", "damaged"]
+"""damaged: its files cannot be read; readers are shown it, and no file says it."""
 FINAL_STATES: tuple[State, ...] = ("complete", "pruned", "failed")
 ENDED_WELL: tuple[State, ...] = ("complete", "pruned")
 """Nothing is left to do, and nothing went wrong."""
@@ -92,16 +94,9 @@ class Result:
 
 
 def read_result(run: RunDirectory) -> Result:
-    """The run's result so far; a fresh one before its first attempt."""
-    document = read_json(run.result) or {}
-    known = {f.name for f in fields(Result)}
-    parts = {"tokens": _part(Tokens, document), "parameters": _part(Parameters, document)}
-    return Result(**{**{key: value for key, value in document.items() if key in known}, **parts})
-
-
-def _part(section: type[Tokens] | type[Parameters], document: dict[str, Any]) -> Tokens | Parameters:
-    found = document.get(section.__name__.lower(), {})
-    return section(**{key: value for key, value in found.items() if key in {f.name for f in fields(section)}})
+    """The run's result so far; a fresh one before its first attempt. Raises DamagedError."""
+    document = read_json(run.result)
+    return Result() if document is None else typed(Result, document, run.result)
 
 
 def write_result(run: RunDirectory, result: Result) -> None:

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from harness.config.documents import typed
 from harness.runs.directory import RunDirectory
 from harness.runs.files import read_json, write_json
 from harness.runs.place import Place
@@ -68,13 +69,13 @@ class Trial:
 
 
 def read_trial(run: RunDirectory) -> Trial | None:
-    """trial.json; None for a single run."""
+    """trial.json; None for a single run. Raises DamagedError."""
     document = read_json(run.trial)
-    if not document:
+    if document is None:
         return None
     # What harnesses before December 2026 called it.
     claims = document.pop("visits", [])
-    return Trial(**{**document, "claims": [_claim(claim) for claim in document.get("claims", claims)]})
+    return typed(Trial, {"claims": claims, **document}, run.trial)
 
 
 def claimed_trial(run: RunDirectory) -> Trial:
@@ -82,10 +83,6 @@ def claimed_trial(run: RunDirectory) -> Trial:
     trial = read_trial(run)
     assert trial is not None, "a claimed trial is on disk"
     return trial
-
-
-def _claim(document: dict[str, Any]) -> ClaimedBy:
-    return ClaimedBy(**{**document, "place": Place(**document["place"])})
 
 
 def write_trial(run: RunDirectory, trial: Trial) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -24,10 +25,12 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from harness.config.documents import DamagedError, typed
 from harness.runs.files import give_umask_rights, read_json, write_json
 from harness.runs.locks import hold
 from harness.runs.metrics import MetricsFile, Row
 
+log = logging.getLogger(__name__)
 LEFT_BEHIND_SECONDS = 3600.0
 """Storing a state takes seconds: what is older is left over from a process that died."""
 
@@ -235,6 +238,10 @@ def _trunks(directory: Path) -> Iterator[Trunk]:
     if not directory.is_dir():
         return
     for path in sorted(directory.glob("[0-9]*-*")):
-        info = read_json(path / "trunk.json")
-        if info is not None:
-            yield Trunk(path, TrunkInfo(**info))
+        try:
+            info = read_json(path / "trunk.json")
+            if info is not None:
+                yield Trunk(path, typed(TrunkInfo, info, path / "trunk.json"))
+        except DamagedError as error:
+            # It saves work where it is whole, and may be another study's.
+            log.warning("%s It is not used.", error)

@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Literal, Protocol
 
 from harness.runs.directory import RunDirectory
-from harness.runs.exit_codes import DONE, OUT_OF_MEMORY, STOPPED
+from harness.runs.exit_codes import DONE, MACHINE_FAULT, OUT_OF_MEMORY, STOPPED
 from harness.runs.oom_kills import OutOfMemoryKills
 from harness.runs.signals import STOP_SIGNALS
 from harness.search.storage.contract import StorageLostError, StudyStorage
@@ -171,8 +171,7 @@ class AttemptWatch:
             blamed = self.ranks.is_to_blame() or self.state == "stuck"
             why = (self.ranks.lost() or self._lost_rank) if blamed else None
             self.ranks.end()
-            if OUT_OF_MEMORY in self.ranks.exit_codes():
-                code = OUT_OF_MEMORY
+            code = next((known for known in (MACHINE_FAULT, OUT_OF_MEMORY) if known in self.ranks.exit_codes()), code)
         if code == -signal.SIGKILL and self.state in ("running", "asked") and self._memory.was_just_now():
             code = OUT_OF_MEMORY
         out_of_time = self._is_last_lease and self.state in ("asked", "overdue")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable
-from multiprocessing import resource_tracker
+from multiprocessing import resource_tracker, util
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,8 @@ from harness.runs.signals import stop_signals_blocked, unblock_stop_signals
 PAUSES = (0.1, 0.5, 2.0, 5.0)
 """Seconds before the next try when the server died: on a busy machine its sockets close well before its parent learns of its end, and
 until then no new one is started."""
+LONGEST_TMPDIR = 75
+"""A socket's path has at most 107 bytes, of which multiprocessing takes up to 32 for names of its own."""
 log = logging.getLogger(__name__)
 
 AttemptFunction = Callable[..., int]
@@ -32,6 +37,7 @@ class AttemptServer:
 
     def __init__(self, attempt: AttemptFunction, preload: list[str]) -> None:
         self._attempt = attempt
+        _shorten_socket_paths()
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(preload)
 
@@ -58,6 +64,16 @@ class AttemptServer:
         with stop_signals_blocked():
             process.start()
         return process
+
+
+def _shorten_socket_paths() -> None:
+    """Where TMPDIR, as that of a job, is too long for the paths of sockets that multiprocessing makes in it, give it another place."""
+    if len(os.fsencode(tempfile.gettempdir())) <= LONGEST_TMPDIR:
+        return
+    directory = tempfile.mkdtemp(prefix="harness-", dir="/tmp")
+    util.Finalize(None, shutil.rmtree, args=(directory, True), exitpriority=-100)
+    # As multiprocessing.util.get_temp_dir notes its own; the attempts inherit it.
+    multiprocessing.current_process()._config["tempdir"] = directory  # type: ignore[attr-defined]
 
 
 def _child(attempt: AttemptFunction, run: str, *more: Any) -> None:

@@ -68,24 +68,24 @@ class Settler:
 
     def _settle(self, run: RunDirectory, end: float, ending_of: Callable[[Result], Ending]) -> Result:
         """Book an attempt that was over at `end`, in seconds since the epoch."""
-        # Its time first, so that none is lost if we die here.
-        trial = self._close(run, end)
-        result = read_result(run)
+        trial, result = read_trial(run), read_result(run)
         given_up = trial.given_up if trial and result.state not in FINAL_STATES else None
         ending = ending_of(result) if given_up is None else Ending(EndingKind.PRUNED, given_up)
-        if ending.kind is not EndingKind.STOPPED:  # else nothing was lost, even where it could not save yet
+        # Its time first, so that none is lost if we die here.
+        is_costly = ending.kind is not EndingKind.MACHINE_FAULT
+        self._close(run, trial, end, is_costly=is_costly)
+        if is_costly and ending.kind is not EndingKind.STOPPED:  # else nothing was lost, even where it could not save yet
             book_unreported_tokens(run, result)
         self._book(run, result, ending)
         return result
 
-    def _close(self, run: RunDirectory, end: float) -> Trial | None:
-        """Record how long the attempt took."""
-        trial = read_trial(run)
+    def _close(self, run: RunDirectory, trial: Trial | None, end: float, *, is_costly: bool) -> None:
+        """The attempt is over: record how long it took, where that is the trial's."""
         if trial is not None and trial.began is not None:
-            trial.spans.append([trial.began, max(trial.began, end)])
+            if is_costly:
+                trial.spans.append([trial.began, max(trial.began, end)])
             trial.began = trial.lease = None
             self._write_trial(run, trial)
-        return trial
 
     def _book(self, run: RunDirectory, result: Result, ending: Ending) -> None:
         """Decide the trial's state and write it: on disk first, so that the next worker can finish if this one dies."""
@@ -208,6 +208,8 @@ class Settler:
                 continue
             trial = self.index.trial(number)
             outcome = self.job_lookup.outcome(trial.place if trial and trial.worker else None)
+            if trial and trial.worker and self.directory.fault_note(trial.worker).exists():
+                outcome = "machine_fault"
             if outcome == "alive":
                 under_way += 1
                 continue

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from harness.config.documents import typed
 from harness.config.sweep_schema import BudgetConfig
 from harness.runs.directory import StudyDirectory
 from harness.runs.files import read_json
@@ -64,7 +65,7 @@ class Status:
             limits.append(self.budget.tokens.limit - self.budget.tokens.used)
         if self.budget.trials.limit is not None:
             each = sum(run.result.tokens.spent for run in ended) / max(1, len(ended))
-            under_way = [run for run in self.study.runs if run.state not in FINAL_STATES]
+            under_way = [run for run in self.study.runs if run.state not in (*FINAL_STATES, "damaged")]
             # As far as their last rows tell.
             done = sum((run.directory.metrics.newest() or {}).get("tokens", 0) for run in under_way)
             limits.append(max(0.0, (self.budget.trials.limit - len(ended)) * each - done))
@@ -96,9 +97,43 @@ class Status:
         }
 
 
+@dataclass
+class _Search:
+    name: str
+
+
+@dataclass
+class _Launcher:
+    workers: int
+
+
+@dataclass
+class _Devices:
+    devices: int
+    nodes: int
+
+
+@dataclass
+class _Config:
+    trainer: _Devices
+
+
+@dataclass
+class _Frozen:
+    """What a status needs of sweep.yaml beside what all readers need."""
+
+    space: dict[str, dict[str, Any]]
+    search: _Search
+    budget: dict[str, float | None]
+    launcher: _Launcher
+    largest_trial_tokens: int
+    config: _Config
+
+
 def read_status(directory: StudyDirectory) -> Status:
     """Raises InputError when the study's files cannot be read."""
     study = load_study(directory)
+    typed(_Frozen, study.sweep, directory.sweep)
     config, most = BudgetConfig(**study.sweep["budget"]), study.sweep.get("most_trials")
     budget = open_budget(config, study.runs, now=time.time(), most_trials=most)
     return Status(study, budget, living_workers(directory))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from harness.config.errors import InputError
 from harness.config.validate import to_plain
 from harness.runs.directory import RunDirectory, StudyDirectory
+from harness.runs.failure_kind import kind_of_failure
 from harness.runs.files import read_yaml, write_json, write_yaml
 from harness.runs.place import Place
 from harness.runs.result import Result, read_result
@@ -309,12 +310,13 @@ class Study:
         failed = [record for record in self._index.failed() if record.number not in self._failed_before]
         if any(record.result.state == "complete" for record in self._index.under_way()):
             return  # it has not been judged yet
-        for reason in {record.result.reason for record in failed}:
-            alike = [str(record.number) for record in failed if record.result.reason == reason]
+        kinds = {record.number: kind_of_failure(record.result.reason or "") for record in failed}
+        for kind in set(kinds.values()):
+            alike = [record for record in failed if kinds[record.number] == kind]
             if len(alike) >= self.sweep.config.search.max_failures:
                 raise InputError(
-                    f"trials {', '.join(alike)} failed alike and none is complete, so no further one starts (search.max_failures="
-                    f"{self.sweep.config.search.max_failures}): {reason}"
+                    f"trials {', '.join(str(record.number) for record in alike)} failed alike and none is complete, so no further one "
+                    f"starts (search.max_failures={self.sweep.config.search.max_failures}): {alike[-1].result.reason}"
                 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -14,8 +15,9 @@ from types import FrameType
 
 from harness.config.errors import InputError
 from harness.runs.directory import StudyDirectory
-from harness.runs.exit_codes import DONE, STOPPED
+from harness.runs.exit_codes import DONE, MACHINE_FAULT, STOPPED
 from harness.runs.files import write_json
+from harness.runs.machine_faults import machine_fault
 from harness.runs.place import AskJobOutcomes, Place
 from harness.runs.signals import STOP_SIGNALS
 from harness.search.attempt_watch import POLL_SECONDS, AttemptWatch, OtherRanks
@@ -66,6 +68,8 @@ class Worker:
         self.directory = directory
         self._settled = settled
         self._stop = False
+        self._fault: str | None = None
+        """Which disk has failed it."""
         # First: a signal that arrives while it starts must not be lost.
         for number in STOP_SIGNALS:
             signal.signal(number, self._ask_to_stop)
@@ -85,7 +89,7 @@ class Worker:
         self._storage.announce(self.id)
         place = self._placement.place
         process = {"id": self.id, "pid": os.getpid(), "host": socket.gethostname(), "started": time.time()}
-        write_json(self.directory.workers / f"{self.id}.json", {**process, "ends": self._placement.ends, **asdict(place)})
+        write_json(self.directory.worker_file(self.id), {**process, "ends": self._placement.ends, **asdict(place)})
         self._study = Study(
             self.directory,
             self._sweep,
@@ -99,8 +103,21 @@ class Worker:
     def work(self) -> int:
         """Run trials until nothing is left, or until it has to leave: by a signal, `harness stop`, or its time limit.
 
-        Returns the exit code: DONE, or STOPPED where the study has work left and wants a worker in its place.
+        Returns the exit code: DONE, STOPPED where the study has work left and wants a worker in its place, or MACHINE_FAULT where a disk
+        failed it, which it says. What it was at costs nothing then, and waits for whoever comes next.
         """
+        try:
+            return self._work()
+        except OSError as error:
+            if (fault := machine_fault(error, self.directory.path)) is None:
+                raise
+            log.error("leaves: %s", fault)
+            # It cannot write any more, but whoever takes its trial over should know.
+            with contextlib.suppress(OSError):
+                self.directory.worker_file(self.id).rename(self.directory.fault_note(self.id))
+            return MACHINE_FAULT
+
+    def _work(self) -> int:
         while not self._stopping:
             try:
                 if self._pull():
@@ -109,6 +126,9 @@ class Worker:
             except StorageLostError as error:
                 log.warning("%s", error)
                 self._rejoin()
+        if self._fault is not None:
+            log.error("leaves: %s", self._fault)
+            return MACHINE_FAULT
         return DONE if self._dismissed else STOPPED
 
     def _pull(self) -> bool:
@@ -129,6 +149,8 @@ class Worker:
             pause = POLL_SECONDS
             if self._study.prepare(answer):
                 self._run(answer)
+            if self._fault is not None:
+                return False
             if self._placement.ranks and self._placement.ranks.broken:
                 log.warning("leaves: %s", self._placement.ranks.broken)
                 return False
@@ -180,5 +202,7 @@ class Worker:
         )
         end = watch.follow()
         result = self._study.settle(end.claim, end.exit_code, stopping=self._is_leaving, expired=end.out_of_time, why=end.why)
+        if end.exit_code == MACHINE_FAULT:
+            self._fault = result.reason
         log.info("trial %d: %s%s", claim.number, result.state, f" ({result.reason})" if result.reason else "")
         self._settled()

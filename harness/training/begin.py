@@ -23,7 +23,8 @@ def begin(config: Config, live: LiveResult, *, progress: Progress | None = None,
     result = live.result
     if ranks.is_main():
         result.versions, result.git_commit, result.hardware = provenance.versions(), provenance.git_commit(), provenance.hardware()
-    inputs = load_inputs(config, progress=progress, related=related)
+    # What trials read was verified when their study was prepared.
+    inputs = load_inputs(config, progress=progress, related=related, verify=live.run.study is None)
     changed = [name for name, fingerprint in result.fingerprints.items() if inputs.fingerprints.get(name) != fingerprint]
     if changed:
         raise InputError(f"{live.run.path}: the {' and the '.join(changed)} changed since this run began; going on would mix two runs")

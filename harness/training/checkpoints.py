@@ -9,10 +9,11 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Trainer
 
+from harness.config.errors import causes
 from harness.models.checkpoint_files import checkpoint_path, checkpoints
 from harness.runs.files import replacing
 from harness.training.ranks import is_main
-from harness.training.run_errors import CheckpointError, causes
+from harness.training.run_errors import CheckpointError
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -17,7 +17,8 @@ from harness.models.adapters.prompt_tokens import prepend_to_every_text
 from harness.models.checkpoint_files import last_weights
 from harness.models.tokenizer import load_tokenizer
 from harness.runs.directory import RunDirectory
-from harness.runs.files import give_umask_rights, write_text
+from harness.runs.files import give_umask_rights, replacing_directory, write_text
+from harness.runs.machine_faults import machine_fault
 from harness.runs.result import read_result
 from harness.training.model_card import model_card
 
@@ -49,24 +50,28 @@ def export(run: RunDirectory, out: Path, *, adapter: bool = False) -> None:
     # It was off for training alone, see build_model.
     adapted.model.config.use_cache = True
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        if adapter:
-            assert config.model.path is not None, "checked"
-            write_adapter(adapted, tokenizer, out, base=config.model.path, initial=initial)
-        else:
-            model: Any = merge(adapted, tokenizer)
-            _set_generation(model, tokenizer, stop)
-            model.save_pretrained(out)
-        in_vocabulary = bool(prompt) and prompt[0] in tokenizer.get_vocab()
-        if in_vocabulary:
-            prepend_to_every_text(tokenizer, prompt)
-            if tokenizer.chat_template:
-                tokenizer.chat_template = "".join(prompt) + tokenizer.chat_template
-        tokenizer.save_pretrained(out)
-        give_umask_rights(*out.rglob("*"))
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written: {error}") from error
-    write_text(out / "README.md", model_card(run, config, read_result(run), prompt=prompt, adapter=adapter))
+        with replacing_directory(out) as part:
+            if adapter:
+                assert config.model.path is not None, "checked"
+                write_adapter(adapted, tokenizer, part, base=config.model.path, initial=initial)
+            else:
+                model: Any = merge(adapted, tokenizer)
+                _set_generation(model, tokenizer, stop)
+                model.save_pretrained(part)
+            in_vocabulary = bool(prompt) and prompt[0] in tokenizer.get_vocab()
+            if in_vocabulary:
+                prepend_to_every_text(tokenizer, prompt)
+                if tokenizer.chat_template:
+                    tokenizer.chat_template = "".join(prompt) + tokenizer.chat_template
+            tokenizer.save_pretrained(part)
+            write_text(part / "README.md", model_card(run, config, read_result(run), prompt=prompt, adapter=adapter))
+            give_umask_rights(*part.rglob("*"))
+    except Exception as error:
+        # safetensors and tokenizers have errors of their own for a full disk.
+        fault = machine_fault(error, out)
+        if fault is None and not isinstance(error, OSError):
+            raise
+        raise InputError(f"{out}: cannot be written: {fault or error}") from error
 
 
 def _refuse_without_adapter(config: Config) -> None:

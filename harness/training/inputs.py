@@ -62,13 +62,14 @@ class Inputs:
         return Prefix(key, plan)
 
 
-def load_inputs(config: Config, *, progress: Progress | None = None, related: Iterable[Config] = ()) -> Inputs:
+def load_inputs(config: Config, *, progress: Progress | None = None, related: Iterable[Config] = (), verify: bool = False) -> Inputs:
     """Find and prepare the inputs of a run, and what related configurations need to be planned over the same data.
 
-    `progress` is told about tokenization. Raises InputError for what cannot be used.
+    `progress` is told about tokenization; `verify` looks for damage in the cache, for which it reads all of it. Raises InputError for what
+    cannot be used.
     """
     tokenizer = load_tokenizer(config)
-    data = load_data(config, tokenizer, progress=progress, related=related)
+    data = load_data(config, tokenizer, progress=progress, related=related, verify=verify)
     plan = None if data.training is None else build_plan(config, data.training)
     fingerprints = {
         **({} if plan is None else {"data": plan.data.fingerprint}),
@@ -81,9 +82,11 @@ def load_inputs(config: Config, *, progress: Progress | None = None, related: It
     return Inputs(tokenizer, data.evaluation, plan, fingerprints)
 
 
-def load_data(config: Config, tokenizer: Any, *, progress: Progress | None = None, related: Iterable[Config] = ()) -> Data:
+def load_data(
+    config: Config, tokenizer: Any, *, progress: Progress | None = None, related: Iterable[Config] = (), verify: bool = False
+) -> Data:
     """Tokenize and pack what a configuration names; what is in the cache is taken from there. Raises InputError for what cannot be used."""
-    tokens = Tokenization(config.data, tokenizer, progress, documents=build_objective(config).documents)
+    tokens = Tokenization(config.data, tokenizer, progress, documents=build_objective(config).documents, verify=verify)
     evaluation = build_evaluation_sets(tokens)
     training = None
     if trains(config.trainer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from harness.training.run_errors import causes
+from harness.config.errors import causes
 
 WORDS = ("can't allocate memory", "not enough memory: you tried to allocate", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 """Of torch's allocators where they raise a plain RuntimeError."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from harness.runs.lifecycle import Ending, EndingKind
@@ -45,10 +44,3 @@ class ReservedTooLittleError(RunError):
     """The run would train more than was reserved for it: a trunk is gone that it was to go on from."""
 
     kind = EndingKind.RESERVED_TOO_LITTLE
-
-
-def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, and those that it came of."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -14,6 +13,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from harness.config.literal_console import LiteralConsole
 from harness.evaluation.kinds import main_metrics
 
 
@@ -37,14 +37,14 @@ class RunProgress:
 
     def __init__(self) -> None:
         self.logger = LatestMetrics()
-        self.console = Console(stderr=True)
+        self.console = LiteralConsole(stderr=True)
         self.bar = Progress(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[metrics]}"),
+            TextColumn("{task.fields[metrics]}", markup=False),
             console=self.console,
         )
         self._steps = self.bar.add_task("train", total=None, metrics="", visible=False)

@@ -17,12 +17,14 @@ from harness.config.errors import InputError, wrong_value
 from harness.config.load import load_file
 from harness.config.nested import set_value
 from harness.config.schema import Config
+from harness.config.terminal import log_to_stderr
 from harness.config.validate import to_plain, to_section
 from harness.runs import exit_codes
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import read_json
 from harness.runs.lifecycle import OUT_OF_MEMORY, Ending, EndingKind, LiveResult, ending_of_error
 from harness.runs.locks import hold
+from harness.runs.machine_faults import machine_fault
 from harness.runs.result import FINAL_STATES, read_result
 from harness.runs.trial import read_trial
 from harness.runs.trunks import TrunkStore
@@ -53,12 +55,20 @@ def attempt_trial(directory: str, world: World | None = None, listener: socket.s
     world, listener: where the others follow in processes that something else has started, see `attempt`.
     """
     run = RunDirectory(Path(directory))
-    _log_to(run)
     try:
-        return attempt(run, world=world, listener=listener)
-    except InputError as error:
+        _log_to(run)
+        code = attempt(run, world=world, listener=listener)
+    except (InputError, OSError) as error:
         log.error("%s", error)
-        return exit_codes.BAD_INPUT
+        if machine_fault(error) is not None:
+            code = exit_codes.MACHINE_FAULT
+        elif isinstance(error, InputError):
+            code = exit_codes.BAD_INPUT
+        else:
+            raise
+    if code == exit_codes.MACHINE_FAULT:
+        _say_no_more()
+    return code
 
 
 def follow_trial(directory: str, world: World) -> int:
@@ -75,15 +85,24 @@ def follow_trial(directory: str, world: World) -> int:
         from harness.training.memory import is_out_of_memory
 
         log.error("rank %d: %s", world.rank, traceback.format_exc())
+        if machine_fault(error) is not None:
+            return exit_codes.MACHINE_FAULT
         return exit_codes.OUT_OF_MEMORY if is_out_of_memory(error) else exit_codes.FAILED
     return exit_codes.DONE
+
+
+def _say_no_more() -> None:
+    """What is still to be said would be refused by a full disk, and the process would end with another exit code for it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
 
 
 def _log_to(run: RunDirectory) -> None:
     with run.log.open("ab", buffering=0) as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", force=True)
+    log_to_stderr("%(asctime)s %(name)s: %(message)s", force=True)
 
 
 def attempt(
@@ -112,7 +131,7 @@ def attempt(
     if lock is None:
         raise InputError(f"{run.path}: another process works on this run")
     local: LocalRanks | None = None
-    live = LiveResult(run, lambda error: ending_of(error, local))
+    live = LiveResult(run, lambda error: ending_of(error, local, run))
     with ExitStack() as cleanup:
         cleanup.callback(lock.release)
         try:
@@ -132,20 +151,27 @@ def attempt(
         except InputError:
             raise
         except RunError as error:
-            log.log(logging.INFO if error.ending.is_orderly else logging.ERROR, "%s", error)
-        except Exception:  # noqa: BLE001 - whatever it is, the run's files say so
-            log.error("%s", (local and local.failure()) or traceback.format_exc())
+            ending = live.ending or error.ending
+            log.log(logging.INFO if ending.is_orderly else logging.ERROR, "%s", ending.reason)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run's files say so
+            if (fault := machine_fault(error, run.path)) is not None:
+                live.ending = ending_of(error, local, run)  # also where its result could not be written, at its beginning or end
+                log.error("%s", fault)
+            else:
+                log.error("%s", (local and local.failure()) or traceback.format_exc())
     assert live.ending is not None, "it has ended"
     return live.ending.exit_code
 
 
-def ending_of(error: BaseException, local: LocalRanks | None = None) -> Ending:
+def ending_of(error: BaseException, local: LocalRanks | None = None, run: RunDirectory | None = None) -> Ending:
     """The ending of an attempt that raised `error`. local: the other ranks, if it has started any."""
     from harness.training.run_errors import RunError
 
+    ending = ending_of_error(error, run)
+    if ending.kind is EndingKind.MACHINE_FAULT:
+        return ending
     if isinstance(error, RunError):
         return error.ending
-    ending = ending_of_error(error)
     if ending.kind is not EndingKind.CRASHED:
         return ending
     from harness.training.memory import is_out_of_memory

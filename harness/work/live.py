@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from harness.config.literal_console import LiteralConsole
 from harness.report.confirmation_table import seeds_text
 from harness.report.table import STATE_STYLES
 from harness.report.text import bound_text, count_text, duration_text, metric_text, short_names, value_text
@@ -33,7 +34,7 @@ def follow(
 
     notes: lines below it, called at every refresh.
     """
-    console = console or Console()
+    console = console or LiteralConsole()
 
     def look() -> tuple[tuple[Status, list[str]], bool]:
         is_live = tend() > 0
@@ -66,7 +67,8 @@ def _line(run: RunRecord, status: Status) -> str:
 
 def render(status: Status, *, limit: int | None = 12, notes: Sequence[str] = ()) -> RenderableType:
     """The study as a table. limit: at most this many trials, those under way and the latest first. notes: lines below it."""
-    return Group(_header(status), _trials(status, limit), _best(status), *(Text(line, style=_note_style(line)) for line in notes))
+    damaged = [Text(f"trial {run.number}: {run.result.reason}", style="red") for run in status.study.runs if run.state == "damaged"]
+    return Group(_header(status), _trials(status, limit), _best(status), *damaged, *(Text(line, style=_note_style(line)) for line in notes))
 
 
 def _note_style(line: str) -> str:
@@ -146,7 +148,7 @@ def _metric(run: RunRecord, name: str) -> str:
 
 
 def _progress(run: RunRecord) -> RenderableType:
-    if run.state == "failed":
+    if run.state in ("failed", "damaged"):
         return Text(textwrap.shorten(run.result.reason or "", REASON_COLUMNS, placeholder=" …"), style="red")
     if run.state in FINAL_STATES:
         return Text(duration_text(run.result.seconds), style="dim")

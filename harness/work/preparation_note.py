@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import harness
+from harness.config.documents import DamagedError
 from harness.config.nested import flat
 from harness.config.private import PATH_KEY
 from harness.config.remote_code import TRUST_VARIABLE
 from harness.config.validate import to_plain
+from harness.data.cache_entry import is_whole
 from harness.runs.cache import default_cache_dir
 from harness.runs.files import read_json, write_json
 
@@ -67,12 +69,18 @@ def _below(path: str) -> Iterable[Path]:
 
 
 def is_prepared(config: Config, environment: Mapping[str, str]) -> bool:
-    """Whether the data of a configuration were prepared before and nothing has changed since. environment: of the preparation."""
-    note = read_json(_note(config, environment))
-    if note is None or note["files"] != files_of(config):
+    """Whether the data of a configuration were prepared before, and nothing has changed since or is damaged.
+
+    environment: of the preparation.
+    """
+    try:
+        note = read_json(_note(config, environment))
+    except DamagedError:
+        return False  # it is written anew
+    if note is None or note.get("files") != files_of(config) or not isinstance(note.get("entries"), list):
         return False
     tokens = default_cache_dir(config.data.cache_dir, environment) / "tokens"
-    return all((tokens / entry / "meta.json").is_file() for entry in note["entries"])
+    return all(is_whole(tokens / entry) for entry in note["entries"])
 
 
 def note_prepared(config: Config, files: Files | None, entries: Iterable[str]) -> None:

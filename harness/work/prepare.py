@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
@@ -12,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.errors import InputError
-from harness.runs.exit_codes import BAD_INPUT
+from harness.config.terminal import log_to_stderr, say
+from harness.runs.exit_codes import BAD_INPUT, FAILED
+from harness.runs.machine_faults import machine_fault
 from harness.work.preparation_note import files_of, is_prepared, note_prepared
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def prepare(overrides: list[str], resolved: Path | None = None) -> Prepared:
 
     tokenizer = load_tokenizer(config)
     progress = TokenizationProgress().update
-    data = load_data(config, tokenizer, progress=progress)
+    data = load_data(config, tokenizer, progress=progress, verify=True)
     entries = [part.cache_entry for part in data.evaluation if part.cache_entry is not None]
     plan, from_objective = None, None
     if data.training is not None:
@@ -114,7 +115,7 @@ def prepare_apart(
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    log_to_stderr("%(message)s")
     try:
         given = sys.argv[1:]
         if given and given[0].startswith(RESOLVED):
@@ -125,3 +126,9 @@ if __name__ == "__main__":
         # Read by prepare_apart.
         print(error)
         sys.exit(BAD_INPUT)
+    except Exception as error:
+        fault = machine_fault(error)
+        if fault is None:
+            raise
+        say(f"error: {fault}", err=True)
+        sys.exit(FAILED)

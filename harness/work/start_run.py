@@ -97,12 +97,12 @@ def world_of(config: Config) -> World:
 
 
 def _attempt(run: RunDirectory, world: World, show_progress: bool, stop: StopFlag | None) -> Attempted:
-    from harness.runs.exit_codes import FAILED, OUT_OF_MEMORY
+    from harness.runs.exit_codes import FAILED, MACHINE_FAULT, OUT_OF_MEMORY
     from harness.work.attempt import attempt
 
     code = attempt(run, show_progress=show_progress, world=world if world.size > 1 else None, stop=stop)
     # For a single run it is a failure like any other; result.json says which.
-    return Attempted(run, FAILED if code == OUT_OF_MEMORY else code)
+    return Attempted(run, FAILED if code in (OUT_OF_MEMORY, MACHINE_FAULT) else code)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.config.launcher_schema import LauncherConfig
+from harness.config.terminal import say
 from harness.runs.directory import StudyDirectory, runs_root
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def read_sweep(sweep: str, overrides: list[str], *, name: str | None = None, wor
 
     loaded = load_sweep(sweep, [*overrides, *([f"launcher.workers={workers}"] if workers else [])], name=name)
     for line in loaded.start.lines():
-        print(f"{loaded.name}: {line}", file=sys.stderr)
+        say(f"{loaded.name}: {line}", err=True)
     refuse_other_sweep(loaded)
     return loaded
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import re
+import resource
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -259,6 +262,51 @@ def test_dates_stand_still_and_json_is_plain() -> None:
 def test_a_template_cannot_reach_out() -> None:
     with pytest.raises(MalformedError, match="cannot render it: access to attribute '__class__'"):
         template("{{ messages.__class__.__mro__ }}").render(talk("Hi", "Hello"), turns=False, spans=False)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "takes more than"),
+        ("{% for a in messages[0].content * 9999 %}{% for b in range(9999) %}x{% endfor %}{% endfor %}", "takes more than"),
+        ("{{ 9 ** (9 ** 8) }}", "a power of more than"),
+        ("{{ lipsum(n=100000000) }}", "takes more than"),
+        ("{{ messages | tojson(indent=99999999) }}", "takes more than|makes"),
+        ("{{ 'x' * 10 ** 12 }}", "takes more than"),
+        (
+            "{% set ns = namespace(s='x') %}{% for a in range(40) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s }}",
+            "takes more than|makes",
+        ),
+        ("{{ 1 / 0 }}", "division"),
+        ("{{ range(999999) }}", "range"),
+        ("{{ 1e400 | int }}", "inf"),
+        ("{{ 'x' | truncate(-5) }}", "AssertionError"),
+        ("{{ '\\ud800' }}", "surrogates"),
+        ("{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "recursion"),
+        ("{% break %}", "break"),
+        ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "recursion|nested|parentheses|stack"),
+    ],
+)
+def test_a_templates_mistakes_and_excesses_are_one_message(source: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.data.chat.template_limits.SECONDS", 0.5)
+    begin = time.process_time()
+    with pytest.raises((InputError, MalformedError), match=rf"(?s)chat.template.*mine\.jinja.*(?i:{message})"):
+        template(source).render(TALK, turns=False, spans=False)
+    assert time.process_time() - begin < 8
+    assert resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY
+    assert template("{{ 2 ** 10 }}").render(Conversation((Message("user", "x"),)), turns=False, spans=False).text == "1024"
+
+
+@pytest.mark.parametrize("own", [5, ["a"], {"default": 3}, "x" * 2_000_000])
+def test_a_tokenizers_own_template_is_text_of_some_length(own: Any) -> None:
+    with pytest.raises(InputError, match=r"data\.chat_template=tokenizer: the tokenizer's own"):
+        template_source(None, own)
+
+
+def test_a_template_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "t.jinja")
+    with pytest.raises(InputError, match="no regular file"):
+        template_source(str(tmp_path / "t.jinja"), None)
 
 
 def test_which_template_is_meant(tmp_path: Path) -> None:

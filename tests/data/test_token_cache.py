@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
@@ -18,9 +19,11 @@ from tokenizers import Tokenizer, processors
 
 from harness.config.errors import InputError
 from harness.data import token_cache
+from harness.data.cache_entry import is_whole
 from harness.data.sources import read_documents
 from harness.data.token_cache import TokenizedDocuments, tokenize
 from harness.runs.cache import default_cache_dir
+from harness.runs.machine_faults import machine_fault
 
 Stories = Callable[[range], list[str]]
 WriteJsonl = Callable[[str, Iterable[str]], Path]
@@ -167,6 +170,54 @@ def test_an_entry_cut_short_is_made_again(docs: Path, run: Any) -> None:
     assert run(docs).tokens.tolist() == whole
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda entry: (entry / "tokens.bin").write_bytes(bytes((entry / "tokens.bin").stat().st_size)),
+        lambda entry: (entry / "hashes.npy").write_bytes((entry / "hashes.npy").read_bytes()[:-1] + b"x"),
+        lambda entry: (entry / "meta.json").write_text('{"dtype": "uint16", "doc'),
+        lambda entry: (entry / "meta.json").write_text('{"dtype": 5, "documents": 31, "tokens": 1}'),
+        lambda entry: (entry / "meta.json").write_bytes(b""),
+        lambda entry: (entry / "offsets.npy").unlink(),
+    ],
+)
+def test_a_damaged_entry_is_made_again(docs: Path, run: Any, damage: Callable[[Path], object]) -> None:
+    first = run(docs)
+    whole = first.tokens.tolist()
+    damage(first.directory)
+    assert run(docs, verify=True).tokens.tolist() == whole
+    assert is_whole(first.directory)
+
+
+def test_a_whole_entry_stays(docs: Path, run: Any) -> None:
+    written = (run(docs).directory / "meta.json").stat().st_mtime_ns
+    assert (run(docs, verify=True).directory / "meta.json").stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("left", [b"", b"\xff", b"0123"])
+def test_a_damaged_hash_does_not_make_two_files_one(run: Any, write_jsonl: WriteJsonl, tmp_path: Path, left: bytes) -> None:
+    files = [write_jsonl(f"{name}.jsonl", [name]) for name in ("one", "two")]
+    for file in files:
+        os.utime(file, (1, 1))
+    before = [run(file).fingerprint for file in files]
+    for entry in (tmp_path / "cache" / "files").iterdir():
+        entry.write_bytes(left)
+    assert [run(file).fingerprint for file in files] == before
+
+
+def test_a_full_cache_names_its_disk_and_leaves_nothing(docs: Path, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fsync(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("harness.data.cache_entry.os.fsync", fsync)
+    with pytest.raises(OSError, match="No space left") as caught:
+        run(docs)
+    fault = machine_fault(caught.value)
+    assert fault is not None
+    assert ".bin: No space left on device; the disk at /" in str(fault)
+    assert [path for path in (tmp_path / "cache" / "tokens").iterdir() if path.is_dir()] == []
+
+
 def test_a_failed_build_leaves_no_entry(run: Any, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jsonl.gz"
     broken.write_bytes(gzip.compress(b'{"text": "one"}\n' * 1000)[:-20])
@@ -199,7 +250,9 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_meta_is_readable(docs: Path, run: Any) -> None:
     documents = run(docs)
     meta = json.loads((documents.directory / "meta.json").read_text())
+    sums = meta.pop("checksums")
     assert meta == {"dtype": "uint16", "documents": 31, "tokens": len(documents.tokens)}
+    assert sorted(sums) == ["bytes.npy", "hashes.npy", "offsets.npy", "tokens.bin"]
 
 
 def test_tokenizers_that_append_their_own_copy_of_the_backend_agree(docs: Path, run: Any, tokenizer: Any) -> None:

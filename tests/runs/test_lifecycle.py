@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from harness.config.errors import InputError
 from harness.runs import exit_codes
 from harness.runs.directory import RunDirectory
+from harness.runs.failure_kind import kind_of_failure
 from harness.runs.files import write_yaml
 from harness.runs.lifecycle import (
     COMPLETE,
@@ -54,6 +57,7 @@ def trial(run: RunDirectory) -> RunDirectory:
         (EndingKind.INTERRUPTED, "waiting", exit_codes.FAILED, 0),
         (EndingKind.CRASHED, "waiting", exit_codes.FAILED, 1),
         (EndingKind.OUT_OF_MEMORY, "waiting", exit_codes.OUT_OF_MEMORY, 0),
+        (EndingKind.MACHINE_FAULT, "waiting", exit_codes.MACHINE_FAULT, 0),
     ],
 )
 def test_every_ending_makes_one_state(kind: EndingKind, state: State, code: int, failures: int) -> None:
@@ -85,6 +89,7 @@ def test_what_a_dead_attempt_may_have_trained(last_row: int, position: int, expe
         (76, False, Ending(EndingKind.NOT_BEGUN, "said", "lock")),
         (77, False, Ending(EndingKind.RESERVED_TOO_LITTLE, "said")),
         (78, False, Ending(EndingKind.OUT_OF_MEMORY, "out of memory")),
+        (79, False, Ending(EndingKind.MACHINE_FAULT, "said")),
         (1, False, Ending(EndingKind.CRASHED, "said")),
         (-9, True, Ending(EndingKind.CRASHED, "killed by SIGKILL")),
         (-15, False, Ending(EndingKind.CRASHED, "killed by SIGTERM")),
@@ -111,6 +116,7 @@ def test_how_a_process_ended(exit_code: int, was_asked: bool, expected: Ending) 
         (Result(state="running", attempts=1), "out_of_memory", Ending(EndingKind.OUT_OF_MEMORY, "out of memory")),
         (Result(attempts=1, reason="out of memory: 3 GB"), "out_of_memory", Ending(EndingKind.OUT_OF_MEMORY, "out of memory: 3 GB")),
         (Result(state="running", attempts=1), "ended", Ending(EndingKind.CRASHED, "its worker died")),
+        (Result(attempts=1, reason="said"), "machine_fault", Ending(EndingKind.MACHINE_FAULT, "said")),
         (Result(attempts=1, reason="ValueError: x"), "ended", Ending(EndingKind.CRASHED, "ValueError: x")),
     ],
 )
@@ -122,6 +128,51 @@ def test_how_an_error_ends_an_attempt() -> None:
     assert ending_of_error(InputError("model.path=x: no weights")) == Ending(EndingKind.FAILED, "model.path=x: no weights")
     assert ending_of_error(KeyboardInterrupt()) == Ending(EndingKind.INTERRUPTED, "interrupted")
     assert ending_of_error(ValueError("a bug")) == Ending(EndingKind.CRASHED, "ValueError: a bug")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES])
+def test_what_a_disk_does_is_the_machines_fault(number: int, run: RunDirectory) -> None:
+    system = OSError(number, os.strerror(number), str(run.config))
+    ending = ending_of_error(system)
+    assert ending.kind is EndingKind.MACHINE_FAULT
+    assert (ending.reason or "").startswith(f"{run.config}: {os.strerror(number)}; the disk at /")
+    ours = InputError("data.cache_dir=x: cannot be written")
+    ours.__cause__ = system
+    assert (ending_of_error(ours).reason or "").startswith("data.cache_dir=x: cannot be written; the disk at /")
+    written = OSError(number, os.strerror(number))  # a write, unlike open, does not say where
+    assert (ending_of_error(written, run).reason or "").startswith(f"{run.path}: ")
+    rust = ValueError(f"Error while serializing: I/O error: {os.strerror(number)} (os error {number})")
+    assert ending_of_error(rust).kind is EndingKind.MACHINE_FAULT
+
+
+def test_a_missing_file_is_not_the_machines_fault() -> None:
+    assert ending_of_error(FileNotFoundError(errno.ENOENT, "no", "x")).kind is EndingKind.CRASHED
+
+
+def test_what_the_machine_lost_costs_nothing(trial: RunDirectory) -> None:
+    live = LiveResult(trial)
+    live.begin()
+    live.result.tokens.budgeted, live.result.tokens.trained, live.result.tokens.position = 1000, 50, 100
+    live.running()
+    live.result.tokens.trained, live.result.tokens.position = 450, 300  # 400 more, of which 200 are in a checkpoint
+    live.end(Ending(EndingKind.MACHINE_FAULT, "full"))
+    left = read_result(trial)
+    assert (left.state, left.reason, left.tokens.trained) == ("waiting", "full", 250)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "alike"),
+    [
+        (["the loss of step 1 is nan (learning rate 1e-3)", "the loss of step 20 is inf (learning rate 0.25)"], True),
+        (["/a/trials/0001/x.ckpt: full (attempt 3 of 3)", "/a/trials/0002/x.ckpt: full (attempt 3 of 3)"], True),
+        (["model.heads=3: must divide model.hidden_size=32", "model.heads=5: must divide model.hidden_size=64"], True),
+        (["unknown sampler 'a'", "unknown sampler 'b'"], True),
+        (["killed by SIGKILL", "killed by SIGSEGV"], False),
+        (["model.path=x: no weights", "model.path=x: no tokenizer"], False),
+    ],
+)
+def test_failures_are_alike_but_for_paths_steps_and_values(reasons: list[str], alike: bool) -> None:
+    assert (len({kind_of_failure(reason) for reason in reasons}) == 1) == alike
 
 
 def test_an_attempt_writes_when_it_begins_runs_and_ends(run: RunDirectory) -> None:

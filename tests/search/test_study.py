@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tempfile
 import time
@@ -18,10 +19,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from harness.config.errors import InputError
 from harness.runs.directory import StudyDirectory
+from harness.runs.exit_codes import MACHINE_FAULT
 from harness.runs.result import FINAL_STATES, read_result, write_result
-from harness.runs.trial import read_trial
+from harness.runs.trial import claimed_trial, read_trial
 from harness.search.budget import open_budget
 from harness.search.open_study import open_study
+from harness.search.settle import Settler
 from harness.search.status import read_status
 from harness.search.storage.build import open_storage
 from harness.search.storage.contract import StudyStorage
@@ -225,8 +228,45 @@ def test_failures_for_reasons_of_their_own_do_not_stop_the_study(make_sweep: Mak
     study = Study(directory, sweep, "w")
     for number in range(5):
         claim = claimed(study)
-        study.settle(claim, Attempt(claim.run).fail(f"the loss of step {number} is nan"))
+        study.settle(claim, Attempt(claim.run).fail(f"the {'abcde'[number]} of step {number} is nan"))
     assert study.claim() == "done"
+
+
+def test_what_the_machine_does_is_not_the_trials(make_sweep: MakeSweep) -> None:
+    """However often a disk is full, no attempt is used up, and no budget."""
+    sweep = make_sweep(budget={"trials": 1, "tokens": TRIAL_TOKENS}, search={"max_attempts": 1})
+    directory = open_study(sweep)
+    study = Study(directory, sweep, "w")
+    for _ in range(4):
+        claim = claimed(study)
+        assert study.prepare(claim)
+        result = study.settle(claim, Attempt(claim.run).lose_its_disk(100))
+        assert (claim.number, result.state, result.failures, result.tokens.trained) == (0, "waiting", 0, 0)
+        assert claimed_trial(claim.run).seconds == 0
+    claim = claimed(study)
+    assert study.settle(claim, Attempt(claim.run).complete()).state == "complete"
+    check_in_step(directory, ended=True)
+
+
+@pytest.mark.parametrize("fails_at", ["_book", "_close"])
+def test_a_worker_that_can_write_nothing_leaves_its_trial_as_it_was(make_sweep: MakeSweep, fails_at: str) -> None:
+    sweep = make_sweep(budget={"trials": 1, "tokens": TRIAL_TOKENS}, search={"max_attempts": 1})
+    directory = open_study(sweep)
+    with alive(directory, "first"):
+        study = Study(directory, sweep, "first")
+        claim = claimed(study)
+        assert study.prepare(claim)
+        Attempt(claim.run).vanish(100)
+        full = mock.patch.object(Settler, fails_at, side_effect=OSError(errno.ENOSPC, "full"))
+        with full, pytest.raises(OSError, match="full"):
+            study.settle(claim, MACHINE_FAULT)
+        directory.fault_note("first").touch()
+    again = Study(directory, sweep, "second")
+    claim = claimed(again)
+    result = read_result(claim.run)
+    assert (claim.number, result.state, result.failures, result.tokens.trained) == (0, "waiting", 0, 0)
+    again.settle(claim, Attempt(claim.run).complete())
+    check_in_step(directory, ended=True)
 
 
 # Whose trial it is.

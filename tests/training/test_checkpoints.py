@@ -19,7 +19,7 @@ import torch
 
 from harness.models.checkpoint_files import checkpoint_path, checkpoints, damage, last_good_checkpoint
 from harness.runs.directory import RunDirectory
-from harness.runs.exit_codes import FAILED
+from harness.runs.exit_codes import MACHINE_FAULT
 from harness.runs.files import replacing
 from harness.runs.result import read_result
 from harness.training import checkpoints as under_test
@@ -153,10 +153,10 @@ def test_a_full_disk(stopped: RunDirectory, whole: RunDirectory, monkeypatch: py
         assert sorted(path.name for path in stopped.checkpoints.iterdir()) == ["step-00000006.ckpt", "step-00000008.ckpt"]
         failed = read_result(stopped)
         rows = {row["step"]: row["tokens"] for row in stopped.metrics.rows()}
-        # A single run, which nobody tries again by itself.
-        assert (failed.state, failed.step, failed.tokens.position) == ("failed", 9, rows[8])
-        assert failed.tokens.trained == rows[9]
-        assert attempt(stopped) == FAILED
+        # The disk's fault, not the run's: it waits, and what was lost is not counted.
+        assert (failed.state, failed.step, failed.tokens.position) == ("waiting", 9, rows[8])
+        assert failed.tokens.trained == rows[8]
+        assert attempt(stopped) == MACHINE_FAULT
         failed = read_result(stopped)
         assert failed.reason is not None
         assert failed.reason.startswith("the checkpoint of step 9 cannot be saved")

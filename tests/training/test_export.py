@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.config.errors import InputError
@@ -86,3 +89,22 @@ def test_a_damaged_checkpoint_is_not_exported(new_run: NewRun, tmp_path: Path) -
     path.write_bytes(content)
     with pytest.raises(InputError, match="is damaged"):
         export(run, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("I/O error: No space left on device (os error 28)")]
+)
+def test_a_full_disk_leaves_nothing_of_an_export(
+    new_run: NewRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    _, run = new_run("run", "trainer.max_steps=1")
+    train_here(run)
+    (tmp_path / "to" / "out").mkdir(parents=True)
+    with monkeypatch.context() as patched:
+        patched.setattr("harness.training.export.model_card", mock.Mock(side_effect=error))
+        with pytest.raises(InputError, match=r"out: cannot be written: .*No space left on device; the disk at / is full"):
+            export(run, tmp_path / "to" / "out")
+    assert [path.name for path in (tmp_path / "to").iterdir()] == ["out"]
+    assert not any((tmp_path / "to" / "out").iterdir())
+    export(run, tmp_path / "to" / "out")
+    assert AutoTokenizer.from_pretrained(tmp_path / "to" / "out").eos_token

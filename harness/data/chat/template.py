@@ -24,10 +24,18 @@ from jinja2 import nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.runtime import Macro
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from harness.config.documents import DamagedError, read_text
 from harness.config.errors import InputError, did_you_mean
 from harness.data.chat.conversation import Conversation, MalformedError, Message
+from harness.data.chat.template_limits import (
+    MEMORY_BYTES,
+    MOST_CHARACTERS,
+    MOST_SOURCE_BYTES,
+    LimitedEnvironment,
+    TemplateLimitError,
+    limits,
+)
 
 CUT, TURN_START, TURN_END, SPAN_START, SPAN_END = (chr(0xF0000 + i) for i in range(5))
 MARKS = re.compile(f"[{CUT}-{SPAN_END}]")
@@ -64,9 +72,13 @@ class ChatTemplate:
         typed = sorted((re.escape(token) for token in control_tokens if len(token) > 1), key=lambda token: (-len(token), token))
         self._control = re.compile("|".join(typed)) if typed else None
         try:
-            self._template = _environment().from_string(source)
+            with limits():
+                self._template = _environment().from_string(source)
         except jinja2.TemplateSyntaxError as error:
             raise InputError(f"data.chat_template={name}: not a Jinja template: {error.message} (line {error.lineno})") from error
+        except Exception as error:
+            # What Jinja computes, and Python compiles, before anything is rendered.
+            raise InputError(f"data.chat_template={name}: not a Jinja template that can be used: {_words(error)}") from error
 
     def render(self, conversation: Conversation, *, turns: bool, spans: bool) -> Rendered:
         """The conversation as text. Raises MalformedError when the template cannot render it, or turns or spans cannot be located in it."""
@@ -122,9 +134,14 @@ class ChatTemplate:
         chat = [self._plain(message) for message in messages]
         tools = self._cut(list(conversation.tools)) or None
         try:
-            return self._template.render(messages=chat, tools=tools, add_generation_prompt=add_generation_prompt, **self.variables)
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
-            raise MalformedError(f"the chat template {self.name} cannot render it: {error}") from None
+            with limits():
+                text = self._template.render(messages=chat, tools=tools, add_generation_prompt=add_generation_prompt, **self.variables)
+            if len(text) > MOST_CHARACTERS:
+                raise TemplateLimitError(f"it makes {len(text):,} characters of it")
+            text.encode()
+        except Exception as error:  # noqa: BLE001 - it is a program of its author, who may have made any mistake
+            raise MalformedError(f"the chat template {self.name} cannot render it: {_words(error)}") from None
+        return text
 
     def _plain(self, message: Message) -> dict[str, Any]:
         """A message as templates expect it."""
@@ -143,6 +160,16 @@ class ChatTemplate:
         if isinstance(value, dict):
             return {self._cut(key): self._cut(item) for key, item in value.items()}
         return [self._cut(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _words(error: Exception) -> str:
+    match error:
+        case TemplateLimitError() | jinja2.TemplateError():
+            return str(error)
+        case MemoryError():
+            return f"it takes more than {MEMORY_BYTES / 1e9:.1f} GB of memory"
+        case _:
+            return f"{type(error).__name__}: {error}"
 
 
 def refuse_marks(conversation: Conversation) -> None:
@@ -215,9 +242,9 @@ class _Generation(Extension):
         return f"{TURN_START}{caller()}{TURN_END}"
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
+def _environment() -> LimitedEnvironment:
     """As in transformers, except that the date is fixed: the same data must become the same tokens tomorrow."""
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
+    environment = LimitedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _fixed_date
@@ -244,7 +271,7 @@ def control_literals(source: str) -> list[str]:
     return sorted(set(CONTROL_LITERAL.findall(re.sub(r"\{#.*?#\}", "", source, flags=re.DOTALL))))
 
 
-def template_source(chosen: str | None, own: str | dict[str, str] | None) -> tuple[str, str]:
+def template_source(chosen: str | None, own: Any) -> tuple[str, str]:
     """The text and the name of data.chat_template.
 
     Args: chosen, the key's value; own, the tokenizer's chat template, if it has one (of several, the one named default).
@@ -258,6 +285,12 @@ def template_source(chosen: str | None, own: str | dict[str, str] | None) -> tup
             raise InputError(
                 f"data.chat_template=tokenizer: the tokenizer has none of its own; valid: {', '.join(SHIPPED)}, or a .jinja file"
             )
+        if not isinstance(own, str) or len(own) > MOST_SOURCE_BYTES:
+            what = f"has {len(own):,} characters" if isinstance(own, str) else f"is a {type(own).__name__}"
+            raise InputError(
+                f"data.chat_template=tokenizer: the tokenizer's own {what}; valid: text of at most {MOST_SOURCE_BYTES:,} characters, or "
+                f"{', '.join(SHIPPED)}, or a .jinja file"
+            )
         return own, name
     if name in SHIPPED:
         return files("harness.data.chat").joinpath("templates", f"{name}.jinja").read_text("utf-8"), name
@@ -266,8 +299,8 @@ def template_source(chosen: str | None, own: str | dict[str, str] | None) -> tup
         hint = did_you_mean(name, [*SHIPPED, "tokenizer"])
         raise InputError(f"data.chat_template={name}: unknown.{hint} Valid: tokenizer, {', '.join(SHIPPED)}, or a .jinja file")
     try:
-        return path.read_text("utf-8"), name
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(path, most_bytes=MOST_SOURCE_BYTES), name
+    except (OSError, DamagedError) as error:
         raise InputError(f"data.chat_template={name}: cannot be read ({error})") from error
 
 

@@ -22,7 +22,7 @@ from harness.launch.slurm.job_elements import JobElement, QueuedElement
 from harness.launch.slurm.script import TEMPLATE, BatchJob, render, requested, shape_of
 from harness.runs.cache import CACHE_VARIABLE
 from harness.runs.directory import RunDirectory, StudyDirectory, runs_root
-from harness.runs.exit_codes import BAD_INPUT, DONE, FAILED
+from harness.runs.exit_codes import BAD_INPUT, DONE, FAILED, MACHINE_FAULT
 from harness.runs.submitted_jobs import SubmittedJob, read_jobs, record_job
 
 PATHS = (CACHE_VARIABLE, CONFIG_DIR_VARIABLE)
@@ -44,7 +44,7 @@ def worker_job(
         log="%A_%a.log",
         tasks=count,
         after=after,
-        final_codes=(DONE, BAD_INPUT),  # a worker that crashed is replaced, as on one machine
+        final_codes=(DONE, BAD_INPUT, MACHINE_FAULT),  # a worker that crashed is replaced, as on one machine
     )
 
 

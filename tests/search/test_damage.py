@@ -1,0 +1,137 @@
+"""Files that are damaged, or that a stranger made: one message that names them, and the others stay readable."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.config import documents
+from harness.config.documents import DamagedError
+from harness.config.errors import InputError
+from harness.config.user_yaml import read_mapping
+from harness.runs.directory import StudyDirectory
+from harness.runs.files import read_json, read_yaml
+from harness.runs.record import load_study
+from harness.search.open_study import open_study
+from harness.search.sweep import Sweep
+from tests.search.studies import run_all
+from tests.support.command import call_harness
+
+Damage = Callable[[Path], object]
+
+DAMAGES: dict[str, Damage] = {
+    "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "empty": lambda path: path.write_bytes(b""),
+    "null": lambda path: path.write_text("null\n"),
+    "list": lambda path: path.write_text("[1]\n"),
+    "no text": lambda path: path.write_bytes(b'{"a": "\xff"}'),
+    "deep": lambda path: path.write_bytes(b"[" * 100_000),
+    "deep blocks": lambda path: path.write_text("".join(f"{' ' * depth}a:\n" for depth in range(2000))),
+    "aliases": lambda path: path.write_text(
+        "a0: &a0 [x, x]\n" + "".join(f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] * 9)}]\n" for n in range(12))
+    ),
+    "a knot": lambda path: path.write_text("a: &a\n  b: *a\n"),
+    "a huge integer": lambda path: path.write_text('{"number": ' + "9" * 5000 + "}"),
+    "NaN": lambda path: path.write_text('{"number": NaN}'),
+    "half a surrogate pair": lambda path: path.write_text('{"number": 0, "given_up": "\\ud800"}'),
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+    "a directory": lambda path: (path.unlink(), path.mkdir()),
+    "no end": lambda path: (path.unlink(), path.symlink_to("/dev/zero")),
+}
+
+
+@pytest.fixture(scope="module")
+def whole(loaded: Sweep, tmp_path_factory: pytest.TempPathFactory) -> StudyDirectory:
+    runs = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("HARNESS_RUNS", str(runs))
+        directory = open_study(loaded)
+        run_all(directory, lambda trial: 2.0 + trial.number)
+    return StudyDirectory(directory.path.absolute())
+
+
+@pytest.fixture
+def study(whole: StudyDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyDirectory:
+    """A copy of a study of four complete trials, of which the first is the best."""
+    monkeypatch.setenv("HARNESS_RUNS", str(tmp_path / "runs"))
+    return StudyDirectory(Path(shutil.copytree(whole.path, tmp_path / "runs" / whole.name)))
+
+
+OF_JSON = [kind for kind in DAMAGES if kind not in ("deep blocks", "aliases", "a knot")]
+OF_YAML = [kind for kind in DAMAGES if kind not in ("NaN", "a huge integer", "half a surrogate pair", "no text")]
+
+
+@pytest.mark.parametrize("kind", OF_JSON)
+@pytest.mark.parametrize("name", ["result.json", "trial.json"])
+def test_a_damaged_trial_leaves_the_others(study: StudyDirectory, kind: str, name: str, tmp_path: Path) -> None:
+    path = study.trial(1).path / name
+    DAMAGES[kind](path)
+    record = load_study(study)
+    assert [run.state for run in record.runs] == ["complete", "damaged", "complete", "complete"]
+    assert str(path) in (record.runs[1].result.reason or "")
+    assert record.best is not None
+    assert record.best.number == 0
+    for verb in ("status", "compare", "best"):
+        done = call_harness(verb, study.name, cwd=tmp_path)
+        assert done.rc == 0, done
+        assert verb == "best" or "damaged" in done.stdout, done
+    shown = json.loads(call_harness("status", study.name, "--json", cwd=tmp_path).stdout)
+    assert [trial["state"] for trial in shown["trials"]] == ["complete", "damaged", "complete", "complete"]
+
+
+@pytest.mark.parametrize("kind", OF_YAML)
+def test_a_damaged_study_is_one_message(study: StudyDirectory, kind: str, tmp_path: Path) -> None:
+    DAMAGES[kind](study.sweep)
+    done = call_harness("status", study.name, cwd=tmp_path)
+    assert done.rc == 2, done
+    assert done.stderr.startswith("error: ") or "unknown study" in done.stderr, done
+
+
+@pytest.mark.parametrize("kind", [*OF_JSON, "text"])
+def test_damaged_metrics_are_left_out(study: StudyDirectory, kind: str, tmp_path: Path) -> None:
+    path = study.trial(1).metrics.path
+    path.write_text('{"step": 1, "tokens": 10, "train/loss": 2.5}\n')
+    (path.write_text('{"step": "x"}\n{"step": 3, "train/loss": "[/red]"}\n') if kind == "text" else DAMAGES[kind](path))
+    for verb in ("status", "compare", "best"):
+        done = call_harness(verb, study.name, cwd=tmp_path)
+        assert done.rc == 0, done
+
+
+@pytest.mark.parametrize("kind", OF_JSON)
+def test_json_is_read_within_bounds(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "result.json"
+    path.write_text('{"a": 1}')
+    DAMAGES[kind](path)
+    begin = time.monotonic()
+    with pytest.raises(DamagedError, match=r"^\S*result\.json: damaged: .*Restore it, or move it away\.$"):
+        read_json(path)
+    assert time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize("kind", OF_YAML)
+@pytest.mark.parametrize("read", [read_yaml, lambda path: read_mapping(path, holds="keys")])
+def test_yaml_is_read_within_bounds(tmp_path: Path, kind: str, read: Callable[[Path], object]) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("a: {b: 1, c: 2")
+    DAMAGES[kind](path)
+    begin = time.monotonic()
+    with pytest.raises(InputError, match=r"config\.yaml: "):
+        read(path)
+    assert time.monotonic() - begin < 5
+
+
+def test_what_is_whole_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("base: &base {lr: 1e-4, deep: [[[[1]]]]}\nother: *base\n")
+    assert read_mapping(path, holds="keys")["other"] == {"lr": 1e-4, "deep": [[[[1]]]]}
+    many = tmp_path / "many.yaml"
+    many.write_text("a: [" + ", ".join(["{b: [1]}"] * 500) + "]\n")
+    assert len(read_yaml(many)["a"]) == 500
+    (tmp_path / "a.json").write_text('{"a": "\\ud83d\\ude00", "b": -1.5e-3, "c": 18446744073709551615}')
+    assert documents.read_json(tmp_path / "a.json") == {"a": "😀", "b": -0.0015, "c": 2**64 - 1}
