@@ -7,7 +7,7 @@
         hashes.npy    uint64 [documents], of the text
         bytes.npy     int64 [documents], UTF-8 bytes of the text, of conversations of the trained text
         trained.bin   bool [tokens], of conversations only: whether the loss is on a token
-        meta.json     dtype and counts
+        meta.json     dtype, counts, and the first rows that were left out
 
 cache_entry.py handles several processes that want an entry, and one that dies while it writes.
 """
@@ -33,6 +33,7 @@ from harness.data.chat.encoder import ChatEncoder
 from harness.data.chat.formats import read_conversations
 from harness.data.content_hash import content_hash
 from harness.data.ragged import Int64, offsets_of
+from harness.data.row import BadRows
 from harness.data.sources import read_files
 from harness.data.text_encoder import TextEncoder, TokenizerLike
 from harness.runs.files import read_json, write_json
@@ -61,6 +62,10 @@ class TokenizedDocuments:
     """int64[documents]: UTF-8 bytes of the text whose tokens are trained."""
     trained: NDArray[np.bool_] | None = None
     """bool[tokens], a memory map: whether the loss is on a token; None: on all."""
+    left_out: int = 0
+    """Rows that could not be used."""
+    left_out_first: tuple[str, ...] = ()
+    """What is wrong with the first few of them."""
 
     @property
     def fingerprint(self) -> str:
@@ -89,23 +94,32 @@ def tokenize(
     append_eos: bool,
     cache_dir: Path,
     key: str,
+    bad: BadRows | None = None,
     progress: Progress | None = None,
 ) -> TokenizedDocuments:
     """The texts of the files as tokens, from the cache where they were tokenized before.
 
-    `key` is the configuration key of the source, for messages. Raises InputError for files that cannot be read, and for a cache directory
-    that cannot be written.
+    `key` is the configuration key of the source, for messages; bad: what becomes of rows that cannot be used.
+    Raises InputError for files that cannot be read, and for a cache directory that cannot be written.
     """
     encoder = TextEncoder(tokenizer, append_eos=append_eos)
-    return _cached(files, [field], encoder, lambda: read_files(files, field, key=key), cache_dir, key, progress)
+    bad = bad or BadRows()
+    return _cached(files, [field], encoder, lambda: read_files(files, field, key=key, bad=bad), cache_dir, key, bad, progress)
 
 
 def tokenize_conversations(
-    files: Sequence[Path], chat_format: str, encoder: ChatEncoder, *, cache_dir: Path, key: str, progress: Progress | None = None
+    files: Sequence[Path],
+    chat_format: str,
+    encoder: ChatEncoder,
+    *,
+    cache_dir: Path,
+    key: str,
+    bad: BadRows | None = None,
+    progress: Progress | None = None,
 ) -> TokenizedDocuments:
     """The conversations of the files as tokens with a mask; otherwise as `tokenize`. `chat_format` as data.sources.<name>.format."""
-    recipe = ["conversations", chat_format]
-    return _cached(files, recipe, encoder, lambda: read_conversations(files, chat_format, key=key), cache_dir, key, progress)
+    recipe, bad = ["conversations", chat_format], bad or BadRows()
+    return _cached(files, recipe, encoder, lambda: read_conversations(files, chat_format, key=key, bad=bad), cache_dir, key, bad, progress)
 
 
 def _cached(
@@ -115,15 +129,16 @@ def _cached(
     documents: Callable[[], Iterable[Any]],
     cache_dir: Path,
     key: str,
+    bad: BadRows,
     progress: Progress | None,
 ) -> TokenizedDocuments:
     """The tokens of the documents (`Document` or `ChatDocument`, as the encoder takes them), which files and options determine."""
     _prepare(cache_dir)
     contents = [content_hash(file, cache_dir / "files", key=key) for file in files]
-    recipe = json.dumps([FORMAT, contents, *options, encoder.fingerprint()])
+    recipe = json.dumps([FORMAT, contents, *options, *bad.recipe, encoder.fingerprint()])
     entry = cache_dir / "tokens" / hashlib.sha256(recipe.encode()).hexdigest()
     total = sum(file.stat().st_size for file in files)
-    return open_or_build(entry, _open, lambda building: _build(building, documents(), encoder, total, progress))
+    return open_or_build(entry, _open, lambda building: _build(building, documents(), encoder, total, key, bad, progress))
 
 
 def _prepare(cache_dir: Path) -> None:
@@ -150,17 +165,27 @@ def _open(entry: Path) -> TokenizedDocuments | None:
         return None
     if trained is not None and len(trained) != len(tokens):
         return None
-    return TokenizedDocuments(entry, tokens, offsets, hashes, sizes, trained)
+    return TokenizedDocuments(
+        entry, tokens, offsets, hashes, sizes, trained, meta.get("left_out", 0), tuple(meta.get("left_out_first", ()))
+    )
 
 
-def _build(building: Path, documents: Iterable[Any], encoder: TextEncoder | ChatEncoder, total: int, progress: Progress | None) -> None:
+def _build(
+    building: Path,
+    documents: Iterable[Any],
+    encoder: TextEncoder | ChatEncoder,
+    total: int,
+    key: str,
+    bad: BadRows,
+    progress: Progress | None,
+) -> None:
     """Write the files of an entry into the directory `building`."""
     dtype = np.dtype(encoder.dtype())
     lengths, hashes, sizes = array("q"), array("Q"), array("q")
     masked = False
     with (building / "tokens.bin").open("wb") as stream, (building / "trained.bin").open("wb") as mask:
         for batch in _batches(documents):
-            encoded = encoder.encode(batch, dtype)
+            encoded = encoder.encode(batch, dtype, bad) if isinstance(encoder, ChatEncoder) else encoder.encode(batch, dtype)
             stream.write(encoded.ids.tobytes())
             lengths.frombytes(encoded.lengths.tobytes())
             contents = [text.encode() for text in encoded.texts]
@@ -171,6 +196,7 @@ def _build(building: Path, documents: Iterable[Any], encoder: TextEncoder | Chat
                 mask.write(encoded.trained.tobytes())
             if progress is not None:
                 progress(batch[-1].position, total)
+    bad.check(len(lengths), key=key)
     offsets = offsets_of(np.frombuffer(lengths, dtype=np.int64))
     if offsets[-1] == 0:
         raise InputError("tokenizer.path: this tokenizer makes no tokens of the text")
@@ -179,8 +205,10 @@ def _build(building: Path, documents: Iterable[Any], encoder: TextEncoder | Chat
     np.save(building / "bytes.npy", np.frombuffer(sizes, dtype=np.int64))
     if not masked:
         (building / "trained.bin").unlink()
-    counts = {"dtype": dtype.name, "documents": len(lengths), "tokens": int(offsets[-1])}
-    write_json(building / "meta.json", {**counts, "masked": True} if masked else counts)
+    meta: dict[str, Any] = {"dtype": dtype.name, "documents": len(lengths), "tokens": int(offsets[-1])}
+    meta |= {"masked": True} if masked else {}
+    meta |= {"left_out": bad.count, "left_out_first": bad.first} if bad.count else {}
+    write_json(building / "meta.json", meta)
 
 
 def _batches(documents: Iterable[Any]) -> Iterator[list[Any]]:

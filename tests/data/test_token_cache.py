@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import time
@@ -17,9 +18,11 @@ import pytest
 from tokenizers import Tokenizer, processors
 
 from harness.config.errors import InputError
+from harness.config.schema import DataConfig, SourceConfig
 from harness.data import token_cache
 from harness.data.sources import read_documents
 from harness.data.token_cache import TokenizedDocuments, tokenize
+from harness.data.tokenization import Tokenization
 from harness.runs.cache import default_cache_dir
 
 Stories = Callable[[range], list[str]]
@@ -206,3 +209,49 @@ def test_tokenizers_that_append_their_own_copy_of_the_backend_agree(docs: Path, 
     original = run(docs).fingerprint
     tokenizer.backend_tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     assert run(docs).fingerprint == original
+
+
+GOOD_ROW = {"text": "the quick fox", "prompt": "the quick?", "completion": "fox"}
+BAD_LINES = ['{"text": 3, "prompt": "a", "completion": 1}', "{", '{"other": "a"}']
+
+
+@pytest.mark.parametrize("kind", ["texts", "conversations"])
+def test_rows_that_cannot_be_used_are_left_out_and_counted(kind: Any, tmp_path: Path, chat_tokenizer: Any, caplog: Any) -> None:
+    file = tmp_path / "rows.jsonl"
+    lines = [json.dumps(GOOD_ROW | {"text": f"{n} {GOOD_ROW['text']}", "completion": f"{n}"}) for n in range(17)]
+    file.write_text("\n".join([*lines[:9], *BAD_LINES, *lines[9:]]))
+
+    def tokens(**options: Any) -> TokenizedDocuments:
+        config = DataConfig(
+            sources={"docs": SourceConfig(path=str(file))}, cache_dir=str(tmp_path / "cache"), chat_template="chatml", **options
+        )
+        return Tokenization(config, chat_tokenizer, documents=kind).of_source("docs")
+
+    with pytest.raises(InputError, match="line 10: "):
+        tokens()
+    with pytest.raises(InputError, match=r"3 of 20 rows cannot be used, more than data\.max_malformed_share=0\.01; first: .*line 10: "):
+        tokens(malformed="skip")
+    for _ in range(2):  # the second time from the cache
+        caplog.clear()
+        found = tokens(malformed="skip", max_malformed_share=0.2)
+        assert (found.documents, found.left_out) == (17, 3)
+        assert [re.search(r"line \d+", problem)[0] for problem in found.left_out_first] == ["line 10", "line 11", "line 12"]  # type: ignore[index]
+        assert "data.sources.docs: 3 of 20 rows left out (data.malformed=skip); first: " in caplog.text
+
+
+def test_a_row_that_the_template_cannot_render_can_be_left_out(tmp_path: Path, chat_tokenizer: Any) -> None:
+    file = tmp_path / "rows.jsonl"
+    calling = [{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": [{"name": "f"}]}]
+    file.write_text(
+        "\n".join([json.dumps({"messages": calling}), json.dumps({"messages": [*calling[:1], {"role": "assistant", "content": "b"}]})])
+    )
+    options: dict[str, Any] = {
+        "cache_dir": str(tmp_path / "cache"),
+        "chat_template": "alpaca",
+        "malformed": "skip",
+        "max_malformed_share": 0.5,
+    }
+    config = DataConfig(sources={"docs": SourceConfig(path=str(file))}, **options)
+    found = Tokenization(config, chat_tokenizer, documents="conversations").of_source("docs")
+    assert (found.documents, found.left_out) == (1, 1)
+    assert "it has no place for tool calls" in found.left_out_first[0]
