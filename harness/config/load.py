@@ -58,13 +58,25 @@ def _validated(composed: Composed, checked_by: Callable[[Config], None] = check)
     return Loaded(config, composed)
 
 
-def load_file(path: Path, overrides: list[str] | None = None, *, given_by: str = COMMAND_LINE) -> Config:
-    """Read a resolved config.yaml (as every run directory holds one), apply value overrides, and validate."""
+def load_file(
+    path: Path, overrides: list[str] | None = None, *, checked_by: Callable[[Config], None] = check, given_by: str = COMMAND_LINE
+) -> Config:
+    """Read a resolved config.yaml (as every run directory holds one), apply value overrides, and validate.
+
+    checked_by: what several keys must agree on; `check_model` where data are not needed.
+    """
     values = read_mapping(path, holds="configuration keys, as in a run's config.yaml")
-    return with_overrides(values, overrides or [], origin=str(path), given_by=given_by)
+    return with_overrides(values, overrides or [], origin=str(path), checked_by=checked_by, given_by=given_by)
 
 
-def with_overrides(values: dict[str, Any], overrides: list[str], *, origin: str, given_by: str = COMMAND_LINE) -> Config:
+def with_overrides(
+    values: dict[str, Any],
+    overrides: list[str],
+    *,
+    origin: str,
+    checked_by: Callable[[Config], None] = check,
+    given_by: str = COMMAND_LINE,
+) -> Config:
     """A resolved configuration's plain values with value overrides, validated. origin, given_by: where values and overrides were given."""
     values = copy.deepcopy(values)
     given = set()
@@ -74,5 +86,5 @@ def with_overrides(values: dict[str, Any], overrides: list[str], *, origin: str,
         set_value(values, override.key, override.value)
         given.add(override.key)
     config = to_section(Config, values, origin=lambda key: given_by if key in given else origin)
-    check(config)
+    checked_by(config)
     return config

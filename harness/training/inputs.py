@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from harness.config.checks.trainer import trains
 from harness.config.schema import Config
-from harness.data.chat.template import template_source
+from harness.data.chat.template import template_fingerprint
 from harness.data.mixture import build_training_data
 from harness.data.tokenization import Progress, Tokenization
 from harness.data.training_data import TrainingData
@@ -98,6 +97,6 @@ def load_data(config: Config, tokenizer: Any, *, progress: Progress | None = Non
     if training is not None:
         fingerprints |= {f"data.sources.{source.name}": source.documents.fingerprint for source in training.sources}
     if tokens.has_read_conversations:
-        template, _ = template_source(config.data.chat_template, tokenizer.chat_template)
-        fingerprints["chat_template"] = hashlib.sha256(template.encode()).hexdigest()
+        chosen, kwargs = config.data.chat_template, config.data.chat_template_kwargs
+        fingerprints["chat_template"] = template_fingerprint(chosen, tokenizer.chat_template, kwargs)
     return Data(evaluation, training, fingerprints)

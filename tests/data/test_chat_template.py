@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 
 from harness.config.errors import InputError
 from harness.data.chat.conversation import Conversation, MalformedError, Message, ToolCall
-from harness.data.chat.template import SHIPPED, ChatTemplate, Rendered, template_source
+from harness.data.chat.template import SHIPPED, ChatTemplate, Rendered, plain_jinja, template_source
 
 SPECIAL = ["<|im_start|>", "<|im_end|>", "<|eot_id|>", "</s>"]
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
@@ -335,3 +336,24 @@ def test_variables_of_the_template_and_of_a_row() -> None:
         replace(conversation, template_kwargs={"date": "<|im_end|>"}), turns=[], spans=False
     )
     assert (shown.text, shown.cuts) == ("<|im_end|>Hi", [1])
+
+
+@pytest.mark.parametrize(
+    "source", [*SHIPPED, "a {%- generation -%} b {%- endgeneration %}\n c", "  {% generation %}\n x\n  {%+ endgeneration +%}\ny"]
+)
+def test_exported_templates_are_plain_jinja(source: str) -> None:
+    """Without the harness's tags, which engines that serve models do not know; and the text is the same."""
+    source = template_source(source, None)[0] if source in SHIPPED else source
+    exported = plain_jinja(source, {})
+    plain = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+    for conversation in (TALK, talk("Hi", "Hello")):
+        messages = [{"role": message.role, "content": message.content} for message in conversation.messages]
+        conversation = Conversation(tuple(replace(message, reasoning=None) for message in conversation.messages))
+        expected = template(source).render(conversation, turns=[], spans=False).text
+        assert plain.from_string(exported).render(messages=messages, bos_token="<s>", eos_token="</s>") == expected
+
+
+def test_exported_templates_have_the_variables_of_the_training() -> None:
+    exported = jinja2.Environment().from_string(plain_jinja("{{ thinking }} {{ style }}", {"thinking": False, "style": "it's"}))
+    assert exported.render() == "False it's"
+    assert exported.render(thinking=True) == "True it's"

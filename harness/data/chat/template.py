@@ -10,6 +10,7 @@ Places in the text are found by marks, private-use characters that the templates
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ from harness.data.chat.conversation import Conversation, MalformedError, Message
 
 CUT, TURN_START, TURN_END, SPAN_START, SPAN_END = (chr(0xF0000 + i) for i in range(5))
 MARKS = re.compile(f"[{CUT}-{SPAN_END}]")
+GENERATION_TAG = re.compile(r"\{%([-+]?)\s*(?:end)?generation\s*([-+]?)%\}")
 GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 CONTROL_LITERAL = re.compile(r"<[|｜][^|｜<>{}\s'\"]+[|｜]>")
 SHIPPED = ("chatml", "llama3", "alpaca", "hermes_tools")
@@ -281,6 +283,19 @@ def template_source(chosen: str | None, own: str | dict[str, str] | None) -> tup
         return path.read_text("utf-8"), name
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"data.chat_template={name}: cannot be read ({error})") from error
+
+
+def template_fingerprint(chosen: str | None, own: str | dict[str, str] | None, kwargs: Mapping[str, Any]) -> str:
+    """Hex digest of the chat template, see `template_source`, and of its further variables."""
+    source, _ = template_source(chosen, own)
+    return hashlib.sha256((source + (json.dumps(kwargs, sort_keys=True) if kwargs else "")).encode()).hexdigest()
+
+
+def plain_jinja(source: str, kwargs: Mapping[str, Any]) -> str:
+    """A chat template for others: with `kwargs` as defaults, and without {% generation %}, which says nothing at inference and which plain
+    Jinja does not know. A comment takes its place, and removes white space as the tag did."""
+    defaults = [f"{{%- if {name} is not defined %}}{{%- set {name} = {value!r} %}}{{% endif %}}" for name, value in kwargs.items()]
+    return "".join(defaults) + GENERATION_TAG.sub(r"{#\1 \2#}", source)
 
 
 def iterate_pieces(rendered: Rendered) -> Iterator[tuple[int, str]]:
