@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 from harness.config.checks import check
 from harness.config.compose import Composed, compose
 from harness.config.errors import InputError
-from harness.config.nested import set_value
+from harness.config.nested import flat, lookup, set_value
 from harness.config.overrides import COMMAND_LINE, ValueOverride, parse
+from harness.config.private import is_path_key
 from harness.config.schema import Config
 from harness.config.user_yaml import read_mapping
 from harness.config.validate import refuse_unread, to_section
@@ -52,10 +54,20 @@ def load(
 
 
 def _validated(composed: Composed, checked_by: Callable[[Config], None] = check) -> Loaded:
-    config = to_section(Config, composed.values, origin=composed.origin)
+    config = to_section(Config, _in_home(composed.values), origin=composed.origin)
     refuse_unread(config, sorted(key for key, origin in composed.origins.items() if origin == composed.given_by))
     checked_by(config)
     return Loaded(config, composed)
+
+
+def _in_home(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with ~ written out in every path: no shell does that inside YAML or quotes, and none of their readers has to."""
+    given = [key for key, value in flat(values) if isinstance(value, str) and value.startswith("~") and is_path_key(key)]
+    if given:
+        values = copy.deepcopy(values)
+        for key in given:
+            set_value(values, key, os.path.expanduser(lookup(values, key)))  # noqa: PTH111 - pathlib's raises for a user who is none
+    return values
 
 
 def load_file(
@@ -85,6 +97,6 @@ def with_overrides(
             raise InputError(f"{override.to_hydra()}: with a resolved config only values can be overridden; it is already composed")
         set_value(values, override.key, override.value)
         given.add(override.key)
-    config = to_section(Config, values, origin=lambda key: given_by if key in given else origin)
+    config = to_section(Config, _in_home(values), origin=lambda key: given_by if key in given else origin)
     checked_by(config)
     return config

@@ -62,6 +62,8 @@ class TokenizedDocuments:
     """int64[documents]: UTF-8 bytes of the text whose tokens are trained."""
     trained: NDArray[np.bool_] | None = None
     """bool[tokens], a memory map: whether the loss is on a token; None: on all."""
+    known_largest_id: int | None = None
+    """Of the entry; None in those of before it was noted."""
     left_out: int = 0
     """Rows that could not be used."""
     left_out_first: tuple[str, ...] = ()
@@ -71,6 +73,11 @@ class TokenizedDocuments:
     def fingerprint(self) -> str:
         """Hex digest of the texts and of how they became tokens."""
         return self.directory.name
+
+    @cached_property
+    def largest_id(self) -> int:
+        """The largest token id in use."""
+        return int(self.tokens.max()) if self.known_largest_id is None else self.known_largest_id
 
     @property
     def documents(self) -> int:
@@ -166,7 +173,15 @@ def _open(entry: Path) -> TokenizedDocuments | None:
     if trained is not None and len(trained) != len(tokens):
         return None
     return TokenizedDocuments(
-        entry, tokens, offsets, hashes, sizes, trained, meta.get("left_out", 0), tuple(meta.get("left_out_first", ()))
+        entry,
+        tokens,
+        offsets,
+        hashes,
+        sizes,
+        trained,
+        known_largest_id=meta.get("largest_id"),
+        left_out=meta.get("left_out", 0),
+        left_out_first=tuple(meta.get("left_out_first", ())),
     )
 
 
@@ -182,11 +197,12 @@ def _build(
     """Write the files of an entry into the directory `building`."""
     dtype = np.dtype(encoder.dtype())
     lengths, hashes, sizes = array("q"), array("Q"), array("q")
-    masked = False
+    masked, largest = False, 0
     with (building / "tokens.bin").open("wb") as stream, (building / "trained.bin").open("wb") as mask:
         for batch in _batches(documents):
             encoded = encoder.encode(batch, dtype, bad) if isinstance(encoder, ChatEncoder) else encoder.encode(batch, dtype)
             stream.write(encoded.ids.tobytes())
+            largest = max(largest, int(encoded.ids.max(initial=0)))
             lengths.frombytes(encoded.lengths.tobytes())
             contents = [text.encode() for text in encoded.texts]
             hashes.extend(int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little") for content in contents)
@@ -205,7 +221,7 @@ def _build(
     np.save(building / "bytes.npy", np.frombuffer(sizes, dtype=np.int64))
     if not masked:
         (building / "trained.bin").unlink()
-    meta: dict[str, Any] = {"dtype": dtype.name, "documents": len(lengths), "tokens": int(offsets[-1])}
+    meta: dict[str, Any] = {"dtype": dtype.name, "documents": len(lengths), "tokens": int(offsets[-1]), "largest_id": largest}
     meta |= {"masked": True} if masked else {}
     meta |= {"left_out": bad.count, "left_out_first": bad.first} if bad.count else {}
     write_json(building / "meta.json", meta)

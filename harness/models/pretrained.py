@@ -48,7 +48,15 @@ def load_pretrained(path: str, *, key: str, attention: str, attention_dropout: f
         # transformers only warns and continues with random weights.
         problem = f"its weight files lack {len(missing)} of the model's tensors ({', '.join(missing[:3])}{', …' if missing[3:] else ''})"
         raise wrong_value(key, path, problem)
+    broken = next((name for name, weight in model.named_parameters() if not torch.isfinite(weight.sum()) and _is_broken(weight)), None)
+    if broken is not None:
+        raise wrong_value(key, path, f"its weights hold NaN or infinite values (in {broken}); valid: whole weight files")
     return model
+
+
+def _is_broken(weight: torch.Tensor) -> bool:
+    """Whether it is no sum alone that overflowed."""
+    return not bool(weight.isfinite().all())
 
 
 def stored_config(path: str) -> Any:

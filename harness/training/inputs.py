@@ -52,6 +52,12 @@ class Inputs:
         """Tokens that one evaluation reads."""
         return sum(part.tokens_read for part in self.evaluation)
 
+    @property
+    def largest_id(self) -> int:
+        """The largest token id that is trained or evaluated on."""
+        sources = [source.documents.largest_id for source in self.plan.data.sources] if self.plan else []
+        return max([*sources, *(part.largest_id for part in self.evaluation)], default=0)
+
     def prefix(self, config: Config) -> Prefix:
         """The prefix of this run, or of a related one, whose state key says that data and model are the same."""
         assert self.plan is not None, "a run that trains"

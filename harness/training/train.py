@@ -21,6 +21,7 @@ from harness.models.compiled import compile_blocks
 from harness.models.device import computes_on_gpu
 from harness.models.isolation import isolate_documents
 from harness.models.liger import liger_kernels
+from harness.models.vocabulary import refuse_unknown_ids
 from harness.runs.directory import RunDirectory
 from harness.runs.lifecycle import COMPLETE, STOPPED, Ending, LiveResult
 from harness.runs.metrics import Row, last_values
@@ -99,6 +100,7 @@ def train(
         if start < plan.steps:
             refuse_attention(config)
             model = build_adapted_model(config, inputs.tokenizer).model
+            refuse_unknown_ids(model, inputs.tokenizer, inputs.largest_id, path=config.model.path)
             result.parameters = count_parameters(model)
             isolate_documents(model, config)
             if config.trainer.gradient_checkpointing:

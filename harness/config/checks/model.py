@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.config.remote_code import remote_code_problems
 from harness.config.schema import Config, ModelConfig
+from harness.runs.git_lfs import git_lfs_problem
 
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len")
@@ -84,6 +85,10 @@ def _directory(key: str, path: str, patterns: tuple[str, ...], problem: str) -> 
         yield f"{key}={path}: not a model directory, no config.json in it"
     elif not any(True for pattern in patterns for _ in folder.glob(pattern)):
         yield f"{key}={path}: {problem}"
+    for file in sorted({file for pattern in ("*.json", *patterns) for file in folder.glob(pattern)}):
+        if pointer := git_lfs_problem(file):
+            yield f"{key}={path}: {pointer}"
+            break
     yield from remote_code_problems(key, path)
 
 
