@@ -64,6 +64,8 @@ class TokenizedDocuments:
     """bool[tokens], a memory map: whether the loss is on a token; None: on all."""
     known_largest_id: int | None = None
     """Of the entry; None in those of before it was noted."""
+    with_control_tokens: int = 0
+    """Documents of plain text that have a control token of the tokenizer in their text."""
     left_out: int = 0
     """Rows that could not be used."""
     left_out_first: tuple[str, ...] = ()
@@ -99,6 +101,7 @@ def tokenize(
     tokenizer: TokenizerLike,
     *,
     append_eos: bool,
+    split_special_tokens: bool = True,
     cache_dir: Path,
     key: str,
     bad: BadRows | None = None,
@@ -109,7 +112,7 @@ def tokenize(
     `key` is the configuration key of the source, for messages; bad: what becomes of rows that cannot be used.
     Raises InputError for files that cannot be read, and for a cache directory that cannot be written.
     """
-    encoder = TextEncoder(tokenizer, append_eos=append_eos)
+    encoder = TextEncoder(tokenizer, append_eos=append_eos, split_special_tokens=split_special_tokens)
     bad = bad or BadRows()
     return _cached(files, [field], encoder, lambda: read_files(files, field, key=key, bad=bad), cache_dir, key, bad, progress)
 
@@ -180,6 +183,7 @@ def _open(entry: Path) -> TokenizedDocuments | None:
         sizes,
         trained,
         known_largest_id=meta.get("largest_id"),
+        with_control_tokens=meta.get("with_control_tokens", 0),
         left_out=meta.get("left_out", 0),
         left_out_first=tuple(meta.get("left_out_first", ())),
     )
@@ -197,7 +201,7 @@ def _build(
     """Write the files of an entry into the directory `building`."""
     dtype = np.dtype(encoder.dtype())
     lengths, hashes, sizes = array("q"), array("Q"), array("q")
-    masked, largest = False, 0
+    masked, largest, typed = False, 0, 0
     with (building / "tokens.bin").open("wb") as stream, (building / "trained.bin").open("wb") as mask:
         for batch in _batches(documents):
             encoded = encoder.encode(batch, dtype, bad) if isinstance(encoder, ChatEncoder) else encoder.encode(batch, dtype)
@@ -207,6 +211,7 @@ def _build(
             contents = [text.encode() for text in encoded.texts]
             hashes.extend(int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little") for content in contents)
             sizes.extend(map(len, contents) if encoded.trained_bytes is None else encoded.trained_bytes)
+            typed += encoded.with_control_tokens
             if encoded.trained is not None:
                 masked = True
                 mask.write(encoded.trained.tobytes())
@@ -223,6 +228,7 @@ def _build(
         (building / "trained.bin").unlink()
     meta: dict[str, Any] = {"dtype": dtype.name, "documents": len(lengths), "tokens": int(offsets[-1]), "largest_id": largest}
     meta |= {"masked": True} if masked else {}
+    meta |= {"with_control_tokens": typed} if typed else {}
     meta |= {"left_out": bad.count, "left_out_first": bad.first} if bad.count else {}
     write_json(building / "meta.json", meta)
 

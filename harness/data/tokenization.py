@@ -56,11 +56,20 @@ class Tokenization:
             self.has_read_conversations = True
             found = tokenize_conversations(files, data_format, self._chat, cache_dir=cache_dir, key=key, bad=bad, progress=progress)
         else:
-            eos = self.config.append_eos
-            found = tokenize(files, field, self.tokenizer, append_eos=eos, cache_dir=cache_dir, key=key, bad=bad, progress=progress)
+            found = tokenize(
+                files,
+                field,
+                self.tokenizer,
+                append_eos=self.config.append_eos,
+                split_special_tokens=self.config.split_special_tokens,
+                cache_dir=cache_dir,
+                key=key,
+                bad=bad,
+                progress=progress,
+            )
         if key not in self._said:
             self._said.add(key)
-            _say(key, source, found)
+            _say(key, source, found, self.config)
         return found
 
     def _are_conversations(self, files: list[Path], key: str, field: str, data_format: str) -> bool:
@@ -75,12 +84,17 @@ class Tokenization:
                 assert_never(self._documents)
 
 
-def _say(key: str, source: SourceFiles, found: TokenizedDocuments) -> None:
-    """Say what is not trained on, though it is there."""
+def _say(key: str, source: SourceFiles, found: TokenizedDocuments, config: DataConfig) -> None:
+    """Say what is not trained on though it is there, or is trained otherwise than it may be meant."""
     if source.left_out:
         log.info("%s: left out: %s", key, source.left_out_by_kind())
     if found.left_out:
         rows = found.left_out + found.documents
         log.warning(
             "%s: %d of %d rows left out (data.malformed=skip); first: %s", key, found.left_out, rows, "; ".join(found.left_out_first)
+        )
+    if found.with_control_tokens:
+        become = "plain tokens (data.split_special_tokens=true)" if config.split_special_tokens else "control tokens"
+        log.info(
+            "%s: control tokens are typed in %d of %d documents; they become %s", key, found.with_control_tokens, found.documents, become
         )

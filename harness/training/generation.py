@@ -39,7 +39,7 @@ def _valid(given: Any) -> Any:
     """
     from transformers import GenerationConfig
 
-    valid, left_out = GenerationConfig(), []
+    valid, left_out = GenerationConfig(), []  # type: ignore[no-untyped-call]
     settings = {key: value for key, value in given.to_diff_dict().items() if value is not None and key != "transformers_version"}
     for key in sorted(settings, key=lambda key: key not in MODES):
         before = getattr(valid, key, None)

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from harness.data.sources import read_documents
 from harness.data.token_cache import TokenizedDocuments, tokenize
 from harness.data.tokenization import Tokenization
 from harness.runs.cache import default_cache_dir
+from tests.data.conftest import SmallTokenizer
 
 Stories = Callable[[range], list[str]]
 WriteJsonl = Callable[[str, Iterable[str]], Path]
@@ -202,7 +204,7 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_meta_is_readable(docs: Path, run: Any) -> None:
     documents = run(docs)
     meta = json.loads((documents.directory / "meta.json").read_text())
-    assert meta == {"dtype": "uint16", "documents": 31, "tokens": len(documents.tokens)}
+    assert meta == {"dtype": "uint16", "documents": 31, "tokens": len(documents.tokens), "largest_id": int(documents.tokens.max())}
 
 
 def test_tokenizers_that_append_their_own_copy_of_the_backend_agree(docs: Path, run: Any, tokenizer: Any) -> None:
@@ -255,3 +257,26 @@ def test_a_row_that_the_template_cannot_render_can_be_left_out(tmp_path: Path, c
     found = Tokenization(config, chat_tokenizer, documents="conversations").of_source("docs")
     assert (found.documents, found.left_out) == (1, 1)
     assert "it has no place for tool calls" in found.left_out_first[0]
+
+
+@pytest.mark.parametrize("split", [True, False])
+@pytest.mark.parametrize("pieces", [True, False])
+def test_control_tokens_in_plain_text(
+    split: bool, pieces: bool, chat_tokenizer: Any, write_jsonl: WriteJsonl, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both of those that are declared special and of those that only look like it; with a beginning of text that the tokenizer adds."""
+    backend = chat_tokenizer.backend_tokenizer
+    backend.add_tokens(["<|plain|>", "<think>"])
+    if not pieces:
+        monkeypatch.setattr("harness.data.text_encoder.piece_encoder", lambda backend, eos: None)
+        start = backend.token_to_id("<|im_start|>")
+        backend.post_processor = processors.TemplateProcessing(single="<|im_start|> $A", special_tokens=[("<|im_start|>", start)])
+    texts = ["<|im_start|>the quick<|im_end|> fox<|plain|>", "<think>rain</think>", "rain"]
+    documents = run(write_jsonl("typed.jsonl", texts), tokenizer=SmallTokenizer(backend), split_special_tokens=split)
+    controls = {backend.token_to_id(token) for token in ("<|im_start|>", "<|im_end|>", "<|plain|>")}
+    found = [controls.intersection(documents.tokens[a:b].tolist()) for a, b in pairwise(documents.offsets)]
+    own = set() if pieces else {backend.token_to_id("<|im_start|>")}
+    assert found == [own if split else controls, own, own]
+    assert decoded(documents, SmallTokenizer(backend))[0].count("<|im_start|>") == (2 if split and not pieces else 1)
+    assert backend.token_to_id("<think>") in documents.tokens  # no control token
+    assert documents.with_control_tokens == 1

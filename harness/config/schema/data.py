@@ -122,6 +122,10 @@ class DataConfig(Section):
     """What happens to a document longer than a row (best_fit and padded; concat always splits)."""
     append_eos: bool = True
     """End every document with the tokenizer's end-of-text token, where it has one. (Turns of conversations end as the template says.)"""
+    split_special_tokens: bool = True
+    """Control tokens of the tokenizer that stand in plain text (</s>, <|im_end|>) become plain tokens, as what a document quotes. false:
+    they stay control tokens, for text that was prepared with them; `harness data` says how many documents have any. In conversations typed
+    ones are always plain."""
     chat_template: Annotated[Name | None, Conversational] = None
     """How conversations become text: chatml, llama3, alpaca, hermes_tools (ChatML with tools), tokenizer (its own), or the path of a .jinja
     file; null: the tokenizer's own if it has one, else chatml. What the assistant generates stands inside {% generation %}, its stop token

@@ -17,7 +17,6 @@ from harness.data.chat.conversation import Conversation, MalformedError, Message
 from harness.data.chat.formats import ChatDocument
 from harness.data.chat.loss_spans import LossOn, trained_spans, trained_turns
 from harness.data.chat.template import (
-    CONTROL_LITERAL,
     SHIPPED,
     ChatTemplate,
     Rendered,
@@ -29,7 +28,7 @@ from harness.data.chat.template import (
 )
 from harness.data.ragged import Int64
 from harness.data.row import BadRows
-from harness.data.text_encoder import EncodedBatch, id_dtype
+from harness.data.text_encoder import EncodedBatch, control_tokens, id_dtype
 
 VERSION = 2
 """Raise when conversations become other tokens or masks than before."""
@@ -73,11 +72,12 @@ class ChatEncoder:
         added = {token["id"]: token for token in state["added_tokens"]}
         self._added = np.array(sorted(added), dtype=np.int64)
         self._added_texts = tuple(token["content"] for token in added.values())
-        control = [t["content"] for t in added.values() if t["special"] or CONTROL_LITERAL.fullmatch(t["content"])]
         own = tokenizer.chat_template
         source, name = template_source(chat_template, own)
         variables = {key: value for key, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
-        self.template = ChatTemplate(source, name, variables={**variables, **(template_kwargs or {})}, control_tokens=control)
+        self.template = ChatTemplate(
+            source, name, variables={**variables, **(template_kwargs or {})}, control_tokens=control_tokens(state["added_tokens"])
+        )
         self.loss_on = loss_on
         self._bos = self._backend.token_to_id(variables["bos_token"]) if "bos_token" in variables else None
         missing = self._missing(source)

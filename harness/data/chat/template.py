@@ -29,12 +29,12 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from harness.config.errors import InputError, did_you_mean
 from harness.data.chat.conversation import Conversation, MalformedError, Message, with_ids
+from harness.data.text_encoder import CONTROL_LITERAL
 
 CUT, TURN_START, TURN_END, SPAN_START, SPAN_END = (chr(0xF0000 + i) for i in range(5))
 MARKS = re.compile(f"[{CUT}-{SPAN_END}]")
 GENERATION_TAG = re.compile(r"\{%([-+]?)\s*(?:end)?generation\s*([-+]?)%\}")
 GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
-CONTROL_LITERAL = re.compile(r"<[|｜][^|｜<>{}\s'\"]+[|｜]>")
 SHIPPED = ("chatml", "llama3", "alpaca", "hermes_tools")
 Spans = list[tuple[int, int]]
 
