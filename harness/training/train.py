@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, Trainer
 from harness.config.errors import InputError
 from harness.config.schema import Config
 from harness.config.state_key import state_values
-from harness.data.epochs import refuse_oversampling
+from harness.data.epochs import check_epochs
 from harness.data.tokenization import Progress
 from harness.models.activations import checkpoint_activations
 from harness.models.adapters.build import build_adapted_model
@@ -67,7 +67,7 @@ def train(
     inputs = begin(config, live, progress=progress, related=related)
     plan = inputs.plan
     assert plan is not None, "a run without a step is measured"
-    refuse_oversampling(config.data, plan.data, plan.batch_size, plan.steps)
+    check_epochs(config.data, plan.data, plan.batch_size, plan.steps)
     start, checkpoint = ranks.from_main(lambda: last_good_checkpoint(run.checkpoints))
     if start > plan.steps:
         raise InputError(f"{run.path}: its checkpoint of step {start} lies behind the end of the run, which has {plan.steps} steps")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from harness.cli.main import app
+from harness.config.checks.trainer import token_bound
 from harness.config.errors import InputError
 from harness.config.length import Length, parse_length
 from harness.config.load import Loaded, load
 from harness.config.locations import CONFIG_DIR_VARIABLE, choices, shipped
 from harness.config.nested import lookup
+from harness.config.schema import Config, TrainerConfig
 from harness.config.validate import to_plain
 
 
@@ -174,3 +177,10 @@ def test_a_tilde_is_home_in_every_path(key: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("HOME", "/home/ann")
     config = load(["objective=distill", f"{key}='~/x/y.jinja'"], checked_by=lambda config: None).config
     assert lookup(to_plain(config), key) == "/home/ann/x/y.jinja"
+
+
+def test_epochs_alone_bound_no_tokens_before_the_data_is_seen() -> None:
+    config = Config(trainer=TrainerConfig(max_epochs=3))
+    with pytest.raises(InputError, match=r"trainer\.max_epochs=3: not alone in a study.*beside it trainer\.max_tokens"):
+        token_bound(config)
+    assert token_bound(replace(config, trainer=TrainerConfig(max_epochs=3, max_steps=2, batch_tokens=512))) == 1024
