@@ -279,5 +279,5 @@ def test_names_of_bundles_lead_nowhere_else(tmp_path: Path, monkeypatch: pytest.
 def test_chat_templates_are_confined(source: str, canary: Path) -> None:
     template = ChatTemplate(source.replace("{canary}", str(canary)), "evil", variables={}, control_tokens=[])
     with pytest.raises(MalformedError):
-        template.render(Conversation((Message("user", "hello"), Message("assistant", "yes"))), turns=False, spans=False)
+        template.render(Conversation((Message("user", "hello"), Message("assistant", "yes"))), turns=[], spans=False)
     assert not canary.exists()

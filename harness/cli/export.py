@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,6 +17,10 @@ def export(
     adapter: Annotated[
         bool, typer.Option("--adapter", help="Only what adapter=lora or soft_prompt trained, for peft; else it is merged into the model.")
     ] = False,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None,
+        typer.Option("--dtype", help="In which precision weights are written; that in which the base is stored, unless given."),
+    ] = None,
 ) -> None:
     """Write a run as a plain transformers checkpoint with tokenizer and model card."""
     from harness.runs.directory import find_run
@@ -25,5 +29,5 @@ def export(
 
     from harness.training.export import export as write
 
-    write(found, out, adapter=adapter)
+    write(found, out, adapter=adapter, dtype=dtype)
     say(out)

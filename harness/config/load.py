@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 from harness.config.checks import check
 from harness.config.compose import Composed, compose
 from harness.config.errors import InputError
-from harness.config.nested import flat, set_value
+from harness.config.nested import flat, lookup, set_value
 from harness.config.overrides import COMMAND_LINE, ValueOverride, parse, replaced_keys
+from harness.config.private import is_path_key
 from harness.config.schema import Config
 from harness.config.trust import config_wishes, is_own, refuse
 from harness.config.user_yaml import read_mapping
@@ -53,16 +55,31 @@ def load(
 
 
 def _validated(composed: Composed, checked_by: Callable[[Config], None] = check) -> Loaded:
-    config = to_section(Config, composed.values, origin=composed.origin)
+    config = to_section(Config, _in_home(composed.values), origin=composed.origin)
     refuse_unread(config, sorted(key for key, origin in composed.origins.items() if origin == composed.given_by))
     checked_by(config)
     return Loaded(config, composed)
 
 
-def load_file(path: Path, overrides: list[str] | None = None, *, given_by: str = COMMAND_LINE) -> Config:
-    """Read a resolved config.yaml (as every run directory holds one), apply value overrides, and validate."""
+def _in_home(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with ~ written out in every path: no shell does that inside YAML or quotes, and none of their readers has to."""
+    given = [key for key, value in flat(values) if isinstance(value, str) and value.startswith("~") and is_path_key(key)]
+    if given:
+        values = copy.deepcopy(values)
+        for key in given:
+            set_value(values, key, os.path.expanduser(lookup(values, key)))  # noqa: PTH111 - pathlib's raises for a user who is none
+    return values
+
+
+def load_file(
+    path: Path, overrides: list[str] | None = None, *, checked_by: Callable[[Config], None] = check, given_by: str = COMMAND_LINE
+) -> Config:
+    """Read a resolved config.yaml (as every run directory holds one), apply value overrides, and validate.
+
+    checked_by: what several keys must agree on; `check_model` where data are not needed.
+    """
     values = read_mapping(path, holds="configuration keys, as in a run's config.yaml")
-    return with_overrides(values, overrides or [], origin=str(path), given_by=given_by)
+    return with_overrides(values, overrides or [], origin=str(path), checked_by=checked_by, given_by=given_by)
 
 
 def load_given_file(path: Path, overrides: list[str] | None = None, *, given_by: str = COMMAND_LINE) -> Config:
@@ -74,7 +91,14 @@ def load_given_file(path: Path, overrides: list[str] | None = None, *, given_by:
     return with_overrides(values, overrides or [], origin=str(path), given_by=given_by)
 
 
-def with_overrides(values: dict[str, Any], overrides: list[str], *, origin: str, given_by: str = COMMAND_LINE) -> Config:
+def with_overrides(
+    values: dict[str, Any],
+    overrides: list[str],
+    *,
+    origin: str,
+    checked_by: Callable[[Config], None] = check,
+    given_by: str = COMMAND_LINE,
+) -> Config:
     """A resolved configuration's plain values with value overrides, validated. origin, given_by: where values and overrides were given."""
     values = copy.deepcopy(values)
     given = set()
@@ -83,6 +107,6 @@ def with_overrides(values: dict[str, Any], overrides: list[str], *, origin: str,
             raise InputError(f"{override.to_hydra()}: with a resolved config only values can be overridden; it is already composed")
         set_value(values, override.key, override.value)
         given.add(override.key)
-    config = to_section(Config, values, origin=lambda key: given_by if key in given else origin)
-    check(config)
+    config = to_section(Config, _in_home(values), origin=lambda key: given_by if key in given else origin)
+    checked_by(config)
     return config

@@ -20,6 +20,7 @@ PATH_KEY = re.compile(r"(model\.path|model\.checkpoint|tokenizer\.path|objective
 """Configuration keys that name files, by the whole key."""
 NOT_OF_THE_RECIPE = ("tracking.", "data.cache_dir", "trainer.threads")
 """Keys of the owner's machine and accounts."""
+PATHS_OF_THE_OWNER = ("data.cache_dir",)
 REMOVED = "REMOVED"
 SECRET_NAME = re.compile(r"(^|[._-])(password|passwd|secret|token|(api|access)_?key|credentials?)($|[._-])", re.IGNORECASE)
 ASSIGNED_SECRET = re.compile(r"\b((?:\w+[._-])*(?:password|passwd|secret|token|api_?key|access_?key))(\s*[=:]\s*)[^\s,;]+", re.IGNORECASE)
@@ -124,6 +125,11 @@ class Scrub:
                 clean = {key: self.leaf(key, value) for key, value in leaves.items() if not is_owner_specific(key)}
                 found += [override.text] if clean == leaves else [f"{key}={hydra_text(value)}" for key, value in clean.items()]
         return found
+
+
+def is_path_key(key: str) -> bool:
+    """Whether a configuration key names a file or a directory."""
+    return key in PATHS_OF_THE_OWNER or PATH_KEY.fullmatch(key) is not None
 
 
 def is_owner_specific(key: str) -> bool:

@@ -20,6 +20,7 @@ IN_THE_PLAN = (
     "data.replay_share_end",
     "trainer.max_tokens",
     "trainer.max_steps",
+    "trainer.max_epochs",
     "trainer.batch_tokens",
     "trainer.initial_batch_tokens",
     "trainer.batch_warmup",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 
 from harness.config.errors import InputError
@@ -9,9 +11,17 @@ from harness.config.schema import DataConfig
 from harness.data.training_data import TrainingData
 from harness.schedule.batch_size import BatchSize
 
+log = logging.getLogger("harness")
 
-def refuse_oversampling(config: DataConfig, data: TrainingData, batch_size: BatchSize, steps: int) -> None:
-    """Raise InputError, one line a source, if a run of this length goes through a source more often than its max_epochs allows."""
+MANY = 4
+"""Up to about four repetitions are worth almost as much as new text; beyond, soon nothing (Muennighoff 2023, arXiv 2305.16264)."""
+
+
+def check_epochs(config: DataConfig, data: TrainingData, batch_size: BatchSize, steps: int) -> None:
+    """Raise InputError, one line a source, if a run of this length goes through a source more often than its max_epochs allows.
+
+    Warns of sources without such a limit that are gone through many times.
+    """
     problems = []
     rows_before = batch_size.rows_before(steps)
     rows = int(rows_before[-1])
@@ -20,7 +30,15 @@ def refuse_oversampling(config: DataConfig, data: TrainingData, batch_size: Batc
         key, cap = f"data.sources.{name}.max_epochs", config.sources[name].max_epochs
         if cap is None:
             key, cap = "data.max_epochs", config.max_epochs
-        if cap is None or epochs[name] <= cap:
+        if cap is None:
+            if epochs[name] > MANY:
+                log.warning(
+                    "this run goes through data.sources.%s %.1f times; repetitions beyond about %d add little "
+                    "(trainer.max_epochs=%d ends it before, %s=N says how often is meant)",
+                    *(name, epochs[name], MANY, MANY, key),
+                )
+            continue
+        if epochs[name] <= cap:
             continue
         mine = data.order.rows(0, rows)[0] == index
         allowed = int(cap * data.order.source_rows[index])

@@ -198,7 +198,8 @@ def piece_encoder(backend: Any, eos: int | None) -> PieceEncoder | None:
         suffix = [*suffix, eos]
         if len(suffix) > 1 or eos not in {token["id"] for token in added}:
             return None
-    return PieceEncoder(backend, prefix, suffix, [token["content"] for token in added])
+    splits = backend.encode_special_tokens
+    return PieceEncoder(backend, prefix, suffix, [token["content"] for token in added if not (splits and token["special"])])
 
 
 def _is_known(pre_tokenizer: Any) -> bool:

@@ -1,50 +1,64 @@
-"""Read rows from one file: jsonl, parquet or arrow. Errors name the file and the line or row."""
+"""Read rows from one file, by its ending. Errors name the file and the line or row."""
 
 from __future__ import annotations
 
 import gzip
-import io
-import json
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from harness.config.errors import InputError
+from harness.data.arrow_rows import arrow_rows, parquet_rows
+from harness.data.row import BadRows, Row
+from harness.data.text_rows import COMPRESSIONS, csv_rows, json_document, json_lines, uncompressed_name
+from harness.runs.git_lfs import git_lfs_problem
 
-UTF8_MARK = b"\xef\xbb\xbf"
+_TEXT_ROWS = (".jsonl", ".ndjson", ".json", ".csv")
+_COLUMNS = (".parquet", ".arrow")
+_TEXTS = (".txt", ".md")
+VALID_ROW_ENDINGS = f"{', '.join(_TEXT_ROWS)} (each also with {' or '.join(COMPRESSIONS)}), {', '.join(_COLUMNS)}"
+VALID_ENDINGS = f"{', '.join((*_TEXT_ROWS, *_TEXTS))} (each also with {' or '.join(COMPRESSIONS)}), {', '.join(_COLUMNS)}"
 
 
-class Row(NamedTuple):
-    """A row, its place (for messages), and how many bytes of its file were read up to its end."""
-
-    values: dict[str, Any]
-    where: str
-    position: int
+def holds_rows(file: Path) -> bool:
+    """Whether a file's name says that it holds rows, in any letter case."""
+    return uncompressed_name(file).endswith(_TEXT_ROWS) or file.name.lower().endswith(_COLUMNS)
 
 
-def read_rows(file: Path, *, key: str, column: str | None = None) -> Iterator[Row]:
-    """The rows of a jsonl, parquet or arrow file, as a stream; of the latter two only the given column, where it exists.
+def is_readable(file: Path) -> bool:
+    """Whether a file's name says that it holds rows or text."""
+    return holds_rows(file) or uncompressed_name(file).endswith(_TEXTS)
 
-    Raises InputError, naming the source's configuration `key`, the file and the place, for whatever cannot be read.
+
+def read_rows(file: Path, columns: Sequence[str], *, key: str, bad: BadRows | None = None) -> Iterator[Row]:
+    """The rows of a file, as a stream; of Parquet and Arrow only the given columns, those of them that exist.
+
+    Raises InputError, naming the source's configuration `key`, the file and the place, for whatever cannot be read; bad: what becomes of
+    lines that are no row, instead.
     """
+    bad = bad or BadRows()
     with reported(file, key):
-        match file.suffix:
+        match Path(uncompressed_name(file)).suffix:
             case ".parquet":
-                yield from _parquet(file, column, key)
+                yield from parquet_rows(file, key, columns)
             case ".arrow":
-                yield from _arrow(file, column, key)
+                yield from arrow_rows(file, key, columns)
+            case ".csv":
+                yield from csv_rows(file, key, bad)
+            case ".json":
+                yield from json_document(file, key, bad)
             case _:
-                yield from _jsonl(file, key)
+                yield from json_lines(file, key, bad)
 
 
 @contextmanager
 def reported(file: Path, key: str) -> Iterator[None]:
     """Turn errors of reading a file into an InputError that names it."""
+    if problem := git_lfs_problem(file):
+        raise InputError(f"{key}: {problem}")
     try:
         yield
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -52,95 +66,9 @@ def reported(file: Path, key: str) -> Iterator[None]:
     except pa.ArrowException as error:
         raise InputError(f"{key}: {file}: not a readable {file.suffix.removeprefix('.')} file ({str(error).splitlines()[0]})") from error
     except OSError as error:
-        raise InputError(f"{key}: {file}: cannot be read ({error.strerror or error})") from error
+        raise InputError(f"{key}: {file}: cannot be read ({error.strerror or str(error).partition(chr(10))[0]})") from error
 
 
 def nothing_in(files: Sequence[Path], what: str, *, key: str) -> InputError:
     """The error for files without a single `what`."""
     return InputError(f"{key}: no {what} in {', '.join(map(str, files[:3]))}{', …' if len(files) > 3 else ''}")
-
-
-def decoded(content: bytes, where: str) -> str:
-    """Bytes as text, without a byte order mark."""
-    try:
-        return content.removeprefix(UTF8_MARK).decode()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{where}: not UTF-8 (byte {error.start} is 0x{content[error.start]:02x}); valid: UTF-8 text") from error
-
-
-def kind(value: Any) -> str:
-    """The JSON name of a value's type."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "boolean"
-        case int() | float():
-            return "number"
-        case str():
-            return "string"
-        case list():
-            return "array"
-        case _:
-            return "object"
-
-
-def described(value: Any) -> str:
-    """The type of a value with its article: null, a string, an array."""
-    name = kind(value)
-    return name if value is None else f"an {name}" if name[0] in "ao" else f"a {name}"
-
-
-def _jsonl(file: Path, key: str) -> Iterator[Row]:
-    with file.open("rb") as raw:
-        stream: Iterable[bytes] = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if file.suffix == ".gz" else raw
-        for number, line in enumerate(stream, start=1):
-            if not line.isspace():
-                where = f"{key}: {file}, line {number}"
-                yield Row(_parsed(line, where), where, raw.tell())
-
-
-def _parsed(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(decoded(line.rstrip(), where))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not valid JSON ({error.msg} at column {error.colno}); valid: one JSON object a line") from error
-    except RecursionError as error:
-        raise InputError(f"{where}: JSON nested too deeply") from error
-    if not isinstance(row, dict):
-        raise InputError(f"{where}: a JSON {kind(row)}, not an object; valid: one JSON object a line, with its text in a field")
-    return row
-
-
-def _parquet(file: Path, column: str | None, key: str) -> Iterator[Row]:
-    size, done = file.stat().st_size, 0
-    with pq.ParquetFile(file) as table:
-        rows = max(table.metadata.num_rows, 1)
-        columns = [column] if column in table.schema_arrow.names else None
-        for batch in table.iter_batches(batch_size=1024, columns=columns):
-            for number, row in enumerate(_values(batch, done, file, key), start=done + 1):
-                yield Row(row, f"{key}: {file}, row {number}", size * number // rows)
-            done += batch.num_rows
-
-
-def _arrow(file: Path, column: str | None, key: str) -> Iterator[Row]:
-    """A stream of record batches, as Hugging Face datasets writes them."""
-    done = 0
-    with pa.memory_map(str(file)) as content, pa.ipc.open_stream(content) as stream:
-        for whole in stream:
-            position, before = content.tell(), done
-            selected = whole.select([column]) if column in whole.schema.names else whole
-            # Batches may be of any size.
-            for start in range(0, whole.num_rows, 1024):
-                batch = selected.slice(start, 1024)
-                for number, row in enumerate(_values(batch, before + start, file, key), start=before + start + 1):
-                    yield Row(row, f"{key}: {file}, row {number}", position)
-            done += whole.num_rows
-
-
-def _values(batch: pa.RecordBatch, before: int, file: Path, key: str) -> list[dict[str, Any]]:
-    try:
-        rows: list[dict[str, Any]] = batch.to_pylist()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{key}: {file}: not UTF-8, between rows {before + 1} and {before + batch.num_rows}") from error
-    return rows

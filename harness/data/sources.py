@@ -2,53 +2,121 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from glob import glob, has_magic
 from pathlib import Path
 
-from harness.config.errors import wrong_value
-from harness.data.rows import nothing_in
+from harness.config.errors import did_you_mean, wrong_value
+from harness.data.file_splits import split_of
+from harness.data.row import BadRows
+from harness.data.rows import VALID_ENDINGS, holds_rows, is_readable, nothing_in
 from harness.data.saved_dataset import saved_files
-from harness.data.text_files import ENDINGS, Document, read_file
+from harness.data.text_files import Document, read_file
 
-VALID_ENDINGS = ", ".join(ENDINGS)
+ABOUT_DATA = re.compile(
+    r"(readme|licen[cs]e|notice|copying|authors|citation|changelog|contributing|(dataset|data)_?card)\b.*|requirements.txt", re.I
+)
+"""Texts beside rows that are about them."""
+METADATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+"""What Hugging Face datasets writes beside rows."""
 
 
-def source_files(path: str, *, key: str, split: str | None = None) -> list[Path]:
+@dataclass(frozen=True)
+class SourceFiles:
+    """The files that a path means."""
+
+    files: list[Path]
+    left_out: list[Path] = field(default_factory=list)
+    """Files of a directory that are not read."""
+
+    def left_out_by_kind(self) -> str:
+        """E.g. "3 .bin, 1 README.md"; "" where nothing is left out."""
+        kinds = Counter(file.name if is_readable(file) else file.suffix or file.name for file in self.left_out)
+        return ", ".join(f"{count} {name}" for name, count in kinds.most_common(6)) + (", …" if len(kinds) > 6 else "")
+
+
+def find_source(path: str, *, key: str, split: str | None = None) -> SourceFiles:
     """The files that `path` means, sorted: a file, all supported files below a directory, or those that a glob (with **) matches.
 
-    A directory to which Hugging Face datasets saved a data set means that data set's files, of several splits those of `split`; null: the
-    only one. Hidden files and directories are left out. `key` is the configuration key of the source, e.g. data.sources.docs.
+    A directory to which Hugging Face datasets saved a data set means that data set's files. Of one that has rows, a README, a licence and
+    other texts about them are left out; and where the names of its files tell several splits apart, as on the hub, all but `split`. Hidden
+    files and directories are left out, links are followed. `key` is the configuration key of the source, e.g. data.sources.docs.
     Raises InputError when there is no such file or split, a split is asked of what has none, nothing matches, or the ending of a file is
     not supported.
     """
     root = Path(path).expanduser()
     where = f"{key}.path"
-    if root.is_dir() and (saved := saved_files(root, split, key=key)) is not None:
-        return saved
-    if split is not None:
-        raise wrong_value(f"{key}.split", split, f"{path} has no splits; only a directory with a saved DatasetDict has")
-    if root.is_file():
-        if not root.name.endswith(ENDINGS):
-            raise wrong_value(where, path, f"unsupported kind of file; valid endings: {VALID_ENDINGS}")
-        return [root]
     if root.is_dir():
-        found = [file for file in root.rglob("*") if not _hidden(file.relative_to(root))]
-    elif has_magic(path):
-        # Not pathlib's: what its ** matches differs between versions of Python, and it finds hidden files.
-        found = [Path(match) for match in glob(str(root), recursive=True)]  # noqa: PTH207
-    else:
+        saved = saved_files(root, split, key=key)
+        return SourceFiles(saved) if saved is not None else _of_directory(root, path, split, key)
+    if split is not None:
+        raise wrong_value(f"{key}.split", split, f"{path} has no splits; only a directory can have them")
+    if root.is_file():
+        if not is_readable(root):
+            raise wrong_value(where, path, f"unsupported kind of file; valid endings: {VALID_ENDINGS}")
+        return SourceFiles([root])
+    if not has_magic(path):
         raise wrong_value(where, path, "no such file or directory")
-    files = sorted(file for file in found if file.is_file() and file.name.endswith(ENDINGS))
+    # Not pathlib's: what its ** matches differs between versions of Python, and it finds hidden files.
+    found = sorted(match for name in glob(str(root), recursive=True) if (match := Path(name)).is_file())  # noqa: PTH207
+    return SourceFiles(_readable(found, path, where))
+
+
+def source_files(path: str, *, key: str, split: str | None = None) -> list[Path]:
+    """The files of `find_source`."""
+    return find_source(path, key=key, split=split).files
+
+
+def _of_directory(root: Path, path: str, split: str | None, key: str) -> SourceFiles:
+    found = sorted(_below(root))
+    files = _readable([file for file in found if file.name not in METADATA], path, f"{key}.path")
+    if any(holds_rows(file) for file in files):
+        files = [file for file in files if holds_rows(file) or not ABOUT_DATA.fullmatch(file.name)]
+        files = _of_split(files, root, path, split, key)
+    elif split is not None:
+        raise wrong_value(f"{key}.split", split, f"{path} has no splits; it holds plain texts")
+    return SourceFiles(files, sorted({*found} - {*files}))
+
+
+def _of_split(files: list[Path], root: Path, path: str, split: str | None, key: str) -> list[Path]:
+    splits = {file: split_of(file.relative_to(root)) if holds_rows(file) else None for file in files}
+    names = sorted({name for name in splits.values() if name is not None})
+    if split is None and len(names) < 2:
+        return files
+    counts = Counter(splits.values())
+    valid = ", ".join(f"{name} ({counts[name]} files)" if counts[name] > 1 else name for name in names)
+    if split is None:
+        raise wrong_value(f"{key}.path", path, f"it has the splits {valid}; choose one with {key}.split, or all with a glob ({path}/**/*)")
+    if not names:
+        raise wrong_value(f"{key}.split", split, f"{path} has no splits")
+    if split not in names:
+        raise wrong_value(f"{key}.split", split, f"no such split in {path}; valid: {valid}.{did_you_mean(split, names)}")
+    return [file for file in files if splits[file] == split]
+
+
+def _readable(found: Sequence[Path], path: str, where: str) -> list[Path]:
+    files = [file for file in found if is_readable(file)]
     if not files:
-        others = next((file for file in sorted(found) if file.is_file()), None)
-        seen = f" (there is {others}, for example)" if others else ""
+        seen = f" (there is {found[0]}, for example)" if found else ""
         raise wrong_value(where, path, f"no file there ends in {VALID_ENDINGS}{seen}")
     return files
 
 
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _below(root: Path) -> Iterator[Path]:
+    """All files below a directory but hidden ones. Links to directories are followed, each directory once."""
+    seen = set()
+    for directory, directories, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(directory)
+        if real in seen:
+            directories.clear()
+            continue
+        seen.add(real)
+        directories[:] = sorted(name for name in directories if not name.startswith("."))
+        yield from (file for name in names if not name.startswith(".") and (file := Path(directory, name)).is_file())
 
 
 def read_documents(path: str, field: str, *, key: str) -> Iterator[str]:
@@ -57,17 +125,19 @@ def read_documents(path: str, field: str, *, key: str) -> Iterator[str]:
         yield document.text
 
 
-def read_files(files: Sequence[Path], field: str, *, key: str) -> Iterator[Document]:
+def read_files(files: Sequence[Path], field: str, *, key: str, bad: BadRows | None = None) -> Iterator[Document]:
     """The documents of the files, in order, one in memory at a time; `position` counts the bytes of all files so far.
 
-    Documents without any text are passed over. Raises InputError for content that cannot be read, and when no document has any text.
+    Documents without any text are passed over. Raises InputError for content that cannot be read, and when no document has any text; bad:
+    what becomes of rows that cannot be used, instead.
     """
-    before, empty = 0, True
+    before, used = 0, 0
+    bad = bad or BadRows()
     for file in files:
-        for text, position in read_file(file, field, key=key):
+        for text, position in read_file(file, field, key=key, bad=bad):
             if text and not text.isspace():
                 yield Document(text, before + position)
-                empty = False
+                used += 1
         before += file.stat().st_size
-    if empty:
+    if not used and not bad.count:
         raise nothing_in(files, "document with any text", key=key)

@@ -1,16 +1,15 @@
-"""Read texts from one file: a field of each row of jsonl, parquet and arrow, or a whole text file."""
+"""Read texts from one file: a field of each of its rows, or a whole text file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from harness.config.errors import InputError, did_you_mean
-from harness.data.rows import decoded, kind, read_rows, reported
-
-ROW_ENDINGS = (".jsonl", ".jsonl.gz", ".parquet", ".arrow")
-ENDINGS = (*ROW_ENDINGS, ".txt", ".md")
+from harness.data.row import BadRows, Row, decoded, kind
+from harness.data.rows import holds_rows, read_rows, reported
+from harness.data.text_rows import opened
 
 
 class Document(NamedTuple):
@@ -24,35 +23,39 @@ class Document(NamedTuple):
         return len(self.text)
 
 
-def read_file(file: Path, field: str, *, key: str) -> Iterator[Document]:
-    """The documents of one file, as a stream: one a row of jsonl, parquet and arrow (the text in `field`), the whole of a text file.
+def read_file(file: Path, field: str, *, key: str, bad: BadRows | None = None) -> Iterator[Document]:
+    """The documents of one file, as a stream: one a row (the text in `field`), or the whole of a text file.
 
-    Raises InputError, naming the source's configuration `key`, the file and the place, for whatever cannot be read.
+    Raises InputError, naming the source's configuration `key`, the file and the place, for whatever cannot be read; bad: what becomes of
+    rows without text in `field`, instead.
     """
-    if file.name.endswith(ROW_ENDINGS):
-        for values, where, position in read_rows(file, key=key, column=field):
-            yield Document(_field_of(values, field, where), position)
+    bad = bad or BadRows()
+    if holds_rows(file):
+        for row in read_rows(file, [field], key=key, bad=bad):
+            try:
+                text = _field_of(row, field)
+            except InputError as problem:
+                bad.add(problem)
+                continue
+            yield Document(text, row.position)
         return
-    with reported(file, key):
-        content = file.read_bytes()
-    yield Document(decoded(content, f"{key}: {file}"), len(content))
+    with reported(file, key), opened(file) as (stream, _):
+        content = stream.read()
+    yield Document(decoded(content, f"{key}: {file}"), file.stat().st_size)
 
 
-def _field_of(row: dict[str, Any], field: str, where: str) -> str:
-    if field not in row:
-        raise _no_field(field, list(row), where)
-    text = row[field]
+def _field_of(row: Row, field: str) -> str:
+    if field not in row.values:
+        hint = did_you_mean(field, row.fields)
+        key = row.where.partition(":")[0]
+        raise InputError(f"{row.where}: no field {field!r} ({key}.field={field}).{hint} Fields there: {', '.join(row.fields) or 'none'}.")
+    text = row.values[field]
     if not isinstance(text, str):
-        raise InputError(f"{where}: field {field!r} is a {kind(text)}, not a string")
+        raise InputError(f"{row.where}: field {field!r} is a {kind(text)}, not a string")
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise InputError(f"{where}: field {field!r} is not Unicode text (half a surrogate pair at character {error.start})") from error
+            place = f"half a surrogate pair at character {error.start}"
+            raise InputError(f"{row.where}: field {field!r} is not Unicode text ({place})") from error
     return text
-
-
-def _no_field(field: str, fields: list[str], where: str) -> InputError:
-    hint = did_you_mean(field, fields)
-    key = where.partition(":")[0]
-    return InputError(f"{where}: no field {field!r} ({key}.field={field}).{hint} Fields there: {', '.join(fields) or 'none'}.")

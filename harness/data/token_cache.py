@@ -7,7 +7,7 @@
         hashes.npy    uint64 [documents], of the text
         bytes.npy     int64 [documents], UTF-8 bytes of the text, of conversations of the trained text
         trained.bin   bool [tokens], of conversations only: whether the loss is on a token
-        meta.json     dtype, counts and checksums
+        meta.json     dtype, counts, checksums, and the first rows that were left out
 
 cache_entry.py handles several processes that want an entry, one that dies while it writes, and damage.
 """
@@ -33,6 +33,7 @@ from harness.data.chat.encoder import ChatEncoder
 from harness.data.chat.formats import read_conversations
 from harness.data.content_hash import content_hash
 from harness.data.ragged import Int64, offsets_of
+from harness.data.row import BadRows
 from harness.data.sources import read_files
 from harness.data.text_encoder import TextEncoder, TokenizerLike
 from harness.runs.files import read_json, write_json
@@ -61,11 +62,24 @@ class TokenizedDocuments:
     """int64[documents]: UTF-8 bytes of the text whose tokens are trained."""
     trained: NDArray[np.bool_] | None = None
     """bool[tokens], a memory map: whether the loss is on a token; None: on all."""
+    known_largest_id: int | None = None
+    """Of the entry; None in those of before it was noted."""
+    with_control_tokens: int = 0
+    """Documents of plain text that have a control token of the tokenizer in their text."""
+    left_out: int = 0
+    """Rows that could not be used."""
+    left_out_first: tuple[str, ...] = ()
+    """What is wrong with the first few of them."""
 
     @property
     def fingerprint(self) -> str:
         """Hex digest of the texts and of how they became tokens."""
         return self.directory.name
+
+    @cached_property
+    def largest_id(self) -> int:
+        """The largest token id in use."""
+        return int(self.tokens.max()) if self.known_largest_id is None else self.known_largest_id
 
     @property
     def documents(self) -> int:
@@ -87,18 +101,21 @@ def tokenize(
     tokenizer: TokenizerLike,
     *,
     append_eos: bool,
+    split_special_tokens: bool = True,
     cache_dir: Path,
     key: str,
+    bad: BadRows | None = None,
     progress: Progress | None = None,
     verify: bool = False,
 ) -> TokenizedDocuments:
     """The texts of the files as tokens, from the cache where they were tokenized before.
 
-    `key` is the configuration key of the source, for messages; `verify` reads a whole entry before it is believed. Raises InputError for
-    files that cannot be read, and for a cache directory that cannot be written.
+    `key` is the configuration key of the source, for messages; bad: what becomes of rows that cannot be used; `verify` reads a whole entry
+    before it is believed. Raises InputError for files that cannot be read, and for a cache directory that cannot be written.
     """
-    encoder = TextEncoder(tokenizer, append_eos=append_eos)
-    return _cached(files, [field], encoder, lambda: read_files(files, field, key=key), cache_dir, key, progress, verify)
+    encoder = TextEncoder(tokenizer, append_eos=append_eos, split_special_tokens=split_special_tokens)
+    bad = bad or BadRows()
+    return _cached(files, [field], encoder, lambda: read_files(files, field, key=key, bad=bad), cache_dir, key, bad, progress, verify)
 
 
 def tokenize_conversations(
@@ -108,12 +125,14 @@ def tokenize_conversations(
     *,
     cache_dir: Path,
     key: str,
+    bad: BadRows | None = None,
     progress: Progress | None = None,
     verify: bool = False,
 ) -> TokenizedDocuments:
     """The conversations of the files as tokens with a mask; otherwise as `tokenize`. `chat_format` as data.sources.<name>.format."""
-    recipe = ["conversations", chat_format]
-    return _cached(files, recipe, encoder, lambda: read_conversations(files, chat_format, key=key), cache_dir, key, progress, verify)
+    recipe, bad = ["conversations", chat_format], bad or BadRows()
+    documents = lambda: read_conversations(files, chat_format, key=key, bad=bad)  # noqa: E731
+    return _cached(files, recipe, encoder, documents, cache_dir, key, bad, progress, verify)
 
 
 def _cached(
@@ -123,18 +142,19 @@ def _cached(
     documents: Callable[[], Iterable[Any]],
     cache_dir: Path,
     key: str,
+    bad: BadRows,
     progress: Progress | None,
     verify: bool,
 ) -> TokenizedDocuments:
     """The tokens of the documents (`Document` or `ChatDocument`, as the encoder takes them), which files and options determine."""
     _prepare(cache_dir)
     contents = [content_hash(file, cache_dir / "files", key=key) for file in files]
-    recipe = json.dumps([FORMAT, contents, *options, encoder.fingerprint()])
+    recipe = json.dumps([FORMAT, contents, *options, *bad.recipe, encoder.fingerprint()])
     entry = cache_dir / "tokens" / hashlib.sha256(recipe.encode()).hexdigest()
     if verify:
         drop_damaged(entry)
     total = sum(file.stat().st_size for file in files)
-    return open_or_build(entry, _open, lambda building: _build(building, documents(), encoder, total, progress))
+    return open_or_build(entry, _open, lambda building: _build(building, documents(), encoder, total, key, bad, progress))
 
 
 def _prepare(cache_dir: Path) -> None:
@@ -161,27 +181,49 @@ def _open(entry: Path) -> TokenizedDocuments | None:
         return None
     if trained is not None and len(trained) != len(tokens):
         return None
-    return TokenizedDocuments(entry, tokens, offsets, hashes, sizes, trained)
+    return TokenizedDocuments(
+        entry,
+        tokens,
+        offsets,
+        hashes,
+        sizes,
+        trained,
+        known_largest_id=meta.get("largest_id"),
+        with_control_tokens=meta.get("with_control_tokens", 0),
+        left_out=meta.get("left_out", 0),
+        left_out_first=tuple(meta.get("left_out_first", ())),
+    )
 
 
-def _build(building: Path, documents: Iterable[Any], encoder: TextEncoder | ChatEncoder, total: int, progress: Progress | None) -> None:
+def _build(
+    building: Path,
+    documents: Iterable[Any],
+    encoder: TextEncoder | ChatEncoder,
+    total: int,
+    key: str,
+    bad: BadRows,
+    progress: Progress | None,
+) -> None:
     """Write the files of an entry into the directory `building`."""
     dtype = np.dtype(encoder.dtype())
     lengths, hashes, sizes = array("q"), array("Q"), array("q")
-    masked, checksums = False, dict[str, str]()
+    masked, largest, typed, checksums = False, 0, 0, dict[str, str]()
     with shard(building / "tokens.bin", checksums) as stream, shard(building / "trained.bin", checksums) as mask:
         for batch in _batches(documents):
-            encoded = encoder.encode(batch, dtype)
+            encoded = encoder.encode(batch, dtype, bad) if isinstance(encoder, ChatEncoder) else encoder.encode(batch, dtype)
             stream.write(encoded.ids.tobytes())
+            largest = max(largest, int(encoded.ids.max(initial=0)))
             lengths.frombytes(encoded.lengths.tobytes())
             contents = [text.encode() for text in encoded.texts]
             hashes.extend(int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little") for content in contents)
             sizes.extend(map(len, contents) if encoded.trained_bytes is None else encoded.trained_bytes)
+            typed += encoded.with_control_tokens
             if encoded.trained is not None:
                 masked = True
                 mask.write(encoded.trained.tobytes())
             if progress is not None:
                 progress(batch[-1].position, total)
+    bad.check(len(lengths), key=key)
     offsets = offsets_of(np.frombuffer(lengths, dtype=np.int64))
     if offsets[-1] == 0:
         raise InputError("tokenizer.path: this tokenizer makes no tokens of the text")
@@ -192,8 +234,11 @@ def _build(building: Path, documents: Iterable[Any], encoder: TextEncoder | Chat
     if not masked:
         (building / "trained.bin").unlink()
         del checksums["trained.bin"]
-    counts = {"dtype": dtype.name, "documents": len(lengths), "tokens": int(offsets[-1]), "checksums": checksums}
-    write_json(building / META, {**counts, "masked": True} if masked else counts)
+    meta: dict[str, Any] = {"dtype": dtype.name, "documents": len(lengths), "tokens": int(offsets[-1]), "largest_id": largest}
+    meta |= {"masked": True} if masked else {}
+    meta |= {"with_control_tokens": typed} if typed else {}
+    meta |= {"left_out": bad.count, "left_out_first": bad.first} if bad.count else {}
+    write_json(building / META, {**meta, "checksums": checksums})
 
 
 def _batches(documents: Iterable[Any]) -> Iterator[list[Any]]:

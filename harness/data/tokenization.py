@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import Literal, assert_never
 from harness.config.schema import DataConfig
 from harness.data.chat.encoder import ChatEncoder, build_chat_encoder
 from harness.data.chat.formats import begins_with_conversation
-from harness.data.sources import source_files
+from harness.data.row import BadRows
+from harness.data.sources import SourceFiles, find_source
 from harness.data.text_encoder import TokenizerLike
 from harness.data.token_cache import TokenizedDocuments, tokenize, tokenize_conversations
 from harness.runs.cache import default_cache_dir
+
+log = logging.getLogger("harness")
 
 Documents = Literal["texts", "conversations", "either"]
 """The content of files. texts: plain text, whatever their format; conversations: unless their format is text; either: detected from the
@@ -39,6 +43,7 @@ class Tokenization:
         self._verify = verify
         self._documents: Documents = documents
         self.has_read_conversations = False
+        self._said: set[str] = set()
 
     @cached_property
     def _chat(self) -> ChatEncoder:
@@ -51,18 +56,32 @@ class Tokenization:
 
     def of_path(self, key: str, path: str, split: str | None, field: str, data_format: str) -> TokenizedDocuments:
         """Files that the configuration names in `key`. Raises InputError for what cannot be read."""
-        files = source_files(path, key=key, split=split)
+        source = find_source(path, key=key, split=split)
+        files, bad = source.files, BadRows(skip=self.config.malformed == "skip", max_share=self.config.max_malformed_share)
         cache_dir = default_cache_dir(self.config.cache_dir)
         progress = None if self._progress is None else partial(self._progress, key)
         if self._are_conversations(files, key, field, data_format):
             self.has_read_conversations = True
-            return tokenize_conversations(
-                files, data_format, self._chat, cache_dir=cache_dir, key=key, progress=progress, verify=self._verify
+            found = tokenize_conversations(
+                files, data_format, self._chat, cache_dir=cache_dir, key=key, bad=bad, progress=progress, verify=self._verify
             )
-        append_eos = self.config.append_eos
-        return tokenize(
-            files, field, self.tokenizer, append_eos=append_eos, cache_dir=cache_dir, key=key, progress=progress, verify=self._verify
-        )
+        else:
+            found = tokenize(
+                files,
+                field,
+                self.tokenizer,
+                append_eos=self.config.append_eos,
+                split_special_tokens=self.config.split_special_tokens,
+                cache_dir=cache_dir,
+                key=key,
+                bad=bad,
+                progress=progress,
+                verify=self._verify,
+            )
+        if key not in self._said:
+            self._said.add(key)
+            _say(key, source, found, self.config)
+        return found
 
     def _are_conversations(self, files: list[Path], key: str, field: str, data_format: str) -> bool:
         match self._documents:
@@ -74,3 +93,19 @@ class Tokenization:
                 return begins_with_conversation(files[0], field, key=key) if data_format == "auto" else data_format != "text"
             case _:
                 assert_never(self._documents)
+
+
+def _say(key: str, source: SourceFiles, found: TokenizedDocuments, config: DataConfig) -> None:
+    """Say what is not trained on though it is there, or is trained otherwise than it may be meant."""
+    if source.left_out:
+        log.info("%s: left out: %s", key, source.left_out_by_kind())
+    if found.left_out:
+        rows = found.left_out + found.documents
+        log.warning(
+            "%s: %d of %d rows left out (data.malformed=skip); first: %s", key, found.left_out, rows, "; ".join(found.left_out_first)
+        )
+    if found.with_control_tokens:
+        become = "plain tokens (data.split_special_tokens=true)" if config.split_special_tokens else "control tokens"
+        log.info(
+            "%s: control tokens are typed in %d of %d documents; they become %s", key, found.with_control_tokens, found.documents, become
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -144,6 +145,24 @@ class TrainingData:
         if steps == 0:
             raise wrong_value("trainer.max_tokens", max_tokens, f"less than one step; the first one has {after[0]} tokens in its rows")
         return steps, after[:steps]
+
+    def epochs(self, batch_size: BatchSize, steps: int) -> float:
+        """How often the first `steps` steps go through a source, that of the most; sources marked replay do not count."""
+        epochs = self.order.epochs(int(batch_size.rows_before(steps)[-1]))
+        return max(epochs[source.name] for source in self.sources if not source.replay)
+
+    def steps_within(self, max_epochs: float, batch_size: BatchSize) -> int:
+        """The most whole steps that go through no source more than `max_epochs` times, see `epochs`.
+
+        Raises InputError if not even one step fits.
+        """
+        if self.epochs(batch_size, 1) > max_epochs:
+            problem = f"less than one step, which goes {self.epochs(batch_size, 1):.2f} times through a source (trainer.batch_tokens)"
+            raise wrong_value("trainer.max_epochs", f"{max_epochs:g}", problem)
+        beyond = 2
+        while self.epochs(batch_size, beyond) <= max_epochs:
+            beyond *= 2
+        return bisect_right(range(1, beyond), max_epochs, key=lambda steps: self.epochs(batch_size, steps))
 
     def documents_at(self, start: int, stop: int) -> dict[str, Int64]:
         """The documents of which there is a piece at positions start … stop - 1, by source: numbers from 0 in the order of its files,

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.errors import InputError
-from harness.data.rows import Row, described, read_rows
-from harness.data.text_files import ROW_ENDINGS
+from harness.data.row import Row, described
+from harness.data.rows import VALID_ROW_ENDINGS, holds_rows, read_rows
 
 QUESTION_FIELDS = ("query", "question", "context")
 ANSWER_FIELDS = ("gold", "answer", "label")
+FIELDS = (*QUESTION_FIELDS, *ANSWER_FIELDS, "choices", "answerKey", "goal", "sol1", "sol2", "ctx", "endings")
+"""All that a format reads."""
 ANSWER_DELIMITER = "\nAnswer: "
 CONTINUATION_DELIMITER = " "
 
@@ -36,10 +38,10 @@ def read_questions(files: Sequence[Path], choice_format: str, *, key: str) -> It
     """
     empty = True
     for file in files:
-        if not file.name.endswith(ROW_ENDINGS):
-            raise InputError(f"{key}: {file}: a text file holds no questions; valid: {', '.join(ROW_ENDINGS)}")
+        if not holds_rows(file):
+            raise InputError(f"{key}: {file}: a text file holds no questions; valid: {VALID_ROW_ENDINGS}")
         parse = None if choice_format == "auto" else PARSERS[choice_format]
-        for row in read_rows(file, key=key):
+        for row in read_rows(file, FIELDS, key=key):
             parse = parse or PARSERS[_format_of(row)]
             yield parse(row)
             empty = False
@@ -59,7 +61,7 @@ def _format_of(row: Row) -> str:
         return "plain"
     key = row.where.partition(":")[0]
     raise InputError(
-        f"{row.where}: no multiple-choice question ({key}.format=auto); fields there: {', '.join(fields) or 'none'}; valid: "
+        f"{row.where}: no multiple-choice question ({key}.format=auto); fields there: {', '.join(row.fields) or 'none'}; valid: "
         "query, choices, gold (plain); question, choices, answerKey (arc); goal, sol1, sol2, label (piqa); ctx, endings, label (hellaswag)"
     )
 
@@ -123,10 +125,10 @@ def _first_of(row: Row, names: Sequence[str]) -> Any:
     for name in names:
         if name in row.values:
             return row.values[name]
-    raise InputError(f"{row.where}: none of the fields {', '.join(names)}; fields there: {', '.join(row.values)}")
+    raise InputError(f"{row.where}: none of the fields {', '.join(names)}; fields there: {', '.join(row.fields)}")
 
 
 def _field(row: Row, name: str) -> Any:
     if name not in row.values:
-        raise InputError(f"{row.where}: no field {name!r}; fields there: {', '.join(row.values)}")
+        raise InputError(f"{row.where}: no field {name!r}; fields there: {', '.join(row.fields)}")
     return row.values[name]

@@ -56,6 +56,10 @@ class DomainLossSet(EvaluationSet):
         return int(np.count_nonzero(self.trained)) - int(np.count_nonzero(self.trained[offsets_of(self.lengths)[:-1]]))
 
     @property
+    def largest_id(self) -> int:
+        return int(self.tokens.max())
+
+    @property
     def tokens_read(self) -> int:
         return len(self.tokens)
 

@@ -71,6 +71,11 @@ class EvaluationSet(ABC):
     """The entry of the token cache that it was drawn from, if it was."""
 
     @property
+    def largest_id(self) -> int:
+        """The largest token id that it reads; 0 of a set that reads no tokens of its own."""
+        return 0
+
+    @property
     def not_to_train_on(self) -> Hashes | None:
         """uint64[documents]: hashes of texts that may not be trained on; None where there are none."""
         return None

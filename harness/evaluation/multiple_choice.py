@@ -57,6 +57,10 @@ class MultipleChoiceSet(EvaluationSet):
         return len(self.answers)
 
     @property
+    def largest_id(self) -> int:
+        return int(self.tokens.max())
+
+    @property
     def tokens_read(self) -> int:
         return len(self.tokens)
 

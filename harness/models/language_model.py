@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from harness.config.errors import InputError, did_you_mean, wrong_value
+from harness.config.errors import did_you_mean, wrong_value
 from harness.config.schema import ModelConfig
 from harness.models.attention import transformers_name
 from harness.models.pretrained import first_line, load_pretrained, not_installed, pretrained_fingerprint
-from harness.models.vocabulary import add_rows, vocabulary_size
+from harness.models.vocabulary import add_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -39,9 +39,6 @@ def build_model(config: ModelConfig, tokenizer: Any, *, seed: int, new_tokens: S
     model.config.use_cache = False
     if new_tokens and config.path is not None:
         add_rows(model, tokenizer.convert_tokens_to_ids(list(new_tokens)), seed=seed)
-    vocabulary = vocabulary_size(model)
-    if len(tokenizer) > vocabulary:
-        raise InputError(f"model.path={config.path}: its vocabulary of {vocabulary} is smaller than the tokenizer's {len(tokenizer)}")
     model.train()
     return model
 
@@ -73,7 +70,7 @@ def _shape(config: ModelConfig, tokenizer: Any) -> dict[str, Any]:
     family = AutoConfig.for_model(config.family)
     known = {*family.to_dict(), *family.attribute_map}
     shape = {
-        "vocab_size": len(tokenizer),
+        "vocab_size": max(tokenizer.get_vocab().values()) + 1,
         "hidden_size": config.hidden_size,
         "num_hidden_layers": config.layers,
         "num_attention_heads": config.heads,

@@ -13,6 +13,7 @@ from harness.config.remote_code import is_trusted
 from harness.models.attention import transformers_name
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 
@@ -47,7 +48,30 @@ def load_pretrained(path: str, *, key: str, attention: str, attention_dropout: f
         # transformers only warns and continues with random weights.
         problem = f"its weight files lack {len(missing)} of the model's tensors ({', '.join(missing[:3])}{', …' if missing[3:] else ''})"
         raise wrong_value(key, path, problem)
+    broken = next((name for name, weight in model.named_parameters() if not torch.isfinite(weight.sum()) and _is_broken(weight)), None)
+    if broken is not None:
+        raise wrong_value(key, path, f"its weights hold NaN or infinite values (in {broken}); valid: whole weight files")
     return model
+
+
+def _is_broken(weight: torch.Tensor) -> bool:
+    """Whether it is no sum alone that overflowed."""
+    return not bool(weight.isfinite().all())
+
+
+def stored_config(path: str) -> Any:
+    """The configuration of the model at a path or hub name, as it is stored there."""
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(path, trust_remote_code=is_trusted(path))
+
+
+def stored_dtype(path: str | None) -> torch.dtype:
+    """The type in which the model at a path or hub name is stored, as far as it says so; float32 of a model from scratch (None)."""
+    import torch
+
+    found = None if path is None else getattr(stored_config(path), "dtype", None)
+    return found if isinstance(found, torch.dtype) else torch.float32
 
 
 def tokenizer_at(path: str, *, key: str) -> Any:

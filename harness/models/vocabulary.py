@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from harness.config.errors import InputError
+
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
@@ -19,6 +21,20 @@ def vocabulary_size(model: PreTrainedModel) -> int:
     return int(layers.get_input_embeddings().weight.shape[0])
 
 
+def refuse_unknown_ids(model: PreTrainedModel, tokenizer: Any, largest_id: int, *, path: str | None) -> None:
+    """Raise InputError where the text has ids for which the model at `path` has no row.
+
+    By the largest id in use: tokenizers have tokens that no text has, and models rows that no token has.
+    """
+    rows = vocabulary_size(model)
+    if largest_id >= rows:
+        raise InputError(
+            f"model.path={path}: it has rows for {rows:,} tokens (ids 0 to {rows - 1:,}), and the text has the token "
+            f"{tokenizer.convert_ids_to_tokens(largest_id)!r} (id {largest_id:,}); valid: the model's own tokenizer (tokenizer.path), text "
+            "without such tokens, or a model with rows for them"
+        )
+
+
 def vocabulary_layers(model: PreTrainedModel) -> list[Any]:
     """The input embedding, and the output layer where it has weights of its own."""
     layers: Any = model
@@ -29,14 +45,17 @@ def vocabulary_layers(model: PreTrainedModel) -> list[Any]:
 def add_rows(model: PreTrainedModel, ids: Sequence[int], *, seed: int) -> None:
     """Make rows `ids` of the embedding, and of the output layer, those of new tokens: about the mean of all others.
 
+    Rows between, of tokens that the tokenizer had and the model lacked, are made alike.
+
     With the mean, new tokens are about as likely as others, where random rows can be likelier than all of them (Hewitt 2021). Grows the
     vocabulary where it must; a vocabulary that is padded has room already. Tied layers stay tied.
     """
     import torch
 
-    needed = max(ids) + 1
-    if needed > vocabulary_size(model):
+    needed, before = max(ids) + 1, vocabulary_size(model)
+    if needed > before:
         model.resize_token_embeddings(needed, mean_resizing=False)
+        ids = [*(index for index in range(before, needed) if index not in ids), *ids]
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for layer in vocabulary_layers(model):

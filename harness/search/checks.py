@@ -75,8 +75,13 @@ def _check_rungs(sweep: Sweep) -> None:
         )
     if sweep.config.stopping.name != "none":
         raise InputError(f"stopping={sweep.config.stopping.name}: not beside search=trunk, whose rungs give trials up; valid: none")
+    if sweep.base.config.trainer.max_epochs is not None:
+        raise InputError(
+            f"trainer.max_epochs={sweep.base.config.trainer.max_epochs}: not with search=trunk, whose runs are each of a length of its own "
+            "(search.rungs); valid: trainer.max_tokens or trainer.max_steps, the longest"
+        )
     for parameter in sweep.space.parameters:
-        if parameter.key in ("trainer.max_tokens", "trainer.max_steps"):
+        if parameter.key in ("trainer.max_tokens", "trainer.max_steps", "trainer.max_epochs"):
             raise InputError(f"space.{parameter.key}: search=trunk chooses the length of each run itself (search.rungs); leave it out")
     warmups = [value for parameter in sweep.space.parameters if parameter.key == "schedule.warmup" for value in parameter.extremes]
     for value in warmups or [sweep.base.config.schedule.warmup]:

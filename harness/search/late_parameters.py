@@ -53,7 +53,9 @@ class LateParameters:
         Args: params and config of the trial. Returns: for each variant {dotted configuration key: value}.
         """
         values = dict(flat(to_plain(config)))
-        length = {key: 2 * values[key] for key in ("trainer.max_tokens", "trainer.max_steps") if values[key] is not None}
+        length = {
+            key: 2 * values[key] for key in ("trainer.max_tokens", "trainer.max_steps", "trainer.max_epochs") if values[key] is not None
+        }
         return [length, *(difference for parameter in self.parameters for difference in self._varied(parameter, params, values))]
 
     def _varied(self, parameter: Parameter, params: dict[str, Any], values: dict[str, Any]) -> Iterator[dict[str, Any]]:

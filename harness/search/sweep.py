@@ -23,7 +23,7 @@ from harness.search.space import Parameter, Space, parse_space
 from harness.search.trial_cost import cost_bound
 from harness.search.warm_start import Start
 
-LENGTH_KEYS = ("trainer.max_tokens", "trainer.max_steps", "trainer.batch_tokens")
+LENGTH_KEYS = ("trainer.max_tokens", "trainer.max_steps", "trainer.max_epochs", "trainer.batch_tokens")
 EVALUATION_KEYS = ("data.max_evaluation_tokens", *(f"data.{section}." for section in evaluation_sections()))
 
 
@@ -166,10 +166,11 @@ class Sweep:
             or (parameter.is_group and any(self._length(probe) != self._length({}) for probe in self.probes(parameter)))
         ]
 
-    def _length(self, params: dict[str, Any]) -> tuple[int | None, ...]:
+    def _length(self, params: dict[str, Any]) -> tuple[float | None, ...]:
         config = self.composed(self.space.split(params)[0]).config
         trainer = config.trainer
-        return trainer.max_tokens, trainer.max_steps, trainer.batch_tokens, None if trains(trainer) else cost_bound(config)
+        evaluated = None if trains(trainer) else cost_bound(config)
+        return trainer.max_tokens, trainer.max_steps, trainer.max_epochs, trainer.batch_tokens, evaluated
 
     def frozen(self) -> dict[str, Any]:
         """What sweep.yaml holds; sides of constraints and units of the budget that have no limit are left out."""

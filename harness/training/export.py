@@ -6,72 +6,106 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from harness.config.checks import check_model
 from harness.config.errors import InputError
 from harness.config.load import load_file
 from harness.config.schema import Config
 from harness.data.chat.encoder import build_chat_encoder
-from harness.data.chat.template import template_source
+from harness.data.chat.template import plain_jinja, template_fingerprint, template_source
 from harness.models.adapters.build import build_adapted_model
 from harness.models.adapters.plain import initial_factors, merge, prompt_names, write_adapter
 from harness.models.adapters.prompt_tokens import prepend_to_every_text
 from harness.models.checkpoint_files import last_weights
-from harness.models.tokenizer import load_tokenizer
+from harness.models.language_model import model_fingerprint
+from harness.models.pretrained import stored_config, stored_dtype
+from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from harness.runs.directory import RunDirectory
 from harness.runs.files import give_umask_rights, replacing_directory, write_text
 from harness.runs.machine_faults import machine_fault
 from harness.runs.result import read_result
+from harness.training.generation import set_generation
 from harness.training.model_card import model_card
 
 
-def export(run: RunDirectory, out: Path, *, adapter: bool = False) -> None:
-    """Write the run's last weights to the directory `out`, which plain `from_pretrained` loads.
+def export(run: RunDirectory, out: Path, *, adapter: bool = False, dtype: str | None = None) -> None:
+    """Write the run's last weights to the directory `out`, which plain `from_pretrained` loads; all of it, or nothing.
 
-    adapter: only what was added to the model, for peft; else it is merged into the model. Raises InputError when the run has no checkpoint
-    or nothing that was added, or `out` is in use.
+    adapter: only what was added to the model, for peft; else it is merged into the model. dtype: float32, bfloat16 or float16; None: the
+    dtype in which the base is stored, float32 of a model from scratch. Raises InputError when the run has no checkpoint or nothing that was
+    added, when tokenizer, chat template or base are not those that were trained, or `out` is in use.
     """
-    config = load_file(run.config)
+    config = load_file(run.config, checked_by=check_model)
     weights = last_weights(run)
     if adapter:
         _refuse_without_adapter(config)
+        if dtype is not None:
+            raise InputError(f"--dtype {dtype}: not with --adapter, which keeps the precision in which it was trained")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists and is not empty")
     tokenizer = load_tokenizer(config)
+    trained_with = read_result(run).fingerprints
+    _refuse_changes(run, config, tokenizer, trained_with)
     stop = None
-    in_conversations = "chat_template" in read_result(run).fingerprints
-    if in_conversations:
+    if "chat_template" in trained_with:
         # The tokenizer goes out with the template that the model was trained with.
         stop = build_chat_encoder(config.data, tokenizer).stop_token()
-        tokenizer.chat_template, _ = template_source(config.data.chat_template, tokenizer.chat_template)
+        source, _ = template_source(config.data.chat_template, tokenizer.chat_template)
+        tokenizer.chat_template = plain_jinja(source, config.data.chat_template_kwargs)
     prompt = prompt_names(tokenizer, config.adapter.tokens)
     # What the run began with, without the weights of model.checkpoint: an adapter is of the model at model.path.
     adapted = build_adapted_model(replace(config, model=replace(config.model, checkpoint=None)), tokenizer)
     initial = initial_factors(adapted) if adapter and config.adapter.variant == "pissa" else None
     adapted.model.load_state_dict(weights)
-    # It was off for training alone, see build_model.
-    adapted.model.config.use_cache = True
     try:
-        with replacing_directory(out) as part:
+        with replacing_directory(out) as directory:
             if adapter:
                 assert config.model.path is not None, "checked"
-                write_adapter(adapted, tokenizer, part, base=config.model.path, initial=initial)
+                write_adapter(adapted, tokenizer, directory, base=_from_anywhere(config.model.path), initial=initial)
             else:
                 model: Any = merge(adapted, tokenizer)
-                _set_generation(model, tokenizer, stop)
-                model.save_pretrained(part)
-            in_vocabulary = bool(prompt) and prompt[0] in tokenizer.get_vocab()
-            if in_vocabulary:
+                # It was off for training alone, see build_model.
+                model.config.use_cache = True if config.model.path is None else getattr(stored_config(config.model.path), "use_cache", True)
+                set_generation(model, tokenizer, stop)
+                model.to(getattr(torch, dtype) if dtype else stored_dtype(config.model.path)).save_pretrained(directory)
+            if prompt and prompt[0] in tokenizer.get_vocab():
                 prepend_to_every_text(tokenizer, prompt)
                 if tokenizer.chat_template:
                     tokenizer.chat_template = "".join(prompt) + tokenizer.chat_template
-            tokenizer.save_pretrained(part)
-            write_text(part / "README.md", model_card(run, config, read_result(run), prompt=prompt, adapter=adapter))
-            give_umask_rights(*part.rglob("*"))
+            tokenizer.save_pretrained(directory)
+            write_text(directory / "README.md", model_card(run, config, read_result(run), prompt=prompt, adapter=adapter))
+            give_umask_rights(*directory.rglob("*"))
     except Exception as error:
         # safetensors and tokenizers have errors of their own for a full disk.
         fault = machine_fault(error, out)
         if fault is None and not isinstance(error, OSError):
             raise
         raise InputError(f"{out}: cannot be written: {fault or error}") from error
+
+
+def _from_anywhere(path: str) -> str:
+    """The base of an adapter as it is found from any working directory: a hub name stays one."""
+    return str(Path(path).resolve()) if Path(path).is_dir() else path
+
+
+def _refuse_changes(run: RunDirectory, config: Config, tokenizer: Any, trained_with: dict[str, str]) -> None:
+    """Raise InputError for a tokenizer, a chat template or a base that are others by now, as going on with the run would."""
+    keys = {
+        "tokenizer": "tokenizer.path" if config.tokenizer.path else "model.path",
+        "model": "model.path",
+        "chat_template": "data.chat_template",
+    }
+    now = {"tokenizer": tokenizer_fingerprint(tokenizer), "model": model_fingerprint(config.model)}
+    if "chat_template" in trained_with:
+        chosen, kwargs = config.data.chat_template, config.data.chat_template_kwargs
+        now["chat_template"] = template_fingerprint(chosen, tokenizer.chat_template, kwargs)
+    changed = [name for name, fingerprint in now.items() if trained_with.get(name, fingerprint) != fingerprint]
+    if changed:
+        raise InputError(
+            f"{run.path}: the {' and the '.join(changed)} changed since it was trained, and the export would be of another model; "
+            f"valid: {' and '.join(dict.fromkeys(keys[name] for name in changed))} as it was then"
+        )
 
 
 def _refuse_without_adapter(config: Config) -> None:
@@ -82,20 +116,3 @@ def _refuse_without_adapter(config: Config) -> None:
             "--adapter: the run's model began from scratch (model.path is null), and nobody has the weights that its adapter goes with; "
             "valid for it: export without --adapter"
         )
-
-
-def _set_generation(model: Any, tokenizer: Any, stop: int | None) -> None:
-    """Set what generate() needs: stop and padding tokens, the longest text, and tokens to suppress."""
-    generation = model.generation_config
-    own = generation.eos_token_id
-    ends = [stop, *(own if isinstance(own, list) else [own]), tokenizer.eos_token_id]
-    ends = list(dict.fromkeys(token for token in ends if token is not None))
-    if ends:
-        generation.eos_token_id = ends[0] if len(ends) == 1 else ends
-        if generation.pad_token_id is None:
-            generation.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
-    generation.max_length = getattr(model.config, "max_position_embeddings", None)
-    vocabulary = tokenizer.get_vocab()
-    prompt = [index for token, index in vocabulary.items() if token.startswith("<|prompt_")]
-    if prompt:
-        generation.suppress_tokens = sorted(prompt)

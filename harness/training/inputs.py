@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from harness.config.checks.trainer import trains
 from harness.config.schema import Config
-from harness.data.chat.template import template_source
+from harness.data.chat.template import template_fingerprint
 from harness.data.mixture import build_training_data
 from harness.data.tokenization import Progress, Tokenization
 from harness.data.training_data import TrainingData
@@ -52,6 +51,12 @@ class Inputs:
     def tokens_read(self) -> int:
         """Tokens that one evaluation reads."""
         return sum(part.tokens_read for part in self.evaluation)
+
+    @property
+    def largest_id(self) -> int:
+        """The largest token id that is trained or evaluated on."""
+        sources = [source.documents.largest_id for source in self.plan.data.sources] if self.plan else []
+        return max([*sources, *(part.largest_id for part in self.evaluation)], default=0)
 
     def prefix(self, config: Config) -> Prefix:
         """The prefix of this run, or of a related one, whose state key says that data and model are the same."""
@@ -101,6 +106,6 @@ def load_data(
     if training is not None:
         fingerprints |= {f"data.sources.{source.name}": source.documents.fingerprint for source in training.sources}
     if tokens.has_read_conversations:
-        template, _ = template_source(config.data.chat_template, tokenizer.chat_template)
-        fingerprints["chat_template"] = hashlib.sha256(template.encode()).hexdigest()
+        chosen, kwargs = config.data.chat_template, config.data.chat_template_kwargs
+        fingerprints["chat_template"] = template_fingerprint(chosen, tokenizer.chat_template, kwargs)
     return Data(evaluation, training, fingerprints)

@@ -15,6 +15,7 @@ from harness.models.attention import refuse_attention
 from harness.models.device import computes_on_gpu, device_of
 from harness.models.liger import liger_kernels
 from harness.models.precision import forward_context, weights_dtype
+from harness.models.vocabulary import refuse_unknown_ids
 from harness.runs.lifecycle import COMPLETE, STOPPED, Ending, LiveResult
 from harness.training import ranks
 from harness.training.begin import begin
@@ -47,6 +48,7 @@ def measure(
 
     refuse_attention(config)
     model: Any = build_adapted_model(config, inputs.tokenizer).model
+    refuse_unknown_ids(model, inputs.tokenizer, inputs.largest_id, path=config.model.path)
     result.parameters = count_parameters(model)
     device = device_of(config.trainer, ranks.rank() % config.trainer.devices)
     model.to(device=device, dtype=weights_dtype(config.trainer.precision))

@@ -105,19 +105,18 @@ def build_plan(config: Config, data: TrainingData) -> Plan:
 
 def _length(config: Config, data: TrainingData, batch_size: BatchSize) -> tuple[Schedule, TrainingData, np.ndarray]:
     """The schedule over all steps that the run's length allows, the data in its order, and the tokens after each step, int64 [steps]."""
-    max_steps, max_tokens = config.trainer.max_steps, config.trainer.max_tokens
-    if max_tokens is None:
-        assert max_steps is not None, "checked: one of the two is given"
-        steps = max_steps
-    else:
-        steps, _ = data.steps_for(max_tokens, batch_size)
-        steps = min(steps, max_steps or steps)
+    max_steps, max_tokens, max_epochs = config.trainer.max_steps, config.trainer.max_tokens, config.trainer.max_epochs
+    limits = [] if max_steps is None else [max_steps]
+    limits += [] if max_tokens is None else [data.steps_for(max_tokens, batch_size)[0]]
+    limits += [] if max_epochs is None else [data.steps_within(max_epochs, batch_size)]
+    steps = min(limits)  # checked: a run has a length
     while True:
         schedule = resolve_schedule(config, steps)
         ordered = data.replaying(_replay(config, schedule, batch_size)) if varies(config) else data
         tokens = ordered.tokens_after(batch_size, steps)
         # Sources differ in how full their rows are: with another mixture the same steps may hold a few tokens more.
-        if max_tokens is None or tokens[-1] <= max_tokens or steps == 1:
+        fits = max_tokens is None or tokens[-1] <= max_tokens
+        if steps == 1 or (fits and (max_epochs is None or ordered.epochs(batch_size, steps) <= max_epochs)):
             return schedule, ordered, tokens
         steps -= 1
 

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, Trainer
 from harness.config.errors import InputError
 from harness.config.schema import Config
 from harness.config.state_key import state_values
-from harness.data.epochs import refuse_oversampling
+from harness.data.epochs import check_epochs
 from harness.data.tokenization import Progress
 from harness.evaluation.kinds import refuse_unlogged_monitors
 from harness.models.activations import checkpoint_activations
@@ -22,6 +22,7 @@ from harness.models.compiled import compile_blocks
 from harness.models.device import computes_on_gpu
 from harness.models.isolation import isolate_documents
 from harness.models.liger import liger_kernels
+from harness.models.vocabulary import refuse_unknown_ids
 from harness.runs.directory import RunDirectory
 from harness.runs.lifecycle import COMPLETE, STOPPED, Ending, EndingKind, LiveResult
 from harness.runs.metrics import Row, last_values
@@ -71,7 +72,7 @@ def train(
     inputs = begin(config, live, progress=progress, related=related)
     plan = inputs.plan
     assert plan is not None, "a run without a step is measured"
-    refuse_oversampling(config.data, plan.data, plan.batch_size, plan.steps)
+    check_epochs(config.data, plan.data, plan.batch_size, plan.steps)
     start, checkpoint = ranks.from_main(lambda: last_good_checkpoint(run.checkpoints))
     if start > plan.steps:
         raise InputError(f"{run.path}: its checkpoint of step {start} lies behind the end of the run, which has {plan.steps} steps")
@@ -105,6 +106,7 @@ def train(
         if start < plan.steps:
             refuse_attention(config)
             model = build_adapted_model(config, inputs.tokenizer).model
+            refuse_unknown_ids(model, inputs.tokenizer, inputs.largest_id, path=config.model.path)
             result.parameters = count_parameters(model)
             isolate_documents(model, config)
             if config.trainer.gradient_checkpointing:

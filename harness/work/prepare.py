@@ -52,17 +52,17 @@ def prepare(overrides: list[str], resolved: Path | None = None) -> Prepared:
     Raises InputError for a configuration or for data that cannot be used.
     """
     from harness.config.checks import check, check_input
-    from harness.config.checks.trainer import planned_steps, trains
+    from harness.config.checks.trainer import has_length, trains
     from harness.config.load import load, load_file
 
     config = load_file(resolved, overrides) if resolved else load(overrides, checked_by=check_input).config
     files = files_of(config)
-    describes_run = planned_steps(config.trainer) is not None
+    describes_run = trains(config.trainer) and has_length(config.trainer)
     if describes_run or not trains(config.trainer):
         check(config)
 
     # Only now what takes seconds to import: a typo is answered at once.
-    from harness.data.epochs import refuse_oversampling
+    from harness.data.epochs import check_epochs
     from harness.data.tokenization_progress import TokenizationProgress
     from harness.models.tokenizer import load_tokenizer
     from harness.training.inputs import load_data
@@ -77,7 +77,7 @@ def prepare(overrides: list[str], resolved: Path | None = None) -> Prepared:
     if data.training is not None:
         plan = build_plan(config, data.training) if describes_run else None
         if plan:
-            refuse_oversampling(config.data, plan.data, plan.batch_size, plan.steps)
+            check_epochs(config.data, plan.data, plan.batch_size, plan.steps)
         objective, rows = build_objective(config), plan.rows if plan else None
         training = objective.prepare(plan.data if plan else data.training, tokenizer, progress, rows=rows)
         from_objective = objective.prepared(training, rows)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from harness.cli.main import app
+from harness.config.checks.trainer import token_bound
 from harness.config.errors import InputError
 from harness.config.length import Length, parse_length
 from harness.config.load import Loaded, load
 from harness.config.locations import CONFIG_DIR_VARIABLE, choices, shipped
+from harness.config.nested import lookup
+from harness.config.schema import Config, TrainerConfig
+from harness.config.validate import to_plain
 
 
 @pytest.mark.parametrize(
@@ -162,3 +167,20 @@ def test_a_trials_values_come_from_the_space(tiny: list[str]) -> None:
     assert loaded.composed.origin("optim.lr") == "the space"
     with pytest.raises(InputError, match=r"optim\.lr=-1.*the space"):
         load(tiny).with_values({"optim.lr": -1})
+
+
+HOME_PATHS = ("model.path", "tokenizer.path", "model.checkpoint", "objective.teacher", "data.chat_template", "data.cache_dir")
+
+
+@pytest.mark.parametrize("key", [*HOME_PATHS, "data.sources.docs.path", "data.validation.docs.path", "data.multiple_choice.quiz.path"])
+def test_a_tilde_is_home_in_every_path(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    config = load(["objective=distill", f"{key}='~/x/y.jinja'"], checked_by=lambda config: None).config
+    assert lookup(to_plain(config), key) == "/home/ann/x/y.jinja"
+
+
+def test_epochs_alone_bound_no_tokens_before_the_data_is_seen() -> None:
+    config = Config(trainer=TrainerConfig(max_epochs=3))
+    with pytest.raises(InputError, match=r"trainer\.max_epochs=3: not alone in a study.*beside it trainer\.max_tokens"):
+        token_bound(config)
+    assert token_bound(replace(config, trainer=TrainerConfig(max_epochs=3, max_steps=2, batch_tokens=512))) == 1024

@@ -10,7 +10,7 @@ import pytest
 
 from harness.config.errors import InputError
 from harness.config.schema import DataConfig
-from harness.data.epochs import refuse_oversampling
+from harness.data.epochs import check_epochs
 from harness.data.training_data import TrainingData
 from harness.schedule.batch_size import BatchSize
 from tests.support.datasets import training_data
@@ -24,7 +24,7 @@ def data(config: DataConfig, tokenizer: Any) -> TrainingData:
 
 
 def refuse(config: DataConfig, data: TrainingData, steps: int) -> None:
-    refuse_oversampling(config, data, BATCH, steps)
+    check_epochs(config, data, BATCH, steps)
 
 
 def capped(config: DataConfig, **caps: float) -> DataConfig:
@@ -53,3 +53,28 @@ def test_a_source_has_a_cap_of_its_own(config: DataConfig, data: TrainingData) -
 def test_a_cap_below_the_first_step_leaves_no_length(config: DataConfig, data: TrainingData) -> None:
     with pytest.raises(InputError, match="valid: no length, or at this length a share of at most about"):
         refuse(capped(config, docs=0.001), data, 10)
+
+
+def test_a_length_in_epochs_is_the_most_whole_steps(data: TrainingData) -> None:
+    for max_epochs in (0.5, 1.0, 2.5):
+        steps = data.steps_within(max_epochs, BATCH)
+        assert data.epochs(BATCH, steps) <= max_epochs < data.epochs(BATCH, steps + 1)
+    with pytest.raises(InputError, match=r"trainer\.max_epochs=0\.001: less than one step, which goes 0\.\d+ times through a source"):
+        data.steps_within(0.001, BATCH)
+
+
+def test_replay_does_not_end_a_run(data: TrainingData) -> None:
+    often = data.replaying([(0, 0.9)])
+    steps = often.steps_within(1.0, BATCH)
+    assert often.order.epochs(int(BATCH.rows_before(steps)[-1]))["base"] > 1
+
+
+@pytest.mark.parametrize(("steps", "warned"), [(2000, True), (4, False)])
+def test_many_repetitions_are_warned_of(
+    config: DataConfig, data: TrainingData, steps: int, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    refuse(config, data, steps)
+    assert ("this run goes through data.sources.docs" in caplog.text) is warned
+    caplog.clear()
+    refuse(capped(config, docs=1e3, base=1e3), data, steps)  # said to be meant
+    assert not caplog.records

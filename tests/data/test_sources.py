@@ -10,8 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.config.errors import InputError
-from harness.data.sources import read_documents, read_files, source_files
+from harness.data.sources import find_source, read_documents, read_files, source_files
 
+LFS = (
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n"
+)
 KEY = "data.sources.docs"
 
 
@@ -45,7 +48,7 @@ def test_positions_count_the_bytes_of_all_files(tmp_path: Path) -> None:
 
 
 def test_directories_and_globs_leave_hidden_files_out(tmp_path: Path) -> None:
-    for name in ("b/two.txt", "a/one.txt", "a/deep/three.md", ".git/hidden.txt", "a/.hidden.txt", "a/table.csv"):
+    for name in ("b/two.txt", "a/one.txt", "a/deep/three.md", ".git/hidden.txt", "a/.hidden.txt", "a/table.xml"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("text")
     found = {
@@ -65,9 +68,9 @@ def test_documents_without_text_are_passed_over(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         (
-            "a.csv",
+            "a.xml",
             b"x",
-            "data.sources.docs.path={file}: unsupported kind of file; valid endings: .jsonl, .jsonl.gz, .parquet, .arrow, .txt, .md",
+            "data.sources.docs.path={file}: unsupported kind of file; valid endings: .jsonl, .ndjson, .json",
         ),
         ("a.jsonl", b"", "data.sources.docs: no document with any text in {file}"),
         ("a.txt", b"  \n", "data.sources.docs: no document with any text in {file}"),
@@ -115,12 +118,136 @@ def test_bad_parquet_columns(tmp_path: Path, column: dict[str, list[object]], me
     ("path", "message"),
     [
         ("absent.jsonl", "no such file or directory"),
-        ("*.jsonl", "no file there ends in .jsonl, .jsonl.gz, .parquet, .arrow, .txt, .md"),
-        ("", "no file there ends in .jsonl, .jsonl.gz, .parquet, .arrow, .txt, .md (there is {root}/table.csv, for example)"),
+        ("*.jsonl", "no file there ends in .jsonl, .ndjson, .json, .csv"),
+        ("", ".parquet, .arrow (there is {root}/table.xml, for example)"),
     ],
 )
 def test_paths_that_name_nothing(tmp_path: Path, path: str, message: str) -> None:
-    (tmp_path / "table.csv").write_text("a,b")
+    (tmp_path / "table.xml").write_text("a,b")
     with pytest.raises(InputError, match=re.escape(message.format(root=tmp_path))) as caught:
         source_files(f"{tmp_path}/{path}", key=KEY)
     assert str(caught.value).startswith(f"data.sources.docs.path={tmp_path}/{path}: ")
+
+
+ROWS = [{"text": f"Note {number}, with a comma\nand a line."} for number in range(3)]
+LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+TABLE = "id,text\n" + "".join('1,"' + row["text"] + '"\n' for row in ROWS)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", LINES),
+        ("A.JSONL", LINES),
+        ("a.ndjson", LINES),
+        ("a.json", LINES),
+        ("a.json", json.dumps(ROWS, indent=1).encode()),
+        ("a.json", b"\xef\xbb\xbf" + json.dumps(ROWS).encode()),
+        ("a.csv", TABLE.encode()),
+        ("a.csv", b"\xef\xbb\xbf" + TABLE.replace("\n", "\r\n").replace(",", ",").encode()),
+    ],
+)
+@pytest.mark.parametrize("ending", ["", ".gz", ".zst"])
+def test_rows_as_text(tmp_path: Path, name: str, content: bytes, ending: str) -> None:
+    packed = {"": content, ".gz": gzip.compress(content), ".zst": pa.compress(content, "zstd", asbytes=True)}[ending]
+    (tmp_path / f"{name}{ending}").write_bytes(packed)
+    assert [text.replace("\r", "") for text in texts(tmp_path / f"{name}{ending}")] == [row["text"] for row in ROWS]
+
+
+def test_arrow_files_and_streams(tmp_path: Path) -> None:
+    table = pa.Table.from_pylist(ROWS)
+    for name, new in (("file", pa.ipc.new_file), ("stream", pa.ipc.new_stream)):
+        with new(tmp_path / f"{name}.arrow", table.schema) as writer:
+            writer.write_table(table)
+        assert texts(tmp_path / f"{name}.arrow") == [row["text"] for row in ROWS]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", json.dumps(ROWS).encode(), "a JSON array; valid: one JSON object a line, or the array in a file that ends in .json"),
+        ("a.json", b'{\n "rows": []}', "one JSON object over several lines; valid: an array of objects, or one object a line"),
+        ("a.json", b'[{"text": "one"}, 2]', "row 2: a JSON number, not an object; valid: an array of objects"),
+        ("a.jsonl", b'{"text": "one", "n": ' + b"9" * 5000 + b"}", "line 1: a number of too many digits"),
+        ("a.csv", b"text,id\none,1\ntwo\n", "row 2: 1 fields, where the header has 2"),
+        ("a.csv", b'text\n"one\n', "not CSV (unexpected end of data)"),
+        ("a.csv", b"text\n\xff\n", "not UTF-8"),
+        ("a.jsonl.zst", b"{}", "cannot be read (ZSTD decompress failed"),
+        ("a.jsonl.zst", pa.compress(LINES * 99, "zstd", asbytes=True)[:-9], "cannot be read (Truncated"),
+        ("a.parquet", LFS, "a Git-LFS pointer, not the file itself; fetch it with `git lfs pull` in {root}"),
+        ("a.jsonl", LFS, "a Git-LFS pointer, not the file itself"),
+        ("a.txt", LFS, "a Git-LFS pointer, not the file itself"),
+    ],
+)
+def test_what_is_no_file_of_rows(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=re.escape(message.format(root=tmp_path))) as caught:
+        texts(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_columns_that_nobody_needs_are_not_read(tmp_path: Path) -> None:
+    """Python has no value for the times of these columns."""
+    columns = {"text": ["one"], "day": pa.array([5_000_000], pa.date32()), "took": pa.array([123], pa.duration("ns"))}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    assert texts(tmp_path / "a.parquet") == ["one"]
+    with pytest.raises(InputError, match=r"cannot be read .*valid: text, numbers"):
+        texts(tmp_path / "a.parquet", "day")
+    with pytest.raises(InputError, match="Fields there: text, day, took"):
+        texts(tmp_path / "a.parquet", "txt")
+
+
+SNAPSHOT = ("README.md", "LICENSE", "data/train-00000-of-00002.jsonl", "data/train-00001-of-00002.jsonl", "data/test-00000-of-00001.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("names", "split", "files", "left_out"),
+    [
+        (
+            SNAPSHOT,
+            "train",
+            ["data/train-00000-of-00002.jsonl", "data/train-00001-of-00002.jsonl"],
+            "1 LICENSE, 1 README.md, 1 test-00000-of-00001.jsonl",
+        ),
+        (
+            ("train_sft-00000-of-00001.jsonl", "test_sft-00000-of-00001.jsonl"),
+            "test_sft",
+            ["test_sft-00000-of-00001.jsonl"],
+            "1 train_sft-00000-of-00001.jsonl",
+        ),
+        (("en/val.jsonl", "en/train.jsonl"), "validation", ["en/val.jsonl"], "1 train.jsonl"),
+        (("train/a.jsonl", "dev/a.jsonl"), "train", ["train/a.jsonl"], "1 a.jsonl"),
+        (("train.jsonl", "contest.jsonl", "dataset_infos.json"), None, ["contest.jsonl", "train.jsonl"], "1 dataset_infos.json"),
+        (("a.jsonl", "notes.txt", "readme.md"), None, ["a.jsonl", "notes.txt"], "1 readme.md"),
+        (("README.md", "testing.md", "training.md", "a.bin", "b.bin"), None, ["README.md", "testing.md", "training.md"], "2 .bin"),
+    ],
+)
+def test_directories_as_the_hub_has_them(
+    tmp_path: Path, names: tuple[str, ...], split: str | None, files: list[str], left_out: str
+) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text('{"text": "one"}\n')
+    found = find_source(str(tmp_path), key=KEY, split=split)
+    assert [str(file.relative_to(tmp_path)) for file in found.files] == files
+    assert found.left_out_by_kind() == left_out
+
+
+def test_several_splits_ask_for_one(tmp_path: Path) -> None:
+    for name in SNAPSHOT:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text('{"text": "one"}\n')
+    with pytest.raises(InputError, match=re.escape(f"it has the splits test, train (2 files); choose one with {KEY}.split")):
+        source_files(str(tmp_path), key=KEY)
+    with pytest.raises(InputError, match=re.escape(f"{KEY}.split=trian: no such split in {tmp_path}; valid: test, train (2 files). Did")):
+        source_files(str(tmp_path), key=KEY, split="trian")
+    assert len(source_files(f"{tmp_path}/**/*.jsonl", key=KEY)) == 3
+
+
+def test_links_to_directories_are_followed_once(tmp_path: Path) -> None:
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs" / "a.txt").write_text("one")
+    (tmp_path / "snapshot").mkdir()
+    (tmp_path / "snapshot" / "data").symlink_to(tmp_path / "blobs")
+    (tmp_path / "blobs" / "loop").symlink_to(tmp_path / "snapshot")
+    assert texts(tmp_path / "snapshot") == ["one"]

@@ -5,11 +5,13 @@ import gzip
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,15 @@ import pytest
 from tokenizers import Tokenizer, processors
 
 from harness.config.errors import InputError
+from harness.config.schema import DataConfig, SourceConfig
 from harness.data import token_cache
 from harness.data.cache_entry import is_whole
 from harness.data.sources import read_documents
 from harness.data.token_cache import TokenizedDocuments, tokenize
+from harness.data.tokenization import Tokenization
 from harness.runs.cache import default_cache_dir
 from harness.runs.machine_faults import machine_fault
+from tests.data.conftest import SmallTokenizer
 
 Stories = Callable[[range], list[str]]
 WriteJsonl = Callable[[str, Iterable[str]], Path]
@@ -251,7 +256,7 @@ def test_meta_is_readable(docs: Path, run: Any) -> None:
     documents = run(docs)
     meta = json.loads((documents.directory / "meta.json").read_text())
     sums = meta.pop("checksums")
-    assert meta == {"dtype": "uint16", "documents": 31, "tokens": len(documents.tokens)}
+    assert meta == {"dtype": "uint16", "documents": 31, "tokens": len(documents.tokens), "largest_id": int(documents.tokens.max())}
     assert sorted(sums) == ["bytes.npy", "hashes.npy", "offsets.npy", "tokens.bin"]
 
 
@@ -259,3 +264,72 @@ def test_tokenizers_that_append_their_own_copy_of_the_backend_agree(docs: Path, 
     original = run(docs).fingerprint
     tokenizer.backend_tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     assert run(docs).fingerprint == original
+
+
+GOOD_ROW = {"text": "the quick fox", "prompt": "the quick?", "completion": "fox"}
+BAD_LINES = ['{"text": 3, "prompt": "a", "completion": 1}', "{", '{"other": "a"}']
+
+
+@pytest.mark.parametrize("kind", ["texts", "conversations"])
+def test_rows_that_cannot_be_used_are_left_out_and_counted(kind: Any, tmp_path: Path, chat_tokenizer: Any, caplog: Any) -> None:
+    file = tmp_path / "rows.jsonl"
+    lines = [json.dumps(GOOD_ROW | {"text": f"{n} {GOOD_ROW['text']}", "completion": f"{n}"}) for n in range(17)]
+    file.write_text("\n".join([*lines[:9], *BAD_LINES, *lines[9:]]))
+
+    def tokens(**options: Any) -> TokenizedDocuments:
+        config = DataConfig(
+            sources={"docs": SourceConfig(path=str(file))}, cache_dir=str(tmp_path / "cache"), chat_template="chatml", **options
+        )
+        return Tokenization(config, chat_tokenizer, documents=kind).of_source("docs")
+
+    with pytest.raises(InputError, match="line 10: "):
+        tokens()
+    with pytest.raises(InputError, match=r"3 of 20 rows cannot be used, more than data\.max_malformed_share=0\.01; first: .*line 10: "):
+        tokens(malformed="skip")
+    for _ in range(2):  # the second time from the cache
+        caplog.clear()
+        found = tokens(malformed="skip", max_malformed_share=0.2)
+        assert (found.documents, found.left_out) == (17, 3)
+        assert [re.search(r"line \d+", problem)[0] for problem in found.left_out_first] == ["line 10", "line 11", "line 12"]  # type: ignore[index]
+        assert "data.sources.docs: 3 of 20 rows left out (data.malformed=skip); first: " in caplog.text
+
+
+def test_a_row_that_the_template_cannot_render_can_be_left_out(tmp_path: Path, chat_tokenizer: Any) -> None:
+    file = tmp_path / "rows.jsonl"
+    calling = [{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": [{"name": "f"}]}]
+    file.write_text(
+        "\n".join([json.dumps({"messages": calling}), json.dumps({"messages": [*calling[:1], {"role": "assistant", "content": "b"}]})])
+    )
+    options: dict[str, Any] = {
+        "cache_dir": str(tmp_path / "cache"),
+        "chat_template": "alpaca",
+        "malformed": "skip",
+        "max_malformed_share": 0.5,
+    }
+    config = DataConfig(sources={"docs": SourceConfig(path=str(file))}, **options)
+    found = Tokenization(config, chat_tokenizer, documents="conversations").of_source("docs")
+    assert (found.documents, found.left_out) == (1, 1)
+    assert "it has no place for tool calls" in found.left_out_first[0]
+
+
+@pytest.mark.parametrize("split", [True, False])
+@pytest.mark.parametrize("pieces", [True, False])
+def test_control_tokens_in_plain_text(
+    split: bool, pieces: bool, chat_tokenizer: Any, write_jsonl: WriteJsonl, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both of those that are declared special and of those that only look like it; with a beginning of text that the tokenizer adds."""
+    backend = chat_tokenizer.backend_tokenizer
+    backend.add_tokens(["<|plain|>", "<think>"])
+    if not pieces:
+        monkeypatch.setattr("harness.data.text_encoder.piece_encoder", lambda backend, eos: None)
+        start = backend.token_to_id("<|im_start|>")
+        backend.post_processor = processors.TemplateProcessing(single="<|im_start|> $A", special_tokens=[("<|im_start|>", start)])
+    texts = ["<|im_start|>the quick<|im_end|> fox<|plain|>", "<think>rain</think>", "rain"]
+    documents = run(write_jsonl("typed.jsonl", texts), tokenizer=SmallTokenizer(backend), split_special_tokens=split)
+    controls = {backend.token_to_id(token) for token in ("<|im_start|>", "<|im_end|>", "<|plain|>")}
+    found = [controls.intersection(documents.tokens[a:b].tolist()) for a, b in pairwise(documents.offsets)]
+    own = set() if pieces else {backend.token_to_id("<|im_start|>")}
+    assert found == [own if split else controls, own, own]
+    assert decoded(documents, SmallTokenizer(backend))[0].count("<|im_start|>") == (2 if split and not pieces else 1)
+    assert backend.token_to_id("<think>") in documents.tokens  # no control token
+    assert documents.with_control_tokens == 1

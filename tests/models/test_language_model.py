@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from transformers import AutoTokenizer
 from harness.config.errors import InputError
 from harness.config.schema import ModelConfig
 from harness.models.language_model import build_model, model_fingerprint
+from harness.models.vocabulary import refuse_unknown_ids, vocabulary_size
 from tests.support.corpus import TinyText
 
 SHAPE = {"hidden_size": 32, "layers": 2, "heads": 2, "max_context": 32}
@@ -104,22 +106,45 @@ def misshapen(folder: Path) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
+def not_a_number(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][3] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
 def broken_configuration(folder: Path) -> None:
     (folder / "config.json").write_text("{")
 
 
-@pytest.mark.parametrize("spoil", [damaged, garbage, not_pickled, incomplete, misshapen, broken_configuration])
+@pytest.mark.parametrize("spoil", [damaged, garbage, not_pickled, incomplete, misshapen, not_a_number, broken_configuration])
 def test_a_directory_that_cannot_be_used(spoil, copy: Path, tokenizer: object) -> None:  # type: ignore[no-untyped-def]
     spoil(copy)
     with pytest.raises(InputError, match=rf"model.path={copy}: .+"):
         build_model(ModelConfig(path=str(copy)), tokenizer, seed=0)
 
 
-def test_a_tokenizer_that_knows_more_than_the_model(copy: Path) -> None:
+def test_what_the_text_uses_decides_whether_a_vocabulary_is_too_small(copy: Path) -> None:
     larger = AutoTokenizer.from_pretrained(copy)
-    larger.add_tokens([f"<{number}>" for number in range(1000)])
-    with pytest.raises(InputError, match="vocabulary"):
-        build_model(ModelConfig(path=str(copy)), larger, seed=0)
+    larger.add_tokens(["<picture>", "<sound>"])
+    model = build_model(ModelConfig(path=str(copy)), larger, seed=0)
+    rows = len(larger) - 2
+    refuse_unknown_ids(model, larger, rows - 1, path=str(copy))
+    with pytest.raises(InputError, match=rf"it has rows for {rows} tokens \(ids 0 to {rows - 1}\), and the text has the token '<sound>' "):
+        refuse_unknown_ids(model, larger, rows + 1, path=str(copy))
+
+
+def test_rows_of_tokens_between_are_made_with_those_of_new_ones(copy: Path) -> None:
+    larger = AutoTokenizer.from_pretrained(copy)
+    larger.add_tokens(["<picture>", "<new>"])
+    embedding = build_model(ModelConfig(path=str(copy)), larger, seed=0, new_tokens=["<new>"]).get_input_embeddings().weight.detach()
+    assert len(embedding) == len(larger)
+    mean = embedding[:-2].mean(dim=0)
+    assert float((embedding[-2:] - mean).abs().max()) < 0.1 * 5 * float(embedding[:-2].std())
+
+
+def test_a_vocabulary_with_gaps_has_rows_for_its_largest_id() -> None:
+    tokenizer = SimpleNamespace(get_vocab=lambda: {"a": 0, "b": 1000}, bos_token_id=None, eos_token_id=0, pad_token_id=None)
+    assert vocabulary_size(build_model(ModelConfig(**SHAPE), tokenizer, seed=0)) == 1001  # type: ignore[arg-type]
 
 
 def test_the_fingerprint_follows_the_weights(copy: Path) -> None:

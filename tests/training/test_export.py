@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
+import shutil
 import stat
 from pathlib import Path
 from unittest import mock
 
 import pytest
+import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -108,3 +111,85 @@ def test_a_full_disk_leaves_nothing_of_an_export(
     assert not any((tmp_path / "to" / "out").iterdir())
     export(run, tmp_path / "to" / "out")
     assert AutoTokenizer.from_pretrained(tmp_path / "to" / "out").eos_token
+
+
+def test_an_export_needs_no_training_data(new_run: NewRun, tiny_text: TinyText, tmp_path: Path) -> None:
+    domain = tmp_path / "domain.jsonl"
+    domain.write_bytes(tiny_text.domain.read_bytes())
+    _, run = new_run("run", f"data.sources.domain.path={domain}")
+    train_here(run)
+    domain.unlink()
+    export(run, tmp_path / "out")
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("changed", ["tokenizer", "model"])
+@pytest.mark.parametrize("adapter", [False, True])
+def test_what_changed_since_training_is_not_exported(
+    new_run: NewRun, tiny_text: TinyText, tiny_model: Path, tmp_path: Path, changed: str, adapter: bool
+) -> None:
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    _, run = new_run("run", *tiny_text.pretrained(base), "tokenizer.path=null", "adapter=lora")
+    train_here(run)
+    file = base / ("tokenizer.json" if changed == "tokenizer" else "config.json")
+    document = json.loads(file.read_text())
+    if changed == "tokenizer":
+        merges = document["model"]["merges"]
+        document["model"]["merges"] = [merges[1], merges[0], *merges[2:]]
+    else:
+        document["rms_norm_eps"] = 1e-3
+    file.write_text(json.dumps(document))
+    with pytest.raises(InputError, match=rf"the {changed} changed since it was trained.* valid: model\.path as it was then"):
+        export(run, tmp_path / "out", adapter=adapter)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("stored", "dtype", "written"),
+    [("bfloat16", None, "bfloat16"), ("bfloat16", "float32", "float32"), ("float32", None, "float32"), ("float32", "float16", "float16")],
+)
+def test_weights_are_written_in_the_precision_of_the_base(
+    new_run: NewRun, tiny_text: TinyText, tiny_model: Path, tmp_path: Path, stored: str, dtype: str | None, written: str
+) -> None:
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    AutoModelForCausalLM.from_pretrained(tiny_model).to(getattr(torch, stored)).save_pretrained(base)
+    _, run = new_run("run", *tiny_text.pretrained(base))
+    train_here(run)
+    export(run, tmp_path / "out", dtype=dtype)
+    assert {tensor.dtype for tensor in safetensors.torch.load_file(tmp_path / "out" / "model.safetensors").values()} == {
+        getattr(torch, written)
+    }
+    before, after = (json.loads((folder / "config.json").read_text()) for folder in (base, tmp_path / "out"))
+    assert after == {**before, "dtype": written}
+
+
+def test_an_adapter_finds_its_base_from_anywhere(
+    new_run: NewRun, tiny_text: TinyText, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "base")
+    monkeypatch.chdir(tmp_path)
+    _, run = new_run("run", *tiny_text.pretrained(Path("base")), "adapter=lora")
+    train_here(run)
+    export(run, tmp_path / "out", adapter=True)
+    assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["base_model_name_or_path"] == str(tmp_path / "base")
+    with pytest.raises(InputError, match="--dtype float16: not with --adapter"):
+        export(run, tmp_path / "other", adapter=True, dtype="float16")
+
+
+def test_an_export_that_fails_leaves_nothing(new_run: NewRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, run = new_run("run")
+    train_here(run)
+
+    def full(directory: Path, **options: object) -> None:
+        (Path(directory) / "config.json").write_text("{}")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "out").mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr("transformers.PreTrainedModel.save_pretrained", lambda self, directory, **options: full(directory))
+        with pytest.raises(InputError, match=r"out: cannot be written: .*No space left"):
+            export(run, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "runs"]
+    assert not any((tmp_path / "out").iterdir())
+    export(run, tmp_path / "out")
+    assert (tmp_path / "out" / "model.safetensors").is_file()

@@ -127,3 +127,14 @@ def test_the_gradient_norm_is_that_of_the_whole_step_before_clipping(new_run: Ne
     # After one step Adam's momentum is a tenth of the gradient that it was given.
     moments = [state["exp_avg"] for state in final_state(run)["optimizer_states"][0]["state"].values()]
     assert torch.nn.utils.get_total_norm(moments).item() == pytest.approx(0.1 * 1e-2, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("others", "shorter"), [((), "epochs"), (("trainer.max_tokens=1e6",), "epochs"), (("trainer.max_steps=2",), "steps")]
+)
+def test_a_length_in_epochs(new_run: NewRun, others: tuple[str, ...], shorter: str) -> None:
+    """Alone, or beside another length: what ends first counts."""
+    config, _ = new_run("run", "trainer.max_steps=null", "trainer.max_epochs=1.5", *others)
+    plan = build_plan(config, training_data(config.data, load_tokenizer(config), seed=config.seed))
+    assert plan.steps == (2 if shorter == "steps" else plan.data.steps_within(1.5, plan.batch_size))
+    assert (1.0 < plan.data.order.epochs(plan.rows)["domain"] <= 1.5) is (shorter == "epochs")

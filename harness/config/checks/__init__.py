@@ -37,8 +37,17 @@ def check_input(config: Config) -> None:
     _refuse([*_input(config)])
 
 
+def check_model(config: Config) -> None:
+    """Like `check`, but of tokenizer, model and adapter alone: a run can be exported when its data are gone."""
+    _refuse([*_model(config), *adapter_problems(config)])
+
+
+def _model(config: Config) -> Iterator[str]:
+    return model_problems(config.model, config.tokenizer.path, config.data.context_length, prompt=config.adapter.tokens)
+
+
 def _input(config: Config) -> Iterator[str]:
-    yield from model_problems(config.model, config.tokenizer.path, config.data.context_length, prompt=config.adapter.tokens)
+    yield from _model(config)
     yield from data_problems(config.data, trains=trains(config.trainer))
     yield from adapter_problems(config)
     if trains(config.trainer):

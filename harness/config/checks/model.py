@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from harness.config.remote_code import remote_code_problems
 from harness.config.schema import Config, ModelConfig
+from harness.runs.git_lfs import git_lfs_problem
 
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
+CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len")
+"""By family: most; gpt2, gptj, codegen and others of their time; mpt. Models of text and pictures have theirs in text_config."""
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin", "*.gguf")
 
 
@@ -81,12 +85,23 @@ def _directory(key: str, path: str, patterns: tuple[str, ...], problem: str) -> 
         yield f"{key}={path}: not a model directory, no config.json in it"
     elif not any(True for pattern in patterns for _ in folder.glob(pattern)):
         yield f"{key}={path}: {problem}"
+    for file in sorted({file for pattern in ("*.json", *patterns) for file in folder.glob(pattern)}):
+        if pointer := git_lfs_problem(file):
+            yield f"{key}={path}: {pointer}"
+            break
     yield from remote_code_problems(key, path)
 
 
 def _pretrained_context(folder: Path) -> int | None:
     try:
-        value = json.loads((folder / "config.json").read_bytes()).get("max_position_embeddings")
+        values = json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError):
         return None  # a hub name, or a file that transformers will report on
-    return value if isinstance(value, int) else None
+    return longest_context(values) if isinstance(values, dict) else None
+
+
+def longest_context(values: Mapping[str, Any]) -> int | None:
+    """The longest text, in tokens, that a model of this config.json reads; None where it sets no limit."""
+    text = values.get("text_config")
+    inner = longest_context(text) if isinstance(text, dict) else None
+    return inner or next((value for name in CONTEXT_KEYS if isinstance(value := values.get(name), int) and value > 0), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from harness.config.errors import InputError
 from harness.config.length import parse_length
 from harness.config.schema import Config, TrainerConfig, evaluation_sections
 
@@ -35,8 +36,11 @@ None of them writes a file. Others of Lightning's would do what the harness does
 
 
 def trainer_problems(trainer: TrainerConfig, context_length: int) -> Iterator[str]:
-    if trainer.max_tokens is None and trainer.max_steps is None:
-        yield "trainer.max_tokens: required, the length of the run, e.g. trainer.max_tokens=2e6 (or in steps: trainer.max_steps=1000)"
+    if not has_length(trainer):
+        yield (
+            "trainer.max_tokens: required, the length of the run, e.g. trainer.max_tokens=2e6 (or in steps: trainer.max_steps=1000, or "
+            "trainer.max_epochs=3)"
+        )
     rows, rest = divmod(trainer.batch_tokens, context_length)
     if rest:
         multiple = max(1, round(trainer.batch_tokens / context_length)) * context_length
@@ -55,7 +59,12 @@ def trainer_problems(trainer: TrainerConfig, context_length: int) -> Iterator[st
         yield f"trainer.precision={trainer.precision}: not with trainer.strategy=fsdp2; valid: 32-true, bf16-mixed, bf16-true"
     initial = trainer.initial_batch_tokens
     if initial is not None:
-        parse_length("trainer.batch_warmup", trainer.batch_warmup)
+        warmup = parse_length("trainer.batch_warmup", trainer.batch_warmup)
+        if warmup.unit == "fraction" and trainer.max_tokens is None and trainer.max_steps is None:
+            yield (
+                f"trainer.batch_warmup={trainer.batch_warmup}: a share of a run whose length is trainer.max_epochs alone is not known "
+                "before its data; valid: steps (100), or trainer.max_tokens or max_steps beside it"
+            )
         if initial % context_length or not 0 < initial <= trainer.batch_tokens:
             yield (
                 f"trainer.initial_batch_tokens={initial}: must be a multiple of data.context_length={context_length}, and at most "
@@ -141,8 +150,16 @@ def trains(trainer: TrainerConfig) -> bool:
     return trainer.max_steps != 0
 
 
+def has_length(trainer: TrainerConfig) -> bool:
+    """Whether the configuration says how long a run is."""
+    return any(limit is not None for limit in (trainer.max_tokens, trainer.max_steps, trainer.max_epochs))
+
+
 def planned_steps(trainer: TrainerConfig) -> int | None:
-    """The steps of a run that trains, up to what padding leaves free; None when the length itself is not valid."""
+    """The steps of a run that trains, up to what padding leaves free, or fewer where trainer.max_epochs ends it before.
+
+    None when the length itself is not valid, or follows from the data alone.
+    """
     if not trains(trainer):
         return None
     limits = [trainer.max_steps, None if trainer.max_tokens is None else trainer.max_tokens // trainer.batch_tokens]
@@ -150,7 +167,16 @@ def planned_steps(trainer: TrainerConfig) -> int | None:
 
 
 def token_bound(config: Config) -> int:
-    """No plan of this configuration trains more tokens than this: what a study reserves before the data has been looked at."""
+    """No plan of this configuration trains more tokens than this: what a study reserves before the data has been looked at.
+
+    Raises InputError where the length is given in epochs alone.
+    """
     trainer = config.trainer
     limits = [trainer.max_tokens, None if trainer.max_steps is None else trainer.max_steps * trainer.batch_tokens]
-    return min(limit for limit in limits if limit is not None)
+    given = [limit for limit in limits if limit is not None]
+    if not given:
+        raise InputError(
+            f"trainer.max_epochs={trainer.max_epochs}: not alone in a study, which reserves the tokens of a trial before it looks at data; "
+            "valid: beside it trainer.max_tokens or trainer.max_steps, what ends first counts"
+        )
+    return min(given)

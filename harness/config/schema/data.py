@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from annotated_types import Ge, Gt, Lt
 
@@ -103,6 +103,11 @@ class DataConfig(Section):
     which moves where an accuracy does not yet)."""
     max_evaluation_tokens: Count | None = None
     """No evaluation set has more tokens than this, whatever its own max_tokens or max_questions says: bounds the time for evaluation."""
+    malformed: Literal["refuse", "skip"] = "refuse"
+    """What happens at a row of sources and validation sets that cannot be used: no JSON, without text, a conversation that is none or that
+    the chat template cannot render. refuse: the first one is named; skip: such rows are left out, counted, and the first few named."""
+    max_malformed_share: Annotated[float, Ge(0), Lt(1)] = 0.01
+    """With malformed=skip: refused when a larger share of a source's rows would be left out."""
     context_length: Annotated[int, Ge(2)] = 512
     """Tokens in a row."""
     packing: Literal["best_fit", "concat", "padded"] = "best_fit"
@@ -117,10 +122,17 @@ class DataConfig(Section):
     """What happens to a document longer than a row (best_fit and padded; concat always splits)."""
     append_eos: bool = True
     """End every document with the tokenizer's end-of-text token, where it has one. (Turns of conversations end as the template says.)"""
+    split_special_tokens: bool = True
+    """Control tokens of the tokenizer that stand in plain text (</s>, <|im_end|>) become plain tokens, as what a document quotes. false:
+    they stay control tokens, for text that was prepared with them; `harness data` says how many documents have any. In conversations typed
+    ones are always plain."""
     chat_template: Annotated[Name | None, Conversational] = None
     """How conversations become text: chatml, llama3, alpaca, hermes_tools (ChatML with tools), tokenizer (its own), or the path of a .jinja
     file; null: the tokenizer's own if it has one, else chatml. What the assistant generates stands inside {% generation %}, its stop token
     included; for templates without such blocks it is found by rendering prefixes. Control tokens typed in a message become plain text."""
+    chat_template_kwargs: Annotated[dict[str, Any], Conversational] = field(default_factory=dict)
+    """Further variables of the chat template by name, such as enable_thinking; a row's own chat_template_kwargs come before them. They are
+    defaults of the template that is exported."""
     loss_on: Annotated[Literal["all", "assistant", "last_assistant", "flagged", "spans"], Conversational] = "assistant"
     """Which tokens of a conversation are trained. all; assistant: every turn of the assistant with its reasoning, tool calls and stop
     token, whatever its flag; last_assistant: the last such turn; flagged: those with train (or weight) true or 1 in the data, no others;

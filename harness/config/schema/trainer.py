@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from harness.config.schema.base import Count, Section
+from harness.config.schema.base import Count, Positive, Section
 
 
 @dataclass(kw_only=True)
@@ -15,10 +15,14 @@ class TrainerConfig(Section):
     """Length, batch, precision and rhythm of a run."""
 
     max_tokens: Count | None = None
-    """Train on at most this many tokens (padding not counted). Either this or max_steps is required; of both, what ends first counts."""
+    """Train on at most this many tokens (padding not counted). This, max_steps or max_epochs is required; of several, what
+    ends first counts."""
     max_steps: Annotated[int, Ge(0)] | None = None
     """Train for at most this many optimizer steps. 0: nothing is trained, the model is evaluated as it is; such a run needs no sources, no
     length and no optimizer, and costs the tokens that its evaluation sets have."""
+    max_epochs: Positive | None = None
+    """Train for whole steps until a source has been gone through this often; sources marked replay do not count. A sweep, which reserves
+    tokens before it looks at data, takes it beside max_tokens or max_steps. (data.max_epochs refuses a run that would be longer.)"""
     batch_tokens: Count = 16_384
     """Positions in one optimizer step: a multiple of data.context_length."""
     initial_batch_tokens: Count | None = None

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
-ROLES: tuple[str, ...] = get_args(Role)
+MADE_ID_LENGTH = 9
+"""Of ids of tool calls whose data have none: Mistral's templates take no other, and letters and digits alone."""
 
 
 class MalformedError(Exception):
@@ -19,6 +23,7 @@ class ToolCall:
 
     name: str
     arguments: dict[str, Any]
+    id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,10 @@ class Message:
     content: str = ""
     reasoning: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    """Of a tool's answer: the call that it answers."""
+    name: str | None = None
+    """Who speaks, or the tool that answers."""
     train: bool | None = None
     """Whether data.loss_on=flagged trains this turn (the assistant's only); None: the data does not say."""
     train_spans: tuple[tuple[int, int], ...] = ()
@@ -41,6 +50,8 @@ class Conversation:
 
     messages: tuple[Message, ...]
     tools: tuple[dict[str, Any], ...] = ()
+    template_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Further variables of the chat template, over those of data.chat_template_kwargs."""
 
     @property
     def assistant_turns(self) -> list[int]:
@@ -74,6 +85,51 @@ def check_turns(messages: tuple[Message, ...]) -> None:
         before = message
     if messages[-1].role != "assistant":
         raise MalformedError(f"the last message is by {messages[-1].role}; valid: assistant, for there to be something to learn")
+
+
+def with_ids(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The messages with an id for every tool call, and with the call's id and its tool's name in every answer.
+
+    Those that the data have stay. The others are made, the same for the same conversation; answers without an id are taken to be in the
+    order of the calls.
+    """
+    if not any(message.tool_calls for message in messages):
+        return messages
+    filled: list[Message] = []
+    open_calls: list[ToolCall] = []
+    for number, message in enumerate(messages):
+        if message.tool_calls:
+            open_calls = list(_identified(messages, number))
+            message = replace(message, tool_calls=tuple(open_calls))
+        elif message.role == "tool" and open_calls:
+            answered = next((call for call in open_calls if call.id == message.tool_call_id), None)
+            if answered is None and message.tool_call_id is None:
+                answered = open_calls[0]
+            if answered is not None:
+                open_calls = [call for call in open_calls if call is not answered] or open_calls[-1:]
+                message = replace(message, tool_call_id=answered.id, name=message.name or answered.name)
+        filled.append(message)
+    return tuple(filled)
+
+
+def _identified(messages: tuple[Message, ...], number: int) -> Iterator[ToolCall]:
+    """The calls of message `number` with ids: their own, else those of the answers behind it, else made ones."""
+    calls = messages[number].tool_calls
+    answers = []
+    for message in messages[number + 1 :]:
+        if message.role != "tool":
+            break
+        answers.append(message.tool_call_id)
+    known = {call.id for call in calls}
+    free = [answer for answer in answers if answer not in known] if len(answers) == len(calls) else []
+    for index, call in enumerate(calls):
+        if call.id is not None:
+            yield call
+        elif free and (given := free.pop(0)) is not None:
+            yield replace(call, id=given)
+        else:
+            seed = json.dumps([number, index, call.name, call.arguments], sort_keys=True)
+            yield replace(call, id=hashlib.sha256(seed.encode()).hexdigest()[:MADE_ID_LENGTH])
 
 
 def _may_follow(before: Message | None) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,9 +15,8 @@ from harness.config.errors import InputError
 from harness.config.schema import DataConfig
 from harness.data.chat.conversation import Conversation, MalformedError, Message
 from harness.data.chat.formats import ChatDocument
-from harness.data.chat.loss_spans import LossOn, needs_turns, trained_spans
+from harness.data.chat.loss_spans import LossOn, trained_spans, trained_turns
 from harness.data.chat.template import (
-    CONTROL_LITERAL,
     SHIPPED,
     ChatTemplate,
     Rendered,
@@ -28,9 +27,10 @@ from harness.data.chat.template import (
     template_source,
 )
 from harness.data.ragged import Int64
-from harness.data.text_encoder import EncodedBatch, id_dtype
+from harness.data.row import BadRows
+from harness.data.text_encoder import EncodedBatch, control_tokens, id_dtype
 
-VERSION = 1
+VERSION = 2
 """Raise when conversations become other tokens or masks than before."""
 ONE_NEWLINE = "\n"
 Bools = NDArray[np.bool_]
@@ -54,8 +54,17 @@ class ChatTokenizerLike(Protocol):
 class ChatEncoder:
     """A tokenizer and a chat template as they are used for conversations."""
 
-    def __init__(self, tokenizer: ChatTokenizerLike, *, chat_template: str | None, loss_on: LossOn) -> None:
-        """Args as data.chat_template and data.loss_on. Raises InputError for a template that cannot be used with this tokenizer."""
+    def __init__(
+        self,
+        tokenizer: ChatTokenizerLike,
+        *,
+        chat_template: str | None,
+        loss_on: LossOn,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Args as data.chat_template, data.loss_on and data.chat_template_kwargs.
+
+        Raises InputError for a template that cannot be used with this tokenizer."""
         state = json.loads(tokenizer.backend_tokenizer.to_str())
         # The template writes all special tokens, so none is added; and a post-processor may narrow offsets to leave spaces out.
         state |= {"post_processor": None, "truncation": None, "padding": None}
@@ -63,11 +72,12 @@ class ChatEncoder:
         added = {token["id"]: token for token in state["added_tokens"]}
         self._added = np.array(sorted(added), dtype=np.int64)
         self._added_texts = tuple(token["content"] for token in added.values())
-        control = [t["content"] for t in added.values() if t["special"] or CONTROL_LITERAL.fullmatch(t["content"])]
         own = tokenizer.chat_template
         source, name = template_source(chat_template, own)
         variables = {key: value for key, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
-        self.template = ChatTemplate(source, name, variables=variables, control_tokens=control)
+        self.template = ChatTemplate(
+            source, name, variables={**variables, **(template_kwargs or {})}, control_tokens=control_tokens(state["added_tokens"])
+        )
         self.loss_on = loss_on
         self._bos = self._backend.token_to_id(variables["bos_token"]) if "bos_token" in variables else None
         missing = self._missing(source)
@@ -92,33 +102,40 @@ class ChatEncoder:
         """The smallest unsigned type that holds every id: uint16 or uint32."""
         return id_dtype(self._backend)
 
-    def encode(self, documents: Sequence[ChatDocument], dtype: DTypeLike) -> EncodedBatch:
-        """All conversations, one after the other. Raises InputError, naming the place, for one that cannot be trained on."""
-        rendered: list[Rendered] = []
-        spans: list[Spans] = []
+    def encode(self, documents: Sequence[ChatDocument], dtype: DTypeLike, bad: BadRows | None = None) -> EncodedBatch:
+        """All conversations, one after the other.
+
+        Raises InputError, naming the place, for one that cannot be trained on; bad: what becomes of such, instead.
+        """
+        bad = bad or BadRows()
+        rendered: list[tuple[str, Rendered]] = []
         for conversation, where, _ in documents:
             try:
                 refuse_marks(conversation)
-                text = self.template.render(conversation, turns=needs_turns(self.loss_on), spans=self.loss_on == "spans")
+                turns = trained_turns(conversation, self.loss_on)
+                rendered.append((where, self.template.render(conversation, turns=turns, spans=self.loss_on == "spans")))
             except MalformedError as error:
-                raise InputError(f"{where}: {error}") from None
-            rendered.append(text)
-            wanted = trained_spans(conversation, text, self.loss_on)
-            spans.append([self._up_to_stop(text.text, *turn) for turn in wanted] if needs_turns(self.loss_on) else wanted)
-        ids, masks, sizes = [], [], []
-        for document, text, wanted, (mine, offsets) in zip(documents, rendered, spans, self._tokens(rendered), strict=True):
+                bad.add(InputError(f"{where}: {error}"))
+        ids, masks, sizes, texts = [], [], [], []
+        for (where, text), (mine, offsets) in zip(rendered, self._tokens([text for _, text in rendered]), strict=True):
             starts, ends = offsets[:, 0], offsets[:, 1]
+            wanted = [self._up_to_stop(text.text, *turn) for turn in text.turns] or trained_spans(text, self.loss_on)
+            try:
+                self._check(mine, starts, wanted, text, where)
+            except InputError as problem:
+                bad.add(problem)
+                continue
             mask = _overlaps(starts, ends, wanted)
-            self._check(mine, starts, wanted, text, document.where)
             control = np.isin(mine, self._added)
             ids.append(mine.astype(dtype))
             masks.append(mask)
             sizes.append(_bytes(text.text, ends, mask & ~control))
+            texts.append(text.text)
         return EncodedBatch(
-            ids=np.concatenate(ids),
+            ids=np.concatenate([np.empty(0, dtype), *ids]),
             lengths=np.array([len(one) for one in ids], dtype=np.int64),
-            texts=[one.text for one in rendered],
-            trained=np.concatenate(masks),
+            texts=texts,
+            trained=np.concatenate([np.empty(0, np.bool_), *masks]),
             trained_bytes=sizes,
         )
 
@@ -126,7 +143,7 @@ class ChatEncoder:
         """The id that the assistant's turns end in; None where they end in plain text, or the template cannot render a plain exchange."""
         exchange = Conversation((Message("user", "1"), Message("assistant", "2")))
         try:
-            text = self.template.render(exchange, turns=True, spans=False)
+            text = self.template.render(exchange, turns=[1], spans=False)
         except MalformedError:
             return None
         [(ids, offsets)] = self._tokens([text])
@@ -168,9 +185,7 @@ class ChatEncoder:
     def _check(self, ids: Int64, starts: Int64, wanted: Spans, rendered: Rendered, where: str) -> None:
         if self._bos is not None and len(ids) > 1 and ids[0] == ids[1] == self._bos:
             raise InputError(f"{where}: the chat template {self.template.name} writes the beginning-of-text token twice; valid: once")
-        if not needs_turns(self.loss_on):
-            return
-        for start, end in wanted:
+        for start, end in wanted if rendered.turns else []:
             last = int(np.searchsorted(starts, end)) - 1
             if last < 0 or ids[last] not in self._added:
                 tail = rendered.text[max(start, end - 30) : end]
@@ -183,7 +198,7 @@ class ChatEncoder:
 
 def build_chat_encoder(config: DataConfig, tokenizer: Any) -> ChatEncoder:
     """The encoder of data.chat_template and data.loss_on."""
-    return ChatEncoder(tokenizer, chat_template=config.chat_template, loss_on=config.loss_on)
+    return ChatEncoder(tokenizer, chat_template=config.chat_template, loss_on=config.loss_on, template_kwargs=config.chat_template_kwargs)
 
 
 def _raw(encoding: Any) -> tuple[list[int], Offsets]:

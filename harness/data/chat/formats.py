@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from harness.config.errors import InputError, did_you_mean
-from harness.data.chat.conversation import ROLES, Conversation, MalformedError, Message, ToolCall, check_turns
-from harness.data.rows import Row, described, nothing_in, read_rows
-from harness.data.text_files import ROW_ENDINGS
+from harness.config.errors import InputError
+from harness.data.chat.conversation import Conversation, MalformedError, Message, check_turns
+from harness.data.chat.parts import TRAINING_FIELDS, Values, json_of, object_of, text, tools, training, turns
+from harness.data.row import BadRows, Row, described
+from harness.data.rows import VALID_ROW_ENDINGS, holds_rows, nothing_in, read_rows
 
-Values = dict[str, Any]
-SHAREGPT_ROLES = {
-    "system": "system",
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "function_call": "assistant",
-    "observation": "tool",
-    "tool": "tool",
-}
-REASONING_FIELDS = ("reasoning", "reasoning_content", "thinking")
+log = logging.getLogger("harness")
+
 DETECTED_FROM = 10
 """How many rows are read to detect a file's format."""
+SYSTEM_FIELDS = ("system", "system_prompt")
+TOOLS_FIELDS = ("tools", "functions")
+ANSWER_FIELDS = ("output", "response")
+FIELDS: dict[str, tuple[str, ...]] = {
+    "sharegpt": ("conversations", "messages"),
+    "messages": ("messages", "conversations"),
+    "alpaca": ("instruction", "input", *ANSWER_FIELDS, "history", *TRAINING_FIELDS),
+    "prompt_completion": ("prompt", "completion", *TRAINING_FIELDS),
+}
+"""What each format reads of a row, besides what all read."""
+KWARGS_FIELD = "chat_template_kwargs"
+COMMON_FIELDS = (*SYSTEM_FIELDS, *TOOLS_FIELDS, KWARGS_FIELD)
+ABOUT_THE_ROW = {
+    *("id", "_id", "idx", "index", "uid", "uuid", "row_id", "prompt_id", "conversation_id", "message_id", "parent_id", "hash", "split"),
+    *("source", "dataset", "data_source", "origin", "url", "license", "language", "lang", "category", "subcategory", "topic", "domain"),
+    *("task", "type", "kind", "tags", "labels", "metadata", "meta", "date", "created", "created_at", "timestamp", "time", "model"),
+    *("score", "rating", "quality", "difficulty", "num_turns", "num_tokens", "length"),
+}
+"""Fields that say something about a row, and are nothing to train on: not worth a word."""
+READ = tuple(dict.fromkeys([*COMMON_FIELDS, *chain.from_iterable(FIELDS.values())]))
 
 
 class ChatDocument(NamedTuple):
@@ -41,30 +52,40 @@ class ChatDocument(NamedTuple):
         return self.conversation.characters
 
 
-def read_conversations(files: Sequence[Path], chat_format: str, *, key: str) -> Iterator[ChatDocument]:
+def read_conversations(files: Sequence[Path], chat_format: str, *, key: str, bad: BadRows | None = None) -> Iterator[ChatDocument]:
     """The conversations of the files, in order; `chat_format` as data.sources.<name>.format; auto: detected from each file's first rows.
 
-    Raises InputError, naming the file, the line and what would be valid, for the first row that is no conversation; and when there is none.
+    Raises InputError, naming the file, the line and what would be valid, for the first row that is no conversation, and when there is none;
+    bad: what becomes of such rows, instead. One warning names the fields that are not read.
     """
     before, empty = 0, True
+    bad = bad or BadRows()
+    unread: dict[str, str] = {}
     for file in files:
-        if not file.name.endswith(ROW_ENDINGS):
+        if not holds_rows(file):
             raise InputError(
-                f"{key}: {file}: a text file holds no conversations; valid: {', '.join(ROW_ENDINGS)}, or {key}.format=text "
+                f"{key}: {file}: a text file holds no conversations; valid: {VALID_ROW_ENDINGS}, or {key}.format=text "
                 "for plain text, every token of which is trained"
             )
-        rows = read_rows(file, key=key)
+        rows = read_rows(file, READ, key=key, bad=bad)
+        name = chat_format
         if chat_format == "auto":
             first = list(islice(rows, DETECTED_FROM))
             rows = chain(first, rows)
-            parse = PARSERS[_detected(first, key)] if first else _messages
-        else:
-            parse = PARSERS[chat_format]
+            name = _detected(first, key, bad) if first else "messages"
         for row in rows:
-            yield ChatDocument(_parsed(row, parse), row.where, before + row.position)
+            try:
+                conversation = _conversation(row, name, unread)
+            except InputError as problem:
+                bad.add(problem)
+                continue
+            yield ChatDocument(conversation, row.where, before + row.position)
             empty = False
         before += file.stat().st_size
-    if empty:
+    if unread:
+        some = ", ".join(list(unread)[:8]) + (", …" if len(unread) > 8 else "")
+        log.warning("%s: fields that are not read, first in %s: %s", key, next(iter(unread.values())).removeprefix(f"{key}: "), some)
+    if empty and not bad.count:
         raise nothing_in(files, "conversation", key=key)
 
 
@@ -73,9 +94,9 @@ def begins_with_conversation(file: Path, field: str, *, key: str) -> bool:
 
     Raises InputError when it is neither, or cannot be read.
     """
-    if not file.name.endswith(ROW_ENDINGS):
+    if not holds_rows(file):
         return False
-    row = next(read_rows(file, key=key), None)
+    row = next(read_rows(file, [*READ, field], key=key), None)
     if row is None:
         return False  # reading it as text says that there is none
     try:
@@ -87,13 +108,21 @@ def begins_with_conversation(file: Path, field: str, *, key: str) -> bool:
     return True
 
 
-def _detected(rows: Sequence[Row], key: str) -> str:
+def _detected(rows: Sequence[Row], key: str, bad: BadRows) -> str:
     found: dict[str, Row] = {}
+    problems = []
     for row in rows:
-        found.setdefault(_format_of(row, key), row)
+        try:
+            found.setdefault(_format_of(row, key), row)
+        except InputError as problem:
+            problems.append(problem)
     if len(found) > 1:
         names = ", ".join(f"{name} ({row.where.removeprefix(f'{key}: ')})" for name, row in found.items())
         raise InputError(f"{key}: rows of several formats in one file: {names}; valid: one format a file, or {key}.format=…")
+    if not found:
+        raise problems[0]
+    if problems and not bad.skips:
+        raise problems[0]
     return next(iter(found))
 
 
@@ -102,234 +131,111 @@ def _format_of(row: Row, key: str) -> str:
     if "messages" in given:
         return "messages"
     if "conversations" in given:
-        turns = row.values["conversations"]
-        by_role = isinstance(turns, list) and bool(turns) and isinstance(turns[0], dict) and "role" in turns[0]
-        return "messages" if by_role else "sharegpt"
+        return "sharegpt"
     if "instruction" in given:
         return "alpaca"
     if {"prompt", "completion"} <= given:
         return "prompt_completion"
     raise InputError(
-        f"{row.where}: no known format of conversations (fields there: {', '.join(row.values) or 'none'}). Valid: messages; conversations "
+        f"{row.where}: no known format of conversations (fields there: {', '.join(row.fields) or 'none'}). Valid: messages; conversations "
         f"(sharegpt); instruction with output or response (alpaca); prompt with completion; or {key}.format=text for plain text"
     )
 
 
-def _parsed(row: Row, parse: Callable[[Values], Conversation]) -> Conversation:
+def _conversation(row: Row, chat_format: str, unread: dict[str, str]) -> Conversation:
+    def not_read(name: str) -> None:
+        if name not in ABOUT_THE_ROW:
+            unread.setdefault(name, row.where)
+
     try:
-        conversation = parse(row.values)
+        messages = _with_system(row.values, PARSERS[chat_format](row.values, not_read))
+        given = [row.values[name] for name in TOOLS_FIELDS if row.values.get(name)]
+        if len(given) > 1:
+            raise MalformedError("both tools and functions; valid: one of them")
+        kwargs = object_of(json_of(row.values.get(KWARGS_FIELD) or {}, KWARGS_FIELD), KWARGS_FIELD)
+        conversation = Conversation(tuple(messages), tools(given[0] if given else None), kwargs)
         check_turns(conversation.messages)
-        return conversation
     except MalformedError as error:
         raise InputError(f"{row.where}: {error}") from None
+    known = {*COMMON_FIELDS, *FIELDS[chat_format]}
+    for name in (*(name for name, value in row.values.items() if value not in (None, "", [])), *row.unread):
+        if name not in known:
+            not_read(name)
+    return conversation
+
+
+def _with_system(row: Values, messages: list[Message]) -> list[Message]:
+    """The messages, with the system message that the row has beside them."""
+    given = {text(row[name], name).strip(): row[name] for name in SYSTEM_FIELDS if row.get(name)}
+    given.pop("", None)
+    first = messages[0] if messages else None
+    if first is not None and first.role == "system":
+        given.pop(first.content.strip(), None)
+        if given:
+            raise MalformedError("a system message beside the one among its messages; valid: one of them")
+        return messages
+    if len(given) > 1:
+        raise MalformedError(f"both {' and '.join(SYSTEM_FIELDS)}; valid: one of them")
+    return [*(Message("system", content) for content in given.values()), *messages]
 
 
 # The formats.
 
 
-def _sharegpt(row: Values) -> Conversation:
-    messages: list[Message] = []
-    if row.get("system"):
-        messages.append(Message("system", _text(row["system"], "system")))
-    for number, turn in enumerate(_list(row, "conversations"), start=1):
-        where = f"conversations[{number - 1}]"
-        turn = _object(turn, where)
-        role = _one_of(turn.get("from"), SHAREGPT_ROLES, f"{where}.from")
-        if role == "function_call":
-            calls = _tool_calls(turn.get("value"), f"{where}.value")
-            previous = messages[-1] if messages else None
-            if previous is not None and previous.role == "assistant" and not previous.tool_calls:
-                # Only this format has text before a call as a turn of its own.
-                messages[-1] = Message("assistant", previous.content, previous.reasoning, calls, previous.train, previous.train_spans)
-            else:
-                messages.append(Message("assistant", tool_calls=calls, **_training(turn, "", where)))
-            continue
-        content = _text(turn.get("value"), f"{where}.value")
-        if role == "system" and not content.strip():
-            continue
-        reasoning = _reasoning(turn, where)
-        messages.append(Message(SHAREGPT_ROLES[role], content, reasoning, **_training(turn, content, where)))  # type: ignore[arg-type]
-    return Conversation(tuple(messages), _tools(row.get("tools")))
+def _by_turns(row: Values, unread: Callable[[str], None]) -> list[Message]:
+    field = "conversations" if row.get("messages") is None and "conversations" in row else "messages"
+    if field not in row:
+        raise MalformedError(f"no field {field!r}; fields there: {', '.join(row) or 'none'}")
+    other = row.get("conversations" if field == "messages" else "messages")
+    if other and other != row[field]:
+        raise MalformedError("both messages and conversations; valid: one of them")
+    value = row[field]
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        value = json_of(value, field)
+    if not isinstance(value, list):
+        raise MalformedError(f"{field} is {described(value)}; valid: an array of messages")
+    return turns(value, field, unread)
 
 
-def _alpaca(row: Values) -> Conversation:
+def _alpaca(row: Values, unread: Callable[[str], None]) -> list[Message]:
     if row.get("instruction") is None:
         raise MalformedError(f"no field 'instruction'; fields there: {', '.join(row) or 'none'}")
-    answer = next((name for name in ("output", "response") if row.get(name) is not None), None)
-    if answer is None:
+    answers = {name: row[name] for name in ANSWER_FIELDS if row.get(name) is not None}
+    if not answers:
         raise MalformedError(f"no field 'output' or 'response'; fields there: {', '.join(row)}")
     messages = []
-    if row.get("system"):
-        messages.append(Message("system", _text(row["system"], "system")))
     for number, pair in enumerate(row.get("history") or []):
         if not (isinstance(pair, list | tuple) and len(pair) == 2):
             raise MalformedError(f"history[{number}] is {described(pair)}; valid: a pair [instruction, answer]")
-        messages.append(Message("user", _text(pair[0], f"history[{number}][0]")))
-        messages.append(Message("assistant", _text(pair[1], f"history[{number}][1]")))
-    question = _text(row["instruction"], "instruction")
-    given = _text(row.get("input") or "", "input")
+        messages.append(Message("user", text(pair[0], f"history[{number}][0]")))
+        messages.append(Message("assistant", text(pair[1], f"history[{number}][1]")))
+    question = text(row["instruction"], "instruction")
+    given = text(row.get("input") or "", "input")
     messages.append(Message("user", f"{question}\n\n{given}" if given.strip() else question))
-    content = _text(row[answer], answer)
-    messages.append(Message("assistant", content, **_training(row, content, "")))
-    return Conversation(tuple(messages), _tools(row.get("tools")))
+    if len(set(map(str, answers.values()))) > 1:
+        raise MalformedError(f"both {' and '.join(answers)}; valid: one of them")
+    name, answer = next(iter(answers.items()))
+    messages.append(Message("assistant", text(answer, name), **training(row, answer, "")))
+    return messages
 
 
-def _messages(row: Values) -> Conversation:
-    field = "conversations" if row.get("messages") is None and "conversations" in row else "messages"
-    return Conversation(_turns(_list(row, field), field), _tools(row.get("tools")))
-
-
-def _prompt_completion(row: Values) -> Conversation:
-    turns: list[Message] = []
-    for field, role in (("prompt", "user"), ("completion", "assistant")):
+def _prompt_completion(row: Values, unread: Callable[[str], None]) -> list[Message]:
+    messages: list[Message] = []
+    for field in ("prompt", "completion"):
         value = row.get(field)
         if isinstance(value, list):
-            turns += _turns(value, field)
-        elif role == "user":
-            turns.append(Message("user", _text(value, field)))
+            messages += turns(value, field, unread)
+        elif field == "prompt":
+            messages.append(Message("user", text(value, field)))
         else:
-            content = _text(value, field)
-            turns.append(Message("assistant", content, **_training(row, content, "")))
-    return Conversation(tuple(turns), _tools(row.get("tools")))
+            content = text(value, field)
+            messages.append(Message("assistant", content, **training(row, content, "")))
+    return messages
 
 
-PARSERS: dict[str, Callable[[Values], Conversation]] = {
-    "sharegpt": _sharegpt,
+PARSERS: dict[str, Callable[[Values, Callable[[str], None]], list[Message]]] = {
+    "sharegpt": _by_turns,
     "alpaca": _alpaca,
-    "messages": _messages,
+    "messages": _by_turns,
     "prompt_completion": _prompt_completion,
 }
-
-
-# Their parts.
-
-
-def _turns(values: list[Any], field: str) -> tuple[Message, ...]:
-    """Messages as OpenAI's interface has them; content as text or in parts."""
-    messages = []
-    for index, value in enumerate(values):
-        where = f"{field}[{index}]"
-        turn = _object(value, where)
-        role = _one_of(turn.get("role"), ROLES, f"{where}.role")
-        content, reasoning, calls = _content(turn.get("content"), f"{where}.content")
-        if role == "system" and not content.strip():
-            continue
-        reasoning = _reasoning(turn, where) or reasoning
-        calls += _tool_calls(turn.get("tool_calls") or [], f"{where}.tool_calls")
-        if calls and role != "assistant":
-            raise MalformedError(f"{where}: tool calls by {role}; valid: by assistant")
-        messages.append(Message(role, content, reasoning, calls, **_training(turn, content, where)))  # type: ignore[arg-type]
-    return tuple(messages)
-
-
-def _content(value: Any, where: str) -> tuple[str, str | None, tuple[ToolCall, ...]]:
-    """Text, reasoning and tool calls of a message's content."""
-    if value is None or isinstance(value, str):
-        return _text(value or "", where), None, ()
-    if not isinstance(value, list):
-        raise MalformedError(f"{where} is {described(value)}; valid: a string, or an array of parts")
-    texts: list[str] = []
-    reasoning: list[str] = []
-    calls: tuple[ToolCall, ...] = ()
-    for index, part in enumerate(value):
-        here = f"{where}[{index}]"
-        part = _object(part, here)
-        what = _one_of(part.get("type"), ("text", "reasoning", "tool_call"), f"{here}.type")
-        # Parquet has nulls for fields that only other parts have.
-        inside = next((part[name] for name in (what, "text", "value") if part.get(name) is not None), None)
-        if what == "tool_call":
-            calls += _tool_calls(inside, here)
-        else:
-            (texts if what == "text" else reasoning).append(_text(inside, here))
-    return "".join(texts), "".join(reasoning) or None, calls
-
-
-def _reasoning(turn: Values, where: str) -> str | None:
-    name = next((name for name in REASONING_FIELDS if turn.get(name)), None)
-    return None if name is None else _text(turn[name], f"{where}.{name}")
-
-
-def _tool_calls(value: Any, where: str) -> tuple[ToolCall, ...]:
-    """One call or several, as objects or as JSON text, bare or as {type: function, function: …}."""
-    value = _json(value, where)
-    calls = []
-    for call in value if isinstance(value, list) else [value]:
-        inner = _object(_json(call, where), where)
-        inner = _object(inner["function"], f"{where}.function") if inner.get("function") is not None else inner
-        name = inner.get("name")
-        if not isinstance(name, str) or not name:
-            raise MalformedError(f"{where}: a tool call without a name; valid: {{name, arguments}}")
-        arguments = _json(inner.get("arguments") or {}, f"{where}, arguments of {name}")
-        calls.append(ToolCall(name, _object(arguments, f"{where}, arguments of {name}")))
-    return tuple(calls)
-
-
-def _tools(value: Any) -> tuple[dict[str, Any], ...]:
-    """Tools as JSON schemas, given as an array or as JSON text, bare or as {type: function, function: …}."""
-    tools = _json(value or [], "tools")
-    if not isinstance(tools, list):
-        raise MalformedError(f"tools is {described(tools)}; valid: an array of JSON schemas, or the text of one")
-    schemas = []
-    for index, tool in enumerate(tools):
-        schema = _object(_json(tool, f"tools[{index}]"), f"tools[{index}]")
-        function = schema.get("function") if schema.get("function") is not None else schema
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise MalformedError(f"tools[{index}]: no name; valid: {{name, description, parameters}}")
-        schemas.append({"type": "function", "function": function})
-    return tuple(schemas)
-
-
-def _training(turn: Values, content: str, where: str) -> dict[str, Any]:
-    """The fields of Message that select what is trained."""
-    prefix = f"{where}." if where else ""
-    flag = next((turn[name] for name in ("train", "weight") if turn.get(name) is not None), None)
-    if flag not in (None, True, False):  # 1 and 0 are equal to them
-        raise MalformedError(f"{prefix}train (or weight) is {flag!r}; valid: true, false, 1 or 0")
-    spans: list[tuple[int, int]] = []
-    for span in turn.get("train_spans") or []:
-        whole = isinstance(span, list | tuple) and len(span) == 2 and all(type(edge) is int for edge in span)
-        if not whole or not (spans[-1][1] if spans else 0) <= span[0] < span[1] <= len(content):
-            raise MalformedError(
-                f"{prefix}train_spans holds {span!r}; valid: [start, end) in characters of the content (it has {len(content)}), "
-                "in order and without overlap"
-            )
-        spans.append((span[0], span[1]))
-    return {"train": None if flag is None else bool(flag), "train_spans": tuple(spans)}
-
-
-def _json(value: Any, where: str) -> Any:
-    """The value; text is parsed as JSON."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise MalformedError(f"{where}: not valid JSON ({error}): {value[:80]!r}") from None
-
-
-def _text(value: Any, where: str) -> str:
-    if not isinstance(value, str):
-        raise MalformedError(f"{where} is {described(value)}; valid: a string")
-    return value
-
-
-def _object(value: Any, where: str) -> Values:
-    if not isinstance(value, dict):
-        raise MalformedError(f"{where} is {described(value)}; valid: an object")
-    return value
-
-
-def _list(row: Values, field: str) -> list[Any]:
-    value = row.get(field)
-    if field not in row:
-        raise MalformedError(f"no field {field!r}; fields there: {', '.join(row) or 'none'}")
-    if not isinstance(value, list):
-        raise MalformedError(f"{field} is {described(value)}; valid: an array of messages")
-    return value
-
-
-def _one_of(value: Any, valid: Any, where: str) -> str:
-    if not isinstance(value, str) or value not in valid:
-        hint = did_you_mean(value, valid) if isinstance(value, str) else ""
-        raise MalformedError(f"{where} is {value!r}.{hint} Valid: {', '.join(valid)}")
-    return value

@@ -10,22 +10,25 @@ from harness.data.chat.template import Rendered, Spans
 LossOn = Literal["all", "assistant", "last_assistant", "flagged", "spans"]
 
 
-def needs_turns(loss_on: LossOn) -> bool:
-    """Whether it must be known what the assistant generates."""
-    return loss_on in ("assistant", "last_assistant", "flagged")
+def trained_turns(conversation: Conversation, loss_on: LossOn) -> list[int]:
+    """Indices of the messages that are trained whole: it must be known what the assistant generates in these, and in no others."""
+    match loss_on:
+        case "assistant":
+            return conversation.assistant_turns
+        case "last_assistant":
+            return conversation.assistant_turns[-1:]
+        case "flagged":
+            return [index for index in conversation.assistant_turns if conversation.messages[index].train]
+        case "all" | "spans":
+            return []
 
 
-def trained_spans(conversation: Conversation, rendered: Rendered, loss_on: LossOn) -> Spans:
-    """[start, end) of the characters that are trained, in order, without overlap."""
+def trained_spans(rendered: Rendered, loss_on: LossOn) -> Spans:
+    """[start, end) of the characters that are trained, in order, without overlap; `rendered` with the turns of `trained_turns`."""
     match loss_on:
         case "all":
             return [(0, len(rendered.text))]
-        case "assistant":
-            return rendered.turns
-        case "last_assistant":
-            return rendered.turns[-1:]
-        case "flagged":
-            flags = [conversation.messages[index].train for index in conversation.assistant_turns]
-            return [turn for turn, flag in zip(rendered.turns, flags, strict=True) if flag]
         case "spans":
             return rendered.spans
+        case _:
+            return rendered.turns

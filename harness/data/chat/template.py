@@ -10,6 +10,7 @@ Places in the text are found by marks, private-use characters that the templates
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from jinja2.runtime import Macro
 
 from harness.config.documents import DamagedError, read_text
 from harness.config.errors import InputError, did_you_mean
-from harness.data.chat.conversation import Conversation, MalformedError, Message
+from harness.data.chat.conversation import Conversation, MalformedError, Message, with_ids
 from harness.data.chat.template_limits import (
     MEMORY_BYTES,
     MOST_CHARACTERS,
@@ -36,11 +37,12 @@ from harness.data.chat.template_limits import (
     TemplateLimitError,
     limits,
 )
+from harness.data.text_encoder import CONTROL_LITERAL
 
 CUT, TURN_START, TURN_END, SPAN_START, SPAN_END = (chr(0xF0000 + i) for i in range(5))
 MARKS = re.compile(f"[{CUT}-{SPAN_END}]")
+GENERATION_TAG = re.compile(r"\{%([-+]?)\s*(?:end)?generation\s*([-+]?)%\}")
 GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
-CONTROL_LITERAL = re.compile(r"<[|｜][^|｜<>{}\s'\"]+[|｜]>")
 SHIPPED = ("chatml", "llama3", "alpaca", "hermes_tools")
 Spans = list[tuple[int, int]]
 
@@ -53,7 +55,7 @@ class Rendered:
     cuts: list[int]
     """Where the text is to be cut before it is tokenized, so that typed control tokens stay plain text."""
     turns: Spans
-    """[start, end) of what the assistant generates, one for each of its messages, stop token included; empty if not asked for."""
+    """[start, end) of what the assistant generates, stop token included, in each of the turns that were asked for."""
     spans: Spans
     """[start, end) of the train_spans of all messages, in order. Empty when not asked for."""
 
@@ -61,8 +63,9 @@ class Rendered:
 class ChatTemplate:
     """A chat template with the tokenizer's special tokens."""
 
-    def __init__(self, source: str, name: str, *, variables: Mapping[str, str], control_tokens: Iterable[str]) -> None:
-        """Args: variables, e.g. {"bos_token": "<s>"}; control_tokens, which are no longer control tokens where they stand in a message.
+    def __init__(self, source: str, name: str, *, variables: Mapping[str, Any], control_tokens: Iterable[str]) -> None:
+        """Args: variables, e.g. {"bos_token": "<s>", "enable_thinking": False};
+        control_tokens, which are no longer control tokens where they stand in a message.
 
         Raises InputError, naming data.chat_template, for a template that Jinja cannot read.
         """
@@ -80,28 +83,31 @@ class ChatTemplate:
             # What Jinja computes, and Python compiles, before anything is rendered.
             raise InputError(f"data.chat_template={name}: not a Jinja template that can be used: {_words(error)}") from error
 
-    def render(self, conversation: Conversation, *, turns: bool, spans: bool) -> Rendered:
-        """The conversation as text. Raises MalformedError when the template cannot render it, or turns or spans cannot be located in it."""
+    def render(self, conversation: Conversation, *, turns: Sequence[int], spans: bool) -> Rendered:
+        """The conversation as text. turns: indices of the assistant's messages that are to be located.
+
+        Raises MalformedError when the template cannot render it, or turns or spans cannot be located in it."""
+        conversation = replace(conversation, messages=with_ids(conversation.messages))
         text, marks = _unmarked(self._marked(conversation.messages, conversation))
         _refuse_losses(conversation, text, self.name)
         return Rendered(
             text,
             marks.get(CUT, []),
-            self._turns(conversation, text, marks) if turns else [],
+            self._turns(conversation, turns, text, marks) if turns else [],
             self._spans(conversation, text) if spans else [],
         )
 
-    def _turns(self, conversation: Conversation, text: str, marks: dict[str, list[int]]) -> Spans:
+    def _turns(self, conversation: Conversation, turns: Sequence[int], text: str, marks: dict[str, list[int]]) -> Spans:
         expected = len(conversation.assistant_turns)
         if not self.has_generation:
-            return [self._turn_by_prefix(conversation, index, text) for index in conversation.assistant_turns]
+            return [self._turn_by_prefix(conversation, index, text) for index in turns]
         found = list(zip(marks.get(TURN_START, []), marks.get(TURN_END, []), strict=False))
         if len(found) != expected:
             raise MalformedError(
                 f"the chat template {self.name} has {len(found)} {{% generation %}} blocks for {expected} turns of the assistant; "
                 "valid: one block around all that the assistant generates in a turn, its stop token included"
             )
-        return found
+        return [span for index, span in zip(conversation.assistant_turns, found, strict=True) if index in turns]
 
     def _turn_by_prefix(self, conversation: Conversation, index: int, text: str) -> tuple[int, int]:
         """What message `index` adds to the text after the prompt for it: for templates without {% generation %}."""
@@ -112,7 +118,8 @@ class ChatTemplate:
             raise MalformedError(
                 f"the chat template {self.name} renders the first {index + 1} messages differently when others follow, or differently from "
                 "its own generation prompt, and has no {% generation %} blocks: what the assistant generates cannot be told from it. "
-                f"Valid: data.chat_template={', '.join(SHIPPED)}, or a .jinja file with such blocks; or data.loss_on=all"
+                "Valid: data.loss_on=last_assistant, which asks for the last turn alone, or all; or a .jinja file with such blocks, or "
+                f"data.chat_template={', '.join(SHIPPED)}"
             )
         return len(before), len(after)
 
@@ -134,8 +141,9 @@ class ChatTemplate:
         chat = [self._plain(message) for message in messages]
         tools = self._cut(list(conversation.tools)) or None
         try:
+            variables = {**self.variables, **self._cut(conversation.template_kwargs), "add_generation_prompt": add_generation_prompt}
             with limits():
-                text = self._template.render(messages=chat, tools=tools, add_generation_prompt=add_generation_prompt, **self.variables)
+                text = self._template.render({**variables, "messages": chat, "tools": tools})
             if len(text) > MOST_CHARACTERS:
                 raise TemplateLimitError(f"it makes {len(text):,} characters of it")
             text.encode()
@@ -149,8 +157,13 @@ class ChatTemplate:
         if message.reasoning is not None:
             plain["reasoning_content"] = self._cut(message.reasoning)
         if message.tool_calls:
-            calls = [{"name": self._cut(call.name), "arguments": self._cut(call.arguments)} for call in message.tool_calls]
-            plain["tool_calls"] = [{"type": "function", "function": call} for call in calls]
+            plain["tool_calls"] = [
+                {"id": self._cut(call.id), "type": "function", "function": self._cut({"name": call.name, "arguments": call.arguments})}
+                for call in message.tool_calls
+            ]
+        for key, value in (("tool_call_id", message.tool_call_id), ("name", message.name)):
+            if value is not None:
+                plain[key] = self._cut(value)
         return plain
 
     def _cut(self, value: Any) -> Any:
@@ -174,7 +187,7 @@ def _words(error: Exception) -> str:
 
 def refuse_marks(conversation: Conversation) -> None:
     """Raise MalformedError if a conversation holds characters that stand for marks here."""
-    texts = json.dumps([message_texts(message) for message in conversation.messages] + list(conversation.tools), ensure_ascii=False)
+    texts = json.dumps([*map(message_texts, conversation.messages), *conversation.tools, conversation.template_kwargs], ensure_ascii=False)
     found = MARKS.search(texts)
     if found:
         raise MalformedError(f"it holds the private-use character U+{ord(found[0]):X}, which is reserved; take it out")
@@ -186,7 +199,8 @@ def refuse_marks(conversation: Conversation) -> None:
 
 def message_texts(message: Message) -> list[Any]:
     """All that a template may write of a message."""
-    return [message.content, message.reasoning, [[call.name, call.arguments] for call in message.tool_calls]]
+    calls = [[call.name, call.arguments, call.id] for call in message.tool_calls]
+    return [message.content, message.reasoning, calls, message.name, message.tool_call_id]
 
 
 def _refuse_losses(conversation: Conversation, text: str, template: str) -> None:
@@ -302,6 +316,19 @@ def template_source(chosen: str | None, own: Any) -> tuple[str, str]:
         return read_text(path, most_bytes=MOST_SOURCE_BYTES), name
     except (OSError, DamagedError) as error:
         raise InputError(f"data.chat_template={name}: cannot be read ({error})") from error
+
+
+def template_fingerprint(chosen: str | None, own: str | dict[str, str] | None, kwargs: Mapping[str, Any]) -> str:
+    """Hex digest of the chat template, see `template_source`, and of its further variables."""
+    source, _ = template_source(chosen, own)
+    return hashlib.sha256((source + (json.dumps(kwargs, sort_keys=True) if kwargs else "")).encode()).hexdigest()
+
+
+def plain_jinja(source: str, kwargs: Mapping[str, Any]) -> str:
+    """A chat template for others: with `kwargs` as defaults, and without {% generation %}, which says nothing at inference and which plain
+    Jinja does not know. A comment takes its place, and removes white space as the tag did."""
+    defaults = [f"{{%- if {name} is not defined %}}{{%- set {name} = {value!r} %}}{{% endif %}}" for name, value in kwargs.items()]
+    return "".join(defaults) + GENERATION_TAG.sub(r"{#\1 \2#}", source)
 
 
 def iterate_pieces(rendered: Rendered) -> Iterator[tuple[int, str]]:

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, assert_never
 
+from harness.config.checks.model import longest_context
 from harness.config.errors import wrong_value
 from harness.config.schema import Config
 from harness.models.adapters.lora import add_lora
@@ -35,6 +36,10 @@ def build_adapted_model(config: Config, tokenizer: Any) -> AdaptedModel:
     Raises InputError for an adapter that does not fit the model, and for weights that do not.
     """
     adapted = _adapted(config, tokenizer)
+    longest, wanted = longest_context(adapted.model.config.to_dict()), config.data.context_length + config.adapter.tokens
+    if longest is not None and wanted > longest:  # of a local directory known before
+        problem = f"longer than the model's context of {longest} tokens" + (", with adapter.tokens" if config.adapter.tokens else "")
+        raise wrong_value("data.context_length", config.data.context_length, problem)
     if config.model.checkpoint is not None:
         from harness.models.checkpoint_files import load_checkpoint
 
