@@ -80,10 +80,10 @@ def _to_wandb(record: StudyRecord, bundle: Path) -> str | None:
 def _find(word: str) -> tuple[StudyRecord | None, RunRecord]:
     """The study with its best trial or the trial named, or a single run. Raises InputError; exits if there is no best trial."""
     from harness.config.errors import InputError
-    from harness.runs.directory import find_run, find_study, is_called, is_run, is_study
+    from harness.runs.directory import find_run, find_study, is_run, run_called, study_called
     from harness.runs.record import load_run, load_study
 
-    if not is_called(word, is_study) and (word.rpartition("/")[2].isdigit() or is_called(word, is_run)):
+    if study_called(word) is None and (word.rpartition("/")[2].isdigit() or run_called(word)):
         run = find_run(word)
         if run.study is None:
             return None, load_run(run)
