@@ -10,6 +10,7 @@ from typing import Literal, get_args, get_origin
 from harness.config.introspect import Field, alternatives, find, keys
 from harness.config.launcher_schema import LaunchConfig
 from harness.config.locations import choices, groups, sweep_names
+from harness.config.overrides import key_of
 from harness.config.schema import Config
 from harness.config.sweep_schema import SweepConfig
 from harness.runs.bundle import bundles
@@ -28,10 +29,13 @@ def overrides(incomplete: str) -> list[str]:
 
 def sweep_overrides(incomplete: str) -> list[str]:
     """The same for a sweep: also search, stopping, budget and launcher."""
-    own = [
-        name for name in _completed(incomplete, SweepConfig, groups()) if name.lstrip("+~").split(".")[0].split("=")[0] in SWEEP_SECTIONS
-    ]
+    own = [name for name in _completed(incomplete, SweepConfig, groups()) if key_of(name).split(".")[0] in SWEEP_SECTIONS]
     return [*overrides(incomplete), *own]
+
+
+def study_overrides(incomplete: str) -> list[str]:
+    """What may change of a study that was launched: budget and launcher."""
+    return [name for name in _completed(incomplete, SweepConfig, ["launcher"]) if key_of(name).split(".")[0] in ("budget", "launcher")]
 
 
 def launcher_overrides(incomplete: str) -> list[str]:
@@ -135,8 +139,8 @@ def _paths(value: str) -> list[str]:
 
 
 def sweeps(incomplete: str) -> list[str]:
-    """Names of sweep files."""
-    return [name for name in sweep_names() if name.startswith(incomplete)]
+    """Names of sweep files, and of studies that may go on."""
+    return list(dict.fromkeys([*(name for name in sweep_names() if name.startswith(incomplete)), *studies(incomplete)]))
 
 
 def studies(incomplete: str) -> list[str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from harness.cli import completion
-from harness.cli.arguments import DryRun, SweepOverrides
+from harness.cli.arguments import Detach, DryRun, SweepOverrides, Workers
 from harness.runs.exit_codes import DONE, FAILED
 
 if TYPE_CHECKING:
@@ -18,11 +18,16 @@ if TYPE_CHECKING:
 
 def sweep(
     name: Annotated[
-        str, typer.Argument(metavar="NAME|FILE", help="A file of sweeps/ by its name, or any file.", autocompletion=completion.sweeps)
+        str,
+        typer.Argument(
+            metavar="NAME|FILE|STUDY",
+            help="A file of sweeps/ by its name, any file, or a study that goes on.",
+            autocompletion=completion.sweeps,
+        ),
     ],
     overrides: SweepOverrides = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Trials at a time; default: the sweep's launcher.workers.")] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Return at once; `harness status` watches, `harness stop` stops.")] = False,
+    workers: Workers = None,
+    detach: Detach = False,
     study: Annotated[
         str | None, typer.Option("--name", metavar="STUDY", help="What the study is called; default: the file's name.")
     ] = None,
@@ -31,17 +36,23 @@ def sweep(
     """Start a study, or go on where it stopped. Ctrl-C stops it cleanly.
 
     With launcher=slurm, or a profile of a cluster (conf/launcher/, conf/local/launcher/), its workers are submitted as one job array that
-    pulls trials, and the command returns. The same command again submits those that are missing.
+    pulls trials, and the command returns. A study that was launched goes on by its name alone: what it was told then is in its sweep.yaml.
     """
-    from harness.work.start_study import begin_study, follow_workers, read_sweep, start_missing
+    from harness.work.start_study import read_sweep
 
-    loaded = read_sweep(name, overrides or [], name=study, workers=workers)
+    launch_or_follow(read_sweep(name, overrides or [], name=study, workers=workers), detach=detach, dry_run=dry_run)
+
+
+def launch_or_follow(loaded: Sweep, *, detach: bool, dry_run: bool) -> NoReturn:
+    """Submit the workers of a sweep's study, start them, or start and follow them; with dry_run say what would be done."""
+    from harness.work.start_study import begin_study, follow_workers, start_missing
+
     if loaded.config.launcher.name == "slurm":
         _on_slurm(loaded, dry_run=dry_run)
-        return
+        raise typer.Exit
     if dry_run:
         typer.echo(f"{loaded.name}: {loaded.config.launcher.workers} workers would be started on this machine; all else is valid", err=True)
-        return
+        raise typer.Exit
     try:
         directory = begin_study(loaded)
     except subprocess.CalledProcessError as error:
@@ -49,7 +60,7 @@ def sweep(
     if detach:
         started = start_missing(directory).tend(replace=False)
         typer.echo(f"{directory.path}: {started} workers started; harness status {directory.name} --watch")
-        return
+        raise typer.Exit
     raise typer.Exit(_report(follow_workers(directory)))
 
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.arguments import DryRun, LauncherOverrides, NewDirectory, Overrides, RunName
+from harness.cli import completion
+from harness.cli.arguments import Detach, DryRun, NewDirectory, Overrides, StudyOverrides, Workers
 from harness.evaluation.kinds import metric_of
+from harness.runs.directory import StudyDirectory
 from harness.runs.exit_codes import DONE, FAILED, STOPPED
 
 if TYPE_CHECKING:
@@ -83,17 +85,35 @@ def _print_transfer_notes(loaded: Loaded) -> None:
 
 
 def resume(
-    run: RunName,
-    overrides: LauncherOverrides = None,
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|STUDY", help="A run or a study: its name under runs/, or its directory.", autocompletion=completion.runs
+        ),
+    ],
+    overrides: StudyOverrides = None,
+    workers: Workers = None,
+    detach: Detach = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Go on with a run from its last checkpoint; with launcher=slurm, in a job."""
+    """Go on with a run from its last checkpoint, or with a study as it was launched.
+
+    A study may get another budget and launcher: harness resume cpt budget.trials=16. With launcher=slurm a run goes on in a job.
+    """
+    from harness.config.errors import InputError
     from harness.config.launcher import launcher_alone
-    from harness.runs.directory import find_run
+    from harness.runs.directory import find_run_or_study
     from harness.runs.result import read_result
     from harness.work.start_run import continue_run
 
-    found = find_run(run)
+    found = find_run_or_study(run)
+    if isinstance(found, StudyDirectory):
+        from harness.cli.sweep import launch_or_follow
+        from harness.work.start_study import resumed
+
+        launch_or_follow(resumed(found, overrides or [], workers=workers), detach=detach, dry_run=dry_run)
+    if workers is not None or detach:
+        raise InputError(f"--workers, --detach: of a study; {found.path} is a single run")
     launcher = launcher_alone(overrides or [])
     if launcher.name == "slurm":
         _resume_in_a_job(found, launcher, dry_run=dry_run)
@@ -126,13 +146,15 @@ def _resume_in_a_job(run: RunDirectory, launcher: LauncherConfig, *, dry_run: bo
     from harness.config.load import load_file
     from harness.runs.result import read_result
     from harness.work.cluster import run_script, submit_run
+    from harness.work.start_run import refuse_trial
 
-    if run.study is not None:
-        raise InputError(f"{run.name} is a trial of the study {run.study.name}: `harness sweep {run.study.name}` goes on with it")
+    is_complete = read_result(run).state == "complete"
+    if not is_complete:
+        refuse_trial(run)
     config = load_file(run.config)
     if dry_run:
         typer.echo(run_script(config, launcher, run), nl=False)
-    elif read_result(run).state == "complete":
+    elif is_complete:
         typer.echo(f"{run.path} is complete", err=True)
         typer.echo(run.path)
     elif run.is_attempted():

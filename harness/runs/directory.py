@@ -214,6 +214,14 @@ def find_study(word: str) -> StudyDirectory:
     )
 
 
+def find_run_or_study(word: str) -> RunDirectory | StudyDirectory:
+    """The run or the study of this word, as of `run_called` and `study_called`. Raises InputError where it means none, or one of each."""
+    run, study = run_called(word), study_called(word)
+    if run is not None and study is not None:
+        raise InputError(f"{word!r} is both the run {run.path} and the study {study.path}: say which of the two, by its path")
+    return run or study or find_run(word)
+
+
 def find_run(word: str) -> RunDirectory:
     """As `run_called`; raises InputError for one that does not exist, too."""
     found = run_called(word)
@@ -223,5 +231,5 @@ def find_run(word: str) -> RunDirectory:
     raise InputError(
         f"unknown run {word!r}: no {runs_root() / word / 'config.yaml'}."
         + did_you_mean(word, names)
-        + " A run is a directory, a name under the runs directory, or STUDY/NUMBER for a trial."
+        + " A run is a directory, a name under the runs directory, or STUDY/NUMBER for a trial; `harness ls` lists what there is."
     )
