@@ -75,7 +75,8 @@ def compare(
     if as_json:
         print_json(to_json(compared))
         return
-    from harness.report.table import render, render_importances, show
+    from harness.report.fitted_table import show
+    from harness.report.table import render, render_importances
 
     # On a terminal, what was followed is still there.
     if not (follow and console.is_terminal):

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
+import typer
+
 from harness.config.introspect import Field, alternatives, find, keys
 from harness.config.launcher_schema import LaunchConfig
 from harness.config.locations import choices, groups, sweep_names
@@ -141,6 +143,20 @@ def _paths(value: str) -> list[str]:
 def sweeps(incomplete: str) -> list[str]:
     """Names of sweep files, and of studies that may go on."""
     return list(dict.fromkeys([*(name for name in sweep_names() if name.startswith(incomplete)), *studies(incomplete)]))
+
+
+def sections(incomplete: str) -> list[str]:
+    """What `harness ls` lists."""
+    from harness.work.listing import SECTIONS
+
+    return [name for name in SECTIONS if name.startswith(incomplete)]
+
+
+def templates(context: typer.Context, incomplete: str) -> list[str]:
+    """What `harness init` copies: sweeps, experiments or launchers, as the word before says."""
+    kind = context.params.get("kind")
+    names = sweep_names() if kind == "sweep" else choices(kind) if kind in ("experiment", "launcher") else []
+    return [name for name in names if name.startswith(incomplete)]
 
 
 def studies(incomplete: str) -> list[str]:

@@ -37,7 +37,7 @@ def data(overrides: Overrides = None, as_json: AsJson = False, show: Show = 0) -
     from rich.console import Console
 
     from harness.cli.samples import show_samples
-    from harness.report.table import show as show_table
+    from harness.report.fitted_table import show as show_table
 
     console = Console()
     if training:

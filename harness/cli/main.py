@@ -19,7 +19,9 @@ from harness.cli import (
     data,
     evaluate,
     export,
+    init,
     logs,
+    ls,
     quickstart,
     recipes,
     reproduce,
@@ -76,6 +78,8 @@ def options(
         trust(trust_remote_code)
 
 
+app.command()(ls.ls)
+app.command()(init.init)
 app.command()(show.show)
 app.command()(data.data)
 app.command()(train.train)

@@ -38,8 +38,8 @@ def _show(found: list[tuple[Any, str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from harness.report.fitted_table import show
     from harness.report.recipe_readme import confidence_text, result_text, task_text
-    from harness.report.table import show
     from harness.report.text import count_text
 
     table = Table("recipe", "task", "model", "tokens", "objective", "", "confidence", "exported", box=None, pad_edge=False)

@@ -71,7 +71,7 @@ def _show_differences(original: Original, found: list[Difference]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from harness.report.table import show
+    from harness.report.fitted_table import show
 
     console = Console()
     same = len(original.result.fingerprints) - sum(one.matters == "input" for one in found)

@@ -137,7 +137,7 @@ def confirmation_table(study: StudyRecord) -> Table:
 
 def print_confirmation(study: StudyRecord) -> None:
     """Table and verdict on stdout."""
-    from harness.report.table import show
+    from harness.report.fitted_table import show
 
     console = Console()
     show(confirmation_table(study), console)

@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 
 from harness.report.comparison import compare
+from harness.report.fitted_table import show
 from harness.report.sparkline import sparkline
-from harness.report.table import render, render_importances, show
+from harness.report.table import render, render_importances
 from harness.report.text import count_text, duration_text, metric_text, short_names, value_text
 from harness.runs.directory import RunDirectory
 from harness.runs.record import StudyRecord, load_run, load_study
