@@ -62,8 +62,9 @@ def _sweep(definitions: dict[str, Any]) -> dict[str, Any]:
         "description": _about(SweepConfig, "constraints"),
     }
     definitions["parameter"] = PARAMETER
-    parameter = {"$ref": "#/definitions/parameter"}
-    named, patterns = {}, {}
+    parameter: dict[str, Any] = {"$ref": "#/definitions/parameter"}
+    named: dict[str, Any] = {}
+    patterns: dict[str, Any] = {}
     for key, item in keys(Config):
         entry = {"allOf": [parameter], "description": item.doc}
         if "<name>" in key:
