@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from harness.cli import completion
+from harness.cli.announce import announce
 from harness.cli.arguments import Detach, DryRun, SweepOverrides, Workers
 from harness.runs.exit_codes import DONE, FAILED
 
@@ -38,6 +39,7 @@ def sweep(
     With launcher=slurm, or a profile of a cluster (conf/launcher/, conf/local/launcher/), its workers are submitted as one job array that
     pulls trials, and the command returns. A study that was launched goes on by its name alone: what it was told then is in its sweep.yaml.
     """
+    announce(f"checking all of {name}: every end of its space, then the data")
     from harness.work.start_study import read_sweep
 
     launch_or_follow(read_sweep(name, overrides or [], name=study, workers=workers), detach=detach, dry_run=dry_run)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import completion
+from harness.cli.announce import announce
 from harness.cli.arguments import Detach, DryRun, NewDirectory, Overrides, StudyOverrides, Workers
 from harness.evaluation.kinds import metric_of
 from harness.runs.directory import StudyDirectory
@@ -30,6 +31,7 @@ def train(
     dry_run: DryRun = False,
 ) -> None:
     """Train one run; prints its directory. With launcher=slurm: submit a job that does, and return."""
+    announce("reading the configuration; then the libraries, the data and the model")
     from harness.config.launcher import load_launcher, split_launcher
     from harness.config.load import load, load_file
 
@@ -107,6 +109,7 @@ def resume(
     from harness.work.start_run import continue_run
 
     found = find_run_or_study(run)
+    announce(f"going on with {found.path}")
     if isinstance(found, StudyDirectory):
         from harness.cli.sweep import launch_or_follow
         from harness.work.start_study import resumed
