@@ -76,6 +76,8 @@ def _refuse_several(text: str, override: Any) -> None:
 def _unreadable(text: str, error: Exception) -> InputError:
     """The error for an override that Hydra cannot read."""
     cause = str(error).splitlines()[0]
+    if text.startswith("--"):
+        return InputError(f"{text!r}: no option of this command; overrides are KEY=VALUE, without dashes: {text.lstrip('-')}")
     return InputError(f"cannot read the override {text!r}: {cause}. Overrides are KEY=VALUE in Hydra's grammar, e.g. optim.lr=1e-3")
 
 
@@ -105,7 +107,7 @@ def parse(texts: list[str], schema: type, *, given_by: str = COMMAND_LINE) -> li
             if value is not None and not isinstance(value, str):
                 raise wrong_value(key, _plain(value), f"a configuration group; valid: {', '.join(choices(key))}")
             if value is not None and value not in choices(key):
-                raise unknown(f"choice for {key}=", value, choices(key))
+                raise _unknown_choice(schema, key, value)
             parsed.append(GroupOverride(key, value))
         elif item is not None:
             if (item.section or item.entries) and not isinstance(value, dict):
@@ -115,6 +117,13 @@ def parse(texts: list[str], schema: type, *, given_by: str = COMMAND_LINE) -> li
             top = "" if "." in key else f" Groups: {', '.join(known_groups)}."
             raise InputError(unknown_key(schema, key, origin=given_by) + top)
     return parsed
+
+
+def _unknown_choice(schema: type, group: str, choice: str) -> InputError:
+    error = unknown(f"choice for {group}=", choice, choices(group))
+    if find(schema, f"{group}.path") and "pretrained" in choices(group):
+        return InputError(f"{error} A directory or a name on the hub is given as {group}=pretrained {group}.path={choice}")
+    return error
 
 
 def _plain(value: Any) -> Any:
