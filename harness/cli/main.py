@@ -59,12 +59,19 @@ def options(
 register(app)
 
 
+class _Stderr(logging.Handler):
+    """Writes to what sys.stderr is at the moment: while a progress bar is shown, that puts lines above it rather than through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
 def main() -> None:
     """The console script. Bad input ends in one message and exit code 2, without a traceback."""
     # Before torch is loaded, and for workers too: threads of a CPU run that wait for each other by spinning bring a shared machine, and
     # themselves, to a crawl (a third of the tokens/s beside two other busy processes).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_Stderr()])
     try:
         app()
     except InputError as error:

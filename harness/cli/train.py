@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ from harness.cli import completion
 from harness.cli.announce import announce
 from harness.cli.arguments import Detach, DryRun, NewDirectory, Overrides, StudyOverrides, Workers
 from harness.evaluation.kinds import metric_of
-from harness.runs.directory import StudyDirectory
+from harness.runs.directory import StudyDirectory, runs_root
 from harness.runs.exit_codes import DONE, FAILED, STOPPED
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from harness.config.load import Loaded
     from harness.config.schema import Config
     from harness.runs.directory import RunDirectory
+    from harness.runs.result import Result
     from harness.work.start_run import Attempted
 
 
@@ -174,6 +176,24 @@ def _refuse_dry_run(dry_run: bool) -> None:
         raise InputError("--dry-run: shows a batch script, so it needs launcher=slurm; `harness show` prints the configuration of a run")
 
 
+def _end_lines(run: RunDirectory, result: Result) -> Iterator[str]:
+    """What a run took, where it can be looked at, and what to do next."""
+    from harness.report.text import count_text, duration_text
+    from harness.tracking.wandb_directory import read_opened
+
+    # As the last row has it: the seconds are of the whole process, imports and evaluations too.
+    rate = result.metrics.get("tokens_per_second")
+    speed = f", {count_text(rate)} tokens/s" if rate else ""
+    evaluated = f", {duration_text(result.evaluation_seconds)} of them evaluating" if result.evaluation_seconds else ""
+    yield f"{count_text(result.tokens.reached)} tokens in {duration_text(result.seconds)}{evaluated}{speed}"
+    opened = read_opened(run)
+    if opened is not None and opened.url:
+        yield f"W&B: {opened.url}"
+    word = run.name if run.path.parent.resolve() == runs_root().resolve() else run.path
+    if result.tokens.trained or result.tokens.shared:
+        yield f"next: harness export {word} DIRECTORY, or harness compare {word} OTHER"
+
+
 def _report(attempted: Attempted | None) -> None:
     """Print the result of an attempt: the run's directory on stdout, the rest on stderr. Nothing on ranks other than 0."""
     from harness.runs.result import read_result
@@ -187,5 +207,7 @@ def _report(attempted: Attempted | None) -> None:
         for name, value in result.metrics.items():
             if metric_of(name):
                 typer.echo(f"{name:40} {value:.4f}", err=True)
+        for line in _end_lines(run, result):
+            typer.echo(line, err=True)
     typer.echo(run.path)
     raise typer.Exit(FAILED if code == STOPPED else code)
