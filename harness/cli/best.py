@@ -97,8 +97,13 @@ def _find(word: str) -> tuple[StudyRecord | None, RunRecord]:
     if record.confirms is not None:
         raise InputError(f"{record.name} is the confirmation of {record.confirms}: harness best {record.confirms}")
     if record.best is None:
-        complete = [run for run in record.runs if run.state == "complete"]
-        reason = f"none of its {len(complete)} complete trials meets the constraints" if complete else "it has no complete trial"
+        nearest = record.nearest
+        if nearest is None:
+            reason = "it has no complete trial"
+        else:
+            complete = sum(run.state == "complete" for run in record.runs)
+            reason = f"none of its {complete} complete trials meets the constraints; nearest: {', '.join(record.breaks(nearest))}"
+            reason += f" (harness best {record.name}/{nearest.number} shows it, and exports it as it is)"
         typer.echo(f"{record.name}: no best configuration: {reason}", err=True)
         raise typer.Exit(FAILED)
     return record, record.best
@@ -116,8 +121,11 @@ def _show_run(run: RunRecord, *, as_json: bool, experiment: str | None, bundle: 
 
 def _lines(record: StudyRecord, winner: RunRecord) -> list[str]:
     from harness.report.confirmation_table import seeds_text, verdict
+    from harness.report.text import metric_text
 
     what = f"{record.name}: trial {winner.number}, {record.objective.metric}"
+    if broken := record.breaks(winner):
+        return [f"{what} {metric_text(winner.result.objective)} (one seed, not confirmed)", f"  it breaks {', '.join(broken)}"]
     if record.confirmed and record.is_confirmed(winner):
         return [f"{what} {seeds_text(record.confirmed)}, confirmed", *verdict(record)]
     lines = [f"{what} {winner.result.objective:.4f} (one seed, not confirmed)"]

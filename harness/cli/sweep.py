@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -13,6 +14,7 @@ from harness.cli.arguments import Detach, DryRun, SweepOverrides, Workers
 from harness.runs.exit_codes import DONE, FAILED
 
 if TYPE_CHECKING:
+    from harness.search.status import Status
     from harness.search.sweep import Sweep
     from harness.work.start_study import Followed
 
@@ -83,13 +85,42 @@ def report_unfinished(followed: Followed) -> None:
         typer.echo(line, err=True)
 
 
+def end_lines(status: Status, counts: str) -> Iterator[str]:
+    """What a study came to, where it is, and what to do next: nothing that could not work."""
+    from harness.report.text import count_text, duration_text
+    from harness.runs.fresh_seeds import outcome
+    from harness.tracking.study_overview import published_url
+
+    study, name = status.study, status.study.name
+    seconds = sum(run.result.seconds for run in study.runs)
+    trained = sum(run.result.tokens.trained for run in study.runs)
+    yield f"{name}: {counts}; {count_text(trained)} tokens in {duration_text(seconds)} of runs, in {study.directory.path}"
+    if url := published_url(study.directory):
+        yield f"{name}: W&B: {url}"
+    next_steps = [f"harness compare {name} --html {name}.html"]
+    if status.best is not None:
+        different = len({outcome(run) for run in study.ranked if study.has_full_length(run)})
+        # Three candidates are its default.
+        confirm = [f"harness confirm {name}{f' --top {different}' if different < 3 else ''}"] if different else []
+        next_steps += [*confirm, f"harness best {name} --export NAME"]
+    elif (nearest := study.nearest) is not None:
+        broken = ", ".join(study.breaks(nearest))
+        yield f"{name}: no trial is complete and within the constraints; nearest: trial {nearest.number}, {broken}"
+        next_steps += [
+            "another range or bound (space.KEY.low=…, constraints.METRIC.max=…) under a --name of its own",
+            f"harness best {name}/{nearest.number} --export NAME, as it is",
+        ]
+    elif study.runs:
+        yield f"{name}: no trial is complete"
+        next_steps = [f"harness logs {name}/{study.runs[0].number}"]
+    yield f"{name}: next: {'; '.join(next_steps)}"
+
+
 def _report(followed: Followed) -> int:
     status = followed.status
-    name = status.study.name
     if not status.is_finished:
         report_unfinished(followed)
         return FAILED
-    typer.echo(f"{name}: {followed.counts()}. harness compare {name} --html {name}.html; harness best {name} --export NAME", err=True)
-    if status.best is None:
-        typer.echo(f"{name}: no trial is complete and within the constraints", err=True)
+    for line in end_lines(status, followed.counts()):
+        typer.echo(line, err=True)
     return DONE if status.count().get("complete") else FAILED

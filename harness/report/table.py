@@ -17,7 +17,7 @@ from harness.report.sparkline import sparkline
 from harness.report.text import ABSENT, bound_text, count_text, duration_text, metric_text, short_names, value_text
 from harness.runs.record import RunRecord
 
-STATE_STYLES = {"complete": "", "running": "cyan", "waiting": "dim", "pruned": "yellow", "failed": "red"}
+STATE_STYLES = {"complete": "", "infeasible": "magenta", "running": "cyan", "waiting": "dim", "pruned": "yellow", "failed": "red"}
 _BAR_WIDTH = 40
 _CURVE_WIDTH = 8
 _CURVE_EXPENDABLE = 0.9
@@ -75,7 +75,7 @@ def _columns(comparison: Comparison, runs: list[RunRecord]) -> Iterator[Column]:
         yield Column("trial", [Text(str(run.number)) for run in runs])
     else:
         yield Column("run", [Text(run.name) for run in runs])
-    yield Column("state", [Text(run.state, style=STATE_STYLES[run.state]) for run in runs], is_text=True)
+    yield Column("state", [Text(state, style=STATE_STYLES[state]) for state in map(comparison.shown_state, runs)], is_text=True)
     params = [comparison.params(run) for run in runs]
     rungs = [run.trial.rung if run.trial else None for run in runs]
     if any(rung is not None for rung in rungs):

@@ -55,7 +55,7 @@ def _study(path: Path) -> dict[str, Any]:
         best = study.best
         return {
             **known,
-            "trials": dict(Counter(run.state for run in study.runs)),
+            "trials": dict(Counter(run.standing for run in study.runs)),
             "metric": study.objective.metric,
             "best": None if best is None else best.number,
             "objective": None if best is None else best.result.objective,

@@ -29,6 +29,7 @@ def read_sweep(sweep: str, overrides: list[str], *, name: str | None = None, wor
     need not be given again. name: of the study; default: the file's. workers: instead of the sweep's launcher.workers.
     Raises InputError for whatever is wrong with it, and where a study of this name was launched with another sweep.
     """
+    from harness.search.checks import advice
     from harness.search.go_on import with_earlier
     from harness.search.load_sweep import load_sweep, sweep_file
     from harness.search.open_study import refuse_other_sweep
@@ -41,7 +42,7 @@ def read_sweep(sweep: str, overrides: list[str], *, name: str | None = None, wor
     if file is not None:
         overrides = with_earlier(StudyDirectory(runs_root() / (name or file.stem)), overrides)
     loaded = load_sweep(sweep, overrides, name=name)
-    for line in loaded.start.lines():
+    for line in (*loaded.start.lines(), *advice(loaded)):
         print(f"{loaded.name}: {line}", file=sys.stderr)
     refuse_other_sweep(loaded)
     return loaded
@@ -119,7 +120,7 @@ class Followed:
 
     def counts(self) -> str:
         """Trials by state, in words."""
-        return ", ".join(f"{count} {state}" for state, count in self.status.count().items()) or "no trial"
+        return ", ".join(f"{count} {state}" for state, count in self.status.standings().items()) or "no trial"
 
     def why_unfinished(self) -> list[str]:
         """Why the workers left before the study was finished, line by line; the study's name leads the first."""

@@ -11,6 +11,7 @@ import yaml
 from harness.config.errors import InputError
 from harness.config.load import load
 from harness.runs.directory import runs_root
+from harness.search.checks import advice
 from harness.search.load_sweep import load_sweep
 from harness.search.open_study import open_study
 from harness.search.sweep import thaw
@@ -359,3 +360,22 @@ def test_what_is_searched_can_be_fixed(write_sweep: WriteSweep, composed_once: N
 def test_what_cannot_be_changed_so_is_said(write_sweep: WriteSweep, composed_once: None, override: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_sweep(str(write_sweep()), [override])
+
+
+@pytest.mark.parametrize(
+    ("search", "trials", "said"),
+    [
+        ("tpe", 8, ["search=tpe draws its first 10 trials at random and budget.trials=8", "search.startup_trials=2"]),
+        ("gp", 10, ["search=gp draws"]),
+        ("tpe", 11, []),
+        ("random", 8, []),
+        ({"name": "tpe", "startup_trials": 6}, 8, []),
+    ],
+)
+def test_a_search_that_learns_nothing_is_said_to(
+    write_sweep: WriteSweep, composed_once: None, search: Any, trials: int, said: list[str]
+) -> None:
+    sweep = load_sweep(str(write_sweep(search=search, budget={"trials": trials}, space={"optim.lr": SPACE["optim.lr"]})), [])
+    text = " ".join(advice(sweep))
+    assert bool(text) == bool(said)
+    assert all(part in text for part in said)
