@@ -25,6 +25,17 @@ LauncherOverrides = Annotated[
         show_default=False,
     ),
 ]
+StudyOverrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[OVERRIDE]...",
+        help="Of a run: launcher=slurm launcher.time=04:00:00. Of a study also its budget: budget.trials=16",
+        autocompletion=completion.study_overrides,
+        show_default=False,
+    ),
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Trials at a time; default: the sweep's launcher.workers.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Return at once; `harness status` watches, `harness stop` stops.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="With launcher=slurm: print the batch script; submit and write nothing.")]
 RunName = Annotated[
     str, typer.Argument(help="A run: its directory, its name under runs/, or STUDY/NUMBER.", autocompletion=completion.runs)

@@ -81,10 +81,10 @@ def _to_wandb(record: StudyRecord, bundle: Path) -> str | None:
 def _find(word: str) -> tuple[StudyRecord | None, RunRecord]:
     """The study with its best trial or the trial named, or a single run. Raises InputError; exits if there is no best trial."""
     from harness.config.errors import InputError
-    from harness.runs.directory import find_run, find_study, is_called, is_run, is_study
+    from harness.runs.directory import find_run, find_study, is_run, run_called, study_called
     from harness.runs.record import load_run, load_study
 
-    if not is_called(word, is_study) and (word.rpartition("/")[2].isdigit() or is_called(word, is_run)):
+    if study_called(word) is None and (word.rpartition("/")[2].isdigit() or run_called(word)):
         run = find_run(word)
         if run.study is None:
             return None, load_run(run)
@@ -98,8 +98,13 @@ def _find(word: str) -> tuple[StudyRecord | None, RunRecord]:
     if record.confirms is not None:
         raise InputError(f"{record.name} is the confirmation of {record.confirms}: harness best {record.confirms}")
     if record.best is None:
-        complete = [run for run in record.runs if run.state == "complete"]
-        reason = f"none of its {len(complete)} complete trials meets the constraints" if complete else "it has no complete trial"
+        nearest = record.nearest
+        if nearest is None:
+            reason = "it has no complete trial"
+        else:
+            complete = sum(run.state == "complete" for run in record.runs)
+            reason = f"none of its {complete} complete trials meets the constraints; nearest: {', '.join(record.breaks(nearest))}"
+            reason += f" (harness best {record.name}/{nearest.number} shows it, and exports it as it is)"
         say(f"{record.name}: no best configuration: {reason}", err=True)
         raise typer.Exit(FAILED)
     return record, record.best
@@ -117,8 +122,11 @@ def _show_run(run: RunRecord, *, as_json: bool, experiment: str | None, bundle: 
 
 def _lines(record: StudyRecord, winner: RunRecord) -> list[str]:
     from harness.report.confirmation_table import seeds_text, verdict
+    from harness.report.text import metric_text
 
     what = f"{record.name}: trial {winner.number}, {record.objective.metric}"
+    if broken := record.breaks(winner):
+        return [f"{what} {metric_text(winner.result.objective)} (one seed, not confirmed)", f"  it breaks {', '.join(broken)}"]
     if record.confirmed and record.is_confirmed(winner):
         return [f"{what} {seeds_text(record.confirmed)}, confirmed", *verdict(record)]
     lines = [f"{what} {winner.result.objective:.4f} (one seed, not confirmed)"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import completion
+from harness.cli.announce import announce
 from harness.cli.arguments import AsJson, print_json
 from harness.config.errors import InputError
 
@@ -40,6 +41,8 @@ def compare(
     for option, path in (("--csv", csv), ("--html", html)):
         if path is not None and not path.parent.is_dir():
             raise InputError(f"{option}={path}: no such directory {path.parent}")
+
+    announce(f"reading {', '.join(names)}")
 
     def look() -> Comparison:
         compared = read_compared(names, tags=tag or [], filters=filters)
@@ -75,7 +78,8 @@ def compare(
     if as_json:
         print_json(to_json(compared))
         return
-    from harness.report.table import render, render_importances, show
+    from harness.report.fitted_table import show
+    from harness.report.table import render, render_importances
 
     # On a terminal, what was followed is still there.
     if not (follow and console.is_terminal):

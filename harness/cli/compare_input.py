@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.config.errors import InputError, unknown, wrong_value
 from harness.evaluation.kinds import higher_is_better
-from harness.runs.directory import find_run, find_study, is_called, is_study
+from harness.runs.directory import find_run, study_called
 from harness.runs.record import Objective, RunRecord, StudyRecord, load_run, load_study
 
 
@@ -59,8 +59,9 @@ def _read_files(names: list[str]) -> tuple[list[StudyRecord], list[RunRecord]]:
     studies: dict[Path, StudyRecord] = {}
     runs: list[RunRecord] = []
     for name in names:
-        if is_called(name, is_study):
-            whole = load_study(find_study(name))
+        study = study_called(name)
+        if study is not None:
+            whole = load_study(study)
             studies[whole.directory.path.resolve()] = whole
             continue
         run = find_run(name)

@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
+import typer
+
 from harness.config.introspect import Field, alternatives, find, keys
 from harness.config.launcher_schema import LaunchConfig
 from harness.config.locations import choices, groups, sweep_names
+from harness.config.overrides import key_of
 from harness.config.schema import Config
 from harness.config.sweep_schema import SweepConfig
 from harness.runs.bundle import bundles
@@ -28,10 +31,13 @@ def overrides(incomplete: str) -> list[str]:
 
 def sweep_overrides(incomplete: str) -> list[str]:
     """The same for a sweep: also search, stopping, budget and launcher."""
-    own = [
-        name for name in _completed(incomplete, SweepConfig, groups()) if name.lstrip("+~").split(".")[0].split("=")[0] in SWEEP_SECTIONS
-    ]
+    own = [name for name in _completed(incomplete, SweepConfig, groups()) if key_of(name).split(".")[0] in SWEEP_SECTIONS]
     return [*overrides(incomplete), *own]
+
+
+def study_overrides(incomplete: str) -> list[str]:
+    """What may change of a study that was launched: budget and launcher."""
+    return [name for name in _completed(incomplete, SweepConfig, ["launcher"]) if key_of(name).split(".")[0] in ("budget", "launcher")]
 
 
 def launcher_overrides(incomplete: str) -> list[str]:
@@ -135,8 +141,22 @@ def _paths(value: str) -> list[str]:
 
 
 def sweeps(incomplete: str) -> list[str]:
-    """Names of sweep files."""
-    return [name for name in sweep_names() if name.startswith(incomplete)]
+    """Names of sweep files, and of studies that may go on."""
+    return list(dict.fromkeys([*(name for name in sweep_names() if name.startswith(incomplete)), *studies(incomplete)]))
+
+
+def sections(incomplete: str) -> list[str]:
+    """What `harness ls` lists."""
+    from harness.work.listing import SECTIONS
+
+    return [name for name in SECTIONS if name.startswith(incomplete)]
+
+
+def templates(context: typer.Context, incomplete: str) -> list[str]:
+    """What `harness init` copies: sweeps, experiments or launchers, as the word before says."""
+    kind = context.params.get("kind")
+    names = sweep_names() if kind == "sweep" else choices(kind) if kind in ("experiment", "launcher") else []
+    return [name for name in names if name.startswith(incomplete)]
 
 
 def studies(incomplete: str) -> list[str]:

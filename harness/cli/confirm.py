@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.announce import announce
 from harness.cli.arguments import AsJson, DryRun, LauncherOverrides, StudyName, print_json
 from harness.config.terminal import say
 from harness.runs.exit_codes import DONE, FAILED
@@ -67,6 +68,7 @@ def confirm(
     if trial and top is not None:
         raise InputError("--trial and --top exclude each other: the candidates are those that are named, or the best")
     top = TOP if top is None else top
+    announce(f"looking for the best of {study}")
     status = read_status(find_study(study))
     name, record = status.study.name, status.study
     launcher = launcher_alone(overrides) if overrides else launcher_of(record.directory)

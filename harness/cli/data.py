@@ -2,105 +2,113 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.cli.announce import announce
 from harness.cli.arguments import AsJson, Overrides, print_json
 from harness.evaluation.kinds import KINDS
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Console
 
-    from harness.data.training_data import TrainingData
-    from harness.evaluation.evaluation_set import EvaluationSet
-    from harness.work.prepare import Prepared
-
+    from harness.config.schema import Config
+    from harness.report.fitted_table import Column
 
 Show = Annotated[int, typer.Option("--show", min=0, help="Print so many samples, with the tokens that are trained.")]
 
 
 def data(overrides: Overrides = None, as_json: AsJson = False, show: Show = 0) -> None:
     """Tokenize and pack into the cache; print tokens, rows, efficiency and what is lost."""
-    from harness.work.prepare import prepare
+    from harness.work.prepare import known_summary, prepare, read_config
 
-    prepared = prepare(overrides or [])
-    from harness.data.preview import preview
+    config = read_config(overrides or [])
+    # Where nothing has changed since the last time, its answer holds: to look again would import torch and transformers.
+    summary = None if show else known_summary(config)
+    samples = []
+    if summary is None:
+        from harness.work.data_summary import summary_of
 
-    training, plan, config = prepared.training, prepared.plan, prepared.config
-    samples = preview(training, prepared.tokenizer, show) if training else []
+        announce("reading the data: what the cache does not hold is tokenized")
+        prepared = prepare(overrides or [])
+        summary = summary_of(prepared)
+        if prepared.training and show:
+            from harness.data.preview import preview
+
+            samples = preview(prepared.training, prepared.tokenizer, show)
     if as_json:
-        shown = {"samples": [asdict(sample) for sample in samples]} if samples else {}
-        print_json({**_to_json(prepared), "teacher": prepared.from_objective, **shown})
+        print_json({**summary, **({"samples": [asdict(sample) for sample in samples]} if samples else {})})
         return
     from harness.cli.samples import show_samples
     from harness.config.literal_console import LiteralConsole
-    from harness.report.table import show as show_table
 
     console = LiteralConsole()
-    if training:
-        show_samples(samples, training.context_length, console)
-        show_table(_sources(training, prepared.epochs, config.data.packing), console)
+    show_samples(samples, config.data.context_length, console)
+    _show(summary, config, console)
+
+
+def _show(summary: dict[str, Any], config: Config, console: Console) -> None:
+    """The document of --json for people."""
+    if summary["sources"]:
+        title = f"Training data, packing {config.data.packing}, rows of {config.data.context_length}"
+        _show_table(title, list(_sources(summary)), console)
     for kind in KINDS:
-        if sets := [part for part in prepared.evaluation if part.section == kind.section]:
-            show_table(_evaluation(kind.title, sets), console)
-    if plan:
-        console.print(f"A run of this configuration: {plan.steps:,} steps, {plan.tokens_after(plan.steps):,} tokens", soft_wrap=True)
-    if made := prepared.from_objective:
-        of = "that run" if plan else "one epoch"
-        drawn = f"{made['samples']} tokens at each of {made['positions']:,} positions"
-        console.print(f"Teacher: {drawn} of {of} are in the cache", soft_wrap=True)
-    if training:
-        console.print(f"Data fingerprint {training.fingerprint[:12]}")
+        if sets := summary[kind.section]:
+            _show_table(kind.title, list(_evaluation(sets)), console)
+    run, teacher = summary["run"], summary["teacher"]
+    if run:
+        console.print(f"A run of this configuration: {run['steps']:,} steps, {run['tokens']:,} tokens", soft_wrap=True)
+    if teacher:
+        drawn = f"{teacher['samples']} tokens at each of {teacher['positions']:,} positions"
+        console.print(f"Teacher: {drawn} of {'that run' if run else 'one epoch'} are in the cache", soft_wrap=True)
+    if summary["sources"]:
+        console.print(f"Data fingerprint {summary['fingerprint'][:12]}")
 
 
-def _to_json(prepared: Prepared) -> dict[str, Any]:
-    training, plan, epochs = prepared.training, prepared.plan, prepared.epochs
-    evaluation = {
-        kind.section: {
-            part.name: {**part.summary(), "fingerprint": part.fingerprint} for part in prepared.evaluation if part.section == kind.section
-        }
-        for kind in KINDS
-    }
-    if training is None:
-        return {"tokens": sum(part.tokens_read for part in prepared.evaluation), "sources": {}, **evaluation, "run": None}
-    sources = {name: {**asdict(part), "epochs": epochs.get(name)} for name, part in training.statistics().items()}
-    run = {"steps": plan.steps, "tokens": plan.tokens_after(plan.steps), "rows_per_step": plan.batch_size.full} if plan else None
-    return {**asdict(training.total()), "fingerprint": training.fingerprint, "sources": sources, **evaluation, "run": run}
+def _show_table(title: str, columns: list[Column], console: Console) -> None:
+    from rich.text import Text
+
+    from harness.report.fitted_table import FittedTable, show
+
+    console.print(Text(title, style="italic"), soft_wrap=True)
+    show(FittedTable(columns), console)
 
 
-def _sources(training: TrainingData, epochs: dict[str, float], packing: str) -> Table:
-    from rich.table import Table
+def _sources(summary: dict[str, Any]) -> Iterator[Column]:
+    from rich.text import Text
 
-    table = Table(title=f"Training data, packing {packing}, rows of {training.context_length}", title_justify="left")
-    for column in ("source", "documents", "cut", "tokens", "trained", "kept", "rows", "efficiency", "share", "epochs"):
-        table.add_column(column, justify="left" if column == "source" else "right")
-    total = training.total()
-    for name, part in [*training.statistics().items(), *([("total", total)] if len(training.sources) > 1 else [])]:
-        table.add_row(
-            name,
-            f"{part.documents:,}",
-            f"{part.documents_cut:,}",
-            f"{part.tokens:,}",
-            f"{part.trained_tokens:,}",
-            f"{part.tokens_kept:.2%}",
-            f"{part.rows:,}",
-            f"{part.efficiency:.4f}",
-            f"{part.share:.1%}",
-            f"{epochs[name]:.2f}" if name in epochs else "",
-            style="bold" if part is total else None,
-        )
-    return table
+    from harness.report.fitted_table import Column
+
+    rows: dict[str, dict[str, Any]] = {**summary["sources"], **({"total": summary} if len(summary["sources"]) > 1 else {})}
+
+    def column(heading: str, texts: list[str], *, expendable: float = 0.0, is_text: bool = False) -> Column:
+        cells = [Text(text, style="bold" if row is summary else "") for text, row in zip(texts, rows.values(), strict=True)]
+        return Column(heading, cells, expendable=expendable, is_text=is_text)
+
+    def counts(key: str) -> list[str]:
+        return [f"{row[key]:,}" for row in rows.values()]
+
+    yield column("source", list(rows), is_text=True)
+    yield column("documents", counts("documents"))
+    yield column("cut", counts("documents_cut"), expendable=1)
+    yield column("tokens", counts("tokens"))
+    yield column("trained", counts("trained_tokens"), expendable=3)
+    yield column("kept", [f"{row['tokens_kept']:.2%}" for row in rows.values()])
+    yield column("rows", counts("rows"), expendable=4)
+    yield column("efficiency", [f"{row['efficiency']:.4f}" for row in rows.values()], expendable=2)
+    yield column("share", [f"{row['share']:.1%}" for row in rows.values()])
+    yield column("epochs", [f"{row['epochs']:.2f}" if row.get("epochs") is not None else "" for row in rows.values()])
 
 
-def _evaluation(title: str, sets: list[EvaluationSet]) -> Table:
-    from rich.table import Table
+def _evaluation(sets: dict[str, dict[str, Any]]) -> Iterator[Column]:
+    from rich.text import Text
 
-    table = Table(title=title, title_justify="left")
-    table.add_column("set")
-    for column in sets[0].summary():
-        table.add_column(column.replace("_", " "), justify="right")
-    for part in sets:
-        table.add_row(part.name, *(f"{count:,}" for count in part.summary().values()))
-    return table
+    from harness.report.fitted_table import Column
+
+    yield Column("set", [Text(name) for name in sets], is_text=True)
+    for key in next(iter(sets.values())):
+        if key != "fingerprint":
+            yield Column(key, [Text(f"{counts[key]:,}") for counts in sets.values()])

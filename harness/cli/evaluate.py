@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.cli import completion
+from harness.cli.announce import announce
 from harness.cli.arguments import AsJson, DryRun, NewDirectory, Overrides, print_json
 from harness.config.terminal import say
 from harness.runs.exit_codes import DONE, FAILED, STOPPED
@@ -31,6 +32,7 @@ def evaluate(
 
     A model needs evaluation sets, e.g. data.validation.docs.path=docs.jsonl or data.multiple_choice.quiz.path=quiz.jsonl; a run has them.
     """
+    announce(f"reading the configuration; then the libraries, and {what}")
     from harness.cli.train import launch_or_start
     from harness.config.launcher import load_launcher, split_launcher
     from harness.evaluation.kinds import metric_of

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from harness.cli.announce import announce
 from harness.cli.arguments import RunName
 from harness.config.terminal import say
 
@@ -27,6 +28,7 @@ def export(
 
     found = find_run(run)
 
+    announce(f"reading the weights of {found.path}")
     from harness.training.export import export as write
 
     write(found, out, adapter=adapter, dtype=dtype)

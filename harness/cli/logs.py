@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import completion
-from harness.config.errors import InputError
 from harness.config.terminal import say
 
 if TYPE_CHECKING:
@@ -46,14 +45,11 @@ def logs(
 
 
 def _find_logs(word: str, trial: int | None) -> list[Log]:
-    from harness.runs.directory import find_run, find_study, is_run
+    from harness.runs.directory import find_study, run_called
     from harness.work.logs import run_logs, study_logs, trial_logs
 
-    try:
-        run = find_run(word)
-    except InputError:
-        run = None
-    if run is not None and is_run(run.path):
+    run = run_called(word)
+    if run is not None:
         if run.study is not None:
             return trial_logs(run.study, int(run.path.name))
         return run_logs(run)

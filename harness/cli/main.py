@@ -10,28 +10,7 @@ from typing import Annotated
 import typer
 
 from harness import __version__
-from harness.cli import (
-    best,
-    compare,
-    confirm,
-    dashboard,
-    data,
-    evaluate,
-    export,
-    logs,
-    quickstart,
-    recipes,
-    reproduce,
-    show,
-    status,
-    stop,
-    study_run,
-    sweep,
-    sync,
-    train,
-    worker,
-    workers,
-)
+from harness.cli.verbs import Verbs, register
 from harness.config.errors import InputError
 from harness.config.locations import CONFIG_DIR_VARIABLE
 from harness.config.remote_code import trust
@@ -46,6 +25,7 @@ Start with: harness quickstart"""
 
 app = typer.Typer(
     name="harness",
+    cls=Verbs,
     help="Find, trust and reuse the hyperparameters of continued pretraining and fine-tuning of language models.",
     epilog=EPILOG,
     no_args_is_help=True,
@@ -88,28 +68,7 @@ def options(
         trust_files(trust_file)
 
 
-app.command()(show.show)
-app.command()(data.data)
-app.command()(train.train)
-app.command()(train.resume)
-app.command()(evaluate.evaluate)
-app.command()(sweep.sweep)
-app.command()(status.status)
-app.command()(logs.logs)
-app.command()(stop.stop)
-app.command()(workers.workers)
-app.command()(compare.compare)
-app.command()(dashboard.dashboard)
-app.command()(confirm.confirm)
-app.command()(best.best)
-app.command()(reproduce.reproduce)
-app.command()(recipes.recipes)
-app.command()(sync.sync)
-app.command()(export.export)
-app.command()(quickstart.quickstart)
-app.command(hidden=True)(worker.worker)
-app.command(hidden=True)(study_run.study_run)
-app.command(hidden=True)(train.attempt)
+register(app)
 
 
 def main() -> None:

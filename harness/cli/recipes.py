@@ -37,8 +37,8 @@ def _show(found: list[tuple[Any, str]]) -> None:
     from rich.table import Table
 
     from harness.config.literal_console import LiteralConsole
-    from harness.report.recipe_readme import confidence_text, result_text, task_text
-    from harness.report.table import show
+    from harness.report.fitted_table import show
+    from harness.report.recipe_readme import broken_text, confidence_text, result_text, task_text
     from harness.report.text import count_text
 
     table = Table("recipe", "task", "model", "tokens", "objective", "", "confidence", "exported", box=None, pad_edge=False)
@@ -48,7 +48,7 @@ def _show(found: list[tuple[Any, str]]) -> None:
         size = bundle.model.get("parameters", {}).get("total")
         model = f"{bundle.model.get('name', '?')}{f' ({count_text(size)})' if size else ''}"
         tokens = count_text(bundle.tokens.length)
-        table.add_row(
-            name, task_text(bundle), model, tokens, bundle.metric or "", result_text(bundle), confidence_text(bundle), bundle.created
-        )
+        broken = broken_text(bundle)
+        confidence = confidence_text(bundle) + (f"; breaks {broken}" if broken else "")
+        table.add_row(name, task_text(bundle), model, tokens, bundle.metric or "", result_text(bundle), confidence, bundle.created)
     show(table, LiteralConsole())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import completion
+from harness.cli.announce import announce
 from harness.cli.arguments import AsJson, NewDirectory, Overrides, print_json
 from harness.config.errors import InputError
 from harness.config.terminal import say
@@ -42,6 +43,7 @@ def reproduce(
     """
     if seeds == 1:
         raise InputError("--seeds=1: expected at least 2: one run says nothing about seed noise")
+    announce(f"comparing {what} with what is here: data, tokenizer, model, versions")
     from harness.runs.reproduction import compare, differences
     from harness.work.reproduce import changed, inputs_here, noise_here, original_of, other_input_text, train_again
 
@@ -72,7 +74,7 @@ def _show_differences(original: Original, found: list[Difference]) -> None:
     from rich.table import Table
 
     from harness.config.literal_console import LiteralConsole
-    from harness.report.table import show
+    from harness.report.fitted_table import show
 
     console = LiteralConsole()
     same = len(original.result.fingerprints) - sum(one.matters == "input" for one in found)

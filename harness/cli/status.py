@@ -45,7 +45,7 @@ def status(
     console.print(render(shown, limit=SHOWN_TRIALS, notes=jobs.lines()))
     if shown.missing_workers and not jobs.live:
         wanted = shown.study.sweep["launcher"]["workers"]
-        again = f"`harness confirm {shown.study.confirms}`" if shown.study.confirms else "`harness sweep` with its file"
+        again = f"`harness confirm {shown.study.confirms}`" if shown.study.confirms else f"`harness resume {shown.study.name}`"
         console.print(
             f"{len(shown.workers)} of {wanted} workers live: no trial is lost, and {again} starts the others",
             soft_wrap=True,

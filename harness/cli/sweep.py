@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import subprocess
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from harness.cli import completion
-from harness.cli.arguments import DryRun, SweepOverrides
+from harness.cli.announce import announce
+from harness.cli.arguments import Detach, DryRun, SweepOverrides, Workers
 from harness.config.terminal import say
 from harness.runs.exit_codes import DONE, FAILED
 
 if TYPE_CHECKING:
+    from harness.search.status import Status
     from harness.search.sweep import Sweep
     from harness.work.start_study import Followed
 
 
 def sweep(
     name: Annotated[
-        str, typer.Argument(metavar="NAME|FILE", help="A file of sweeps/ by its name, or any file.", autocompletion=completion.sweeps)
+        str,
+        typer.Argument(
+            metavar="NAME|FILE|STUDY",
+            help="A file of sweeps/ by its name, any file, or a study that goes on.",
+            autocompletion=completion.sweeps,
+        ),
     ],
     overrides: SweepOverrides = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Trials at a time; default: the sweep's launcher.workers.")] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Return at once; `harness status` watches, `harness stop` stops.")] = False,
+    workers: Workers = None,
+    detach: Detach = False,
     study: Annotated[
         str | None, typer.Option("--name", metavar="STUDY", help="What the study is called; default: the file's name.")
     ] = None,
@@ -32,17 +40,24 @@ def sweep(
     """Start a study, or go on where it stopped. Ctrl-C stops it cleanly.
 
     With launcher=slurm, or a profile of a cluster (conf/launcher/, conf/local/launcher/), its workers are submitted as one job array that
-    pulls trials, and the command returns. The same command again submits those that are missing.
+    pulls trials, and the command returns. A study that was launched goes on by its name alone: what it was told then is in its sweep.yaml.
     """
-    from harness.work.start_study import begin_study, follow_workers, read_sweep, start_missing
+    announce(f"checking all of {name}: every end of its space, then the data")
+    from harness.work.start_study import read_sweep
 
-    loaded = read_sweep(name, overrides or [], name=study, workers=workers)
+    launch_or_follow(read_sweep(name, overrides or [], name=study, workers=workers), detach=detach, dry_run=dry_run)
+
+
+def launch_or_follow(loaded: Sweep, *, detach: bool, dry_run: bool) -> NoReturn:
+    """Submit the workers of a sweep's study, start them, or start and follow them; with dry_run say what would be done."""
+    from harness.work.start_study import begin_study, follow_workers, start_missing
+
     if loaded.config.launcher.name == "slurm":
         _on_slurm(loaded, dry_run=dry_run)
-        return
+        raise typer.Exit
     if dry_run:
         say(f"{loaded.name}: {loaded.config.launcher.workers} workers would be started on this machine; all else is valid", err=True)
-        return
+        raise typer.Exit
     try:
         directory = begin_study(loaded)
     except subprocess.CalledProcessError as error:
@@ -50,7 +65,7 @@ def sweep(
     if detach:
         started = start_missing(directory).tend(replace=False)
         say(f"{directory.path}: {started} workers started; harness status {directory.name} --watch")
-        return
+        raise typer.Exit
     raise typer.Exit(_report(follow_workers(directory)))
 
 
@@ -71,13 +86,42 @@ def report_unfinished(followed: Followed) -> None:
         say(line, err=True)
 
 
+def end_lines(status: Status, counts: str) -> Iterator[str]:
+    """What a study came to, where it is, and what to do next: nothing that could not work."""
+    from harness.report.text import count_text, duration_text
+    from harness.runs.fresh_seeds import outcome
+    from harness.tracking.study_overview import published_url
+
+    study, name = status.study, status.study.name
+    seconds = sum(run.result.seconds for run in study.runs)
+    trained = sum(run.result.tokens.trained for run in study.runs)
+    yield f"{name}: {counts}; {count_text(trained)} tokens in {duration_text(seconds)} of runs, in {study.directory.path}"
+    if url := published_url(study.directory):
+        yield f"{name}: W&B: {url}"
+    next_steps = [f"harness compare {name} --html {name}.html"]
+    if status.best is not None:
+        different = len({outcome(run) for run in study.ranked if study.has_full_length(run)})
+        # Three candidates are its default.
+        confirm = [f"harness confirm {name}{f' --top {different}' if different < 3 else ''}"] if different else []
+        next_steps += [*confirm, f"harness best {name} --export NAME"]
+    elif (nearest := study.nearest) is not None:
+        broken = ", ".join(study.breaks(nearest))
+        yield f"{name}: no trial is complete and within the constraints; nearest: trial {nearest.number}, {broken}"
+        next_steps += [
+            "another range or bound (space.KEY.low=…, constraints.METRIC.max=…) under a --name of its own",
+            f"harness best {name}/{nearest.number} --export NAME, as it is",
+        ]
+    elif study.runs:
+        yield f"{name}: no trial is complete"
+        next_steps = [f"harness logs {name}/{study.runs[0].number}"]
+    yield f"{name}: next: {'; '.join(next_steps)}"
+
+
 def _report(followed: Followed) -> int:
     status = followed.status
-    name = status.study.name
     if not status.is_finished:
         report_unfinished(followed)
         return FAILED
-    say(f"{name}: {followed.counts()}. harness compare {name} --html {name}.html; harness best {name} --export NAME", err=True)
-    if status.best is None:
-        say(f"{name}: no trial is complete and within the constraints", err=True)
+    for line in end_lines(status, followed.counts()):
+        say(line, err=True)
     return DONE if status.count().get("complete") else FAILED

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.arguments import DryRun, LauncherOverrides, NewDirectory, Overrides, RunName
+from harness.cli import completion
+from harness.cli.announce import announce
+from harness.cli.arguments import Detach, DryRun, NewDirectory, Overrides, StudyOverrides, Workers
 from harness.config.terminal import say
 from harness.evaluation.kinds import metric_of
+from harness.runs.directory import StudyDirectory, runs_root
 from harness.runs.exit_codes import DONE, FAILED, STOPPED
 
 if TYPE_CHECKING:
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     from harness.config.load import Loaded
     from harness.config.schema import Config
     from harness.runs.directory import RunDirectory
+    from harness.runs.result import Result
     from harness.work.start_run import Attempted
 
 
@@ -29,6 +34,7 @@ def train(
     dry_run: DryRun = False,
 ) -> None:
     """Train one run; prints its directory. With launcher=slurm: submit a job that does, and return."""
+    announce("reading the configuration; then the libraries, the data and the model")
     from harness.config.launcher import load_launcher, split_launcher
     from harness.config.load import load, load_given_file
 
@@ -84,17 +90,36 @@ def _print_transfer_notes(loaded: Loaded) -> None:
 
 
 def resume(
-    run: RunName,
-    overrides: LauncherOverrides = None,
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|STUDY", help="A run or a study: its name under runs/, or its directory.", autocompletion=completion.runs
+        ),
+    ],
+    overrides: StudyOverrides = None,
+    workers: Workers = None,
+    detach: Detach = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Go on with a run from its last checkpoint; with launcher=slurm, in a job."""
+    """Go on with a run from its last checkpoint, or with a study as it was launched.
+
+    A study may get another budget and launcher: harness resume cpt budget.trials=16. With launcher=slurm a run goes on in a job.
+    """
+    from harness.config.errors import InputError
     from harness.config.launcher import launcher_alone
-    from harness.runs.directory import find_run
+    from harness.runs.directory import find_run_or_study
     from harness.runs.result import ENDED_WELL, read_result
     from harness.work.start_run import continue_run
 
-    found = find_run(run)
+    found = find_run_or_study(run)
+    announce(f"going on with {found.path}")
+    if isinstance(found, StudyDirectory):
+        from harness.cli.sweep import launch_or_follow
+        from harness.work.start_study import resumed
+
+        launch_or_follow(resumed(found, overrides or [], workers=workers), detach=detach, dry_run=dry_run)
+    if workers is not None or detach:
+        raise InputError(f"--workers, --detach: of a study; {found.path} is a single run")
     launcher = launcher_alone(overrides or [])
     if launcher.name == "slurm":
         _resume_in_a_job(found, launcher, dry_run=dry_run)
@@ -127,9 +152,11 @@ def _resume_in_a_job(run: RunDirectory, launcher: LauncherConfig, *, dry_run: bo
     from harness.config.load import load_file
     from harness.runs.result import ENDED_WELL, read_result
     from harness.work.cluster import run_script, submit_run
+    from harness.work.start_run import refuse_trial
 
-    if run.study is not None:
-        raise InputError(f"{run.name} is a trial of the study {run.study.name}: `harness sweep {run.study.name}` goes on with it")
+    is_complete = read_result(run).state == "complete"
+    if not is_complete:
+        refuse_trial(run)
     config = load_file(run.config)
     if dry_run:
         say(run_script(config, launcher, run), nl=False)
@@ -150,6 +177,24 @@ def _refuse_dry_run(dry_run: bool) -> None:
         raise InputError("--dry-run: shows a batch script, so it needs launcher=slurm; `harness show` prints the configuration of a run")
 
 
+def _end_lines(run: RunDirectory, result: Result) -> Iterator[str]:
+    """What a run took, where it can be looked at, and what to do next."""
+    from harness.report.text import count_text, duration_text
+    from harness.tracking.wandb_directory import read_opened
+
+    # As the last row has it: the seconds are of the whole process, imports and evaluations too.
+    rate = result.metrics.get("tokens_per_second")
+    speed = f", {count_text(rate)} tokens/s" if rate else ""
+    evaluated = f", {duration_text(result.evaluation_seconds)} of them evaluating" if result.evaluation_seconds else ""
+    yield f"{count_text(result.tokens.reached)} tokens in {duration_text(result.seconds)}{evaluated}{speed}"
+    opened = read_opened(run)
+    if opened is not None and opened.url:
+        yield f"W&B: {opened.url}"
+    word = run.name if run.path.parent.resolve() == runs_root().resolve() else run.path
+    if result.tokens.trained or result.tokens.shared:
+        yield f"next: harness export {word} DIRECTORY, or harness compare {word} OTHER"
+
+
 def _report(attempted: Attempted | None) -> None:
     """Print the result of an attempt: the run's directory on stdout, the rest on stderr. Nothing on ranks other than 0."""
     from harness.runs.result import read_result
@@ -167,5 +212,7 @@ def _report(attempted: Attempted | None) -> None:
         for name, value in result.metrics.items():
             if metric_of(name):
                 say(f"{name:40} {value:.4f}", err=True)
+        for line in _end_lines(run, result):
+            say(line, err=True)
     say(run.path)
     raise typer.Exit(FAILED if code == STOPPED else code)

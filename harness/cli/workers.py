@@ -35,7 +35,7 @@ def workers(
     if status.is_finished:
         raise InputError(f"{directory.name}: the study is finished, there is nothing to do for workers")
     if directory.stop_request.exists():
-        raise InputError(f"{directory.name}: the study was stopped; `harness sweep` goes on with it")
+        raise InputError(f"{directory.name}: the study was stopped; `harness resume {directory.name}` goes on with it")
     launcher = launcher_alone(overrides) if overrides else launcher_of(directory)
     with submitting():
         change = change_workers(directory, launcher, add=add, to=to)

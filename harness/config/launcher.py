@@ -5,13 +5,13 @@ from __future__ import annotations
 from harness.config.compose import compose
 from harness.config.errors import InputError
 from harness.config.launcher_schema import LaunchConfig, LauncherConfig
-from harness.config.overrides import ValueOverride, parse
+from harness.config.overrides import ValueOverride, key_of, parse
 from harness.config.validate import refuse_unread, to_section
 
 
 def split_launcher(overrides: list[str]) -> tuple[list[str], list[str]]:
     """The overrides that are about the launcher, and all others."""
-    own = [text for text in overrides if text.lstrip("+~").split("=")[0].split(".")[0] == "launcher"]
+    own = [text for text in overrides if key_of(text).split(".")[0] == "launcher"]
     return own, [text for text in overrides if text not in own]
 
 

@@ -51,6 +51,37 @@ class Deletion:
 Override = GroupOverride | ValueOverride | Deletion
 
 
+def key_of(text: str) -> str:
+    """The key or group of an override as it was typed."""
+    return text.lstrip("+~").partition("=")[0]
+
+
+def value_of(text: str) -> Any:
+    """The value of KEY=VALUE, whatever its key looks like. Raises InputError for one that is none in Hydra's grammar, or several."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        override = OverridesParser.create().parse_override(f"value={text.partition('=')[2]}")
+    except HydraException as error:
+        raise _unreadable(text, error) from None
+    _refuse_several(text, override)
+    return _plain(override.value())
+
+
+def _refuse_several(text: str, override: Any) -> None:
+    if override.is_sweep_override():
+        raise InputError(f"{text!r} asks for several values: declare them as a space in a sweep file and run `harness sweep`")
+
+
+def _unreadable(text: str, error: Exception) -> InputError:
+    """The error for an override that Hydra cannot read."""
+    cause = str(error).splitlines()[0]
+    if text.startswith("--"):
+        return InputError(f"{text!r}: no option of this command; overrides are KEY=VALUE, without dashes: {text.lstrip('-')}")
+    return InputError(f"cannot read the override {text!r}: {cause}. Overrides are KEY=VALUE in Hydra's grammar, e.g. optim.lr=1e-3")
+
+
 def parse(texts: list[str], schema: type, *, given_by: str = COMMAND_LINE) -> list[Override]:
     """Parse overrides and check that each names a key of `schema` or a choice of a group that exists. Raises InputError.
 
@@ -66,12 +97,8 @@ def parse(texts: list[str], schema: type, *, given_by: str = COMMAND_LINE) -> li
         try:
             override = parser.parse_override(text)
         except HydraException as error:
-            cause = str(error).splitlines()[0]
-            raise InputError(
-                f"cannot read the override {text!r}: {cause}. Overrides are KEY=VALUE in Hydra's grammar, e.g. optim.lr=1e-3"
-            ) from None
-        if override.is_sweep_override():
-            raise InputError(f"{text!r} asks for several values: declare them as a space in a sweep file and run `harness sweep`")
+            raise _unreadable(text, error) from None
+        _refuse_several(text, override)
         if override.is_delete():
             parsed.append(Deletion(text))
             continue
@@ -81,7 +108,7 @@ def parse(texts: list[str], schema: type, *, given_by: str = COMMAND_LINE) -> li
             if value is not None and not isinstance(value, str):
                 raise wrong_value(key, _plain(value), f"a configuration group; valid: {', '.join(choices(key))}")
             if value is not None and value not in choices(key):
-                raise unknown(f"choice for {key}=", value, choices(key))
+                raise _unknown_choice(schema, key, value)
             parsed.append(GroupOverride(key, value))
         elif item is not None:
             if (item.section or item.entries) and not isinstance(value, dict):
@@ -96,6 +123,13 @@ def parse(texts: list[str], schema: type, *, given_by: str = COMMAND_LINE) -> li
 def replaced_keys(overrides: Iterable[Override]) -> set[str]:
     """The keys whose value in a file does not count, since another is given; a mapping is merged with the file's."""
     return {one.key for one in overrides if isinstance(one, ValueOverride) and not isinstance(one.value, dict)}
+
+
+def _unknown_choice(schema: type, group: str, choice: str) -> InputError:
+    error = unknown(f"choice for {group}=", choice, choices(group))
+    if find(schema, f"{group}.path") and "pretrained" in choices(group):
+        return InputError(f"{error} A directory or a name on the hub is given as {group}=pretrained {group}.path={choice}")
+    return error
 
 
 def _plain(value: Any) -> Any:

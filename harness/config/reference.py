@@ -41,8 +41,10 @@ Whole configurations, each a file of deltas over all sections: `experiment=quick
 SWEEP = """\
 ## A sweep file
 
-The keys of a file under `sweeps/`; `harness sweep NAME` reads it. On its command line `search`, `stopping`, `budget`, `launcher` and
-`storage` are about the sweep, all other overrides are added to `base`.
+The keys of a file under `sweeps/`; `harness sweep NAME` reads it. On its command line `space`, `constraints`, `search`, `stopping`,
+`budget`, `launcher` and `storage` are about the sweep, all other overrides are added to `base`. `space.optim.lr.low=1e-5` changes one
+end of a range, `space.optim.lr={low: 1e-5, high: 1e-3}` all of it, `~space.optim.lr` leaves it out;
+`constraints.val/general/forgetting.max=0.5` likewise.
 """
 
 

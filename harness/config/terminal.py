@@ -26,11 +26,13 @@ def say(text: object, *, err: bool = False, nl: bool = True) -> None:
 
 def log_to_stderr(line: str, *, force: bool = False) -> None:
     """Set up the log of this process. force: in place of what is set up already."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_LiteralFormatter(line))
+    handler = _Stderr()
+    handler.setFormatter(logging.Formatter(line))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=force)
 
 
-class _LiteralFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return shown(super().format(record))
+class _Stderr(logging.Handler):
+    """Writes to what sys.stderr is at the moment: while a progress bar is shown, that puts lines above it rather than through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self.format(record), err=True)

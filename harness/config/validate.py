@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Hashable, Iterable
 from functools import cache
 from typing import Any, TypeVar
 
+from harness.config.aliases import alias_of
 from harness.config.errors import InputError, did_you_mean
-from harness.config.introspect import describe, fields_of, find, siblings
+from harness.config.introspect import describe, fields_of, find, is_number, siblings
 from harness.config.nested import lookup
 from harness.config.schema import Section
 
@@ -84,7 +86,17 @@ def _wrong(section: type, key: str, value: Any, origin: Callable[[str], str | No
     item = find(section, key)
     place = origin(key)
     shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
-    return f"{key}={shown}: expected {describe(item.annotation) if item else 'another value'}" + (f" (given in {place})" if place else "")
+    hint = _written_out(value) if item and is_number(item.annotation) else ""
+    return f"{key}={shown}: expected {describe(item.annotation) if item else 'another value'}{hint}" + (
+        f" (given in {place})" if place else ""
+    )
+
+
+def _written_out(value: Any) -> str:
+    """For a number with a unit, how it is written here: "; 1B is written 1e9"."""
+    exponents = {"k": 3, "m": 6, "b": 9, "g": 9, "t": 12}
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmbgt])", str(value).lower())
+    return f"; {value} is written {found[1]}e{exponents[found[2]]}" if found else ""
 
 
 def unknown_key(section: type, key: str, *, origin: str | None = None) -> str:
@@ -95,7 +107,7 @@ def unknown_key(section: type, key: str, *, origin: str | None = None) -> str:
         f"unknown key {key!r}"
         + (f" (given in {origin})" if origin else "")
         + "."
-        + did_you_mean(wrong, names, prefix=f"{parent}." if parent else "")
+        + (f" It is {alias} here." if (alias := alias_of(key)) else did_you_mean(wrong, names, prefix=f"{parent}." if parent else ""))
         + f" Valid{f' in {parent}' if parent else ''}: {', '.join(names)}."
     )
 

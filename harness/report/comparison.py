@@ -204,7 +204,7 @@ class Comparison:
         return not any(self.violates(run, metric) for metric in self.constraints)
 
     def shown_state(self, run: RunRecord) -> str:
-        """The run's state, or infeasible: complete, but outside of a constraint."""
+        """As `RunRecord.standing`, by the constraints that are compared."""
         return "infeasible" if run.state == "complete" and self.feasible(run) is False else run.state
 
     @property

@@ -29,7 +29,7 @@ def seeds_text(candidate: Candidate) -> str:
 
 
 def mean_text(interval: Interval | None) -> str:
-    return ABSENT if interval is None else f"{metric_text(interval.mean)} ± {metric_text(interval.half_width)}"
+    return ABSENT if interval is None else f"{metric_text(interval.mean)} ± {interval.half_width:.2g}"
 
 
 def verdict(study: StudyRecord) -> list[str]:
@@ -68,14 +68,14 @@ def _verdict(study: StudyRecord, found: Confirmation) -> Iterator[str]:
         yield "no other candidate came through every seed within the constraints: there was nothing to compare it with"
         return
     runner_up = found.ranked[1]
-    yield f"the best of {len(found.candidates)} candidates with probability {found.probabilities[found.winner.number]:.2f}"
     difference = found.difference(runner_up, found.winner)
     assert difference is not None, "both are complete with every seed"
     low, high = sorted((study.objective.sign * difference.low, study.objective.sign * difference.high))
-    within = "within seed noise" if is_within_noise(difference) else "beyond seed noise"
+    within = "within seed noise, more seeds may turn it" if is_within_noise(difference) else "beyond seed noise"
     yield (
-        f"better than trial {runner_up.number} by {metric_text(study.objective.sign * difference.mean)} (from {metric_text(low)} to "
-        f"{metric_text(high)}, paired over {len(found.seeds)} seeds): {within}"
+        f"{within}: better than trial {runner_up.number} by {metric_text(study.objective.sign * difference.mean)} (from "
+        f"{metric_text(low)} to {metric_text(high)}, paired over {len(found.seeds)} seeds), the best of {len(found.candidates)} candidates "
+        f"with probability {found.probabilities[found.winner.number]:.2f}"
     )
 
 
@@ -138,7 +138,7 @@ def confirmation_table(study: StudyRecord) -> Table:
 
 def print_confirmation(study: StudyRecord) -> None:
     """Table and verdict on stdout."""
-    from harness.report.table import show
+    from harness.report.fitted_table import show
 
     console = LiteralConsole()
     show(confirmation_table(study), console)

@@ -11,6 +11,7 @@ import yaml
 from harness.evaluation.kinds import metric_of
 from harness.report.text import bound_text, count_text, duration_text, metric_text, value_text
 from harness.runs.bundle import Bundle
+from harness.runs.constraints import broken
 
 
 def readme(bundle: Bundle, pictured: Sequence[str]) -> str:
@@ -42,6 +43,11 @@ def result_text(bundle: Bundle) -> str:
     return metric_text(bundle.objective)
 
 
+def broken_text(bundle: Bundle) -> str:
+    """The constraints of its study that it breaks, in words; "" where it meets them, or there are none."""
+    return ", ".join(broken(bundle.constraints, bundle.metrics_over_seeds if bundle.confirmed else bundle.metrics))
+
+
 def _body(bundle: Bundle, pictured: Sequence[str]) -> Iterator[str]:
     what = f"{task_text(bundle)} of {bundle.model['name']}"
     origin = f"trial {bundle.trial} of the {bundle.trials} of study {bundle.study}" if bundle.study else "a single run"
@@ -49,6 +55,8 @@ def _body(bundle: Bundle, pictured: Sequence[str]) -> Iterator[str]:
     yield f"A configuration for {what}, over {count_text(bundle.tokens.length)} tokens: {origin}, exported {bundle.created}.\n"
     if bundle.metric:
         yield f"**{bundle.metric}: {result_text(bundle)}** ({bundle.direction}; {confidence_text(bundle)})\n"
+    if text := broken_text(bundle):
+        yield f"**It breaks a constraint of its study: {text}.**\n"
     yield from _how_to_run_again(bundle)
     yield "## What it reached\n\n| metric | this run | mean over seeds | bound |\n|---|---|---|---|"
     for name in sorted(name for name in bundle.metrics if metric_of(name)):
@@ -135,6 +143,7 @@ def to_json(bundle: Bundle, directory: str) -> dict[str, Any]:
                 "objective": bundle.objective,
                 "interval": bundle.interval,
                 "confirmed": bundle.confirmed,
+                "feasible": not broken_text(bundle) if bundle.constraints else None,
                 "seeds": bundle.seeds,
                 "sure": confidence_text(bundle),
                 "study": bundle.study,

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
-from rich import box
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.measure import Measurement
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from harness.report.comparison import Comparison
 from harness.report.confirmation_table import mean_text, verdict
+from harness.report.fitted_table import Column, FittedTable
 from harness.report.importances import NONE_FOUND
 from harness.report.notes import noise_note, sharing_note
 from harness.report.sparkline import sparkline
 from harness.report.text import ABSENT, bound_text, count_text, duration_text, metric_text, short_names, value_text
 from harness.runs.record import RunRecord
 
-STATE_STYLES = {"complete": "", "running": "cyan", "waiting": "dim", "pruned": "yellow", "failed": "red", "damaged": "red"}
+STATE_STYLES = {
+    "complete": "",
+    "infeasible": "magenta",
+    "running": "cyan",
+    "waiting": "dim",
+    "pruned": "yellow",
+    "failed": "red",
+    "damaged": "red",
+}
 _BAR_WIDTH = 40
 _CURVE_WIDTH = 8
 _CURVE_EXPENDABLE = 0.9
@@ -31,10 +36,10 @@ BEST = "★"
 PARETO = "◆"
 
 
-def render(comparison: Comparison, *, limit: int | None = 20) -> RunTable:
+def render(comparison: Comparison, *, limit: int | None = 20) -> FittedTable:
     """The runs in rank order. Violated constraints are red and marked with !."""
     shown = comparison.runs[:limit]
-    return RunTable(list(_columns(comparison, shown)), "\n".join(_notes(comparison, shown)))
+    return FittedTable(list(_columns(comparison, shown)), "\n".join(_notes(comparison, shown)))
 
 
 def _notes(comparison: Comparison, shown: list[RunRecord]) -> Iterator[str]:
@@ -73,121 +78,39 @@ def render_importances(comparison: Comparison) -> RenderableType:
     return Group(Text(f"Parameter importances ({found.of}; {found.note})", style="bold"), table)
 
 
-def show(renderable: RenderableType, console: Console) -> None:
-    """Print in the terminal's width; into a pipe or a file, in full width."""
-    if not console.is_terminal:
-        unbounded = console.options.update(max_width=10_000)
-        console.width = max(console.width, Measurement.get(console, unbounded, renderable).maximum)
-    console.print(renderable)
-
-
-@dataclass(frozen=True)
-class _Column:
-    name: str
-    cells: list[Text]
-    bound: str = ""
-    expendable: float = 0.0
-    """On a narrow terminal the columns with the highest numbers are left out; 0 is always shown."""
-
-    @property
-    def _pieces(self) -> list[str]:
-        return [*re.findall(r"[^._/]+[._/]*", self.name), *([f" {self.bound}"] if self.bound else [])]
-
-    @property
-    def minimum(self) -> int:
-        return max(cell.cell_len for cell in [*self.cells, *(Text(piece.strip()) for piece in self._pieces)])
-
-    @property
-    def maximum(self) -> int:
-        """With its heading on one line, plus one space."""
-        return 1 + max(self.minimum, len("".join(self._pieces)))
-
-    def heading(self, width: int) -> str:
-        """The name, broken behind . _ / where it is longer than `width`, never inside a word."""
-        lines = [""]
-        for piece in self._pieces:
-            if lines[-1] and len(lines[-1] + piece) > width:
-                lines.append("")
-            lines[-1] += piece
-        return "\n".join(line.strip() for line in lines)
-
-
-@dataclass(frozen=True)
-class RunTable:
-    """A table that fits: rich itself would squeeze numbers to "2.3…" on a narrow terminal."""
-
-    columns: list[_Column]
-    caption: str = field(default="")
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        between = len(self.columns) - 1
-        narrowest = sum(column.minimum for column in self.columns) + between
-        return Measurement(narrowest, sum(column.maximum for column in self.columns) + between).with_maximum(options.max_width)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        columns = list(self.columns)
-        left_out = []
-        while (
-            sum(column.minimum + 1 for column in columns) - 1 > options.max_width
-            and (most := max(columns, key=lambda c: c.expendable)).expendable
-        ):
-            columns.remove(most)
-            left_out.append(most.name)
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
-        for column, width in zip(columns, _widths(columns, options.max_width), strict=True):
-            table.add_column(column.heading(width), justify="left" if column.name == "state" else "right", width=width, header_style="bold")
-        for row in zip(*(column.cells for column in columns), strict=True):
-            table.add_row(*row)
-        yield table
-        missing = f"Left out in this width: {', '.join(left_out)}." if left_out else ""
-        if self.caption or missing:
-            yield Text("\n".join(filter(None, (self.caption, missing))), style="dim")
-
-
-def _widths(columns: list[_Column], room: int) -> list[int]:
-    widths = [column.minimum for column in columns]
-    spare = room - sum(widths) - len(columns) + 1
-    for wanted in ([width + 1 for width in widths], [column.maximum for column in columns]):
-        for index, width in enumerate(wanted):
-            more = max(0, min(width - widths[index], spare))
-            widths[index] += more
-            spare -= more
-    return widths
-
-
-def _columns(comparison: Comparison, runs: list[RunRecord]) -> Iterator[_Column]:
-    yield _Column("#", [_rank_cell(comparison, run, rank) for rank, run in enumerate(runs, start=1)])
+def _columns(comparison: Comparison, runs: list[RunRecord]) -> Iterator[Column]:
+    yield Column("#", [_rank_cell(comparison, run, rank) for rank, run in enumerate(runs, start=1)])
     if len(comparison.studies) == 1 and all(comparison.is_trial(run) for run in comparison.runs):
-        yield _Column("trial", [Text(str(run.number)) for run in runs])
+        yield Column("trial", [Text(str(run.number)) for run in runs])
     else:
-        yield _Column("run", [Text(run.name) for run in runs])
-    yield _Column("state", [Text(run.state, style=STATE_STYLES[run.state]) for run in runs])
+        yield Column("run", [Text(run.name) for run in runs])
+    yield Column("state", [Text(state, style=STATE_STYLES[state]) for state in map(comparison.shown_state, runs)], is_text=True)
     params = [comparison.params(run) for run in runs]
     rungs = [run.trial.rung if run.trial else None for run in runs]
     if any(rung is not None for rung in rungs):
-        yield _Column("rung", [Text("" if rung is None else str(rung)) for rung in rungs], expendable=1.2)
+        yield Column("rung", [Text("" if rung is None else str(rung)) for rung in rungs], expendable=1.2)
     for key, name in short_names(comparison.columns).items():
         # Less important parameters are left out first.
         expendable = 1 - comparison.importances.shares.get(key, 0.0)
-        yield _Column(name, [Text(value_text(of_run.get(key), log=comparison.is_log(key))) for of_run in params], expendable=expendable)
+        yield Column(name, [Text(value_text(of_run.get(key), log=comparison.is_log(key))) for of_run in params], expendable=expendable)
     for metric in comparison.metrics:
         # Within a study, a domain's loss and its forgetting differ by a constant: one of them is enough.
         if metric.removesuffix("loss") + "forgetting" not in comparison.metrics:
             bound = bound_text(comparison.constraints.get(metric, {}))
-            yield _Column(metric, [_metric_cell(comparison, run, metric) for run in runs], bound=bound)
+            yield Column(metric, [_metric_cell(comparison, run, metric) for run in runs], bound=bound)
         if comparison.is_objective(metric):
             if any(map(comparison.candidate, runs)):
-                yield _Column("over_seeds", [_over_seeds(comparison, run) for run in runs], expendable=1.5)
-            yield _Column("curve", _curves(runs, metric), expendable=_CURVE_EXPENDABLE)
+                yield Column("over_seeds", [_over_seeds(comparison, run) for run in runs], expendable=1.5)
+            yield Column("curve", _curves(runs, metric), expendable=_CURVE_EXPENDABLE)
     if comparison.objective is None:
-        yield _Column("curve", _curves(runs, comparison.metrics[0] if comparison.metrics else "train/loss"), expendable=_CURVE_EXPENDABLE)
+        yield Column("curve", _curves(runs, comparison.metrics[0] if comparison.metrics else "train/loss"), expendable=_CURVE_EXPENDABLE)
     started = [run.result if run.result.attempts else None for run in runs]
-    yield _Column("tokens", [Text(count_text(r.tokens.reached) if r else ABSENT) for r in started], expendable=2)
+    yield Column("tokens", [Text(count_text(r.tokens.reached) if r else ABSENT) for r in started], expendable=2)
     if any(run.result.tokens.shared for run in runs):
-        yield _Column("shared", [Text(count_text(r.tokens.shared) if r and r.tokens.shared else "") for r in started], expendable=2.1)
+        yield Column("shared", [Text(count_text(r.tokens.shared) if r and r.tokens.shared else "") for r in started], expendable=2.1)
         if any(origins := [_origin(comparison, run) for run in runs]):
-            yield _Column("from", [Text(origin) for origin in origins], expendable=2.2)
-    yield _Column("time", [Text(duration_text(r.seconds) if r else ABSENT) for r in started], expendable=3)
+            yield Column("from", [Text(origin) for origin in origins], expendable=2.2)
+    yield Column("time", [Text(duration_text(r.seconds) if r else ABSENT) for r in started], expendable=3)
 
 
 def _rank_cell(comparison: Comparison, run: RunRecord, rank: int) -> Text:

@@ -24,6 +24,17 @@ def holds(bound: Bound, value: float) -> bool:
     return all(margin <= 0 for margin in margins({"": bound}, {"": value}).values())
 
 
+def broken(constraints: Mapping[str, Bound], metrics: Mapping[str, float]) -> list[str]:
+    """Every limit that the metrics break, in words: "val/general/forgetting 0.2826 > 0.25"; a metric that is missing breaks none."""
+    known = {metric: bound for metric, bound in constraints.items() if metric in metrics}
+    return [
+        f"{metric} {metrics[metric]:.4g} {sign} {bound[side]:g}"
+        for metric, bound in known.items()
+        for side, sign in (("max", ">"), ("min", "<"))
+        if side in bound and not holds({side: bound[side]}, metrics[metric])
+    ]
+
+
 def broken_limit(bound: Bound, value: float) -> str | None:
     """The limit that a value breaks, as a sweep has it ("max 0.3"); None where it breaks none."""
     if "max" in bound and value > bound["max"]:

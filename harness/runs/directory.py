@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -177,16 +177,43 @@ def is_run(path: Path) -> bool:
     return (path / "config.yaml").is_file() and not is_study(path)
 
 
-def is_called(word: str, what: Callable[[Path], bool]) -> bool:
-    """Whether `word` is the name under the runs root, or the path, of one that `what` (`is_study`, `is_run`) accepts."""
-    return any(what(path) for path in (runs_root() / word, Path(word)))
+def study_called(word: str) -> StudyDirectory | None:
+    """The study of this name under the runs root, or of this path; None if there is none. Raises InputError for a name that is both."""
+    found = _the_one(word, [path for path in _places(word) if is_study(path)])
+    return StudyDirectory(found) if found else None
+
+
+def run_called(word: str) -> RunDirectory | None:
+    """The run of this name under the runs root, `STUDY/NUMBER`, or of this path; None if there is none. Raises InputError for a name that
+    is both."""
+    study, _, number = word.rpartition("/")
+    paths = _places(word)
+    if study and number.isdigit():
+        paths += [base / "trials" / f"{int(number):04d}" for base in _places(study)]
+    found = _the_one(word, [path for path in paths if is_run(path)])
+    return RunDirectory(found) if found else None
+
+
+def _places(word: str) -> list[Path]:
+    """What a user's word may mean: a name under the runs root or a path; a path alone where it begins like one."""
+    path = Path(word).expanduser()
+    is_path = path.is_absolute() or word.split("/")[0] in (".", "..")
+    return [path] if is_path else [runs_root() / word, path]
+
+
+def _the_one(word: str, paths: list[Path]) -> Path | None:
+    found = {path.resolve(): path for path in paths}
+    if len(found) > 1:
+        named, path = list(found.values())[:2]
+        raise InputError(f"{word!r} is both {named} and {path if path.is_absolute() else f'./{path}'}: say which of the two")
+    return next(iter(found.values()), None)
 
 
 def find_study(word: str) -> StudyDirectory:
-    """The study called `word`: a name under the runs root, or a path. Raises InputError for one that does not exist."""
-    for path in (runs_root() / word, Path(word)):
-        if is_study(path):
-            return StudyDirectory(path)
+    """As `study_called`; raises InputError for one that does not exist, too."""
+    found = study_called(word)
+    if found is not None:
+        return found
     names = [path.name for path in _candidates() if is_study(path)]
     raise InputError(
         f"unknown study {word!r}: no {runs_root() / word / 'sweep.yaml'}."
@@ -195,18 +222,22 @@ def find_study(word: str) -> StudyDirectory:
     )
 
 
+def find_run_or_study(word: str) -> RunDirectory | StudyDirectory:
+    """The run or the study of this word, as of `run_called` and `study_called`. Raises InputError where it means none, or one of each."""
+    run, study = run_called(word), study_called(word)
+    if run is not None and study is not None:
+        raise InputError(f"{word!r} is both the run {run.path} and the study {study.path}: say which of the two, by its path")
+    return run or study or find_run(word)
+
+
 def find_run(word: str) -> RunDirectory:
-    """The run called `word`: a name under the runs root, `STUDY/NUMBER`, or a path. Raises InputError for one that does not exist."""
-    study, _, number = word.rpartition("/")
-    paths = [runs_root() / word, Path(word)]
-    if study and number.isdigit():
-        paths += [base / "trials" / f"{int(number):04d}" for base in (runs_root() / study, Path(study))]
-    for path in paths:
-        if is_run(path):
-            return RunDirectory(path)
+    """As `run_called`; raises InputError for one that does not exist, too."""
+    found = run_called(word)
+    if found is not None:
+        return found
     names = [path.name for path in _candidates() if is_run(path)]
     raise InputError(
         f"unknown run {word!r}: no {runs_root() / word / 'config.yaml'}."
         + did_you_mean(word, names)
-        + " A run is a directory, a name under the runs directory, or STUDY/NUMBER for a trial."
+        + " A run is a directory, a name under the runs directory, or STUDY/NUMBER for a trial; `harness ls` lists what there is."
     )

@@ -12,6 +12,7 @@ from harness.config.documents import DamagedError, typed
 from harness.config.errors import InputError
 from harness.runs.confirmation import Candidate, Confirmation, read_confirmation
 from harness.runs.confirmation_plan import read_plan
+from harness.runs.constraints import broken, margins
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import read_yaml
 from harness.runs.lifecycle import current_state
@@ -50,6 +51,11 @@ class RunRecord:
     @property
     def params(self) -> dict[str, Any]:
         return (self.trial.params if self.trial else None) or {}
+
+    @property
+    def standing(self) -> str:
+        """What people read: the state, or infeasible: complete, but outside of a constraint."""
+        return "infeasible" if self.state == "complete" and self.result.feasible is False else self.state
 
     @property
     def devices(self) -> int:
@@ -152,6 +158,26 @@ class StudyRecord:
             if run.state == "complete" and run.result.objective is not None and run.result.feasible is not False
         ]
         return [run for *_, run in sorted(placed, key=lambda place: place[:3])]
+
+    @property
+    def nearest(self) -> RunRecord | None:
+        """The infeasible trial that breaks its constraints by the least, as a share of each bound, in sum; None where there is none."""
+        found = []
+        for run in self.runs:
+            if run.standing == "infeasible" and all(metric in run.result.metrics for metric in self.constraints):
+                excess = sum(
+                    max(0.0, margin) / (abs(limit) or 1.0)
+                    for metric, bound in self.constraints.items()
+                    for side, limit in bound.items()
+                    for margin in margins({metric: {side: limit}}, run.result.metrics).values()
+                )
+                found.append((excess, run.number or 0, run))
+        return min(found, key=lambda place: place[:2])[2] if found else None
+
+    def breaks(self, run: RunRecord) -> list[str]:
+        """The constraints that a trial breaks, in words: "val/general/forgetting 0.2826 > 0.25"; of the confirmed winner, by its means."""
+        metrics = self.confirmed.metrics if self.confirmed and self.is_confirmed(run) else run.result.metrics
+        return broken(self.constraints, metrics)
 
     def has_full_length(self, run: RunRecord) -> bool:
         """Whether the trial is as long as the study's base says: it is no shorter run of a trunk search."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from harness.config.checks.trainer import trains
@@ -60,6 +61,18 @@ def check(sweep: Sweep) -> None:
         )
     if config.budget.tokens is not None and config.budget.tokens < sweep.largest_trial_tokens:
         raise InputError(f"budget.tokens={config.budget.tokens}: less than one trial, which may take {sweep.largest_trial_tokens} tokens")
+
+
+def advice(sweep: Sweep) -> Iterator[str]:
+    """What is valid, and probably not what was meant, in words."""
+    search, trials = sweep.config.search, sweep.config.budget.trials
+    learns = search.name in ("tpe", "gp", "cmaes")
+    if learns and trials is not None and trials <= search.startup_trials:
+        drawn = "from the prior" if sweep.start.prior else "at random"
+        yield (
+            f"search={search.name} draws its first {search.startup_trials} trials {drawn} and budget.trials={trials}: nothing is learnt "
+            f"from any of them; give more trials, or search.startup_trials={max(1, trials // 3)}"
+        )
 
 
 def _check_rungs(sweep: Sweep) -> None:

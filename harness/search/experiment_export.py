@@ -154,6 +154,8 @@ def _found(study: StudyRecord, best: RunRecord) -> Iterator[str]:
         yield f"in the search: {best.result.objective:.6g} (one seed)"
     else:
         yield f"{study.objective.metric}: {best.result.objective:.6g} ({study.objective.direction}; unconfirmed, one seed)"
+    if broken := study.breaks(best):
+        yield f"it breaks a constraint of its study: {', '.join(broken)}"
     yield from (f"{metric}: {metrics[metric]:.6g} ({_bounds(bound)})" for metric, bound in study.constraints.items() if metric in metrics)
 
 

@@ -12,18 +12,21 @@ from harness.config.compose import compose
 from harness.config.errors import InputError, unknown, wrong_value
 from harness.config.locations import sweep_dirs, sweep_names
 from harness.config.nested import set_value
-from harness.config.overrides import COMMAND_LINE, ValueOverride, parse, replaced_keys
+from harness.config.overrides import COMMAND_LINE, ValueOverride, key_of, parse, replaced_keys
+from harness.config.private import hydra_text
 from harness.config.schema import Config
 from harness.config.sweep_schema import SweepConfig
 from harness.config.trust import is_own, refuse, sweep_wishes
 from harness.config.user_yaml import read_mapping
 from harness.config.validate import refuse_unread, to_section
 from harness.search.checks import check
+from harness.search.question_overrides import is_of_the_question, with_question
+from harness.search.space import Space
 from harness.search.storage.address import without_password
 from harness.search.sweep import Sweep
 from harness.search.warm_start import resolve_start
 
-SWEEP_KEYS = ("search", "stopping", "launcher", "budget", "storage")
+SWEEP_KEYS = ("space", "constraints", "search", "stopping", "launcher", "budget", "storage")
 """Overrides of `harness sweep` that are about the sweep; all others are about its runs."""
 
 
@@ -34,10 +37,13 @@ def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> S
     """
     if name is not None and not re.fullmatch(r"[\w][\w.-]*", name):
         raise wrong_value("--name", name, "expected a plain name, e.g. cpt_random")
-    path = _find(word)
+    path = sweep_file(word)
+    if path is None:
+        raise InputError(f"sweep file {word}: no such file") if _is_path(word) else unknown("sweep", word, sweep_names())
     document = read_mapping(path, holds="objective, space, budget, …")
-    own = [text for text in overrides if is_of_the_sweep(text)]
-    of_runs = [text for text in overrides if text not in own]
+    question = [text for text in overrides if is_of_the_question(text)]
+    own = [text for text in overrides if is_of_the_sweep(text) and text not in question]
+    of_runs = [text for text in overrides if not is_of_the_sweep(text)]
     # Before they are mixed with what the file says: what is wrong with them is no fault of the file's.
     parsed = [*parse(own, SweepConfig), *parse(of_runs, Config)]
     given = {override.key for override in parsed if isinstance(override, ValueOverride)}
@@ -47,16 +53,31 @@ def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> S
     try:
         if not is_own(path):
             refuse(path, sweep_wishes(document, path, given=replaced_keys(parsed)), "a sweep file")
-        document = {**document, "base": [*base, *of_runs]}
+        document = with_question({**document, "base": [*base, *of_runs]}, question)
         sweep = Sweep(name or path.stem, _resolve(document, own, str(path)))
         check(sweep)
-        sweep = dataclasses.replace(
-            sweep, start=resolve_start(sweep.config, sweep.space, sweep.base.config.model, sweep.largest_trial_tokens)
-        )
+        start = resolve_start(sweep.config, sweep.space, sweep.base.config.model, sweep.largest_trial_tokens)
+        # An address may hold a password, which is not stored.
+        address = hydra_text(sweep.config.storage) if sweep.config.storage else "null"
+        given_texts = [f"storage={address}" if key_of(text) == "storage" else text for text in overrides]
+        sweep = dataclasses.replace(sweep, start=start, given=tuple(given_texts))
     except InputError as error:
         lines = str(error).splitlines()
-        raise InputError("\n".join(line if line.partition("=")[0] in given else _blaming(path, line) for line in lines)) from None
+        asked = tuple(key_of(text) for text in question)
+        raise InputError(
+            "\n".join(line if line.partition("=")[0] in given or line.startswith(asked) else _blaming(path, line) for line in lines)
+        ) from None
+    _refuse_searched(of_runs, sweep.space)
     return sweep
+
+
+def _refuse_searched(of_runs: list[str], space: Space) -> None:
+    """Refuse a value for what the search chooses: no trial would have it."""
+    for text in of_runs:
+        key = key_of(text)
+        # Where a parameter takes no part, the base's value stands.
+        if any(item.key == key and not item.when and not item.is_group for item in space.parameters):
+            raise InputError(f"{text!r} has no effect: {key} is searched (space.{key}); with ~space.{key} beside it, it is fixed at that")
 
 
 def _blaming(path: Path, line: str) -> str:
@@ -68,19 +89,19 @@ def _blaming(path: Path, line: str) -> str:
 
 def is_of_the_sweep(override: str) -> bool:
     """Whether an override is about the sweep rather than about its runs."""
-    return override.lstrip("+~").split("=")[0].split(".")[0] in SWEEP_KEYS
+    return key_of(override).split(".")[0] in SWEEP_KEYS
 
 
-def _find(word: str) -> Path:
-    if word.endswith((".yaml", ".yml")) or "/" in word:
-        path = Path(word)
-        if not path.is_file():
-            raise InputError(f"sweep file {word}: no such file")
-        return path
-    found = next((path for base in sweep_dirs() if (path := base / f"{word}.yaml").is_file()), None)
-    if found is None:
-        raise unknown("sweep", word, sweep_names())
-    return found
+def _is_path(word: str) -> bool:
+    return word.endswith((".yaml", ".yml")) or "/" in word
+
+
+def sweep_file(word: str) -> Path | None:
+    """The sweep file of this name or path; None where there is none."""
+    if _is_path(word):
+        path = Path(word).expanduser()
+        return path if path.is_file() else None
+    return next((path for base in sweep_dirs() if (path := base / f"{word}.yaml").is_file()), None)
 
 
 def _resolve(document: dict[str, Any], overrides: list[str], path: str) -> SweepConfig:

@@ -53,7 +53,7 @@ def _launched(sweep: Sweep) -> tuple[StudyDirectory, dict[str, Any] | None]:
     changed = differences(frozen, sweep)
     if changed:
         raise InputError(
-            f"study {sweep.name!r} was launched with another sweep; give this one a name of its own, or move {directory.path} away:\n"
-            + "\n".join(changed)
+            f"study {sweep.name!r} was launched with another sweep; give this one a name of its own (--name), or "
+            f"`harness resume {directory.name}`, which goes on with that one:\n" + "\n".join(changed)
         )
     return directory, {key: frozen[key] for key in ("launched", "start") if key in frozen}

@@ -75,6 +75,10 @@ class Status:
         """Trials by state."""
         return dict(Counter(run.state for run in self.study.runs))
 
+    def standings(self) -> dict[str, int]:
+        """Trials by what people read: complete ones that break a constraint are infeasible."""
+        return dict(Counter(run.standing for run in self.study.runs))
+
     def to_json(self) -> dict[str, Any]:
         """What `harness status --json` prints."""
         return {

@@ -24,6 +24,8 @@ from harness.search.trial_cost import cost_bound
 from harness.search.warm_start import Start
 
 LENGTH_KEYS = ("trainer.max_tokens", "trainer.max_steps", "trainer.max_epochs", "trainer.batch_tokens")
+CHANGEABLE = ("budget", "launcher")
+"""The keys of a sweep that may differ from launch to launch of one study."""
 EVALUATION_KEYS = ("data.max_evaluation_tokens", *(f"data.{section}." for section in evaluation_sections()))
 
 
@@ -35,6 +37,8 @@ class Sweep:
     config: SweepConfig
     start: Start = field(default_factory=Start)
     """What the search begins with, as resolved at launch."""
+    given: tuple[str, ...] = ()
+    """The overrides of the command line, of all launches so far: the next one need not give them again."""
 
     @cached_property
     def base(self) -> Loaded:
@@ -179,6 +183,7 @@ class Sweep:
         plain["budget"] = _limits(plain["budget"])
         plain["objective"] = _terms(plain["objective"])
         derived = {
+            "given": list(self.given),
             "start": dataclasses.asdict(self.start),
             "largest_trial_tokens": self.largest_trial_tokens,
             "most_trials": self.most_trials,
@@ -201,9 +206,10 @@ def thaw(path: Path) -> Sweep:
     document = _without_removed(read_yaml(path))
     frozen = document.pop("config")
     start = Start(**document.pop("start", {}))
+    given = tuple(document.pop("given", ()))
     for derived in ("launched", "largest_trial_tokens", "most_trials"):
         document.pop(derived, None)
-    sweep = Sweep(document.pop("name"), to_section(SweepConfig, document), start)
+    sweep = Sweep(document.pop("name"), to_section(SweepConfig, document), start, given)
     differences = list(_differences(frozen, to_plain(sweep.base.config)))
     if differences:
         raise InputError(f"{path}: the configuration files changed since this study was launched:\n" + "\n".join(differences))
@@ -212,7 +218,7 @@ def thaw(path: Path) -> Sweep:
 
 def differences(frozen: dict[str, Any], sweep: Sweep) -> list[str]:
     """The keys in which a launched study differs from a sweep; budget and launcher may change."""
-    changeable = ("budget", "launcher", "launched", "start", "largest_trial_tokens", "most_trials")
+    changeable = (*CHANGEABLE, "given", "launched", "start", "largest_trial_tokens", "most_trials")
     now = {key: value for key, value in sweep.frozen().items() if key not in changeable}
     before = {key: value for key, value in _without_removed(frozen).items() if key not in changeable}
     return list(_differences(before, now))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.config.errors import InputError
-from harness.runs.directory import RunDirectory, StudyDirectory, find_run, is_run, is_study, runs_root
+from harness.runs.directory import RunDirectory, StudyDirectory, find_run, is_run, is_study, run_called, runs_root, study_called
 from harness.runs.record import load_run
 from harness.runs.result import FINAL_STATES
 from harness.tracking.wandb_directory import is_synced
@@ -54,9 +54,9 @@ def _directories(path: str | None) -> list[Path]:
         if not root.is_dir():
             raise InputError(f"{root}: no such directory. $HARNESS_RUNS names another one.")
         return _found_in(root)
-    for directory in (runs_root() / path, Path(path)):
-        if is_study(directory) or is_run(directory):
-            return [directory]
+    called = study_called(path) or run_called(path)
+    if called is not None:
+        return [called.path]
     if Path(path).is_dir():
         found = _found_in(Path(path))
         if not found:

@@ -75,6 +75,11 @@ def published_version(study: StudyDirectory) -> str | None:
     return None if known is None else str(known["version"])
 
 
+def published_url(study: StudyDirectory) -> str | None:
+    """The page of the study's own W&B run; None where it has none."""
+    return (read_json(_mark(study)) or {}).get("url")
+
+
 def publish(study: StudyDirectory, target: WandbTarget, snapshot: StudySnapshot, *, wait_seconds: float) -> str | None:
     """Bring the study's run up to date; returns where it is. None when somebody else is at it for longer than `wait_seconds`.
 

@@ -62,5 +62,5 @@ def open_tracked_run(start: Callable[[], wandb.Run], directory: RunDirectory, *,
     """An attempt's run, opened by `start`. last_step: that earlier attempts logged, -1 for none."""
     with client():
         opened = start()
-        write_opened(directory, OpenedRun(opened.id, opened.entity or None, opened.project))
+        write_opened(directory, OpenedRun(opened.id, opened.entity or None, opened.project, opened.url or None))
         yield TrackedRun(opened, directory.metrics, last_step=last_step)

@@ -19,12 +19,14 @@ class OpenedRun:
     entity: str | None
     """None if offline and not given: that of the account that uploads."""
     project: str
+    url: str | None = None
+    """Its page; None if offline."""
 
 
 def read_opened(run: RunDirectory) -> OpenedRun | None:
     """None before the first attempt has opened it."""
     known = read_json(_opened(run))
-    return None if known is None else OpenedRun(known["id"], known["entity"], known["project"])
+    return None if known is None else OpenedRun(known["id"], known["entity"], known["project"], known.get("url"))
 
 
 def write_opened(run: RunDirectory, opened: OpenedRun) -> None:

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.config.checks.trainer import trains
-from harness.config.errors import InputError
 from harness.config.load import load, load_file
 from harness.config.overrides import GroupOverride, parse
 from harness.config.private import hydra_text
 from harness.config.schema import Config
-from harness.runs.directory import RunDirectory, find_run
+from harness.runs.directory import RunDirectory, run_called
 
 NOTHING_TRAINED = "trainer.max_steps=0"
 
@@ -47,10 +46,7 @@ def _run(what: str) -> RunDirectory | None:
     """The run of this name; None where the word means a model."""
     if (Path(what).expanduser() / "config.json").is_file():
         return None
-    try:
-        return find_run(what)
-    except InputError:
-        return None
+    return run_called(what)
 
 
 def _chooses_experiment(overrides: list[str]) -> bool:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from harness.config.literal_console import LiteralConsole
 from harness.report.confirmation_table import seeds_text
+from harness.report.fitted_table import Column, FittedTable
 from harness.report.table import STATE_STYLES
 from harness.report.text import bound_text, count_text, duration_text, metric_text, short_names, value_text
 from harness.report.watch import watch
@@ -23,6 +21,7 @@ from harness.runs.result import FINAL_STATES
 from harness.search.status import Status, read_status
 
 REFRESH_SECONDS = 0.5
+BAR_COLUMNS = 10
 REASON_COLUMNS = 20
 """As wide as the progress of the others; `harness status --json` has all of it."""
 
@@ -60,9 +59,11 @@ def _line(run: RunRecord, status: Status) -> str:
     names = short_names(list(run.params))
     params = "  ".join(f"{names[key]}={value_text(value)}" for key, value in run.params.items())
     value = "" if run.result.objective is None else f"  {status.study.objective.metric} {run.result.objective:.4f}"
-    extra = "  violates a constraint" if run.result.feasible is False else f"  {run.result.reason}" if run.result.reason else ""
-    best = f"  (best so far: {status.best.number})" if status.best else ""
-    return f"trial {run.number}: {run.state}{value}{extra}  {params}{best}"
+    broken = f"  {', '.join(status.study.breaks(run))}" if run.standing == "infeasible" else ""
+    reason = f"  {run.result.reason}" if run.result.reason else ""
+    # Which seed does best says nothing about a configuration.
+    best = f"  (best so far: {status.best.number})" if status.best and status.study.confirms is None else ""
+    return f"trial {run.number}: {run.standing}{value}{broken}{reason}  {params}{best}"
 
 
 def render(status: Status, *, limit: int | None = 12, notes: Sequence[str] = ()) -> RenderableType:
@@ -82,7 +83,7 @@ def _header(status: Status) -> Text:
     for metric, bound in status.study.constraints.items():
         text.append(f"  {metric} {bound_text(bound)}", style="default")
     text.append("\n")
-    for state, count in status.count().items():
+    for state, count in status.standings().items():
         text.append(f"{count} {state}  ", style=STATE_STYLES[state])
     for unit, account in status.budget.to_json().items():
         reserved = f" (+ {count_text(account['reserved'])})" if account["reserved"] else ""
@@ -97,35 +98,40 @@ def _header(status: Status) -> Text:
     return text
 
 
-def _trials(status: Status, limit: int | None) -> Table:
+def _trials(status: Status, limit: int | None) -> FittedTable:
+    """Parameters that do not fit the terminal are left out, the last ones of the space first, never a state or a result."""
     shown = sorted(status.study.runs, key=lambda run: (run.state != "running", -(run.number or 0)))[:limit]
+    more = len(status.study.runs) - len(shown)
+    caption = f"{more} more; `harness compare {status.study.name}` ranks all" if limit is not None and more else ""
+    return FittedTable(list(_columns(status, shown)) if shown else [], caption)
+
+
+def _columns(status: Status, shown: list[RunRecord]) -> Iterator[Column]:
     space: dict[str, Any] = status.study.sweep["space"]
-    keys = list(space)
-    names = short_names(keys)
-    table = Table(box=None, pad_edge=False, collapse_padding=True)
-    on_jobs = _on_jobs(status)
-    for column in ("trial", "state", "progress", *(("job",) if on_jobs else ())):
-        table.add_column(column, no_wrap=True)
-    # Headings break where their words do: in 100 columns it is the values that need the room.
-    for heading in (*(names[key] for key in keys), status.study.objective.metric, *status.study.constraints):
-        table.add_column(re.sub(r"[_/]", "\n", heading.removeprefix("val/")), justify="right", no_wrap=True)
-    for run in shown:
-        is_best = status.best is not None and run.number == status.best.number
-        table.add_row(
-            str(run.number),
-            Text(run.state, style=STATE_STYLES[run.state]),
-            _progress(run),
-            *((_job(run),) if on_jobs else ()),
-            *(value_text(run.params[key], log=bool(space[key].get("log"))) if key in run.params else "–" for key in keys),
-            Text(_metric(run, status.study.objective.metric), style="bold green" if is_best else "default"),
-            *(
-                Text(_metric(run, metric), style="red" if run.result.feasible is False else "default")
-                for metric in status.study.constraints
-            ),
-        )
-    if limit is not None and len(status.study.runs) > len(shown):
-        table.caption = f"{len(status.study.runs) - len(shown)} more; `harness compare {status.study.name}` ranks all"
-    return table
+    names = short_names(list(space))
+    metric = status.study.objective.metric
+    yield Column("trial", [Text(str(run.number)) for run in shown])
+    yield Column("state", [Text(run.standing, style=STATE_STYLES[run.standing]) for run in shown], is_text=True)
+    yield Column("progress", [_progress(run) for run in shown], expendable=0.5, is_text=True)
+    if _on_jobs(status):
+        yield Column("job", [_job(run) for run in shown], expendable=3, is_text=True)
+    for place, key in enumerate(space):
+        log = bool(space[key].get("log"))
+        cells = [Text(value_text(run.params[key], log=log) if key in run.params else "–") for run in shown]
+        yield Column(names[key], cells, expendable=1 + place / len(space))
+    best = [status.best is not None and run.number == status.best.number for run in shown]
+    yield Column(
+        metric.removeprefix("val/"),
+        [Text(_metric(run, metric), style="bold green" if is_best else "") for run, is_best in zip(shown, best, strict=True)],
+    )
+    for constraint in status.study.constraints:
+        yield Column(constraint.removeprefix("val/"), [_constraint(run, constraint) for run in shown])
+
+
+def _constraint(run: RunRecord, metric: str) -> Text:
+    """Marked where the trial breaks a constraint, since colours do not reach a file."""
+    value = _metric(run, metric)
+    return Text(f"{value} !", style="red") if value and run.result.feasible is False else Text(value)
 
 
 def _on_jobs(status: Status) -> bool:
@@ -147,16 +153,14 @@ def _metric(run: RunRecord, name: str) -> str:
     return metric_text(value) if run.state in FINAL_STATES else ""
 
 
-def _progress(run: RunRecord) -> RenderableType:
+def _progress(run: RunRecord) -> Text:
     if run.state in ("failed", "damaged"):
         return Text(textwrap.shorten(run.result.reason or "", REASON_COLUMNS, placeholder=" …"), style="red")
     if run.state in FINAL_STATES:
         return Text(duration_text(run.result.seconds), style="dim")
     loss = (run.directory.metrics.last() or {}).get("train/loss")
-    bar = ProgressBar(total=1.0, completed=progress_share(run), width=10)
-    row = Table.grid(padding=(0, 1))
-    row.add_row(bar, "" if loss is None else f"loss {loss:.2f}")
-    return row
+    done = round(BAR_COLUMNS * progress_share(run))
+    return Text.assemble(("━" * done, "cyan"), ("─" * (BAR_COLUMNS - done), "dim"), "" if loss is None else f" loss {loss:.2f}")
 
 
 def progress_share(run: RunRecord) -> float:
@@ -170,8 +174,11 @@ def progress_share(run: RunRecord) -> float:
 def _best(status: Status) -> Text:
     best = status.best
     if best is None:
-        complete = [run for run in status.study.runs if run.state == "complete"]
-        return Text("no complete trial meets the constraints yet" if complete else "no complete trial yet", style="dim")
+        nearest = status.study.nearest
+        if nearest is None:
+            return Text("no complete trial yet", style="dim")
+        broken = ", ".join(status.study.breaks(nearest))
+        return Text(f"no complete trial meets the constraints yet; nearest: trial {nearest.number}, {broken}", style="dim")
     names = short_names(list(best.params))
     params = "  ".join(f"{names[key]}={value_text(value)}" for key, value in best.params.items())
     study = status.study

@@ -73,26 +73,36 @@ def is_prepared(config: Config, environment: Mapping[str, str]) -> bool:
 
     environment: of the preparation.
     """
+    return _standing_note(config, environment) is not None
+
+
+def noted_summary(config: Config, environment: Mapping[str, str]) -> dict[str, Any] | None:
+    """What was noted of the data, where they are prepared and nothing has changed since; else None."""
+    summary: dict[str, Any] | None = (_standing_note(config, environment) or {}).get("summary")
+    return summary
+
+
+def _standing_note(config: Config, environment: Mapping[str, str]) -> dict[str, Any] | None:
     try:
-        note = read_json(_note(config, environment))
+        note: dict[str, Any] | None = read_json(_note(config, environment))
     except DamagedError:
-        return False  # it is written anew
+        return None  # it is written anew
     if note is None or note.get("files") != files_of(config) or not isinstance(note.get("entries"), list):
-        return False
+        return None
     tokens = default_cache_dir(config.data.cache_dir, environment) / "tokens"
-    return all(is_whole(tokens / entry) for entry in note["entries"])
+    return note if all(is_whole(tokens / entry) for entry in note["entries"]) else None
 
 
-def note_prepared(config: Config, files: Files | None, entries: Iterable[str]) -> None:
+def note_prepared(config: Config, files: Files | None, entries: Iterable[str], summary: dict[str, Any]) -> None:
     """Note that the data of a configuration are ready.
 
-    files: as they were before they were read; entries: of the cache, that hold their tokens.
+    files: as they were before they were read; entries: of the cache, that hold their tokens; summary: what is said of them.
     """
     if files is None or config.objective.teacher_samples is not None:
         return
     note = _note(config, os.environ)
     note.parent.mkdir(parents=True, exist_ok=True)
-    write_json(note, {"files": files, "entries": sorted(set(entries))})
+    write_json(note, {"files": files, "entries": sorted(set(entries)), "summary": summary})
 
 
 def _note(config: Config, environment: Mapping[str, str]) -> Path:

@@ -14,7 +14,8 @@ from harness.config.errors import InputError
 from harness.config.terminal import log_to_stderr, say
 from harness.runs.exit_codes import BAD_INPUT, FAILED
 from harness.runs.machine_faults import machine_fault
-from harness.work.preparation_note import files_of, is_prepared, note_prepared
+from harness.work.data_summary import summary_of
+from harness.work.preparation_note import files_of, is_prepared, note_prepared, noted_summary
 
 if TYPE_CHECKING:
     from harness.config.schema import Config
@@ -45,21 +46,37 @@ class Prepared:
         return self.plan.data.order.epochs(int(self.plan.batch_size.rows_before(self.plan.steps)[-1])) if self.plan else {}
 
 
-def prepare(overrides: list[str], resolved: Path | None = None) -> Prepared:
-    """Tokenize and pack what a configuration names, with bars on stderr; what is in the cache is taken from there.
+def read_config(overrides: list[str], resolved: Path | None = None) -> Config:
+    """The configuration whose data are prepared; of one that does not say how long a run is, the data alone are checked.
 
-    resolved: a run's config.yaml, in place of the composed configuration.
-    Raises InputError for a configuration or for data that cannot be used.
+    resolved: a run's config.yaml, in place of the composed configuration. Raises InputError.
     """
     from harness.config.checks import check, check_input
     from harness.config.checks.trainer import has_length, trains
     from harness.config.load import load, load_file
 
     config = load_file(resolved, overrides) if resolved else load(overrides, checked_by=check_input).config
+    if has_length(config.trainer) or not trains(config.trainer):
+        check(config)
+    return config
+
+
+def known_summary(config: Config) -> dict[str, Any] | None:
+    """What `summary_of` said when these very data were prepared; None where they were not, or anything about them has changed."""
+    return noted_summary(config, os.environ)
+
+
+def prepare(overrides: list[str], resolved: Path | None = None) -> Prepared:
+    """Tokenize and pack what a configuration names, with bars on stderr; what is in the cache is taken from there.
+
+    resolved: a run's config.yaml, in place of the composed configuration.
+    Raises InputError for a configuration or for data that cannot be used.
+    """
+    from harness.config.checks.trainer import has_length, trains
+
+    config = read_config(overrides, resolved)
     files = files_of(config)
     describes_run = trains(config.trainer) and has_length(config.trainer)
-    if describes_run or not trains(config.trainer):
-        check(config)
 
     # Only now what takes seconds to import: a typo is answered at once.
     from harness.data.epochs import check_epochs
@@ -82,8 +99,9 @@ def prepare(overrides: list[str], resolved: Path | None = None) -> Prepared:
         training = objective.prepare(plan.data if plan else data.training, tokenizer, progress, rows=rows)
         from_objective = objective.prepared(training, rows)
         entries += [source.documents.fingerprint for source in training.sources]
-    note_prepared(config, files, entries)
-    return Prepared(config, tokenizer, data.training, data.evaluation, plan, from_objective)
+    prepared = Prepared(config, tokenizer, data.training, data.evaluation, plan, from_objective)
+    note_prepared(config, files, entries, summary_of(prepared))
+    return prepared
 
 
 def prepare_arguments(overrides: list[str], resolved: Path | None = None) -> list[str]:

@@ -19,7 +19,7 @@ from harness.config.user_yaml import read_mapping
 from harness.config.validate import to_plain
 from harness.evaluation.kinds import main_metrics
 from harness.runs.bundle import PLAIN_NAME, Bundle, BundleDirectory, find_bundle, unknown_recipe
-from harness.runs.directory import RunDirectory, find_run
+from harness.runs.directory import RunDirectory, find_run, run_called
 from harness.runs.files import read_yaml
 from harness.runs.record import RunRecord, load_run, load_study
 from harness.runs.reproduction import Difference, Original
@@ -32,12 +32,9 @@ def original_of(what: str, overrides: list[str]) -> tuple[Original, Config, dict
     bundle = find_bundle(what)
     if bundle is not None:
         return _of_bundle(bundle, overrides)
-    try:
-        run = find_run(what)
-    except InputError:
-        if PLAIN_NAME.fullmatch(what.removeprefix("best/")):
-            raise unknown_recipe(what) from None
-        raise
+    if run_called(what) is None and PLAIN_NAME.fullmatch(what.removeprefix("best/")):
+        raise unknown_recipe(what)
+    run = find_run(what)
     record = load_run(run)
     if record.state != "complete":
         raise InputError(f"{run.name}: {record.state}; only a complete run can be compared with")

@@ -65,14 +65,15 @@ def start_run(
 def continue_run(run: RunDirectory, *, show_progress: bool = True, stop: StopFlag | None = None) -> Attempted | None:
     """Train on from the run's last checkpoint; None on a rank other than 0. Nothing happens to a run that is complete or was ended early.
 
-    Raises InputError for a trial of a study, whose workers go on with it, and for data or a model that cannot be used.
+    Raises InputError for an unfinished trial of a study, whose workers go on with it, and for data or a model that cannot be used.
     """
     from harness.config.load import load_file
     from harness.runs.exit_codes import DONE
     from harness.runs.result import ENDED_WELL, read_result
 
-    if run.study is not None:
-        raise InputError(f"{run.name} is a trial of the study {run.study.name}: `harness sweep {run.study.name}` goes on with it")
+    if run.study is not None and read_result(run).state == "complete":
+        return Attempted(run, DONE)
+    refuse_trial(run)
     config = load_file(run.config)
     world = world_of(config)
     with _all_ranks(config, world) as share:
@@ -83,6 +84,12 @@ def continue_run(run: RunDirectory, *, show_progress: bool = True, stop: StopFla
             return Attempted(run, DONE)
         share(run.path)
         return _attempt(run, world, show_progress, stop)
+
+
+def refuse_trial(run: RunDirectory) -> None:
+    """Raise InputError for a trial of a study, with which its study goes on."""
+    if run.study is not None:
+        raise InputError(f"{run.name} is a trial of the study {run.study.name}: `harness resume {run.study.name}` goes on with it")
 
 
 def world_of(config: Config) -> World:

@@ -8,11 +8,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.config.launcher_schema import LauncherConfig
 from harness.config.terminal import say
-from harness.runs.directory import StudyDirectory, runs_root
+from harness.runs.directory import StudyDirectory, runs_root, study_called
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,17 +26,50 @@ if TYPE_CHECKING:
 def read_sweep(sweep: str, overrides: list[str], *, name: str | None = None, workers: int | None = None) -> Sweep:
     """Read a sweep and check all of it; nothing is written.
 
-    sweep: a name under sweeps/, or a file. name: of the study; default: the file's. workers: instead of the sweep's launcher.workers.
+    sweep: a name under sweeps/, a file, or a study that was launched, which goes on as it is. What an earlier launch of the study was given
+    need not be given again. name: of the study; default: the file's. workers: instead of the sweep's launcher.workers.
     Raises InputError for whatever is wrong with it, and where a study of this name was launched with another sweep.
     """
-    from harness.search.load_sweep import load_sweep
+    from harness.search.checks import advice
+    from harness.search.go_on import with_earlier
+    from harness.search.load_sweep import load_sweep, sweep_file
     from harness.search.open_study import refuse_other_sweep
 
-    loaded = load_sweep(sweep, [*overrides, *([f"launcher.workers={workers}"] if workers else [])], name=name)
-    for line in loaded.start.lines():
+    overrides = [*overrides, *_workers(workers)]
+    file = sweep_file(sweep)
+    study = study_called(sweep) if file is None else _launched_from(file)
+    if study is not None and name in (None, study.name):
+        return resumed(study, overrides)
+    if file is not None:
+        overrides = with_earlier(StudyDirectory(runs_root() / (name or file.stem)), overrides)
+    loaded = load_sweep(sweep, overrides, name=name)
+    for line in (*loaded.start.lines(), *advice(loaded)):
         say(f"{loaded.name}: {line}", err=True)
     refuse_other_sweep(loaded)
     return loaded
+
+
+def resumed(study: StudyDirectory, overrides: list[str], *, workers: int | None = None) -> Sweep:
+    """The sweep of a study that was launched, from its frozen file alone, with another budget or launcher; nothing is written.
+
+    Raises InputError as `harness.search.go_on.go_on`.
+    """
+    from harness.search.go_on import go_on
+
+    return go_on(study, [*overrides, *_workers(workers)])
+
+
+def _workers(workers: int | None) -> list[str]:
+    return [f"launcher.workers={workers}"] if workers else []
+
+
+def _launched_from(file: Path) -> StudyDirectory | None:
+    """The study whose frozen sweep.yaml this is; None for a file that asks a question of its own."""
+    from harness.config.user_yaml import read_mapping
+
+    if file.name != "sweep.yaml" or "launched" not in read_mapping(file, holds="objective, space, budget, …"):
+        return None
+    return StudyDirectory(file.parent)
 
 
 def begin_study(sweep: Sweep) -> StudyDirectory:
@@ -87,7 +121,7 @@ class Followed:
 
     def counts(self) -> str:
         """Trials by state, in words."""
-        return ", ".join(f"{count} {state}" for state, count in self.status.count().items()) or "no trial"
+        return ", ".join(f"{count} {state}" for state, count in self.status.standings().items()) or "no trial"
 
     def why_unfinished(self) -> list[str]:
         """Why the workers left before the study was finished, line by line; the study's name leads the first."""
@@ -97,7 +131,7 @@ class Followed:
         if not stopped:
             lines += [f"  {line}" for line in self.workers.last_words()]
             lines.append(f"all that they said: {self.workers.log}")
-        lines.append(f"the same command goes on with it: {study.directory.path}")
+        lines.append(f"`harness resume {study.name}` goes on with it: {study.directory.path}")
         return [line if line.startswith("  ") else f"{study.name}: {line}" for line in lines]
 
 

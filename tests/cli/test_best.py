@@ -66,3 +66,27 @@ def test_a_metric_that_was_never_logged_is_absent(best: Run, study: StudyDirecto
     assert "  val/english/forgetting —\n" in out
     code, out, _ = best(f"{study.name}/1", "--json")
     assert (code, json.loads(out)["metrics"]) == (0, {"val/python/loss": 2.5})
+
+
+def outside(study: StudyDirectory, number: int, forgetting: float) -> None:
+    """Put a complete trial outside of the study's constraint, forgetting <= 0.3."""
+    result = read_result(study.trial(number))
+    metrics = {**result.metrics, "val/english/forgetting": forgetting}
+    write_result(study.trial(number), dataclasses.replace(result, metrics=metrics, feasible=False))
+
+
+def test_a_trial_that_breaks_a_constraint_says_so(best: Run, study: StudyDirectory) -> None:
+    outside(study, 1, 0.3724)
+    code, out, _ = best(f"{study.name}/1")
+    assert code == 0
+    assert "  it breaks val/english/forgetting 0.3724 > 0.3\n" in out
+
+
+def test_where_no_trial_is_within_the_constraints_the_nearest_is_named(best: Run, study: StudyDirectory) -> None:
+    for run in study.trials():
+        if read_result(run).state == "complete":
+            outside(study, int(run.path.name), 0.4 + int(run.path.name))
+    code, out, err = best(study.name)
+    assert (code, out) == (1, "")
+    assert "none of its 5 complete trials meets the constraints; nearest: val/english/forgetting 0.4 > 0.3" in err
+    assert f"harness best {study.name}/0" in err

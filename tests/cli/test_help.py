@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
 from harness.cli.main import app
+from harness.cli.verbs import HIDDEN, PANELS
+from tests.support.command import call_harness
 
 VERBS = sorted(str(command.name or command.callback.__name__) for command in app.registered_commands if command.callback)
 
@@ -16,3 +22,37 @@ def test_a_verb_explains_itself(verb: str) -> None:
     done = CliRunner().invoke(app, [verb.replace("_", "-"), "--help"])
     assert done.exit_code == 0, done.output
     assert "Usage" in done.output
+    assert not re.search(r"<\w+", done.output), "types of Python's say nothing to users"
+    hidden = {function.__name__.replace("_", "-") for function in HIDDEN}
+    assert "Examples:" in done.output or verb.replace("_", "-") in hidden
+    assert "-h" in done.output
+
+
+def test_verbs_stand_in_panels() -> None:
+    done = CliRunner().invoke(app, ["--help"])
+    assert [title for title in re.findall(r"╭─ ([\w ]+?) ─", done.output) if title != "Options"] == list(PANELS)
+    assert not re.search(r"<\w+", done.output)
+
+
+@pytest.mark.parametrize("example", [example for verbs in PANELS.values() for _, examples in verbs for example in examples])
+def test_an_example_names_a_verb_and_its_options(example: str) -> None:
+    verb, *words = [word for word in shlex.split(example)[1:] if word != "…"]
+    options = CliRunner().invoke(app, [verb, "--help"], env={"COLUMNS": "200"}).output
+    assert all(word in options for word in words if word.startswith("--"))
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["--optim.lr=1e-3"], "optim.lr=1e-3"),
+        (["--optim.lr", "1e-3"], "optim.lr=1e-3"),
+        (["--learning_rate", "1e-3"], "optim.lr=1e-3"),
+        (["--lora-r=8"], "adapter.rank=8"),
+        (["--max_seq_length", "--json"], "data.context_length=VALUE"),
+    ],
+)
+def test_a_key_behind_dashes_is_an_override(tmp_path: Path, words: list[str], meant: str) -> None:
+    done = call_harness("show", *words, cwd=tmp_path)
+    assert (done.rc, done.stdout) == (2, ""), done
+    option = words[0].partition("=")[0]
+    assert done.stderr == f"error: {option}: overrides are KEY=VALUE, without dashes: {meant}\n"

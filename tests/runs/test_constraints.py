@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from harness.runs.constraints import broken_limit, holds, margins
+from harness.runs.constraints import broken, broken_limit, holds, margins
 
 
 def test_margins_say_how_far_a_limit_is_broken() -> None:
@@ -29,3 +29,9 @@ def test_a_limit_itself_holds(value: float, broken: str | None) -> None:
 def test_what_is_no_number_meets_no_bound_and_every_number_meets_none() -> None:
     assert not holds({"max": 0.3}, math.nan)
     assert holds({}, 7.0)
+
+
+def test_what_is_broken_in_words() -> None:
+    bounds = {"a": {"max": 0.25}, "b": {"min": 1.0, "max": 2.0}, "absent": {"max": 0.0}}
+    assert broken(bounds, {"a": 0.2826, "b": 0.5}) == ["a 0.2826 > 0.25", "b 0.5 < 1"]
+    assert broken(bounds, {"a": 0.25, "b": 1.5}) == []

@@ -11,6 +11,7 @@ import yaml
 from harness.config.errors import InputError
 from harness.config.load import load
 from harness.runs.directory import runs_root
+from harness.search.checks import advice
 from harness.search.load_sweep import load_sweep
 from harness.search.open_study import open_study
 from harness.search.sweep import thaw
@@ -295,3 +296,86 @@ def test_a_directory_that_is_no_study_is_left_alone(write_sweep: WriteSweep) -> 
     (runs_root() / "study" / "mine.txt").write_text("mine")
     with pytest.raises(InputError, match="exists, and is no study"):
         open_study(load_sweep(str(write_sweep()), []))
+
+
+# Space and constraints on the command line.
+
+Case = tuple[str, str, Any]
+QUESTION: list[Case] = [
+    ("space.optim.lr.low=1e-3", "optim.lr", {"low": 1e-3, "high": 1e-1, "log": True}),
+    ("space.optim.lr={low: 1e-5, high: 1e-3}", "optim.lr", {"low": 1e-5, "high": 1e-3}),
+    ("space.schedule.choices=[cosine,wsd]", "schedule", {"choices": ["cosine", "wsd"]}),
+    ("space.data.replay_share={choices: [0.1, 0.2]}", "data.replay_share", {"choices": [0.1, 0.2]}),
+    ("~space.schedule.decay_fraction", "schedule.decay_fraction", None),
+]
+
+
+@pytest.mark.parametrize("case", QUESTION, ids=[override for override, *_ in QUESTION])
+def test_the_space_changes_on_the_command_line(write_sweep: WriteSweep, composed_once: None, case: Case) -> None:
+    override, key, expected = case
+    path = write_sweep()
+    changed = load_sweep(str(path), [override])
+    assert changed.config.space.get(key) == expected
+    assert changed.given == (override,)
+    assert {**SPACE, key: None} == {**changed.config.space, key: None}, "all others stand as in the file"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["constraints.val/general/forgetting.max=0.5"], {"val/general/forgetting": {"max": 0.5}}),
+        (
+            ["constraints.val/general/loss={min: 1}", "~constraints.val/general/forgetting"],
+            {"val/general/loss": {"min": 1}},
+        ),
+    ],
+)
+def test_constraints_change_on_the_command_line(
+    write_sweep: WriteSweep, composed_once: None, overrides: list[str], expected: dict[str, Any]
+) -> None:
+    path = write_sweep(constraints={"val/general/forgetting": {"max": 0.25}})
+    assert load_sweep(str(path), overrides).constraints == expected
+
+
+def test_what_is_searched_can_be_fixed(write_sweep: WriteSweep, composed_once: None) -> None:
+    sweep = load_sweep(str(write_sweep()), ["~space.optim.lr", "optim.lr=3e-3"])
+    assert (sweep.base.config.optim.lr, "optim.lr" in sweep.config.space) == (3e-3, False)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("space.optim.lr.lo=1", r"^space\.optim\.lr\.lo=1: valid: space\.optim\.lr\.low=1e-5"),
+        ("space.optim.lr.low=fast", r"^space\.optim\.lr\.low=fast: expected a number"),
+        ("space.optim.lr.low=2", r"^space\.optim\.lr\.low=2: must not exceed high=0\.1"),
+        ("space.optim.lrr={low: 1, high: 2}", r"unknown key 'optim\.lrr'.*Did you mean 'optim\.lr'"),
+        ("space=3", r"'space=3': which of space\? valid: space\.optim"),
+        ("~space.optim.betas", r"unknown entry of space 'optim\.betas'.*Valid: optim\.lr, schedule"),
+        ("constraints.val/general/forgetting=0.5", r"^constraints\.val/general/forgetting=0\.5: valid: constraints\.val"),
+        ("constraints.val/generall/loss.max=1", r"unknown metric 'val/generall/loss'"),
+        ("space.optim.lr.low=1e-5,1e-4", r"'space\.optim\.lr\.low=1e-5,1e-4' asks for several values"),
+        ("optim.lr=1e-3", r"'optim\.lr=1e-3' has no effect: optim\.lr is searched .*~space\.optim\.lr beside it"),
+    ],
+)
+def test_what_cannot_be_changed_so_is_said(write_sweep: WriteSweep, composed_once: None, override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_sweep(str(write_sweep()), [override])
+
+
+@pytest.mark.parametrize(
+    ("search", "trials", "said"),
+    [
+        ("tpe", 8, ["search=tpe draws its first 10 trials at random and budget.trials=8", "search.startup_trials=2"]),
+        ("gp", 10, ["search=gp draws"]),
+        ("tpe", 11, []),
+        ("random", 8, []),
+        ({"name": "tpe", "startup_trials": 6}, 8, []),
+    ],
+)
+def test_a_search_that_learns_nothing_is_said_to(
+    write_sweep: WriteSweep, composed_once: None, search: Any, trials: int, said: list[str]
+) -> None:
+    sweep = load_sweep(str(write_sweep(search=search, budget={"trials": trials}, space={"optim.lr": SPACE["optim.lr"]})), [])
+    text = " ".join(advice(sweep))
+    assert bool(text) == bool(said)
+    assert all(part in text for part in said)

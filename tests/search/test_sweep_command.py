@@ -119,7 +119,7 @@ def test_a_stopped_study_goes_on_to_the_same_end(
     assert command.wait(20) == 1
     said = command.stderr.read_text()
     assert "study: stopped; " in said
-    assert "the same command goes on with it" in said
+    assert "`harness resume study` goes on with it" in said
     assert "Traceback" not in said
     assert living_workers(study) == []
     record = check_in_step(study, ended=True)
@@ -161,7 +161,7 @@ def test_detach_status_and_stop(write_sweep: WriteSweep, sweep: Callable[..., Co
     assert seen["trials"][0]["worker"] == seen["workers"][0]["id"]
     assert seen["budget"] == {"trials": {"limit": TRIALS, "used": 0, "reserved": 1}}
     assert (seen["best"], seen["finished"]) == (None, False)
-    assert (done.rc, done.stdout) == (0, "study: stopped; `harness sweep study` goes on\n")
+    assert (done.rc, done.stdout) == (0, "study: stopped; `harness resume study` goes on\n")
     seen = status()
     assert [trial["state"] for trial in seen["trials"]] == ["waiting"]
     assert (seen["workers"], seen["missing_workers"]) == ([], 1)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -17,6 +19,8 @@ from harness.config.schema import Config
 from harness.runs.cache import default_cache_dir
 from harness.work.preparation_note import is_prepared
 from harness.work.prepare import prepare, prepare_apart
+from tests.cli.test_light_imports import imported
+from tests.support.command import call_harness
 from tests.support.corpus import TinyText, tiny_text
 
 AN_HOUR = 3600
@@ -140,3 +144,24 @@ def test_a_second_preparation_starts_no_process(text: TinyText, tmp_path: Path) 
     (tmp_path / "domain.jsonl").write_text("no json\n")
     with pytest.raises(InputError, match=r"domain\.jsonl"):
         prepare_apart(config, text.overrides)
+
+
+def test_what_was_said_of_the_data_is_said_again_without_importing_what_looks_at_them(text: TinyText, tmp_path: Path) -> None:
+    looked = call_harness("data", *text.overrides, "--json", cwd=tmp_path)
+    assert looked.rc == 0, looked
+    assert imported("data", *text.overrides, "--json", cwd=tmp_path) & {"torch", "transformers", "tokenizers", "numpy"} == set()
+    with mock.patch("harness.work.prepare.prepare", side_effect=AssertionError("it looked again")):
+        assert call_harness("data", *text.overrides, "--json", cwd=tmp_path).stdout == looked.stdout
+        assert "Training data" in call_harness("data", *text.overrides, cwd=tmp_path).stdout
+        text.domain.touch()
+        with pytest.raises(AssertionError, match="it looked again"):
+            call_harness("data", *text.overrides, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_numbers_are_whole_in_any_width(text: TinyText, tmp_path: Path, columns: int) -> None:
+    prepare(text.overrides)
+    document = json.loads(call_harness("data", *text.overrides, "--json", cwd=tmp_path).stdout)
+    shown = call_harness("data", *text.overrides, cwd=tmp_path, env={"COLUMNS": str(columns), "FORCE_COLOR": "1"}).stdout
+    assert "…" not in shown
+    assert f"{document['tokens']:,}" in shown

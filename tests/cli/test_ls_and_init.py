@@ -1,0 +1,122 @@
+"""`harness ls` lists what there is; `harness init` copies it to be changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from harness.config.locations import shipped
+from tests.support.command import Done, call_harness
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    run, study = tmp_path / "runs" / "single", tmp_path / "runs" / "question"
+    trial = study / "trials" / "0000"
+    for path in (run, trial, tmp_path / "runs" / "broken"):
+        path.mkdir(parents=True)
+    result = {
+        "state": "complete",
+        "metrics": {"val/x/loss": 2.5},
+        "objective": 2.5,
+        "tokens": {"trained": 512, "budgeted": 512},
+        "seconds": 3.0,
+    }
+    for path in (run, trial):
+        (path / "config.yaml").write_text("seed: 1\n")
+        (path / "result.json").write_text(json.dumps(result))
+    (trial / "trial.json").write_text(json.dumps({"number": 0, "params": {"optim.lr": 1e-3}, "tokens": 512}))
+    (study / "sweep.yaml").write_text("objective: {metric: val/x/loss}\nbudget: {trials: 1}\nspace: {}\n")
+    (tmp_path / "runs" / "broken" / "sweep.yaml").write_text("{[")
+    return tmp_path
+
+
+def harness(here: Path, *arguments: str) -> Done:
+    return call_harness(*arguments, cwd=here, env={"HARNESS_RUNS": str(here / "runs")})
+
+
+def listed(here: Path, *arguments: str) -> dict[str, Any]:
+    done = harness(here, "ls", *arguments, "--json")
+    assert done.rc == 0, done
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_everything_is_listed(here: Path) -> None:
+    found = listed(here)
+    assert list(found) == ["studies", "runs", "experiments", "sweeps", "recipes", "choices"]
+    studies = {study["name"]: study for study in found["studies"]}
+    assert (studies["question"]["trials"], studies["question"]["best"], studies["question"]["objective"]) == ({"complete": 1}, 0, 2.5)
+    assert "cannot be read" in studies["broken"]["problem"]
+    assert [(run["name"], run["state"], run["metrics"]) for run in found["runs"]] == [("single", "complete", {"val/x/loss": 2.5})]
+    assert {"cpt", "sft"} <= {entry["name"] for entry in found["experiments"]}
+    assert all(entry["about"] and entry["shipped"] for entry in [*found["experiments"], *found["sweeps"]])
+    assert found["choices"]["schedule"] == sorted(path.stem for path in (shipped("conf") / "schedule").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("section", ["studies", "runs", "experiments", "sweeps", "recipes", "choices"])
+def test_one_section_alone(here: Path, section: str) -> None:
+    assert list(listed(here, section)) == [section]
+    assert harness(here, "ls", section).stdout.startswith(f"{section}\n")
+
+
+def test_what_cannot_be_listed(here: Path) -> None:
+    done = harness(here, "ls", "study")
+    assert done.rc == 2
+    assert "Did you mean 'studies'?" in done.stderr
+
+
+def test_a_place_without_anything_says_how_to_begin(tmp_path: Path) -> None:
+    assert "none; harness sweep NAME begins one" in harness(tmp_path, "ls").stdout
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "source", "target"),
+    [
+        ("sweep", "cpt", "sweeps/cpt.yaml", "sweeps/cpt.yaml"),
+        ("experiment", "sft", "conf/experiment/sft.yaml", "conf/experiment/sft.yaml"),
+        ("launcher", "slurm_8gpu", "conf/launcher/slurm_8gpu.yaml", "conf/launcher/slurm_8gpu.yaml"),
+    ],
+)
+def test_a_copy_has_every_line_and_a_schema(here: Path, kind: str, name: str, source: str, target: str) -> None:
+    done = harness(here, "init", kind, name)
+    assert (done.rc, done.stdout) == (0, f"{target}\n"), done
+    folder, _, file = source.partition("/")
+    original = (shipped(folder) / file).read_text()
+    copy = (here / target).read_text()
+    assert set(original.splitlines()) <= set(copy.splitlines())
+    assert yaml.safe_load(copy) == yaml.safe_load(original)
+    assert copy.splitlines()[0] == original.splitlines()[0] or copy.startswith("# yaml-language-server")
+    schema = (here / target).parent / f".{kind}.schema.json"
+    assert f"$schema=./{schema.name}" in copy
+    assert json.loads(schema.read_text()) == json.loads(harness(here, "init", kind, "--schema").stdout)
+    assert not next(entry for entry in listed(here)[f"{kind}s"] if entry["name"] == name)["shipped"] if kind != "launcher" else True
+    again = harness(here, "init", kind, name)
+    assert again.rc == 2
+    assert "exists; give the copy another name" in again.stderr
+
+
+def test_a_copy_under_another_name_is_read_as_the_original(here: Path) -> None:
+    assert harness(here, "init", "experiment", "cpt", "mine").rc == 0
+    inputs = ["data.sources.target.path=a", "data.sources.general.path=b", "model.path=c"]
+    done = [harness(here, "show", f"experiment={name}", *inputs) for name in ("mine", "cpt")]
+    assert [one.stderr for one in done] == [done[1].stderr] * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("sweep", "cptt"), "unknown sweep 'cptt'. Did you mean 'cpt'?"),
+        (("experiment",), "which one?"),
+        (("launcher", "slurm", "../x"), "NEW_NAME=../x: expected a plain name"),
+    ],
+)
+def test_what_cannot_be_copied(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    done = harness(tmp_path, "init", *arguments)
+    assert done.rc == 2
+    assert message in done.stderr
+    assert not list(tmp_path.iterdir())
