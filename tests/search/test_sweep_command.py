@@ -199,7 +199,7 @@ def test_workers_that_cannot_start_say_why(write_sweep: WriteSweep, tmp_path: Pa
     broken = tmp_path / "broken" / "optuna"
     broken.mkdir(parents=True)
     (broken / "__init__.py").write_text("raise ImportError('libbroken.so: cannot open shared object file')")
-    done = run_harness("sweep", write_sweep(), cwd=tmp_path, env={"PYTHONPATH": str(broken.parent)}, timeout_seconds=100)
+    done = run_harness("sweep", write_sweep(), cwd=tmp_path, env={"PYTHONPATH": str(broken.parent)}, cold=True)
     assert done.rc == 1, done
     assert "study: not finished, its workers died; no trial" in done.stderr
     assert "ImportError: libbroken.so: cannot open shared object file" in done.stderr
