@@ -39,7 +39,7 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     # Keys.
     "unknown key": (["optim.learning_rate=1"], ["'optim.learning_rate'", "the command line", "Valid in optim: name, lr,"]),
     "misspelt key": (["trainer.max_token=1"], ["'trainer.max_token'", "Did you mean 'trainer.max_tokens'?"]),
-    "misspelt section": (["optm.lr=1"], ["'optm.lr'", "Did you mean 'optim'?", "schedule"]),
+    "misspelt section": (["optm.lr=1"], ["'optm.lr'", "It is optim.lr here", "schedule"]),
     "misspelt key of a source": (
         ["data.sources.domain.feild=x"],
         ["'data.sources.domain.feild'", "Did you mean 'data.sources.domain.field'?"],
