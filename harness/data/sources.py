@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from glob import glob, has_magic
 from pathlib import Path
 
-from harness.config.errors import wrong_value
+from harness.config.errors import InputError, wrong_value
+from harness.config.trust import is_trusted_file
 from harness.data.rows import nothing_in
 from harness.data.saved_dataset import saved_files
 from harness.data.text_files import ENDINGS, Document, read_file
@@ -19,12 +20,13 @@ def source_files(path: str, *, key: str, split: str | None = None) -> list[Path]
 
     A directory to which Hugging Face datasets saved a data set means that data set's files, of several splits those of `split`; null: the
     only one. Hidden files and directories are left out. `key` is the configuration key of the source, e.g. data.sources.docs.
-    Raises InputError when there is no such file or split, a split is asked of what has none, nothing matches, or the ending of a file is
-    not supported.
+    Raises InputError when there is no such file or split, a split is asked of what has none, nothing matches, the ending of a file is
+    not supported, or a file lies outside of the directory.
     """
     root = Path(path).expanduser()
     where = f"{key}.path"
     if root.is_dir() and (saved := saved_files(root, split, key=key)) is not None:
+        _refuse_outside(saved, root, key=key)
         return saved
     if split is not None:
         raise wrong_value(f"{key}.split", split, f"{path} has no splits; only a directory with a saved DatasetDict has")
@@ -44,7 +46,29 @@ def source_files(path: str, *, key: str, split: str | None = None) -> list[Path]
         others = next((file for file in sorted(found) if file.is_file()), None)
         seen = f" (there is {others}, for example)" if others else ""
         raise wrong_value(where, path, f"no file there ends in {VALID_ENDINGS}{seen}")
+    _refuse_outside(files, root if root.is_dir() else _fixed_part(root), key=key)
     return files
+
+
+def _refuse_outside(files: Sequence[Path], directory: Path, *, key: str) -> None:
+    """Refuse files that a directory names by links or lists, but that lie elsewhere: a stranger's may mean any private file by them.
+
+    Links into the hub's own blobs, beside its snapshots, are of the data set.
+    """
+    home = directory.resolve()
+    inside = [home, *(parent.parent / "blobs" for parent in (home, *home.parents) if parent.name == "snapshots")]
+    for file in files:
+        real = file.resolve()
+        if not any(real.is_relative_to(place) for place in inside) and not is_trusted_file(directory):
+            raise InputError(
+                f"{key}: {file} is {real}, which lies outside of {directory}; give the path of that file itself, or, if you trust whoever "
+                f"made {directory}: harness --trust {directory} …"
+            )
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """The directory below which a glob looks."""
+    return next(parent for parent in pattern.parents if not has_magic(str(parent)))
 
 
 def _hidden(path: Path) -> bool:
