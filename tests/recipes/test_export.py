@@ -45,7 +45,6 @@ def test_nor_where_paths_were_searched_in_a_study_that_bears_its_owners_name(sha
     sweep["space"] = {key: {"choices": [mine, f"{shared.home}/corp-docs2.jsonl"]}}
     sweep["base"] += [f"{parameter}={value}" for parameter, value in best["params"].items()] + ["tracking=wandb_online"]
     sweep["base"] += ["data.context_length=16", "adapter=soft_prompt", "adapter.tokens=4", "adapter.init_text=${oc.env:WORDS}"]
-    (study / "sweep.yaml").write_text(yaml.safe_dump(sweep))
     for trial in sorted(study.glob("trials/*/trial.json")):
         number = int(trial.parent.name)
         path = mine if number == best["number"] or number % 2 else f"{shared.home}/corp-docs2.jsonl"
@@ -55,6 +54,9 @@ def test_nor_where_paths_were_searched_in_a_study_that_bears_its_owners_name(sha
         config["data"]["context_length"] = 16
         config["adapter"].update(name="soft_prompt", tokens=4, init_text=f"go on with {shared.home}/notes")
         (trial.parent / "config.yaml").write_text(yaml.safe_dump(config))
+        if number == best["number"]:
+            sweep["config"] = {**config, "trainer": {**config["trainer"], "threads": sweep["config"]["trainer"]["threads"]}}
+    (study / "sweep.yaml").write_text(yaml.safe_dump(sweep))
     done = shared.harness("best", study.name, "--export", "second", env={"WORDS": f"go on with {shared.home}/notes"})
     assert done.rc == 0, done
     bundle = shared.conf / "experiment/best/second"
