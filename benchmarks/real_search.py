@@ -154,7 +154,9 @@ def _study(folder: Path, sweep: Path, search: str, seed: int, task: Task, given:
     # Trunks are shared by all studies of a folder of runs; here each is to pay for its own.
     environment = {**os.environ, "HARNESS_RUNS": str(folder / name), "OMP_NUM_THREADS": "1"}
     with (folder / f"{name}.log").open("a") as log:
-        subprocess.run(harness("sweep", sweep, "--name", name, *words), env=environment, check=True, stdout=log, stderr=log)
+        subprocess.run(
+            harness("--trust", sweep, "sweep", sweep, "--name", name, *words), env=environment, check=True, stdout=log, stderr=log
+        )
         confirm = ["--top", given.top, "--seeds", given.confirm_seeds, "--rounds", given.rounds]
         # Exit code 1 where nothing that was found holds the constraint with other seeds: that is a result.
         done = subprocess.run(harness("confirm", name, *map(str, confirm)), env=environment, stdout=log, stderr=log)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,14 +12,21 @@ from typing import Any
 import pytest
 import yaml
 
+from harness.config.checks.launcher import launcher_problems
 from harness.config.errors import InputError
+from harness.config.launcher_schema import LauncherConfig
 from harness.config.load import load, load_given_file
 from harness.config.schema import Config
 from harness.config.trust import FILES_VARIABLE, is_own, sweep_wishes, trust_files
 from harness.config.validate import to_plain
+from harness.data.sources import source_files
+from harness.runs.bundle import BundleDirectory
+from harness.runs.directory import RunDirectory
 from harness.runs.files import write_yaml
 from harness.search.load_sweep import load_sweep
+from harness.tracking.wandb_directory import refuse_links
 from tests.support.command import call_harness
+from tests.support.corpus import TinyText
 
 SECRET = "wJalrXUtnFEMI-hunter2"
 
@@ -275,6 +284,105 @@ def test_a_link_that_came_with_a_file_does_not_lead_out(tmp_path: Path) -> None:
     assert list(sweep_wishes({"base": base}, Path("theirs/q.yaml")))
     Path("theirs/data/y.jsonl").touch()
     assert not list(sweep_wishes({"base": [base[0].replace("x.jsonl", "y.jsonl")]}, Path("theirs/q.yaml")))
+
+
+PASSWD = "root:x:0:0:root:/root"
+
+
+def listed(folder: Path, secret: Path) -> None:
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": str(secret)}]}))
+
+
+def climbing(folder: Path, secret: Path) -> None:
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": f"../{secret.name}"}]}))
+
+
+def split_elsewhere(folder: Path, secret: Path) -> None:
+    (folder / "dataset_dict.json").write_text(json.dumps({"splits": [".."]}))
+    (folder.parent / "state.json").write_text(json.dumps({"_data_files": [{"filename": secret.name}]}))
+
+
+def linked(folder: Path, secret: Path) -> None:
+    (folder / "a.txt").symlink_to(secret)
+
+
+def linked_blobs(folder: Path, secret: Path) -> None:
+    (folder / "blobs").symlink_to(secret.parent)
+    (folder / "snapshots").mkdir()
+    (folder / "snapshots/a.txt").symlink_to(folder / "blobs" / secret.name)
+
+
+@pytest.mark.parametrize("attack", [listed, climbing, split_elsewhere, linked, linked_blobs])
+@pytest.mark.parametrize("asked", ["ds", "ds/**/*", "./ds/"])
+def test_a_data_set_of_somebody_else_names_no_file_of_its_reader(attack: Callable[[Path, Path], None], asked: str, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text(PASSWD)
+    folder = tmp_path / "ds"
+    folder.mkdir()
+    attack(folder, secret)
+    with pytest.raises(InputError, match=r"lies outside of.*harness --trust|no file there ends in"):
+        source_files(asked, key="data.sources.a")
+    if asked == "ds":
+        trust_files(["ds"])
+        assert [file.read_text() for file in source_files("ds", key="data.sources.a")] == [PASSWD]
+
+
+def test_links_within_a_data_set_and_to_the_blobs_of_a_snapshot_are_followed(tmp_path: Path) -> None:
+    blob = tmp_path / "datasets--org--name/blobs/0a1b"
+    snapshot = tmp_path / "datasets--org--name/snapshots/5e6f"
+    blob.parent.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    blob.write_text("text")
+    (snapshot / "a.txt").symlink_to("../../blobs/0a1b")
+    (snapshot / "b.txt").symlink_to("a.txt")
+    for asked in (snapshot, snapshot / "*.txt", snapshot / "a.txt"):
+        assert source_files(str(asked), key="data.sources.a")
+
+
+@pytest.mark.parametrize(
+    ("name", "document", "problem"),
+    [
+        ("model.safetensors.index.json", {"weight_map": {"a": "model.safetensors", "b": "../outside.safetensors"}}, r"names \.\./outside"),
+        ("pytorch_model.bin.index.json", {"weight_map": {"a": "/etc/x.bin"}}, r"names /etc/x\.bin"),
+        ("adapter_config.json", {"base_model_name_or_path": "/home/x/model"}, r"adapter_config\.json names another model"),
+        ("config.json", {"_attn_implementation": "evil/kernel"}, r"code of the hub.*evil/kernel.*--trust-remote-code"),
+    ],
+)
+def test_a_model_of_somebody_else_is_what_lies_in_it(
+    name: str, document: dict[str, Any], problem: str, tiny_model: Path, tiny_text: TinyText, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "model")
+    before = json.loads((tmp_path / "model" / name).read_text()) if name == "config.json" else {}
+    (tmp_path / "model" / name).write_text(json.dumps({**before, **document}))
+    with pytest.raises(InputError, match=problem):
+        load(tiny_text.pretrained(tmp_path / "model"))
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl", "result.json", "wandb/run.json", "wandb"])
+def test_a_run_of_somebody_else_uploads_no_file_of_its_reader(name: str, tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "runs/x")
+    for file in ("config.yaml", "metrics.jsonl", "result.json", "wandb/run.json"):
+        (run.path / file).parent.mkdir(parents=True, exist_ok=True)
+        (run.path / file).write_text("{}")
+    refuse_links(run)
+    (run.path / name).rename(tmp_path / "private")
+    (run.path / name).symlink_to(tmp_path / "private")
+    with pytest.raises(InputError, match="is a link"):
+        refuse_links(run)
+
+
+def test_the_private_part_of_a_bundle_is_looked_for_among_the_users_files_alone(tmp_path: Path) -> None:
+    theirs = BundleDirectory(tmp_path / "theirs/experiment/best/x")
+    assert theirs.owners is None
+    (tmp_path / "conf").mkdir()
+    assert BundleDirectory(tmp_path / "conf/experiment/best/x").owners == tmp_path / "conf/local/best/x.yaml"
+
+
+def test_trust_is_no_variable_of_a_launcher(tiny: list[str]) -> None:
+    launcher = LauncherConfig(name="slurm", environment={"HARNESS_TRUST": "theirs", "HARNESS_TRUST_REMOTE_CODE": "model"})
+    problems = list(launcher_problems(launcher, load(tiny).config.trainer))
+    assert len(problems) == 2
+    assert all("trust is given on the command line alone" in problem for problem in problems)
 
 
 def test_all_of_it_from_the_command_line(tiny: list[str]) -> None:

@@ -24,11 +24,21 @@ PATHS_OF_THE_OWNER = ("data.cache_dir",)
 REMOVED = "REMOVED"
 SECRET_NAME = re.compile(r"(^|[._-])(password|passwd|secret|token|(api|access)_?key|credentials?)($|[._-])", re.IGNORECASE)
 ASSIGNED_SECRET = re.compile(r"\b((?:\w+[._-])*(?:password|passwd|secret|token|api_?key|access_?key))(\s*[=:]\s*)[^\s,;]+", re.IGNORECASE)
-TOKENS = re.compile(r"\b(hf_\w{8,}|sk-[\w-]{8,}|gh[opsru]_\w{8,}|wandb_v1_\w+|AKIA\w{12,}|xox[abp]-[\w-]+|[0-9a-f]{40})\b")
+TOKENS = re.compile(
+    r"\b(hf_\w{8,}|sk-[\w-]{8,}|gh[opsru]_\w{8,}|wandb_v1_\w+|AKIA\w{12,}|xox[abp]-[\w-]+|(?<!commit )(?<!revision )(?<!@)[0-9a-f]{40})\b"
+)
+"""An older W&B key looks like a commit, which is known by the word before it, or by its key."""
+COMMIT = re.compile(r"[0-9a-f]{40}")
+COMMIT_KEY = re.compile(r"(^|[._])(revision|commit|sha)$")
 ADDRESS = re.compile(r"\b[a-zA-Z][\w+.-]*://[^\s'\"<>]+")
 MAIL = re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+")
 ABSOLUTE = re.compile(r"(?<![\w.:/~])~?/[^\s'\",:;=()\[\]{}<>|]+|\b[A-Za-z]:\\[^\s'\",;]+")
-SECRET_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
+SECRET_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|AUTH|DSN|DATABASE_URL|PWD|PASS(_|$)|PW(_|$)", re.IGNORECASE)
+WORKING_DIRECTORIES = ("PWD", "OLDPWD")
+URL_PASSWORD = re.compile(r"\w://[^/\s:@]*:([^/\s@]+)@")
+"""Whatever the variable is called."""
+PRIVATE_PATH = re.compile(r"(?<![\w.:/~])(~/[^\s'\",:;=()\[\]{}<>|]+|(/[^\s'\",:;=()\[\]{}<>|/]+){2,}/?)|\b[A-Za-z]:\\[^\s'\",;]+")
+"""In a text that is trained on or searched for, a single /word may be a control token."""
 OWNER_VARIABLES = ("USER", "LOGNAME", "USERNAME", "SUDO_USER", "WANDB_ENTITY", "WANDB_USERNAME", "SLURM_JOB_USER", "SLURM_JOB_ACCOUNT")
 HOST_VARIABLES = ("HOSTNAME", "SLURMD_NODENAME", "SLURM_SUBMIT_HOST", "PGHOST")
 COMMON = {"root", "user", "admin", "home", "localhost", "ubuntu", "harness", "nobody", "runner", "model", "data", "text", "train", "test"}
@@ -54,10 +64,14 @@ class Scrub:
             words.add(getpass.getuser())
         except (KeyError, OSError):
             words.discard("")  # a user without a name, as in some containers
-        return cls(secrets=[value for name, value in os.environ.items() if SECRET_VARIABLE.search(name)], words=words)
+        named = [value for name, value in os.environ.items() if SECRET_VARIABLE.search(name) and name not in WORKING_DIRECTORIES]
+        inside = [found for value in os.environ.values() for found in URL_PASSWORD.findall(value)]
+        return cls(secrets=[*named, *inside], words=words)
 
     def path(self, value: str) -> str:
         """The last part of a path that is absolute, leaves the working directory or contains a private name; others unchanged."""
+        if value.startswith("hf://"):  # public, and the same everywhere
+            return self._plain(value)
         local = value.replace("\\", "/")
         is_private = local.startswith(("/", "~")) or ".." in local.split("/") or re.match(r"[A-Za-z]:/|\w+://", local)
         if not is_private and self.text(value) == value:
@@ -94,14 +108,20 @@ class Scrub:
             return self.path(value)
         if key.startswith("trainer.callbacks."):
             return self.value({key.rpartition(".")[2]: value})[key.rpartition(".")[2]]
-        return self._without_secrets(value)
+        return self._kind_or_text(value, keep_commits=bool(COMMIT_KEY.search(key)))
 
-    def _without_secrets(self, value: Any) -> Any:
-        if isinstance(value, str):
-            for secret in self._secrets:
-                value = value.replace(secret, REMOVED)
-            return TOKENS.sub(REMOVED, value)
-        return [self._without_secrets(item) for item in value] if isinstance(value, list) else value
+    def _kind_or_text(self, value: Any, *, keep_commits: bool) -> Any:
+        """A kind or a name loses secrets alone; a text, whatever is private in it."""
+        if isinstance(value, list):
+            return [self._kind_or_text(item, keep_commits=keep_commits) for item in value]
+        if not isinstance(value, str) or (keep_commits and COMMIT.fullmatch(value) and value not in self._secrets):
+            return value
+        if re.search(r"[\s/@]", value):
+            value = PRIVATE_PATH.sub(lambda found: self.path(found[0]), ADDRESS.sub(REMOVED, value))
+            return self._plain(ASSIGNED_SECRET.sub(rf"\1\2{REMOVED}", value))
+        for secret in self._secrets:
+            value = value.replace(secret, REMOVED)
+        return TOKENS.sub(REMOVED, value)
 
     def config(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """A nested configuration; what is not of the recipe is left out, so that its reader's own defaults take its place."""

@@ -14,6 +14,8 @@ TRUST_VARIABLE = "HARNESS_TRUST_REMOTE_CODE"
 """Set by --trust-remote-code, inherited by workers and their trials: names and directories, separated as in $PATH."""
 CONFIGURATIONS = ("config.json", "tokenizer_config.json")
 """Where `auto_map` would name the code."""
+ATTENTION_KEYS = ("_attn_implementation", "attn_implementation", "_attn_implementation_internal")
+"""Where a name such as owner/kernel would have transformers run it."""
 
 
 def trust(paths: Iterable[str]) -> None:
@@ -39,9 +41,17 @@ def remote_code_problems(key: str, path: str) -> Iterator[str]:
     for name in CONFIGURATIONS:
         file = Path(path).expanduser() / name
         try:
-            brings = json.loads(file.read_bytes()).get("auto_map")
+            document = json.loads(file.read_bytes())
+            brings = document.get("auto_map")
+            kernels = [kernel for place in ATTENTION_KEYS if isinstance(kernel := document.get(place), str) and "/" in kernel]
         except (OSError, ValueError, AttributeError):
             continue  # not there, or what its reader is going to report
+        if kernels:
+            yield (
+                f"{key}={path}: its {name} names code of the hub to be run for attention ({kernels[0]}), and nobody asked for it. Take "
+                f"that out, or say: harness --trust-remote-code {path} …"
+            )
+            return
         if brings:
             yield (
                 f"{key}={path}: its {name} names code of its own to be run (auto_map), and nobody asked for it. Read that code; then "

@@ -144,7 +144,7 @@ def lies_outside(value: str, path: Path) -> bool:
         return not slashes.startswith("hf://")
     named = Path(os.path.normpath(Path(slashes).expanduser().absolute()))
     own, working = path.parent.resolve(), Path.cwd()
-    if own != working and named.is_relative_to(own):
+    if own != working and (named.is_relative_to(own) or named.resolve().is_relative_to(own)):
         return not named.resolve().is_relative_to(own)  # a link that came with the file
     return not named.is_relative_to(working)
 

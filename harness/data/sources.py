@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from glob import glob, has_magic
 from pathlib import Path
 
-from harness.config.errors import did_you_mean, wrong_value
+from harness.config.errors import InputError, did_you_mean, wrong_value
+from harness.config.trust import is_trusted_file
 from harness.data.file_splits import split_of
 from harness.data.row import BadRows
 from harness.data.rows import VALID_ENDINGS, holds_rows, is_readable, nothing_in
@@ -45,14 +46,16 @@ def find_source(path: str, *, key: str, split: str | None = None) -> SourceFiles
     A directory to which Hugging Face datasets saved a data set means that data set's files. Of one that has rows, a README, a licence and
     other texts about them are left out; and where the names of its files tell several splits apart, as on the hub, all but `split`. Hidden
     files and directories are left out, links are followed. `key` is the configuration key of the source, e.g. data.sources.docs.
-    Raises InputError when there is no such file or split, a split is asked of what has none, nothing matches, or the ending of a file is
-    not supported.
+    Raises InputError when there is no such file or split, a split is asked of what has none, nothing matches, the ending of a file is
+    not supported, or a file is elsewhere (see `_refuse_outside`).
     """
     root = Path(path).expanduser()
     where = f"{key}.path"
     if root.is_dir():
         saved = saved_files(root, split, key=key)
-        return SourceFiles(saved) if saved is not None else _of_directory(root, path, split, key)
+        found = SourceFiles(saved) if saved is not None else _of_directory(root, path, split, key)
+        _refuse_outside(found.files, root, key=key, linked=saved is None)
+        return found
     if split is not None:
         raise wrong_value(f"{key}.split", split, f"{path} has no splits; only a directory can have them")
     if root.is_file():
@@ -62,8 +65,10 @@ def find_source(path: str, *, key: str, split: str | None = None) -> SourceFiles
     if not has_magic(path):
         raise wrong_value(where, path, "no such file or directory")
     # Not pathlib's: what its ** matches differs between versions of Python, and it finds hidden files.
-    found = sorted(match for name in glob(str(root), recursive=True) if (match := Path(name)).is_file())  # noqa: PTH207
-    return SourceFiles(_readable(found, path, where))
+    matches = sorted(match for name in glob(str(root), recursive=True) if (match := Path(name)).is_file())  # noqa: PTH207
+    files = _readable(matches, path, where)
+    _refuse_outside(files, _fixed_part(root), key=key, linked=True)
+    return SourceFiles(files)
 
 
 def source_files(path: str, *, key: str, split: str | None = None) -> list[Path]:
@@ -117,6 +122,29 @@ def _below(root: Path) -> Iterator[Path]:
         seen.add(real)
         directories[:] = sorted(name for name in directories if not name.startswith("."))
         yield from (file for name in names if not name.startswith(".") and (file := Path(directory, name)).is_file())
+
+
+def _refuse_outside(files: Sequence[Path], directory: Path, *, key: str, linked: bool) -> None:
+    """Refuse files that a directory names by links or lists, but that lie elsewhere: a stranger's may mean any private file by them.
+
+    Links into the hub's own blobs, beside its snapshots, are of the data set. linked: files found by links may be data of the working
+    directory, too, which users link to one another.
+    """
+    home = directory.resolve()
+    inside = [home, *(parent.parent / "blobs" for parent in (home, *home.parents) if parent.name == "snapshots")]
+    for file in files:
+        real = file.resolve()
+        places = [*inside, Path.cwd()] if linked and is_readable(real) else inside
+        if not any(real.is_relative_to(place) for place in places) and not is_trusted_file(directory):
+            raise InputError(
+                f"{key}: {file} is {real}, which lies outside of {directory}; give the path of that file itself, or, if you trust whoever "
+                f"made {directory}: harness --trust {directory} …"
+            )
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """The directory below which a glob looks."""
+    return next(parent for parent in pattern.parents if not has_magic(str(parent)))
 
 
 def read_documents(path: str, field: str, *, key: str) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from harness.evaluation.kinds import main_metrics
@@ -22,12 +22,12 @@ Trial = tuple[int, float, dict[str, Any]]
 """Number, objective, parameters."""
 
 
-def pictures(bundle: Bundle, study: StudyRecord | None, rows: Sequence[Row]) -> dict[str, str]:
-    """SVG by file name, as far as there are data."""
+def pictures(bundle: Bundle, study: StudyRecord | None, rows: Sequence[Row], *, shareable: Callable[[str, Any], Any]) -> dict[str, str]:
+    """SVG by file name, as far as there are data. shareable: a parameter's value, by its key, without what is private."""
     found = {"curves.svg": _curves(bundle, rows)}
     if study is not None:
         done = [
-            (run.number or 0, run.result.objective, run.params)
+            (run.number or 0, run.result.objective, {key: shareable(key, value) for key, value in run.params.items()})
             for run in study.runs
             if run.state == "complete" and run.result.objective is not None and study.has_full_length(run)
         ]

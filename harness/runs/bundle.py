@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.errors import InputError, did_you_mean
-from harness.config.locations import BUNDLE_FILE, config_dirs
+from harness.config.locations import BUNDLE_FILE, LOCAL, config_dirs
 from harness.runs.files import read_json, write_json
 from harness.runs.metrics import MetricsFile, Row
 from harness.runs.result import Tokens
@@ -122,10 +122,11 @@ class BundleDirectory:
         return self.metrics.rows()
 
     @property
-    def owners(self) -> Path:
-        """The private part, where the bundle is in a directory of configuration: local/best/NAME.yaml of that."""
+    def owners(self) -> Path | None:
+        """The private part, where the bundle is in one of the user's directories of configuration: local/best/NAME.yaml of that."""
         place = self.path.resolve()
-        return place.parent.parent.parent / "local" / FOLDER / f"{place.name}.yaml"
+        base = place.parent.parent.parent
+        return base / LOCAL / FOLDER / f"{place.name}.yaml" if base in config_dirs() else None
 
     def read(self) -> Bundle:
         """bundle.json. Raises InputError where it is damaged, or newer than this harness."""

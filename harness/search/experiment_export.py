@@ -15,9 +15,9 @@ from harness.config.compose import compose
 from harness.config.errors import InputError
 from harness.config.load import load
 from harness.config.locations import overlay_dir
-from harness.config.nested import flat, set_value
+from harness.config.nested import flat, lookup, set_value
 from harness.config.overrides import Deletion, GroupOverride, parse
-from harness.config.private import PATH_KEY, Scrub, is_owner_specific
+from harness.config.private import Scrub, is_owner_specific
 from harness.config.schema import Config
 from harness.config.validate import to_plain
 from harness.evaluation.kinds import main_metrics
@@ -91,6 +91,8 @@ def delta_of_trial(sweep: Sweep, best: RunRecord) -> dict[str, Any]:
         match override:
             case GroupOverride(group="experiment"):
                 defaults.append(f"/experiment/{override.choice}")
+            case GroupOverride(group=group) if is_owner_specific(f"{group}."):
+                body[group] = dict(best.config[group])
             case GroupOverride():
                 # Group choices of the base and of the space: the last one stands.
                 defaults = [item for item in defaults if not (isinstance(item, dict) and f"override /{override.group}" in item)]
@@ -98,7 +100,9 @@ def delta_of_trial(sweep: Sweep, best: RunRecord) -> dict[str, Any]:
             case Deletion():
                 raise InputError(f"base: {override.text} cannot be written into an experiment file; give the value instead")
             case _:
-                set_value(body, override.key, override.value)
+                # Of its owner's environment, what came of it: a recipe holds values.
+                is_resolved = "${" in override.text
+                set_value(body, override.key, lookup(best.config, override.key) if is_resolved else override.value)
     for key, value in values.items():
         set_value(body, key, value)
     return {"defaults": defaults, **body}
@@ -131,11 +135,11 @@ def header_of(study: StudyRecord | None, best: RunRecord, name: str, to_give: Ma
 
 
 def paths_to_give(config: Mapping[str, Any], scrub: Scrub) -> dict[str, str]:
-    """By configuration key the files that others have elsewhere, under the names that stand in the recipe for them."""
+    """By configuration key the files that others have elsewhere, under the names that stand in the recipe for them, and private texts."""
     return {
         key: scrub.leaf(key, value)
         for key, value in flat(dict(config))
-        if isinstance(value, str) and PATH_KEY.fullmatch(key) and scrub.leaf(key, value) != value
+        if isinstance(value, str) and not is_owner_specific(key) and scrub.leaf(key, value) != value
     }
 
 

@@ -29,7 +29,7 @@ from harness.tracking.identity import Identity, identity_of_run, tracking_of_run
 from harness.tracking.run_summary import Summary, objective_of, summary_of
 from harness.tracking.server import RemoteRun, Server
 from harness.tracking.tracked_run import TrackedRun
-from harness.tracking.wandb_directory import mark_synced, read_opened
+from harness.tracking.wandb_directory import mark_synced, read_opened, refuse_links
 from harness.tracking.wandb_run import TrackingError, WandbTarget, client, kill_client, start_run
 
 BATCH_RUNS = 100
@@ -67,6 +67,7 @@ class _EndedRun:
 
     @classmethod
     def read(cls, run: RunDirectory) -> _EndedRun:
+        refuse_links(run)
         target = WandbTarget.of(tracking_of_run(run)).as_opened(read_opened(run))
         # What would be measured is the machine that uploads.
         target = replace(target, mode="online", system_metrics=False)

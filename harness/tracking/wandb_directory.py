@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.config.errors import InputError
 from harness.runs.directory import RunDirectory
 from harness.runs.files import read_json, write_json
 from harness.runs.result import Result, read_result
@@ -33,6 +34,17 @@ def write_opened(run: RunDirectory, opened: OpenedRun) -> None:
     """Write it, unless an earlier attempt did."""
     if not _opened(run).exists():
         write_json(_opened(run), asdict(opened))
+
+
+def refuse_links(run: RunDirectory) -> None:
+    """Raise InputError where a file that would be uploaded is a link: a run that one is given could mean any private file by it."""
+    study = [run.study.sweep] if run.study else []
+    wandb = run.path / "wandb"
+    for path in (run.config, run.metrics.path, run.result, run.trial, wandb, _opened(run), _synced(run), *study):
+        if path.is_symlink():
+            raise InputError(
+                f"{path} is a link (to {path.readlink()}): a run is uploaded from its own files alone; put the file itself there"
+            )
 
 
 def is_synced(run: RunDirectory) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import yaml
 
+from harness.config.private import Scrub
 from harness.config.schema import Config, OptimConfig
 from harness.evaluation.kinds import metric_of
 from harness.runs.directory import RunDirectory
@@ -14,14 +15,15 @@ from harness.runs.result import Result
 
 
 def model_card(run: RunDirectory, config: Config, result: Result, *, prompt: Sequence[str], adapter: bool) -> str:
-    """Markdown, with the run's configuration. prompt: names of the soft prompt's tokens."""
+    """Markdown, with the run's configuration; it goes to a hub, so nothing private is in it. prompt: names of the soft prompt's tokens."""
+    scrub = Scrub.of_this_machine()
     metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in result.metrics.items() if metric_of(name))
-    written = yaml.safe_dump(read_yaml(run.config), sort_keys=False)
-    return f"""# {run.name}
+    written = yaml.safe_dump(scrub.config(read_yaml(run.config)), sort_keys=False)
+    return f"""# {scrub.text(run.name)}
 
 Trained by harness {result.versions.get("harness", "")}: {result.step} steps, {result.tokens.trained:,} tokens.{_averaged(config.optim)}
 
-{_usage(config, prompt, adapter=adapter)}| metric | value |
+{_usage(config, prompt, base=scrub.path(config.model.path or ""), adapter=adapter)}| metric | value |
 |---|---|
 {metrics}
 
@@ -32,20 +34,20 @@ Losses are nats per token. The run's configuration:
 """
 
 
-def _usage(config: Config, prompt: Sequence[str], *, adapter: bool) -> str:
+def _usage(config: Config, prompt: Sequence[str], *, base: str, adapter: bool) -> str:
     """How to load it, where that differs from any other model."""
     tokens = len(prompt)
     if adapter and config.adapter.name == "soft_prompt":
-        return f"""A soft prompt of {tokens} tokens for `{config.model.path}`, in peft's format, which puts it before every text:
+        return f"""A soft prompt of {tokens} tokens for `{base}`, in peft's format, which puts it before every text:
 
 ```python
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{config.model.path}"), "this directory")
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), "this directory")
 ```
 
 """
     text = ""
     if adapter:
-        text += f"""LoRA for `{config.model.path}`, in peft's format. The first line makes room for tokens that the base model lacks:
+        text += f"""LoRA for `{base}`, in peft's format. The first line makes room for tokens that the base model lacks:
 
 ```python
 model = AutoPeftModelForCausalLM.from_pretrained("this directory")

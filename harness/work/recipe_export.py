@@ -80,7 +80,7 @@ def _bundle(study: StudyRecord | None, sweep: Sweep | None, best: RunRecord, nam
     return Bundle(
         name=name,
         created=date.today().isoformat(),
-        study=study.name if study else None,
+        study=scrub.text(study.name) if study else None,
         trial=best.number,
         trials=len(study.runs) if study else 1,
         base=_experiments(sweep) if sweep else [],
@@ -109,7 +109,7 @@ def _bundle(study: StudyRecord | None, sweep: Sweep | None, best: RunRecord, nam
         fingerprints=result.fingerprints,
         hardware=result.hardware,
         to_give=to_give,
-        confirmation=confirmation.to_json() if confirmation else None,
+        confirmation=scrub.value(confirmation.to_json()) if confirmation else None,
     )
 
 
@@ -152,7 +152,7 @@ def _write_bundle(path: Path, bundle: Bundle, study: StudyRecord | None, best: R
         write_trials(directory.trials, _rows(study, best, scrub))
         for row in best.rows:
             append_json_line(directory.metrics.path, row)
-        pictured = pictures(bundle, study, best.rows)
+        pictured = pictures(bundle, study, best.rows, shareable=scrub.leaf)
         for name, picture in pictured.items():
             write_text(directory.path / name, picture)
         write_text(directory.path / "README.md", readme(bundle, list(pictured)))

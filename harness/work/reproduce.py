@@ -72,9 +72,10 @@ def _of_bundle(bundle: BundleDirectory, overrides: list[str]) -> tuple[Original,
 
 def _own_paths(bundle: BundleDirectory, recipe: Bundle) -> list[str]:
     """Overrides for the files whose paths are noted beside the bundle; fingerprints check them anyway."""
-    if not bundle.owners.is_file():
+    owners = bundle.owners
+    if owners is None or not owners.is_file():
         return []
-    noted = dict(flat(read_mapping(bundle.owners, holds="paths of a recipe")))
+    noted = dict(flat(read_mapping(owners, holds="paths of a recipe")))
     return [f"{key}={hydra_text(noted[key])}" for key in recipe.to_give if isinstance(noted.get(key), str)]
 
 

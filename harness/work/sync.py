@@ -11,6 +11,7 @@ from harness.config.errors import InputError
 from harness.runs.directory import RunDirectory, StudyDirectory, find_study
 from harness.search.workers import living_workers
 from harness.tracking.selection import Selection, select
+from harness.tracking.wandb_directory import refuse_links
 from harness.tracking.wandb_run import TrackingError
 
 if TYPE_CHECKING:
@@ -104,8 +105,10 @@ def _publish(study: StudyDirectory, report: SyncReport) -> None:
     if target is None:
         return
     try:
+        for run in study.trials():
+            refuse_links(run)
         url = publish_study(study, target, wait_seconds=STUDY_RUN_SECONDS)
-    except TrackingError as error:
+    except (TrackingError, InputError) as error:
         report.studies_failed[study.name] = str(error)
         return
     report.studies_failed.pop(study.name, None)

@@ -49,10 +49,49 @@ def test_two_files_of_the_same_name_stay_two() -> None:
         ("WANDB_API_KEY=abc, api_key: xyz; max_tokens=100", "WANDB_API_KEY=REMOVED, api_key: REMOVED; max_tokens=100"),
         ("val/domain/loss is nan after 3 tokens/s", "val/domain/loss is nan after 3 tokens/s"),
         ("it said s3cr3t-value", "it said REMOVED"),
+        ("commit 0123456789abcdef0123456789abcdef01234567, harness 1.0", "commit 0123456789abcdef0123456789abcdef01234567, harness 1.0"),
     ],
 )
 def test_texts_lose_paths_addresses_names_and_secrets(text: str, shareable: str) -> None:
     assert SCRUB.text(text) == shareable
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "shareable"),
+    [
+        ("adapter.init_text", "go to /home/x/corp-docs and see http://x.y/z", "go to corp-docs and see REMOVED"),
+        ("adapter.init_text", "ask someone@example.org, password: abc", "ask REMOVED, password: REMOVED"),
+        ("adapter.init_text", "Ottilie's words", "REMOVED's words"),
+        ("adapter.init_text", "answer /think and/or ~/notes", "answer /think and/or notes"),
+        ("adapter.init_text", "[INST] 1/2 of it [/INST]", "[INST] 1/2 of it [/INST]"),
+        ("tokenizer.new_tokens", ["<|x|>", "s3cr3t-value"], ["<|x|>", "REMOVED"]),
+        ("schedule.warmup", "1e5 tokens", "1e5 tokens"),
+        ("data.sources.a.revision", "0123456789abcdef0123456789abcdef01234567", "0123456789abcdef0123456789abcdef01234567"),
+        (
+            "data.sources.a.path",
+            "hf://datasets/org/name@0123456789abcdef0123456789abcdef01234567",
+            "hf://datasets/org/name@0123456789abcdef0123456789abcdef01234567",
+        ),
+    ],
+)
+def test_values_lose_what_is_private_in_a_text(key: str, value: Any, shareable: Any) -> None:
+    assert SCRUB.leaf(key, value) == shareable
+
+
+@pytest.mark.parametrize("name", ["DBPW", "DB_PASS", "MYSQL_PWD", "PASSPHRASE", "MY_TOKEN", "HF_KEY"])
+def test_a_secret_is_known_by_its_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "correct-horse")
+    monkeypatch.setenv("SOME_SERVICE", "postgresql://ann:battery-staple@db/x")
+    scrub = Scrub.of_this_machine()
+    assert scrub.leaf("adapter.init_text", "correct-horse battery-staple") == "REMOVED REMOVED"
+    assert scrub.leaf("adapter.init_text", "correct-horse") == "REMOVED"
+
+
+def test_a_commit_that_is_a_secret_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef0123456789abcdef01234567")
+    scrub = Scrub.of_this_machine()
+    assert scrub.leaf("data.sources.a.revision", "0123456789abcdef0123456789abcdef01234567") == "REMOVED"
+    assert scrub.text("commit 0123456789abcdef0123456789abcdef01234567") == "commit REMOVED"
 
 
 def test_kinds_and_numbers_are_never_touched() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -16,7 +17,7 @@ from harness.runs.trials_table import read_trials
 from harness.search.load_sweep import load_sweep
 from harness.search.sweep import Sweep
 from harness.search.warm_start import resolve_points
-from tests.recipes.conftest import SECRETS, Shared
+from tests.recipes.conftest import OWNER, SECRETS, Shared
 
 pytestmark = pytest.mark.slow
 
@@ -33,6 +34,38 @@ def test_nothing_of_its_owner_is_in_any_file_of_it(shared: Shared) -> None:
     for path in files:
         found = [secret for secret in [*SECRETS, str(shared.home), "/corpora/", "/tmp/"] if secret.lower() in texts(path).lower()]
         assert not found, path
+
+
+def test_nor_where_paths_were_searched_in_a_study_that_bears_its_owners_name(shared: Shared) -> None:
+    study = shared.home / f"runs/{OWNER}_search"
+    shutil.copytree(shared.home / "runs/question", study)
+    best = json.loads(shared.harness("best", "question", "--json").stdout)
+    key, mine = "data.sources.general.path", str(shared.text.general)
+    sweep = yaml.safe_load((study / "sweep.yaml").read_text())
+    sweep["space"] = {key: {"choices": [mine, f"{shared.home}/corp-docs2.jsonl"]}}
+    sweep["base"] += [f"{parameter}={value}" for parameter, value in best["params"].items()] + ["tracking=wandb_online"]
+    sweep["base"] += ["data.context_length=16", "adapter=soft_prompt", "adapter.tokens=4", "adapter.init_text=${oc.env:WORDS}"]
+    for trial in sorted(study.glob("trials/*/trial.json")):
+        number = int(trial.parent.name)
+        path = mine if number == best["number"] or number % 2 else f"{shared.home}/corp-docs2.jsonl"
+        trial.write_text(json.dumps({**json.loads(trial.read_text()), "params": {key: path}}))
+        config = yaml.safe_load((trial.parent / "config.yaml").read_text())
+        config["tracking"]["mode"] = "online"
+        config["data"]["context_length"] = 16
+        config["adapter"].update(name="soft_prompt", tokens=4, init_text=f"go on with {shared.home}/notes")
+        (trial.parent / "config.yaml").write_text(yaml.safe_dump(config))
+        if number == best["number"]:
+            sweep["config"] = {**config, "trainer": {**config["trainer"], "threads": sweep["config"]["trainer"]["threads"]}}
+    (study / "sweep.yaml").write_text(yaml.safe_dump(sweep))
+    done = shared.harness("best", study.name, "--export", "second", env={"WORDS": f"go on with {shared.home}/notes"})
+    assert done.rc == 0, done
+    bundle = shared.conf / "experiment/best/second"
+    files = [path for path in [*bundle.rglob("*"), bundle.with_suffix(".yaml")] if path.is_file()]
+    assert bundle / f"{key}.svg" in files
+    for path in files:
+        found = [secret for secret in [*SECRETS, str(shared.home), "/corpora/"] if secret.lower() in texts(path).lower()]
+        assert not found, path
+    assert "corp-docs2.jsonl" in (bundle / f"{key}.svg").read_text()
 
 
 def test_the_search_would_find_what_was_planted(shared: Shared) -> None:

@@ -60,6 +60,30 @@ def test_others_may_read_it(
     assert set(written.values()) == {0o640}
 
 
+@pytest.mark.parametrize("adapter", [False, True])
+def test_nothing_private_goes_to_a_hub_with_it(
+    new_run: NewRun, tiny_text: TinyText, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adapter: bool
+) -> None:
+    monkeypatch.setenv("DBPW", "hunter2secret")
+    tracked = ("tracking.name=wandb", "tracking.entity=ottilie", "tracking.project=loot", f"data.cache_dir={tmp_path}/cache")
+    prompt = (
+        "data.context_length=16",
+        "adapter=soft_prompt",
+        "adapter.tokens=4",
+        "adapter.init_text='ask ottilie@example.org in /home/ottilie/notes with hunter2secret'",
+    )
+    _, run = new_run("run", *tiny_text.pretrained(tiny_model), *tracked, *prompt)
+    train_here(run)
+    export(run, tmp_path / "out", adapter=adapter)
+    private = ["hunter2secret", "ottilie", "loot", str(tmp_path), str(tiny_text.domain.parent), str(tiny_model.parent)]
+    for file in (tmp_path / "out").iterdir():
+        if file.name == "adapter_config.json":  # peft loads the base from there
+            continue
+        said = file.read_bytes().decode(errors="ignore")
+        assert not [word for word in private if word in said], file
+    assert "init_text: ask REMOVED in notes with REMOVED" in (tmp_path / "out/README.md").read_text()
+
+
 def test_training_goes_on_from_an_export(new_run: NewRun, tiny_text: TinyText, tmp_path: Path) -> None:
     _, run = new_run("run")
     before = train_here(run)

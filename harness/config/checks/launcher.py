@@ -28,6 +28,9 @@ def launcher_problems(launcher: LauncherConfig, trainer: TrainerConfig) -> Itera
         yield f"launcher.tasks_per_node=1: with trainer.nodes={trainer.nodes}, srun starts every rank; valid: {trainer.devices}"
     if trainer.accelerator == "gpu" and launcher.gpus_per_node is not None and launcher.gpus_per_node < trainer.devices:
         yield f"launcher.gpus_per_node={launcher.gpus_per_node}: trainer.accelerator=gpu needs trainer.devices={trainer.devices} of them"
+    for key, value in vars(launcher).items():
+        if isinstance(value, str) and not value.isprintable():
+            yield f"launcher.{key}={value!r}: one line of text, without control characters"
     for name in launcher.environment:
         if not re.fullmatch(r"[A-Za-z_]\w*", name):
             yield f"launcher.environment.{name}: no name of a variable"

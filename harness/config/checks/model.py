@@ -89,7 +89,23 @@ def _directory(key: str, path: str, patterns: tuple[str, ...], problem: str) -> 
         if pointer := git_lfs_problem(file):
             yield f"{key}={path}: {pointer}"
             break
+    if patterns is WEIGHT_FILES:
+        yield from _borrowed_weights(key, folder)
     yield from remote_code_problems(key, path)
+
+
+def _borrowed_weights(key: str, folder: Path) -> Iterator[str]:
+    """Weights that a model directory does not hold itself: a stranger's could mean any file, and no fingerprint would see it."""
+    if (folder / "adapter_config.json").is_file() and (folder / "config.json").is_file():
+        yield f"{key}={folder}: its adapter_config.json names another model, which would be loaded; valid: a model that was saved whole"
+    for index in folder.glob("*.index.json"):
+        try:
+            shards = set(json.loads(index.read_bytes())["weight_map"].values())
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+            continue  # transformers will report on it
+        outside = sorted(str(shard) for shard in shards if not isinstance(shard, str) or Path(shard).name != shard)
+        if outside:
+            yield f"{key}={folder}: {index.name} names {outside[0]}; valid: files of this directory alone"
 
 
 def _pretrained_context(folder: Path) -> int | None:

@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.config.errors import InputError
 from harness.config.launcher_schema import LauncherConfig
 from harness.config.schema import TrainerConfig
 from harness.runs.exit_codes import BAD_INPUT, DONE, FAILED, STOPPED
@@ -73,33 +74,41 @@ class BatchJob:
 
 
 def render(job: BatchJob, launcher: LauncherConfig, template: str, *, template_path: Path) -> str:
-    """The text of the batch script. A pure function of its arguments.
+    """The text of the batch script. A pure function of its arguments. Raises InputError for names and templates that make none.
 
     template: jinja2; names are the keywords below, and the filter `quote` makes a word of the shell.
     """
     import jinja2
+    from jinja2.sandbox import SandboxedEnvironment
 
-    engine = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    for what, value in {"working directory": job.directory, "script": job.script, "log": job.log, "title": job.title}.items():
+        if not str(value).isprintable():
+            raise InputError(f"{what} {str(value)!r}: a batch script cannot hold its line break or control character; valid: another name")
+    engine = SandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
     engine.filters["quote"] = lambda value: shlex.quote(str(value))
-    return engine.from_string(template).render(
-        title=job.title,
-        template=template_path,
-        script=job.script,
-        options=[*_options(job, launcher), *launcher.sbatch_options],
-        setup=launcher.setup,
-        environment={**job.environment, **launcher.environment},
-        scratch=launcher.scratch,
-        tasks_per_node=job.shape.tasks_per_node,
-        ranks_per_task=job.shape.ranks_per_task,
-        command=_command(job, launcher),
-        requeue=launcher.requeue and job.resumable,
-        stopped=STOPPED,
-        final_codes=job.final_codes,
-        crashes=None if job.tasks is None else job.log.parent,
-        quick_seconds=QUICK_DEATH_SECONDS,
-        quick_deaths=MAX_QUICK_DEATHS,
-        grace_seconds=GRACE_SECONDS,
-    )
+    given = {
+        "title": job.title,
+        "template": template_path,
+        "script": job.script,
+        "options": [*_options(job, launcher), *launcher.sbatch_options],
+        "setup": launcher.setup,
+        "environment": {**job.environment, **launcher.environment},
+        "scratch": launcher.scratch,
+        "tasks_per_node": job.shape.tasks_per_node,
+        "ranks_per_task": job.shape.ranks_per_task,
+        "command": _command(job, launcher),
+        "requeue": launcher.requeue and job.resumable,
+        "stopped": STOPPED,
+        "final_codes": job.final_codes,
+        "crashes": None if job.tasks is None else job.log.parent,
+        "quick_seconds": QUICK_DEATH_SECONDS,
+        "quick_deaths": MAX_QUICK_DEATHS,
+        "grace_seconds": GRACE_SECONDS,
+    }
+    try:
+        return engine.from_string(template).render(given)
+    except (jinja2.TemplateError, ArithmeticError, TypeError, ValueError, LookupError) as error:
+        raise InputError(f"{template_path}: cannot be rendered: {type(error).__name__}: {error}") from error
 
 
 def _command(job: BatchJob, launcher: LauncherConfig) -> str:

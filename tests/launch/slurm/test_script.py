@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.config.errors import InputError
 from harness.config.launcher import load_launcher
 from harness.config.launcher_schema import LauncherConfig
 from harness.config.locations import batch_template, shipped
@@ -131,3 +132,17 @@ def test_a_profile_of_conf_local_builds_on_the_shipped_ones(monkeypatch: pytest.
     launcher = load_launcher(["launcher=here", "launcher.time=02:00:00"])
     assert (launcher.name, launcher.account, launcher.gpus_per_node, launcher.time) == ("slurm", "me", 8, "02:00:00")
     assert launcher.environment == {"HARNESS_CACHE": "/scratch/me"}
+
+
+@pytest.mark.parametrize("name", ["directory", "script", "log"])
+def test_a_path_of_two_lines_makes_no_script(name: str) -> None:
+    path = Path("/home/me/a\n#SBATCH --wrap=touch")
+    with pytest.raises(InputError, match="line break or control character"):
+        rendered(dataclasses.replace(WORKERS, **{name: path}), EVERYTHING)
+
+
+@pytest.mark.parametrize("text", ["{{ cycler.__init__.__globals__.os.popen('touch x') }}", "{{ 1 // 0 }}", "{% if %}", "{{ missing }}"])
+def test_a_template_runs_no_code_and_ends_in_one_message(text: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"slurm/job\.sbatch: cannot be rendered"):
+        render(WORKERS, EVERYTHING, text, template_path=Path("slurm/job.sbatch"))
+    assert not (tmp_path / "x").exists()
