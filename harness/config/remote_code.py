@@ -5,10 +5,11 @@ There is no configuration key for it on purpose. A configuration may come from a
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from harness.config.documents import as_mapping, read_json
 
 TRUST_VARIABLE = "HARNESS_TRUST_REMOTE_CODE"
 """Set by --trust-remote-code, inherited by workers and their trials: names and directories, separated as in $PATH."""
@@ -39,9 +40,9 @@ def remote_code_problems(key: str, path: str) -> Iterator[str]:
     for name in CONFIGURATIONS:
         file = Path(path).expanduser() / name
         try:
-            brings = json.loads(file.read_bytes()).get("auto_map")
-        except (OSError, ValueError, AttributeError):
-            continue  # not there, or what its reader is going to report
+            brings = as_mapping(read_json(file), file).get("auto_map")
+        except OSError:
+            continue  # not there
         if brings:
             yield (
                 f"{key}={path}: its {name} names code of its own to be run (auto_map), and nobody asked for it. Read that code; then "

@@ -107,6 +107,8 @@ def _parsed(line: bytes, where: str) -> dict[str, Any]:
         raise InputError(f"{where}: not valid JSON ({error.msg} at column {error.colno}); valid: one JSON object a line") from error
     except RecursionError as error:
         raise InputError(f"{where}: JSON nested too deeply") from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise InputError(f"{where}: not valid JSON ({error})") from error
     if not isinstance(row, dict):
         raise InputError(f"{where}: a JSON {kind(row)}, not an object; valid: one JSON object a line, with its text in a field")
     return row
@@ -143,4 +145,6 @@ def _values(batch: pa.RecordBatch, before: int, file: Path, key: str) -> list[di
         rows: list[dict[str, Any]] = batch.to_pylist()
     except UnicodeDecodeError as error:
         raise InputError(f"{key}: {file}: not UTF-8, between rows {before + 1} and {before + batch.num_rows}") from error
+    except (ValueError, OverflowError) as error:  # a time that Python has no name for
+        raise InputError(f"{key}: {file}: cannot be read, between rows {before + 1} and {before + batch.num_rows} ({error})") from error
     return rows

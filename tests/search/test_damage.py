@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -19,8 +20,9 @@ from harness.runs.directory import StudyDirectory
 from harness.runs.files import read_json, read_yaml
 from harness.runs.record import load_study
 from harness.search.open_study import open_study
-from harness.search.sweep import Sweep
-from tests.search.studies import run_all
+from harness.search.study import Claim, Study
+from harness.search.sweep import Sweep, thaw
+from tests.search.studies import Attempt, check_in_step, optuna_trials, run_all
 from tests.support.command import call_harness
 
 Damage = Callable[[Path], object]
@@ -83,6 +85,39 @@ def test_a_damaged_trial_leaves_the_others(study: StudyDirectory, kind: str, nam
         assert verb == "best" or "damaged" in done.stdout, done
     shown = json.loads(call_harness("status", study.name, "--json", cwd=tmp_path).stdout)
     assert [trial["state"] for trial in shown["trials"]] == ["complete", "damaged", "complete", "complete"]
+
+
+@pytest.mark.parametrize("kind", ["cut", "list", "a pipe"])
+@pytest.mark.parametrize("name", ["result.json", "trial.json"])
+def test_the_search_goes_on_beside_a_damaged_trial(study: StudyDirectory, kind: str, name: str) -> None:
+    DAMAGES[kind](study.trial(1).path / name)
+    sweep = thaw(study.sweep)
+    more = dataclasses.replace(sweep, config=dataclasses.replace(sweep.config, budget=dataclasses.replace(sweep.config.budget, trials=5)))
+    worker = Study(study, more, "another")
+    claim = worker.claim()
+    assert isinstance(claim, Claim)
+    assert claim.number == 4
+    assert worker.prepare(claim)
+    worker.settle(claim, Attempt(claim.run).complete(1.0))
+    assert worker.claim() == "done"
+    assert [run.state for run in load_study(study).runs] == ["complete", "damaged", "complete", "complete", "complete"]
+
+
+def test_a_damaged_journal_can_be_made_anew(study: StudyDirectory) -> None:
+    before = optuna_trials_of(study)
+    content = bytearray(study.journal.read_bytes())
+    content[content.index(b"\n") + 3] = 0xFF
+    study.journal.write_bytes(content)
+    with pytest.raises(InputError, match=r"journal\.log: damaged: .*move it away"):
+        Study(study, thaw(study.sweep), "another")
+    study.journal.unlink()
+    assert Study(study, thaw(study.sweep), "another").claim() == "done", "no trial is trained again"
+    assert optuna_trials_of(study) == before
+    assert [run.state for run in check_in_step(study, ended=True).runs] == ["complete"] * 4
+
+
+def optuna_trials_of(study: StudyDirectory) -> list[object]:
+    return [(trial.params, trial.values, trial.state, trial.distributions) for trial in optuna_trials(study)]
 
 
 @pytest.mark.parametrize("kind", OF_YAML)

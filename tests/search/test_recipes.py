@@ -144,7 +144,7 @@ def test_a_bundle_with_numbers_that_json_does_not_have_is_damaged(write_recipe: 
     directory = write_recipe("strange")
     file = directory.path / "bundle.json"
     file.write_text(file.read_text().replace('"objective": 2.0', '"objective": NaN'))
-    with pytest.raises(InputError, match=r"bundle\.json: cannot be read as JSON"):
+    with pytest.raises(InputError, match=r"bundle\.json: damaged: it is no JSON"):
         directory.read()
 
 

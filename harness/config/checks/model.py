@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from harness.config.documents import as_mapping, read_json
 from harness.config.remote_code import remote_code_problems
 from harness.config.schema import Config, ModelConfig
 
@@ -85,8 +85,9 @@ def _directory(key: str, path: str, patterns: tuple[str, ...], problem: str) -> 
 
 
 def _pretrained_context(folder: Path) -> int | None:
+    path = folder / "config.json"
     try:
-        value = json.loads((folder / "config.json").read_bytes()).get("max_position_embeddings")
-    except (OSError, ValueError):
-        return None  # a hub name, or a file that transformers will report on
+        value = as_mapping(read_json(path), path).get("max_position_embeddings")
+    except OSError:
+        return None  # a hub name
     return value if isinstance(value, int) else None
