@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.config.errors import InputError
+from harness.data.rows import read_rows
 from harness.data.sources import read_documents, read_files, source_files
 
 KEY = "data.sources.docs"
@@ -124,3 +125,16 @@ def test_paths_that_name_nothing(tmp_path: Path, path: str, message: str) -> Non
     with pytest.raises(InputError, match=re.escape(message.format(root=tmp_path))) as caught:
         source_files(f"{tmp_path}/{path}", key=KEY)
     assert str(caught.value).startswith(f"data.sources.docs.path={tmp_path}/{path}: ")
+
+
+def test_an_integer_of_thousands_of_digits_is_one_message(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "number": ' + "9" * 5000 + "}\n")
+    with pytest.raises(InputError, match=r"a\.jsonl, line 1: not valid JSON"):
+        list(read_rows(tmp_path / "a.jsonl", key="k"))
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("ms"), pa.timestamp("us", tz="UTC"), pa.duration("ms")])
+def test_times_that_python_has_no_name_for_are_one_message(tmp_path: Path, kind: pa.DataType) -> None:
+    pq.write_table(pa.table({"text": ["a"], "when": pa.array([2**62], kind)}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"a\.parquet: cannot be read, between rows 1 and 1"):
+        list(read_rows(tmp_path / "a.parquet", key="k"))
