@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -22,6 +23,9 @@ from harness.runs.machine_faults import machine_fault
 EPILOG = """Overrides are Hydra's: KEY=VALUE (optim.lr=1e-3) or GROUP=CHOICE (schedule=wsd). Exit codes: 0 done, 1 failed, 2 bad input.
 
 Start with: harness quickstart"""
+
+OF_PATHS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
+"""Errors of the system that say all there is to say of a path."""
 
 app = typer.Typer(
     name="harness",
@@ -84,6 +88,9 @@ def main() -> None:
             say(f"error: {line}" if not line.startswith("  ") else line, err=True)
         sys.exit(BAD_INPUT)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in OF_PATHS and error.filename is not None:
+            say(f"error: {error.filename}: {error.strerror}", err=True)
+            sys.exit(BAD_INPUT)
         fault = machine_fault(error)
         if fault is None:
             raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -79,13 +78,15 @@ def preload(study: StudyDirectory) -> list[str]:
 
 def _model_modules(study: StudyDirectory) -> list[str]:
     """The transformers module of the study's model: importing it takes longer than anything else before the first step."""
+    from harness.config import documents
+    from harness.config.errors import InputError
     from harness.runs.files import read_yaml
 
     model = read_yaml(study.sweep)["config"]["model"]
     family = model["family"]
     if model["path"]:
         try:
-            family = json.loads((Path(model["path"]) / "config.json").read_bytes())["model_type"]
-        except (OSError, ValueError, KeyError):
+            family = documents.read_json(Path(model["path"]) / "config.json")["model_type"]
+        except (OSError, InputError, TypeError, KeyError):
             return []  # a hub name, or a file that the trial will report on
     return [f"transformers.models.{family}.modeling_{family}"]

@@ -1,7 +1,7 @@
 """The one way in for JSON, YAML and text that we or a stranger wrote: whole, of a bounded size, and of the type that it should have.
 
 Whatever is wrong with a file ends in a `DamagedError`, which names it: that it is cut, empty, no UTF-8, too deep, a bomb of aliases, no
-file at all, or holds what no document of ours does (NaN, integers beyond 64 bits, half a surrogate pair). What the system refuses
+file at all, or holds what no document of ours does (NaN, integers of hundreds of digits, half a surrogate pair). What the system refuses
 stays an OSError.
 """
 
@@ -28,7 +28,8 @@ MOST_BYTES = 64_000_000
 MOST_DEEP = 100
 MOST_NODES = 1_000_000
 """Of YAML once its aliases are followed."""
-MOST_INTEGER = 2**64
+MOST_DIGITS = 40
+"""Of an integer. transformers writes one of 31 digits for a tokenizer without a limit."""
 _SUSPICIOUS = re.compile(rb"^ {200}|(?:[-?:] ){50}|[&*]\w", re.MULTILINE)
 MOST_BRACKETS = 100
 CUT = "it is empty, as a crash of the machine leaves it"
@@ -127,11 +128,9 @@ def parse_json(content: bytes | str) -> Any:
 
 
 def _integer(digits: str) -> int:
-    # Python itself refuses more than 4,300 digits.
-    value = int(digits) if len(digits) < 40 else MOST_INTEGER
-    if abs(value) >= MOST_INTEGER:
+    if len(digits) > MOST_DIGITS:
         raise ValueError(f"an integer of {len(digits)} digits")
-    return value
+    return int(digits)
 
 
 def _number(digits: str) -> float:

@@ -5,10 +5,11 @@ There is no configuration key for it on purpose. A configuration may come from a
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from harness.config.documents import as_mapping, read_json
 
 TRUST_VARIABLE = "HARNESS_TRUST_REMOTE_CODE"
 """Set by --trust-remote-code, inherited by workers and their trials: names and directories, separated as in $PATH."""
@@ -41,11 +42,11 @@ def remote_code_problems(key: str, path: str) -> Iterator[str]:
     for name in CONFIGURATIONS:
         file = Path(path).expanduser() / name
         try:
-            document = json.loads(file.read_bytes())
-            brings = document.get("auto_map")
-            kernels = [kernel for place in ATTENTION_KEYS if isinstance(kernel := document.get(place), str) and "/" in kernel]
-        except (OSError, ValueError, AttributeError):
-            continue  # not there, or what its reader is going to report
+            document = as_mapping(read_json(file), file)
+        except OSError:
+            continue  # not there
+        brings = document.get("auto_map")
+        kernels = [kernel for place in ATTENTION_KEYS if isinstance(kernel := document.get(place), str) and "/" in kernel]
         if kernels:
             yield (
                 f"{key}={path}: its {name} names code of the hub to be run for attention ({kernels[0]}), and nobody asked for it. Take "

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from harness.config.checks.model import WEIGHT_FILES
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+LARGEST_ID = 100_000_000
+"""Of a token; embeddings have a row for each."""
+
 
 def load_pretrained(path: str, *, key: str, attention: str, attention_dropout: float | None = None) -> PreTrainedModel:
     """The model at `path`, a local directory or hub name given in the configuration's `key`, in float32.
@@ -23,11 +27,10 @@ def load_pretrained(path: str, *, key: str, attention: str, attention_dropout: f
     Raises InputError for what cannot be loaded, and for weight files that lack tensors.
     """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     dropout = {} if attention_dropout is None else {"attention_dropout": attention_dropout}
-    try:
+    with loading(key, path, "causal language model", attention=attention):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=torch.float32,
@@ -37,11 +40,6 @@ def load_pretrained(path: str, *, key: str, attention: str, attention_dropout: f
             weights_only=True,  # of *.bin files, which are pickles
             **dropout,
         )
-    except ImportError as error:
-        raise not_installed(attention, error) from error
-    # What a damaged file raises depends on its kind and on where it is damaged.
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
-        raise not_loaded(key, path, "causal language model", error) from error
     model: PreTrainedModel = loaded[0]
     missing = sorted(loaded[1]["missing_keys"])
     if missing:
@@ -78,13 +76,34 @@ def tokenizer_at(path: str, *, key: str) -> Any:
     """The fast tokenizer at a path or hub name given in the configuration's `key`. Raises InputError when there is none to load."""
     from transformers import AutoTokenizer
 
-    try:
+    with loading(key, path, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(path, use_fast=True, trust_remote_code=is_trusted(path))
-    except (OSError, ValueError, KeyError) as error:
-        raise not_loaded(key, path, "tokenizer", error) from error
+        vocabulary = tokenizer.get_vocab()
     if not tokenizer.is_fast:
         raise wrong_value(key, path, "not a fast tokenizer (no tokenizer.json)")
+    if not vocabulary or max(vocabulary.values()) > LARGEST_ID:
+        what = f"has the token id {max(vocabulary.values())}" if vocabulary else "has no tokens"
+        raise wrong_value(key, path, f"its vocabulary {what}; valid: ids from 0 to {LARGEST_ID}")
     return tokenizer
+
+
+@contextmanager
+def loading(key: str, path: str, what: str, *, attention: str = "auto") -> Iterator[None]:
+    """Turn what transformers raises for the files at `path`, given in `key`, into an InputError."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except ImportError as error:
+        raise not_installed(attention, error) from error
+    except Exception as error:
+        # What a damaged or hostile file raises depends on its kind and on where it is damaged: it may be anything.
+        raise not_loaded(key, path, what, error) from error
+    except BaseException as error:
+        # A panic of the libraries that are written in Rust is no Exception.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise not_loaded(key, path, what, error) from error
 
 
 def pretrained_fingerprint(path: str, *, key: str) -> str:
@@ -121,7 +140,7 @@ def _hub_commit(name: str, *, key: str) -> str:
     return Path(found).parent.name
 
 
-def not_loaded(key: str, path: str, what: str, error: Exception) -> InputError:
+def not_loaded(key: str, path: str, what: str, error: BaseException) -> InputError:
     """The error for a directory or hub name from which transformers loads nothing."""
     place = (
         f"no {what} could be loaded from it" if Path(path).exists() else f"no such directory, and no {what} could be loaded from the hub"
@@ -136,6 +155,6 @@ def not_installed(attention: str, error: ImportError) -> InputError:
     return InputError(f"model: a library is missing: {first_line(error)}")
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error of transformers."""
     return next((line.strip()[:300] for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -16,13 +16,15 @@ A bundle may come from a stranger. It holds plain values alone; what is read her
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Len
+
+from harness.config.documents import typed
 from harness.config.errors import InputError, did_you_mean
 from harness.config.locations import BUNDLE_FILE, LOCAL, config_dirs
 from harness.runs.files import read_json, write_json
@@ -87,6 +89,29 @@ class Bundle:
     """As `harness confirm --json` prints it."""
 
 
+@dataclass
+class _Model:
+    name: str
+    parameters: dict[str, int] = field(default_factory=dict)
+    size: int | None = None
+
+
+@dataclass
+class _Confirmation:
+    candidates: list[Any] = field(default_factory=list)
+    probability_best: float | None = None
+
+
+@dataclass
+class _ReliedOn:
+    """What is read of the parts that the bundle holds as they came."""
+
+    model: _Model
+    confirmation: _Confirmation | None = None
+    interval: Annotated[list[float], Len(2, 2)] | None = None
+    space: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class BundleDirectory:
     """A bundle on disk."""
@@ -130,23 +155,17 @@ class BundleDirectory:
 
     def read(self) -> Bundle:
         """bundle.json. Raises InputError where it is damaged, or newer than this harness."""
-        from pydantic import TypeAdapter, ValidationError
-
         path = self.path / BUNDLE_FILE
         try:
             document = read_json(path)
-            if document is None:
-                raise InputError(f"{path}: no such file")
-            # A stranger's numbers go into files and tables of ours: none may be NaN or infinite.
-            json.dumps(document, allow_nan=False)
-            if isinstance(document, dict) and isinstance(document.get("format"), int) and document["format"] > FORMAT:
-                raise InputError(f"{path}: written by a newer harness (format {document['format']}, this one reads {FORMAT})")
-            return TypeAdapter(Bundle).validate_python(document)
-        except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, part['loc']))}: {part['msg']}" for part in error.errors(include_url=False)[:3])
-            raise InputError(f"{path}: no bundle that could be read: {problems}") from None
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: cannot be read as JSON: {error}") from None
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        if document is None:
+            raise InputError(f"{path}: no such file")
+        if isinstance(document.get("format"), int) and document["format"] > FORMAT:
+            raise InputError(f"{path}: written by a newer harness (format {document['format']}, this one reads {FORMAT})")
+        typed(_ReliedOn, document, path)
+        return typed(Bundle, document, path)
 
     def write(self, bundle: Bundle) -> None:
         write_json(self.path / BUNDLE_FILE, asdict(bundle))

@@ -33,7 +33,7 @@ class FileCache(Generic[T]):
 def _identity(path: str) -> tuple[int, int, int] | None:
     # Opened, and not only stat: on a network file system this asks the server.
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
     try:

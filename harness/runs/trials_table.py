@@ -39,7 +39,7 @@ def read_trials(path: Path) -> list[Row]:
 
     try:
         rows: list[Row] = pq.read_table(path).to_pylist()
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, OverflowError, pa.ArrowException) as error:
         raise InputError(f"{path}: cannot be read as Parquet: {str(error).partition(chr(10))[0]}") from None
     return rows
 

@@ -6,13 +6,13 @@ cannot tell apart from the others, because they agree in size or in tokens, are 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.config.documents import DamagedError, as_mapping, read_json
 from harness.config.errors import InputError
 from harness.config.schema import ModelConfig
 from harness.config.user_yaml import read_mapping
@@ -190,7 +190,7 @@ def model_size(model: ModelConfig) -> int:
 
 def _shape(path: Path) -> dict[str, Any]:
     try:
-        document: dict[str, Any] = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        document = as_mapping(read_json(path), path)
+    except (OSError, DamagedError) as error:
         raise InputError(f"{path}: the size of the model is needed for the power law, and cannot be read: {error}") from None
     return document

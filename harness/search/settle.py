@@ -96,7 +96,7 @@ class Settler:
         write_result(run, result)
         self.index.touch(int(run.path.name))
         if result.state in FINAL_STATES:
-            self._end_in_optuna(run, result)
+            self.record_end(run, result)
         else:
             self._free(run)
 
@@ -156,7 +156,7 @@ class Settler:
             verdict = replace(ending, reason=f"{ending.reason}; once more with trainer.micro_batch_size={smaller.trainer.micro_batch_size}")
         return verdict
 
-    def _end_in_optuna(self, run: RunDirectory, result: Result) -> None:
+    def record_end(self, run: RunDirectory, result: Result) -> None:
         """Tell Optuna that the trial has ended."""
         from optuna.trial import Trial as OptunaTrial
         from optuna.trial import TrialState

@@ -12,7 +12,7 @@ import math
 import socket
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.config.errors import InputError
 from harness.config.validate import to_plain
@@ -20,7 +20,7 @@ from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.failure_kind import kind_of_failure
 from harness.runs.files import read_yaml, write_json, write_yaml
 from harness.runs.place import Place
-from harness.runs.result import Result, read_result
+from harness.runs.result import FINAL_STATES, Result, read_result
 from harness.runs.trial import ClaimedBy, Trial, claimed_trial, read_trial, write_trial
 from harness.search.budget import SHORTEST_SECONDS, Budget, still_to_spend
 from harness.search.job_lookup import JobLookup
@@ -108,6 +108,9 @@ class Study:
                 known = read_trial(self.directory.trial(number))
                 if known is None:
                     return self._start(number, under_way)
+                if not waiting and known.params is not None and (result := read_result(self.directory.trial(number))).state in FINAL_STATES:
+                    self._restore(number, known.params, result)
+                    continue
                 # A trial that was left, or one that was reserved by a worker that died before Optuna heard of it.
                 lease = self._lease(known, under_way)
                 if lease is not None:
@@ -116,6 +119,14 @@ class Study:
                     return "wait"
                 claim = self._take(number, 0.0)
                 self._settler.fail(claim.run, "the budget of time cannot hold another attempt")
+
+    def _restore(self, number: int, params: dict[str, Any], result: Result) -> None:
+        """Tell Optuna of a trial that has ended and that its record, made anew, does not know."""
+        point = {parameter.key: params[parameter.key] for parameter in self.sweep.space.parameters if parameter.key in params}
+        pinned = self.sweep.space.in_optuna(point)
+        self._optuna.sampler = build_sampler(self.sweep.config.search, self.sweep.space, number, pinned, None)
+        self.sweep.space.suggest(self._running(number))
+        self._settler.record_end(self.directory.trial(number), result)
 
     def _choose(self, waiting: list[int]) -> int:
         """The trial that this job had before Slurm requeued it, if it waits; else the one that was left with the lowest number."""

@@ -5,14 +5,16 @@ The workers of a process share it. Trials that have ended are read once; the oth
 
 from __future__ import annotations
 
+import logging
 from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from harness.config.documents import DamagedError
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.file_cache import FileCache
 from harness.runs.record import RunRecord
-from harness.runs.result import Result, read_result
+from harness.runs.result import Result, State, Tokens, read_result
 from harness.runs.trial import Trial, read_trial
 from harness.search.budget import Budget, EndedTotals, OpenTotals, is_timed, open_budget, untimed_budget
 from harness.search.sweep import Sweep
@@ -20,6 +22,8 @@ from harness.search.sweep import Sweep
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
+
+log = logging.getLogger(__name__)
 
 
 class _Open:
@@ -193,14 +197,31 @@ class TrialIndex:
         del self._open[number]
         self._trials.forget(entry.trial_path)
         self._results.forget(entry.result_path)
-        result = read_result(entry.run)
+        trial, result = self._read_ended(number, entry.run)
         # Without what the search does not read: a hundred thousand trials would fill the memory with it.
         result = replace(result, versions={}, fingerprints={}, hardware={})
-        record = RunRecord(entry.run, result, self._directory.name, read_trial(entry.run), result.state)
+        record = RunRecord(entry.run, result, self._directory.name, trial, result.state)
         self._ended[number] = record
         if result.state == "failed":
             self._failed.append(record)
         self._ended_sums.add(record)
+
+    def _read_ended(self, number: int, run: RunDirectory) -> tuple[Trial | None, Result]:
+        """The files of a trial that has ended; what is damaged of them as Optuna has it, so that the study can go on."""
+        from optuna.trial import TrialState
+
+        trial: Trial | None = None
+        try:
+            trial = read_trial(run)
+            return trial, read_result(run)
+        except DamagedError as error:
+            log.warning("%s The search goes on with what its record says of the trial.", error)
+        known = self._storage.get_trial(self._ids[number])
+        states: dict[TrialState, State] = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
+        # What it cost is not known better than by what was reserved for it.
+        tokens = Tokens(trained=trial.tokens if trial else 0)
+        objective = known.values[0] if known.values else None
+        return trial, Result(state=states.get(known.state, "failed"), reason=None, objective=objective, tokens=tokens)
 
 
 def _with(record: RunRecord, result: Result) -> RunRecord:

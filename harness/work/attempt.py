@@ -25,7 +25,8 @@ from harness.runs.files import read_json
 from harness.runs.lifecycle import OUT_OF_MEMORY, Ending, EndingKind, LiveResult, ending_of_error
 from harness.runs.locks import hold
 from harness.runs.machine_faults import machine_fault
-from harness.runs.result import FINAL_STATES, read_result
+from harness.runs.record import load_run
+from harness.runs.result import FINAL_STATES
 from harness.runs.trial import read_trial
 from harness.runs.trunks import TrunkStore
 from harness.runs.world import World
@@ -292,8 +293,8 @@ def _trunks(config: Config, run: RunDirectory) -> Trunks | None:
 
 def _parents_of_unfinished(study: StudyDirectory) -> set[str]:
     """The names of the runs whose trunks unfinished trials of the study continue."""
-    unfinished = [run for run in study.trials() if read_result(run).state not in FINAL_STATES]
-    parents = [trial.parent for run in unfinished if (trial := read_trial(run)) is not None]
+    unfinished = [record for run in study.trials() if (record := load_run(run, study=study.name)).state not in FINAL_STATES]
+    parents = [record.trial.parent for record in unfinished if record.trial is not None]
     return {study.trial(parent).name for parent in parents if parent is not None}
 
 

@@ -88,9 +88,9 @@ def begin_study(sweep: Sweep) -> StudyDirectory:
 
 def has_trained(name: str) -> bool:
     """Whether a trial of the study has loaded its data already."""
-    from harness.runs.result import read_result
+    from harness.runs.record import load_run
 
-    return any(read_result(run).fingerprints for run in StudyDirectory(runs_root() / name).trials())
+    return any(load_run(run).result.fingerprints for run in StudyDirectory(runs_root() / name).trials())
 
 
 def launcher_of(directory: StudyDirectory) -> LauncherConfig:

@@ -19,8 +19,11 @@ from harness.runs.directory import StudyDirectory
 from harness.runs.files import read_json, read_yaml
 from harness.runs.record import load_study
 from harness.search.open_study import open_study
+from harness.search.status import read_status
+from harness.search.study import Claim, Study
 from harness.search.sweep import Sweep
-from tests.search.studies import run_all
+from tests.search.conftest import MakeSweep
+from tests.search.studies import Attempt, check_in_step, optuna_trials, run_all
 from tests.support.command import call_harness
 
 Damage = Callable[[Path], object]
@@ -69,7 +72,7 @@ OF_YAML = [kind for kind in DAMAGES if kind not in ("NaN", "a huge integer", "ha
 
 @pytest.mark.parametrize("kind", OF_JSON)
 @pytest.mark.parametrize("name", ["result.json", "trial.json"])
-def test_a_damaged_trial_leaves_the_others(study: StudyDirectory, kind: str, name: str, tmp_path: Path) -> None:
+def test_a_damaged_trial_leaves_the_others(study: StudyDirectory, kind: str, name: str) -> None:
     path = study.trial(1).path / name
     DAMAGES[kind](path)
     record = load_study(study)
@@ -77,30 +80,66 @@ def test_a_damaged_trial_leaves_the_others(study: StudyDirectory, kind: str, nam
     assert str(path) in (record.runs[1].result.reason or "")
     assert record.best is not None
     assert record.best.number == 0
+
+
+def test_views_show_what_is_damaged(study: StudyDirectory, tmp_path: Path) -> None:
+    DAMAGES["cut"](study.trial(1).result)
+    DAMAGES["a pipe"](study.trial(2).trial)
+    study.trial(3).metrics.path.touch()
+    DAMAGES["no end"](study.trial(3).metrics.path)
     for verb in ("status", "compare", "best"):
         done = call_harness(verb, study.name, cwd=tmp_path)
         assert done.rc == 0, done
-        assert verb == "best" or "damaged" in done.stdout, done
+        assert verb == "best" or all(f"{name}: damaged: " in done.stdout for name in ("result.json", "trial.json", "metrics.jsonl")), done
     shown = json.loads(call_harness("status", study.name, "--json", cwd=tmp_path).stdout)
-    assert [trial["state"] for trial in shown["trials"]] == ["complete", "damaged", "complete", "complete"]
+    assert [trial["state"] for trial in shown["trials"]] == ["complete", "damaged", "damaged", "damaged"]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("result.json", "cut"), ("result.json", "a pipe"), ("trial.json", "list")])
+def test_the_search_goes_on_beside_a_damaged_trial(study: StudyDirectory, make_sweep: MakeSweep, name: str, kind: str) -> None:
+    DAMAGES[kind](study.trial(1).path / name)
+    worker = Study(study, make_sweep(budget={"trials": 5}), "another")
+    claim = worker.claim()
+    assert isinstance(claim, Claim)
+    assert claim.number == 4
+    assert worker.prepare(claim)
+    worker.settle(claim, Attempt(claim.run).complete(1.0))
+    assert worker.claim() == "done"
+    assert [run.state for run in load_study(study).runs] == ["complete", "damaged", "complete", "complete", "complete"]
+
+
+def test_a_damaged_journal_can_be_made_anew(study: StudyDirectory, loaded: Sweep) -> None:
+    before = optuna_trials_of(study)
+    content = bytearray(study.journal.read_bytes())
+    content[content.index(b"\n") + 3] = 0xFF
+    study.journal.write_bytes(content)
+    with pytest.raises(InputError, match=r"journal\.log: damaged: .*move it away"):
+        Study(study, loaded, "another")
+    study.journal.unlink()
+    assert Study(study, loaded, "another").claim() == "done", "no trial is trained again"
+    assert optuna_trials_of(study) == before
+    assert [run.state for run in check_in_step(study, ended=True).runs] == ["complete"] * 4
+
+
+def optuna_trials_of(study: StudyDirectory) -> list[object]:
+    return [(trial.params, trial.values, trial.state, trial.distributions) for trial in optuna_trials(study)]
 
 
 @pytest.mark.parametrize("kind", OF_YAML)
-def test_a_damaged_study_is_one_message(study: StudyDirectory, kind: str, tmp_path: Path) -> None:
+def test_a_damaged_study_is_one_message(study: StudyDirectory, kind: str) -> None:
     DAMAGES[kind](study.sweep)
-    done = call_harness("status", study.name, cwd=tmp_path)
-    assert done.rc == 2, done
-    assert done.stderr.startswith("error: ") or "unknown study" in done.stderr, done
+    with pytest.raises(InputError, match=r"sweep\.yaml: damaged: "):
+        read_status(study)
 
 
 @pytest.mark.parametrize("kind", [*OF_JSON, "text"])
-def test_damaged_metrics_are_left_out(study: StudyDirectory, kind: str, tmp_path: Path) -> None:
+def test_damaged_metrics_are_left_out(study: StudyDirectory, kind: str) -> None:
     path = study.trial(1).metrics.path
     path.write_text('{"step": 1, "tokens": 10, "train/loss": 2.5}\n')
     (path.write_text('{"step": "x"}\n{"step": 3, "train/loss": "[/red]"}\n') if kind == "text" else DAMAGES[kind](path))
-    for verb in ("status", "compare", "best"):
-        done = call_harness(verb, study.name, cwd=tmp_path)
-        assert done.rc == 0, done
+    runs = load_study(study).runs
+    assert runs[1].state == ("damaged" if kind in ("a pipe", "a directory", "no end") else "complete")
+    assert [row["step"] for row in runs[1].rows] == []
 
 
 @pytest.mark.parametrize("kind", OF_JSON)

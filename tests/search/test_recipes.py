@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from harness.config.errors import InputError
@@ -14,12 +17,13 @@ from harness.config.validate import to_plain
 from harness.runs.bundle import Bundle, BundleDirectory
 from harness.runs.files import write_yaml
 from harness.runs.result import Tokens
-from harness.runs.trials_table import write_trials
+from harness.runs.trials_table import read_trials, write_trials
 from harness.search.bundle_prior import prior_of
 from harness.search.scaling import fit_scaling, model_size
 from harness.search.space import parse_space
 from harness.search.transfer import transfer_notes
 from tests.search.conftest import SPACE
+from tests.support.command import call_harness
 
 METRIC = "val/domain/loss"
 
@@ -144,7 +148,7 @@ def test_a_bundle_with_numbers_that_json_does_not_have_is_damaged(write_recipe: 
     directory = write_recipe("strange")
     file = directory.path / "bundle.json"
     file.write_text(file.read_text().replace('"objective": 2.0', '"objective": NaN'))
-    with pytest.raises(InputError, match=r"bundle\.json: cannot be read as JSON"):
+    with pytest.raises(InputError, match=r"bundle\.json: damaged: it is no JSON"):
         directory.read()
 
 
@@ -155,3 +159,52 @@ def test_a_power_law_is_fitted_to_recipes_as_to_studies(write_recipe: Any) -> No
     assert (law.tokens, law.size) == (pytest.approx(-0.5), 0.0)
     with pytest.raises(InputError, match="best/absent has no bundle"):
         fit_scaling(["best/absent"], objective=METRIC)
+
+
+DAMAGES: list[dict[str, Any]] = [
+    {"model": {"name": "x", "parameters": None}},
+    {"model": {"name": "x", "parameters": {"total": "x"}}},
+    {"model": 5},
+    {"confirmed": True, "confirmation": {"candidates": 5}},
+    {"confirmed": True, "confirmation": {"candidates": [], "probability_best": "x"}},
+    {"interval": [1]},
+    {"name": "half a pair \ud800"},
+    {"objective": float("nan")},
+    {"trials": 10**50},
+    {"tokens": {"trained": "many"}},
+]
+
+
+def test_damaged_recipes_leave_the_others(write_recipe: Any, tmp_path: Path) -> None:
+    good = write_recipe("good").path
+    document = json.loads((good / "bundle.json").read_text())
+    contents = [*(json.dumps({**document, **change}) for change in DAMAGES), "[" * 100_000, ""]
+    for number, content in enumerate(contents):
+        damaged = good.with_name(f"strange{number}")
+        damaged.mkdir()
+        (damaged / "bundle.json").write_text(content)
+    for more in ([], ["--json"]):
+        done = call_harness("recipes", *more, cwd=tmp_path)
+        assert done.rc == 0, done
+        assert "good" in done.stdout, done
+        for number in range(len(contents)):
+            assert f"strange{number}: left out: " in done.stderr, done
+        assert done.stderr.count("bundle.json: damaged: ") == len(contents), done
+
+
+def test_the_words_of_a_recipe_are_printed_as_they_stand(write_recipe: Any, tmp_path: Path) -> None:
+    file = write_recipe("strange").path / "bundle.json"
+    document = json.loads(file.read_text())
+    document |= {"metric": "val/[/red]/loss", "model": {"name": "[INST]\x1b]0;owned\x07[/INST]"}}
+    file.write_text(json.dumps(document))
+    done = call_harness("recipes", cwd=tmp_path)
+    assert done.rc == 0, done
+    assert "val/[/red]/loss" in done.stdout, done
+    assert r"[INST]\x1b]0;owned\x07[/INST]" in done.stdout, done
+
+
+@pytest.mark.parametrize("column", [pa.array([2**62], pa.timestamp("ms")), pa.array([2**62], pa.duration("ms"))])
+def test_a_table_of_times_that_python_has_no_name_for_is_one_message(tmp_path: Path, column: pa.Array) -> None:
+    pq.write_table(pa.table({"x": column}), tmp_path / "trials.parquet")
+    with pytest.raises(InputError, match="cannot be read as Parquet"):
+        read_trials(tmp_path / "trials.parquet")

@@ -13,7 +13,7 @@ import pytest
 from harness.runs.result import read_result
 from harness.search.status import read_status
 from tests.search.studies import check_in_step
-from tests.slurm.conftest import EVERY, NewStudy, attempts_of
+from tests.slurm.conftest import EVERY, NewStudy
 from tests.support.slurm.cluster import Cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
@@ -62,35 +62,37 @@ def filled(disk: Path, *, room: int) -> Iterator[Callable[[], None]]:
 
 
 def test_a_full_disk(slurm: Cluster, runs: Path, new_study: NewStudy) -> None:
-    """No checkpoint can be saved: attempts fail and say so, and the one before stands; with room again, the trial goes on from it."""
-    study = new_study(search={"name": "random", "max_attempts": 20})
+    """No checkpoint can be saved: the worker says so and leaves, and the one before stands; with room again, the trial goes on from it."""
+    study = new_study(search={"name": "random", "max_attempts": 1})
     study.submit(1)
     study.wait_for_step(2 * EVERY)
     assert study.directory.path.resolve().is_relative_to(runs.resolve())
     with filled(runs, room=ROOM_BYTES) as fill:
-        study.wait(lambda: fill() or study.result().failures > 0, "an attempt to fail")
+        study.wait(lambda: fill() or not study.processes(), "the worker to leave")
         stood = max(int(path.stem.removeprefix("step-")) for path in study.run().checkpoints.glob("step-*.ckpt"))
         assert "cannot be saved" in study.run().log.read_text()
         assert "No space left on device" in study.run().log.read_text()
-    failed = study.result().attempts
-    study.wait(lambda: study.result().attempts >= failed and study.result().state == "running", "another attempt")
+    left = study.result()
+    assert (left.state, left.failures) == ("waiting", 0), study.said()
+    assert f"the disk at {runs.resolve()} is full" in (left.reason or "")
+    study.submit(1)
     study.wait_for_step(stood + 2 * EVERY)
     result = study.result()
     assert result.step >= stood, "nothing before the checkpoint that stood is trained again"
     assert len(list(study.directory.trials())) == 1
-    assert {claim.place.restart for claim in study.trial().claims} == {0}, "the worker stays"
+    assert {claim.place.restart for claim in study.trial().claims} == {0}, "no job goes back into the queue for it"
     check_in_step(study.directory)
 
 
 def test_a_disk_without_a_byte_left(slurm: Cluster, runs: Path, new_study: NewStudy) -> None:
-    """Nothing at all can be written, no row, no result, no record of the search; with room again, the trial goes on, whoever died of it."""
-    study = new_study(search={"name": "random", "max_attempts": 20})
+    """Nothing at all can be written, no row, no result, no record of the search; with room again, the trial goes on."""
+    study = new_study(search={"name": "random", "max_attempts": 1})
     study.submit(1)
     study.wait_for_step(2 * EVERY)
     with filled(runs, room=0) as fill:
-        training = set(attempts_of(study))
-        study.wait(lambda: fill() or not training & set(attempts_of(study)), "the attempt to end")
+        study.wait(lambda: fill() or not study.processes(), "the worker to leave")
         stood = max(int(path.stem.removeprefix("step-")) for path in study.run().checkpoints.glob("step-*.ckpt"))
+    study.submit(1)
     study.wait_for_step(stood + 2 * EVERY)
     assert len(list(study.directory.trials())) == 1
     study.directory.stop_request.touch()

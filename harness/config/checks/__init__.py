@@ -13,6 +13,7 @@ from harness.config.checks.model import attention_problems, model_problems
 from harness.config.checks.objective import objective_problems
 from harness.config.checks.optim import optim_problems
 from harness.config.checks.schedule import planned_schedule_problems
+from harness.config.checks.sizes import size_problems
 from harness.config.checks.trainer import evaluation_problems, strategy_problems, trainer_problems, trains
 from harness.config.errors import InputError
 from harness.config.schema import Config
@@ -20,6 +21,7 @@ from harness.config.schema import Config
 
 def check(config: Config) -> None:
     """Raise InputError, one line a problem, for combinations that cannot work."""
+    _refuse([*size_problems(config)])  # the others compute with them
     _refuse([*_input(config), *(_training(config) if trains(config.trainer) else evaluation_problems(config))])
 
 
@@ -34,6 +36,7 @@ def _training(config: Config) -> Iterator[str]:
 
 def check_input(config: Config) -> None:
     """Like `check`, but of text, tokenizer and model alone: no run has to be described to look at its data."""
+    _refuse([*size_problems(config)])
     _refuse([*_input(config)])
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from harness.config.documents import as_mapping, read_json
 from harness.config.remote_code import remote_code_problems
 from harness.config.schema import Config, ModelConfig
 from harness.runs.git_lfs import git_lfs_problem
@@ -88,7 +88,7 @@ def _directory(key: str, path: str, patterns: tuple[str, ...], problem: str) -> 
     for file in sorted({file for pattern in ("*.json", *patterns) for file in folder.glob(pattern)}):
         if pointer := git_lfs_problem(file):
             yield f"{key}={path}: {pointer}"
-            break
+            return
     if patterns is WEIGHT_FILES:
         yield from _borrowed_weights(key, folder)
     yield from remote_code_problems(key, path)
@@ -99,21 +99,20 @@ def _borrowed_weights(key: str, folder: Path) -> Iterator[str]:
     if (folder / "adapter_config.json").is_file() and (folder / "config.json").is_file():
         yield f"{key}={folder}: its adapter_config.json names another model, which would be loaded; valid: a model that was saved whole"
     for index in folder.glob("*.index.json"):
-        try:
-            shards = set(json.loads(index.read_bytes())["weight_map"].values())
-        except (OSError, ValueError, KeyError, AttributeError, TypeError):
-            continue  # transformers will report on it
-        outside = sorted(str(shard) for shard in shards if not isinstance(shard, str) or Path(shard).name != shard)
+        weights = as_mapping(read_json(index), index).get("weight_map")
+        shards = set(map(str, weights.values())) if isinstance(weights, Mapping) else set()
+        outside = sorted(shard for shard in shards if Path(shard).name != shard)
         if outside:
             yield f"{key}={folder}: {index.name} names {outside[0]}; valid: files of this directory alone"
 
 
 def _pretrained_context(folder: Path) -> int | None:
+    path = folder / "config.json"
     try:
-        values = json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError):
-        return None  # a hub name, or a file that transformers will report on
-    return longest_context(values) if isinstance(values, dict) else None
+        values = as_mapping(read_json(path), path)
+    except OSError:
+        return None  # a hub name
+    return longest_context(values)
 
 
 def longest_context(values: Mapping[str, Any]) -> int | None:

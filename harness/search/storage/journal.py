@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from harness.config.errors import InputError
 from harness.runs.locks import hold, is_held
 from harness.search.storage.contract import LOCK_SECONDS, StudyStorage
 
@@ -70,7 +71,14 @@ class JournalLines:
         log.warning("%s: its writer was killed, or the machine, in the middle of a line: %d bytes moved to %s", self._path, len(torn), kept)
 
     def read(self, start: int) -> list[dict[str, Any]]:
-        return list(self._backend.read_logs(start))
+        try:
+            return list(self._backend.read_logs(start))
+        except ValueError as error:
+            # A torn end is mended: this is damage in the middle.
+            raise InputError(
+                f"{self._path}: damaged: {error}. Stop the study's workers and move it away: "
+                "the same command makes it anew from the files of its trials."
+            ) from error
 
     def append(self, start: int, entries: list[dict[str, Any]]) -> None:
         self._backend.append_logs(entries)

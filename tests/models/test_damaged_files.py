@@ -1,0 +1,69 @@
+"""Directories of models and tokenizers that are damaged, or made to harm: one message that names the key."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.config.checks.model import pretrained_problems
+from harness.config.errors import InputError
+from harness.models.pretrained import tokenizer_at
+from tests.support.corpus import TinyText
+
+
+@pytest.fixture
+def directory(tiny_text: TinyText, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_text.tokenizer, tmp_path / "tokenizer"))
+
+
+def changed(path: Path, **values: Any) -> None:
+    document = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**document, **values}))
+
+
+def with_vocabulary(folder: Path, change: Callable[[dict[str, int]], dict[str, Any]]) -> None:
+    path = folder / "tokenizer.json"
+    document = json.loads(path.read_text())
+    document["model"]["vocab"] = change(document["model"]["vocab"])
+    path.write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: changed(folder / "tokenizer_config.json", tokenizer_class=5),
+        lambda folder: changed(folder / "tokenizer_config.json", eos_token=["a"]),
+        lambda folder: changed(folder / "tokenizer_config.json", added_tokens_decoder={"x": 5}),
+        lambda folder: changed(folder / "tokenizer_config.json", extra_special_tokens=5),
+        lambda folder: (folder / "tokenizer_config.json").write_text("[" * 100_000),
+        lambda folder: (folder / "tokenizer_config.json").write_text("[1]"),
+        lambda folder: (folder / "tokenizer.json").write_text("{"),
+        lambda folder: with_vocabulary(folder, lambda known: {}),
+        lambda folder: with_vocabulary(folder, lambda known: {**known, "zz": -1}),
+        lambda folder: with_vocabulary(folder, lambda known: {**known, "zz": 2**32 - 2}),
+    ],
+)
+def test_a_damaged_tokenizer_is_one_message(directory: Path, damage: Callable[[Path], object]) -> None:
+    damage(directory)
+    with pytest.raises(InputError, match=r"^tokenizer\.path="):
+        tokenizer_at(str(directory), key="tokenizer.path")
+
+
+@pytest.mark.parametrize("content", ["[1]", "[" * 100_000, '{"model_type": ', '{"max_position_embeddings": ' + "9" * 5000 + "}", None])
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_a_damaged_configuration_is_one_message(tmp_path: Path, name: str, content: str | None) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").touch()
+    (tmp_path / name).unlink(missing_ok=True)
+    if content is None:
+        os.mkfifo(tmp_path / name)
+    else:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=rf"{name}: damaged: "):
+        list(pretrained_problems("model.path", str(tmp_path), 32))
