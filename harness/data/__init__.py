@@ -1,10 +1,12 @@
 """Documents to tokens to rows to batches, the same for everybody who asks with the same configuration.
 
-    source_files, read_files    sources.py, formats.py,       paths to texts
-                                rows.py
+    local_path                  remote.py                     addresses and hub names to paths
+    find_source, read_files     sources.py, text_files.py     paths to files, and files to texts
+    read_rows                   rows.py, text_rows.py,        files to rows, and what becomes of those that cannot be used
+                                arrow_rows.py, row.py
     read_conversations,         chat/                         instruction data to text by a chat template, and to a mask of what is trained
     ChatEncoder
-    tokenize                    token_cache.py, encoder.py    texts to tokens, once, on disk
+    tokenize                    token_cache.py,              texts to tokens, once, on disk
     Tokenization                tokenization.py               the files of a configuration as tokens
     held_out, refuse_leaks      split.py                      what is trained on, what is evaluated on
     pack                        packing.py, best_fit.py       lengths to rows

@@ -8,9 +8,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal, assert_never
 
-from harness.config.schema import DataConfig
+from harness.config.schema import DataConfig, MultipleChoiceConfig, SourceConfig, ValidationConfig
 from harness.data.chat.encoder import ChatEncoder, build_chat_encoder
 from harness.data.chat.formats import begins_with_conversation
+from harness.data.remote import local_path
 from harness.data.row import BadRows
 from harness.data.sources import SourceFiles, find_source
 from harness.data.text_encoder import TokenizerLike
@@ -52,11 +53,11 @@ class Tokenization:
     def of_source(self, name: str) -> TokenizedDocuments:
         """data.sources.<name>. Raises InputError for what cannot be read."""
         source = self.config.sources[name]
-        return self.of_path(f"data.sources.{name}", source.path, source.split, source.field, source.format)
+        return self.of_path(f"data.sources.{name}", source, source.path)
 
-    def of_path(self, key: str, path: str, split: str | None, field: str, data_format: str) -> TokenizedDocuments:
-        """Files that the configuration names in `key`. Raises InputError for what cannot be read."""
-        source = find_source(path, key=key, split=split)
+    def of_path(self, key: str, given: SourceConfig | ValidationConfig, path: str) -> TokenizedDocuments:
+        """The files at the `path` of what the configuration has under `key`. Raises InputError for what cannot be read."""
+        source, field, data_format = self.files(key, given, path), given.field, given.format
         files, bad = source.files, BadRows(skip=self.config.malformed == "skip", max_share=self.config.max_malformed_share)
         cache_dir = default_cache_dir(self.config.cache_dir)
         progress = None if self._progress is None else partial(self._progress, key)
@@ -82,6 +83,11 @@ class Tokenization:
             self._said.add(key)
             _say(key, source, found, self.config)
         return found
+
+    def files(self, key: str, given: SourceConfig | ValidationConfig | MultipleChoiceConfig, path: str) -> SourceFiles:
+        """The files that are meant, on this machine: fetched, where they are elsewhere and not in the cache."""
+        here = local_path(path, given.subset, key=key, cache_dir=default_cache_dir(self.config.cache_dir))
+        return find_source(here, key=key, split=given.split)
 
     def _are_conversations(self, files: list[Path], key: str, field: str, data_format: str) -> bool:
         match self._documents:

@@ -17,7 +17,6 @@ from harness.config.errors import InputError, wrong_value
 from harness.config.schema import MultipleChoiceConfig
 from harness.data.labels import IGNORED
 from harness.data.ragged import Int64, offsets_of
-from harness.data.sources import source_files
 from harness.data.text_encoder import without_truncation
 from harness.data.tokenization import Tokenization
 from harness.evaluation.choice_formats import Question, read_questions
@@ -136,7 +135,7 @@ def build_multiple_choice(name: str, config: MultipleChoiceConfig, tokens: Token
     Raises InputError for what cannot be read, and where no question fits into the context.
     """
     data, key = tokens.config, f"data.multiple_choice.{name}"
-    questions = list(read_questions(source_files(config.path, key=key, split=config.split), config.format, key=key))
+    questions = list(read_questions(tokens.files(key, config, config.path).files, config.format, key=key))
     questions = sorted(questions, key=_hash)[: config.max_questions]
     encoded = _encode(questions, config.delimiter, without_truncation(tokens.tokenizer.backend_tokenizer))
     if data.max_evaluation_tokens is not None:

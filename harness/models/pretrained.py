@@ -12,6 +12,7 @@ from harness.config.checks.model import WEIGHT_FILES
 from harness.config.errors import InputError, wrong_value
 from harness.config.remote_code import is_trusted
 from harness.models.attention import transformers_name
+from harness.models.hub import use_cache_without_network
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +30,7 @@ def load_pretrained(path: str, *, key: str, attention: str, attention_dropout: f
     import torch
     from transformers import AutoModelForCausalLM
 
+    use_cache_without_network(path)
     dropout = {} if attention_dropout is None else {"attention_dropout": attention_dropout}
     with loading(key, path, "causal language model", attention=attention):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -61,6 +63,7 @@ def stored_config(path: str) -> Any:
     """The configuration of the model at a path or hub name, as it is stored there."""
     from transformers import AutoConfig
 
+    use_cache_without_network(path)
     return AutoConfig.from_pretrained(path, trust_remote_code=is_trusted(path))
 
 
@@ -76,6 +79,7 @@ def tokenizer_at(path: str, *, key: str) -> Any:
     """The fast tokenizer at a path or hub name given in the configuration's `key`. Raises InputError when there is none to load."""
     from transformers import AutoTokenizer
 
+    use_cache_without_network(path)
     with loading(key, path, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(path, use_fast=True, trust_remote_code=is_trusted(path))
         vocabulary = tokenizer.get_vocab()
@@ -131,6 +135,7 @@ def _hub_commit(name: str, *, key: str) -> str:
     """The commit that transformers loads: the newest one, or, without a network, the one in the cache."""
     from transformers.utils.hub import cached_file
 
+    use_cache_without_network(name)
     try:
         found = cached_file(name, "config.json")
     except OSError as error:

@@ -78,7 +78,11 @@ def prepare(overrides: list[str], resolved: Path | None = None) -> Prepared:
     files = files_of(config)
     describes_run = trains(config.trainer) and has_length(config.trainer)
 
-    # Only now what takes seconds to import: a typo is answered at once.
+    from harness.data.remote import fetch_all
+
+    fetch_all(config.data)
+
+    # Only now what takes seconds to import: a typo is answered at once, and so is an address that is out of reach.
     from harness.data.epochs import check_epochs
     from harness.data.tokenization_progress import TokenizationProgress
     from harness.models.tokenizer import load_tokenizer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,22 @@ def test_the_fingerprint_of_a_teacher_is_too(hub: HubCache) -> None:
     before = teacher_fingerprint(config)
     hub.publish("teacher", SECOND)
     assert teacher_fingerprint(config) != before
+
+
+@pytest.mark.parametrize("name", ["someone/tiny", "someone/absent"])
+def test_a_hub_that_does_not_answer_is_asked_once(
+    name: str, hub: HubCache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    hub.publish("someone/tiny", FIRST)
+    begun = time.monotonic()
+    if name == "someone/tiny":
+        assert tokenizer_at(name, key="model.path").is_fast
+    else:
+        with pytest.raises(InputError, match="no such directory, and no tokenizer could be loaded from the hub"):
+            tokenizer_at(name, key="model.path")
+    assert time.monotonic() - begun < 5
+    assert [record.getMessage() for record in caplog.records if record.name == "harness"] == [
+        "the Hugging Face hub does not answer; only what is in its cache on this machine is used"
+    ]

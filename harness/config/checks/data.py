@@ -7,6 +7,7 @@ from glob import has_magic
 from pathlib import Path
 
 from harness.config.errors import did_you_mean
+from harness.config.remote_path import is_remote
 from harness.config.schema import DataConfig, evaluation_sections
 
 
@@ -45,5 +46,5 @@ def data_problems(data: DataConfig, *, trains: bool) -> Iterator[str]:
 
 
 def _path(key: str, path: str) -> Iterator[str]:
-    if not has_magic(path) and not Path(path).expanduser().exists():
+    if not is_remote(path) and not has_magic(path) and not Path(path).expanduser().exists():
         yield f"{key}={path}: no such file or directory"

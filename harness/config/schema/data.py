@@ -19,10 +19,14 @@ class SourceConfig(Section):
     """Documents to train on."""
 
     path: Name
-    """File, directory or glob of .jsonl, .jsonl.gz, .parquet, .arrow, .txt or .md files; hidden files are left out. Or a directory to which
-    Hugging Face datasets saved a Dataset or a DatasetDict (save_to_disk)."""
+    """File, directory or glob of .jsonl, .ndjson, .json, .csv, .txt and .md files (each also with .gz or .zst), .parquet and .arrow; hidden
+    files are left out. Or a directory to which Hugging Face datasets saved a Dataset or a DatasetDict (save_to_disk), or a snapshot of the
+    hub. Or elsewhere: ORG/NAME or hf://datasets/ORG/NAME[@REVISION] of the hub, s3://…, gs://…, https://…: fetched once into data.cache_dir
+    (pip install 'harness[hub]')."""
     split: Name | None = None
-    """Which split of a saved DatasetDict, nothing else has any; null: the only one."""
+    """Which split of a saved DatasetDict, of a data set of the hub, or of a directory whose files are named so; null: the only one."""
+    subset: Name | None = None
+    """Which subset (configuration) of a data set of the hub; null: its only or default one."""
     field: Name = "text"
     """Where a row holds its text; plain text files are one document each."""
     weight: Positive = 1.0
@@ -45,7 +49,9 @@ class ValidationConfig(Section):
     path: Name | None = None
     """File, directory or glob with the validation documents, or a saved data set; or name a source instead."""
     split: Name | None = None
-    """Which split of a saved DatasetDict; null: the only one."""
+    """Which split of `path`, see data.sources.<name>.split; null: the only one."""
+    subset: Name | None = None
+    """Which subset (configuration) of a data set of the hub; null: its only or default one."""
     field: Name = "text"
     """Where a row of `path` holds its text."""
     format: Annotated[DataFormat, Conversational] = "auto"
@@ -66,9 +72,11 @@ class MultipleChoiceConfig(Section):
     """Questions with several answers, of which the model takes the one that it finds most likely."""
 
     path: Name
-    """File, directory or glob of .jsonl, .jsonl.gz, .parquet or .arrow files, or a data set that Hugging Face datasets saved to disk."""
+    """Files, see data.sources.<name>.path; plain texts hold no questions."""
     split: Name | None = None
-    """Which split of a saved DatasetDict; null: the only one."""
+    """Which split of `path`, see data.sources.<name>.split; null: the only one."""
+    subset: Name | None = None
+    """Which subset (configuration) of a data set of the hub; null: its only or default one."""
     format: ChoiceFormat = "auto"
     """What a row holds. plain: query, question or context; choices; gold, answer or label (an index from 0, a letter, or the text of the
     choice); arc: question, choices of text and label, answerKey; piqa: goal, sol1, sol2, label; hellaswag: ctx, endings, label; auto: told

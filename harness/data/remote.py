@@ -1,0 +1,119 @@
+"""Data that is elsewhere, fetched once into the cache, and read there like any other.
+
+    <cache>/remote/<path, subset>/         as it was when it was first asked for; delete it to fetch it anew
+        <file or directory of an address>  by fsspec: s3://, gs://, https://
+        dataset_dict.json, …               a data set of the hub, as Hugging Face datasets saves it
+
+Runs on machines without a network find it there, once `harness data` or a sweep's preparation fetched it. What is in it decides the
+fingerprint, as it does for files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from harness.config.errors import InputError, wrong_value
+from harness.config.remote_path import hub_name, is_remote
+from harness.config.schema import DataConfig, evaluation_sections
+from harness.data.cache_entry import open_or_build
+from harness.runs.cache import default_cache_dir
+
+log = logging.getLogger("harness")
+
+CONNECT_SECONDS = 4.0
+"""How long an address may take to answer before it counts as out of reach."""
+EXTRA = "pip install 'harness[hub]'"
+
+
+def local_path(path: str, subset: str | None, *, key: str, cache_dir: Path) -> str:
+    """Where the data of a `path` are on this machine, fetched if they are elsewhere and not in the cache yet.
+
+    subset: of a data set of the hub; None: its only or default one. key: configuration key of the source, e.g. data.sources.docs.
+    Raises InputError for what cannot be fetched.
+    """
+    name = hub_name(path)
+    if subset is not None and name is None:
+        raise wrong_value(f"{key}.subset", subset, f"{path} has no subsets; only a data set of the Hugging Face hub has (ORG/NAME)")
+    if not is_remote(path):
+        return path
+    entry = cache_dir / "remote" / hashlib.sha256(f"{path}\0{subset or ''}".encode()).hexdigest()[:32]
+    entry.parent.mkdir(parents=True, exist_ok=True)
+
+    def build(building: Path) -> None:
+        log.info("%s: fetching %s", key, path)
+        if name is None:
+            _fetch_address(path, building, f"{key}.path")
+        else:
+            _fetch_from_hub(name, subset, building, f"{key}.path", path)
+
+    found = open_or_build(entry, lambda entry: entry if entry.is_dir() else None, build)
+    return str(found if name is not None else next(found.iterdir()))
+
+
+def fetch_all(data: DataConfig) -> None:
+    """Fetch what sources and evaluation sets name that is elsewhere. Raises InputError for what cannot be fetched."""
+    sections = {"sources": data.sources, **{name: getattr(data, name) for name in evaluation_sections(type(data))}}
+    for section, entries in sections.items():
+        for name, entry in entries.items():
+            if entry.path is not None:
+                local_path(entry.path, entry.subset, key=f"data.{section}.{name}", cache_dir=default_cache_dir(data.cache_dir))
+
+
+def _fetch_address(address: str, building: Path, key: str) -> None:
+    """A file, or a directory with all below it, into `building` under its own name."""
+    import fsspec
+
+    options: dict[str, Any] = {}
+    try:
+        if address.startswith(("http://", "https://")):
+            import aiohttp
+
+            timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=30)
+            options = {"client_kwargs": {"timeout": timeout}}
+        files, root = fsspec.url_to_fs(address, **options)
+        target = building / (root.partition("?")[0].rstrip("/").rpartition("/")[2] or "data")
+        files.get(root, str(target), recursive=not options and files.isdir(root))
+    except ImportError as error:
+        raise wrong_value(key, address, f"a library is missing: {error}; {EXTRA}") from error
+    except Exception as error:
+        raise _out_of_reach(key, address, error) from error
+    if not target.exists():
+        raise wrong_value(key, address, "nothing there")
+
+
+def _fetch_from_hub(name: str, subset: str | None, building: Path, key: str, path: str) -> None:
+    """A data set of the hub, all splits of one subset, into `building`."""
+    if find_spec("datasets") is None:
+        raise wrong_value(key, path, f"no such file or directory; a data set of the hub needs datasets: {EXTRA}")
+    from huggingface_hub import HfApi
+
+    repository, _, revision = name.partition("@")
+    try:
+        # Asked first, once and not for long: the library itself retries for a minute.
+        commit = HfApi().dataset_info(repository, revision=revision or None, timeout=CONNECT_SECONDS).sha
+    except Exception as error:
+        raise _out_of_reach(key, path, error) from error
+    from datasets import load_dataset  # takes seconds
+
+    try:
+        load_dataset(repository, subset, revision=commit).save_to_disk(building)
+    except Exception as error:
+        raise wrong_value(key, path, f"the data set cannot be read: {_first_line(error)}") from error
+
+
+def _out_of_reach(key: str, path: str, error: Exception) -> InputError:
+    here = "" if "://" in path else "no such file or directory, and as a data set of the hub "
+    return wrong_value(
+        key,
+        path,
+        f"{here}it cannot be fetched ({_first_line(error)}); valid: what is there, where there is a network, or was fetched before",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
