@@ -16,6 +16,7 @@ from harness.config.introspect import fields_of
 from harness.config.locations import config_dirs
 from harness.config.nested import flat
 from harness.config.overrides import COMMAND_LINE, GroupOverride, ValueOverride, parse
+from harness.config.user_yaml import read_mapping
 from harness.config.validate import plain, to_plain
 
 RECIPES = "experiment/best/"
@@ -55,6 +56,7 @@ def compose(name: str, schema: type, overrides: list[str], *, given_by: str = CO
     from omegaconf.errors import OmegaConfBaseException
 
     parsed = parse(overrides, schema, given_by=given_by)
+    _refuse_foreign(name)
     texts = [override.to_hydra() for override in parsed]
     _register_overlays()
     ConfigStore.instance().store(name=f"{name}_schema", node=defaults(schema))
@@ -126,15 +128,29 @@ def _file(config_path: str) -> Path | None:
     return next((path for base in config_dirs() if (path := base / f"{config_path}.yaml").is_file()), None)
 
 
+def _refuse_foreign(name: str) -> None:
+    """Refuse a primary file of another program that uses Hydra, too: found first, it would take the place of the harness's own."""
+    path = _file(name)
+    if path is None or path.parent == config_dirs()[-1]:
+        return
+    body = read_mapping(path, holds="a defaults list") if path.read_text("utf-8").strip() else {}
+    if f"{name}_schema" not in (body.get("defaults") or []):
+        own = config_dirs()[-1] / path.name
+        raise InputError(
+            f"{path}: takes the place of the harness's own {path.name}, and is no such file (its defaults lack {name}_schema). If it is "
+            f"another program's, work in a directory without it; if it is meant to be the harness's, begin with a copy of {own}"
+        )
+
+
 def _refuse_resolvers(config_path: str | None) -> None:
     """Refuse a recipe that reads the user's environment (${oc.env:…}) or calls another resolver: it may come from a stranger."""
     path = _file(config_path) if config_path and config_path.startswith(RECIPES) else None
-    if path is not None and (found := RESOLVER.search(path.read_text())):
+    if path is not None and (found := RESOLVER.search(path.read_text("utf-8"))):
         raise InputError(f"{path}: {found[0]}…}}: a recipe holds values, it calls no resolvers; valid: the value itself")
 
 
 def _body(path: Path) -> dict[str, Any]:
-    document = yaml.safe_load(path.read_text()) or {}
+    document = yaml.safe_load(path.read_text("utf-8")) or {}
     return {key: value for key, value in document.items() if key != "defaults"}
 
 

@@ -20,7 +20,7 @@ def content_hash(file: Path, memory: Path, *, key: str) -> str:
     identity = f"{file.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}"
     entry = memory / hashlib.sha256(identity.encode()).hexdigest()
     try:
-        return entry.read_text()
+        return entry.read_text("utf-8")
     except FileNotFoundError:
         pass
     try:

@@ -71,8 +71,8 @@ def advice(sweep: Sweep) -> Iterator[str]:
     if learns and trials is not None and trials <= search.startup_trials:
         drawn = "from the prior" if sweep.start.prior else "at random"
         yield (
-            f"search={search.name} draws its first {search.startup_trials} trials {drawn} and budget.trials={trials}: nothing is learnt from "
-            f"any of them; give more trials, or search.startup_trials={max(1, trials // 3)}"
+            f"search={search.name} draws its first {search.startup_trials} trials {drawn} and budget.trials={trials}: nothing is learnt "
+            f"from any of them; give more trials, or search.startup_trials={max(1, trials // 3)}"
         )
 
 
