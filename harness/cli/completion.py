@@ -16,7 +16,7 @@ from harness.config.overrides import key_of
 from harness.config.schema import Config
 from harness.config.sweep_schema import SweepConfig
 from harness.runs.bundle import bundles
-from harness.runs.directory import is_run, is_study, runs_root
+from harness.runs.directory import StudyDirectory, is_run, is_study, runs_root
 
 SWEEP_SECTIONS = ("search", "stopping", "budget", "launcher")
 """Sections of a sweep that `harness sweep` takes overrides for."""
@@ -165,7 +165,11 @@ def studies(incomplete: str) -> list[str]:
 
 
 def runs(incomplete: str) -> list[str]:
-    """Names of single runs and studies under the runs root."""
+    """Names of single runs and studies under the runs root; behind STUDY/, the numbers of its trials."""
+    study, slash, number = incomplete.rpartition("/")
+    if slash and is_study(runs_root() / study):
+        trials = (str(int(run.path.name)) for run in StudyDirectory(runs_root() / study).trials())
+        return [f"{study}/{trial}" for trial in trials if trial.startswith(number)]
     return _below_runs_root(incomplete, lambda path: is_run(path) or is_study(path))
 
 

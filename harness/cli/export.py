@@ -27,4 +27,6 @@ def export(
     from harness.training.export import export as write
 
     write(found, out, adapter=adapter)
+    if not adapter:
+        typer.echo(f"a transformers checkpoint: AutoModelForCausalLM.from_pretrained({str(out)!r}); harness evaluate {out} …", err=True)
     typer.echo(out)

@@ -93,5 +93,9 @@ def _lines(values: dict[str, Any], origin: Any, prefix: str = "", depth: int = 0
 
 
 def _short_path(origin: str) -> str:
+    from harness.config.locations import shipped
+
     path = Path(origin)
+    if path.is_relative_to(shipped("conf").resolve()):
+        return f"harness:{path.relative_to(shipped('conf').resolve())}"
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else origin

@@ -123,7 +123,9 @@ def header_of(study: StudyRecord | None, best: RunRecord, name: str, to_give: Ma
         *(_found(study, best) if study else (f"{metric}: {result.metrics[metric]:.6g}" for metric in main_metrics(result.metrics))),
         f"{result.tokens.length:,} tokens in {result.seconds:.0f} s on "
         + ", ".join([result.hardware.get("cpu", "unknown hardware"), *result.hardware.get("gpus", [])]),
-        f"commit {result.git_commit or 'unknown'}, " + ", ".join(f"{package} {version}" for package, version in result.versions.items()),
+        # Shortened: a whole one has the shape of a W&B key, which would be removed.
+        f"commit {(result.git_commit or 'unknown')[:12]}, "
+        + ", ".join(f"{package} {version}" for package, version in result.versions.items()),
         *(f"{what} {fingerprint[:16]}" for what, fingerprint in result.fingerprints.items()),
         *(f"to be given: {key}=… ({what})" for key, what in to_give.items()),
         f"exported {date.today().isoformat()}; `harness reproduce {name}` checks its bundle, {name}/, and compares",
