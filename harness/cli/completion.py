@@ -32,7 +32,17 @@ def overrides(incomplete: str) -> list[str]:
 def sweep_overrides(incomplete: str) -> list[str]:
     """The same for a sweep: also search, stopping, budget and launcher."""
     own = [name for name in _completed(incomplete, SweepConfig, groups()) if key_of(name).split(".")[0] in SWEEP_SECTIONS]
-    return [*overrides(incomplete), *own]
+    return [*overrides(incomplete), *own, *_of_the_space(incomplete)]
+
+
+def _of_the_space(incomplete: str) -> list[str]:
+    """Parts of parameters: space.optim.lr.low=, up to the next dot."""
+    from harness.search.space import PARAMETER_KEYS
+
+    word, done = _under_cursor(incomplete)
+    names = [_named(f"space.{name}.{part}=", word) for name, _ in keys(Config) for part in PARAMETER_KEYS]
+    found = dict.fromkeys(_up_to_next_dot(name, len(word)) for name in names if name.startswith(word))
+    return [name.removeprefix(done) for name in found]
 
 
 def study_overrides(incomplete: str) -> list[str]:

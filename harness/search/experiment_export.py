@@ -117,7 +117,10 @@ def delta_of_run(run: RunRecord) -> dict[str, Any]:
 def header_of(study: StudyRecord | None, best: RunRecord, name: str, to_give: Mapping[str, str]) -> list[str]:
     """What a reader should know before trusting it, a comment a line."""
     result = best.result
-    source = f"The best of study {study.name}: trial {best.number} of {len(study.runs)}." if study else f"The run {best.name}."
+    source = f"The run {best.name}."
+    if study:
+        which = "The best" if study.best is best else "A trial"
+        source = f"{which} of study {study.name}: trial {best.number} of {len(study.runs)}."
     return [
         f"{source} Run it again: harness train experiment={FOLDER}/{name}",
         *(_found(study, best) if study else (f"{metric}: {result.metrics[metric]:.6g}" for metric in main_metrics(result.metrics))),

@@ -87,6 +87,9 @@ def test_a_sweep_takes_overrides_of_its_own(tmp_path: Path) -> None:
     assert complete("zsh", "harness sweep quickstart budget.", tmp_path) == [f"budget.{field.name}=" for field in fields(BudgetConfig)]
     assert complete("zsh", "harness sweep quickstart search=t", tmp_path) == ["search=tpe", "search=trunk"]
     assert complete("zsh", "harness train search=", tmp_path) == []
+    assert complete("zsh", "harness sweep quickstart space.optim.l", tmp_path) == ["space.optim.lr."]
+    assert "space.optim.lr.low=" in complete("zsh", "harness sweep quickstart space.optim.lr.", tmp_path)
+    assert complete("zsh", "harness train space.", tmp_path) == []
     assert {"quickstart", "cpt"} <= set(complete("bash", "harness sweep ", tmp_path))
 
 
