@@ -37,6 +37,9 @@ StudyOverrides = Annotated[
 Workers = Annotated[int | None, typer.Option(min=1, help="Trials at a time; default: the sweep's launcher.workers.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Return at once; `harness status` watches, `harness stop` stops.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="With launcher=slurm: print the batch script; submit and write nothing.")]
+StudyDryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check all of it, and start nothing; with launcher=slurm, print the batch script.")
+]
 RunName = Annotated[
     str, typer.Argument(help="A run: its directory, its name under runs/, or STUDY/NUMBER.", autocompletion=completion.runs)
 ]

@@ -16,7 +16,7 @@ from harness.config.overrides import key_of
 from harness.config.schema import Config
 from harness.config.sweep_schema import SweepConfig
 from harness.runs.bundle import bundles
-from harness.runs.directory import is_run, is_study, runs_root
+from harness.runs.directory import StudyDirectory, is_run, is_study, runs_root
 
 SWEEP_SECTIONS = ("search", "stopping", "budget", "launcher")
 """Sections of a sweep that `harness sweep` takes overrides for."""
@@ -32,7 +32,17 @@ def overrides(incomplete: str) -> list[str]:
 def sweep_overrides(incomplete: str) -> list[str]:
     """The same for a sweep: also search, stopping, budget and launcher."""
     own = [name for name in _completed(incomplete, SweepConfig, groups()) if key_of(name).split(".")[0] in SWEEP_SECTIONS]
-    return [*overrides(incomplete), *own]
+    return [*overrides(incomplete), *own, *_of_the_space(incomplete)]
+
+
+def _of_the_space(incomplete: str) -> list[str]:
+    """Parts of parameters: space.optim.lr.low=, up to the next dot."""
+    from harness.search.space import PARAMETER_KEYS
+
+    word, done = _under_cursor(incomplete)
+    names = [_named(f"space.{name}.{part}=", word) for name, _ in keys(Config) for part in PARAMETER_KEYS]
+    found = dict.fromkeys(_up_to_next_dot(name, len(word)) for name in names if name.startswith(word))
+    return [name.removeprefix(done) for name in found]
 
 
 def study_overrides(incomplete: str) -> list[str]:
@@ -165,7 +175,11 @@ def studies(incomplete: str) -> list[str]:
 
 
 def runs(incomplete: str) -> list[str]:
-    """Names of single runs and studies under the runs root."""
+    """Names of single runs and studies under the runs root; behind STUDY/, the numbers of its trials."""
+    study, slash, number = incomplete.rpartition("/")
+    if slash and is_study(runs_root() / study):
+        trials = (str(int(run.path.name)) for run in StudyDirectory(runs_root() / study).trials())
+        return [f"{study}/{trial}" for trial in trials if trial.startswith(number)]
     return _below_runs_root(incomplete, lambda path: is_run(path) or is_study(path))
 
 

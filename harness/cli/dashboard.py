@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.announce import announce
 from harness.cli.arguments import StudyName
 from harness.config.terminal import say
 
@@ -19,6 +20,7 @@ def dashboard(
     from harness.runs.directory import find_study
     from harness.search.dashboard import dashboard_server
 
+    announce(f"reading {study}")
     server = dashboard_server(find_study(study), port)
     address, taken = server.server_address[:2]
     say(f"http://{address!s}:{taken}/  (Ctrl-C ends it; from elsewhere: ssh -L {taken}:{address!s}:{taken} THIS_MACHINE)")

@@ -32,4 +32,6 @@ def export(
     from harness.training.export import export as write
 
     write(found, out, adapter=adapter, dtype=dtype)
+    if not adapter:
+        say(f"a transformers checkpoint: AutoModelForCausalLM.from_pretrained({str(out)!r}); harness evaluate {out} …", err=True)
     say(out)

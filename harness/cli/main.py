@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from pathlib import Path
@@ -80,6 +81,10 @@ def main() -> None:
     # Before torch is loaded, and for workers too: threads of a CPU run that wait for each other by spinning bring a shared machine, and
     # themselves, to a crawl (a third of the tokens/s beside two other busy processes).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # A terminal of another encoding shows a mark for what it lacks.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     log_to_stderr("%(message)s")
     try:
         app()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.cli.announce import announce
 from harness.cli.arguments import AsJson, Overrides, print_json
 from harness.config.terminal import say
 
@@ -52,6 +53,7 @@ def _show_shared(overrides: list[str], other: str, *, as_json: bool) -> None:
     from harness.config.checks.trainer import trains
     from harness.config.errors import InputError
 
+    announce("reading both configurations; then the libraries and the data")
     first, second = _configuration(overrides), _configuration(shlex.split(other))
     if not (trains(first.trainer) and trains(second.trainer)):
         raise InputError("trainer.max_steps=0: a run that trains nothing shares no step of training; valid: runs that train")
@@ -94,5 +96,9 @@ def _lines(values: dict[str, Any], origin: Any, prefix: str = "", depth: int = 0
 
 
 def _short_path(origin: str) -> str:
+    from harness.config.locations import shipped
+
     path = Path(origin)
+    if path.is_relative_to(shipped("conf").resolve()):
+        return f"harness:{path.relative_to(shipped('conf').resolve())}"
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else origin

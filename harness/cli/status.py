@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.arguments import AsJson, StudyName, print_json
+from harness.cli import completion
+from harness.cli.arguments import AsJson, print_json
+from harness.cli.ls import ls as list_all
 
 PIPED_COLUMNS = 160
 SHOWN_TRIALS = 50
@@ -15,7 +17,10 @@ SHOWN_TRIALS = 50
 
 
 def status(
-    study: StudyName,
+    study: Annotated[
+        str | None,
+        typer.Argument(help="A study: its name under runs/, or its directory; default: a list of them.", autocompletion=completion.studies),
+    ] = None,
     as_json: AsJson = False,
     watch: Annotated[bool, typer.Option("--watch", help="Keep watching until no worker is left, and no job of one.")] = False,
 ) -> None:
@@ -24,6 +29,9 @@ def status(
     from harness.search.status import read_status
     from harness.work.study_jobs import WatchedJobs
 
+    if study is None:
+        list_all("studies", as_json)
+        return
     directory = find_study(study)
     jobs = WatchedJobs(directory)
     if as_json:

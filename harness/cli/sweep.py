@@ -10,7 +10,7 @@ import typer
 
 from harness.cli import completion
 from harness.cli.announce import announce
-from harness.cli.arguments import Detach, DryRun, SweepOverrides, Workers
+from harness.cli.arguments import Detach, StudyDryRun, SweepOverrides, Workers
 from harness.config.terminal import say
 from harness.runs.exit_codes import DONE, FAILED
 
@@ -35,7 +35,7 @@ def sweep(
     study: Annotated[
         str | None, typer.Option("--name", metavar="STUDY", help="What the study is called; default: the file's name.")
     ] = None,
-    dry_run: DryRun = False,
+    dry_run: StudyDryRun = False,
 ) -> None:
     """Start a study, or go on where it stopped. Ctrl-C stops it cleanly.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import completion
+from harness.cli.announce import announce
 from harness.cli.arguments import AsJson, print_json
 from harness.config.terminal import say
 from harness.runs.exit_codes import DONE, FAILED
@@ -29,6 +30,7 @@ def sync(
     from harness.tracking.selection import select
     from harness.work.sync import SyncReport
 
+    announce(f"looking at {path or 'all runs'}")
     report = SyncReport(select(path)) if dry_run else _sync(path, watch=watch)
     if as_json:
         print_json(report.to_json(dry_run=dry_run))

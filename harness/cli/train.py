@@ -10,7 +10,7 @@ import typer
 
 from harness.cli import completion
 from harness.cli.announce import announce
-from harness.cli.arguments import Detach, DryRun, NewDirectory, Overrides, StudyOverrides, Workers
+from harness.cli.arguments import Detach, DryRun, NewDirectory, Overrides, StudyDryRun, StudyOverrides, Workers
 from harness.config.terminal import say
 from harness.evaluation.kinds import metric_of
 from harness.runs.directory import StudyDirectory, runs_root
@@ -99,7 +99,7 @@ def resume(
     overrides: StudyOverrides = None,
     workers: Workers = None,
     detach: Detach = False,
-    dry_run: DryRun = False,
+    dry_run: StudyDryRun = False,
 ) -> None:
     """Go on with a run from its last checkpoint, or with a study as it was launched.
 

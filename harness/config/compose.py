@@ -54,6 +54,7 @@ def compose(name: str, schema: type, overrides: list[str], *, given_by: str = CO
     from omegaconf.errors import OmegaConfBaseException
 
     parsed = parse(overrides, schema, given_by=given_by)
+    _refuse_foreign(name)
     texts = [override.to_hydra() for override in parsed]
     _register_overlays()
     ConfigStore.instance().store(name=f"{name}_schema", node=defaults(schema))
@@ -156,8 +157,22 @@ def _refuse_wishes_of_strangers(tree: Any, *, given: Collection[str]) -> None:
             refuse(path, [*wishes, *choices.get(item.config_path, [])], "a recipe")
 
 
+def _refuse_foreign(name: str) -> None:
+    """Refuse a primary file of another program that uses Hydra, too: found first, it would take the place of the harness's own."""
+    path = _file(name)
+    if path is None or path.parent == config_dirs()[-1]:
+        return
+    body = read_mapping(path, holds="a defaults list") if path.read_text("utf-8").strip() else {}
+    if f"{name}_schema" not in (body.get("defaults") or []):
+        own = config_dirs()[-1] / path.name
+        raise InputError(
+            f"{path}: takes the place of the harness's own {path.name}, and is no such file (its defaults lack {name}_schema). If it is "
+            f"another program's, work in a directory without it; if it is meant to be the harness's, begin with a copy of {own}"
+        )
+
+
 def _body(path: Path) -> dict[str, Any]:
-    document = yaml.safe_load(path.read_text()) or {}
+    document = yaml.safe_load(path.read_text("utf-8")) or {}
     return {key: value for key, value in document.items() if key != "defaults"}
 
 

@@ -57,7 +57,7 @@ def reference() -> str:
 
 def _groups(primary: str) -> list[str]:
     """The groups that a primary configuration chooses from."""
-    entries = yaml.safe_load((shipped("conf") / f"{primary}.yaml").read_text())["defaults"]
+    entries = yaml.safe_load((shipped("conf") / f"{primary}.yaml").read_text("utf-8"))["defaults"]
     return [group for entry in entries if isinstance(entry, dict) for group in entry]
 
 
@@ -111,7 +111,7 @@ def _choices(group: str) -> Iterator[str]:
 
 def _comment(path: Path) -> str:
     comments = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text("utf-8").splitlines():
         if not line.startswith("#"):
             break
         if not line.startswith("# @package"):

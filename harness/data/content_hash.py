@@ -25,7 +25,7 @@ def content_hash(file: Path, memory: Path, *, key: str) -> str:
     entry = memory / hashlib.sha256(identity.encode()).hexdigest()
     with contextlib.suppress(FileNotFoundError, UnicodeDecodeError):
         # A crash of the machine may leave an empty one: then all such files would be the same.
-        if SHA256.fullmatch(known := entry.read_text()):
+        if SHA256.fullmatch(known := entry.read_text("utf-8")):
             return known
     try:
         with file.open("rb") as stream:

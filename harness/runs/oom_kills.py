@@ -18,10 +18,10 @@ def oom_kills(process: Path = Path("/proc/self"), mount: Path = MOUNT) -> int | 
     """How many processes of this one's cgroup the kernel has killed because it was at its limit, or the machine at its own; None where
     that is not counted (no cgroups of version 2)."""
     try:
-        ours = next(line for line in (process / "cgroup").read_text().splitlines() if line.startswith("0::"))
+        ours = next(line for line in (process / "cgroup").read_text("utf-8").splitlines() if line.startswith("0::"))
         group = mount / ours.removeprefix("0::").strip("/")
         events = group / "memory.events.local"  # without groups below; Linux has it from 5.2 on
-        lines = (events if events.exists() else group / "memory.events").read_text().splitlines()
+        lines = (events if events.exists() else group / "memory.events").read_text("utf-8").splitlines()
     except (OSError, StopIteration):
         return None
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)

@@ -156,7 +156,7 @@ class TrunkStore:
                 os.link(checkpoint, building / "checkpoint.ckpt")
             except OSError:
                 shutil.copyfile(checkpoint, building / "checkpoint.ckpt")
-            with (building / "metrics.jsonl").open("w") as stream:
+            with (building / "metrics.jsonl").open("w", encoding="utf-8") as stream:
                 stream.writelines(json.dumps(row) + "\n" for row in rows)
             write_json(building / "trunk.json", asdict(info))
             give_umask_rights(building)

@@ -28,7 +28,9 @@ def dashboard_server(directory: StudyDirectory, port: int) -> WSGIServer:
         raise InputError("harness dashboard needs optuna-dashboard, which is not installed: pip install 'harness[dashboard]'")
     from optuna_dashboard import wsgi
 
-    storage = open_storage(directory).optuna
+    from harness.search.shown_storage import ShownStorage
+
+    storage = open_storage(directory).optuna_as(lambda log: ShownStorage(log, directory))
     application: Any = _read_only(wsgi(storage))
     try:
         return make_server(HOST, port, application, handler_class=_Quiet)

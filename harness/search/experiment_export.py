@@ -121,13 +121,18 @@ def delta_of_run(run: RunRecord) -> dict[str, Any]:
 def header_of(study: StudyRecord | None, best: RunRecord, name: str, to_give: Mapping[str, str]) -> list[str]:
     """What a reader should know before trusting it, a comment a line."""
     result = best.result
-    source = f"The best of study {study.name}: trial {best.number} of {len(study.runs)}." if study else f"The run {best.name}."
+    source = f"The run {best.name}."
+    if study:
+        which = "The best" if study.best is best else "A trial"
+        source = f"{which} of study {study.name}: trial {best.number} of {len(study.runs)}."
     return [
         f"{source} Run it again: harness train experiment={FOLDER}/{name}",
         *(_found(study, best) if study else (f"{metric}: {result.metrics[metric]:.6g}" for metric in main_metrics(result.metrics))),
         f"{result.tokens.length:,} tokens in {result.seconds:.0f} s on "
         + ", ".join([result.hardware.get("cpu", "unknown hardware"), *result.hardware.get("gpus", [])]),
-        f"commit {result.git_commit or 'unknown'}, " + ", ".join(f"{package} {version}" for package, version in result.versions.items()),
+        # Shortened: a whole one has the shape of a W&B key, which would be removed.
+        f"commit {(result.git_commit or 'unknown')[:12]}, "
+        + ", ".join(f"{package} {version}" for package, version in result.versions.items()),
         *(f"{what} {fingerprint[:16]}" for what, fingerprint in result.fingerprints.items()),
         *(f"to be given: {key}=… ({what})" for key, what in to_give.items()),
         f"exported {date.today().isoformat()}; `harness reproduce {name}` checks its bundle, {name}/, and compares",

@@ -33,7 +33,7 @@ def open_study(sweep: Sweep) -> StudyDirectory:
 def want_workers(directory: StudyDirectory, wanted: int) -> None:
     """Set how many workers the study should have: `harness status` and the next start go by it."""
     frozen = read_yaml(directory.sweep)
-    header = "".join(line for line in directory.sweep.read_text().splitlines(keepends=True)[:1] if line.startswith("#"))
+    header = "".join(line for line in directory.sweep.read_text("utf-8").splitlines(keepends=True)[:1] if line.startswith("#"))
     write_yaml(directory.sweep, {**frozen, "launcher": {**frozen["launcher"], "workers": wanted}}, header=header)
 
 

@@ -87,6 +87,9 @@ def test_a_sweep_takes_overrides_of_its_own(tmp_path: Path) -> None:
     assert complete("zsh", "harness sweep quickstart budget.", tmp_path) == [f"budget.{field.name}=" for field in fields(BudgetConfig)]
     assert complete("zsh", "harness sweep quickstart search=t", tmp_path) == ["search=tpe", "search=trunk"]
     assert complete("zsh", "harness train search=", tmp_path) == []
+    assert complete("zsh", "harness sweep quickstart space.optim.l", tmp_path) == ["space.optim.lr."]
+    assert "space.optim.lr.low=" in complete("zsh", "harness sweep quickstart space.optim.lr.", tmp_path)
+    assert complete("zsh", "harness train space.", tmp_path) == []
     assert {"quickstart", "cpt"} <= set(complete("bash", "harness sweep ", tmp_path))
 
 
@@ -99,6 +102,24 @@ def test_studies_and_runs(tmp_path: Path) -> None:
         assert complete("bash", f"harness {verb} ", tmp_path) == ["first", "second"]
     assert complete("fish", "harness compare fi", tmp_path) == ["first"]
     assert complete("bash", "harness resume s", tmp_path) == ["second", "single"]
+    for number in (0, 7, 12):
+        (tmp_path / "runs" / "first" / "trials" / f"{number:04d}").mkdir(parents=True)
+    assert complete("zsh", "harness export first/", tmp_path) == ["first/0", "first/7", "first/12"]
+    assert complete("zsh", "harness export first/1", tmp_path) == ["first/12"]
+    assert {"first", "second", "cpt"} <= set(complete("zsh", "harness sweep ", tmp_path)), "a study goes on by its name"
+
+
+def test_what_ls_lists_and_init_copies(tmp_path: Path) -> None:
+    assert complete("zsh", "harness ls s", tmp_path) == ["studies", "sweeps"]
+    assert "cpt" in complete("zsh", "harness init sweep ", tmp_path)
+    assert complete("zsh", "harness init launcher slurm_8", tmp_path) == ["slurm_8gpu"]
+    assert complete("zsh", "harness init ", tmp_path) == ["sweep", "experiment", "launcher"]
+
+
+def test_a_study_takes_budget_and_launcher_when_it_goes_on(tmp_path: Path) -> None:
+    assert complete("zsh", "harness resume first budget.tr", tmp_path) == ["budget.trials=", "budget.trial_hours="]
+    assert complete("zsh", "harness resume first launcher=slurm_8", tmp_path) == ["launcher=slurm_8gpu"]
+    assert complete("zsh", "harness resume first optim.", tmp_path) == []
 
 
 def test_paths_below_directories(tmp_path: Path) -> None:

@@ -64,6 +64,11 @@ def test_one_section_alone(here: Path, section: str) -> None:
     assert harness(here, "ls", section).stdout.startswith(f"{section}\n")
 
 
+def test_status_without_a_study_lists_them(here: Path) -> None:
+    assert harness(here, "status").stdout == harness(here, "ls", "studies").stdout
+    assert json.loads(harness(here, "status", "--json").stdout) == listed(here, "studies")
+
+
 def test_what_cannot_be_listed(here: Path) -> None:
     done = harness(here, "ls", "study")
     assert done.rc == 2

@@ -17,13 +17,14 @@ import pytest
 
 from harness.config.errors import InputError
 from harness.runs.directory import StudyDirectory
+from harness.runs.record import load_study
 from harness.search import dashboard
 from harness.search.dashboard import dashboard_server
 from harness.search.open_study import open_study
 from harness.search.storage.build import open_storage
 from harness.search.study import Claim, Study
 from tests.search.conftest import BOTH_STORAGES, MakeSweep
-from tests.search.studies import Attempt, optuna_trials
+from tests.search.studies import Attempt, alive, optuna_trials
 
 
 @pytest.fixture
@@ -66,6 +67,39 @@ def test_the_dashboard_follows_a_study_and_changes_nothing(study: Study) -> None
             answer(f"{url}/{summary['study_id']}", method="DELETE")
         server.shutdown()
     assert len(optuna_trials(study.directory)) == 2
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "crowned"),
+    [
+        ([(2.5, 0.1), (1.5, 0.42), (2.0, 0.3)], 2),  # the constraint is broken by the trial with the least loss
+        ([(2.5, 0.9), (1.5, 0.42)], 1),  # by all: the nearest
+        ([(2.5, 0.1), (1.5, 0.2)], 1),
+    ],
+)
+def test_the_dashboard_crowns_the_trial_that_we_do(make_sweep: MakeSweep, outcomes: list[tuple[float, float]], crowned: int) -> None:
+    sweep = make_sweep(constraints={"val/general/forgetting": {"max": 0.3}})
+    directory = open_study(sweep)
+    with alive(directory, "w"):
+        study = Study(directory, sweep, "w")
+        for objective, forgetting in outcomes:
+            claim = study.claim()
+            assert isinstance(claim, Claim)
+            study.settle(claim, Attempt(claim.run).complete(objective, **{"val/general/forgetting": forgetting}))
+    record = load_study(directory)
+    with dashboard_server(directory, 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/api/studies"
+        (summary,) = answer(url)["study_summaries"]
+        shown = answer(f"{url}/{summary['study_id']}?after=0")
+        server.shutdown()
+    assert [trial["number"] for trial in shown["best_trials"]] == [crowned]
+    assert record.best is None or record.best.number == crowned
+    constraints = [trial["constraints"] for trial in shown["trials"]]
+    assert [sum(values) for values in constraints] == pytest.approx([forgetting - 0.3 for _, forgetting in outcomes])
+    told = {attribute["key"]: attribute["value"] for attribute in shown["trials"][0]["user_attrs"]}
+    assert told["run"] == str(directory.trial(0).path)
+    assert float(told["val/general/forgetting"]) == outcomes[0][1]
 
 
 def test_a_port_that_is_taken_is_said(study: Study) -> None:

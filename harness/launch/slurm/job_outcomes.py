@@ -46,7 +46,7 @@ def ask_job_outcomes(places: Sequence[Place], crashes: Path, slurm: Slurm = QUIC
 
 def _has_crashed(crashes: Path, place: Place) -> bool:
     try:
-        return str(place.restart) in (crashes / f"{place.job}.crashes").read_text().split()
+        return str(place.restart) in (crashes / f"{place.job}.crashes").read_text("utf-8").split()
     except FileNotFoundError:
         return False
 

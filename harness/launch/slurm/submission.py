@@ -113,7 +113,7 @@ def script_of(job: BatchJob, launcher: LauncherConfig) -> str:
 
     path = batch_template(TEMPLATE)
     try:
-        return render(job, launcher, path.read_text(), template_path=path)
+        return render(job, launcher, path.read_text("utf-8"), template_path=path)
     except (jinja2.TemplateError, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be rendered: {error}") from None
 
@@ -122,7 +122,7 @@ def check_accepted(job: BatchJob, launcher: LauncherConfig) -> None:
     """Raise SlurmRefusedError, in the cluster's own words and with what was asked for, where it would not take the job."""
     with tempfile.TemporaryDirectory(prefix="harness-sbatch-") as folder:
         script = Path(folder) / job.script.name
-        script.write_text(script_of(job, launcher))
+        script.write_text(script_of(job, launcher), "utf-8")
         try:
             Slurm(launcher.cluster).test(script)
         except SlurmRefusedError as error:
@@ -133,7 +133,7 @@ def check_accepted(job: BatchJob, launcher: LauncherConfig) -> None:
 def submit(place: StudyDirectory | RunDirectory, job: BatchJob, launcher: LauncherConfig, *, purpose: str) -> SubmittedJob:
     """Write the job's script, submit it, and write it down. Raises SlurmRefusedError and SlurmUnavailableError; no script is left then."""
     job.script.parent.mkdir(parents=True, exist_ok=True)
-    job.script.write_text(script_of(job, launcher))
+    job.script.write_text(script_of(job, launcher), "utf-8")
     try:
         element = Slurm(launcher.cluster).submit(job.script)
     except BaseException:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -48,7 +48,11 @@ class StudyStorage(ABC):
         """Optuna's storage; it may be read at any time, and written inside `locked` only."""
         from optuna.storages import JournalStorage
 
-        return JournalStorage(self._batches)
+        return self.optuna_as(JournalStorage)
+
+    def optuna_as(self, make: Callable[[Batches], JournalStorage]) -> JournalStorage:
+        """Another view of Optuna's record, made by `make`."""
+        return make(self._batches)
 
     def trial_index(self, optuna: BaseStorage, study_id: int) -> TrialIndex:
         """The index of the study's trials, one a process."""

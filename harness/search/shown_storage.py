@@ -1,0 +1,60 @@
+"""Optuna's record of a study as optuna-dashboard should show it: with our best trial, our constraints, and what files say of each run."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Container
+from typing import TYPE_CHECKING, Any
+
+from optuna.storages import JournalStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from harness.runs.directory import StudyDirectory
+from harness.runs.record import load_study
+from harness.runs.result import FINAL_STATES, read_result
+
+if TYPE_CHECKING:
+    from harness.search.storage.batches import Batches
+
+PREFIX = "constraints:"
+"""Optuna 5 stores a constraint a key; optuna-dashboard reads the list under CONSTRAINTS, and takes a trial without one for feasible."""
+CONSTRAINTS = "constraints"
+
+
+class ShownStorage(JournalStorage):
+    """The record, read for display. Nothing of what is added is stored."""
+
+    def __init__(self, log: Batches, directory: StudyDirectory) -> None:
+        super().__init__(log)
+        self._directory = directory
+        self._told: dict[int, dict[str, Any]] = {}
+        """Of runs that have ended, which do not change."""
+
+    def get_all_trials(self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
+        return [self._shown(trial) for trial in super().get_all_trials(study_id, deepcopy, states)]
+
+    def get_best_trial(self, study_id: int) -> FrozenTrial:
+        """The trial that `harness best` names; without one, that which is nearest to the constraints."""
+        study = load_study(self._directory)
+        best = study.best or study.nearest
+        trials = self.get_all_trials(study_id, deepcopy=False)
+        found = next((trial for trial in trials if best is not None and trial.number == best.number), None)
+        return found or super().get_best_trial(study_id)
+
+    def _shown(self, trial: FrozenTrial) -> FrozenTrial:
+        shown = copy.copy(trial)
+        margins = [value for key, value in trial._system_attrs.items() if key.startswith(PREFIX)]
+        shown._system_attrs = {**trial._system_attrs, **({CONSTRAINTS: margins} if margins else {})}
+        shown._user_attrs = {**trial._user_attrs, **self._told_by_files(trial.number)}
+        return shown
+
+    def _told_by_files(self, number: int) -> dict[str, Any]:
+        """Metrics, tokens, seconds and place of a trial's run."""
+        if number in self._told:
+            return self._told[number]
+        run = self._directory.trial(number)
+        result = read_result(run)
+        told = {"run": str(run.path), "tokens": result.tokens.reached, "seconds": round(result.seconds, 1), **result.metrics}
+        if result.state in FINAL_STATES:
+            self._told[number] = told
+        return told
