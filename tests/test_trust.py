@@ -204,6 +204,8 @@ WHOSE: list[tuple[str, bool]] = [
     ("conf/experiment/best/q/sweep.yaml", False),
     ("conf/experiment/../experiment/best/q.yaml", False),
     ("theirs/q.yaml", False),
+    ("theirs/config.yaml", False),
+    ("made/config.yaml", True),
     ("theirs/../q.yaml", True),
     ("../q.yaml", False),
     ("runs/../theirs/q.yaml", False),
@@ -216,6 +218,8 @@ def test_whose_a_file_is_follows_from_its_place(path: str, own: bool) -> None:
     for folder in ("conf/experiment/best", "sweeps", "theirs", "bundle/sweeps", "runs"):
         Path(folder).mkdir(parents=True)
     Path("bundle/bundle.json").touch()
+    Path("made").mkdir()
+    Path("made/result.json").touch()
     assert is_own(Path(path)) is own
     assert is_own(Path(path).absolute()) is own
 

@@ -2,7 +2,7 @@
 
 What a run IS may be said by anybody's file: model shape, data shares, objective, adapter, optimizer, schedule, lengths. Where things go and
 what runs (tracking, launcher, storage, caches, paths elsewhere, interpolations) is said by the command line and by the user's own files.
-These are known by their place: what ships, ./conf, ./sweeps, --config-dir, the runs, and files that lie in the working directory itself.
+These are known by their place: what ships, ./conf, ./sweeps, --config-dir, runs, and files that lie in the working directory itself.
 All others, and recipes and bundles wherever they lie, may be a stranger's, unless the user trusts them by name (`harness --trust FILE`).
 """
 
@@ -67,6 +67,8 @@ def is_own(path: Path) -> bool:
     confs = config_dirs()
     if any((parent / BUNDLE_FILE).exists() for parent in place.parents) or any(place.is_relative_to(base / RECIPES) for base in confs):
         return False
+    if place.name == "config.yaml" and (place.parent / "result.json").is_file() and place.is_relative_to(Path.cwd()):
+        return True  # of a run with a directory of its own (--dir), which `harness resume` would go on with as well
     return place.parent == Path.cwd() or any(place.is_relative_to(base) for base in (*confs, *sweep_dirs(), runs_root().resolve()))
 
 
