@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,7 +73,7 @@ class RunRecord:
         try:
             return read_yaml(self.directory.config) if self.directory.config.exists() else {}
         except DamagedError as error:
-            log.warning("%s", error)
+            _warn(str(error))
             return {}
 
     @cached_property
@@ -82,7 +82,7 @@ class RunRecord:
         try:
             return self.directory.metrics.rows()
         except DamagedError as error:
-            log.warning("%s", error)
+            _warn(str(error))
             return []
 
 
@@ -215,9 +215,21 @@ def load_run(run: RunDirectory, *, study: str | None = None) -> RunRecord:
         problems.append(str(error))
     # The others are read when they are asked for.
     problems += [str(DamagedError(path, "it is no regular file")) for path in (run.config, run.metrics.path) if _is_no_file(path)]
+    # An attempt writes its result first, and a study its trial.
+    for path, later in ((run.result, run.metrics.path), (run.trial, run.result)):
+        if later.exists() and not path.exists() and (path != run.trial or study is not None):
+            problems.append(str(DamagedError(path, f"it is gone, though {later.name} is there")))
     if problems:
+        _warn(" ".join(problems))
+        trial = trial or (Trial(number=int(run.path.name), params=None, tokens=0) if study is not None else None)
         return RunRecord(run, Result(reason=" ".join(problems), tokens=result.tokens), study, trial, "damaged")
     return RunRecord(directory=run, result=result, study=study, trial=trial, state=current_state(run, result, trial))
+
+
+@cache
+def _warn(problem: str) -> None:
+    """Once, however often a view is drawn."""
+    log.warning("%s", problem)
 
 
 def _is_no_file(path: Path) -> bool:

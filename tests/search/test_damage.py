@@ -82,6 +82,15 @@ def test_a_damaged_trial_leaves_the_others(study: StudyDirectory, kind: str, nam
     assert record.best.number == 0
 
 
+@pytest.mark.parametrize("name", ["result.json", "trial.json"])
+def test_what_is_gone_is_damage_too(study: StudyDirectory, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    run = study.trial(1)
+    run.metrics.append({"step": 1, "tokens": 10})
+    (run.path / name).unlink()
+    assert [found.state for found in load_study(study).runs] == ["complete", "damaged", "complete", "complete"]
+    assert f"{name}: damaged: it is gone" in caplog.text
+
+
 def test_views_show_what_is_damaged(study: StudyDirectory, tmp_path: Path) -> None:
     DAMAGES["cut"](study.trial(1).result)
     DAMAGES["a pipe"](study.trial(2).trial)
