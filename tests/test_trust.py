@@ -328,7 +328,7 @@ def test_a_data_set_of_somebody_else_names_no_file_of_its_reader(attack: Callabl
         source_files(asked, key="data.sources.a")
     if asked == "ds":
         trust_files(["ds"])
-        assert [file.read_text() for file in source_files("ds", key="data.sources.a")] == [PASSWD]
+        assert {file.read_text() for file in source_files("ds", key="data.sources.a")} == {PASSWD}
 
 
 def test_links_within_a_data_set_and_to_the_blobs_of_a_snapshot_are_followed(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ FILES_VARIABLE = "HARNESS_TRUST"
 RECIPES = Path("experiment") / "best"
 HARMLESS_KEYS = ("tracking.name", "trainer.threads")
 """Whether rows are tracked at all; where they go is the user's."""
+HARMLESS_VALUES = {"tracking.mode": ("offline",)}
 HARMLESS_TRACKING = (None, "none", "wandb")
 """Choices of the group that name no place."""
 PROFILE_KEYS = ("name", "workers")
@@ -63,8 +64,7 @@ def is_own(path: Path) -> bool:
     """Whether a file is the user's, by its place."""
     from harness.runs.directory import runs_root
 
-    place = _place(path)
-    confs = config_dirs()
+    place, confs = _place(path), config_dirs()
     if any((parent / BUNDLE_FILE).exists() for parent in place.parents) or any(place.is_relative_to(base / RECIPES) for base in confs):
         return False
     if place.name == "config.yaml" and (place.parent / "result.json").is_file() and place.is_relative_to(Path.cwd()):
@@ -97,7 +97,7 @@ def config_wishes(leaves: Iterable[tuple[str, Any]], path: Path, *, given: Colle
     leaves: its dotted keys with their values as they were parsed. given: keys whose value is replaced by the command line's.
     """
     for key, value in leaves:
-        if key in given:
+        if key in given or value in HARMLESS_VALUES.get(key, ()):
             continue
         if any("${" in text for text in (key, *_texts(value))):
             yield f"{_shown(key, value)} ({what} holds values, no interpolations)"

@@ -66,7 +66,7 @@ def find_source(path: str, *, key: str, split: str | None = None) -> SourceFiles
         raise wrong_value(where, path, "no such file or directory")
     # Not pathlib's: what its ** matches differs between versions of Python, and it finds hidden files.
     matches = sorted(match for name in glob(str(root), recursive=True) if (match := Path(name)).is_file())  # noqa: PTH207
-    files = _readable(matches, path, where)
+    files = _readable([match for match in matches if match.name not in METADATA], path, where)
     _refuse_outside(files, _fixed_part(root), key=key, linked=True)
     return SourceFiles(files)
 
@@ -127,14 +127,14 @@ def _below(root: Path) -> Iterator[Path]:
 def _refuse_outside(files: Sequence[Path], directory: Path, *, key: str, linked: bool) -> None:
     """Refuse files that a directory names by links or lists, but that lie elsewhere: a stranger's may mean any private file by them.
 
-    Links into the hub's own blobs, beside its snapshots, are of the data set. linked: files found by links may be data of the working
-    directory, too, which users link to one another.
+    Links into the hub's own blobs, beside its snapshots, are of the data set. linked: links to directories may lead to others
+    of the working directory, too, as users make them.
     """
     home = directory.resolve()
     inside = [home, *(parent.parent / "blobs" for parent in (home, *home.parents) if parent.name == "snapshots")]
     for file in files:
         real = file.resolve()
-        places = [*inside, Path.cwd()] if linked and is_readable(real) else inside
+        places = [*inside, Path.cwd()] if linked and not file.is_symlink() else inside
         if not any(real.is_relative_to(place) for place in places) and not is_trusted_file(directory):
             raise InputError(
                 f"{key}: {file} is {real}, which lies outside of {directory}; give the path of that file itself, or, if you trust whoever "
