@@ -99,6 +99,7 @@ def _short_path(origin: str) -> str:
     from harness.config.locations import shipped
 
     path = Path(origin)
-    if path.is_relative_to(shipped("conf").resolve()):
-        return f"harness:{path.relative_to(shipped('conf').resolve())}"
+    for ours in (shipped("conf"), shipped("conf").resolve()):
+        if path.is_relative_to(ours):
+            return f"harness:{path.relative_to(ours)}"
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else origin

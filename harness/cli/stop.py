@@ -48,7 +48,7 @@ def stop(
             # Again: a job that Slurm preempted meanwhile is back in the queue.
             jobs, looked = _cancel_waiting(directory), time.monotonic()
     plan = read_plan(directory)
-    verb = f"confirm {plan.study}" if plan else f"sweep {directory.name}"
+    verb = f"confirm {plan.study}" if plan else f"resume {directory.name}"
     say(f"{directory.name}: stopped; `harness {verb}` goes on")
 
 

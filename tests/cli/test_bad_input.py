@@ -343,7 +343,7 @@ def _content(directory: Path) -> dict[str, bytes]:
 # Typer's own: no verb, a wrong option, a missing argument.
 
 
-@pytest.mark.parametrize("arguments", [["trian"], ["status"], ["train", "--dri", "x"], ["sweep", "quickstart", "--workers", "0"]])
+@pytest.mark.parametrize("arguments", [["trian"], ["logs"], ["train", "--dri", "x"], ["sweep", "quickstart", "--workers", "0"]])
 def test_a_wrong_command_line(place: Place, arguments: list[str]) -> None:
     done = place.harness(*arguments)
     assert done.rc == 2, done

@@ -30,7 +30,7 @@ def here(tmp_path: Path) -> Path:
         (path / "config.yaml").write_text("seed: 1\n")
         (path / "result.json").write_text(json.dumps(result))
     (trial / "trial.json").write_text(json.dumps({"number": 0, "params": {"optim.lr": 1e-3}, "tokens": 512}))
-    (study / "sweep.yaml").write_text("objective: {metric: val/x/loss}\nbudget: {trials: 1}\nspace: {}\n")
+    (study / "sweep.yaml").write_text("objective: {metric: val/x/loss, direction: minimize}\nbudget: {trials: 1}\nspace: {}\n")
     (tmp_path / "runs" / "broken" / "sweep.yaml").write_text("{[")
     return tmp_path
 

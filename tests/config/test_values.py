@@ -142,7 +142,7 @@ def test_show_says_where_each_value_comes_from(tiny: list[str], tmp_path: Path, 
     assert "lr: 0.25  # conf/experiment/mine.yaml" in lines
     assert "eps: 1.0e-06  # the command line" in lines
     assert "weight_decay: 0.1" in lines
-    assert f"name: wsd  # {shipped('conf')}/schedule/wsd.yaml" in lines
+    assert "name: wsd  # harness:schedule/wsd.yaml" in lines
 
 
 def test_show_prints_what_a_config_file_may_hold(tiny: list[str], tmp_path: Path) -> None:
