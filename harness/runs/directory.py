@@ -202,10 +202,12 @@ def _places(word: str) -> list[Path]:
 
 
 def _the_one(word: str, paths: list[Path]) -> Path | None:
-    found = {path.resolve(): path for path in paths}
+    found: dict[Path, Path] = {}
+    for path in paths:
+        found.setdefault(path.resolve(), path)
     if len(found) > 1:
-        named, path = list(found.values())[:2]
-        raise InputError(f"{word!r} is both {named} and {path if path.is_absolute() else f'./{path}'}: say which of the two")
+        named, other = list(found.values())[:2]
+        raise InputError(f"{word!r} is both {named} and {other if other.is_absolute() else f'./{other}'}: say which of the two")
     return next(iter(found.values()), None)
 
 

@@ -50,7 +50,7 @@ def trial(run: RunDirectory) -> RunDirectory:
     [
         (EndingKind.COMPLETE, "complete", exit_codes.DONE, 0),
         (EndingKind.FAILED, "failed", exit_codes.FAILED, 0),
-        (EndingKind.PRUNED, "pruned", exit_codes.FAILED, 0),
+        (EndingKind.PRUNED, "pruned", exit_codes.DONE, 0),
         (EndingKind.STOPPED, "waiting", exit_codes.STOPPED, 0),
         (EndingKind.NOT_BEGUN, "waiting", exit_codes.TRUNK_UNDER_WAY, 0),
         (EndingKind.RESERVED_TOO_LITTLE, "waiting", exit_codes.RESERVED_TOO_LITTLE, 0),
