@@ -227,7 +227,7 @@ def test_a_line_a_trial_and_a_budget_that_is_raised_and_lowered(write_sweep: Wri
     for trials, expected in ((2, 2), (3, 3), (1, 3)):
         done = run_harness("sweep", path, f"budget.trials={trials}", "--name", "other", cwd=tmp_path)
         assert done.rc == 0, done
-        assert f"other: {expected} complete." in done.stderr
+        assert f"other: {expected} complete;" in done.stderr
         told += done.stdout.splitlines()
     runs = check_in_step(directory("other"), ended=True).runs
     assert len(told) == 3, "every trial is told once, when it ends"

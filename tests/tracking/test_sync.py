@@ -301,7 +301,7 @@ def test_what_cannot_be_synced_ends_in_one_message(tmp_path: Path, environment: 
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         dead = {**backend.environment, "WANDB_BASE_URL": f"http://127.0.0.1:{closed.getsockname()[1]}"}
-        assert dead["WANDB_BASE_URL"] in refused(run_harness("sync", cwd=tmp_path, env={**env, **dead}))
+        assert dead["WANDB_BASE_URL"] in refused(run_harness("sync", cwd=tmp_path, env={**env, **dead}, cold=True))
     assert "name the study" in refused(run_harness("sync", "--watch", cwd=tmp_path, env=env))
 
 
