@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 MOST_BYTES = 64_000_000
 """Of a document that is read as a whole; sweeps with thousands of choices, and tokenizers, stay below."""
+PART_BYTES = 65_536
 MOST_DEEP = 100
 MOST_NODES = 1_000_000
 """Of YAML once its aliases are followed."""
@@ -50,13 +51,15 @@ def read_bytes(path: Path, *, most_bytes: int = MOST_BYTES) -> bytes:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise DamagedError(path, "it is no regular file")
-        with os.fdopen(descriptor, "rb", closefd=False) as stream:
-            content = stream.read(most_bytes + 1)
+        # By and by: to ask for all that it may have at once takes the memory for it, however small it is.
+        content = bytearray()
+        while len(content) <= most_bytes and (part := os.read(descriptor, PART_BYTES)):
+            content += part
     finally:
         os.close(descriptor)
     if len(content) > most_bytes:
         raise DamagedError(path, f"it has more than {most_bytes:,} bytes")
-    return content
+    return bytes(content)
 
 
 def read_text(path: Path, *, most_bytes: int = MOST_BYTES) -> str:
