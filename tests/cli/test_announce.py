@@ -41,9 +41,9 @@ def on_a_terminal(arguments: list[str], cwd: Path, **env: str) -> list[str]:
 
 @pytest.mark.parametrize("arguments", SLOW_VERBS, ids=[verb for verb, *_ in SLOW_VERBS])
 def test_it_says_what_it_is_about_to_do(tmp_path: Path, arguments: list[str]) -> None:
-    first, second, *_ = on_a_terminal(arguments, tmp_path)
+    first, *rest = on_a_terminal(arguments, tmp_path)
     assert first.endswith(" …")
-    assert second.startswith("error: ")
+    assert any("error: " in line for line in rest)
 
 
 @pytest.mark.parametrize("variable", ["RANK", "SLURM_PROCID"])
