@@ -28,6 +28,7 @@ RECIPES = Path("experiment") / "best"
 HARMLESS_KEYS = ("tracking.name", "trainer.threads")
 """Whether rows are tracked at all; where they go is the user's."""
 HARMLESS_VALUES = {"tracking.mode": ("offline",)}
+"""Nothing leaves the machine."""
 HARMLESS_TRACKING = (None, "none", "wandb")
 """Choices of the group that name no place."""
 PROFILE_KEYS = ("name", "workers")

@@ -61,11 +61,11 @@ def shard(path: Path, checksums: dict[str, str]) -> Iterator[Shard]:
 
 
 def is_whole(entry: Path) -> bool:
-    """Whether the files of an entry are as they were written. Of entries that harnesses before December 2026 wrote nothing is known."""
+    """Whether the files of an entry are as they were written; False of one whose meta.json does not say."""
     try:
-        meta = read_json(entry / META)
-        return meta is not None and all(_checksum(entry / name) == known for name, known in dict(meta.get("checksums", {})).items())
-    except (OSError, InputError, TypeError, ValueError):
+        checksums = dict((read_json(entry / META) or {})["checksums"])
+        return all(_checksum(entry / name) == known for name, known in checksums.items())
+    except (OSError, InputError, LookupError, TypeError, ValueError):
         return False
 
 

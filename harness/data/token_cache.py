@@ -20,7 +20,7 @@ import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +131,7 @@ def tokenize_conversations(
 ) -> TokenizedDocuments:
     """The conversations of the files as tokens with a mask; otherwise as `tokenize`. `chat_format` as data.sources.<name>.format."""
     recipe, bad = ["conversations", chat_format], bad or BadRows()
-    documents = lambda: read_conversations(files, chat_format, key=key, bad=bad)  # noqa: E731
+    documents = partial(read_conversations, files, chat_format, key=key, bad=bad)
     return _cached(files, recipe, encoder, documents, cache_dir, key, bad, progress, verify)
 
 

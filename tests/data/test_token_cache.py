@@ -258,6 +258,9 @@ def test_meta_is_readable(docs: Path, run: Any) -> None:
     sums = meta.pop("checksums")
     assert meta == {"dtype": "uint16", "documents": 31, "tokens": len(documents.tokens), "largest_id": int(documents.tokens.max())}
     assert sorted(sums) == ["bytes.npy", "hashes.npy", "offsets.npy", "tokens.bin"]
+    assert is_whole(documents.directory)
+    (documents.directory / "meta.json").write_text(json.dumps(meta))
+    assert not is_whole(documents.directory), "nobody knows"
 
 
 def test_tokenizers_that_append_their_own_copy_of_the_backend_agree(docs: Path, run: Any, tokenizer: Any) -> None:
