@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from harness.config.documents import DamagedError
 from harness.runs.directory import StudyDirectory
 from harness.runs.record import load_study
 from harness.runs.result import FINAL_STATES, read_result
@@ -27,7 +28,7 @@ class ShownStorage(JournalStorage):
     def __init__(self, log: Batches, directory: StudyDirectory) -> None:
         super().__init__(log)
         self._directory = directory
-        self._told: dict[int, dict[str, Any]] = {}
+        self._ended: dict[int, dict[str, Any]] = {}
         """Of runs that have ended, which do not change."""
 
     def get_all_trials(self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
@@ -45,16 +46,19 @@ class ShownStorage(JournalStorage):
         shown = copy.copy(trial)
         margins = [value for key, value in trial._system_attrs.items() if key.startswith(PREFIX)]
         shown._system_attrs = {**trial._system_attrs, **({CONSTRAINTS: margins} if margins else {})}
-        shown._user_attrs = {**trial._user_attrs, **self._told_by_files(trial.number)}
+        shown._user_attrs = {**trial._user_attrs, **self._of_run(trial.number)}
         return shown
 
-    def _told_by_files(self, number: int) -> dict[str, Any]:
+    def _of_run(self, number: int) -> dict[str, Any]:
         """Metrics, tokens, seconds and place of a trial's run."""
-        if number in self._told:
-            return self._told[number]
+        if number in self._ended:
+            return self._ended[number]
         run = self._directory.trial(number)
-        result = read_result(run)
-        told = {"run": str(run.path), "tokens": result.tokens.reached, "seconds": round(result.seconds, 1), **result.metrics}
+        try:
+            result = read_result(run)
+        except DamagedError as error:  # it leaves the others as they are
+            return {"run": str(run.path), "damaged": str(error)}
+        facts = {"run": str(run.path), "tokens": result.tokens.reached, "seconds": round(result.seconds, 1), **result.metrics}
         if result.state in FINAL_STATES:
-            self._told[number] = told
-        return told
+            self._ended[number] = facts
+        return facts

@@ -97,9 +97,25 @@ def test_the_dashboard_crowns_the_trial_that_we_do(make_sweep: MakeSweep, outcom
     assert record.best is None or record.best.number == crowned
     constraints = [trial["constraints"] for trial in shown["trials"]]
     assert [sum(values) for values in constraints] == pytest.approx([forgetting - 0.3 for _, forgetting in outcomes])
-    told = {attribute["key"]: attribute["value"] for attribute in shown["trials"][0]["user_attrs"]}
-    assert told["run"] == str(directory.trial(0).path)
-    assert float(told["val/general/forgetting"]) == outcomes[0][1]
+    facts = {attribute["key"]: attribute["value"] for attribute in shown["trials"][0]["user_attrs"]}
+    assert facts["run"] == str(directory.trial(0).path)
+    assert float(facts["val/general/forgetting"]) == outcomes[0][1]
+
+
+def test_a_damaged_trial_takes_no_other_one_along(study: Study) -> None:
+    for _ in range(2):
+        complete_a_trial(study)
+    result = study.directory.trial(0).path / "result.json"
+    result.write_text(result.read_text()[:20])
+    with dashboard_server(study.directory, 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/api/studies"
+        (summary,) = answer(url)["study_summaries"]
+        trials = answer(f"{url}/{summary['study_id']}?after=0")["trials"]
+        server.shutdown()
+    damaged, whole = ({fact["key"]: fact["value"] for fact in trial["user_attrs"]} for trial in trials)
+    assert "result.json: damaged" in damaged["damaged"]
+    assert "damaged" not in whole
 
 
 def test_a_port_that_is_taken_is_said(study: Study) -> None:
