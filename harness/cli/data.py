@@ -33,7 +33,7 @@ def data(overrides: Overrides = None, as_json: AsJson = False, show: Show = 0) -
         from harness.work.data_summary import summary_of
 
         announce("reading the data: what the cache does not hold is tokenized")
-        prepared = prepare(overrides or [])
+        prepared = prepare(config)
         summary = summary_of(prepared)
         if prepared.training and show:
             from harness.data.preview import preview

@@ -66,15 +66,13 @@ def known_summary(config: Config) -> dict[str, Any] | None:
     return noted_summary(config, os.environ)
 
 
-def prepare(overrides: list[str], resolved: Path | None = None) -> Prepared:
-    """Tokenize and pack what a configuration names, with bars on stderr; what is in the cache is taken from there.
+def prepare(config: Config) -> Prepared:
+    """Tokenize and pack what a configuration (of `read_config`) names, with bars on stderr; what is in the cache is taken from there.
 
-    resolved: a run's config.yaml, in place of the composed configuration.
-    Raises InputError for a configuration or for data that cannot be used.
+    Raises InputError for data that cannot be used.
     """
     from harness.config.checks.trainer import has_length, trains
 
-    config = read_config(overrides, resolved)
     files = files_of(config)
     describes_run = trains(config.trainer) and has_length(config.trainer)
 
@@ -141,9 +139,9 @@ if __name__ == "__main__":
     try:
         given = sys.argv[1:]
         if given and given[0].startswith(RESOLVED):
-            prepare(given[1:], Path(given[0].removeprefix(RESOLVED)))
+            prepare(read_config(given[1:], Path(given[0].removeprefix(RESOLVED))))
         else:
-            prepare(given)
+            prepare(read_config(given))
     except InputError as error:
         # Read by prepare_apart.
         print(error)

@@ -18,7 +18,7 @@ from harness.config.load import load
 from harness.config.schema import Config
 from harness.runs.cache import default_cache_dir
 from harness.work.preparation_note import is_prepared
-from harness.work.prepare import prepare, prepare_apart
+from harness.work.prepare import prepare, prepare_apart, read_config
 from tests.cli.test_light_imports import imported
 from tests.support.command import call_harness
 from tests.support.corpus import TinyText, tiny_text
@@ -51,7 +51,7 @@ def config_of(text: TinyText, *overrides: str) -> Config:
 
 def test_it_is_ready_once_it_was_prepared_for_this_very_configuration(text: TinyText) -> None:
     assert not ready(config_of(text))
-    prepare(text.overrides)
+    prepare(read_config(text.overrides))
     assert ready(config_of(text))
     assert not ready(config_of(text, "data.context_length=16"))
     assert not is_prepared(config_of(text), {**os.environ, "HARNESS_CACHE": "/elsewhere"})
@@ -80,7 +80,7 @@ def cache_entry_gone(text: TinyText, folder: Path) -> None:
 
 @pytest.mark.parametrize("change", [changed, gone, other_tokenizer, further_file_of_the_tokenizer, cache_entry_gone])
 def test_a_change_is_seen(text: TinyText, tmp_path: Path, change: Callable[[TinyText, Path], None]) -> None:
-    prepare(text.overrides)
+    prepare(read_config(text.overrides))
     config = config_of(text)
     assert ready(config)
     change(text, tmp_path)
@@ -92,7 +92,7 @@ def test_a_file_that_joins_a_directory_is_seen(text: TinyText, tmp_path: Path) -
     folder.mkdir()
     age(shutil.move(tmp_path / "domain.jsonl", folder / "1.jsonl"))
     overrides = [*text.overrides, f"data.sources.domain.path={folder}"]
-    prepare(overrides)
+    prepare(read_config(overrides))
     config = load(overrides).config
     assert ready(config)
     shutil.copy(folder / "1.jsonl", folder / "2.jsonl")
@@ -105,9 +105,9 @@ def test_the_cache_entry_of_a_validation_set_of_its_own_counts(text: TinyText, t
     age(held_out)
     overrides = [*text.overrides, f"data.validation.other.path={held_out}"]
     before = tokenized()
-    prepare(text.overrides)
+    prepare(read_config(text.overrides))
     without = tokenized()
-    prepare(overrides)
+    prepare(read_config(overrides))
     config = load(overrides).config
     assert ready(config)
     (entry,) = tokenized() - without
@@ -124,7 +124,7 @@ def tokenized() -> set[str]:
 def test_what_was_written_just_now_is_looked_at_again(text: TinyText, tmp_path: Path) -> None:
     moment = time.time() + 60  # however long it takes until it is looked at
     os.utime(tmp_path / "domain.jsonl", (moment, moment))
-    prepare(text.overrides)
+    prepare(read_config(text.overrides))
     assert not ready(config_of(text))
     assert not (default_cache_dir(None) / "prepared").exists()
 
@@ -160,7 +160,7 @@ def test_what_was_said_of_the_data_is_said_again_without_importing_what_looks_at
 
 @pytest.mark.parametrize("columns", [60, 80, 200])
 def test_numbers_are_whole_in_any_width(text: TinyText, tmp_path: Path, columns: int) -> None:
-    prepare(text.overrides)
+    prepare(read_config(text.overrides))
     document = json.loads(call_harness("data", *text.overrides, "--json", cwd=tmp_path).stdout)
     shown = call_harness("data", *text.overrides, cwd=tmp_path, env={"COLUMNS": str(columns), "FORCE_COLOR": "1"}).stdout
     assert "…" not in shown
