@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 from rich.console import Console
 
-from harness.cli.main import _Stderr
+from harness.config.terminal import _Stderr
 from harness.training.run_progress import LatestMetrics, RunProgress
 
 
