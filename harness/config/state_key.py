@@ -37,6 +37,7 @@ BY_FINGERPRINT = (
 )
 """What matters by its content, wherever it lies."""
 NO_INFLUENCE = (
+    "sampling.",
     "data.cache_dir",
     "data.max_epochs",
     "tracking.",

@@ -26,6 +26,7 @@ from harness.config.schema.data import (
 from harness.config.schema.model import ModelConfig, TokenizerConfig
 from harness.config.schema.objective import DivergenceName, ObjectiveConfig, ObjectiveName
 from harness.config.schema.optim import OptimConfig, OptimName
+from harness.config.schema.sampling import SamplingConfig, SamplingName
 from harness.config.schema.schedule import DecayShape, ScheduleConfig, ScheduleName
 from harness.config.schema.tracking import TrackingConfig
 from harness.config.schema.trainer import TrainerConfig
@@ -50,6 +51,8 @@ __all__ = [
     "OptimConfig",
     "OptimName",
     "Positive",
+    "SamplingConfig",
+    "SamplingName",
     "ScheduleConfig",
     "ScheduleName",
     "Section",
@@ -77,4 +80,5 @@ class Config(Section):
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
