@@ -19,6 +19,6 @@ class SamplingConfig(Section):
     name: SamplingName = "temperature"
     """What an arm of a study of samplers is called. The parameters below say what is done."""
     seed: Annotated[int, Ge(0), Lt(2**32)] = 0
-    """Seed of the noise. A row's text depends on it, on the row's id and draw, and on the model: not on the batch, the order or the worker."""
+    """Seed of the noise. A row's text depends on it, on the row's id and draw, and on the model: not on batch, order or worker."""
     temperature: NonNegative = 1.0
     """Logits are divided by it; 0: the most likely token, always."""
