@@ -66,6 +66,7 @@ class PromptReader:
         """
         if self._chat:
             return self.of_conversation(Conversation((Message("user", text),)), prompt_id=prompt_id)
+        _refuse_surrogates(text)
         ids: list[int] = self._texts.encode([Document(text, 0)], self._texts.dtype()).ids.tolist()
         # What a tokenizer adds at the end of a text, such as its end-of-text token, would end what is only to begin.
         if ids and ids[-1] == self._tokenizer.eos_token_id and not text.endswith(str(self._tokenizer.eos_token)):
@@ -147,6 +148,13 @@ def _field(row: Row, name: str) -> Any:
     if row.values.get(name) is None:
         raise MalformedError(f"no field {name!r}; fields there: {', '.join(row.fields) or 'none'}")
     return row.values[name]
+
+
+def _refuse_surrogates(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise MalformedError("it holds half a surrogate pair, which is not Unicode text") from None
 
 
 def _prompt(text: str, ids: list[int], prompt_id: str | None) -> Prompt:

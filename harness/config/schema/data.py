@@ -187,11 +187,12 @@ class DataConfig(Section):
     """Control tokens of the tokenizer that stand in plain text (</s>, <|im_end|>) become plain tokens, as what a document quotes. false:
     they stay control tokens, for text that was prepared with them; `harness data` says how many documents have any. In conversations typed
     ones are always plain."""
-    chat_template: Annotated[Name | None, Conversational] = None
-    """How conversations become text: chatml, llama3, alpaca, hermes_tools (ChatML with tools), tokenizer (its own), or the path of a .jinja
-    file; null: the tokenizer's own if it has one, else chatml. What the assistant generates stands inside {% generation %}, its stop token
-    included; for templates without such blocks it is found by rendering prefixes. Control tokens typed in a message become plain text."""
-    chat_template_kwargs: Annotated[dict[str, Any], Conversational] = field(default_factory=dict)
+    chat_template: Name | None = None
+    """How conversations become text, those that are trained and those that are prompts: chatml, llama3, alpaca, hermes_tools (ChatML with
+    tools), tokenizer (its own), or the path of a .jinja file; null: the tokenizer's own if it has one, else chatml. What the assistant
+    generates stands inside {% generation %}, its stop token included; for templates without such blocks it is found by rendering prefixes.
+    Control tokens typed in a message become plain text."""
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     """Further variables of the chat template by name, such as enable_thinking; a row's own chat_template_kwargs come before them. They are
     defaults of the template that is exported."""
     loss_on: Annotated[Literal["all", "assistant", "last_assistant", "flagged", "spans"], Conversational] = "assistant"
