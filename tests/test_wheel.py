@@ -67,6 +67,7 @@ def test_nothing_of_whoever_built_the_wheel_is_in_it(installed: Path) -> None:
     assert not (installed / "harness/conf/local").exists()
 
 
+@pytest.mark.long
 def test_a_recipe_is_reproduced_to_the_last_bit_where_there_is_only_the_wheel(installed: Path, tmp_path: Path, tiny: list[str]) -> None:
     """Without the repository, the runs, or the configuration of who made it."""
     owner, colleague = tmp_path / "owner", tmp_path / "colleague"

@@ -78,13 +78,16 @@ def compare(
     if as_json:
         print_json(to_json(compared))
         return
+    from harness.report.arms import arms
     from harness.report.fitted_table import show
-    from harness.report.table import render, render_importances
+    from harness.report.table import render, render_arms, render_importances
 
     # On a terminal, what was followed is still there.
     if not (follow and console.is_terminal):
         show(render(compared, limit=limit or None), console)
     if len(compared.runs) > 3 and compared.studies:
+        if found := arms(compared):
+            show(render_arms(compared, found), console)
         show(render_importances(compared), console)
     for place in written:
         console.print(f"wrote {place}", highlight=False, soft_wrap=True)

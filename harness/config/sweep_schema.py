@@ -47,6 +47,10 @@ class SearchConfig(Section):
     """Seed of the sampler: proposal n is a function of this, n and the results so far."""
     startup_trials: Count = 10
     """Trials that must have ended before tpe, gp and cmaes start to model: drawn at random, or from `prior`."""
+    arms: Name | None = None
+    """A parameter of choices whose values are to be compared, e.g. sampling: each of them gets the same number of trials, in turn, and the
+    others are proposed by what trials with the same value found. budget.trials is a multiple of their number. null: the sampler spends its
+    trials where it expects most, and starves the rest."""
     grid_values: Annotated[int, Ge(2), OnlyFor(("grid",))] = 5
     """How many values of a range without a step the grid takes, its ends among them; evenly spaced, on a log scale where it has one."""
     sampler: Annotated[Literal["joint", "tpe", "random", "qmc", "gp"], OnlyFor(("trunk",))] = "joint"

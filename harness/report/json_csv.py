@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from harness.report.arms import arms
 from harness.report.comparison import Comparison
 from harness.runs.record import RunRecord
 
@@ -20,6 +21,10 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         {
             "runs": [_run(comparison, run) for run in comparison.runs],
             "importances": comparison.importances.shares,
+            "arms": [
+                {"value": arm.value, "trials": arm.trials, "best": arm.best and arm.best.number, "expected_best": arm.expected}
+                for arm in arms(comparison)
+            ],
             "objective": asdict(comparison.objective) if comparison.objective else None,
             "constraints": comparison.constraints,
             "parameters": comparison.columns,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.report import curves, figures
+from harness.report.arms import arms, arms_figure, arms_note
 from harness.report.comparison import Comparison
 from harness.report.figure_style import axis_limits, is_maximized
 from harness.report.history import complete_trials, histories
@@ -40,6 +41,8 @@ def _search(comparison: Comparison) -> Iterator[Panel]:
         yield Panel("Search", "Optimisation history", _history_note(comparison), views)
     elif comparison.studies:
         yield Panel("Search", "Optimisation history", "Nothing to draw yet: no trial is complete.", {}, "full")
+    if found := arms(comparison):
+        yield Panel("Search", "Arms", f"Expected best of n trials. {arms_note(comparison, found)}", {"": arms_figure(comparison, found)})
     yield from _tradeoffs(comparison)
     if figure := figures.parallel(comparison):
         note = "Drag along an axis to keep only the runs that pass there, in every picture; click the axis to let go. — means not active."

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from harness.report.arms import Arm, arms_note
 from harness.report.comparison import Comparison
 from harness.report.confirmation_table import mean_text, verdict
 from harness.report.fitted_table import Column, FittedTable
@@ -76,6 +77,20 @@ def render_importances(comparison: Comparison) -> RenderableType:
             Text(names[key]), Text(f"{share:.0%}", justify="right"), Text("█" * round(_BAR_WIDTH * share / largest), style="cyan")
         )
     return Group(Text(f"Parameter importances ({found.of}; {found.note})", style="bold"), table)
+
+
+def render_arms(comparison: Comparison, found: list[Arm]) -> RenderableType:
+    """A row an arm: its trials, what the best of 1, 2, 4, … of them is expected to be, and its best trial."""
+    alike = min(arm.trials for arm in found)
+    counts = [2**power for power in range(alike.bit_length()) if 2**power < alike] + ([alike] if alike else [])
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("arm", "trials", *(f"best of {count}" for count in counts), "best trial"):
+        table.add_column(name, justify="left" if name == "arm" else "right")
+    for arm in found:
+        expected = [metric_text(arm.expected[count - 1]) for count in counts]
+        best = "none in the running" if arm.best is None else f"{arm.best.number}: {metric_text(comparison.value(arm.best))}"
+        table.add_row(Text(value_text(arm.value)), str(arm.trials), *expected, best)
+    return Group(Text("Arms, by the expected best of equally many trials", style="bold"), table, Text(arms_note(comparison, found)))
 
 
 def _columns(comparison: Comparison, runs: list[RunRecord]) -> Iterator[Column]:

@@ -14,7 +14,7 @@ from harness.config.sweep_schema import BudgetConfig
 from harness.evaluation.kinds import RUN_METRICS, changes, higher_is_better, logged_metrics, refuse_unlogged_monitors
 from harness.search.budget import HOUR, SHORTEST_SECONDS
 from harness.search.late_parameters import LateParameters
-from harness.search.samplers import check_sampler
+from harness.search.samplers import arms_of, check_sampler
 from harness.search.sweep import Sweep
 from harness.search.trunk_claims import rungs_of
 
@@ -49,7 +49,7 @@ def check(sweep: Sweep) -> None:
         if bound.max is not None and bound.min is not None and bound.min > bound.max:
             raise InputError(f"constraints.{metric}: min={bound.min} exceeds max={bound.max}, nothing could meet both")
     _check_rungs(sweep)
-    check_sampler(config.search, sweep.space, objectives=len(sweep.objectives))
+    check_sampler(config.search, sweep.space, objectives=len(sweep.objectives), trials=config.budget.trials)
     _check_stopping(sweep)
     _check_time(config.budget, sweep.devices)
     _check_readers(sweep)
@@ -67,10 +67,13 @@ def advice(sweep: Sweep) -> Iterator[str]:
     """What is valid, and probably not what was meant, in words."""
     search, trials = sweep.config.search, sweep.config.budget.trials
     learns = search.name in ("tpe", "gp", "cmaes")
+    arms = len(arms_of(search, sweep.space)) or 1
+    trials = None if trials is None else trials // arms
     if learns and trials is not None and trials <= search.startup_trials:
         drawn = "from the prior" if sweep.start.prior else "at random"
+        has = f"budget.trials={trials}" if arms == 1 else f"each arm has {trials}"
         yield (
-            f"search={search.name} draws its first {search.startup_trials} trials {drawn} and budget.trials={trials}: nothing is learnt "
+            f"search={search.name} draws its first {search.startup_trials} trials {drawn} and {has}: nothing is learnt "
             f"from any of them; give more trials, or search.startup_trials={max(1, trials // 3)}"
         )
 

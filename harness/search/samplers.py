@@ -14,7 +14,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, assert_never
 
-from harness.config.errors import InputError
+from harness.config.errors import InputError, unknown, wrong_value
 from harness.config.sweep_schema import SearchConfig
 from harness.search.space import Space
 
@@ -31,6 +31,26 @@ def build_sampler(
     pinned: values that are given (a point of a warm start or of a grid, a draw from a prior), as Optuna's record has them; all
     others are then drawn independently, whatever the sampler. learned_from: the numbers of the trials that it may look at; None: all.
     """
+    arms = arms_of(config, space)
+    if not arms:
+        return _sampler(config, space, number, number, pinned, learned_from)
+    assert config.arms is not None, "it has arms"
+    own = {config.arms: arms[number % len(arms)]}
+    if pinned:
+        return _sampler(config, space, number, number, {**pinned, **own}, learned_from)
+    alike = set(range(number % len(arms), number, len(arms)))
+    return _with_given(own, _sampler(config, space, number, number // len(arms), {}, alike))
+
+
+def arms_of(config: SearchConfig, space: Space) -> list[Any]:
+    """The values that get equal numbers of trials, as Optuna's record has them: trial n has the value n modulo their number."""
+    return [] if config.arms is None else [space[config.arms].in_optuna(choice) for choice in space[config.arms].choices]
+
+
+def _sampler(
+    config: SearchConfig, space: Space, number: int, place: int, pinned: dict[str, Any], learned_from: set[int] | None
+) -> BaseSampler:
+    """place: the trial's place among those that are proposed alike, for sequences of points."""
     from optuna.samplers import CmaEsSampler, GPSampler, RandomSampler, TPESampler
 
     if pinned:
@@ -39,7 +59,7 @@ def build_sampler(
         case "random" | "grid" | "joint":  # joint: of the first trials only, the others are given
             return _parameters_apart(lambda name, domain: _uniform(config.seed, number, name, domain))
         case "qmc":
-            shares = _sobol_point(config.seed, number, space)
+            shares = _sobol_point(config.seed, place, space)
             return _parameters_apart(lambda name, domain: _at_share(domain, shares[name]))
         case "tpe":
             return _repeatable(
@@ -72,8 +92,12 @@ def build_sampler(
             assert_never(config.name)
 
 
-def check_sampler(config: SearchConfig, space: Space, *, objectives: int) -> None:
-    """Raise InputError for a sampler that cannot search this space, or whose package is absent; nothing is imported."""
+def check_sampler(config: SearchConfig, space: Space, *, objectives: int, trials: int | None) -> None:
+    """Raise InputError for a sampler that cannot search this space, or whose package is absent; nothing is imported.
+
+    trials: what the budget holds.
+    """
+    _check_arms(config, space, trials)
     if config.name != "cmaes":
         return
     if find_spec("cmaes") is None:
@@ -86,6 +110,24 @@ def check_sampler(config: SearchConfig, space: Space, *, objectives: int) -> Non
             "search.name=cmaes: needs at least two unconditional ranges to adapt a covariance of, "
             f"this space has {', '.join(modelled) or 'none'}; choices and conditional parameters would be drawn at random. Valid: tpe, gp"
         )
+
+
+def _check_arms(config: SearchConfig, space: Space, trials: int | None) -> None:
+    if config.arms is None:
+        return
+    possible = [parameter.key for parameter in space.parameters if parameter.choices and not parameter.when]
+    if config.arms not in possible:
+        raise unknown("unconditional parameter of choices", config.arms, possible, where="search.arms")
+    if config.name in ("grid", "trunk"):
+        raise wrong_value("search.arms", config.arms, f"not with search.name={config.name}; valid: tpe, random, qmc, gp, cmaes")
+    if config.warm_start:
+        raise wrong_value("search.arms", config.arms, "not with search.warm_start, whose points belong to some of the arms")
+    count = len(space[config.arms].choices)
+    if trials is None or trials % count:
+        below, above = max(1, (trials or 0) // count) * count, (-(-(trials or count) // count)) * count
+        near = f"{below}" if below == above else f"{below} or {above}"
+        problem = f"search.arms={config.arms} has {count} arms with equal numbers of trials; valid: {near}"
+        raise wrong_value("budget.trials", trials, problem)
 
 
 def derived_seed(*parts: Any) -> int:
@@ -115,6 +157,25 @@ def _parameters_apart(draw: Callable[[str, BaseDistribution], Any]) -> BaseSampl
             return draw(param_name, param_distribution)
 
     return ParametersApart()
+
+
+def _with_given(given: dict[str, Any], others: BaseSampler) -> BaseSampler:
+    """A sampler that gives these values, and has the others proposed."""
+    from optuna.samplers import BaseSampler
+
+    class WithGiven(BaseSampler):
+        def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
+            return {name: domain for name, domain in others.infer_relative_search_space(study, trial).items() if name not in given}
+
+        def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
+            # TPE proposes by groups of parameters, whatever it is asked for.
+            proposed = others.sample_relative(study, trial, search_space)
+            return {name: value for name, value in proposed.items() if name not in given}
+
+        def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+            return given[param_name] if param_name in given else others.sample_independent(study, trial, param_name, param_distribution)
+
+    return WithGiven()
 
 
 def _repeatable(build: Callable[[int], BaseSampler], seed: int, number: int, learned_from: set[int] | None) -> BaseSampler:

@@ -16,6 +16,7 @@ import pytest
 import harness as h
 from harness.config.validate import to_plain
 from harness.runs.files import read_yaml
+from tests.support import warm
 from tests.support.command import run_harness
 from tests.support.corpus import TinyText
 
@@ -167,7 +168,9 @@ print(json.dumps({
     "exported": h.load("experiment=best/found").optim.lr,
 }))
 """
-    done = subprocess.run([sys.executable, "-"], input=program, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [warm.shared().programs / "python", "-"], input=program, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr
     once, told, refused, line = done.stdout.splitlines()
     assert once == "once"

@@ -91,6 +91,7 @@ def test_docstrings_and_code_are_separated(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_real_library_gives_two_corpora(tmp_path: Path) -> None:
     write_corpus(tmp_path)
     english, python = read(tmp_path / "english.jsonl"), read(tmp_path / "python.jsonl")

@@ -26,7 +26,7 @@ SWEEP: dict[str, Any] = {
         "data.packing": {"choices": ["best_fit", "concat", "padded"]},
         "data.replay_share": {"low": 0.0, "high": 0.5, "step": 0.05},
     },
-    "search": "tpe",
+    "search": {"name": "tpe"},
     "budget": {"trials": 32, "tokens": 64_000_000},
 }
 

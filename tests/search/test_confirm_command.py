@@ -101,6 +101,7 @@ def test_killed_and_started_again_it_confirms_the_winner(tmp_path: Path, write_s
     assert "confirmed" in run_harness("status", "study", cwd=tmp_path).stdout
 
 
+@pytest.mark.long
 def test_it_goes_on_in_rounds_until_a_trial_that_is_expected_to_hold_the_constraints_does(
     tmp_path: Path, write_sweep: WriteSweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any
@@ -71,6 +72,39 @@ def test_a_proposal_that_was_half_made_is_completed_with_the_same_values(make_sw
     assert found[1:] == found[:-1]
 
 
+@pytest.mark.parametrize("sampler", ["random", "qmc", "tpe", "gp", "cmaes"])
+def test_arms_have_equal_numbers_of_trials_and_learn_from_their_own(make_sweep: MakeSweep, sampler: str) -> None:
+    found = []
+    for name, die_at in (("one", -1), ("two", 4)):
+        sweep = study_of(make_sweep, name, sampler, arms="schedule")
+        directory = open_study(sweep)
+        with dying_before(die_at, die), suppress(Killed):
+            Study(directory, sweep, "a").claim()
+        run_to_the_end(Study(directory, sweep, "b"))
+        runs = check_in_step(directory, ended=True).runs
+        found.append([run.params for run in runs])
+    assert found[0] == found[1]
+    assert [params["schedule"] for params in found[0]] == ["linear", "wsd"] * 4
+    if sampler == "qmc":
+        quarters = {place: {int(4 * math.log(params["optim.lr"] / 1e-4, 1e3)) for params in found[0][place::2]} for place in (0, 1)}
+        assert quarters == {0: {0, 1, 2, 3}, 1: {0, 1, 2, 3}}, "each arm is covered evenly"
+
+
+@pytest.mark.parametrize(
+    ("search", "trials", "said"),
+    [
+        ({"arms": "optim.lr"}, 8, r"search\.arms: unknown unconditional parameter of choices 'optim\.lr'.*schedule"),
+        ({"arms": "schedule"}, 7, r"budget\.trials=7: .*2 arms.* valid: 6 or 8"),
+        ({"arms": "schedule"}, None, r"budget\.trials=None: .*valid: 2"),
+        ({"arms": "schedule", "name": "grid"}, 8, r"search\.arms=schedule: not with search\.name=grid"),
+        ({"arms": "schedule", "warm_start": [{"optim.lr": 1e-3}]}, 8, r"search\.arms=schedule: not with search\.warm_start"),
+    ],
+)
+def test_arms_that_could_not_be_equal_are_refused(search: dict[str, Any], trials: int | None, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        check_sampler(SearchConfig(**search), parse_space(SPACE), objectives=1, trials=trials)
+
+
 def test_a_grid_has_every_combination_once_and_then_ends(make_sweep: MakeSweep) -> None:
     sweep = study_of(make_sweep, "grid", "grid", grid_values=2)
     sweep.config.budget.trials = None
@@ -104,6 +138,6 @@ def test_qmc_covers_evenly(make_sweep: MakeSweep) -> None:
 def test_cmaes_says_what_it_cannot_search() -> None:
     space = parse_space({"optim.lr": {"low": 1e-4, "high": 1e-2, "log": True}, "schedule": {"choices": ["wsd", "linear"]}})
     with pytest.raises(InputError, match=r"at least two unconditional ranges .* this space has optim.lr.*Valid: tpe, gp"):
-        check_sampler(SearchConfig(name="cmaes"), space, objectives=1)
+        check_sampler(SearchConfig(name="cmaes"), space, objectives=1, trials=8)
     with pytest.raises(InputError, match=r"search.name=cmaes: takes one objective, there are 2"):
-        check_sampler(SearchConfig(name="cmaes"), space, objectives=2)
+        check_sampler(SearchConfig(name="cmaes"), space, objectives=2, trials=8)

@@ -685,12 +685,13 @@ class Interleavings(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("examples", [6, pytest.param(60, marks=pytest.mark.long)])
 @pytest.mark.parametrize("unit", ["tokens", "trials"])
-def test_any_interleaving_keeps_the_budget_and_loses_nothing(make_sweep: MakeSweep, unit: str) -> None:
+def test_any_interleaving_keeps_the_budget_and_loses_nothing(make_sweep: MakeSweep, unit: str, examples: int) -> None:
     machine = type("Machine", (Interleavings,), {"make": staticmethod(make_sweep), "unit": unit})
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), print_blob=False
+            max_examples=examples, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), print_blob=False
         ),
     )

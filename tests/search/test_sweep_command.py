@@ -104,7 +104,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> li
     return outcome(StudyDirectory(folder / "runs" / "study"))
 
 
-@pytest.mark.parametrize(("how", "workers"), [("ctrl_c", 2), ("sigterm", 1)])
+@pytest.mark.parametrize(("how", "workers"), [pytest.param("ctrl_c", 2, marks=pytest.mark.long), ("sigterm", 1)])
 def test_a_stopped_study_goes_on_to_the_same_end(
     write_sweep: WriteSweep, sweep: Callable[..., Command], undisturbed: list[tuple[Any, ...]], tmp_path: Path, how: str, workers: int
 ) -> None:

@@ -124,7 +124,7 @@ ACTIONS = st.tuples(st.integers(0, WORKERS - 1), st.sampled_from(["extend", "com
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", LIMITS)
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[] if case.startswith("both") else pytest.mark.long) for case in LIMITS])
 def test_eight_workers_never_hold_devices_for_longer_than_the_limit(make_sweep: MakeSweep, case: str) -> None:
     devices, limits = LIMITS[case]
     limits = {"trials": None, **limits}

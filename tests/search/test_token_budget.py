@@ -94,6 +94,7 @@ def _kill_one_past_its_first_checkpoint(sweep: subprocess.Popen[bytes], study: S
     raise AssertionError("no trial got so far")
 
 
+@pytest.mark.long
 def test_a_trunk_search_whose_budget_is_raised_goes_on_along_its_trunks(write_sweep: WriteSweep, tmp_path: Path) -> None:
     study = StudyDirectory(runs_root() / "raised")
 

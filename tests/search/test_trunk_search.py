@@ -134,6 +134,7 @@ def test_sweeps_that_no_trunk_could_serve_are_refused(change: dict[str, Any], me
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_trunk_search_spends_its_budget_on_annealed_runs_that_go_on(write_sweep: WriteSweep, tmp_path: Path) -> None:
     whole = 36 * 256  # tokens of a full run, at most
     sweep = write_sweep(

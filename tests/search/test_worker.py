@@ -96,7 +96,7 @@ def is_alive(pid: int) -> bool:
     return state != "Z"
 
 
-@BOTH_STORAGES
+@pytest.mark.parametrize("storage", ["journal", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True)
 def test_eight_workers_never_overspend_nor_share_a_trial(make_sweep: MakeSweep, start: Start) -> None:
     sweep = make_sweep(budget={"trials": 60}, launcher={"workers": 8})
     directory = open_study(sweep)
@@ -157,7 +157,7 @@ def _completed(directory: StudyDirectory) -> int:
     return sum(read_result(run).state == "complete" for run in directory.trials())
 
 
-@BOTH_STORAGES
+@pytest.mark.parametrize("storage", ["journal", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True)
 def test_kills_at_random_times_change_nothing(make_sweep: MakeSweep, start: Start) -> None:
     """Workers, attempts, servers, all at once; whatever dies, trial n ends with the values and the objective of an undisturbed study."""
     chance = random.Random(7)

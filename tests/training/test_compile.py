@@ -17,6 +17,7 @@ TOLERANCE = 1e-4
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_losses_of_an_uncompiled_run_and_the_same_bits_after_a_stop(new_run: NewRun) -> None:
     """Over packed rows, accumulation and a mixture; what is evaluated is the same function."""
     overrides = (*EXACT_RESUME, "model.attention_dropout=0", "trainer.max_steps=6", "trainer.log_every_steps=1")

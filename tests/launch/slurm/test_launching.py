@@ -85,6 +85,7 @@ def test_a_study_is_submitted_finished_and_confirmed_by_jobs_alone(slurm: Cluste
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_workers_come_and_go_while_a_study_runs(slurm: Cluster, home: Path, harness: Harness) -> None:
     long = ["trainer.max_steps=1000000", "trainer.checkpoint_every_steps=1000", *SLURM]
     sweep = ["sweep", "./question.yaml", *long, "budget.trials=8", "--workers", "1"]
@@ -119,6 +120,7 @@ def test_workers_come_and_go_while_a_study_runs(slurm: Cluster, home: Path, harn
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_single_run_is_submitted_and_goes_on_in_another_job(slurm: Cluster, home: Path, harness: Harness, tiny: list[str]) -> None:
     long = ["trainer.max_steps=1000000", "trainer.checkpoint_every_steps=1000"]
     submitted = harness("train", *tiny, *long, *SLURM, "launcher.prepare=job", "--dir", "a run")

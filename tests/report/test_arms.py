@@ -1,0 +1,40 @@
+"""Arms are compared by the best of equally many trials, not by who had the luckiest one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.report.arms import arms, arms_figure, arms_note, expected_least
+from harness.report.comparison import compare
+from harness.report.json_csv import to_json
+from harness.runs.record import StudyRecord
+
+
+def test_the_best_of_n_is_the_mean_over_all_choices() -> None:
+    assert [expected_least([3, 1, 4, 2], n) for n in (1, 2, 3, 4)] == pytest.approx([2.5, 5 / 3, 1.25, 1.0])
+    assert [-expected_least([-1, -2, -3, -4], n) for n in (1, 2, 3, 4)] == pytest.approx([2.5, 10 / 3, 3.75, 4.0])
+
+
+def test_arms_by_what_equally_many_trials_find(study: StudyRecord) -> None:
+    study = replace(study, sweep={**study.sweep, "search": {"arms": "schedule"}})
+    comparison = compare([study], [])
+    found = arms(comparison)
+    assert {arm.value for arm in found} == {"cosine", "linear", "wsd"}
+    alike = min(arm.trials for arm in found)
+    assert [arm.expected[alike - 1] for arm in found] == sorted(arm.expected[alike - 1] for arm in found)
+    for arm in found:
+        own = [run for run in comparison.runs if run.params["schedule"] == arm.value]
+        assert arm.trials == sum(run.state in ("complete", "failed", "pruned") for run in own)
+        ranked = [comparison.value(run) for run in own if comparison.is_ranked(run)]
+        assert arm.best is not None
+        assert arm.expected[-1] == comparison.value(arm.best) == min(value for value in ranked if value is not None)
+        assert list(arm.expected) == sorted(arm.expected, reverse=True)
+    assert "is not known before the best of them are confirmed" in arms_note(comparison, found)
+    assert len(arms_figure(comparison, found).data) == 3
+    assert [arm["value"] for arm in to_json(comparison)["arms"]] == [arm.value for arm in found]
+
+
+def test_a_study_without_arms_has_none(study: StudyRecord) -> None:
+    assert arms(compare([study], [])) == []
