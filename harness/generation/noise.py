@@ -29,12 +29,12 @@ def as_int64(keys: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
 
 def counted(keys: Tensor, counters: Tensor) -> Tensor:
     """64 random bits for each (key, counter): int64 of their common shape."""
-    return mixed(counters * _signed(GOLDEN_RATIO) + mixed(keys))
+    return _mix(counters * _signed(GOLDEN_RATIO) + mixed(keys))
 
 
 def to_uniform(bits: Tensor) -> Tensor:
     """Of 64 random bits (int64) a number in [0, 1), float64."""
-    return _shifted(bits, 11).double() * 2.0**-53
+    return _shifted(bits, 11).double().mul_(2.0**-53)
 
 
 def uniform(keys: Tensor, positions: Tensor, stream: int) -> Tensor:
@@ -57,25 +57,36 @@ def gumbel(keys: Tensor, positions: Tensor, tokens: Tensor) -> Tensor:
 
 
 def gumbel_argmax(logits_BV: Tensor, keys_B: Tensor, positions_B: Tensor) -> Tensor:
-    """A token drawn from softmax(logits) for each row, int64 [B]: a function of its logits, key and position alone.
+    """A token drawn from softmax(logits) for each row, int64 [B]: a function of its logits, key and position alone."""
+    return noisy(logits_BV, keys_B, positions_B).argmax(dim=-1)
+
+
+def noisy(logits_BV: Tensor, keys_B: Tensor, positions_B: Tensor) -> Tensor:
+    """Logits with `gumbel`'s noise of their row and token, [B, V], see `gumbel_argmax`.
 
     Noise is made only for tokens that are not removed, where they are few.
     """
     finite = logits_BV > -torch.inf
-    rows, tokens = finite.nonzero(as_tuple=True)
-    if 4 * len(rows) > finite.numel():
+    if 4 * int(finite.sum()) > finite.numel():
         all_tokens = torch.arange(logits_BV.shape[1], device=logits_BV.device)
-        return (logits_BV + gumbel(keys_B[:, None], positions_B[:, None], all_tokens)).argmax(dim=-1)
-    noisy = torch.full_like(logits_BV, -torch.inf)
-    noisy[rows, tokens] = logits_BV[rows, tokens] + gumbel(keys_B[rows], positions_B[rows], tokens)
-    return noisy.argmax(dim=-1)
+        return gumbel(keys_B[:, None], positions_B[:, None], all_tokens).add_(logits_BV)
+    rows, tokens = finite.nonzero(as_tuple=True)
+    found = torch.full_like(logits_BV, -torch.inf)
+    found[rows, tokens] = logits_BV[rows, tokens] + gumbel(keys_B[rows], positions_B[rows], tokens)
+    return found
 
 
 def mixed(z: Tensor) -> Tensor:
     """Splitmix64's finalizer of int64."""
-    z = (z ^ _shifted(z, 30)) * _signed(0xBF58476D1CE4E5B9)
-    z = (z ^ _shifted(z, 27)) * _signed(0x94D049BB133111EB)
-    return z ^ _shifted(z, 31)
+    return _mix(z.clone())
+
+
+def _mix(z: Tensor) -> Tensor:
+    """The same in place: of a whole vocabulary, memory that is touched for the first time costs more than what is computed."""
+    shifted = torch.empty_like(z)
+    z.bitwise_xor_(_shifted(z, 30, out=shifted)).mul_(_signed(0xBF58476D1CE4E5B9))
+    z.bitwise_xor_(_shifted(z, 27, out=shifted)).mul_(_signed(0x94D049BB133111EB))
+    return z.bitwise_xor_(_shifted(z, 31, out=shifted))
 
 
 def _stream(keys: Tensor, stream: int) -> Tensor:
@@ -83,9 +94,9 @@ def _stream(keys: Tensor, stream: int) -> Tensor:
     return keys ^ _signed((stream + 1) * GOLDEN_RATIO % 2**64)
 
 
-def _shifted(z: Tensor, bits: int) -> Tensor:
+def _shifted(z: Tensor, bits: int, out: Tensor | None = None) -> Tensor:
     """Shifted to the right, with zeros coming in."""
-    return (z >> bits) & ((1 << (64 - bits)) - 1)
+    return torch.bitwise_right_shift(z, bits, out=out).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def _signed(unsigned: int) -> int:
