@@ -16,7 +16,9 @@ from typing import Any
 from harness.config.nested import flat, set_value
 from harness.config.overrides import GroupOverride, Override, ValueOverride
 
-PATH_KEY = re.compile(r"(model\.path|model\.checkpoint|tokenizer\.path|objective\.teacher|data\.chat_template|data\.\w+\.[^.]+\.path)")
+PATH_KEY = re.compile(
+    r"(model\.path|model\.checkpoint|tokenizer\.path|objective\.teacher|data\.chat_template|data\.\w+\.[^.]+\.(schema_)?path)"
+)
 """Configuration keys that name files, by the whole key."""
 NOT_OF_THE_RECIPE = ("tracking.", "data.cache_dir", "trainer.threads")
 """Keys of the owner's machine and accounts."""

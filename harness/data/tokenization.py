@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal, assert_never
 
-from harness.config.schema import DataConfig, MultipleChoiceConfig, SourceConfig, ValidationConfig
+from harness.config.schema import DataConfig, GenerationConfig, MultipleChoiceConfig, SourceConfig, ValidationConfig
 from harness.data.chat.encoder import ChatEncoder, build_chat_encoder
 from harness.data.chat.formats import begins_with_conversation
 from harness.data.remote import local_path
@@ -42,7 +42,8 @@ class Tokenization:
         """verify: read all that is in the cache before it is believed."""
         self.config, self.tokenizer, self._progress = config, tokenizer, progress
         self._verify = verify
-        self._documents: Documents = documents
+        self.documents: Documents = documents
+        """What the objective reads."""
         self.has_read_conversations = False
         self._said: set[str] = set()
 
@@ -84,13 +85,13 @@ class Tokenization:
             _say(key, source, found, self.config)
         return found
 
-    def files(self, key: str, given: SourceConfig | ValidationConfig | MultipleChoiceConfig, path: str) -> SourceFiles:
+    def files(self, key: str, given: SourceConfig | ValidationConfig | MultipleChoiceConfig | GenerationConfig, path: str) -> SourceFiles:
         """The files that are meant, on this machine: fetched, where they are elsewhere and not in the cache."""
         here = local_path(path, given.subset, key=key, cache_dir=default_cache_dir(self.config.cache_dir))
         return find_source(here, key=key, split=given.split)
 
     def _are_conversations(self, files: list[Path], key: str, field: str, data_format: str) -> bool:
-        match self._documents:
+        match self.documents:
             case "texts":
                 return False
             case "conversations":
@@ -98,7 +99,7 @@ class Tokenization:
             case "either":
                 return begins_with_conversation(files[0], field, key=key) if data_format == "auto" else data_format != "text"
             case _:
-                assert_never(self._documents)
+                assert_never(self.documents)
 
 
 def _say(key: str, source: SourceFiles, found: TokenizedDocuments, config: DataConfig) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from harness.data.ragged import Int64
 from harness.data.split import Hashes
+from harness.generation.rows import Generation, Limits, Prompt
+from harness.runs.generations import WrittenText
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -35,6 +37,12 @@ class LanguageModel(Protocol):
     def over(self, batches: Iterable[T], measure: Callable[[T], U]) -> Iterator[U]:
         """`measure` of every batch, in order. The ranks of a run divide the batches among them, and all get all values (pickled)."""
 
+    def write(self, prompts: Sequence[Prompt], *, draws: int, limits: Limits, advance: Advance) -> list[Generation]:
+        """`draws` texts after each prompt, chosen as `sampling` says: by prompt, then by draw. All ranks get all of them.
+
+        advance: called with the number of texts that are finished.
+        """
+
 
 class EvaluationSet(ABC):
     """Fixed data, the same for every run with the same files, tokenizer and context length."""
@@ -55,7 +63,7 @@ class EvaluationSet(ABC):
     @property
     @abstractmethod
     def tokens_read(self) -> int:
-        """Tokens that one evaluation reads."""
+        """Tokens that one evaluation reads, and at most writes."""
 
     @property
     @abstractmethod
@@ -67,6 +75,10 @@ class EvaluationSet(ABC):
     def limit(self) -> tuple[str, str]:
         """The key that bounds its size, and what that counts: ("data.validation.docs.max_tokens", "65,536 tokens")."""
 
+    every_evaluations: int | None = 1
+    """It is measured in every so many evaluations of a run, the first being that of step 0, and in the last; None: in these two alone."""
+    is_sampled: bool = False
+    """Whether what it measures depends on sampling.*."""
     cache_entry: str | None = None
     """The entry of the token cache that it was drawn from, if it was."""
 
@@ -83,6 +95,10 @@ class EvaluationSet(ABC):
     @abstractmethod
     def measure(self, model: LanguageModel, advance: Advance) -> dict[str, float]:
         """Its metrics, by their names below <prefix>/<set>/. The result does not depend on the number of ranks."""
+
+    def measure_with_texts(self, model: LanguageModel, advance: Advance) -> tuple[dict[str, float], list[WrittenText]]:
+        """As `measure`, and what the model wrote for it."""
+        return self.measure(model, advance), []
 
     def since_start(self, values: Mapping[str, float], initial: Mapping[str, float]) -> dict[str, float]:
         """What is logged besides: how the values compare with those of step 0."""

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.config.errors import unknown
-from harness.config.schema import Config, DataConfig, MultipleChoiceConfig, ValidationConfig, evaluation_sections
+from harness.config.schema import Config, DataConfig, GenerationConfig, MultipleChoiceConfig, ValidationConfig, evaluation_sections
 
 if TYPE_CHECKING:
     from harness.data.tokenization import Tokenization
@@ -64,7 +64,7 @@ class Kind(ABC):
 
     @abstractmethod
     def most_tokens(self, config: Any, data: DataConfig) -> int | None:
-        """Upper bound of the tokens that one evaluation reads, before the data were looked at; None where the configuration sets none."""
+        """Upper bound of the tokens that one evaluation reads and writes, before the data were looked at; None where nothing sets one."""
 
     @abstractmethod
     def build(self, name: str, config: Any, tokens: Tokenization) -> EvaluationSet:
@@ -117,9 +117,44 @@ class MultipleChoice(Kind):
         return build_multiple_choice(name, config, tokens)
 
 
+class GenerationKind(Kind):
+    """Texts that the model writes."""
+
+    section = "generation"
+    title = "Prompts to write after, the same for every trial"
+    metrics = (
+        Metric("accuracy", "share", higher_is_better=True, is_main=True),
+        Metric("pass_at/*", "share", higher_is_better=True),
+        Metric("all_at/*", "share", higher_is_better=True),
+        Metric("repetition", "share", is_main=True),
+        Metric("stopped", "share", higher_is_better=True),
+        Metric("length", "tokens"),
+        Metric("zlib_ratio", "bytes per compressed byte"),
+        *(Metric(f"distinct_{n}", "share", higher_is_better=True) for n in range(1, 5)),
+        Metric("ead", "share", higher_is_better=True),
+        Metric("self_bleu", "BLEU-4"),
+    )
+
+    def logged(self, config: GenerationConfig, data: DataConfig) -> list[str]:
+        counted = [metric.name for metric in self.metrics if metric.name != "accuracy" and not metric.name.endswith("/*")]
+        if config.verifier is None:
+            return counted
+        return ["accuracy", *(f"{name}/{k}" for k in config.pass_at for name in ("pass_at", "all_at")), *counted]
+
+    def most_tokens(self, config: GenerationConfig, data: DataConfig) -> int | None:
+        most = config.draws * config.max_new_tokens + data.context_length - 1
+        bounds = (None if config.max_prompts is None else config.max_prompts * most, data.max_evaluation_tokens)
+        return min((bound for bound in bounds if bound is not None), default=None)
+
+    def build(self, name: str, config: GenerationConfig, tokens: Tokenization) -> EvaluationSet:
+        from harness.evaluation.generation_set import build_generation_set
+
+        return build_generation_set(name, config, tokens)
+
+
 RUN_METRICS = ("train/loss", "train/gradient_norm", "tokens_per_second", "lr")
 """What training logs besides."""
-KINDS: list[Kind] = [DomainLoss(), MultipleChoice()]
+KINDS: list[Kind] = [DomainLoss(), MultipleChoice(), GenerationKind()]
 """In the order in which they are measured and logged."""
 
 
@@ -175,11 +210,20 @@ def higher_is_better(logged: str) -> bool:
 
 
 def main_metrics(logged: Iterable[str]) -> list[str]:
-    """Those of the names that stand for their sets, in the order given."""
-    return [name for name in logged if (metric := metric_of(name)) is not None and metric.is_main]
+    """Those of the names that stand for their sets, one for each, in the order given."""
+    names = list(logged)
+    firsts: dict[str, tuple[int, str]] = {}
+    for name in names:
+        metric = metric_of(name)
+        if metric is not None and metric.is_main:
+            kind = next(kind for kind in KINDS if metric in kind.metrics)
+            place = name.removesuffix(f"/{metric.name}")
+            firsts[place] = min(firsts.get(place, (len(kind.metrics), "")), (kind.metrics.index(metric), name))
+    standing = {name for _, name in firsts.values()}
+    return [name for name in names if name in standing]
 
 
 def most_tokens(data: DataConfig) -> int | None:
-    """Upper bound of the tokens that one evaluation on all sets reads; None where a set has no bound."""
+    """Upper bound of the tokens that one evaluation on all sets reads and writes; None where a set has no bound."""
     bounds = [kind.most_tokens(config, data) for kind in KINDS for config in kind.configs(data).values()]
     return None if None in bounds else sum(bound for bound in bounds if bound is not None)

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from harness.config.errors import InputError, did_you_mean
+from harness.runs.generations import GenerationsFile
 from harness.runs.locks import is_held
 from harness.runs.metrics import MetricsFile
 
@@ -33,6 +34,10 @@ class RunDirectory:
     @property
     def metrics(self) -> MetricsFile:
         return MetricsFile(self.path / "metrics.jsonl")
+
+    @property
+    def generations(self) -> GenerationsFile:
+        return GenerationsFile(self.path / "generations.jsonl")
 
     @property
     def result(self) -> Path:

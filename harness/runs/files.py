@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -124,8 +124,24 @@ def append_json_line(path: Path, row: dict[str, Any]) -> None:
 
     Raises ValueError for numbers that JSON does not have (NaN, infinity).
     """
-    with path.open("ab") as stream:
-        stream.write(json.dumps(row, allow_nan=False).encode() + b"\n")
+    append_lines(path, [json.dumps(row, allow_nan=False)])
+
+
+def append_lines(path: Path, lines: Sequence[str]) -> None:
+    """Append lines in a single write. Where a crash tore the last one, its rest is ended, so that none is glued to it."""
+    if lines:
+        torn = _is_torn(path)
+        with path.open("ab") as stream:
+            stream.write(b"\n" * torn + "".join(f"{line}\n" for line in lines).encode())
+
+
+def _is_torn(path: Path) -> bool:
+    """Whether the last line of a file has no end."""
+    if not path.exists() or path.stat().st_size == 0:
+        return False
+    with path.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) != b"\n"
 
 
 def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -20,20 +20,9 @@ class MetricsFile:
 
     def append(self, row: Row) -> None:
         """Append a row; it must hold `step`. JSON has no NaN: values that are not finite become null."""
-        if self._torn():
-            # An attempt died in the middle of a line: do not glue this row to it.
-            with self.path.open("ab") as stream:
-                stream.write(b"\n")
         append_json_line(
             self.path, {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
         )
-
-    def _torn(self) -> bool:
-        if not self.path.exists() or self.path.stat().st_size == 0:
-            return False
-        with self.path.open("rb") as stream:
-            stream.seek(-1, 2)
-            return stream.read(1) != b"\n"
 
     def rows(self) -> list[Row]:
         """One row a step, in the order of steps."""

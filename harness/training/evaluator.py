@@ -7,10 +7,12 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from harness.config.schema import Config
 from harness.evaluation.kinds import place_of
+from harness.generation.build import build_engine
 from harness.models.compiled import uncompiled
 from harness.training.evaluation import EvaluatedModel, Precision, evaluated
 from harness.training.run_errors import NonFiniteLossError
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from harness.data.tokenization import Progress
     from harness.evaluation.evaluation_set import EvaluationSet
+    from harness.runs.generations import WrittenText
 
 log = logging.getLogger("harness")
 
@@ -30,28 +33,51 @@ UNNOTICED_SECONDS = 10.0
 class Evaluator:
     """Evaluates a model on every set, and keeps the values of step 0 that later ones are compared with."""
 
-    def __init__(self, config: Config, sets: Sequence[EvaluationSet], progress: Progress | None = None) -> None:
-        """`progress` is called after every batch with the name of the set, what is done of it, and its size."""
+    def __init__(
+        self, config: Config, sets: Sequence[EvaluationSet], progress: Progress | None = None, *, tokenizer: Any = None
+    ) -> None:
+        """`progress` is called after every batch with the name of the set, what is done of it, and its size. tokenizer: the run's, for sets
+        that let the model write."""
         self.sets = sets
         self.initial: dict[str, dict[str, float]] = {}
         """The values of step 0, by the key of their set."""
+        self.texts: list[WrittenText] = []
+        """What the model wrote in the last evaluation."""
         self.seconds = 0.0
         """Wall time of all evaluations so far."""
         self.evaluations = 0
+        self._rare: dict[str, _Rare] = {part.key: _Rare(part) for part in sets if part.every_evaluations != 1}
         self._config = config.trainer
+        self._build_engine = partial(build_engine, config, tokenizer=tokenizer)
         self._progress = progress
         self._has_warned = False
 
-    def evaluate(self, model: PreTrainedModel, precision: Precision = nullcontext, *, step: int) -> dict[str, float]:
-        """Metrics after `step` by their logged names, evaluation_seconds among them. Raises NonFiniteLossError."""
+    def due(self, step: int, *, is_last: bool) -> list[EvaluationSet]:
+        """The sets that are measured in the evaluation after `step`; is_last: whether the run ends there."""
+        return [part for part in self.sets if is_last or step == 0 or self._is_due(part.every_evaluations, step)]
+
+    def _is_due(self, every: int | None, step: int) -> bool:
+        steps = self._config.evaluate_every_steps
+        return every == 1 or (every is not None and steps is not None and step % (steps * every) == 0)
+
+    def evaluate(
+        self, model: PreTrainedModel, precision: Precision = nullcontext, *, step: int, sets: Sequence[EvaluationSet] | None = None
+    ) -> dict[str, float]:
+        """Metrics after `step` by their logged names, evaluation_seconds among them; sets: those that are measured, None: all.
+
+        Raises NonFiniteLossError.
+        """
         began = time.perf_counter()
         values: dict[str, float] = {}
+        self.texts = []
         # Importing torch's compiler takes seconds.
         with (
             uncompiled() if self._config.compile else nullcontext(),
-            evaluated(model, batch_tokens=self._config.evaluation_batch_tokens, precision=precision) as reading,
+            evaluated(
+                model, batch_tokens=self._config.evaluation_batch_tokens, precision=precision, build_engine=self._build_engine
+            ) as reading,
         ):
-            for part in self.sets:
+            for part in self.sets if sets is None else sets:
                 values.update(self._measure(part, reading, step=step))
         seconds = time.perf_counter() - began
         self.seconds += seconds
@@ -60,7 +86,11 @@ class Evaluator:
 
     def _measure(self, part: EvaluationSet, model: EvaluatedModel, *, step: int) -> dict[str, float]:
         place = place_of(part.section, part.name)
-        measured = part.measure(model, _Advance(self._progress, part.name, part.size))
+        began = time.perf_counter()
+        measured, texts = part.measure_with_texts(model, _Advance(self._progress, part.name, part.size))
+        self.texts += texts
+        if part.key in self._rare:
+            self._rare[part.key].add(time.perf_counter() - began)
         for name, value in measured.items():
             if not math.isfinite(value):
                 raise NonFiniteLossError(f"{place}/{name} after step {step} is {value}")
@@ -71,19 +101,43 @@ class Evaluator:
         """Say so, once, if evaluation is going to take more than its share of a run of `steps` steps."""
         if self._has_warned:
             return
-        each, every = self.seconds / self.evaluations, self._config.evaluate_every_steps
+        every = self._config.evaluate_every_steps
+        each = (self.seconds - sum(rare.seconds for rare in self._rare.values())) / self.evaluations
         planned = 2 if every is None else 1 + math.ceil(steps / every)
         evaluating, training = each * planned, seconds_per_step * steps
+        often = f"{planned} times {each:.1f} s"
+        for key, rare in self._rare.items():
+            evaluating += rare.mean * rare.planned(planned)
+            often += f" and {rare.planned(planned)} times {rare.mean:.1f} s ({key})"
         share = evaluating / (evaluating + training)
         if evaluating <= UNNOTICED_SECONDS or share <= self._config.warn_evaluation_share:
             return
         self._has_warned = True
         listed = ", ".join(f"{key} (now {size})" for key, size in (part.limit for part in self.sets))
         log.warning(
-            "evaluation takes about %.0f %% of this run's time: %d times %.1f s, against %.0f s of training. "
+            "evaluation takes about %.0f %% of this run's time: %s, against %.0f s of training. "
             "Less of it: a larger trainer.evaluate_every_steps (now %s), a smaller %s, or data.max_evaluation_tokens for all",
-            100 * share, planned, each, training, "null" if every is None else every, listed,
+            100 * share, often, training, "null" if every is None else every, listed,
         )  # fmt: skip
+
+
+class _Rare:
+    """The time of a set that not every evaluation measures."""
+
+    def __init__(self, part: EvaluationSet) -> None:
+        self._every, self.seconds, self._times = part.every_evaluations, 0.0, 0
+
+    def add(self, seconds: float) -> None:
+        self.seconds += seconds
+        self._times += 1
+
+    @property
+    def mean(self) -> float:
+        return self.seconds / max(1, self._times)
+
+    def planned(self, evaluations: int) -> int:
+        """How often it is measured in a run of so many evaluations, the first and the last among them."""
+        return 2 if self._every is None else 1 + math.ceil((evaluations - 1) / self._every)
 
 
 class _Advance:

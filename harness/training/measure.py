@@ -10,6 +10,7 @@ import torch
 
 from harness.config.schema import Config
 from harness.data.tokenization import Progress
+from harness.evaluation.evaluation_set import EvaluationSet
 from harness.models.adapters.build import build_adapted_model
 from harness.models.attention import refuse_attention
 from harness.models.device import computes_on_gpu, device_of
@@ -53,18 +54,19 @@ def measure(
     device = device_of(config.trainer, ranks.rank() % config.trainer.devices)
     model.to(device=device, dtype=weights_dtype(config.trainer.precision))
     on_gpu = computes_on_gpu(config.trainer)
-    meter = _Meter(sum(part.size for part in inputs.evaluation), stop, evaluation_progress)
-    evaluator = Evaluator(config, inputs.evaluation, meter)
+    meter = _Meter(inputs.evaluation, stop, evaluation_progress)
+    evaluator = Evaluator(config, inputs.evaluation, meter, tokenizer=inputs.tokenizer)
     try:
         with liger_kernels(model, on_gpu=on_gpu) if config.model.liger else contextlib.nullcontext():
             values = evaluator.evaluate(model, lambda: forward_context(config.trainer.precision, torch.device(device).type), step=0)
     except _StoppedError:
         return STOPPED
     finally:
-        result.tokens.read += round(meter.share * inputs.tokens_read)
+        result.tokens.read += meter.tokens
         result.evaluation_seconds += evaluator.seconds
     row = {"step": 0, "tokens": 0, **values}
     if ranks.is_main():
+        run.generations.append(0, evaluator.texts)
         run.metrics.append(row)
         log_row(loggers, row)
     result.metrics = dict(values)
@@ -79,15 +81,14 @@ class _StoppedError(Exception):
 class _Meter:
     """How far the evaluation has come. Leaves it, when the run is asked to stop: nothing needs to be saved."""
 
-    def __init__(self, size: int, stop: StopFlag, progress: Progress | None) -> None:
-        self._size, self._stop, self._progress = size, stop, progress
-        self._before = 0
-        """Of the sets that are measured."""
-        self._done = 0
+    def __init__(self, sets: Sequence[EvaluationSet], stop: StopFlag, progress: Progress | None) -> None:
+        self._sets, self._stop, self._progress = sets, stop, progress
+        self._index, self._done, self._before = 0, 0, 0
 
     def __call__(self, name: str, done: int, size: int) -> None:
-        if not done:  # of the next set; sets of different kinds may have one name
-            self._before += self._done
+        if not done and self._done:  # of the next set; sets of different kinds may have one name
+            self._before += self._sets[self._index].tokens_read
+            self._index += 1
         self._done = done
         if self._progress is not None:
             self._progress(name, done, size)
@@ -95,5 +96,9 @@ class _Meter:
             raise _StoppedError
 
     @property
-    def share(self) -> float:
-        return (self._before + self._done) / max(1, self._size)
+    def tokens(self) -> int:
+        """Of the sets that are measured, and of what is done of the one that is under way."""
+        if not self._done:
+            return self._before
+        part = self._sets[self._index]
+        return self._before + round(self._done / part.size * part.tokens_read)

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from harness.config.nested import flat
 from harness.config.schema import Config
 from harness.config.state_key import state_values
+from harness.config.validate import to_plain
 
 if TYPE_CHECKING:
     from harness.evaluation.evaluation_set import EvaluationSet
@@ -92,6 +94,9 @@ def state_key(
     key = state_values(config)
     key.update({f"{name} (fingerprint)": value for name, value in fingerprints.items() if not name.startswith("data")})
     key.update({f"{part.key} (fingerprint)": part.fingerprint for part in evaluation})
+    if any(part.is_sampled for part in evaluation):
+        # Runs that share steps share what was logged for them.
+        key.update(flat(to_plain(config.sampling), "sampling."))
     key.update({f"machine.{name}": value for name, value in machine.items()})
     key["trainer.micro_batch_size"] = f"{plan.accumulation} micro-batches a step"
     return key

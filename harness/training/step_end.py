@@ -24,6 +24,7 @@ from harness.training.run_errors import NonFiniteLossError
 from harness.training.stop_flag import StopFlag
 
 if TYPE_CHECKING:
+    from harness.evaluation.evaluation_set import EvaluationSet
     from harness.training.trunk_path import TrunkPath
 
 
@@ -50,7 +51,8 @@ class StepEnd(Callback):
     """Whether the run was asked to stop before its end, and did."""
     _row: Row = field(default_factory=dict, init=False)
     """The last one."""
-    _evaluated_step: int | None = field(default=None, init=False)
+    _measured: dict[str, int] = field(default_factory=dict, init=False)
+    """After which step each evaluation set was last measured, by its key."""
     _random_states: list[dict[str, Any]] = field(default_factory=list, init=False)
     """Of the ranks that the run had when it was saved."""
     _clock: float = field(default_factory=time.perf_counter, init=False)
@@ -80,7 +82,7 @@ class StepEnd(Callback):
         for row in self.shared_rows:
             log_row(self.loggers, row)
         if trainer.global_step == 0:
-            self._write(trainer, {"step": 0, "tokens": 0, **self._evaluate(trainer, module)})
+            self._write(trainer, {"step": 0, "tokens": 0, **self._evaluate(trainer, module, is_last=False)})
         # Only now: what was drawn to make weights, loaders and evaluations does not reach into training.
         if ranks.rank() < len(self._random_states):
             restore_random_state(self._random_states[ranks.rank()])
@@ -118,9 +120,9 @@ class StepEnd(Callback):
         step, settings = trainer.global_step, module.config.trainer
         if self.stopped or step >= module.plan.steps:
             return
-        if self._evaluated_step != step:
+        if self._lacking(step, is_last=True):
             logged = self._row if self._row.get("step") == step else {"step": step, "tokens": module.plan.tokens_after(step)}
-            self._write(trainer, {**logged, **self._evaluate(trainer, module)})
+            self._write(trainer, {**logged, **self._evaluate(trainer, module, is_last=True)})
         if settings.final_checkpoint != "none":
             self._save(trainer, module, weights_only=settings.final_checkpoint == "weights")
 
@@ -151,20 +153,30 @@ class StepEnd(Callback):
         if module.non_finite.policy == "skip":
             row["train/skipped_steps"] = module.non_finite.skipped_steps
         if self._is_evaluated(module, step):
-            row.update(self._evaluate(trainer, module))
+            row.update(self._evaluate(trainer, module, is_last=step == plan.steps))
             self.evaluator.warn_of_share(plan.steps, elapsed / (step - self._clock_step))
         self._write(trainer, row)
         self._clock, self._clock_step = time.perf_counter(), step
 
-    def _evaluate(self, trainer: Trainer, module: TrainingModule) -> dict[str, float]:
+    def _lacking(self, step: int, *, is_last: bool) -> list[EvaluationSet]:
+        """The sets that are due after this step and were not measured there."""
+        return [part for part in self.evaluator.due(step, is_last=is_last) if self._measured.get(part.key) != step]
+
+    def _evaluate(self, trainer: Trainer, module: TrainingModule, *, is_last: bool) -> dict[str, float]:
         """Measured with the weights as they are evaluated: the average of them, where one is kept."""
+        step = trainer.global_step
+        sets = self._lacking(step, is_last=is_last)
         try:
-            self._evaluated_step = trainer.global_step
             with in_place_of_weights(module.evaluated_weights()):
-                return self.evaluator.evaluate(module.model, trainer.precision_plugin.forward_context, step=trainer.global_step)
+                values = self.evaluator.evaluate(module.model, trainer.precision_plugin.forward_context, step=step, sets=sets)
         except NonFiniteLossError as error:
             rate = f" (learning rate {_rate(trainer):.3g})" if trainer.global_step else ""
             raise NonFiniteLossError(f"{error}{rate}") from None
+        self._measured.update((part.key, step) for part in sets)
+        if ranks.is_main():
+            # Before the row that says that the step is done.
+            self.run.generations.append(step, self.evaluator.texts)
+        return values
 
     def _write(self, trainer: Trainer, row: Row) -> None:
         self._row = row

@@ -175,7 +175,6 @@ def test_rows_without_a_trained_token_are_fine_but_not_steps(tmp_path: Path, ove
     ("override", "message"),
     [
         ("data.loss_on=all", "data.loss_on has no effect with objective.name=cpt: only sft, distill reads it"),
-        ("data.chat_template=chatml", "data.chat_template has no effect with objective.name=cpt"),
         ("data.sources.chat.format=alpaca", "data.sources.chat.format has no effect with objective.name=cpt"),
     ],
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.config.errors import did_you_mean
 from harness.config.remote_path import is_remote
-from harness.config.schema import DataConfig, evaluation_sections
+from harness.config.schema import DataConfig, GenerationConfig, evaluation_sections
 
 
 def data_problems(data: DataConfig, *, trains: bool) -> Iterator[str]:
@@ -34,6 +34,8 @@ def data_problems(data: DataConfig, *, trains: bool) -> Iterator[str]:
             yield f"{key}.share: required beside .source, the share of its documents to hold out, e.g. 0.05"
         if validation.source is None and validation.share is not None:
             yield f"{key}.share={validation.share}: only beside .source"
+    for name, generation in data.generation.items():
+        yield from _generation_problems(f"data.generation.{name}", generation)
     logged: dict[tuple[str, str], str] = {}
     for section, prefix in evaluation_sections(type(data)).items():
         for name, evaluated in getattr(data, section).items():
@@ -43,6 +45,24 @@ def data_problems(data: DataConfig, *, trains: bool) -> Iterator[str]:
             other = logged.setdefault((prefix, name), key)
             if other != key:
                 yield f"{key}: {other} has the same name, and both would log {prefix}/{name}/…; valid: another name"
+
+
+def _generation_problems(key: str, config: GenerationConfig) -> Iterator[str]:
+    for k in config.pass_at:
+        if k > config.draws:
+            yield f"{key}.pass_at={config.pass_at}: {k} of {key}.draws={config.draws} texts; valid: at most as many as are drawn"
+    if config.pass_at and config.verifier is None:
+        yield f"{key}.pass_at={config.pass_at}: nothing says when a text is right; valid: a {key}.verifier beside it"
+    readers = {"pattern": "regex", "schema": "json_schema", "schema_path": "json_schema"}
+    for name, reader in readers.items():
+        if getattr(config, name) and config.verifier != reader:
+            yield f"{key}.{name}: has no effect with {key}.verifier={config.verifier or 'null'}: only {reader} reads it"
+    if config.schema and config.schema_path is not None:
+        yield f"{key}.schema_path={config.schema_path}: not beside {key}.schema; give one of them"
+    if config.reference is not None and config.verifier is None:
+        yield f"{key}.reference={config.reference}: has no effect without a {key}.verifier"
+    if config.schema_path is not None:
+        yield from _path(f"{key}.schema_path", config.schema_path)
 
 
 def _path(key: str, path: str) -> Iterator[str]:

@@ -18,9 +18,11 @@ from harness.config.schema.data import (
     ChoiceFormat,
     DataConfig,
     DataFormat,
+    GenerationConfig,
     MultipleChoiceConfig,
     SourceConfig,
     ValidationConfig,
+    VerifierName,
     evaluation_sections,
 )
 from harness.config.schema.model import ModelConfig, TokenizerConfig
@@ -41,6 +43,7 @@ __all__ = [
     "DecayShape",
     "DivergenceName",
     "EvaluationSets",
+    "GenerationConfig",
     "ModelConfig",
     "MultipleChoiceConfig",
     "Name",
@@ -63,6 +66,7 @@ __all__ = [
     "TrackingConfig",
     "TrainerConfig",
     "ValidationConfig",
+    "VerifierName",
     "evaluation_sections",
 ]
 

@@ -12,6 +12,7 @@ from harness.config.schema.objective import Conversational
 
 DataFormat = Literal["auto", "sharegpt", "alpaca", "messages", "prompt_completion", "text"]
 ChoiceFormat = Literal["auto", "plain", "arc", "piqa", "hellaswag"]
+VerifierName = Literal["exact", "normalised", "contains", "number", "regex", "json_schema", "tool_call"]
 
 
 @dataclass(kw_only=True)
@@ -89,6 +90,54 @@ class MultipleChoiceConfig(Section):
 
 
 @dataclass(kw_only=True)
+class GenerationConfig(Section):
+    """Prompts after which the model writes, as `sampling` says; its texts are counted, and verified."""
+
+    path: Name
+    """Files, see data.sources.<name>.path; plain texts hold no prompts."""
+    split: Name | None = None
+    """Which split of `path`, see data.sources.<name>.split; null: the only one."""
+    subset: Name | None = None
+    """Which subset (configuration) of a data set of the hub; null: its only or default one."""
+    prompt: Name | None = None
+    """Where a row holds its prompt, a text or messages; or a text with fields of the row in it, "Question: {question}\\nAnswer:". null:
+    messages or conversations, else the first of prompt, question, query, instruction, text. Of a conversation that ends with the
+    assistant all before its last turn is the prompt (verifier=tool_call: before its first turn that calls a tool). A row's id names it;
+    without one, a hash of its prompt."""
+    chat: bool | None = None
+    """Whether a prompt that is text is what a user says, and is rendered by data.chat_template as messages always are; null: with
+    objective=sft."""
+    reference: Name | None = None
+    """Where a row holds what `verifier` compares with. null: the first of reference, references, answer, answers, target, solution,
+    completion, output, response (of regex: pattern, of json_schema: schema), else the turn that follows the prompt in a conversation."""
+    verifier: VerifierName | None = None
+    """When a text is right. exact: it is the reference, but for white space around it; normalised: it has the same words, in lower case,
+    without punctuation and English articles; contains: it holds these words; number: its last number, or the one after #### or in
+    \\boxed{}, is the reference's (gsm8k); regex: `pattern` is found in it; json_schema: it is JSON that `schema` holds of; tool_call: it
+    makes the reference's calls, as Hermes models write them (<tool_call>), and no others. Of an array of references any may be met (but of
+    tool_call all). null: texts are counted alone."""
+    pattern: Name | None = None
+    """Of verifier=regex, for all rows; null: each row has its own. At most 1,000 characters; a text that takes longer than half a second
+    counts as wrong."""
+    schema: dict[str, Any] = field(default_factory=dict)
+    """Of verifier=json_schema, for all rows; empty: that of schema_path, else each row has its own. It refers to nothing but itself."""
+    schema_path: Name | None = None
+    """A JSON file with the schema of all rows."""
+    draws: Count = 1
+    """Texts after each prompt; pass_at, all_at and differences between texts of one prompt need several."""
+    pass_at: list[Count] = field(default_factory=list)
+    """Log for each k of these, at most `draws`, the chance that one of k draws is right (pass_at/k) and that all are (all_at/k)."""
+    max_new_tokens: Count = 256
+    """A text ends after so many tokens."""
+    stop: list[Name] = field(default_factory=list)
+    """A text ends before any of these strings, too, as it does with the model's end-of-text token or its chat template's stop token."""
+    max_prompts: Count | None = 200
+    """Write after at most this many (in the order of their hashes); null: after all of them."""
+    every_evaluations: Count | None = None
+    """Write in every so many evaluations of a run (the first is that of step 0), and at its end; null: at step 0 and at its end."""
+
+
+@dataclass(kw_only=True)
 class DataConfig(Section):
     """What a run trains and evaluates on, and how documents become rows."""
 
@@ -109,8 +158,12 @@ class DataConfig(Section):
     """Multiple-choice sets by name; each logs val/<name>/accuracy (the choice with the highest likelihood is the right one),
     accuracy_per_byte (likelihood per UTF-8 byte of the choice; elsewhere called acc_norm) and answer_bits_per_byte (of the right answers,
     which moves where an accuracy does not yet)."""
+    generation: Annotated[dict[str, GenerationConfig], EvaluationSets("generation")] = field(default_factory=dict)
+    """Prompts by name; of what is written after them, each logs generation/<name>/accuracy, pass_at/k and all_at/k (with a verifier),
+    stopped, length, repetition, zlib_ratio, distinct_1 to distinct_4, ead and self_bleu."""
     max_evaluation_tokens: Count | None = None
-    """No evaluation set has more tokens than this, whatever its own max_tokens or max_questions says: bounds the time for evaluation."""
+    """No evaluation set has more tokens than this (of prompts and of all that may be written after them), whatever its own max_tokens,
+    max_questions or max_prompts says: bounds the time for evaluation."""
     malformed: Literal["refuse", "skip"] = "refuse"
     """What happens at a row of sources and validation sets that cannot be used: no JSON, without text, a conversation that is none or that
     the chat template cannot render. refuse: the first one is named; skip: such rows are left out, counted, and the first few named."""
@@ -134,11 +187,12 @@ class DataConfig(Section):
     """Control tokens of the tokenizer that stand in plain text (</s>, <|im_end|>) become plain tokens, as what a document quotes. false:
     they stay control tokens, for text that was prepared with them; `harness data` says how many documents have any. In conversations typed
     ones are always plain."""
-    chat_template: Annotated[Name | None, Conversational] = None
-    """How conversations become text: chatml, llama3, alpaca, hermes_tools (ChatML with tools), tokenizer (its own), or the path of a .jinja
-    file; null: the tokenizer's own if it has one, else chatml. What the assistant generates stands inside {% generation %}, its stop token
-    included; for templates without such blocks it is found by rendering prefixes. Control tokens typed in a message become plain text."""
-    chat_template_kwargs: Annotated[dict[str, Any], Conversational] = field(default_factory=dict)
+    chat_template: Name | None = None
+    """How conversations become text, those that are trained and those that are prompts: chatml, llama3, alpaca, hermes_tools (ChatML with
+    tools), tokenizer (its own), or the path of a .jinja file; null: the tokenizer's own if it has one, else chatml. What the assistant
+    generates stands inside {% generation %}, its stop token included; for templates without such blocks it is found by rendering prefixes.
+    Control tokens typed in a message become plain text."""
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     """Further variables of the chat template by name, such as enable_thinking; a row's own chat_template_kwargs come before them. They are
     defaults of the template that is exported."""
     loss_on: Annotated[Literal["all", "assistant", "last_assistant", "flagged", "spans"], Conversational] = "assistant"

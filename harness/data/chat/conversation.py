@@ -63,14 +63,14 @@ class Conversation:
         return sum(len(message.content) + len(message.reasoning or "") for message in self.messages)
 
 
-def check_turns(messages: tuple[Message, ...]) -> None:
+def check_turns(messages: tuple[Message, ...], *, is_prompt: bool = False) -> None:
     """Raise MalformedError unless the roles are in a valid order and no message is empty.
 
-    At most one system message, first; then user and assistant in turn, tools after a turn that calls one; the assistant last.
-    Two turns of one role in a row are refused (except several tools' answers), not joined.
+    At most one system message, first; then user and assistant in turn, tools after a turn that calls one; the assistant last, but of a
+    prompt, which the assistant is to go on from. Two turns of one role in a row are refused (except several tools' answers), not joined.
     """
     if not messages:
-        raise MalformedError("no messages; valid: at least a user's and an assistant's")
+        raise MalformedError("no messages; valid: at least a user's" + ("" if is_prompt else " and an assistant's"))
     before: Message | None = None
     for number, message in enumerate(messages, start=1):
         valid = _may_follow(before)
@@ -83,7 +83,9 @@ def check_turns(messages: tuple[Message, ...]) -> None:
                 f"message {number} ({message.role}) is empty; valid: content" + ", or tool calls" * (message.role == "assistant")
             )
         before = message
-    if messages[-1].role != "assistant":
+    if is_prompt and messages[-1].role not in ("user", "tool"):
+        raise MalformedError(f"the last message is by {messages[-1].role}; valid of a prompt: user or tool, for the assistant to answer")
+    if not is_prompt and messages[-1].role != "assistant":
         raise MalformedError(f"the last message is by {messages[-1].role}; valid: assistant, for there to be something to learn")
 
 

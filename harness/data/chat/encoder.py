@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from harness.config.errors import InputError
 from harness.config.schema import DataConfig
-from harness.data.chat.conversation import Conversation, MalformedError, Message
+from harness.data.chat.conversation import Conversation, MalformedError, Message, check_turns
 from harness.data.chat.formats import ChatDocument
 from harness.data.chat.loss_spans import LossOn, trained_spans, trained_turns
 from harness.data.chat.template import (
@@ -138,6 +138,14 @@ class ChatEncoder:
             trained=np.concatenate([np.empty(0, np.bool_), *masks]),
             trained_bytes=sizes,
         )
+
+    def encode_prompt(self, conversation: Conversation) -> tuple[str, list[int]]:
+        """The text, and its ids, that the assistant's next turn goes on from. Raises MalformedError for what cannot be rendered."""
+        refuse_marks(conversation)
+        check_turns(conversation.messages, is_prompt=True)
+        rendered = self.template.render_prompt(conversation)
+        [(ids, _)] = self._tokens([rendered])
+        return rendered.text, [int(token) for token in ids]
 
     def stop_token(self) -> int | None:
         """The id that the assistant's turns end in; None where they end in plain text, or the template cannot render a plain exchange."""

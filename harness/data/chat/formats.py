@@ -148,12 +148,7 @@ def _conversation(row: Row, chat_format: str, unread: dict[str, str]) -> Convers
             unread.setdefault(name, row.where)
 
     try:
-        messages = _with_system(row.values, PARSERS[chat_format](row.values, not_read))
-        given = [row.values[name] for name in TOOLS_FIELDS if row.values.get(name)]
-        if len(given) > 1:
-            raise MalformedError("both tools and functions; valid: one of them")
-        kwargs = object_of(json_of(row.values.get(KWARGS_FIELD) or {}, KWARGS_FIELD), KWARGS_FIELD)
-        conversation = Conversation(tuple(messages), tools(given[0] if given else None), kwargs)
+        conversation = unchecked_conversation(row.values, chat_format, not_read)
         check_turns(conversation.messages)
     except MalformedError as error:
         raise InputError(f"{row.where}: {error}") from None
@@ -162,6 +157,16 @@ def _conversation(row: Row, chat_format: str, unread: dict[str, str]) -> Convers
         if name not in known:
             not_read(name)
     return conversation
+
+
+def unchecked_conversation(row: Values, chat_format: str, not_read: Callable[[str], None]) -> Conversation:
+    """A row's messages, in whatever order, and its tools. not_read: told of each field that is not read. Raises MalformedError."""
+    messages = _with_system(row, PARSERS[chat_format](row, not_read))
+    given = [row[name] for name in TOOLS_FIELDS if row.get(name)]
+    if len(given) > 1:
+        raise MalformedError("both tools and functions; valid: one of them")
+    kwargs = object_of(json_of(row.get(KWARGS_FIELD) or {}, KWARGS_FIELD), KWARGS_FIELD)
+    return Conversation(tuple(messages), tools(given[0] if given else None), kwargs)
 
 
 def _with_system(row: Values, messages: list[Message]) -> list[Message]:

@@ -97,6 +97,13 @@ class ChatTemplate:
             self._spans(conversation, text) if spans else [],
         )
 
+    def render_prompt(self, conversation: Conversation) -> Rendered:
+        """The conversation as text that the assistant's next turn goes on from. Raises MalformedError when it cannot be rendered."""
+        conversation = replace(conversation, messages=with_ids(conversation.messages))
+        text, marks = _unmarked(self._marked(conversation.messages, conversation, add_generation_prompt=True))
+        _refuse_losses(conversation, text, self.name)
+        return Rendered(text, marks.get(CUT, []), [], [])
+
     def _turns(self, conversation: Conversation, turns: Sequence[int], text: str, marks: dict[str, list[int]]) -> Spans:
         expected = len(conversation.assistant_turns)
         if not self.has_generation:

@@ -1,0 +1,51 @@
+"""A regular expression that is found in the text. Anybody may have written it: it is bounded in length and in time.
+
+Python's own `re` cannot be interrupted; `regex`, which reads the same patterns, can.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from typing import Any
+
+import regex
+
+from harness.evaluation.verifiers.verifier import BadReferenceError
+
+log = logging.getLogger("harness")
+
+MOST_CHARACTERS = 1_000
+"""Of a pattern."""
+SECONDS = 0.5
+"""For one text; a pattern that takes longer counts as not found."""
+
+
+def pattern_of(value: Any) -> str:
+    """A pattern that compiles. Raises BadReferenceError."""
+    if not isinstance(value, str) or not 0 < len(value) <= MOST_CHARACTERS:
+        raise BadReferenceError(f"{str(value)[:60]!r}; valid: a regular expression of 1 to {MOST_CHARACTERS:,} characters")
+    try:
+        _compiled(value)
+    except (regex.error, RecursionError, OverflowError, MemoryError) as error:
+        raise BadReferenceError(f"{value!r}: no regular expression: {error}") from error
+    return value
+
+
+@cache
+def _compiled(pattern: str) -> Any:
+    return regex.compile(pattern)
+
+
+def is_found(text: str, pattern: str) -> bool:
+    """Whether the pattern is found anywhere in the text (^ and $ are its beginning and end)."""
+    try:
+        return _compiled(pattern).search(text, timeout=SECONDS) is not None
+    except TimeoutError:
+        _say_slow(pattern)
+        return False
+
+
+@cache
+def _say_slow(pattern: str) -> None:
+    log.warning("the pattern %r takes more than %g s for a text: such texts count as wrong; a simpler one is needed", pattern, SECONDS)
