@@ -35,6 +35,17 @@ def read_mapping(path: Path, *, holds: str) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
+class _OneLine(yaml.SafeDumper):
+    """Writes a line break in text as \\n."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style='"' if "\n" in text else None)
+
+
+_OneLine.add_representer(str, _OneLine.represent_text)
+
+
 def in_one_line(value: Any) -> str:
     """A plain value as YAML, e.g. [0.9, 0.95]."""
-    return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000).removesuffix("\n...\n").strip()
+    text: str = yaml.dump(value, Dumper=_OneLine, default_flow_style=True, allow_unicode=True, width=10_000)
+    return text.removesuffix("\n...\n").strip()

@@ -22,6 +22,15 @@ class Prompt:
 
 
 @dataclass(frozen=True)
+class Draw:
+    """A text that is to be written."""
+
+    prompt: Prompt
+    draw: int
+    """0, 1, … of the texts after this prompt."""
+
+
+@dataclass(frozen=True)
 class Limits:
     """When a text ends."""
 

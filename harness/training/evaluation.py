@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -14,21 +15,27 @@ from transformers import PreTrainedModel
 
 from harness.data.labels import IGNORED
 from harness.data.prompt import prompt_ids
-from harness.evaluation.evaluation_set import Float64
+from harness.evaluation.evaluation_set import Advance, Float64
+from harness.generation.choice import NonFiniteLogitsError
+from harness.generation.engine import SHARD_ROWS, Engine
+from harness.generation.rows import Draw, Generation, Limits, Prompt
 from harness.models.adapters.soft_prompt import prompt_length
 from harness.training import ranks
+from harness.training.run_errors import NonFiniteLossError
 
 T = TypeVar("T")
 U = TypeVar("U")
 Precision = Callable[[], AbstractContextManager[None]]
+BuildEngine = Callable[[PreTrainedModel], Engine]
 
 
 class EvaluatedModel:
     """A model under evaluation, see `harness.evaluation.evaluation_set.LanguageModel`; made by `evaluated`."""
 
-    def __init__(self, model: PreTrainedModel, batch_tokens: int) -> None:
+    def __init__(self, model: PreTrainedModel, batch_tokens: int, build_engine: BuildEngine | None) -> None:
         self._model = model
         self.batch_tokens = batch_tokens
+        self._build_engine = build_engine
 
     def over(self, batches: Iterable[T], measure: Callable[[T], U]) -> Iterator[U]:
         return ranks.shared_out(iter(batches), measure)
@@ -45,14 +52,53 @@ class EvaluatedModel:
         found: Float64 = losses.view(labels_BL.shape).cpu().double().numpy()
         return found
 
+    @cached_property
+    def engine(self) -> Engine:
+        """What writes with this model, in the precision in which it is evaluated."""
+        assert self._build_engine is not None, "given where there is something to write"
+        return self._build_engine(self._model)
+
+    def write(self, prompts: Sequence[Prompt], *, draws: int, limits: Limits, advance: Advance) -> list[Generation]:
+        rows = [Draw(prompt, draw) for prompt in prompts for draw in range(draws)]
+        written: dict[tuple[str, int], Generation] = {}
+        try:
+            for texts in self._written(rows, limits):
+                written.update(((one.id, one.draw), one) for one in texts)
+                advance(len(texts))
+        except NonFiniteLogitsError as error:
+            raise NonFiniteLossError(str(error)) from error
+        return [written[row.prompt.id, row.draw] for row in rows]
+
+    def _written(self, rows: Sequence[Draw], limits: Limits) -> Iterator[list[Generation]]:
+        """The texts of all rows, some at a time; on every rank."""
+        engine = self.engine
+        # Lots of which every rank writes one at a time, so that all know how far they are.
+        shards = engine.shards(rows, parts=ranks.size() * -(-len(rows) // (SHARD_ROWS * ranks.size())))
+        if ranks.size() > 1 and not _is_spread(self._model):
+            yield from ranks.shared_out(iter(shards), lambda shard: list(engine.write(shard, limits)))
+            return
+        # Ranks that hold a part of every weight read everything together.
+        for shard in shards if ranks.size() > 1 or not engine.is_exact else [rows]:
+            for one in engine.write(shard, limits):
+                yield [one]
+
+
+def _is_spread(model: PreTrainedModel) -> bool:
+    """Whether each rank holds a part of every weight (trainer.strategy=fsdp2)."""
+    from torch.distributed.fsdp import FSDPModule
+
+    return any(isinstance(module, FSDPModule) for module in model.modules())
+
 
 @contextmanager
-def evaluated(model: PreTrainedModel, *, batch_tokens: int, precision: Precision = nullcontext) -> Iterator[EvaluatedModel]:
-    """The model without dropout and gradients, in this precision; its mode is restored."""
+def evaluated(
+    model: PreTrainedModel, *, batch_tokens: int, precision: Precision = nullcontext, build_engine: BuildEngine | None = None
+) -> Iterator[EvaluatedModel]:
+    """The model without dropout and gradients, in this precision; its mode is restored. build_engine: given where it is to write."""
     training = model.training
     model.train(False)
     try:
         with torch.no_grad(), precision():
-            yield EvaluatedModel(model, batch_tokens)
+            yield EvaluatedModel(model, batch_tokens, build_engine)
     finally:
         model.train(training)

@@ -7,10 +7,12 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from harness.config.schema import Config
 from harness.evaluation.kinds import place_of
+from harness.generation.build import build_engine
 from harness.models.compiled import uncompiled
 from harness.training.evaluation import EvaluatedModel, Precision, evaluated
 from harness.training.run_errors import NonFiniteLossError
@@ -31,8 +33,11 @@ UNNOTICED_SECONDS = 10.0
 class Evaluator:
     """Evaluates a model on every set, and keeps the values of step 0 that later ones are compared with."""
 
-    def __init__(self, config: Config, sets: Sequence[EvaluationSet], progress: Progress | None = None) -> None:
-        """`progress` is called after every batch with the name of the set, what is done of it, and its size."""
+    def __init__(
+        self, config: Config, sets: Sequence[EvaluationSet], progress: Progress | None = None, *, tokenizer: Any = None
+    ) -> None:
+        """`progress` is called after every batch with the name of the set, what is done of it, and its size. tokenizer: the run's, for sets
+        that let the model write."""
         self.sets = sets
         self.initial: dict[str, dict[str, float]] = {}
         """The values of step 0, by the key of their set."""
@@ -43,6 +48,7 @@ class Evaluator:
         self.evaluations = 0
         self._rare: dict[str, _Rare] = {part.key: _Rare(part) for part in sets if part.every_evaluations != 1}
         self._config = config.trainer
+        self._build_engine = partial(build_engine, config, tokenizer=tokenizer)
         self._progress = progress
         self._has_warned = False
 
@@ -67,7 +73,9 @@ class Evaluator:
         # Importing torch's compiler takes seconds.
         with (
             uncompiled() if self._config.compile else nullcontext(),
-            evaluated(model, batch_tokens=self._config.evaluation_batch_tokens, precision=precision) as reading,
+            evaluated(
+                model, batch_tokens=self._config.evaluation_batch_tokens, precision=precision, build_engine=self._build_engine
+            ) as reading,
         ):
             for part in self.sets if sets is None else sets:
                 values.update(self._measure(part, reading, step=step))

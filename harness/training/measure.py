@@ -55,7 +55,7 @@ def measure(
     model.to(device=device, dtype=weights_dtype(config.trainer.precision))
     on_gpu = computes_on_gpu(config.trainer)
     meter = _Meter(inputs.evaluation, stop, evaluation_progress)
-    evaluator = Evaluator(config, inputs.evaluation, meter)
+    evaluator = Evaluator(config, inputs.evaluation, meter, tokenizer=inputs.tokenizer)
     try:
         with liger_kernels(model, on_gpu=on_gpu) if config.model.liger else contextlib.nullcontext():
             values = evaluator.evaluate(model, lambda: forward_context(config.trainer.precision, torch.device(device).type), step=0)

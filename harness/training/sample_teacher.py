@@ -20,6 +20,7 @@ from harness.data.ragged import Int64
 from harness.data.teacher_samples import SampleFiles, TeacherSamples, create_samples, fingerprint, open_samples, undrawn, windows
 from harness.data.tokenization import Progress
 from harness.data.training_data import PackedSource, TrainingData
+from harness.generation.noise import counted, to_uniform
 from harness.models.device import computes_on_gpu
 from harness.models.pretrained import pretrained_fingerprint
 from harness.models.teacher import load_teacher, refuse_other_vocabulary
@@ -147,16 +148,5 @@ def draw(logits_NV: Tensor, offsets_N: Tensor, samples: int) -> tuple[Tensor, Te
 
 
 def uniform_offsets(at: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
-    """Uniform in [0, 1), a function of (position, seed) alone, so that samples do not depend on batches: float64[n] for int64[n].
-
-    Splitmix64 of a counter: the finalizer of a generator that passes BigCrush (doi 10.1145/2660193.2660195).
-    """
-    stream = _mixed(np.array([seed], dtype=np.uint64))
-    mixed = _mixed(at.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + stream)
-    return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-
-def _mixed(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    """Uniform in [0, 1), a function of (position, seed) alone, so that samples do not depend on batches: float64[n] for int64[n]."""
+    return to_uniform(counted(torch.tensor(seed), torch.from_numpy(at))).numpy()

@@ -97,7 +97,7 @@ def train(
         raise ReservedTooLittleError(f"it would train {rest} tokens, {trunks.reserved_tokens} are reserved: its trunk is gone")
     live.running()
 
-    evaluator = Evaluator(config, inputs.evaluation, evaluation_progress)
+    evaluator = Evaluator(config, inputs.evaluation, evaluation_progress, tokenizer=inputs.tokenizer)
     watchers = [callback for callback in named if isinstance(callback, EarlyStopping)]
     step_end = StepEnd(run, evaluator, stop, loggers, path, shared_rows, watchers)
     trainer: Trainer | None = None

@@ -12,6 +12,7 @@ from harness.config.checks.data import data_problems
 from harness.config.checks.model import attention_problems, model_problems
 from harness.config.checks.objective import objective_problems
 from harness.config.checks.optim import optim_problems
+from harness.config.checks.sampling import sampling_problems
 from harness.config.checks.schedule import planned_schedule_problems
 from harness.config.checks.sizes import size_problems
 from harness.config.checks.trainer import evaluation_problems, strategy_problems, trainer_problems, trains
@@ -22,7 +23,8 @@ from harness.config.schema import Config
 def check(config: Config) -> None:
     """Raise InputError, one line a problem, for combinations that cannot work."""
     _refuse([*size_problems(config)])  # the others compute with them
-    _refuse([*_input(config), *(_training(config) if trains(config.trainer) else evaluation_problems(config))])
+    sampling = sampling_problems(config.sampling)
+    _refuse([*_input(config), *sampling, *(_training(config) if trains(config.trainer) else evaluation_problems(config))])
 
 
 def _training(config: Config) -> Iterator[str]:

@@ -28,7 +28,7 @@ from harness.config.schema.data import (
 from harness.config.schema.model import ModelConfig, TokenizerConfig
 from harness.config.schema.objective import DivergenceName, ObjectiveConfig, ObjectiveName
 from harness.config.schema.optim import OptimConfig, OptimName
-from harness.config.schema.sampling import SamplingConfig, SamplingName
+from harness.config.schema.sampling import SamplerName, SamplingConfig, SamplingName
 from harness.config.schema.schedule import DecayShape, ScheduleConfig, ScheduleName
 from harness.config.schema.tracking import TrackingConfig
 from harness.config.schema.trainer import TrainerConfig
@@ -54,6 +54,7 @@ __all__ = [
     "OptimConfig",
     "OptimName",
     "Positive",
+    "SamplerName",
     "SamplingConfig",
     "SamplingName",
     "ScheduleConfig",
