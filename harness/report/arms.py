@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from harness.report.comparison import Comparison
 from harness.report.figure_style import SINGLES
 from harness.report.text import metric_text, value_text, with_unit
+from harness.runs.paired import Interval, bootstrap_interval
 from harness.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -75,9 +76,27 @@ def arms_note(comparison: Comparison, found: Sequence[Arm]) -> str:
     lead = abs(first.expected[alike - 1] - second.expected[alike - 1])
     said = f"{value_text(first.value)} leads {value_text(second.value)} by {metric_text(lead)} at the best of {alike}"
     if comparison.noise is None:
-        return f"{said}; how much of that is noise is not known before the best of them are confirmed."
+        known = _lead_of_best(comparison, first, second)
+        if known is None:
+            return f"{said}; how much of that is noise is not known before the best of them are confirmed."
+        within = "within" if known.low <= 0 <= known.high else "beyond"
+        return (
+            f"{said}. Their best trials, {first.best and first.best.number} and {second.best and second.best.number}, differ {within} the "
+            f"noise of these prompts: by {metric_text(known.mean)} (from {metric_text(known.low)} to {metric_text(known.high)}, bootstrap "
+            "over prompts)."
+        )
     verdict = "less than" if lead < comparison.noise.least_difference else "more than"
     return f"{said}, {verdict} noise could make ({metric_text(comparison.noise.least_difference)})."
+
+
+def _lead_of_best(comparison: Comparison, first: Arm, second: Arm) -> Interval | None:
+    """Of the shares of right texts, by prompt, where that is the objective: the best trial of one arm minus that of the other."""
+    assert comparison.objective is not None, "its studies have arms"
+    if first.best is None or second.best is None:
+        return None
+    ours, theirs = (run.directory.generations.scores_by_prompt(comparison.objective.metric) for run in (first.best, second.best))
+    both = [score - theirs[prompt] for prompt, score in ours.items() if prompt in theirs]
+    return bootstrap_interval(both) if len(both) > 1 else None
 
 
 def arms_figure(comparison: Comparison, found: Sequence[Arm]) -> Figure:

@@ -77,6 +77,13 @@ def _verdict(study: StudyRecord, found: Confirmation) -> Iterator[str]:
         f"{metric_text(low)} to {metric_text(high)}, paired over {len(found.seeds)} seeds), the best of {len(found.candidates)} candidates "
         f"with probability {found.probabilities[found.winner.number]:.2f}"
     )
+    by_prompt = found.difference_over_prompts(found.winner, runner_up)
+    if by_prompt:
+        interval = by_prompt.interval
+        yield (
+            f"of {by_prompt.prompts} prompts that the search had not seen, {metric_text(interval.mean)} more are right than after trial "
+            f"{runner_up.number}'s (from {metric_text(interval.low)} to {metric_text(interval.high)}, bootstrap over prompts)"
+        )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 from harness.runs.confirmation_plan import ConfirmationPlan, confirmation_directory, launch_of, read_plan
 from harness.runs.constraints import holds
 from harness.runs.directory import StudyDirectory
-from harness.runs.paired import CONFIDENCE, Interval, Noise, mean_interval, probabilities_of_lowest, seed_noise
+from harness.runs.paired import CONFIDENCE, Interval, Noise, bootstrap_interval, mean_interval, probabilities_of_lowest, seed_noise
 from harness.runs.result import FINAL_STATES, Result, read_result
 
 
@@ -66,6 +66,15 @@ class Candidate:
         if not self.constraints or not self.complete:
             return None
         return all(metric in self.metrics and holds(bound, self.metrics[metric]) for metric, bound in self.constraints.items())
+
+
+@dataclass(frozen=True)
+class PromptDifference:
+    """By how much more of the texts of one candidate are right."""
+
+    interval: Interval
+    """A bootstrap over prompts."""
+    prompts: int
 
 
 @dataclass(frozen=True)
@@ -135,6 +144,17 @@ class Confirmation:
         both = [candidate.values[seed] - other.values[seed] for seed in self.seeds if seed in candidate.values and seed in other.values]
         return mean_interval(both) if len(both) > 1 else None
 
+    def difference_over_prompts(self, candidate: Candidate, other: Candidate) -> PromptDifference | None:
+        """The same, where texts are judged, over all prompts of all seeds; None where no text is, or its file is elsewhere."""
+        scores: dict[int, dict[tuple[int, str], float]] = {candidate.number: {}, other.number: {}}
+        for number, run in enumerate(self.plan.runs):
+            if run["candidate"] in scores:
+                found = self.directory.trial(number).generations.scores_by_prompt(candidate.metric)
+                scores[run["candidate"]].update({(run["seed"], prompt): score for prompt, score in found.items()})
+        ours, theirs = scores[candidate.number], scores[other.number]
+        both = [ours[prompt] - theirs[prompt] for prompt in ours if prompt in theirs]
+        return PromptDifference(bootstrap_interval(both), len(both)) if len(both) > 1 else None
+
     @cached_property
     def noise(self) -> Noise | None:
         """What seeds alone change; None before a candidate is complete with every seed."""
@@ -175,11 +195,17 @@ class Confirmation:
 
     def _difference_json(self, candidate: Candidate, other: Candidate) -> dict[str, Any] | None:
         found = self.difference(candidate, other)
-        return (
-            {"mean": found.mean, "sd": found.sd, "interval": [found.low, found.high], "within_noise": is_within_noise(found)}
-            if found
-            else None
-        )
+        if found is None:
+            return None
+        by_prompt = self.difference_over_prompts(candidate, other)
+        over_prompts = {"prompts": by_prompt.prompts, "interval": [by_prompt.interval.low, by_prompt.interval.high]} if by_prompt else None
+        return {
+            "mean": found.mean,
+            "sd": found.sd,
+            "interval": [found.low, found.high],
+            "within_noise": is_within_noise(found),
+            **({"over_prompts": over_prompts} if over_prompts else {}),
+        }
 
     def _candidate_json(self, candidate: Candidate) -> dict[str, Any]:
         interval, first = candidate.interval, self.ranked[0] if self.ranked else None

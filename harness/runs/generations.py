@@ -4,6 +4,7 @@ score}. A step is there once: an attempt that goes over its predecessor's steps 
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -55,6 +56,19 @@ class GenerationsFile:
         for step, text in self._rows():
             steps.setdefault(step, {}).setdefault(text.place, text)
         return {step: list(steps[step].values()) for step in sorted(steps)}
+
+    def scores_by_prompt(self, metric: str) -> dict[str, float]:
+        """Behind a run's last generation/<set>/accuracy: by prompt, the share of its texts that were right. {} of other metrics."""
+        kind, _, rest = metric.partition("/")
+        steps = self.by_step() if kind == "generation" and rest.endswith("/accuracy") else {}
+        scores: dict[str, list[float]] = {}
+        for texts in reversed(steps.values()):
+            for text in texts:
+                if text.set == rest.removesuffix("/accuracy") and text.score is not None:
+                    scores.setdefault(text.id, []).append(text.score)
+            if scores:
+                break
+        return {prompt: statistics.fmean(found) for prompt, found in scores.items()}
 
     def _rows(self) -> Iterator[tuple[int, WrittenText]]:
         """What is no row of a text is damage, and left out."""

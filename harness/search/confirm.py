@@ -16,6 +16,7 @@ from harness.config.errors import InputError, wrong_value
 from harness.config.launcher_schema import LauncherConfig
 from harness.config.sweep_schema import BudgetConfig, SearchConfig, StoppingConfig
 from harness.config.writable import check_writable
+from harness.evaluation.kinds import place_of
 from harness.runs.confirmation_plan import ConfirmationPlan, confirmation_directory, launch_of, read_plan, write_plan
 from harness.runs.directory import StudyDirectory
 from harness.runs.files import read_yaml, write_yaml
@@ -28,6 +29,7 @@ from harness.search.warm_start import Start
 
 SEEDS = 2**32
 """Seeds are whole numbers below this."""
+SEED_KEYS = ("seed", "sampling.seed")
 LOCK_SECONDS = 10.0
 
 
@@ -118,9 +120,29 @@ def _named(study: StudyRecord, numbers: Sequence[int]) -> list[RunRecord]:
 
 
 def _point(sweep: Sweep, params: dict[str, Any]) -> dict[str, Any]:
-    return {
-        parameter.key: params[parameter.key] for parameter in sweep.space.parameters if parameter.key in params and parameter.key != "seed"
-    }
+    keys = [parameter.key for parameter in sweep.space.parameters]
+    return {key: params[key] for key in keys if key in params and not _is_fresh(key)}
+
+
+def _is_fresh(key: str) -> bool:
+    """Whether a confirmation gives the key a value of its own in each run."""
+    return key in SEED_KEYS or key.endswith(".skip_prompts")
+
+
+def fresh_values(sweep: Sweep, params: dict[str, Any], seed: int, *, place: int) -> dict[str, Any]:
+    """What a run has in place of the search's luck: its seed, and where the study judges texts, other prompts and other noise.
+
+    place: 0, 1, … of the seed among the plan's.
+    """
+    fresh: dict[str, Any] = {"seed": seed}
+    sets = sweep.trial_config(_point(sweep, params)).data.generation
+    metrics = [*(objective.metric for objective in sweep.objectives), *sweep.constraints]
+    judged = [name for name in sets if any(metric.startswith(f"{place_of('generation', name)}/") for metric in metrics)]
+    for name in judged:
+        fresh["sampling.seed"] = seed
+        if (most := sets[name].max_prompts) is not None:
+            fresh[f"data.generation.{name}.skip_prompts"] = sets[name].skip_prompts + (place + 1) * most
+    return fresh
 
 
 def _refuse_foreign(directory: StudyDirectory, study: StudyRecord) -> None:
@@ -136,7 +158,8 @@ def _refuse_foreign(directory: StudyDirectory, study: StudyRecord) -> None:
 
 
 def _empty(study: StudyRecord, sweep: Sweep) -> ConfirmationPlan:
-    searched = [sweep.base.config.seed, *(run.params["seed"] for run in study.runs if "seed" in run.params)]
+    base = sweep.base.config
+    searched = [base.seed, base.sampling.seed, *(run.params[key] for run in study.runs for key in SEED_KEYS if key in run.params)]
     return ConfirmationPlan(study.name, launch_of(study.sweep), (max(searched) + 1) % SEEDS, [])
 
 
@@ -154,11 +177,17 @@ def _extended(plan: ConfirmationPlan, numbers: list[int], seeds: int) -> Confirm
 def _write(directory: StudyDirectory, study: StudyRecord, sweep: Sweep, plan: ConfirmationPlan, launcher: LauncherConfig) -> None:
     runs = {run.number: run for run in study.runs}
     config, search = sweep.config, sweep.config.search
+    points = [
+        {**_point(sweep, params), **fresh_values(sweep, params, run["seed"], place=(run["seed"] - plan.first_seed) % SEEDS)}
+        for run in plan.runs
+        for params in [runs[run["candidate"]].params]
+    ]
+    fresh = {key for point in points for key in point if _is_fresh(key)}
     small = Sweep(
         directory.name,
         dataclasses.replace(
             config,
-            space={**config.space, "seed": {"low": 0, "high": SEEDS - 1}},
+            space={**config.space, **{key: {"low": 0, "high": SEEDS - 1} for key in sorted(fresh)}},
             # Every value is given. What else the study says of its trials stands: constraints, attempts, trunks.
             search=SearchConfig(
                 name="random",
@@ -171,7 +200,7 @@ def _write(directory: StudyDirectory, study: StudyRecord, sweep: Sweep, plan: Co
             budget=BudgetConfig(trials=len(plan.runs)),
             launcher=launcher,
         ),
-        Start(points=[{**_point(sweep, runs[run["candidate"]].params), "seed": run["seed"]} for run in plan.runs]),
+        Start(points=points),
     )
     launched = (
         str(read_yaml(directory.sweep)["launched"]) if directory.sweep.exists() else datetime.now(UTC).isoformat(timespec="milliseconds")

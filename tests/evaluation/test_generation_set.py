@@ -217,3 +217,11 @@ def test_harness_data_shows_what_it_reads_and_may_write(build: Callable[..., Gen
     assert found.summary() == {"prompts": 5, "texts": 10, "prompt_tokens": found.prompt_tokens, "new_tokens": 100}
     assert json.dumps(found.summary())
     assert [kind.section for kind in KINDS] == ["validation", "multiple_choice", "generation"]
+
+
+def test_other_prompts_are_none_of_the_first(build: Callable[..., GenerationSet]) -> None:
+    blocks = [{prompt.id for prompt in build(*SUMS, max_prompts=2, skip_prompts=skip).prompts} for skip in (0, 2, 4)]
+    assert [len(block) for block in blocks] == [2, 2, 1]
+    assert set.union(*blocks) == {row["id"] for row in SUMS}
+    with pytest.raises(InputError, match=r"data\.generation\.sums\.skip_prompts=5: there are 5 prompts"):
+        build(*SUMS, max_prompts=2, skip_prompts=5)

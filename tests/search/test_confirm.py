@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,12 +19,13 @@ from harness.runs.files import write_yaml
 from harness.runs.record import StudyRecord, load_study
 from harness.runs.result import Result, write_result
 from harness.runs.trial import Trial, read_trial, write_trial
-from harness.search.confirm import open_confirmation
+from harness.search.confirm import fresh_values, open_confirmation
+from harness.search.load_sweep import load_sweep
 from harness.search.open_study import open_study
 from harness.search.status import read_status
 from harness.search.study import Claim, Study
 from harness.search.sweep import Sweep, thaw
-from tests.search.conftest import MakeSweep
+from tests.search.conftest import MakeSweep, WriteSweep
 from tests.search.studies import METRICS, Attempt, check_in_step, run_all
 
 pytestmark = pytest.mark.usefixtures("composed_once")
@@ -70,6 +72,21 @@ def test_every_candidate_runs_with_its_own_values_and_the_same_fresh_seeds(searc
         Attempt(claim.run).complete(2.0)
         worker.settle(claim, DONE)
     assert worker.claim() == "done"
+
+
+def test_texts_are_judged_again_after_other_prompts_and_with_other_noise(write_sweep: WriteSweep, tmp_path: Path) -> None:
+    """Where the study judges texts; a set that it only looks at stays as it is."""
+    (tmp_path / "quiz.jsonl").write_text('{"prompt": "1 + 1 =", "answer": "2"}\n')
+    sets = [f"data.generation.{name}.path={tmp_path}/quiz.jsonl" for name in ("quiz", "seen")]
+    quiz = ["data.generation.quiz.verifier=exact", "data.generation.quiz.max_prompts=20"]
+    objective = {"metric": "generation/quiz/accuracy", "direction": "maximize"}
+    sweep = load_sweep(str(write_sweep(base=[*sets, *quiz], objective=objective)), [])
+    params = {"optim.lr": 1e-3, "sampling.seed": 5}
+    key = "data.generation.quiz.skip_prompts"
+    assert fresh_values(sweep, params, 7, place=0) == {"seed": 7, "sampling.seed": 7, key: 20}
+    assert fresh_values(sweep, params, 9, place=2) == {"seed": 9, "sampling.seed": 9, key: 60}
+    losses = load_sweep(str(write_sweep(base=[*sets, *quiz])), [])
+    assert fresh_values(losses, params, 7, place=0) == {"seed": 7}
 
 
 def test_the_search_is_not_touched_and_not_charged(searched: Callable[..., StudyRecord]) -> None:

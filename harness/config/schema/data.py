@@ -133,6 +133,9 @@ class GenerationConfig(Section):
     """A text ends before any of these strings, too, as it does with the model's end-of-text token or its chat template's stop token."""
     max_prompts: Count | None = 200
     """Write after at most this many (in the order of their hashes); null: after all of them."""
+    skip_prompts: Annotated[int, Ge(0)] = 0
+    """Leave out so many first (in the order of their hashes): for a look at other prompts. `harness confirm` has each of its seeds write
+    after prompts that the search has not seen."""
     every_evaluations: Count | None = None
     """Write in every so many evaluations of a run (the first is that of step 0), and at its end; null: at step 0 and at its end."""
 
