@@ -58,3 +58,16 @@ def test_what_is_no_row_of_a_text_is_left_out(tmp_path: Path) -> None:
     with file.path.open("a") as stream:
         stream.writelines(json.dumps(one) + "\n" for one in broken)
     assert file.by_step() == {0: [written(0)]}
+
+
+def test_scores_are_of_the_last_step_by_prompt(tmp_path: Path) -> None:
+    file = GenerationsFile(tmp_path / "generations.jsonl")
+    assert file.scores_by_prompt("generation/quiz/accuracy") == {}
+
+    def texts(*scores: float | None, name: str = "quiz") -> list[WrittenText]:
+        return [WrittenText(name, f"p{n // 2}", "?", n % 2, "!", 1, "stop", score) for n, score in enumerate(scores)]
+
+    file.append(0, texts(0.0, 0.0, 0.0, 0.0))
+    file.append(8, [*texts(1.0, 0.0, 1.0, 1.0), *texts(0.0, 0.0, name="other"), *texts(None, None, name="counted")])
+    assert file.scores_by_prompt("generation/quiz/accuracy") == {"p0": 0.5, "p1": 1.0}
+    assert file.scores_by_prompt("generation/quiz/length") == file.scores_by_prompt("generation/counted/accuracy") == {}

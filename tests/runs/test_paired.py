@@ -7,7 +7,7 @@ import statistics
 
 import pytest
 
-from harness.runs.paired import mean_interval, probabilities_of_lowest, seed_noise
+from harness.runs.paired import bootstrap_interval, mean_interval, probabilities_of_lowest, seed_noise
 from harness.runs.student_t import t_probability, t_quantile
 
 stats = pytest.importorskip("scipy.stats")
@@ -90,3 +90,17 @@ def test_shifted_candidates_are_ordered_by_their_shift_and_the_more_surely_the_l
 def test_without_noise_the_lowest_is_certain_and_equals_share() -> None:
     assert probabilities_of_lowest([[2.0, 3.0], [2.5, 3.5]]) == [1.0, 0.0]
     assert probabilities_of_lowest([[2.0, 3.0], [2.0, 3.0], [4.0, 5.0]]) == [0.5, 0.5, 0.0]
+
+
+def test_a_bootstrap_over_prompts_has_its_mean_and_covers_the_truth() -> None:
+    found = bootstrap_interval([1.0] * 30 + [0.0] * 70)
+    assert found.mean == 0.3
+    # The standard error of a share is sqrt(p (1 - p) / n) = 0.0458; 95 % lie within about 1.96 of it.
+    assert (found.low, found.high) == pytest.approx((0.21, 0.39), abs=0.015)
+    assert bootstrap_interval([1.0] * 30 + [0.0] * 70) == found, "the same whoever asks"
+    covered = 0
+    drawn = random.Random(1)
+    for trial in range(100):
+        interval = bootstrap_interval([float(drawn.random() < 0.3) for _ in range(60)], seed=trial)
+        covered += interval.low <= 0.3 <= interval.high
+    assert 88 <= covered <= 99
