@@ -26,6 +26,7 @@ EXPERIMENTS = [choice.removeprefix("experiment/") for choice in CHOICES if choic
 SWEEPS = sorted(path.stem for path in shipped("sweeps").glob("*.yaml"))
 
 CPT = ["model.path=model", "data.sources.target.path=domain.jsonl", "data.sources.general.path=general.jsonl"]
+TASK = ["model.path=model", "data.generation.task.path=task.jsonl", "data.generation.task.verifier=exact"]
 ROOM = ["data.context_length=256", "trainer.batch_tokens=1024"]  # the alpaca template alone is longer than a tiny row
 NEEDS = {
     # What a choice leaves for the user to give, and files that it expects in the working directory.
@@ -37,6 +38,8 @@ NEEDS = {
     "experiment/sft": ["model.path=model", "data.sources.chat.path=chat.jsonl", "data.chat_template=alpaca", *ROOM],
     "experiment/distill": ["model.path=model", "objective.teacher=model", "data.sources.target.path=domain.jsonl"],
     "experiment/evaluate": ["model.path=model", "data.validation.domain.path=domain.jsonl", "trainer.max_steps=0"],
+    "experiment/sampling": [*TASK, "data.generation.task.max_new_tokens=4", "trainer.max_steps=0"],
+    "sweep/sampling": TASK,
     **{f"sweep/{name}": CPT for name in SWEEPS if name.startswith("cpt")},
 }
 SHORT = ["trainer.max_steps=2", "trainer.max_tokens=null", "trainer.batch_tokens=64", "data.context_length=32", "trainer.accelerator=cpu"]
@@ -50,6 +53,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     corpus.tiny_model(home / "model", text.tokenizer, context=2048)
     chat = [{"instruction": f"What is {n} + 1?", "output": f"It is {n + 1}."} for n in range(100)]
     (home / "chat.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chat))
+    (home / "task.jsonl").write_text('{"prompt": "ab", "answer": "c"}\n')
     quickstart = home / "quickstart"
     (quickstart / "text").mkdir(parents=True)
     for name, file in (("python", text.domain), ("english", text.general)):
@@ -119,5 +123,5 @@ def test_every_experiment_trains(name: str, home: Path, tmp_path: Path) -> None:
     assert done.stdout.strip() == str(run)
     result = json.loads((run / "result.json").read_text())
     assert result["state"] == "complete"
-    assert result["step"] == (0 if name == "evaluate" else 2)
-    assert any(metric.startswith("val/") for metric in result["metrics"])
+    assert result["step"] == (0 if name in ("evaluate", "sampling") else 2)
+    assert any(metric.startswith(("val/", "generation/")) for metric in result["metrics"])
