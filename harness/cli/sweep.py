@@ -94,8 +94,8 @@ def end_lines(status: Status, counts: str) -> Iterator[str]:
 
     study, name = status.study, status.study.name
     seconds = sum(run.result.seconds for run in study.runs)
-    trained = sum(run.result.tokens.trained for run in study.runs)
-    yield f"{name}: {counts}; {count_text(trained)} tokens in {duration_text(seconds)} of runs, in {study.directory.path}"
+    spent = sum(run.result.tokens.spent for run in study.runs)
+    yield f"{name}: {counts}; {count_text(spent)} tokens in {duration_text(seconds)} of runs, in {study.directory.path}"
     if url := published_url(study.directory):
         yield f"{name}: W&B: {url}"
     next_steps = [f"harness compare {name} --html {name}.html"]

@@ -75,16 +75,15 @@ def arms_note(comparison: Comparison, found: Sequence[Arm]) -> str:
     first, second = found[:2]
     lead = abs(first.expected[alike - 1] - second.expected[alike - 1])
     said = f"{value_text(first.value)} leads {value_text(second.value)} by {metric_text(lead)} at the best of {alike}"
-    if comparison.noise is None:
-        known = _lead_of_best(comparison, first, second)
-        if known is None:
-            return f"{said}; how much of that is noise is not known before the best of them are confirmed."
+    if known := _lead_of_best(comparison, first, second):
         within = "within" if known.low <= 0 <= known.high else "beyond"
         return (
             f"{said}. Their best trials, {first.best and first.best.number} and {second.best and second.best.number}, differ {within} the "
             f"noise of these prompts: by {metric_text(known.mean)} (from {metric_text(known.low)} to {metric_text(known.high)}, bootstrap "
             "over prompts)."
         )
+    if comparison.noise is None:
+        return f"{said}; how much of that is noise is not known before the best of them are confirmed."
     verdict = "less than" if lead < comparison.noise.least_difference else "more than"
     return f"{said}, {verdict} noise could make ({metric_text(comparison.noise.least_difference)})."
 

@@ -9,6 +9,7 @@ import pytest
 from harness.report.arms import arms, arms_figure, arms_note, expected_least
 from harness.report.comparison import compare
 from harness.report.json_csv import to_json
+from harness.runs.generations import WrittenText
 from harness.runs.record import StudyRecord
 
 
@@ -38,3 +39,28 @@ def test_arms_by_what_equally_many_trials_find(study: StudyRecord) -> None:
 
 def test_a_study_without_arms_has_none(study: StudyRecord) -> None:
     assert arms(compare([study], [])) == []
+
+
+def test_the_lead_of_an_arm_is_judged_over_prompts_where_texts_were(study: StudyRecord) -> None:
+    metric = "generation/quiz/accuracy"
+    study = replace(
+        study,
+        sweep={
+            **study.sweep,
+            "search": {"arms": "schedule"},
+            "objective": {"metric": metric, "direction": "maximize"},
+            "constraints": {},
+        },
+        runs=[
+            replace(run, result=replace(run.result, objective=1.0 if run.params["schedule"] == "linear" else 0.5, metrics={metric: 0.5}))
+            for run in study.runs
+        ],
+    )
+    comparison = compare([study], [])
+    found = arms(comparison)
+    assert found[0].value == "linear"
+    for arm, right in ((found[0], 60), (found[1], 30)):
+        assert arm.best is not None
+        texts = [WrittenText("quiz", str(n), "?", 0, "!", 1, "stop", float(n < right)) for n in range(100)]
+        arm.best.directory.generations.append(0, texts)
+    assert "differ beyond the noise of these prompts: by 0.3000 (from 0.2" in arms_note(comparison, found)
