@@ -5,6 +5,7 @@
     noise.py      randomness as a function of row, position and token
     samplers/     what is done to logits before a token is chosen
     chain.py      the samplers of a configuration, in its order
+    serving.py    the same for the engines that serve models; no torch
 
 What is measured of such texts is a kind of evaluation (`harness.evaluation`), which lies above and asks a `LanguageModel` to write.
 """
