@@ -31,7 +31,7 @@ def dry(
 
 def repetitions(history: Sequence[int], allowed_length: int, breakers: Breakers, *, longest: int) -> dict[int, int]:
     """The tokens that would go on with a repetition, each with how many tokens of it stand at the end of the history: from
-    allowed_length to `longest`, but none across a breaker."""
+    allowed_length to `longest`, but none across a breaker. Breakers themselves may always come."""
     limit = min(_since_breaker(history, breakers), len(history) - 1, longest)
     if limit < allowed_length:
         return {}
@@ -46,7 +46,7 @@ def repetitions(history: Sequence[int], allowed_length: int, breakers: Breakers,
             break
         if length >= allowed_length:
             found |= dict.fromkeys(read[ends].tolist(), length)
-    return found
+    return {token: length for token, length in found.items() if () not in breakers.get(token, ())}
 
 
 def _since_breaker(history: Sequence[int], breakers: Breakers) -> int:
