@@ -8,5 +8,6 @@
     multiple_choice.py    data.multiple_choice: accuracies (choice_formats.py reads the rows)
     generation_set.py     data.generation: what a model writes, verified (verifiers/) and counted (text_statistics.py)
 
-No file here imports torch: a set asks a `LanguageModel` for losses and texts, and `harness.training.evaluation` makes one of a transformers model.
+No file here imports torch: a set asks a `LanguageModel` for losses and texts, and `harness.training.evaluation` makes one of a transformers
+model.
 """
