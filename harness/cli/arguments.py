@@ -43,6 +43,14 @@ StudyDryRun = Annotated[
 RunName = Annotated[
     str, typer.Argument(help="A run: its directory, its name under runs/, or STUDY/NUMBER.", autocompletion=completion.runs)
 ]
+Speaker = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL|RUN|TRIAL",
+        help="A model's directory or hub name; or a run: its directory, its name under runs/, or STUDY/NUMBER.",
+        autocompletion=completion.runs,
+    ),
+]
 NewDirectory = Annotated[Path | None, typer.Option("--dir", help="Directory for the run, new or empty; default: a new one under runs/.")]
 StudyName = Annotated[str, typer.Argument(help="A study: its name under runs/, or its directory.", autocompletion=completion.studies)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]

@@ -16,6 +16,7 @@ from harness.cli import (
     data,
     evaluate,
     export,
+    generate,
     init,
     logs,
     ls,
@@ -48,6 +49,13 @@ PANELS: dict[str, list[Example]] = {
         (train.train, ["harness train experiment=cpt model.path=my-model …", "harness train experiment=best/NAME seed=1"]),
         (train.resume, ["harness resume 20260101-120000-cpt", "harness resume cpt budget.trials=16 --workers 2"]),
         (evaluate.evaluate, ["harness evaluate my-model data.validation.docs.path=docs.jsonl", "harness evaluate cpt/3"]),
+        (
+            generate.generate,
+            [
+                'harness generate my-model --prompt "Once upon a time" -n 3 sampling=min_p',
+                "harness generate cpt/3 --prompts prompts.jsonl --max-new-tokens 512 sampling.seed=1",
+            ],
+        ),
         (export.export, ["harness export cpt/3 my-new-model"]),
     ],
     "A study": [

@@ -172,7 +172,6 @@ def build_generation_set(name: str, config: GenerationConfig, tokens: Tokenizati
             )
         given = asked.of(row) if verifier is not None and verifier.needs_reference else None
         found.append((row, given, () if verifier is None else _read(verifier, given, row.row)))
-    tokens.has_read_conversations |= reader.has_read_conversations
     found = sorted(found, key=lambda one: _hash(one[0].prompt))
     if config.skip_prompts >= len(found):
         raise wrong_value(f"{key}.skip_prompts", config.skip_prompts, f"there are {len(found)} prompts; valid: less, or more data")

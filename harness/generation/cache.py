@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
@@ -13,11 +12,16 @@ ROOM = 64
 """Positions that a layer has room for beyond those in use: it is copied once in so many steps, not in each."""
 
 
-class GrowingLayer(DynamicLayer):
+class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """A layer's keys and values [B, H, L, D], at the beginning of buffers [B, H, capacity, D].
 
     A layer whose attention slides keeps all positions, too: the mask hides what lies behind its window.
     """
+
+    keys: Tensor
+    values: Tensor
+    _key_buffer: Tensor
+    _value_buffer: Tensor
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
@@ -33,7 +37,8 @@ class GrowingLayer(DynamicLayer):
         return self.keys, self.values
 
     def replace_rows(self, kept: Tensor, other: GrowingLayer | None, copies: Tensor, length: int) -> None:
-        """Keep the rows `kept` (int64[k]), and put rows `copies` (int64[c]) of another cache behind them; of all the last `length` positions.
+        """Keep the rows `kept` (int64[k]), and put rows `copies` (int64[c]) of another cache behind them; of all, the last `length`
+        positions.
 
         Rows end at the same position; what lies before a row that is shorter is zero.
         """
@@ -55,8 +60,10 @@ class GrowingCache(DynamicCache):
 
     def replace_rows(self, kept: Tensor, other: GrowingCache | None, copies: Tensor, length: int) -> None:
         """See `GrowingLayer.replace_rows`."""
-        for index, layer in enumerate(self.layers):
-            layer.replace_rows(kept, None if other is None else other.layers[index], copies, length)
+        own: list[Any] = self.layers
+        others: list[Any] = [None] * len(own) if other is None else other.layers
+        for layer, added in zip(own, others, strict=True):
+            layer.replace_rows(kept, added, copies, length)
 
 
 def takes_cache(model: PreTrainedModel) -> bool:

@@ -28,7 +28,8 @@ def end_tokens(model: PreTrainedModel, tokenizer: Any, stop_token: int | None = 
 def unwritable_tokens(model: PreTrainedModel, tokenizer: Any) -> list[int]:
     """Ids that the model has a row for and that are no text: those that the tokenizer lacks, and an exported soft prompt's; sorted."""
     vocabulary = tokenizer.get_vocab()
-    output: Any = model.get_output_embeddings()
+    whole: Any = model
+    output = whole.get_output_embeddings()
     rows = int(model.config.get_text_config().vocab_size if output is None else output.weight.shape[0])
     written = {index for token, index in vocabulary.items() if not token.startswith(PROMPT_TOKENS)}
     return [index for index in range(rows) if index not in written]

@@ -6,7 +6,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from harness.generation.cache import takes_cache
 from harness.generation.decode import CachedBatch, Reader

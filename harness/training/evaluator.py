@@ -33,9 +33,7 @@ UNNOTICED_SECONDS = 10.0
 class Evaluator:
     """Evaluates a model on every set, and keeps the values of step 0 that later ones are compared with."""
 
-    def __init__(
-        self, config: Config, sets: Sequence[EvaluationSet], progress: Progress | None = None, *, tokenizer: Any = None
-    ) -> None:
+    def __init__(self, config: Config, sets: Sequence[EvaluationSet], progress: Progress | None = None, *, tokenizer: Any = None) -> None:
         """`progress` is called after every batch with the name of the set, what is done of it, and its size. tokenizer: the run's, for sets
         that let the model write."""
         self.sets = sets

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.config.checks import check
 from harness.config.checks.trainer import trains
+from harness.config.compose import compose
 from harness.config.load import load, load_file
-from harness.config.overrides import GroupOverride, parse
+from harness.config.overrides import GroupOverride, Override, parse
 from harness.config.private import hydra_text
 from harness.config.schema import Config
 from harness.runs.directory import RunDirectory, run_called
@@ -24,21 +27,21 @@ class Evaluation:
     """What it evaluates, for the name of its directory."""
 
 
-def evaluation_of(what: str, overrides: list[str]) -> Evaluation:
+def evaluation_of(what: str, overrides: list[str], *, checked_by: Callable[[Config], None] = check) -> Evaluation:
     """The run that evaluates `what`: a run (its directory, its name, STUDY/NUMBER), else a model's directory or hub name.
 
     A run is evaluated as it was configured, on its own evaluation sets; overrides add to them or replace them. A model takes them from the
-    overrides, or from the experiment that they choose.
+    overrides, or from the experiment that they choose. checked_by: what the keys must agree on.
     Raises InputError for what cannot be evaluated.
     """
     run = _run(what)
     if run is not None:
         # A run that trained nothing evaluates the model that it started from.
         weights = [f"model.checkpoint={hydra_text(str(run.path.resolve()))}"] if trains(load_file(run.config).trainer) else []
-        config = load_file(run.config, [*weights, *overrides, NOTHING_TRAINED])
+        config = load_file(run.config, [*weights, *_of_values(overrides), NOTHING_TRAINED], checked_by=checked_by)
         return Evaluation(config, f"evaluate-{run.name.replace('/', '-')}")
     experiment = [] if _chooses_experiment(overrides) else ["experiment=evaluate"]
-    loaded = load([*experiment, f"model.path={hydra_text(what)}", *overrides, NOTHING_TRAINED])
+    loaded = load([*experiment, f"model.path={hydra_text(what)}", *overrides, NOTHING_TRAINED], checked_by=checked_by)
     return Evaluation(loaded.config, f"evaluate-{Path(what).name}")
 
 
@@ -51,3 +54,14 @@ def _run(what: str) -> RunDirectory | None:
 
 def _chooses_experiment(overrides: list[str]) -> bool:
     return any(isinstance(one, GroupOverride) and one.group == "experiment" for one in parse(overrides, Config))
+
+
+def _of_values(overrides: list[str]) -> list[str]:
+    """The overrides with sampling=CHOICE as values: how a run samples is no part of what it trained, and may be chosen anew as a whole."""
+    chosen = [text for text, one in zip(overrides, parse(overrides, Config), strict=True) if _chooses_sampling(one)]
+    values = compose("config", Config, chosen).values["sampling"] if chosen else {}
+    return [*(f"sampling.{key}={hydra_text(value)}" for key, value in values.items()), *(text for text in overrides if text not in chosen)]
+
+
+def _chooses_sampling(override: Override) -> bool:
+    return isinstance(override, GroupOverride) and override.group == "sampling"

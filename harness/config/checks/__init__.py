@@ -47,6 +47,11 @@ def check_model(config: Config) -> None:
     _refuse([*_model(config), *adapter_problems(config)])
 
 
+def check_writing(config: Config) -> None:
+    """Like `check_model`, and of how the model writes."""
+    _refuse([*_model(config), *adapter_problems(config), *sampling_problems(config.sampling)])
+
+
 def _model(config: Config) -> Iterator[str]:
     return model_problems(config.model, config.tokenizer.path, config.data.context_length, prompt=config.adapter.tokens)
 
