@@ -43,6 +43,8 @@ def _search(comparison: Comparison) -> Iterator[Panel]:
     yield from _tradeoffs(comparison)
     if figure := figures.parallel(comparison):
         note = "Drag along an axis to keep only the runs that pass there, in every picture; click the axis to let go. — means not active."
+        if any(comparison.feasible(run) is False for run, _ in figures.finished(comparison)):
+            note += " Infeasible runs are grey."
         yield Panel("Search", "Parallel coordinates", note, {"": figure}, "full")
 
 
@@ -98,9 +100,11 @@ def _parameters(comparison: Comparison) -> Iterator[Panel]:
 def _training(comparison: Comparison) -> Iterator[Panel]:
     shown = len(curves.drawn_runs(comparison))
     note = f"The best {shown} of {len(comparison.runs)} runs. " if len(comparison.runs) > shown >= curves.LIMIT else ""
+    if any(comparison.feasible(run) is False for run in curves.drawn_runs(comparison)):
+        note += "Infeasible runs are grey and dotted. "
     objective = [comparison.objective.metric] if comparison.objective else comparison.metrics[:3]
     for metric in dict.fromkeys([*objective, "train/loss", *comparison.constraints]):
         if figure := curves.curve(comparison, metric):
             yield Panel("Training", metric, f"{note}Over tokens trained.", {"": figure})
     if figure := curves.rates(comparison):
-        yield Panel("Training", "Learning-rate schedules", f"{note}Over tokens trained.", {"": figure})
+        yield Panel("Training", "Learning-rate schedules", f"{note}As planned, over tokens trained.", {"": figure})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from harness.config.errors import InputError
@@ -26,21 +25,21 @@ class OpenedRun:
 
 def read_opened(run: RunDirectory) -> OpenedRun | None:
     """None before the first attempt has opened it."""
-    known = read_json(_opened(run))
+    known = read_json(run.wandb_opened)
     return None if known is None else OpenedRun(known["id"], known["entity"], known["project"], known.get("url"))
 
 
 def write_opened(run: RunDirectory, opened: OpenedRun) -> None:
     """Write it, unless an earlier attempt did."""
-    if not _opened(run).exists():
-        write_json(_opened(run), asdict(opened))
+    if not run.wandb_opened.exists():
+        write_json(run.wandb_opened, asdict(opened))
 
 
 def refuse_links(run: RunDirectory) -> None:
     """Raise InputError where a file that would be uploaded is a link: a run that one is given could mean any private file by it."""
     study = [run.study.sweep] if run.study else []
     wandb = run.path / "wandb"
-    for path in (run.config, run.metrics.path, run.result, run.trial, wandb, _opened(run), _synced(run), *study):
+    for path in (run.config, run.metrics.path, run.result, run.trial, wandb, run.wandb_opened, run.wandb_synced, *study):
         if path.is_symlink():
             raise InputError(
                 f"{path} is a link (to {path.readlink()}): a run is uploaded from its own files alone; put the file itself there"
@@ -49,24 +48,16 @@ def refuse_links(run: RunDirectory) -> None:
 
 def is_synced(run: RunDirectory) -> bool:
     """Whether an ended run is in W&B with everything."""
-    known = read_json(_synced(run))
+    known = read_json(run.wandb_synced)
     return known is not None and known.get("end") == _end_of(read_result(run))
 
 
 def mark_synced(run: RunDirectory, result: Result, *, url: str, rows: int, last_step: int) -> None:
     """Record that the server has shown the run in the state of `result`, with so many rows up to `last_step`."""
-    write_json(_synced(run), {"url": url, "rows": rows, "last_step": last_step, "end": _end_of(result)})
+    write_json(run.wandb_synced, {"url": url, "rows": rows, "last_step": last_step, "end": _end_of(result)})
     for log in run.path.glob("wandb/*run-*/run-*.wandb"):
         # The client's own mark: `wandb sync --sync-all` leaves the log out.
         log.with_name(f"{log.name}.synced").touch()
-
-
-def _opened(run: RunDirectory) -> Path:
-    return run.path / "wandb" / "run.json"
-
-
-def _synced(run: RunDirectory) -> Path:
-    return run.path / "wandb" / "synced.json"
 
 
 def _end_of(result: Result) -> dict[str, Any]:
