@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from harness.config.errors import InputError
 from harness.runs.directory import RunDirectory
 from harness.runs.files import read_json, write_json
 from harness.runs.result import Result, read_result
+from harness.tracking.server_address import server_address
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,21 @@ def refuse_links(run: RunDirectory) -> None:
 
 
 def is_synced(run: RunDirectory) -> bool:
-    """Whether an ended run is in W&B with everything."""
+    """Whether an ended run is with everything in W&B, on the server and in the project where it belongs now."""
     known = read_json(run.wandb_synced)
-    return known is not None and known.get("end") == _end_of(read_result(run))
+    return known is not None and known.get("end") == _end_of(read_result(run)) and known.get("place") == _place(run)
+
+
+def _place(run: RunDirectory) -> dict[str, str | None]:
+    opened = read_opened(run)
+    entity = (opened.entity if opened else None) or os.environ.get("WANDB_ENTITY") or None
+    return {"server": server_address(), "entity": entity, "project": opened.project if opened else None}
 
 
 def mark_synced(run: RunDirectory, result: Result, *, url: str, rows: int, last_step: int) -> None:
     """Record that the server has shown the run in the state of `result`, with so many rows up to `last_step`."""
-    write_json(run.wandb_synced, {"url": url, "rows": rows, "last_step": last_step, "end": _end_of(result)})
+    place = _place(run)
+    write_json(run.wandb_synced, {"url": url, "rows": rows, "last_step": last_step, "end": _end_of(result), "place": place})
     for log in run.path.glob("wandb/*run-*/run-*.wandb"):
         # The client's own mark: `wandb sync --sync-all` leaves the log out.
         log.with_name(f"{log.name}.synced").touch()

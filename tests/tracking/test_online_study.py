@@ -49,3 +49,14 @@ def test_a_sweep_online_leaves_a_run_a_trial_and_one_of_the_study(
     assert whole.summary["best/objective"] == min(read_result(trial).objective or 0 for trial in trials)
     assert {artifact.collection for artifact in backend.artifacts} >= {"question-sweep", "question-report"}
     assert not list(study.path.glob("wandb/*run-*")), "the client's own files of it are of no use"
+
+
+@pytest.mark.slow
+def test_bad_data_are_no_run_in_wandb(tmp_path: Path, tiny_text: TinyText, backend: FakeWandb, online: dict[str, str]) -> None:
+    (tmp_path / "bad.jsonl").write_text('{"text": 3}\n')
+    overrides = [override for override in tiny_text.overrides if override != "tracking=none"]
+    done = run_harness("train", *overrides, f"data.sources.domain.path={tmp_path}/bad.jsonl", cwd=tmp_path, env=online)
+    assert done.rc == 2
+    assert "bad.jsonl, line 1" in done.stderr
+    assert "W&B" not in done.stderr
+    assert backend.runs == {}

@@ -14,6 +14,7 @@ from harness.config.checks.objective import objective_problems
 from harness.config.checks.optim import optim_problems
 from harness.config.checks.schedule import planned_schedule_problems
 from harness.config.checks.sizes import size_problems
+from harness.config.checks.tracking import tracking_problems
 from harness.config.checks.trainer import evaluation_problems, strategy_problems, trainer_problems, trains
 from harness.config.errors import InputError
 from harness.config.schema import Config
@@ -22,7 +23,13 @@ from harness.config.schema import Config
 def check(config: Config) -> None:
     """Raise InputError, one line a problem, for combinations that cannot work."""
     _refuse([*size_problems(config)])  # the others compute with them
-    _refuse([*_input(config), *(_training(config) if trains(config.trainer) else evaluation_problems(config))])
+    _refuse(
+        [
+            *_input(config),
+            *tracking_problems(config.tracking),
+            *(_training(config) if trains(config.trainer) else evaluation_problems(config)),
+        ]
+    )
 
 
 def _training(config: Config) -> Iterator[str]:
