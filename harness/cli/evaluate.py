@@ -35,7 +35,7 @@ def evaluate(
     announce(f"reading the configuration; then the libraries, and {what}")
     from harness.cli.train import launch_or_start
     from harness.config.launcher import load_launcher, split_launcher
-    from harness.evaluation.kinds import metric_of
+    from harness.evaluation.kinds import metric_of, shown_name
     from harness.runs.result import read_result
     from harness.work.evaluate import evaluation_of
 
@@ -59,7 +59,7 @@ def evaluate(
         )
     else:
         for name, value in metrics.items():
-            say(f"{name:40} {value:.4f}")
+            say(f"{shown_name(name, value):40} {value:.4f}")
         stopped = attempted.code == STOPPED
         say(f"stopped; `harness resume {attempted.run.path}` evaluates it" if stopped else str(attempted.run.path), err=True)
     raise typer.Exit(DONE if attempted.code == DONE else FAILED)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.report.axis import is_numeric, log_ticks, parameter_axis
 from harness.report.comparison import Comparison
-from harness.report.figure_style import BEST, BOUND, FEASIBLE, INFEASIBLE, axis_limits, is_maximized, points, shades
+from harness.report.figure_style import BEST, BOUND, FEASIBLE, INFEASIBLE, STOPPED, axis_limits, is_maximized, points, shades
 from harness.report.text import short_names, value_text, with_unit
 from harness.runs.pareto import front
 from harness.runs.record import RunRecord
@@ -71,15 +71,29 @@ def importances(comparison: Comparison) -> Figure | None:
         y=[escape(names[key]) for key in comparison.importances.shares],
         orientation="h",
         marker={"color": FEASIBLE},
-        text=[f"{share:.0%}" for share in shares],
+        text=[comparison.importances.text(key) for key in comparison.importances.shares],
+        error_x=_interval_bars(comparison),
         textposition="outside",
         cliponaxis=False,
         hoverinfo="skip",
     )
     figure = go.Figure(bar)
-    figure.update_xaxes(tickformat=".0%", range=[0, max(shares) * 1.18], title=comparison.importances.of)
+    figure.update_xaxes(
+        tickformat=".0%",
+        range=[0, max(shares) * 1.18 if not comparison.importances.intervals else 1.5 * max(shares)],
+        title=comparison.importances.of,
+    )
     figure.update_yaxes(autorange="reversed", type="category", automargin=True, showgrid=False)
     return figure
+
+
+def _interval_bars(comparison: Comparison) -> dict[str, Any] | None:
+    found = comparison.importances
+    if not found.intervals:
+        return None
+    ends = [(share, *found.intervals.get(key, (share, share))) for key, share in found.shares.items()]
+    above, below = [max(0.0, high - share) for share, _, high in ends], [max(0.0, share - low) for share, low, _ in ends]
+    return {"array": above, "arrayminus": below, "symmetric": False, "color": STOPPED, "thickness": 1.5}
 
 
 def parallel(comparison: Comparison) -> Figure | None:

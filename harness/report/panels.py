@@ -73,8 +73,9 @@ def _tradeoffs(comparison: Comparison) -> Iterator[Panel]:
     if comparison.objective is None:
         return
     own = comparison.objective.metric.rpartition("/")[0]
-    logged = {metric for run in comparison.runs for metric in run.result.metrics}
-    forgetting = sorted(metric for metric in logged if metric.endswith("/forgetting") and not metric.startswith(f"{own}/"))
+    # What falls in every run is what they learn.
+    lost = {metric for run in comparison.runs for metric, value in run.result.metrics.items() if value > 0}
+    forgetting = sorted(metric for metric in lost if metric.endswith("/forgetting") and not metric.startswith(f"{own}/"))
     others = [metric for metric in comparison.trade_offs if not comparison.is_objective(metric)]
     for metric in dict.fromkeys([*others, *forgetting]):
         if figure := figures.tradeoff(comparison, metric):
@@ -92,8 +93,8 @@ def _parameters(comparison: Comparison) -> Iterator[Panel]:
         yield Panel("Parameters", "Importances", f"{NONE_FOUND.capitalize()}.", {}, "third")
     for key in comparison.by_importance:
         if figure := figures.slice_of(comparison, key):
-            share = comparison.importances.shares.get(key)
-            note = "The objective against it." if share is None else f"Importance: {share:.0%}."
+            known = key in comparison.importances.shares
+            note = f"Importance: {comparison.importances.text(key)}." if known else "The objective against it."
             yield Panel("Parameters", key, note, {"": figure}, "third")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from harness.evaluation.kinds import metric_of
+from harness.evaluation.kinds import metric_of, shown_name
 from harness.report.text import bound_text, count_text, duration_text, metric_text, value_text
 from harness.runs.bundle import Bundle
 from harness.runs.constraints import broken
@@ -80,7 +80,7 @@ def _body(bundle: Bundle, pictured: Sequence[str], experiment: str) -> Iterator[
     yield f"## The values\n\n`conf/experiment/{bundle.name}.yaml`:\n\n```yaml\n# @package _global_\n{values}\n```\n"
     yield from _how_to_run_again(bundle)
     yield from _reached(bundle)
-    yield "\nLosses are nats per token; forgetting is the rise of a loss since step 0."
+    yield "\nLosses are nats per token; forgetting is the rise of a loss since step 0, change its fall."
     if bundle.noise:
         yield f"Seeds alone change {bundle.metric} with a standard deviation of {metric_text(bundle.noise['sd'])}."
     if bundle.params:
@@ -100,7 +100,8 @@ def _reached(bundle: Bundle) -> Iterator[str]:
     names = sorted(name for name in bundle.metrics if metric_of(name))
     judged = bundle.metrics_over_seeds if bundle.confirmed else bundle.metrics
     for name in sorted(names, key=lambda name: name != bundle.metric):
-        cells = [name, metric_text(bundle.metrics[name])]
+        label = name if name in bundle.constraints else shown_name(name, bundle.metrics[name])
+        cells = [label, metric_text(bundle.metrics[name])]
         if bundle.metrics_over_seeds:
             cells.append(metric_text(bundle.metrics_over_seeds.get(name)))
         if bundle.constraints:
