@@ -45,7 +45,9 @@ class Importances:
 
     def text(self, key: str) -> str:
         """33%, 33% (28% to 41%), or "about 33%" of a few trials."""
-        share = f"{self.shares[key]:.0%}" if self.shares[key] >= LEAST_SHARE else "<1%"
+        if self.shares[key] < LEAST_SHARE:
+            return "<1%"
+        share = f"{self.shares[key]:.0%}"
         if key in self.intervals:
             low, high = self.intervals[key]
             return f"{share} ({low:.0%} to {high:.0%})"

@@ -108,6 +108,11 @@ class StudyDirectory:
         return self.path / "journal.log"
 
     @property
+    def wandb_off(self) -> Path:
+        """Exists where W&B lacks something of the trials that it was to have (see `harness.tracking.off_note`)."""
+        return self.path / "wandb" / "off.json"
+
+    @property
     def lock(self) -> Path:
         """Held while a worker claims or settles a trial."""
         return self.path / ".study.lock"

@@ -46,6 +46,8 @@ class WandbLogger:
         self._target = WandbTarget.of(config)
         self._finish_seconds = FINISH_OFFLINE_SECONDS if self._target.is_offline else FINISH_ONLINE_SECONDS
         self._preempted = False
+        self.failure: str | None = None
+        """Why W&B lacks some of the attempt; known when it has finished."""
         self._summary: dict[str, float | str] = {}
         self._gap = False
         """Whether the last row was dropped since the queue was full."""
@@ -106,6 +108,7 @@ class WandbLogger:
         exit_code = PREEMPTED_EXIT_CODE if self._preempted else int(status != "success")
         run.ensure(lambda tracked: tracked.finish(exit_code, self._summary, after_gap=self._gap))
         run.close(self._finish_seconds, force=kill_client)
+        self.failure = run.failure
         self._run = self._opened = None
 
 

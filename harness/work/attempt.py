@@ -262,6 +262,7 @@ def _finish(wandb: WandbLogger, live: LiveResult, _kind: object, error: BaseExce
     W&B hears nothing of it: its directory may be taken back."""
     if isinstance(error, InputError) and not wandb.is_open:
         return
+    from harness.tracking.off_note import note_wandb_off
     from harness.tracking.run_summary import objective_of, summary_of
 
     assert live.ending is not None, "it has ended"
@@ -272,6 +273,8 @@ def _finish(wandb: WandbLogger, live: LiveResult, _kind: object, error: BaseExce
     if state == "waiting" and live.ending.is_orderly:
         wandb.preempting()
     wandb.finish("success" if live.ending.is_orderly else "failed")
+    if wandb.failure is not None and run.study is not None:
+        note_wandb_off(run.study, run, wandb.failure)
 
 
 def _trunks(config: Config, run: RunDirectory) -> Trunks | None:
