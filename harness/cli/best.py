@@ -9,7 +9,7 @@ import typer
 from harness.cli import completion
 from harness.cli.arguments import AsJson, print_json
 from harness.config.terminal import say
-from harness.evaluation.kinds import metric_of
+from harness.evaluation.kinds import metric_of, shown_name
 from harness.runs.exit_codes import FAILED
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _show_run(run: RunRecord, *, as_json: bool, experiment: str | None, bundle: 
         return
     say(f"{run.name}: a single run, {run.state}")
     for name, value in losses.items():
-        say(f"  {name} {value:.4f}")
+        say(f"  {shown_name(name, value)} {value:.4f}")
 
 
 def _lines(record: StudyRecord, winner: RunRecord) -> list[str]:

@@ -40,7 +40,7 @@ def evaluate(
     announce(f"reading the configuration; then the libraries, and {what}")
     from harness.cli.train import launch_or_start
     from harness.config.launcher import load_launcher, split_launcher
-    from harness.evaluation.kinds import metric_of
+    from harness.evaluation.kinds import metric_of, shown_name
     from harness.report.samples import few, shortened, verdict
     from harness.runs.result import read_result
     from harness.work.evaluate import evaluation_of
@@ -67,7 +67,7 @@ def evaluate(
         )
     else:
         for name, value in metrics.items():
-            say(f"{name:40} {value:.4f}")
+            say(f"{shown_name(name, value):40} {value:.4f}")
         for sample in samples:
             say(f"\n{sample.set}, {sample.id}: {verdict(sample)}\n{shortened(sample.prompt, SAMPLE_CHARACTERS)}")
             say(f"→ {shortened(sample.text, SAMPLE_CHARACTERS)}")

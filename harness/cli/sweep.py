@@ -90,6 +90,7 @@ def end_lines(status: Status, counts: str) -> Iterator[str]:
     """What a study came to, where it is, and what to do next: nothing that could not work."""
     from harness.report.text import count_text, duration_text
     from harness.runs.fresh_seeds import outcome
+    from harness.tracking.off_note import wandb_off
     from harness.tracking.study_overview import published_url
 
     study, name = status.study, status.study.name
@@ -98,6 +99,8 @@ def end_lines(status: Status, counts: str) -> Iterator[str]:
     yield f"{name}: {counts}; {count_text(spent)} tokens in {duration_text(seconds)} of runs, in {study.directory.path}"
     if url := published_url(study.directory):
         yield f"{name}: W&B: {url}"
+    if off := wandb_off(study.directory):
+        yield f"{name}: {off}"
     next_steps = [f"harness compare {name} --html {name}.html"]
     if status.best is not None:
         different = len({outcome(run) for run in study.ranked if study.has_full_length(run)})

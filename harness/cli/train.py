@@ -12,7 +12,7 @@ from harness.cli import completion
 from harness.cli.announce import announce
 from harness.cli.arguments import Detach, DryRun, NewDirectory, Overrides, StudyDryRun, StudyOverrides, Workers
 from harness.config.terminal import say
-from harness.evaluation.kinds import metric_of
+from harness.evaluation.kinds import metric_of, shown_name
 from harness.runs.directory import StudyDirectory, runs_root
 from harness.runs.exit_codes import DONE, FAILED, STOPPED
 
@@ -211,7 +211,7 @@ def _report(attempted: Attempted | None) -> None:
             say(f"{result.state}: {result.reason}", err=True)
         for name, value in result.metrics.items():
             if metric_of(name):
-                say(f"{name:40} {value:.4f}", err=True)
+                say(f"{shown_name(name, value):40} {value:.4f}", err=True)
         for line in _end_lines(run, result):
             say(line, err=True)
     say(run.path)

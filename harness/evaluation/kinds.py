@@ -196,6 +196,11 @@ def changes(logged: str) -> bool:
     return metric is not None and metric.since_start
 
 
+def shown_name(logged: str, value: float) -> str:
+    """How people read it: forgetting below zero is nothing that was lost, but what was learnt: val/docs/change -1.8."""
+    return f"{logged.rpartition('/')[0]}/change" if value < 0 and changes(logged) else logged
+
+
 def metric_of(logged: str) -> Metric | None:
     """The metric behind a logged name, val/docs/loss; None where it is none of an evaluation set."""
     prefix, _, rest = logged.partition("/")

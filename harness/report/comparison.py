@@ -18,6 +18,8 @@ from harness.runs.record import Objective, RunRecord, StudyRecord
 from harness.runs.result import State
 
 STATES: tuple[State, ...] = ("complete", "pruned", "failed", "running", "waiting", "damaged")
+SHOWN_STATES = ("complete", "infeasible", *STATES[1:])
+"""What people read, see `Comparison.shown_state`."""
 
 
 @dataclass(frozen=True)

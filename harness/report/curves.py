@@ -7,13 +7,17 @@ from collections.abc import Iterator
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from harness.config.checks.trainer import planned_steps, trains
+from harness.config.errors import InputError
 from harness.report.comparison import Comparison
-from harness.report.figure_style import BEST, INFEASIBLE, SINGLES, STOPPED, axis_limits, colour_axis, shades
+from harness.report.figure_style import BEST, BOUND, INFEASIBLE, SINGLES, STOPPED, axis_limits, colour_axis, shades
 from harness.report.text import with_unit
 from harness.runs.record import RunRecord
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+
+    from harness.config.schema import Config
 
 LIMIT = 50
 """More curves hide each other and make the page heavy."""
@@ -48,23 +52,62 @@ def curve(comparison: Comparison, metric: str) -> Figure | None:
     limits = comparison.constraints.get(metric, {}).values()
     figure.update_yaxes(range=axis_limits([*later, *limits], spreads=10))
     for limit in limits:
-        figure.add_hline(y=limit, line={"color": INFEASIBLE, "dash": "dash", "width": 1.5})
+        figure.add_hline(y=limit, line={"color": BOUND, "dash": "dash", "width": 1.5})
     return figure
 
 
 def rates(comparison: Comparison) -> Figure | None:
-    """The learning rate over tokens."""
-    lines = list(_lines(comparison, "lr"))
+    """The learning rate over tokens, as the schedules say it; as it was logged where a configuration is not known."""
+    drawn = drawn_runs(comparison)
+    logged = {id(run): (run, tokens, values) for run, tokens, values in _lines(comparison, "lr")}
+    lines = [line for run in drawn if (line := _scheduled(run) or logged.get(id(run))) is not None]
     peaks = [max(values) for _, _, values in lines]
     if not lines or max(peaks) <= 0:
         return None
     figure = _figure(comparison, lines, "lr")
     figure.update_yaxes(tickformat=".1e")
     if min(peaks) * 10 < max(peaks):
-        # Decays go to zero: what is below a thirtieth of the lowest peak is cut off.
-        lowest = min(peak for peak in peaks if peak > 0)
-        figure.update_yaxes(type="log", range=[math.log10(lowest / 30), math.log10(max(peaks) * 1.5)], dtick=1, tickformat=".0e")
+        # Warm-ups and decays come from and go to zero: what is below a hundredth of the lowest peak lies on the axis.
+        lowest = min(peak for peak in peaks if peak > 0) / 100
+        for trace in figure.data:
+            if trace.x[0] is not None:
+                trace.y = [max(lowest, value) for value in trace.y]
+        figure.update_yaxes(type="log", range=[math.log10(lowest), math.log10(max(peaks) * 1.5)], dtick=1, tickformat=".0e")
     return figure
+
+
+def _scheduled(run: RunRecord) -> Line | None:
+    """The rate of all steps that were planned; None where the configuration is not one of ours, or has no such schedule."""
+    from harness.config.schema import Config
+    from harness.config.validate import to_section
+    from harness.schedule.batch_size import resolve_batch_size
+    from harness.schedule.learning_rate import learning_rate, resolve_schedule
+
+    try:
+        config = to_section(Config, run.config)
+        steps = _steps(run, config)
+        if not steps:
+            return None
+        schedule, rows = resolve_schedule(config, steps), resolve_batch_size(config).rows_before(steps)
+    except InputError:
+        return None
+    # Padding leaves rows partly empty: so many tokens they had.
+    done = min(run.result.step, steps)
+    tokens_per_row = run.result.tokens.reached / int(rows[done]) if done else config.data.context_length
+    corners = {schedule.warmup_steps, schedule.warmup_steps + schedule.cooldown_steps, schedule.decay_start, steps}
+    shown = sorted({*range(1, steps + 1, max(1, steps // POINTS)), *(corner for corner in corners if 0 < corner <= steps)})
+    # The update number `step` is made when so many tokens were trained.
+    return run, [float(rows[step]) * tokens_per_row for step in shown], [learning_rate(schedule, step - 1) for step in shown]
+
+
+def _steps(run: RunRecord, config: Config) -> int | None:
+    """Of the whole run, whether it came so far or not; None where that is not known."""
+    if not trains(config.trainer):
+        return None
+    planned = planned_steps(config.trainer)
+    # What padding leaves free, and the end of the data, is known of runs that have ended.
+    ended = run.state == "complete" and (planned is None or run.result.step >= planned or config.trainer.max_epochs is not None)
+    return run.result.step if ended else planned
 
 
 def _lines(comparison: Comparison, metric: str) -> Iterator[Line]:
@@ -108,9 +151,9 @@ def _figure(comparison: Comparison, lines: list[Line], title: str) -> Figure:
     return figure
 
 
-def _layer(comparison: Comparison, index: int, line: Line) -> tuple[bool, bool, int]:
+def _layer(comparison: Comparison, index: int, line: Line) -> tuple[bool, bool, bool, int]:
     run = line[0]
-    return run is comparison.best, not comparison.is_trial(run), -index
+    return run is comparison.best, not comparison.is_trial(run), comparison.feasible(run) is not False, -index
 
 
 def _line(comparison: Comparison, run: RunRecord, index: int, shade: float | None) -> dict[str, Any]:
@@ -119,4 +162,6 @@ def _line(comparison: Comparison, run: RunRecord, index: int, shade: float | Non
         return {"color": BEST, "width": 3}
     if not comparison.is_trial(run):
         return {"color": SINGLES[index % len(SINGLES)], "width": 2, "dash": "dash" if comparison.studies else "solid"}
+    if comparison.feasible(run) is False:
+        return {"color": INFEASIBLE, "width": 1.2, "dash": "dot"}
     return {"color": STOPPED if shade is None else None, "width": 1.4}

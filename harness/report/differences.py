@@ -5,10 +5,9 @@ from __future__ import annotations
 from html import escape
 
 from harness.report.comparison import Comparison
-from harness.report.text import ABSENT, metric_text, short_names, value_text
+from harness.report.text import ABSENT, bound_text, metric_text, short_names, value_text
 from harness.runs.record import RunRecord
 
-WINNER = ' class="winner"'
 LIMIT = 8
 """Runs that fit beside each other without scrolling."""
 
@@ -19,7 +18,7 @@ def differences_section(comparison: Comparison) -> str:
     if not 2 <= len(runs) <= LIMIT or not comparison.columns:
         return ""
     names = short_names([run.name for run in runs])
-    head = "".join(f'<th scope="col" title="{escape(run.name)}">{escape(names[run.name])}</th>' for run in runs)
+    head = "".join(f'<th scope="col" title="{escape(run.name)}">{escape(names[run.name])}{_standing(comparison, run)}</th>' for run in runs)
     params = [comparison.params(run) for run in runs]
     rows = [
         _row(key, [value_text(of_run.get(key), log=comparison.is_log(key)) if key in of_run else ABSENT for of_run in params])
@@ -32,11 +31,24 @@ def differences_section(comparison: Comparison) -> str:
     )
 
 
-def _row(name: str, cells: list[str], best: int | None = None) -> str:
-    marked = "".join(f"<td{WINNER if place == best else ''}>{escape(cell)}</td>" for place, cell in enumerate(cells))
+def _standing(comparison: Comparison, run: RunRecord) -> str:
+    """Of what is not simply complete: it is beside the best, and may look better."""
+    state = comparison.shown_state(run)
+    return f" ({state})" if state != "complete" else ""
+
+
+def _row(name: str, cells: list[str], classes: dict[int, str] | None = None) -> str:
+    """classes: by place, of single cells."""
+    marked = "".join(
+        f'<td class="{(classes or {})[place]}">{escape(cell)}</td>' if place in (classes or {}) else f"<td>{escape(cell)}</td>"
+        for place, cell in enumerate(cells)
+    )
     return f'<tr><th scope="row"><code>{escape(name)}</code></th>{marked}</tr>'
 
 
 def _metric_row(comparison: Comparison, runs: list[RunRecord], metric: str) -> str:
-    best = runs.index(comparison.best) if comparison.is_objective(metric) and comparison.best else None
-    return _row(metric, [metric_text(comparison.metric(run, metric)) for run in runs], best)
+    classes = {place: "violated" for place, run in enumerate(runs) if comparison.violates(run, metric)}
+    if comparison.is_objective(metric) and comparison.best:
+        classes[runs.index(comparison.best)] = "winner"
+    name = f"{metric} {bound_text(comparison.constraints.get(metric, {}))}".strip()
+    return _row(name, [metric_text(comparison.metric(run, metric)) for run in runs], classes)

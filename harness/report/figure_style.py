@@ -10,8 +10,10 @@ from harness.runs.record import RunRecord
 
 # Okabe and Ito's palette for colour-blind readers, readable on white and on near-black.
 FEASIBLE = "#2b8cc4"
-INFEASIBLE = "#cc79a7"
 STOPPED = "#8a8f98"
+INFEASIBLE = STOPPED
+"""Runs that are out of the question, with another symbol than those that were stopped."""
+BOUND = "#cc79a7"
 BEST = "#d55e00"
 SINGLES = ("#2b8cc4", "#009e73", "#cc79a7", "#b8a800", "#56b4e9", "#e69f00")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.report.axis import is_numeric, log_ticks, parameter_axis
 from harness.report.comparison import Comparison
-from harness.report.figure_style import BEST, FEASIBLE, INFEASIBLE, axis_limits, colour_axis, is_maximized, points
+from harness.report.figure_style import BEST, BOUND, FEASIBLE, INFEASIBLE, STOPPED, axis_limits, is_maximized, points, shades
 from harness.report.text import short_names, value_text, with_unit
 from harness.runs.pareto import front
 from harness.runs.record import RunRecord
@@ -28,22 +28,24 @@ def finished(comparison: Comparison) -> list[tuple[RunRecord, float]]:
 
 
 def add_points(figure: Figure, comparison: Comparison, placed: list[tuple[RunRecord, Any, Any]]) -> None:
-    """Complete runs as points: feasible, infeasible, and the best of all."""
-    best = comparison.best
-    others = [place for place in placed if place[0] is not best]
+    """Complete runs as points: infeasible, feasible, and on top the best of all."""
+    add_others(figure, comparison, placed)
+    add_best(figure, comparison, placed)
+
+
+def add_others(figure: Figure, comparison: Comparison, placed: list[tuple[RunRecord, Any, Any]]) -> None:
+    others = [place for place in placed if place[0] is not comparison.best]
     within = [place for place in others if comparison.feasible(place[0]) is not False]
     outside = [place for place in others if comparison.feasible(place[0]) is False]
     size = 8 if len(placed) <= 200 else 5
     name = "feasible" if comparison.constraints else "complete"
-    add_markers(figure, comparison, within, name, {"symbol": "circle", "color": FEASIBLE, "size": size, "opacity": 0.85})
     add_markers(figure, comparison, outside, "infeasible", {"symbol": "diamond-open", "color": INFEASIBLE, "size": size + 1})
-    add_markers(
-        figure,
-        comparison,
-        [place for place in placed if place[0] is best],
-        "best",
-        {"symbol": "star", "color": BEST, "size": 15, "line": {"width": 1, "color": "#ffffff"}},
-    )
+    add_markers(figure, comparison, within, name, {"symbol": "circle", "color": FEASIBLE, "size": size, "opacity": 0.85})
+
+
+def add_best(figure: Figure, comparison: Comparison, placed: list[tuple[RunRecord, Any, Any]]) -> None:
+    star = {"symbol": "star", "color": BEST, "size": 15, "line": {"width": 1, "color": "#ffffff"}}
+    add_markers(figure, comparison, [place for place in placed if place[0] is comparison.best], "best", star)
 
 
 def add_markers(
@@ -69,15 +71,29 @@ def importances(comparison: Comparison) -> Figure | None:
         y=[escape(names[key]) for key in comparison.importances.shares],
         orientation="h",
         marker={"color": FEASIBLE},
-        text=[f"{share:.0%}" for share in shares],
+        text=[comparison.importances.text(key) for key in comparison.importances.shares],
+        error_x=_interval_bars(comparison),
         textposition="outside",
         cliponaxis=False,
         hoverinfo="skip",
     )
     figure = go.Figure(bar)
-    figure.update_xaxes(tickformat=".0%", range=[0, max(shares) * 1.18], title=comparison.importances.of)
+    figure.update_xaxes(
+        tickformat=".0%",
+        range=[0, max(shares) * 1.18 if not comparison.importances.intervals else 1.5 * max(shares)],
+        title=comparison.importances.of,
+    )
     figure.update_yaxes(autorange="reversed", type="category", automargin=True, showgrid=False)
     return figure
+
+
+def _interval_bars(comparison: Comparison) -> dict[str, Any] | None:
+    found = comparison.importances
+    if not found.intervals:
+        return None
+    ends = [(share, *found.intervals.get(key, (share, share))) for key, share in found.shares.items()]
+    above, below = [max(0.0, high - share) for share, _, high in ends], [max(0.0, share - low) for share, low, _ in ends]
+    return {"array": above, "arrayminus": below, "symmetric": False, "color": STOPPED, "thickness": 1.5}
 
 
 def parallel(comparison: Comparison) -> Figure | None:
@@ -105,13 +121,20 @@ def parallel(comparison: Comparison) -> Figure | None:
     dimensions.append(
         _metric_dimension(comparison.objective.metric, objectives, axis_limits(objectives, maximize=is_maximized(comparison)))
     )
-    # The last line drawn lies on top: the best.
+    order = done[::-1]
     for dimension in dimensions:
         dimension["values"] = dimension["values"][::-1]
-    line = {"color": objectives[::-1], "coloraxis": "coloraxis"}
-    rows = [comparison.place(run) for run, _ in done][::-1]
-    lines = go.Parcoords(dimensions=dimensions, line=line, meta={"runs": rows})
-    return go.Figure(lines, layout={"coloraxis": colour_axis(comparison, objectives)})
+    ranks = [
+        _parallel_rank(comparison, run, shade) for (run, _), shade in zip(order, shades(comparison, [run for run, _ in order]), strict=True)
+    ]
+    best = comparison.place(comparison.best) if comparison.best else None
+    meta = {"runs": [comparison.place(run) for run, _ in order], "best": best}
+    return go.Figure(go.Parcoords(dimensions=dimensions, line={"color": ranks, "cmin": -1, "cmax": 1}, meta=meta))
+
+
+def _parallel_rank(comparison: Comparison, run: RunRecord, shade: float | None) -> float:
+    """From 0 to 1 the better, below 0 if it is infeasible: the page makes colours of it. Plotly draws the higher ones on top."""
+    return -1.0 if comparison.feasible(run) is False or shade is None else 1 - shade
 
 
 def _metric_dimension(metric: str, values: list[float], limits: tuple[float, float]) -> dict[str, Any]:
@@ -166,8 +189,8 @@ def tradeoff(comparison: Comparison, metric: str) -> Figure | None:
     figure = go.Figure(go.Scatter(x=x, y=y, name="Pareto front", mode="lines", line=line, hoverinfo="skip"))
     add_points(figure, comparison, placed)
     for side, limit in bound.items():
-        line = {"color": INFEASIBLE, "dash": "dash", "width": 1.5}
-        figure.add_vline(x=limit, line=line, annotation={"text": f"{side} {value_text(limit)}", "xshift": 4, "font": {"color": INFEASIBLE}})
+        line = {"color": BOUND, "dash": "dash", "width": 1.5}
+        figure.add_vline(x=limit, line=line, annotation={"text": f"{side} {value_text(limit)}", "xshift": 4, "font": {"color": BOUND}})
     limits = list(bound.values())
     figure.update_xaxes(
         title=escape(with_unit(metric)), range=axis_limits([*(x for _, x, _ in placed), *limits], maximize=x_sign < 0, spreads=20)

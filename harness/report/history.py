@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.report.comparison import Comparison
 from harness.report.figure_style import SINGLES, STOPPED, axis_limits, is_maximized, points
-from harness.report.figures import add_markers, add_points
+from harness.report.figures import add_best, add_markers, add_others
 from harness.report.text import metric_text, with_unit
 from harness.runs.record import Objective, RunRecord, StudyRecord
 
@@ -73,7 +73,7 @@ def _history(comparison: Comparison, objective: Objective, done: list[tuple[RunR
     low, high = axis_limits([value for _, value in done], maximize=is_maximized(comparison))
     figure = go.Figure([_best_so_far(comparison, objective, study, places) for study in comparison.studies])
     placed = [(run, places[id(run)], value) for run, value in done]
-    add_points(figure, comparison, [place for place in placed if comparison.has_full_length(place[0]) or place[0] is comparison.best])
+    add_others(figure, comparison, [place for place in placed if comparison.has_full_length(place[0])])
     shorter = [place for place in placed if not comparison.has_full_length(place[0]) and place[0] is not comparison.best]
     add_markers(figure, comparison, shorter, "shorter run", {"symbol": "circle-open", "color": STOPPED, "size": 6})
     inset = 0.03 * (high - low)
@@ -87,6 +87,7 @@ def _history(comparison: Comparison, objective: Objective, done: list[tuple[RunR
         if runs:
             at = {"x": [places[id(run)] for run in runs], "y": heights}
             figure.add_trace(go.Scatter(**at, name=state, mode="markers", marker=marker, **points(comparison, runs)))
+    add_best(figure, comparison, placed)
     _add_noise(figure, comparison)
     most = max(places.values())
     figure.update_xaxes(

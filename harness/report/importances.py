@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import random
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.report import ped_anova
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 
 MINIMUM_TRIALS = 4
 NONE_FOUND = f"they take {MINIMUM_TRIALS} complete trials of full length that differ in their objective"
+ROUGH_TRIALS = 10
+"""With fewer than so many for each parameter, chance decides much."""
+LEAST_SHARE = 0.005
+REDRAWS = 40
+"""Of the trials, for intervals."""
 FANOVA_TRIALS = 300
 """Beyond this many trials fANOVA takes seconds, and PED-ANOVA is used."""
 
@@ -31,7 +37,21 @@ class Importances:
     of: str = ""
     """What the shares are of."""
     note: str = ""
-    """The method and the number of trials."""
+    """The method, the number of trials, and whether that is few."""
+    is_rough: bool = False
+    """Whether other trials of as many would give quite other shares."""
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """By parameter, the middle nine tenths of its shares over trials drawn again from these; empty where that would take seconds."""
+
+    def text(self, key: str) -> str:
+        """33%, 33% (28% to 41%), or "about 33%" of a few trials."""
+        if self.shares[key] < LEAST_SHARE:
+            return "<1%"
+        share = f"{self.shares[key]:.0%}"
+        if key in self.intervals:
+            low, high = self.intervals[key]
+            return f"{share} ({low:.0%} to {high:.0%})"
+        return f"about {share}" if self.is_rough else share
 
 
 def parameter_importances(study: StudyRecord) -> Importances:
@@ -50,15 +70,32 @@ def parameter_importances(study: StudyRecord) -> Importances:
     costs = [study.objective.sign * objective for _, objective in points]
     parameters = [_Parameter(key, domain, params) for key, domain in space_of(study).items() if any(key in of_run for of_run in params)]
     if len(points) > FANOVA_TRIALS:
-        weights = {parameter.key: ped_anova.weight(parameter.observed(params), costs) for parameter in parameters}
-        what, note = "share in what sets the best tenth of trials apart", f"PED-ANOVA over {len(points)} trials"
-    else:
-        weights = _fanova(parameters, params, costs)
-        what, note = "share of the objective's variance", f"fANOVA over {len(points)} trials"
+        observed = {parameter.key: parameter.observed(params) for parameter in parameters}
+        shares = _shares(ped_anova.weights(observed, costs))
+        what, note = "share in what sets the best tenth of trials apart", f"PED-ANOVA over {len(points)} trials, 90% intervals"
+        return Importances(shares, what, note, intervals=_intervals(observed, costs) if shares else {})
+    is_rough = len(points) < ROUGH_TRIALS * len(parameters)
+    note = f"rough: {len(points)} trials, by fANOVA" if is_rough else f"fANOVA over {len(points)} trials"
+    return Importances(_shares(_fanova(parameters, params, costs)), "share of the objective's variance", note, is_rough)
+
+
+def _shares(weights: dict[str, float]) -> dict[str, float]:
+    """The largest first; empty where nothing matters."""
     total = sum(weights.values())
-    if not total > 0:
-        return Importances()
-    return Importances({key: float(weight / total) for key, weight in sorted(weights.items(), key=lambda item: -item[1])}, what, note)
+    return {key: float(weight / total) for key, weight in sorted(weights.items(), key=lambda item: -item[1])} if total > 0 else {}
+
+
+def _intervals(observed: dict[str, ped_anova.Observed], costs: list[float]) -> dict[str, tuple[float, float]]:
+    """By bootstrap over trials."""
+    draws = random.Random(0)
+    found: dict[str, list[float]] = {key: [] for key in observed}
+    for _ in range(REDRAWS):
+        drawn = [draws.randrange(len(costs)) for _ in costs]
+        again = {key: replace(one, at=[one.at[index] for index in drawn]) for key, one in observed.items()}
+        for key, share in _shares(ped_anova.weights(again, [costs[index] for index in drawn])).items():
+            found[key].append(share)
+    edge = REDRAWS // 20
+    return {key: (sorted(shares)[edge], sorted(shares)[-1 - edge]) for key, shares in found.items() if len(shares) == REDRAWS}
 
 
 class _Parameter:

@@ -12,13 +12,14 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from harness import __version__
-from harness.report.comparison import STATES, Comparison
+from harness.report.comparison import SHOWN_STATES, Comparison
 from harness.report.confirmation_table import confirmation_section
 from harness.report.differences import differences_section
-from harness.report.page_head import best_card, heading, title
+from harness.report.page_head import best_card, heading, tiles, title
 from harness.report.panels import Panel, panels
 from harness.report.runs_table import runs_table
 from harness.report.samples import samples_section
+from harness.report.text import short_names, value_text
 from harness.runs.files import write_text
 
 if TYPE_CHECKING:
@@ -47,9 +48,11 @@ def page(comparison: Comparison) -> str:
         style=_asset("page.css"),
         heading=heading(comparison),
         best=best_card(comparison),
+        tiles=tiles(comparison),
         tools=_tools(comparison, titles),
         sections=differences + confirmation + sections + samples,
         runs_table=runs_table(comparison),
+        example=escape(_filter_example(comparison)),
         version=escape(__version__),
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         figures=_json([[_drawing(name, figure) for name, figure in panel.views.items()] for panel in shown if panel.views]),
@@ -58,7 +61,7 @@ def page(comparison: Comparison) -> str:
     )
 
 
-SCRIPTS = ("theme.js", "plots.js", "linking.js", "highlight.js", "runs_table.js", "page.js")
+SCRIPTS = ("theme.js", "plots.js", "linking.js", "highlight.js", "runs_table.js", "filter.js", "page.js")
 """In the order of their dependencies."""
 
 
@@ -70,7 +73,7 @@ def _tools(comparison: Comparison, sections: list[str]) -> str:
     """The sticky bar: links to sections, filters of runs."""
     links = "".join(f'<a href="#{escape(section.lower())}">{escape(section)}</a>' for section in sections)
     states = [comparison.shown_state(run) for run in comparison.runs]
-    counts = {state: states.count(state) for state in ("complete", "infeasible", *STATES[1:])}
+    counts = {state: states.count(state) for state in SHOWN_STATES}
     kinds = [("state", state, state, count) for state, count in counts.items() if count] if len(set(states)) > 1 else []
     if comparison.pareto:
         kinds.append(("marks", "pareto", "Pareto front", len(comparison.pareto)))
@@ -81,6 +84,19 @@ def _tools(comparison: Comparison, sections: list[str]) -> str:
     )
     links += '<a href="#runs-section">Runs</a>'
     return f'<div id="links">{links}</div><div id="chips">{chips}</div>'
+
+
+def _filter_example(comparison: Comparison) -> str:
+    """Conditions that hold of some runs of this page."""
+    words = []
+    names = short_names(comparison.columns)
+    for key in comparison.by_importance[:1]:
+        known = sorted(value for run in comparison.runs if isinstance(value := comparison.params(run).get(key), int | float))
+        words += [f"{names[key]} > {value_text(known[len(known) // 2], log=comparison.is_log(key))}"] if known else []
+    values = sorted(value for run in comparison.runs if (value := comparison.value(run)) is not None)
+    if comparison.objective and values:
+        words.append(f"{comparison.objective.metric.rpartition('/')[2]} < {value_text(values[len(values) // 2])}")
+    return f"Filter: {'  '.join(words)}" if words else "Filter"
 
 
 def _sections(shown: list[Panel]) -> str:

@@ -7,9 +7,10 @@ from collections import Counter
 from html import escape
 from typing import Any
 
-from harness.report.comparison import STATES, Comparison
-from harness.report.confirmation_table import mean_text
+from harness.report.comparison import SHOWN_STATES, Comparison
+from harness.report.confirmation_table import verdict
 from harness.report.history import hour_unit
+from harness.report.reasons import edges, reasons
 from harness.report.text import bound_text, count_text, duration_text, metric_text, value_text
 from harness.runs.record import RunRecord
 
@@ -23,13 +24,21 @@ def title(comparison: Comparison) -> str:
 
 
 def heading(comparison: Comparison) -> str:
-    """The study's name, the question that it asks, and what it took."""
+    """The study's name, and the question that it asks."""
     kind = {0: "Comparison" if len(comparison.runs) > 1 else "Run", 1: "Study"}.get(len(comparison.studies), "Studies")
-    tiles = "".join(
+    return f'<p class="kind">{kind}</p><h1>{escape(title(comparison))}</h1>{_question(comparison)}'
+
+
+def tiles(comparison: Comparison) -> str:
+    """What the question took."""
+    return f'<dl class="tiles">{_tiled(_costs(comparison))}</dl>'
+
+
+def _tiled(figures: list[tuple[str, str, str]]) -> str:
+    return "".join(
         f'<div class="tile"><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(more)}</small></dd></div>'
-        for name, value, more in _tiles(comparison)
+        for name, value, more in figures
     )
-    return f'<p class="kind">{kind}</p><h1>{escape(title(comparison))}</h1>{_question(comparison)}<dl class="tiles">{tiles}</dl>'
 
 
 def _question(comparison: Comparison) -> str:
@@ -41,23 +50,14 @@ def _question(comparison: Comparison) -> str:
     return f'<p class="question">{text}{" subject to " + " and ".join(bounds) if bounds else ""}</p>'
 
 
-def _tiles(comparison: Comparison) -> list[tuple[str, str, str]]:
+def _costs(comparison: Comparison) -> list[tuple[str, str, str]]:
     """Name, value, and what else there is to know."""
-    states = Counter(run.state for run in comparison.runs)
+    states = Counter(comparison.shown_state(run) for run in comparison.runs)
     tokens = [run.result.tokens for run in comparison.runs]
     trained, shared = sum(t.trained for t in tokens), sum(t.shared for t in tokens)
     seconds = sum(run.result.seconds for run in comparison.runs)
-    infeasible = sum(comparison.shown_state(run) == "infeasible" for run in comparison.runs)
-    counts = [f"{states[state]} {state}" for state in STATES if states[state]]
+    counts = [f"{states[state]} {state}" for state in SHOWN_STATES if states[state]]
     tiles = [("Trials" if all(map(comparison.is_trial, comparison.runs)) else "Runs", str(len(comparison.runs)), " · ".join(counts))]
-    if comparison.best and comparison.objective:
-        if comparison.winner:
-            over = f"of {comparison.best.name}, {len(comparison.winner.values)} seeds"
-            tiles.append(("Confirmed objective", mean_text(comparison.winner.interval), over))
-        else:
-            tiles.append(("Best objective", metric_text(comparison.value(comparison.best)), f"of {comparison.best.name}, not confirmed"))
-    if comparison.constraints and states["complete"]:
-        tiles.append(("Feasible", f"{states['complete'] - infeasible} of {states['complete']}", "complete runs meet the constraints"))
     if comparison.pareto:
         tiles.append(("Pareto front", f"{len(comparison.pareto)} runs", f"of {' and '.join(comparison.trade_offs)}"))
     if comparison.noise:
@@ -91,24 +91,61 @@ def best_card(comparison: Comparison) -> str:
         if not comparison.studies:
             return ""
         complete = any(run.state == "complete" for run in comparison.runs)
-        why = "No complete trial meets the constraints." if complete else "No trial is complete yet."
-        return f'<section class="card best"><h2>Best trial</h2><p>{why}</p></section>'
-    params = comparison.params(best)
-    entries = [(key, value_text(params[key], log=comparison.is_log(key))) for key in params]
-    metrics = [(metric, metric_text(comparison.metric(best, metric))) for metric in comparison.metrics]
+        why = ["No complete trial meets the constraints." if complete else "No trial is complete yet."]
+        why += [
+            f"Nearest: {run.name}, {', '.join(study.breaks(run))}." for study in comparison.studies if (run := study.nearest) is not None
+        ]
+        words = "".join(f"<p>{escape(line)}</p>" for line in why)
+        return f'<section class="card best"><h2>Best trial</h2>{words}</section>'
+    params, at_edge = comparison.params(best), edges(comparison)
+    entries = [(key, value_text(params[key], log=comparison.is_log(key)), at_edge.get(key, "")) for key in params]
+    means = comparison.winner.metrics if comparison.winner else {}
+    metrics = [
+        (metric, metric_text(means.get(metric, comparison.metric(best, metric))), bound_text(comparison.constraints.get(metric, {})))
+        for metric in comparison.metrics
+        if not comparison.is_objective(metric)
+    ]
     what = "Confirmed winner" if comparison.winner else "Best trial" if comparison.is_trial(best) else "Best run"
+    figures = [(reason.name, reason.figure, reason.words) for reason in reasons(comparison)]
     return (
-        f'<section class="card best"><h2>{what}: {escape(best.name)}</h2>'
+        f'<section class="card best"><h2>{what}: {escape(best.name)}</h2>{_verdict(comparison)}'
+        f'<dl class="tiles">{_tiled(figures)}</dl>'
         f'<div class="pairs"><dl>{_pairs(entries)}</dl><dl class="numbers">{_pairs(metrics)}</dl></div>'
         f"<p>{_how_to_run_again(best)}</p></section>"
     )
 
 
+def _verdict(comparison: Comparison) -> str:
+    """How far the winner can be trusted, in a sentence or two."""
+    if comparison.confirmed is not None:
+        words = verdict(comparison.confirmed)[:1] if comparison.winner else verdict(comparison.confirmed)
+    elif len(comparison.studies) == 1 and comparison.studies[0].confirms is None:
+        words = [f"not confirmed: one seed; `harness confirm {comparison.studies[0].name}` runs the best again with other seeds"]
+    else:
+        words = []
+    return "".join(f'<p class="verdict">{_with_code(line[:1].upper() + line[1:])}.</p>' for line in words)
+
+
+def _with_code(words: str) -> str:
+    """What stands between backticks is a command."""
+    parts = escape(words).split("`")
+    return "".join(f"<code>{part}</code>" if place % 2 else part for place, part in enumerate(parts))
+
+
 def _how_to_run_again(best: RunRecord) -> str:
     if best.location.startswith("http"):
-        return f"In W&B: <code>{escape(best.location)}</code>"
-    return f"Run it again: <code>{escape(f'harness train --config {shlex.quote(str(best.directory.config))}')}</code>"
+        return f'In W&B: <a href="{escape(best.location)}"><code>{escape(best.location)}</code></a>'
+    return f"Run it again: <code>{escape(run_again(best))}</code>"
 
 
-def _pairs(entries: list[tuple[str, str]]) -> str:
-    return "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in entries)
+def run_again(run: RunRecord) -> str:
+    """The command that trains a run's configuration again."""
+    return f"harness train --config {shlex.quote(str(run.directory.config))}"
+
+
+def _pairs(entries: list[tuple[str, str, str]]) -> str:
+    """Name, value, and what is to be said of it."""
+    return "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}{f'<small>{escape(more)}</small>' if more else ''}</dd></div>"
+        for name, value, more in entries
+    )

@@ -46,6 +46,8 @@ def _search(comparison: Comparison) -> Iterator[Panel]:
     yield from _tradeoffs(comparison)
     if figure := figures.parallel(comparison):
         note = "Drag along an axis to keep only the runs that pass there, in every picture; click the axis to let go. — means not active."
+        if any(comparison.feasible(run) is False for run, _ in figures.finished(comparison)):
+            note += " Infeasible runs are grey."
         yield Panel("Search", "Parallel coordinates", note, {"": figure}, "full")
 
 
@@ -74,8 +76,9 @@ def _tradeoffs(comparison: Comparison) -> Iterator[Panel]:
     if comparison.objective is None:
         return
     own = comparison.objective.metric.rpartition("/")[0]
-    logged = {metric for run in comparison.runs for metric in run.result.metrics}
-    forgetting = sorted(metric for metric in logged if metric.endswith("/forgetting") and not metric.startswith(f"{own}/"))
+    # What falls in every run is what they learn.
+    lost = {metric for run in comparison.runs for metric, value in run.result.metrics.items() if value > 0}
+    forgetting = sorted(metric for metric in lost if metric.endswith("/forgetting") and not metric.startswith(f"{own}/"))
     others = [metric for metric in comparison.trade_offs if not comparison.is_objective(metric)]
     for metric in dict.fromkeys([*others, *forgetting]):
         if figure := figures.tradeoff(comparison, metric):
@@ -93,17 +96,19 @@ def _parameters(comparison: Comparison) -> Iterator[Panel]:
         yield Panel("Parameters", "Importances", f"{NONE_FOUND.capitalize()}.", {}, "third")
     for key in comparison.by_importance:
         if figure := figures.slice_of(comparison, key):
-            share = comparison.importances.shares.get(key)
-            note = "The objective against it." if share is None else f"Importance: {share:.0%}."
+            known = key in comparison.importances.shares
+            note = f"Importance: {comparison.importances.text(key)}." if known else "The objective against it."
             yield Panel("Parameters", key, note, {"": figure}, "third")
 
 
 def _training(comparison: Comparison) -> Iterator[Panel]:
     shown = len(curves.drawn_runs(comparison))
     note = f"The best {shown} of {len(comparison.runs)} runs. " if len(comparison.runs) > shown >= curves.LIMIT else ""
+    if any(comparison.feasible(run) is False for run in curves.drawn_runs(comparison)):
+        note += "Infeasible runs are grey and dotted. "
     objective = [comparison.objective.metric] if comparison.objective else comparison.metrics[:3]
     for metric in dict.fromkeys([*objective, "train/loss", *comparison.constraints]):
         if figure := curves.curve(comparison, metric):
             yield Panel("Training", metric, f"{note}Over tokens trained.", {"": figure})
     if figure := curves.rates(comparison):
-        yield Panel("Training", "Learning-rate schedules", f"{note}Over tokens trained.", {"": figure})
+        yield Panel("Training", "Learning-rate schedules", f"{note}As planned, over tokens trained.", {"": figure})

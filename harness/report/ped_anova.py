@@ -7,7 +7,7 @@ seconds, where a table of a thousand trials is promised in one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,11 @@ def on_grid(values: Sequence[float], low: float, high: float) -> Observed:
     """A continuous parameter, on the scale on which it was searched."""
     step = (high - low) / (GRID - 1) or 1.0
     return Observed(GRID, [min(GRID - 1, max(0, math.ceil((value - low) / step - 0.5))) for value in values], is_choice=False)
+
+
+def weights(observed: Mapping[str, Observed], costs: Sequence[float]) -> dict[str, float]:
+    """`weight` of each parameter."""
+    return {key: weight(one, costs) for key, one in observed.items()}
 
 
 def weight(observed: Observed, costs: Sequence[float]) -> float:

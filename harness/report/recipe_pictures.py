@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from harness.evaluation.kinds import main_metrics
 from harness.report.axis import is_numeric
-from harness.report.figure_style import BEST, FEASIBLE, SINGLES, axis_limits
+from harness.report.figure_style import BEST, FEASIBLE, INFEASIBLE, SINGLES, axis_limits
 from harness.report.svg import Chart, Series, bars
 from harness.report.text import value_text
 from harness.runs.bundle import Bundle
@@ -18,8 +19,14 @@ SLICES = 2
 """How many of the most important parameters get a picture."""
 
 
-Trial = tuple[int, float, dict[str, Any]]
-"""Number, objective, parameters."""
+@dataclass(frozen=True)
+class Trial:
+    """A complete trial of full length."""
+
+    number: int
+    objective: float
+    params: dict[str, Any]
+    feasible: bool
 
 
 def pictures(bundle: Bundle, study: StudyRecord | None, rows: Sequence[Row], *, shareable: Callable[[str, Any], Any]) -> dict[str, str]:
@@ -27,7 +34,12 @@ def pictures(bundle: Bundle, study: StudyRecord | None, rows: Sequence[Row], *, 
     found = {"curves.svg": _curves(bundle, rows)}
     if study is not None:
         done = [
-            (run.number or 0, run.result.objective, {key: shareable(key, value) for key, value in run.params.items()})
+            Trial(
+                run.number or 0,
+                run.result.objective,
+                {key: shareable(key, value) for key, value in run.params.items()},
+                run.result.feasible is not False,
+            )
             for run in study.runs
             if run.state == "complete" and run.result.objective is not None and study.has_full_length(run)
         ]
@@ -43,44 +55,49 @@ def _history(bundle: Bundle, study: StudyRecord, done: Sequence[Trial]) -> str |
     if len(done) < 2:
         return None
     best: list[tuple[float, float]] = []
-    allowed = {run.number for run in study.ranked}
-    for number, value, _ in done:
-        if number in allowed and (not best or study.objective.better(value, best[-1][1])):
-            best.append((number, value))
+    for trial in done:
+        if trial.feasible and (not best or study.objective.better(trial.objective, best[-1][1])):
+            best.append((trial.number, trial.objective))
     if best:
-        best.append((done[-1][0], best[-1][1]))
-    trials, chosen = _trials(bundle, [(number, number, value) for number, value, _ in done])
-    series = [trials, Series("best so far", best, "steps", SINGLES[2]), chosen]
+        best.append((done[-1].number, best[-1][1]))
+    *trials, chosen = _trials(bundle, [(trial, trial.number) for trial in done])
+    series = [*trials, Series("best so far", best, "steps", SINGLES[1]), chosen]
     return Chart("The search", "trial", study.objective.metric, series, y_range=_objective_limits(study, done)).render()
 
 
 def _slice(bundle: Bundle, study: StudyRecord, done: Sequence[Trial], key: str) -> str | None:
-    placed = [(number, params[key], value) for number, value, params in done if params.get(key) is not None]
+    placed = [(trial, trial.params[key]) for trial in done if trial.params.get(key) is not None]
     if len(placed) < 2:
         return None
     domain = bundle.space.get(key, {})
     names: list[str] = []
-    if not is_numeric(domain, [x for _, x, _ in placed]):
-        names = list(dict.fromkeys(value_text(x) for x in [*domain.get("choices", []), *(x for _, x, _ in placed)]))
+    if not is_numeric(domain, [x for _, x in placed]):
+        names = list(dict.fromkeys(value_text(x) for x in [*domain.get("choices", []), *(x for _, x in placed)]))
     return Chart(
         f"{study.objective.metric} against {key}",
         key,
         study.objective.metric,
-        _trials(bundle, [(number, float(names.index(value_text(x)) if names else x), value) for number, x, value in placed]),
+        _trials(bundle, [(trial, float(names.index(value_text(x)) if names else x)) for trial, x in placed]),
         x_log=bool(domain.get("log")),
         y_range=_objective_limits(study, done),
         categories=names,
     ).render()
 
 
-def _trials(bundle: Bundle, placed: Sequence[tuple[int, float, float]]) -> list[Series]:
-    """Trials by number, x and y, and the recipe's own among them."""
-    own = [(x, y) for number, x, y in placed if number == bundle.trial]
-    return [Series("trials", [(x, y) for _, x, y in placed], "dots", FEASIBLE), Series("this recipe", own, "rings", BEST)]
+def _trials(bundle: Bundle, placed: Sequence[tuple[Trial, float]]) -> list[Series]:
+    """Trials with their places on the x axis: those outside the constraints, the others, and the recipe's own among them."""
+    infeasible = [(x, trial.objective) for trial, x in placed if not trial.feasible]
+    others = [(x, trial.objective) for trial, x in placed if trial.feasible]
+    own = [(x, trial.objective) for trial, x in placed if trial.number == bundle.trial]
+    return [
+        Series("infeasible", infeasible, "diamonds", INFEASIBLE),
+        Series("trials", others, "dots", FEASIBLE),
+        Series("this recipe", own, "rings", BEST),
+    ]
 
 
 def _objective_limits(study: StudyRecord, done: Sequence[Trial]) -> tuple[float, float]:
-    return axis_limits([value for _, value, _ in done], maximize=study.objective.direction == "maximize")
+    return axis_limits([trial.objective for trial in done], maximize=study.objective.direction == "maximize")
 
 
 def _curves(bundle: Bundle, rows: Sequence[Row]) -> str | None:

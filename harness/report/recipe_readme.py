@@ -8,16 +8,35 @@ from typing import Any
 
 import yaml
 
-from harness.evaluation.kinds import metric_of
+from harness.evaluation.kinds import metric_of, shown_name
 from harness.report.text import bound_text, count_text, duration_text, metric_text, value_text
 from harness.runs.bundle import Bundle
 from harness.runs.constraints import broken
 
 
-def readme(bundle: Bundle, pictured: Sequence[str]) -> str:
-    """README.md. pictured: the files of its pictures."""
-    front = {"library_name": "harness", "tags": ["hyperparameters", *(kind for kind in bundle.task.values() if kind != "none")]}
-    return "---\n" + yaml.safe_dump(front, sort_keys=False) + "---\n\n" + "\n".join(_body(bundle, pictured)) + "\n"
+def readme(bundle: Bundle, pictured: Sequence[str], *, experiment: str) -> str:
+    """README.md. pictured: the files of its pictures. experiment: the text of the experiment file, whose values are its first part."""
+    front = yaml.safe_dump(_front(bundle), sort_keys=False, allow_unicode=True)
+    return f"---\n{front}---\n\n" + "\n".join(_body(bundle, pictured, experiment)) + "\n"
+
+
+def _front(bundle: Bundle) -> dict[str, Any]:
+    """What the Hugging Face hub reads. Without a library_name: there is nothing here that a library of the hub's could load."""
+    kinds = [kind for kind in bundle.task.values() if kind != "none"]
+    front: dict[str, Any] = {"tags": ["hyperparameters", "harness", *kinds], "pipeline_tag": "text-generation"}
+    if bundle.model.get("hub"):
+        front["base_model"] = bundle.model["hub"]
+    if bundle.datasets:
+        front["datasets"] = bundle.datasets
+    if bundle.metric and bundle.objective is not None:
+        _, _, rest = bundle.metric.partition("/")
+        metric = {"type": rest.rpartition("/")[2] or bundle.metric, "value": bundle.objective, "name": bundle.metric}
+        # The hub asks for a type of data set, which it does not look up.
+        on = {"type": "evaluation", "name": rest.rpartition("/")[0] or "training"}
+        front["metrics"] = [metric["type"]]
+        result = {"task": {"type": "text-generation"}, "dataset": on, "metrics": [metric]}
+        front["model-index"] = [{"name": bundle.name, "results": [result]}]
+    return front
 
 
 def confidence_text(bundle: Bundle) -> str:
@@ -48,7 +67,7 @@ def broken_text(bundle: Bundle) -> str:
     return ", ".join(broken(bundle.constraints, bundle.metrics_over_seeds if bundle.confirmed else bundle.metrics))
 
 
-def _body(bundle: Bundle, pictured: Sequence[str]) -> Iterator[str]:
+def _body(bundle: Bundle, pictured: Sequence[str], experiment: str) -> Iterator[str]:
     what = f"{task_text(bundle)} of {bundle.model['name']}"
     origin = f"trial {bundle.trial} of the {bundle.trials} of study {bundle.study}" if bundle.study else "a single run"
     yield f"# {bundle.name}\n"
@@ -57,13 +76,11 @@ def _body(bundle: Bundle, pictured: Sequence[str]) -> Iterator[str]:
         yield f"**{bundle.metric}: {result_text(bundle)}** ({bundle.direction}; {confidence_text(bundle)})\n"
     if text := broken_text(bundle):
         yield f"**It breaks a constraint of its study: {text}.**\n"
+    values = "\n".join(line for line in experiment.splitlines() if not line.startswith("#")).strip()
+    yield f"## The values\n\n`conf/experiment/{bundle.name}.yaml`:\n\n```yaml\n# @package _global_\n{values}\n```\n"
     yield from _how_to_run_again(bundle)
-    yield "## What it reached\n\n| metric | this run | mean over seeds | bound |\n|---|---|---|---|"
-    for name in sorted(name for name in bundle.metrics if metric_of(name)):
-        bound = bundle.constraints.get(name)
-        over = metric_text(bundle.metrics_over_seeds.get(name))
-        yield f"| {name} | {metric_text(bundle.metrics[name])} | {over} | {bound_text(bound) if bound else ''} |"
-    yield "\nLosses are nats per token; forgetting is the rise of a loss since step 0."
+    yield from _reached(bundle)
+    yield "\nLosses are nats per token; forgetting is the rise of a loss since step 0, change its fall."
     if bundle.noise:
         yield f"Seeds alone change {bundle.metric} with a standard deviation of {metric_text(bundle.noise['sd'])}."
     if bundle.params:
@@ -74,6 +91,25 @@ def _body(bundle: Bundle, pictured: Sequence[str]) -> Iterator[str]:
             yield f"| {key} | {value_text(value)} | {_domain(domain)} | {'' if share is None else f'{share:.0%}'} |"
     yield "".join(f"\n![{name.removesuffix('.svg')}]({name})\n" for name in pictured)
     yield from _about(bundle)
+
+
+def _reached(bundle: Bundle) -> Iterator[str]:
+    """The metrics, the objective first; columns that would be empty are left out."""
+    head = ["metric", "this run", *(["mean over seeds"] if bundle.metrics_over_seeds else []), *(["bound"] if bundle.constraints else [])]
+    yield f"## What it reached\n\n| {' | '.join(head)} |\n|{'---|' * len(head)}"
+    names = sorted(name for name in bundle.metrics if metric_of(name))
+    judged = bundle.metrics_over_seeds if bundle.confirmed else bundle.metrics
+    for name in sorted(names, key=lambda name: name != bundle.metric):
+        label = name if name in bundle.constraints else shown_name(name, bundle.metrics[name])
+        cells = [label, metric_text(bundle.metrics[name])]
+        if bundle.metrics_over_seeds:
+            cells.append(metric_text(bundle.metrics_over_seeds.get(name)))
+        if bundle.constraints:
+            outside = " (broken)" if broken({name: bundle.constraints.get(name, {})}, judged) else ""
+            cells.append(f"{bound_text(bundle.constraints.get(name, {}))}{outside}")
+        if name == bundle.metric:
+            cells = [f"**{cell}**" if cell else cell for cell in cells]
+        yield f"| {' | '.join(cells)} |"
 
 
 def _how_to_run_again(bundle: Bundle) -> Iterator[str]:

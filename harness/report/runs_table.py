@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from html import escape
 from typing import Any
 
 from harness.report.comparison import Comparison
+from harness.report.page_head import run_again
 from harness.report.text import ABSENT, bound_text, count_text, duration_text, metric_text, short_names, value_text
 from harness.runs.record import RunRecord
 
 
 def runs_table(comparison: Comparison) -> str:
-    """A row a run, in rank order. `data-kind` is the kind of a column, for tooltips."""
+    """A row a run, in rank order. `data-kind` is the kind of a column, for tooltips; the page leaves out those with the highest `data-keep`
+    first where there is no room."""
     names = short_names(comparison.columns)
     headings = [("#", "rank", "rank"), ("run", "run", "run"), ("state", "state", "state")]
     headings += [(names[key], key, "param") for key in comparison.columns]
     bounds = {metric: bound_text(comparison.constraints.get(metric, {})) for metric in comparison.metrics}
     headings += [(f"{metric} {bound}".strip(), metric, "metric") for metric, bound in bounds.items()]
     headings += [(name, name, "cost") for name in ("tokens", *_SHARING[: 2 * bool(comparison.saved)], "time", "attempts")]
+    keep = {key: place for place, key in enumerate(_by_weight(comparison), start=1)}
     head = "".join(
-        f'<th scope="col" data-kind="{kind}" data-key="{escape(key)}"><button title="{escape(key)}">{escape(name)}</button></th>'
+        f'<th scope="col" data-kind="{kind}" data-key="{escape(key)}" data-keep="{keep.get(key, "")}">'
+        f'<button title="{escape(key)}">{escape(name).replace("/", "/<wbr>")}</button></th>'
         for name, key, kind in headings
     )
     rows = "\n".join(_row(comparison, run, rank) for rank, run in enumerate(comparison.runs, start=1))
     return f'<table id="runs"><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table>'
+
+
+def _by_weight(comparison: Comparison) -> list[str]:
+    """The columns that may be left out, what matters most first."""
+    weighed = [metric for metric in comparison.trade_offs if not comparison.is_objective(metric)]
+    others = [metric for metric in comparison.metrics if metric not in weighed and not comparison.is_objective(metric)]
+    params = comparison.by_importance
+    return list(dict.fromkeys([*params[:1], *weighed, *params[1:], "state", *others, "tokens", "time", "attempts", *_SHARING]))
 
 
 _SHARING = ("shared", "from")
@@ -37,7 +51,7 @@ def _row(comparison: Comparison, run: RunRecord, rank: int) -> str:
     place = f"{rank if comparison.is_ranked(run) else ''}{' ★' if run is comparison.best else ' ◆' if comparison.is_pareto(run) else ''}"
     cells = [
         _cell(place, rank, title="on the Pareto front" if comparison.is_pareto(run) else ""),
-        _cell(run.name, run.name, title=run.location, kind="name"),
+        _opening(run),
         _cell(state, state, title=run.result.reason or "", kind=state),
         *(_cell(value_text(params.get(key), log=comparison.is_log(key)), params.get(key)) for key in comparison.columns),
         *(_metric(comparison, run, metric) for metric in comparison.metrics),
@@ -48,7 +62,28 @@ def _row(comparison: Comparison, run: RunRecord, rank: int) -> str:
     ]
     best = ' class="best"' if run is comparison.best else ""
     marks = "pareto" if comparison.is_pareto(run) else ""
-    return f'<tr data-run="{escape(run.name)}" data-state="{state}" data-marks="{marks}"{best}>{"".join(cells)}</tr>'
+    more = escape(json.dumps(_more(run)))
+    return f'<tr data-run="{escape(run.name)}" data-state="{state}" data-marks="{marks}" data-more="{more}"{best}>{"".join(cells)}</tr>'
+
+
+def _opening(run: RunRecord) -> str:
+    """The run's name, which opens its row."""
+    name, place = escape(run.name), escape(run.location)
+    return f'<td data-v="{name}" class="name" title="{place}"><button type="button" aria-expanded="false">{name}</button></td>'
+
+
+def _more(run: RunRecord) -> dict[str, Any]:
+    """What an open row has besides its cells: commands to copy, why it ended, its page in W&B."""
+    more: dict[str, Any] = {}
+    if not run.location.startswith("http"):
+        more["commands"] = [("run it again", run_again(run))]
+        if run.state == "complete":
+            more["commands"].append(("export as a recipe", f"harness best {shlex.quote(run.name)} --export NAME"))
+    if run.result.reason:
+        more["reason"] = run.result.reason
+    if run.page:
+        more["link"] = run.page
+    return more
 
 
 def _sharing(comparison: Comparison, run: RunRecord) -> tuple[str, str]:

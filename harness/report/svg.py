@@ -23,7 +23,7 @@ class Series:
 
     name: str
     points: Sequence[tuple[float, float]]
-    kind: Literal["line", "steps", "dots", "rings"] = "line"
+    kind: Literal["line", "steps", "dots", "rings", "diamonds"] = "line"
     color: str = FEASIBLE
 
 
@@ -102,6 +102,8 @@ def _grid(x_axis: _Axis, y_axis: _Axis, categories: Sequence[str]) -> str:
 
 def _drawn(series: Series, x_axis: _Axis, y_axis: _Axis) -> str:
     points = [(x_axis.place(x), y_axis.place(y)) for x, y in series.points if math.isfinite(x) and math.isfinite(y)]
+    if series.kind == "diamonds":
+        return "".join(f'<path d="{_DIAMOND.format(x=x, y=y)}" fill="none" stroke="{series.color}" stroke-width="1.5"/>' for x, y in points)
     if series.kind in ("dots", "rings"):
         dot, ring = f'r="4" fill="{series.color}" fill-opacity="0.75"', f'r="8" fill="none" stroke="{series.color}" stroke-width="2.5"'
         return "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" {dot if series.kind == "dots" else ring}/>' for x, y in points)
@@ -111,12 +113,18 @@ def _drawn(series: Series, x_axis: _Axis, y_axis: _Axis) -> str:
     return f'<polyline points="{path}" fill="none" stroke="{series.color}" stroke-width="2"/>'
 
 
+_DIAMOND = "M{x:.1f},{y:.1f}m0,-5l5,5l-5,5l-5,-5z"
+
+
 def _legend(series: Sequence[Series]) -> str:
     parts, x = [], float(RIGHT)
     for one in reversed(series):
         x -= 7.0 * len(one.name)
         parts.append(_text(x, TOP - 8, one.name))
-        parts.append(f'<circle cx="{x - 9:.1f}" cy="{TOP - 12}" r="5" fill="{one.color}"/>')
+        if one.kind == "diamonds":
+            parts.append(f'<path d="{_DIAMOND.format(x=x - 9, y=TOP - 12.0)}" fill="none" stroke="{one.color}" stroke-width="1.5"/>')
+        else:
+            parts.append(f'<circle cx="{x - 9:.1f}" cy="{TOP - 12}" r="5" fill="{one.color}"/>')
         x -= 28
     return "".join(parts)
 

@@ -74,7 +74,7 @@ def render_importances(comparison: Comparison) -> RenderableType:
     largest = max(found.shares.values())
     for key, share in found.shares.items():
         table.add_row(
-            Text(names[key]), Text(f"{share:.0%}", justify="right"), Text("█" * round(_BAR_WIDTH * share / largest), style="cyan")
+            Text(names[key]), Text(found.text(key), justify="right"), Text("█" * round(_BAR_WIDTH * share / largest), style="cyan")
         )
     return Group(Text(f"Parameter importances ({found.of}; {found.note})", style="bold"), table)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.report.comparison import Comparison
-from harness.report.figure_style import BEST, STOPPED, colour_axis, points
+from harness.report.figure_style import BEST, INFEASIBLE, STOPPED, colour_axis, points
 from harness.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -69,9 +69,10 @@ def _add_ends(figure: Figure, comparison: Comparison, rows: list[RunRecord], hei
     """Each run's end, coloured by its objective."""
     import plotly.graph_objects as go
 
-    known = [run for run in rows if comparison.value(run) is not None]
+    known = [run for run in rows if comparison.value(run) is not None and comparison.feasible(run) is not False]
     for runs, marker in (
         ([run for run in rows if comparison.value(run) is None], {"color": STOPPED, "symbol": "circle-open"}),
+        ([run for run in rows if comparison.feasible(run) is False], {"color": INFEASIBLE, "symbol": "diamond-open"}),
         (known, {"color": [comparison.value(run) for run in known], "coloraxis": "coloraxis"}),
         ([run for run in rows if run is comparison.best], {"color": BEST, "symbol": "star", "size": 15}),
     ):

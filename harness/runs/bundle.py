@@ -54,7 +54,10 @@ class Bundle:
     task: dict[str, str]
     """objective and adapter, by their kinds."""
     model: dict[str, Any]
-    """name; parameters (trained, total); size: without embeddings, null where unknown."""
+    """name; hub: its name on the Hugging Face hub, null for others; parameters (trained, total); size: without embeddings, null where
+    unknown."""
+    datasets: list[str] = field(default_factory=list)
+    """Names on the hub of the data sets that it was trained on."""
     metric: str | None
     direction: str
     objective: float | None
@@ -94,6 +97,7 @@ class _Model:
     name: str
     parameters: dict[str, int] = field(default_factory=dict)
     size: int | None = None
+    hub: str | None = None
 
 
 @dataclass

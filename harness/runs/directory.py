@@ -63,6 +63,16 @@ class RunDirectory:
         return self.path / "log.txt"
 
     @property
+    def wandb_opened(self) -> Path:
+        """Only where it is tracked: its run in W&B, as the first attempt opened it (see `harness.tracking.wandb_directory`)."""
+        return self.path / "wandb" / "run.json"
+
+    @property
+    def wandb_synced(self) -> Path:
+        """What `harness sync` has uploaded, and where."""
+        return self.path / "wandb" / "synced.json"
+
+    @property
     def attempt_lock(self) -> Path:
         """Held by the process that works on this run: at most one, and gone with it."""
         return self.path / ".attempt.lock"
@@ -101,6 +111,11 @@ class StudyDirectory:
     def journal(self) -> Path:
         """Optuna's journal, unless the study's storage is a database."""
         return self.path / "journal.log"
+
+    @property
+    def wandb_off(self) -> Path:
+        """Exists where W&B lacks something of the trials that it was to have (see `harness.tracking.off_note`)."""
+        return self.path / "wandb" / "off.json"
 
     @property
     def lock(self) -> Path:

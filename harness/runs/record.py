@@ -20,6 +20,7 @@ from harness.runs.metrics import Row
 from harness.runs.pareto import front
 from harness.runs.result import Result, State, read_result
 from harness.runs.trial import Trial, read_trial
+from harness.runs.wandb_page import page_in_wandb
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,15 @@ class RunRecord:
     def location(self) -> str:
         """Where it can be looked at: its directory, or its page in W&B."""
         return str(self.directory.path)
+
+    @property
+    def page(self) -> str | None:
+        """Its page in W&B, as far as its files know one."""
+        try:
+            return page_in_wandb(self.directory)
+        except DamagedError as error:
+            _warn(str(error))
+            return None
 
     @property
     def number(self) -> int | None:

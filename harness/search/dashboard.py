@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -26,10 +27,12 @@ def dashboard_server(directory: StudyDirectory, port: int) -> WSGIServer:
     """
     if importlib.util.find_spec("optuna_dashboard") is None:
         raise InputError("harness dashboard needs optuna-dashboard, which is not installed: pip install 'harness[dashboard]'")
-    from optuna_dashboard import wsgi
+    from optuna_dashboard import _app, wsgi
 
-    from harness.search.shown_storage import ShownStorage
+    from harness.search.shown_storage import ShownStorage, shown_front
 
+    # Of several objectives it takes every trial that none beats, constraints or not; there is no public way to say more.
+    _app.get_pareto_front_trials = partial(shown_front, directory)
     storage = open_storage(directory).optuna_as(lambda log: ShownStorage(log, directory))
     application: Any = _read_only(wsgi(storage))
     try:

@@ -35,8 +35,8 @@ def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> S
 
     name: of the study; the file's when it is None.
     """
-    if name is not None and not re.fullmatch(r"[\w][\w.-]*", name):
-        raise wrong_value("--name", name, "expected a plain name, e.g. cpt_random")
+    if name is not None and not re.fullmatch(r"\w[\w.-]{0,127}", name):
+        raise wrong_value("--name", name, "expected a plain name of at most 128 characters, e.g. cpt_random")
     path = sweep_file(word)
     if path is None:
         raise InputError(f"sweep file {word}: no such file") if _is_path(word) else unknown("sweep", word, sweep_names())

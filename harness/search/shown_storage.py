@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Any
 
 from optuna.storages import JournalStorage
@@ -15,11 +15,21 @@ from harness.runs.record import load_study
 from harness.runs.result import FINAL_STATES, read_result
 
 if TYPE_CHECKING:
+    from optuna.study import StudyDirection
+
     from harness.search.storage.batches import Batches
 
 PREFIX = "constraints:"
 """Optuna 5 stores a constraint a key; optuna-dashboard reads the list under CONSTRAINTS, and takes a trial without one for feasible."""
 CONSTRAINTS = "constraints"
+
+
+def shown_front(directory: StudyDirectory, trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> list[FrozenTrial]:
+    """Of several objectives, the trials that `harness best` names; without one, that which is nearest to the constraints."""
+    study = load_study(directory)
+    named = study.pareto or ([study.nearest] if study.nearest else [])
+    numbers = {run.number for run in named}
+    return [trial for trial in trials if trial.number in numbers]
 
 
 class ShownStorage(JournalStorage):

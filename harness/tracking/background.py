@@ -30,7 +30,8 @@ class Background(Generic[Resource]):
         # The bound is kept by `offer`, not by the queue: the last tasks of a run must get in even when it is full.
         self._tasks: queue.Queue[Callable[[Resource], object] | None] = queue.Queue()
         self._accepting = True
-        self._failed = False
+        self.failure: str | None = None
+        """Why it was given up; None while it works."""
         self._full = False
         self._thread = threading.Thread(target=self._work, name=what, daemon=True)
         self._thread.start()
@@ -73,6 +74,6 @@ class Background(Generic[Resource]):
 
     def _give_up(self, reason: str) -> None:
         self._accepting = False
-        if not self._failed:
-            self._failed = True
+        if self.failure is None:
+            self.failure = reason
             logger.warning("%s is off for the rest of this attempt; training goes on. %s", self._what, reason)

@@ -6,15 +6,13 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+from harness.config.checks.tracking import TAG_CHARACTERS
 from harness.config.schema import TrackingConfig
 from harness.config.validate import to_section
 from harness.runs.confirmation_plan import launch_of
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import read_yaml
 from harness.tracking.wandb_directory import read_opened
-
-TAG_CHARACTERS = 64
-"""W&B refuses longer tags."""
 
 
 def run_id(*parts: str) -> str:

@@ -64,6 +64,10 @@ class WandbRunRecord(RunRecord):
     def location(self) -> str:
         return str(self.logged.url)
 
+    @property
+    def page(self) -> str | None:
+        return self.location
+
     @cached_property
     def config(self) -> dict[str, Any]:
         return {key: value for key, value in self.logged.config.items() if key != "_wandb"}

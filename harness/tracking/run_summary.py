@@ -29,7 +29,7 @@ def summary_of(
     """Of a run, from its own files.
 
     objective, feasible; for every evaluated metric best/<metric>, the best value that was logged; best/val_loss, of the objective's metric
-    if it is a loss, else of the first domain; forgetting, the last value of the domain that forgot most; tokens trained, shared and
+    if it is a loss, else of the first domain; forgetting, of the domain that forgot most, if any did; tokens trained, shared and
     budgeted, and read where nothing is trained; seconds, step, attempts, state; where there are any, the reason, whose trunk it went on
     from, and its rung and parent.
     state: where the result does not say it yet.
@@ -46,7 +46,7 @@ def summary_of(
         summary["best/val_loss"] = best[objective.metric if objective and objective.metric in losses else losses[0]]
     forgotten = [value for name, value in result.metrics.items() if name.endswith("/forgetting")]
     if forgotten:
-        summary["forgetting"] = max(forgotten)
+        summary["forgetting"] = max(0.0, *forgotten)
     if result.feasible is not None:
         summary["feasible"] = result.feasible
     summary |= {

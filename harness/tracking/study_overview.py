@@ -19,6 +19,7 @@ from harness.runs.directory import StudyDirectory
 from harness.runs.files import read_json, read_yaml, write_json
 from harness.runs.locks import hold
 from harness.tracking.identity import identity_of_study, tracking_of_study
+from harness.tracking.server_address import server_address
 from harness.tracking.wandb_directory import read_opened
 from harness.tracking.wandb_run import WandbTarget, client, start_run, tracking_errors
 
@@ -69,10 +70,14 @@ def is_tracked_online(study: StudyDirectory) -> bool:
     return config.name != "none" and WandbTarget.of(config).mode == "online"
 
 
-def published_version(study: StudyDirectory) -> str | None:
-    """The version of the snapshot that W&B has; None before the first."""
+def published_version(study: StudyDirectory, target: WandbTarget) -> str | None:
+    """The version of the snapshot that W&B has at this place; None before the first."""
     known = read_json(_mark(study))
-    return None if known is None else str(known["version"])
+    return str(known["version"]) if known is not None and known.get("place") == _place(target) else None
+
+
+def _place(target: WandbTarget) -> dict[str, str | None]:
+    return {"server": server_address(), "entity": target.entity, "project": target.project}
 
 
 def published_url(study: StudyDirectory) -> str | None:
@@ -92,7 +97,7 @@ def publish(study: StudyDirectory, target: WandbTarget, snapshot: StudySnapshot,
         with open_study_run(study, target, is_finished=snapshot.is_finished) as run:
             _log(run, study, snapshot)
             url = str(run.url)
-        write_json(_mark(study), {"version": snapshot.version, "url": url})
+        write_json(_mark(study), {"version": snapshot.version, "url": url, "place": _place(target)})
         return url
     finally:
         lock.release()
@@ -129,7 +134,7 @@ def open_study_run(study: StudyDirectory, target: WandbTarget, *, is_finished: b
     folder = tempfile.TemporaryDirectory(prefix="harness-study-run-", ignore_cleanup_errors=True)
     with folder as directory, tracking_errors(f"{study.name}: W&B does not take it"), client():
         run = start_run(
-            target,
+            target.from_elsewhere(),
             identity=identity_of_study(study),
             directory=Path(directory),
             hyperparameters=_hyperparameters(read_yaml(study.sweep)),
@@ -170,6 +175,9 @@ def _log(run: wandb.Run, study: StudyDirectory, snapshot: StudySnapshot) -> None
         {name: wandb.Table(columns=[*columns], data=[[*row] for row in rows]) for name, (columns, rows) in snapshot.tables.items()}
     )
     run.summary.update({**snapshot.summary, **plan_summary(study)})
+    if page := snapshot.files.get("report"):
+        # Looked at in W&B as it is, beside the file that is downloaded.
+        run.summary.update({"report": wandb.Html(page.read_text("utf-8"), inject=False)})
     for kind, file in snapshot.files.items():
         artifact = wandb.Artifact(artifact_name(f"{study.name}-{kind}"), type=kind)
         artifact.add_file(str(file))

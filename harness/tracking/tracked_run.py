@@ -25,6 +25,9 @@ class TrackedRun:
     def __init__(self, run: wandb.Run, directory: RunDirectory, *, last_step: int = -1) -> None:
         """directory: of the run's own files; last_step: the last step logged, -1 for none; of a run that W&B has, its own counts."""
         self._run = run
+        # Runs with other batches are compared over the tokens that they trained.
+        run.define_metric("tokens")
+        run.define_metric("*", step_metric="tokens", step_sync=False)
         self._last_step = run.step - 1 if run.resumed else last_step
         self._directory = directory
         self._may_lack = True

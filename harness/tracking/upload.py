@@ -69,9 +69,7 @@ class _EndedRun:
     def read(cls, run: RunDirectory) -> _EndedRun:
         refuse_links(run)
         target = WandbTarget.of(tracking_of_run(run)).as_opened(read_opened(run))
-        # What would be measured is the machine that uploads.
-        target = replace(target, mode="online", system_metrics=False)
-        return cls(run, identity_of_run(run), target, read_yaml(run.config), read_result(run))
+        return cls(run, identity_of_run(run), target.from_elsewhere(), read_yaml(run.config), read_result(run))
 
     @property
     def id(self) -> str:

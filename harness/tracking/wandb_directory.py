@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from harness.config.errors import InputError
 from harness.runs.directory import RunDirectory
 from harness.runs.files import read_json, write_json
 from harness.runs.result import Result, read_result
+from harness.tracking.server_address import server_address
 
 
 @dataclass(frozen=True)
@@ -26,21 +27,21 @@ class OpenedRun:
 
 def read_opened(run: RunDirectory) -> OpenedRun | None:
     """None before the first attempt has opened it."""
-    known = read_json(_opened(run))
+    known = read_json(run.wandb_opened)
     return None if known is None else OpenedRun(known["id"], known["entity"], known["project"], known.get("url"))
 
 
 def write_opened(run: RunDirectory, opened: OpenedRun) -> None:
     """Write it, unless an earlier attempt did."""
-    if not _opened(run).exists():
-        write_json(_opened(run), asdict(opened))
+    if not run.wandb_opened.exists():
+        write_json(run.wandb_opened, asdict(opened))
 
 
 def refuse_links(run: RunDirectory) -> None:
     """Raise InputError where a file that would be uploaded is a link: a run that one is given could mean any private file by it."""
     study = [run.study.sweep] if run.study else []
     wandb = run.path / "wandb"
-    for path in (run.config, run.metrics.path, run.result, run.trial, wandb, _opened(run), _synced(run), *study):
+    for path in (run.config, run.metrics.path, run.result, run.trial, wandb, run.wandb_opened, run.wandb_synced, *study):
         if path.is_symlink():
             raise InputError(
                 f"{path} is a link (to {path.readlink()}): a run is uploaded from its own files alone; put the file itself there"
@@ -48,25 +49,24 @@ def refuse_links(run: RunDirectory) -> None:
 
 
 def is_synced(run: RunDirectory) -> bool:
-    """Whether an ended run is in W&B with everything."""
-    known = read_json(_synced(run))
-    return known is not None and known.get("end") == _end_of(read_result(run))
+    """Whether an ended run is with everything in W&B, on the server and in the project where it belongs now."""
+    known = read_json(run.wandb_synced)
+    return known is not None and known.get("end") == _end_of(read_result(run)) and known.get("place") == _place(run)
+
+
+def _place(run: RunDirectory) -> dict[str, str | None]:
+    opened = read_opened(run)
+    entity = (opened.entity if opened else None) or os.environ.get("WANDB_ENTITY") or None
+    return {"server": server_address(), "entity": entity, "project": opened.project if opened else None}
 
 
 def mark_synced(run: RunDirectory, result: Result, *, url: str, rows: int, last_step: int) -> None:
     """Record that the server has shown the run in the state of `result`, with so many rows up to `last_step`."""
-    write_json(_synced(run), {"url": url, "rows": rows, "last_step": last_step, "end": _end_of(result)})
+    place = _place(run)
+    write_json(run.wandb_synced, {"url": url, "rows": rows, "last_step": last_step, "end": _end_of(result), "place": place})
     for log in run.path.glob("wandb/*run-*/run-*.wandb"):
         # The client's own mark: `wandb sync --sync-all` leaves the log out.
         log.with_name(f"{log.name}.synced").touch()
-
-
-def _opened(run: RunDirectory) -> Path:
-    return run.path / "wandb" / "run.json"
-
-
-def _synced(run: RunDirectory) -> Path:
-    return run.path / "wandb" / "synced.json"
 
 
 def _end_of(result: Result) -> dict[str, Any]:

@@ -5,7 +5,8 @@ metrics.jsonl is the truth; W&B is a view of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,13 @@ class WandbLogger:
         self._target = WandbTarget.of(config)
         self._finish_seconds = FINISH_OFFLINE_SECONDS if self._target.is_offline else FINISH_ONLINE_SECONDS
         self._preempted = False
+        self.failure: str | None = None
+        """Why W&B lacks some of the attempt; known when it has finished."""
         self._summary: dict[str, float | str] = {}
         self._gap = False
         """Whether the last row was dropped since the queue was full."""
+        self._opened: Callable[[], AbstractContextManager[TrackedRun]] | None = None
+        """None where nothing is tracked, and when the attempt's part has ended."""
         self._run: Background[TrackedRun] | None = None
         if self._target.mode != "disabled":
             run = RunDirectory(directory)
@@ -62,18 +67,28 @@ class WandbLogger:
             )
             # Offline only our files know what an earlier attempt has logged; online, W&B does. Before this one logs anything.
             last_step = _last_step(run) if self._target.is_offline else -1
-            opened = partial(open_tracked_run, start, run, last_step=last_step)
-            self._run = Background("W&B", opened, capacity=QUEUE_ROWS)
+            self._opened = partial(open_tracked_run, start, run, last_step=last_step)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything was given to W&B yet: data and models that cannot be used are refused before."""
+        return self._run is not None
+
+    def _tracked(self) -> Background[TrackedRun] | None:
+        """The run, which is opened when it is asked for the first time."""
+        if self._run is None and self._opened is not None:
+            self._run = Background("W&B", self._opened, capacity=QUEUE_ROWS)
+        return self._run
 
     def log_metrics(self, metrics: Mapping[str, float | None], step: int | None = None) -> None:
         """Log a row at this optimizer step; it never blocks and never raises. Values that are None are left out.
 
         A row for which there is no room is taken from metrics.jsonl later; steps that an earlier attempt has logged are left out.
         """
-        if self._run:
+        if run := self._tracked():
             assert step is not None, "rows are logged by optimizer step"
             row, after_gap = {key: value for key, value in metrics.items() if value is not None}, self._gap
-            self._gap = not self._run.offer(lambda run: run.log(row, step, after_gap=after_gap))
+            self._gap = not run.offer(lambda tracked: tracked.log(row, step, after_gap=after_gap))
 
     def summary(self, values: Mapping[str, float | str]) -> None:
         """Keys that `finish` sets in the summary as they are: flat, so that W&B sorts and filters by `objective` or `best/val_loss`."""
@@ -82,17 +97,19 @@ class WandbLogger:
     def preempting(self) -> None:
         """This attempt stops cleanly and another one will resume: `finish` leaves the run `preempted`."""
         self._preempted = True
-        if self._run:
-            self._run.ensure(lambda run: run.mark_preempting())
+        if run := self._tracked():
+            run.ensure(lambda tracked: tracked.mark_preempting())
 
     def finish(self, status: str) -> None:
         """End this attempt's part, as a "success" or not: wait for what is left to be written, for a bounded time."""
-        if not self._run:
+        run = self._tracked()
+        if run is None:
             return
         exit_code = PREEMPTED_EXIT_CODE if self._preempted else int(status != "success")
-        self._run.ensure(lambda run: run.finish(exit_code, self._summary, after_gap=self._gap))
-        self._run.close(self._finish_seconds, force=kill_client)
-        self._run = None
+        run.ensure(lambda tracked: tracked.finish(exit_code, self._summary, after_gap=self._gap))
+        run.close(self._finish_seconds, force=kill_client)
+        self.failure = run.failure
+        self._run = self._opened = None
 
 
 def _last_step(run: RunDirectory) -> int:

@@ -31,6 +31,7 @@ class WandbTarget:
     entity: str | None
     tags: list[str]
     system_metrics: bool
+    metadata: bool
 
     @property
     def is_offline(self) -> bool:
@@ -44,7 +45,12 @@ class WandbTarget:
             entity=config.entity or os.environ.get("WANDB_ENTITY") or None,
             tags=list(config.tags),
             system_metrics=config.system_metrics,
+            metadata=config.metadata,
         )
+
+    def from_elsewhere(self) -> WandbTarget:
+        """Online, from a process that does not train: its machine would be taken for that of the run."""
+        return replace(self, mode="online", system_metrics=False, metadata=False)
 
     def as_opened(self, opened: OpenedRun | None) -> WandbTarget:
         """Where the run is already: an environment that named another project when it was trained is gone by now."""
@@ -114,12 +120,11 @@ def start_run(
             finish_timeout_raises=True,  # rows that were not uploaded are worth a word
             silent=True,
             console="off",
-            disable_git=True,
             disable_code=True,
             save_code=False,
-            # result.json holds versions and hardware; W&B's own look at them is a fifth of the time of wandb.init.
-            x_disable_meta=True,
-            x_save_requirements=False,
+            disable_git=not target.metadata,
+            x_disable_meta=not target.metadata,
+            x_save_requirements=target.metadata,
             x_disable_stats=not target.system_metrics,
             # A killed attempt loses at most so many seconds of rows (15 by default).
             x_transaction_log_flush_interval=2,

@@ -8,7 +8,7 @@ import yaml
 
 from harness.config.private import Scrub
 from harness.config.schema import Config, OptimConfig
-from harness.evaluation.kinds import metric_of
+from harness.evaluation.kinds import metric_of, shown_name
 from harness.runs.directory import RunDirectory
 from harness.runs.files import read_yaml
 from harness.runs.result import Result
@@ -17,7 +17,7 @@ from harness.runs.result import Result
 def model_card(run: RunDirectory, config: Config, result: Result, *, prompt: Sequence[str], adapter: bool) -> str:
     """Markdown, with the run's configuration; it goes to a hub, so nothing private is in it. prompt: names of the soft prompt's tokens."""
     scrub = Scrub.of_this_machine()
-    metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in result.metrics.items() if metric_of(name))
+    metrics = "\n".join(f"| {shown_name(name, value)} | {value:.4f} |" for name, value in result.metrics.items() if metric_of(name))
     written = yaml.safe_dump(scrub.config(read_yaml(run.config)), sort_keys=False)
     return f"""# {scrub.text(run.name)}
 
@@ -27,7 +27,7 @@ Trained by harness {result.versions.get("harness", "")}: {result.step} steps, {r
 |---|---|
 {metrics}
 
-Losses are nats per token. The run's configuration:
+Losses are nats per token; forgetting is a rise of the loss since step 0, change a fall. The run's configuration:
 
 ```yaml
 {written}```

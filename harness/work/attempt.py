@@ -236,7 +236,7 @@ def _run(config: Config, live: LiveResult, stop: StopFlag, cleanup: ExitStack, *
 
     wandb = _wandb_logger(config, live.run)
     if wandb:
-        cleanup.callback(_finish, wandb, live)
+        cleanup.push(partial(_finish, wandb, live))
     bar = RunProgress() if show_progress else None
     if bar:
         cleanup.callback(bar.stop)
@@ -257,8 +257,12 @@ def _run(config: Config, live: LiveResult, stop: StopFlag, cleanup: ExitStack, *
     return run(callbacks=[StepProgress(bar)] if bar else [], trunks=_trunks(config, live.run))
 
 
-def _finish(wandb: WandbLogger, live: LiveResult) -> None:
-    """End the attempt's part of the W&B run with the summary from the run's own files."""
+def _finish(wandb: WandbLogger, live: LiveResult, _kind: object, error: BaseException | None, _traceback: object) -> None:
+    """End the attempt's part of the W&B run with the summary from the run's own files. Where the attempt was refused before its first row,
+    W&B hears nothing of it: its directory may be taken back."""
+    if isinstance(error, InputError) and not wandb.is_open:
+        return
+    from harness.tracking.off_note import note_wandb_off
     from harness.tracking.run_summary import objective_of, summary_of
 
     assert live.ending is not None, "it has ended"
@@ -269,6 +273,8 @@ def _finish(wandb: WandbLogger, live: LiveResult) -> None:
     if state == "waiting" and live.ending.is_orderly:
         wandb.preempting()
     wandb.finish("success" if live.ending.is_orderly else "failed")
+    if wandb.failure is not None and run.study is not None:
+        note_wandb_off(run.study, run, wandb.failure)
 
 
 def _trunks(config: Config, run: RunDirectory) -> Trunks | None:

@@ -15,6 +15,7 @@ from harness.config.introspect import find
 from harness.config.locations import overlay_dir
 from harness.config.overrides import GroupOverride, parse
 from harness.config.private import Scrub
+from harness.config.remote_path import hub_name
 from harness.config.schema import Config, ModelConfig
 from harness.config.sweep_schema import SweepConfig
 from harness.config.validate import to_section
@@ -86,6 +87,7 @@ def _bundle(study: StudyRecord | None, sweep: Sweep | None, best: RunRecord, nam
         base=_experiments(sweep) if sweep else [],
         task={"objective": config["objective"]["name"], "adapter": config["adapter"]["name"]},
         model=_model(config, result.parameters, scrub),
+        datasets=sorted({public for path in _source_paths(config) if (public := _public(path, scrub)) is not None}),
         metric=study.objective.metric if study else _main_metric(best),
         direction=study.objective.direction if study else "minimize",
         objective=interval.mean if interval else result.objective if study else result.metrics.get(_main_metric(best) or ""),
@@ -136,7 +138,24 @@ def _model(config: dict[str, Any], parameters: Any, scrub: Scrub) -> dict[str, A
     except InputError:
         size = None  # a hub's model, whose shape is not on this disk
     name = scrub.path(model.path) if model.path else f"{model.family} from scratch"
-    return {"name": name, "family": model.family if model.path is None else None, "size": size, "parameters": asdict(parameters)}
+    hub = _public(model.path, scrub) if model.path else None
+    return {
+        "name": name,
+        "hub": hub,
+        "family": model.family if model.path is None else None,
+        "size": size,
+        "parameters": asdict(parameters),
+    }
+
+
+def _source_paths(config: dict[str, Any]) -> list[str]:
+    return [path for source in (config["data"].get("sources") or {}).values() if isinstance(path := source.get("path"), str)]
+
+
+def _public(path: str, scrub: Scrub) -> str | None:
+    """ORG/NAME on the hub; None where a path is none, or says something private."""
+    name = hub_name(path)
+    return name.partition("@")[0] if name is not None and scrub.path(path) == path else None
 
 
 def _write_bundle(path: Path, bundle: Bundle, study: StudyRecord | None, best: RunRecord, scrub: Scrub) -> Path:
@@ -155,7 +174,7 @@ def _write_bundle(path: Path, bundle: Bundle, study: StudyRecord | None, best: R
         pictured = pictures(bundle, study, best.rows, shareable=scrub.leaf)
         for name, picture in pictured.items():
             write_text(directory.path / name, picture)
-        write_text(directory.path / "README.md", readme(bundle, list(pictured)))
+        write_text(directory.path / "README.md", readme(bundle, list(pictured), experiment=path.read_text("utf-8")))
         directory.write(bundle)
         if final.exists():
             final.rename(Path(temporary) / "before")

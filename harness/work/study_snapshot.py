@@ -26,7 +26,7 @@ def publish_study(study: StudyDirectory, target: WandbTarget, *, wait_seconds: f
     from harness.tracking.study_overview import publish, published_version
 
     status = read_status(study)
-    if not status.study.runs or published_version(study) == version_of(status):
+    if not status.study.runs or published_version(study, target) == version_of(status):
         return None
     with tempfile.TemporaryDirectory(prefix="harness-study-") as folder:
         return publish(study, target, snapshot(status, Path(folder)), wait_seconds=wait_seconds)

@@ -95,6 +95,8 @@ def _sync_once(report: SyncReport, done: Callable[[Synced], None]) -> None:
             raise InputError(f"{error}. $WANDB_BASE_URL and $WANDB_API_KEY (or `wandb login`) say where to upload, and as whom.") from error
     for study in report.selection.studies:
         _publish(study, report)
+        if not any(outcome.run.study == study for outcome in report.of("failed")):
+            study.wandb_off.unlink(missing_ok=True)
 
 
 def _publish(study: StudyDirectory, report: SyncReport) -> None:

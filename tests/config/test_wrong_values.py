@@ -59,6 +59,12 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "greedy that is not": (["sampling=greedy", "sampling.temperature=0.5"], ["sampling.temperature=0.5", "greedy", "valid: 0"]),
     "a probability above one": (["sampling.top_p=1.1"], ["sampling.top_p=1.1", "<= 1"]),
     "a threshold that can never be met": (["sampling.xtc_threshold=0.6"], ["sampling.xtc_threshold=0.6", "<= 0.5"]),
+    # Tracking: the client's own limits.
+    "a tag that is too long": (["tracking=wandb", f"tracking.tags=[a,{'b' * 65}]"], ["tracking.tags[1]=bbb", "65 characters", "1 to 64"]),
+    "an empty tag": (["tracking=wandb", "tracking.tags=['']"], ["tracking.tags[0]=", "1 to 64"]),
+    "a project with a slash": (["tracking=wandb", "tracking.project=me/this"], ["tracking.project=me/this", "takes no /", "\\ # ? % :"]),
+    "a project that is too long": (["tracking=wandb", f"tracking.project={'p' * 129}"], ["tracking.project=ppp", "at most 128"]),
+    "an entity with its project": (["tracking=wandb", "tracking.entity=me/this"], ["tracking.entity=me/this", "without the project"]),
     # Keys.
     "unknown key": (["optim.learning_rate=1"], ["'optim.learning_rate'", "the command line", "Valid in optim: name, lr,"]),
     "misspelt key": (["trainer.max_token=1"], ["'trainer.max_token'", "Did you mean 'trainer.max_tokens'?"]),

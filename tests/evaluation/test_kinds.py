@@ -15,7 +15,17 @@ from harness.config.schema import Config, DataConfig, EvaluationSets, evaluation
 from harness.data.tokenization import Tokenization
 from harness.evaluation import kinds
 from harness.evaluation.evaluation_set import Advance, EvaluationSet, LanguageModel
-from harness.evaluation.kinds import RUN_METRICS, Kind, Metric, higher_is_better, logged_metrics, main_metrics, metric_of, most_tokens
+from harness.evaluation.kinds import (
+    RUN_METRICS,
+    Kind,
+    Metric,
+    higher_is_better,
+    logged_metrics,
+    main_metrics,
+    metric_of,
+    most_tokens,
+    shown_name,
+)
 from harness.models.adapters.build import build_adapted_model
 from harness.models.tokenizer import load_tokenizer
 from harness.report.columns import metric_columns
@@ -30,6 +40,19 @@ from tests.support.corpus import TinyText
 
 def test_every_section_that_the_schema_marks_has_a_kind() -> None:
     assert {kind.section: kind.prefix for kind in kinds.KINDS} == evaluation_sections()
+
+
+@pytest.mark.parametrize(
+    ("logged", "value", "shown"),
+    [
+        ("val/docs/forgetting", -1.79, "val/docs/change"),
+        ("val/docs/forgetting", 0.2, "val/docs/forgetting"),
+        ("val/docs/loss", -1.0, "val/docs/loss"),
+        ("lr", -1.0, "lr"),
+    ],
+)
+def test_what_was_learnt_is_not_called_forgotten(logged: str, value: float, shown: str) -> None:
+    assert shown_name(logged, value) == shown
 
 
 @pytest.mark.parametrize(

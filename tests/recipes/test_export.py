@@ -100,7 +100,10 @@ def test_it_holds_all_that_it_takes_to_trust_it(shared: Shared) -> None:
 def test_its_card_shows_figure_commands_and_pictures(shared: Shared) -> None:
     card = (shared.bundle.path / "README.md").read_text()
     front = yaml.safe_load(card.split("---")[1])
-    assert front["tags"] == ["hyperparameters", "cpt"]
+    assert front["tags"] == ["hyperparameters", "harness", "cpt"]
+    assert "base_model" not in front  # a directory of its owner's is no model of the hub
+    pasted = yaml.safe_load(card.split("```yaml")[1].split("```")[0])
+    assert pasted == yaml.safe_load((shared.conf / "experiment/best/winner.yaml").read_text())
     assert "unconfirmed, one seed" in card
     assert "harness reproduce THIS_DIRECTORY" in card
     for name in ("curves.svg", "history.svg", "importances.svg", "optim.lr.svg"):

@@ -9,7 +9,7 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from harness.report.importances import FANOVA_TRIALS, parameter_importances
+from harness.report.importances import FANOVA_TRIALS, Importances, parameter_importances
 from harness.runs.record import RunRecord, StudyRecord, load_study
 from harness.runs.result import Result
 from harness.runs.trial import Trial
@@ -94,3 +94,22 @@ def test_many_trials_get_the_numbers_of_optunas_own_evaluator(tmp_path: Path) ->
     theirs = optuna.importance.get_param_importances(own, evaluator=optuna.importance.PedAnovaImportanceEvaluator(), normalize=False)
     whole = sum(theirs.values()) / sum(found[key] for key in theirs)
     assert {key: found[key] * whole for key in theirs} == pytest.approx(theirs)
+
+
+def test_few_trials_are_said_to_be_rough(study: StudyRecord) -> None:
+    few = parameter_importances(study)
+    assert few.is_rough
+    assert few.note == "rough: 12 trials, by fANOVA"
+    assert few.text("optim.lr") == f"about {few.shares['optim.lr']:.0%}"
+    assert Importances({"a": 0.001}).text("a") == "<1%"
+
+
+def test_many_trials_have_an_interval_that_holds_what_decides(study: StudyRecord) -> None:
+    space = {"optim.lr": {"low": 1e-4, "high": 1e-1, "log": True}, "seed": {"low": 0, "high": 9}}
+    points = [({"optim.lr": 10 ** (-4 + n % 300 / 100), "seed": n * 7 % 10}, abs(n % 300 - 150) / 100) for n in range(600)]
+    found = parameter_importances(made(study, points, space=space))
+    low, high = found.intervals["optim.lr"]
+    assert 0.8 < low <= found.shares["optim.lr"] <= high <= 1
+    assert low < high
+    assert found.intervals["seed"][1] < 0.2
+    assert found == parameter_importances(made(study, points, space=space))

@@ -13,15 +13,20 @@ from typing import Any
 
 import pytest
 
+from harness.config.compose import defaults
+from harness.config.schema import Config
 from harness.report.comparison import compare
-from harness.report.curves import LIMIT, drawn_runs
+from harness.report.curves import LIMIT, curve, drawn_runs, rates
+from harness.report.figure_style import INFEASIBLE
 from harness.report.figures import tradeoff
 from harness.report.history import histories
 from harness.report.page import page, write_page
+from harness.report.runs_table import runs_table
 from harness.report.samples import samples_section
 from harness.report.text import count_text
 from harness.report.trunk_tree import drawn_rows, trunk_tree
 from harness.runs.directory import RunDirectory
+from harness.runs.files import write_json, write_yaml
 from harness.runs.generations import WrittenText
 from harness.runs.record import RunRecord, StudyRecord, load_run, load_study
 from tests.report.conftest import after_a_kill
@@ -121,8 +126,19 @@ def test_nothing_can_be_uploaded(study: StudyRecord) -> None:
 
 
 def test_the_sections_are_there(seen: Elements, study: StudyRecord) -> None:
-    for words in ("cpt_python", "minimize", "val/python/loss", "≤ 0.3", "Best trial", "32 trials", "64M tokens", "12 complete · 2 pruned"):
+    for words in (
+        "cpt_python",
+        "minimize",
+        "val/python/loss",
+        "≤ 0.3",
+        "Best trial",
+        "32 trials",
+        "64M tokens",
+        "11 complete · 1 infeasible · 2 pruned",
+    ):
         assert words in seen.text
+    for name in ("Gain over the start", "Gain over the median", "Ahead of the runner-up", "Not confirmed: one seed"):
+        assert name in seen.text
     for title in ("Optimisation history", "Importances", "Parallel coordinates", "optim.lr", "Learning-rate schedules", "train/loss"):
         assert title in seen.text
     assert "Objective against val/english/forgetting" in seen.text
@@ -146,9 +162,19 @@ def test_parallel_coordinates_have_readable_ticks(seen: Elements) -> None:
     assert dimensions["decay_fraction"]["ticktext"][0] == "—"
 
 
+def test_parallel_coordinates_have_the_best_on_top_and_the_infeasible_below_the_scale(seen: Elements, study: StudyRecord) -> None:
+    comparison = compare([study], [])
+    lines = next(figure["data"][0] for figure in seen.figures if figure["data"][0]["type"] == "parcoords")
+    assert [comparison.runs[place] for place in lines["meta"]["runs"]][-1] is comparison.best
+    assert lines["meta"]["best"] == 0
+    feasible = [comparison.feasible(comparison.runs[place]) for place in lines["meta"]["runs"]]
+    assert [color < 0 for color in lines["line"]["color"]] == [each is False for each in feasible]
+    assert lines["line"]["color"][-1] == max(lines["line"]["color"]) == 1
+
+
 def test_the_history_marks_what_is_not_feasible(seen: Elements) -> None:
     names = [trace.get("name") for trace in seen.figures[0]["data"]]
-    assert names == ["best so far", "feasible", "infeasible", "best", "pruned", "failed"]
+    assert names == ["best so far", "infeasible", "feasible", "pruned", "failed", "best"]
     steps = seen.figures[0]["data"][0]
     assert steps["y"] == sorted(steps["y"], reverse=True)
 
@@ -272,6 +298,48 @@ def test_a_trade_off_shows_its_whole_bound(study: StudyRecord) -> None:
     assert all(low < x < high for trace in figure.data if trace.customdata is not None for x in trace.x)
 
 
+def test_infeasible_curves_are_grey_and_lie_below_the_others(study: StudyRecord) -> None:
+    comparison = compare([study], [])
+    figure = curve(comparison, "val/python/loss")
+    assert figure is not None
+    drawn = [(trace, comparison.runs[trace.meta["run"]]) for trace in figure.data if trace.meta]
+    assert drawn[-1][1] is comparison.best
+    greys = [trace.line.color == INFEASIBLE and trace.line.dash == "dot" for trace, _ in drawn]
+    assert greys == [comparison.feasible(run) is False for _, run in drawn]
+    assert greys == sorted(greys, reverse=True)
+    assert any(greys)
+
+
+def test_a_schedule_is_drawn_as_planned(study: StudyRecord) -> None:
+    best = study.best
+    assert best is not None
+    config = defaults(Config)
+    config["trainer"] |= {"max_steps": STEPS, "max_tokens": None, "batch_tokens": BATCH_TOKENS}
+    config["optim"]["lr"] = 4e-3
+    config["schedule"] |= {"name": "wsd", "warmup": 12, "decay_fraction": 0.25, "decay_shape": "linear"}
+    write_yaml(best.directory.config, config)
+    figure = rates(compare([load_study(study.directory)], []))
+    assert figure is not None
+    line = next(trace for trace in figure.data if trace.name.startswith("best"))
+    at = dict(zip(line.x, line.y, strict=True))
+    # Of every step, where every other one was logged.
+    assert list(at) == [step * BATCH_TOKENS for step in range(1, STEPS + 1)]
+    assert at[6 * BATCH_TOKENS] == pytest.approx(2e-3)
+    assert at[12 * BATCH_TOKENS] == at[90 * BATCH_TOKENS] == pytest.approx(4e-3)
+    assert at[106 * BATCH_TOKENS] == pytest.approx(4e-3 * 15 / 30)
+    assert at[STEPS * BATCH_TOKENS] == pytest.approx(4e-3 / 30)
+
+
+def test_a_run_knows_its_page_in_wandb_if_that_can_be_opened(study: StudyRecord) -> None:
+    first, second = study.runs[:2]
+    write_json(first.directory.wandb_opened, {"id": "a", "entity": None, "project": "p", "url": "https://wandb.test/p/runs/a"})
+    write_json(second.directory.wandb_opened, {"id": "b", "entity": None, "project": "p", "url": "javascript:alert(1)"})
+    assert [run.page for run in study.runs[:3]] == ["https://wandb.test/p/runs/a", None, None]
+    table = runs_table(compare([study], []))
+    assert "https://wandb.test/p/runs/a" in table
+    assert "javascript:" not in table
+
+
 def test_a_few_runs_stand_beside_each_other(tmp_path: Path) -> None:
     seen = page(compare([], [single(tmp_path), single(tmp_path, "other", 2)]))
     assert "<h2>Differences</h2>" in seen
@@ -288,7 +356,7 @@ def test_a_browser_draws_the_page_and_links_its_pictures(study: StudyRecord, tmp
     comparison = compare([study], [])
     (tmp_path / "page.html").write_text(page(comparison).replace("</body>", PROBE))
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-    flags += ["--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1280,2600"]
+    flags += ["--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1000,2600"]
     command = ["chromium", *flags, "--virtual-time-budget=20000", "--dump-dom", f"file://{tmp_path / 'page.html'}"]
     environment = {**os.environ, "HOME": str(tmp_path)}
     dom = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True, env=environment).stdout
@@ -307,7 +375,25 @@ def test_a_browser_draws_the_page_and_links_its_pictures(study: StudyRecord, tmp
     assert out["said"] == f"{len(wsd)} of {len(comparison.runs)} runs"
     ended = {run.name for run in comparison.runs if run.state != "waiting"}
     assert sorted(out["picked"]) == sorted(name for name in wsd if name in ended)
-    assert out["wrong"] == "wrong"
+    assert out["wrong"][0] == "wrong"
+    assert "no column “nosuch”" in out["wrong"][1]
+    assert "“abc” is no number for optim.lr" in out["wrong"][2]
+    best = comparison.runs[0]
+    assert best.name in out["rounded"]
+    assert all(rate[name] == pytest.approx(rate[best.name], rel=6e-3) for name in out["rounded"])
+    ranked = [run for run in comparison.runs if run.result.tokens.reached >= 1.5e6]
+    assert out["units"] == [run.name for run in ranked if "linear" not in comparison.params(run)["schedule"]]
+    assert out["hash"] == "#filter=tokens+%3E%3D+1%2C5+M++schedule+%21%3D+linear"
+    assert out["none"] == [False, f"0 of {len(comparison.runs)} runs"]
+    assert out["recalled"] == [run.name for run in comparison.runs if run.state in ("pruned", "failed")]
+    assert out["recalledSort"] == "descending"
+    assert best.name not in out["more"]
+    for words in ("Where it differs (and the best)", f"harness best {comparison.runs[1].name} --export NAME", "lr"):
+        assert words in out["more"]
+    assert out["curves"] == 2
+    assert out["widths"][0] <= out["widths"][1]
+    assert "attempts" in out["leftOut"]
+    assert out["bestLine"] == 1
     assert out["cleared"] == len(comparison.runs)
     assert out["lit"] >= 8
     complete = [run.name for run in comparison.runs if run.state == "complete"]

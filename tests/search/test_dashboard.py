@@ -102,6 +102,30 @@ def test_the_dashboard_crowns_the_trial_that_we_do(make_sweep: MakeSweep, outcom
     assert float(facts["val/general/forgetting"]) == outcomes[0][1]
 
 
+def test_of_several_objectives_the_front_is_ours(make_sweep: MakeSweep) -> None:
+    other = {"metric": "val/domain/bits_per_byte", "direction": "minimize"}
+    objective = {"metric": "val/domain/loss", "direction": "minimize", "also": [other]}
+    sweep = make_sweep(objective=objective, constraints={"val/general/forgetting": {"max": 0.3}})
+    directory = open_study(sweep)
+    # The second is beaten by none, but breaks the constraint, and would hide the third.
+    outcomes = [(2.5, 1.0, 0.1), (1.0, 1.5, 0.9), (2.0, 2.0, 0.2), (2.6, 2.1, 0.1)]
+    with alive(directory, "w"):
+        study = Study(directory, sweep, "w")
+        for loss, bits, forgetting in outcomes:
+            claim = study.claim()
+            assert isinstance(claim, Claim)
+            metrics = {"val/general/forgetting": forgetting, "val/domain/bits_per_byte": bits}
+            study.settle(claim, Attempt(claim.run).complete(loss, **metrics))
+    with dashboard_server(directory, 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/api/studies"
+        (summary,) = answer(url)["study_summaries"]
+        shown = answer(f"{url}/{summary['study_id']}?after=0")
+        server.shutdown()
+    assert [trial["number"] for trial in shown["best_trials"]] == [0, 2]
+    assert {run.number for run in load_study(directory).pareto} == {0, 2}
+
+
 def test_a_damaged_trial_takes_no_other_one_along(study: Study) -> None:
     for _ in range(2):
         complete_a_trial(study)

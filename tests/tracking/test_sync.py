@@ -116,8 +116,30 @@ def test_a_study_goes_to_wandb_once_and_reads_back_as_its_own_files_have_it(
     assert of_study.summary["trials"]["nrows"] == 4
     assert of_study.state == "finished"
     logged = {artifact.collection: artifact for artifact in backend.artifacts}
+    assert of_study.summary["report"]["_type"] == "html-file"
+    assert b"<html" in of_study.files[of_study.summary["report"]["path"]]
     assert logged["question-sweep"].files == {"sweep.yaml": study.sweep.read_bytes()}
     assert b"<html" in logged["question-report"].files["report.html"]
+
+
+@pytest.mark.slow
+def test_another_server_gets_what_the_first_one_has(
+    tmp_path: Path, backend: FakeWandb, offline: Environment, harness_sync: Sync, environment: Environment
+) -> None:
+    study = study_in(tmp_path / "runs")
+    run = trial_in(study, 0)
+    attempted(run, offline, 0, 5, state="complete")
+    assert harness_sync("question").rc == 0
+    assert harness_sync("question").stdout == "1 in W&B already\n"
+    with FakeWandb() as other:
+        assert document(harness_sync("question", "--dry-run", "--json", **other.environment))["to_sync"] == ["question/0000"]
+        assert harness_sync("question", **other.environment).rc == 0
+        assert rows_in_wandb(stored(other, run)) == own_rows(run)
+        assert len(other.runs) == 2, "the trial and the study"
+        assert harness_sync("question", **other.environment).stdout == "1 in W&B already\n"
+    # The first one has it all, and is not given it twice.
+    assert harness_sync("question").rc == 0
+    assert stored(backend, run).states == ["running", "finished"]
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -69,14 +70,18 @@ def test_a_single_run_keeps_its_id_and_its_place_whatever_becomes_of_its_configu
 
 
 def test_the_configuration_comes_first_then_the_environment_then_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert WandbTarget.of(TrackingConfig()) == WandbTarget(mode="offline", project="harness", entity=None, tags=[], system_metrics=False)
+    assert WandbTarget.of(TrackingConfig()) == WandbTarget(
+        mode="offline", project="harness", entity=None, tags=[], system_metrics=True, metadata=True
+    )
     for name, value in {"MODE": "disabled", "PROJECT": "env-project", "ENTITY": "env-entity"}.items():
         monkeypatch.setenv(f"WANDB_{name}", value)
     assert WandbTarget.of(TrackingConfig(tags=["a"])) == WandbTarget(
-        mode="disabled", project="env-project", entity="env-entity", tags=["a"], system_metrics=False
+        mode="disabled", project="env-project", entity="env-entity", tags=["a"], system_metrics=True, metadata=True
     )
-    given = TrackingConfig(mode="online", project="project", entity="entity", system_metrics=True)
-    assert WandbTarget.of(given) == WandbTarget(mode="online", project="project", entity="entity", tags=[], system_metrics=True)
+    given = TrackingConfig(mode="online", project="project", entity="entity", system_metrics=False, metadata=False)
+    assert WandbTarget.of(given) == WandbTarget(
+        mode="online", project="project", entity="entity", tags=[], system_metrics=False, metadata=False
+    )
 
 
 def single_run(directory: Path) -> RunDirectory:
@@ -101,6 +106,19 @@ def test_an_online_run_is_read_back_as_it_was_logged(tmp_path: Path, backend: Fa
     assert run.rows == as_read(rows)
     assert run.summary == {"train/loss": 1 / 30, "lr": 0.5, "objective": 0.25, "best/val_loss": 0.5}
     assert forked(read_back, online, "project", {"summary_metrics.objective": {"$gt": 0.3}}) == []
+    kept = stored(backend, "project")
+    assert {"wandb-metadata.json", "requirements.txt"} <= set(kept.files)
+    # Every metric is drawn over tokens, as the client has told the server.
+    defined = kept.stored_config["_wandb"]["value"]["m"]
+    assert any(metric.get("2") == "*" or "*" in json.dumps(metric) for metric in defined), defined
+
+
+@pytest.mark.slow
+def test_keys_turn_off_what_wandb_notes_of_the_machine(tmp_path: Path, backend: FakeWandb, online: Environment) -> None:
+    config = TrackingConfig(metadata=False, system_metrics=False)
+    forked(attempt, tmp_path, online, losses(0, 3), config=config)
+    assert not {"wandb-metadata.json", "requirements.txt"} & set(stored(backend).files)
+    assert stored(backend).events == {}
 
 
 def written(text: str, score: float | None, *, draw: int = 0) -> WrittenText:

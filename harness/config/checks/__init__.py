@@ -15,6 +15,7 @@ from harness.config.checks.optim import optim_problems
 from harness.config.checks.sampling import sampling_problems
 from harness.config.checks.schedule import planned_schedule_problems
 from harness.config.checks.sizes import size_problems
+from harness.config.checks.tracking import tracking_problems
 from harness.config.checks.trainer import evaluation_problems, strategy_problems, trainer_problems, trains
 from harness.config.errors import InputError
 from harness.config.schema import Config
@@ -23,8 +24,8 @@ from harness.config.schema import Config
 def check(config: Config) -> None:
     """Raise InputError, one line a problem, for combinations that cannot work."""
     _refuse([*size_problems(config)])  # the others compute with them
-    sampling = sampling_problems(config.sampling)
-    _refuse([*_input(config), *sampling, *(_training(config) if trains(config.trainer) else evaluation_problems(config))])
+    training = _training(config) if trains(config.trainer) else evaluation_problems(config)
+    _refuse([*_input(config), *sampling_problems(config.sampling), *tracking_problems(config.tracking), *training])
 
 
 def _training(config: Config) -> Iterator[str]:

@@ -22,5 +22,7 @@ class TrackingConfig(Section):
     """W&B entity; null: $WANDB_ENTITY, else the account's default."""
     tags: Annotated[list[str], OnlyFor(("wandb",))] = field(default_factory=list)
     """Tags of the W&B run."""
-    system_metrics: Annotated[bool, OnlyFor(("wandb",))] = False
+    system_metrics: Annotated[bool, OnlyFor(("wandb",))] = True
     """Let W&B sample CPU, GPU and memory."""
+    metadata: Annotated[bool, OnlyFor(("wandb",))] = True
+    """Let W&B note the machine, the command, the installed packages and the commit of the working directory."""

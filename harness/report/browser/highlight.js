@@ -25,9 +25,9 @@ function marksOf(figure, run) {
 }
 
 function outline(plot) {
-  const old = plot.place.querySelector(".highlight");
-  if (old) old.remove();
-  if (lit === null || isParallel(plot)) return;
+  plot.place.querySelectorAll(".highlight").forEach((old) => old.remove());
+  if (isParallel(plot)) return outlineParallel(plot);
+  if (lit === null) return;
   const layout = plot.place._fullLayout, xaxis = layout.xaxis, yaxis = layout.yaxis, svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("class", "highlight");
   for (const mark of marksOf(figureOf(plot), lit)) {
@@ -43,6 +43,30 @@ function outline(plot) {
   // Curves run on outside the axes.
   const frame = [yaxis._offset, layout.width - xaxis._offset - xaxis._length, layout.height - yaxis._offset - yaxis._length, xaxis._offset];
   svg.style.clipPath = "inset(" + frame.map((v) => Math.max(0, v - 10) + "px").join(" ") + ")";
+  plot.place.append(svg);
+}
+
+// Parallel coordinates draw all lines alike: the best one, and the one under the mouse, are drawn over them.
+function outlineParallel(plot) {
+  const trace = figureOf(plot).data[0], frame = plot.place.getBoundingClientRect(), svg = document.createElementNS(SVG, "svg");
+  const axes = Array.from(plot.place.querySelectorAll(".parcoords .y-axis"), (axis) => [axis.querySelector(".axis-title").textContent, axis.querySelector(".domain")])
+    .filter(([, line]) => line).map(([label, line]) => [trace.dimensions.find((one) => one.label === label), line.getBoundingClientRect()])
+    .sort(([, one], [, other]) => one.left - other.left);
+  svg.setAttribute("class", "highlight");
+  for (const [run, kinds] of [[trace.meta.best, ["halo", "best"]], [lit, ["halo", "ink"]]]) {
+    const line = trace.meta.runs.indexOf(run);
+    if (line < 0 || (keeping && !keeping.has(run))) continue;
+    const points = axes.map(([dimension, box]) => {
+      const [low, high] = dimension.range, share = (dimension.values[line] - low) / (high - low);
+      return (box.left + box.width / 2 - frame.left).toFixed(1) + "," + (box.bottom - share * box.height - frame.top).toFixed(1);
+    });
+    for (const kind of kinds) {
+      const path = document.createElementNS(SVG, "path");
+      path.setAttribute("class", kind);
+      path.setAttribute("d", "M" + points.join("L"));
+      svg.append(path);
+    }
+  }
   plot.place.append(svg);
 }
 

@@ -1,7 +1,7 @@
 // Which runs are shown: every source (the filter, the chips, an axis, a box) may narrow it down; all pictures and the table follow.
 // A run is known by its place in rank order, which is the index of its row as the page was written.
 
-const rows = Array.from(document.querySelectorAll("#runs tbody tr"));
+const rows = Array.from(document.querySelectorAll("#runs tbody tr"));  // as written: rows that say more come later
 const narrowed = new Map();  // by source: the set of runs that it keeps
 let keeping = null;          // the runs that all sources keep; null where nothing is narrowed down
 
@@ -9,9 +9,13 @@ function narrow(source, runs, except) {
   if (runs) narrowed.set(source, runs); else narrowed.delete(source);
   const sets = Array.from(narrowed.values());
   keeping = sets.length ? new Set(rows.map((_, run) => run).filter((run) => sets.every((set) => set.has(run)))) : null;
-  rows.forEach((row, run) => { row.hidden = keeping !== null && !keeping.has(run); });
+  rows.forEach((row, run) => {
+    row.hidden = keeping !== null && !keeping.has(run);
+    if (opened.has(row)) opened.get(row).hidden = row.hidden;
+  });
   document.getElementById("shown").textContent = keeping ? keeping.size + " of " + rows.length + " runs" : "";
   document.getElementById("clear").hidden = keeping === null;
+  document.getElementById("none-left").hidden = !keeping || keeping.size > 0;
   redraw(except);
 }
 
@@ -20,7 +24,7 @@ function clearAll() {
   document.getElementById("filter").value = "";
   document.querySelectorAll(".chip").forEach((chip) => chip.setAttribute("aria-pressed", "false"));
   plots.forEach((plot) => { plot.ranges = null; });
-  narrow("filter", null);
+  filter();
 }
 
 // A trace with what is left out paled.

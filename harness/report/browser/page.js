@@ -14,6 +14,9 @@ function wear(other) {
 dress();
 sortable();
 filterable();
+recall();
+fit();
+addEventListener("resize", fit);
 document.getElementById("theme").addEventListener("click", () => wear(theme === "dark" ? "light" : "dark"));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", (event) => wear(event.matches ? "dark" : "light"));
 document.querySelectorAll(".views button").forEach((button) => {

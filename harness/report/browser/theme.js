@@ -7,8 +7,8 @@ const SCALES = {
   dark: ["#fde725", "#7ad151", "#22a884", "#2a788e", "#3d5a96", "#54408a"],
 };
 const INK = {
-  light: { text: "#1c2128", soft: "#5b6470", line: "#e6e9ed", zero: "#c9ced6", card: "#ffffff", step: "#1c2128" },
-  dark: { text: "#e4e8ee", soft: "#98a2b0", line: "#272d36", zero: "#3b434f", card: "#171b21", step: "#e4e8ee" },
+  light: { text: "#1c2128", soft: "#5b6470", line: "#e6e9ed", zero: "#c9ced6", card: "#ffffff", step: "#1c2128", out: "#c3c8cf" },
+  dark: { text: "#e4e8ee", soft: "#98a2b0", line: "#272d36", zero: "#3b434f", card: "#171b21", step: "#e4e8ee", out: "#424a56" },
 };
 const FONT = getComputedStyle(document.body).fontFamily;
 let theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
@@ -28,6 +28,11 @@ function coloured(trace) {
     result.line = line;
   }
   if (trace.type === "parcoords") {
+    // Infeasible runs are below zero, and grey.
+    const stops = SCALES[theme].slice().reverse();
+    result.line = Object.assign({}, trace.line, {
+      colorscale: [[0, INK[theme].out], [0.499, INK[theme].out], ...stops.map((colour, k) => [0.5 + k / (stops.length - 1) / 2, colour])], showscale: false,
+    });
     result.labelfont = { color: INK[theme].text, size: 12 };
     result.rangefont = { color: "rgba(0,0,0,0)" };
     result.tickfont = { color: INK[theme].soft, size: 11 };

@@ -1,0 +1,93 @@
+"""A recipe's card, of a bundle made by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+from harness.report.recipe_pictures import pictures
+from harness.report.recipe_readme import readme
+from harness.runs.bundle import Bundle
+from harness.runs.record import StudyRecord
+from harness.runs.result import Tokens
+
+EXPERIMENT = "# @package _global_\n# study x\ndefaults:\n- cpt\n- _self_\noptim:\n  lr: 0.004\n"
+
+
+def bundle_of(study: StudyRecord, **more: Any) -> Bundle:
+    best = study.best
+    assert best is not None
+    made = Bundle(
+        name="winner",
+        created="2026-01-01",
+        study=study.name,
+        trial=best.number,
+        trials=len(study.runs),
+        base=[],
+        task={"objective": "cpt", "adapter": "none"},
+        model={"name": "org/base", "hub": "org/base"},
+        datasets=["org/corpus"],
+        metric=study.objective.metric,
+        direction="minimize",
+        objective=best.result.objective,
+        confirmed=False,
+        interval=None,
+        seeds=[],
+        noise=None,
+        constraints=study.constraints,
+        metrics=best.result.metrics,
+        params=best.params,
+        space=study.sweep["space"],
+        seed=0,
+        steps=1,
+        tokens=Tokens(trained=1, budgeted=1),
+        seconds=1.0,
+        versions={},
+        git_commit=None,
+        fingerprints={},
+        hardware={},
+    )
+    return replace(made, **more)
+
+
+def test_the_hub_reads_what_it_is_about(study: StudyRecord) -> None:
+    card = ModelCard(readme(bundle_of(study), [], experiment=EXPERIMENT))
+    assert (card.data.base_model, card.data.datasets) == ("org/base", ["org/corpus"])
+    assert card.data.tags == ["hyperparameters", "harness", "cpt"]
+    (result,) = card.data.eval_results or []
+    assert (result.metric_name, result.metric_type, result.dataset_name) == ("val/python/loss", "loss", "python")
+    assert study.best is not None
+    assert result.metric_value == study.best.result.objective
+
+
+def test_the_values_come_first_and_can_be_pasted(study: StudyRecord) -> None:
+    card = readme(bundle_of(study), [], experiment=EXPERIMENT)
+    pasted = card.split("```yaml\n")[1].split("```")[0]
+    assert pasted.startswith("# @package _global_\n")
+    assert yaml.safe_load(pasted) == yaml.safe_load(EXPERIMENT)
+    assert card.index("```yaml") < card.index("harness reproduce")
+
+
+def test_its_metrics_begin_with_the_objective_and_have_no_empty_column(study: StudyRecord) -> None:
+    rows = [line for line in readme(bundle_of(study), [], experiment="").splitlines() if line.startswith(("| metric", "| val", "| **"))]
+    assert rows[0] == "| metric | this run | bound |"
+    assert rows[1].startswith("| **val/python/loss** | **2.")
+    over = readme(bundle_of(study, confirmed=True, metrics_over_seeds={"val/python/loss": 2.5}), [], experiment="")
+    assert "| **val/python/loss** | **2.3810** | **2.5000** |" in over
+
+
+@pytest.mark.parametrize("name", ["history.svg", "optim.lr.svg"])
+def test_what_breaks_a_constraint_is_hollow_and_named(study: StudyRecord, name: str) -> None:
+    drawn = pictures(bundle_of(study), study, [], shareable=lambda key, value: value)[name]
+    complete = [run for run in study.runs if run.state == "complete"]
+    infeasible = sum(run.result.feasible is False for run in complete)
+    assert infeasible
+    assert ">infeasible</text>" in drawn
+    assert drawn.count("l5,5l-5,5l-5,-5z") == infeasible + 1  # and the legend's
+    assert drawn.count('r="4"') == len(complete) - infeasible
+    loose = replace(study, runs=[run for run in study.runs if run.result.feasible is not False])
+    assert "infeasible" not in pictures(bundle_of(study), loose, [], shareable=lambda key, value: value)[name]
