@@ -15,6 +15,8 @@ from torch import Tensor
 
 GOLDEN_RATIO = 0x9E3779B97F4A7C15
 """Splitmix64's step: consecutive counters lie far apart."""
+CACHED_NUMBERS = 2**16
+"""At a time on a CPU: with many, most of the time goes into memory for what lies between."""
 
 
 def row_key(seed: int, id: str, draw: int) -> int:
@@ -62,13 +64,26 @@ def gumbel_argmax(logits_BV: Tensor, keys_B: Tensor, positions_B: Tensor) -> Ten
     Noise is made only for tokens that are not removed, where they are few.
     """
     finite = logits_BV > -torch.inf
+    if 4 * int(finite.sum()) > finite.numel():
+        return _argmax_of_all(logits_BV, keys_B, positions_B)
     rows, tokens = finite.nonzero(as_tuple=True)
-    if 4 * len(rows) > finite.numel():
-        all_tokens = torch.arange(logits_BV.shape[1], device=logits_BV.device)
-        return (logits_BV + gumbel(keys_B[:, None], positions_B[:, None], all_tokens)).argmax(dim=-1)
     noisy = torch.full_like(logits_BV, -torch.inf)
     noisy[rows, tokens] = logits_BV[rows, tokens] + gumbel(keys_B[rows], positions_B[rows], tokens)
     return noisy.argmax(dim=-1)
+
+
+def _argmax_of_all(logits_BV: Tensor, keys_B: Tensor, positions_B: Tensor) -> Tensor:
+    """With noise for every token, so many at a time as a CPU's cache holds."""
+    vocabulary = logits_BV.shape[1]
+    width = max(1, CACHED_NUMBERS // len(logits_BV)) if logits_BV.device.type == "cpu" else vocabulary
+    best, drawn = logits_BV.new_full((len(logits_BV),), -torch.inf), torch.zeros_like(keys_B)
+    for first in range(0, vocabulary, width):
+        some = logits_BV[:, first : first + width]
+        tokens = torch.arange(first, first + some.shape[1], device=logits_BV.device)
+        highest, at = (some + gumbel(keys_B[:, None], positions_B[:, None], tokens)).max(dim=-1)
+        drawn = torch.where(highest > best, first + at, drawn)
+        best = torch.maximum(best, highest)
+    return drawn
 
 
 def mixed(z: Tensor) -> Tensor:

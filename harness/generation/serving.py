@@ -186,7 +186,7 @@ def _llama_cpp_notes(sampling: SamplingConfig) -> Iterator[Note]:
                 about = f"top_n_sigma, {'typical' if name == 'typical' else 'dynatemp_range'}"
                 yield Note("approximate", about, "llama.cpp counts the tokens that top_n_sigma removes when it takes the entropy")
     if "mirostat" in active:
-        skipped = [name for name in active if name in LLAMA_CPP_NAMES and name != "temperature"]
+        skipped: list[str] = [name for name in active if name in LLAMA_CPP_NAMES and name != "temperature"]
         skipped += ["dynatemp_range"] if sampling.dynatemp_range else []
         if skipped:
             yield Note("not expressible", ", ".join(skipped), "beside mirostat llama.cpp applies a temperature alone")
