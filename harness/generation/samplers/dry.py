@@ -51,7 +51,7 @@ def repetitions(history: Sequence[int], allowed_length: int, breakers: Breakers,
 
 def _since_breaker(history: Sequence[int], breakers: Breakers) -> int:
     """How many tokens stand after the last breaker; all, where there is none."""
-    for after in range(len(history)):
+    for after in range(len(history) if breakers else 0):
         at = len(history) - 1 - after
         fitting = [len(tail) for tail in breakers.get(history[at], ()) if tuple(history[at + 1 : at + 1 + len(tail)]) == tail]
         if fitting:
