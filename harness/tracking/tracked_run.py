@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.runs.directory import RunDirectory
 from harness.runs.metrics import MetricsFile
+from harness.tracking.model_artifact import log_model
 from harness.tracking.wandb_directory import OpenedRun, write_opened
 from harness.tracking.wandb_run import client
 
@@ -38,11 +39,14 @@ class TrackedRun:
             self._catch_up(before=step)
         self._log(row, step)
 
-    def finish(self, exit_code: int, summary: Mapping[str, Any], *, after_gap: bool = False) -> None:
-        """End the attempt's part: with the rows that are lacking, and keys of the summary over those of the last row."""
+    def finish(self, exit_code: int, summary: Mapping[str, Any], *, after_gap: bool = False, model: RunDirectory | None = None) -> None:
+        """End the attempt's part: with the rows that are lacking, and keys of the summary over those of the last row. model: the complete
+        run whose model is logged as well."""
         if self._may_lack or after_gap:
             self._catch_up()
         self._run.summary.update(dict(summary))
+        if model is not None:
+            log_model(self._run, model)
         self._run.finish(exit_code)
 
     def mark_preempting(self) -> None:

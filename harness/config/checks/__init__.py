@@ -26,7 +26,7 @@ def check(config: Config) -> None:
     _refuse(
         [
             *_input(config),
-            *tracking_problems(config.tracking),
+            *tracking_problems(config.tracking, config.trainer),
             *(_training(config) if trains(config.trainer) else evaluation_problems(config)),
         ]
     )
