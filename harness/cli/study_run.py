@@ -17,6 +17,8 @@ PUBLISH_SECONDS = 60.0
 """Between two updates while a study is under way: each is a process of a few seconds."""
 LAST_UPDATE_SECONDS = 120.0
 """How long a finished worker waits for its last update."""
+MODEL_SECONDS = 900.0
+"""The same where the best model is uploaded with it."""
 
 
 def study_run(study: Annotated[Path, typer.Argument(help="The study's directory.")]) -> None:
@@ -41,8 +43,10 @@ class StudyRunUpdates:
     """Updates of the study's run from a worker, in processes of their own: the worker waits only for the last one."""
 
     def __init__(self, study: StudyDirectory) -> None:
+        from harness.tracking.identity import tracking_of_study
         from harness.tracking.study_overview import is_tracked_online
 
+        self._log_model = tracking_of_study(study).log_model
         self._study = study
         self._is_online = is_tracked_online(study)
         self._process: subprocess.Popen[bytes] | None = None
@@ -60,7 +64,7 @@ class StudyRunUpdates:
         if not wait:
             self._start()
             return
-        deadline = time.monotonic() + LAST_UPDATE_SECONDS
+        deadline = time.monotonic() + (LAST_UPDATE_SECONDS if self._log_model == "none" else MODEL_SECONDS)
         if self._process is None or self._ended(deadline):
             self._start()
             self._ended(deadline)

@@ -27,7 +27,7 @@ FILES_VARIABLE = "HARNESS_TRUST"
 RECIPES = Path("experiment") / "best"
 HARMLESS_KEYS = ("tracking.name", "trainer.threads")
 """Whether rows are tracked at all; where they go is the user's."""
-HARMLESS_VALUES = {"tracking.mode": ("offline",)}
+HARMLESS_VALUES = {"tracking.mode": ("offline",), "tracking.system_metrics": (False,), "tracking.metadata": (False,)}
 """Nothing leaves the machine."""
 HARMLESS_TRACKING = (None, "none", "wandb")
 """Choices of the group that name no place."""

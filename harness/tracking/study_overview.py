@@ -6,7 +6,6 @@ It is made from the study's own files, whoever makes it and however often: every
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.runs.confirmation_plan import read_plan
-from harness.runs.directory import StudyDirectory
+from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import read_json, read_yaml, write_json
 from harness.runs.locks import hold
+from harness.tracking.artifact_name import artifact_name
 from harness.tracking.identity import identity_of_study, tracking_of_study
+from harness.tracking.model_artifact import log_model
 from harness.tracking.server_address import server_address
 from harness.tracking.wandb_directory import read_opened
 from harness.tracking.wandb_run import WandbTarget, client, start_run, tracking_errors
@@ -47,6 +48,8 @@ class StudySnapshot:
     """By name, columns and rows."""
     files: Mapping[str, Path] = field(default_factory=dict)
     """By its kind, a file that becomes an artifact of its own: {"sweep": …, "report": …}."""
+    best: RunDirectory | None = None
+    """Of a finished study that logs its best model."""
     is_finished: bool
     """Else the run is marked as preempting."""
 
@@ -122,11 +125,6 @@ def log_directory(study: StudyDirectory, directory: Path, *, name: str, kind: st
         return str(logged.qualified_name)
 
 
-def artifact_name(name: str) -> str:
-    """With the characters that W&B allows in one."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
-
-
 @contextmanager
 def open_study_run(study: StudyDirectory, target: WandbTarget, *, is_finished: bool = True) -> Iterator[wandb.Run]:
     """The study's run, open. Whatever goes wrong with W&B in the block is raised as TrackingError."""
@@ -182,3 +180,5 @@ def _log(run: wandb.Run, study: StudyDirectory, snapshot: StudySnapshot) -> None
         artifact = wandb.Artifact(artifact_name(f"{study.name}-{kind}"), type=kind)
         artifact.add_file(str(file))
         run.log_artifact(artifact)
+    if snapshot.best is not None:
+        log_model(run, snapshot.best, aliases=["best"])

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from harness.runs.directory import RunDirectory
+from harness.tracking.model_artifact import log_model
 from harness.tracking.samples_table import samples_tables
 from harness.tracking.wandb_directory import OpenedRun, write_opened
 from harness.tracking.wandb_run import client
@@ -38,11 +39,16 @@ class TrackedRun:
             self._catch_up(before=step)
         self._log(row, step)
 
-    def finish(self, exit_code: int, summary: Mapping[str, Any], *, after_gap: bool = False) -> None:
-        """End the attempt's part: with the rows that are lacking, keys of the summary over those of the last row, and what was written."""
+    def finish(self, exit_code: int, summary: Mapping[str, Any], *, after_gap: bool = False, model: RunDirectory | None = None) -> None:
+        """End the attempt's part: with the rows that are lacking, keys of the summary over those of the last row, and what was written.
+
+        model: the complete run whose model is logged as well.
+        """
         if self._may_lack or after_gap:
             self._catch_up()
         self._run.summary.update({**summary, **self._samples()})
+        if model is not None:
+            log_model(self._run, model)
         self._run.finish(exit_code)
 
     def _samples(self) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from harness.runs.metrics import Row
 from harness.runs.result import Result, read_result
 from harness.runs.trial import read_trial
 from harness.tracking.identity import Identity, identity_of_run, tracking_of_run
+from harness.tracking.model_artifact import logs_own_model
 from harness.tracking.run_summary import Summary, objective_of, summary_of
 from harness.tracking.server import RemoteRun, Server
 from harness.tracking.tracked_run import TrackedRun
@@ -177,7 +178,8 @@ def _upload_one(ended: _EndedRun, entity: str, folder: Path, upload_seconds: flo
         init_seconds=upload_seconds,
         finish_seconds=upload_seconds,
     )
-    TrackedRun(run, ended.run).finish(int(ended.result.state == "failed"), ended.summary)
+    model = ended.run if ended.result.state == "complete" and logs_own_model(tracking_of_run(ended.run), ended.run) else None
+    TrackedRun(run, ended.run).finish(int(ended.result.state == "failed"), ended.summary, model=model)
 
 
 def _is_up_to_date(remote: RemoteRun | None, ended: _EndedRun) -> bool:

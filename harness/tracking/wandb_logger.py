@@ -15,6 +15,7 @@ from harness.config.schema import TrackingConfig
 from harness.runs.directory import RunDirectory
 from harness.tracking.background import Background
 from harness.tracking.identity import Identity
+from harness.tracking.model_artifact import logs_own_model
 from harness.tracking.tracked_run import TrackedRun, open_tracked_run
 from harness.tracking.wandb_run import WandbTarget, kill_client, start_run
 
@@ -24,6 +25,8 @@ INIT_SECONDS = 300.0
 """How long W&B may take to answer at first, e.g. under its rate limit; training does not wait."""
 FINISH_ONLINE_SECONDS = 30.0
 """How long the end of an attempt waits for W&B to upload what is left."""
+MODEL_SECONDS = 900.0
+"""The same where the attempt uploads its model."""
 FINISH_OFFLINE_SECONDS = 10.0
 """Offline there is only a file to close: milliseconds, unless the disk is slow."""
 GRACE_SECONDS = 2.0
@@ -44,7 +47,10 @@ class WandbLogger:
         hyperparameters: dict[str, Any],
     ) -> None:
         self._target = WandbTarget.of(config)
-        self._finish_seconds = FINISH_OFFLINE_SECONDS if self._target.is_offline else FINISH_ONLINE_SECONDS
+        self._directory = RunDirectory(directory)
+        self._logs_model = logs_own_model(config, self._directory)
+        online = MODEL_SECONDS if self._logs_model else FINISH_ONLINE_SECONDS
+        self._finish_seconds = FINISH_OFFLINE_SECONDS if self._target.is_offline else online
         self._preempted = False
         self.failure: str | None = None
         """Why W&B lacks some of the attempt; known when it has finished."""
@@ -55,7 +61,7 @@ class WandbLogger:
         """None where nothing is tracked, and when the attempt's part has ended."""
         self._run: Background[TrackedRun] | None = None
         if self._target.mode != "disabled":
-            run = RunDirectory(directory)
+            run = self._directory
             start = partial(
                 start_run,
                 self._target,
@@ -100,13 +106,14 @@ class WandbLogger:
         if run := self._tracked():
             run.ensure(lambda tracked: tracked.mark_preempting())
 
-    def finish(self, status: str) -> None:
+    def finish(self, status: str, *, is_complete: bool = False) -> None:
         """End this attempt's part, as a "success" or not: wait for what is left to be written, for a bounded time."""
         run = self._tracked()
         if run is None:
             return
+        model = self._directory if self._logs_model and is_complete and not self._target.is_offline else None
         exit_code = PREEMPTED_EXIT_CODE if self._preempted else int(status != "success")
-        run.ensure(lambda tracked: tracked.finish(exit_code, self._summary, after_gap=self._gap))
+        run.ensure(lambda tracked: tracked.finish(exit_code, self._summary, after_gap=self._gap, model=model))
         run.close(self._finish_seconds, force=kill_client)
         self.failure = run.failure
         self._run = self._opened = None

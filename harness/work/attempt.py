@@ -272,9 +272,12 @@ def _finish(wandb: WandbLogger, live: LiveResult, _kind: object, error: BaseExce
     wandb.summary(summary_of(result, run.metrics.rows(), objective_of(run), trial=trial, state=state))
     if state == "waiting" and live.ending.is_orderly:
         wandb.preempting()
-    wandb.finish("success" if live.ending.is_orderly else "failed")
+    wandb.finish("success" if live.ending.is_orderly else "failed", is_complete=state == "complete")
     if wandb.failure is not None and run.study is not None:
-        note_wandb_off(run.study, run, wandb.failure)
+        try:
+            note_wandb_off(run.study, run, wandb.failure)
+        except OSError as fault:  # a disk that fails W&B fails the note of it, and what matters is written
+            log.warning("%s", fault)
 
 
 def _trunks(config: Config, run: RunDirectory) -> Trunks | None:

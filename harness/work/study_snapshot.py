@@ -43,6 +43,7 @@ def snapshot(status: Status, folder: Path) -> StudySnapshot:
     """The study now. folder: for the page of a finished study."""
     from harness.report.comparison import compare
     from harness.report.page import write_page
+    from harness.tracking.identity import tracking_of_study
     from harness.tracking.study_overview import StudySnapshot
 
     study = status.study
@@ -52,6 +53,7 @@ def snapshot(status: Status, folder: Path) -> StudySnapshot:
         # Five megabytes: only once, at the end.
         files["report"] = folder / "report.html"
         write_page(compared, files["report"])
+    best = status.best if status.is_finished and tracking_of_study(study.directory).log_model == "best" else None
     importances = [[key, share] for key, share in compared.importances.shares.items()]
     return StudySnapshot(
         version=version_of(status),
@@ -59,6 +61,7 @@ def snapshot(status: Status, folder: Path) -> StudySnapshot:
         summary=_summary(status, compared),
         tables={"trials": _table(compared), **({"importances": (["parameter", "share"], importances)} if importances else {})},
         files=files,
+        best=best.directory if best else None,
         is_finished=status.is_finished,
     )
 

@@ -64,6 +64,10 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "an empty tag": (["tracking=wandb", "tracking.tags=['']"], ["tracking.tags[0]=", "1 to 64"]),
     "a project with a slash": (["tracking=wandb", "tracking.project=me/this"], ["tracking.project=me/this", "takes no /", "\\ # ? % :"]),
     "a project that is too long": (["tracking=wandb", f"tracking.project={'p' * 129}"], ["tracking.project=ppp", "at most 128"]),
+    "a model that is not kept": (
+        ["tracking=wandb", "tracking.log_model=best", "trainer.final_checkpoint=none"],
+        ["tracking.log_model=best", "valid: trainer.final_checkpoint=weights"],
+    ),
     "an entity with its project": (["tracking=wandb", "tracking.entity=me/this"], ["tracking.entity=me/this", "without the project"]),
     # Keys.
     "unknown key": (["optim.learning_rate=1"], ["'optim.learning_rate'", "the command line", "Valid in optim: name, lr,"]),

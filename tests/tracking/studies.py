@@ -40,10 +40,11 @@ FLUSHED_SECONDS = 3.0
 """After so long, what the client was given is in its log."""
 
 
-def study_in(directory: Path, *, tracking: dict[str, Any] | None = None) -> StudyDirectory:
+def study_in(directory: Path, *, tracking: dict[str, Any] | None = None, **sections: Any) -> StudyDirectory:
+    """sections: of the sweep, instead of those above."""
     study = StudyDirectory(directory / "question")
     config = to_plain(Config())
-    write_yaml(study.sweep, {**SWEEP, "config": {**config, "tracking": {**config["tracking"], **(tracking or {})}}})
+    write_yaml(study.sweep, {**SWEEP, **sections, "config": {**config, "tracking": {**config["tracking"], **(tracking or {})}}})
     return study
 
 
@@ -103,7 +104,7 @@ def attempt_steps(run: RunDirectory, environment: Environment, first: int, last:
         if state == "waiting":
             logger.preempting()
         logger.summary(summary_of(read_result(run), run.metrics.rows(), objective_of(run)))
-        logger.finish("success" if state != "failed" else "failed")
+        logger.finish("success" if state != "failed" else "failed", is_complete=state == "complete")
 
 
 def attempted(run: RunDirectory, environment: Environment, first: int, last: int, *, attempt: int = 1, state: State | None) -> None:

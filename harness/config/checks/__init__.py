@@ -25,7 +25,7 @@ def check(config: Config) -> None:
     """Raise InputError, one line a problem, for combinations that cannot work."""
     _refuse([*size_problems(config)])  # the others compute with them
     training = _training(config) if trains(config.trainer) else evaluation_problems(config)
-    _refuse([*_input(config), *sampling_problems(config.sampling), *tracking_problems(config.tracking), *training])
+    _refuse([*_input(config), *sampling_problems(config.sampling), *tracking_problems(config.tracking, config.trainer), *training])
 
 
 def _training(config: Config) -> Iterator[str]:

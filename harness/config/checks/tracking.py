@@ -5,17 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from harness.config.schema import TrackingConfig
+from harness.config.checks.trainer import trains
+from harness.config.schema import TrackingConfig, TrainerConfig
 
 TAG_CHARACTERS = 64
 PROJECT_CHARACTERS = 128
 NOT_IN_PROJECTS = "/\\#?%:"
 
 
-def tracking_problems(tracking: TrackingConfig) -> Iterator[str]:
+def tracking_problems(tracking: TrackingConfig, trainer: TrainerConfig) -> Iterator[str]:
     """One line a problem; of the client's environment variables as well, where the configuration leaves the choice to them."""
     if tracking.name == "none":
         return
+    if tracking.log_model != "none" and (trainer.final_checkpoint == "none" or not trains(trainer)):
+        yield (
+            f"tracking.log_model={tracking.log_model}: no checkpoint is kept with trainer.final_checkpoint=none or max_steps=0; "
+            "valid: trainer.final_checkpoint=weights or full (or tracking.log_model=none)"
+        )
     for index, tag in enumerate(tracking.tags):
         if not 0 < len(tag) <= TAG_CHARACTERS:
             yield f"tracking.tags[{index}]={tag}: {len(tag)} characters; W&B takes tags of 1 to {TAG_CHARACTERS}"

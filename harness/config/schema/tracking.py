@@ -24,5 +24,8 @@ class TrackingConfig(Section):
     """Tags of the W&B run."""
     system_metrics: Annotated[bool, OnlyFor(("wandb",))] = True
     """Let W&B sample CPU, GPU and memory."""
+    log_model: Annotated[Literal["best", "all", "none"], OnlyFor(("wandb",))] = "none"
+    """Upload checkpoints as artifacts: all: every complete run's, to that run; best: that of a study's best trial when it has ended, to the
+    study's run, and of a single run. The checkpoints stay on disk as trainer.final_checkpoint says."""
     metadata: Annotated[bool, OnlyFor(("wandb",))] = True
     """Let W&B note the machine, the command, the installed packages and the commit of the working directory."""
