@@ -6,6 +6,8 @@ what a checkpoint says.
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -250,3 +252,28 @@ def _other_order(sampling: SamplingConfig, order: Sequence[SamplerName], engine:
 def _whole_history(sampling: SamplingConfig, engine: str) -> Iterator[Note]:
     if sampling.penalty_last_n is not None:
         yield Note("approximate", "penalty_last_n", f"{engine} looks at all tokens")
+
+
+@dataclass(frozen=True)
+class ServedFile:
+    """What an engine is given to sample alike."""
+
+    engine: str
+    name: str
+    text: str
+    served: Served
+
+
+def served_files(sampling: SamplingConfig, context_tokens: int) -> list[ServedFile]:
+    """For each engine, a file. context_tokens: that the model reads."""
+    transformers, vllm = for_transformers(sampling), for_vllm(sampling)
+    arguments = " ".join(map(shlex.quote, llama_cpp_arguments(sampling, context_tokens)))
+    return [
+        ServedFile("transformers", "generation_config.json", _json(transformers.settings), transformers),
+        ServedFile("vLLM", "vllm.json", _json(vllm.settings), vllm),
+        ServedFile("llama.cpp", "llamacpp.txt", f"{arguments}\n", for_llama_cpp(sampling, context_tokens)),
+    ]
+
+
+def _json(settings: dict[str, Any]) -> str:
+    return json.dumps(settings, indent=2, allow_nan=False) + "\n"

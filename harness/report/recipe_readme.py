@@ -79,6 +79,12 @@ def _body(bundle: Bundle, pictured: Sequence[str], experiment: str) -> Iterator[
     values = "\n".join(line for line in experiment.splitlines() if not line.startswith("#")).strip()
     yield f"## The values\n\n`conf/experiment/{bundle.name}.yaml`:\n\n```yaml\n# @package _global_\n{values}\n```\n"
     yield from _how_to_run_again(bundle)
+    if bundle.served:
+        yield "## Sampled alike elsewhere\n\n| engine | settings | | what differs |\n|---|---|---|---|"
+        for served in bundle.served:
+            notes = "; ".join(served.get("notes", [])) or "nothing"
+            yield f"| {served['engine']} | [{served['file']}]({served['file']}) | {served['verdict']} | {notes} |"
+        yield ""
     yield from _reached(bundle)
     yield "\nLosses are nats per token; forgetting is the rise of a loss since step 0, change its fall."
     if bundle.noise:

@@ -9,6 +9,8 @@
         trials.parquet             all runs of the search and of its confirmation, a row each
         metrics.jsonl              the winning run's own rows
         chat_template.jinja        where the configuration named a file
+        generation_config.json vllm.json llamacpp.txt
+                                   how it samples, for engines that serve models, where texts were judged
         README.md *.svg            a card for people, with pictures
 
 A bundle may come from a stranger. It holds plain values alone; what is read here is checked, and no field of it is ever used as a path.
@@ -88,8 +90,18 @@ class Bundle:
     hardware: dict[str, Any]
     to_give: dict[str, str] = field(default_factory=dict)
     """By configuration key, what a reader has under another path than its author had."""
+    served: list[dict[str, Any]] = field(default_factory=list)
+    """By engine that serves models, where texts were judged: engine, file, verdict (exact, approximate, not expressible) and notes."""
     confirmation: dict[str, Any] | None = None
     """As `harness confirm --json` prints it."""
+
+
+@dataclass
+class _Served:
+    engine: str
+    file: str
+    verdict: str
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -114,6 +126,7 @@ class _ReliedOn:
     confirmation: _Confirmation | None = None
     interval: Annotated[list[float], Len(2, 2)] | None = None
     space: dict[str, dict[str, Any]] = field(default_factory=dict)
+    served: list[_Served] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.checks.trainer import ranks, trains
+from harness.config.compose import defaults
 from harness.config.errors import InputError
 from harness.config.load import Loaded, load
 from harness.config.schema import Config, evaluation_sections
@@ -203,7 +204,7 @@ def _limits(values: dict[str, Any]) -> dict[str, Any]:
 
 def thaw(path: Path) -> Sweep:
     """The sweep of a study that was launched, from its sweep.yaml. Raises InputError when its base resolves differently by now."""
-    document = _without_removed(read_yaml(path))
+    document = _of_this_version(read_yaml(path))
     frozen = document.pop("config")
     start = Start(**document.pop("start", {}))
     given = tuple(document.pop("given", ()))
@@ -216,18 +217,30 @@ def thaw(path: Path) -> Sweep:
     return sweep
 
 
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Nested values, those of `above` where both have a key."""
+    both = {key: _merged(below[key], value) for key, value in above.items() if isinstance(value, dict) and isinstance(below.get(key), dict)}
+    return {**below, **above, **both}
+
+
 def differences(frozen: dict[str, Any], sweep: Sweep) -> list[str]:
     """The keys in which a launched study differs from a sweep; budget and launcher may change."""
     changeable = (*CHANGEABLE, "given", "launched", "start", "largest_trial_tokens", "most_trials")
     now = {key: value for key, value in sweep.frozen().items() if key not in changeable}
-    before = {key: value for key, value in _without_removed(frozen).items() if key not in changeable}
+    before = {key: value for key, value in _of_this_version(frozen).items() if key not in changeable}
     return list(_differences(before, now))
 
 
-def _without_removed(frozen: dict[str, Any]) -> dict[str, Any]:
-    """sweep.yaml without keys of older harnesses that nothing reads any more."""
+def _of_this_version(frozen: dict[str, Any]) -> dict[str, Any]:
+    """sweep.yaml of an older harness: without keys that nothing reads any more, and with those that came since, at their defaults."""
+    usual = defaults(SweepConfig)
     stopping = {key: value for key, value in frozen["stopping"].items() if key != "p_threshold"}
-    return {**frozen, "stopping": stopping}
+    return {
+        **frozen,
+        "search": {**usual["search"], **frozen["search"]},
+        "stopping": {**usual["stopping"], **stopping},
+        "config": _merged(defaults(Config), frozen["config"]),
+    }
 
 
 def _differences(before: Any, now: Any, key: str = "") -> Iterator[str]:

@@ -16,10 +16,11 @@ from harness.config.locations import overlay_dir
 from harness.config.overrides import GroupOverride, parse
 from harness.config.private import Scrub
 from harness.config.remote_path import hub_name
-from harness.config.schema import Config, ModelConfig
+from harness.config.schema import Config, ModelConfig, SamplingConfig
 from harness.config.sweep_schema import SweepConfig
 from harness.config.validate import to_section
 from harness.evaluation.kinds import main_metrics
+from harness.generation.serving import ServedFile, served_files
 from harness.report.importances import parameter_importances
 from harness.report.recipe_pictures import pictures
 from harness.report.recipe_readme import readme
@@ -111,8 +112,24 @@ def _bundle(study: StudyRecord | None, sweep: Sweep | None, best: RunRecord, nam
         fingerprints=result.fingerprints,
         hardware=result.hardware,
         to_give=to_give,
+        served=[
+            {
+                "engine": file.engine,
+                "file": file.name,
+                "verdict": file.served.verdict,
+                "notes": [f"{note.about}: {note.verdict}, {note.why}" for note in file.served.notes],
+            }
+            for file in _served_files(best)
+        ],
         confirmation=scrub.value(confirmation.to_json()) if confirmation else None,
     )
+
+
+def _served_files(best: RunRecord) -> list[ServedFile]:
+    """Of a run whose texts were judged; [] of others, whose way of sampling nobody looked at."""
+    if not best.config["data"].get("generation"):
+        return []
+    return served_files(to_section(SamplingConfig, best.config["sampling"]), best.config["data"]["context_length"])
 
 
 def _main_metric(run: RunRecord) -> str | None:
@@ -171,6 +188,8 @@ def _write_bundle(path: Path, bundle: Bundle, study: StudyRecord | None, best: R
         write_trials(directory.trials, _rows(study, best, scrub))
         for row in best.rows:
             append_json_line(directory.metrics.path, row)
+        for served in _served_files(best):
+            write_text(directory.path / served.name, served.text)
         pictured = pictures(bundle, study, best.rows, shareable=scrub.leaf)
         for name, picture in pictured.items():
             write_text(directory.path / name, picture)

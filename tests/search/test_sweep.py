@@ -11,10 +11,11 @@ import yaml
 from harness.config.errors import InputError
 from harness.config.load import load
 from harness.runs.directory import runs_root
+from harness.runs.files import write_yaml
 from harness.search.checks import advice
 from harness.search.load_sweep import load_sweep
 from harness.search.open_study import open_study
-from harness.search.sweep import thaw
+from harness.search.sweep import differences, thaw
 from tests.search.conftest import SPACE, WriteSweep
 
 # Reading.
@@ -245,6 +246,16 @@ def test_what_is_thawed_is_what_was_frozen(write_sweep: WriteSweep) -> None:
     assert thawed.frozen() == sweep.frozen()
     assert thawed.space == sweep.space
     assert thawed.base.config == sweep.base.config
+
+
+def test_a_study_of_an_older_harness_lacks_keys_that_are_at_their_defaults(write_sweep: WriteSweep, tmp_path: Path) -> None:
+    sweep = load_sweep(str(write_sweep()), [])
+    frozen = sweep.frozen()
+    del frozen["config"]["sampling"], frozen["config"]["data"]["generation"], frozen["config"]["tracking"]["log_model"]
+    del frozen["search"]["arms"]
+    write_yaml(tmp_path / "sweep.yaml", frozen)
+    assert thaw(tmp_path / "sweep.yaml").frozen() == sweep.frozen()
+    assert differences(frozen, sweep) == []
 
 
 def test_another_sweep_under_the_same_name_is_refused_and_changes_nothing(write_sweep: WriteSweep) -> None:
