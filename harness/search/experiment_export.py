@@ -19,7 +19,7 @@ from harness.config.nested import flat, lookup, set_value
 from harness.config.overrides import Deletion, GroupOverride, parse
 from harness.config.private import Scrub, is_owner_specific
 from harness.config.schema import Config
-from harness.config.validate import to_plain
+from harness.config.validate import to_plain, to_section
 from harness.evaluation.kinds import main_metrics
 from harness.runs.bundle import FOLDER, PLAIN_NAME
 from harness.runs.files import read_yaml, write_text, write_yaml
@@ -176,10 +176,12 @@ def _verify(paths: list[Path], best: RunRecord, experiment: str) -> None:
     """The exported file must mean exactly what the run did."""
     try:
         composed = to_plain(load([f"experiment={experiment}"]).config)
-        ran = read_yaml(best.directory.config)
-        # Threads follow from the machine and the number of workers; they are no part of the recipe.
-        composed["trainer"].pop("threads")
-        ran["trainer"].pop("threads")
+        # A run of an older harness lacks keys that came since: they were at their defaults.
+        ran = to_plain(to_section(Config, read_yaml(best.directory.config)))
+        for config in (composed, ran):
+            # Threads follow from the machine and the number of workers, tracking from its owner; they are no part of the recipe.
+            config["trainer"].pop("threads")
+            config.pop("tracking")
         if composed != ran:
             raise RuntimeError(f"{paths[0]} would compose to another configuration than {best.directory.config}")
     except BaseException:
