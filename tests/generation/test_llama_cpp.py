@@ -68,8 +68,10 @@ ALONE: dict[str, dict[str, Any]] = {
     "all penalties": {"repetition_penalty": 1.1, "presence_penalty": 0.4, "frequency_penalty": -0.3},
     "dry": {"dry_multiplier": 0.8},
     "dry of the last": {"dry_multiplier": 0.8, "dry_penalty_last_n": 8, "dry_allowed_length": 1, "dry_base": 2.0},
+    "dry across everything": {"dry_multiplier": 0.8, "dry_base": 1.0, "dry_sequence_breakers": []},
     "mirostat": {"mirostat_tau": 3.0, "temperature": 1.2},
     "adaptive_p": {"adaptive_target": 0.3, "min_p": 0.02},
+    "adaptive_p without a tail cut": {"adaptive_target": 1.0},
     "slow adaptive_p": {"adaptive_target": 0.6, "adaptive_decay": 0.99, "top_k": 20},
 }
 TOGETHER: dict[str, Any] = {"temperature": 1.4, "top_k": 40, "top_p": 0.95, "min_p": 0.03, "typical_p": 0.95}
