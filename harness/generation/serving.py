@@ -168,7 +168,7 @@ def for_llama_cpp(sampling: SamplingConfig, context_tokens: int) -> Served:
         "dry_base": sampling.dry_base,
         "dry_allowed_length": sampling.dry_allowed_length,
         "dry_penalty_last_n": sampling.dry_penalty_last_n or context_tokens,
-        "dry_sequence_breakers": list(sampling.dry_sequence_breakers),
+        "dry_sequence_breakers": list(sampling.dry_sequence_breakers) or [""],  # no list may be empty, and an empty text is skipped
         "mirostat": 0 if sampling.mirostat_tau is None else 2,
         "mirostat_tau": 5.0 if sampling.mirostat_tau is None else sampling.mirostat_tau,
         "mirostat_eta": sampling.mirostat_eta,
@@ -228,7 +228,7 @@ def llama_cpp_arguments(sampling: SamplingConfig, context_tokens: int) -> list[s
     arguments = ["--samplers", ";".join(settings["samplers"])]
     for field, option in OPTIONS.items():
         arguments += [option, str(settings[field])]
-    for breaker in settings["dry_sequence_breakers"] or ["none"]:
+    for breaker in sampling.dry_sequence_breakers or ["none"]:
         arguments += ["--dry-sequence-breaker", breaker]
     return arguments
 
