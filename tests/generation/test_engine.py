@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import PreTrainedModel
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from harness.config.errors import InputError
 from harness.generation.choice import CLOSE, NonFiniteLogitsError
+from harness.generation.ends import with_stop_tokens
 from harness.generation.engine import SHARD_ROWS
 from harness.generation.rows import Draw, Generation, Limits, Prompt
 from tests.generation.models import SHAPE, engine_of, random_model, random_rows
@@ -173,6 +176,14 @@ def test_a_stop_string_ends_a_text_before_it(model: PreTrainedModel, tokenizer: 
 def test_a_stop_string_that_nothing_can_hold_is_refused(model: PreTrainedModel, tokenizer: Any, stop: str, problem: str) -> None:
     with pytest.raises(InputError, match=rf"stop=.*{problem}"):
         list(engine_of(model, tokenizer).write(random_rows(tokenizer, 1), Limits(4, (stop,))))
+
+
+def test_a_stop_string_of_letters_that_the_tokenizer_lacks_is_refused() -> None:
+    words = Tokenizer(WordLevel({"a": 0, "b": 1, "[UNK]": 2}, unk_token="[UNK]"))
+    known = PreTrainedTokenizerFast(tokenizer_object=words)
+    assert with_stop_tokens(known, Limits(1, ("a",))) == (Limits(1, ("a",)), frozenset())
+    with pytest.raises(InputError, match="stop='END': the tokenizer cannot write it"):
+        with_stop_tokens(known, Limits(1, ("a", "END")))
 
 
 def test_a_control_token_is_a_stop_string_too(model: PreTrainedModel, tokenizer: Any) -> None:
