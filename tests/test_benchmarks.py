@@ -33,6 +33,10 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {
     "command_line": (["--repeats", "1"], [rf"harness --help +median {NUMBER} s", rf"completion.* median {NUMBER} s"]),
     "compare": (["--trials", "5", "--rounds", "1"], [rf"table +median +{NUMBER} s", rf"--html +median +{NUMBER} s", r"the page has [1-9]"]),
     "decay_study": (["--steps", "20"], [r"8 trials of 20 steps.*: [2-9]\.\d+ x", "against the same run from scratch: the same bits"]),
+    "generation": (
+        ["--shapes", "llama_1m", "--batch", "1", "4", "--new-tokens", "4", "--rounds", "1", "--rows", "40"],
+        [rf"\| llama_1m \| 4 \| {NUMBER} \| {NUMBER} \|", r"backwards: 0 of 40", r"after a kill: 0 of 20"],
+    ),
     "large_study": (["--trials", "5", "--claims", "2"], [rf"claim, TPE +median {NUMBER} s", rf"harness status --json +median {NUMBER} s"]),
     "online_at_once": (["--runs", "2", "--steps", "3"], [rf"log_metrics: p50 {NUMBER} ms", "after harness sync: 2"]),
     "packing": (["--documents", "1000", "--rounds", "1"], [rf"\| 1,000 \| split \| {NUMBER} \| \d+ \| 0.99", r"1,000 \| truncate"]),

@@ -10,6 +10,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from harness.cli import (
     best,
+    chat,
     compare,
     confirm,
     dashboard,
@@ -56,6 +57,7 @@ PANELS: dict[str, list[Example]] = {
                 "harness generate cpt/3 --prompts prompts.jsonl --max-new-tokens 512 sampling.seed=1",
             ],
         ),
+        (chat.chat, ["harness chat my-model sampling=min_p", "harness chat cpt/3 --system 'You are brief.'"]),
         (export.export, ["harness export cpt/3 my-new-model"]),
     ],
     "A study": [

@@ -38,25 +38,32 @@ class Reader:
         known = inspect.signature(model.forward).parameters
         self._takes_positions = "position_ids" in known
         self._keeps_last = "logits_to_keep" in known
+        # Of packed rows, where no mask is given: `harness.models.document_mask`.
+        self._masks_documents: bool = any(module._forward_pre_hooks for module in (self.model, self.model.get_decoder()))
         self.soft = prompt_ids(torch.arange(prompt_length(model)).numpy()).tolist()
         """Ids of the soft prompt."""
         self.longest = longest_context(model.config.to_dict())
         """Tokens that the model reads, a soft prompt among them; None: as many as there are."""
 
-    def read(self, ids_BL: Tensor, mask_BL: Tensor, positions_BL: Tensor, cache: GrowingCache | None, *, last: bool = True) -> Tensor:
-        """Logits [B, V] of the last position, or of all [B, L, V]. mask: bool, of all positions up to here, those of the cache as well."""
+    def read(
+        self, ids_BL: Tensor, mask_BL: Tensor | None, positions_BL: Tensor, cache: GrowingCache | None, *, last: bool = True
+    ) -> Tensor:
+        """Logits [B, V] of the last position, or of all [B, L, V]. mask: bool, of all positions up to here, those of the cache as well;
+        None: there is no padding, and no mask to be looked at, which takes as long as a small layer."""
         given: dict[str, Any] = {"position_ids": positions_BL} if self._takes_positions else {}
         if last and self._keeps_last:
             given["logits_to_keep"] = 1
         if cache is not None:
             given["past_key_values"] = cache
+        if mask_BL is None and self._masks_documents:
+            mask_BL = torch.ones(len(ids_BL), ids_BL.shape[1] + (0 if cache is None else cache.get_seq_length()), device=self.device)
         logits: Tensor = self.model(input_ids=ids_BL, attention_mask=mask_BL, use_cache=cache is not None, **given).logits
         return logits[:, -1] if last else logits
 
     def alone(self, history: Sequence[int]) -> Tensor:
         """Logits [1, V] of what follows a text by itself: no cache, no padding."""
         ids = torch.tensor([[*self.soft, *history]], device=self.device)
-        return self.read(ids, torch.ones_like(ids), torch.arange(ids.shape[1], device=self.device)[None], None)
+        return self.read(ids, None, torch.arange(ids.shape[1], device=self.device)[None], None)
 
 
 class CachedBatch:
@@ -78,7 +85,8 @@ class CachedBatch:
             whole = [[*reader.soft, *text] for text in texts]
             added = GrowingCache()
             ids, mask = padded_left(whole, device)
-            logits = reader.read(ids, mask, positions_of(mask), added)[copies]
+            padded = len(set(map(len, whole))) > 1
+            logits = reader.read(ids, mask if padded else None, positions_of(mask), added)[copies]
             sizes += [len(whole[row]) for row in rows]
         self._sizes = sizes
         length = max(sizes, default=0)
@@ -97,6 +105,7 @@ class CachedBatch:
         device = self._reader.device
         sizes = torch.tensor(self._sizes, dtype=torch.int64, device=device)
         self._length, self._positions = length, sizes[:, None] - 1
+        self._is_padded = len(set(self._sizes)) > 1
         columns = torch.arange(length + ROOM, device=device)
         self._mask = columns >= (length - sizes)[:, None]
 
@@ -110,7 +119,8 @@ class CachedBatch:
         if self._reader.longest is not None:
             self._positions = self._positions.clamp(max=self._reader.longest - 1)
         given = torch.tensor(ids, device=self._reader.device)[:, None]
-        return self._reader.read(given, self._mask[:, : self._length], self._positions, self._cache)
+        mask = self._mask[:, : self._length] if self._is_padded else None
+        return self._reader.read(given, mask, self._positions, self._cache)
 
 
 class UncachedBatch:

@@ -6,6 +6,7 @@ precisions it depends on the rows that are written with it: `Engine.shards` divi
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -50,9 +51,17 @@ class Engine:
         self._reader = Reader(model)
         self._batch_tokens, self._batch_rows = batch_tokens, batch_rows
         self._seed = sampling.seed
-        self._choice = Choice(self._reader, sampling, tokenizer, unwritable_tokens(model, tokenizer))
+        self._unwritable = unwritable_tokens(model, tokenizer)
+        self._choice = Choice(self._reader, sampling, tokenizer, self._unwritable)
         self.ends = end_tokens(model, tokenizer, stop_token)
         """Tokens that end a text."""
+
+    def with_sampling(self, sampling: SamplingConfig) -> Engine:
+        """The same model, whose next tokens are chosen otherwise."""
+        other = copy.copy(self)
+        other._seed = sampling.seed
+        other._choice = Choice(self._reader, sampling, self._tokenizer, self._unwritable)
+        return other
 
     @cached_property
     def way(self) -> Way:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,11 +27,14 @@ class Evaluation:
     """What it evaluates, for the name of its directory."""
 
 
-def evaluation_of(what: str, overrides: list[str], *, checked_by: Callable[[Config], None] = check) -> Evaluation:
+def evaluation_of(
+    what: str, overrides: list[str], *, checked_by: Callable[[Config], None] = check, of_a_model: Sequence[str] = ()
+) -> Evaluation:
     """The run that evaluates `what`: a run (its directory, its name, STUDY/NUMBER), else a model's directory or hub name.
 
     A run is evaluated as it was configured, on its own evaluation sets; overrides add to them or replace them. A model takes them from the
-    overrides, or from the experiment that they choose. checked_by: what the keys must agree on.
+    overrides, or from the experiment that they choose. checked_by: what the keys must agree on; of_a_model: what is said of a
+    model before them.
     Raises InputError for what cannot be evaluated.
     """
     run = _run(what)
@@ -41,7 +44,7 @@ def evaluation_of(what: str, overrides: list[str], *, checked_by: Callable[[Conf
         config = load_file(run.config, [*weights, *_of_values(overrides), NOTHING_TRAINED], checked_by=checked_by)
         return Evaluation(config, f"evaluate-{run.name.replace('/', '-')}")
     experiment = [] if _chooses_experiment(overrides) else ["experiment=evaluate"]
-    loaded = load([*experiment, f"model.path={hydra_text(what)}", *overrides, NOTHING_TRAINED], checked_by=checked_by)
+    loaded = load([*experiment, f"model.path={hydra_text(what)}", *of_a_model, *overrides, NOTHING_TRAINED], checked_by=checked_by)
     return Evaluation(loaded.config, f"evaluate-{Path(what).name}")
 
 

@@ -59,7 +59,7 @@ class Answer:
 
 def writing_config(what: str, overrides: list[str]) -> Config:
     """The configuration of `what`, see `evaluation_of`, without data. Raises InputError."""
-    return evaluation_of(what, ["data.context_length=2", *overrides], checked_by=check_writing).config
+    return evaluation_of(what, overrides, checked_by=check_writing, of_a_model=["data.context_length=2"]).config
 
 
 def generate(
