@@ -54,6 +54,22 @@ ALIASES = {
     "wandb_project": "tracking.project",
     "warmup_ratio": "schedule.warmup",
     "warmup_steps": "schedule.warmup",
+    # Of sampling: transformers, vLLM, llama.cpp, koboldcpp, text-generation-webui.
+    "do_sample": "sampling.temperature",
+    "dry_penalty_range": "sampling.dry_penalty_last_n",
+    "dynatemp_exp": "sampling.dynatemp_exponent",
+    "mirostat_ent": "sampling.mirostat_tau",
+    "mirostat_lr": "sampling.mirostat_eta",
+    "rep_pen": "sampling.repetition_penalty",
+    "rep_pen_range": "sampling.penalty_last_n",
+    "repeat_last_n": "sampling.penalty_last_n",
+    "repeat_penalty": "sampling.repetition_penalty",
+    "sampler_order": "sampling.order",
+    "sampler_priority": "sampling.order",
+    "samplers": "sampling.order",
+    "temp": "sampling.temperature",
+    "top_nsigma": "sampling.top_n_sigma",
+    "typ_p": "sampling.typical_p",
 }
 """Our key, group or option by another tool's key."""
 

@@ -6,6 +6,8 @@
     domain_loss.py        data.validation: loss, bits per byte and forgetting
     loss_by_position.py   the same, and the loss by position (data.validation.<name>.loss_by_position)
     multiple_choice.py    data.multiple_choice: accuracies (choice_formats.py reads the rows)
+    generation_set.py     data.generation: what a model writes, verified (verifiers/) and counted (text_statistics.py)
 
-No file here imports torch: a set asks a `LanguageModel` for losses, and `harness.training.evaluation` makes one of a transformers model.
+No file here imports torch: a set asks a `LanguageModel` for losses and texts, and `harness.training.evaluation` makes one of a transformers
+model.
 """

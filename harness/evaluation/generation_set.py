@@ -172,7 +172,6 @@ def build_generation_set(name: str, config: GenerationConfig, tokens: Tokenizati
             )
         given = asked.of(row) if verifier is not None and verifier.needs_reference else None
         found.append((row, given, () if verifier is None else _read(verifier, given, row.row)))
-    tokens.has_read_conversations |= reader.has_read_conversations
     found = sorted(found, key=lambda one: _hash(one[0].prompt))[: config.max_prompts]
     if data.max_evaluation_tokens is not None:
         found = _cut(found, config, data.max_evaluation_tokens, key)

@@ -12,6 +12,7 @@
     choice.py        which token it becomes; close calls are decided alone
     probe.py         whether a model can be read in batches at all
     build.py         the engine of a configuration
+    serving.py       the same for the engines that serve models; no torch
 
 What is measured of such texts is a kind of evaluation (`harness.evaluation`), which lies above and asks a `LanguageModel` to write.
 """

@@ -54,11 +54,6 @@ class PromptReader:
     def _texts(self) -> TextEncoder:
         return TextEncoder(self._tokenizer, append_eos=False, split_special_tokens=self._data.split_special_tokens)
 
-    @property
-    def has_read_conversations(self) -> bool:
-        """Whether any prompt was rendered by the chat template."""
-        return "_conversations" in self.__dict__
-
     def of_text(self, text: str, *, prompt_id: str | None = None) -> Prompt:
         """A text that the model goes on from, or, with `chat`, that it answers. prompt_id: None: a hash of what the model reads.
 

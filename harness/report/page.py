@@ -18,6 +18,7 @@ from harness.report.differences import differences_section
 from harness.report.page_head import best_card, heading, title
 from harness.report.panels import Panel, panels
 from harness.report.runs_table import runs_table
+from harness.report.samples import samples_section
 from harness.runs.files import write_text
 
 if TYPE_CHECKING:
@@ -34,11 +35,12 @@ def page(comparison: Comparison) -> str:
 
     shown = panels(comparison)
     confirmation = confirmation_section(comparison.confirmed) if comparison.confirmed else ""
-    differences, sections = differences_section(comparison), _sections(shown)
+    differences, samples, sections = differences_section(comparison), samples_section(comparison), _sections(shown)
     titles = [
         *(["Differences"] if differences else []),
         *(["Confirmation"] if confirmation else []),
         *dict.fromkeys(panel.section for panel in shown),
+        *(["Samples"] if samples else []),
     ]
     return Template(_asset("page.html")).substitute(
         title=escape(title(comparison)),
@@ -46,7 +48,7 @@ def page(comparison: Comparison) -> str:
         heading=heading(comparison),
         best=best_card(comparison),
         tools=_tools(comparison, titles),
-        sections=differences + confirmation + sections,
+        sections=differences + confirmation + sections + samples,
         runs_table=runs_table(comparison),
         version=escape(__version__),
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),

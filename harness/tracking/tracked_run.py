@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from harness.runs.directory import RunDirectory
-from harness.runs.metrics import MetricsFile
+from harness.tracking.samples_table import samples_tables
 from harness.tracking.wandb_directory import OpenedRun, write_opened
 from harness.tracking.wandb_run import client
 
@@ -22,11 +22,11 @@ class TrackedRun:
     W&B lacks, since a predecessor was killed before they were written or since there was no room for them, are taken from metrics.jsonl.
     """
 
-    def __init__(self, run: wandb.Run, metrics: MetricsFile, *, last_step: int = -1) -> None:
-        """last_step: the last step logged, -1 for none; of a run that W&B has, its own counts."""
+    def __init__(self, run: wandb.Run, directory: RunDirectory, *, last_step: int = -1) -> None:
+        """directory: of the run's own files; last_step: the last step logged, -1 for none; of a run that W&B has, its own counts."""
         self._run = run
         self._last_step = run.step - 1 if run.resumed else last_step
-        self._metrics = metrics
+        self._directory = directory
         self._may_lack = True
 
     def log(self, row: Mapping[str, Any], step: int, *, after_gap: bool = False) -> None:
@@ -36,17 +36,25 @@ class TrackedRun:
         self._log(row, step)
 
     def finish(self, exit_code: int, summary: Mapping[str, Any], *, after_gap: bool = False) -> None:
-        """End the attempt's part: with the rows that are lacking, and keys of the summary over those of the last row."""
+        """End the attempt's part: with the rows that are lacking, keys of the summary over those of the last row, and what was written."""
         if self._may_lack or after_gap:
             self._catch_up()
-        self._run.summary.update(dict(summary))
+        self._run.summary.update({**summary, **self._samples()})
         self._run.finish(exit_code)
+
+    def _samples(self) -> dict[str, Any]:
+        tables = samples_tables(self._directory.generations)
+        if not tables:
+            return {}
+        from wandb import Table
+
+        return {key: Table(columns=columns, data=rows, allow_mixed_types=True) for key, (columns, rows) in tables.items()}
 
     def mark_preempting(self) -> None:
         self._run.mark_preempting()
 
     def _catch_up(self, before: int | None = None) -> None:
-        for row in self._metrics.rows():
+        for row in self._directory.metrics.rows():
             if before is None or row["step"] < before:
                 self._log({key: value for key, value in row.items() if key != "step" and value is not None}, row["step"])
         self._may_lack = False
@@ -63,4 +71,4 @@ def open_tracked_run(start: Callable[[], wandb.Run], directory: RunDirectory, *,
     with client():
         opened = start()
         write_opened(directory, OpenedRun(opened.id, opened.entity or None, opened.project, opened.url or None))
-        yield TrackedRun(opened, directory.metrics, last_step=last_step)
+        yield TrackedRun(opened, directory, last_step=last_step)

@@ -179,7 +179,7 @@ def _upload_one(ended: _EndedRun, entity: str, folder: Path, upload_seconds: flo
         init_seconds=upload_seconds,
         finish_seconds=upload_seconds,
     )
-    TrackedRun(run, ended.run.metrics).finish(int(ended.result.state == "failed"), ended.summary)
+    TrackedRun(run, ended.run).finish(int(ended.result.state == "failed"), ended.summary)
 
 
 def _is_up_to_date(remote: RemoteRun | None, ended: _EndedRun) -> bool:

@@ -36,6 +36,29 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
         ["model.attention=flash_attention_2"],
         ["data.packing=best_fit", "valid: auto, varlen, sdpa, eager"],
     ),
+    # The samplers of tokens.
+    "a sampler twice": (["sampling.order=[min_p,top_p,min_p]"], ["sampling.order", "min_p stands there twice"]),
+    "an unknown sampler": (["sampling.order=[min_p,tfs]"], ["sampling.order", "top_n_sigma"]),
+    "a sampler that is not in the order": (
+        ["sampling=top_p", "sampling.order=[min_p,temperature]"],
+        ["sampling.top_p=0.95", "not in sampling.order", "valid:"],
+    ),
+    "two that choose": (
+        ["sampling=mirostat", "sampling.adaptive_target=0.3"],
+        ["sampling.mirostat_tau=5.0", "sampling.adaptive_target=0.3", "valid: one of them"],
+    ),
+    "one that chooses too early": (
+        ["sampling=mirostat", "sampling.temperature=0.8", "sampling.order=[mirostat,temperature]"],
+        ["sampling.order", "mirostat", "follows temperature"],
+    ),
+    "a temperature below zero": (["sampling.dynatemp_range=1.5"], ["sampling.dynatemp_range=1.5", "at most sampling.temperature=1.0"]),
+    "greedy, and drawing": (
+        ["sampling=greedy", "sampling.xtc_probability=0.5"],
+        ["sampling.xtc_probability=0.5", "sampling.temperature=0", "valid: a temperature above 0"],
+    ),
+    "greedy that is not": (["sampling=greedy", "sampling.temperature=0.5"], ["sampling.temperature=0.5", "greedy", "valid: 0"]),
+    "a probability above one": (["sampling.top_p=1.1"], ["sampling.top_p=1.1", "<= 1"]),
+    "a threshold that can never be met": (["sampling.xtc_threshold=0.6"], ["sampling.xtc_threshold=0.6", "<= 0.5"]),
     # Keys.
     "unknown key": (["optim.learning_rate=1"], ["'optim.learning_rate'", "the command line", "Valid in optim: name, lr,"]),
     "misspelt key": (["trainer.max_token=1"], ["'trainer.max_token'", "Did you mean 'trainer.max_tokens'?"]),

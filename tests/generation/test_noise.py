@@ -74,6 +74,13 @@ def test_draws_follow_the_kept_distribution(parameters: dict[str, float]) -> Non
     assert chisquare(counts[expected > 0].numpy(), (DRAWS * expected[expected > 0]).numpy()).pvalue > 1e-3
 
 
+def test_many_tokens_are_drawn_as_all_at_once() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, keys, positions = torch.randn(7, 40_000, generator=generator), torch.arange(7), torch.arange(7) % 3
+    noise = gumbel(keys[:, None], positions[:, None], torch.arange(40_000))
+    assert torch.equal(gumbel_argmax(logits, keys, positions), (logits + noise).argmax(dim=-1))
+
+
 def test_few_tokens_are_drawn_as_they_are_among_all() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(50, 400, generator=generator)

@@ -18,9 +18,11 @@ from harness.report.curves import LIMIT, drawn_runs
 from harness.report.figures import tradeoff
 from harness.report.history import histories
 from harness.report.page import page, write_page
+from harness.report.samples import samples_section
 from harness.report.text import count_text
 from harness.report.trunk_tree import drawn_rows, trunk_tree
 from harness.runs.directory import RunDirectory
+from harness.runs.generations import WrittenText
 from harness.runs.record import RunRecord, StudyRecord, load_run, load_study
 from tests.report.conftest import after_a_kill
 from tests.report.synthetic_study import BATCH_TOKENS, STEPS, draw, write_run, write_study, write_trial_run
@@ -53,6 +55,47 @@ class Elements(HTMLParser):
 
     def count(self, tag: str) -> int:
         return sum(name == tag for name, _ in self.elements)
+
+
+def written(id_: str, text: str, score: float | None = None) -> WrittenText:
+    return WrittenText("sums", id_, f"prompt of {id_} {EVIL}", 0, text, tokens=3, finish="stop", score=score)
+
+
+def test_what_runs_wrote_is_shown_side_by_side_as_text(study: StudyRecord) -> None:
+    best, second, third = compare([study], []).runs[:3]
+    best.directory.generations.append(0, [written("a", "before")])
+    best.directory.generations.append(9, [written(id_, f"best of {id_} {EVIL}", 1.0) for id_ in "abcdef"])
+    second.directory.generations.append(9, [written("b", "x" * 5000, 0.0)])
+    document = page(compare([study], []))
+    assert EVIL not in document
+    section = document.partition('<section id="samples">')[2].partition("</section>")[0]
+    assert re.findall(r'<th scope="col" title="([^"]*), step 9">', section) == [best.name, second.name]
+    text = Elements(section).text
+    assert [f"best of {id_} {EVIL}" in text for id_ in "abcdef"] == [True] * 4 + [False] * 2
+    assert f"prompt of a {EVIL}" in text
+    assert "before" not in text
+    assert third.name not in section
+    assert "3 tokens, stop, right" in text
+    assert "3 tokens, stop, wrong" in text
+    assert len(text) < 5000 + 2000
+    assert '<a href="#samples">' in document
+
+
+def test_of_a_single_run_the_first_and_the_last_texts_are_shown(study: StudyRecord) -> None:
+    run = compare([study], []).runs[0]
+    for step in (0, 5, 9):
+        run.directory.generations.append(step, [written("a", f"text at {step}")])
+    section = samples_section(compare([], [run]))
+    assert re.findall(r"<th scope=\"col\" title=\"[^\"]*\">([^<]*)<", section) == ["step 0", "step 9"]
+    assert [f"text at {step}" in section for step in (0, 5, 9)] == [True, False, True]
+
+
+def test_without_texts_there_are_no_samples_and_what_is_damaged_is_said(study: StudyRecord, caplog: pytest.LogCaptureFixture) -> None:
+    assert samples_section(compare([study], [])) == ""
+    run = compare([study], []).runs[0]
+    run.directory.generations.path.mkdir()
+    assert samples_section(compare([study], [])) == ""
+    assert f"{run.name}: its samples are not shown" in caplog.text
 
 
 @pytest.fixture

@@ -16,7 +16,9 @@ import pytest
 
 from harness.config.schema import TrackingConfig
 from harness.runs.directory import RunDirectory
+from harness.runs.generations import WrittenText
 from harness.tracking.identity import identity_of_run, run_id
+from harness.tracking.samples_table import samples_tables
 from harness.tracking.wandb_directory import OpenedRun, read_opened, write_opened
 from harness.tracking.wandb_run import WandbTarget
 from tests.support.fake_wandb import FakeWandb, StoredRun
@@ -99,6 +101,28 @@ def test_an_online_run_is_read_back_as_it_was_logged(tmp_path: Path, backend: Fa
     assert run.rows == as_read(rows)
     assert run.summary == {"train/loss": 1 / 30, "lr": 0.5, "objective": 0.25, "best/val_loss": 0.5}
     assert forked(read_back, online, "project", {"summary_metrics.objective": {"$gt": 0.3}}) == []
+
+
+def written(text: str, score: float | None, *, draw: int = 0) -> WrittenText:
+    return WrittenText("sums", "a", "1 + 1 = ", draw, text, tokens=1, finish="stop", score=score)
+
+
+def test_what_a_run_wrote_is_a_table_of_the_first_and_the_last_step(tmp_path: Path, backend: FakeWandb, online: Environment) -> None:
+    generations = RunDirectory(tmp_path).generations
+    generations.append(0, [written("3", 0.0), written("<b>", None, draw=1)])
+    generations.append(10, [written("9", 0.0)])
+    generations.append(20, [written("2", 1.0)])
+    assert samples_tables(generations) == {
+        "samples/sums": (
+            ["id", "draw", "prompt", "text at step 0", "score at step 0", "text at step 20", "score at step 20"],
+            [["a", 0, "1 + 1 = ", "3", 0.0, "2", 1.0], ["a", 1, "1 + 1 = ", "<b>", None, None, None]],
+        )
+    }
+    outcome = forked(attempt, tmp_path, online, losses(0, 3), summary={"objective": 0.25})
+    assert outcome.warnings == []
+    run = stored(backend)
+    assert (run.state, run.summary["objective"], run.summary["samples/sums"]["_type"]) == ("finished", 0.25, "table-file")
+    assert (run.summary["samples/sums"]["nrows"], run.summary["samples/sums"]["ncols"]) == (2, 7)
 
 
 @pytest.mark.slow

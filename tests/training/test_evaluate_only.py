@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ LORA = ["adapter=lora", "adapter.rank=2", "optim.lr=1e-2"]
 
 
 def values(row: Row) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name.startswith("val/")}
+    return {name: value for name, value in row.items() if name.startswith(("val/", "generation/"))}
 
 
 def evaluated(what: str, overrides: list[str], directory: Path) -> RunDirectory:
@@ -125,12 +126,13 @@ def test_an_evaluation_that_is_asked_to_stop_waits_and_is_made_again(tiny_text: 
 
 
 def test_sets_of_one_name_both_count() -> None:
-    meter = _Meter(4, StopFlag(), None)
-    shares = []
+    sets: Any = [SimpleNamespace(size=1, tokens_read=100), SimpleNamespace(size=3, tokens_read=6)]
+    meter = _Meter(sets, StopFlag(), None)
+    tokens = []
     for done, size in ((0, 1), (1, 1), (0, 3), (2, 3), (3, 3)):
         meter("quiz", done, size)
-        shares.append(meter.share)
-    assert shares == [0.0, 0.25, 0.25, 0.75, 1.0]
+        tokens.append(meter.tokens)
+    assert tokens == [0, 100, 100, 104, 106]
 
 
 def test_a_killed_evaluation_may_have_read_everything(tiny_text: TinyText, tiny_model: Path, new_run: NewRun) -> None:
@@ -149,12 +151,17 @@ def test_a_killed_evaluation_may_have_read_everything(tiny_text: TinyText, tiny_
 @pytest.mark.slow
 def test_the_command_prints_the_metrics(tiny_text: TinyText, tiny_model: Path, tmp_path: Path) -> None:
     options = ["tracking=none", "trainer=cpu", "data.context_length=32"]
-    command = ["evaluate", str(tiny_model), f"data.validation.domain.path={tiny_text.domain}", *options]
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps({"id": word, "prompt": f"the [b]{word}"}) + "\n" for word in ("river", "mill", "rain", "hill")))
+    writing = [f"data.generation.words.path={prompts}", "data.generation.words.max_new_tokens=3", "sampling=greedy"]
+    command = ["evaluate", str(tiny_model), f"data.validation.domain.path={tiny_text.domain}", *writing, *options]
     done = run_harness(*command, "--json", cwd=tmp_path)
     assert done.rc == 0, done
     document = json.loads(done.stdout)
     assert document["state"] == "complete"
-    assert document["metrics"].keys() == {f"val/domain/{name}" for name in ("loss", "bits_per_byte", "forgetting")}
+    losses = {name for name in document["metrics"] if not name.startswith("generation/words/")}
+    assert losses == {f"val/domain/{name}" for name in ("loss", "bits_per_byte", "forgetting")}
+    assert [(one["set"], one["draw"], one["tokens"] <= 3) for one in document["samples"]] == [("words", 0, True)] * 3
     run = RunDirectory(tmp_path / document["run"])
     assert document["metrics"] == values(run.metrics.rows()[0])
     # The same by its run: resumed it is complete, evaluated it gives the same.

@@ -51,6 +51,10 @@ def _generation_problems(key: str, config: GenerationConfig) -> Iterator[str]:
     for k in config.pass_at:
         if k > config.draws:
             yield f"{key}.pass_at={config.pass_at}: {k} of {key}.draws={config.draws} texts; valid: at most as many as are drawn"
+    for name, texts in (("prompt", [config.prompt or ""]), ("stop", config.stop)):
+        if any("\\n" in text for text in texts):
+            # Hydra's quotes leave it as it is.
+            yield f"{key}.{name}: holds a backslash and an n, which is no line break; valid: a line break, in bash $'…\\n…'"
     if config.pass_at and config.verifier is None:
         yield f"{key}.pass_at={config.pass_at}: nothing says when a text is right; valid: a {key}.verifier beside it"
     readers = {"pattern": "regex", "schema": "json_schema", "schema_path": "json_schema"}

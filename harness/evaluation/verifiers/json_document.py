@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
 
 from harness.config.documents import parse_json
 from harness.evaluation.verifiers.pattern import is_found, pattern_of
@@ -44,21 +45,35 @@ def schema_of(value: Any) -> Any:
         raise BadReferenceError(f"no JSON schema: {error.json_path}: {error.message}") from error
     except RecursionError as error:
         raise BadReferenceError("a schema that refers to itself without end") from error
-    except Exception as error:
-        if type(error).__name__ == "_WrappedReferencingError":  # it has no public name
-            raise BadReferenceError(f"a schema whose reference leads nowhere: {error}") from error
-        raise
     return validator
 
 
 def _refuse_foreign(schema: dict[str, Any]) -> None:
+    """Raise BadReferenceError for a schema that refers to another one, or to nothing, or has what is not bounded."""
+    anchors = {value for name, value in _keywords(schema) if name in ("$anchor", "$dynamicAnchor")}
     for name, value in _keywords(schema):
-        if name in ("$ref", "$dynamicRef") and isinstance(value, str) and not value.startswith("#"):
-            raise BadReferenceError(f"{name}: {value!r}; valid: references within the schema, such as #/$defs/name")
-        if name in UNBOUNDED or (name == "$schema" and value is not schema.get("$schema")):
+        if name in ("$ref", "$dynamicRef") and isinstance(value, str):
+            if not value.startswith("#"):
+                raise BadReferenceError(f"{name}: {value!r}; valid: references within the schema, such as #/$defs/name")
+            if value[1:] not in anchors and not _has_place(schema, value[1:]):
+                raise BadReferenceError(f"a schema whose reference leads nowhere: {value}")
+        if name in UNBOUNDED or (name in ("$schema", "$id") and value is not schema.get(name)):
             raise BadReferenceError(f"the keyword {name}, which is not read here; valid: a schema without it")
         if name == "pattern" and isinstance(value, str):
             pattern_of(value)
+
+
+def _has_place(schema: Any, pointer: str) -> bool:
+    """Whether a JSON pointer leads to anything."""
+    for part in pointer.split("/")[1:]:
+        name = unquote(part).replace("~1", "/").replace("~0", "~")
+        if isinstance(schema, list) and name.isdecimal() and int(name) < len(schema):
+            schema = schema[int(name)]
+        elif isinstance(schema, dict) and name in schema:
+            schema = schema[name]
+        else:
+            return False
+    return pointer == "" or pointer.startswith("/")
 
 
 def _keywords(value: Any) -> Iterator[tuple[str, Any]]:

@@ -13,9 +13,10 @@ def keep(logits_BV: Tensor, kept_BV: Tensor) -> Tensor:
 
 def keep_best(logits_BV: Tensor, kept_BV: Tensor) -> Tensor:
     """The same, but the most likely tokens stay: no bar, and no rounding of one, removes everything."""
-    return keep(logits_BV, kept_BV | logits_BV.eq(logits_BV.amax(dim=-1, keepdim=True)))
+    return keep(logits_BV, kept_BV | (logits_BV == logits_BV.amax(dim=-1, keepdim=True)))
 
 
 def entropy(log_p_BV: Tensor) -> Tensor:
     """In nats, [B, 1], of log-probabilities."""
-    return torch.special.entr(log_p_BV.exp()).sum(dim=-1, keepdim=True)
+    terms: Tensor = torch.special.entr(log_p_BV.exp())
+    return terms.sum(dim=-1, keepdim=True)

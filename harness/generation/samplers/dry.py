@@ -31,7 +31,7 @@ def dry(
 
 def repetitions(history: Sequence[int], allowed_length: int, breakers: Breakers, *, longest: int) -> dict[int, int]:
     """The tokens that would go on with a repetition, each with how many tokens of it stand at the end of the history: from
-    allowed_length to `longest`, but none across a breaker."""
+    allowed_length to `longest`, but none across a breaker. Breakers themselves may always come."""
     limit = min(_since_breaker(history, breakers), len(history) - 1, longest)
     if limit < allowed_length:
         return {}
@@ -46,12 +46,12 @@ def repetitions(history: Sequence[int], allowed_length: int, breakers: Breakers,
             break
         if length >= allowed_length:
             found |= dict.fromkeys(read[ends].tolist(), length)
-    return found
+    return {token: length for token, length in found.items() if () not in breakers.get(token, ())}
 
 
 def _since_breaker(history: Sequence[int], breakers: Breakers) -> int:
     """How many tokens stand after the last breaker; all, where there is none."""
-    for after in range(len(history)):
+    for after in range(len(history) if breakers else 0):
         at = len(history) - 1 - after
         fitting = [len(tail) for tail in breakers.get(history[at], ()) if tuple(history[at + 1 : at + 1 + len(tail)]) == tail]
         if fitting:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,10 +15,11 @@ def penalties(
 ) -> Tensor:
     """Logits of the tokens of a row's history: divided by `repetition` if positive, else multiplied (arXiv 1909.05858); then lowered by
     `presence`, and by `frequency` as often as it holds them."""
-    counts = [Counter(history) for history in histories]
-    row = torch.tensor([row for row, seen in enumerate(counts) for _ in seen], dtype=torch.int64, device=logits_BV.device)
-    token = torch.tensor([token for seen in counts for token in seen], dtype=torch.int64, device=logits_BV.device)
-    times = torch.tensor([times for seen in counts for times in seen.values()], dtype=logits_BV.dtype, device=logits_BV.device)
+    lengths = [len(history) for history in histories]
+    said = np.fromiter(chain.from_iterable(histories), dtype=np.int64, count=sum(lengths))
+    places, counts = np.unique(np.repeat(np.arange(len(histories)), lengths) * logits_BV.shape[1] + said, return_counts=True)
+    place, times = (torch.from_numpy(values).to(logits_BV.device) for values in (places, counts))
+    row, token = place // logits_BV.shape[1], place % logits_BV.shape[1]
     seen_logits = logits_BV[row, token]
     seen_logits = torch.where(seen_logits > 0, seen_logits / repetition, seen_logits * repetition) - presence - frequency * times
     return logits_BV.index_put((row, token), seen_logits)

@@ -13,7 +13,7 @@ from torch import Tensor
 from harness.generation.samplers.distribution import entropy, keep
 
 BEST = 1024
-"""Tokens that are looked at first."""
+"""Tokens that are looked at first; then 16 times as many, then all."""
 
 
 def top_k(logits_BV: Tensor, k: int) -> Tensor:
@@ -71,10 +71,10 @@ def _prefix(score_BV: Tensor, belongs: Callable[[Tensor], Tensor]) -> Tensor:
     after one that does not.
     """
     size = score_BV.shape[1]
-    values, order = score_BV.topk(min(BEST, size), dim=-1)
-    belonging = belongs(order)
-    if order.shape[1] < size and bool(belonging[:, -1].any()):
-        values, order = score_BV.sort(dim=-1, descending=True)
+    for best in (BEST, 16 * BEST, size):
+        values, order = score_BV.topk(min(best, size), dim=-1)
         belonging = belongs(order)
+        if best >= size or not bool(belonging[:, -1].any()):
+            break
     last = (belonging.sum(dim=-1, keepdim=True) - 1).clamp(min=0)
     return score_BV >= values.gather(1, last)

@@ -1,0 +1,100 @@
+"""What models wrote for their evaluation sets: a few prompts, with the texts of the runs side by side, or of one run before and after."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from html import escape
+from itertools import groupby, islice
+
+from harness.config.documents import DamagedError
+from harness.report.comparison import Comparison
+from harness.report.text import ABSENT, short_names
+from harness.runs.generations import WrittenText
+from harness.runs.record import RunRecord
+
+log = logging.getLogger("harness")
+
+RUNS = 8
+"""The best of them that wrote anything."""
+PROMPTS = 4
+"""Of each set."""
+SHOWN_CHARACTERS = 1_200
+"""Of a text, and of a prompt, whose end is what the text goes on from."""
+Texts = dict[tuple[str, str, int], WrittenText]
+
+
+def samples_section(comparison: Comparison) -> str:
+    """A row for each of a few prompts, a column for each run, or for the first and the last step of a single one; "" where nothing was
+    written."""
+    columns = list(islice(_columns(comparison.runs), RUNS))
+    if not columns:
+        return ""
+    prompts = few(columns[0][2].values(), PROMPTS)
+    head = "".join(f'<th scope="col" title="{escape(name)}">{escape(short)}</th>' for name, short, _ in columns)
+    rows = "".join(
+        f'<tr><th scope="row"><small>{escape(prompt.set)} · {escape(prompt.id)}</small>{escape(_end(prompt.prompt))}</th>'
+        f"{''.join(_cell(texts.get(prompt.place)) for _, _, texts in columns)}</tr>"
+        for prompt in prompts
+    )
+    return (
+        '<section id="samples"><h2>Samples</h2><div class="card scroll"><table class="plain samples">'
+        f"<thead><tr><th>after</th>{head}</tr></thead><tbody>{rows}</tbody></table></div></section>"
+    )
+
+
+def few(texts: Iterable[WrittenText], prompts: int) -> list[WrittenText]:
+    """The first draw after the first prompts of each set."""
+    kept: list[WrittenText] = []
+    for _, group in groupby((text for text in texts if text.draw == 0), lambda text: text.set):
+        kept += islice(group, prompts)
+    return kept
+
+
+def verdict(text: WrittenText) -> str:
+    """32 tokens, stop, right"""
+    judged = [] if text.score is None else ["right" if text.score == 1 else "wrong"]
+    return ", ".join([f"{text.tokens} token{'s'[: text.tokens != 1]}", text.finish, *judged])
+
+
+def shortened(text: str, characters: int = SHOWN_CHARACTERS) -> str:
+    return text if len(text) <= characters else f"{text[:characters]}…"
+
+
+def _end(prompt: str) -> str:
+    return prompt if len(prompt) <= SHOWN_CHARACTERS else f"…{prompt[-SHOWN_CHARACTERS:]}"
+
+
+def _columns(runs: Sequence[RunRecord]) -> Iterator[tuple[str, str, Texts]]:
+    """Name, short name and texts of each column."""
+    short = short_names([run.name for run in runs])
+    for run in runs:
+        steps = _by_step(run)
+        if not steps:
+            continue
+        shown = list(dict.fromkeys([min(steps), max(steps)])) if len(runs) == 1 else [max(steps)]
+        for step in shown:
+            named = f"step {step}" if len(runs) == 1 else short[run.name]
+            yield f"{run.name}, step {step}", named, {text.place: text for text in steps[step]}
+
+
+def _by_step(run: RunRecord) -> dict[int, list[WrittenText]]:
+    try:
+        return run.directory.generations.by_step()
+    except (DamagedError, OSError) as error:
+        _warn(f"{run.name}: its samples are not shown: {error}")
+        return {}
+
+
+@cache
+def _warn(problem: str) -> None:
+    """Once, however often a page is written."""
+    log.warning("%s", problem)
+
+
+def _cell(text: WrittenText | None) -> str:
+    if text is None:
+        return f"<td>{ABSENT}</td>"
+    kind = ' class="wrong"' if text.score == 0 else ""
+    return f"<td><small{kind}>{escape(verdict(text))}</small>{escape(shortened(text.text))}</td>"
