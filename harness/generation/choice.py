@@ -56,6 +56,6 @@ class Choice:
             positions = torch.tensor([row.position for row in rows], device=filtered.device)
             scores = noisy(filtered, keys, positions)
         best, ids = scores.topk(min(2, scores.shape[1]), dim=-1)
-        if bool(best[:, 0].isnan().any()):
+        if not bool((best[:, 0] > -torch.inf).all()):
             raise NonFiniteLogitsError("the model's logits are NaN")
         return ids[:, 0].clone(), filtered, best[:, 0] - best[:, -1]

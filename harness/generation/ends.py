@@ -56,13 +56,18 @@ def with_stop_tokens(tokenizer: Any, limits: Limits) -> tuple[Limits, frozenset[
     for string in limits.stop:
         if not string:
             raise wrong_value("stop", repr(string), "an empty string is in every text; valid: at least one character")
-        if string not in control and not any(string in decode(_ids(tokenizer, before + string)) for before in ("", "a", "a ")):
+        if string not in control and not _is_written(string, tokenizer, decode):
             problem = "the tokenizer cannot write it, and no text would ever end there; valid: a text that it can write"
             raise wrong_value("stop", repr(string), problem)
     others = tuple(string for string in limits.stop if string not in control)
     return Limits(limits.max_new_tokens, others), frozenset(control[string] for string in limits.stop if string in control)
 
 
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    ids: list[int] = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
-    return ids
+def _is_written(string: str, tokenizer: Any, decode: Decode) -> bool:
+    """Whether there are tokens whose text holds the string."""
+    try:
+        string.encode()
+    except UnicodeEncodeError:  # half a surrogate pair
+        return False
+    encode = tokenizer.backend_tokenizer.encode
+    return any(string in decode(encode(before + string, add_special_tokens=False).ids) for before in ("", "a", "a "))

@@ -38,9 +38,10 @@ def engine_of(model: PreTrainedModel, tokenizer: Any, *, rows: int | None = None
 
 def random_rows(tokenizer: Any, count: int, *, draws: int = 1, longest: int = 24) -> list[Draw]:
     generator = torch.Generator().manual_seed(1)
+    letters = [index for index in range(3, len(tokenizer)) if tokenizer.decode([index]).isascii()]
     prompts = []
     for number in range(count):
         length = int(torch.randint(1, longest, (1,), generator=generator))
-        ids = torch.randint(3, len(tokenizer), (length,), generator=generator).tolist()
+        ids = [letters[int(at)] for at in torch.randint(len(letters), (length,), generator=generator)]
         prompts.append(Prompt(f"p{number}", tokenizer.decode(ids), tuple(ids)))
     return [Draw(prompt, draw) for prompt in prompts for draw in range(draws)]

@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import PreTrainedModel
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from harness.config.errors import InputError
 from harness.generation.choice import CLOSE, NonFiniteLogitsError
+from harness.generation.ends import with_stop_tokens
 from harness.generation.engine import SHARD_ROWS
 from harness.generation.rows import Draw, Generation, Limits, Prompt
 from tests.generation.models import SHAPE, engine_of, random_model, random_rows
@@ -80,14 +83,14 @@ def test_close_calls_are_decided_by_the_row_alone(model: PreTrainedModel, tokeni
 @pytest.mark.parametrize("family", FAMILIES)
 def test_greedy_texts_are_those_of_generate(tokenizer: Any, family: str) -> None:
     model = random_model(tokenizer, family, **FAMILIES[family])
-    rows = random_rows(tokenizer, 12)
-    engine = engine_of(model, tokenizer, rows=5, name="greedy", temperature=0)
+    rows = random_rows(tokenizer, 6)
+    engine = engine_of(model, tokenizer, rows=4, name="greedy", temperature=0)
     assert engine.way == ("uncached" if family == "mamba" else "batches")
     alone = engine_of(model, tokenizer, rows=1, name="greedy", temperature=0)
-    for one in [*engine.write(rows, Limits(16)), *alone.write(rows[:3], Limits(16))]:
+    for one in [*engine.write(rows, Limits(10)), *alone.write(rows[:2], Limits(10))]:
         prompt = next(row.prompt for row in rows if row.prompt.id == one.id)
         ids = torch.tensor([prompt.token_ids])
-        whole = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=16, use_cache=True, pad_token_id=0)
+        whole = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=10, use_cache=True, pad_token_id=0)
         assert list(one.token_ids) == whole[0, ids.shape[1] :].tolist(), family
 
 
@@ -142,13 +145,13 @@ def test_a_text_ends_where_the_context_does(model: PreTrainedModel, tokenizer: A
 
 def test_every_end_token_ends_a_text_and_is_not_in_it(tokenizer: Any) -> None:
     model = random_model(tokenizer)
-    rows, limits = random_rows(tokenizer, 200), Limits(24)
+    rows, limits = random_rows(tokenizer, 100), Limits(16)
     before = by_place(engine_of(model, tokenizer).write(rows, limits))
     often = max(range(20, len(tokenizer)), key=lambda token: sum(token in one.token_ids for one in before.values()))
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, often]
     after = by_place(engine_of(model, tokenizer).write(rows, limits))
     changed = [place for place in before if often in before[place].token_ids]
-    assert len(changed) > 5
+    assert len(changed) > 3
     for place, one in before.items():
         cut = one.token_ids[: one.token_ids.index(often) + 1] if place in changed else one.token_ids
         assert after[place].token_ids == cut
@@ -157,10 +160,10 @@ def test_every_end_token_ends_a_text_and_is_not_in_it(tokenizer: Any) -> None:
 
 
 def test_a_stop_string_ends_a_text_before_it(model: PreTrainedModel, tokenizer: Any) -> None:
-    rows = random_rows(tokenizer, 200)
-    whole = by_place(engine_of(model, tokenizer).write(rows, Limits(24)))
+    rows = random_rows(tokenizer, 80)
+    whole = by_place(engine_of(model, tokenizer).write(rows, Limits(16)))
     stops = ("e", "ow")
-    cut = by_place(engine_of(model, tokenizer, rows=16).write(rows, Limits(24, stops)))
+    cut = by_place(engine_of(model, tokenizer, rows=16).write(rows, Limits(16, stops)))
     assert sum(one.finish == "stop" for one in cut.values()) > sum(one.finish == "stop" for one in whole.values())
     for place, one in whole.items():
         first = min((at for stop in stops if (at := one.text.find(stop)) >= 0), default=None)
@@ -173,6 +176,14 @@ def test_a_stop_string_ends_a_text_before_it(model: PreTrainedModel, tokenizer: 
 def test_a_stop_string_that_nothing_can_hold_is_refused(model: PreTrainedModel, tokenizer: Any, stop: str, problem: str) -> None:
     with pytest.raises(InputError, match=rf"stop=.*{problem}"):
         list(engine_of(model, tokenizer).write(random_rows(tokenizer, 1), Limits(4, (stop,))))
+
+
+def test_a_stop_string_of_letters_that_the_tokenizer_lacks_is_refused() -> None:
+    words = Tokenizer(WordLevel({"a": 0, "b": 1, "[UNK]": 2}, unk_token="[UNK]"))
+    known = PreTrainedTokenizerFast(tokenizer_object=words)
+    assert with_stop_tokens(known, Limits(1, ("a",))) == (Limits(1, ("a",)), frozenset())
+    with pytest.raises(InputError, match="stop='END': the tokenizer cannot write it"):
+        with_stop_tokens(known, Limits(1, ("a", "END")))
 
 
 def test_a_control_token_is_a_stop_string_too(model: PreTrainedModel, tokenizer: Any) -> None:
