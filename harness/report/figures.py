@@ -78,9 +78,11 @@ def importances(comparison: Comparison) -> Figure | None:
         hoverinfo="skip",
     )
     figure = go.Figure(bar)
+    # For the words behind the longest bar.
+    room = 1.55 if comparison.importances.intervals else 1.45 if comparison.importances.is_rough else 1.18
     figure.update_xaxes(
         tickformat=".0%",
-        range=[0, max(shares) * 1.18 if not comparison.importances.intervals else 1.5 * max(shares)],
+        range=[0, max(shares) * room],
         title=comparison.importances.of,
     )
     figure.update_yaxes(autorange="reversed", type="category", automargin=True, showgrid=False)

@@ -59,7 +59,13 @@ def _costs(comparison: Comparison) -> list[tuple[str, str, str]]:
     counts = [f"{states[state]} {state}" for state in SHOWN_STATES if states[state]]
     tiles = [("Trials" if all(map(comparison.is_trial, comparison.runs)) else "Runs", str(len(comparison.runs)), " · ".join(counts))]
     if comparison.pareto:
-        tiles.append(("Pareto front", f"{len(comparison.pareto)} runs", f"of {' and '.join(comparison.trade_offs)}"))
+        tiles.append(
+            (
+                "Pareto front",
+                f"{len(comparison.pareto)} run{'s' if len(comparison.pareto) > 1 else ''}",
+                f"of {' and '.join(comparison.trade_offs)}",
+            )
+        )
     if comparison.noise:
         noise = comparison.noise
         tiles.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -77,7 +78,11 @@ def _body(bundle: Bundle, pictured: Sequence[str], experiment: str) -> Iterator[
     if text := broken_text(bundle):
         yield f"**It breaks a constraint of its study: {text}.**\n"
     values = "\n".join(line for line in experiment.splitlines() if not line.startswith("#")).strip()
-    yield f"## The values\n\n`conf/experiment/{bundle.name}.yaml`:\n\n```yaml\n# @package _global_\n{values}\n```\n"
+    chosen = " ".join(
+        shlex.quote(f"{key}={json.dumps(value) if not isinstance(value, str) else value}") for key, value in bundle.params.items()
+    )
+    searched = f"Searched: `{chosen}`. " if chosen else ""
+    yield f"## The values\n\n{searched}As `conf/experiment/{bundle.name}.yaml`:\n\n```yaml\n# @package _global_\n{values}\n```\n"
     yield from _how_to_run_again(bundle)
     if bundle.served:
         yield "## Sampled alike elsewhere\n\n| engine | settings | | what differs |\n|---|---|---|---|"

@@ -69,6 +69,7 @@ def test_the_values_come_first_and_can_be_pasted(study: StudyRecord) -> None:
     pasted = card.split("```yaml\n")[1].split("```")[0]
     assert pasted.startswith("# @package _global_\n")
     assert yaml.safe_load(pasted) == yaml.safe_load(EXPERIMENT)
+    assert "Searched: `optim.lr=" in card
     assert card.index("```yaml") < card.index("harness reproduce")
 
 
