@@ -60,30 +60,41 @@ def gumbel(keys: Tensor, positions: Tensor, tokens: Tensor) -> Tensor:
 
 
 def gumbel_argmax(logits_BV: Tensor, keys_B: Tensor, positions_B: Tensor) -> Tensor:
-    """A token drawn from softmax(logits) for each row, int64 [B]: a function of its logits, key and position alone.
+    """A token drawn from softmax(logits) for each row, int64 [B]: a function of its logits, key and position alone. Of tokens that are
+    equal with their noise, as happens once in a million draws, it is the first.
 
-    Noise is made only for tokens that are not removed, where they are few.
+    Noise is made for no more tokens than it must, where they are many.
     """
+    if logits_BV.numel() <= CACHED_NUMBERS:
+        all_tokens = torch.arange(logits_BV.shape[1], device=logits_BV.device)
+        return (logits_BV + gumbel(keys_B[:, None], positions_B[:, None], all_tokens)).argmax(dim=-1)
     finite = logits_BV > -torch.inf
     if 4 * int(finite.sum()) > finite.numel():
-        return _argmax_of_all(logits_BV, keys_B, positions_B)
+        return _argmax_of_many(logits_BV, keys_B, positions_B)
     rows, tokens = finite.nonzero(as_tuple=True)
     noisy = torch.full_like(logits_BV, -torch.inf)
     noisy[rows, tokens] = logits_BV[rows, tokens] + gumbel(keys_B[rows], positions_B[rows], tokens)
     return noisy.argmax(dim=-1)
 
 
-def _argmax_of_all(logits_BV: Tensor, keys_B: Tensor, positions_B: Tensor) -> Tensor:
-    """With noise for every token, so many at a time as a CPU's cache holds."""
+def _argmax_of_many(logits_BV: Tensor, keys_B: Tensor, positions_B: Tensor) -> Tensor:
+    """The same, with logarithms for those tokens alone that may win, and so many tokens at a time as a CPU's cache holds."""
     vocabulary = logits_BV.shape[1]
     width = max(1, CACHED_NUMBERS // len(logits_BV)) if logits_BV.device.type == "cpu" else vocabulary
-    best, drawn = logits_BV.new_full((len(logits_BV),), -torch.inf), torch.zeros_like(keys_B)
+    bits_B = counted(_stream(keys_B, 0), positions_B)
+    best, drawn = logits_BV.max(dim=-1)
+    best = best + gumbel(keys_B, positions_B, drawn)
     for first in range(0, vocabulary, width):
         some = logits_BV[:, first : first + width]
-        tokens = torch.arange(first, first + some.shape[1], device=logits_BV.device)
-        highest, at = (some + gumbel(keys_B[:, None], positions_B[:, None], tokens)).max(dim=-1)
-        drawn = torch.where(highest > best, first + at, drawn)
-        best = torch.maximum(best, highest)
+        bits = counted(bits_B[:, None], torch.arange(first, first + some.shape[1], device=logits_BV.device))
+        # Noise is at most -log u. 24 bits of u say enough; they are rounded down.
+        may_win = _shifted(bits, 40).float() * 2.0**-24 <= (some - best[:, None]).exp_() * (1 + 2.0**-10)
+        rows, tokens = may_win.nonzero(as_tuple=True)
+        tokens += first
+        noisy = logits_BV[rows, tokens] + gumbel(keys_B[rows], positions_B[rows], tokens)
+        before, best = best, best.scatter_reduce(0, rows, noisy, "amax")
+        wins = noisy == best[rows]
+        drawn = drawn.masked_fill(best > before, vocabulary).scatter_reduce(0, rows[wins], tokens[wins], "amin")
     return drawn
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields
 from itertools import pairwise
 from typing import Any
@@ -27,16 +27,7 @@ from harness.generation.samplers.penalties import penalties
 from harness.generation.samplers.temperature import quadratic
 from harness.generation.samplers.xtc import xtc
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """On tiny tensors, threads that wait for each other cost a hundred times what is computed."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 P = torch.tensor([0.40, 0.25, 0.15, 0.10, 0.05, 0.03, 0.015, 0.005], dtype=torch.float64)
 LOGITS = P.log()[None]
 
