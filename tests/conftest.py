@@ -110,6 +110,17 @@ def umask_of_a_group() -> Iterator[None]:
     os.umask(before)
 
 
+@pytest.fixture(scope="module")
+def one_torch_thread() -> Iterator[None]:
+    """On tiny tensors, threads that wait for each other cost a hundred times what is computed."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def tiny_text(tmp_path_factory: pytest.TempPathFactory) -> TinyText:
     """Two small jsonl files and a tokenizer."""

@@ -57,13 +57,8 @@ def gumbel(keys: Tensor, positions: Tensor, tokens: Tensor) -> Tensor:
     return u.neg_().log1p_().neg_().log_().neg_().float()
 
 
-def gumbel_argmax(logits_BV: Tensor, keys_B: Tensor, positions_B: Tensor) -> Tensor:
-    """A token drawn from softmax(logits) for each row, int64 [B]: a function of its logits, key and position alone."""
-    return noisy(logits_BV, keys_B, positions_B).argmax(dim=-1)
-
-
 def noisy(logits_BV: Tensor, keys_B: Tensor, positions_B: Tensor) -> Tensor:
-    """Logits with `gumbel`'s noise of their row and token, [B, V], see `gumbel_argmax`.
+    """Logits with `gumbel`'s noise of their row and token, [B, V]; the highest is a draw from softmax(logits).
 
     Noise is made only for tokens that are not removed, where they are few.
     """

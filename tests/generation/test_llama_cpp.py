@@ -28,11 +28,8 @@ WRITTEN = 8
 
 
 @pytest.fixture(scope="module")
-def model() -> Iterator[LlamaForCausalLM]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # beside the server's
-    yield small_llama(len(TOKENS))
-    torch.set_num_threads(threads)
+def model(one_torch_thread: None) -> LlamaForCausalLM:
+    return small_llama(len(TOKENS))
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,10 @@ from scipy.stats import chisquare, kstest
 
 from harness.config.schema import SamplingConfig
 from harness.generation.chain import SamplerChain
-from harness.generation.noise import as_int64, counted, gumbel, gumbel_argmax, mixed, row_key, to_uniform, uniform
+from harness.generation.noise import as_int64, counted, gumbel, mixed, noisy, row_key, to_uniform, uniform
 from harness.generation.row_state import RowState
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 P = torch.tensor([0.40, 0.25, 0.15, 0.10, 0.05, 0.03, 0.015, 0.005])
 DRAWS = 100_000
 
@@ -67,24 +68,36 @@ def test_draws_follow_the_kept_distribution(parameters: dict[str, float]) -> Non
     kept = SamplerChain(SamplingConfig(**parameters)).filter(P.log()[None], [RowState(key=0, history=[], prompt_tokens=0)])
     keys = as_int64([row_key(0, str(row), 0) for row in range(1000)]).repeat(DRAWS // 1000)
     positions = torch.arange(DRAWS // 1000).repeat_interleave(1000)
-    drawn = gumbel_argmax(kept.expand(DRAWS, -1), keys, positions)
+    drawn = noisy(kept.expand(DRAWS, -1), keys, positions).argmax(dim=-1)
     expected = kept[0].double().softmax(dim=-1)
     counts = torch.bincount(drawn, minlength=8)
     assert counts[expected == 0].sum() == 0
     assert chisquare(counts[expected > 0].numpy(), (DRAWS * expected[expected > 0]).numpy()).pvalue > 1e-3
 
 
-def test_many_tokens_are_drawn_as_all_at_once() -> None:
+@pytest.mark.parametrize("scale", [0.0, 0.3, 3.0, 30.0])
+def test_many_tokens_are_drawn_as_all_at_once(scale: float) -> None:
     generator = torch.Generator().manual_seed(0)
-    logits, keys, positions = torch.randn(7, 40_000, generator=generator), torch.arange(7), torch.arange(7) % 3
-    noise = gumbel(keys[:, None], positions[:, None], torch.arange(40_000))
-    assert torch.equal(gumbel_argmax(logits, keys, positions), (logits + noise).argmax(dim=-1))
+    logits, keys, positions = scale * torch.randn(12, 20_000, generator=generator) - 50, torch.arange(12), torch.arange(12) % 5
+    logits[:, ::3] = -torch.inf
+    noise = gumbel(keys[:, None], positions[:, None], torch.arange(20_000))
+    assert torch.equal(noisy(logits, keys, positions).argmax(dim=-1), (logits + noise).argmax(dim=-1))
+
+
+@pytest.mark.parametrize("some", [3, 10, 5_000])
+def test_of_equal_ones_the_first_is_drawn(some: int) -> None:
+    """Else a text could depend on how many tokens are looked at at a time."""
+    logits = torch.full((30, 5_000), 1e9)  # so high that no noise is left in float32
+    logits[:, :2], logits[:, 2 + some :] = 0, -torch.inf
+    logits[0, :] = 0
+    logits[0, 4000:] = 1e9
+    assert noisy(logits, torch.arange(30), torch.arange(30)).argmax(dim=-1).tolist() == [4000] + [2] * 29
 
 
 def test_few_tokens_are_drawn_as_they_are_among_all() -> None:
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(50, 400, generator=generator)
+    logits = torch.randn(50, 4000, generator=generator)
     few = torch.where(logits > 1.5, logits, -torch.inf)
     keys, positions = torch.arange(50), torch.arange(50) % 3
-    noise = gumbel(keys[:, None], positions[:, None], torch.arange(400))
-    assert torch.equal(gumbel_argmax(few, keys, positions), (few + noise).argmax(dim=-1))
+    noise = gumbel(keys[:, None], positions[:, None], torch.arange(4000))
+    assert torch.equal(noisy(few, keys, positions).argmax(dim=-1), (few + noise).argmax(dim=-1))

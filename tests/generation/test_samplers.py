@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields
 from itertools import pairwise
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor
 from harness.config.active_samplers import OFF
 from harness.config.schema import SamplerName, SamplingConfig
 from harness.generation.chain import SamplerChain
-from harness.generation.noise import as_int64, gumbel_argmax
+from harness.generation.noise import as_int64, noisy
 from harness.generation.row_state import RowState
 from harness.generation.samplers import prefix
 from harness.generation.samplers.adaptive_p import AdaptiveP
@@ -27,16 +27,7 @@ from harness.generation.samplers.penalties import penalties
 from harness.generation.samplers.temperature import quadratic
 from harness.generation.samplers.xtc import xtc
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """On tiny tensors, threads that wait for each other cost a hundred times what is computed."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 P = torch.tensor([0.40, 0.25, 0.15, 0.10, 0.05, 0.03, 0.015, 0.005], dtype=torch.float64)
 LOGITS = P.log()[None]
 
@@ -128,7 +119,7 @@ def test_xtc_acts_as_often_as_said_whatever_else_is_drawn() -> None:
     acted = chain.filter(LOGITS.expand(len(rows), -1), rows)[:, 0] == -torch.inf
     assert acted.double().mean().item() == pytest.approx(0.3, abs=4 * math.sqrt(0.21 / len(rows)))
     keys, positions = as_int64([row.key for row in rows]), torch.tensor([row.position for row in rows])
-    drawn = gumbel_argmax(LOGITS.expand(len(rows), -1), keys, positions)
+    drawn = noisy(LOGITS.expand(len(rows), -1), keys, positions).argmax(dim=-1)
     assert (drawn[acted] == 0).double().mean().item() == pytest.approx(0.4, abs=4 * math.sqrt(0.24 / acted.sum().item()))
 
 
@@ -355,7 +346,7 @@ def test_a_row_does_not_depend_on_those_beside_it() -> None:
             for start in range(0, 24, size):
                 some = rows[start : start + size]
                 left = chain.filter(logits[start : start + size], some)
-                ids = gumbel_argmax(left, as_int64([row.key for row in some]), torch.tensor([row.position for row in some]))
+                ids = noisy(left, as_int64([row.key for row in some]), torch.tensor([row.position for row in some])).argmax(dim=-1)
                 chain.chosen(ids, left, some)
                 for state, token in zip(some, ids.tolist(), strict=True):
                     state.history.append(token)
