@@ -39,7 +39,7 @@ class Reader:
         self._takes_positions = "position_ids" in known
         self._keeps_last = "logits_to_keep" in known
         # Of packed rows, where no mask is given: `harness.models.document_mask`.
-        self._masks_documents: bool = any(module._forward_pre_hooks for module in (self.model, self.model.get_decoder()))  # type: ignore[no-untyped-call]
+        self._masks_documents: bool = any(module._forward_pre_hooks for module in (self.model, _decoder_of(model)))
         self.soft = prompt_ids(torch.arange(prompt_length(model)).numpy()).tolist()
         """Ids of the soft prompt."""
         self.longest = longest_context(model.config.to_dict())
@@ -64,6 +64,10 @@ class Reader:
         """Logits [1, V] of what follows a text by itself: no cache, no padding."""
         ids = torch.tensor([[*self.soft, *history]], device=self.device)
         return self.read(ids, None, torch.arange(ids.shape[1], device=self.device)[None], None)
+
+
+def _decoder_of(model: Any) -> Any:
+    return model.get_decoder()
 
 
 class CachedBatch:

@@ -15,6 +15,8 @@ from torch import Tensor
 
 GOLDEN_RATIO = 0x9E3779B97F4A7C15
 """Splitmix64's step: consecutive counters lie far apart."""
+CACHED_NUMBERS = 2**16
+"""At a time on a CPU: with many, most of the time goes into memory for what lies between."""
 
 
 def row_key(seed: int, id: str, draw: int) -> int:
@@ -64,11 +66,22 @@ def noisy(logits_BV: Tensor, keys_B: Tensor, positions_B: Tensor) -> Tensor:
     """
     finite = logits_BV > -torch.inf
     if 4 * int(finite.sum()) > finite.numel():
-        all_tokens = torch.arange(logits_BV.shape[1], device=logits_BV.device)
-        return gumbel(keys_B[:, None], positions_B[:, None], all_tokens).add_(logits_BV)
+        return _noisy_all(logits_BV, keys_B[:, None], positions_B[:, None])
     rows, tokens = finite.nonzero(as_tuple=True)
     found = torch.full_like(logits_BV, -torch.inf)
     found[rows, tokens] = logits_BV[rows, tokens] + gumbel(keys_B[rows], positions_B[rows], tokens)
+    return found
+
+
+def _noisy_all(logits_BV: Tensor, keys_B1: Tensor, positions_B1: Tensor) -> Tensor:
+    """With noise for every token, so many at a time as a CPU's cache holds."""
+    vocabulary = logits_BV.shape[1]
+    width = max(1, CACHED_NUMBERS // len(logits_BV)) if logits_BV.device.type == "cpu" else vocabulary
+    found = torch.empty_like(logits_BV)
+    for first in range(0, vocabulary, width):
+        part = slice(first, first + width)
+        tokens = torch.arange(first, min(vocabulary, first + width), device=logits_BV.device)
+        torch.add(logits_BV[:, part], gumbel(keys_B1, positions_B1, tokens), out=found[:, part])
     return found
 
 
