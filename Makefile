@@ -8,7 +8,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # Processes. A file's tests stay in one, and so do all that need a server (see tests/conftest.py): they share what is made once.
 TESTS_AT_A_TIME ?= 2
-PYTEST := $(BIN)/pytest -n $(TESTS_AT_A_TIME) --dist loadgroup --no-loadscope-reorder
+# One thread of torch each: on tensors as small as the tests' two processes with two threads each wait for each other most of the time.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TESTS_AT_A_TIME) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: install quickstart test test-long lint fast docs clean
 
