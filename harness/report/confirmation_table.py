@@ -81,7 +81,7 @@ def _verdict(study: StudyRecord, found: Confirmation) -> Iterator[str]:
     if by_prompt:
         interval = by_prompt.interval
         yield (
-            f"of {by_prompt.prompts} prompts that the search had not seen, {metric_text(interval.mean)} more are right than after trial "
+            f"of {by_prompt.prompts} prompts, {metric_text(interval.mean)} more are right than after trial "
             f"{runner_up.number}'s (from {metric_text(interval.low)} to {metric_text(interval.high)}, bootstrap over prompts)"
         )
 

@@ -146,14 +146,18 @@ class Confirmation:
 
     def difference_over_prompts(self, candidate: Candidate, other: Candidate) -> PromptDifference | None:
         """The same, where texts are judged, over all prompts of all seeds; None where no text is, or its file is elsewhere."""
-        scores: dict[int, dict[tuple[int, str], float]] = {candidate.number: {}, other.number: {}}
-        for number, run in enumerate(self.plan.runs):
-            if run["candidate"] in scores:
-                found = self.directory.trial(number).generations.scores_by_prompt(candidate.metric)
-                scores[run["candidate"]].update({(run["seed"], prompt): score for prompt, score in found.items()})
-        ours, theirs = scores[candidate.number], scores[other.number]
-        both = [ours[prompt] - theirs[prompt] for prompt in ours if prompt in theirs]
+        ours, theirs = self._scores_by_prompt.get(candidate.number, {}), self._scores_by_prompt.get(other.number, {})
+        both = [statistics.fmean(ours[prompt]) - statistics.fmean(theirs[prompt]) for prompt in ours if prompt in theirs]
         return PromptDifference(bootstrap_interval(both), len(both)) if len(both) > 1 else None
+
+    @cached_property
+    def _scores_by_prompt(self) -> dict[int, dict[str, list[float]]]:
+        """By candidate and prompt, the shares of right texts of each seed that wrote after it."""
+        scores: dict[int, dict[str, list[float]]] = {candidate.number: {} for candidate in self.candidates}
+        for number, run in enumerate(self.plan.runs):
+            for prompt, score in self.directory.trial(number).generations.scores_by_prompt(self.candidates[0].metric).items():
+                scores[run["candidate"]].setdefault(prompt, []).append(score)
+        return scores
 
     @cached_property
     def noise(self) -> Noise | None:

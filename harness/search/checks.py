@@ -143,9 +143,11 @@ def _kind(sweep: Sweep, group: str, chooser: str, choice: Any) -> Any:
 
 
 def _check_probes(sweep: Sweep) -> None:
-    """Validate the base with every end of every range and every choice, each alone: what is out of range is found before the start."""
+    """Validate the base with every end of every range and every choice, each alone and beside each choice of a group: what is out of range
+    is found before the start."""
     for parameter in sweep.space.parameters:
-        for params in sweep.probes(parameter):
+        beside = (params for other in sweep.space.parameters if other.is_group for params in sweep.probes_beside(other, parameter))
+        for params in (*sweep.probes(parameter), *beside):
             try:
                 sweep.trial_config(params)
             except InputError as error:

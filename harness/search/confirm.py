@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from harness.config.errors import InputError, wrong_value
 from harness.config.launcher_schema import LauncherConfig
+from harness.config.schema import DataConfig
 from harness.config.sweep_schema import BudgetConfig, SearchConfig, StoppingConfig
 from harness.config.writable import check_writable
+from harness.data.remote import local_path
+from harness.data.rows import read_rows
+from harness.data.sources import find_source
 from harness.evaluation.kinds import place_of
+from harness.runs.cache import default_cache_dir
 from harness.runs.confirmation_plan import ConfirmationPlan, confirmation_directory, launch_of, read_plan, write_plan
 from harness.runs.directory import StudyDirectory
 from harness.runs.files import read_yaml, write_yaml
@@ -27,6 +35,7 @@ from harness.search.storage.build import connect
 from harness.search.sweep import Sweep, thaw
 from harness.search.warm_start import Start
 
+log = logging.getLogger("harness")
 SEEDS = 2**32
 """Seeds are whole numbers below this."""
 SEED_KEYS = ("seed", "sampling.seed")
@@ -132,17 +141,48 @@ def _is_fresh(key: str) -> bool:
 def fresh_values(sweep: Sweep, params: dict[str, Any], seed: int, *, place: int) -> dict[str, Any]:
     """What a run has in place of the search's luck: its seed, and where the study judges texts, other prompts and other noise.
 
+    Each seed has a block of .max_prompts prompts behind those of the search; where there are fewer blocks than seeds, they take turns.
     place: 0, 1, … of the seed among the plan's.
     """
     fresh: dict[str, Any] = {"seed": seed}
-    sets = sweep.trial_config(_point(sweep, params)).data.generation
+    data = sweep.trial_config(_point(sweep, params)).data
+    sets = data.generation
     metrics = [*(objective.metric for objective in sweep.objectives), *sweep.constraints]
     judged = [name for name in sets if any(metric.startswith(f"{place_of('generation', name)}/") for metric in metrics)]
     for name in judged:
         fresh["sampling.seed"] = seed
-        if (most := sets[name].max_prompts) is not None:
-            fresh[f"data.generation.{name}.skip_prompts"] = sets[name].skip_prompts + (place + 1) * most
+        given = sets[name]
+        behind = 0 if given.max_prompts is None else _prompts(data, name) - given.skip_prompts - given.max_prompts
+        if given.max_prompts is not None and behind > 0:
+            block = place % max(1, behind // given.max_prompts)
+            fresh[f"data.generation.{name}.skip_prompts"] = given.skip_prompts + (1 + block) * given.max_prompts
     return fresh
+
+
+@cache
+def _rows_of(path: str, split: str | None, subset: str | None, key: str, cache_dir: Path) -> int:
+    files = find_source(local_path(path, subset, key=key, cache_dir=cache_dir), key=key, split=split).files
+    return sum(1 for file in files for _ in read_rows(file, (), key=key))
+
+
+def _prompts(data: DataConfig, name: str) -> int:
+    given = data.generation[name]
+    return _rows_of(given.path, given.split, given.subset, f"data.generation.{name}", default_cache_dir(data.cache_dir))
+
+
+def _say_where_prompts_lack(points: Sequence[dict[str, Any]]) -> None:
+    """Warn where a confirmation cannot judge every seed on prompts of its own."""
+    judged = {key.removesuffix(".skip_prompts"): key for point in points for key in point if key.endswith(".skip_prompts")}
+    seeds = len({point["seed"] for point in points})
+    for place, key in judged.items():
+        if (blocks := len({point[key] for point in points})) < seeds:
+            log.warning("%s: %d seeds share %d blocks of other prompts; more prompts, or a smaller .max_prompts, give each its own",
+                        place, seeds, blocks)  # fmt: skip
+    if "sampling.seed" in points[0] and not judged:
+        log.warning(
+            "data.generation: the search has seen all prompts, so they are judged again with other noise alone; keep some back by a smaller "
+            ".max_prompts"
+        )
 
 
 def _refuse_foreign(directory: StudyDirectory, study: StudyRecord) -> None:
@@ -183,6 +223,7 @@ def _write(directory: StudyDirectory, study: StudyRecord, sweep: Sweep, plan: Co
         for params in [runs[run["candidate"]].params]
     ]
     fresh = {key for point in points for key in point if _is_fresh(key)}
+    _say_where_prompts_lack(points)
     small = Sweep(
         directory.name,
         dataclasses.replace(

@@ -84,6 +84,14 @@ class Sweep:
             for value in parameter.extremes:
                 yield {**dict(zip(conditions, values, strict=True)), parameter.key: value}
 
+    def probes_beside(self, group: Parameter, parameter: Parameter) -> Iterator[dict[str, Any]]:
+        """The same for each choice of an unconditional group, where the parameter takes part whatever the group."""
+        if group.when or parameter.key == group.key or parameter.when:
+            return
+        for choice in group.choices:
+            for params in self.probes(parameter):
+                yield {group.key: choice, **params}
+
     def trial_tokens(self, params: dict[str, Any]) -> int:
         """Upper bound of what a trial costs, in tokens (see `cost_bound`); 0 where it has none."""
         return self._cost_bound(params) or 0

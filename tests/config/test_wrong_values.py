@@ -51,7 +51,6 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
         ["sampling=mirostat", "sampling.temperature=0.8", "sampling.order=[mirostat,temperature]"],
         ["sampling.order", "mirostat", "follows temperature"],
     ),
-    "a temperature below zero": (["sampling.dynatemp_range=1.5"], ["sampling.dynatemp_range=1.5", "at most sampling.temperature=1.0"]),
     "greedy, and drawing": (
         ["sampling=greedy", "sampling.xtc_probability=0.5"],
         ["sampling.xtc_probability=0.5", "sampling.temperature=0", "valid: a temperature above 0"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -76,7 +77,8 @@ def test_every_candidate_runs_with_its_own_values_and_the_same_fresh_seeds(searc
 
 def test_texts_are_judged_again_after_other_prompts_and_with_other_noise(write_sweep: WriteSweep, tmp_path: Path) -> None:
     """Where the study judges texts; a set that it only looks at stays as it is."""
-    (tmp_path / "quiz.jsonl").write_text('{"prompt": "1 + 1 =", "answer": "2"}\n')
+    rows = [{"prompt": f"{n} + 1 =", "answer": str(n + 1)} for n in range(67)]
+    (tmp_path / "quiz.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     sets = [f"data.generation.{name}.path={tmp_path}/quiz.jsonl" for name in ("quiz", "seen")]
     quiz = ["data.generation.quiz.verifier=exact", "data.generation.quiz.max_prompts=20"]
     objective = {"metric": "generation/quiz/accuracy", "direction": "maximize"}
@@ -84,7 +86,13 @@ def test_texts_are_judged_again_after_other_prompts_and_with_other_noise(write_s
     params = {"optim.lr": 1e-3, "sampling.seed": 5}
     key = "data.generation.quiz.skip_prompts"
     assert fresh_values(sweep, params, 7, place=0) == {"seed": 7, "sampling.seed": 7, key: 20}
-    assert fresh_values(sweep, params, 9, place=2) == {"seed": 9, "sampling.seed": 9, key: 60}
+    assert fresh_values(sweep, params, 8, place=1) == {"seed": 8, "sampling.seed": 8, key: 40}
+    assert fresh_values(sweep, params, 9, place=2) == {"seed": 9, "sampling.seed": 9, key: 20}, "there are two blocks behind the search's"
+    for most, skip in ((50, {key: 50}), (67, {}), (200, {}), (None, {})):
+        kept = load_sweep(
+            str(write_sweep(base=[*sets, *quiz[:1], f"data.generation.quiz.max_prompts={most or 'null'}"], objective=objective)), []
+        )
+        assert fresh_values(kept, params, 7, place=0) == {"seed": 7, "sampling.seed": 7, **skip}
     losses = load_sweep(str(write_sweep(base=[*sets, *quiz])), [])
     assert fresh_values(losses, params, 7, place=0) == {"seed": 7}
 

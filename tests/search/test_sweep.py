@@ -248,6 +248,15 @@ def test_what_is_thawed_is_what_was_frozen(write_sweep: WriteSweep) -> None:
     assert thawed.base.config == sweep.base.config
 
 
+def test_a_value_that_one_choice_of_a_group_refuses_is_found_before_the_start(write_sweep: WriteSweep) -> None:
+    space = {"sampling": {"choices": ["greedy", "min_p"]}, "sampling.temperature": {"low": 0.5, "high": 1.5}}
+    said = r"space\.sampling\.temperature: sampling=greedy, sampling\.temperature=0\.5 is not valid: .*greedy takes the most likely token"
+    with pytest.raises(InputError, match=said):
+        load_sweep(str(write_sweep(space=space)), [])
+    space["sampling.temperature"]["when"] = {"sampling": "min_p"}
+    assert load_sweep(str(write_sweep(space=space)), []).space.parameters
+
+
 def test_a_study_of_an_older_harness_lacks_keys_that_are_at_their_defaults(write_sweep: WriteSweep, tmp_path: Path) -> None:
     sweep = load_sweep(str(write_sweep()), [])
     frozen = sweep.frozen()

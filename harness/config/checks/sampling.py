@@ -38,5 +38,3 @@ def sampling_problems(sampling: SamplingConfig, key: str = "sampling") -> Iterat
                 yield f"{given(on)}: draws, and {key}.temperature=0 always takes the most likely token; valid: a temperature above 0"
     elif sampling.name == "greedy":
         yield f"{key}.temperature={sampling.temperature}: greedy takes the most likely token; valid: 0, or sampling=temperature"
-    if sampling.dynatemp_range > sampling.temperature:
-        yield f"{key}.dynatemp_range={sampling.dynatemp_range}: valid: at most {key}.temperature={sampling.temperature}"

@@ -76,7 +76,8 @@ class SamplingConfig(Section):
     temperature: NonNegative = 1.0
     """Logits are divided by it; 0: the most likely token, always."""
     dynatemp_range: NonNegative = 0.0
-    """The temperature lies between temperature - range (where the model is sure) and temperature + range; 0: it is the same everywhere."""
+    """The temperature lies between temperature - range (where the model is sure; not below 0) and temperature + range; 0: it is the same
+    everywhere."""
     dynatemp_exponent: Positive = 1.0
     """How it rises with the entropy, as a share of the highest: T = low + (high - low) share^exponent."""
     smoothing_factor: NonNegative = 0.0

@@ -18,13 +18,13 @@ def temperature(logits_BV: Tensor, temperature: float) -> Tensor:
 
 def dynamic_temperature(logits_BV: Tensor, temperature: float, range: float, exponent: float) -> Tensor:
     """Divided by low + (high - low) (H / ln n)^exponent: H is the entropy over the n tokens that remain; low and high lie `range` apart
-    from the temperature."""
+    from the temperature, low not below 0."""
     log_p = logits_BV.log_softmax(dim=-1)
     most = (logits_BV > -torch.inf).sum(dim=-1, keepdim=True).to(log_p.dtype).log()
     # One token has no entropy, nor could it have.
     share = (entropy(log_p) / most.clamp(min=torch.finfo(log_p.dtype).tiny)).clamp(max=1)
-    low = temperature - range
-    return logits_BV / (low + 2 * range * share**exponent).clamp(min=LOWEST)
+    low, high = max(0.0, temperature - range), temperature + range
+    return logits_BV / (low + (high - low) * share**exponent).clamp(min=LOWEST)
 
 
 def quadratic(logits_BV: Tensor, factor: float, curve: float) -> Tensor:
