@@ -180,8 +180,8 @@ def _say_where_prompts_lack(points: Sequence[dict[str, Any]]) -> None:
                         place, seeds, blocks)  # fmt: skip
     if "sampling.seed" in points[0] and not judged:
         log.warning(
-            "data.generation: the search has seen all prompts, so they are judged again with other noise alone; keep some back by a smaller "
-            ".max_prompts"
+            "data.generation: the search has seen all prompts, so they are judged again with other noise alone; keep some back by a "
+            "smaller .max_prompts"
         )
 
 
