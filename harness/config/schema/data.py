@@ -120,7 +120,8 @@ class GenerationConfig(Section):
     """Of verifier=regex, for all rows; null: each row has its own. At most 1,000 characters; a text that takes longer than half a second
     counts as wrong."""
     schema: dict[str, Any] = field(default_factory=dict)
-    """Of verifier=json_schema, for all rows; empty: that of schema_path, else each row has its own. It refers to nothing but itself."""
+    """Of verifier=json_schema, for all rows; empty: that of schema_path, else each row has its own. It refers to nothing but itself; a text
+    for which it takes more than 50,000 keywords counts as wrong."""
     schema_path: Name | None = None
     """A JSON file with the schema of all rows."""
     draws: Count = 1
