@@ -104,6 +104,23 @@ def test_what_is_right_and_what_is_not(verifier: Any, reference: Any, right: lis
         ("#### 3 #### nothing", None),
         ("no number", None),
         ("9" * 200, None),
+        (r"\boxed{\frac{3}{4}}", "3/4"),
+        (r"\boxed{\frac{3}{5}}", "3/5"),
+        (r"\boxed{-\dfrac{3}{4}}", "-3/4"),
+        (r"\boxed{\tfrac{-3}{4}} of 5", "-3/4"),
+        (r"\boxed{\frac34}", "3/4"),
+        (r"\boxed{\frac{1}{2}\text{ or }\frac{1}{3}}", None),
+        (r"\boxed{2\frac{1}{2}}", None),
+        (r"\boxed{\frac{\sqrt{3}}{4}}", None),
+        (r"\boxed{\frac{3}{0}}", None),
+        (r"\boxed{-\frac{-3}{4}}", None),
+        (r"\boxed{2^{3}}", None),
+        (r"\boxed{\text{about {1{,}234}}} or 5", "1234"),
+        (r"\boxed{12", None),
+        (r"it is \frac{3}{4}.", "3/4"),
+        (r"it is \frac{x}{4}.", None),
+        (r"it is \frac{3}{", None),
+        (r"\frac{x}{4} is 5", "5"),
     ],
 )
 def test_the_number_that_a_text_ends_in(text: str, number: str | None) -> None:
@@ -113,6 +130,9 @@ def test_the_number_that_a_text_ends_in(text: str, number: str | None) -> None:
 def test_numbers_are_found_in_time_that_grows_with_the_text() -> None:
     began = time.perf_counter()
     assert number_in("1,111" * 20_000 + "," + "-" * 100_000) is not None
+    for latex in ("\\frac{", "\\frac{1}{", "\\frac", "{"):
+        assert number_in("1" + latex * 20_000) == (1 if latex == "{" else None)
+    assert number_in("\\frac{1}{2} " * 20_000) == Fraction(1, 2)
     assert time.perf_counter() - began < 1
 
 
@@ -164,6 +184,7 @@ def test_calls_of_tools_in_any_order(text: str, is_right: bool) -> None:
         ("exact", {}, "an object; valid: a text"),
         ("normalised", "The.", "of which nothing is left"),
         ("number", "many", "'many', without a number; valid: a number"),
+        ("number", r"\boxed{\frac{x}{2}}", "without a number; valid: a number"),
         ("number", True, "a boolean; valid: a number"),
         ("regex", "(", "no regular expression"),
         ("regex", "a" * 1001, "valid: a regular expression of 1 to 1,000 characters"),
