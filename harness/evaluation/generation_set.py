@@ -95,7 +95,8 @@ class GenerationSet(EvaluationSet):
     @cached_property
     def fingerprint(self) -> str:
         config = self.config
-        how = [config.verifier, config.pattern, config.schema, config.draws, config.pass_at, config.max_new_tokens, config.stop]
+        fixed = None if self.verifier is None else self.verifier.fixed
+        how = [config.verifier, fixed, config.draws, config.pass_at, config.max_new_tokens, config.stop]
         prompts = [[prompt.id, prompt.token_ids] for prompt in self.prompts]
         return hashlib.sha256(json.dumps([how, prompts, self.given], sort_keys=True, default=repr).encode()).hexdigest()
 
