@@ -19,7 +19,7 @@ from harness.evaluation.evaluation_set import Advance, EvaluationSet, LanguageMo
 from harness.evaluation.text_statistics import adjusted_distinct, all_at, distinct, pass_at, repetition, self_bleu, zlib_ratio
 from harness.evaluation.verifiers.build import build_verifier
 from harness.evaluation.verifiers.verifier import BadReferenceError, Verifier
-from harness.generation.prompts import PromptReader, PromptRow
+from harness.generation.prompts import PromptReader, PromptRow, fields_in
 from harness.generation.rows import Generation, Limits, Prompt
 from harness.runs.generations import WrittenText
 
@@ -221,6 +221,11 @@ class _Reference:
         """Raises InputError for a row without one."""
         for name in self.fields:
             if row.row.values.get(name) is not None and name != self.config.prompt:
+                if name in fields_in(self.config.prompt):
+                    raise InputError(
+                        f"{self.key}.prompt={self.config.prompt}: holds the reference, {{{name}}}; "
+                        f"valid: {{{{{name}}}}} where the braces are text, or another field as {self.key}.reference"
+                    )
                 return row.row.values[name]
         if row.answer is not None and self.config.reference is None:
             return list(row.answer.tool_calls) if self.config.verifier == "tool_call" else row.answer.content

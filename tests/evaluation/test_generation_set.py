@@ -152,6 +152,15 @@ def test_the_content_of_a_schema_tells_what_is_measured_not_its_place(build: Cal
     assert first != fingerprint("a.json", {"type": "array"})
 
 
+def test_braces_of_a_prompt_are_text_where_doubled_and_the_reference_is_never_in_it(build: Callable[..., GenerationSet]) -> None:
+    row = {"question": "1 + 1", "answer": "2"}
+    found = build(row, verifier="number", prompt="{question} as \\boxed{{answer}}")
+    assert found.prompts[0].text == "1 + 1 as \\boxed{answer}"
+    for settings in ({}, {"reference": "answer"}):
+        with pytest.raises(InputError, match=r"\.prompt=.*: holds the reference, \{answer\}; valid: \{\{answer\}\} where"):
+            build(row, verifier="number", prompt="{question} as \\boxed{answer}", **settings)
+
+
 def test_runs_that_write_at_other_evaluations_log_other_rows() -> None:
     """Runs of one state share what was logged for it."""
     states = [

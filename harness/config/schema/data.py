@@ -100,10 +100,10 @@ class GenerationConfig(Section):
     subset: Name | None = None
     """Which subset (configuration) of a data set of the hub; null: its only or default one."""
     prompt: Name | None = None
-    """Where a row holds its prompt, a text or messages; or a text with fields of the row in it, "Question: {question}\\nAnswer:". null:
-    messages or conversations, else the first of prompt, question, query, instruction, text. Of a conversation that ends with the
-    assistant all before its last turn is the prompt (verifier=tool_call: before its first turn that calls a tool). A row's id names it;
-    without one, a hash of its prompt."""
+    """Where a row holds its prompt, a text or messages; or a text with fields of the row in it, "Question: {question}\\nAnswer:" ({{ and
+    }} are braces of the text). null: messages or conversations, else the first of prompt, question, query, instruction, text. Of a
+    conversation that ends with the assistant all before its last turn is the prompt (verifier=tool_call: before its first turn that calls
+    a tool). A row's id names it; without one, a hash of its prompt."""
     chat: bool | None = None
     """Whether a prompt that is text is what a user says, and is rendered by data.chat_template as messages always are; null: with
     objective=sft."""
