@@ -36,6 +36,8 @@ BY_FINGERPRINT = (
     "tokenizer.path",
 )
 """What matters by its content, wherever it lies."""
+WHEN_MEASURED = ".every_evaluations"
+"""How keys end that say which rows hold what is measured by fingerprint: runs of one state share their rows."""
 NO_INFLUENCE = (
     "sampling.",
     "data.cache_dir",
@@ -51,7 +53,8 @@ NO_INFLUENCE = (
 
 def state_values(config: Config) -> dict[str, Any]:
     """The values that the state of a run depends on, by dotted key."""
-    return {key: value for key, value in flat(to_plain(config)) if not matches_key(key, (*IN_THE_PLAN, *BY_FINGERPRINT, *NO_INFLUENCE))}
+    elsewhere = (*IN_THE_PLAN, *BY_FINGERPRINT, *NO_INFLUENCE)
+    return {key: value for key, value in flat(to_plain(config)) if key.endswith(WHEN_MEASURED) or not matches_key(key, elsewhere)}
 
 
 def matches_key(name: str, keys: tuple[str, ...]) -> bool:

@@ -95,7 +95,8 @@ class SearchConfig(Section):
 class StoppingConfig(Section):
     """When a trial is given up before its end: it is `pruned`, with its reason, and has cost what it trained.
 
-    Trials are compared at the same evaluation (the first, the second, …), so that trainer.evaluate_every_steps must be set.
+    Trials are compared at the same evaluation (the first, the second, …), so that trainer.evaluate_every_steps must be set; of
+    a set under data.generation that they are given up by, every_evaluations, too.
     """
 
     name: Literal["none", "median", "successive_halving", "hyperband"] = "none"
@@ -110,7 +111,8 @@ class StoppingConfig(Section):
     reduction_factor: Annotated[int, Ge(2), OnlyFor(("successive_halving", "hyperband"))] = 3
     """At each rung one trial in this many goes on."""
     constraint_patience: Count | None = None
-    """Whatever the name: give a trial up when it has broken one constraint at this many evaluations in a row; null: never."""
+    """Whatever the name: give a trial up when it has broken one constraint at this many evaluations in a row (of those
+    that measure it); null: never."""
 
 
 @dataclass(kw_only=True)

@@ -19,7 +19,7 @@ from harness.evaluation.evaluation_set import Advance, EvaluationSet, LanguageMo
 from harness.evaluation.text_statistics import adjusted_distinct, all_at, distinct, pass_at, repetition, self_bleu, zlib_ratio
 from harness.evaluation.verifiers.build import build_verifier
 from harness.evaluation.verifiers.verifier import BadReferenceError, Verifier
-from harness.generation.prompts import PromptReader, PromptRow
+from harness.generation.prompts import PromptReader, PromptRow, fields_in
 from harness.generation.rows import Generation, Limits, Prompt
 from harness.runs.generations import WrittenText
 
@@ -95,7 +95,8 @@ class GenerationSet(EvaluationSet):
     @cached_property
     def fingerprint(self) -> str:
         config = self.config
-        how = [config.verifier, config.pattern, config.schema, config.draws, config.pass_at, config.max_new_tokens, config.stop]
+        fixed = None if self.verifier is None else self.verifier.fixed
+        how = [config.verifier, fixed, config.draws, config.pass_at, config.max_new_tokens, config.stop]
         prompts = [[prompt.id, prompt.token_ids] for prompt in self.prompts]
         return hashlib.sha256(json.dumps([how, prompts, self.given], sort_keys=True, default=repr).encode()).hexdigest()
 
@@ -220,6 +221,11 @@ class _Reference:
         """Raises InputError for a row without one."""
         for name in self.fields:
             if row.row.values.get(name) is not None and name != self.config.prompt:
+                if name in fields_in(self.config.prompt):
+                    raise InputError(
+                        f"{self.key}.prompt={self.config.prompt}: holds the reference, {{{name}}}; "
+                        f"valid: {{{{{name}}}}} where the braces are text, or another field as {self.key}.reference"
+                    )
                 return row.row.values[name]
         if row.answer is not None and self.config.reference is None:
             return list(row.answer.tool_calls) if self.config.verifier == "tool_call" else row.answer.content

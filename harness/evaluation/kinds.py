@@ -181,6 +181,19 @@ def logged_metrics(data: DataConfig) -> list[str]:
     ]
 
 
+def logging_set(data: DataConfig, logged: str) -> tuple[str, Any] | None:
+    """The key and the configuration of the set that logs a metric; None where none does."""
+    sets = [(kind, name, config) for kind in KINDS for name, config in kind.configs(data).items()]
+    return next(
+        (
+            (f"data.{kind.section}.{name}", config)
+            for kind, name, config in sets
+            if logged in [f"{kind.prefix}/{name}/{metric}" for metric in kind.logged(config, data)]
+        ),
+        None,
+    )
+
+
 def refuse_unlogged_monitors(config: Config) -> None:
     """Raise InputError for early stopping by a metric that the run does not log, unless it says `strict: false`."""
     metrics = [*logged_metrics(config.data), *RUN_METRICS]

@@ -8,6 +8,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from harness.config.errors import wrong_value
+from harness.data.chat.conversation import TOOL_CALL_MARKS
 from harness.generation.rows import Limits
 from harness.generation.written_text import Decode
 
@@ -36,11 +37,13 @@ def unwritable_tokens(model: PreTrainedModel, tokenizer: Any) -> list[int]:
 
 
 def decoder_of(tokenizer: Any) -> Decode:
-    """Ids to text without control tokens, as it is: no spaces are tidied up."""
+    """Ids to text without control tokens, but for those around tool calls, as it is: no spaces are tidied up."""
     backend = tokenizer.backend_tokenizer
+    added = backend.get_added_tokens_decoder()
+    hidden = {index for index, token in added.items() if token.special and token.content not in TOOL_CALL_MARKS}
 
     def decode(ids: Sequence[int]) -> str:
-        text: str = backend.decode(list(ids), skip_special_tokens=True)
+        text: str = backend.decode([index for index in ids if index not in hidden], skip_special_tokens=False)
         return text
 
     return decode

@@ -26,8 +26,13 @@ MESSAGES_FIELDS = ("messages", "conversations")
 TEXT_FIELDS = ("prompt", "question", "query", "instruction", "text")
 """Where a row holds a prompt that is text; the first that it has."""
 ID_FIELD = "id"
-PLACE = re.compile(r"\{(\w+)\}")
-"""A row's field in a prompt that is put together: {question}."""
+PLACE = re.compile(r"\{\{|\}\}|\{(\w+)\}")
+"""A row's field in a prompt that is put together, {question}; or a brace that is text: {{ or }}."""
+
+
+def fields_in(prompt: str | None) -> list[str]:
+    """The row's fields in a prompt that is put together; [] for one that is no such text."""
+    return [name for name in PLACE.findall(prompt or "") if name]
 
 
 class PromptRow(NamedTuple):
@@ -83,7 +88,7 @@ class PromptReader:
         to_call: all before its first turn that calls a tool, where there is one. also: further fields of the rows to read.
         Raises InputError, naming the configuration `key`, the file and the place, for the first row that is no prompt, and where none is.
         """
-        places = PLACE.findall(prompt or "")
+        places = fields_in(prompt)
         named = [] if prompt is None else places or [prompt]
         columns = list(dict.fromkeys([ID_FIELD, *READ, *TEXT_FIELDS, *named, *also]))
         seen: Counter[str] = Counter()
@@ -107,7 +112,7 @@ class PromptReader:
         if name is None:
             fields, valid = ", ".join(row.fields) or "none", ", ".join((*MESSAGES_FIELDS, *TEXT_FIELDS))
             raise MalformedError(f"no prompt; fields there: {fields}; valid: {valid}, or another field as .prompt")
-        value: Any = PLACE.sub(lambda found: str(_field(row, found[1])), name) if places else _field(row, name)
+        value: Any = PLACE.sub(lambda found: str(_field(row, found[1])) if found[1] else found[0][0], name) if places else _field(row, name)
         if isinstance(value, str) and name not in MESSAGES_FIELDS:
             more = row.values.get("input") if name == "instruction" else None
             text = f"{value}\n\n{more}" if isinstance(more, str) and more.strip() else value

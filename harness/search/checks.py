@@ -11,7 +11,7 @@ from harness.config.introspect import find
 from harness.config.length import parse_length
 from harness.config.schema import Config
 from harness.config.sweep_schema import BudgetConfig
-from harness.evaluation.kinds import RUN_METRICS, changes, higher_is_better, logged_metrics, refuse_unlogged_monitors
+from harness.evaluation.kinds import RUN_METRICS, changes, higher_is_better, logged_metrics, logging_set, refuse_unlogged_monitors
 from harness.search.budget import HOUR, SHORTEST_SECONDS
 from harness.search.late_parameters import LateParameters
 from harness.search.samplers import arms_of, check_sampler
@@ -174,6 +174,14 @@ def _check_stopping(sweep: Sweep) -> None:
     evaluated = sweep.base.config.trainer.evaluate_every_steps is not None or any(p.key == key for p in sweep.space.parameters)
     if watched and not evaluated:
         raise InputError(f"{what}: no trial is evaluated before its end; set {key}, e.g. base: [{key}=50]")
+    for where, metric in watched:
+        section, measured = logging_set(sweep.base.config.data, metric) or ("", None)
+        every, rarely = getattr(measured, "every_evaluations", 1), f"{section}.every_evaluations"
+        if (every is None or every > max(1, sweep.evaluations)) and not any(p.key == rarely for p in sweep.space.parameters):
+            often = "null" if every is None else every
+            named = f"{where}={metric}" if where == "objective.metric" else f"{where}: {metric}"
+            problem = f"{named} is not measured before a trial's end, of whose evaluations there are {sweep.evaluations}"
+            raise InputError(f"{what}: {rarely}={often}: {problem}; valid: base: [{rarely}=1], or a larger number up to them")
 
 
 def _check_time(budget: BudgetConfig, devices: int) -> None:

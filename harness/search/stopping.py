@@ -42,25 +42,31 @@ def evaluations(rows: list[Row], *, every_steps: int, length: int) -> dict[int, 
     return {row["step"] // every_steps: row for row in rows if row["step"] and row["step"] % every_steps == 0 and row["tokens"] < length}
 
 
-def judged(row: Row, objective: StudyObjectiveConfig, constraints: Mapping[str, Bound]) -> float | None:
-    """The value that an evaluation reports to the pruner: the objective, or, where constraints are broken, a value worse than any objective
-    that grows with the violation. Pruners see one number: they would keep the runs that forget most. None where a metric is absent."""
-    value: float | None = row.get(objective.metric)
-    if any(row.get(metric) is None for metric in constraints):
-        return None
-    broken = sum(max(0.0, margin) for margin in margins(constraints, row).values())
-    if value is None or not broken:
-        return value
-    return value + (1 + broken) * (BROKEN if objective.direction == "minimize" else -BROKEN)
+def judged(seen: dict[int, Row], objective: StudyObjectiveConfig, constraints: Mapping[str, Bound]) -> dict[int, float | None]:
+    """The value that each evaluation reports to the pruner: the objective, or, where constraints are broken, a value worse than any
+    objective that grows with the violation. Pruners see one number: they would keep the runs that forget most. None where the objective is
+    absent; a constraint that not every evaluation measures counts by its last value, and not before it has one."""
+    values: dict[int, float | None] = {}
+    known: dict[str, float] = {}
+    for number in sorted(seen):
+        row = seen[number]
+        known |= {metric: row[metric] for metric in constraints if row.get(metric) is not None}
+        value: float | None = row.get(objective.metric)
+        bounds = {metric: constraints[metric] for metric in known}
+        broken = sum(max(0.0, margin) for margin in margins(bounds, known).values())
+        if value is not None and broken:
+            value += (1 + broken) * (BROKEN if objective.direction == "minimize" else -BROKEN)
+        values[number] = value
+    return values
 
 
 def broken_for_good(seen: dict[int, Row], constraints: Mapping[str, Bound], patience: int | None) -> str | None:
-    """Why the trial is given up, if it has broken one constraint at each of its latest `patience` evaluations."""
-    latest = [seen[number] for number in sorted(seen)][-patience:] if patience else []
-    if patience is None or len(latest) < patience:
+    """Why the trial is given up, if it has broken one constraint at each of the latest `patience` evaluations that measured it."""
+    if patience is None:
         return None
     for metric, bound in constraints.items():
-        broken = [broken_limit(bound, row[metric]) if row.get(metric) is not None else None for row in latest]
-        if all(broken):
-            return f"{metric} was outside its bound ({broken[-1]}) at {patience} evaluations in a row, last {latest[-1][metric]:.4g}"
+        latest = [seen[number][metric] for number in sorted(seen) if seen[number].get(metric) is not None][-patience:]
+        broken = [broken_limit(bound, value) for value in latest]
+        if len(latest) == patience and all(broken):
+            return f"{metric} was outside its bound ({broken[-1]}) at {patience} evaluations in a row, last {latest[-1]:.4g}"
     return None

@@ -261,7 +261,7 @@ class Study:
         reason = broken_for_good(seen, constraints, stopping.constraint_patience)
         if reason is None and stopping.name != "none":
             objective = self.sweep.config.objective
-            reason = self._report(claim, {number: judged(row, objective, constraints) for number, row in seen.items()})
+            reason = self._report(claim, judged(seen, objective, constraints))
         if reason is not None:
             with self.storage.locked():
                 trial = claimed_trial(claim.run)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from harness.config.errors import InputError
-from harness.config.schema import DataConfig, GenerationConfig
+from harness.config.schema import Config, DataConfig, GenerationConfig
+from harness.config.state_key import state_values
 from harness.data.tokenization import Documents, Tokenization
 from harness.evaluation.generation_set import GenerationSet, build_generation_set
 from harness.evaluation.kinds import KINDS, GenerationKind, logged_metrics, main_metrics, most_tokens
@@ -138,6 +139,36 @@ def test_its_fingerprint_tells_what_is_measured(build: Callable[..., GenerationS
 def test_other_references_have_another_fingerprint(build: Callable[..., GenerationSet]) -> None:
     other = [{**row, "answer": "#### 0"} for row in SUMS]
     assert build(*other, verifier="number").fingerprint != build(*SUMS, verifier="number").fingerprint
+
+
+def test_the_content_of_a_schema_tells_what_is_measured_not_its_place(build: Callable[..., GenerationSet], tmp_path: Path) -> None:
+    def fingerprint(name: str, schema: dict[str, Any]) -> str:
+        (tmp_path / name).write_text(json.dumps(schema))
+        return build(*SUMS, verifier="json_schema", schema_path=str(tmp_path / name)).fingerprint
+
+    first = fingerprint("a.json", {"type": "object"})
+    assert first == fingerprint("b.json", {"type": "object"})
+    assert first == build(*SUMS, verifier="json_schema", schema={"type": "object"}).fingerprint
+    assert first != fingerprint("a.json", {"type": "array"})
+
+
+def test_braces_of_a_prompt_are_text_where_doubled_and_the_reference_is_never_in_it(build: Callable[..., GenerationSet]) -> None:
+    row = {"question": "1 + 1", "answer": "2"}
+    found = build(row, verifier="number", prompt="{question} as \\boxed{{answer}}")
+    assert found.prompts[0].text == "1 + 1 as \\boxed{answer}"
+    for settings in ({}, {"reference": "answer"}):
+        with pytest.raises(InputError, match=r"\.prompt=.*: holds the reference, \{answer\}; valid: \{\{answer\}\} where"):
+            build(row, verifier="number", prompt="{question} as \\boxed{answer}", **settings)
+
+
+def test_runs_that_write_at_other_evaluations_log_other_rows() -> None:
+    """Runs of one state share what was logged for it."""
+    states = [
+        state_values(Config(data=DataConfig(generation={"x": GenerationConfig(path=path, every_evaluations=every)})))
+        for path, every in (("a", 1), ("a", 2), ("b", 1))
+    ]
+    assert states[0] == states[2]
+    assert states[0] != states[1]
 
 
 CALL = {"from": "function_call", "value": '{"name": "search", "arguments": {"query": "tea"}}'}

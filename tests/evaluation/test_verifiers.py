@@ -12,6 +12,7 @@ import pytest
 
 from harness.config.errors import InputError
 from harness.config.schema import GenerationConfig
+from harness.evaluation.verifiers import json_document
 from harness.evaluation.verifiers.build import build_verifier
 from harness.evaluation.verifiers.normalised import normalised
 from harness.evaluation.verifiers.number import number_in
@@ -23,6 +24,9 @@ DUCKS = (
 """The first answer of gsm8k's test split."""
 RECIPES = {"name": "search_recipes", "arguments": {"ingredients": ["chicken", "bell peppers", "rice"]}}
 """A call of glaive's function-calling conversations."""
+
+DRAFT_4, DRAFT_7 = "http://json-schema.org/draft-04/schema#", "http://json-schema.org/draft-07/schema#"
+DOUBLING = {**{str(n): {"allOf": [{"$ref": f"#/$defs/{n + 1}"}] * 2} for n in range(40)}, "40": {}}
 
 
 def call(name: str, **arguments: Any) -> str:
@@ -46,6 +50,26 @@ def call(name: str, **arguments: Any) -> str:
             ["{}", "{'a': 1}", "a"],
         ),
         ("json_schema", {"items": {"$ref": "#/$defs/a~1b"}, "$defs": {"a/b": {"type": "string"}}}, ['["c"]', "[]"], ["[1]"]),
+        (
+            "json_schema",
+            {"$schema": DRAFT_7, "$id": "https://example.org/a", "items": {"$ref": "#"}, "maxItems": 1},
+            ["[[]]"],
+            ["[[1, 2]]", "[[[1, 2]]]"],
+        ),
+        ("json_schema", {"$ref": "#a", "$defs": {"b": {"$anchor": "a", "type": "string"}}}, ['"c"'], ["1"]),
+        ("json_schema", {"multipleOf": 0.5}, ["1.5"], ["0.3", "9" * 400]),
+        (
+            "json_schema",
+            {"properties": {name: {"const": {"$ref": name}} for name in ("$id", "$schema", "$ref", "patternProperties", "pattern")}},
+            ['{"$id": {"$ref": "$id"}}'],
+            ['{"$id": {}}', '{"$ref": 1}'],
+        ),
+        (
+            "json_schema",
+            {"enum": [{"$id": "a", "$schema": "b", "patternProperties": "("}], "default": {"$ref": "c"}},
+            ['{"$id": "a", "$schema": "b", "patternProperties": "("}'],
+            ["{}"],
+        ),
         ("tool_call", RECIPES, ["I look.\n" + call("search_recipes", ingredients=["chicken", "bell peppers", "rice"])], ["", "{}"]),
         ("tool_call", [], ["I have no tool for that."], [call("search")]),
     ],
@@ -80,6 +104,23 @@ def test_what_is_right_and_what_is_not(verifier: Any, reference: Any, right: lis
         ("#### 3 #### nothing", None),
         ("no number", None),
         ("9" * 200, None),
+        (r"\boxed{\frac{3}{4}}", "3/4"),
+        (r"\boxed{\frac{3}{5}}", "3/5"),
+        (r"\boxed{-\dfrac{3}{4}}", "-3/4"),
+        (r"\boxed{\tfrac{-3}{4}} of 5", "-3/4"),
+        (r"\boxed{\frac34}", "3/4"),
+        (r"\boxed{\frac{1}{2}\text{ or }\frac{1}{3}}", None),
+        (r"\boxed{2\frac{1}{2}}", None),
+        (r"\boxed{\frac{\sqrt{3}}{4}}", None),
+        (r"\boxed{\frac{3}{0}}", None),
+        (r"\boxed{-\frac{-3}{4}}", None),
+        (r"\boxed{2^{3}}", None),
+        (r"\boxed{\text{about {1{,}234}}} or 5", "1234"),
+        (r"\boxed{12", None),
+        (r"it is \frac{3}{4}.", "3/4"),
+        (r"it is \frac{x}{4}.", None),
+        (r"it is \frac{3}{", None),
+        (r"\frac{x}{4} is 5", "5"),
     ],
 )
 def test_the_number_that_a_text_ends_in(text: str, number: str | None) -> None:
@@ -89,6 +130,9 @@ def test_the_number_that_a_text_ends_in(text: str, number: str | None) -> None:
 def test_numbers_are_found_in_time_that_grows_with_the_text() -> None:
     began = time.perf_counter()
     assert number_in("1,111" * 20_000 + "," + "-" * 100_000) is not None
+    for latex in ("\\frac{", "\\frac{1}{", "\\frac", "{"):
+        assert number_in("1" + latex * 20_000) == (1 if latex == "{" else None)
+    assert number_in("\\frac{1}{2} " * 20_000) == Fraction(1, 2)
     assert time.perf_counter() - began < 1
 
 
@@ -140,6 +184,7 @@ def test_calls_of_tools_in_any_order(text: str, is_right: bool) -> None:
         ("exact", {}, "an object; valid: a text"),
         ("normalised", "The.", "of which nothing is left"),
         ("number", "many", "'many', without a number; valid: a number"),
+        ("number", r"\boxed{\frac{x}{2}}", "without a number; valid: a number"),
         ("number", True, "a boolean; valid: a number"),
         ("regex", "(", "no regular expression"),
         ("regex", "a" * 1001, "valid: a regular expression of 1 to 1,000 characters"),
@@ -150,6 +195,20 @@ def test_calls_of_tools_in_any_order(text: str, is_right: bool) -> None:
         ("json_schema", {"properties": {"a": {"$ref": "#none"}}}, "a schema whose reference leads nowhere: #none"),
         ("json_schema", {"properties": {"a": {"$id": "https://example.org/a"}}}, "the keyword $id, which is not read here"),
         ("json_schema", {"$ref": "#"}, "a schema that refers to itself without end"),
+        ("json_schema", {"$schema": 5}, "$schema: '5'; valid: http://json-schema.org/draft-04/schema, "),
+        ("json_schema", {"$schema": ["x"]}, "valid: http://json-schema.org/draft-04/schema, "),
+        ("json_schema", {"$schema": "https://example.org/mine"}, "valid: http://json-schema.org/draft-04/schema, "),
+        ("json_schema", {"$schema": DRAFT_7, "$ref": "#a", "definitions": {"b": {"$anchor": "a"}}}, "leads nowhere: #a"),
+        ("json_schema", {"items": {"$ref": "#a"}, "examples": [{"$anchor": "a"}]}, "leads nowhere: #a"),
+        ("json_schema", {"$schema": DRAFT_4, "properties": {"a": {"id": "b"}}}, "the keyword id, which is not read here"),
+        ("json_schema", {"$schema": DRAFT_4, "items": {"$ref": 5}}, "valid: references within the schema"),
+        ("json_schema", {"items": {"$ref": "#/required"}, "required": ["a"]}, "leads to what is no schema: #/required"),
+        ("json_schema", {"items": {"$ref": "#/title"}, "title": "a"}, "leads"),
+        ("json_schema", {"items": {"$ref": "#/title/0"}, "title": "a"}, "leads"),
+        ("json_schema", {"items": {"$ref": "#/allOf/x"}, "allOf": [{}]}, "leads nowhere"),
+        ("json_schema", {"items": {"$ref": "#/aside/a"}, "aside": {"a": {"type": "objekt"}}}, "no JSON schema: $.type"),
+        ("json_schema", {"items": {"$ref": "#/aside"}, "aside": {"patternProperties": {"a": {}}}}, "patternProperties, which is not read"),
+        ("json_schema", {"$ref": "#/$defs/0", "$defs": DOUBLING}, "a schema that takes more than 50,000 steps"),
         ("json_schema", {"patternProperties": {"(a+)+$": {}}}, "the keyword patternProperties, which is not read here"),
         ("json_schema", {"properties": {"a": {"pattern": "("}}}, "no regular expression"),
         ("tool_call", "look it up", "no tool calls"),
@@ -176,6 +235,33 @@ def test_a_pattern_that_never_ends_is_given_up_and_said_once(caplog: pytest.LogC
     assert not of_schema.holds(json.dumps(text), of_schema.reference(None))
     assert time.perf_counter() - began < 5
     assert caplog.text.count("takes more than 0.5 s") == 1
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"additionalProperties": {"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}, "type": "object"},
+        {"unevaluatedProperties": False, "properties": {"a": {"$ref": "#/$defs/0"}}, "$defs": DOUBLING},
+        {"properties": {"a": {"unevaluatedProperties": False, "dependentSchemas": {"a": {"$ref": "#/$defs/0"}}}}, "$defs": DOUBLING},
+    ],
+)
+def test_a_schema_that_never_ends_is_given_up_and_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, schema: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(json_document, "MOST_STEPS", 2_000)
+    found = build_verifier(GenerationConfig(path="x", verifier="json_schema", schema=schema), key="k")
+    assert found is not None
+    read, text = found.reference(None), '{"a":' * 30 + "1" + "}" * 30
+    assert not found.holds(text, read)
+    assert not found.holds(text, read)
+    assert caplog.text.count("takes more than 2000 steps") == 1
+
+
+def test_a_pattern_is_bounded_wherever_a_reference_leads() -> None:
+    schema = {"$schema": DRAFT_7, "pattern": r"(a|aa|a?)+$", "items": {"$ref": "#"}}
+    found = build_verifier(GenerationConfig(path="x", verifier="json_schema", schema=schema), key="k")
+    assert found is not None
+    assert not found.holds(json.dumps(["a" * 60 + "b"]), found.reference(None))
 
 
 def test_what_the_configuration_says_once_is_refused_by_its_key(tmp_path: Path) -> None:

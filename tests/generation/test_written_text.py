@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from harness.evaluation.verifiers.tool_call import calls_in
 from harness.generation.ends import decoder_of
 from harness.generation.written_text import WrittenText, text_of
+from harness.models.tokenizer import add_control_tokens
 
 LETTERS = ["ab", "a", "b", "c", " ", "ca", "é", "日本", "\n", "bc"]
 
@@ -36,6 +39,18 @@ def test_text_by_token_is_the_text_of_all_tokens(decoders: list[Any], which: int
             text.add(token)
         text.end()
         assert text.text == text_of(decode, before, ids)
+
+
+def test_control_tokens_are_left_out_but_for_those_around_tool_calls(tokenizer: Any) -> None:
+    """They are how a verifier knows a call."""
+    known = copy.deepcopy(tokenizer)
+    add_control_tokens(known, ["<tool_call>", "</tool_call>", "<|turn|>"], key="tokenizer.new_tokens")
+    text = 'a<|turn|><tool_call>{"name": "b"}</tool_call>é'
+    ids = known.backend_tokenizer.encode(text, add_special_tokens=False).ids
+    assert decoder_of(known)([*ids, known.eos_token_id, len(known) + 5]) == text.replace("<|turn|>", "")
+    calls = calls_in(decoder_of(known)(ids))
+    assert calls is not None
+    assert calls.total() == 1
 
 
 def test_a_stop_string_is_found_wherever_tokens_divide_it() -> None:

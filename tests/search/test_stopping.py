@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -9,12 +10,16 @@ import pytest
 from optuna.trial import TrialState
 
 from harness.config.errors import InputError
+from harness.config.sweep_schema import StudyObjectiveConfig
+from harness.runs.constraints import Bound
 from harness.runs.files import read_yaml, write_yaml
 from harness.runs.result import read_result
 from harness.search.checks import check
+from harness.search.load_sweep import load_sweep
 from harness.search.open_study import open_study
+from harness.search.stopping import broken_for_good, judged
 from harness.search.study import Claim, Study
-from tests.search.conftest import MakeSweep
+from tests.search.conftest import MakeSweep, WriteSweep
 from tests.search.studies import TRIAL_TOKENS, Attempt, alive, check_in_step, optuna_trials
 from tests.search.test_study import claimed
 
@@ -154,6 +159,54 @@ def test_stopping_that_cannot_work_is_refused(make_sweep: MakeSweep, sections: d
     with pytest.raises(InputError) as caught:
         check(make_sweep(**sections))
     assert said in str(caught.value)
+
+
+QUIZ = "generation/quiz/accuracy"
+
+
+@pytest.mark.parametrize(
+    ("every", "sections", "said"),
+    [
+        (None, {"objective": {"metric": QUIZ, "direction": "maximize"}, "stopping": "median"}, "objective.metric=generation/quiz/accuracy"),
+        (None, {"constraints": {QUIZ: {"min": 0.5}}, "stopping": {"constraint_patience": 2}}, "constraints: generation/quiz/accuracy"),
+        (9, {"constraints": {QUIZ: {"min": 0.5}}, "stopping": {"constraint_patience": 2}}, "data.generation.quiz.every_evaluations=9"),
+        (None, {"constraints": {QUIZ: {"min": 0.5}}, "stopping": "median"}, None),
+        (2, {"constraints": {QUIZ: {"min": 0.5}}, "stopping": {"constraint_patience": 2}}, None),
+    ],
+)
+def test_what_trials_are_given_up_by_is_measured_before_their_end(
+    write_sweep: WriteSweep, tmp_path: Path, every: int | None, sections: dict[str, Any], said: str | None
+) -> None:
+    (tmp_path / "quiz.jsonl").write_text('{"prompt": "1 + 1 =", "answer": "2"}\n')
+    quiz = {"path": tmp_path / "quiz.jsonl", "verifier": "exact", "every_evaluations": "null" if every is None else every}
+    base = [f"data.generation.quiz.{key}={value}" for key, value in quiz.items()]
+    path = str(write_sweep(base=[*base, "trainer.evaluate_every_steps=1"], **sections))
+    if said is None:
+        assert load_sweep(path, []).evaluations == 4
+        return
+    with pytest.raises(InputError, match=r"data\.generation\.quiz\.every_evaluations=") as caught:
+        load_sweep(path, [])
+    assert said in str(caught.value)
+
+
+def rows(*values: tuple[float | None, float | None]) -> dict[int, dict[str, float]]:
+    """Evaluations of a loss and of an accuracy that is measured more rarely."""
+    both = [{"loss": loss, QUIZ: accuracy} for loss, accuracy in values]
+    return {number: {name: value for name, value in row.items() if value is not None} for number, row in enumerate(both, start=1)}
+
+
+def test_a_constraint_that_is_rarely_measured_counts_by_its_last_value() -> None:
+    seen = rows((3, None), (3, 0.25), (3, None), (3, 0.75), (3, None), (None, 0.25))
+    values = judged(seen, StudyObjectiveConfig(metric="loss"), {QUIZ: {"min": 0.5}})
+    assert values == {1: 3, 2: 1253, 3: 1253, 4: 3, 5: 3, 6: None}
+
+
+def test_patience_counts_the_evaluations_that_measure_the_constraint() -> None:
+    bounds: dict[str, Bound] = {"loss": {"max": 4}, QUIZ: {"min": 0.5}}
+    assert broken_for_good(rows((3, 0.25), (3, None)), bounds, 2) is None
+    assert broken_for_good(rows((3, 0.25), (3, None), (3, 0.75), (3, None)), bounds, 2) is None
+    reason = f"{QUIZ} was outside its bound (min 0.5) at 2 evaluations in a row, last 0.3"
+    assert broken_for_good(rows((3, 0.25), (3, None), (3, 0.3), (3, None)), bounds, 2) == reason
 
 
 def test_several_objectives_are_told_and_the_front_is_kept(make_sweep: MakeSweep) -> None:

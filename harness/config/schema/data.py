@@ -100,10 +100,10 @@ class GenerationConfig(Section):
     subset: Name | None = None
     """Which subset (configuration) of a data set of the hub; null: its only or default one."""
     prompt: Name | None = None
-    """Where a row holds its prompt, a text or messages; or a text with fields of the row in it, "Question: {question}\\nAnswer:". null:
-    messages or conversations, else the first of prompt, question, query, instruction, text. Of a conversation that ends with the
-    assistant all before its last turn is the prompt (verifier=tool_call: before its first turn that calls a tool). A row's id names it;
-    without one, a hash of its prompt."""
+    """Where a row holds its prompt, a text or messages; or a text with fields of the row in it, "Question: {question}\\nAnswer:" ({{ and
+    }} are braces of the text). null: messages or conversations, else the first of prompt, question, query, instruction, text. Of a
+    conversation that ends with the assistant all before its last turn is the prompt (verifier=tool_call: before its first turn that calls
+    a tool). A row's id names it; without one, a hash of its prompt."""
     chat: bool | None = None
     """Whether a prompt that is text is what a user says, and is rendered by data.chat_template as messages always are; null: with
     objective=sft."""
@@ -120,7 +120,8 @@ class GenerationConfig(Section):
     """Of verifier=regex, for all rows; null: each row has its own. At most 1,000 characters; a text that takes longer than half a second
     counts as wrong."""
     schema: dict[str, Any] = field(default_factory=dict)
-    """Of verifier=json_schema, for all rows; empty: that of schema_path, else each row has its own. It refers to nothing but itself."""
+    """Of verifier=json_schema, for all rows; empty: that of schema_path, else each row has its own. It refers to nothing but itself; a text
+    for which it takes more than 50,000 keywords counts as wrong."""
     schema_path: Name | None = None
     """A JSON file with the schema of all rows."""
     draws: Count = 1

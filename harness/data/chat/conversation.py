@@ -12,6 +12,9 @@ Role = Literal["system", "user", "assistant", "tool"]
 MADE_ID_LENGTH = 9
 """Of ids of tool calls whose data have none: Mistral's templates take no other, and letters and digits alone."""
 
+TOOL_CALL_MARKS = ("<tool_call>", "</tool_call>")
+"""Around a call in the text of a turn, as the Hermes models write it; some tokenizers have them as control tokens."""
+
 
 class MalformedError(Exception):
     """A conversation cannot be used; the message says why and what would be valid. The caller adds its place."""

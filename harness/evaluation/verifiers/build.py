@@ -58,7 +58,7 @@ def _fixed(given: Any, key: str, read: Callable[[Any], Any], holds: Callable[[st
         reference = read(given)
     except BadReferenceError as error:
         raise InputError(f"{key}: {error}") from error
-    return Verifier(lambda _: reference, holds, needs_reference=False)
+    return Verifier(lambda _: reference, holds, needs_reference=False, fixed=given)
 
 
 def _schema(config: GenerationConfig, key: str) -> tuple[Any, str]:

@@ -9,11 +9,11 @@ from collections import Counter
 from typing import Any
 
 from harness.config.documents import parse_json
-from harness.data.chat.conversation import ToolCall
+from harness.data.chat.conversation import TOOL_CALL_MARKS, ToolCall
 from harness.data.row import described
 from harness.evaluation.verifiers.verifier import BadReferenceError
 
-BLOCK = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
+BLOCK = re.compile(rf"{TOOL_CALL_MARKS[0]}(.*?)(?:{TOOL_CALL_MARKS[1]}|\Z)", re.DOTALL)
 """The last one may lack its end, where generation stops at it."""
 VALID = 'valid: {"name": …, "arguments": {…}}, an array of such, [] for no call, or a text with <tool_call> blocks'
 Calls = Counter[str]
@@ -52,7 +52,7 @@ def _plain(value: Any) -> Any:
 def calls_of(value: Any) -> Calls:
     """The calls of a reference. Raises BadReferenceError."""
     try:
-        if isinstance(value, str) and "<tool_call>" in value:
+        if isinstance(value, str) and TOOL_CALL_MARKS[0] in value:
             calls = calls_in(value)
             if calls is None:
                 raise ValueError("a <tool_call> block that cannot be read")

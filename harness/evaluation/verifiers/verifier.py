@@ -23,3 +23,5 @@ class Verifier:
     """Whether a row must have one; without, `reference` is given None."""
     several: bool = True
     """Whether an array of references means that any of them may be met."""
+    fixed: Any = None
+    """What all rows are compared with, as the configuration or its file has it; None where each row has its own."""
