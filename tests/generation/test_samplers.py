@@ -153,7 +153,7 @@ def test_mirostat_learns(token: int, surprise: float, mu: float) -> None:
 def test_adaptive_p_learns() -> None:
     sampler, states = AdaptiveP(target=0.3, decay=0.9), [row(), row()]
     logits = LOGITS.expand(2, -1)
-    sampler.learn(torch.tensor([0, 7]), sampler(logits, states), states)
+    sampler.learn(torch.tensor([0, 7]), logits, states)
     assert [sampler.aim(state) for state in states] == pytest.approx([0.6 - 0.31, 0.6 - 0.2705])
 
 
