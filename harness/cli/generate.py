@@ -70,9 +70,10 @@ def generate(
         rows = write(question, out, restart=restart, progress=bar.update, note=lambda text: say(text, err=True))
     except KeyboardInterrupt:
         bar.stop()
-        if out is None:
-            raise typer.Exit(FAILED) from None
-        say(f"stopped: {bar.done:,} rows are in {out}.part; the same command goes on", err=True)
+        if out is not None and bar.done:
+            say(f"stopped: {bar.done:,} rows are in {out}.part; the same command goes on", err=True)
+        else:
+            say("stopped: no row has ended", err=True)
         raise typer.Exit(FAILED) from None
     except OSError:
         bar.stop()
