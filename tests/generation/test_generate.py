@@ -89,9 +89,16 @@ def test_prompts_of_the_command_line_are_answered_on_stdout(tiny_model: Path, tm
 
 def test_prompts_come_from_stdin_a_line_each(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for given in ("the\n\na b\n", '{"prompt": "the"}\n{"prompt": "a b"}\n'):
-        monkeypatch.setattr(sys, "stdin", io.StringIO(given))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
         done = generate(tiny_model, "--json", "--max-new-tokens", "4", cwd=tmp_path)
         assert [row["prompt"] for row in json.loads(done.stdout)["generations"]] == ["the", "a b"]
+
+
+def test_stdin_that_is_not_utf8_is_refused_by_name(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for given in (b"caf\xe9\n", b'{"prompt": "caf\xe9"}\n'):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+        done = generate(tiny_model, cwd=tmp_path)
+        assert (done.rc, done.stderr.count("error: "), "stdin" in done.stderr, "/tmp" in done.stderr) == (2, 1, True, False), done
 
 
 @pytest.mark.parametrize(
@@ -115,7 +122,7 @@ def test_a_run_writes_what_its_export_writes(new_run: NewRun, tmp_path: Path, ki
     ("words", "problem"),
     [
         (["-n", "2", "sampling=greedy"], r"-n 2: with sampling.temperature=0 (sampling=greedy) all"),
-        (["--stop", ""], "stop='': an empty string is in every text"),
+        (["--stop", "", "--out", "o.jsonl"], "stop='': an empty string is in every text"),
         (["--prompts", "none.jsonl"], "--prompts none.jsonl: no such file"),
         (["--prompts", "empty.txt"], "no prompt in empty.txt"),
         (["--prompts", "twice.jsonl"], "twice.jsonl, line 2: the id 'x' is that of twice.jsonl, line 1, too"),
@@ -134,7 +141,7 @@ def test_what_cannot_be_written_is_said_in_one_message(tiny_model: Path, tmp_pat
     done = generate(tiny_model, *([] if "--prompts" in words else ["--prompt", "the"]), *words, cwd=tmp_path)
     assert (done.rc, done.stderr.count("error: ")) == (2, 1), done
     assert problem in done.stderr
-    assert [file for file in sorted(tmp_path.iterdir()) if not file.name.endswith(".part")] == before
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_lines_of_a_chat_go_on_with_a_text_and_commands_change_it(
