@@ -56,7 +56,7 @@ def generate(
             raise InputError("nothing to go on from; valid: --prompts FILE, --prompt TEXT, or prompts on stdin")
         prompts = STDIN
     announce(f"reading the configuration; then the libraries, and {what}")
-    from harness.generation.rows import Limits
+    from harness.generation.rows import Limits, NonFiniteLogitsError
     from harness.work.generate import Question
     from harness.work.generate import generate as write
 
@@ -74,6 +74,10 @@ def generate(
             say(f"stopped: {bar.done:,} rows are in {out}.part; the same command goes on", err=True)
         else:
             say("stopped: no row has ended", err=True)
+        raise typer.Exit(FAILED) from None
+    except NonFiniteLogitsError as error:
+        bar.stop()
+        say(f"error: {what}: {error}: it writes nothing", err=True)
         raise typer.Exit(FAILED) from None
     except OSError:
         bar.stop()

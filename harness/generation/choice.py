@@ -13,11 +13,8 @@ from harness.generation.chain import SamplerChain
 from harness.generation.decode import Reader
 from harness.generation.noise import as_int64, noisy
 from harness.generation.row_state import RowState
+from harness.generation.rows import NonFiniteLogitsError
 from harness.generation.samplers.rounding import Rounding
-
-
-class NonFiniteLogitsError(ArithmeticError):
-    """The model's logits are NaN."""
 
 
 class Choice:

@@ -14,11 +14,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from harness.config.errors import InputError
 from harness.config.schema import SamplingConfig
-from harness.generation.choice import Choice, NonFiniteLogitsError
+from harness.generation.choice import Choice
 from harness.generation.ends import with_stop_tokens
 from harness.generation.engine import SHARD_ROWS
 from harness.generation.row_state import RowState
-from harness.generation.rows import Draw, Generation, Limits, Prompt
+from harness.generation.rows import Draw, Generation, Limits, NonFiniteLogitsError, Prompt
 from harness.generation.samplers.rounding import CLOSE
 from tests.generation.models import SHAPE, engine_of, random_model, random_rows
 
@@ -300,6 +300,13 @@ def test_a_model_whose_logits_are_nan_is_no_text(tokenizer: Any) -> None:
     model.get_input_embeddings().weight.fill_(torch.nan)  # type: ignore[no-untyped-call]
     with pytest.raises(NonFiniteLogitsError):
         list(engine.write(random_rows(tokenizer, 1), Limits(4)))
+
+
+def test_a_prompt_with_a_token_that_the_model_lacks_is_refused(tokenizer: Any) -> None:
+    model = random_model(tokenizer, **SHAPE | {"vocab_size": len(tokenizer) - 2})
+    last = len(tokenizer) - 1
+    with pytest.raises(InputError, match=rf"it has rows for .* and the text has the token .*id {last}.*valid: the model's own tokenizer"):
+        list(engine_of(model, tokenizer).write([Draw(Prompt("p", "", (5, last)), 0)], Limits(1)))
 
 
 def test_in_half_precision_shards_are_what_is_written_together(tokenizer: Any) -> None:

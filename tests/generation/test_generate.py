@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from harness.generation.part_file import PartFile
+from harness.generation.rows import NonFiniteLogitsError
 from tests.support.command import Done, call_harness
 from tests.support.corpus import TinyText
 from tests.training.conftest import NewRun, new_run
@@ -164,3 +165,15 @@ def test_lines_of_a_chat_go_on_with_a_text_and_commands_change_it(
         assert said in done.stderr, said
     for said in ("/what: no such command", "two.jsonl: is there already"):
         assert f"error: {said}" in done.stderr, said
+
+
+def test_a_model_whose_logits_are_nan_ends_in_one_message(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nan(*_: Any) -> Any:
+        raise NonFiniteLogitsError("the model's logits are NaN")
+
+    monkeypatch.setattr("harness.generation.choice.Choice.tokens", nan)
+    done = generate(tiny_model, "--prompt", "the", cwd=tmp_path)
+    assert (done.rc, done.stderr.count("error: "), "logits are NaN" in done.stderr) == (1, 1, True), done
+    monkeypatch.setattr(sys, "stdin", io.StringIO("the\nthe\n"))
+    chat = call_harness("chat", tiny_model, *ONE_CPU, cwd=tmp_path)
+    assert (chat.rc, chat.stderr.count("error: the model's logits are NaN")) == (0, 2), chat
