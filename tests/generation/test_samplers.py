@@ -347,7 +347,7 @@ def test_a_row_does_not_depend_on_those_beside_it() -> None:
                 some = rows[start : start + size]
                 left = chain.filter(logits[start : start + size], some)
                 ids = noisy(left, as_int64([row.key for row in some]), torch.tensor([row.position for row in some])).argmax(dim=-1)
-                chain.chosen(ids, left, some)
+                chain.chosen(ids, logits[start : start + size], some)
                 for state, token in zip(some, ids.tolist(), strict=True):
                     state.history.append(token)
         return [state.history for state in rows]
