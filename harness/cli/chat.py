@@ -41,7 +41,7 @@ def chat(
     /help tells what else can be done. Lines are read from stdin where that is no terminal.
     """
     announce(f"reading the configuration; then the libraries, and {what}")
-    from harness.generation.rows import Limits
+    from harness.generation.rows import Limits, NonFiniteLogitsError
     from harness.work.chat import chatting
 
     with chatting(what, overrides or [], Limits(max_new_tokens, tuple(stop or ())), system) as (talk, sample):
@@ -58,7 +58,7 @@ def chat(
                 continue
             try:
                 _take(line, talk, sample)
-            except InputError as error:
+            except (InputError, NonFiniteLogitsError) as error:
                 say(f"error: {error}", err=True)
 
 

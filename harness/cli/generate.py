@@ -56,7 +56,7 @@ def generate(
             raise InputError("nothing to go on from; valid: --prompts FILE, --prompt TEXT, or prompts on stdin")
         prompts = STDIN
     announce(f"reading the configuration; then the libraries, and {what}")
-    from harness.generation.rows import Limits
+    from harness.generation.rows import Limits, NonFiniteLogitsError
     from harness.work.generate import Question
     from harness.work.generate import generate as write
 
@@ -70,9 +70,14 @@ def generate(
         rows = write(question, out, restart=restart, progress=bar.update, note=lambda text: say(text, err=True))
     except KeyboardInterrupt:
         bar.stop()
-        if out is None:
-            raise typer.Exit(FAILED) from None
-        say(f"stopped: {bar.done:,} rows are in {out}.part; the same command goes on", err=True)
+        if out is not None and bar.done:
+            say(f"stopped: {bar.done:,} rows are in {out}.part; the same command goes on", err=True)
+        else:
+            say("stopped: no row has ended", err=True)
+        raise typer.Exit(FAILED) from None
+    except NonFiniteLogitsError as error:
+        bar.stop()
+        say(f"error: {what}: {error}: it writes nothing", err=True)
         raise typer.Exit(FAILED) from None
     except OSError:
         bar.stop()

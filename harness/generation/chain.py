@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, assert_never
 
 import torch
@@ -18,12 +18,13 @@ from harness.generation.samplers.dry import Breakers, dry, sequence_breakers
 from harness.generation.samplers.mirostat import Mirostat
 from harness.generation.samplers.penalties import penalties
 from harness.generation.samplers.prefix import top_h, top_k, top_p, typical
+from harness.generation.samplers.rounding import Rounding
 from harness.generation.samplers.temperature import dynamic_temperature, quadratic, temperature
 from harness.generation.samplers.threshold import epsilon, eta, min_p, p_less, p_less_norm, top_n_sigma
 from harness.generation.samplers.xtc import xtc
 
-Step = Callable[[Tensor, Sequence[RowState]], Tensor]
-"""From logits [B, V] and the rows that they are of to logits [B, V]."""
+Step = Callable[[Tensor, Sequence[RowState], Rounding | None], Tensor]
+"""From logits [B, V], the rows that they are of, and how far rounding reaches, if that matters, to logits [B, V]."""
 XTC_STREAM = 1
 
 
@@ -37,17 +38,36 @@ class SamplerChain:
         names = (name for name in active_samplers(config) if not (self.greedy and name == "temperature"))
         self._steps = [build_step(name, config, tokenizer) for name in names]
 
-    def filter(self, logits_BV: Tensor, rows: Sequence[RowState]) -> Tensor:
-        """Logits of the next token for each row, float32 [B, V], with -inf for tokens that are removed. The argument is not changed."""
+    def filter(self, logits_BV: Tensor, rows: Sequence[RowState], rounding: Rounding | None = None) -> Tensor:
+        """Logits of the next token for each row, float32 [B, V], with -inf for tokens that are removed. The argument is not changed.
+
+        rounding: gets to know how far rounding reaches, and what it might keep, which then is not removed; None: bars are exact.
+        """
+        return self._filtered(logits_BV, rows, rounding)[0]
+
+    def _filtered(self, logits_BV: Tensor, rows: Sequence[RowState], rounding: Rounding | None) -> tuple[Tensor, list[Tensor]]:
+        """The logits that are left, and what each sampler was given."""
+        given = []
         for step in self._steps:
-            logits_BV = step(logits_BV, rows)
-        return logits_BV
+            given.append(logits_BV)
+            logits_BV = step(logits_BV, rows, rounding)
+        return logits_BV, given
+
+    @cached_property
+    def learns(self) -> bool:
+        """Whether what was chosen matters for what comes next, see `learn`."""
+        return any(isinstance(step, Mirostat | AdaptiveP) for step in self._steps)
 
     def chosen(self, ids_B: Tensor, logits_BV: Tensor, rows: Sequence[RowState]) -> None:
-        """What was chosen, int64 [B], of what `filter` gave for these rows just now: changes the memory of samplers that learn."""
-        for step in self._steps:
-            if isinstance(step, Mirostat | AdaptiveP):
-                step.learn(ids_B, logits_BV, rows)
+        """What was chosen, int64 [B], where `filter` was given these logits: changes the memory of samplers that learn."""
+        if not self.learns:
+            return
+        left, given = self._filtered(logits_BV, rows, None)
+        for step, seen in zip(self._steps, given, strict=True):
+            if isinstance(step, Mirostat):
+                step.learn(ids_B, left, rows)
+            elif isinstance(step, AdaptiveP):
+                step.learn(ids_B, seen, rows)
 
 
 def build_step(name: SamplerName, config: SamplingConfig, tokenizer: Any) -> Step:
@@ -94,10 +114,12 @@ def build_step(name: SamplerName, config: SamplingConfig, tokenizer: Any) -> Ste
 
 
 def _stateless(sampler: Callable[..., Tensor], *parameters: float) -> Step:
-    return lambda logits_BV, rows: sampler(logits_BV, *parameters)
+    return lambda logits_BV, rows, rounding: sampler(logits_BV, *parameters, rounding)
 
 
-def _penalties(config: SamplingConfig, logits_BV: Tensor, rows: Sequence[RowState]) -> Tensor:
+def _penalties(config: SamplingConfig, logits_BV: Tensor, rows: Sequence[RowState], rounding: Rounding | None) -> Tensor:
+    if rounding is not None:
+        rounding.scale(max(config.repetition_penalty, 1 / config.repetition_penalty))
     return penalties(
         logits_BV,
         _last(rows, config.penalty_last_n),
@@ -107,7 +129,7 @@ def _penalties(config: SamplingConfig, logits_BV: Tensor, rows: Sequence[RowStat
     )
 
 
-def _dry(config: SamplingConfig, breakers: Breakers, logits_BV: Tensor, rows: Sequence[RowState]) -> Tensor:
+def _dry(config: SamplingConfig, breakers: Breakers, logits_BV: Tensor, rows: Sequence[RowState], _: Rounding | None) -> Tensor:
     return dry(
         logits_BV,
         _last(rows, config.dry_penalty_last_n),
@@ -129,7 +151,7 @@ def _breakers(config: SamplingConfig, tokenizer: Any) -> Breakers:
     return sequence_breakers(tokenizer, config.dry_sequence_breakers)
 
 
-def _xtc(config: SamplingConfig, logits_BV: Tensor, rows: Sequence[RowState]) -> Tensor:
+def _xtc(config: SamplingConfig, logits_BV: Tensor, rows: Sequence[RowState], rounding: Rounding | None) -> Tensor:
     device = logits_BV.device
     keys, positions = as_int64([row.key for row in rows], device), torch.tensor([row.position for row in rows], device=device)
-    return xtc(logits_BV, config.xtc_threshold, uniform(keys, positions, XTC_STREAM) < config.xtc_probability)
+    return xtc(logits_BV, config.xtc_threshold, uniform(keys, positions, XTC_STREAM) < config.xtc_probability, rounding)

@@ -13,13 +13,8 @@ from harness.generation.chain import SamplerChain
 from harness.generation.decode import Reader
 from harness.generation.noise import as_int64, noisy
 from harness.generation.row_state import RowState
-
-CLOSE = 1e-4
-"""A lead of the best token over the second that rounding might turn: logits of a row in a batch and alone differ by about 1e-5."""
-
-
-class NonFiniteLogitsError(ArithmeticError):
-    """The model's logits are NaN."""
+from harness.generation.rows import NonFiniteLogitsError
+from harness.generation.samplers.rounding import Rounding
 
 
 class Choice:
@@ -30,32 +25,39 @@ class Choice:
         self._chain = SamplerChain(sampling, tokenizer)
         self._unwritable = torch.tensor(unwritable, dtype=torch.int64, device=reader.device) if unwritable else None
         self.is_exact = reader.model.dtype is torch.float32 and not torch.is_autocast_enabled(reader.device.type)
-        """Whether rounding is small enough for `CLOSE`."""
+        """Whether rounding is small enough for `CLOSE` of samplers/rounding.py."""
 
     def tokens(self, logits_BV: Tensor, rows: Sequence[RowState]) -> list[int]:
         """The next token of each row. Raises NonFiniteLogitsError."""
-        ids, filtered, lead = self._best(logits_BV, rows)
-        if self.is_exact:
-            # A row alone has one set of logits, whatever it was read with: where rounding might decide, they do.
-            for index in (lead < CLOSE).nonzero().flatten().tolist():
-                alone, _, _ = self._best(self._reader.alone(rows[index].history), [rows[index]])
-                ids[index] = alone[0]
-        self._chain.chosen(ids, filtered, rows)
+        ids, unsure = self._best(logits_BV, rows, looks_again=self.is_exact)
+        # A row alone has one set of logits, whatever it was read with: where rounding might decide, they do.
+        alone = {index: self._reader.alone(rows[index].history) for index in unsure}
+        for index, own in alone.items():
+            ids[index] = self._best(own, [rows[index]], looks_again=False)[0]
+        if self._chain.learns:
+            seen = logits_BV if not alone else torch.cat([alone.get(index, logits_BV[index : index + 1]) for index in range(len(rows))])
+            self._chain.chosen(ids, self._writable(seen), rows)
         found: list[int] = ids.tolist()
         return found
 
-    def _best(self, logits_BV: Tensor, rows: Sequence[RowState]) -> tuple[Tensor, Tensor, Tensor]:
-        """The best token of each row, int64 [B]; the logits that the samplers left, [B, V]; and its lead over the second, [B]."""
-        logits = logits_BV.float()
-        if self._unwritable is not None:
-            logits = logits.index_fill(1, self._unwritable, -torch.inf)
-        filtered = self._chain.filter(logits, rows)
-        scores = filtered
+    def _best(self, logits_BV: Tensor, rows: Sequence[RowState], *, looks_again: bool) -> tuple[Tensor, list[int]]:
+        """The best token of each row, int64 [B]; and, with looks_again, the rows for which rounding might make it another one."""
+        logits = self._writable(logits_BV)
+        rounding = Rounding(logits) if looks_again else None
+        scores = self._chain.filter(logits, rows, rounding)
         if not self._chain.greedy:
-            keys = as_int64([row.key for row in rows], filtered.device)
-            positions = torch.tensor([row.position for row in rows], device=filtered.device)
-            scores = noisy(filtered, keys, positions)
+            keys = as_int64([row.key for row in rows], scores.device)
+            positions = torch.tensor([row.position for row in rows], device=scores.device)
+            scores = noisy(scores, keys, positions)
         best, ids = scores.topk(min(2, scores.shape[1]), dim=-1)
         if not bool((best[:, 0] > -torch.inf).all()):
             raise NonFiniteLogitsError("the model's logits are NaN")
-        return ids[:, 0].clone(), filtered, best[:, 0] - best[:, -1]
+        chosen = ids[:, 0].clone()
+        if rounding is None:
+            return chosen, []
+        return chosen, rounding.unsure(chosen, best[:, 0] - best[:, -1], matters_later=self._chain.learns)
+
+    def _writable(self, logits_BV: Tensor) -> Tensor:
+        """float32, without what is no text."""
+        logits = logits_BV.float()
+        return logits if self._unwritable is None else logits.index_fill(1, self._unwritable, -torch.inf)

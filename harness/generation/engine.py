@@ -25,6 +25,7 @@ from harness.generation.probe import Way, way_of_writing
 from harness.generation.rows import Draw, Generation, Limits
 from harness.generation.writing import OnToken, Rules, Writing
 from harness.models.varlen import uses_varlen
+from harness.models.vocabulary import refuse_unknown_ids
 
 ENDED_SHARE = 1 / 8
 """Of a batch: when so many of its rows have ended they are taken out, and others take their place."""
@@ -80,7 +81,8 @@ class Engine:
         return None if self._reader.longest is None else self._reader.longest - len(self._reader.soft) - 1
 
     def refuse(self, name: str, ids: Sequence[int]) -> None:
-        """Raise InputError for a prompt (`name` in the message) without tokens, or that leaves no room in the model's context."""
+        """Raise InputError for a prompt (`name` in the message) without tokens, with one that the model lacks, or that leaves no room in
+        the model's context."""
         if not ids and not self._reader.soft:
             raise InputError(f"{name}: it has no tokens, and there is nothing to go on from; valid: a text")
         if self.longest_prompt is not None and len(ids) > self.longest_prompt:
@@ -88,6 +90,8 @@ class Engine:
                 f"{name}: {len(ids):,} tokens, which leave no room in the model's context of {self._reader.longest:,}; "
                 f"valid: at most {self.longest_prompt:,}"
             )
+        if ids:
+            refuse_unknown_ids(self._model, self._tokenizer, max(ids), path=self._model.config.name_or_path)
 
     def write(self, rows: Sequence[Draw], limits: Limits, on_token: OnToken | None = None) -> Iterator[Generation]:
         """The texts of the rows, as they end. on_token: called after every token of every row.

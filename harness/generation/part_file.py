@@ -20,7 +20,8 @@ Place = tuple[str, int]
 
 
 class PartFile:
-    """OUT.part: a header that says what is written there, then a row a line, in the order in which rows end. `with` holds it."""
+    """OUT.part: a header that says what is written there, then a row a line, in the order in which rows end. `with` holds it; without rows
+    it is not left behind."""
 
     def __init__(self, out: Path, header: dict[str, Any], *, restart: bool) -> None:
         """Raises InputError where the file holds something else than the header says, where `out` is there already (unless restart), and
@@ -56,8 +57,9 @@ class PartFile:
                 self.finished = {(row["id"], row["draw"]): row for row in rows}
             except (ValueError, RecursionError, KeyError, TypeError) as error:
                 raise InputError(f"{self.path}: damaged: {error}; --restart begins anew") from None
+            # Where no row had ended there is nothing to keep.
             different = sorted(name for name in {*header, *known} if header.get(name) != known.get(name))
-            if different:
+            if different and self.finished:
                 raise InputError(
                     f"{self.path}: holds texts of another command, whose {', '.join(different)} was other than now; "
                     "valid: that command again, another --out, or --restart, which begins anew"
@@ -65,8 +67,8 @@ class PartFile:
         with at(self.path):
             self._stream = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
             # A torn last line is of a row that had not ended.
-            os.ftruncate(self._stream, len(whole))
-            if not lines:
+            os.ftruncate(self._stream, len(whole) if self.finished else 0)
+            if not self.finished:
                 self._write(json.dumps(header))
 
     def append(self, row: Draw, text: Generation) -> None:
@@ -94,8 +96,11 @@ class PartFile:
     def __exit__(self, *error: object) -> None:
         if hasattr(self, "_stream"):
             os.close(self._stream)
-        self._lock.release()
+            if not self.finished:
+                self.path.unlink(missing_ok=True)
+        # Before its release: else it may be the file that another process holds by now.
         self._lock_path.unlink(missing_ok=True)
+        self._lock.release()
 
 
 def document_of(row: Draw, text: Generation) -> dict[str, Any]:

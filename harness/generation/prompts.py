@@ -44,6 +44,24 @@ class PromptRow(NamedTuple):
     """The turn that follows the prompt in the row; None where the row ends with the prompt, or is no conversation."""
 
 
+class PromptNames:
+    """Ids that are there once: the second prompt of an id is called ID#2, or by the next number that is free."""
+
+    def __init__(self) -> None:
+        self.seen: Counter[str] = Counter()
+
+    def named(self, prompt: Prompt) -> Prompt:
+        """The prompt, under an id that none before it has."""
+        own, number = prompt.id, self.seen[prompt.id] + 1
+        while number > 1 and f"{own}#{number}" in self.seen:
+            number += 1
+        self.seen[own] = number
+        if number == 1:
+            return prompt
+        self.seen[f"{own}#{number}"] = 1
+        return replace(prompt, id=f"{own}#{number}")
+
+
 class PromptReader:
     """A tokenizer and a chat template as they are used for prompts."""
 
@@ -91,7 +109,7 @@ class PromptReader:
         places = fields_in(prompt)
         named = [] if prompt is None else places or [prompt]
         columns = list(dict.fromkeys([ID_FIELD, *READ, *TEXT_FIELDS, *named, *also]))
-        seen: Counter[str] = Counter()
+        names = PromptNames()
         for file in files:
             if not holds_rows(file):
                 raise InputError(f"{key}: {file}: a text file holds no prompts; valid: {VALID_ROW_ENDINGS}")
@@ -100,9 +118,8 @@ class PromptReader:
                     read, answer = self._of_row(row, prompt, places, to_call=to_call)
                 except MalformedError as error:
                     raise InputError(f"{row.where}: {error}") from None
-                seen[read.id] += 1
-                yield PromptRow(read if seen[read.id] == 1 else replace(read, id=f"{read.id}#{seen[read.id]}"), row, answer)
-        if not seen:
+                yield PromptRow(names.named(read), row, answer)
+        if not names.seen:
             raise nothing_in(files, "prompt", key=key)
 
     def _of_row(self, row: Row, prompt: str | None, places: list[str], *, to_call: bool) -> tuple[Prompt, Message | None]:

@@ -9,6 +9,10 @@ Finish = Literal["stop", "length"]
 """Why a text ended. stop: with an end token of the model, or at a stop string; length: at max_new_tokens, or at the end of the context."""
 
 
+class NonFiniteLogitsError(ArithmeticError):
+    """The model's logits are NaN."""
+
+
 @dataclass(frozen=True)
 class Prompt:
     """What a model goes on from."""

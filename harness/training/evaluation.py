@@ -16,9 +16,8 @@ from transformers import PreTrainedModel
 from harness.data.labels import IGNORED
 from harness.data.prompt import prompt_ids
 from harness.evaluation.evaluation_set import Advance, Float64
-from harness.generation.choice import NonFiniteLogitsError
 from harness.generation.engine import SHARD_ROWS, Engine
-from harness.generation.rows import Draw, Generation, Limits, Prompt
+from harness.generation.rows import Draw, Generation, Limits, NonFiniteLogitsError, Prompt
 from harness.models.adapters.soft_prompt import prompt_length
 from harness.training import ranks
 from harness.training.run_errors import NonFiniteLossError

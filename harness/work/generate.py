@@ -140,10 +140,13 @@ def read_prompts(question: Question, config: Config, tokenizer: Any, *, chat: bo
     found = list(_texts(reader, question.texts, lambda number: "--prompt" + (f" {number}" if len(question.texts) > 1 else "")))
     if question.prompts == STDIN:
         with tempfile.TemporaryDirectory() as folder:
-            content = sys.stdin.read()
-            file = Path(folder) / ("stdin.jsonl" if content.lstrip().startswith("{") else "stdin.txt")
-            file.write_text(content)
-            found += _of_file(reader, file)
+            content = sys.stdin.buffer.read()
+            file = Path(folder) / ("stdin.jsonl" if content.lstrip().startswith(b"{") else "stdin.txt")
+            file.write_bytes(content)
+            try:
+                found += _of_file(reader, file)
+            except InputError as error:
+                raise InputError(str(error).replace(str(file), "stdin").replace(file.name, "stdin")) from None
     elif question.prompts is not None:
         found += _of_file(reader, Path(question.prompts).expanduser())
     seen = set()
@@ -169,7 +172,9 @@ def _of_file(reader: PromptReader, file: Path) -> list[Prompt]:
         own: dict[str, str] = {}
         for row in read:
             given = row.row.values.get("id")
-            if given is not None and str(given) in own:
+            if given is None:
+                continue
+            if str(given) in own:
                 raise InputError(f"{row.row.where}: the id {given!r} is that of {own[str(given)]}, too; valid: an id of its own, or none")
             own[str(given)] = row.row.where.removeprefix(f"{key}: ")
         return [row.prompt for row in read]
@@ -182,19 +187,17 @@ def _of_file(reader: PromptReader, file: Path) -> list[Prompt]:
 
 
 def _texts(reader: PromptReader, texts: Sequence[str], where: Callable[[int], str]) -> Iterator[Prompt]:
-    from dataclasses import replace
-
     from harness.data.chat.conversation import MalformedError
+    from harness.generation.prompts import PromptNames
 
-    seen: dict[str, int] = {}
+    names = PromptNames()
     for number, text in enumerate(texts, start=1):
         try:
             prompt = reader.of_text(text)
         except MalformedError as error:
             raise InputError(f"{where(number)}: {error}") from None
         # As of rows without ids: a second text that is the same has noise of its own.
-        seen[prompt.id] = seen.get(prompt.id, 0) + 1
-        yield prompt if seen[prompt.id] == 1 else replace(prompt, id=f"{prompt.id}#{seen[prompt.id]}")
+        yield names.named(prompt)
 
 
 def _header(question: Question, config: Config, prompts: Sequence[Prompt], tokenizer: str) -> dict[str, Any]:

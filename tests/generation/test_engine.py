@@ -13,10 +13,13 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from harness.config.errors import InputError
-from harness.generation.choice import CLOSE, NonFiniteLogitsError
+from harness.config.schema import SamplingConfig
+from harness.generation.choice import Choice
 from harness.generation.ends import with_stop_tokens
 from harness.generation.engine import SHARD_ROWS
-from harness.generation.rows import Draw, Generation, Limits, Prompt
+from harness.generation.row_state import RowState
+from harness.generation.rows import Draw, Generation, Limits, NonFiniteLogitsError, Prompt
+from harness.generation.samplers.rounding import CLOSE
 from tests.generation.models import SHAPE, engine_of, random_model, random_rows
 
 SMALL: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -75,9 +78,101 @@ def test_close_calls_are_decided_by_the_row_alone(model: PreTrainedModel, tokeni
         return sum(one != expected[one.id, one.draw] for one in engine.write(rows, limits))
 
     assert wrong_rows() == 0
-    monkeypatch.setattr("harness.generation.choice.CLOSE", 0.0)
+    monkeypatch.setattr("harness.generation.samplers.rounding.CLOSE", 0.0)
     monkeypatch.setattr("tests.generation.test_engine.CLOSE", 0.05)
     assert wrong_rows() > 0
+
+
+CUTS: list[dict[str, Any]] = [
+    {},
+    {"temperature": 0.3},
+    {"top_k": 5},
+    {"top_p": 0.8},
+    {"min_p": 0.1},
+    {"typical_p": 0.7},
+    {"top_h": 0.6},
+    {"top_n_sigma": 1.0},
+    {"epsilon_cutoff": 0.02},
+    {"eta_cutoff": 0.1},
+    {"p_less": "plain"},
+    {"p_less": "norm"},
+    {"xtc_probability": 1.0, "xtc_threshold": 0.05},
+    {"mirostat_tau": 2.0},
+    {"adaptive_target": 0.3, "min_p": 0.1},
+    {"top_k": 12, "top_p": 0.8, "min_p": 0.1, "typical_p": 0.9},
+    {"smoothing_factor": 0.3, "temperature": 1.0, "dynatemp_range": 0.5, "top_p": 0.9},
+]
+
+
+class Alone:
+    """Says of a row what it was told."""
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        self.logits, self.device, self.looks = logits, logits.device, 0
+        self.model = torch.nn.Linear(1, 1)
+        self.model.dtype = torch.float32  # type: ignore[assignment]
+
+    def alone(self, history: list[int]) -> torch.Tensor:
+        self.looks += 1
+        return self.logits[history[0] :][:1]
+
+
+def at_the_bar(sampling: SamplingConfig, rows: list[RowState]) -> torch.Tensor:
+    """Logits that rounding changes the choice of, where it may: found by halving the way between two that choose otherwise."""
+    generator = torch.Generator().manual_seed(0)
+    ends = [2 * torch.randn(len(rows), 24, generator=generator) for _ in range(2)]
+    choice = Choice(Alone(ends[0]), sampling, None, [])  # type: ignore[arg-type]
+    choice.is_exact = False
+
+    def chosen(logits: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(choice.tokens(logits, [RowState(row.key, list(row.history), 1) for row in rows]))
+
+    first = chosen(ends[0])
+    for _ in range(20):
+        middle = (ends[0] + ends[1]) / 2
+        same = (chosen(middle) == first)[:, None]
+        ends = [middle.where(same, ends[0]), ends[1].where(same, middle)]
+    return ends[0]
+
+
+@pytest.mark.parametrize("parameters", CUTS, ids=str)
+def test_rounding_at_a_bar_is_decided_by_the_row_alone(parameters: dict[str, Any]) -> None:
+    """Without that, a token that is kept in one batch and removed in another can win by far."""
+    sampling = SamplingConfig(**parameters)
+
+    def states() -> list[RowState]:
+        return [RowState(key=index, history=[index], prompt_tokens=1) for index in range(300)]
+
+    logits = at_the_bar(sampling, states())
+    generator = torch.Generator().manual_seed(1)
+    moved = [logits + 1e-5 * (2 * torch.rand(logits.shape, generator=generator) - 1) for _ in range(3)]
+    found: dict[bool, list[list[int]]] = {}
+    memories = []
+    for exact in (True, False):
+        found[exact] = []
+        for given in moved:
+            choice = Choice(Alone(logits), sampling, None, [])  # type: ignore[arg-type]
+            choice.is_exact = exact
+            rows = states()
+            found[exact].append(choice.tokens(given, rows))
+            memories.append([row.memory for row in rows])
+    assert [ids for ids in found[True] if ids != found[True][0]] == []
+    assert any(ids != found[False][0] for ids in found[False]), "there is something to decide"
+    for one, other in zip(memories[0], memories[1], strict=True):
+        assert other == pytest.approx(one, abs=1e-3)
+
+
+@pytest.mark.parametrize("parameters", CUTS, ids=str)
+def test_few_choices_need_a_second_look_and_those_without_are_of_exact_bars(parameters: dict[str, Any]) -> None:
+    logits = 2 * torch.randn(1000, 200, generator=torch.Generator().manual_seed(2))
+    reader = Alone(logits)
+    found = []
+    for exact in (True, False):
+        choice = Choice(reader, SamplingConfig(**parameters), None, [])  # type: ignore[arg-type]
+        choice.is_exact = exact
+        found.append(choice.tokens(logits, [RowState(key=index, history=[index], prompt_tokens=1) for index in range(1000)]))
+    assert found[0] == found[1]
+    assert reader.looks <= 10, "of 1000"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -205,6 +300,13 @@ def test_a_model_whose_logits_are_nan_is_no_text(tokenizer: Any) -> None:
     model.get_input_embeddings().weight.fill_(torch.nan)  # type: ignore[no-untyped-call]
     with pytest.raises(NonFiniteLogitsError):
         list(engine.write(random_rows(tokenizer, 1), Limits(4)))
+
+
+def test_a_prompt_with_a_token_that_the_model_lacks_is_refused(tokenizer: Any) -> None:
+    model = random_model(tokenizer, **SHAPE | {"vocab_size": len(tokenizer) - 2})
+    last = len(tokenizer) - 1
+    with pytest.raises(InputError, match=rf"it has rows for .* and the text has the token .*id {last}.*valid: the model's own tokenizer"):
+        list(engine_of(model, tokenizer).write([Draw(Prompt("p", "", (5, last)), 0)], Limits(1)))
 
 
 def test_in_half_precision_shards_are_what_is_written_together(tokenizer: Any) -> None:

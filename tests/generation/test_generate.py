@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from harness.generation.part_file import PartFile
+from harness.generation.rows import NonFiniteLogitsError
 from tests.support.command import Done, call_harness
 from tests.support.corpus import TinyText
 from tests.training.conftest import NewRun, new_run
@@ -89,9 +90,16 @@ def test_prompts_of_the_command_line_are_answered_on_stdout(tiny_model: Path, tm
 
 def test_prompts_come_from_stdin_a_line_each(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for given in ("the\n\na b\n", '{"prompt": "the"}\n{"prompt": "a b"}\n'):
-        monkeypatch.setattr(sys, "stdin", io.StringIO(given))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
         done = generate(tiny_model, "--json", "--max-new-tokens", "4", cwd=tmp_path)
         assert [row["prompt"] for row in json.loads(done.stdout)["generations"]] == ["the", "a b"]
+
+
+def test_stdin_that_is_not_utf8_is_refused_by_name(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for given in (b"caf\xe9\n", b'{"prompt": "caf\xe9"}\n'):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+        done = generate(tiny_model, cwd=tmp_path)
+        assert (done.rc, done.stderr.count("error: "), "stdin" in done.stderr, "/tmp" in done.stderr) == (2, 1, True, False), done
 
 
 @pytest.mark.parametrize(
@@ -115,7 +123,7 @@ def test_a_run_writes_what_its_export_writes(new_run: NewRun, tmp_path: Path, ki
     ("words", "problem"),
     [
         (["-n", "2", "sampling=greedy"], r"-n 2: with sampling.temperature=0 (sampling=greedy) all"),
-        (["--stop", ""], "stop='': an empty string is in every text"),
+        (["--stop", "", "--out", "o.jsonl"], "stop='': an empty string is in every text"),
         (["--prompts", "none.jsonl"], "--prompts none.jsonl: no such file"),
         (["--prompts", "empty.txt"], "no prompt in empty.txt"),
         (["--prompts", "twice.jsonl"], "twice.jsonl, line 2: the id 'x' is that of twice.jsonl, line 1, too"),
@@ -134,7 +142,7 @@ def test_what_cannot_be_written_is_said_in_one_message(tiny_model: Path, tmp_pat
     done = generate(tiny_model, *([] if "--prompts" in words else ["--prompt", "the"]), *words, cwd=tmp_path)
     assert (done.rc, done.stderr.count("error: ")) == (2, 1), done
     assert problem in done.stderr
-    assert [file for file in sorted(tmp_path.iterdir()) if not file.name.endswith(".part")] == before
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_lines_of_a_chat_go_on_with_a_text_and_commands_change_it(
@@ -157,3 +165,15 @@ def test_lines_of_a_chat_go_on_with_a_text_and_commands_change_it(
         assert said in done.stderr, said
     for said in ("/what: no such command", "two.jsonl: is there already"):
         assert f"error: {said}" in done.stderr, said
+
+
+def test_a_model_whose_logits_are_nan_ends_in_one_message(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nan(*_: Any) -> Any:
+        raise NonFiniteLogitsError("the model's logits are NaN")
+
+    monkeypatch.setattr("harness.generation.choice.Choice.tokens", nan)
+    done = generate(tiny_model, "--prompt", "the", cwd=tmp_path)
+    assert (done.rc, done.stderr.count("error: "), "logits are NaN" in done.stderr) == (1, 1, True), done
+    monkeypatch.setattr(sys, "stdin", io.StringIO("the\nthe\n"))
+    chat = call_harness("chat", tiny_model, *ONE_CPU, cwd=tmp_path)
+    assert (chat.rc, chat.stderr.count("error: the model's logits are NaN")) == (0, 2), chat

@@ -146,7 +146,7 @@ def compare(sampling: SamplingConfig, model: LlamaForCausalLM, server: LlamaServ
                 ours = torch.nn.functional.one_hot(ours.argmax(), len(TOKENS)).double()
             assert ours.nonzero().tolist() == p.nonzero().tolist()
             assert (ours - p).abs().max() < 1e-3
-            chain.chosen(torch.tensor([written]), left, [state])
+            chain.chosen(torch.tensor([written]), logits[None], [state])
             state.history.append(written)
             compared += 1
     assert compared > (5 if given else 70)

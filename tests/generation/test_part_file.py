@@ -67,15 +67,22 @@ def test_texts_of_another_command_are_not_gone_on_with(tmp_path: Path, other: di
     assert part.path.read_bytes() == before
     with begin(out, other, restart=True) as part:
         assert part.finished == {}
-    assert len(part.path.read_text().splitlines()) == 1
+        assert len(part.path.read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("left", ["", json.dumps(HEADER)[:9], json.dumps(HEADER) + "\n"])
+def test_a_file_without_rows_is_in_nobodys_way(tmp_path: Path, left: str) -> None:
+    other = HEADER | {"model": "n"}
+    path = tmp_path / "out.jsonl.part"
+    path.write_text(left)
+    with begin(tmp_path / "out.jsonl", other):
+        assert json.loads(path.read_text()) == other
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_no_row_is_damage(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
-    with begin(out) as part:
-        pass
-    with part.path.open("a") as stream:
-        stream.write("[1]\n")
+    (tmp_path / "out.jsonl.part").write_text(json.dumps(HEADER) + "\n[1]\n")
     with pytest.raises(InputError, match=r"damaged.*--restart begins anew"):
         begin(out)
 

@@ -95,3 +95,9 @@ def test_what_is_no_prompt_is_refused_with_its_place(write_rows: Rows, chat_toke
     with pytest.raises(InputError, match=r"data\.x: .*chat\.jsonl, line 2: ") as refused:
         read(write_rows, chat_tokenizer, [{"prompt": "fine", "question": "fine"}, row], **how)
     assert said in str(refused.value)
+
+
+def test_every_prompt_has_an_id_of_its_own(write_rows: Rows, chat_tokenizer: Any) -> None:
+    for ids in (["a", "a", "a#2", "a"], ["a#2", "a", "a", "a#2"]):
+        found = [one.prompt.id for one in read(write_rows, chat_tokenizer, [{"id": name, "prompt": "x"} for name in ids])]
+        assert len(set(found)) == 4, found

@@ -153,7 +153,7 @@ def test_mirostat_learns(token: int, surprise: float, mu: float) -> None:
 def test_adaptive_p_learns() -> None:
     sampler, states = AdaptiveP(target=0.3, decay=0.9), [row(), row()]
     logits = LOGITS.expand(2, -1)
-    sampler.learn(torch.tensor([0, 7]), sampler(logits, states), states)
+    sampler.learn(torch.tensor([0, 7]), logits, states)
     assert [sampler.aim(state) for state in states] == pytest.approx([0.6 - 0.31, 0.6 - 0.2705])
 
 
@@ -347,7 +347,7 @@ def test_a_row_does_not_depend_on_those_beside_it() -> None:
                 some = rows[start : start + size]
                 left = chain.filter(logits[start : start + size], some)
                 ids = noisy(left, as_int64([row.key for row in some]), torch.tensor([row.position for row in some])).argmax(dim=-1)
-                chain.chosen(ids, left, some)
+                chain.chosen(ids, logits[start : start + size], some)
                 for state, token in zip(some, ids.tolist(), strict=True):
                     state.history.append(token)
         return [state.history for state in rows]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from harness.generation.row_state import RowState
+from harness.generation.samplers.rounding import Rounding
 
 WIDTH, PEAK, SHARPNESS = 0.3, 5.0, 10.0
 """How far from the target a token's logit falls, from which height, and how fast."""
@@ -20,18 +21,19 @@ class AdaptiveP:
 
     def __init__(self, target: float, decay: float) -> None:
         self._target, self._decay = target, decay
-        self._p_BV: Tensor | None = None
 
-    def __call__(self, logits_BV: Tensor, rows: Sequence[RowState]) -> Tensor:
+    def __call__(self, logits_BV: Tensor, rows: Sequence[RowState], rounding: Rounding | None = None) -> Tensor:
         aims = torch.tensor([self.aim(row) for row in rows], dtype=logits_BV.dtype, device=logits_BV.device)
-        self._p_BV = logits_BV.softmax(dim=-1)
-        x = (self._p_BV - aims[:, None]).abs() / WIDTH
+        p = logits_BV.softmax(dim=-1)
+        if rounding is not None:
+            rounding.scale(SHARPNESS / WIDTH * p.amax(dim=-1, keepdim=True))
+        x = (p - aims[:, None]).abs() / WIDTH
         return (PEAK - SHARPNESS * x.square() / (1 + x)).masked_fill(logits_BV == -torch.inf, -torch.inf)
 
     def learn(self, ids_B: Tensor, logits_BV: Tensor, rows: Sequence[RowState]) -> None:
-        """ids: what was chosen for the rows of the last call."""
-        assert self._p_BV is not None, "nothing can be chosen before a call"
-        for row, p in zip(rows, self._p_BV.gather(1, ids_B[:, None])[:, 0].tolist(), strict=True):
+        """ids: what was chosen for these rows, which the call was given with these logits."""
+        chosen = logits_BV.gather(1, ids_B[:, None])[:, 0] - logits_BV.logsumexp(dim=-1)
+        for row, p in zip(rows, chosen.exp().tolist(), strict=True):
             total, weight = self._average(row)
             row.memory |= {SUM: p + self._decay * total, WEIGHT: 1 + self._decay * weight}
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from harness.generation.row_state import RowState
 from harness.generation.samplers.distribution import keep_best
+from harness.generation.samplers.rounding import Rounding
 
 MU = "mirostat.mu"
 
@@ -20,9 +21,9 @@ class Mirostat:
     def __init__(self, tau: float, eta: float) -> None:
         self._tau, self._eta = tau, eta
 
-    def __call__(self, logits_BV: Tensor, rows: Sequence[RowState]) -> Tensor:
+    def __call__(self, logits_BV: Tensor, rows: Sequence[RowState], rounding: Rounding | None = None) -> Tensor:
         bars = torch.tensor([self._mu(row) for row in rows], dtype=logits_BV.dtype, device=logits_BV.device) * math.log(2)
-        return keep_best(logits_BV, -logits_BV.log_softmax(dim=-1) <= bars[:, None])
+        return keep_best(logits_BV, logits_BV.log_softmax(dim=-1), -bars[:, None], rounding)
 
     def learn(self, ids_B: Tensor, logits_BV: Tensor, rows: Sequence[RowState]) -> None:
         """ids: what was chosen of the logits that were kept."""
