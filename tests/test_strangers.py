@@ -210,8 +210,8 @@ def test_a_recipe_cannot_read_the_environment(text: str, tiny: list[str], tmp_pa
         load([*tiny, "experiment=best/evil"])
     assert "hunter2" not in str(raised.value)
     # A resolved configuration is never resolved again: the text stays a text.
-    write_yaml(tmp_path / "config.yaml", {**to_plain(load(tiny).config), "tracking": {"name": "wandb", "project": text}})
-    assert load_file(tmp_path / "config.yaml").tracking.project == text
+    write_yaml(tmp_path / "config.yaml", {**to_plain(load(tiny).config), "tracking": {"name": "wandb", "tags": [text]}})
+    assert load_file(tmp_path / "config.yaml").tracking.tags == [text]
     write_yaml(tmp_path / "config.yaml", {"optim": {"name": text}})
     with pytest.raises(InputError, match="no interpolations"):
         recipe_values(tmp_path / "config.yaml", template=tmp_path / "none.jinja")
