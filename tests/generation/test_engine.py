@@ -159,7 +159,7 @@ def test_rounding_at_a_bar_is_decided_by_the_row_alone(parameters: dict[str, Any
     assert [ids for ids in found[True] if ids != found[True][0]] == []
     assert any(ids != found[False][0] for ids in found[False]), "there is something to decide"
     for one, other in zip(memories[0], memories[1], strict=True):
-        assert other == pytest.approx(one, abs=1e-3)
+        assert other == pytest.approx(one, abs=1e-4)
 
 
 @pytest.mark.parametrize("parameters", CUTS, ids=str)
@@ -172,7 +172,8 @@ def test_few_choices_need_a_second_look_and_those_without_are_of_exact_bars(para
         choice.is_exact = exact
         found.append(choice.tokens(logits, [RowState(key=index, history=[index], prompt_tokens=1) for index in range(1000)]))
     assert found[0] == found[1]
-    assert reader.looks <= 10 * len(parameters), "of 1000, for each bar"
+    # A bar has 0 to 5 of 1000 that are this close; of several, each moves those behind it as well.
+    assert reader.looks <= 5 * len(parameters)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
