@@ -27,6 +27,11 @@ class Choice:
         self.is_exact = reader.model.dtype is torch.float32 and not torch.is_autocast_enabled(reader.device.type)
         """Whether rounding is small enough for `CLOSE` of samplers/rounding.py."""
 
+    @property
+    def is_greedy(self) -> bool:
+        """Whether nothing is drawn."""
+        return self._chain.greedy
+
     def tokens(self, logits_BV: Tensor, rows: Sequence[RowState]) -> list[int]:
         """The next token of each row. Raises NonFiniteLogitsError."""
         ids, unsure = self._best(logits_BV, rows, looks_again=self.is_exact)

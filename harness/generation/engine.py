@@ -76,6 +76,11 @@ class Engine:
         return self._choice.is_exact
 
     @property
+    def is_greedy(self) -> bool:
+        """Whether all draws after a prompt are the same text."""
+        return self._choice.is_greedy
+
+    @property
     def longest_prompt(self) -> int | None:
         """Tokens that leave room for one more in the model's context; None: any number."""
         return None if self._reader.longest is None else self._reader.longest - len(self._reader.soft) - 1

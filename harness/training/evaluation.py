@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -58,15 +59,17 @@ class EvaluatedModel:
         return self._build_engine(self._model)
 
     def write(self, prompts: Sequence[Prompt], *, draws: int, limits: Limits, advance: Advance) -> list[Generation]:
-        rows = [Draw(prompt, draw) for prompt in prompts for draw in range(draws)]
+        # Without noise all draws are the same text: one is written, and counts for all.
+        drawn = 1 if self.engine.is_greedy else draws
+        rows = [Draw(prompt, draw) for prompt in prompts for draw in range(drawn)]
         written: dict[tuple[str, int], Generation] = {}
         try:
             for texts in self._written(rows, limits):
                 written.update(((one.id, one.draw), one) for one in texts)
-                advance(len(texts))
+                advance(len(texts) * draws // drawn)
         except NonFiniteLogitsError as error:
             raise NonFiniteLossError(str(error)) from error
-        return [written[row.prompt.id, row.draw] for row in rows]
+        return [replace(written[prompt.id, draw % drawn], draw=draw) for prompt in prompts for draw in range(draws)]
 
     def _written(self, rows: Sequence[Draw], limits: Limits) -> Iterator[list[Generation]]:
         """The texts of all rows, some at a time; on every rank."""
