@@ -212,6 +212,9 @@ def _header(question: Question, config: Config, prompts: Sequence[Prompt], token
         "model": model_fingerprint(config.model),
         "checkpoint": None if config.model.checkpoint is None else checkpoint_fingerprint(config.model.checkpoint),
         "tokenizer": tokenizer,
+        # What is not in a checkpoint has its first values, by the seed.
+        "adapter": to_plain(config.adapter),
+        "seed": config.seed,
         "sampling": to_plain(config.sampling),
         "prompts": hashlib.sha256(read.encode()).hexdigest(),
         "draws": question.draws,
