@@ -82,12 +82,12 @@ def resume(run: str | Path, *, progress: bool = True) -> Run:
         InputError: For a run that does not exist, or a trial of a study, with which `sweep` goes on; and as `train`.
         KeyboardInterrupt: As `train`.
     """
-    from harness.config.load import load_file
     from harness.runs.directory import find_run
+    from harness.runs.run_config import load_run_config
     from harness.work.start_run import continue_run
 
     found = find_run(str(run))
-    _one_process(load_file(found.config))
+    _one_process(load_run_config(found))
     return _attempted(lambda stop: continue_run(found, show_progress=progress, stop=stop))
 
 
@@ -181,9 +181,9 @@ class Run:
     @property
     def config(self) -> Config:
         """The resolved configuration; `train` runs it again, `load("seed=1", config=…)` with another value."""
-        from harness.config.load import load_file
+        from harness.runs.run_config import load_run_config
 
-        return load_file(self._directory.config)
+        return load_run_config(self._directory)
 
     @property
     def step(self) -> int:

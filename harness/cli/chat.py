@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +10,7 @@ import typer
 from harness.cli.announce import announce
 from harness.cli.arguments import Overrides, Speaker
 from harness.config.errors import InputError
+from harness.config.locations import in_home
 from harness.config.terminal import say
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _take(line: str, talk: Chat, sample: Callable[[str], Config]) -> None:
         case "/save":
             if not rest.strip():
                 raise InputError("/save: valid: /save FILE")
-            save(talk, Path(rest.strip()).expanduser())
+            save(talk, in_home(rest.strip()))
             say(rest.strip(), err=True)
         case "/help":
             for name, meaning in COMMANDS.items():

@@ -11,7 +11,7 @@ import typer
 
 from harness.config.introspect import Field, alternatives, find, keys
 from harness.config.launcher_schema import LaunchConfig
-from harness.config.locations import choices, groups, sweep_names
+from harness.config.locations import choices, groups, in_home, sweep_names
 from harness.config.overrides import key_of
 from harness.config.schema import Config
 from harness.config.sweep_schema import SweepConfig
@@ -143,7 +143,7 @@ def _paths(value: str) -> list[str]:
     if os.environ.get("_HARNESS_COMPLETE") == "complete_bash":
         return []
     typed, slash, _ = value.rpartition("/")
-    directory = Path(typed + slash).expanduser()
+    directory = in_home(typed + slash)
     if not directory.is_dir():
         return []
     entries = sorted(path for path in directory.iterdir() if not path.name.startswith("."))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +15,7 @@ import typer
 from harness import __version__
 from harness.cli.verbs import Verbs, register
 from harness.config.errors import InputError
-from harness.config.locations import CONFIG_DIR_VARIABLE
+from harness.config.locations import CONFIG_DIR_VARIABLE, in_home
 from harness.config.remote_code import trust
 from harness.config.terminal import log_to_stderr, say
 from harness.config.trust import trust_files
@@ -27,6 +28,9 @@ Start with: harness quickstart"""
 
 OF_PATHS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
 """Errors of the system that say all there is to say of a path."""
+
+OF_HOME = re.compile(r"^(--[\w-]+=|)~(?=/|$)")
+"""A path that no shell has written out: behind --option=, or in quotes."""
 
 app = typer.Typer(
     name="harness",
@@ -76,6 +80,10 @@ def options(
 register(app)
 
 
+def _in_home(found: re.Match[str]) -> str:
+    return f"{found[1]}{in_home('~')}"
+
+
 def main() -> None:
     """The console script. Bad input ends in one message and exit code 2, without a traceback."""
     # Before torch is loaded, and for workers too: threads of a CPU run that wait for each other by spinning bring a shared machine, and
@@ -87,7 +95,7 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     log_to_stderr("%(message)s")
     try:
-        app()
+        app(args=[OF_HOME.sub(_in_home, word) for word in sys.argv[1:]])
     except InputError as error:
         for line in str(error).splitlines():
             say(f"error: {line}" if not line.startswith("  ") else line, err=True)

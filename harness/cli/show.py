@@ -74,11 +74,12 @@ def _show_shared(overrides: list[str], other: str, *, as_json: bool) -> None:
 
 def _configuration(words: list[str]) -> Config:
     """Of overrides, or of the one run that a word names."""
-    from harness.config.load import load, load_file
+    from harness.config.load import load
     from harness.runs.directory import find_run
+    from harness.runs.run_config import load_run_config
 
     if len(words) == 1 and "=" not in words[0] and not words[0].startswith("~"):
-        return load_file(find_run(words[0]).config)
+        return load_run_config(find_run(words[0]))
     return load(words).config
 
 

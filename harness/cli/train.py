@@ -149,15 +149,15 @@ def attempt(run: Annotated[Path, typer.Argument(help="The run's directory.")]) -
 def _resume_in_a_job(run: RunDirectory, launcher: LauncherConfig, *, dry_run: bool) -> None:
     from harness.cli.submitted import report, submitting
     from harness.config.errors import InputError
-    from harness.config.load import load_file
     from harness.runs.result import ENDED_WELL, read_result
+    from harness.runs.run_config import load_run_config
     from harness.work.cluster import run_script, submit_run
     from harness.work.start_run import refuse_trial
 
     is_complete = read_result(run).state == "complete"
     if not is_complete:
         refuse_trial(run)
-    config = load_file(run.config)
+    config = load_run_config(run)
     if dry_run:
         say(run_script(config, launcher, run), nl=False)
     elif (state := read_result(run).state) in ENDED_WELL:

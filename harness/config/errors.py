@@ -29,6 +29,12 @@ def wrong_value(key: str, value: Any, problem: str, *, where: str = "") -> Input
     return InputError(f"{where + ': ' if where else ''}{key}={value}: {problem}")
 
 
+def in_short(error: BaseException) -> str:
+    """An error of a library in one line: its kind, and the first line of what it says."""
+    said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {said[:200]}" if said else type(error).__name__
+
+
 def causes(error: BaseException | None) -> Iterator[BaseException]:
     """An error, and those that it came of."""
     while error is not None:

@@ -180,5 +180,5 @@ def _bounded(what: str, metadata: tuple[Any, ...]) -> str:
             case Le(le=value):
                 bounds.append(f"<= {value}")
             case MinLen():
-                what = f"non-empty {what}"
+                what = f"a non-empty {what.removeprefix('a ')}" if what.startswith("a ") else f"non-empty {what}"
     return f"{what} {' and '.join(bounds)}" if bounds else what

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,12 @@ from typing import Any
 from harness.config.checks import check
 from harness.config.compose import Composed, compose
 from harness.config.errors import InputError
-from harness.config.nested import flat, lookup, set_value
+from harness.config.locations import in_home
+from harness.config.nested import flat, set_value
 from harness.config.overrides import COMMAND_LINE, ValueOverride, parse, replaced_keys
-from harness.config.private import is_path_key
+from harness.config.private import with_paths
 from harness.config.schema import Config
-from harness.config.trust import config_wishes, is_own, refuse
+from harness.config.trust import config_wishes, is_own, is_trusted_file, refuse
 from harness.config.user_yaml import read_mapping
 from harness.config.validate import refuse_unread, to_section
 
@@ -63,12 +63,7 @@ def _validated(composed: Composed, checked_by: Callable[[Config], None] = check)
 
 def _in_home(values: dict[str, Any]) -> dict[str, Any]:
     """The values with ~ written out in every path: no shell does that inside YAML or quotes, and none of their readers has to."""
-    given = [key for key, value in flat(values) if isinstance(value, str) and value.startswith("~") and is_path_key(key)]
-    if given:
-        values = copy.deepcopy(values)
-        for key in given:
-            set_value(values, key, os.path.expanduser(lookup(values, key)))  # noqa: PTH111 - pathlib's raises for a user who is none
-    return values
+    return with_paths(values, lambda key, path: str(in_home(path)) if path.startswith("~") else path)
 
 
 def load_file(
@@ -84,11 +79,15 @@ def load_file(
 
 def load_given_file(path: Path, overrides: list[str] | None = None, *, given_by: str = COMMAND_LINE) -> Config:
     """The same of a file that the user names, which may be a stranger's: then it does not say where things go or what runs."""
+    from harness.runs.directory import RunDirectory
+    from harness.runs.run_config import as_of_run
+
     values = read_mapping(path, holds="configuration keys, as in a run's config.yaml")
     if not is_own(path):
         given = replaced_keys(parse(overrides or [], Config, given_by=given_by))
         refuse(path, config_wishes(flat(values), path, given=given, what="a configuration"), "a configuration")
-    return with_overrides(values, overrides or [], origin=str(path), given_by=given_by)
+    with as_of_run(RunDirectory(path.parent), values, moved=is_own(path) or is_trusted_file(path)) as values:
+        return with_overrides(values, overrides or [], origin=str(path), given_by=given_by)
 
 
 def with_overrides(

@@ -15,6 +15,11 @@ LOCAL = "local"
 """conf/local/: what belongs to a user and a cluster (account, partition, paths), and to no repository."""
 
 
+def in_home(path: str | Path) -> Path:
+    """A path with ~ written out, which no shell does inside YAML, quotes or --option=; pathlib's own raises for a user who is none."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
 def shipped(folder: str) -> Path:
     """conf/, sweeps/ or slurm/ as they ship: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).absolute().parent.parent
@@ -25,9 +30,9 @@ def shipped(folder: str) -> Path:
 def config_dirs() -> list[Path]:
     """Directories of configuration, the first one wins: --config-dir, ./conf/local, ./conf, the harness's own."""
     extra = os.environ.get(CONFIG_DIR_VARIABLE)
-    if extra and not Path(extra).is_dir():
+    if extra and not in_home(extra).is_dir():
         raise InputError(f"--config-dir={extra}: no such directory")
-    candidates = [Path(extra)] if extra else []
+    candidates = [in_home(extra)] if extra else []
     candidates += [Path("conf") / LOCAL, Path("conf"), shipped("conf")]
     return _distinct(path for path in candidates if path.is_dir())
 
@@ -45,7 +50,7 @@ def batch_template(name: str) -> Path:
 
 def overlay_dir() -> Path:
     """Where exported winners go: --config-dir, else the working directory's conf/ (made when first needed)."""
-    return Path(os.environ.get(CONFIG_DIR_VARIABLE) or "conf")
+    return in_home(os.environ.get(CONFIG_DIR_VARIABLE) or "conf")
 
 
 def _distinct(paths: Iterator[Path]) -> list[Path]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_origin
 
 from harness.config.errors import InputError, unknown, wrong_value
-from harness.config.introspect import describe, find
+from harness.config.introspect import Field, alternatives, describe, find
 from harness.config.locations import choices, groups
 from harness.config.validate import unknown_key
 
@@ -69,9 +71,19 @@ def value_of(text: str) -> Any:
     return _plain(override.value())
 
 
-def _refuse_several(text: str, override: Any) -> None:
-    if override.is_sweep_override():
-        raise InputError(f"{text!r} asks for several values: declare them as a space in a sweep file and run `harness sweep`")
+def _refuse_several(text: str, override: Any, item: Field | None = None) -> None:
+    """item: the field that the override sets."""
+    if not override.is_sweep_override():
+        return
+    key, _, value = text.partition("=")
+    parts = alternatives(item.annotation) if item else []
+    ways = [f"'{key}=[{value}]' if it is a list"] if any(get_origin(part) is list for part in parts) else []
+    quoted = _in_quotes(text) if str in parts else None
+    ways += [f"{quoted} if it is one text"] if quoted else []
+    raise InputError(
+        f"{text!r} asks for several values: declare them as a space in a sweep file and run `harness sweep`"
+        + (f"; or give {', or '.join(ways)}" if ways else "")
+    )
 
 
 def _unreadable(text: str, error: Exception) -> InputError:
@@ -79,7 +91,25 @@ def _unreadable(text: str, error: Exception) -> InputError:
     cause = str(error).splitlines()[0]
     if text.startswith("--"):
         return InputError(f"{text!r}: no option of this command; overrides are KEY=VALUE, without dashes: {text.lstrip('-')}")
-    return InputError(f"cannot read the override {text!r}: {cause}. Overrides are KEY=VALUE in Hydra's grammar, e.g. optim.lr=1e-3")
+    quoted = _in_quotes(text)
+    valid = f"put the value in quotes: {quoted}" if quoted else "overrides are KEY=VALUE in Hydra's grammar, e.g. optim.lr=1e-3"
+    return InputError(f"cannot read the override {text!r}: {cause}; {valid}")
+
+
+def _in_quotes(text: str) -> str | None:
+    """The override as a shell takes it when its value is text; None where the value does not help, or is a list or a mapping."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    key, _, value = text.partition("=")
+    if not value or value[0] in "[{'\"":
+        return None
+    quoted = f"{key}={hydra_text(value)}"
+    try:
+        OverridesParser.create().parse_override(quoted)
+    except HydraException:
+        return None
+    return f"'{key}=\"{value}\"'" if not re.search(r"['\"\\]", value) else shlex.quote(quoted)
 
 
 def parse(texts: list[str], schema: type, *, given_by: str = COMMAND_LINE) -> list[Override]:
@@ -98,7 +128,7 @@ def parse(texts: list[str], schema: type, *, given_by: str = COMMAND_LINE) -> li
             override = parser.parse_override(text)
         except HydraException as error:
             raise _unreadable(text, error) from None
-        _refuse_several(text, override)
+        _refuse_several(text, override, find(schema, override.key_or_group))
         if override.is_delete():
             parsed.append(Deletion(text))
             continue
@@ -141,3 +171,21 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return {_plain(name): _plain(item) for name, item in value.items()} if isinstance(value, dict) else value
+
+
+def hydra_text(value: Any) -> str:
+    """A plain value in the grammar of overrides."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case str():
+            # In Hydra's quotes a backslash is one, except before a quote.
+            return "'" + re.sub(r"(\\*)'", r"\1\1\'", re.sub(r"(\\+)$", r"\1\1", value)) + "'"
+        case list() | tuple():
+            return "[" + ", ".join(map(hydra_text, value)) + "]"
+        case dict():
+            return "{" + ", ".join(f"{key}: {hydra_text(item)}" for key, item in value.items()) + "}"
+        case _:
+            return repr(value)

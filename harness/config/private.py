@@ -5,16 +5,18 @@ Paths become their last part: it says which file is meant, and a fingerprint in 
 
 from __future__ import annotations
 
+import copy
 import getpass
 import os
 import re
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from harness.config.nested import flat, set_value
-from harness.config.overrides import GroupOverride, Override, ValueOverride
+from harness.config.overrides import GroupOverride, Override, ValueOverride, hydra_text
 
 PATH_KEY = re.compile(
     r"(model\.path|model\.checkpoint|tokenizer\.path|objective\.teacher|data\.chat_template|data\.\w+\.[^.]+\.(schema_)?path)"
@@ -106,8 +108,8 @@ class Scrub:
 
     def leaf(self, key: str, value: Any) -> Any:
         """The value of a dotted configuration key (or of a group, which is none); numbers and kinds stay as they are."""
-        if isinstance(value, str) and PATH_KEY.fullmatch(key):
-            return self.path(value)
+        if PATH_KEY.fullmatch(key) and isinstance(value, str | list):
+            return self.path(value) if isinstance(value, str) else [self.path(str(path)) for path in value]
         if key.startswith("trainer.callbacks."):
             return self.value({key.rpartition(".")[2]: value})[key.rpartition(".")[2]]
         return self._kind_or_text(value, keep_commits=bool(COMMIT_KEY.search(key)))
@@ -154,24 +156,27 @@ def is_path_key(key: str) -> bool:
     return key in PATHS_OF_THE_OWNER or PATH_KEY.fullmatch(key) is not None
 
 
+def with_paths(values: Mapping[str, Any], change: Callable[[str, str], str]) -> dict[str, Any]:
+    """A nested configuration with its paths, and those in lists of paths, changed. change: a new path for a key and its path."""
+    changed: dict[str, Any] = {}
+    for key, value in flat(values):
+        if is_path_key(key) and isinstance(value, str | list):
+            one = partial(change, key)
+            paths = one(value) if isinstance(value, str) else [one(path) if isinstance(path, str) else path for path in value]
+            changed |= {key: paths} if paths != value else {}
+    found = copy.deepcopy(dict(values)) if changed else dict(values)
+    for key, value in changed.items():
+        set_value(found, key, value)
+    return found
+
+
+def paths_in(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(key, path) of every path in a nested configuration, those in lists of paths too."""
+    for key, value in flat(values):
+        if is_path_key(key):
+            yield from ((key, path) for path in (value if isinstance(value, list) else [value]) if isinstance(path, str))
+
+
 def is_owner_specific(key: str) -> bool:
     """Whether a configuration key belongs to the owner's machine rather than to the recipe."""
     return key.startswith(NOT_OF_THE_RECIPE)
-
-
-def hydra_text(value: Any) -> str:
-    """A plain value in the grammar of overrides."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return str(value).lower()
-        case str():
-            # In Hydra's quotes a backslash is one, except before a quote.
-            return "'" + re.sub(r"(\\*)'", r"\1\1\'", re.sub(r"(\\+)$", r"\1\1", value)) + "'"
-        case list() | tuple():
-            return "[" + ", ".join(map(hydra_text, value)) + "]"
-        case dict():
-            return "{" + ", ".join(f"{key}: {hydra_text(item)}" for key, item in value.items()) + "}"
-        case _:
-            return repr(value)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from harness.config.documents import as_mapping, read_json
+from harness.config.locations import in_home
 
 TRUST_VARIABLE = "HARNESS_TRUST_REMOTE_CODE"
 """Set by --trust-remote-code, inherited by workers and their trials: names and directories, separated as in $PATH."""
@@ -31,7 +31,7 @@ def is_trusted(path: str) -> bool:
 
 
 def _named(path: str) -> str:
-    local = Path(path).expanduser()
+    local = in_home(path)
     return str(local.resolve()) if local.exists() else path
 
 
@@ -40,7 +40,7 @@ def remote_code_problems(key: str, path: str) -> Iterator[str]:
     if is_trusted(path):
         return
     for name in CONFIGURATIONS:
-        file = Path(path).expanduser() / name
+        file = in_home(path) / name
         try:
             document = as_mapping(read_json(file), file)
         except OSError:

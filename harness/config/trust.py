@@ -16,7 +16,7 @@ from typing import Any
 
 from harness.config.errors import InputError
 from harness.config.introspect import find
-from harness.config.locations import BUNDLE_FILE, config_dirs, sweep_dirs
+from harness.config.locations import BUNDLE_FILE, config_dirs, in_home, sweep_dirs
 from harness.config.nested import flat
 from harness.config.overrides import GroupOverride, ValueOverride, parse
 from harness.config.private import PATH_KEY, is_owner_specific
@@ -46,7 +46,7 @@ def trust_files(words: Iterable[str]) -> None:
 
 
 def _trustable(word: str) -> Path:
-    path = Path(word).expanduser()
+    path = in_home(word)
     recipes = (base / "experiment" / f"{word.removeprefix('experiment=')}.yaml" for base in config_dirs())
     found = path if path.exists() else next((recipe for recipe in recipes if recipe.is_file()), None)
     if found is None:
@@ -145,7 +145,7 @@ def lies_outside(value: str, path: Path) -> bool:
     slashes = value.replace("\\", "/")
     if re.match(r"\w+:", slashes):
         return not slashes.startswith("hf://")
-    named = Path(os.path.normpath(Path(slashes).expanduser().absolute()))
+    named = Path(os.path.normpath(in_home(slashes).absolute()))
     own, working = path.parent.resolve(), Path.cwd()
     if own != working and (named.is_relative_to(own) or named.resolve().is_relative_to(own)):
         return not named.resolve().is_relative_to(own)  # a link that came with the file

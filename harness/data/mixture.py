@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +14,21 @@ from numpy.typing import NDArray
 from harness.config.errors import InputError
 from harness.config.schema import DataConfig
 from harness.data.packing import pack
+from harness.data.ragged import offsets_of
 from harness.data.split import Hashes, held_out, refuse_leaks
 from harness.data.token_cache import TokenizedDocuments
 from harness.data.tokenization import Tokenization
 from harness.data.training_data import PackedSource, TrainingData
+
+log = logging.getLogger("harness")
+_REMEDY = {
+    "all": "valid: conversations with any text",
+    "assistant": "valid: conversations in which the assistant says something",
+    "last_assistant": "valid: conversations in which the assistant says something",
+    "flagged": "valid: turns with train=true in the data, or data.loss_on=assistant",
+    "spans": "valid: turns with train_spans in the data, or data.loss_on=assistant",
+}
+"""Of conversations of which nothing is trained, by data.loss_on."""
 
 
 def token_shares(config: DataConfig, *, replayed_later: bool = False) -> dict[str, float]:
@@ -66,16 +79,41 @@ def build_training_data(
         recipe = [documents.fingerprint, _held_out_share(config, name), config.context_length, config.packing, config.overflow]
         if prompt:
             recipe.append(prompt)
-        fingerprint = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()
-        source = PackedSource(name, documents, packing, np.flatnonzero(used), share, config.sources[name].replay, fingerprint)
-        if documents.trained is not None and not source.row_targets.any():
-            raise InputError(
-                f"data.sources.{name}: no token of its {documents.documents} conversations is trained (data.loss_on={config.loss_on}, "
-                f"data.overflow={config.overflow}); valid: data.loss_on=assistant, "
-                "or turns with train=true (flagged) or train_spans (spans) in the data"
-            )
-        sources.append(source)
+        source = PackedSource(name, documents, packing, np.flatnonzero(used), share, config.sources[name].replay, "")
+        trained = np.flatnonzero(source.row_targets)
+        _say_what_is_lost(source, config, rows_left=len(trained))
+        if len(trained) < packing.rows:
+            # Of no use to the loss, and a step of nothing else would have none.
+            source = replace(source, packing=packing.with_rows(trained))
+            recipe.append("rows with a trained token alone")
+        sources.append(replace(source, fingerprint=hashlib.sha256(json.dumps(recipe).encode()).hexdigest()))
     return TrainingData(sources, seed, [(0, config.replay_share)])
+
+
+def _say_what_is_lost(source: PackedSource, config: DataConfig, *, rows_left: int) -> None:
+    """Say what is not trained on, since its rows hold no token that is predicted and trained. Raises InputError where nothing is left."""
+    documents, key = source.documents, f"data.sources.{source.name}"
+    used, cut = len(source.used), f"data.overflow={config.overflow} at data.context_length={config.context_length}"
+    if documents.trained is None:
+        if not rows_left:
+            raise InputError(f"{key}: none of its {used} documents has two tokens, to predict one from the other")
+        return
+    upto = offsets_of(documents.trained)[documents.offsets]
+    has_trained = np.diff(upto)[source.used] > 0
+    if not has_trained.any():
+        remedy = _REMEDY[config.loss_on]
+        raise InputError(f"{key}: no token of its {used} conversations is trained (data.loss_on={config.loss_on}); {remedy}")
+    kept = np.zeros(documents.documents, dtype=np.bool_)
+    kept[source.packing.piece_document[source.piece_targets > 0]] = True
+    lost = int(np.count_nonzero(has_trained & ~kept[source.used]))
+    longest = int(documents.lengths[source.used].max())
+    remedy = f"valid: a larger data.context_length (the longest has {longest} tokens), or data.overflow=split"
+    if not rows_left:
+        raise InputError(f"{key}: the trained tokens of all its {used} conversations were cut off ({cut}); {remedy}")
+    if lost:
+        log.warning("%s: the trained tokens of %d of its %d conversations were cut off (%s); %s", key, lost, used, cut, remedy)
+    if left_out := source.packing.rows - rows_left:
+        log.info("%s: %d of %d rows hold no token that is trained, and are left out", key, left_out, source.packing.rows)
 
 
 def _held_out_share(config: DataConfig, source: str) -> float:

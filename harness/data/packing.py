@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, NamedTuple
 
@@ -55,6 +55,17 @@ class Packing:
     def tokens(self) -> int:
         """Real tokens in all rows."""
         return int(self.piece_length.sum())
+
+    def with_rows(self, rows: Int64) -> Packing:
+        """These rows (int64[r]) alone, in this order."""
+        pieces, counts = self.pieces_of(rows), self.row_offsets[rows + 1] - self.row_offsets[rows]
+        return replace(
+            self,
+            piece_document=self.piece_document[pieces],
+            piece_start=self.piece_start[pieces],
+            piece_length=self.piece_length[pieces],
+            row_offsets=offsets_of(counts),
+        )
 
     def pieces_of(self, rows: Int64) -> Int64:
         """The pieces in these rows (int64[r]), row by row: int64[p]."""

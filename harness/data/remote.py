@@ -12,19 +12,22 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from functools import partial
+from glob import has_magic
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from harness.config.errors import InputError, wrong_value
+from harness.config.errors import InputError, in_short, wrong_value
 from harness.config.remote_path import hub_name, is_remote
-from harness.config.schema import DataConfig, evaluation_sections
+from harness.config.schema import DataConfig, each, evaluation_sections
 from harness.data.cache_entry import open_or_build
 from harness.runs.cache import default_cache_dir
+from harness.runs.deadline import answer_within
 
 log = logging.getLogger("harness")
 
-CONNECT_SECONDS = 4.0
+ANSWER_SECONDS = 4.0
 """How long an address may take to answer before it counts as out of reach."""
 EXTRA = "pip install 'harness[hub]'"
 
@@ -59,30 +62,51 @@ def fetch_all(data: DataConfig) -> None:
     sections = {"sources": data.sources, **{name: getattr(data, name) for name in evaluation_sections(type(data))}}
     for section, entries in sections.items():
         for name, entry in entries.items():
-            if entry.path is not None:
-                local_path(entry.path, entry.subset, key=f"data.{section}.{name}", cache_dir=default_cache_dir(data.cache_dir))
+            for path in each(entry.path or []):
+                local_path(path, entry.subset, key=f"data.{section}.{name}", cache_dir=default_cache_dir(data.cache_dir))
 
 
 def _fetch_address(address: str, building: Path, key: str) -> None:
-    """A file, or a directory with all below it, into `building` under its own name."""
+    """A file, a directory with all below it, or what a glob matches, into `building` under its own name."""
     import fsspec
 
     options: dict[str, Any] = {}
     try:
-        if address.startswith(("http://", "https://")):
+        if is_web := address.startswith(("http://", "https://")):
             import aiohttp
 
-            timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=30)
+            timeout = aiohttp.ClientTimeout(total=None, connect=ANSWER_SECONDS, sock_connect=ANSWER_SECONDS, sock_read=30)
             options = {"client_kwargs": {"timeout": timeout}}
         files, root = fsspec.url_to_fs(address, **options)
-        target = building / (root.partition("?")[0].rstrip("/").rpartition("/")[2] or "data")
-        files.get(root, str(target), recursive=not options and files.isdir(root))
+        is_glob = not is_web and has_magic(root)
+        target = building / ("data" if is_glob else root.partition("?")[0].rstrip("/").rpartition("/")[2] or "data")
+        # Libraries of some file systems try for minutes, whatever is wrong.
+        kind = "file" if is_web else answer_within(ANSWER_SECONDS, partial(_kind, files, root, is_glob=is_glob))
+        files.get(root, f"{target}/" if is_glob else str(target), recursive=kind == "directory")
     except ImportError as error:
-        raise wrong_value(key, address, f"a library is missing: {error}; {EXTRA}") from error
+        raise wrong_value(key, address, f"{_missing(address)} ({error})") from error
     except Exception as error:
         raise _out_of_reach(key, address, error) from error
     if not target.exists():
         raise wrong_value(key, address, "nothing there")
+
+
+def _kind(files: Any, root: str, *, is_glob: bool) -> str:
+    """What a file system has at a path. Raises FileNotFoundError."""
+    if is_glob:
+        if not files.glob(root):
+            raise FileNotFoundError(root)
+        return "glob"
+    return str(files.info(root)["type"])
+
+
+def _missing(address: str) -> str:
+    """Which package reads such addresses, and how to install it."""
+    from fsspec.registry import known_implementations
+
+    protocol = address.partition("://")[0]
+    package = known_implementations.get(protocol, {}).get("class", "fsspec").split(".")[0]
+    return f"{protocol}:// needs {package}, which is not installed: pip install {package}" if package != "fsspec" else f"needs {EXTRA}"
 
 
 def _fetch_from_hub(name: str, subset: str | None, building: Path, key: str, path: str) -> None:
@@ -94,7 +118,8 @@ def _fetch_from_hub(name: str, subset: str | None, building: Path, key: str, pat
     repository, _, revision = name.partition("@")
     try:
         # Asked first, once and not for long: the library itself retries for a minute.
-        commit = HfApi().dataset_info(repository, revision=revision or None, timeout=CONNECT_SECONDS).sha
+        asked = partial(HfApi().dataset_info, repository, revision=revision or None, timeout=ANSWER_SECONDS)
+        commit = answer_within(ANSWER_SECONDS, asked).sha
     except Exception as error:
         raise _out_of_reach(key, path, error) from error
     from datasets import load_dataset  # takes seconds
@@ -102,7 +127,7 @@ def _fetch_from_hub(name: str, subset: str | None, building: Path, key: str, pat
     try:
         load_dataset(repository, subset, revision=commit).save_to_disk(building)
     except Exception as error:
-        raise wrong_value(key, path, f"the data set cannot be read: {_first_line(error)}") from error
+        raise wrong_value(key, path, f"the data set cannot be read: {in_short(error)}") from error
 
 
 def _out_of_reach(key: str, path: str, error: Exception) -> InputError:
@@ -110,10 +135,5 @@ def _out_of_reach(key: str, path: str, error: Exception) -> InputError:
     return wrong_value(
         key,
         path,
-        f"{here}it cannot be fetched ({_first_line(error)}); valid: what is there, where there is a network, or was fetched before",
+        f"{here}it cannot be fetched ({in_short(error)}); valid: what is there, where there is a network, or was fetched before",
     )
-
-
-def _first_line(error: Exception) -> str:
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

@@ -11,8 +11,11 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from harness.config.errors import InputError, did_you_mean, wrong_value
+from harness.config.locations import in_home
+from harness.config.schema import each
 from harness.config.trust import is_trusted_file
 from harness.data.file_splits import split_of
+from harness.data.remote import local_path
 from harness.data.row import BadRows
 from harness.data.rows import VALID_ENDINGS, holds_rows, is_readable, nothing_in
 from harness.data.saved_dataset import saved_files
@@ -49,7 +52,7 @@ def find_source(path: str, *, key: str, split: str | None = None) -> SourceFiles
     Raises InputError when there is no such file or split, a split is asked of what has none, nothing matches, the ending of a file is
     not supported, or a file is elsewhere (see `_refuse_outside`).
     """
-    root = Path(path).expanduser()
+    root = in_home(path)
     where = f"{key}.path"
     if root.is_dir():
         saved = saved_files(root, split, key=key)
@@ -74,6 +77,24 @@ def find_source(path: str, *, key: str, split: str | None = None) -> SourceFiles
 def source_files(path: str, *, key: str, split: str | None = None) -> list[Path]:
     """The files of `find_source`."""
     return find_source(path, key=key, split=split).files
+
+
+def find_sources(paths: str | list[str], *, key: str, split: str | None = None, subset: str | None = None, cache_dir: Path) -> SourceFiles:
+    """The files of one or several paths, in the order of the paths, each once; what is elsewhere is fetched where the cache lacks it.
+
+    Raises InputError as `find_source` and `local_path` do.
+    """
+    found = [find_source(local_path(path, subset, key=key, cache_dir=cache_dir), key=key, split=split) for path in each(paths)]
+    files: dict[str, Path] = {}
+    for file in (file for one in found for file in one.files):
+        files.setdefault(_place(file), file)
+    left_out = {_place(file): file for one in found for file in one.left_out}
+    return SourceFiles(list(files.values()), [file for place, file in left_out.items() if place not in files])
+
+
+def _place(file: Path) -> str:
+    """The same of the same file, however it is spelt; links stay themselves."""
+    return os.path.normpath(file.absolute())
 
 
 def _of_directory(root: Path, path: str, split: str | None, key: str) -> SourceFiles:

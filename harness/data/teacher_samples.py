@@ -107,9 +107,11 @@ class SampleFiles:
         self._written.clear()
 
 
-def fingerprint(source: PackedSource, *, teacher: str, samples: int, temperature: float, seed: int) -> str:
-    """Hex digest of everything that samples depend on; `teacher` is the fingerprint of its weights."""
-    digest = hashlib.sha256(json.dumps([FORMAT, source.documents.fingerprint, teacher, samples, temperature, seed]).encode())
+def fingerprint(source: PackedSource, *, teacher: str, vocabulary: int, samples: int, temperature: float, seed: int) -> str:
+    """Hex digest of everything that samples depend on; `teacher` is the fingerprint of its weights, `vocabulary` how many ids they are
+    drawn from."""
+    recipe = [FORMAT, source.documents.fingerprint, teacher, vocabulary, samples, temperature, seed]
+    digest = hashlib.sha256(json.dumps(recipe).encode())
     first, length = source.packing.first_tokens(source.documents.offsets), source.packing.piece_length
     order = stable_order(first)
     digest.update(first[order].tobytes())

@@ -11,9 +11,8 @@ from typing import Literal, assert_never
 from harness.config.schema import DataConfig, GenerationConfig, MultipleChoiceConfig, SourceConfig, ValidationConfig
 from harness.data.chat.encoder import ChatEncoder, build_chat_encoder
 from harness.data.chat.formats import begins_with_conversation
-from harness.data.remote import local_path
 from harness.data.row import BadRows
-from harness.data.sources import SourceFiles, find_source
+from harness.data.sources import SourceFiles, find_sources
 from harness.data.text_encoder import TokenizerLike
 from harness.data.token_cache import TokenizedDocuments, tokenize, tokenize_conversations
 from harness.runs.cache import default_cache_dir
@@ -53,12 +52,11 @@ class Tokenization:
 
     def of_source(self, name: str) -> TokenizedDocuments:
         """data.sources.<name>. Raises InputError for what cannot be read."""
-        source = self.config.sources[name]
-        return self.of_path(f"data.sources.{name}", source, source.path)
+        return self.of_path(f"data.sources.{name}", self.config.sources[name])
 
-    def of_path(self, key: str, given: SourceConfig | ValidationConfig, path: str) -> TokenizedDocuments:
-        """The files at the `path` of what the configuration has under `key`. Raises InputError for what cannot be read."""
-        source, field, data_format = self.files(key, given, path), given.field, given.format
+    def of_path(self, key: str, given: SourceConfig | ValidationConfig) -> TokenizedDocuments:
+        """The files at the path of what the configuration has under `key`. Raises InputError for what cannot be read."""
+        source, field, data_format = self.files(key, given), given.field, given.format
         files, bad = source.files, BadRows(skip=self.config.malformed == "skip", max_share=self.config.max_malformed_share)
         cache_dir = default_cache_dir(self.config.cache_dir)
         progress = None if self._progress is None else partial(self._progress, key)
@@ -85,10 +83,11 @@ class Tokenization:
             _say(key, source, found, self.config)
         return found
 
-    def files(self, key: str, given: SourceConfig | ValidationConfig | MultipleChoiceConfig | GenerationConfig, path: str) -> SourceFiles:
+    def files(self, key: str, given: SourceConfig | ValidationConfig | MultipleChoiceConfig | GenerationConfig) -> SourceFiles:
         """The files that are meant, on this machine: fetched, where they are elsewhere and not in the cache."""
-        here = local_path(path, given.subset, key=key, cache_dir=default_cache_dir(self.config.cache_dir))
-        return find_source(here, key=key, split=given.split)
+        assert given.path is not None, "checked: it has files of its own"
+        cache_dir = default_cache_dir(self.config.cache_dir)
+        return find_sources(given.path, key=key, split=given.split, subset=given.subset, cache_dir=cache_dir)
 
     def _are_conversations(self, files: list[Path], key: str, field: str, data_format: str) -> bool:
         match self.documents:

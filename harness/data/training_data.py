@@ -42,13 +42,18 @@ class PackedSource:
     @cached_property
     def row_targets(self) -> Int64:
         """Trained predictions in each row: the tokens that the loss is on, except the first of every piece: int64[rows]."""
+        return np.diff(offsets_of(self.piece_targets)[self.packing.row_offsets])
+
+    @cached_property
+    def piece_targets(self) -> Int64:
+        """The same in each piece: int64[p]."""
         packing, trained = self.packing, self.documents.trained
         if trained is None:
-            return packing.row_targets
+            return packing.piece_length - 1
         upto = offsets_of(trained)
-        first = self.documents.offsets[packing.piece_document] + packing.piece_start
-        targets = upto[first + packing.piece_length] - upto[first + 1]
-        return np.diff(offsets_of(targets)[packing.row_offsets])
+        first = packing.first_tokens(self.documents.offsets)
+        targets: Int64 = upto[first + packing.piece_length] - upto[first + 1]
+        return targets
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,11 @@ class TrainingData:
     def token_shares(self, replay_share: float) -> Float64:
         """Share of each source in the training tokens while this share of them is replayed: float64[K]."""
         return np.array([source.share * (replay_share if source.replay else 1 - replay_share) for source in self.sources])
+
+    @property
+    def largest_id(self) -> int:
+        """The largest token id of its sources."""
+        return max(source.documents.largest_id for source in self.sources)
 
     def replaying(self, shares: Sequence[tuple[int, float]]) -> TrainingData:
         """The same sources, with other shares of replay from some positions on."""

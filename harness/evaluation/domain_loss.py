@@ -159,7 +159,7 @@ def build_domain_loss(
     """
     data, key = tokens.config, f"data.validation.{name}"
     if config.path is not None:
-        documents = tokens.of_path(key, config, config.path)
+        documents = tokens.of_path(key, config)
         candidates = np.arange(documents.documents, dtype=np.int64)
     elif config.source is None or config.share is None:
         raise InputError(f"{key}: give either .path, or .source with .share")

@@ -162,7 +162,7 @@ def build_generation_set(name: str, config: GenerationConfig, tokens: Tokenizati
     chat = tokens.documents == "conversations" if config.chat is None else config.chat
     reader = PromptReader(data, tokens.tokenizer, chat=chat)
     asked = _Reference(config, key)
-    files = tokens.files(key, config, config.path).files
+    files = tokens.files(key, config).files
     found: list[tuple[PromptRow, Any, tuple[Any, ...]]] = []
     for row in reader.of_rows(files, key=key, prompt=config.prompt, also=asked.fields, to_call=config.verifier == "tool_call"):
         length = len(row.prompt.token_ids)

@@ -135,7 +135,7 @@ def build_multiple_choice(name: str, config: MultipleChoiceConfig, tokens: Token
     Raises InputError for what cannot be read, and where no question fits into the context.
     """
     data, key = tokens.config, f"data.multiple_choice.{name}"
-    questions = list(read_questions(tokens.files(key, config, config.path).files, config.format, key=key))
+    questions = list(read_questions(tokens.files(key, config).files, config.format, key=key))
     questions = sorted(questions, key=_hash)[: config.max_questions]
     encoded = _encode(questions, config.delimiter, without_truncation(tokens.tokenizer.backend_tokenizer))
     if data.max_evaluation_tokens is not None:

@@ -8,9 +8,9 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from harness.config.errors import did_you_mean, wrong_value
-from harness.config.schema import ModelConfig
+from harness.config.schema import Config, ModelConfig
 from harness.models.attention import transformers_name
-from harness.models.pretrained import first_line, load_pretrained, not_installed, pretrained_fingerprint
+from harness.models.pretrained import first_line, load_pretrained, not_installed, pretrained_fingerprint, stored_rows
 from harness.models.vocabulary import add_rows
 
 if TYPE_CHECKING:
@@ -43,6 +43,19 @@ def build_model(config: ModelConfig, tokenizer: Any, *, seed: int, new_tokens: S
     return model
 
 
+def planned_rows(config: Config, tokenizer: Any) -> int:
+    """For how many tokens the model that a configuration makes has rows, told before it is made."""
+    if config.model.path is None:
+        return _token_ids(tokenizer)
+    added = tokenizer.convert_tokens_to_ids(config.tokenizer.new_tokens)
+    return max([stored_rows(config.model.path, key="model.path"), *(index + 1 for index in added)])
+
+
+def _token_ids(tokenizer: Any) -> int:
+    """Ids up to the largest that the tokenizer has."""
+    return int(max(tokenizer.get_vocab().values())) + 1
+
+
 def _from_scratch(config: ModelConfig, tokenizer: Any) -> PreTrainedModel:
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -70,7 +83,7 @@ def _shape(config: ModelConfig, tokenizer: Any) -> dict[str, Any]:
     family = AutoConfig.for_model(config.family)
     known = {*family.to_dict(), *family.attribute_map}
     shape = {
-        "vocab_size": max(tokenizer.get_vocab().values()) + 1,
+        "vocab_size": _token_ids(tokenizer),
         "hidden_size": config.hidden_size,
         "num_hidden_layers": config.layers,
         "num_attention_heads": config.heads,

@@ -30,7 +30,7 @@ def load_pretrained(path: str, *, key: str, attention: str, attention_dropout: f
     import torch
     from transformers import AutoModelForCausalLM
 
-    use_cache_without_network(path)
+    use_cache_without_network(path, key=key)
     dropout = {} if attention_dropout is None else {"attention_dropout": attention_dropout}
     with loading(key, path, "causal language model", attention=attention):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -59,12 +59,18 @@ def _is_broken(weight: torch.Tensor) -> bool:
     return not bool(weight.isfinite().all())
 
 
-def stored_config(path: str) -> Any:
-    """The configuration of the model at a path or hub name, as it is stored there."""
+def stored_config(path: str, *, key: str = "model.path") -> Any:
+    """The configuration of the model at a path or hub name given in the configuration's `key`, as it is stored there."""
     from transformers import AutoConfig
 
-    use_cache_without_network(path)
+    use_cache_without_network(path, key=key)
     return AutoConfig.from_pretrained(path, trust_remote_code=is_trusted(path))
+
+
+def stored_rows(path: str, *, key: str) -> int:
+    """For how many tokens the model at a path or hub name, given in the configuration's `key`, has rows. Raises InputError."""
+    with loading(key, path, "configuration"):
+        return int(stored_config(path, key=key).get_text_config().vocab_size)
 
 
 def stored_dtype(path: str | None) -> torch.dtype:
@@ -79,7 +85,7 @@ def tokenizer_at(path: str, *, key: str) -> Any:
     """The fast tokenizer at a path or hub name given in the configuration's `key`. Raises InputError when there is none to load."""
     from transformers import AutoTokenizer
 
-    use_cache_without_network(path)
+    use_cache_without_network(path, key=key)
     with loading(key, path, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(path, use_fast=True, trust_remote_code=is_trusted(path))
         vocabulary = tokenizer.get_vocab()
@@ -135,7 +141,7 @@ def _hub_commit(name: str, *, key: str) -> str:
     """The commit that transformers loads: the newest one, or, without a network, the one in the cache."""
     from transformers.utils.hub import cached_file
 
-    use_cache_without_network(name)
+    use_cache_without_network(name, key=key)
     try:
         found = cached_file(name, "config.json")
     except OSError as error:

@@ -28,7 +28,7 @@ from annotated_types import Len
 
 from harness.config.documents import typed
 from harness.config.errors import InputError, did_you_mean
-from harness.config.locations import BUNDLE_FILE, LOCAL, config_dirs
+from harness.config.locations import BUNDLE_FILE, LOCAL, config_dirs, in_home
 from harness.runs.files import read_json, write_json
 from harness.runs.metrics import MetricsFile, Row
 from harness.runs.result import Tokens
@@ -208,7 +208,7 @@ def named_bundle(name: str) -> BundleDirectory | None:
 
 def find_bundle(word: str) -> BundleDirectory | None:
     """By name, by its directory, or by the path of its experiment file; None where the word means no bundle."""
-    path = Path(word).expanduser()
+    path = in_home(word)
     for candidate in (path, path.with_suffix("") if path.suffix == ".yaml" else path):
         if (candidate / BUNDLE_FILE).is_file():
             return BundleDirectory(candidate)

@@ -6,9 +6,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from harness.config.locations import in_home
+
 CACHE_VARIABLE = "HARNESS_CACHE"
 
 
 def default_cache_dir(configured: str | None, environment: Mapping[str, str] = os.environ) -> Path:
     """The cache: as configured (data.cache_dir), else $HARNESS_CACHE, else ~/.cache/harness."""
-    return Path(configured or environment.get(CACHE_VARIABLE) or "~/.cache/harness").expanduser()
+    return in_home(configured or environment.get(CACHE_VARIABLE) or "~/.cache/harness")

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from harness.config.errors import InputError, did_you_mean
+from harness.config.locations import in_home
 from harness.runs.generations import GenerationsFile
 from harness.runs.locks import is_held
 from harness.runs.metrics import MetricsFile
@@ -17,7 +18,7 @@ from harness.runs.metrics import MetricsFile
 
 def runs_root() -> Path:
     """The directory of all runs and studies: $HARNESS_RUNS, else runs/ in the working directory."""
-    return Path(os.environ.get("HARNESS_RUNS") or "runs")
+    return in_home(os.environ.get("HARNESS_RUNS") or "runs")
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ def run_called(word: str) -> RunDirectory | None:
 
 def _places(word: str) -> list[Path]:
     """What a user's word may mean: a name under the runs root or a path; a path alone where it begins like one."""
-    path = Path(word).expanduser()
+    path = in_home(word)
     is_path = path.is_absolute() or word.split("/")[0] in (".", "..")
     return [path] if is_path else [runs_root() / word, path]
 

@@ -91,6 +91,8 @@ class Result:
     fingerprints: dict[str, str] = field(default_factory=dict)
     """Of data, tokenizer and model."""
     hardware: dict[str, Any] = field(default_factory=dict)
+    directory: str | None = None
+    """The working directory of its first attempt: relative paths of its configuration begin there."""
 
 
 def read_result(run: RunDirectory) -> Result:

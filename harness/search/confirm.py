@@ -17,12 +17,11 @@ from typing import Any
 
 from harness.config.errors import InputError, wrong_value
 from harness.config.launcher_schema import LauncherConfig
-from harness.config.schema import DataConfig
+from harness.config.schema import DataConfig, each
 from harness.config.sweep_schema import BudgetConfig, SearchConfig, StoppingConfig
 from harness.config.writable import check_writable
-from harness.data.remote import local_path
 from harness.data.rows import read_rows
-from harness.data.sources import find_source
+from harness.data.sources import find_sources
 from harness.evaluation.kinds import place_of
 from harness.runs.cache import default_cache_dir
 from harness.runs.confirmation_plan import ConfirmationPlan, confirmation_directory, launch_of, read_plan, write_plan
@@ -160,14 +159,14 @@ def fresh_values(sweep: Sweep, params: dict[str, Any], seed: int, *, place: int)
 
 
 @cache
-def _rows_of(path: str, split: str | None, subset: str | None, key: str, cache_dir: Path) -> int:
-    files = find_source(local_path(path, subset, key=key, cache_dir=cache_dir), key=key, split=split).files
+def _rows_of(paths: tuple[str, ...], split: str | None, subset: str | None, key: str, cache_dir: Path) -> int:
+    files = find_sources(list(paths), key=key, split=split, subset=subset, cache_dir=cache_dir).files
     return sum(1 for file in files for _ in read_rows(file, (), key=key))
 
 
 def _prompts(data: DataConfig, name: str) -> int:
     given = data.generation[name]
-    return _rows_of(given.path, given.split, given.subset, f"data.generation.{name}", default_cache_dir(data.cache_dir))
+    return _rows_of(tuple(each(given.path)), given.split, given.subset, f"data.generation.{name}", default_cache_dir(data.cache_dir))
 
 
 def _say_where_prompts_lack(points: Sequence[dict[str, Any]]) -> None:

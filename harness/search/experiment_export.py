@@ -141,11 +141,10 @@ def header_of(study: StudyRecord | None, best: RunRecord, name: str, to_give: Ma
 
 def paths_to_give(config: Mapping[str, Any], scrub: Scrub) -> dict[str, str]:
     """By configuration key the files that others have elsewhere, under the names that stand in the recipe for them, and private texts."""
-    return {
-        key: scrub.leaf(key, value)
-        for key, value in flat(dict(config))
-        if isinstance(value, str) and not is_owner_specific(key) and scrub.leaf(key, value) != value
+    private = {
+        key: scrub.leaf(key, value) for key, value in flat(dict(config)) if not is_owner_specific(key) and scrub.leaf(key, value) != value
     }
+    return {key: text if isinstance(text, str) else ", ".join(map(str, text)) for key, text in private.items()}
 
 
 def _found(study: StudyRecord, best: RunRecord) -> Iterator[str]:

@@ -35,9 +35,9 @@ def go_on(study: StudyDirectory, overrides: Sequence[str]) -> Sweep:
     plan = read_plan(study)
     if plan is not None:
         raise InputError(f"{study.name} is the confirmation of {plan.study}: `harness confirm {plan.study}` goes on with it")
+    sweep = dataclasses.replace(thaw(study.sweep), name=study.name)
     if study.path.resolve() != (runs_root() / study.name).resolve():
         raise InputError(f"{study.path}: not under {runs_root()}/; set HARNESS_RUNS={study.path.resolve().parent} to go on with it")
-    sweep = dataclasses.replace(thaw(study.sweep), name=study.name)
     if overrides:
         sweep = dataclasses.replace(sweep, config=_changed(sweep, list(overrides)), given=with_later(sweep.given, overrides))
     check(sweep)

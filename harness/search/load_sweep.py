@@ -10,10 +10,9 @@ from typing import Any
 
 from harness.config.compose import compose
 from harness.config.errors import InputError, unknown, wrong_value
-from harness.config.locations import sweep_dirs, sweep_names
+from harness.config.locations import in_home, sweep_dirs, sweep_names
 from harness.config.nested import set_value
-from harness.config.overrides import COMMAND_LINE, ValueOverride, key_of, parse, replaced_keys
-from harness.config.private import hydra_text
+from harness.config.overrides import COMMAND_LINE, ValueOverride, hydra_text, key_of, parse, replaced_keys
 from harness.config.schema import Config
 from harness.config.sweep_schema import SweepConfig
 from harness.config.trust import is_own, refuse, sweep_wishes
@@ -99,7 +98,7 @@ def _is_path(word: str) -> bool:
 def sweep_file(word: str) -> Path | None:
     """The sweep file of this name or path; None where there is none."""
     if _is_path(word):
-        path = Path(word).expanduser()
+        path = in_home(word)
         return path if path.is_file() else None
     return next((path for base in sweep_dirs() if (path := base / f"{word}.yaml").is_file()), None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from harness.config.errors import InputError
@@ -25,7 +26,8 @@ def open_study(sweep: Sweep) -> StudyDirectory:
     connect(directory, sweep.config.storage, launched).close()
     check_writable(directory.path, "study directory")
     header = "# Frozen at launch; read by every worker.\n"
-    write_yaml(directory.sweep, {**sweep.frozen(), **(kept or {}), "launched": launched}, header=header)
+    frozen = {**sweep.frozen(), "directory": str(Path.cwd()), **(kept or {}), "launched": launched}
+    write_yaml(directory.sweep, frozen, header=header)
     directory.stop_request.unlink(missing_ok=True)
     return directory
 
@@ -56,4 +58,4 @@ def _launched(sweep: Sweep) -> tuple[StudyDirectory, dict[str, Any] | None]:
             f"study {sweep.name!r} was launched with another sweep; give this one a name of its own (--name), or "
             f"`harness resume {directory.name}`, which goes on with that one:\n" + "\n".join(changed)
         )
-    return directory, {key: frozen[key] for key in ("launched", "start") if key in frozen}
+    return directory, {key: frozen[key] for key in ("launched", "start", "directory") if key in frozen}

@@ -15,6 +15,7 @@ from harness.config.checks.trainer import ranks, trains
 from harness.config.compose import defaults
 from harness.config.errors import InputError
 from harness.config.load import Loaded, load
+from harness.config.private import paths_in
 from harness.config.schema import Config, evaluation_sections
 from harness.config.sweep_schema import StudyObjectiveConfig, SweepConfig
 from harness.config.validate import to_plain, to_section
@@ -211,11 +212,12 @@ def _limits(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def thaw(path: Path) -> Sweep:
-    """The sweep of a study that was launched, from its sweep.yaml. Raises InputError when its base resolves differently by now."""
+    """The sweep of a study that was launched, from its sweep.yaml. Raises InputError when its base resolves differently by now, or here."""
     document = _of_this_version(read_yaml(path))
     frozen = document.pop("config")
     start = Start(**document.pop("start", {}))
     given = tuple(document.pop("given", ()))
+    _refuse_elsewhere(path.parent, document.pop("directory", None), frozen)
     for derived in ("launched", "largest_trial_tokens", "most_trials"):
         document.pop(derived, None)
     sweep = Sweep(document.pop("name"), to_section(SweepConfig, document), start, given)
@@ -223,6 +225,20 @@ def thaw(path: Path) -> Sweep:
     if differences:
         raise InputError(f"{path}: the configuration files changed since this study was launched:\n" + "\n".join(differences))
     return sweep
+
+
+def _refuse_elsewhere(study: Path, launched_in: str | None, config: dict[str, Any]) -> None:
+    """Raise InputError where relative paths of a study's configuration would mean other files than they did where it was launched."""
+    if launched_in is None or Path(launched_in).resolve() == Path.cwd().resolve():
+        return
+    for key, path in paths_in(config):
+        if not Path(path).is_absolute() and (Path(launched_in) / path).exists():
+            root = study.resolve().parent
+            runs = "" if root == Path(launched_in).resolve() / "runs" else f"HARNESS_RUNS={root} "
+            raise InputError(
+                f"{study}: its {key}={path} is relative to {launched_in}, where it was launched; go on there: cd {launched_in} && "
+                f"{runs}harness resume {study.name}"
+            )
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -233,7 +249,7 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 def differences(frozen: dict[str, Any], sweep: Sweep) -> list[str]:
     """The keys in which a launched study differs from a sweep; budget and launcher may change."""
-    changeable = (*CHANGEABLE, "given", "launched", "start", "largest_trial_tokens", "most_trials")
+    changeable = (*CHANGEABLE, "given", "directory", "launched", "start", "largest_trial_tokens", "most_trials")
     now = {key: value for key, value in sweep.frozen().items() if key not in changeable}
     before = {key: value for key, value in _of_this_version(frozen).items() if key not in changeable}
     return list(_differences(before, now))

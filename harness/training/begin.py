@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 
@@ -23,6 +24,7 @@ def begin(config: Config, live: LiveResult, *, progress: Progress | None = None,
     result = live.result
     if ranks.is_main():
         result.versions, result.git_commit, result.hardware = provenance.versions(), provenance.git_commit(), provenance.hardware()
+        result.directory = result.directory or str(Path.cwd())
     # What trials read was verified when their study was prepared.
     inputs = load_inputs(config, progress=progress, related=related, verify=live.run.study is None)
     changed = [name for name, fingerprint in result.fingerprints.items() if inputs.fingerprints.get(name) != fingerprint]

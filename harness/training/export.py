@@ -10,7 +10,6 @@ import torch
 
 from harness.config.checks import check_model
 from harness.config.errors import InputError
-from harness.config.load import load_file
 from harness.config.schema import Config
 from harness.data.chat.encoder import build_chat_encoder
 from harness.data.chat.template import plain_jinja, template_fingerprint, template_source
@@ -25,6 +24,7 @@ from harness.runs.directory import RunDirectory
 from harness.runs.files import give_umask_rights, replacing_directory, write_text
 from harness.runs.machine_faults import machine_fault
 from harness.runs.result import read_result
+from harness.runs.run_config import load_run_config
 from harness.training.generation import set_generation
 from harness.training.model_card import model_card
 
@@ -36,7 +36,7 @@ def export(run: RunDirectory, out: Path, *, adapter: bool = False, dtype: str | 
     dtype in which the base is stored, float32 of a model from scratch. Raises InputError when the run has no checkpoint or nothing that was
     added, when tokenizer, chat template or base are not those that were trained, or `out` is in use.
     """
-    config = load_file(run.config, checked_by=check_model)
+    config = load_run_config(run, checked_by=check_model)
     weights = last_weights(run)
     if adapter:
         _refuse_without_adapter(config)

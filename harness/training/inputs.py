@@ -55,8 +55,8 @@ class Inputs:
     @property
     def largest_id(self) -> int:
         """The largest token id that is trained or evaluated on."""
-        sources = [source.documents.largest_id for source in self.plan.data.sources] if self.plan else []
-        return max([*sources, *(part.largest_id for part in self.evaluation)], default=0)
+        trained = [self.plan.data.largest_id] if self.plan else []
+        return max([*trained, *(part.largest_id for part in self.evaluation)], default=0)
 
     def prefix(self, config: Config) -> Prefix:
         """The prefix of this run, or of a related one, whose state key says that data and model are the same."""

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.config.checks.trainer import micro_batches, ranks
-from harness.config.errors import InputError
 from harness.config.schema import Config
 from harness.optim.per_step import StepSettings
 from harness.schedule.batch_size import BatchSize, resolve_batch_size
@@ -85,9 +84,7 @@ def build_plan(config: Config, data: TrainingData) -> Plan:
     schedule, data, tokens = _length(config, data, batch_size)
     steps = schedule.total_steps
     targets = build_objective(config).weights(data, batch_size, steps)
-    if not targets.all():
-        problem = "has no token to predict: its documents have one token each, or are conversations of which none is trained"
-        raise InputError(f"data.sources: step {int(np.argmin(targets))} {problem}")
+    assert targets.all(), "every row has a token that is trained"
     decayed = config.schedule.decay_weight_decay
     return Plan(
         steps=steps,

@@ -23,7 +23,7 @@ from harness.data.training_data import PackedSource, TrainingData
 from harness.generation.noise import counted, to_uniform
 from harness.models.device import computes_on_gpu
 from harness.models.pretrained import pretrained_fingerprint
-from harness.models.teacher import load_teacher, refuse_other_vocabulary
+from harness.models.teacher import distilled_ids, load_teacher
 from harness.runs.cache import default_cache_dir
 from harness.runs.locks import hold
 from harness.training.predictions import predict
@@ -45,20 +45,18 @@ def with_teacher_samples(
 
     rows: None, of all rows of its sources. Raises InputError for a teacher that cannot be used, see `load_teacher`.
     """
-    assert config.objective.teacher is not None, "checked: a distillation has a teacher"
-    refuse_other_vocabulary(config.objective.teacher, tokenizer)
-    weights = teacher_fingerprint(config)
+    weights, vocabulary = teacher_fingerprint(config), distilled_ids(config, tokenizer)
 
     @cache
     def teacher() -> PreTrainedModel:
-        model: torch.nn.Module = load_teacher(config, tokenizer)
+        model: torch.nn.Module = load_teacher(config)
         return cast("PreTrainedModel", model.to("cuda" if computes_on_gpu(config.trainer) else "cpu"))
 
     needed = data.rows_until(rows)
     samples = {}
     for source in data.sources:
         report = None if progress is None else partial(progress, f"objective.teacher for data.sources.{source.name}")
-        samples[source.name] = _samples(config, source, needed[source.name], weights, teacher, len(tokenizer), report)
+        samples[source.name] = _samples(config, source, needed[source.name], weights, teacher, vocabulary, report)
     return data.with_teacher(samples)
 
 
@@ -74,7 +72,7 @@ def _samples(
     """A source's entry of the cache, with everything in it that `rows` (int64[r]) of the source need."""
     samples, temperature = config.objective.teacher_samples, config.objective.temperature
     assert samples is not None, "asked for"
-    name = fingerprint(source, teacher=weights, samples=samples, temperature=temperature, seed=config.seed)
+    name = fingerprint(source, teacher=weights, vocabulary=vocabulary, samples=samples, temperature=temperature, seed=config.seed)
     entry = default_cache_dir(config.data.cache_dir) / "teacher" / name
     entry.parent.mkdir(parents=True, exist_ok=True)
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.checks.trainer import trains
 from harness.config.errors import InputError, wrong_value
-from harness.config.load import load_file
 from harness.config.nested import set_value
 from harness.config.schema import Config
 from harness.config.terminal import log_to_stderr
@@ -27,6 +26,7 @@ from harness.runs.locks import hold
 from harness.runs.machine_faults import machine_fault
 from harness.runs.record import load_run
 from harness.runs.result import FINAL_STATES
+from harness.runs.run_config import load_run_config
 from harness.runs.trial import read_trial
 from harness.runs.trunks import TrunkStore
 from harness.runs.world import World
@@ -81,7 +81,7 @@ def follow_trial(directory: str, world: World) -> int:
     run = RunDirectory(Path(directory))
     _log_to(run)
     try:
-        follow(run, load_file(run.config), world, stop)
+        follow(run, load_run_config(run), world, stop)
     except Exception as error:  # noqa: BLE001 - whatever it is, rank 0 hears of it by the exit code
         from harness.training.memory import is_out_of_memory
 
@@ -137,7 +137,7 @@ def attempt(
         cleanup.callback(lock.release)
         try:
             with live:
-                config = load_file(run.config)
+                config = load_run_config(run)
                 refuse_missing_devices(config.trainer)
                 local = None if world else _start_local_ranks(config, live)
                 if local:

@@ -9,11 +9,12 @@ from pathlib import Path
 from harness.config.checks import check
 from harness.config.checks.trainer import trains
 from harness.config.compose import compose
-from harness.config.load import load, load_file
-from harness.config.overrides import GroupOverride, Override, parse
-from harness.config.private import hydra_text
+from harness.config.load import load
+from harness.config.locations import in_home
+from harness.config.overrides import GroupOverride, Override, hydra_text, parse
 from harness.config.schema import Config
 from harness.runs.directory import RunDirectory, run_called
+from harness.runs.run_config import load_run_config
 
 NOTHING_TRAINED = "trainer.max_steps=0"
 
@@ -40,8 +41,9 @@ def evaluation_of(
     run = _run(what)
     if run is not None:
         # A run that trained nothing evaluates the model that it started from.
-        weights = [f"model.checkpoint={hydra_text(str(run.path.resolve()))}"] if trains(load_file(run.config).trainer) else []
-        config = load_file(run.config, [*weights, *_of_values(overrides), NOTHING_TRAINED], checked_by=checked_by)
+        has_trained = trains(load_run_config(run, checked_by=lambda config: None).trainer)
+        weights = [f"model.checkpoint={hydra_text(str(run.path.resolve()))}"] if has_trained else []
+        config = load_run_config(run, [*weights, *_of_values(overrides), NOTHING_TRAINED], checked_by=checked_by)
         return Evaluation(config, f"evaluate-{run.name.replace('/', '-')}")
     experiment = [] if _chooses_experiment(overrides) else ["experiment=evaluate"]
     loaded = load([*experiment, f"model.path={hydra_text(what)}", *of_a_model, *overrides, NOTHING_TRAINED], checked_by=checked_by)
@@ -50,7 +52,7 @@ def evaluation_of(
 
 def _run(what: str) -> RunDirectory | None:
     """The run of this name; None where the word means a model."""
-    if (Path(what).expanduser() / "config.json").is_file():
+    if (in_home(what) / "config.json").is_file():
         return None
     return run_called(what)
 

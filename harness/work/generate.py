@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.checks import check_writing
 from harness.config.errors import InputError
+from harness.config.locations import in_home
 from harness.config.schema import Config
 from harness.config.validate import to_plain
 from harness.generation.part_file import PartFile, document_of
 from harness.generation.rows import Draw, Limits, Prompt
+from harness.models.hub import ask_for_models
 from harness.work.evaluate import evaluation_of
 
 if TYPE_CHECKING:
@@ -59,7 +61,9 @@ class Answer:
 
 def writing_config(what: str, overrides: list[str]) -> Config:
     """The configuration of `what`, see `evaluation_of`, without data. Raises InputError."""
-    return evaluation_of(what, overrides, checked_by=check_writing, of_a_model=["data.context_length=2"]).config
+    config = evaluation_of(what, overrides, checked_by=check_writing, of_a_model=["data.context_length=2"]).config
+    ask_for_models(config)
+    return config
 
 
 def generate(
@@ -148,7 +152,7 @@ def read_prompts(question: Question, config: Config, tokenizer: Any, *, chat: bo
             except InputError as error:
                 raise InputError(str(error).replace(str(file), "stdin").replace(file.name, "stdin")) from None
     elif question.prompts is not None:
-        found += _of_file(reader, Path(question.prompts).expanduser())
+        found += _of_file(reader, in_home(question.prompts))
     seen = set()
     for prompt in found:
         if prompt.id in seen:

@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 import harness
 from harness.config.documents import DamagedError
+from harness.config.locations import in_home
 from harness.config.nested import flat
 from harness.config.private import PATH_KEY
 from harness.config.remote_code import TRUST_VARIABLE
+from harness.config.schema import each
 from harness.config.validate import to_plain
 from harness.data.cache_entry import is_whole
 from harness.runs.cache import default_cache_dir
@@ -47,10 +49,10 @@ def files_of(config: Config) -> Files | None:
     for key, value in flat(to_plain(config)):
         if value is None or not PATH_KEY.fullmatch(key):
             continue
-        found = list(_below(str(value)))
-        if not found and key != TEMPLATE_KEY:  # which may be the name of one that ships
+        found = [list(_below(path)) for path in each(value)]
+        if not all(found) and key != TEMPLATE_KEY:  # which may be the name of one that ships
             return None
-        for path in found:
+        for path in (file for files in found for file in files):
             status = path.stat()
             if time.time() - status.st_mtime < SETTLED_SECONDS:
                 return None
@@ -59,7 +61,7 @@ def files_of(config: Config) -> Files | None:
 
 
 def _below(path: str) -> Iterable[Path]:
-    root = Path(path).expanduser()
+    root = in_home(path)
     if root.is_file():
         return [root]
     if root.is_dir():

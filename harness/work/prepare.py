@@ -15,6 +15,7 @@ from harness.config.terminal import log_to_stderr, say
 from harness.runs.exit_codes import BAD_INPUT, FAILED
 from harness.runs.machine_faults import machine_fault
 from harness.work.data_summary import summary_of
+from harness.work.elsewhere import reach
 from harness.work.preparation_note import files_of, is_prepared, note_prepared, noted_summary
 
 if TYPE_CHECKING:
@@ -76,11 +77,9 @@ def prepare(config: Config) -> Prepared:
     files = files_of(config)
     describes_run = trains(config.trainer) and has_length(config.trainer)
 
-    from harness.data.remote import fetch_all
+    reach(config)
 
-    fetch_all(config.data)
-
-    # Only now what takes seconds to import: a typo is answered at once, and so is an address that is out of reach.
+    # Only now what takes seconds to import: a typo is answered at once, and so is what is out of reach.
     from harness.data.epochs import check_epochs
     from harness.data.tokenization_progress import TokenizationProgress
     from harness.models.tokenizer import load_tokenizer
@@ -137,11 +136,13 @@ def prepare_apart(
 if __name__ == "__main__":
     log_to_stderr("%(message)s")
     try:
+        from harness.models.hub import fetch_models
+
         given = sys.argv[1:]
-        if given and given[0].startswith(RESOLVED):
-            prepare(read_config(given[1:], Path(given[0].removeprefix(RESOLVED))))
-        else:
-            prepare(read_config(given))
+        resolved = Path(given[0].removeprefix(RESOLVED)) if given and given[0].startswith(RESOLVED) else None
+        found = read_config(given[1:] if resolved else given, resolved)
+        prepare(found)
+        fetch_models(found)  # where runs are, there may be no network
     except InputError as error:
         # Read by prepare_apart.
         print(error)

@@ -12,11 +12,11 @@ from typing import Any
 from harness.config.compose import defaults
 from harness.config.errors import InputError
 from harness.config.introspect import find
-from harness.config.locations import overlay_dir
+from harness.config.locations import in_home, overlay_dir
 from harness.config.overrides import GroupOverride, parse
 from harness.config.private import Scrub
 from harness.config.remote_path import hub_name
-from harness.config.schema import Config, ModelConfig, SamplingConfig
+from harness.config.schema import Config, ModelConfig, SamplingConfig, each
 from harness.config.sweep_schema import SweepConfig
 from harness.config.validate import to_section
 from harness.evaluation.kinds import main_metrics
@@ -166,7 +166,7 @@ def _model(config: dict[str, Any], parameters: Any, scrub: Scrub) -> dict[str, A
 
 
 def _source_paths(config: dict[str, Any]) -> list[str]:
-    return [path for source in (config["data"].get("sources") or {}).values() if isinstance(path := source.get("path"), str)]
+    return [path for source in (config["data"].get("sources") or {}).values() for path in each(source["path"])]
 
 
 def _public(path: str, scrub: Scrub) -> str | None:
@@ -205,7 +205,7 @@ def _config(best: RunRecord, directory: BundleDirectory, scrub: Scrub) -> dict[s
     config = scrub.config(best.config)
     template = best.config["data"].get("chat_template")
     if template and template.endswith(".jinja"):
-        write_text(directory.chat_template, Path(template).expanduser().read_text("utf-8"))
+        write_text(directory.chat_template, in_home(template).read_text("utf-8"))
         config["data"]["chat_template"] = directory.chat_template.name
     return config
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.errors import InputError
-from harness.config.load import load_file
 from harness.config.nested import flat
-from harness.config.private import hydra_text
+from harness.config.overrides import hydra_text
 from harness.config.recipe import load_recipe, recipe_values
 from harness.config.schema import Config
 from harness.config.state_key import BY_FINGERPRINT, NO_INFLUENCE, matches_key
@@ -24,6 +23,7 @@ from harness.runs.files import read_yaml
 from harness.runs.record import RunRecord, load_run, load_study
 from harness.runs.reproduction import Difference, Original
 from harness.runs.result import Result, read_result
+from harness.runs.run_config import load_run_config
 from harness.work.start_run import start_run
 
 
@@ -39,7 +39,7 @@ def original_of(what: str, overrides: list[str]) -> tuple[Original, Config, dict
     if record.state != "complete":
         raise InputError(f"{run.name}: {record.state}; only a complete run can be compared with")
     there = read_yaml(run.config)
-    config = load_file(run.config, _with_threads(overrides, record.result, there))
+    config = load_run_config(run, _with_threads(overrides, record.result, there))
     return _of_run(record), config, there
 
 
@@ -76,7 +76,7 @@ def _own_paths(bundle: BundleDirectory, recipe: Bundle) -> list[str]:
     if owners is None or not owners.is_file():
         return []
     noted = dict(flat(read_mapping(owners, holds="paths of a recipe")))
-    return [f"{key}={hydra_text(noted[key])}" for key in recipe.to_give if isinstance(noted.get(key), str)]
+    return [f"{key}={hydra_text(noted[key])}" for key in recipe.to_give if noted.get(key) is not None]
 
 
 def _of_run(record: RunRecord) -> Original:

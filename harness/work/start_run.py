@@ -14,6 +14,7 @@ from harness.config.errors import InputError, wrong_value
 from harness.launch.environment import world_of as environment_world
 from harness.runs.directory import RunDirectory, new_run_directory
 from harness.runs.world import World
+from harness.work.elsewhere import reach
 
 if TYPE_CHECKING:
     from harness.config.schema import Config
@@ -49,6 +50,7 @@ def start_run(
     from harness.config.validate import to_plain
     from harness.runs.files import write_yaml
 
+    reach(config)
     world = world_of(config)
     with _all_ranks(config, world) as share:
         if not world.is_main:
@@ -67,14 +69,16 @@ def continue_run(run: RunDirectory, *, show_progress: bool = True, stop: StopFla
 
     Raises InputError for an unfinished trial of a study, whose workers go on with it, and for data or a model that cannot be used.
     """
-    from harness.config.load import load_file
     from harness.runs.exit_codes import DONE
     from harness.runs.result import ENDED_WELL, read_result
+    from harness.runs.run_config import load_run_config
 
     if run.study is not None and read_result(run).state == "complete":
         return Attempted(run, DONE)
     refuse_trial(run)
-    config = load_file(run.config)
+    config = load_run_config(run)
+    if read_result(run).state not in ENDED_WELL:
+        reach(config)
     world = world_of(config)
     with _all_ranks(config, world) as share:
         if not world.is_main:

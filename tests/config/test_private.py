@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from harness.config.introspect import keys
-from harness.config.overrides import ValueOverride, parse
-from harness.config.private import PATH_KEY, Scrub, hydra_text, is_owner_specific
+from harness.config.overrides import ValueOverride, hydra_text, parse
+from harness.config.private import PATH_KEY, Scrub, is_owner_specific
 from harness.config.schema import Config
 
 SCRUB = Scrub(secrets=["s3cr3t-value"], words=["ottilie", "node17", "data"])
@@ -66,6 +66,7 @@ def test_texts_lose_paths_addresses_names_and_secrets(text: str, shareable: str)
         ("adapter.init_text", "[INST] 1/2 of it [/INST]", "[INST] 1/2 of it [/INST]"),
         ("tokenizer.new_tokens", ["<|x|>", "s3cr3t-value"], ["<|x|>", "REMOVED"]),
         ("schedule.warmup", "1e5 tokens", "1e5 tokens"),
+        ("data.sources.a.path", ["/home/x/a.jsonl", "b.jsonl", "~/c/*.csv"], ["a.jsonl", "b.jsonl", "*.csv"]),
         ("data.sources.a.revision", "0123456789abcdef0123456789abcdef01234567", "0123456789abcdef0123456789abcdef01234567"),
         (
             "data.sources.a.path",

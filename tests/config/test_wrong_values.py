@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 
 from harness.config.errors import InputError
 from harness.config.load import load, load_file
+from harness.config.overrides import ValueOverride, parse
+from harness.config.schema import Config
 from harness.config.validate import to_plain
 from harness.runs.files import write_yaml
 from tests.support.corpus import TinyText
@@ -300,3 +303,43 @@ def test_an_optimizer_whose_library_is_missing_names_the_extra(tiny: list[str], 
         "optim.name=muon: needs pytorch_optimizer, which is not installed: pip install 'harness[optimizers]'"
     )
     load(tiny)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("with space", "a,b", "epoch=3-step=40", "set[1]", "x(2)", "{y}", "it's", 'q"q', "$HOME", "a:b", "a&b", "100%", "#1"),
+        *("数据", "-dash", "~tilde", "star*", "back\\slash", "null", "a+b@c", " lead"),
+    ],
+)
+def test_a_path_that_the_grammar_cannot_read_is_given_back_as_it_should_be_typed(name: str) -> None:
+    path = f"d/{name}.jsonl"
+    try:
+        found = parse([f"data.sources.docs.path={path}"], Config)
+    except InputError as error:
+        said = str(error)
+        in_quotes, of_several = said.partition("put the value in quotes: ")[2], said.partition(" if it is a list, or ")[2]
+        typed = in_quotes or of_several.removesuffix(" if it is one text")
+        found = parse(shlex.split(typed), Config)
+    assert [override.value for override in found if isinstance(override, ValueOverride)] == [path]
+
+
+def test_several_paths_are_a_list() -> None:
+    with pytest.raises(InputError, match=r"or give 'data\.sources\.docs\.path=\[a\.jsonl,b\.jsonl\]' if it is a list"):
+        parse(["data.sources.docs.path=a.jsonl,b.jsonl"], Config)
+    assert "if it is" not in message(["optim.lr=1e-3,1e-4"])
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("[a.jsonl,nowhere.jsonl]", "data.sources.docs.path=nowhere.jsonl: no such file"),
+        ("[]", "data.sources.docs.path=[]: expected non-empty text or a non-empty list, each non-empty text"),
+        ("[[a.jsonl]]", "expected non-empty text or a non-empty list"),
+        ("{a: b}", "expected non-empty text or a non-empty list"),
+    ],
+)
+def test_a_list_of_paths_is_checked_one_by_one(value: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.jsonl").write_text("{}")
+    assert problem in message([f"data.sources.docs.path={value}"])

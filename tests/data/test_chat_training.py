@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from harness.config.errors import InputError
 from harness.config.load import load
 from harness.config.schema import Config
 from harness.config.validate import to_plain
+from harness.data.training_data import TrainingData
 from harness.runs.directory import RunDirectory
 from harness.runs.files import write_yaml
-from harness.schedule.batch_size import BatchSize
 
 WORDS = ["rain", "falls", "on", "green", "hills", "while", "the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog"]
 
@@ -149,7 +150,7 @@ def answer_targets(tokenizer: Any, ids: list[int], *, last_only: bool) -> list[i
     return [at for turn in (turns[-1:] if last_only else turns) for at in turn]
 
 
-def test_rows_without_a_trained_token_are_fine_but_not_steps(tmp_path: Path, overrides: list[str]) -> None:
+def test_rows_without_a_trained_token_are_left_out(tmp_path: Path, overrides: list[str], caplog: pytest.LogCaptureFixture) -> None:
     from harness.models.tokenizer import load_tokenizer
     from harness.training.plan import build_plan
     from tests.support.datasets import training_data
@@ -159,16 +160,43 @@ def test_rows_without_a_trained_token_are_fine_but_not_steps(tmp_path: Path, ove
     path.write_text("".join(json.dumps(row) + "\n" for row in flagged))
     options = [f"data.sources.chat.path={path}", "~data.validation.chat", "data.packing=padded", "data.loss_on=flagged"]
     options = [option for option in (*overrides, *options) if "validation" not in option]
-    for steps, batch in ((1, 16), (1, 1)):
-        config = load([*options, f"trainer.max_steps={steps}", f"trainer.batch_tokens={128 * batch}"]).config
+    config = load([*options, "trainer.max_steps=2", "trainer.batch_tokens=128"]).config
+    with caplog.at_level("INFO", "harness"):
         data = training_data(config.data, load_tokenizer(config), seed=0, documents="conversations")
-        targets = [int(data.targets_of(BatchSize((), 1), 16)[row]) for row in range(16)]
-        assert sorted(targets) == [0] * 15 + [2]
-        if batch == 16:
-            assert build_plan(config, data).targets.tolist() == [2]
-        elif targets[0] == 0:
-            with pytest.raises(InputError, match="step 0 has no token to predict"):
-                build_plan(config, data)
+    assert "data.sources.chat: 15 of 16 rows hold no token that is trained, and are left out" in caplog.messages
+    assert data.total().rows == 1
+    assert build_plan(config, data).targets.tolist() == [2, 2]
+    whole = training_data(replace(config.data, loss_on="assistant"), load_tokenizer(config), seed=0, documents="conversations")
+    assert (whole.total().rows, whole.total().tokens_kept) == (16, 1.0)
+
+
+@pytest.mark.parametrize("packing", ["best_fit", "padded", "concat"])
+def test_answers_that_are_cut_off_are_said(packing: str, tmp_path: Path, overrides: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    from harness.models.tokenizer import load_tokenizer
+    from tests.support.datasets import training_data
+
+    rows = [{"prompt": f"{'How many boats are there? ' * 40}{day}", "completion": f"{day}."} for day in range(8)]
+    (tmp_path / "long.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "one.jsonl").write_text(json.dumps({"prompt": "One?", "completion": "Yes."}) + "\n")
+    options = [option for option in overrides if "validation" not in option]
+
+    def data_of(files: list[str], overflow: str) -> TrainingData:
+        paths = ",".join(f"{tmp_path}/{name}.jsonl" for name in files)
+        more = [f"data.sources.chat.path=[{paths}]", f"data.packing={packing}", f"data.overflow={overflow}", "data.context_length=64"]
+        config = load([*options, *more, "trainer.max_steps=1", "trainer.batch_tokens=64"]).config
+        return training_data(config.data, load_tokenizer(config), seed=0, documents="conversations")
+
+    for files in (["long"], ["long", "one"]):
+        split = data_of(files, "split")
+        assert all(source.row_targets.all() for source in split.sources)
+    if packing == "concat":  # never cuts anything off
+        return
+    said = r"trained tokens of all its 8 conversations were cut off \(data\.overflow=truncate at data\.context_length=64\); valid: a larger"
+    with pytest.raises(InputError, match=said):
+        data_of(["long"], "truncate")
+    caplog.clear()
+    assert data_of(["long", "one"], "truncate").total().rows == 1
+    assert any("of 8 of its 9 conversations were cut off" in message for message in caplog.messages)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from harness.config.errors import InputError
 from harness.config.remote_path import hub_name, is_remote
 from harness.config.schema import DataConfig, SourceConfig, ValidationConfig
 from harness.data.remote import local_path
+from harness.data.sources import find_sources
 from harness.data.tokenization import Tokenization
 from tests.data.conftest import SmallTokenizer
 
@@ -74,17 +76,59 @@ def test_files_and_directories_of_other_file_systems(tmp_path: Path) -> None:
     assert Path(fetch("memory://bucket/a/one.jsonl", tmp_path)).read_bytes() == LINES
     directory = Path(fetch("memory://bucket/a", tmp_path))
     assert sorted(str(file.relative_to(directory)) for file in directory.rglob("*.jsonl")) == ["deep/two.jsonl", "one.jsonl"]
+    memory.pipe({"/bucket/b/three.jsonl": LINES, "/bucket/b/four.csv": b"text"})
+    found = find_sources(["memory://bucket/b/*.jsonl", "memory://bucket/a/deep"], key=KEY, cache_dir=tmp_path / "cache")
+    assert [file.name for file in found.files] == ["three.jsonl", "two.jsonl"]
 
 
-@pytest.mark.parametrize("path", ["http://127.0.0.1:9/docs.jsonl", "memory://absent/docs.jsonl", "nosuch://bucket/docs.jsonl", "org/name"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "http://127.0.0.1:9/docs.jsonl",
+        "memory://absent/docs.jsonl",
+        "memory://absent/*.jsonl",
+        "nosuch://bucket/docs.jsonl",
+        "hf://datasets/org/name/docs.jsonl",
+        "hf://datasets/org/name",
+        "org/name",
+    ],
+)
 def test_what_is_out_of_reach_is_said_soon(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("harness.data.remote.ANSWER_SECONDS", 2.0)
     begun = time.monotonic()
     with pytest.raises(InputError, match=rf"{KEY}\.path={path}: .*cannot be fetched") as caught:
         fetch(path, tmp_path)
     assert time.monotonic() - begun < 5
     assert "\n" not in str(caught.value)
     assert not [entry for entry in (tmp_path / "cache" / "remote").iterdir() if entry.is_dir()]
+
+
+@pytest.mark.parametrize("path", ["org/name", "silent://bucket/docs.jsonl"])
+def test_what_never_answers_is_said_soon(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where looking up a host takes half a minute, and libraries try again and again."""
+
+    class Silent(fsspec.AbstractFileSystem):  # type: ignore[misc]
+        protocol = "silent"
+
+        def info(self, path: str, **options: Any) -> dict[str, Any]:
+            time.sleep(60)
+            return {}
+
+    fsspec.register_implementation("silent", Silent, clobber=True)
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *args, **options: time.sleep(60))
+    monkeypatch.setattr("harness.data.remote.ANSWER_SECONDS", 0.2)
+    begun = time.monotonic()
+    with pytest.raises(InputError, match=rf"{KEY}\.path={path}: .*cannot be fetched \(TimeoutError: no answer within 0\.2 seconds\)"):
+        fetch(path, tmp_path)
+    assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize(("protocol", "package"), [("s3", "s3fs"), ("gs", "gcsfs"), ("abfs", "adlfs")])
+def test_a_package_that_is_missing_is_named(protocol: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InputError, match=rf"path={protocol}://b/x\.jsonl: {protocol}:// needs {package}, .*: pip install {package} \("):
+        fetch(f"{protocol}://b/x.jsonl", tmp_path)
 
 
 def test_a_file_that_a_server_lacks(server: tuple[str, list[str]], tmp_path: Path) -> None:
@@ -107,10 +151,10 @@ def test_a_data_set_of_the_hub(path: str, tmp_path: Path, monkeypatch: pytest.Mo
     held_out = {"docs": ValidationConfig(path=path, subset="en", split="test")}
     tokens = Tokenization(DataConfig(sources=sources, validation=held_out, cache_dir=str(tmp_path / "cache")), tokenizer)
     assert tokens.of_source("docs").documents == 3
-    assert tokens.of_path("data.validation.docs", held_out["docs"], path).documents == 1
+    assert tokens.of_path("data.validation.docs", held_out["docs"]).documents == 1
     assert loaded == [(("org/name", "en"), {"revision": "commit of org/name"})]
     with pytest.raises(InputError, match=r"it has|has the splits train, test; choose one with data\.sources\.docs\.split"):
-        tokens.files(KEY, SourceConfig(path=path, subset="en"), path)
+        tokens.files(KEY, SourceConfig(path=path, subset="en"))
 
 
 def test_names_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.config.errors import InputError
-from harness.data.sources import find_source, read_documents, read_files, source_files
+from harness.data.sources import find_source, find_sources, read_documents, read_files, source_files
 
 LFS = (
     b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n"
@@ -45,6 +45,19 @@ def test_positions_count_the_bytes_of_all_files(tmp_path: Path) -> None:
     positions = [document.position for document in read_files(files, "text", key=KEY)]
     assert positions == sorted(positions)
     assert positions[-1] == sum(file.stat().st_size for file in files)
+
+
+def test_a_list_of_paths_is_read_in_its_order_and_no_file_twice(tmp_path: Path) -> None:
+    for name in ("b/one.txt", "b/two.txt", "a.txt", "b/README.md", "c/rows.jsonl", "c/README.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text('{"text": "x"}')
+    listed = [f"{tmp_path}/b/two.txt", f"{tmp_path}/b", f"{tmp_path}/./b/../*.txt", f"{tmp_path}/c"]
+    found = find_sources(listed, key=KEY, cache_dir=tmp_path / "cache")
+    names = [str(file.relative_to(tmp_path)) for file in found.files]
+    assert names == ["b/two.txt", "b/README.md", "b/one.txt", "b/../a.txt", "c/rows.jsonl"]
+    assert found.left_out == [tmp_path / "c/README.md"]
+    with pytest.raises(InputError, match=rf"{KEY}\.path={tmp_path}/d: no such file"):
+        find_sources([*listed, f"{tmp_path}/d"], key=KEY, cache_dir=tmp_path / "cache")
 
 
 def test_directories_and_globs_leave_hidden_files_out(tmp_path: Path) -> None:

@@ -13,13 +13,22 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.config.errors import InputError
 from harness.config.load import load
-from harness.config.schema import Config, ModelConfig, ObjectiveConfig
+from harness.config.schema import Config, ModelConfig, ObjectiveConfig, TokenizerConfig
+from harness.models.hub import fetch_models
 from harness.models.language_model import build_model, model_fingerprint
 from harness.models.pretrained import tokenizer_at
 from harness.training.sample_teacher import teacher_fingerprint
+from tests.support.command import call_harness
 from tests.support.corpus import TinyText
 
 FIRST, SECOND = "1" * 40, "2" * 40
+REPOSITORIES = {
+    "some/model": [
+        *("config.json", "README.md", "model-00001-of-00001.safetensors", "model.safetensors.index.json"),
+        *("pytorch_model.bin", "consolidated.safetensors", "original/params.json", "onnx/model.onnx"),
+    ],
+    "some/tokenizer": ["config.json", "tokenizer.json", "chat_template.jinja", "model.safetensors"],
+}
 
 
 class HubCache:
@@ -65,8 +74,8 @@ def test_a_name_that_is_neither_here_nor_in_the_cache(hub: HubCache, tiny_text: 
         with pytest.raises(InputError) as raised:
             absent()
         text = str(raised.value)
-        assert text.startswith("model.path=gpt2: no such directory, and no "), text
-        assert "could be loaded from the hub: " in text
+        assert text.startswith("model.path=gpt2: no such directory, not in the cache of the Hugging Face hub"), text
+        assert "(HF_HUB_OFFLINE=1); valid: a model's directory, or a name that `hf download gpt2`" in text
         assert len(text.splitlines()) == 1, text
 
 
@@ -100,9 +109,44 @@ def test_a_hub_that_does_not_answer_is_asked_once(
     if name == "someone/tiny":
         assert tokenizer_at(name, key="model.path").is_fast
     else:
-        with pytest.raises(InputError, match="no such directory, and no tokenizer could be loaded from the hub"):
+        with pytest.raises(InputError, match="no such directory, not in the cache of the Hugging Face hub on this machine, and not to be"):
             tokenizer_at(name, key="model.path")
     assert time.monotonic() - begun < 5
-    assert [record.getMessage() for record in caplog.records if record.name == "harness"] == [
-        "the Hugging Face hub does not answer; only what is in its cache on this machine is used"
-    ]
+    said = ["the Hugging Face hub does not answer; only what is in its cache on this machine is used"] if name == "someone/tiny" else []
+    assert [record.getMessage() for record in caplog.records if record.name == "harness"] == said
+
+
+@pytest.mark.parametrize("key", ["model.path", "tokenizer.path", "objective.teacher", "data.sources.domain.path"])
+def test_a_name_out_of_reach_is_said_before_anything_is_imported_or_written(
+    key: str, hub: HubCache, tiny_text: TinyText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("harness.models.hub.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("harness.data.remote.ANSWER_SECONDS", 0.2)
+    for question in ("model_info", "dataset_info"):
+        monkeypatch.setattr(f"huggingface_hub.HfApi.{question}", lambda *args, **options: time.sleep(60))
+    distilled = ["objective=distill"] if key == "objective.teacher" else []
+    given = ["model=pretrained"] if key == "model.path" else []
+    without = [option for option in tiny_text.overrides if key != "data.sources.domain.path" or "validation.domain" not in option]
+    overrides = [*without, *distilled, *given, f"{key}=someone/absent{len(key)}", "trainer.max_steps=1"]
+    for verb in ("data", "train"):
+        done = call_harness(verb, *overrides, cwd=tmp_path, env={"HARNESS_RUNS": str(tmp_path / "runs")})
+        assert done.rc == 2, done
+        assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == done.stderr.splitlines()[-1:], done
+        assert f"error: {key}=someone/absent{len(key)}: no such" in done.stderr, done
+        assert "TimeoutError: no answer within 0.2 seconds" in done.stderr, done
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_study_is_prepared_with_its_models(hub: HubCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its runs are, there may be no network."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", lambda self, name: REPOSITORIES[name])
+    fetched: dict[str, list[str]] = {}
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, allow_patterns: fetched.update({name: allow_patterns}))
+    config = Config(model=ModelConfig(path="some/model"), tokenizer=TokenizerConfig(path="some/tokenizer"))
+    fetch_models(config)
+    assert fetched == {
+        "some/model": ["config.json", "model-00001-of-00001.safetensors", "model.safetensors.index.json"],
+        "some/tokenizer": ["config.json", "tokenizer.json", "chat_template.jinja"],
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from harness.search.sweep import Sweep, thaw
 from harness.work.start_study import read_sweep, resumed
 from tests.search.conftest import WriteSweep
 from tests.support.command import call_harness
+from tests.support.corpus import TinyText
 
 TOLD = ["optim.weight_decay=0.25", "search.seed=3", "budget.trials=2"]
 
@@ -48,6 +50,24 @@ def test_the_frozen_file_suffices(study: StudyDirectory, word: str, monkeypatch:
     word = word.replace("runs", str(study.path.parent), 1)
     assert launched(read_sweep(word, ["budget.trials=16"], workers=4)) == (0.25, 3, 16, 4)
     assert launched(resumed(find_study(word.removesuffix("/sweep.yaml")), [])) == (0.25, 3, 2, 1)
+
+
+def test_a_study_goes_on_where_its_relative_paths_begin(
+    study: StudyDirectory, tiny_text: TinyText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = yaml.safe_load(study.sweep.read_text())
+    assert document["directory"] == str(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setenv("HARNESS_RUNS", str(study.path.parent))
+    assert launched(resumed(study, []))[2] == 2  # all its paths are absolute
+    shutil.copy(tiny_text.domain, tmp_path / "here.jsonl")
+    document["config"]["data"]["sources"]["domain"]["path"] = "here.jsonl"
+    study.sweep.write_text(yaml.safe_dump(document))
+    with pytest.raises(
+        InputError, match=rf"sources\.domain\.path=here\.jsonl is relative to {tmp_path}, where it was launched; go on there: cd"
+    ):
+        resumed(study, [])
 
 
 def test_budget_and_launcher_of_the_latest_launch_stay(study: StudyDirectory) -> None:

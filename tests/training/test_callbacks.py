@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, Trainer
 from harness.config.checks.trainer import CALLBACK_ARGUMENTS, CALLBACKS
 from harness.config.errors import InputError
 from harness.config.load import load
-from harness.config.private import hydra_text
+from harness.config.overrides import hydra_text
 from harness.models.checkpoint_files import checkpoints
 from harness.runs.exit_codes import DONE
 from harness.runs.lifecycle import ending_of_process

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from harness.config.errors import InputError
 from harness.config.load import load
 from harness.config.schema import Config
 from harness.data.dataset import PackedRows
 from harness.models.language_model import build_model
-from harness.models.teacher import refuse_other_vocabulary
 from harness.models.tokenizer import load_tokenizer
 from harness.runs.directory import RunDirectory
 from harness.runs.result import read_result
@@ -236,13 +236,55 @@ def test_a_student_comes_closer_to_the_data_by_learning_from_a_trained_teacher(n
 def test_a_teacher_of_another_vocabulary_is_refused(tiny_text: TinyText, tiny_model: Path, tmp_path: Path) -> None:
     from harness.data.byte_bpe import train_byte_bpe
 
-    tokenizer = load_tokenizer(load(tiny_text.overrides).config)
-    refuse_other_vocabulary(str(tiny_model), tokenizer)
     other = tmp_path / "other"
     shutil.copytree(tiny_model, other)
     train_byte_bpe(["quite other words, here and there, without end"] * 20, 280, other)
-    with pytest.raises(InputError, match=r"objective\.teacher=.*another vocabulary than the student's.*tokens differ"):
-        refuse_other_vocabulary(str(other), tokenizer)
+    config = load([*tiny_text.overrides, "objective=distill", f"objective.teacher={other}"]).config
+    tokenizer = load_tokenizer(config)
+    with pytest.raises(
+        InputError, match=rf"objective\.teacher={other}: its tokenizer and the student's differ from id \d+ on .*the text has"
+    ):
+        build_objective(config).prepare(training_data(config.data, tokenizer, seed=0), tokenizer)
+
+
+@pytest.mark.parametrize("which", ["teacher", "student"])
+@pytest.mark.parametrize("samples", [None, 5])
+def test_tokens_that_no_text_has_may_be_anothers(
+    which: str, samples: int | None, tiny_text: TinyText, tiny_model: Path, tmp_path: Path
+) -> None:
+    """As where one has a padding token, or control tokens for which nobody made rows, and the other has not."""
+    with_more = tmp_path / "more"
+    shutil.copytree(tiny_model, with_more)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.add_tokens(["<|pad|>", "<|tool|>"], special_tokens=True)
+    tokenizer.save_pretrained(with_more)
+    base = [*tiny_text.pretrained(tiny_model), "objective=distill", f"objective.teacher={tiny_model}", f"data.cache_dir={tmp_path}"]
+    base += [f"objective.teacher_samples={samples or 'null'}"]
+    same = loss_and_gradients(load(base).config)
+    key = "objective.teacher" if which == "teacher" else "tokenizer.path"
+    other = loss_and_gradients(load([*base, f"{key}={with_more}"]).config)
+    assert other[0] == same[0]
+    assert all((other[1][name] == gradient).all() for name, gradient in same[1].items())
+
+
+def test_a_token_for_which_the_teacher_has_no_row_is_refused(tiny_text: TinyText, tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "pad.jsonl").write_text(json.dumps({"text": "the river <|pad|> runs"}) + "\n")
+    config = load(
+        [
+            *(option for option in tiny_text.pretrained(tiny_model) if "general" not in option and "validation" not in option),
+            f"data.sources.domain.path={tmp_path}/pad.jsonl",
+            "data.split_special_tokens=false",
+            "data.replay_share=0",
+            "objective=distill",
+            f"objective.teacher={tiny_model}",
+            "tokenizer.new_tokens=['<|pad|>']",
+        ]
+    ).config
+    tokenizer = load_tokenizer(config)
+    with pytest.raises(
+        InputError, match=r"objective\.teacher=.*differ from id \d+ on \(None and '<\|pad\|>'\), and the text has the token '<\|pad"
+    ):
+        build_objective(config).prepare(training_data(config.data, tokenizer, seed=0), tokenizer)
 
 
 @pytest.mark.parametrize(

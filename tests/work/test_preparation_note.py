@@ -99,6 +99,18 @@ def test_a_file_that_joins_a_directory_is_seen(text: TinyText, tmp_path: Path) -
     assert not ready(config)
 
 
+def test_all_files_of_a_list_of_paths_are_watched(text: TinyText, tmp_path: Path) -> None:
+    (tmp_path / "more.jsonl").write_text('{"text": "something else"}\n')
+    age(tmp_path / "more.jsonl")
+    overrides = [*text.overrides, f"data.sources.domain.path=[{tmp_path}/domain.jsonl,{tmp_path}/more.jsonl]"]
+    prepare(read_config(overrides))
+    config = load(overrides).config
+    assert ready(config)
+    with (tmp_path / "more.jsonl").open("a") as stream:
+        stream.write('{"text": "one more"}\n')
+    assert not ready(config)
+
+
 def test_the_cache_entry_of_a_validation_set_of_its_own_counts(text: TinyText, tmp_path: Path) -> None:
     held_out = tmp_path / "held_out.jsonl"
     held_out.write_text("".join(f'{{"text": "a word that nobody trains on, number {n}"}}\n' for n in range(8)))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from glob import has_magic
-from pathlib import Path
 
 from harness.config.errors import did_you_mean
+from harness.config.locations import in_home
 from harness.config.remote_path import is_remote
-from harness.config.schema import DataConfig, GenerationConfig, evaluation_sections
+from harness.config.schema import DataConfig, GenerationConfig, each, evaluation_sections
 
 
 def data_problems(data: DataConfig, *, trains: bool) -> Iterator[str]:
@@ -69,6 +69,7 @@ def _generation_problems(key: str, config: GenerationConfig) -> Iterator[str]:
         yield from _path(f"{key}.schema_path", config.schema_path)
 
 
-def _path(key: str, path: str) -> Iterator[str]:
-    if not is_remote(path) and not has_magic(path) and not Path(path).expanduser().exists():
-        yield f"{key}={path}: no such file or directory"
+def _path(key: str, paths: str | list[str]) -> Iterator[str]:
+    for path in each(paths):
+        if not is_remote(path) and not has_magic(path) and not in_home(path).exists():
+            yield f"{key}={path}: no such file or directory"

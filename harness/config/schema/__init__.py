@@ -13,7 +13,7 @@ from typing import Annotated
 from annotated_types import Ge, Lt
 
 from harness.config.schema.adapter import AdapterConfig
-from harness.config.schema.base import Count, EvaluationSets, Name, NonNegative, OnlyFor, Positive, Section, Share
+from harness.config.schema.base import Count, EvaluationSets, Name, NonNegative, OnlyFor, Paths, Positive, Section, Share, each
 from harness.config.schema.data import (
     ChoiceFormat,
     DataConfig,
@@ -53,6 +53,7 @@ __all__ = [
     "OnlyFor",
     "OptimConfig",
     "OptimName",
+    "Paths",
     "Positive",
     "SamplerName",
     "SamplingConfig",
@@ -67,6 +68,7 @@ __all__ = [
     "TrainerConfig",
     "ValidationConfig",
     "VerifierName",
+    "each",
     "evaluation_sections",
 ]
 

@@ -12,6 +12,13 @@ NonNegative = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Le(1)]
 Count = Annotated[int, Ge(1)]
 Name = Annotated[str, MinLen(1)]
+Paths = Name | Annotated[list[Name], MinLen(1)]
+"""A path of data, or several, see `each`."""
+
+
+def each(paths: str | list[str]) -> list[str]:
+    """The paths, whether one was given or a list of them."""
+    return [paths] if isinstance(paths, str) else paths
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from annotated_types import Ge, Gt, Lt
 
-from harness.config.schema.base import Count, EvaluationSets, Name, Positive, Section
+from harness.config.schema.base import Count, EvaluationSets, Name, Paths, Positive, Section
 from harness.config.schema.objective import Conversational
 
 DataFormat = Literal["auto", "sharegpt", "alpaca", "messages", "prompt_completion", "text"]
@@ -19,11 +19,12 @@ VerifierName = Literal["exact", "normalised", "contains", "number", "regex", "js
 class SourceConfig(Section):
     """Documents to train on."""
 
-    path: Name
+    path: Paths
     """File, directory or glob of .jsonl, .ndjson, .json, .csv, .txt and .md files (each also with .gz or .zst), .parquet and .arrow; hidden
     files are left out. Or a directory to which Hugging Face datasets saved a Dataset or a DatasetDict (save_to_disk), or a snapshot of the
     hub. Or elsewhere: ORG/NAME or hf://datasets/ORG/NAME[@REVISION] of the hub, s3://…, gs://…, https://…: fetched once into data.cache_dir
-    (pip install 'harness[hub]')."""
+    (pip install 'harness[hub]'). Or a list of these, [a.jsonl,b/*.parquet], in whose order they are read; a file that several of them mean
+    counts once."""
     split: Name | None = None
     """Which split of a saved DatasetDict, of a data set of the hub, or of a directory whose files are named so; null: the only one."""
     subset: Name | None = None
@@ -47,8 +48,8 @@ class SourceConfig(Section):
 class ValidationConfig(Section):
     """A fixed evaluation set, the same for every trial: from files of its own, or held out of a source by document."""
 
-    path: Name | None = None
-    """File, directory or glob with the validation documents, or a saved data set; or name a source instead."""
+    path: Paths | None = None
+    """Files with the validation documents, see data.sources.<name>.path; or name a source instead."""
     split: Name | None = None
     """Which split of `path`, see data.sources.<name>.split; null: the only one."""
     subset: Name | None = None
@@ -72,7 +73,7 @@ class ValidationConfig(Section):
 class MultipleChoiceConfig(Section):
     """Questions with several answers, of which the model takes the one that it finds most likely."""
 
-    path: Name
+    path: Paths
     """Files, see data.sources.<name>.path; plain texts hold no questions."""
     split: Name | None = None
     """Which split of `path`, see data.sources.<name>.split; null: the only one."""
@@ -93,7 +94,7 @@ class MultipleChoiceConfig(Section):
 class GenerationConfig(Section):
     """Prompts after which the model writes, as `sampling` says; its texts are counted, and verified."""
 
-    path: Name
+    path: Paths
     """Files, see data.sources.<name>.path; plain texts hold no prompts."""
     split: Name | None = None
     """Which split of `path`, see data.sources.<name>.split; null: the only one."""

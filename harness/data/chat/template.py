@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -28,6 +27,7 @@ from jinja2.runtime import Macro
 
 from harness.config.documents import DamagedError, read_text
 from harness.config.errors import InputError, did_you_mean
+from harness.config.locations import in_home
 from harness.data.chat.conversation import Conversation, MalformedError, Message, with_ids
 from harness.data.chat.template_limits import (
     MEMORY_BYTES,
@@ -315,7 +315,7 @@ def template_source(chosen: str | None, own: Any) -> tuple[str, str]:
         return own, name
     if name in SHIPPED:
         return files("harness.data.chat").joinpath("templates", f"{name}.jinja").read_text("utf-8"), name
-    path = Path(name).expanduser()
+    path = in_home(name)
     if path.suffix != ".jinja":
         hint = did_you_mean(name, [*SHIPPED, "tokenizer"])
         raise InputError(f"data.chat_template={name}: unknown.{hint} Valid: tokenizer, {', '.join(SHIPPED)}, or a .jinja file")

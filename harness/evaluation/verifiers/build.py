@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, assert_never
 
 from harness.config import documents
 from harness.config.errors import InputError
+from harness.config.locations import in_home
 from harness.config.schema import GenerationConfig
 from harness.evaluation.verifiers.verifier import BadReferenceError, Verifier
 
@@ -65,7 +65,7 @@ def _schema(config: GenerationConfig, key: str) -> tuple[Any, str]:
     """The schema that the configuration has, and its key; None where rows have their own."""
     if config.schema_path is None:
         return config.schema or None, f"{key}.schema"
-    path = Path(config.schema_path).expanduser()
+    path = in_home(config.schema_path)
     try:
         return documents.read_json(path), f"{key}.schema_path={config.schema_path}"
     except OSError as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness.config.errors import InputError
 from harness.config.launcher_schema import LauncherConfig
-from harness.config.locations import CONFIG_DIR_VARIABLE, batch_template
+from harness.config.locations import CONFIG_DIR_VARIABLE, batch_template, in_home
 from harness.config.remote_code import TRUST_VARIABLE
 from harness.config.schema import TrainerConfig
 from harness.config.validate import to_plain
@@ -102,7 +102,7 @@ def slurm_folder(place: StudyDirectory | RunDirectory) -> Path:
 
 
 def _environment() -> dict[str, str]:
-    paths = {name: str(Path(os.environ[name]).resolve()) for name in PATHS if os.environ.get(name)}
+    paths = {name: str(in_home(os.environ[name]).resolve()) for name in PATHS if os.environ.get(name)}
     settings = {name: os.environ[name] for name in SETTINGS if os.environ.get(name)}
     return {"HARNESS_RUNS": str(runs_root().resolve()), **paths, **settings}
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from harness.config.schema import Config
 from harness.data.tokenization import Progress
 from harness.data.training_data import TrainingData
-from harness.models.teacher import load_teacher
+from harness.models.teacher import distilled_ids, load_teacher, refuse_unknown_tokens
 from harness.training.divergences import summed_divergence, summed_sampled_forward_kl
 from harness.training.losses import chunked_sum, summed_cross_entropy
 from harness.training.objectives.objective import Batch, Objective
@@ -22,8 +22,8 @@ from harness.training.sample_teacher import teacher_fingerprint, with_teacher_sa
 class Distillation(Objective):
     """alpha * divergence from the teacher + (1 - alpha) * cross-entropy, on the tokens that cpt or sft would train (objective=distill).
 
-    alpha = 1 learns from the teacher alone, alpha = 0 from the data alone. The distributions are over the tokenizer's tokens: rows by which
-    an embedding is longer take no part. The teacher computes beside the student, or its samples come with the data
+    alpha = 1 learns from the teacher alone, alpha = 0 from the data alone. The distributions are over the tokens that both know: rows by
+    which an embedding is longer take no part. The teacher computes beside the student, or its samples come with the data
     (objective.teacher_samples).
     """
 
@@ -33,12 +33,13 @@ class Distillation(Objective):
         super().__init__(config)
         self._teacher: PreTrainedModel | None = None
         self._vocabulary = 0
-        """Tokens of the tokenizer."""
+        """Token ids that the distributions are over."""
 
     def fingerprints(self) -> dict[str, str]:
         return {"teacher": teacher_fingerprint(self.config)}
 
     def prepare(self, data: TrainingData, tokenizer: Any, progress: Progress | None = None, *, rows: int | None = None) -> TrainingData:
+        refuse_unknown_tokens(self.config, tokenizer, data.largest_id)
         if self.config.objective.teacher_samples is None:
             return data
         return with_teacher_samples(self.config, data, tokenizer, progress, rows=rows)
@@ -52,9 +53,9 @@ class Distillation(Objective):
 
     def load(self, model: PreTrainedModel, tokenizer: Any) -> None:
         super().load(model, tokenizer)
-        self._vocabulary = len(tokenizer)
+        self._vocabulary = distilled_ids(self.config, tokenizer)
         if self.config.objective.teacher_samples is None:
-            self._teacher = load_teacher(self.config, tokenizer)
+            self._teacher = load_teacher(self.config)
 
     def begin(self, model: PreTrainedModel) -> None:
         if self._teacher is not None:
