@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -45,7 +45,7 @@ class Evaluator:
         """What the model wrote in the last evaluation."""
         self.seconds = 0.0
         """Wall time of all evaluations so far."""
-        self.set_seconds: Counter[str] = Counter()
+        self.set_seconds: defaultdict[str, float] = defaultdict(float)
         """Of them, those of each set, by its key."""
         self.evaluations = 0
         self._rare: dict[str, _Rare] = {part.key: _Rare(part) for part in sets if part.every_evaluations != 1}

@@ -75,7 +75,7 @@ def test_what_is_private_in_a_schema_is_asked_for_and_its_owner_has_it(
     monkeypatch.setenv("DB_PASSWORD", "correct-horse")
     schema = {"properties": {"a.b": {"enum": ["correct-horse", "other"]}}, "oneOf": [{"const": "see /home/ottilie/notes for it"}]}
     record, bundle = exported(tiny_text, place, schema)
-    text = "".join(path.read_text() for path in (*bundle.iterdir(), bundle.with_suffix(".yaml")))
+    text = "".join(path.read_bytes().decode(errors="replace") for path in (*bundle.iterdir(), bundle.with_suffix(".yaml")))
     assert "correct-horse" not in text
     assert "ottilie" not in text
     to_give = json.loads((bundle / "bundle.json").read_text())["to_give"]
