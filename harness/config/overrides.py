@@ -188,6 +188,11 @@ def hydra_text(value: Any) -> str:
         case list() | tuple():
             return "[" + ", ".join(map(hydra_text, value)) + "]"
         case dict():
-            return "{" + ", ".join(f"{key}: {hydra_text(item)}" for key, item in value.items()) + "}"
+            return "{" + ", ".join(f"{_hydra_name(key)}: {hydra_text(item)}" for key, item in value.items()) + "}"
         case _:
             return repr(value)
+
+
+def _hydra_name(name: Any) -> str:
+    """A mapping's name in the grammar of overrides, which has no quotes there."""
+    return re.sub(r"([\\()\[\]{}:=, \t])", r"\\\1", name) if isinstance(name, str) else repr(name)
