@@ -143,13 +143,20 @@ def parse(texts: list[str], schema: type, *, given_by: str = COMMAND_LINE) -> li
                 raise _unknown_choice(schema, key, value)
             parsed.append(GroupOverride(key, value))
         elif item is not None:
-            if (item.section or item.entries) and not isinstance(value, dict):
+            holds_keys = item.section is not None or _is_mapping(schema, key, item)
+            if holds_keys != isinstance(value, dict) and (holds_keys or not item.is_open):
                 raise wrong_value(key, "null" if value is None else _plain(value), f"expected {describe(item.annotation)}")
             parsed.append(ValueOverride(key, _plain(value), text))
         else:
             top = "" if "." in key else f" Groups: {', '.join(known_groups)}."
             raise InputError(unknown_key(schema, key, origin=given_by) + top)
     return parsed
+
+
+def _is_mapping(schema: type, key: str, item: Field) -> bool:
+    """Whether a key, whose field `find` gave, is a mapping itself rather than something below an open one."""
+    above = find(schema, key.rpartition(".")[0])
+    return item.is_open and len(alternatives(item.annotation)) == 1 and not (above and above.is_open)
 
 
 def replaced_keys(overrides: Iterable[Override]) -> set[str]:

@@ -112,7 +112,9 @@ def fingerprint(source: PackedSource, *, teacher: str, vocabulary: int, samples:
     drawn from."""
     recipe = [FORMAT, source.documents.fingerprint, teacher, vocabulary, samples, temperature, seed]
     digest = hashlib.sha256(json.dumps(recipe).encode())
-    first, length = source.packing.first_tokens(source.documents.offsets), source.packing.piece_length
+    # In whichever rows they are: some packings leave pieces of which nothing is predicted out.
+    pieces = np.flatnonzero(source.piece_targets)
+    first, length = source.packing.first_tokens(source.documents.offsets, pieces), source.packing.piece_length[pieces]
     order = stable_order(first)
     digest.update(first[order].tobytes())
     digest.update(length[order].tobytes())

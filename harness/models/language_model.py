@@ -47,7 +47,7 @@ def planned_rows(config: Config, tokenizer: Any) -> int:
     """For how many tokens the model that a configuration makes has rows, told before it is made."""
     if config.model.path is None:
         return _token_ids(tokenizer)
-    added = tokenizer.convert_tokens_to_ids(config.tokenizer.new_tokens)
+    added: list[int] = tokenizer.convert_tokens_to_ids(config.tokenizer.new_tokens)
     return max([stored_rows(config.model.path, key="model.path"), *(index + 1 for index in added)])
 
 

@@ -154,6 +154,11 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
         ["trainer.callbacks.bad._target_=os.system"],
         ["trainer.callbacks.bad._target_=os.system", "lightning.pytorch.callbacks.*"],
     ),
+    "a list for callbacks": (["trainer.callbacks=[]"], ["trainer.callbacks=[]", "expected a mapping from names to values"]),
+    "a list for variables": (["data.chat_template_kwargs=[1]"], ["data.chat_template_kwargs=[1]", "expected a mapping"]),
+    "a text for sources": (["data.sources=a.jsonl"], ["data.sources=a.jsonl", "expected a mapping from names to sections"]),
+    "a mapping for a list": (["tokenizer.new_tokens={a: 1}"], ["tokenizer.new_tokens={'a': 1}", "expected a list"]),
+    "nothing for a mapping": (["trainer.callbacks=null"], ["trainer.callbacks=null", "expected a mapping"]),
     "no class": (["trainer.callbacks.bad.x=1"], ["trainer.callbacks.bad._target_=null"]),
 }
 
