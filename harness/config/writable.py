@@ -1,11 +1,11 @@
-"""Whether a directory can be written."""
+"""Whether what a user names can be written."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
 
-from harness.config.errors import wrong_value
+from harness.config.errors import InputError, wrong_value
 
 
 def check_writable(path: Path, what: str) -> None:
@@ -15,3 +15,10 @@ def check_writable(path: Path, what: str) -> None:
         tempfile.TemporaryFile(dir=path).close()
     except OSError as error:
         raise wrong_value(what, path, f"cannot be written: {error.strerror}") from error
+
+
+def check_output(option: str, path: Path) -> None:
+    """Raise InputError for what cannot be a file that an option names: a directory, or a file in a directory that is not there."""
+    if path.is_dir() or not path.parent.is_dir():
+        problem = "a directory" if path.is_dir() else "its directory does not exist"
+        raise InputError(f"{option} {path}: {problem}; valid: a file to write")

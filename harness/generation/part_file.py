@@ -5,18 +5,33 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
-from harness.config.documents import parse_json
+from harness.config.documents import DamagedError, as_mapping, parse_json, read_bytes, typed
 from harness.config.errors import InputError
-from harness.generation.rows import Draw, Generation
-from harness.runs.files import at, replacing
+from harness.config.writable import check_output
+from harness.generation.rows import Draw, Finish, Generation
+from harness.runs.files import MOST_LINES_BYTES, at, writing_output
 from harness.runs.locks import hold
 
 Place = tuple[str, int]
 """Id of a prompt, and draw."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """As `document_of` makes it."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"strict": True}
+    id: str
+    prompt: str
+    draw: int
+    text: str
+    tokens: int
+    token_ids: list[int]
+    finish: Finish
 
 
 class PartFile:
@@ -27,8 +42,7 @@ class PartFile:
         """Raises InputError where the file holds something else than the header says, where `out` is there already (unless restart), and
         where another process writes it."""
         self.path, self._out = out.with_name(f"{out.name}.part"), out
-        if out.is_dir() or not out.parent.is_dir():
-            raise InputError(f"--out {out}: {'a directory' if out.is_dir() else 'its directory does not exist'}; valid: a file to write")
+        check_output("--out", out)
         if out.exists() and not restart:
             raise InputError(f"--out {out}: is there already; valid: another file, or --restart, which writes it anew")
         self._lock_path = out.with_name(f".{out.name}.lock")
@@ -47,16 +61,15 @@ class PartFile:
             raise
 
     def _begin(self, header: dict[str, Any]) -> None:
-        content = self.path.read_bytes() if self.path.exists() else b""
+        try:
+            content = read_bytes(self.path, most_bytes=MOST_LINES_BYTES)
+        except FileNotFoundError:
+            content = b""
         whole = content[: content.rfind(b"\n") + 1]
         lines = whole.splitlines()
         if lines:
-            try:
-                known = parse_json(lines[0])
-                rows = [parse_json(line) for line in lines[1:]]
-                self.finished = {(row["id"], row["draw"]): row for row in rows}
-            except (ValueError, RecursionError, KeyError, TypeError) as error:
-                raise InputError(f"{self.path}: damaged: {error}; --restart begins anew") from None
+            known, *rows = (self._parsed(number, line) for number, line in enumerate(lines, start=1))
+            self.finished = {(row["id"], row["draw"]): row for row in rows}
             # Where no row had ended there is nothing to keep.
             different = sorted(name for name in {*header, *known} if header.get(name) != known.get(name))
             if different and self.finished:
@@ -65,11 +78,23 @@ class PartFile:
                     "valid: that command again, another --out, or --restart, which begins anew"
                 )
         with at(self.path):
-            self._stream = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            # Not through a link: what that leads to is no file of ours.
+            self._stream = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
             # A torn last line is of a row that had not ended.
             os.ftruncate(self._stream, len(whole) if self.finished else 0)
             if not self.finished:
                 self._write(json.dumps(header))
+
+    def _parsed(self, number: int, line: bytes) -> dict[str, Any]:
+        """The header, in line 1, or a row."""
+        try:
+            document = as_mapping(parse_json(line), self.path)
+            if number > 1:
+                typed(_Row, document, self.path)
+        except (ValueError, RecursionError, DamagedError) as error:
+            problem = error.problem if isinstance(error, DamagedError) else error
+            raise InputError(f"{self.path}, line {number}: damaged: {problem}; --restart begins anew") from None
+        return document
 
     def append(self, row: Draw, text: Generation) -> None:
         """A row that has ended. Raises OSError where the disk is full; what was there stays."""
@@ -85,7 +110,7 @@ class PartFile:
 
     def finish(self, rows: Sequence[Draw]) -> None:
         """Write the rows, in this order, to their place, in one step."""
-        with replacing(self._out) as stream:
+        with writing_output(self._out) as stream:
             for row in rows:
                 stream.write(json.dumps(self.finished[row.prompt.id, row.draw], ensure_ascii=False, allow_nan=False).encode() + b"\n")
         self.path.unlink()
