@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from harness.config.errors import InputError, wrong_value
+from harness.config.errors import wrong_value
 
 
 def check_writable(path: Path, what: str) -> None:
@@ -20,5 +20,4 @@ def check_writable(path: Path, what: str) -> None:
 def check_output(option: str, path: Path) -> None:
     """Raise InputError for what cannot be a file that an option names: a directory, or a file in a directory that is not there."""
     if path.is_dir() or not path.parent.is_dir():
-        problem = "a directory" if path.is_dir() else "its directory does not exist"
-        raise InputError(f"{option} {path}: {problem}; valid: a file to write")
+        raise wrong_value(option, path, "a directory; valid: a file to write" if path.is_dir() else f"no such directory {path.parent}")
