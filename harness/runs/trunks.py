@@ -149,7 +149,7 @@ class TrunkStore:
         target = self.directory / key
         if target.exists():
             return
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self.directory.mkdir(exist_ok=True)  # not its study's, which may be gone
         building = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=self.directory))
         try:
             try:
