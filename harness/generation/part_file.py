@@ -7,7 +7,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
+
+from pydantic import StrictInt
 
 from harness.config.documents import DamagedError, as_mapping, parse_json, read_bytes, typed
 from harness.config.errors import InputError
@@ -24,13 +26,12 @@ Place = tuple[str, int]
 class _Row:
     """As `document_of` makes it."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"strict": True}
     id: str
     prompt: str
-    draw: int
+    draw: StrictInt
     text: str
-    tokens: int
-    token_ids: list[int]
+    tokens: StrictInt
+    token_ids: list[StrictInt]
     finish: Finish
 
 

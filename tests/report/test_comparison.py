@@ -123,9 +123,10 @@ def test_no_cell_of_csv_is_a_formula(study: StudyRecord) -> None:
     assert study.best is not None
     assert study.best.trial is not None
     evil = '=HYPERLINK("http://evil")'
-    trial = replace(study.best.trial, params={**study.best.trial.params, "@key": evil, "optim.lr": -1e-3})
-    row = next(csv.DictReader(io.StringIO(to_csv(compare([replace(study, runs=[replace(study.best, trial=trial)])], [])))))
-    assert (row["'@key"], row["optim.lr"]) == (f"'{evil}", "-0.001")
+    trial = replace(study.best.trial, params={**study.best.trial.params, "optim.lr": -1e-3})
+    result = replace(study.best.result, metrics={**study.best.result.metrics, "@metric": -2.0}, reason=evil)
+    row = next(csv.DictReader(io.StringIO(to_csv(compare([replace(study, runs=[replace(study.best, trial=trial, result=result)])], [])))))
+    assert (row["'@metric"], row["optim.lr"], row["reason"]) == ("-2.0", "-0.001", f"'{evil}")
 
 
 def test_the_table_imports_nothing_heavy() -> None:
