@@ -25,7 +25,7 @@ def content_hash(file: Path, memory: Path, *, key: str) -> str:
     status = file.stat()
     identity = f"{file.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}"
     entry = memory / hashlib.sha256(identity.encode()).hexdigest()
-    with contextlib.suppress(FileNotFoundError, UnicodeDecodeError):
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
         # A crash of the machine may leave an empty one: then all such files would be the same.
         if SHA256.fullmatch(known := entry.read_text("utf-8")):
             return known
