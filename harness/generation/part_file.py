@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from harness.config.documents import DamagedError, as_mapping, parse_json, read_
 from harness.config.errors import InputError
 from harness.config.writable import check_output
 from harness.generation.rows import Draw, Finish, Generation
-from harness.runs.files import MOST_LINES_BYTES, at, writing_output
+from harness.runs.files import MOST_LINES_BYTES, at, read_json, write_json, writing_output
 from harness.runs.locks import hold
 
 Place = tuple[str, int]
@@ -35,17 +36,31 @@ class _Row:
     finish: Finish
 
 
+def _mapping(path: Path, number: int, line: bytes, section: type | None = None) -> dict[str, Any]:
+    try:
+        document = as_mapping(parse_json(line), path)
+        if section is not None:
+            typed(section, document, path)
+    except (ValueError, RecursionError, DamagedError) as error:
+        problem = error.problem if isinstance(error, DamagedError) else error
+        raise InputError(f"{path}, line {number}: damaged: {problem}; --restart begins anew") from None
+    return document
+
+
+def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    return _mapping(path, number, line, _Row)
+
+
 class PartFile:
     """OUT.part: a header that says what is written there, then a row a line, in the order in which rows end. `with` holds it; without rows
-    it is not left behind."""
+    it is not left behind. Beside OUT its header stays, as .OUT.header.json."""
 
     def __init__(self, out: Path, header: dict[str, Any], *, restart: bool) -> None:
-        """Raises InputError where the file holds something else than the header says, where `out` is there already (unless restart), and
-        where another process writes it."""
-        self.path, self._out = out.with_name(f"{out.name}.part"), out
+        """Raises InputError where the file, or `out` (unless restart), holds something else than the header says, and where another process
+        writes it."""
+        self.path, self._out, self._header = out.with_name(f"{out.name}.part"), out, header
+        self._header_path = out.with_name(f".{out.name}.header.json")
         check_output("--out", out)
-        if out.exists() and not restart:
-            raise InputError(f"--out {out}: is there already; valid: another file, or --restart, which writes it anew")
         self._lock_path = out.with_name(f".{out.name}.lock")
         lock = hold(self._lock_path)
         if lock is None:
@@ -53,13 +68,33 @@ class PartFile:
         self._lock = lock
         self.finished: dict[Place, dict[str, Any]] = {}
         """The rows that are there."""
+        self.is_complete = out.exists() and not restart
+        """Whether `out` holds all rows."""
         try:
             if restart:
                 self.path.unlink(missing_ok=True)
-            self._begin(header)
+            if self.is_complete:
+                self._read_complete()
+            else:
+                self._begin(header)
         except BaseException:
             self.__exit__()
             raise
+
+    def _read_complete(self) -> None:
+        known = read_json(self._header_path) if self._out.is_file() else None
+        content = b"" if known is None else read_bytes(self._out, most_bytes=MOST_LINES_BYTES)
+        if known is None or known.get("sha256") != hashlib.sha256(content).hexdigest():
+            raise InputError(f"--out {self._out}: is there already; valid: another file, or --restart, which writes it anew")
+        header = as_mapping(known.get("header"), self._header_path)
+        self._refuse_other(self._out, header, "that command again, another --out, or --restart, which writes it anew")
+        rows = (_row(self._out, number, line) for number, line in enumerate(content.splitlines(), start=1))
+        self.finished = {(row["id"], row["draw"]): row for row in rows}
+
+    def _refuse_other(self, path: Path, known: dict[str, Any], valid: str) -> None:
+        different = sorted(name for name in {*self._header, *known} if self._header.get(name) != known.get(name))
+        if different:
+            raise InputError(f"{path}: holds texts of another command, whose {', '.join(different)} was other than now; valid: {valid}")
 
     def _begin(self, header: dict[str, Any]) -> None:
         try:
@@ -69,15 +104,12 @@ class PartFile:
         whole = content[: content.rfind(b"\n") + 1]
         lines = whole.splitlines()
         if lines:
-            known, *rows = (self._parsed(number, line) for number, line in enumerate(lines, start=1))
+            known = _mapping(self.path, 1, lines[0])
+            rows = (_row(self.path, number, line) for number, line in enumerate(lines[1:], start=2))
             self.finished = {(row["id"], row["draw"]): row for row in rows}
             # Where no row had ended there is nothing to keep.
-            different = sorted(name for name in {*header, *known} if header.get(name) != known.get(name))
-            if different and self.finished:
-                raise InputError(
-                    f"{self.path}: holds texts of another command, whose {', '.join(different)} was other than now; "
-                    "valid: that command again, another --out, or --restart, which begins anew"
-                )
+            if self.finished:
+                self._refuse_other(self.path, known, "that command again, another --out, or --restart, which begins anew")
         with at(self.path):
             # Not through a link: what that leads to is no file of ours.
             self._stream = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
@@ -85,17 +117,6 @@ class PartFile:
             os.ftruncate(self._stream, len(whole) if self.finished else 0)
             if not self.finished:
                 self._write(json.dumps(header))
-
-    def _parsed(self, number: int, line: bytes) -> dict[str, Any]:
-        """The header, in line 1, or a row."""
-        try:
-            document = as_mapping(parse_json(line), self.path)
-            if number > 1:
-                typed(_Row, document, self.path)
-        except (ValueError, RecursionError, DamagedError) as error:
-            problem = error.problem if isinstance(error, DamagedError) else error
-            raise InputError(f"{self.path}, line {number}: damaged: {problem}; --restart begins anew") from None
-        return document
 
     def append(self, row: Draw, text: Generation) -> None:
         """A row that has ended. Raises OSError where the disk is full; what was there stays."""
@@ -111,9 +132,12 @@ class PartFile:
 
     def finish(self, rows: Sequence[Draw]) -> None:
         """Write the rows, in this order, to their place, in one step."""
+        lines = [json.dumps(self.finished[row.prompt.id, row.draw], ensure_ascii=False, allow_nan=False) for row in rows]
+        content = "".join(f"{line}\n" for line in lines).encode()
+        # First, and with what it is of: beside another file it says nothing.
+        write_json(self._header_path, {"sha256": hashlib.sha256(content).hexdigest(), "header": self._header})
         with writing_output(self._out) as stream:
-            for row in rows:
-                stream.write(json.dumps(self.finished[row.prompt.id, row.draw], ensure_ascii=False, allow_nan=False).encode() + b"\n")
+            stream.write(content)
         self.path.unlink()
 
     def __enter__(self) -> Self:
