@@ -72,12 +72,13 @@ def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> S
 
 
 def _refuse_searched(of_runs: list[str], space: Space) -> None:
-    """Refuse a value for what the search chooses: no trial would have it."""
+    """Refuse a value for what the search chooses: no trial would have it, or, of the kind of a group, all would."""
     for text in of_runs:
         key = key_of(text)
         # Where a parameter takes no part, the base's value stands.
-        if any(item.key == key and not item.when and not item.is_group for item in space.parameters):
-            raise InputError(f"{text!r} has no effect: {key} is searched (space.{key}); with ~space.{key} beside it, it is fixed at that")
+        chosen = next((item.key for item in space.parameters if not item.when and key in (item.key, *item.chooses)), None)
+        if chosen is not None:
+            raise InputError(f"{text!r}: {chosen} is searched (space.{chosen}); with ~space.{chosen} beside it, {key} is fixed at that")
 
 
 def _blaming(path: Path, line: str) -> str:
