@@ -166,16 +166,16 @@ def _check_probes(sweep: Sweep) -> None:
             except InputError as error:
                 refused.append((params, error))
         if refused:
-            params, error = refused[0]
+            params, why = refused[0]
             inside = list(dict.fromkeys(value for value in fits if all(value != other[parameter.key] for other, _ in refused)))
             hint = (
                 f"; give choices, of those tried valid are {', '.join(map(str, sorted(inside)))}" if parameter.is_integer and inside else ""
             )
-            raise InputError(f"space.{parameter.key}: {_shown(params)} is not valid: {error}{hint}")
+            raise InputError(f"space.{parameter.key}: {_shown(params)} is not valid: {why}{hint}")
     failing = _failing_points(sweep)
     if len(failing) == POINTS:
-        point, error = failing[0]
-        raise InputError(f"space: none of {POINTS} points drawn from it is valid, e.g. {_shown(point)}: {error}")
+        point, why = failing[0]
+        raise InputError(f"space: none of {POINTS} points drawn from it is valid, e.g. {_shown(point)}: {why}")
 
 
 def _failing_points(sweep: Sweep) -> list[tuple[dict[str, Any], InputError]]:

@@ -66,8 +66,10 @@ class Cube:
                 found[parameter.key] = point[parameter.key]
             elif parameter.ordered:
                 last = len(parameter.choices) - 1
-                place = round((_place(parameter, point[parameter.key]) + generator.gauss(0, step)) * last)
-                found[parameter.key] = parameter.choices[min(max(place, 0), last)]
+                way = generator.gauss(0, step) * last
+                # Small steps, too, lead to a neighbour.
+                place = parameter.choices.index(point[parameter.key]) + math.copysign(max(1, round(abs(way))), way)
+                found[parameter.key] = parameter.choices[int(min(max(place, 0), last))]
             elif parameter.choices:
                 found[parameter.key] = generator.choice(parameter.choices) if generator.random() < 0.3 else point[parameter.key]
             else:

@@ -259,7 +259,7 @@ class _Model:
         return np.asarray(np.max(shares, axis=0))
 
 
-def _most_telling(complete: Sequence[TrialSummary]) -> Sequence[TrialSummary]:
+def _most_telling(complete: list[TrialSummary]) -> list[TrialSummary]:
     """Those that the model learns from: the best of the longest, in the order of their numbers."""
     if len(complete) <= MOST:
         return complete

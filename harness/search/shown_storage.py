@@ -45,6 +45,8 @@ class ShownStorage(JournalStorage):
         self._directory = directory
         self._ended: dict[int, dict[str, Any]] = {}
         """Of runs that have ended, which do not change."""
+        self._settled: dict[int, tuple[dict[str, Any], dict[str, BaseDistribution]]] = {}
+        """The values of trials that have ended."""
         self._parameters = {parameter.key: parameter for parameter in parse_space(read_yaml(directory.sweep)["space"]).parameters}
 
     def get_all_trials(self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
@@ -63,7 +65,9 @@ class ShownStorage(JournalStorage):
         margins = [value for key, value in trial._system_attrs.items() if key.startswith(PREFIX)]
         shown._system_attrs = {**trial._system_attrs, **({CONSTRAINTS: margins} if margins else {})}
         shown._user_attrs = {**trial._user_attrs, **self._of_run(trial.number)}
-        shown._params, shown._distributions = self._values(trial)
+        shown._params, shown._distributions = self._settled.get(trial.number) or self._values(trial)
+        if trial.state.is_finished():
+            self._settled[trial.number] = shown._params, shown._distributions
         return shown
 
     def _values(self, trial: FrozenTrial) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:

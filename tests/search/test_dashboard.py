@@ -27,7 +27,6 @@ from harness.search.storage.build import open_storage
 from harness.search.study import Claim, Study
 from tests.search.conftest import BOTH_STORAGES, MakeSweep, WriteSweep
 from tests.search.studies import Attempt, alive, optuna_trials
-from tests.search.test_study import run_to_the_end
 
 
 @pytest.fixture
@@ -113,7 +112,10 @@ def test_the_dashboard_shows_values_as_trials_have_them(write_sweep: WriteSweep)
     }
     sweep = load_sweep(str(write_sweep(space=space)), [])
     directory = open_study(sweep)
-    run_to_the_end(Study(directory, sweep, "w"))
+    study = Study(directory, sweep, "w")
+    while isinstance(claim := study.claim(), Claim):
+        assert study.prepare(claim)
+        study.settle(claim, Attempt(claim.run).complete(1.0))
     storage = open_storage(directory).optuna_as(lambda log: ShownStorage(log, directory))
     shown = [trial.params for trial in storage.get_all_trials(0)]
     assert shown == [run.params for run in load_study(directory).runs]
