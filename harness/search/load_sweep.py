@@ -55,6 +55,7 @@ def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> S
             refuse(path, sweep_wishes(document, path, given=replaced_keys(parsed)), "a sweep file")
         document = with_question({**document, "base": [*base, *of_runs]}, question)
         sweep = Sweep(name or path.stem, _resolve(document, own, str(path)))
+        _refuse_searched(of_runs, sweep.space)
         check(sweep)
         start = resolve_start(sweep.config, sweep.space, sweep.base.config.model, sweep.largest_trial_tokens)
         # An address may hold a password, which is not stored.
@@ -63,11 +64,10 @@ def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> S
         sweep = dataclasses.replace(sweep, start=start, given=tuple(given_texts))
     except InputError as error:
         lines = str(error).splitlines()
-        asked = tuple(key_of(text) for text in question)
+        asked = (*(key_of(text) for text in question), *map(repr, of_runs))
         raise InputError(
             "\n".join(line if line.partition("=")[0] in given or line.startswith(asked) else _blaming(path, line) for line in lines)
         ) from None
-    _refuse_searched(of_runs, sweep.space)
     return sweep
 
 
