@@ -57,7 +57,6 @@ SEARCH = (
 ALL = (
     "harness.cli.main",
     "harness.cli.warm",
-    "harness.tracking.warm",
     "harness.training.train",
     "harness.training.measure",
     "harness.search.worker",
