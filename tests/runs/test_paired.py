@@ -65,7 +65,8 @@ def test_of_two_candidates_it_is_more_careful_than_the_paired_t_test() -> None:
 
 
 BINS = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 1.01)
-"""The last is as wide as its sampling error needs: beyond 0.99 not one failure is expected."""
+"""The last is wide: beyond 0.99 not one failure is expected. With unequal noise some were seen there: 0.94 of 32 held where 0.998 was
+said."""
 NOISE = 0.01
 
 

@@ -173,7 +173,7 @@ def test_what_could_not_run_is_refused_before_anything_is_written(case: str, wri
         ("budget.trails=3", "unknown key 'budget.trails' (given in the command line)."),
         ("budget.trials=-1", "budget.trials=-1: expected an integer >= 1 or null (given in the command line)"),
         ("schedule=cosin", "unknown choice for schedule= 'cosin'. Did you mean 'cosine'?"),
-        ("optim.lr=-1", "optim.lr=-1: expected a number > 0 (given in the command line)"),
+        ("optim.weight_decay=-1", "optim.weight_decay=-1: expected a number >= 0 (given in the command line)"),
         ("trainer.batch_tokens=100", "trainer.batch_tokens=100: "),
     ],
 )
