@@ -184,16 +184,18 @@ class Study:
         # By its number, whoever asks, and however often: a proposal that was half made when its worker died is made again.
         run = self.directory.trial(number)
         trial = claimed_trial(run)
-        learned_from = self._trunk_claims.learned_from(self._index.records()) if self._trunk_claims else None
+        learned_from = None
         if trial.given is not None:
             pinned = self.sweep.space.in_optuna(trial.given)
         else:
             ended = self._index.ended
             pinned = self.sweep.pinned(number, ended=ended.complete + ended.pruned)
+            if self._trunk_claims is not None and not pinned:
+                learned_from = self._trunk_claims.learned_from(self._index.records())
         self._optuna.sampler = build_sampler(self.sweep.config.search, self.sweep.space, number, pinned, learned_from)
         proposal = self._running(number)
         if trial.params is None:
-            trial.params = self.sweep.space.suggest(proposal)
+            trial.params = self.sweep.valid(self.sweep.space.suggest(proposal))
             if self._trunk_claims is not None and trial.rung is not None:
                 trial.params.update(self._trunk_claims.length(trial.rung))
             if trial.given is None:
