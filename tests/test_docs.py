@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support import pages
+from tests.support.browser import dom_of, needs_chromium
 from tests.support.fake_wandb import FakeWandb
 
 DOCS = pages.ROOT / "docs"
@@ -88,6 +89,14 @@ def test_the_site_has_every_page_and_fetches_nothing(site: Path) -> None:
         fetched = re.findall(r"<(?:script|link|img|iframe|source)\b[^>]*?(?:src|href)=\"?(?:https?:)?//[^\s>]+", html)
         assert not [tag for tag in fetched if "rel=canonical" not in tag], page
     assert "h.sweep" in (site / "python.html").read_text()
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_the_site_is_searched_without_a_server(site: Path, tmp_path: Path) -> None:
+    dom = dom_of(f"file://{site}/index.html?q=hyperband", tmp_path / "profile")
+    found = re.findall(r'<a href="([^"#?]+)[^"]*" class="md-search-result__link"', dom)
+    assert any(page.endswith("guides/searching-well.html") for page in found), found
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import typer
 from harness.cli import completion
 from harness.cli.announce import announce
 from harness.cli.arguments import AsJson, print_json
-from harness.config.errors import InputError
+from harness.config.writable import check_output
 
 if TYPE_CHECKING:
     from harness.report.comparison import Comparison
@@ -39,8 +39,8 @@ def compare(
     from harness.report.json_csv import to_csv, to_json
 
     for option, path in (("--csv", csv), ("--html", html)):
-        if path is not None and not path.parent.is_dir():
-            raise InputError(f"{option}={path}: no such directory {path.parent}")
+        if path is not None:
+            check_output(option, path)
 
     announce(f"reading {', '.join(names)}")
 
@@ -62,9 +62,9 @@ def compare(
         compared = look()
     written = []
     if csv is not None:
-        from harness.runs.files import write_text
+        from harness.runs.files import write_output
 
-        write_text(csv, to_csv(compared))
+        write_output(csv, to_csv(compared))
         written.append(str(csv))
     if html is not None:
         from harness.report.page import write_page

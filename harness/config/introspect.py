@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
-from harness.config.schema import OnlyFor
+from harness.config.schema import MultipleOfKeys, OnlyFor
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,11 @@ class Field:
     def only_for(self) -> tuple[str, ...]:
         """The kinds of its group that read it; empty: all."""
         return next((part.kinds for part in _annotations(self.annotation) if isinstance(part, OnlyFor)), ())
+
+    @property
+    def factors(self) -> tuple[str | int, ...]:
+        """The keys and numbers of whose product its value has to be a multiple; empty: of none."""
+        return next((part.factors for part in _annotations(self.annotation) if isinstance(part, MultipleOfKeys)), ())
 
     def deciding_group(self, key: str) -> str:
         """The group whose kind decides whether this field, at `key`, is read."""

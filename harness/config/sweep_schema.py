@@ -39,10 +39,10 @@ class SearchConfig(Section):
 
     name: Literal["tpe", "random", "qmc", "gp", "cmaes", "grid", "trunk"] = "tpe"
     """tpe: Optuna's multivariate tree-structured Parzen estimator, aware of constraints and of trials under way; random: independent;
-    qmc: scrambled Sobol' points; gp: Gaussian process, for up to some hundred trials; cmaes: covariance matrix adaptation; grid: every
-    combination once, then the study ends; trunk: short runs first, the best of which go on along their trunks, see rungs. All take
-    conditional parameters; gp and cmaes model only those that are always active (cmaes: only ranges among them) and draw the others at
-    random."""
+    qmc: scrambled Sobol' points; gp: Gaussian process, and from trial 500 on tpe, since its proposals would take seconds; cmaes: covariance
+    matrix adaptation; grid: every combination once, then the study ends; trunk: short runs first, the best of which go on along their
+    trunks, see rungs. All take conditional parameters; gp and cmaes model only those that are always active (cmaes: only ranges and ordered
+    choices among them) and draw the others at random."""
     seed: int = 0
     """Seed of the sampler: proposal n is a function of this, n and the results so far."""
     startup_trials: Count = 10
@@ -70,9 +70,9 @@ class SearchConfig(Section):
     lie in the space; those of other studies and recipes are moved to its nearest end, and that is said."""
     prior: dict[str, Any] | Literal["scaling", "none"] = field(default_factory=dict)
     """Where the first startup_trials are drawn from, by parameter: {optim.lr: {mean: 1e-3, spread: 3}}: a normal distribution within the
-    range, on a log scale one of log values, whose spread is a factor. Of other ranges, where warm_start names recipes that searched them,
-    too: around the values that they chose, as wide as their best trials lie apart. scaling: of the learning rate that a power law predicts
-    from scaling_studies. none: none, not of the recipes either."""
+    range, on a log scale one of log values, whose spread is a factor, and of choices with ordered: true one of their places. Of other
+    ranges, where warm_start names recipes that searched them, too: around the values that they chose, as wide as their best trials lie
+    apart. scaling: of the learning rate that a power law predicts from scaling_studies. none: none, not of the recipes either."""
     scaling_studies: list[str] = field(default_factory=list)
     """Earlier studies or recipes (best/NAME), of other sizes and lengths, whose best learning rates the power law of `prior: scaling` is
     fitted to."""
@@ -143,7 +143,9 @@ class SweepConfig(Section):
     constraints: dict[str, BoundConfig] = field(default_factory=dict)
     """By metric: {val/general/forgetting: {max: 0.25}}"""
     space: dict[str, Any] = field(default_factory=dict)
-    """By configuration key or group: {low, high, log, step} or {choices: […]}, with when: {key: value} for conditional ones."""
+    """By configuration key or group: {low, high, log, step, multiple_of} or {choices: […], ordered: true}, with when: {key: value} for
+    conditional ones. What lies between is moved to the nearest multiple of multiple_of; of batch and widths also of what they have to be
+    multiples of (data.context_length, model.heads, …), searched or not. ordered: models learn from neighbours in the order given."""
     search: SearchConfig = field(default_factory=SearchConfig)
     stopping: StoppingConfig = field(default_factory=StoppingConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)

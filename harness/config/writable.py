@@ -1,4 +1,4 @@
-"""Whether a directory can be written."""
+"""Whether what a user names can be written."""
 
 from __future__ import annotations
 
@@ -15,3 +15,9 @@ def check_writable(path: Path, what: str) -> None:
         tempfile.TemporaryFile(dir=path).close()
     except OSError as error:
         raise wrong_value(what, path, f"cannot be written: {error.strerror}") from error
+
+
+def check_output(option: str, path: Path) -> None:
+    """Raise InputError for what cannot be a file that an option names: a directory, or a file in a directory that is not there."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise wrong_value(option, path, "a directory; valid: a file to write" if path.is_dir() else f"no such directory {path.parent}")

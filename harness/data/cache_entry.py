@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.config.errors import InputError
+from harness.config.writable import check_writable
 from harness.runs.files import at, give_umask_rights, read_json
 from harness.runs.locks import hold
 
 T = TypeVar("T")
 META = "meta.json"
+CACHE_KEY = "data.cache_dir"
 log = logging.getLogger(__name__)
 
 
@@ -88,10 +90,12 @@ def open_or_build(entry: Path, opened: Callable[[Path], T | None], build: Callab
     """The result of `opened` for the directory `entry`, which is built first where `opened` returns None.
 
     `build` writes into a temporary directory beside it, which is renamed when complete. Of several processes one builds, and the others
-    wait. What a killed one left behind is removed by the next to build.
+    wait. What a killed one left behind is removed by the next to build. Raises InputError where it must be built and the cache cannot be
+    written: one that is complete may be on a read-only disk.
     """
     if (found := opened(entry)) is not None:
         return found
+    check_writable(entry.parent, CACHE_KEY)
     with held(entry.with_suffix(".lock")):
         if (found := opened(entry)) is None:  # no other process built it meanwhile
             for leftover in [entry, *entry.parent.glob(f"{entry.name}.build-*")]:

@@ -44,7 +44,6 @@ def local_path(path: str, subset: str | None, *, key: str, cache_dir: Path) -> s
     if not is_remote(path):
         return path
     entry = cache_dir / "remote" / hashlib.sha256(f"{path}\0{subset or ''}".encode()).hexdigest()[:32]
-    entry.parent.mkdir(parents=True, exist_ok=True)
 
     def build(building: Path) -> None:
         log.info("%s: fetching %s", key, path)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.config.errors import InputError, wrong_value
+from harness.config.errors import InputError
 from harness.data.cache_entry import META, drop_damaged, open_or_build, shard
 from harness.data.chat.encoder import ChatEncoder
 from harness.data.chat.formats import read_conversations
@@ -111,7 +110,7 @@ def tokenize(
     """The texts of the files as tokens, from the cache where they were tokenized before.
 
     `key` is the configuration key of the source, for messages; bad: what becomes of rows that cannot be used; `verify` reads a whole entry
-    before it is believed. Raises InputError for files that cannot be read, and for a cache directory that cannot be written.
+    before it is believed. Raises InputError for files that cannot be read, and where something must be written to a cache that cannot be.
     """
     encoder = TextEncoder(tokenizer, append_eos=append_eos, split_special_tokens=split_special_tokens)
     bad = bad or BadRows()
@@ -147,7 +146,6 @@ def _cached(
     verify: bool,
 ) -> TokenizedDocuments:
     """The tokens of the documents (`Document` or `ChatDocument`, as the encoder takes them), which files and options determine."""
-    _prepare(cache_dir)
     contents = [content_hash(file, cache_dir / "files", key=key) for file in files]
     recipe = json.dumps([FORMAT, contents, *options, *bad.recipe, encoder.fingerprint()])
     entry = cache_dir / "tokens" / hashlib.sha256(recipe.encode()).hexdigest()
@@ -155,15 +153,6 @@ def _cached(
         drop_damaged(entry)
     total = sum(file.stat().st_size for file in files)
     return open_or_build(entry, _open, lambda building: _build(building, documents(), encoder, total, key, bad, progress))
-
-
-def _prepare(cache_dir: Path) -> None:
-    try:
-        for part in ("files", "tokens"):
-            (cache_dir / part).mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=cache_dir / part).close()
-    except OSError as error:
-        raise wrong_value("data.cache_dir", cache_dir, f"cannot be written ({error.strerror}); valid: a writable directory") from error
 
 
 def _open(entry: Path) -> TokenizedDocuments | None:

@@ -6,18 +6,49 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from harness.config.documents import parse_json
+from pydantic import StrictInt
+
+from harness.config.documents import DamagedError, as_mapping, parse_json, read_bytes, typed
 from harness.config.errors import InputError
-from harness.generation.rows import Draw, Generation
-from harness.runs.files import at, read_json, replacing, write_json
+from harness.config.writable import check_output
+from harness.generation.rows import Draw, Finish, Generation
+from harness.runs.files import MOST_LINES_BYTES, at, read_json, write_json, writing_output
 from harness.runs.locks import hold
 
 Place = tuple[str, int]
 """Id of a prompt, and draw."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """As `document_of` makes it."""
+
+    id: str
+    prompt: str
+    draw: StrictInt
+    text: str
+    tokens: StrictInt
+    token_ids: list[StrictInt]
+    finish: Finish
+
+
+def _mapping(path: Path, number: int, line: bytes, section: type | None = None) -> dict[str, Any]:
+    try:
+        document = as_mapping(parse_json(line), path)
+        if section is not None:
+            typed(section, document, path)
+    except (ValueError, RecursionError, DamagedError) as error:
+        problem = error.problem if isinstance(error, DamagedError) else error
+        raise InputError(f"{path}, line {number}: damaged: {problem}; --restart begins anew") from None
+    return document
+
+
+def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    return _mapping(path, number, line, _Row)
 
 
 class PartFile:
@@ -29,8 +60,7 @@ class PartFile:
         writes it."""
         self.path, self._out, self._header = out.with_name(f"{out.name}.part"), out, header
         self._header_path = out.with_name(f".{out.name}.header.json")
-        if out.is_dir() or not out.parent.is_dir():
-            raise InputError(f"--out {out}: {'a directory' if out.is_dir() else 'its directory does not exist'}; valid: a file to write")
+        check_output("--out", out)
         self._lock_path = out.with_name(f".{out.name}.lock")
         lock = hold(self._lock_path)
         if lock is None:
@@ -52,12 +82,14 @@ class PartFile:
             raise
 
     def _read_complete(self) -> None:
-        content = self._out.read_bytes()
-        known = read_json(self._header_path) or {}
-        if known.get("sha256") != hashlib.sha256(content).hexdigest():
+        known = read_json(self._header_path) if self._out.is_file() else None
+        content = b"" if known is None else read_bytes(self._out, most_bytes=MOST_LINES_BYTES)
+        if known is None or known.get("sha256") != hashlib.sha256(content).hexdigest():
             raise InputError(f"--out {self._out}: is there already; valid: another file, or --restart, which writes it anew")
-        self._refuse_other(self._out, known["header"], "that command again, another --out, or --restart, which writes it anew")
-        self.finished = {(row["id"], row["draw"]): row for row in map(parse_json, content.splitlines())}
+        header = as_mapping(known.get("header"), self._header_path)
+        self._refuse_other(self._out, header, "that command again, another --out, or --restart, which writes it anew")
+        rows = (_row(self._out, number, line) for number, line in enumerate(content.splitlines(), start=1))
+        self.finished = {(row["id"], row["draw"]): row for row in rows}
 
     def _refuse_other(self, path: Path, known: dict[str, Any], valid: str) -> None:
         different = sorted(name for name in {*self._header, *known} if self._header.get(name) != known.get(name))
@@ -65,21 +97,22 @@ class PartFile:
             raise InputError(f"{path}: holds texts of another command, whose {', '.join(different)} was other than now; valid: {valid}")
 
     def _begin(self, header: dict[str, Any]) -> None:
-        content = self.path.read_bytes() if self.path.exists() else b""
+        try:
+            content = read_bytes(self.path, most_bytes=MOST_LINES_BYTES)
+        except FileNotFoundError:
+            content = b""
         whole = content[: content.rfind(b"\n") + 1]
         lines = whole.splitlines()
         if lines:
-            try:
-                known = parse_json(lines[0])
-                rows = [parse_json(line) for line in lines[1:]]
-                self.finished = {(row["id"], row["draw"]): row for row in rows}
-            except (ValueError, RecursionError, KeyError, TypeError) as error:
-                raise InputError(f"{self.path}: damaged: {error}; --restart begins anew") from None
+            known = _mapping(self.path, 1, lines[0])
+            rows = (_row(self.path, number, line) for number, line in enumerate(lines[1:], start=2))
+            self.finished = {(row["id"], row["draw"]): row for row in rows}
             # Where no row had ended there is nothing to keep.
             if self.finished:
                 self._refuse_other(self.path, known, "that command again, another --out, or --restart, which begins anew")
         with at(self.path):
-            self._stream = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            # Not through a link: what that leads to is no file of ours.
+            self._stream = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
             # A torn last line is of a row that had not ended.
             os.ftruncate(self._stream, len(whole) if self.finished else 0)
             if not self.finished:
@@ -103,7 +136,7 @@ class PartFile:
         content = "".join(f"{line}\n" for line in lines).encode()
         # First, and with what it is of: beside another file it says nothing.
         write_json(self._header_path, {"sha256": hashlib.sha256(content).hexdigest(), "header": self._header})
-        with replacing(self._out) as stream:
+        with writing_output(self._out) as stream:
             stream.write(content)
         self.path.unlink()
 

@@ -37,7 +37,7 @@ def last_good_checkpoint(directory: Path) -> tuple[int, Path | None]:
     stored = checkpoints(directory)
     while stored:
         step, path = stored.popitem()
-        problem = damage(path)
+        problem = damage(path, step=step)
         if problem is None:
             return step, path
         path.replace(path.with_name(f"{path.name}.damaged"))
@@ -52,8 +52,8 @@ def drop_checkpoints(directory: Path) -> None:
         path.unlink()
 
 
-def damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint, or None.
+def damage(path: Path, *, step: int | None = None) -> str | None:
+    """What is wrong with a checkpoint, or None. step: that its name says.
 
     torch writes zip archives with a checksum of every tensor, but never looks at them when it reads.
     """
@@ -62,10 +62,12 @@ def damage(path: Path) -> str | None:
             broken = archive.testzip()
         if broken is not None:
             return f"wrong checksum of {broken}"
-        torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except Exception as error:  # noqa: BLE001 - random bytes can upset a parser in any way
         return str(error).partition("\n")[0] or type(error).__name__
-    return None
+    if not isinstance(state, dict) or not isinstance(state.get("state_dict"), dict) or not isinstance(state.get("global_step"), int):
+        return "it holds no state of training"
+    return None if step in (None, state["global_step"]) else f"it is of step {state['global_step']}"
 
 
 def last_weights(run: RunDirectory) -> dict[str, torch.Tensor]:
@@ -76,8 +78,9 @@ def last_weights(run: RunDirectory) -> dict[str, torch.Tensor]:
     stored = checkpoints(run.checkpoints)
     if not stored:
         raise InputError(f"{run.path}: it has no checkpoint (trainer.final_checkpoint decides what a complete run keeps)")
-    path = stored[max(stored)]
-    problem = damage(path)
+    step = max(stored)
+    path = stored[step]
+    problem = damage(path, step=step)
     if problem is not None:
         raise InputError(f"{path}: the run's last checkpoint is damaged ({problem})")
     state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]

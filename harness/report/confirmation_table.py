@@ -74,8 +74,8 @@ def _verdict(study: StudyRecord, found: Confirmation) -> Iterator[str]:
     within = "within seed noise, more seeds may turn it" if is_within_noise(difference) else "beyond seed noise"
     yield (
         f"{within}: better than trial {runner_up.number} by {metric_text(study.objective.sign * difference.mean)} (from "
-        f"{metric_text(low)} to {metric_text(high)}, paired over {len(found.seeds)} seeds), the best of {len(found.candidates)} candidates "
-        f"with probability {found.probabilities[found.winner.number]:.2f}"
+        f"{metric_text(low)} to {metric_text(high)}, paired over {len(found.seeds)} seeds), the best of these {len(found.ranked)} "
+        f"with probability {found.probabilities[found.winner.number]:.2f} (of other trials that says nothing)"
     )
     by_prompt = found.difference_over_prompts(found.winner, runner_up)
     if by_prompt:

@@ -13,6 +13,9 @@ from harness.report.arms import arms
 from harness.report.comparison import Comparison
 from harness.runs.record import RunRecord
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""How a cell begins that spreadsheets run."""
+
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
     """The comparison as JSON types; NaN and infinity become null."""
@@ -63,7 +66,10 @@ def _run(comparison: Comparison, run: RunRecord) -> dict[str, Any]:
 
 
 def to_csv(comparison: Comparison) -> str:
-    """One row a run, in rank order, with every parameter, and every metric that any of them logged."""
+    """One row a run, in rank order, with every parameter, and every metric that any of them logged.
+
+    A text that a spreadsheet would take for a formula has a ' before it.
+    """
     logged = {metric for run in comparison.runs for metric in run.result.metrics}
     metrics = list(dict.fromkeys([*comparison.metrics, *sorted(logged)]))
     before = ("study", "number", "run", "state", "feasible", "pareto", "within_noise", "objective")
@@ -71,12 +77,16 @@ def to_csv(comparison: Comparison) -> str:
     tokens = ("trained", "shared", "budgeted")
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*before, *comparison.parameters, *metrics, *(f"tokens_{kind}" for kind in tokens), *after])
+
+    def write(*cells: Any) -> None:
+        writer.writerow(f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell for cell in cells)
+
+    write(*before, *comparison.parameters, *metrics, *(f"tokens_{kind}" for kind in tokens), *after)
     for run in to_json(comparison)["runs"]:
         params = [run["params"].get(key) for key in comparison.parameters]
         values = [run["metrics"].get(metric) for metric in metrics]
         used = [run["tokens"][kind] for kind in tokens]
-        writer.writerow([*(run[key] for key in before), *params, *values, *used, *(run[key] for key in after)])
+        write(*(run[key] for key in before), *params, *values, *used, *(run[key] for key in after))
     return stream.getvalue()
 
 

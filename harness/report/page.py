@@ -20,15 +20,15 @@ from harness.report.panels import Panel, panels
 from harness.report.runs_table import runs_table
 from harness.report.samples import samples_section
 from harness.report.text import short_names, value_text
-from harness.runs.files import write_text
+from harness.runs.files import write_output
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
 def write_page(comparison: Comparison, path: Path) -> None:
-    """Write the page; it takes the place of `path` in one step."""
-    write_text(path, page(comparison))
+    """Write the page; it takes the place of a file in one step."""
+    write_output(path, page(comparison))
 
 
 def page(comparison: Comparison) -> str:

@@ -42,11 +42,11 @@ def metric_text(value: float | None) -> str:
 
 
 def count_text(count: float) -> str:
-    """A number of tokens: 512, 16.4k, 2.1M, 1.3B."""
+    """A number of tokens, or of another unit: 0.5, 512, 16.4k, 2.1M, 1.3B."""
     for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
         if count >= size:
             return f"{count / size:.3g}{unit}" if count / size < 999.5 else f"{count / size:.0f}{unit}"
-    return f"{count:.0f}"
+    return f"{count:.0f}" if count >= 100 else f"{count:.3g}"
 
 
 def duration_text(seconds: float) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import glob
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -21,6 +24,7 @@ from harness.config import documents
 from harness.config.documents import as_mapping
 
 MOST_LINES_BYTES = 1 << 32
+_SCRATCH = re.compile("[0-9a-f]{16}")
 log = logging.getLogger(__name__)
 
 
@@ -56,17 +60,60 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
+def writing_output(path: Path) -> Iterator[IO[bytes]]:
+    """A file that a user names, to write. As `replacing`, but a link stays one, and a pipe or a device is written to, not replaced."""
+    if path.exists() and (not path.is_file() or path.absolute().is_relative_to("/dev")):
+        with at(path), path.open("wb") as stream:
+            yield stream
+    else:
+        with replacing(Path(os.path.realpath(path))) as stream:
+            yield stream
+
+
+@contextmanager
 def replacing_directory(path: Path) -> Iterator[Path]:
     """A new directory to write into; it becomes `path`, empty or not there, when the block ends, and vanishes if the block raises."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
+    with scratch_directory(path.parent, f".{path.name}.") as scratch:
+        temporary = scratch / path.name
         temporary.mkdir()
         yield temporary
         temporary.replace(path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+
+
+@contextmanager
+def scratch_directory(parent: Path, prefix: str) -> Iterator[Path]:
+    """A new directory below `parent`, for its owner alone, that is gone when the block ends.
+
+    What killed processes left there under the same prefix is removed.
+    """
+    for left in parent.glob(f"{glob.escape(prefix)}*"):
+        if _SCRATCH.fullmatch(left.name.removeprefix(prefix)) and (lock := _held_directory(left, fcntl.LOCK_EX)) is not None:
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(lock)
+    directory = parent / f"{prefix}{secrets.token_hex(8)}"
+    directory.mkdir(mode=0o700)
+    lock = _held_directory(directory, fcntl.LOCK_SH)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _held_directory(directory: Path, kind: int) -> int | None:
+    """A handle that holds the lock of a directory until it is closed; None where another holds it, or the file system has no locks."""
+    try:
+        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None  # somebody else's, or gone
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
 
 
 def give_umask_rights(*paths: Path) -> None:
@@ -91,6 +138,12 @@ def _umask_in(folder: Path) -> int:
 
 def write_text(path: Path, text: str) -> None:
     with replacing(path) as stream:
+        stream.write(text.encode())
+
+
+def write_output(path: Path, text: str) -> None:
+    """Write a file that a user names, see `writing_output`."""
+    with writing_output(path) as stream:
         stream.write(text.encode())
 
 

@@ -98,48 +98,72 @@ def _residual_squares(table: Sequence[Sequence[float]]) -> float:
     )
 
 
+SPREADS = [0.05 * 100 ** (place / 31) for place in range(32)]
+"""Of the candidates' true means, in units of the noise: from so near that nothing tells them apart to so far that one seed does."""
+
+
 def probabilities_of_lowest(table: Sequence[Sequence[float]]) -> list[float]:
     """For each candidate (a row, over the same seeds) the probability that its mean over all seeds is the lowest; they add up to 1.
 
-    The posterior of the additive model candidate + seed + normal noise of one variance, with the usual flat prior (Box and Tiao, Bayesian
-    Inference in Statistical Analysis, 1973, 2.11 and 6): the means are jointly t distributed with (candidates - 1)(seeds - 1) degrees of
-    freedom. For two candidates it is the posterior of the paired t-test (Benavoli et al., JMLR 18(77), 2017, without their correlation).
-    The integral over the noise and over the candidate's own mean is taken by the trapezoidal rule.
+    The posterior of the additive model candidate + seed + normal noise of one variance, whose candidates are themselves a normal sample
+    (Gelman et al., Bayesian Data Analysis, 3rd ed., 5.4; Box and Tiao, Bayesian Inference in Statistical Analysis, 1973, 7.2): those that
+    a search hands over may be nearly alike, and then the first of them was lucky. Two things are not known and integrated over, evenly in
+    their logarithms: the noise, and the candidates' spread in units of it. It is of these candidates alone, not of all trials.
     """
     means = [statistics.fmean(row) for row in table]
     if len(table) == 1:
         return [1.0]
-    seeds, degrees = len(table[0]), (len(table) - 1) * (len(table[0]) - 1)
-    error = math.sqrt(_residual_squares(table) / degrees / seeds)
-    spread = max(means) - min(means)
-    if error <= 1e-12 * max(spread, max(map(abs, means))):
+    seeds, degrees = len(table[0]), (len(table) - 1) * len(table[0])
+    within, centre = _residual_squares(table), statistics.fmean(means)
+    if math.sqrt(within) <= 1e-12 * max(abs(mean - centre) for mean in means) or within == 0:
         # Without noise nothing is uncertain.
         lowest = [mean == min(means) for mean in means]
         return [won / sum(lowest) for won in lowest]
+    between = seeds * math.fsum((mean - centre) ** 2 for mean in means)
+    noise = _noise_scales(degrees)
+    leads: list[tuple[float, float]] = []
+    for spread in SPREADS:
+        # Of a mean over seeds, how much wider it scatters than noise alone would make it, squared.
+        widened = 1 + seeds * spread**2
+        squares = (within + between / widened) / within
+        weight = math.exp(-((len(table) - 1) * math.log(widened) + degrees * math.log(squares)) / 2)
+        slope = math.sqrt((1 - 1 / widened) * seeds * degrees / (squares * within))
+        leads += [(slope * scale, weight * weight_of_noise) for scale, weight_of_noise in noise]
     found = [0.0] * len(means)
-    for scale, weight in _noise_scales(degrees):
-        for index, probability in enumerate(_lowest_given([mean * scale / error for mean in means])):
+    for slope, weight in _on_few_places(leads):
+        for index, probability in enumerate(_lowest_given([slope * (mean - centre) for mean in means])):
             found[index] += weight * probability
     return [probability / sum(found) for probability in found]
 
 
-def _noise_scales(degrees: int, places: int = 64) -> list[tuple[float, float]]:
+def _on_few_places(weighted: Sequence[tuple[float, float]], places: int = 40) -> list[tuple[float, float]]:
+    """(value, weight) of many positive values, as weights of few that are evenly spaced in the logarithm: by linear interpolation."""
+    logs = [math.log(value) for value, _ in weighted]
+    low, step = min(logs), (max(logs) - min(logs)) / (places - 1)
+    weights = [0.0] * places
+    for log, (_, weight) in zip(logs, weighted, strict=True):
+        place = min(int((log - low) / step), places - 2)
+        share = (log - low) / step - place
+        weights[place] += weight * (1 - share)
+        weights[place + 1] += weight * share
+    return [(math.exp(low + step * place), weight) for place, weight in enumerate(weights)]
+
+
+def _noise_scales(degrees: int, places: int = 32) -> list[tuple[float, float]]:
     """(estimated sd / true sd, weight) over the posterior of the noise, evenly spaced in the logarithm: the square is chi2 / degrees."""
     low, high = -16 / degrees - 6 / math.sqrt(degrees), 4 / math.sqrt(degrees)
     logs = [low + (high - low) * place / (places - 1) for place in range(places)]
     return [(math.exp(x), math.exp(degrees * (x - math.exp(2 * x) / 2 + 0.5))) for x in logs]
 
 
-def _lowest_given(means: Sequence[float], step: float = 0.25, reach: float = 8.0) -> list[float]:
-    """The probability that each of independent normals with unit variance is the lowest."""
-    places = [step * place for place in range(round(-reach / step), round(reach / step) + 1)]
-    return [
-        sum(
-            step
-            * math.exp(-z * z / 2)
-            / math.sqrt(2 * math.pi)
-            * math.prod(math.erfc((mean + z - other) / math.sqrt(2)) / 2 for place, other in enumerate(means) if place != index)
-            for z in places
-        )
-        for index, mean in enumerate(means)
-    ]
+def _lowest_given(means: Sequence[float], step: float = 0.5, reach: float = 8.0) -> list[float]:
+    """The probability that each of independent normals with unit variance is the lowest, by the trapezoidal rule."""
+    least, root = min(means), math.sqrt(2)
+    found = [0.0] * len(means)
+    for place in range(round(-reach / step), round(reach / step) + 1):
+        apart = [least + step * place - mean for mean in means]
+        above = [math.erfc(distance / root) / 2 for distance in apart]
+        of_all = math.prod(above)
+        for index, distance in enumerate(apart):
+            found[index] += step * math.exp(-distance * distance / 2) / math.sqrt(2 * math.pi) * of_all / above[index]
+    return found

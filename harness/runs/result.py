@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from harness.config.documents import typed
+from harness.config.errors import InputError
 from harness.runs.directory import RunDirectory
 from harness.runs.files import read_json, write_json
 
@@ -111,4 +112,7 @@ def read_result(run: RunDirectory) -> Result:
 
 
 def write_result(run: RunDirectory, result: Result) -> None:
+    """Raises InputError where the run's directory is gone: it would be made anew with this file alone."""
+    if not run.path.is_dir():
+        raise InputError(f"{run.path}: was moved or removed while it was worked on")
     write_json(run.result, asdict(result))

@@ -27,6 +27,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from harness.config.documents import DamagedError, typed
+from harness.runs.file_cache import FileCache
 from harness.runs.files import give_umask_rights, read_json, write_json
 from harness.runs.generations import GenerationsFile, WrittenText
 from harness.runs.locks import hold
@@ -124,10 +125,11 @@ class TrunkStore:
     """The names of the runs whose trunks are still needed: these are not evicted. Called only when there is too little room."""
     _damaged: set[Path] = field(default_factory=set, init=False)
     """Trunks of neighbours to skip."""
+    _infos: FileCache[TrunkInfo | None] = field(default_factory=lambda: FileCache(_read_info), init=False)
 
     def trunks(self) -> Iterator[Trunk]:
         """All that is stored here."""
-        yield from _trunks(self.directory)
+        yield from self._trunks(self.directory)
 
     def deepest(self, digests_of_run: Callable[[], Sequence[str]], *, below: int) -> Trunk | None:
         """The deepest stored state of a run at a step < `below`.
@@ -136,7 +138,7 @@ class TrunkStore:
         """
         found: Trunk | None = None
         for directory in (self.directory, *self.neighbours):
-            for trunk in _trunks(directory):
+            for trunk in self._trunks(directory):
                 digests, step = digests_of_run(), trunk.info.step
                 if (
                     step < below
@@ -158,7 +160,7 @@ class TrunkStore:
         target = self.directory / key
         if target.exists():
             return
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self.directory.mkdir(exist_ok=True)  # not its study's, which may be gone
         building = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=self.directory))
         try:
             try:
@@ -194,6 +196,16 @@ class TrunkStore:
                 self._discard(trunk)
             if taken <= self.disk_bytes:
                 return
+
+    def _trunks(self, directory: Path) -> Iterator[Trunk]:
+        for path in sorted(directory.glob("[0-9]*-*")) if directory.is_dir() else ():
+            try:
+                info = self._infos.read(str(path / "trunk.json"))
+                if info is not None:
+                    yield Trunk(path, info)
+            except DamagedError as error:
+                # It saves work where it is whole, and may be another study's.
+                log.warning("%s It is not used.", error)
 
     def put_aside(self, trunk: Trunk) -> None:
         """Discard a damaged trunk, or skip it where it is another study's."""
@@ -245,14 +257,6 @@ class Lease:
         self.lock.release()
 
 
-def _trunks(directory: Path) -> Iterator[Trunk]:
-    if not directory.is_dir():
-        return
-    for path in sorted(directory.glob("[0-9]*-*")):
-        try:
-            info = read_json(path / "trunk.json")
-            if info is not None:
-                yield Trunk(path, typed(TrunkInfo, info, path / "trunk.json"))
-        except DamagedError as error:
-            # It saves work where it is whole, and may be another study's.
-            log.warning("%s It is not used.", error)
+def _read_info(path: Path) -> TrunkInfo | None:
+    info = read_json(path)
+    return None if info is None else typed(TrunkInfo, info, path)

@@ -156,7 +156,7 @@ class AttemptWatch:
 
     @property
     def _seconds_left(self) -> float:
-        return self.claim.lease_ends - time.time()
+        return self.study.seconds_left(self.claim)
 
     def _ended(self) -> AttemptEnd:
         process = self.process

@@ -14,7 +14,8 @@ from harness.config.errors import InputError
 from harness.config.user_yaml import read_mapping
 from harness.runs.bundle import Bundle, BundleDirectory, named_bundle
 from harness.runs.trials_table import PARAMS, numbers_of, read_trials
-from harness.search.space import Parameter, Space
+from harness.search.parameter import Parameter
+from harness.search.space import Space
 
 BEST_SHARE = 0.25
 LEAST_TRIALS = 3

@@ -14,9 +14,12 @@ from harness.config.sweep_schema import BudgetConfig
 from harness.evaluation.kinds import RUN_METRICS, changes, higher_is_better, logged_metrics, logging_set, refuse_unlogged_monitors
 from harness.search.budget import HOUR, SHORTEST_SECONDS
 from harness.search.late_parameters import LateParameters
-from harness.search.samplers import arms_of, check_sampler
+from harness.search.samplers import GP_TRIALS, arms_of, check_sampler
 from harness.search.sweep import Sweep
 from harness.search.trunk_claims import rungs_of
+
+POINTS = 16
+"""Points of a space that are looked at before the start."""
 
 
 def check(sweep: Sweep) -> None:
@@ -69,6 +72,7 @@ def advice(sweep: Sweep) -> Iterator[str]:
     learns = search.name in ("tpe", "gp", "cmaes")
     arms = len(arms_of(search, sweep.space)) or 1
     trials = None if trials is None else trials // arms
+    of_each = " for each arm" if arms > 1 else ""
     if learns and trials is not None and trials <= search.startup_trials:
         drawn = "from the prior" if sweep.start.prior else "at random"
         has = f"budget.trials={trials}" if arms == 1 else f"each arm has {trials}"
@@ -76,6 +80,12 @@ def advice(sweep: Sweep) -> Iterator[str]:
             f"search={search.name} draws its first {search.startup_trials} trials {drawn} and {has}: nothing is learnt "
             f"from any of them; give more trials, or search.startup_trials={max(1, trials // 3)}"
         )
+    if search.name == "gp" and (trials is None or trials > GP_TRIALS):
+        yield f"search=gp: from trial {GP_TRIALS} on, tpe proposes{of_each}, since a Gaussian process would take seconds a proposal"
+    failing = _failing_points(sweep)
+    if failing:
+        point, error = failing[0]
+        yield f"{len(failing)} of {POINTS} points drawn from the space are not valid and would fail, e.g. {_shown(point)}: {error}"
 
 
 def _check_rungs(sweep: Sweep) -> None:
@@ -143,16 +153,44 @@ def _kind(sweep: Sweep, group: str, chooser: str, choice: Any) -> Any:
 
 
 def _check_probes(sweep: Sweep) -> None:
-    """Validate the base with every end of every range and every choice, each alone and beside each choice of a group: what is out of range
-    is found before the start."""
+    """Validate the base with every choice, every end of every range and values inside it, each alone; with ends and choices beside each
+    choice of a group; and points drawn from the whole space: what is out of range is found before the start."""
     for parameter in sweep.space.parameters:
         beside = (params for other in sweep.space.parameters if other.is_group for params in sweep.probes_beside(other, parameter))
-        for params in (*sweep.probes(parameter), *beside):
+        refused: list[tuple[dict[str, Any], InputError]] = []
+        fits: list[Any] = []
+        for params in (*sweep.probes(parameter, parameter.representatives), *beside):
             try:
                 sweep.trial_config(params)
+                fits.append(params[parameter.key])
             except InputError as error:
-                values = ", ".join(f"{key}={value}" for key, value in params.items())
-                raise InputError(f"space.{parameter.key}: {values} is not valid: {error}") from None
+                refused.append((params, error))
+        if refused:
+            params, why = refused[0]
+            inside = list(dict.fromkeys(value for value in fits if all(value != other[parameter.key] for other, _ in refused)))
+            hint = (
+                f"; give choices, of those tried valid are {', '.join(map(str, sorted(inside)))}" if parameter.is_integer and inside else ""
+            )
+            raise InputError(f"space.{parameter.key}: {_shown(params)} is not valid: {why}{hint}")
+    failing = _failing_points(sweep)
+    if len(failing) == POINTS:
+        point, why = failing[0]
+        raise InputError(f"space: none of {POINTS} points drawn from it is valid, e.g. {_shown(point)}: {why}")
+
+
+def _failing_points(sweep: Sweep) -> list[tuple[dict[str, Any], InputError]]:
+    """Those of some points drawn from the space that make no valid configuration, and why."""
+    failing = []
+    for point in sweep.points(POINTS):
+        try:
+            sweep.trial_config(point)
+        except InputError as error:
+            failing.append((point, error))
+    return failing
+
+
+def _shown(point: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in point.items())
 
 
 def _check_stopping(sweep: Sweep) -> None:

@@ -60,6 +60,8 @@ def open_confirmation(
     """
     sweep, numbers = check_confirmation(study, top=top, seeds=seeds, trials=trials)
     directory = confirmation_directory(study.directory)
+    # Before anything is written: a database that cannot be reached or used ends here.
+    connect(directory, sweep.config.storage, str(launch_of(study.sweep))).close()
     check_writable(directory.path, "directory of the confirmation")
     lock = hold(directory.path / ".plan.lock", wait_seconds=LOCK_SECONDS)
     if lock is None:
@@ -245,8 +247,6 @@ def _write(directory: StudyDirectory, study: StudyRecord, sweep: Sweep, plan: Co
     launched = (
         str(read_yaml(directory.sweep)["launched"]) if directory.sweep.exists() else datetime.now(UTC).isoformat(timespec="milliseconds")
     )
-    # Before anything is written: a database that cannot be reached or used ends here.
-    connect(directory, config.storage, launched).close()
     # The plan first: from sweep.yaml on, workers may start what it names.
     write_plan(directory, plan)
     header = f"# The confirmation of {study.name}: its best trials over fresh seeds (confirmation.json). Read by every worker.\n"

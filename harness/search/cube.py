@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.search.space import Parameter, Space
+from harness.search.parameter import Parameter
+from harness.search.space import Space
 
 INACTIVE = 0.5
 """The value of an inactive range: its condition tells such points apart."""
@@ -39,26 +40,17 @@ class Cube:
             if not parameter.choices:
                 vector.append(_share(parameter, point[parameter.key]) if is_active else INACTIVE)
             elif _has_order(parameter):
-                ranked = sorted(parameter.choices)
-                vector.append(ranked.index(value) / max(1, len(ranked) - 1) if is_active else INACTIVE)
+                vector.append(_place(parameter, value) if is_active else INACTIVE)
             else:
                 vector += [APART if is_active and value == choice else 0.0 for choice in parameter.choices]
         return vector
 
-    def distance(self, one: dict[str, Any], other: dict[str, Any]) -> float:
-        """The largest difference of two points in any dimension."""
-        return float(np.abs(np.subtract(self._vector(one), self._vector(other))).max())
-
     def drawn(self, generator: random.Random, given: dict[str, Any] | None = None, free: Iterable[str] | None = None) -> dict[str, Any]:
         """A point: the parameters in `free` (default: all) drawn, the others as given; those that are active without being given, too."""
-        keys = None if free is None else set(free)
-        point: dict[str, Any] = {}
-        for parameter in self.space.parameters:
-            if not parameter.is_active(point):
-                continue
-            keeps = given is not None and parameter.key in given and keys is not None and parameter.key not in keys
-            point[parameter.key] = given[parameter.key] if keeps and given is not None else parameter.drawn(generator)
-        return point
+        if given is None or free is None:
+            return self.space.drawn(generator)
+        redrawn = set(free)
+        return self.space.drawn(generator, {key: value for key, value in given.items() if key not in redrawn})
 
     def near(self, point: dict[str, Any], generator: random.Random, step: float) -> dict[str, Any]:
         """A point near another one: some parameters moved by about `step` of their range, and some choices redrawn."""
@@ -72,6 +64,12 @@ class Cube:
                 found[parameter.key] = parameter.drawn(generator)
             elif parameter.key not in moved:
                 found[parameter.key] = point[parameter.key]
+            elif parameter.ordered:
+                last = len(parameter.choices) - 1
+                way = generator.gauss(0, step) * last
+                # Small steps, too, lead to a neighbour.
+                place = parameter.choices.index(point[parameter.key]) + math.copysign(max(1, round(abs(way))), way)
+                found[parameter.key] = parameter.choices[int(min(max(place, 0), last))]
             elif parameter.choices:
                 found[parameter.key] = generator.choice(parameter.choices) if generator.random() < 0.3 else point[parameter.key]
             else:
@@ -80,8 +78,14 @@ class Cube:
         return found
 
 
+def _place(parameter: Parameter, choice: Any) -> float:
+    """Of a choice among those that have an order: 0 for the first, 1 for the last."""
+    ranked = parameter.choices if parameter.ordered else sorted(parameter.choices)
+    return ranked.index(choice) / max(1, len(ranked) - 1)
+
+
 def _has_order(parameter: Parameter) -> bool:
-    return all(isinstance(choice, int | float) and not isinstance(choice, bool) for choice in parameter.choices)
+    return parameter.ordered or all(isinstance(choice, int | float) and not isinstance(choice, bool) for choice in parameter.choices)
 
 
 def _share(parameter: Parameter, value: float) -> float:

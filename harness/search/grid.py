@@ -7,8 +7,9 @@ import random
 from typing import Any
 
 from harness.config.errors import InputError
+from harness.search.parameter import Parameter
 from harness.search.samplers import derived_seed
-from harness.search.space import Parameter, Space
+from harness.search.space import Space
 
 MOST_POINTS = 100_000
 """Nobody trains more; listing them would take long before anybody noticed."""

@@ -48,6 +48,8 @@ ALIKE = 0.1
 """Decays of one trunk nearer than this in all of their ranges are not told apart: a short run may make the same steps of them."""
 MOST = 200
 """Trials that the model learns from: its cost grows with their third power."""
+MOST_TRUNKS = 100
+"""Trunks whose ways on are looked at: those with the largest expected improvement at full length."""
 FEWEST = 3
 CONSTRAINT_WORTH = 0.5
 """The weight of a constraint's uncertainty, where the objective's is 1."""
@@ -93,7 +95,7 @@ def joint_proposals(rungs: Rungs, cube: Cube, seen: Sequence[TrialSummary], seed
         best = np.argsort(-improvement_of(pool), kind="stable")[:BEST]
         points += [cube.near(pool[index], generator, step) for index in best for _ in range(NEIGHBOURS)]
     new = [_Candidate(point, 0, prices.of(point, 0)) for point in points]
-    candidates = [*new, *_continuations(rungs, cube, seen, generator, prices)]
+    candidates = [*new, *_continuations(rungs, cube, _trunks_to_go_on(rungs, seen, improvement_of), seen, generator, prices)]
     improvement = improvement_of([candidate.params for candidate in candidates])
     score = improvement * model.resolved(candidates) / np.array([candidate.cost for candidate in candidates])
     order = [int(index) for index in np.argsort(-score, kind="stable")]
@@ -115,11 +117,20 @@ def trunks_of(rungs: Rungs, seen: Sequence[TrialSummary]) -> list[list[TrialSumm
     return list(found.values())
 
 
-def _continuations(
-    rungs: Rungs, cube: Cube, seen: Sequence[TrialSummary], generator: random.Random, prices: Prices
-) -> Iterator[_Candidate]:
-    reached = [sum(trial.rung == rung and trial.state == "complete" for trial in seen) for rung in range(len(rungs.lengths))]
-    late = [parameter.key for parameter in rungs.late]
+@dataclass(frozen=True)
+class _Trunk:
+    """A trunk that can go on."""
+
+    trials: Sequence[TrialSummary]
+    parent: TrialSummary
+    """The best of the complete trials that went furthest."""
+
+
+def _trunks_to_go_on(
+    rungs: Rungs, seen: Sequence[TrialSummary], improvement_of: Callable[[Sequence[dict[str, Any]]], Float64]
+) -> list[_Trunk]:
+    late = {parameter.key for parameter in rungs.late}
+    found = []
     for trunk in trunks_of(rungs, seen):
         complete = [trial for trial in trunk if trial.state == "complete"]
         if not complete:
@@ -128,12 +139,29 @@ def _continuations(
         if top < rungs.last and any(trial.state in ("running", "waiting") for trial in trunk):
             continue  # it is going on already
         parent = min((trial for trial in complete if trial.rung == top), key=lambda trial: (trial.loss, trial.number))
+        if top < rungs.last or late & parent.params.keys():
+            found.append(_Trunk(trunk, parent))
+    if len(found) <= MOST_TRUNKS:
+        return found
+    best = np.argsort(-improvement_of([trunk.parent.params for trunk in found]), kind="stable")[:MOST_TRUNKS]
+    return [found[index] for index in sorted(best)]
+
+
+def _continuations(
+    rungs: Rungs, cube: Cube, trunks: Sequence[_Trunk], seen: Sequence[TrialSummary], generator: random.Random, prices: Prices
+) -> Iterator[_Candidate]:
+    reached = [sum(trial.rung == rung and trial.state == "complete" for trial in seen) for rung in range(len(rungs.lengths))]
+    late = [parameter.key for parameter in rungs.late]
+    for trunk in trunks:
+        parent = trunk.parent
+        tried = [cube.encoded([trial.params for trial in trunk.trials if trial.rung == rung]) for rung in range(len(rungs.lengths))]
         varied = [cube.drawn(generator, parent.params, late) for _ in range(DECAYS)] if any(key in parent.params for key in late) else []
-        for params in [parent.params, *varied]:
-            for rung in range(min(top + 1, rungs.last), rungs.last + 1):
-                is_known = any(trial.rung == rung and cube.distance(trial.params, params) < ALIKE for trial in trunk)
-                if not is_known and (rung <= top + 1 or reached[rung] >= PROVED):
-                    yield _Candidate(params, rung, prices.of(params, rung, trunk), parent.number)
+        points = [parent.params, *varied]
+        for params, place in zip(points, cube.encoded(points), strict=True):
+            for rung in range(min(parent.rung + 1, rungs.last), rungs.last + 1):
+                is_known = bool((np.abs(tried[rung] - place).max(axis=1) < ALIKE).any())
+                if not is_known and (rung <= parent.rung + 1 or reached[rung] >= PROVED):
+                    yield _Candidate(params, rung, prices.of(params, rung, trunk.trials), parent.number)
 
 
 def _below_its_share(
@@ -167,16 +195,23 @@ class _Model:
         spread = math.log(whole / shortest) or 1.0
         self._heights = np.array([math.log(whole / length) / spread for length in prices.lengths])
         complete = [trial for trial in seen if trial.state == "complete"]
-        if len(complete) > MOST:
-            complete = sorted(sorted(complete, key=lambda trial: (-trial.rung, trial.loss))[:MOST], key=lambda trial: trial.number)
-        self.complete = complete
-        places = self._places([(trial.params, trial.rung) for trial in complete])
-        at = np.array([trial.rung for trial in complete])
-        losses = _compressed(np.array([trial.loss[1] for trial in complete]), at)
+        self.complete = _most_telling(complete)
+        values = _values(self.complete)
+        count = _learned_from(len(complete))
+        if len(complete) <= MOST:
+            known, of_known = complete[:count], [column[:count] for column in values]
+        else:
+            known = _most_telling(complete[:count])
+            of_known = _values(known)
+        fitted_at = self._places([(trial.params, trial.rung) for trial in known])
+        places = self._places([(trial.params, trial.rung) for trial in self.complete])
         pending = self._places([(trial.params, trial.rung) for trial in seen if trial.state in ("running", "waiting")])
-        self._objective = _learned(places, losses, cube.groups).expecting(pending)
-        margins = np.array([trial.margins for trial in complete]).reshape(len(complete), -1)
-        self._constraints = [_learned(places, column, cube.groups).expecting(pending) for column in margins.T]
+        models = [
+            Surrogate(places, column, cube.groups, _hyperparameters(fitted_at, fitted, cube.groups)).expecting(pending)
+            for column, fitted in zip(values, of_known, strict=True)
+        ]
+        self._objective, self._constraints = models[0], models[1:]
+        losses, complete = values[0], self.complete
         feasible = [index for index, trial in enumerate(complete) if trial.rung == rungs.last and trial.loss[0] <= 0]
         if feasible:
             self._best = float(losses[feasible].min())
@@ -224,14 +259,29 @@ class _Model:
         return np.asarray(np.max(shares, axis=0))
 
 
-def _learned(places: Places, values: Float64, groups: NDArray[np.int64]) -> Surrogate:
-    """Hyperparameters are fitted anew when there is a fifth more to learn from."""
+def _most_telling(complete: list[TrialSummary]) -> list[TrialSummary]:
+    """Those that the model learns from: the best of the longest, in the order of their numbers."""
+    if len(complete) <= MOST:
+        return complete
+    return sorted(sorted(complete, key=lambda trial: (-trial.rung, trial.loss))[:MOST], key=lambda trial: trial.number)
+
+
+def _values(complete: Sequence[TrialSummary]) -> list[Float64]:
+    """What is modelled: the objective, and each constraint's violation; [trials] each."""
+    losses = _compressed(np.array([trial.loss[1] for trial in complete]), np.array([trial.rung for trial in complete]))
+    return [losses, *np.array([trial.margins for trial in complete]).reshape(len(complete), -1).T]
+
+
+def _learned_from(complete: int) -> int:
+    """How many of the complete trials hyperparameters are fitted to: anew when there is a fifth more."""
     count = FEWEST
-    while max(count + 1, count * 6 // 5) <= len(values):
+    while max(count + 1, count * 6 // 5) <= complete:
         count = max(count + 1, count * 6 // 5)
-    known = (array[:count].tobytes() for array in (places.x, places.s, places.trunk, values))
-    hyperparameters = _fitted(*known, groups.tobytes())
-    return Surrogate(places, values, groups, hyperparameters)
+    return count
+
+
+def _hyperparameters(places: Places, values: Float64, groups: NDArray[np.int64]) -> Hyperparameters:
+    return _fitted(*(array.tobytes() for array in (places.x, places.s, places.trunk, values)), groups.tobytes())
 
 
 @lru_cache(maxsize=64)

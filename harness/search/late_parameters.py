@@ -15,7 +15,7 @@ from harness.config.nested import flat
 from harness.config.schema import Config
 from harness.config.state_key import state_values
 from harness.config.validate import to_plain
-from harness.search.space import Parameter
+from harness.search.parameter import Parameter
 from harness.search.sweep import Sweep
 
 FROM_THE_FIRST_STEP = (

@@ -54,6 +54,7 @@ def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> S
             refuse(path, sweep_wishes(document, path, given=replaced_keys(parsed)), "a sweep file")
         document = with_question({**document, "base": [*base, *of_runs]}, question)
         sweep = Sweep(name or path.stem, _resolve(document, own, str(path)))
+        _refuse_searched(of_runs, sweep.space)
         check(sweep)
         start = resolve_start(sweep.config, sweep.space, sweep.base.config.model, sweep.largest_trial_tokens)
         # An address may hold a password, which is not stored.
@@ -62,21 +63,21 @@ def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> S
         sweep = dataclasses.replace(sweep, start=start, given=tuple(given_texts))
     except InputError as error:
         lines = str(error).splitlines()
-        asked = tuple(key_of(text) for text in question)
+        asked = (*(key_of(text) for text in question), *map(repr, of_runs))
         raise InputError(
             "\n".join(line if line.partition("=")[0] in given or line.startswith(asked) else _blaming(path, line) for line in lines)
         ) from None
-    _refuse_searched(of_runs, sweep.space)
     return sweep
 
 
 def _refuse_searched(of_runs: list[str], space: Space) -> None:
-    """Refuse a value for what the search chooses: no trial would have it."""
+    """Refuse a value for what the search chooses: no trial would have it, or, of the kind of a group, all would."""
     for text in of_runs:
         key = key_of(text)
         # Where a parameter takes no part, the base's value stands.
-        if any(item.key == key and not item.when and not item.is_group for item in space.parameters):
-            raise InputError(f"{text!r} has no effect: {key} is searched (space.{key}); with ~space.{key} beside it, it is fixed at that")
+        chosen = next((item.key for item in space.parameters if not item.when and key in (item.key, *item.chooses)), None)
+        if chosen is not None:
+            raise InputError(f"{text!r}: {chosen} is searched (space.{chosen}); with ~space.{chosen} beside it, {key} is fixed at that")
 
 
 def _blaming(path: Path, line: str) -> str:

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
 
+GP_TRIALS = 500
+"""From the trial of this number on, tpe proposes where a Gaussian process did: its proposals take time by the third power of their number
+(12 s with 1,000 trials), under the lock that all workers wait for."""
+
+
 def build_sampler(
     config: SearchConfig, space: Space, number: int, pinned: dict[str, Any], learned_from: set[int] | None = None
 ) -> BaseSampler:
@@ -55,7 +60,8 @@ def _sampler(
 
     if pinned:
         return _parameters_apart(lambda name, domain: pinned[name] if name in pinned else _uniform(config.seed, number, name, domain))
-    match config.sampler if config.name == "trunk" else config.name:
+    name = config.sampler if config.name == "trunk" else config.name
+    match "tpe" if name == "gp" and place >= GP_TRIALS else name:
         case "random" | "grid" | "joint":  # joint: of the first trials only, the others are given
             return _parameters_apart(lambda name, domain: _uniform(config.seed, number, name, domain))
         case "qmc":
@@ -75,7 +81,7 @@ def _sampler(
                 number,
                 learned_from,
             )
-        case "gp" | "cmaes" as name:
+        case "gp" | "cmaes":
             built: Any = GPSampler if name == "gp" else CmaEsSampler
             return _repeatable(
                 lambda seed: built(
@@ -104,10 +110,10 @@ def check_sampler(config: SearchConfig, space: Space, *, objectives: int, trials
         raise InputError("search.name=cmaes: needs cmaes; pip install 'harness[samplers]'")
     if objectives > 1:
         raise InputError(f"search.name=cmaes: takes one objective, there are {objectives}; valid for several: tpe, gp, random, qmc, grid")
-    modelled = [parameter.key for parameter in space.parameters if not parameter.choices and not parameter.when]
+    modelled = [parameter.key for parameter in space.parameters if (parameter.ordered or not parameter.choices) and not parameter.when]
     if len(modelled) < 2:
         raise InputError(
-            "search.name=cmaes: needs at least two unconditional ranges to adapt a covariance of, "
+            "search.name=cmaes: needs at least two unconditional ranges (or ordered choices) to adapt a covariance of, "
             f"this space has {', '.join(modelled) or 'none'}; choices and conditional parameters would be drawn at random. Valid: tpe, gp"
         )
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from decimal import Decimal
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
@@ -17,90 +16,10 @@ from harness.config.locations import choices, groups
 from harness.config.nested import lookup
 from harness.config.schema import Config
 from harness.config.validate import unknown_key
+from harness.search.parameter import Parameter
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
-
-Primitive = None | bool | int | float | str
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One dimension of a space: a range (low, high) or choices."""
-
-    key: str
-    low: float | int | None = None
-    high: float | int | None = None
-    log: bool = False
-    step: float | int | None = None
-    choices: tuple[Any, ...] = ()
-    when: dict[str, tuple[Any, ...]] = field(default_factory=dict)
-    """Active only while each of these parameters has one of these values."""
-    is_group: bool = False
-    """The choices are of a configuration group, not values of a key."""
-    is_integer: bool = False
-
-    def is_active(self, values: dict[str, Any]) -> bool:
-        """Whether this parameter takes part, given the values of those that come before it."""
-        return all(key in values and values[key] in allowed for key, allowed in self.when.items())
-
-    def suggest(self, trial: Trial) -> Any:
-        """Let an Optuna trial choose a value."""
-        if self.choices:
-            labels = {_label(choice): choice for choice in self.choices}
-            return labels[trial.suggest_categorical(self.key, list(labels))]
-        low, high = self.bounds
-        if self.is_integer:
-            return trial.suggest_int(self.key, int(low), int(high), step=int(self.step or 1), log=self.log)
-        value = trial.suggest_float(self.key, low, high, step=self.step, log=self.log)
-        return value if self.step is None else _on_grid(value, low, self.step)
-
-    def in_optuna(self, value: Any) -> Any:
-        """A value as Optuna's record has it."""
-        return _label(value) if self.choices else value
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """The ends of a range."""
-        assert self.low is not None
-        assert self.high is not None
-        return self.low, self.high
-
-    def at(self, share: float) -> float:
-        """The value at a share (0 to 1) of a range, of its logarithm on a log scale; not yet on its grid."""
-        low, high = self.bounds
-        return low * (high / low) ** share if self.log else low + (high - low) * share
-
-    def drawn(self, generator: random.Random) -> Any:
-        """A uniform draw from the range (of its logarithm on a log scale) or the choices."""
-        return generator.choice(self.choices) if self.choices else self.nearest(self.at(generator.random()))
-
-    def nearest(self, value: float) -> float | int:
-        """The value of a range that lies nearest: within its ends, on its grid."""
-        low, high = self.bounds
-        within = min(max(value, low), high)
-        if self.step is not None:
-            within = _on_grid(low + round((within - low) / self.step) * self.step, low, self.step)
-        return round(within) if self.is_integer else float(within)
-
-    def holds(self, value: Any) -> bool:
-        """Whether a trial may have this value."""
-        if self.choices:
-            return value in self.choices
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return is_number and math.isclose(self.nearest(value), value, rel_tol=1e-9)
-
-    @property
-    def domain(self) -> str:
-        """What would be valid, in words."""
-        if self.choices:
-            return f"one of {', '.join(map(str, self.choices))}"
-        return f"from {self.low} to {self.high}" + (f" in steps of {self.step}" if self.step is not None else "")
-
-    @property
-    def extremes(self) -> list[Any]:
-        """Its ends or choices: if these are valid, so are all values."""
-        return list(self.choices) if self.choices else [self.low, self.high]
 
 
 @dataclass(frozen=True)
@@ -116,6 +35,15 @@ class Space:
             if parameter.is_active(values):
                 values[parameter.key] = parameter.suggest(trial)
         return values
+
+    def drawn(self, generator: random.Random, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """A point: the active parameters at their given values, or drawn."""
+        point: dict[str, Any] = {}
+        for parameter in self.parameters:
+            if parameter.is_active(point):
+                known = given is not None and parameter.key in given
+                point[parameter.key] = given[parameter.key] if known and given is not None else parameter.drawn(generator)
+        return point
 
     def split(self, values: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
         """A point as group overrides and as values by configuration key."""
@@ -142,12 +70,8 @@ class Space:
         return next(parameter for parameter in self.parameters if parameter.key == key)
 
 
-def _label(choice: Any) -> Primitive:
-    """Optuna's categories are primitives: a list becomes its JSON."""
-    return choice if isinstance(choice, Primitive) else json.dumps(choice)
-
-
-PARAMETER_KEYS = ("low", "high", "log", "step", "choices", "when")
+RANGE_KEYS = ("low", "high", "log", "step", "multiple_of")
+PARAMETER_KEYS = (*RANGE_KEYS, "choices", "ordered", "when")
 
 
 def parse_space(raw: dict[str, Any]) -> Space:
@@ -157,7 +81,7 @@ def parse_space(raw: dict[str, Any]) -> Space:
     parameters = {key: _parameter(key, spec) for key, spec in raw.items()}
     for parameter in parameters.values():
         _check_conditions(parameter, parameters)
-        if parameter.is_group and f"{parameter.key}.name" in parameters:
+        if parameters.keys() & parameter.chooses:
             raise InputError(f"space.{parameter.key}.name: {parameter.key} is a parameter of this space and chooses it already")
     order = TopologicalSorter({key: list(parameter.when) for key, parameter in parameters.items()})
     try:
@@ -184,10 +108,15 @@ def _parameter(key: str, spec: Any) -> Parameter:
             raise unknown("key", str(name), PARAMETER_KEYS, where=where)
     when = _when(where, spec.get("when"))
     if "choices" in spec:
-        extra = [name for name in ("low", "high", "log", "step") if name in spec]
+        extra = [name for name in RANGE_KEYS if name in spec]
         if extra:
             raise InputError(f"{where}: choices and {', '.join(extra)} exclude each other")
-        return Parameter(key, choices=_choices(key, spec["choices"], item), when=when, is_group=is_group)
+        ordered = spec.get("ordered", False)
+        if not isinstance(ordered, bool):
+            raise wrong_value(f"{where}.ordered", ordered, "expected true or false")
+        return Parameter(key, choices=_choices(key, spec["choices"], item), ordered=ordered, when=when, is_group=is_group)
+    if "ordered" in spec:
+        raise InputError(f"{where}.ordered: of choices alone, a range has its order; valid: {', '.join((*RANGE_KEYS, 'when'))}")
     if item is None:
         raise InputError(f"{where}: {key} is a configuration group; give choices, of {', '.join(choices(key))}")
     return _range(key, spec, item, when)
@@ -225,13 +154,13 @@ def _range(key: str, spec: dict[str, Any], item: Field, when: dict[str, tuple[An
     where = f"space.{key}"
     if not is_number(item.annotation):
         raise InputError(f"{where}: {key} is no number but {describe(item.annotation)}; give choices")
-    for name in ("low", "high", "step"):
+    for name in ("low", "high", "step", "multiple_of"):
         value = spec.get(name)
-        if value is None and name == "step":
+        if value is None and name in ("step", "multiple_of"):
             continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise wrong_value(f"{where}.{name}", "null" if value is None else value, "expected a number")
-    low, high, step, log = spec["low"], spec["high"], spec.get("step"), spec.get("log", False)
+    low, high, step, log, multiple_of = spec["low"], spec["high"], spec.get("step"), spec.get("log", False), spec.get("multiple_of")
     if not isinstance(log, bool):
         raise wrong_value(f"{where}.log", log, "expected true or false")
     if low > high:
@@ -240,9 +169,14 @@ def _range(key: str, spec: dict[str, Any], item: Field, when: dict[str, tuple[An
         raise wrong_value(f"{where}.low", low, "must be > 0 on a log scale")
     if step is not None and step <= 0:
         raise wrong_value(f"{where}.step", step, "must be > 0")
+    if multiple_of is not None and multiple_of <= 0:
+        raise wrong_value(f"{where}.multiple_of", multiple_of, "must be > 0")
     if log and step is not None:
-        raise InputError(f"{where}: log and step exclude each other")
-    given = {name: value for name, value in (("low", low), ("high", high), ("step", step)) if value is not None}
+        raise InputError(f"{where}: log and step exclude each other; with log, multiple_of={step} takes the nearest multiple")
+    if step is not None and multiple_of is not None:
+        raise InputError(f"{where}: step and multiple_of exclude each other")
+    parts = (("low", low), ("high", high), ("step", step), ("multiple_of", multiple_of))
+    given = {name: value for name, value in parts if value is not None}
     is_integer = _is_integer(item)
     for name, value in given.items():
         if is_integer and not float(value).is_integer():
@@ -251,9 +185,24 @@ def _range(key: str, spec: dict[str, Any], item: Field, when: dict[str, tuple[An
     is_integer = is_integer or ("integer" in describe(item.annotation) and all(isinstance(value, int) for value in given.values()))
     if is_integer:
         low, high, step = int(low), int(high), None if step is None else int(step)
+        multiple_of = None if multiple_of is None else int(multiple_of)
+    if multiple_of is not None:
+        low, high = _multiples_within(where, low, high, multiple_of)
+        step, multiple_of = (None, multiple_of) if log else (multiple_of, None)
     if step is not None:
         high = _last_on_grid(low, high, step)
-    return Parameter(key, low=low, high=high, step=step, log=log, when=when, is_integer=is_integer)
+    return Parameter(key, low=low, high=high, step=step, log=log, multiple_of=multiple_of, when=when, is_integer=is_integer)
+
+
+def _multiples_within(where: str, low: float, high: float, unit: float) -> tuple[float, float]:
+    """The first and the last multiple of `unit` from low to high, in decimals."""
+    exact = Decimal(str(unit))
+    first = (Decimal(str(low)) / exact).to_integral_value(ROUND_CEILING) * exact
+    last = (Decimal(str(high)) / exact).to_integral_value(ROUND_FLOOR) * exact
+    if first > last:
+        raise wrong_value(f"{where}.multiple_of", unit, f"no multiple lies from {low} to {high}")
+    as_given = int if isinstance(unit, int) else float
+    return as_given(first), as_given(last)
 
 
 def _last_on_grid(low: float, high: float, step: float) -> float | int:
@@ -261,12 +210,6 @@ def _last_on_grid(low: float, high: float, step: float) -> float | int:
     steps = (Decimal(str(high)) - Decimal(str(low))) // Decimal(str(step))
     last = Decimal(str(low)) + steps * Decimal(str(step))
     return int(last) if isinstance(low, int) and isinstance(step, int) else float(last)
-
-
-def _on_grid(value: float, low: float, step: float) -> float:
-    """Without the binary rest of adding steps up: 0.3, not 0.30000000000000004."""
-    decimals = max(0, *(-int(Decimal(str(part)).as_tuple().exponent) for part in (low, step)))
-    return round(value, decimals)
 
 
 def _check_conditions(parameter: Parameter, parameters: dict[str, Parameter]) -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import dataclasses
 import math
 import socket
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.config.errors import InputError
 from harness.config.validate import to_plain
+from harness.runs.clock import now
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.failure_kind import kind_of_failure
 from harness.runs.files import read_yaml, write_json, write_yaml
@@ -66,7 +66,7 @@ class Study:
         place: Place | None = None,
         job_lookup: JobLookup | None = None,
         threads: int | None = None,
-        clock: Clock = time.time,
+        clock: Clock = now,
     ) -> None:
         """Args: place, where the worker runs; job_lookup, what became of other workers' jobs; threads, of the trials' training on a CPU (by
         default an equal share of the machine's cores)."""
@@ -90,6 +90,10 @@ class Study:
         self._settler = Settler(directory, sweep, self._optuna, self.storage, self._index, job_lookup or JobLookup(), clock)
         with self.storage.locked():
             self._failed_before = {record.number for record in self._index.failed()}
+
+    def seconds_left(self, claim: Claim) -> float:
+        """Until the attempt on a trial has to be over."""
+        return claim.lease_ends - self._clock()
 
     # Claiming.
 
@@ -180,16 +184,18 @@ class Study:
         # By its number, whoever asks, and however often: a proposal that was half made when its worker died is made again.
         run = self.directory.trial(number)
         trial = claimed_trial(run)
-        learned_from = self._trunk_claims.learned_from(self._index.records()) if self._trunk_claims else None
+        learned_from = None
         if trial.given is not None:
             pinned = self.sweep.space.in_optuna(trial.given)
         else:
             ended = self._index.ended
             pinned = self.sweep.pinned(number, ended=ended.complete + ended.pruned)
+            if self._trunk_claims is not None and not pinned:
+                learned_from = self._trunk_claims.learned_from(self._index.records())
         self._optuna.sampler = build_sampler(self.sweep.config.search, self.sweep.space, number, pinned, learned_from)
         proposal = self._running(number)
         if trial.params is None:
-            trial.params = self.sweep.space.suggest(proposal)
+            trial.params = self.sweep.valid(self.sweep.space.suggest(proposal))
             if self._trunk_claims is not None and trial.rung is not None:
                 trial.params.update(self._trunk_claims.length(trial.rung))
             if trial.given is None:

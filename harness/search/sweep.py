@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import random
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from harness.config.sweep_schema import StudyObjectiveConfig, SweepConfig
 from harness.config.validate import to_plain, to_section
 from harness.runs.files import read_yaml
 from harness.search.grid import grid_points
-from harness.search.space import Parameter, Space, parse_space
+from harness.search.multiples import Multiples
+from harness.search.parameter import Parameter
+from harness.search.space import Space, parse_space
 from harness.search.trial_cost import cost_bound
 from harness.search.warm_start import Start
 
@@ -78,12 +81,29 @@ class Sweep:
         """The last trial and its configuration: it is often asked for again."""
         return {}
 
-    def probes(self, parameter: Parameter) -> Iterator[dict[str, Any]]:
-        """Points that try the ends of a range, or every choice, where this parameter takes part; the others are as in the base."""
+    def valid(self, point: dict[str, Any]) -> dict[str, Any]:
+        """A point as a trial has it: values that have to be multiples of others, moved to the nearest (see `MultipleOfKeys`)."""
+        return self._multiples.moved(point, partial(self._config_beside, self.space.split(point)[0]))
+
+    @cached_property
+    def _multiples(self) -> Multiples:
+        return Multiples(self.space)
+
+    def probes(self, parameter: Parameter, tried: Sequence[Any] | None = None) -> Iterator[dict[str, Any]]:
+        """Points that try the ends of a range, every choice, or the values `tried`, where this parameter takes part; the others are as in
+        the base, or the nearest to it that go with these."""
         conditions = self.space.conditions(parameter.key)
         for values in itertools.product(*conditions.values()):
-            for value in parameter.extremes:
-                yield {**dict(zip(conditions, values, strict=True)), parameter.key: value}
+            for value in parameter.extremes if tried is None else tried:
+                point = {**dict(zip(conditions, values, strict=True)), parameter.key: value}
+                yield self._multiples.with_dependents(point, partial(self._config_beside, self.space.split(point)[0]))
+
+    def _config_beside(self, choices: Sequence[str]) -> Config:
+        return self.composed(choices).config
+
+    def points(self, count: int) -> list[dict[str, Any]]:
+        """Points drawn at random, the same ones each time."""
+        return [self.valid(self.space.drawn(random.Random(f"{self.config.search.seed}/{index}"))) for index in range(count)]
 
     def probes_beside(self, group: Parameter, parameter: Parameter) -> Iterator[dict[str, Any]]:
         """The same for each choice of an unconditional group, where the parameter takes part whatever the group."""
@@ -153,7 +173,11 @@ class Sweep:
     def grid(self) -> list[dict[str, Any]]:
         """The points of a grid search, in the order in which they are tried."""
         search = self.config.search
-        return grid_points(self.space, values_per_range=search.grid_values, seed=search.seed)
+        found: dict[tuple[str, ...], dict[str, Any]] = {}
+        for point in grid_points(self.space, values_per_range=search.grid_values, seed=search.seed):
+            valid = self.valid(point)
+            found.setdefault(tuple(map(repr, valid.items())), valid)  # several may have moved to the same
+        return list(found.values())
 
     @property
     def most_trials(self) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,7 +17,7 @@ from harness.runs.files import read_yaml
 from harness.runs.fresh_seeds import shifts_of_candidates
 from harness.runs.record import RunRecord
 from harness.runs.trial import Trial
-from harness.runs.trunks import TrunkStore
+from harness.runs.trunks import Trunk, TrunkStore
 from harness.search.budget import Budget
 from harness.search.cube import Cube
 from harness.search.joint import FEWEST, Prices, joint_proposals
@@ -54,31 +54,37 @@ class TrunkClaims:
     def next(self, number: int, records: Sequence[RunRecord], budget: Budget) -> Trial | None:
         """The reservation of trial `number`; None when no proposal fits the budget."""
         seen = self._seen(records)
+        stored = list(self._store.trunks())
         names = {record.number: record.name for record in records if record.number is not None}
         kept_back = self._tokens_to_full_length(seen)
-        for proposal in self._proposals(number, seen, names):
-            tokens = self._tokens(proposal, seen, names)
+        for raw in self._proposals(number, seen, names, stored):
+            proposal = raw if raw.params is None else replace(raw, params=self.sweep.valid(raw.params))
+            tokens = self._tokens(proposal, seen, names, stored)
             spare = kept_back if proposal.parent is None and seen else 0
             if budget.has_room_for(tokens + spare, devices=self.sweep.devices):
                 return Trial(number=number, params=None, tokens=tokens, rung=proposal.rung, parent=proposal.parent, given=proposal.params)
         return None
 
-    def _proposals(self, number: int, seen: Sequence[TrialSummary], names: dict[int, str]) -> Iterator[Proposal]:
+    def _proposals(self, number: int, seen: Sequence[TrialSummary], names: dict[int, str], stored: Sequence[Trunk]) -> Iterator[Proposal]:
         search = self.sweep.config.search
         if search.sampler != "joint":
             return proposals(self.rungs, seen, search.seed)
         complete = sum(trial.state == "complete" for trial in seen)
         if number < max(search.startup_trials, len(self.sweep.start.points)) or complete < FEWEST:
             return iter([Proposal(rung=0), *best_of_any_rung(self.rungs, seen)])
-        return joint_proposals(self.rungs, self._cube, seen, search.seed, self._prices(names))
+        return joint_proposals(self.rungs, self._cube, seen, search.seed, self._prices(names, stored))
 
     @cached_property
     def _cube(self) -> Cube:
         return Cube(self.sweep.space)
 
-    def _prices(self, names: dict[int, str]) -> Prices:
+    @cached_property
+    def _store(self) -> TrunkStore:
+        return TrunkStore(self.directory.trunks)
+
+    def _prices(self, names: dict[int, str], stored: Sequence[Trunk]) -> Prices:
         by_run: dict[str, list[int]] = {}
-        for trunk in TrunkStore(self.directory.trunks).trunks():
+        for trunk in stored:
             by_run.setdefault(trunk.info.run, []).append(trunk.info.tokens)
         lengths = tuple(self.sweep.largest_tokens(self.length(rung)) for rung in range(len(self.rungs.lengths)))
         return Prices(lengths, {number: by_run.get(name, []) for number, name in names.items()}, self._trunk_share)
@@ -126,15 +132,15 @@ class TrunkClaims:
         """sweep.yaml."""
         return read_yaml(self.directory.sweep) if self.directory.sweep.exists() else {}
 
-    def _tokens(self, proposal: Proposal, seen: Sequence[TrialSummary], names: dict[int, str]) -> int:
+    def _tokens(self, proposal: Proposal, seen: Sequence[TrialSummary], names: dict[int, str], stored: Sequence[Trunk]) -> int:
         """The most that a trial trains, given the trunks that are stored now."""
         length = self.length(proposal.rung)
         if proposal.params is None:
             return self.sweep.largest_tokens(length)
         params = {**proposal.params, **length}
-        return self.sweep.trial_tokens(params) - self._stored_tokens(params, proposal.parent, seen, names)
+        return self.sweep.trial_tokens(params) - self._stored_tokens(params, _ancestors(proposal.parent, seen, names), stored)
 
-    def _stored_tokens(self, params: dict[str, Any], parent: int | None, seen: Sequence[TrialSummary], names: dict[int, str]) -> int:
+    def _stored_tokens(self, params: dict[str, Any], ancestors: set[str], stored: Sequence[Trunk]) -> int:
         """Tokens of a trial's trunk that its ancestors have trained and stored."""
         try:
             config = self.sweep.trial_config(params)
@@ -145,15 +151,7 @@ class TrunkClaims:
         if steps is None or config.schedule.name not in TRUNK_SCHEDULES:
             return 0
         leaves_after = steps - parts_in_steps(config, steps)[2]
-        parents = {trial.number: trial.parent for trial in seen}
-        ancestors = set()
-        while parent is not None:
-            ancestors.add(names[parent])
-            parent = parents.get(parent)
-        store = TrunkStore(self.directory.trunks)
-        return max(
-            (trunk.info.tokens for trunk in store.trunks() if trunk.info.run in ancestors and trunk.info.step <= leaves_after), default=0
-        )
+        return max((trunk.info.tokens for trunk in stored if trunk.info.run in ancestors and trunk.info.step <= leaves_after), default=0)
 
     def _tokens_to_full_length(self, seen: Sequence[TrialSummary]) -> int:
         """About what it takes from the highest rung reached to a run of full length: each rung's length, less half of the one before."""
@@ -162,6 +160,16 @@ class TrunkClaims:
             return 0
         tokens = [self.sweep.largest_tokens(self.length(rung)) for rung in range(len(self.rungs.lengths))]
         return sum(tokens[rung] - tokens[rung - 1] // 2 for rung in range(reached + 1, len(tokens)))
+
+
+def _ancestors(parent: int | None, seen: Sequence[TrialSummary], names: dict[int, str]) -> set[str]:
+    """The runs on whose trunk a trial goes on."""
+    parents = {trial.number: trial.parent for trial in seen}
+    found = set()
+    while parent is not None:
+        found.add(names[parent])
+        parent = parents.get(parent)
+    return found
 
 
 def rungs_of(sweep: Sweep, late: LateParameters) -> Rungs:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.search.space import Parameter
+from harness.search.parameter import Parameter
 
 TrunkKey = tuple[tuple[str, str], ...]
 

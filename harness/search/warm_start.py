@@ -17,9 +17,10 @@ from harness.runs.bundle import named_bundle
 from harness.runs.directory import find_study
 from harness.runs.record import load_study
 from harness.search.bundle_prior import point_of, prior_of
+from harness.search.parameter import Parameter
 from harness.search.samplers import derived_seed
 from harness.search.scaling import fit_scaling, scaled_prior, scaling_text
-from harness.search.space import Parameter, Space
+from harness.search.space import Space
 
 DRAWS = 1000
 """After so many draws outside the range, its nearest end is taken: nearly all of the prior lies outside."""
@@ -55,15 +56,17 @@ class Start:
 
 
 def draw(parameter: Parameter, prior: dict[str, float], seed: int) -> float | int:
-    """A value from the prior, truncated to the parameter's range and set on its grid."""
-    low, high = parameter.bounds
+    """A value from the prior as Optuna's record has it, truncated to the parameter's range and set on its grid."""
+    # Of ordered choices their places.
+    low, high = (0.0, len(parameter.choices) - 1.0) if parameter.ordered else parameter.bounds
+    nearest = round if parameter.ordered else parameter.nearest
     generator = random.Random(seed)
     for _ in range(DRAWS):
         deviate = generator.gauss(0.0, 1.0)
         value = prior["mean"] * prior["spread"] ** deviate if parameter.log else prior["mean"] + prior["spread"] * deviate
         if low <= value <= high:
-            return parameter.nearest(value)
-    return parameter.nearest(prior["mean"])
+            return nearest(value)
+    return nearest(prior["mean"])
 
 
 def resolve_start(config: SweepConfig, space: Space, model: ModelConfig, tokens: int) -> Start:
@@ -168,7 +171,8 @@ def _of_experiment(space: Space, entry: str) -> dict[str, Any]:
 
 
 def check_prior(prior: dict[str, Any], space: Space) -> dict[str, dict[str, float]]:
-    """`search.prior` as numbers. Raises InputError for keys that are no range of the space and for impossible means and spreads."""
+    """`search.prior` as numbers, of ordered choices places among them. Raises InputError for keys that have no order in the space, and for
+    impossible means and spreads."""
     keys = [parameter.key for parameter in space.parameters]
     checked = {}
     for key, given in prior.items():
@@ -176,16 +180,22 @@ def check_prior(prior: dict[str, Any], space: Space) -> dict[str, dict[str, floa
         if key not in keys:
             raise unknown("parameter", key, keys, where="search.prior")
         parameter = space[key]
-        if parameter.choices:
-            raise InputError(f"{where}: {key} has choices; a prior is of a range (give warm_start points instead)")
+        if parameter.choices and not parameter.ordered:
+            raise InputError(
+                f"{where}: {key} has choices; a prior is of a range, or of choices that are ordered: true (or give warm_start)"
+            )
         if not isinstance(given, dict) or set(given) != {"mean", "spread"}:
             raise wrong_value(where, given, "expected {mean: …, spread: …}")
+        if parameter.ordered:
+            if given["mean"] not in parameter.choices:
+                raise wrong_value(f"{where}.mean", given["mean"], f"outside the space; valid: {parameter.domain}")
+            given = {**given, "mean": parameter.choices.index(given["mean"])}
         for name, value in given.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise wrong_value(f"{where}.{name}", value, "expected a number")
-        if not parameter.low <= given["mean"] <= parameter.high:
+        if not parameter.ordered and not parameter.low <= given["mean"] <= parameter.high:
             raise wrong_value(f"{where}.mean", given["mean"], f"outside the space; valid: {parameter.domain}")
-        least, unit = (1, ", a factor on this log scale") if parameter.log else (0, "")
+        least, unit = (1, ", a factor on this log scale") if parameter.log else (0, ", in choices" if parameter.ordered else "")
         if given["spread"] <= least:
             raise wrong_value(f"{where}.spread", given["spread"], f"must be > {least}{unit}")
         checked[key] = {name: float(value) for name, value in given.items()}

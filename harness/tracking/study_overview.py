@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.runs.confirmation_plan import read_plan
 from harness.runs.directory import RunDirectory, StudyDirectory
-from harness.runs.files import read_json, read_yaml, write_json
+from harness.runs.files import read_json, read_yaml, scratch_directory, write_json
 from harness.runs.locks import hold
 from harness.tracking.artifact_name import artifact_name
 from harness.tracking.identity import identity_of_study, tracking_of_study
@@ -129,12 +129,12 @@ def log_directory(study: StudyDirectory, directory: Path, *, name: str, kind: st
 def open_study_run(study: StudyDirectory, target: WandbTarget, *, is_finished: bool = True) -> Iterator[wandb.Run]:
     """The study's run, open. Whatever goes wrong with W&B in the block is raised as TrackingError."""
     # The study's own files have everything: the client's files are not needed.
-    folder = tempfile.TemporaryDirectory(prefix="harness-study-run-", ignore_cleanup_errors=True)
-    with folder as directory, tracking_errors(f"{study.name}: W&B does not take it"), client():
+    scratch = scratch_directory(Path(tempfile.gettempdir()), "harness-study-run-")
+    with scratch as directory, tracking_errors(f"{study.name}: W&B does not take it"), client():
         run = start_run(
             target.from_elsewhere(),
             identity=identity_of_study(study),
-            directory=Path(directory),
+            directory=directory,
             hyperparameters=_hyperparameters(read_yaml(study.sweep)),
             init_seconds=INIT_SECONDS,
             finish_seconds=UPLOAD_SECONDS,

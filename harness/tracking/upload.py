@@ -20,7 +20,7 @@ from yaml import YAMLError
 
 from harness.config.errors import InputError
 from harness.runs.directory import RunDirectory
-from harness.runs.files import read_yaml
+from harness.runs.files import read_yaml, scratch_directory
 from harness.runs.locks import hold
 from harness.runs.metrics import Row
 from harness.runs.result import Result, read_result
@@ -146,9 +146,9 @@ def _sync_project(server: Server, entity: str, project: str, members: list[_Ende
 def _upload(ended: list[_EndedRun], entity: str, upload_seconds: float) -> dict[str, str]:
     """Log what W&B lacks of runs; returns why some were not uploaded, by their ids."""
     in_a_row = 0
-    directory = tempfile.TemporaryDirectory(prefix="harness-sync-", ignore_cleanup_errors=True)
-    with directory as folder, ThreadPoolExecutor(PARALLEL_UPLOADS) as pool:
-        asked = {one.id: pool.submit(_upload_one, one, entity, Path(folder), upload_seconds) for one in ended}
+    scratch = scratch_directory(Path(tempfile.gettempdir()), "harness-sync-")
+    with scratch as folder, ThreadPoolExecutor(PARALLEL_UPLOADS) as pool:
+        asked = {one.id: pool.submit(_upload_one, one, entity, folder, upload_seconds) for one in ended}
         try:
             for future in as_completed(asked.values()):
                 in_a_row = 0 if future.exception() is None else in_a_row + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's files, but a reader or a crash never meets half a one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        run = Path(path).parent.parent
+        if not run.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "was moved or removed while it was worked on", str(run))
         with replacing(Path(path)) as stream:
             torch.save(checkpoint, stream)
 

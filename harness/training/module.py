@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
+from harness.config.errors import InputError
 from harness.config.schema import Config
 from harness.models.blocks import blocks_of
 from harness.optim.averages import ExponentialAverage, Weights, schedule_free_average
@@ -24,6 +25,7 @@ from harness.training import ranks
 from harness.training.non_finite import NonFiniteSteps, UpdateSkippedError, describe_rows
 from harness.training.objectives.objective import Batch, Objective
 from harness.training.plan import Plan
+from harness.training.prefix import trained_digest
 
 
 class TrainingModule(LightningModule):
@@ -133,6 +135,7 @@ class TrainingModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """What a checkpoint holds as its weights is what was evaluated; one that can be trained on has those under training beside it."""
         checkpoint["non_finite"] = self.non_finite.state_dict()
+        checkpoint["trained"] = trained_digest(self.config, self.plan, checkpoint["global_step"])
         evaluated = self.evaluated_weights()
         if evaluated:
             if "optimizer_states" in checkpoint:
@@ -146,7 +149,9 @@ class TrainingModule(LightningModule):
 
         It counts batches within an epoch of the loader it saw when it saved. Ours begins at the step, so that with those counts an epoch
         would end too early, and the next one would begin with rows that were trained already.
+        Raises InputError for a checkpoint of another model, or one that was trained as another configuration says.
         """
+        self._refuse_other_run(checkpoint)
         if "training_weights" in checkpoint:
             self._kept_average = checkpoint["state_dict"]
             checkpoint["state_dict"] = checkpoint.pop("training_weights")
@@ -154,3 +159,16 @@ class TrainingModule(LightningModule):
         checkpoint.pop("loops", None)
         progress = self.trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress
         progress.optimizer.step.total.completed = checkpoint["global_step"]
+
+    def _refuse_other_run(self, checkpoint: dict[str, Any]) -> None:
+        path, step, stored = self.trainer.ckpt_path, checkpoint["global_step"], checkpoint["state_dict"]
+        own = self.state_dict()
+        other = [name for name in {**own, **stored} if name not in own or name not in stored or own[name].shape != stored[name].shape]
+        if other:
+            raise InputError(f"{path}: holds other weights than the run's model: {other[0]} and {len(other) - 1} more; move it away")
+        # Harnesses before December 2026 did not note it.
+        if checkpoint.get("trained") not in (None, trained_digest(self.config, self.plan, step)):
+            raise InputError(
+                f"{path}: the run's configuration is not the one that its first {step} steps were trained with; going on would mix two "
+                "runs. Put config.yaml back, or start a new run: harness train --config"
+            )

@@ -13,14 +13,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from harness.config.compose import defaults
 from harness.config.nested import flat
 from harness.config.schema import Config
-from harness.config.state_key import state_values
+from harness.config.state_key import matches_key, state_values
 from harness.config.validate import to_plain
 
 if TYPE_CHECKING:
     from harness.evaluation.evaluation_set import EvaluationSet
     from harness.training.plan import Plan
+
+HOW_COMPUTED = ("trainer.", "model.attention", "model.liger")
+"""What a run is computed with, and when it looks at itself; how long it is stands in its plan."""
+SOME_STEPS = 16
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,21 @@ def state_key(
     key.update({f"machine.{name}": value for name, value in machine.items()})
     key["trainer.micro_batch_size"] = f"{plan.accumulation} micro-batches a step"
     return key
+
+
+def trained_digest(config: Config, plan: Plan, steps: int) -> str:
+    """A digest of what the first `steps` steps were trained as, for a run that goes on from them: its configuration, where that is not at
+    its defaults, and what the plan says of some of the steps. How they were computed (devices, micro-batches) may change in between."""
+    usual = dict(flat(defaults(Config)))
+    values = {
+        key: value
+        for key, value in state_values(config).items()
+        if not matches_key(key, HOW_COMPUTED) and not (key in usual and usual[key] == value)
+    }
+    prefix = Prefix(values, plan)
+    some = sorted({*range(0, steps, max(1, steps // SOME_STEPS)), max(0, steps - 1)}) if steps else []
+    document = [values, *([step, prefix.step_table(step)] for step in some)]
+    return hashlib.blake2b(json.dumps(document, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _shown(value: Any) -> str:

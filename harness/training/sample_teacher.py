@@ -74,7 +74,6 @@ def _samples(
     assert samples is not None, "asked for"
     name = fingerprint(source, teacher=weights, vocabulary=vocabulary, samples=samples, temperature=temperature, seed=config.seed)
     entry = default_cache_dir(config.data.cache_dir) / "teacher" / name
-    entry.parent.mkdir(parents=True, exist_ok=True)
 
     def create(directory: Path) -> None:
         create_samples(directory, tokens=len(source.documents.tokens), samples=samples, vocabulary=vocabulary)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -33,6 +34,8 @@ from harness.runs.files import read_json, write_json
 
 if TYPE_CHECKING:
     from harness.config.schema import Config
+
+log = logging.getLogger("harness")
 
 LIBRARIES = ("transformers", "tokenizers", "numpy")
 TEMPLATE_KEY = "data.chat_template"
@@ -102,9 +105,10 @@ def note_prepared(config: Config, files: Files | None, entries: Iterable[str], s
     """
     if files is None or config.objective.teacher_samples is not None:
         return
-    note = _note(config, os.environ)
-    note.parent.mkdir(parents=True, exist_ok=True)
-    write_json(note, {"files": files, "entries": sorted(set(entries)), "summary": summary})
+    try:
+        write_json(_note(config, os.environ), {"files": files, "entries": sorted(set(entries)), "summary": summary})
+    except OSError as error:  # it saves time alone, and a cache that is complete may be on a read-only disk
+        log.info("%s: %s: the next command looks at the data again", error.filename, error.strerror)
 
 
 def _note(config: Config, environment: Mapping[str, str]) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -25,7 +24,7 @@ from harness.report.importances import parameter_importances
 from harness.report.recipe_pictures import pictures
 from harness.report.recipe_readme import readme
 from harness.runs.bundle import Bundle, BundleDirectory
-from harness.runs.files import append_json_line, write_text, write_yaml
+from harness.runs.files import append_json_line, scratch_directory, write_text, write_yaml
 from harness.runs.record import RunRecord, StudyRecord
 from harness.runs.trials_table import METRICS, PARAMS, prefixed, write_trials
 from harness.search.experiment_export import (
@@ -179,8 +178,8 @@ def _write_bundle(path: Path, bundle: Bundle, study: StudyRecord | None, best: R
     """Write all files and replace an earlier bundle in one step."""
     final = path.with_suffix("")
     overlay_dir().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{final.name}.", dir=overlay_dir()) as temporary:
-        directory = BundleDirectory(Path(temporary) / final.name)
+    with scratch_directory(overlay_dir(), f".{final.name}.") as temporary:
+        directory = BundleDirectory(temporary / final.name)
         write_yaml(directory.config, _config(best, directory, scrub), header="# Resolved; `harness reproduce` reads it.\n")
         shutil.copyfile(path, directory.experiment)
         if study is not None:
@@ -196,7 +195,7 @@ def _write_bundle(path: Path, bundle: Bundle, study: StudyRecord | None, best: R
         write_text(directory.path / "README.md", readme(bundle, list(pictured), experiment=path.read_text("utf-8")))
         directory.write(bundle)
         if final.exists():
-            final.rename(Path(temporary) / "before")
+            final.rename(temporary / "before")
         directory.path.rename(final)
     return final
 

@@ -83,7 +83,7 @@ WRONG_OVERRIDES = {
     "unknown group": (["scheduler=wsd"], ["scheduler", "Did you mean 'schedule'?"]),
     "unknown choice": (["schedule=wds"], ["schedule=", "'wds'", "Did you mean 'wsd'?", "cosine"]),
     "not a number": (["optim.lr=fast"], ["optim.lr=fast", "a number > 0"]),
-    "negative": (["optim.lr=-1"], ["optim.lr=-1", "> 0"]),
+    "negative": (["optim.weight_decay=-1"], ["optim.weight_decay=-1", ">= 0"]),
     "warm-up too long": (["schedule.warmup=5"], ["schedule.warmup=5", "4 steps"]),
     "missing file": (["data.sources.domain.path=nowhere.jsonl"], ["data.sources.domain.path=nowhere.jsonl", "no such file"]),
     "context too long": (["data.context_length=64"], ["data.context_length=64", "model.max_context=32"]),

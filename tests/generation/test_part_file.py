@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.config.errors import InputError
-from harness.generation.part_file import PartFile
+from harness.generation.part_file import PartFile, document_of
 from harness.generation.rows import Draw, Generation, Prompt
 
 ROWS = [Draw(Prompt(f"p{number}", f"say {number}\n", (1, 2)), draw) for number in range(3) for draw in range(2)]
@@ -92,11 +92,39 @@ def test_a_file_without_rows_is_in_nobodys_way(tmp_path: Path, left: str) -> Non
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_no_row_is_damage(tmp_path: Path) -> None:
-    out = tmp_path / "out.jsonl"
-    (tmp_path / "out.jsonl.part").write_text(json.dumps(HEADER) + "\n[1]\n")
-    with pytest.raises(InputError, match=r"damaged.*--restart begins anew"):
-        begin(out)
+ROW = document_of(ROWS[0], text_of(ROWS[0]))
+DAMAGED = {
+    "a list": "[1]",
+    "deep": "[" * 100_000,
+    "a huge integer": '{"id": ' + "9" * 5000 + "}",
+    "a row that lacks a key": json.dumps({key: value for key, value in ROW.items() if key != "tokens"}),
+    "another type": json.dumps(ROW | {"tokens": "5"}),
+    "an id that is none": json.dumps(ROW | {"id": []}),
+    "half a surrogate pair": json.dumps(ROW | {"text": "\ud800"}),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+@pytest.mark.parametrize("line", [1, 2])
+def test_what_is_no_row_is_damage(tmp_path: Path, kind: str, line: int) -> None:
+    path = tmp_path / "out.jsonl.part"
+    path.write_text("".join(f"{text}\n" for text in [json.dumps(HEADER), DAMAGED[kind]][2 - line :]) + f"{json.dumps(ROW)}\n")
+    with pytest.raises(InputError, match=rf"out\.jsonl\.part.*(line {line}: damaged: .*|another command.*)--restart.* begins anew"):
+        begin(tmp_path / "out.jsonl")
+
+
+def test_what_is_no_file_is_no_place_for_texts(tmp_path: Path) -> None:
+    """A pipe would be waited for; what a link leads to would be cut."""
+    victim, part = tmp_path / "victim", tmp_path / "out.jsonl.part"
+    victim.write_text("precious")
+    part.symlink_to(victim)
+    with pytest.raises(OSError, match=r"out\.jsonl\.part"):
+        begin(tmp_path / "out.jsonl")
+    assert victim.read_text() == "precious"
+    part.unlink()
+    os.mkfifo(part)
+    with pytest.raises(InputError, match="no regular file"):
+        begin(tmp_path / "out.jsonl")
 
 
 def test_a_finished_file_is_not_overwritten_by_accident(tmp_path: Path) -> None:
@@ -106,7 +134,7 @@ def test_a_finished_file_is_not_overwritten_by_accident(tmp_path: Path) -> None:
         begin(out)
     with begin(out, restart=True):
         assert out.read_text() == "mine\n"  # until there is another
-    with pytest.raises(InputError, match="its directory does not exist"):
+    with pytest.raises(InputError, match="no such directory"):
         begin(tmp_path / "no" / "out.jsonl")
     with pytest.raises(InputError, match="a directory"):
         begin(tmp_path)

@@ -118,6 +118,17 @@ def test_csv_has_a_row_a_run_and_every_metric(study: StudyRecord) -> None:
     assert rows[-1]["val/python/loss"] == ""
 
 
+def test_no_cell_of_csv_is_a_formula(study: StudyRecord) -> None:
+    """Spreadsheets run what begins like one; numbers stay numbers."""
+    assert study.best is not None
+    assert study.best.trial is not None
+    evil = '=HYPERLINK("http://evil")'
+    trial = replace(study.best.trial, params={**study.best.trial.params, "optim.lr": -1e-3})
+    result = replace(study.best.result, metrics={**study.best.result.metrics, "@metric": -2.0}, reason=evil)
+    row = next(csv.DictReader(io.StringIO(to_csv(compare([replace(study, runs=[replace(study.best, trial=trial, result=result)])], [])))))
+    assert (row["'@metric"], row["optim.lr"], row["reason"]) == ("-2.0", "-0.001", f"'{evil}")
+
+
 def test_the_table_imports_nothing_heavy() -> None:
     heavy = "plotly", "optuna", "sklearn", "numpy", "torch"
     code = f"import sys, harness.report.table, harness.report.page; print([name for name in {heavy} if name in sys.modules])"

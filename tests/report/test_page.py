@@ -1,11 +1,8 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -31,6 +28,7 @@ from harness.runs.generations import WrittenText
 from harness.runs.record import RunRecord, StudyRecord, load_run, load_study
 from tests.report.conftest import after_a_kill
 from tests.report.synthetic_study import BATCH_TOKENS, STEPS, draw, write_run, write_study, write_trial_run
+from tests.support.browser import dom_of, needs_chromium
 
 EVIL = "</script><script>alert(1)</script>"
 
@@ -351,15 +349,11 @@ PROBE = f"<script>{Path(__file__).with_name('probe.js').read_text()}</script></b
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+@needs_chromium
 def test_a_browser_draws_the_page_and_links_its_pictures(study: StudyRecord, tmp_path: Path) -> None:
     comparison = compare([study], [])
     (tmp_path / "page.html").write_text(page(comparison).replace("</body>", PROBE))
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-    flags += ["--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1000,2600"]
-    command = ["chromium", *flags, "--virtual-time-budget=20000", "--dump-dom", f"file://{tmp_path / 'page.html'}"]
-    environment = {**os.environ, "HOME": str(tmp_path)}
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True, env=environment).stdout
+    dom = dom_of(f"file://{tmp_path / 'page.html'}", tmp_path / "profile")
     drawn = dom[: dom.index('id="figures"')]
     plots = len(re.findall(r'id="plot-\d+"', drawn))
     assert plots >= 11

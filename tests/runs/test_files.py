@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from harness.runs.files import append_json_line, give_umask_rights, read_json, read_json_lines, replacing, write_json
+from harness.runs.files import (
+    append_json_line,
+    give_umask_rights,
+    read_json,
+    read_json_lines,
+    replacing,
+    replacing_directory,
+    scratch_directory,
+    write_json,
+    write_output,
+)
+from harness.runs.machine_faults import machine_fault
 from harness.runs.metrics import MetricsFile, last_values
 
 
@@ -35,6 +49,67 @@ def test_a_block_that_raises_leaves_the_old_file_alone(tmp_path: Path) -> None:
         fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_user_names_to_write_stays_what_it_is(tmp_path: Path) -> None:
+    """A link, a pipe and a device are not replaced by a file."""
+    (tmp_path / "victim").write_text("before")
+    (tmp_path / "link").symlink_to("victim")
+    write_output(tmp_path / "link", "page")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "victim").read_text() == "page"
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_output(tmp_path / "pipe", "page")
+    assert os.read(reader, 100) == b"page"
+    os.close(reader)
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["link", "pipe", "victim"]
+
+
+def test_a_device_is_written_to_and_named_when_it_is_full() -> None:
+    with pytest.raises(OSError, match="No space left") as raised:
+        write_output(Path("/dev/full"), "page")
+    assert "/dev/full: No space left on device" in str(machine_fault(raised.value))
+    assert stat.S_ISCHR(Path("/dev/full").stat().st_mode)
+
+
+LEFT = """
+import os, signal, sys
+from pathlib import Path
+from harness.runs.files import scratch_directory
+with scratch_directory(Path(sys.argv[1]), ".recipe.") as scratch:
+    (scratch / "half").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    assert subprocess.run([sys.executable, "-c", LEFT, str(tmp_path)], check=False).returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    others = [tmp_path / name for name in (".recipe.mine", ".recipes.0123456789abcdef", "recipe.0123456789abcdef")]
+    for other in others:
+        other.mkdir()
+    with scratch_directory(tmp_path, ".recipe.") as one, scratch_directory(tmp_path, ".recipe.") as two:
+        assert not left.exists()
+        assert one.is_dir(), "its process lives"
+        assert stat.S_IMODE(two.stat().st_mode) == 0o700
+    assert sorted(tmp_path.iterdir()) == sorted(others)
+
+
+def test_a_directory_is_there_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    def fail() -> None:
+        with replacing_directory(tmp_path / "out") as directory:
+            (directory / "half").touch()
+            raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        fail()
+    assert not list(tmp_path.iterdir())
+    with replacing_directory(tmp_path / "out") as directory:
+        (directory / "whole").touch()
+        assert not (tmp_path / "out").exists()
+    assert [entry.name for entry in tmp_path.rglob("*")] == ["out", "whole"]
 
 
 def test_a_file_has_the_mode_of_the_umask_which_is_never_changed_for_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

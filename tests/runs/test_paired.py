@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import statistics
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from harness.runs.paired import bootstrap_interval, mean_interval, probabilities
 from harness.runs.student_t import t_probability, t_quantile
 
 stats = pytest.importorskip("scipy.stats")
+linalg = pytest.importorskip("scipy.linalg")
 np = pytest.importorskip("numpy")
 
 TABLE = [[2.31, 2.35, 2.29, 2.33], [2.34, 2.36, 2.33, 2.35], [2.40, 2.41, 2.36, 2.45]]
@@ -31,24 +34,62 @@ def test_the_interval_of_a_mean_is_scipys() -> None:
     assert found.sd == pytest.approx(np.std(TABLE[0], ddof=1))
 
 
-@pytest.mark.parametrize("seeds", [2, 3, 5, 10])
-def test_of_two_candidates_the_probability_is_that_of_the_paired_t_test(seeds: int) -> None:
-    generator = random.Random(seeds)
-    one = [generator.gauss(2.0, 0.5) for _ in range(seeds)]
-    other = [value + generator.gauss(0.1, 0.2) for value in one]
-    expected = 1 - stats.ttest_rel(one, other, alternative="less").pvalue
-    assert probabilities_of_lowest([one, other]) == pytest.approx([expected, 1 - expected], abs=1e-6)
+def posterior_of_lowest(table: Any, draws: int = 200_000) -> Any:
+    """The same by drawing: contrasts of the candidates are free of seeds; each is normal around 0 with the candidates' variance, and is
+    seen once a seed."""
+    contrasts = linalg.helmert(len(table))
+    seen, seeds = contrasts @ table, table.shape[1]
+    spreads, sigmas = np.geomspace(0.05, 5, 30), np.geomspace(3e-3, 0.3, 60)
+    logs = [
+        [stats.multivariate_normal(np.zeros(seeds), sigma**2 * (np.eye(seeds) + spread**2)).logpdf(seen).sum() for sigma in sigmas]
+        for spread in spreads
+    ]
+    weights = np.exp(np.array(logs) - np.max(logs)).ravel()
+    generator = np.random.default_rng(0)
+    at = generator.choice(weights.size, draws, p=weights / weights.sum())
+    spread, sigma = spreads[at // sigmas.size, None], sigmas[at % sigmas.size, None]
+    shrunk = spread**2 / (1 + seeds * spread**2)
+    drawn = shrunk * seen.sum(axis=1) + sigma * np.sqrt(shrunk) * generator.standard_normal((draws, len(seen)))
+    return np.bincount((drawn @ contrasts).argmin(axis=1), minlength=len(table)) / draws
 
 
-def test_of_three_candidates_it_is_that_of_the_multivariate_t() -> None:
-    table, degrees = np.array(TABLE), 6
-    residuals = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
-    error = (residuals**2).sum() / degrees / 4
-    for index, found in enumerate(probabilities_of_lowest(TABLE)):
-        others = [place for place in range(3) if place != index]
-        differences = table.mean(1)[index] - table.mean(1)[others]
-        expected = stats.multivariate_t(loc=differences, shape=error * (np.eye(2) + 1), df=degrees, seed=0).cdf([0, 0], maxpts=10**6)
-        assert found == pytest.approx(expected, abs=1e-4)
+@pytest.mark.parametrize("table", [TABLE, TABLE[:2], [row[:2] for row in TABLE], [*TABLE, TABLE[0][::-1], TABLE[1][::-1]]])
+def test_the_probability_is_that_of_draws_from_the_posterior(table: list[list[float]]) -> None:
+    assert probabilities_of_lowest(table) == pytest.approx(posterior_of_lowest(np.array(table)), abs=5e-3)
+
+
+def test_of_two_candidates_it_is_more_careful_than_the_paired_t_test() -> None:
+    one, other = TABLE[:2]
+    of_the_test = 1 - stats.ttest_rel(one, other, alternative="less").pvalue
+    assert 0.5 < probabilities_of_lowest([one, other])[0] < of_the_test
+
+
+BINS = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 1.01)
+"""The last is wide: beyond 0.99 not one failure is expected. With unequal noise some were seen there: 0.94 of 32 held where 0.998 was
+said."""
+NOISE = 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unequal", [0.0, 0.5], ids=["noise alike", "noise unequal"])
+def test_the_first_is_the_best_as_often_as_is_said(unequal: float) -> None:
+    """Over candidates that are nearly alike and that are far apart. unequal: the sd of the logarithm of the candidates' noise."""
+    generator = np.random.default_rng(1)
+    said, true = [], []
+    for spread, candidates, seeds in itertools.product((0.001, 0.01, 0.03), (3, 8), (2, 3, 5)):
+        for _ in range(30):
+            means = generator.normal(0, spread, candidates)
+            noise = NOISE * np.exp(generator.normal(0, unequal, candidates))[:, None]
+            table = means[:, None] + generator.normal(0, 0.02, seeds) + noise * generator.standard_normal((candidates, seeds))
+            found = probabilities_of_lowest(table.tolist())
+            first = int(np.argmax(found))
+            said.append(found[first])
+            true.append(means.argmin() == first)
+    stated, held = np.array(said), np.array(true)
+    for low, high in itertools.pairwise(BINS):
+        inside = (stated >= low) & (stated < high)
+        error = np.sqrt((stated[inside] * (1 - stated[inside])).sum()) / inside.sum()
+        assert held[inside].mean() == pytest.approx(stated[inside].mean(), abs=3 * error), (low, high, inside.sum())
 
 
 def test_the_noise_is_the_residual_of_candidate_plus_seed() -> None:

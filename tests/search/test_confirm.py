@@ -55,6 +55,15 @@ def confirmed(study: StudyRecord, loss: Callable[[int, int], float | None], *, t
     return load_study(study.directory)
 
 
+def test_a_database_that_is_gone_leaves_nothing_behind(searched: Callable[..., StudyRecord]) -> None:
+    study = searched()
+    write_yaml(study.directory.sweep, {**study.sweep, "storage": "postgresql://nobody@127.0.0.1:1/db"})
+    before = sorted(study.directory.path.parent.rglob("*"))
+    with pytest.raises(InputError, match="postgresql://nobody@127"):
+        open_confirmation(load_study(study.directory), top=2, seeds=2, workers=1)
+    assert sorted(study.directory.path.parent.rglob("*")) == before
+
+
 def test_every_candidate_runs_with_its_own_values_and_the_same_fresh_seeds(searched: Callable[..., StudyRecord]) -> None:
     study = searched()
     directory = open_confirmation(study, top=2, seeds=3, workers=None)

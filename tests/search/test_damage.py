@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -15,13 +16,16 @@ from harness.config import documents
 from harness.config.documents import DamagedError
 from harness.config.errors import InputError
 from harness.config.user_yaml import read_mapping
+from harness.models.checkpoint_files import checkpoint_path
 from harness.runs.directory import StudyDirectory
 from harness.runs.files import read_json, read_yaml
 from harness.runs.record import load_study
+from harness.runs.trunks import TrunkInfo, TrunkStore
 from harness.search.open_study import open_study
 from harness.search.status import read_status
 from harness.search.study import Claim, Study
 from harness.search.sweep import Sweep
+from harness.training.checkpoints import AtomicCheckpointIO
 from tests.search.conftest import MakeSweep
 from tests.search.studies import Attempt, check_in_step, optuna_trials, run_all
 from tests.support.command import call_harness
@@ -128,6 +132,27 @@ def test_a_damaged_journal_can_be_made_anew(study: StudyDirectory, loaded: Sweep
     assert Study(study, loaded, "another").claim() == "done", "no trial is trained again"
     assert optuna_trials_of(study) == before
     assert [run.state for run in check_in_step(study, ended=True).runs] == ["complete"] * 4
+
+
+@pytest.mark.parametrize("gone", [lambda study: shutil.rmtree(study.path), lambda study: study.path.rename(study.path.with_name("moved"))])
+def test_a_study_that_is_moved_or_removed_is_not_made_anew(study: StudyDirectory, make_sweep: MakeSweep, gone: Damage) -> None:
+    worker = Study(study, make_sweep(budget={"trials": 6}), "another")
+    claim = worker.claim()
+    assert isinstance(claim, Claim)
+    assert worker.prepare(claim)
+    attempt = Attempt(claim.run)
+    gone(study)
+    attempts: list[Callable[[], object]] = [
+        attempt.complete,
+        worker.claim,
+        lambda: worker.settle(claim, 0),
+        lambda: TrunkStore(study.trunks).store("1-a", study.path / "none", [], TrunkInfo(step=1, tokens=1, run="x")),
+        lambda: AtomicCheckpointIO().save_checkpoint({}, checkpoint_path(claim.run.checkpoints, 1)),
+    ]
+    for attempt_to_write in attempts:
+        with pytest.raises((InputError, FileNotFoundError), match=re.escape(str(study.path))):
+            attempt_to_write()
+    assert not study.path.exists()
 
 
 def optuna_trials_of(study: StudyDirectory) -> list[object]:

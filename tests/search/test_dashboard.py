@@ -20,10 +20,12 @@ from harness.runs.directory import StudyDirectory
 from harness.runs.record import load_study
 from harness.search import dashboard
 from harness.search.dashboard import dashboard_server
+from harness.search.load_sweep import load_sweep
 from harness.search.open_study import open_study
+from harness.search.shown_storage import ShownStorage
 from harness.search.storage.build import open_storage
 from harness.search.study import Claim, Study
-from tests.search.conftest import BOTH_STORAGES, MakeSweep
+from tests.search.conftest import BOTH_STORAGES, MakeSweep, WriteSweep
 from tests.search.studies import Attempt, alive, optuna_trials
 
 
@@ -100,6 +102,25 @@ def test_the_dashboard_crowns_the_trial_that_we_do(make_sweep: MakeSweep, outcom
     facts = {attribute["key"]: attribute["value"] for attribute in shown["trials"][0]["user_attrs"]}
     assert facts["run"] == str(directory.trial(0).path)
     assert float(facts["val/general/forgetting"]) == outcomes[0][1]
+
+
+def test_the_dashboard_shows_values_as_trials_have_them(write_sweep: WriteSweep) -> None:
+    """Not the places of ordered choices, nor what lay between two valid batches."""
+    space = {
+        "trainer.batch_tokens": {"low": 64, "high": 512, "log": True},
+        "data.packing": {"choices": ["padded", "concat", "best_fit"], "ordered": True},
+    }
+    sweep = load_sweep(str(write_sweep(space=space)), [])
+    directory = open_study(sweep)
+    study = Study(directory, sweep, "w")
+    while isinstance(claim := study.claim(), Claim):
+        assert study.prepare(claim)
+        study.settle(claim, Attempt(claim.run).complete(1.0))
+    storage = open_storage(directory).optuna_as(lambda log: ShownStorage(log, directory))
+    shown = [trial.params for trial in storage.get_all_trials(0)]
+    assert shown == [run.params for run in load_study(directory).runs]
+    assert {params["trainer.batch_tokens"] % 32 for params in shown} == {0}
+    assert {params["trainer.batch_tokens"] % 32 for params in (trial.params for trial in optuna_trials(directory))} != {0}
 
 
 def test_of_several_objectives_the_front_is_ours(make_sweep: MakeSweep) -> None:

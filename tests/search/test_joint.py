@@ -174,9 +174,8 @@ def test_decays_of_a_trunk_that_make_nearly_the_same_steps_are_not_run(seen: lis
     again = [(rung, params) for rung, params in offered if params is not None and (rung, params["optim.lr"]) in run_on]
     assert again, "other decays of trunks that have come as far"
     for rung, params in again:
-        near = [
-            cube.distance(trial.params, params) for trial in seen if trial.rung == rung and trial.params["optim.lr"] == params["optim.lr"]
-        ]
+        alike = [trial.params for trial in seen if trial.rung == rung and trial.params["optim.lr"] == params["optim.lr"]]
+        near = np.abs(cube.encoded(alike) - cube.encoded([params])).max(axis=1)
         assert min(near) >= ALIKE
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from typing import Any
 
 import optuna
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from harness.config.errors import InputError
 from harness.config.load import load
 from harness.config.schema import AdapterConfig
+from harness.search.cube import Cube
 from harness.search.space import Space, parse_space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -155,6 +157,46 @@ def test_integers_lie_in_their_range_and_on_their_grid(low: int, width: int, ste
         assert (value - low) % (step or 1) == 0
 
 
+@pytest.mark.parametrize(
+    ("spec", "ends", "valid"),
+    [
+        ({"low": 1000, "high": 9000, "log": True, "multiple_of": 512}, [1024, 8704], {512 * n for n in range(2, 18)}),
+        ({"low": 1000, "high": 2000, "multiple_of": 512}, [1024, 1536], {1024, 1536}),
+        ({"low": 512, "high": 512, "log": True, "multiple_of": 512}, [512, 512], {512}),
+        ({"low": 1, "high": 1e3, "log": True, "multiple_of": 1}, [1, 1000], set(range(1, 1001))),
+    ],
+)
+def test_what_lies_between_multiples_is_moved_to_the_nearest(spec: dict[str, Any], ends: list[int], valid: set[int]) -> None:
+    parameter = parse_space({"trainer.max_steps": spec})["trainer.max_steps"]
+    assert parameter.extremes == ends
+    drawn = [point["trainer.max_steps"] for point in points(Space((parameter,)), 60)]
+    assert set(drawn) <= valid
+    assert all(type(value) is int and parameter.holds(value) for value in drawn)
+    assert set(parameter.representatives) <= valid
+
+
+def test_multiples_of_a_fraction_are_written_as_it_is() -> None:
+    space = parse_space({"optim.lr": {"low": 0.1, "high": 1.0, "log": True, "multiple_of": 0.1}})
+    assert {point["optim.lr"] for point in points(space, 200)} == {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0}
+    assert not space["optim.lr"].holds(0.25)
+
+
+def test_ordered_choices_are_places_to_a_sampler_and_neighbours_to_a_model() -> None:
+    choices = ["padded", "concat", "best_fit"]
+    parameter = parse_space({"data.packing": {"choices": choices, "ordered": True}})["data.packing"]
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = []
+    for _ in range(20):
+        trial = study.ask()
+        drawn.append(parameter.suggest(trial))
+        assert trial.params["data.packing"] == parameter.in_optuna(drawn[-1]) == choices.index(drawn[-1])
+    assert set(drawn) == set(choices)
+    cube = Cube(Space((parameter,)))
+    assert cube.encoded([{"data.packing": choice} for choice in choices]).tolist() == [[0.0], [0.5], [1.0]]
+    moved = {cube.near({"data.packing": "padded"}, random.Random(seed), 0.1)["data.packing"] for seed in range(40)}
+    assert moved == {"padded", "concat"}, "the next one, not the last"
+
+
 def test_stepped_values_are_written_as_their_step_is() -> None:
     space = parse_space({"data.replay_share": {"low": 0.0, "high": 0.5, "step": 0.05}})
     assert {point["data.replay_share"] for point in points(space, 200)} == {n / 20 for n in range(11)}
@@ -195,6 +237,25 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "log is a flag": ({"optim.lr": {**RANGE, "log": "yes"}}, "space.optim.lr.log=yes: expected true or false"),
     "no step": ({"optim.lr": {**RANGE, "step": 0}}, "space.optim.lr.step=0: must be > 0"),
     "log and step": ({"optim.lr": {**RANGE, "log": True, "step": 0.1}}, "space.optim.lr: log and step exclude each other"),
+    "no multiple": ({"optim.lr": {**RANGE, "multiple_of": 0}}, "space.optim.lr.multiple_of=0: must be > 0"),
+    "no multiple within": (
+        {"trainer.max_steps": {"low": 11, "high": 19, "multiple_of": 10}},
+        "multiple_of=10: no multiple lies from 11 to 19",
+    ),
+    "broken multiple": (
+        {"trainer.max_steps": {"low": 1, "high": 9, "multiple_of": 1.5}},
+        "multiple_of=1.5: trainer.max_steps is an integer",
+    ),
+    "step and multiple": (
+        {"optim.lr": {**RANGE, "step": 0.1, "multiple_of": 0.1}},
+        "space.optim.lr: step and multiple_of exclude each other",
+    ),
+    "choices and a multiple": (
+        {"optim.lr": {"choices": [1], "multiple_of": 1}},
+        "space.optim.lr: choices and multiple_of exclude each other",
+    ),
+    "an ordered range": ({"optim.lr": {**RANGE, "ordered": True}}, "space.optim.lr.ordered: of choices alone, a range has its order"),
+    "ordered is a flag": ({"optim.lr": {"choices": [1, 2], "ordered": "up"}}, "space.optim.lr.ordered=up: expected true or false"),
     "broken integer": ({"trainer.max_steps": {"low": 1.5, "high": 3}}, "space.trainer.max_steps.low=1.5: trainer.max_steps is an integer"),
     "range of words": ({"data.packing": RANGE}, "space.data.packing: data.packing is no number but one of best_fit, concat, padded"),
     "range and choices": ({"optim.lr": {"low": 1, "choices": [1]}}, "space.optim.lr: choices and low exclude each other"),

@@ -78,6 +78,18 @@ def test_a_prior_is_drawn_within_the_range_around_its_mean_as_a_factor() -> None
     assert max(edge) <= 1e-1
 
 
+def test_a_prior_of_ordered_choices_is_around_one_of_them() -> None:
+    space = parse_space({"trainer.batch_tokens": {"choices": [1024, 2048, 4096, 8192, 16384], "ordered": True}})
+    prior = check_prior({"trainer.batch_tokens": {"mean": 4096, "spread": 0.7}}, space)
+    places = [draw(space["trainer.batch_tokens"], prior["trainer.batch_tokens"], seed) for seed in range(1000)]
+    shares = [places.count(place) / 1000 for place in range(5)]
+    assert sum(shares) == 1.0
+    assert shares[2] > shares[1] > shares[0]
+    assert shares[2] > shares[3] > shares[4]
+    with pytest.raises(InputError, match=r"search\.prior\.trainer\.batch_tokens\.mean=3000: outside the space; valid: one of 1024"):
+        check_prior({"trainer.batch_tokens": {"mean": 3000, "spread": 1}}, space)
+
+
 def test_the_prior_holds_until_enough_trials_have_ended() -> None:
     start, config = Start(prior={"optim.lr": {"mean": 1e-3, "spread": 2.0}}), SearchConfig(startup_trials=4)
     assert start.pinned(config, SPACE_, 9, ended=3) == start.pinned(config, SPACE_, 9, ended=2) != start.pinned(config, SPACE_, 8, ended=3)

@@ -24,12 +24,12 @@ from tests.search.conftest import SPACE, WriteSweep
 def test_overrides_of_search_budget_and_launcher_are_the_sweep_s_all_others_the_base_s(write_sweep: WriteSweep) -> None:
     sweep = load_sweep(
         str(write_sweep(search="tpe")),
-        ["search=random", "search.seed=3", "budget.trials=7", "launcher.workers=5", "optim.weight_decay=0.25", "schedule=cosine"],
+        ["search=random", "search.seed=3", "budget.trials=7", "launcher.workers=5", "optim.weight_decay=0.25", "adapter=lora"],
     )
     assert (sweep.config.search.name, sweep.config.search.seed) == ("random", 3)
     assert (sweep.config.budget.trials, sweep.config.launcher.workers) == (7, 5)
-    assert (sweep.base.config.optim.weight_decay, sweep.base.config.schedule.name) == (0.25, "cosine")
-    assert sweep.config.base[-2:] == ["optim.weight_decay=0.25", "schedule=cosine"]
+    assert (sweep.base.config.optim.weight_decay, sweep.base.config.adapter.name) == (0.25, "lora")
+    assert sweep.config.base[-2:] == ["optim.weight_decay=0.25", "adapter=lora"]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_what_could_not_run_is_refused_before_anything_is_written(case: str, wri
         ("budget.trails=3", "unknown key 'budget.trails' (given in the command line)."),
         ("budget.trials=-1", "budget.trials=-1: expected an integer >= 1 or null (given in the command line)"),
         ("schedule=cosin", "unknown choice for schedule= 'cosin'. Did you mean 'cosine'?"),
-        ("optim.lr=-1", "optim.lr=-1: expected a number > 0 (given in the command line)"),
+        ("optim.weight_decay=-1", "optim.weight_decay=-1: expected a number >= 0 (given in the command line)"),
         ("trainer.batch_tokens=100", "trainer.batch_tokens=100: "),
     ],
 )
@@ -374,7 +374,9 @@ def test_what_is_searched_can_be_fixed(write_sweep: WriteSweep, composed_once: N
         ("constraints.val/general/forgetting=0.5", r"^constraints\.val/general/forgetting=0\.5: valid: constraints\.val"),
         ("constraints.val/generall/loss.max=1", r"unknown metric 'val/generall/loss'"),
         ("space.optim.lr.low=1e-5,1e-4", r"'space\.optim\.lr\.low=1e-5,1e-4' asks for several values"),
-        ("optim.lr=1e-3", r"'optim\.lr=1e-3' has no effect: optim\.lr is searched .*~space\.optim\.lr beside it"),
+        ("optim.lr=1e-3", r"'optim\.lr=1e-3': optim\.lr is searched .*~space\.optim\.lr beside it, optim\.lr is fixed"),
+        ("schedule=cosine", r"'schedule=cosine': schedule is searched .*~space\.schedule beside it"),
+        ("schedule.name=cosine", r"'schedule\.name=cosine': schedule is searched .*~space\.schedule beside it"),
     ],
 )
 def test_what_cannot_be_changed_so_is_said(write_sweep: WriteSweep, composed_once: None, override: str, message: str) -> None:

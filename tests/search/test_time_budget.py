@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from harness.runs.directory import StudyDirectory
 from harness.runs.locks import hold
 from harness.runs.record import load_study
 from harness.runs.result import read_result
+from harness.runs.trial import read_trial
 from harness.search.budget import HOUR, SHORTEST_SECONDS, covered, open_budget
 from harness.search.checks import check
 from harness.search.open_study import open_study
@@ -232,3 +234,17 @@ def test_limits_in_which_no_trial_could_start_are_refused(make_sweep: MakeSweep)
         check(make_sweep(budget={"gpu_hours": 0.01}, devices=8))
     with pytest.raises(InputError, match=r"budget.trial_hours=0.2: exceeds gpu_hours=1.0 of 8 devices"):
         check(make_sweep(budget={"gpu_hours": 1.0, "trial_hours": 0.2}, devices=8))
+
+
+@pytest.mark.parametrize("jump", [86400.0, -86400.0])
+def test_a_clock_that_is_set_takes_no_trial_its_time(make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
+    sweep = make_sweep(budget={"trials": 2, "gpu_hours": 2.0})
+    study = Study(open_study(sweep), sweep, "w1")
+    claim = claimed(study)
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + jump)
+    assert 0 < study.seconds_left(claim) < 2 * HOUR
+    study.settle(claim, Attempt(claim.run).complete())
+    trial = read_trial(claim.run)
+    assert trial is not None
+    assert 0 < trial.seconds < 600

@@ -19,7 +19,7 @@ from harness.runs.trial import Trial, read_trial, write_trial
 from harness.search.confirm import open_confirmation
 from harness.search.load_sweep import load_sweep
 from harness.search.open_study import open_study
-from harness.search.space import Parameter
+from harness.search.parameter import Parameter
 from harness.search.study import Claim, Study
 from harness.search.sweep import Sweep, thaw
 from harness.search.trunk_search import Proposal, Rungs, TrialSummary, proposals, rung_lengths, rung_to_continue, trials_to_learn_from

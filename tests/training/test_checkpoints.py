@@ -17,6 +17,7 @@ from typing import IO
 import pytest
 import torch
 
+from harness.config.errors import InputError
 from harness.models.checkpoint_files import checkpoint_path, checkpoints, damage, last_good_checkpoint
 from harness.runs.directory import RunDirectory
 from harness.runs.exit_codes import MACHINE_FAULT
@@ -71,7 +72,15 @@ def test_they_load_as_plain_containers(stopped: RunDirectory) -> None:
         assert load_checkpoint(path)["optimizer_states"]
 
 
-@pytest.mark.parametrize("spoil", [flip_a_bit, tear, empty, another_file])
+def plain_values(path: Path) -> None:
+    torch.save({"a": 1}, path)
+
+
+def no_mapping(path: Path) -> None:
+    torch.save([1.0], path)
+
+
+@pytest.mark.parametrize("spoil", [flip_a_bit, tear, empty, another_file, plain_values, no_mapping])
 def test_a_damaged_one_gives_way_to_the_one_before(stopped: RunDirectory, whole: RunDirectory, spoil, caplog) -> None:  # type: ignore[no-untyped-def]
     path = checkpoint_path(stopped.checkpoints, 8)
     spoil(path)
@@ -199,9 +208,40 @@ def test_what_is_kept_of_a_complete_run(new_run: NewRun, final: str, kept: bool 
         assert ("optimizer_states" in load_checkpoint(stored[4])) is kept
 
 
-def test_a_checkpoint_behind_the_end_of_the_run_is_refused(stopped: RunDirectory) -> None:
-    from harness.config.errors import InputError
+def test_a_checkpoint_is_of_the_step_that_its_name_says(
+    stopped: RunDirectory, whole: RunDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint_path(stopped.checkpoints, 8).rename(checkpoint_path(stopped.checkpoints, 11))
+    with caplog.at_level(logging.WARNING):
+        train_here(stopped)
+    assert "it is of step 8" in caplog.text
+    assert_same_run(whole, stopped)
 
+
+EDITS = [("  lr: ", "  lr: 1"), ("  weight_decay: 0.", "  weight_decay: 0.3"), ("  gradient_clip_norm: ", "  gradient_clip_norm: 1")]
+
+
+@pytest.mark.parametrize(("old", "new"), EDITS)
+def test_a_run_is_not_gone_on_with_as_another(stopped: RunDirectory, old: str, new: str) -> None:
+    before = stopped.config.read_text()
+    assert old in before
+    stopped.config.write_text(before.replace(old, new))
+    with pytest.raises(InputError, match=r"step-00000008\.ckpt: the run's configuration is not the one that its first 8 steps"):
+        train_here(stopped)
+    stopped.config.write_text(before.replace("evaluation_batch_tokens: ", "evaluation_batch_tokens: 1"))
+    assert train_here(stopped).state == "complete"
+
+
+def test_weights_of_another_model_are_refused(stopped: RunDirectory) -> None:
+    path = checkpoint_path(stopped.checkpoints, 8)
+    state = torch.load(path, weights_only=True)
+    state["state_dict"] = {name: weight[:1] for name, weight in state["state_dict"].items()}
+    torch.save(state, path)
+    with pytest.raises(InputError, match=r"step-00000008\.ckpt: holds other weights than the run's model: .* and \d+ more"):
+        train_here(stopped)
+
+
+def test_a_checkpoint_behind_the_end_of_the_run_is_refused(stopped: RunDirectory) -> None:
     stopped.config.write_text(stopped.config.read_text().replace("max_steps: 12", "max_steps: 5"))
     with pytest.raises(InputError, match="checkpoint of step 8"):
         train_here(stopped)

@@ -15,14 +15,16 @@ from harness.evaluation.build import build_evaluation_sets
 from harness.models.tokenizer import load_tokenizer
 from harness.runs.directory import RunDirectory
 from harness.runs.lifecycle import LiveResult
+from harness.runs.trunks import TrunkStore
 from harness.training.evaluator import Evaluator
 from harness.training.inputs import load_inputs
 from harness.training.measure import measure
 from harness.training.stop_flag import StopFlag
+from harness.training.trunk_path import Trunks
 from harness.work.attempt import ending_of
 from tests.support.corpus import TinyText
 from tests.training.conftest import NewRun
-from tests.training.runs import rows_without_speed, train_here
+from tests.training.runs import EXACT_RESUME, rows_without_speed, train_here
 
 ACCURACY = "generation/words/accuracy"
 
@@ -66,6 +68,33 @@ def test_a_run_that_a_callback_ends_is_measured_there_whole(new_run: NewRun, tmp
     assert ACCURACY in last
     assert "val/domain/loss" in last
     assert set(written_at(run)) == {0, last["step"]}
+
+
+def test_a_branch_has_the_texts_of_its_trunk(new_run: NewRun, tmp_path: Path) -> None:
+    study = [*words(tmp_path / "words.jsonl", "every_evaluations=1"), *EXACT_RESUME, "schedule=wsd", "schedule.decay_fraction=0.25"]
+    branch = [*study, "schedule.floor=0.5"]
+    store = TrunkStore(tmp_path / "trunks")
+    other, _ = new_run("other", *branch)
+    _, trunk = new_run("trunk", *study)
+    train_here(trunk, trunks=Trunks(store, (other,)))
+    _, second = new_run("second", *branch)
+    assert train_here(second, trunks=Trunks(store)).tokens.shared > 0
+    _, scratch = new_run("scratch", *branch)
+    train_here(scratch)
+    assert written_at(second) == dict.fromkeys((0, 5, 10, 12), 6)
+    assert second.generations.by_step() == scratch.generations.by_step()
+
+
+def test_what_a_set_takes_is_said_at_the_start_and_kept(new_run: NewRun, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _, run = new_run(
+        "run", *words(tmp_path / "words.jsonl", "every_evaluations=2"), "trainer.max_steps=4", "trainer.evaluate_every_steps=1"
+    )
+    with caplog.at_level(logging.INFO, logger="harness"):
+        result = train_here(run)
+    (said,) = [line for line in caplog.messages if line.startswith("data.generation.words: ")]
+    assert "3 times in this run (data.generation.words.every_evaluations=2)" in said
+    taken = result.set_seconds["data.generation.words"]
+    assert 0 < taken < sum(result.set_seconds.values()) <= result.evaluation_seconds
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_texts_each_once(new_run: NewRun, tmp_path: Path) -> None:

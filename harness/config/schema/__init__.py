@@ -13,7 +13,19 @@ from typing import Annotated
 from annotated_types import Ge, Lt
 
 from harness.config.schema.adapter import AdapterConfig
-from harness.config.schema.base import Count, EvaluationSets, Name, NonNegative, OnlyFor, Paths, Positive, Section, Share, each
+from harness.config.schema.base import (
+    Count,
+    EvaluationSets,
+    MultipleOfKeys,
+    Name,
+    NonNegative,
+    OnlyFor,
+    Paths,
+    Positive,
+    Section,
+    Share,
+    each,
+)
 from harness.config.schema.data import (
     ChoiceFormat,
     DataConfig,
@@ -46,6 +58,7 @@ __all__ = [
     "GenerationConfig",
     "ModelConfig",
     "MultipleChoiceConfig",
+    "MultipleOfKeys",
     "Name",
     "NonNegative",
     "ObjectiveConfig",

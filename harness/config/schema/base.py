@@ -31,6 +31,14 @@ class OnlyFor:
 
 
 @dataclass(frozen=True)
+class MultipleOfKeys:
+    """Marks a field that has to be a multiple of the product of these keys' values (null counts 1) and numbers: a search moves what it
+    proposes to the nearest one."""
+
+    factors: tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
 class EvaluationSets:
     """Marks a mapping of data.* whose entries are evaluation sets (`harness.evaluation` has a kind for each such mapping)."""
 

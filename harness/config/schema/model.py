@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Lt
 
-from harness.config.schema.base import Count, Name, Section
+from harness.config.schema.base import Count, MultipleOfKeys, Name, Section
 
 
 @dataclass(kw_only=True)
@@ -32,13 +32,13 @@ class ModelConfig(Section):
     adapter must be that run's. Its optimizer and its data are not taken over."""
     family: Name = "llama"
     """The transformers model type of a model from scratch: llama, qwen3, mistral, olmo2, smollm3, …"""
-    hidden_size: Count = 256
+    hidden_size: Annotated[Count, MultipleOfKeys(("model.heads", 2))] = 256
     """Width of the residual stream."""
     intermediate_size: Count | None = None
     """Width of the feed-forward layers; null: 8/3 of hidden_size, rounded up to a multiple of 32."""
     layers: Count = 4
     """Transformer blocks."""
-    heads: Count = 4
+    heads: Annotated[Count, MultipleOfKeys(("model.kv_heads",))] = 4
     """Attention heads; must divide hidden_size."""
     kv_heads: Count | None = None
     """Key-value heads; null: as many as heads."""

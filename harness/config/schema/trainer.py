@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from harness.config.schema.base import Count, Positive, Section
+from harness.config.schema.base import Count, MultipleOfKeys, Positive, Section
 
 
 @dataclass(kw_only=True)
@@ -23,9 +23,11 @@ class TrainerConfig(Section):
     max_epochs: Positive | None = None
     """Train for whole steps until a source has been gone through this often; sources marked replay do not count. A sweep, which reserves
     tokens before it looks at data, takes it beside max_tokens or max_steps. (data.max_epochs refuses a run that would be longer.)"""
-    batch_tokens: Count = 16_384
+    batch_tokens: Annotated[
+        Count, MultipleOfKeys(("data.context_length", "trainer.micro_batch_size", "trainer.devices", "trainer.nodes"))
+    ] = 16_384
     """Positions in one optimizer step: a multiple of data.context_length."""
-    initial_batch_tokens: Count | None = None
+    initial_batch_tokens: Annotated[Count, MultipleOfKeys(("data.context_length",))] | None = None
     """Positions in the first step; the batch then grows linearly to batch_tokens, in whole rows. The number of micro-batches stays, their
     size grows. null: no warm-up of the batch."""
     batch_warmup: int | float | str = 0.1

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from harness.config.errors import InputError
 from harness.runs.directory import StudyDirectory
 from harness.runs.locks import hold
 
@@ -64,7 +65,12 @@ class StudyStorage(ABC):
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Exclusive access to the study. Raises TimeoutError, naming the lock, when another process holds it for LOCK_SECONDS."""
+        """Exclusive access to the study.
+
+        Raises TimeoutError, naming the lock, when another process holds it for LOCK_SECONDS, and InputError when the study is gone.
+        """
+        if not self.directory.path.is_dir():
+            raise InputError(f"{self.directory.path}: was moved or removed while it was worked on")
         # Catching up takes time by what the others did meanwhile: before the lock, where nobody waits for it.
         self.optuna.get_all_studies()
         self._acquire()

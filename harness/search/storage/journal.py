@@ -42,7 +42,11 @@ class JournalFile(StudyStorage):
 
 
 class JournalLines:
-    """A journal file, a line an entry, as Optuna's own JournalFileBackend writes and reads it."""
+    """A journal file, a line an entry, as Optuna's own JournalFileBackend writes it.
+
+    It is read here: after a batch that this process has written itself, which nobody reads back, Optuna's backend does not know where the
+    next entry begins, and goes through the file from its first line.
+    """
 
     def __init__(self, path: Path) -> None:
         from optuna.storages.journal import JournalFileBackend
@@ -50,6 +54,8 @@ class JournalLines:
         self._path = path
         # Optuna's own locks are files: a process killed at the wrong moment leaves one behind, and everybody waits for it.
         self._backend = JournalFileBackend(str(path), lock_obj=FileLock(path.with_name(f".{path.name}.lock")))  # type: ignore[arg-type]
+        self._next = (0, 0)
+        """The number of the entry that comes after all that are known, and where it begins, in bytes."""
 
     def mend(self) -> None:
         """Cut off a torn end: the next entry would be glued to it, and Optuna could not read the journal any more."""
@@ -71,17 +77,30 @@ class JournalLines:
         log.warning("%s: its writer was killed, or the machine, in the middle of a line: %d bytes moved to %s", self._path, len(torn), kept)
 
     def read(self, start: int) -> list[dict[str, Any]]:
-        try:
-            return list(self._backend.read_logs(start))
-        except ValueError as error:
-            # A torn end is mended: this is damage in the middle.
-            raise InputError(
-                f"{self._path}: damaged: {error}. Stop the study's workers and move it away: "
-                "the same command makes it anew from the files of its trials."
-            ) from error
+        number, begins = self._next if self._next[0] <= start else (0, 0)
+        with self._path.open("rb") as stream:
+            stream.seek(begins)
+            *lines, _ = stream.read().split(b"\n")  # what follows the last end of a line is being written
+        entries = []
+        for place, line in enumerate(lines, start=1):
+            if number >= start:
+                try:
+                    entries.append(json.loads(line))
+                except ValueError as error:
+                    if place == len(lines):
+                        break  # a torn end, which is mended
+                    raise InputError(
+                        f"{self._path}: damaged: entry {number}: {error}. Stop the study's workers and move it away: "
+                        "the same command makes it anew from the files of its trials."
+                    ) from error
+            number, begins = number + 1, begins + len(line) + 1
+        self._next = (number, begins)
+        return entries
 
     def append(self, start: int, entries: list[dict[str, Any]]) -> None:
         self._backend.append_logs(entries)
+        # Under the study's lock nobody else writes.
+        self._next = (start + len(entries), self._path.stat().st_size)
 
 
 def _whole_lines(tail: bytes) -> int:
