@@ -51,7 +51,7 @@ def compose(name: str, schema: type, overrides: list[str], *, given_by: str = CO
     from hydra.errors import HydraException
     from hydra.types import RunMode
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+    from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
     parsed = parse(overrides, schema, given_by=given_by)
     _refuse_foreign(name)
@@ -65,6 +65,8 @@ def compose(name: str, schema: type, overrides: list[str], *, given_by: str = CO
             _refuse_wishes_of_strangers(tree, given=replaced_keys(parsed))
             composed = hydra_compose(name, texts)
             values: dict[str, Any] = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)  # type: ignore[assignment]
+    except InterpolationResolutionError as error:
+        raise InputError(_reference_problem(error, composed)) from None
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(_in_one_line(error)) from None
     except yaml.YAMLError as error:
@@ -174,6 +176,15 @@ def _refuse_foreign(name: str) -> None:
 def _body(path: Path) -> dict[str, Any]:
     document = yaml.safe_load(path.read_text("utf-8")) or {}
     return {key: value for key, value in document.items() if key != "defaults"}
+
+
+def _reference_problem(error: Any, composed: Any) -> str:
+    """What a value refers to is not there. error: OmegaConf's, whose full_key names the value."""
+    from omegaconf import OmegaConf
+
+    value = str(dict(flat(OmegaConf.to_container(composed, resolve=False))).get(error.full_key))  # type: ignore[arg-type]
+    literal = value.replace("${", r"\${")
+    return f"{error.full_key}={value}: {_in_one_line(error)}; where no reference is meant, valid: {literal}"
 
 
 def _in_one_line(error: Exception) -> str:

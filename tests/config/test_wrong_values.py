@@ -39,6 +39,15 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
         ["model.attention=flash_attention_2"],
         ["data.packing=best_fit", "valid: auto, varlen, sdpa, eager"],
     ),
+    # References.
+    "a path like a reference": (
+        ["data.sources.docs.path=d/${z}.jsonl"],
+        ["data.sources.docs.path", "${z}", "not found", r"valid: d/\${z}.jsonl"],
+    ),
+    "a variable that is not set": (
+        ["model.path=${oc.env:NO_SUCH_VARIABLE}"],
+        ["model.path", "${oc.env:NO_SUCH_VARIABLE}", "NO_SUCH_VARIABLE' not found"],
+    ),
     # The samplers of tokens.
     "a sampler twice": (["sampling.order=[min_p,top_p,min_p]"], ["sampling.order", "min_p stands there twice"]),
     "an unknown sampler": (["sampling.order=[min_p,tfs]"], ["sampling.order", "top_n_sigma"]),

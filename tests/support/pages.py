@@ -3,7 +3,9 @@
 - bash: run by bash, which stops at the first command that fails.
 - python: the blocks of a page are one program, which runs where the last of them stands.
 - yaml, json, jinja with a title: written to the file of that name. Without one, yaml and json must only be well-formed.
-- text: what a command says; not run.
+- text: what the commands of the bash block above it say: every word of it must be among what they said here; numbers may differ, and what
+  stands behind an … . After `$ ` stands a command of its own. A block with a title (of another model, say), or of a tree of files, is not
+  looked at.
 
 A page's front matter may say what it needs besides: `needs: [slurm]` or `needs: [wandb]`.
 """
@@ -27,6 +29,7 @@ ROOT = Path(__file__).parent.parent.parent
 RUN_ELSEWHERE = ("make quickstart", "make test", "pip install -c constraints.txt -e .")
 """CI runs these itself, on a fresh clone; and whoever reads this in a test run has installed the package."""
 NOT_RUN = ("text", "")
+WORD = re.compile(r"[A-Za-z_][A-Za-z_/.-]{2,}")
 
 
 @dataclass(frozen=True)
@@ -107,11 +110,15 @@ def run_page(page: Path, home: Path, env: dict[str, str]) -> list[Block]:
     found = blocks(page)
     programs = [block for block in found if block.language == "python"]
     done = []
+    said: str | None = None
+    """By the bash block before, unless it is run elsewhere."""
     for block in found:
         where = f"{page.relative_to(ROOT)}:{block.line}"
         match block.language:
             case "bash":
-                _run(["bash", "-e", "-o", "pipefail", "-c", _without_elsewhere(block.text)], "", where, home, env)
+                script = _without_elsewhere(block.text)
+                output = _run(["bash", "-e", "-o", "pipefail", "-c", script], "", where, home, env)
+                said = output if script.strip() else None
             case "python":
                 if block is not programs[-1]:
                     continue
@@ -122,6 +129,10 @@ def run_page(page: Path, home: Path, env: dict[str, str]) -> list[Block]:
                     continue
                 (home / block.title).parent.mkdir(parents=True, exist_ok=True)
                 (home / block.title).write_text(block.text)
+            case "text":
+                if block.title is None and not block.text.split(maxsplit=1)[0].endswith("/"):
+                    _check_sample(block.text, said, where, home, env)
+                continue
             case language:
                 assert language in NOT_RUN, f"{where}: nobody runs a block of {language or 'no language'}"
                 continue
@@ -133,9 +144,26 @@ def _without_elsewhere(script: str) -> str:
     return "\n".join(line for line in script.splitlines() if line.split("  #")[0].strip() not in RUN_ELSEWHERE)
 
 
-def _run(command: list[str], program: str, where: str, home: Path, env: dict[str, str]) -> None:
+def _run(command: list[str], program: str, where: str, home: Path, env: dict[str, str]) -> str:
+    """What it said."""
     done = subprocess.run(command, input=program, cwd=home, env=env, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, f"{where}\n{command[-1]}{program}\n--- stdout\n{done.stdout}\n--- stderr\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def _check_sample(sample: str, said: str | None, where: str, home: Path, env: dict[str, str]) -> None:
+    for part in re.split(r"^(?=\$ )", sample, flags=re.MULTILINE):
+        first, _, rest = part.partition("\n")
+        if first.startswith("$ "):
+            done = subprocess.run(["bash", "-c", first[2:]], cwd=home, env=env, capture_output=True, text=True, timeout=600, check=False)
+            said, part = done.stdout + done.stderr, rest
+        if said is not None:
+            lacking = sorted(_words(part) - _words(said))
+            assert not lacking, f"{where}: nothing says {', '.join(lacking)} any more\n{said}"
+
+
+def _words(text: str) -> set[str]:
+    return {word.strip(".") for line in text.splitlines() for word in WORD.findall(line.partition("…")[0])}
 
 
 def _well_formed(block: Block, where: str) -> None:
