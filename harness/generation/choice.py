@@ -11,7 +11,7 @@ from torch import Tensor
 from harness.config.schema import SamplingConfig
 from harness.generation.chain import SamplerChain
 from harness.generation.decode import Reader
-from harness.generation.noise import as_int64, noisy
+from harness.generation.noise import NoiseAhead
 from harness.generation.row_state import RowState
 from harness.generation.rows import NonFiniteLogitsError
 from harness.generation.samplers.rounding import Rounding
@@ -23,6 +23,7 @@ class Choice:
     def __init__(self, reader: Reader, sampling: SamplingConfig, tokenizer: Any, unwritable: Sequence[int]) -> None:
         self._reader = reader
         self._chain = SamplerChain(sampling, tokenizer)
+        self._noise = NoiseAhead()
         self._unwritable = torch.tensor(unwritable, dtype=torch.int64, device=reader.device) if unwritable else None
         self.is_exact = reader.model.dtype is torch.float32 and not torch.is_autocast_enabled(reader.device.type)
         """Whether rounding is small enough for `CLOSE` of samplers/rounding.py."""
@@ -51,9 +52,9 @@ class Choice:
         rounding = Rounding(logits) if looks_again else None
         scores = self._chain.filter(logits, rows, rounding)
         if not self._chain.greedy:
-            keys = as_int64([row.key for row in rows], scores.device)
-            positions = torch.tensor([row.position for row in rows], device=scores.device)
-            scores = noisy(scores, keys, positions)
+            # What is looked at again stands alone: it does not take the place of the noise of all rows.
+            noise = self._noise if looks_again or not self.is_exact else NoiseAhead()
+            scores = noise.add(scores, [row.key for row in rows], [row.position for row in rows])
         best, ids = scores.topk(min(2, scores.shape[1]), dim=-1)
         if not bool((best[:, 0] > -torch.inf).all()):
             raise NonFiniteLogitsError("the model's logits are NaN")

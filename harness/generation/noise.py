@@ -18,6 +18,9 @@ GOLDEN_RATIO = 0x9E3779B97F4A7C15
 CACHED_NUMBERS = 2**16
 """At a time on a CPU: with many, most of the time goes into memory for what lies between."""
 
+MOST_AHEAD = 16
+"""Positions: a text may end at any."""
+
 
 def row_key(seed: int, id: str, draw: int) -> int:
     """What all noise of one text depends on, in [0, 2^64)."""
@@ -57,6 +60,33 @@ def gumbel(keys: Tensor, positions: Tensor, tokens: Tensor) -> Tensor:
     # device to device, but in digits of float64 that float32 does not have.
     u = to_uniform(counted(counted(_stream(keys, 0), positions), tokens)).clamp_(min=2.0**-54)
     return u.neg_().log1p_().neg_().log_().neg_().float()
+
+
+class NoiseAhead:
+    """`gumbel`'s noise of rows that are written on, of several positions at a time: of one position of a few rows, most of the time goes
+    into the calls."""
+
+    def __init__(self) -> None:
+        self._keys: list[int] = []
+        self._firsts: list[int] = []
+        self._noise_PBV = torch.empty(0)
+
+    def add(self, logits_BV: Tensor, keys: Sequence[int], positions: Sequence[int]) -> Tensor:
+        """As `noisy`, to the bit."""
+        rows, vocabulary = logits_BV.shape
+        count = min(MOST_AHEAD, CACHED_NUMBERS // (rows * vocabulary))
+        if count < 2:
+            return noisy(logits_BV, as_int64(keys, logits_BV.device), torch.tensor(positions, device=logits_BV.device))
+        steps = {position - first for position, first in zip(positions, self._firsts, strict=False)}
+        if list(keys) != self._keys or len(steps) != 1 or not 0 <= min(steps) < len(self._noise_PBV):
+            self._keys, self._firsts, steps = list(keys), list(positions), {0}
+            self._noise_PBV = self._made(count, vocabulary, logits_BV.device)
+        return logits_BV + self._noise_PBV[steps.pop()]
+
+    def _made(self, count: int, vocabulary: int, device: torch.device) -> Tensor:
+        ahead_P11 = torch.arange(count, device=device)[:, None, None]
+        positions_PB1 = torch.tensor(self._firsts, device=device)[:, None] + ahead_P11
+        return gumbel(as_int64(self._keys, device)[:, None], positions_PB1, torch.arange(vocabulary, device=device))
 
 
 def noisy(logits_BV: Tensor, keys_B: Tensor, positions_B: Tensor) -> Tensor:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 import torch
 from scipy.stats import chisquare, kstest
 
 from harness.config.schema import SamplingConfig
 from harness.generation.chain import SamplerChain
-from harness.generation.noise import as_int64, counted, gumbel, mixed, noisy, row_key, to_uniform, uniform
+from harness.generation.noise import NoiseAhead, as_int64, counted, gumbel, mixed, noisy, row_key, to_uniform, uniform
 from harness.generation.row_state import RowState
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -101,3 +103,24 @@ def test_few_tokens_are_drawn_as_they_are_among_all() -> None:
     keys, positions = torch.arange(50), torch.arange(50) % 3
     noise = gumbel(keys[:, None], positions[:, None], torch.arange(4000))
     assert torch.equal(noisy(few, keys, positions).argmax(dim=-1), (few + noise).argmax(dim=-1))
+
+
+@pytest.mark.parametrize("vocabulary", [7, 512, 2**15, 2**17])
+def test_noise_made_ahead_is_that_of_its_position(vocabulary: int) -> None:
+    ahead, logits = NoiseAhead(), torch.randn(3, vocabulary, generator=torch.Generator().manual_seed(0))
+    logits[:, ::3] = -torch.inf
+    random = Random(vocabulary)
+    keys, positions = [1, 2, 3], [0, 5, 9]
+    for _ in range(60):
+        count = len(keys)
+        expected = noisy(logits[:count], as_int64(keys), torch.tensor(positions))
+        assert torch.equal(ahead.add(logits[:count], keys, positions), expected)
+        match random.choice(["on", "on", "on", "on", "replaced", "again", "fewer"]):
+            case "replaced":
+                keys, positions = [*keys[1:], random.randrange(2**64)], [*(position + 1 for position in positions[1:]), 0]
+            case "fewer" if count > 1:
+                keys, positions = keys[1:], [position + 1 for position in positions[1:]]
+            case "again":
+                positions = [0] * count
+            case _:
+                positions = [position + 1 for position in positions]

@@ -48,14 +48,14 @@ def start(tmp_path: Path) -> Iterator[Start]:
         process.wait()
 
 
-def wait_until(condition: Callable[[], object], *, seconds: float = 30.0) -> None:
+def wait_until(condition: Callable[[], object], *, seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.02)
 
 
-def end(*workers: Process, seconds: float = 120.0) -> list[int]:
+def end(*workers: Process, seconds: float = 400.0) -> list[int]:
     return [worker.wait(timeout=seconds) for worker in workers]
 
 
