@@ -18,7 +18,7 @@ from harness.config.locations import LOCAL, config_dirs
 from harness.config.nested import flat
 from harness.config.overrides import COMMAND_LINE, GroupOverride, ValueOverride, parse, replaced_keys
 from harness.config.trust import RECIPES, config_wishes, group_wishes, refuse
-from harness.config.user_yaml import read_mapping
+from harness.config.user_yaml import as_mapping, read_mapping, user_text
 from harness.config.validate import plain, to_plain
 
 
@@ -98,16 +98,20 @@ def compose(name: str, schema: type, overrides: list[str], *, given_by: str = CO
 @cache
 def _register_overlays() -> None:
     """Put the overlays before the harness's own directory in Hydra's search path. Once a process."""
+    from hydra._internal.sources_registry import SourcesRegistry
     from hydra.core.config_search_path import ConfigSearchPath
     from hydra.core.plugins import Plugins
     from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+    from harness.config.user_source import UserSource
 
     class Overlays(SearchPathPlugin):
         def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
             *overlays, _ = config_dirs()
             for path in reversed(overlays):
-                search_path.prepend("overlay", f"file://{path}")
+                search_path.prepend("overlay", f"{UserSource.scheme()}://{path}")
 
+    SourcesRegistry.instance().register(UserSource)
     Plugins.instance().register(Overlays)
 
 
@@ -164,7 +168,7 @@ def _refuse_foreign(name: str) -> None:
     path = _file(name)
     if path is None or path.parent == config_dirs()[-1]:
         return
-    body = read_mapping(path, holds="a defaults list") if path.read_text("utf-8").strip() else {}
+    body = as_mapping(path, user_text(path), holds="a defaults list")
     if f"{name}_schema" not in (body.get("defaults") or []):
         own = config_dirs()[-1] / path.name
         raise InputError(

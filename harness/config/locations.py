@@ -63,7 +63,7 @@ def groups() -> list[str]:
         path.relative_to(base).as_posix()
         for base in config_dirs()
         for path in base.rglob("*")
-        if path.is_dir() and any(path.glob("*.yaml")) and not _in_bundle(path)
+        if path.is_dir() and any(map(Path.is_file, path.glob("*.yaml"))) and not _in_bundle(path)
     }
     # conf/local is a directory of groups itself; its best/ is no group, but what of exported winners is their owner's alone.
     return sorted(group for group in found if group.split("/")[0] not in (LOCAL, "best"))
@@ -75,7 +75,7 @@ def choices(group: str) -> list[str]:
         path.relative_to(base / group).with_suffix("").as_posix()
         for base in config_dirs()
         for path in (base / group).rglob("*.yaml")
-        if not _in_bundle(path.parent)
+        if path.is_file() and not _in_bundle(path.parent)
     }
     return sorted(found)
 
@@ -85,4 +85,4 @@ def _in_bundle(directory: Path) -> bool:
 
 
 def sweep_names() -> list[str]:
-    return sorted({path.stem for base in sweep_dirs() for path in base.glob("*.yaml")})
+    return sorted({path.stem for base in sweep_dirs() for path in base.glob("*.yaml") if path.is_file()})

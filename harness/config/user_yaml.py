@@ -15,24 +15,39 @@ from harness.config.errors import InputError
 def read_mapping(path: Path, *, holds: str) -> dict[str, Any]:
     """The mapping in a YAML file; `1e-4` is a number, as in Hydra's files, and no key stands twice.
 
-    holds: what is expected in it, for the message. Raises InputError.
+    holds: what is expected in it, for the message. Raises InputError, also for an empty one.
     """
+    content = as_mapping(path, user_text(path), holds=holds)
+    if not content:
+        raise InputError(f"{path}: expected a mapping with {holds}")
+    return content
+
+
+def as_mapping(path: Path, text: str, *, holds: str) -> dict[str, Any]:
+    """The same of a file's text, which may be empty. Raises InputError."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        text = read_text(path)
         refuse_yaml_bombs(text.encode())
         content = OmegaConf.to_container(OmegaConf.load(StringIO(text)))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
     except RecursionError:
         raise InputError(f"{path}: cannot be read as YAML: it is nested too deeply") from None
     except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise InputError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict) or not content:
+    if not isinstance(content, dict):
         raise InputError(f"{path}: expected a mapping with {holds}")
     return {str(key): value for key, value in content.items()}
+
+
+def user_text(path: Path) -> str:
+    """What stands in a file. Raises InputError."""
+    try:
+        return read_text(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
 
 
 class _OneLine(yaml.SafeDumper):

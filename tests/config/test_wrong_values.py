@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from harness.config.errors import InputError
 from harness.config.load import load, load_file
+from harness.config.locations import choices, sweep_names
 from harness.config.overrides import ValueOverride, parse
 from harness.config.schema import Config
 from harness.config.validate import to_plain
@@ -282,15 +284,42 @@ def test_a_wrong_value_in_a_file_names_the_file(tiny: list[str], tmp_path: Path,
     assert str(path) in text
 
 
-@pytest.mark.parametrize("content", ["optim: {lr: 1", "optim:\n\tlr: 1\n", "defaults:\n  - override /optim: nope\n", "- 1\n"])
-def test_a_broken_file_is_one_message(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+BROKEN = {
+    "cut": "optim: {lr: 1",
+    "a tab": "optim:\n\tlr: 1\n",
+    "a choice that is none": "defaults:\n  - override /optim: nope\n",
+    "a list": "- 1\n",
+    "a word": "true\n",
+    "no UTF-8": b"seed: \x87\n",
+    "nested deeply": "[" * 100_000,
+    "a huge number": f"seed: {'9' * 5000}\n",
+    "a bomb": "a0: &a0 [x, x]\n" + "".join(f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] * 9)}]\n" for n in range(12)),
+    "defaults that are a mapping": "defaults: {a: {b: 1}}\n",
+    "a default that is a number": "defaults: [-1]\n",
+    "a header of one word": "# @pa\n",
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_a_broken_file_is_one_message(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | bytes) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "conf/experiment/mine.yaml"
     path.parent.mkdir(parents=True)
-    path.write_text(f"# @package _global_\n{content}")
+    path.write_bytes(b"# @package _global_\n" + (content if isinstance(content, bytes) else content.encode()))
     text = message([*tiny, "experiment=mine"])
     assert "mine" in text or "'optim/nope'" in text
     assert len(text.splitlines()) == 1, text
+
+
+def test_what_is_no_file_is_no_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("conf/experiment", "sweeps"):
+        (tmp_path / folder / "folder.yaml").mkdir(parents=True)
+        os.mkfifo(tmp_path / folder / "pipe.yaml")
+        (tmp_path / folder / "endless.yaml").symlink_to("/dev/zero")
+        (tmp_path / folder / "mine.yaml").write_text("seed: 1\n")
+    assert {"folder", "pipe", "endless", "mine"} & {*choices("experiment")} == {"mine"}
+    assert {"folder", "pipe", "endless", "mine"} & {*sweep_names()} == {"mine"}
 
 
 def test_a_resolved_configuration_is_checked_when_it_is_read(tiny: list[str], tmp_path: Path) -> None:
