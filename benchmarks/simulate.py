@@ -1,22 +1,26 @@
 """A sweep in virtual time over a table of learning curves: the scheduler of real studies, and nothing is trained.
 
-    python -m benchmarks.simulate SWEEP --table TABLE.csv [OVERRIDES] [--workers 8] [--seeds 5] [--killed 0.05] [--keep runs/NAME]
+    python -m benchmarks.simulate SWEEP --table TABLE.csv [OVERRIDES] [--workers 8] [--seeds 5] [--killed 0.05]
+        [--rename COLUMN*FACTOR=KEY] [--keep runs/NAME]
 
-The table's columns: see `benchmarks.simulation.table`; `benchmarks.make_table` makes one. --preempted, --killed, --crashed: chances of an
-attempt. --keep leaves the study of one seed in a new directory, for `harness compare`. Exit code 1 where the search broke a promise: a
-trial lost or run twice, a budget exceeded.
+The table's columns: see `benchmarks.simulation.table`; `benchmarks.make_table` makes one. --rename bs*2048=trainer.batch_tokens takes a
+column of another name or unit. --preempted, --killed, --crashed: chances of an attempt. --keep leaves the study of one seed in a new
+directory, for `harness compare`. Exit code 1 where the search broke a promise: a trial lost or run twice, a budget exceeded.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
+from itertools import groupby
 from pathlib import Path
 
 from benchmarks.simulation.outcome import simulate
-from benchmarks.simulation.table import read_table
+from benchmarks.simulation.table import Column, read_table
 from benchmarks.simulation.world import Faults
 from harness.config.errors import InputError
+from harness.runs.failure_kind import kind_of_failure
 from harness.search.load_sweep import load_sweep
 
 
@@ -25,6 +29,7 @@ def main() -> int:
     parser.add_argument("sweep", help="a file of sweeps/ by its name, or any file")
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--table", type=Path, required=True)
+    parser.add_argument("--rename", action="append", default=[], metavar="COLUMN[*FACTOR]=KEY", help="what a column is here")
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=1)
     for fault in ("preempted", "killed", "crashed"):
@@ -34,11 +39,13 @@ def main() -> int:
     given = parser.parse_intermixed_args()
     if given.keep and given.seeds > 1:
         parser.error("--keep keeps the study of one seed")
-    sweep, table = load_sweep(given.sweep, [*given.overrides, f"launcher.workers={given.workers}"]), read_table(given.table)
+    sweep = load_sweep(given.sweep, [*given.overrides, f"launcher.workers={given.workers}"])
+    table = read_table(given.table, [Column.read(text) for text in given.rename])
     faults = Faults(preempted=given.preempted, killed=given.killed, crashed=given.crashed)
     print("| seed | best | after tokens | trials | attempts | tokens | shared | virtual seconds | lost or twice | over |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     broken = False
+    reasons: Counter[str] = Counter()
     for seed in range(given.seeds):
         outcome = simulate(
             sweep, table, workers=given.workers, seed=seed, faults=faults, tokens_per_second=given.tokens_per_second, keep=given.keep
@@ -46,9 +53,13 @@ def main() -> int:
         best = outcome.best
         wrong, over = outcome.lost + len(outcome.faulty), sum(outcome.overshoot.values())
         broken = broken or bool(wrong or over)
+        reasons.update(outcome.reasons)
         cells = [str(seed), f"{best.objective:.4f}" if best else "none", f"{best.tokens:,}" if best else ""]
         cells += [str(sum(outcome.states.values())), str(outcome.attempts), f"{outcome.tokens:,}", f"{outcome.shared_tokens:,}"]
         print("|", " | ".join([*cells, f"{outcome.seconds:.0f}", str(wrong), f"{over:g}"]), "|", flush=True)
+    for _, alike in groupby(sorted(reasons, key=kind_of_failure), key=kind_of_failure):
+        found = list(alike)
+        print(f"{sum(reasons[reason] for reason in found)} trials failed, as: {found[0]}", file=sys.stderr)
     return 1 if broken else 0
 
 

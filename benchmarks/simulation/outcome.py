@@ -37,6 +37,8 @@ class Outcome:
     """The best so far among the trials within the constraints, whenever it changed."""
     states: dict[str, int]
     """Trials by state."""
+    reasons: dict[str, int]
+    """Failed trials by what they failed of."""
     attempts: int
     happened: dict[str, int]
     """Attempts by how they ended."""
@@ -106,10 +108,13 @@ def _directory(keep: Path | None, name: str) -> Iterator[StudyDirectory]:
 
 def _outcome(world: World) -> Outcome:
     states: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
     shared = 0
     for run in world.directory.trials():  # one at a time: there may be a hundred thousand
         result = read_result(run)
         states[result.state] += 1
+        if result.state == "failed":
+            reasons[result.reason or ""] += 1
         shared += result.tokens.shared
     first = world.sweep.objectives[0]
     better = Objective(first.metric, first.direction).better
@@ -121,6 +126,7 @@ def _outcome(world: World) -> Outcome:
     return Outcome(
         improvements=tuple(_improvements(world.history, better)),
         states=dict(states),
+        reasons=dict(reasons),
         attempts=world.attempts,
         happened=world.happened,
         tokens=world.trained,

@@ -12,17 +12,21 @@ a run is its length; trainer.max_steps is needed only where runs differ in nothi
 
 Texts (the schedule, a shape) have to match. Over the numbers and the length, the curves of the same texts fill a grid, and an answer is the
 product of one-dimensional quadratic interpolations: logarithmic for the length, and for numbers that are positive and whose largest value
-is at least ten times the smallest. A number beyond the table's is answered by its end; a length is refused.
+is at least ten times the smallest. A number beyond the table's is answered by its end; a length is refused, and so is what a run had before
+its first row: a table of results alone cannot answer a search that stops runs early.
+
+A column of another name or unit is taken for a parameter or metric of ours by `Column`: bs*2048=trainer.batch_tokens.
 """
 
 from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +41,8 @@ LOG_FROM = 10.0
 """An axis whose largest value is so many times its smallest is logarithmic."""
 PLACES = np.linspace(0.0, 1.0, 65)
 """Shares of the run at which curves are kept."""
+ROUNDING = 1e-9
+"""Of a share."""
 LENGTH = "trainer.max_steps"
 
 
@@ -49,9 +55,21 @@ class Curve:
     metrics: tuple[str, ...]
     values: Float64
     """[places, metrics]"""
+    known_from: float
+    """The share of the run at which its first row stands."""
+
+    def has(self, share: float) -> bool:
+        """Whether a row stands there or before."""
+        return share >= self.known_from - ROUNDING
 
     def at(self, share: float) -> dict[str, float]:
-        """The metrics when this share of the run is done."""
+        """The metrics when this share of the run is done. Raises InputError before the first row."""
+        if not self.has(share):
+            asked = ", ".join(f"{key}={value}" for key, value in self.params.items())
+            raise InputError(
+                f"the table has no value after {share:.1%} of the run {asked}: its first row stands at {self.known_from:.1%}; valid: a "
+                "search that does not stop runs (stopping=none), or a table with a row for each evaluation"
+            )
         return {metric: float(np.interp(share, PLACES, self.values[:, column])) for column, metric in enumerate(self.metrics)}
 
 
@@ -75,16 +93,56 @@ class Table:
         """
         for texts, grid in self._grids.items():
             if all(str(params[key]) == value for key, value in texts):
-                return Curve({**params, LENGTH: steps}, self.metrics, grid.answer({**params, LENGTH: steps}))
+                asked_for = {**params, LENGTH: steps}
+                return Curve(asked_for, self.metrics, grid.answer(asked_for), grid.known_from)
         asked = ", ".join(f"{key}={params[key]}" for key in dict.fromkeys(key for texts in self._grids for key, _ in texts))
         valid = "; ".join(", ".join(f"{key}={value}" for key, value in texts) for texts in self._grids)
         raise InputError(f"{self.name}: has no curves with {asked}; valid: {valid}")
 
 
-def read_table(path: Path) -> Table:
-    """Read a table. Raises InputError for rows of which no table can be made."""
+@dataclass(frozen=True)
+class Column:
+    """A column of a table, and what it is here."""
+
+    name: str
+    factor: float
+    becomes: str
+
+    @classmethod
+    def read(cls, text: str) -> Column:
+        """Of bs*2048=trainer.batch_tokens, or loss=val/target/loss. Raises InputError."""
+        found = re.fullmatch(r"([^*=]+)(?:\*([^=]+))?=(.+)", text)
+        try:
+            name, factor, becomes = found.groups() if found else (None, None, None)
+            return cls(str(name), float(factor or 1), becomes) if becomes else cls._refuse(text)
+        except ValueError:
+            cls._refuse(text)
+
+    @staticmethod
+    def _refuse(text: str) -> NoReturn:
+        raise InputError(f"--rename {text}: expected COLUMN=KEY or COLUMN*FACTOR=KEY, e.g. bs*2048=trainer.batch_tokens")
+
+    def value(self, text: str) -> str:
+        """Of a cell; texts and blanks stay as they are."""
+        value = _value(text)
+        return f"{value * self.factor:.12g}" if isinstance(value, float) and self.factor != 1 else text
+
+
+def read_table(path: Path, renamed: Sequence[Column] = ()) -> Table:
+    """Read a table. Raises InputError for rows of which no table can be made, and for columns to rename that it has not."""
     with path.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
+    by_name = {column.name: column for column in renamed}
+    for name in by_name:
+        if rows and name not in rows[0]:
+            raise unknown("column", name, list(rows[0]), where=f"{path.name}, --rename")
+    rows = [
+        {
+            by_name[name].becomes if name in by_name else name: by_name[name].value(text) if name in by_name else text
+            for name, text in row.items()
+        }
+        for row in rows
+    ]
     columns = list(rows[0]) if rows else []
     metrics = tuple(column for column in columns if "/" in column)
     params = [column for column in columns if column in groups() or find(Config, column) is not None]
@@ -103,7 +161,7 @@ def _curve(path: Path, rows: list[dict[str, str]], params: list[str], metrics: t
     if len(set(steps)) < len(steps) or steps[-1] == 0:
         raise InputError(f"{path}: {values}: steps have to rise from row to row; {LENGTH} tells runs of several lengths apart")
     columns = [np.interp(PLACES, steps / steps[-1], [float(row[metric]) for row in rows]) for metric in metrics]
-    return Curve({**values, LENGTH: float(steps[-1])}, metrics, np.stack(columns, axis=1))
+    return Curve({**values, LENGTH: float(steps[-1])}, metrics, np.stack(columns, axis=1), steps[0] / steps[-1])
 
 
 def _value(text: str) -> float | str:
@@ -130,6 +188,7 @@ class _Grid:
             raise InputError(f"{names} fill no grid over {', '.join(keys)}")
         self.values = np.empty((*shape, *curves[0].values.shape))
         """[a dimension per axis, places, metrics]"""
+        self.known_from = max(curve.known_from for curve in curves)
         for curve, cell in zip(curves, cells, strict=True):
             self.values[cell] = curve.values
 

@@ -244,7 +244,7 @@ class World:
         self._at_work[claim.number] = hand.index
         self.attempts += 1
         hand.job = job
-        self._row(job, done)
+        self._row(job, done, is_needed=False)
         self._go_on(hand)
         return True
 
@@ -275,15 +275,18 @@ class World:
         stopping = self.sweep.config.stopping
         return stopping.name != "none" or stopping.constraint_patience is not None
 
-    def _row(self, job: Job, step: int) -> None:
-        tokens = job.course.tokens_after(step)
-        job.metrics = job.answer.at(step / job.course.steps)
+    def _row(self, job: Job, step: int, *, is_needed: bool = True) -> None:
+        """Log what the table has. Raises InputError where that is nothing, and a decision needs it."""
+        tokens, share = job.course.tokens_after(step), step / job.course.steps
+        if not is_needed and not job.answer.has(share):
+            return
+        job.metrics = job.answer.at(share)
         job.attempt.run.metrics.append({"step": step, "tokens": tokens, **job.metrics})
 
     def _rows_until_now(self, job: Job) -> None:
         reached = job.position(self.now)
         while job.evaluations and job.course.tokens_after(job.evaluations[0]) <= reached:
-            self._row(job, job.evaluations.popleft())
+            self._row(job, job.evaluations.popleft(), is_needed=self._is_watched)
 
     def _evaluate(self, hand: Hand, job: Job) -> None:
         self._row(job, job.evaluations.popleft())

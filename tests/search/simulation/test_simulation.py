@@ -11,6 +11,7 @@ import pytest
 from benchmarks.simulation.outcome import Outcome, simulate
 from benchmarks.simulation.table import Table, read_table
 from benchmarks.simulation.world import Faults
+from harness.config.errors import InputError
 from harness.config.sweep_schema import SweepConfig
 from harness.config.validate import to_plain, to_section
 from harness.runs.directory import StudyDirectory
@@ -264,3 +265,15 @@ def test_a_trunk_search_keeps_its_budget_whatever_happens_and_charges_runs_witho
     assert outcome.best is not None
     winner = next(trial for _, trial in complete if trial.number == outcome.best.number)
     assert winner.rung == 2, "short runs are no candidates"
+
+
+def test_results_alone_answer_a_search_that_stops_nothing_and_no_other(write_sweep: WriteSweep, tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    path.write_text("optim.lr,step,val/domain/loss\n" + "".join(f"{lr},{STEPS},{2 + lr}\n" for lr in (1e-3, 1e-2)))
+    base = [f"trainer.max_steps={STEPS}", "trainer.max_tokens=null", f"trainer.batch_tokens={BATCH}", "trainer.evaluate_every_steps=10"]
+    file = write_sweep(base=base, space={"optim.lr": {"low": 1e-3, "high": 1e-2, "log": True}}, budget={"trials": 3})
+    whole = simulate(load_sweep(str(file), []), read_table(path), workers=2, seed=0, faults=Faults(), tokens_per_second=1e5)
+    assert whole.states == {"complete": 3}
+    stopped = load_sweep(str(file), ["stopping=hyperband"])
+    with pytest.raises(InputError, match=r"no value after 25\.0% of the run"):
+        simulate(stopped, read_table(path), workers=2, seed=0, faults=Faults(), tokens_per_second=1e5)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.simulation.table import Table, check_table, read_table
+from benchmarks.simulation.table import Column, Table, check_table, read_table
 from harness.config.errors import InputError
 
 
@@ -89,3 +89,43 @@ def test_what_no_curve_has_is_refused(tmp_path: Path) -> None:
         check_table(table, ["val/a/loss"], ["data.packing"])
     with pytest.raises(InputError, match="val/b/loss"):
         check_table(table, ["val/b/loss"], ["optim.lr"])
+
+
+RESULTS = "optim.lr,step,val/a/loss\n1e-3,90,3.0\n1e-2,90,2.0\n"
+
+
+def test_a_table_of_results_alone_has_no_values_on_the_way(tmp_path: Path) -> None:
+    answer = table_of(tmp_path, RESULTS).answer({"optim.lr": 1e-3}, 90)
+    assert answer.at(1.0) == {"val/a/loss": 3.0}
+    with pytest.raises(InputError, match=r"no value after 11\.1% of the run optim\.lr=0\.001, .*its first row stands at 100\.0%"):
+        answer.at(10 / 90)
+
+
+def test_of_curves_that_begin_late_what_all_of_them_have_is_answered(tmp_path: Path) -> None:
+    rows = "optim.lr,step,val/a/loss\n1e-3,10,3.5\n1e-3,100,3.0\n1e-2,20,2.5\n1e-2,100,2.0\n"
+    answer = table_of(tmp_path, rows).answer({"optim.lr": 1e-3}, 100)
+    assert answer.at(0.2).keys() == {"val/a/loss"}
+    with pytest.raises(InputError, match=r"first row stands at 20\.0%"):
+        answer.at(0.1)
+
+
+def test_columns_of_other_names_and_units(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.csv"
+    path.write_text("lr,bs,iteration,loss\n1e-3,1,0,5.0\n1e-3,1,10,3.0\n1e-3,4,0,5.0\n1e-3,4,10,2.0\n")
+    renames = ("lr=optim.lr", "bs*2048=trainer.batch_tokens", "iteration*9=step", "loss=val/a/loss")
+    table = read_table(path, [Column.read(text) for text in renames])
+    assert table.params == ("optim.lr", "trainer.batch_tokens")
+    assert table.answer({"optim.lr": 1e-3, "trainer.batch_tokens": 8192}, 90).at(1.0) == {"val/a/loss": 2.0}
+
+
+@pytest.mark.parametrize("text", ["bs", "bs*2048", "bs*many=trainer.batch_tokens", "=optim.lr"])
+def test_a_rename_that_cannot_be_read(text: str) -> None:
+    with pytest.raises(InputError, match="expected COLUMN=KEY or"):
+        Column.read(text)
+
+
+def test_a_rename_of_a_column_that_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(RESULTS)
+    with pytest.raises(InputError, match=r"--rename: .*stepp"):
+        read_table(path, [Column.read("stepp=step")])
