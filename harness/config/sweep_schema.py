@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Lt
 
 from harness.config.launcher_schema import LauncherConfig
 from harness.config.schema import Count, Name, OnlyFor, Positive, Section
@@ -31,6 +31,8 @@ class BoundConfig(Section):
     """The metric may not exceed this."""
     min: float | None = None
     """The metric may not fall below this."""
+    chance: Annotated[float, Ge(0.5), Lt(1)] | None = None
+    """How likely the winner of a confirmation has to meet the bound with a fresh seed, e.g. 0.9; null: its mean over the seeds has to."""
 
 
 @dataclass(kw_only=True)

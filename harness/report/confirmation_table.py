@@ -12,14 +12,17 @@ from rich.text import Text
 from harness.config.literal_console import LiteralConsole
 from harness.config.terminal import say
 from harness.report.text import ABSENT, bound_text, metric_text
+from harness.runs.chances import Chance
 from harness.runs.confirmation import Candidate, Confirmation, is_within_noise
+from harness.runs.constraints import limits_of
 from harness.runs.fresh_seeds import shifts
 from harness.runs.paired import CONFIDENCE, Interval
 from harness.runs.record import StudyRecord
 
 METHOD = (
     f"Intervals: {CONFIDENCE:.0%}, Student t over seeds; differences are paired by seed. P(best): posterior of the additive model "
-    "candidate + seed + noise. A candidate counts when it is complete with every seed and its means meet the constraints."
+    "candidate + seed + noise. A candidate counts when it is complete with every seed and its means meet the constraints, with the chance "
+    "that is asked for. %: the chance that a run with a fresh seed meets the bound, from the means and the scatter of all candidates."
 )
 
 
@@ -52,7 +55,7 @@ def _verdict(study: StudyRecord, found: Confirmation) -> Iterator[str]:
         return
     if found.winner is None:
         tried = len(found.candidates)
-        yield f"not confirmed: none of its {tried} candidates comes through every seed and meets the constraints on average"
+        yield f"not confirmed: none of its {tried} candidates comes through every seed and meets the constraints {_how_surely(study)}"
         # The best of one seed lie at the edge of a constraint; other seeds push them over it.
         yield from (
             f"{metric} is {abs(shift):.4g} {'more' if shift > 0 else 'less'} over these seeds than with the search's, in their mean"
@@ -64,6 +67,8 @@ def _verdict(study: StudyRecord, found: Confirmation) -> Iterator[str]:
             yield f"`harness confirm {study.name} {rounds}` goes on with trials that are expected to meet the constraints then, if any is"
         yield f"`harness confirm {study.name}` with a --top of more than {tried} goes on with the next best of the search"
         return
+    if found.winner.chances:
+        yield chance_text(found.winner)
     if len(found.ranked) == 1:
         yield "no other candidate came through every seed within the constraints: there was nothing to compare it with"
         return
@@ -86,6 +91,10 @@ def _verdict(study: StudyRecord, found: Confirmation) -> Iterator[str]:
         )
 
 
+def _how_surely(study: StudyRecord) -> str:
+    return "with the chance that is asked for" if any("chance" in bound for bound in study.constraints.values()) else "on average"
+
+
 @dataclass(frozen=True)
 class _Row:
     cells: list[str]
@@ -103,7 +112,7 @@ def _rows(study: StudyRecord, found: Confirmation) -> Iterator[_Row]:
     for candidate in found.in_order:
         behind = found.difference(candidate, first) if first and candidate is not first else None
         chance = found.probabilities.get(candidate.number)
-        means = [metric_text(candidate.metrics.get(metric)) for metric in study.constraints]
+        means = [f"{metric_text(candidate.metrics.get(metric))}{_percent(candidate.chances.get(metric))}" for metric in study.constraints]
         if candidate.feasible is False:
             means[-1] += " !"
         cells = [
@@ -119,6 +128,19 @@ def _rows(study: StudyRecord, found: Confirmation) -> Iterator[_Row]:
         yield _Row(cells, candidate is found.winner)
 
 
+def _percent(chance: Chance | None) -> str:
+    return "" if chance is None else f" ({chance.mean:.0%})"
+
+
+def chance_text(candidate: Candidate) -> str:
+    """val/general/forgetting ≤ 0.25 holds with a fresh seed with chance 0.93 (from 0.71 to 0.99); "" where nothing is constrained."""
+    return "; ".join(
+        f"{metric} {bound_text(limits_of(candidate.constraints[metric]))} holds with a fresh seed with chance {chance.mean:.2f} "
+        f"(from {chance.low:.2f} to {chance.high:.2f})"
+        for metric, chance in candidate.chances.items()
+    )
+
+
 def _behind(study: StudyRecord, difference: Interval | None) -> str:
     if difference is None:
         return ""
@@ -132,7 +154,7 @@ def _seeds(candidate: Candidate) -> str:
 
 
 def confirmation_table(study: StudyRecord) -> Table:
-    """A candidate a row, the best first; ~: within seed noise; !: the mean breaks a constraint."""
+    """A candidate a row, the best first; ~: within seed noise; !: it does not meet a constraint; %: the chance that a fresh seed does."""
     found = study.confirmation
     assert found is not None, "there is one"
     table = Table(box=None, pad_edge=False)

@@ -117,7 +117,8 @@ def _reached(bundle: Bundle) -> Iterator[str]:
             cells.append(metric_text(bundle.metrics_over_seeds.get(name)))
         if bundle.constraints:
             outside = " (broken)" if broken({name: bundle.constraints.get(name, {})}, judged) else ""
-            cells.append(f"{bound_text(bundle.constraints.get(name, {}))}{outside}")
+            chance = f"; a fresh seed meets it with chance {bundle.chances[name]:.2f}" if name in bundle.chances else ""
+            cells.append(f"{bound_text(bundle.constraints.get(name, {}))}{outside}{chance}")
         if name == bundle.metric:
             cells = [f"**{cell}**" if cell else cell for cell in cells]
         yield f"| {' | '.join(cells)} |"

@@ -75,8 +75,9 @@ def with_unit(metric: str) -> str:
 
 
 def bound_text(bound: dict[str, float]) -> str:
-    """A constraint: ≤ 0.3."""
-    return ", ".join(f"{'≤' if side == 'max' else '≥'} {value_text(limit)}" for side, limit in bound.items())
+    """A constraint: ≤ 0.3, or ≤ 0.3 with chance 0.9."""
+    limits = ", ".join(f"{sign} {value_text(bound[side])}" for side, sign in (("max", "≤"), ("min", "≥")) if side in bound)
+    return f"{limits} with chance {value_text(bound['chance'])}" if "chance" in bound else limits
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:

@@ -74,6 +74,8 @@ class Bundle:
     metrics: dict[str, float] = field(default_factory=dict)
     """Last values of the winning run itself."""
     metrics_over_seeds: dict[str, float] = field(default_factory=dict)
+    chances: dict[str, float] = field(default_factory=dict)
+    """By constrained metric, of a confirmed winner: that a run with a fresh seed meets the bound."""
     params: dict[str, Any] = field(default_factory=dict)
     space: dict[str, Any] = field(default_factory=dict)
     groups: dict[str, str | None] = field(default_factory=dict)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from harness.runs.chances import Chance, Spread, chance_of_holding, spread_over_seeds, with_reserve
 from harness.runs.confirmation_plan import ConfirmationPlan, confirmation_directory, launch_of, read_plan
-from harness.runs.constraints import holds
+from harness.runs.constraints import Bound, holds
 from harness.runs.directory import StudyDirectory
 from harness.runs.paired import CONFIDENCE, Interval, Noise, bootstrap_interval, mean_interval, probabilities_of_lowest, seed_noise
 from harness.runs.result import FINAL_STATES, Result, read_result
@@ -25,6 +26,8 @@ class Candidate:
     metric: str
     """The study's objective."""
     constraints: dict[str, dict[str, float]]
+    spreads: dict[str, Spread] = field(default_factory=dict)
+    """By constrained metric, what seeds do to a candidate; of no metric before one is complete with every seed."""
 
     @property
     def complete(self) -> dict[int, Result]:
@@ -60,12 +63,27 @@ class Candidate:
             if all(name in row for row in logged)
         }
 
+    @cached_property
+    def chances(self) -> dict[str, Chance]:
+        """By constrained metric, that a fresh seed meets the bound; of what is known."""
+        return {
+            metric: chance_of_holding(self.constraints[metric], self.metrics[metric], replace(spread, seeds=len(self.complete)))
+            for metric, spread in self.spreads.items()
+            if metric in self.metrics
+        }
+
     @property
     def feasible(self) -> bool | None:
-        """Whether the means over the seeds meet the constraints; None where there are none, or nothing is known."""
+        """Whether the means over the seeds meet the constraints, with the chance that is asked for; None where nothing is constrained or
+        known."""
         if not self.constraints or not self.complete:
             return None
-        return all(metric in self.metrics and holds(bound, self.metrics[metric]) for metric, bound in self.constraints.items())
+        return all(metric in self.metrics and self._meets(metric, bound) for metric, bound in self.constraints.items())
+
+    def _meets(self, metric: str, bound: dict[str, float]) -> bool:
+        if "chance" in bound and metric in self.chances:
+            return self.chances[metric].mean >= bound["chance"]
+        return holds(bound, self.metrics[metric])
 
 
 @dataclass(frozen=True)
@@ -166,6 +184,12 @@ class Confirmation:
         return seed_noise(table) if table and len(self.seeds) > 1 else None
 
     @property
+    def bounds_of_means(self) -> dict[str, Bound]:
+        """By constrained metric, the bound that a mean over the seeds has to meet for the chance that is asked for."""
+        spreads = next((candidate.spreads for candidate in self.candidates), {})
+        return {metric: with_reserve(bound, spreads[metric]) if metric in spreads else bound for metric, bound in self.constraints.items()}
+
+    @property
     def degrees(self) -> int:
         """Of freedom of `noise.sd`."""
         return sum(len(candidate.values) - 1 for candidate in self.candidates if candidate.is_whole)
@@ -221,6 +245,10 @@ class Confirmation:
             "sd": interval.sd if interval else None,
             "interval": [interval.low, interval.high] if interval else None,
             "feasible": candidate.feasible,
+            "chances": {
+                metric: {"chance": chance.mean, "interval": [chance.low, chance.high], "asked": self.constraints[metric].get("chance")}
+                for metric, chance in candidate.chances.items()
+            },
             "metrics": candidate.metrics,
             "probability_best": self.probabilities.get(candidate.number),
             "difference": self._difference_json(candidate, first) if first and candidate is not first else None,
@@ -249,10 +277,20 @@ def confirmation_of(
     for number, run in enumerate(plan.runs):
         results.setdefault(run["candidate"], {})[run["seed"]] = result(number)
     objective, constraints = sweep["objective"], sweep.get("constraints") or {}
+    candidates = [Candidate(number, by_seed, objective["metric"], constraints) for number, by_seed in results.items()]
+    spreads = dict(_spreads(candidates, constraints))
     return Confirmation(
-        directory,
-        plan,
-        objective["direction"],
-        constraints,
-        [Candidate(number, by_seed, objective["metric"], constraints) for number, by_seed in results.items()],
+        directory, plan, objective["direction"], constraints, [replace(candidate, spreads=spreads) for candidate in candidates]
     )
+
+
+def _spreads(candidates: Sequence[Candidate], constraints: Iterable[str]) -> Iterator[tuple[str, Spread]]:
+    """By constrained metric, of the candidates that are complete with every seed."""
+    for metric in constraints:
+        table = [
+            [result.metrics[metric] for result in candidate.results.values()]
+            for candidate in candidates
+            if candidate.is_whole and len(candidate.results) > 1 and metric in candidate.metrics
+        ]
+        if table:
+            yield metric, spread_over_seeds(table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 Bound = Mapping[str, float]
-"""{max: …} or {min: …} or both."""
+"""{max: …} or {min: …} or both; with chance, how likely a confirmed winner has to meet it with a fresh seed (`harness.runs.chances`)."""
 
 
 def margins(constraints: Mapping[str, Bound], metrics: Mapping[str, float]) -> dict[str, float]:
@@ -17,6 +17,11 @@ def margins(constraints: Mapping[str, Bound], metrics: Mapping[str, float]) -> d
         if "min" in bound:
             found[f"{metric} >= {bound['min']}"] = bound["min"] - metrics[metric]
     return found
+
+
+def limits_of(bound: Bound) -> dict[str, float]:
+    """Its max and min alone."""
+    return {side: limit for side, limit in bound.items() if side != "chance"}
 
 
 def holds(bound: Bound, value: float) -> bool:

@@ -12,7 +12,7 @@ from harness.config.documents import DamagedError, typed
 from harness.config.errors import InputError
 from harness.runs.confirmation import Candidate, Confirmation, read_confirmation
 from harness.runs.confirmation_plan import read_plan
-from harness.runs.constraints import broken, margins
+from harness.runs.constraints import broken, limits_of, margins
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import read_yaml
 from harness.runs.lifecycle import current_state
@@ -148,7 +148,7 @@ class StudyRecord:
 
     @property
     def constraints(self) -> dict[str, dict[str, float]]:
-        """{metric: {max: …} or {min: …}}"""
+        """{metric: {max: …} or {min: …}, perhaps with chance}"""
         constraints: dict[str, dict[str, float]] = self.sweep.get("constraints") or {}
         return constraints
 
@@ -178,7 +178,7 @@ class StudyRecord:
                 excess = sum(
                     max(0.0, margin) / (abs(limit) or 1.0)
                     for metric, bound in self.constraints.items()
-                    for side, limit in bound.items()
+                    for side, limit in limits_of(bound).items()
                     for margin in margins({metric: {side: limit}}, run.result.metrics).values()
                 )
                 found.append((excess, run.number or 0, run))

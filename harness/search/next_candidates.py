@@ -46,10 +46,11 @@ def to_try_next(study: StudyRecord, count: int) -> list[int]:
         if searched[run.number] < to_beat and study.has_full_length(run) and study.constraints.keys() <= run.result.metrics.keys()
     ]
     candidates = set(study.confirmation.plan.candidates)
+    bounds = study.confirmation.bounds_of_means
     found, seen = [], {outcome(run) for run in complete if run.number in candidates}
     expected = metrics_over_fresh_seeds(parse_space(study.sweep["space"]), known, study.runs, runs)
     for run, metrics in zip(runs, expected, strict=True):
-        is_feasible = all(holds(bound, metrics[metric]) for metric, bound in study.constraints.items())
+        is_feasible = all(holds(bound, metrics[metric]) for metric, bound in bounds.items())
         if is_feasible and run.number is not None and outcome(run) not in seen:
             seen.add(outcome(run))
             found.append(run.number)

@@ -107,25 +107,22 @@ class TrunkClaims:
     def _seen(self, records: Sequence[RunRecord]) -> list[TrialSummary]:
         sign = 1.0 if self.sweep.config.objective.direction == "minimize" else -1.0
         seen = []
-        for record, metrics in zip(records, self._over_fresh_seeds(records), strict=True):
+        confirmation = read_confirmation(self.directory, self._launched) if self.sweep.config.constraints else None
+        # What is promoted then meets the constraints with other seeds, too.
+        bounds = confirmation.bounds_of_means if confirmation else self.sweep.constraints
+        known = shifts_of_candidates(confirmation, records) if confirmation else {}
+        for record, metrics in zip(records, metrics_over_fresh_seeds(self.sweep.space, known, records, records), strict=True):
             trial, result = record.trial, record.result
             if trial is None or trial.params is None:
                 continue
             loss: tuple[float, float] = (0.0, 0.0)
             broken_by: tuple[float, ...] = ()
             if result.state == "complete" and result.objective is not None:
-                broken_by = tuple(margins(self.sweep.constraints, metrics).values())
+                broken_by = tuple(margins(bounds, metrics).values())
                 loss = (sum(max(0.0, margin) for margin in broken_by), sign * result.objective)
             params = {key: value for key, value in trial.params.items() if key != self.rungs.length_key}
             seen.append(TrialSummary(trial.number, trial.rung or 0, trial.parent, params, result.state, loss, broken_by))
         return seen
-
-    def _over_fresh_seeds(self, records: Sequence[RunRecord]) -> list[dict[str, float]]:
-        """The trials' metrics, with the shifts of fresh seeds where a confirmation measured them: what is promoted then meets the
-        constraints with other seeds, too."""
-        confirmation = read_confirmation(self.directory, self._launched) if self.sweep.config.constraints else None
-        known = shifts_of_candidates(confirmation, records) if confirmation else {}
-        return metrics_over_fresh_seeds(self.sweep.space, known, records, records)
 
     @cached_property
     def _launched(self) -> dict[str, Any]:

@@ -98,6 +98,7 @@ def _bundle(study: StudyRecord | None, sweep: Sweep | None, best: RunRecord, nam
         constraints=study.constraints if study else {},
         metrics=result.metrics,
         metrics_over_seeds=mine.metrics if mine else {},
+        chances={metric: chance.mean for metric, chance in mine.chances.items()} if mine else {},
         params={key: scrub.leaf(key, value) for key, value in best.params.items()},
         space=scrub.value(study.sweep.get("space") or {}) if study else {},
         groups=_groups(sweep, best),

@@ -45,9 +45,9 @@ class Point:
 def searched(make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Callable[..., StudyRecord]:
     monkeypatch.setenv("HARNESS_RUNS", str(tmp_path / "runs"))
 
-    def search(points: Sequence[Point], bound: float | None = BOUND) -> StudyRecord:
-        constraints = {} if bound is None else {FORGETTING: {"max": bound}}
-        sweep = make_sweep(constraints=constraints, budget={"trials": len(points)})
+    def search(points: Sequence[Point], bound: float | None = BOUND, name: str = "study", **asked: float) -> StudyRecord:
+        constraints = {} if bound is None else {FORGETTING: {"max": bound, **asked}}
+        sweep = make_sweep(name=name, constraints=constraints, budget={"trials": len(points)})
         start = Start([{"optim.lr": 10 ** (3 * point.at - 4), "schedule": "linear"} for point in points])
         directory = open_study(dataclasses.replace(sweep, start=start))
         run_all(directory, lambda trial: points[trial.number].loss)
@@ -153,3 +153,26 @@ def test_without_constraints_there_is_nothing_to_go_on_with(searched: Callable[.
     record = confirmed(searched(points, bound=None), points, top=1)
     assert to_try_next(record, 3) == []
     assert next_round(record, each=1, most=3) == []
+
+
+def test_with_a_chance_a_bound_is_met_by_a_distance_that_the_scatter_of_the_seeds_asks_for(searched: Callable[..., StudyRecord]) -> None:
+    points = [Point(0.0, 2.20, 0.19), Point(0.5, 2.21, 0.17), Point(1.0, 2.22, 0.12)]
+    on_average = confirmed(searched(points), points, top=1)
+    assert on_average.confirmed is not None
+    assert on_average.confirmed.number == 0
+    record = confirmed(searched(points, name="sure", chance=0.9), points, top=1)
+    assert record.confirmed is None
+    assert record.confirmation is not None
+    assert record.confirmation.candidates[0].chances[FORGETTING].mean == pytest.approx(0.6667, abs=1e-4), "t of one degree at 1 / sqrt(3)"
+    assert "meets the constraints with the chance that is asked for" in " ".join(verdict(record))
+    # Two seeds, 0.02 apart: t(0.9; 1) * 0.01414 * sqrt(1 + 1/2) is 0.0533.
+    assert record.confirmation.bounds_of_means == {FORGETTING: {"max": pytest.approx(BOUND - 0.0533, abs=1e-4)}}
+    assert to_try_next(record, 3) == [2]
+    later = confirmed(record, points, top=1, trials=[2])
+    assert later.confirmed is not None
+    assert later.confirmed.number == 2
+    assert f"{FORGETTING} ≤ 0.2 holds with a fresh seed with chance 0.93" in " ".join(verdict(later))
+    found = next(entry for entry in later.confirmation.to_json()["candidates"] if entry["number"] == 2)["chances"][FORGETTING]
+    assert found["asked"] == 0.9
+    low, high = found["interval"]
+    assert low < found["chance"] < high

@@ -1,0 +1,93 @@
+"""How likely a bound holds with a fresh seed, from the few seeds of a confirmation.
+
+A configuration's runs over seeds are taken as a normal sample around its own mean. How far seeds scatter them is learned from all
+candidates together: one of them over three seeds says little of it. They share their seeds, and what these do in common counts once.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.runs.constraints import Bound, limits_of
+from harness.runs.paired import CONFIDENCE, seed_noise
+from harness.runs.student_t import t_probability, t_quantile
+
+NORMAL = statistics.NormalDist()
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What seeds do to one configuration."""
+
+    sd: float
+    seeds: int
+    """Behind every mean."""
+    degrees: int
+    """Of freedom of `sd`: how much is known of it."""
+
+    @property
+    def of_the_next(self) -> float:
+        """Standard error of a fresh seed's value around the mean that was seen."""
+        return self.sd * math.sqrt(1 + 1 / self.seeds)
+
+
+@dataclass(frozen=True)
+class Chance:
+    """That a run with a fresh seed meets a bound."""
+
+    mean: float
+    """The predictive probability: that of the next run, with all that is not known about mean and scatter in it."""
+    low: float
+    high: float
+    """Of the share of all seeds that meet it, with the usual confidence."""
+
+
+def spread_over_seeds(table: Sequence[Sequence[float]]) -> Spread:
+    """Of at least one candidate (a row) over the same, at least two seeds (the columns).
+
+    The degrees of freedom are Satterthwaite's (Biometrics Bulletin 2, 1946) for the mean of the candidates' variances, whose correlation is
+    the square of that of their values, which is that of the additive model.
+    """
+    rows, seeds, noise = len(table), len(table[0]), seed_noise(table)
+    # Of the additive model candidate + seed + noise: what pairing by seed takes away of the variance.
+    alike = max(0.0, 1 - noise.paired_sd**2 / (2 * noise.sd**2)) if rows > 1 and noise.sd > 0 else 0.0
+    return Spread(noise.sd, seeds, max(1, int(rows * (seeds - 1) / (1 + (rows - 1) * alike**2))))
+
+
+def chance_of_holding(bound: Bound, mean: float, spread: Spread) -> Chance:
+    """Of a configuration with this mean over `spread.seeds` seeds."""
+    distances = [bound["max"] - mean] if "max" in bound else []
+    distances += [mean - bound["min"]] if "min" in bound else []
+    scores = [_score(distance, spread.sd) for distance in distances]
+    reach = t_quantile((1 + CONFIDENCE) / 2, spread.degrees)
+    return Chance(
+        _of_all([t_probability(score / math.sqrt(1 + 1 / spread.seeds), spread.degrees) for score in scores]),
+        _of_all([NORMAL.cdf(score - reach * _error(score, spread)) for score in scores]),
+        _of_all([NORMAL.cdf(score + reach * _error(score, spread)) for score in scores]),
+    )
+
+
+def with_reserve(bound: Bound, spread: Spread) -> Bound:
+    """The bound that a mean has to meet for the chance that is asked for; the same where none is."""
+    if "chance" not in bound:
+        return bound
+    reserve = t_quantile(bound["chance"], spread.degrees) * spread.of_the_next
+    return {side: limit - reserve if side == "max" else limit + reserve for side, limit in limits_of(bound).items()}
+
+
+def _score(distance: float, sd: float) -> float:
+    """A distance in standard deviations; what does not scatter is surely on its side."""
+    return distance / sd if sd > 0 else math.copysign(math.inf, distance if distance != 0 else 1.0)
+
+
+def _error(score: float, spread: Spread) -> float:
+    """Standard error of a score whose mean and deviation are estimates: that of a quantile of a normal sample."""
+    return math.sqrt(1 / spread.seeds + score**2 / (2 * spread.degrees)) if math.isfinite(score) else 0.0
+
+
+def _of_all(chances: Sequence[float]) -> float:
+    """Of a value between two limits: it breaks one of them at most."""
+    return max(0.0, 1.0 - sum(1.0 - chance for chance in chances))

@@ -1,0 +1,76 @@
+"""How likely a bound holds with a fresh seed: golden values, and whether what is said comes true."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+
+import pytest
+from scipy.stats import t as student
+
+from harness.runs.chances import NORMAL, Spread, chance_of_holding, spread_over_seeds, with_reserve
+from harness.runs.constraints import holds
+
+SPREAD = Spread(sd=0.02, seeds=3, degrees=4)
+
+
+def test_the_chance_is_that_of_the_next_value_of_a_normal_sample() -> None:
+    found = chance_of_holding({"max": 0.25}, 0.21, SPREAD)
+    assert found.mean == pytest.approx(student.cdf(0.04 / (0.02 * math.sqrt(4 / 3)), 4))
+    assert found.mean == pytest.approx(0.9209, abs=1e-4)
+    assert found.low < found.mean < found.high
+
+
+def test_the_other_side_and_both() -> None:
+    above = chance_of_holding({"max": 0.25}, 0.21, SPREAD)
+    assert chance_of_holding({"min": 0.17}, 0.21, SPREAD).mean == pytest.approx(above.mean)
+    both = chance_of_holding({"max": 0.25, "min": 0.17}, 0.21, SPREAD)
+    assert both.mean == pytest.approx(2 * above.mean - 1)
+    assert chance_of_holding({"max": 0.3, "min": 0.29}, 0.21, SPREAD).mean == pytest.approx(0.0, abs=0.02)
+
+
+@pytest.mark.parametrize(("mean", "chance"), [(0.24, 1.0), (0.25, 1.0), (0.26, 0.0)])
+def test_what_does_not_scatter_is_sure(mean: float, chance: float) -> None:
+    found = chance_of_holding({"max": 0.25}, mean, Spread(0.0, 3, 4))
+    assert (found.low, found.mean, found.high) == (chance, chance, chance)
+
+
+@pytest.mark.parametrize("bound", [{"max": 0.25, "chance": 0.9}, {"min": 0.25, "chance": 0.75}])
+def test_a_mean_at_the_reserve_has_the_chance_that_is_asked_for(bound: dict[str, float]) -> None:
+    reserved = with_reserve(bound, SPREAD)
+    (limit,) = reserved.values()
+    assert chance_of_holding(bound, limit, SPREAD).mean == pytest.approx(bound["chance"])
+    assert holds(reserved, limit)
+
+
+def test_without_a_chance_nothing_is_reserved() -> None:
+    assert with_reserve({"max": 0.25}, SPREAD) == {"max": 0.25}
+
+
+def test_candidates_that_seeds_move_together_are_no_more_than_one() -> None:
+    alone = [0.1, 0.4, 0.2]
+    assert spread_over_seeds([alone]).degrees == 2
+    assert spread_over_seeds([alone, [value + 1 for value in alone], [value + 2 for value in alone]]).degrees == 2
+    assert spread_over_seeds([alone, [0.4, 0.1, 0.2], [0.2, 0.3, 0.25]]).degrees == 6
+
+
+@pytest.mark.parametrize("candidates", [1, 3, 8])
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("common", [0.0, 0.5, 0.9])
+def test_what_is_said_comes_true(candidates: int, seeds: int, common: float) -> None:
+    """Of studies whose truth is known: a bound at which 90 % is said holds for 90 % of further seeds, and the interval covers."""
+    draw = random.Random(1)
+    studies, held, covered = 1500, 0.0, 0
+    for _ in range(studies):
+        true = [draw.gauss(0, 3) for _ in range(candidates)]
+        shared = [draw.gauss(0, math.sqrt(common)) for _ in range(seeds)]
+        table = [[mean + shift + draw.gauss(0, math.sqrt(1 - common)) for shift in shared] for mean in true]
+        spread, mean = spread_over_seeds(table), statistics.fmean(table[0])
+        (reserve,) = with_reserve({"max": 0.0, "chance": 0.9}, spread).values()
+        held += NORMAL.cdf(mean - reserve - true[0])
+        share = chance_of_holding({"max": true[0] + NORMAL.inv_cdf(0.9)}, mean, spread)
+        covered += share.low <= 0.9 <= share.high
+    # The degrees of freedom are those of an approximation: with two seeds it is on the safe side.
+    assert -0.015 < held / studies - 0.9 < 0.025
+    assert covered / studies > 0.92
