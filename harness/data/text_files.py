@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.config.errors import InputError, did_you_mean
-from harness.data.row import BadRows, Row, decoded, kind
+from harness.data.row import BadRows, Row, decoded, described
 from harness.data.rows import holds_rows, read_rows, reported
 from harness.data.text_rows import opened
 
@@ -51,7 +51,7 @@ def _field_of(row: Row, field: str) -> str:
         raise InputError(f"{row.where}: no field {field!r} ({key}.field={field}).{hint} Fields there: {', '.join(row.fields) or 'none'}.")
     text = row.values[field]
     if not isinstance(text, str):
-        raise InputError(f"{row.where}: field {field!r} is a {kind(text)}, not a string")
+        raise InputError(f"{row.where}: field {field!r} is {described(text)}, not a string")
     if not text.isascii():
         try:
             text.encode()

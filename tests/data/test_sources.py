@@ -94,7 +94,7 @@ def test_documents_without_text_are_passed_over(tmp_path: Path) -> None:
             b'{"tetx": "one", "id": 1}\n',
             "line 1: no field 'text' (data.sources.docs.field=text). Did you mean 'tetx'? Fields there: tetx, id.",
         ),
-        ("a.jsonl", b'{"text": null}\n', "{file}, line 1: field 'text' is a null, not a string"),
+        ("a.jsonl", b'{"text": null}\n', "{file}, line 1: field 'text' is null, not a string"),
         ("a.jsonl", b'{"text": "\\ud83d"}\n', "{file}, line 1: field 'text' is not Unicode text (half a surrogate pair at character 0)"),
         ("a.jsonl", b'{"text": "one"}\n{"text": "\xff"}\n', "{file}, line 2: not UTF-8 (byte 10 is 0xff)"),
         ("a.txt", b"one \xff", "{file}: not UTF-8 (byte 4 is 0xff)"),
@@ -118,7 +118,7 @@ def test_bad_content_is_named_with_its_place(tmp_path: Path, name: str, content:
     [
         ({"body": ["x"]}, "no field 'text' (data.sources.docs.field=text). Fields there: body."),
         ({"text": [1]}, "row 1: field 'text' is a number, not a string"),
-        ({"text": ["x", None]}, "row 2: field 'text' is a null, not a string"),
+        ({"text": ["x", None]}, "row 2: field 'text' is null, not a string"),
     ],
 )
 def test_bad_parquet_columns(tmp_path: Path, column: dict[str, list[object]], message: str) -> None:
