@@ -201,6 +201,8 @@ def test_a_mask_depends_on_its_ingredient_and_tensor_alone() -> None:
     assert abs(whole.mean() - 0.5) < 0.03
     for other in (Noise(4).uniform("a", "w", 0, 1000), noise.uniform("b", "w", 0, 1000), noise.uniform("a", "v", 0, 1000)):
         assert abs(np.corrcoef(whole, other)[0, 1]) < 0.1
+    # What was merged once can be merged again.
+    np.testing.assert_array_equal(whole[:3], [0.07415552134625614, 0.019146141596138477, 0.14400898665189743])
 
 
 @pytest.mark.parametrize("method", ["multislerp", "karcher", "nuslerp", "model_stock", "slerp"])

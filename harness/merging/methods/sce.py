@@ -49,7 +49,8 @@ def _variances(block: Block) -> Floats:
     """Of the changes at each position, float32."""
     changes = [change.astype(np.float64) for change in block.changes]
     mean = np.mean(changes, axis=0)
-    return np.mean([np.square(change - mean) for change in changes], axis=0).astype(np.float32)
+    variances: Floats = np.mean([np.square(change - mean) for change in changes], axis=0).astype(np.float32)
+    return variances
 
 
 def _selected(block: Block, cut: Cut | None) -> list[Floats]:

@@ -104,7 +104,7 @@ def karcher_coefficients(gram: Doubles) -> list[float]:
         angles = np.arccos(to_each)
         factors = np.where(angles > KARCHER_TOLERANCE, angles / np.maximum(np.sin(angles), np.finfo(np.float64).tiny), 1.0) * shares
         step = factors - float(factors @ to_each) * mean  # Σ f (u − cos·m), in coordinates of the directions
-        length = float(np.sqrt(max(0.0, step @ cosines @ step)))
+        length = float(np.sqrt(max(0.0, float(step @ cosines @ step))))
         if length < KARCHER_TOLERANCE:
             break
         mean = np.cos(length) * mean + np.sin(length) / length * step
@@ -183,7 +183,7 @@ def _cosines(gram: Doubles) -> Doubles:
 
 def _unit(gram: Doubles, weights: Doubles) -> Doubles:
     """The direction of Σ w·(direction), in coordinates of the directions; the sum itself where that is zero."""
-    length = float(np.sqrt(max(0.0, weights @ _cosines(gram) @ weights)))
+    length = float(np.sqrt(max(0.0, float(weights @ _cosines(gram) @ weights))))
     return weights / length if length > 0.0 else weights
 
 

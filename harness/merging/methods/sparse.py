@@ -81,7 +81,8 @@ def della_chances(change: Floats, density: float, epsilon: float) -> npt.NDArray
     order = np.argsort(np.abs(change), axis=1, kind="stable")
     ranks = np.empty_like(order)
     np.put_along_axis(ranks, order, np.arange(columns)[None, :], axis=1)
-    return density - epsilon + 2.0 * epsilon * ranks / (columns - 1)
+    chances: npt.NDArray[np.float64] = density - epsilon + 2.0 * epsilon * ranks / (columns - 1)
+    return chances
 
 
 def _merged(operands: Operands, options: Options, kept: Sequence[Kept], *, elect: bool, normalize: bool) -> Iterator[Floats]:
