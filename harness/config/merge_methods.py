@@ -58,5 +58,5 @@ METHODS: dict[MergeMethod, MethodFacts] = {
     "breadcrumbs": _facts("required", "weight density gamma", "scale normalize"),
     "breadcrumbs_ties": _facts("required", "weight density gamma", "scale normalize"),
     "sce": _facts("required", "", "scale topk"),
-    "passthrough": _facts("none", "", "", 1, 1),
+    "passthrough": _facts("none", "weight", "", 1, 1),
 }

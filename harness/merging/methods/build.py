@@ -44,6 +44,6 @@ def merged_rows(method: MergeMethod, operands: Operands, options: Options, cuts:
         case "sce":
             return sce(operands, options)
         case "passthrough":
-            return (block.values[0] for block in operands.blocks())
+            return sums.passthrough(operands)
         case _:
             assert_never(method)

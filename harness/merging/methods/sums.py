@@ -27,6 +27,12 @@ def task_arithmetic(operands: Operands, options: Options) -> Iterator[Floats]:
         yield block.base + weighted_sum([factor * weight for weight in weights], block.changes)
 
 
+def passthrough(operands: Operands) -> Iterator[Floats]:
+    """The one ingredient, times its weight."""
+    weight = operands.ingredients[0].weight
+    return (block.values[0] if weight == 1.0 else np.float32(weight) * block.values[0] for block in operands.blocks())
+
+
 def weighted_sum(weights: Sequence[float], values: Sequence[Floats]) -> Floats:
     """Σ weight · value, float32 of their shape."""
     total = np.float32(weights[0]) * values[0]
