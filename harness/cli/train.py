@@ -16,6 +16,9 @@ from harness.evaluation.kinds import metric_of, shown_name
 from harness.runs.directory import StudyDirectory, runs_root
 from harness.runs.exit_codes import DONE, FAILED, STOPPED
 
+NOTICED_SHARE = 0.05
+"""Of a run's time: an evaluation set that takes less is not named."""
+
 if TYPE_CHECKING:
     from harness.config.launcher_schema import LauncherConfig
     from harness.config.load import Loaded
@@ -186,6 +189,9 @@ def _end_lines(run: RunDirectory, result: Result) -> Iterator[str]:
     rate = result.metrics.get("tokens_per_second")
     speed = f", {count_text(rate)} tokens/s" if rate else ""
     evaluated = f", {duration_text(result.evaluation_seconds)} of them evaluating" if result.evaluation_seconds else ""
+    long = {key: seconds / result.seconds for key, seconds in result.set_seconds.items() if seconds >= NOTICED_SHARE * result.seconds}
+    if long:
+        evaluated += f" ({', '.join(f'{key}: {share:.0%} of the run' for key, share in long.items())})"
     yield f"{count_text(result.tokens.reached)} tokens in {duration_text(result.seconds)}{evaluated}{speed}"
     opened = read_opened(run)
     if opened is not None and opened.url:

@@ -8,7 +8,7 @@ import signal
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -71,18 +71,19 @@ def placement(study: StudyDirectory) -> WorkerPlacement:
 
 def preload(study: StudyDirectory) -> list[str]:
     """Modules that the warm server of a study's worker imports for its children."""
+    from harness.runs.files import read_yaml
     from harness.work.attempt import PRELOAD
 
-    return [*PRELOAD, "harness.cli.warm", *_model_modules(study)]
+    config = read_yaml(study.sweep)["config"]
+    client = [] if config["tracking"]["name"] == "none" else ["harness.tracking.warm"]
+    return [*PRELOAD, "harness.cli.warm", *client, *_model_modules(config["model"])]
 
 
-def _model_modules(study: StudyDirectory) -> list[str]:
+def _model_modules(model: dict[str, Any]) -> list[str]:
     """The transformers module of the study's model: importing it takes longer than anything else before the first step."""
     from harness.config import documents
     from harness.config.errors import InputError
-    from harness.runs.files import read_yaml
 
-    model = read_yaml(study.sweep)["config"]["model"]
     family = model["family"]
     if model["path"]:
         try:

@@ -7,9 +7,9 @@ from typing import Any
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of every leaf; an empty mapping is one."""
+    """(dotted key, value) of every leaf; an empty mapping is one, and one with a name that no dotted key can say ("a.b", 1)."""
     for name, value in values.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping) and value and all(isinstance(below, str) and "." not in below for below in value):
             yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value

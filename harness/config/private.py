@@ -33,7 +33,8 @@ TOKENS = re.compile(
 """An older W&B key looks like a commit, which is known by the word before it, or by its key."""
 COMMIT = re.compile(r"[0-9a-f]{40}")
 COMMIT_KEY = re.compile(r"(^|[._])(revision|commit|sha)$")
-ADDRESS = re.compile(r"\b[a-zA-Z][\w+.-]*://[^\s'\"<>]+")
+ADDRESS = re.compile(r"\b[a-zA-Z][\w+.-]*://(?!json-schema\.org/)[^\s'\"<>]+")
+"""But for the name of a JSON schema's dialect, which is the same everywhere."""
 MAIL = re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+")
 ABSOLUTE = re.compile(r"(?<![\w.:/~])~?/[^\s'\",:;=()\[\]{}<>|]+|\b[A-Za-z]:\\[^\s'\",;]+")
 SECRET_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|AUTH|DSN|DATABASE_URL|PWD|PASS(_|$)|PW(_|$)", re.IGNORECASE)
@@ -117,6 +118,8 @@ class Scrub:
         """A kind or a name loses secrets alone; a text, whatever is private in it."""
         if isinstance(value, list):
             return [self._kind_or_text(item, keep_commits=keep_commits) for item in value]
+        if isinstance(value, Mapping):
+            return {name: self._kind_or_text(item, keep_commits=keep_commits) for name, item in value.items()}
         if not isinstance(value, str) or (keep_commits and COMMIT.fullmatch(value) and value not in self._secrets):
             return value
         if re.search(r"[\s/@]", value):
@@ -173,6 +176,11 @@ def hydra_text(value: Any) -> str:
         case list() | tuple():
             return "[" + ", ".join(map(hydra_text, value)) + "]"
         case dict():
-            return "{" + ", ".join(f"{key}: {hydra_text(item)}" for key, item in value.items()) + "}"
+            return "{" + ", ".join(f"{_hydra_name(key)}: {hydra_text(item)}" for key, item in value.items()) + "}"
         case _:
             return repr(value)
+
+
+def _hydra_name(name: Any) -> str:
+    """A mapping's name in the grammar of overrides, which has no quotes there."""
+    return re.sub(r"([\\()\[\]{}:=, \t])", r"\\\1", name) if isinstance(name, str) else repr(name)

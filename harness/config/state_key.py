@@ -39,22 +39,29 @@ BY_FINGERPRINT = (
 """What matters by its content, wherever it lies."""
 WHEN_MEASURED = ".every_evaluations"
 """How keys end that say which rows hold what is measured by fingerprint: runs of one state share their rows."""
+OF_EVALUATIONS = ("sampling.", "trainer.evaluation_batch_tokens")
+"""What changes no state, but may change what is measured of it."""
 NO_INFLUENCE = (
-    "sampling.",
     "data.cache_dir",
     "data.max_epochs",
     "tracking.",
-    "trainer.evaluation_batch_tokens",
     "trainer.warn_evaluation_share",
     "trainer.checkpoint_every_steps",
     "trainer.final_checkpoint",
     "trainer.keep_checkpoints",
 )
+"""What changes neither."""
 
 
 def state_values(config: Config) -> dict[str, Any]:
     """The values that the state of a run depends on, by dotted key."""
-    elsewhere = (*IN_THE_PLAN, *BY_FINGERPRINT, *NO_INFLUENCE)
+    elsewhere = (*IN_THE_PLAN, *BY_FINGERPRINT, *OF_EVALUATIONS, *NO_INFLUENCE)
+    return {key: value for key, value in flat(to_plain(config)) if key.endswith(WHEN_MEASURED) or not matches_key(key, elsewhere)}
+
+
+def logged_values(config: Config) -> dict[str, Any]:
+    """The values, by dotted key, that what a run logs depends on and that no fingerprint tells."""
+    elsewhere = (*BY_FINGERPRINT, *NO_INFLUENCE)
     return {key: value for key, value in flat(to_plain(config)) if key.endswith(WHEN_MEASURED) or not matches_key(key, elsewhere)}
 
 

@@ -79,6 +79,8 @@ class EvaluationSet(ABC):
     """It is measured in every so many evaluations of a run, the first being that of step 0, and in the last; None: in these two alone."""
     is_sampled: bool = False
     """Whether what it measures depends on sampling.*."""
+    writes: bool = False
+    """Whether it lets the model write, token by token: what takes time."""
     cache_entry: str | None = None
     """The entry of the token cache that it was drawn from, if it was."""
 

@@ -44,7 +44,7 @@ class GenerationSet(EvaluationSet):
     """
 
     section = "generation"
-    is_sampled = True
+    is_sampled = writes = True
     name: str
     config: GenerationConfig
     prompts: tuple[Prompt, ...]

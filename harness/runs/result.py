@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -81,6 +82,8 @@ class Result:
     """The lock of the lease under which another run trains what this one needs; null when nothing keeps it from starting."""
     evaluation_seconds: float = 0.0
     """The part of it that evaluations took."""
+    set_seconds: dict[str, float] = field(default_factory=dict)
+    """Of that, what each evaluation set took, by its key."""
     attempts: int = 0
     failures: int = 0
     """Attempts that crashed or were killed (a clean stop is none)."""
@@ -91,6 +94,12 @@ class Result:
     fingerprints: dict[str, str] = field(default_factory=dict)
     """Of data, tokenizer and model."""
     hardware: dict[str, Any] = field(default_factory=dict)
+
+    def add_evaluation(self, seconds: float, of_sets: Mapping[str, float]) -> None:
+        """Count the time that an attempt evaluated. of_sets: what of it each set took, by its key."""
+        self.evaluation_seconds += seconds
+        for key, taken in of_sets.items():
+            self.set_seconds[key] = self.set_seconds.get(key, 0.0) + taken
 
 
 def read_result(run: RunDirectory) -> Result:

@@ -3,6 +3,7 @@
     <study>/trunks/<key>/          a state; complete, or not there at all
         checkpoint.ckpt            weights, optimizer, random state, position
         metrics.jsonl              the rows up to it
+        generations.jsonl          the texts up to it, where any were written
         trunk.json                 step, tokens, which run trained it
     <study>/trunks/.leases/<digest>.lock   held by the process that trains on from a state; <digest>.json lists what it will store
 
@@ -19,7 +20,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from filelock import FileLock
 
 from harness.config.documents import DamagedError, typed
 from harness.runs.files import give_umask_rights, read_json, write_json
+from harness.runs.generations import GenerationsFile, WrittenText
 from harness.runs.locks import hold
 from harness.runs.metrics import MetricsFile, Row
 
@@ -66,6 +68,11 @@ class Trunk:
     def rows(self) -> list[Row]:
         """The metrics up to it, one row a step."""
         return MetricsFile(self.path / "metrics.jsonl").rows()
+
+    @property
+    def texts(self) -> dict[int, list[WrittenText]]:
+        """What was written for evaluation sets up to it, by step."""
+        return GenerationsFile(self.path / "generations.jsonl").by_step()
 
     @property
     def bytes(self) -> int:
@@ -141,7 +148,9 @@ class TrunkStore:
                     found = trunk
         return found
 
-    def store(self, key: str, checkpoint: Path, rows: Sequence[Row], info: TrunkInfo) -> None:
+    def store(
+        self, key: str, checkpoint: Path, rows: Sequence[Row], info: TrunkInfo, *, texts: Mapping[int, Sequence[WrittenText]] | None = None
+    ) -> None:
         """Keep a state. A trunk that exists stays as it is.
 
         Raises OSError when it cannot be written; nothing half-written is left.
@@ -158,6 +167,8 @@ class TrunkStore:
                 shutil.copyfile(checkpoint, building / "checkpoint.ckpt")
             with (building / "metrics.jsonl").open("w", encoding="utf-8") as stream:
                 stream.writelines(json.dumps(row) + "\n" for row in rows)
+            for step, written in (texts or {}).items():
+                GenerationsFile(building / "generations.jsonl").append(step, written)
             write_json(building / "trunk.json", asdict(info))
             give_umask_rights(building)
             with contextlib.suppress(OSError):  # somebody else stored the same state at the same time

@@ -17,7 +17,7 @@ from harness.config.load import load
 from harness.config.locations import overlay_dir
 from harness.config.nested import flat, lookup, set_value
 from harness.config.overrides import Deletion, GroupOverride, parse
-from harness.config.private import Scrub, is_owner_specific
+from harness.config.private import Scrub, hydra_text, is_owner_specific
 from harness.config.schema import Config
 from harness.config.validate import to_plain, to_section
 from harness.evaluation.kinds import main_metrics
@@ -140,12 +140,10 @@ def header_of(study: StudyRecord | None, best: RunRecord, name: str, to_give: Ma
 
 
 def paths_to_give(config: Mapping[str, Any], scrub: Scrub) -> dict[str, str]:
-    """By configuration key the files that others have elsewhere, under the names that stand in the recipe for them, and private texts."""
-    return {
-        key: scrub.leaf(key, value)
-        for key, value in flat(dict(config))
-        if isinstance(value, str) and not is_owner_specific(key) and scrub.leaf(key, value) != value
-    }
+    """By configuration key the files that others have elsewhere, under the names that stand in the recipe for them, and what else holds
+    private texts."""
+    leaves = [(key, value, scrub.leaf(key, value)) for key, value in flat(dict(config)) if not is_owner_specific(key)]
+    return {key: shared if isinstance(shared, str) else hydra_text(shared) for key, value, shared in leaves if shared != value}
 
 
 def _found(study: StudyRecord, best: RunRecord) -> Iterator[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from harness.data.tokenization import Progress
     from harness.evaluation.evaluation_set import EvaluationSet
+    from harness.generation.engine import Engine
     from harness.runs.generations import WrittenText
 
 log = logging.getLogger("harness")
@@ -43,10 +45,13 @@ class Evaluator:
         """What the model wrote in the last evaluation."""
         self.seconds = 0.0
         """Wall time of all evaluations so far."""
+        self.set_seconds: defaultdict[str, float] = defaultdict(float)
+        """Of them, those of each set, by its key."""
         self.evaluations = 0
         self._rare: dict[str, _Rare] = {part.key: _Rare(part) for part in sets if part.every_evaluations != 1}
         self._config = config.trainer
         self._build_engine = partial(build_engine, config, tokenizer=tokenizer)
+        self._engine: tuple[PreTrainedModel, Engine] | None = None
         self._progress = progress
         self._has_warned = False
 
@@ -72,7 +77,7 @@ class Evaluator:
         with (
             uncompiled() if self._config.compile else nullcontext(),
             evaluated(
-                model, batch_tokens=self._config.evaluation_batch_tokens, precision=precision, build_engine=self._build_engine
+                model, batch_tokens=self._config.evaluation_batch_tokens, precision=precision, build_engine=self._engine_of
             ) as reading,
         ):
             for part in self.sets if sets is None else sets:
@@ -82,18 +87,42 @@ class Evaluator:
         self.evaluations += 1
         return {**values, "evaluation_seconds": seconds}
 
+    def _engine_of(self, model: PreTrainedModel) -> Engine:
+        """Built once a run: what is probed and prepared depends on the model's kind and on the tokenizer, not on its weights."""
+        if self._engine is None or self._engine[0] is not model:
+            self._engine = model, self._build_engine(model)
+        return self._engine[1]
+
     def _measure(self, part: EvaluationSet, model: EvaluatedModel, *, step: int) -> dict[str, float]:
         place = place_of(part.section, part.name)
         began = time.perf_counter()
         measured, texts = part.measure_with_texts(model, _Advance(self._progress, part.name, part.size))
         self.texts += texts
+        seconds = time.perf_counter() - began
+        self.set_seconds[part.key] += seconds
         if part.key in self._rare:
-            self._rare[part.key].add(time.perf_counter() - began)
+            self._rare[part.key].add(seconds)
         for name, value in measured.items():
             if not math.isfinite(value):
                 raise NonFiniteLossError(f"{place}/{name} after step {step} is {value}")
         initial = self.initial.setdefault(part.key, measured)
         return {f"{place}/{name}": value for name, value in {**measured, **part.since_start(measured, initial)}.items()}
+
+    def forecast(self, steps: int) -> Iterator[str]:
+        """After the first evaluation of a run of `steps` steps: what each set that lets the model write is going to take, in words."""
+        for part in self.sets:
+            if part.key in self.set_seconds and part.writes:
+                seconds, every = self.set_seconds[part.key], part.every_evaluations
+                times = self._rare[part.key].planned(self._planned(steps)) if part.key in self._rare else self._planned(steps)
+                often = f"{part.key}.every_evaluations={'null' if every is None else every}"
+                yield (
+                    f"{part.key}: {part.limit[1]} in {seconds:.1f} s; {times} times in this run ({often}), which is about "
+                    f"{times * seconds:.0f} s"
+                )
+
+    def _planned(self, steps: int) -> int:
+        every = self._config.evaluate_every_steps
+        return 2 if every is None else 1 + math.ceil(steps / every)
 
     def warn_of_share(self, steps: int, seconds_per_step: float) -> None:
         """Say so, once, if evaluation is going to take more than its share of a run of `steps` steps."""
@@ -101,7 +130,7 @@ class Evaluator:
             return
         every = self._config.evaluate_every_steps
         each = (self.seconds - sum(rare.seconds for rare in self._rare.values())) / self.evaluations
-        planned = 2 if every is None else 1 + math.ceil(steps / every)
+        planned = self._planned(steps)
         evaluating, training = each * planned, seconds_per_step * steps
         often = f"{planned} times {each:.1f} s"
         for key, rare in self._rare.items():

@@ -63,7 +63,7 @@ def measure(
         return STOPPED
     finally:
         result.tokens.read += meter.tokens
-        result.evaluation_seconds += evaluator.seconds
+        result.add_evaluation(evaluator.seconds, evaluator.set_seconds)
     row = {"step": 0, "tokens": 0, **values}
     if ranks.is_main():
         run.generations.append(0, evaluator.texts)

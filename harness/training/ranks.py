@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
+from harness.config.errors import InputError
 from harness.runs.world import World
 
 T = TypeVar("T")
@@ -26,6 +27,10 @@ MEETING_SECONDS = 300.0
 """How long ranks wait for each other when they start."""
 TIMEOUT_SECONDS = 1800.0
 """How long a rank may keep the others waiting while all live: torch's own limit."""
+EVALUATION_SECONDS = 7 * 24 * 3600.0
+"""The same where they divide evaluations: one may write long texts while the others have ended. A rank that dies ends them all at once."""
+_evaluating: dist.ProcessGroup | None = None
+"""All ranks, with that patience."""
 
 
 @contextmanager
@@ -52,9 +57,12 @@ def connected(world: World, *, accelerator: str, listener: socket.socket | None 
         world_size=world.size,
         timeout=timedelta(seconds=TIMEOUT_SECONDS),
     )
+    global _evaluating
+    _evaluating = dist.new_group(backend="gloo", timeout=timedelta(seconds=EVALUATION_SECONDS))
     try:
         yield
     finally:
+        _evaluating = None
         dist.destroy_process_group()
 
 
@@ -111,12 +119,12 @@ def anywhere(*flags: bool) -> tuple[bool, ...]:
     return tuple(map(bool, found.tolist()))
 
 
-def gathered(value: T) -> list[T]:
+def gathered(value: T, group: dist.ProcessGroup | None = None) -> list[T]:
     """Every rank's value, in the order of ranks. They are pickled: plain containers, tensors on the CPU."""
     if size() == 1:
         return [value]
     values: list[Any] = [None] * size()
-    dist.all_gather_object(values, value)
+    dist.all_gather_object(values, value, group=group)
     return values
 
 
@@ -134,7 +142,27 @@ def shared_out(items: Iterator[T], compute: Callable[[T], U]) -> Iterator[U]:
     """`compute` of every item, in their order: each rank computes its share, and all get all values (pickled, see `gathered`).
 
     The ranks compute equally often, some of them in vain where they do not divide the items: models whose weights are spread over the
-    ranks need all of them for every forward pass.
+    ranks need all of them for every forward pass. Bad input and numbers that are none are raised on all of them, wherever they are met.
     """
     while chunk := list(islice(items, size())):
-        yield from gathered(compute(chunk[min(rank(), len(chunk) - 1)]))[: len(chunk)]
+        found = gathered(_tried(compute, chunk[min(rank(), len(chunk) - 1)]), _evaluating)
+        yield from [_value(tried) for tried in found[: len(chunk)]]
+
+
+Tried = tuple[T, None] | tuple[None, Exception]
+
+
+def _tried(compute: Callable[[T], U], item: T) -> Tried[U]:
+    try:
+        return compute(item), None
+    except (InputError, ArithmeticError) as error:
+        if size() == 1:
+            raise
+        return None, error
+
+
+def _value(tried: Tried[T]) -> T:
+    value, error = tried
+    if error is not None:
+        raise error
+    return value  # type: ignore[return-value]  # no error, so it is a T

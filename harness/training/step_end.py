@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from harness.training.stop_flag import StopFlag
 if TYPE_CHECKING:
     from harness.evaluation.evaluation_set import EvaluationSet
     from harness.training.trunk_path import TrunkPath
+
+log = logging.getLogger("harness")
 
 
 @dataclass(eq=False)
@@ -83,6 +86,8 @@ class StepEnd(Callback):
             log_row(self.loggers, row)
         if trainer.global_step == 0:
             self._write(trainer, {"step": 0, "tokens": 0, **self._evaluate(trainer, module, is_last=False)})
+            for line in self.evaluator.forecast(module.plan.steps) if ranks.is_main() else ():
+                log.info(line)
         # Only now: what was drawn to make weights, loaders and evaluations does not reach into training.
         if ranks.rank() < len(self._random_states):
             restore_random_state(self._random_states[ranks.rank()])

@@ -128,7 +128,7 @@ def train(
         if path:
             path.end()
         # Also when it raises: what was trained has been spent.
-        result.evaluation_seconds += evaluator.seconds
+        result.add_evaluation(evaluator.seconds, evaluator.set_seconds)
         # Lightning's count is 0 until it has restored the checkpoint.
         result.step = max(start, trainer.global_step) if trainer else start
         result.tokens.trained += plan.tokens_after(result.step) - plan.tokens_after(start)

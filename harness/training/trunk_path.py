@@ -58,7 +58,9 @@ class TrunkPath:
             self._train_on_from(trunk.info.step)
             rows = trunk.rows
             path = checkpoint_path(self.run.checkpoints, trunk.info.step)
-            # Rows before the checkpoint: a resumed run never lacks one.
+            # Texts before their rows, and rows before the checkpoint: a resumed run lacks none of them.
+            for step, texts in trunk.texts.items():
+                self.run.generations.append(step, texts)
             for row in rows:
                 self.run.metrics.append(row)
             if trunk.take(path):
@@ -89,9 +91,10 @@ class TrunkPath:
         """Store the state after `step`, whose checkpoint is at `checkpoint`. A failure is logged, and does no harm."""
         key = trunk_key(step, self.prefix.digests[step])
         rows = [row for row in self.run.metrics.rows() if row["step"] <= step]
+        texts = {at: written for at, written in self.run.generations.by_step().items() if at <= step}
         info = TrunkInfo(step=step, tokens=self.prefix.plan.tokens_after(step), run=self.run.name)
         try:
-            self.store.store(key, checkpoint, rows, info)
+            self.store.store(key, checkpoint, rows, info, texts=texts)
         except OSError as error:
             log.warning("the trunk of step %d cannot be stored: %s", step, error.strerror)
         self.end()

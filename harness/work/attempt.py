@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("harness")
 
-PRELOAD = ["harness.training.train", "harness.tracking.warm", "transformers.models.auto.modeling_auto"]
+PRELOAD = ["harness.training.train", "transformers.models.auto.modeling_auto"]
 """Modules that a warm server imports for its children."""
 
 LOCK_SECONDS = 30.0

@@ -88,6 +88,9 @@ def generate(
         if out is not None:
             header = _header(question, config, prompts, tokenizer_fingerprint(tokenizer))
             part = stack.enter_context(PartFile(out, header, restart=restart))
+            if part.is_complete:
+                note(f"{out}: all {len(rows):,} rows are there already; --restart writes them anew")
+                return list(part.finished.values())
             if part.finished:
                 note(f"{part.path}: {len(part.finished):,} of {len(rows):,} rows are there already")
         from harness.training.writer import writing

@@ -14,9 +14,9 @@ from harness.config.nested import flat
 from harness.config.private import hydra_text
 from harness.config.recipe import load_recipe, recipe_values
 from harness.config.schema import Config
-from harness.config.state_key import BY_FINGERPRINT, NO_INFLUENCE, matches_key
+from harness.config.state_key import logged_values
 from harness.config.user_yaml import read_mapping
-from harness.config.validate import to_plain
+from harness.config.validate import to_plain, to_section
 from harness.evaluation.kinds import main_metrics
 from harness.runs.bundle import PLAIN_NAME, Bundle, BundleDirectory, find_bundle, unknown_recipe
 from harness.runs.directory import RunDirectory, find_run, run_called
@@ -76,7 +76,7 @@ def _own_paths(bundle: BundleDirectory, recipe: Bundle) -> list[str]:
     if owners is None or not owners.is_file():
         return []
     noted = dict(flat(read_mapping(owners, holds="paths of a recipe")))
-    return [f"{key}={hydra_text(noted[key])}" for key in recipe.to_give if isinstance(noted.get(key), str)]
+    return [f"{key}={hydra_text(noted[key])}" for key in recipe.to_give if noted.get(key) is not None]
 
 
 def _of_run(record: RunRecord) -> Original:
@@ -115,13 +115,14 @@ def _with_threads(overrides: list[str], result: Result, values: dict[str, Any]) 
 
 
 def changed(there: dict[str, Any], config: Config) -> list[Difference]:
-    """Configuration keys that differ from the recipe's; files are compared by fingerprint."""
-    before, now = dict(flat(there)), dict(flat(to_plain(config)))
-    paths = (*BY_FINGERPRINT, *NO_INFLUENCE, "trainer.threads", "data.chat_template")
+    """Configuration keys that differ from the recipe's, of all that what a run logs depends on; files are compared by fingerprint."""
+    # What an older harness had no key for was at its default.
+    before, now = logged_values(to_section(Config, there)), logged_values(config)
+    compared_otherwise = ("trainer.threads", "data.chat_template")
     return [
-        Difference(key, str(before[key]), str(now.get(key)), "configuration")
-        for key in before
-        if not matches_key(key, paths) and now.get(key) != before[key]
+        Difference(key, str(before.get(key, "absent")), str(now.get(key, "absent")), "configuration")
+        for key in dict.fromkeys([*before, *now])
+        if key not in compared_otherwise and now.get(key, ...) != before.get(key, ...)
     ]
 
 

@@ -115,7 +115,9 @@ def test_overrides_are_rewritten_only_where_they_must_be() -> None:
     assert found[1:] == ["optim.lr=1e-3", "data.sources.a.path='y.jsonl'", "data.sources.a.replay=true", "seed=7"]
 
 
-@pytest.mark.parametrize("value", [None, True, 3, 1e-5, "it's \\ so", ["a", None, 2], {"a": {"b": [1.5]}}])
+@pytest.mark.parametrize(
+    "value", [None, True, 3, 1e-5, "it's \\ so", ["a", None, 2], {"a": {"b": [1.5]}}, {"a.b": {"c d": {"(e)": {"$f": {}}}}}]
+)
 def test_values_come_back_from_the_grammar_of_overrides(value: Any) -> None:
     (parsed,) = parse([f"trainer.callbacks.x.y={hydra_text(value)}"], Config)
     assert isinstance(parsed, ValueOverride)

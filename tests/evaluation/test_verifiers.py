@@ -128,12 +128,12 @@ def test_the_number_that_a_text_ends_in(text: str, number: str | None) -> None:
 
 
 def test_numbers_are_found_in_time_that_grows_with_the_text() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     assert number_in("1,111" * 20_000 + "," + "-" * 100_000) is not None
     for latex in ("\\frac{", "\\frac{1}{", "\\frac", "{"):
         assert number_in("1" + latex * 20_000) == (1 if latex == "{" else None)
     assert number_in("\\frac{1}{2} " * 20_000) == Fraction(1, 2)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 3  # quadratic ones take minutes
 
 
 @pytest.mark.parametrize(

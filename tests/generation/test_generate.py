@@ -54,7 +54,10 @@ def test_rows_are_by_prompt_and_draw_and_a_repeated_command_goes_on(
     assert (said["rows"], said["tokens"], sum(said["finish"].values())) == (12, sum(row["tokens"] for row in rows), 12)
 
     again = generate(tiny_model, *words, cwd=tmp_path)
-    assert (again.rc, "is there already" in again.stderr) == (2, True)
+    assert (again.rc, json.loads(again.stdout)) == (0, said)
+    assert "asked.generations.jsonl: all 12 rows are there already; --restart writes them anew" in again.stderr
+    elsewhere = generate(tiny_model, *words, "sampling.seed=1", cwd=tmp_path)
+    assert (elsewhere.rc, "whose sampling was other than now" in elsewhere.stderr) == (2, True)
     expected = out.read_bytes()
     out.unlink()
     real = PartFile.append
@@ -75,7 +78,11 @@ def test_rows_are_by_prompt_and_draw_and_a_repeated_command_goes_on(
     assert went_on.rc == 0, went_on
     assert "5 of 12 rows are there already" in went_on.stderr
     assert out.read_bytes() == expected
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["asked.generations.jsonl", "asked.jsonl"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        ".asked.generations.jsonl.header.json",
+        "asked.generations.jsonl",
+        "asked.jsonl",
+    ]
 
 
 def test_prompts_of_the_command_line_are_answered_on_stdout(tiny_model: Path, tmp_path: Path) -> None:

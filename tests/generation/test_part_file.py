@@ -37,7 +37,19 @@ def test_rows_end_in_any_order_and_stand_in_their_own(tmp_path: Path) -> None:
     assert [(row["id"], row["draw"]) for row in found] == [(row.prompt.id, row.draw) for row in ROWS]
     assert list(found[0]) == ["id", "prompt", "draw", "text", "tokens", "token_ids", "finish"]
     assert (found[1]["text"], found[1]["tokens"], found[1]["prompt"]) == ("é1\u2028\n", 3, "say 0\n")
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["out.jsonl"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".out.jsonl.header.json", "out.jsonl"]
+    before = out.read_bytes()
+    with begin(out) as part:
+        assert part.is_complete
+        assert list(part.finished.values()) == found
+    assert out.read_bytes() == before
+    with pytest.raises(InputError, match=r"out\.jsonl: holds texts of another command, whose model was other"):
+        begin(out, HEADER | {"model": "n"})
+    out.write_bytes(before[:-1] + b" \n")
+    with pytest.raises(InputError, match=r"is there already; valid: another file, or --restart"):
+        begin(out)
+    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".*.lock"))
 
 
 @pytest.mark.parametrize("cut", range(0, 400, 9))

@@ -17,6 +17,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import pkgutil
 import runpy
 import select
 import shutil
@@ -38,10 +39,24 @@ PYTHON = Path(sys.executable)
 HARNESS = PYTHON.with_name("harness")
 MESSAGE_BYTES = 1 << 20
 MAX_FILES = 250
-SEARCH = ("harness.cli.main", "harness.search.worker", "harness.search.open_study", "optuna", "tests.search.studies")
+
+
+def _modules(floor: str) -> list[pkgutil.ModuleInfo]:
+    return list(pkgutil.iter_modules([str(ROOT / "harness" / floor)]))
+
+
+SEARCH = (
+    "harness.cli.main",
+    "harness.search.worker",
+    "harness.search.open_study",
+    "optuna",
+    "tests.search.studies",
+    "tests.support.warm_composition",
+)
 """For workers whose attempts train nothing: the less there is in memory, the sooner is a process forked."""
 ALL = (
     "harness.cli.main",
+    "harness.cli.warm",
     "harness.training.train",
     "harness.training.measure",
     "harness.search.worker",
@@ -52,6 +67,9 @@ ALL = (
     "peft",
     "plotly",
     "pyarrow.parquet",
+    "sklearn.ensemble",
+    "tests.support.warm_composition",
+    *(f"harness.{floor}.{module.name}" for floor in ("cli", "work", "report", "search", "launch") for module in _modules(floor)),
 )
 
 # Only what every Python has without its site-packages: it starts in twenty milliseconds.
