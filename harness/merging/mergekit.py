@@ -18,10 +18,21 @@ from harness.merging.source import TORCH_NAMES
 
 Value = Any
 """A scalar, a gradient, {value, filter}, or a list of these."""
-RENAMED = {"lambda": "scale", "select_topk": "topk", "normalize_weights": "normalize", "nuslerp_row_wise": "by_row"}
-"""mergekit's names of parameters that we have under another."""
-WITHOUT_EFFECT = {"int8_mask": (True, False), "filter_wise": (False,), "nuslerp_flatten": (True,), "rescale_norm": ("l1",), "eps": None}
-"""Parameters that are no part of the result, with the values for which that is so; None: any."""
+WITHOUT_EFFECT: dict[str, tuple[Value, ...]] = {"int8_mask": (True, False)}
+"""Parameters that are no part of the result, with the values for which that is so."""
+WITHOUT_EFFECT_IN: dict[MergeMethod, dict[str, tuple[Value, ...] | None]] = {
+    "task_arithmetic": {"density": None, "rescale": (True, False)},
+    "ties": {"rescale": (False,)},
+    "breadcrumbs": {"rescale": (False,)},
+    "breadcrumbs_ties": {"rescale": (False,)},
+    "model_stock": {"filter_wise": (False,)},
+    "multislerp": {"eps": None},
+    "nuslerp": {"nuslerp_row_wise": (False,)},
+    "karcher": {"max_iter": (10,), "tol": (1e-5,)},
+}
+"""The same of a method; None: any value."""
+WEIGHTED = {method for method, facts in METHODS.items() if "weight" in facts.of_ingredients} - {"passthrough"}
+"""Methods in which mergekit wants a weight of every model."""
 CHAT_TEMPLATES = ("auto",)
 
 
@@ -111,6 +122,9 @@ def _recipe(file: MergekitFile, seed: int, written: Mapping[str, Any]) -> Recipe
         raise InputError("models: give either models, or slices")
     listed = file.slices or [SliceEntry(sources=[SourceEntry(model=one.model, parameters=one.parameters) for one in file.models])]
     base = file.base_model
+    if base is not None and METHODS[method].base == "none" and file.models and base not in [one.model for one in file.models]:
+        problem = f"{method} has no base, and mergekit would merge this one like the others"
+        raise wrong_value("base_model", base, f"{problem}; valid: a model of models, or none")
     slices = tuple(_slice(method, one, one.base_model or base) for one in listed)
     words = dict.fromkeys(part.model for one in slices for part in (*([one.base] if one.base else []), *one.parts))
     if base is not None:
@@ -132,6 +146,7 @@ def _recipe(file: MergekitFile, seed: int, written: Mapping[str, Any]) -> Recipe
         chat_template=_chat_template(file.chat_template),
         seed=seed,
         written=dict(written),
+        weight_required="t" if method == "slerp" else "weight" if method in WEIGHTED else None,
     )
 
 
@@ -165,35 +180,46 @@ def _check_count(method: MergeMethod, one: Slice) -> None:
 def _settings(method: MergeMethod, parameters: Mapping[str, Value] | None) -> Settings:
     """Parameters by our names. Raises InputError for one that the method does not have."""
     facts = METHODS[method]
-    names = _names(method)
+    names, ignored = _names(method), WITHOUT_EFFECT | WITHOUT_EFFECT_IN.get(method, {})
     found: dict[str, Setting] = {}
     for given, value in (parameters or {}).items():
-        if given in WITHOUT_EFFECT and given not in names:
-            valid = WITHOUT_EFFECT[given]
-            if valid is not None and value not in valid:
-                raise wrong_value(f"parameters.{given}", value, f"is not offered; valid: {', '.join(map(str, valid))}")
-            continue
-        if given not in names:
-            raise unknown("parameter", given, [*names, *WITHOUT_EFFECT], where=f"merge_method={method}")
-        if given == "rescale":
-            found["rescale"] = constant("l1" if value else "none")
-        else:
-            found[names[given]] = setting(value)
+        if given in names:
+            found[names[given]] = _converted(given, value)
+        elif given not in ignored:
+            raise unknown("parameter", given, [*names, *ignored], where=f"merge_method={method}")
+        elif (valid := ignored[given]) is not None and value not in valid:
+            raise wrong_value(f"parameters.{given}", value, f"is not offered with {method}; valid: {', '.join(map(str, valid))}")
     assert found.keys() <= facts.of_all | facts.of_ingredients, "names are of the method's parameters"
     return found
 
 
+def _converted(given: str, value: Value) -> Setting:
+    match given:
+        case "rescale":
+            return constant("l1" if value else "none")
+        case "nuslerp_flatten":
+            return constant(not value)
+        case _:
+            return setting(value)
+
+
 def _names(method: MergeMethod) -> dict[str, str]:
     """mergekit's names of the parameters that a method reads, with ours."""
-    facts = METHODS[method]
-    ours = (facts.of_all | facts.of_ingredients) - {"scope"}
-    names = {name: name for name in ours - set(RENAMED.values())} | {theirs: name for theirs, name in RENAMED.items() if name in ours}
-    names |= {"normalize": "normalize"} if "normalize" in ours else {}
-    if method == "slerp":
-        return {"t": "weight"}
-    if method == "passthrough":
-        return {"scale": "weight"}
-    return names
+    match method:
+        case "slerp":
+            return {"t": "weight"}
+        case "passthrough":
+            return {"scale": "weight"}
+        case "nuslerp":
+            return {"weight": "weight", "nuslerp_flatten": "by_row"}
+        case "multislerp":
+            return {"weight": "weight", "normalize_weights": "normalize"}
+        case "sce":
+            return {"select_topk": "topk"}
+        case _:
+            facts = METHODS[method]
+            ours = (facts.of_all | facts.of_ingredients) - {"scope"}
+            return {"lambda" if name == "scale" else name: name for name in ours}
 
 
 def _tokens(file: MergekitFile, words: Sequence[str]) -> str | None:

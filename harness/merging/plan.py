@@ -307,8 +307,12 @@ class _Planner:
     def _operand(self, part: Part, rows: Rows, one: Slice, place: Place) -> Operand:
         values = {
             name: value_at(name, place, default, part.settings, one.settings, self.recipe.settings)
-            for name, default in (("weight", 1.0), ("density", 1.0), ("gamma", 0.01), ("epsilon", 0.15))
+            for name, default in (("weight", None), ("density", 1.0), ("gamma", 0.01), ("epsilon", 0.15))
         }
+        if values["weight"] is None and self.recipe.weight_required is not None:
+            self.problems.append(f"{part.model}: no {self.recipe.weight_required} for {place.tensor}; valid: a number for every tensor")
+        if values["weight"] is None:
+            values["weight"] = 1.0
         operand = Operand(name=part.model, rows=rows, **{name: float(value) for name, value in values.items()})
         if not 0.0 <= operand.density <= 1.0:
             self.problems.append(f"{part.model}: density={operand.density} in {place.tensor}; valid: 0 to 1")

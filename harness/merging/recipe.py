@@ -22,8 +22,10 @@ class Place:
 
     @property
     def depth(self) -> float:
-        """0 at the first layer of the slice, 1 at its last; 0 outside of the layers, as mergekit has it."""
-        return 0.0 if self.layer is None or self.layers < 2 else self.layer / (self.layers - 1)
+        """0 at the first layer of the slice, 1 at its last or only one; 0 outside of the layers: all as mergekit has it."""
+        if self.layer is None:
+            return 0.0
+        return 1.0 if self.layers < 2 else self.layer / (self.layers - 1)
 
 
 Setting = Callable[[Place], float | bool | str | None]
@@ -75,6 +77,8 @@ class Recipe:
     chat_template: str | None = None
     """Jinja; None: the tokenizer's."""
     seed: int = 0
+    weight_required: str | None = None
+    """What a recipe calls the weight that each of its models must have; None: it is 1 where nothing is said."""
     written: Any = None
     """As it was given, in plain values: for the card."""
 

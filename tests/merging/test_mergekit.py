@@ -94,7 +94,7 @@ def test_the_tokenizer_is_that_of_the_model_that_is_named(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     write_model(tmp_path / "a", tensors(0))
     write_model(tmp_path / "b", tensors(1), tokens=("f", "e", "d", "c", "b", "a"))
-    made = plan({"merge_method": "linear", "models": MODELS, "tokenizer": {"source": "b"}}, tmp_path)
+    made = plan({**LINEAR, "parameters": {"weight": 1}, "tokenizer": {"source": "b"}}, tmp_path)
     values, (a, b) = merged_values(made), both(tmp_path)
     assert made.tokens.label == "b"
     np.testing.assert_allclose(values[EMBEDDING], (a[EMBEDDING][::-1] + b[EMBEDDING]) / 2, atol=1e-6)
@@ -109,6 +109,13 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "merge_method=ties: unknown parameter 'densty'. Did you mean 'density'?",
     ),
     "value": ({**LINEAR, "parameters": {"weight": "much"}}, "valid: a number, true or false, a list of numbers"),
+    "no weight": (LINEAR, "a: no weight for model.embed_tokens.weight"),
+    "no t": ({"merge_method": "slerp", "base_model": "a", "models": MODELS}, "b: no t for"),
+    "by column": (
+        {"merge_method": "nuslerp", "models": MODELS, "parameters": {"weight": 1, "nuslerp_row_wise": True}},
+        "parameters.nuslerp_row_wise=True: is not offered with nuslerp; valid: False",
+    ),
+    "base of none": ({**LINEAR, "base_model": "base"}, "base_model=base: linear has no base"),
     "no base": ({**LINEAR, "merge_method": "ties"}, "base_model: required by ties"),
     "both": ({**LINEAR, "slices": [{"sources": [{"model": "a"}]}]}, "give either models, or slices"),
     "count": (

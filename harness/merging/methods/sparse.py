@@ -33,7 +33,7 @@ class Kept:
 
 
 def ties(operands: Operands, options: Options, cuts: Sequence[Cut] | None = None) -> Iterator[Floats]:
-    """The largest changes, exactly int(density · n) of each tensor; signs are elected.
+    """The largest changes, exactly int(density · n) of each tensor, or one; signs are elected.
 
     cuts: of each ingredient, where one selection goes over all tensors (`scope: model`); they are asked tensor by tensor, in order.
     """
@@ -62,9 +62,10 @@ def della(operands: Operands, options: Options, *, elect: bool) -> Iterator[Floa
 
 
 def largest_cut(operands: Operands, index: int) -> Cut:
-    """The cut behind the int(density · n) largest changes of an ingredient."""
-    size = _size(operands)
-    return find_cut(lambda: change_bits(operands, index), int(operands.ingredients[index].density * size), size)
+    """The cut behind the int(density · n) largest changes of an ingredient: at least one, unless the density is 0."""
+    size, density = _size(operands), operands.ingredients[index].density
+    count = max(1, int(density * size)) if density > 0.0 else 0
+    return find_cut(lambda: change_bits(operands, index), count, size)
 
 
 def change_bits(operands: Operands, index: int) -> Iterator[Bits]:
