@@ -11,6 +11,7 @@ import typer
 from harness.cli import completion
 from harness.cli.announce import announce
 from harness.cli.arguments import AsJson, print_json
+from harness.config.errors import InputError
 from harness.config.private import hydra_text
 from harness.config.terminal import say
 
@@ -23,41 +24,67 @@ def merge(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[OVERRIDES|FILE.yml]...",
-            help="Such as model.merge.ingredients.NAME.path=MODEL model.merge.ingredients.NAME.weight=0.5; or a recipe of mergekit.",
+            metavar="[NAME=MODEL:WEIGHT|OVERRIDES|FILE.yml]...",
+            help="Ingredients, such as docs=runs/cpt/trials/0007:0.6 chat=ORG/NAME:0.4, and keys of model.merge; or a recipe of mergekit.",
             autocompletion=completion.overrides,
             show_default=False,
         ),
     ] = None,
     method: Annotated[str | None, typer.Option(help="model.merge.method, in short.")] = None,
     base: Annotated[str | None, typer.Option(help="model.merge.base, in short.")] = None,
+    scale: Annotated[float | None, typer.Option("--lambda", help="model.merge.scale, in short.")] = None,
+    density: Annotated[float | None, typer.Option(help="The density of every ingredient.")] = None,
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="Write a LoRA of the base, for peft: the exact sum of LoRA ingredients, or of --rank.")
+    ] = False,
+    rank: Annotated[int | None, typer.Option(min=1, help="With --adapter: cut to this rank, as near as possible.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all of it and say what would be made; no weight is read.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Merge models, runs and LoRA adapters into a plain transformers checkpoint with tokenizer and model card.
+    """Merge models, runs and LoRA adapters into a plain transformers checkpoint with tokenizer and model card, or into a LoRA adapter.
 
     Everything is checked from headers before a weight is read; tensors are read and written a few rows at a time. To search weights and
     methods, or to go on training, start a run from a merge: model=merge.
     """
+    if rank is not None and not adapter:
+        raise InputError(f"--rank {rank}: only with --adapter, since a model has no rank")
     announce("reading the headers of the models")
-    from harness.merging.write import refuse_used, write_merge
-    from harness.work.merge import merge_plan_of, plan_summary
+    from harness.merging.adapter import plan_adapter, write_adapter
+    from harness.merging.write import refuse_full_disk, refuse_used, write_merge
+    from harness.work.merge import adapter_result, adapter_summary, ingredients_of, merge_plan_of, plan_summary
 
-    short = {"method": method, "base": base}
+    words = words or []
+    short = {"method": method, "base": base, "scale": scale}
+    short |= {f"ingredients.{name}.density": density for name in ingredients_of(words)}
     given = [f"model.merge.{name}={hydra_text(value)}" for name, value in short.items() if value is not None]
     refuse_used(out)
-    plan = merge_plan_of([*(words or []), *given])
-    summary = plan_summary(plan)
+    plan = merge_plan_of([*words, *given])
+    low_rank = plan_adapter(plan, rank=rank) if adapter else None
+    if low_rank is None:
+        refuse_full_disk(plan, out)
+    summary = plan_summary(plan) if low_rank is None else {**plan_summary(plan), "adapter": adapter_summary(low_rank)}
     if not as_json:
         _show(summary)
     if not dry_run:
         with _bar() as progress:
-            write_merge(plan, out, progress=progress)
+            if low_rank is None:
+                write_merge(plan, out, progress=progress)
+            else:
+                summary["adapter"] |= adapter_result(write_adapter(low_rank, out, progress=progress))
     if as_json:
         print_json({**summary, "out": None if dry_run else str(out)})
     elif not dry_run:
-        say(f"a transformers checkpoint: AutoModelForCausalLM.from_pretrained({str(out)!r}); harness evaluate {out} …", err=True)
+        _say_what_it_is(summary, out)
         say(out)
+
+
+def _say_what_it_is(summary: dict[str, Any], out: Path) -> None:
+    adapter = summary.get("adapter")
+    if adapter is None:
+        say(f"a transformers checkpoint: AutoModelForCausalLM.from_pretrained({str(out)!r}); harness evaluate {out} …", err=True)
+        return
+    held = "the exact sum" if adapter["exact"] else f"with {adapter['share']:.1%} of the change (in squares)"
+    say(f"an adapter of {adapter['modules']:,} matrices, {held}: peft.PeftModel.from_pretrained(model, {str(out)!r})", err=True)
 
 
 def _show(summary: dict[str, Any]) -> None:
@@ -67,6 +94,9 @@ def _show(summary: dict[str, Any]) -> None:
         licence = model["licence"] or "licence not told"
         path = "" if model["path"] == name else f" {model['path']}"
         say(f"  {model['role']} {name}{path}: {model['tensors']:,} tensors, {licence}, {model['fingerprint'][:16]}", err=True)
+    if (adapter := summary.get("adapter")) is not None:
+        kind = "the exact sum" if adapter["exact"] else "the nearest to the merge"
+        say(f"  written as a LoRA of rank {adapter['rank']}, {kind}", err=True)
     say(f"  configuration of {summary['configuration_of']}, tokenizer of {summary['tokenizer_of']}", err=True)
     for note in summary["notes"]:
         say(f"  note: {note}", err=True)

@@ -11,13 +11,14 @@ from harness.config.remote_path import hub_name
 from harness.merging.plan import Plan
 
 
-def merge_card(plan: Plan) -> str:
-    """Markdown with front matter as hubs read it; it goes to a hub, so nothing private is in it."""
+def merge_card(plan: Plan, *, adapter: str | None = None) -> str:
+    """Markdown with front matter as hubs read it; it goes to a hub, so nothing private is in it. adapter: what is said of one that was
+    written in place of a model."""
     scrub, recipe = Scrub.of_this_machine(), plan.recipe
     used = dict.fromkeys(part.model for one in recipe.slices for part in (*([one.base] if one.base else []), *one.parts))
     sources = {name: plan.sources[name] for name in (*used, *(name for name in (recipe.frame,) if name not in used))}
     licences = sorted({source.licence or "unknown" for source in sources.values()})
-    front: dict[str, Any] = {"library_name": "transformers", "tags": ["merge"]}
+    front: dict[str, Any] = {"library_name": "transformers" if adapter is None else "peft", "tags": ["merge"]}
     public = [word for name in sources if hub_name(word := recipe.words[name]) is not None and scrub.path(word) == word]
     if public:
         front["base_model"] = public
@@ -37,14 +38,14 @@ def merge_card(plan: Plan) -> str:
 
 # A merge by {recipe.method}
 
-Made by harness of {len(sources)} models; nothing was trained.
+Made by harness of {len(sources)} models; nothing was trained.{"" if adapter is None else f" {adapter}"}
 
 | name | part | model | licence | fingerprint |
 |---|---|---|---|---|
 {rows}
 {mixed}
 {notes}
-The recipe, which `harness merge OUT` takes again:
+The recipe, which `harness merge OUT FILE.yaml{"" if adapter is None else " --adapter"}` takes again:
 
 ```yaml
 {written}```

@@ -19,7 +19,7 @@ def folder_source(folder: Path, label: str, *, key: str) -> Source:
     config = as_mapping(read_json(folder / "config.json"), folder / "config.json")
     tensors, files = stored_tensors(folder, key=key)
     fingerprint = files_fingerprint(files, (folder / "config.json").read_bytes())
-    return Source(label, config, tensors, read_vocabulary(folder), fingerprint, folder, licence_of(folder))
+    return Source(label, config, tensors, read_vocabulary(folder), fingerprint, folder, is_whole=True, licence=licence_of(folder))
 
 
 def licence_of(folder: Path) -> str | None:

@@ -30,6 +30,7 @@ def recipe_of(merge: MergeConfig, *, seed: int) -> Recipe:
         words=words,
         keys=keys,
         slices=(Slice(parts, Part(base) if base is not None and needs_base else None),),
+        base=base,
         frame=base or parts[0].model,
         settings={name: constant(value) for name, value in told.items()},
         scope=merge.scope,

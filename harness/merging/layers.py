@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ EMBEDDING = re.compile(r"(.*\.)?(embed_tokens|embed_tokens_per_layer|wte|embed_i
 HEAD = re.compile(r"(.*\.)?(lm_head|embed_out|output|output_projection)\.(weight|bias)")
 ATTENTION = re.compile(r"\.(self_attn|attn|attention|self_attention|mixer)\.")
 MLP = re.compile(r"\.(mlp|feed_forward|block_sparse_moe|moe|ffn|experts|dense_h_to_4h|dense_4h_to_h|fc1|fc2)\.")
+TRANSPOSED = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
+"""Families that keep the matrices of their layers as [in, out]."""
 RECOMPUTED = ("rotary_emb.inv_freq",)
 """Ends of the names of buffers that old files hold and no loader reads."""
 
@@ -44,6 +46,11 @@ def layers_of(names: Iterable[str]) -> Layers:
         return Layers("", 0)
     (prefix, _), *_ = Counter(match[1] for match in matches).most_common(1)
     return Layers(prefix, 1 + max(int(match[2]) for match in matches if match[1] == prefix))
+
+
+def is_transposed(config: Mapping[str, Any]) -> bool:
+    """Whether a model of this config.json keeps the matrices of its layers as [in, out]."""
+    return config.get("model_type") in TRANSPOSED
 
 
 def is_of_vocabulary(name: str) -> bool:

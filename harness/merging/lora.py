@@ -13,9 +13,10 @@ import numpy as np
 
 from harness.config.documents import as_mapping, read_json
 from harness.config.errors import wrong_value
+from harness.merging.layers import is_transposed
 from harness.merging.operands import Floats
 from harness.merging.safetensors_files import WeightFile, files_fingerprint
-from harness.merging.source import FLOAT_BYTES, Source, Tensor, from_float32
+from harness.merging.source import FLOAT_BYTES, LowRank, Source, Tensor, Updates, from_float32
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -29,13 +30,7 @@ class UpdatedTensor:
     """A matrix with a low-rank update."""
 
     base: Tensor
-    down: Tensor
-    """A: [rank, in]."""
-    up: Tensor
-    """B: [out, rank]."""
-    scaling: float
-    transposed: bool
-    """Whether the matrix is kept as [in, out], as GPT-2's are."""
+    update: LowRank
 
     @property
     def dtype(self) -> str:
@@ -50,12 +45,10 @@ class UpdatedTensor:
         return self.base.shape
 
     def read(self, start: int, stop: int) -> Floats:
-        rank = self.down.shape[0]
-        if self.transposed:
-            update = self.down.read(0, rank)[:, start:stop].T @ self.up.read(0, self.up.shape[0]).T
-        else:
-            update = self.up.read(start, stop) @ self.down.read(0, rank)
-        return self.base.read(start, stop) + np.float32(self.scaling) * update
+        down, up = self.update.down, self.update.up
+        first = down.read(0, down.shape[0])
+        product = first[:, start:stop].T @ up.read(0, up.shape[0]).T if self.update.transposed else up.read(start, stop) @ first
+        return self.base.read(start, stop) + np.float32(self.update.scaling) * product
 
     def raw(self) -> Iterator[bytes]:
         rows = self.shape[0]
@@ -79,18 +72,20 @@ def with_lora(base: Source, folder: Path, *, key: str) -> Source:
         if match is None or tensor.dtype not in FLOAT_BYTES:
             raise wrong_value(key, folder, f"its {name} is no factor of an update; valid: an adapter of lora_A and lora_B alone")
         factors.setdefault(match[1], {})[match[2]] = tensor
-    tensors = dict(base.tensors)
-    transposed = bool(config.get("fan_in_fan_out"))
+    tensors, updates = dict(base.tensors), {}
+    transposed = is_transposed(base.config) or bool(config.get("fan_in_fan_out"))
     for module, pair in factors.items():
         name = f"{module}.weight"
         if name not in tensors:
             raise wrong_value(key, folder, f"it updates {name}, which {base.label} does not have; valid: an adapter of this base")
-        tensors[name] = _updated(tensors[name], pair, _scaling(config, module, pair), transposed, f"{key}={folder}: {module}")
+        updates[name] = _update(tensors[name], pair, _scaling(config, module, pair), transposed, f"{key}={folder}: {module}")
+        tensors[name] = UpdatedTensor(tensors[name], updates[name])
     fingerprint = files_fingerprint([folder / CONFIG, folder / WEIGHTS], base.fingerprint.encode())
-    return replace(base, label=f"{base.label}+{folder}", tensors=tensors, fingerprint=fingerprint)
+    added = Updates(base.fingerprint, updates)
+    return replace(base, label=f"{base.label}+{folder}", tensors=tensors, fingerprint=fingerprint, is_whole=False, updates=added)
 
 
-def _updated(base: Tensor, pair: Mapping[str, Tensor], scaling: float, transposed: bool, where: str) -> UpdatedTensor:
+def _update(base: Tensor, pair: Mapping[str, Tensor], scaling: float, transposed: bool, where: str) -> LowRank:
     down, up = pair.get("A"), pair.get("B")
     if down is None or up is None:
         raise wrong_value("lora", "A" if down is None else "B", "this factor is missing", where=where)
@@ -98,7 +93,7 @@ def _updated(base: Tensor, pair: Mapping[str, Tensor], scaling: float, transpose
     if up.shape[1] != down.shape[0] or base.shape != (sides[::-1] if transposed else sides):
         problem = f"B {list(up.dimensions)} and A {list(down.dimensions)} make no update of {list(base.dimensions)}"
         raise wrong_value("lora", problem, "valid: an adapter of this base", where=where)
-    return UpdatedTensor(base, down, up, scaling, transposed)
+    return LowRank(down, up, scaling, transposed)
 
 
 def _scaling(config: Mapping[str, Any], module: str, pair: Mapping[str, Tensor]) -> float:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import struct
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from harness.config.errors import wrong_value
 from harness.merging.operands import Floats
 from harness.merging.source import EXACT_BYTES, FLOAT_BYTES, Tensor, as_rows, to_float32
 
+HEADER_MULTIPLE = 8
 MOST_HEADER_BYTES = 100_000_000
 """As safetensors has it."""
 PART_BYTES = 1 << 22
@@ -136,6 +138,18 @@ def stored_tensors(folder: Path, *, key: str) -> tuple[dict[str, Tensor], list[P
     for file in files:
         tensors.update(WeightFile(file).tensors())
     return tensors, files
+
+
+def header_of(tensors: Iterable[tuple[str, str, tuple[int, ...], int]], *, size: int = 0) -> bytes:
+    """What a file begins with that holds these tensors one after another: name, type, shape and bytes of each. size: in bytes, at least."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name, dtype, shape, count in tensors:
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, offset + count]}
+        offset += count
+    text = json.dumps(header, separators=(",", ":")).encode().ljust(size - 8)
+    text += b" " * (-len(text) % HEADER_MULTIPLE)
+    return struct.pack("<Q", len(text)) + text
 
 
 def files_fingerprint(files: list[Path], *more: bytes) -> str:

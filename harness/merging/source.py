@@ -46,6 +46,28 @@ def as_rows(dimensions: tuple[int, ...]) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
+class LowRank:
+    """An update of a matrix, scaling · B A."""
+
+    down: Tensor
+    """A: [rank, in]."""
+    up: Tensor
+    """B: [out, rank]."""
+    scaling: float
+    transposed: bool
+    """Whether the matrix is kept as [in, out], as GPT-2's are."""
+
+
+@dataclass(frozen=True)
+class Updates:
+    """All that an adapter adds to its base."""
+
+    base: str
+    """The base's fingerprint."""
+    by_tensor: Mapping[str, LowRank]
+
+
+@dataclass(frozen=True)
 class Source:
     """A model to merge."""
 
@@ -59,6 +81,10 @@ class Source:
     fingerprint: str
     folder: Path | None = None
     """Where its tokenizer and the like lie."""
+    is_whole: bool = False
+    """Whether `folder` is the model itself, as others load it."""
+    updates: Updates | None = None
+    """Of a base with an adapter, what is added to the base."""
     licence: str | None = None
     notes: tuple[str, ...] = field(default=())
     """What a reader of the plan should know of it."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import struct
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 
@@ -16,13 +14,13 @@ from harness.merging.card import merge_card
 from harness.merging.merge import merged_tensors, refuse_other_buffers
 from harness.merging.operands import Floats
 from harness.merging.plan import Plan, Target
-from harness.merging.source import from_float32
+from harness.merging.safetensors_files import header_of
+from harness.merging.source import Source, from_float32
 from harness.runs.files import give_umask_rights, replacing_directory, write_json, write_text
 from harness.runs.machine_faults import machine_fault
 
 SHARD_BYTES = 5_000_000_000
 """Of a weight file, as transformers has long had it."""
-HEADER_MULTIPLE = 8
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -50,15 +48,30 @@ def write_merge(plan: Plan, out: Path, *, progress: Progress | None = None) -> N
     refuse_used(out)
     refuse_full_disk(plan, out)
     refuse_other_buffers(plan)
+    with new_directory(out) as directory:
+        _write_weights(plan, directory, progress)
+        write_json(directory / "config.json", dict(plan.config))
+        copy_tokenizer(plan, directory)
+        _copy(plan.frame, MODEL_FILES, directory)
+        write_text(directory / "README.md", merge_card(plan))
+
+
+@contextmanager
+def new_directory(out: Path) -> Iterator[Path]:
+    """A directory that becomes `out` when all is written, with the rights that the umask gives. Raises InputError for a disk's faults."""
     try:
         with replacing_directory(out) as directory, np.errstate(all="ignore"):  # what is not finite is found and named
-            _write_weights(plan, directory, progress)
-            write_json(directory / "config.json", dict(plan.config))
-            _copy_files(plan, directory)
-            write_text(directory / "README.md", merge_card(plan))
+            yield directory
             give_umask_rights(*directory.rglob("*"))
     except OSError as error:
         raise InputError(f"{out}: cannot be written: {machine_fault(error, out) or error}") from error
+
+
+def copy_tokenizer(plan: Plan, directory: Path) -> None:
+    """The tokenizer's files, with the chat template."""
+    _copy(plan.tokens, TOKENIZER_FILES, directory)
+    if plan.recipe.chat_template is not None:
+        write_text(directory / "chat_template.jinja", plan.recipe.chat_template)
 
 
 def refuse_used(out: Path) -> None:
@@ -96,7 +109,7 @@ def _write_weights(plan: Plan, directory: Path, progress: Progress | None) -> No
     merged, done = merged_tensors(plan), 0
     for name, targets in zip(names, shards, strict=True):
         with (directory / name).open("xb") as stream:
-            _write_header(stream, targets)
+            stream.write(header_of((target.name, target.dtype, target.dimensions, target.bytes) for target in targets))
             for target in targets:
                 parts = _copied(target) if target.operands is None else _stored(target, next(merged))
                 for part in parts:
@@ -110,17 +123,6 @@ def _write_weights(plan: Plan, directory: Path, progress: Progress | None) -> No
         write_json(directory / "model.safetensors.index.json", index)
 
 
-def _write_header(stream: IO[bytes], targets: Sequence[Target]) -> None:
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    for target in targets:
-        header[target.name] = {"dtype": target.dtype, "shape": list(target.dimensions), "data_offsets": [offset, offset + target.bytes]}
-        offset += target.bytes
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % HEADER_MULTIPLE)
-    stream.write(struct.pack("<Q", len(text)) + text)
-
-
 def _copied(target: Target) -> Iterator[bytes]:
     _, tensor = target.sources[0]
     return tensor.raw()
@@ -132,11 +134,8 @@ def _stored(target: Target, merged: tuple[Target, Iterator[Floats]]) -> Iterator
     return (from_float32(block, target.dtype).tobytes() for block in blocks)
 
 
-def _copy_files(plan: Plan, directory: Path) -> None:
-    for source, names in ((plan.tokens, TOKENIZER_FILES), (plan.frame, MODEL_FILES)):
-        for name in names:
-            file = source.folder / name if source.folder is not None else None
-            if file is not None and file.is_file():
-                shutil.copyfile(file, directory / name)
-    if plan.recipe.chat_template is not None:
-        write_text(directory / "chat_template.jinja", plan.recipe.chat_template)
+def _copy(source: Source, names: Sequence[str], directory: Path) -> None:
+    for name in names:
+        file = source.folder / name if source.folder is not None else None
+        if file is not None and file.is_file():
+            shutil.copyfile(file, directory / name)

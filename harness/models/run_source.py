@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from harness.config.checks import check_model
 from harness.config.errors import wrong_value
 from harness.config.load import load_file
 from harness.config.schema import Config
+from harness.merging.layers import is_transposed
 from harness.merging.lora import UpdatedTensor
 from harness.merging.operands import Floats
-from harness.merging.source import TORCH_NAMES, Source, Tensor, as_rows
+from harness.merging.source import TORCH_NAMES, LowRank, Source, Tensor, Updates, as_rows
 from harness.merging.vocabulary import read_vocabulary
 from harness.models.checkpoint_files import checkpoint_fingerprint, checkpoints
 from harness.models.language_model import new_model_config
@@ -77,11 +78,28 @@ def run_source(run: RunDirectory, label: str, *, key: str, stored: Source | None
     tokenizer = config.tokenizer.path
     folder = Path(tokenizer) if tokenizer is not None else stored.folder if stored is not None else None
     vocabulary = read_vocabulary(folder) if folder is not None and folder.is_dir() else None
-    fingerprint = checkpoint_fingerprint(str(run.path.resolve()))
-    return Source(label, values, _merged(weights, config), vocabulary, fingerprint, folder, stored.licence if stored is not None else None)
+    tensors = _merged(weights, config, transposed=is_transposed(values))
+    return Source(
+        label,
+        values,
+        tensors,
+        vocabulary,
+        checkpoint_fingerprint(str(run.path.resolve())),
+        folder,
+        updates=_updates(tensors, config, stored),
+        licence=stored.licence if stored is not None else None,
+    )
 
 
-def _merged(weights: dict[str, torch.Tensor], config: Config) -> dict[str, Tensor]:
+def _updates(tensors: Mapping[str, Tensor], config: Config, stored: Source | None) -> Updates | None:
+    """What LoRA added to the model at model.path; None of a run that began from other weights."""
+    is_stored_base = stored is not None and stored.is_whole and config.model.checkpoint is None and config.model.merge.method is None
+    if config.adapter.name != "lora" or config.adapter.variant == "pissa" or stored is None or not is_stored_base:
+        return None
+    return Updates(stored.fingerprint, {name: one.update for name, one in tensors.items() if isinstance(one, UpdatedTensor)})
+
+
+def _merged(weights: dict[str, torch.Tensor], config: Config, *, transposed: bool) -> dict[str, Tensor]:
     """Tensors by the names that the model has without its adapter."""
     tensors: dict[str, Tensor] = {}
     adapter = config.adapter
@@ -99,8 +117,7 @@ def _merged(weights: dict[str, torch.Tensor], config: Config) -> dict[str, Tenso
         if layer[2] == "bias" or down is None or up is None:
             tensors[f"{module}.{layer[2]}"] = plain
             continue
-        transposed = tuple(value.shape) != (up.shape[0], down.shape[1])
-        tensors[f"{module}.weight"] = UpdatedTensor(plain, MappedTensor(down), MappedTensor(up), scaling, transposed)
+        tensors[f"{module}.weight"] = UpdatedTensor(plain, LowRank(MappedTensor(down), MappedTensor(up), scaling, transposed))
     return tensors
 
 

@@ -27,6 +27,8 @@ CONFIG = {
 }
 EMBEDDING, HEAD, NORM = "model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"
 
+MODULES = [f"model.layers.{layer}.{name}" for layer in range(2) for name in ("self_attn.q_proj", "mlp.up_proj")]
+
 
 def tensors(seed: int, *, layers: int = 2, rows: int = len(TOKENS), tied: bool = False) -> dict[str, np.ndarray[Any, Any]]:
     """Of a small Llama-like model, float32."""
@@ -56,6 +58,25 @@ def write_model(
         (folder / "tokenizer.json").write_text(json.dumps(document))
     if licence is not None:
         (folder / "README.md").write_text(f"---\nlicense: {licence}\n---\n")
+    return folder
+
+
+def write_adapter_files(
+    folder: Path, base: str | None, seed: int, *, rank: int = 2, modules: Sequence[str] = MODULES, **config: Any
+) -> Path:
+    """A LoRA in peft's files: alpha 4 unless told, factors float32."""
+    from safetensors.numpy import save_file
+
+    random = np.random.default_rng(seed)
+    values = {}
+    for module in modules:
+        rows = 6 if module.endswith("up_proj") else WIDTH
+        for factor, shape in (("A", (rank, WIDTH)), ("B", (rows, rank))):
+            values[f"base_model.model.{module}.lora_{factor}.weight"] = random.normal(size=shape).astype(np.float32)
+    folder.mkdir(parents=True)
+    save_file(values, folder / "adapter_model.safetensors")
+    told = {"peft_type": "LORA", "r": rank, "lora_alpha": 4, "base_model_name_or_path": base, "target_modules": list(modules), **config}
+    (folder / "adapter_config.json").write_text(json.dumps(told))
     return folder
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
 import stat
+import subprocess
+import sys
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
@@ -21,9 +24,11 @@ from harness.config.errors import InputError
 from harness.config.schema import MergeConfig, ModelConfig
 from harness.config.validate import to_section
 from harness.merging.operands import Floats
+from harness.merging.safetensors_files import StoredTensor, header_of
 from harness.merging.source import from_float32, rounded
 from harness.merging.write import write_merge
 from harness.models.merged import merge_plan
+from harness.work.merge import as_overrides, plan_summary
 from tests.merging.models import CONFIG, EMBEDDING, HEAD, NORM, TOKENS, read_model, tensors, write_model
 from tests.support.command import Done, call_harness
 
@@ -65,6 +70,34 @@ def test_the_mean_by_weights_is_written(home: Path) -> None:
         np.testing.assert_allclose(value, 0.75 * a[name] + 0.25 * b[name], atol=1e-6)
     assert json.loads((home / "out" / "config.json").read_text()) == {**CONFIG, "dtype": "float32"}
     assert (home / "out" / "tokenizer.json").read_bytes() == (home / "a" / "tokenizer.json").read_bytes()
+
+
+def test_ingredients_are_words_with_a_weight(home: Path) -> None:
+    """NAME=MODEL:WEIGHT, --lambda and --density are keys of model.merge in short."""
+    keys = ["method=ties", "base=base", "scale=0.5"]
+    keys += [f"ingredients.{name}.{key}" for name, weight in (("a", "0.6"), ("b", "-1e-1")) for key in (f"path={name}", f"weight={weight}")]
+    keys += [f"ingredients.{name}.density=0.4" for name in "ab"]
+    assert call_harness("merge", "long", *(f"model.merge.{key}" for key in keys), cwd=home).rc == 0
+    found = merged(home, "--method", "ties", "--base", "base", "--lambda", "0.5", "--density", "0.4", "a=a:0.6", "b=b:-1e-1")
+    for name, value in read_model(home / "long").items():
+        np.testing.assert_array_equal(found[name], value)
+
+
+@pytest.mark.parametrize(
+    ("word", "wanted"),
+    [
+        ("a=./m:0.5", ["a.path='./m'", "a.weight=0.5"]),
+        ("a_1=org/name@main:-2", ["a_1.path='org/name@main'", "a_1.weight=-2"]),
+        ("a=base+lora", ["a.path='base+lora'"]),
+        ("a=dir:with:colons", ["a.path='dir:with:colons'"]),
+        ("seed=3", None),
+        ("optim=adamw", None),
+        ("model.merge.scale=2", None),
+    ],
+)
+def test_what_is_an_ingredient_and_what_a_key(word: str, wanted: list[str] | None) -> None:
+    found = as_overrides(word)
+    assert found == ([word] if wanted is None else [f"model.merge.ingredients.{key}" for key in wanted])
 
 
 def test_others_may_read_what_the_umask_lets_them(home: Path) -> None:
@@ -244,10 +277,11 @@ BAD_WORDS: dict[str, tuple[tuple[str, ...], str]] = {
     "architecture": (LINEAR, "b: model_type is qwen3, and llama in a"),
     "no directory": (("--method", "linear", A, "model.merge.ingredients.b.path=./nope"), "model.merge.ingredients.b.path=./nope: no such"),
     "method": (("--method", "tis", A), "expected one of linear, task_arithmetic"),
-    "no method": ((A,), "model.merge.method: required"),
+    "no method": ((A,), "model.merge.method: required (--method); valid: linear, "),
     "misspelt": (("--method", "ties", A, "model.merge.ingredients.a.densty=0.5"), "Did you mean 'model.merge.ingredients.a.density'?"),
     "sum": ((*LINEAR, "model.merge.ingredients.a.weight=-1"), "add up to 0"),
-    "other key": ((*LINEAR, "optim.lr=1"), "optim.lr=1: says nothing of a merge"),
+    "other key": ((*LINEAR, "optim.lr=1"), "optim.lr=1: says nothing of a merge; valid: NAME=MODEL:WEIGHT"),
+    "beside a recipe": (("mergekit.yml", "--method", "ties"), "not beside a recipe, which says all; valid: seed=N"),
 }
 
 LINEAR_OF_AB = {"method": "linear", "ingredients": {"a": {"path": "a"}, "b": {"path": "b"}}}
@@ -298,8 +332,78 @@ def test_values_that_do_not_agree_are_found_without_any_file(case: str) -> None:
 def test_the_command_refuses_in_one_message(case: str, home: Path) -> None:
     if case == "architecture":
         _config(model_type="qwen3")(home)
+    (home / "mergekit.yml").write_text("merge_method: linear\nmodels: [{model: a}]\n")
     words, wanted = BAD_WORDS[case]
     assert wanted in refused(merge(home, *words), home)
+
+
+def test_all_is_checked_before_a_weight_is_read(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan, with all that can be said of it, reads no tensor; nor does what refuses."""
+
+    def read(self: StoredTensor, start: int, stop: int) -> Floats:
+        raise AssertionError("a weight was read")
+
+    monkeypatch.setattr(StoredTensor, "read", read)
+    monkeypatch.setattr(StoredTensor, "raw", read)
+    monkeypatch.chdir(home)
+    made = merge_plan(to_section(MergeConfig, {**TIES_OF_A, "scope": "model"}), seed=0)
+    assert plan_summary(made)["bytes_read"] == 2 * made.bytes
+    done = merge(home, "--dry-run", *LINEAR)
+    assert done.rc == 0, done
+    _with({MLP: None})(home)
+    refused(merge(home, *LINEAR), home)
+
+
+def test_a_merge_that_breaks_off_leaves_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a model would be loaded by whoever finds it."""
+    monkeypatch.chdir(home)
+    plan = merge_plan(to_section(MergeConfig, LINEAR_OF_AB), seed=0)
+    seen: list[list[str]] = []
+
+    def stop(done: int, total: int) -> None:
+        seen.append([path.name for path in home.iterdir() if "out" in path.name])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_merge(plan, home / "out", progress=stop)
+    (names,) = seen
+    assert re.fullmatch(r"\.out\.\w+", names[0])  # written beside it, until all is there
+    assert not [path.name for path in home.iterdir() if "out" in path.name]
+
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+from harness.config.schema import MergeConfig
+from harness.config.validate import to_section
+from harness.merging.methods import build
+from harness.merging.write import write_merge
+from harness.models.merged import merge_plan
+
+plan = merge_plan(to_section(MergeConfig, eval(sys.argv[1])), seed=0)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+write_merge(plan, Path("out"))
+print(plan.bytes, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["ties", "slerp"])
+def test_memory_depends_neither_on_the_model_nor_on_its_largest_tensor(method: str, tmp_path: Path) -> None:
+    """A matrix of 134 million numbers, 268 MB, of files without content: at most 200 MB above the imports."""
+    values = {EMBEDDING: np.zeros((4, 4), np.float32), MLP: np.zeros((6, 4), np.float32)}
+    shapes = {EMBEDDING: (1 << 17, 1 << 10), MLP: (64, 1 << 10)}
+    for name in ("base", "a"):
+        write_model(tmp_path / name, values, tokens=None)
+        entries = [(tensor, "BF16", shape, 2 * math.prod(shape)) for tensor, shape in shapes.items()]
+        with (tmp_path / name / "model.safetensors").open("wb") as stream:
+            stream.write(header_of(entries))
+            stream.truncate(stream.tell() + sum(size for *_, size in entries))
+    told = {**TIES_OF_A, "method": method, **of_a(**({"density": 0.2} if method == "ties" else {}))}
+    done = subprocess.run([sys.executable, "-c", PEAK, repr(told)], cwd=tmp_path, capture_output=True, text=True, check=True)
+    size, peak = map(int, done.stdout.split())
+    assert size > 268_000_000
+    assert peak < 200_000_000
 
 
 def test_a_directory_that_is_in_use_is_left_alone(home: Path) -> None:

@@ -16,6 +16,7 @@ from harness.config.errors import InputError
 from harness.config.load import load, load_file
 from harness.config.schema import Config, IngredientConfig, MergeConfig
 from harness.config.validate import to_plain
+from harness.merging.adapter import plan_adapter, write_adapter
 from harness.merging.write import write_merge
 from harness.models.ingredients import ingredient
 from harness.models.language_model import build_model, model_fingerprint
@@ -124,6 +125,29 @@ def test_an_adapters_directory_is_its_base_and_the_update(word: str, tiny_text: 
     for name, tensor in source.tensors.items():
         found = torch.from_numpy(tensor.read(0, tensor.shape[0]).reshape(tensor.dimensions))
         torch.testing.assert_close(found, wanted[name], rtol=0, atol=1e-6)
+
+
+def test_a_sum_of_adapters_is_what_peft_loads(tiny_text: TinyText, models: Path, tmp_path: Path) -> None:
+    """Of a run and of an adapter's directory; peft's own names, shapes and scaling."""
+    from peft import PeftModel
+
+    runs = {}
+    for name, more in (("a", []), ("b", ["adapter.variant=rslora", "seed=1"])):
+        runs[name] = trained(tiny_text, models, tmp_path / name, "adapter=lora", "adapter.rank=4", "optim.lr=1e-2", *more)
+        export(runs[name], tmp_path / f"{name}-whole", dtype="float32")
+    export(runs["b"], tmp_path / "b-adapter", adapter=True)
+    paths = {"a": runs["a"].path, "b": tmp_path / "b-adapter"}
+    ingredients = {name: IngredientConfig(path=str(path), weight=0.5) for name, path in paths.items()}
+    merge = MergeConfig(method="task_arithmetic", base=str(models / "base"), ingredients=ingredients)
+    made = plan_adapter(merge_plan(merge, seed=0), rank=None)
+    assert (made.exact, made.rank) == (True, 8)
+    write_adapter(made, tmp_path / "out")
+    base: Any = AutoModelForCausalLM.from_pretrained(models / "base", dtype=torch.float32)
+    found = state(PeftModel.from_pretrained(base, tmp_path / "out").merge_and_unload())
+    one, other = (state(AutoModelForCausalLM.from_pretrained(tmp_path / f"{name}-whole")) for name in "ab")
+    assert not same(one, other)
+    for name, value in found.items():
+        torch.testing.assert_close(value, (one[name] + other[name]) / 2, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
