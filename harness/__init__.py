@@ -14,6 +14,7 @@ Read the folders from the bottom up; imports only go down these floors:
     search | launch | tracking | training | report   siblings that do not import each other
     evaluation                                       what a model is measured on; no torch
     data | models | optim
+    merging                                          weights of several models become one; no torch
     schedule | config | runs                         no torch here
 """
 

@@ -21,6 +21,7 @@ from harness.cli import (
     init,
     logs,
     ls,
+    merge,
     quickstart,
     recipes,
     reproduce,
@@ -59,6 +60,13 @@ PANELS: dict[str, list[Example]] = {
         ),
         (chat.chat, ["harness chat my-model sampling=min_p", "harness chat cpt/3 --system 'You are brief.'"]),
         (export.export, ["harness export cpt/3 my-new-model"]),
+        (
+            merge.merge,
+            [
+                "harness merge my-merge --method linear model.merge.ingredients.a.path=model-a model.merge.ingredients.b.path=cpt/3",
+                "harness merge my-merge mergekit.yml --dry-run",
+            ],
+        ),
     ],
     "A study": [
         (

@@ -32,6 +32,7 @@ BY_FINGERPRINT = (
     "data.max_evaluation_tokens",
     "model.path",
     "model.checkpoint",
+    "model.merge.",
     "objective.teacher",
     "tokenizer.path",
 )

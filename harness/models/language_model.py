@@ -34,10 +34,14 @@ def build_model(config: ModelConfig, tokenizer: Any, *, seed: int, new_tokens: S
     torch.manual_seed(seed)
     if config.path is not None:
         model = load_pretrained(config.path, key="model.path", attention=config.attention, attention_dropout=config.attention_dropout)
+    elif config.merge.method is not None:
+        from harness.models.merged import merged_model
+
+        model = merged_model(config, seed=seed)
     else:
         model = _from_scratch(config, tokenizer)
     model.config.use_cache = False
-    if new_tokens and config.path is not None:
+    if new_tokens and config.frame is not None:
         add_rows(model, tokenizer.convert_tokens_to_ids(list(new_tokens)), seed=seed)
     model.train()
     return model
@@ -45,15 +49,27 @@ def build_model(config: ModelConfig, tokenizer: Any, *, seed: int, new_tokens: S
 
 def planned_rows(config: Config, tokenizer: Any) -> int:
     """For how many tokens the model that a configuration makes has rows, told before it is made."""
-    if config.model.path is None:
+    if config.model.frame is None:
         return _token_ids(tokenizer)
+    from harness.models.merged import frame_folder
+
+    key, path = frame_folder(config.model) or config.model.frame
     added: list[int] = tokenizer.convert_tokens_to_ids(config.tokenizer.new_tokens)
-    return max([stored_rows(config.model.path, key="model.path"), *(index + 1 for index in added)])
+    return max([stored_rows(path, key=key), *(index + 1 for index in added)])
 
 
 def _token_ids(tokenizer: Any) -> int:
     """Ids up to the largest that the tokenizer has."""
     return int(max(tokenizer.get_vocab().values())) + 1
+
+
+def new_model_config(config: ModelConfig, tokenizer: Any) -> Any:
+    """transformers' configuration of a model from scratch, which names its class. Raises InputError for one that cannot be."""
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as FAMILIES
+
+    shape = _shape(config, tokenizer)
+    return AutoConfig.for_model(config.family, architectures=[FAMILIES[config.family]], **shape)
 
 
 def _from_scratch(config: ModelConfig, tokenizer: Any) -> PreTrainedModel:
@@ -109,12 +125,17 @@ def _shape(config: ModelConfig, tokenizer: Any) -> dict[str, Any]:
 
 
 def model_fingerprint(config: ModelConfig) -> str:
-    """A hash of the initial model: of pretrained weights, see `pretrained_fingerprint`, or of the shape.
+    """A hash of the initial model: of pretrained weights, see `pretrained_fingerprint`, of a merge's recipe and the weights that it merges,
+    or of the shape.
 
     The weights of model.checkpoint have a fingerprint of their own.
     """
     if config.path is not None:
         return pretrained_fingerprint(config.path, key="model.path")
+    if config.merge.method is not None:
+        from harness.models.merged import merge_fingerprint
+
+        return merge_fingerprint(config.merge)
     # As runs and recipes have it from before there was model.checkpoint, whose path says nothing of its content.
-    shape = ", ".join(f"{item.name}={getattr(config, item.name)!r}" for item in fields(config) if item.name != "checkpoint")
+    shape = ", ".join(f"{item.name}={getattr(config, item.name)!r}" for item in fields(config) if item.name not in ("checkpoint", "merge"))
     return hashlib.sha256(f"ModelConfig({shape})".encode()).hexdigest()

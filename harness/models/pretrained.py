@@ -42,6 +42,13 @@ def load_pretrained(path: str, *, key: str, attention: str, attention_dropout: f
             weights_only=True,  # of *.bin files, which are pickles
             **dropout,
         )
+    return whole_model(loaded, key, path)
+
+
+def whole_model(loaded: Any, key: str, path: str) -> PreTrainedModel:
+    """The model of what transformers loaded with its loading info. Raises InputError where weights are missing or broken."""
+    import torch
+
     model: PreTrainedModel = loaded[0]
     missing = sorted(loaded[1]["missing_keys"])
     if missing:

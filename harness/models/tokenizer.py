@@ -16,12 +16,24 @@ def load_tokenizer(config: Config) -> Any:
 
     Raises InputError when there is none to load, or a new token is none.
     """
-    key, path = ("tokenizer.path", config.tokenizer.path) if config.tokenizer.path else ("model.path", config.model.path)
-    assert path is not None, "checked: a model from scratch has a tokenizer"
+    key, path = _place(config)
     tokenizer = tokenizer_at(path, key=key)
     if config.tokenizer.new_tokens:
         add_control_tokens(tokenizer, config.tokenizer.new_tokens, key="tokenizer.new_tokens")
     return tokenizer
+
+
+def _place(config: Config) -> tuple[str, str]:
+    """Key and path of the tokenizer. That of a merge is its base's, which may be a run's."""
+    if config.tokenizer.path:
+        return "tokenizer.path", config.tokenizer.path
+    if config.model.path is not None:
+        return "model.path", config.model.path
+    from harness.models.merged import frame_folder
+
+    found = frame_folder(config.model)
+    assert found is not None, "checked: a model from scratch has a tokenizer"
+    return found
 
 
 def add_control_tokens(tokenizer: Any, tokens: Sequence[str], *, key: str) -> list[int]:

@@ -28,8 +28,9 @@ def refuse_unknown_ids(model: PreTrainedModel, tokenizer: Any, largest_id: int, 
     """
     rows = vocabulary_size(model)
     if largest_id >= rows:
+        where = "the model" if path is None else f"model.path={path}"
         raise InputError(
-            f"model.path={path}: it has rows for {rows:,} tokens (ids 0 to {rows - 1:,}), and the text has the token "
+            f"{where}: it has rows for {rows:,} tokens (ids 0 to {rows - 1:,}), and the text has the token "
             f"{tokenizer.convert_ids_to_tokens(largest_id)!r} (id {largest_id:,}); valid: the model's own tokenizer (tokenizer.path), text "
             "without such tokens, or a model with rows for them"
         )

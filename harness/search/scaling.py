@@ -169,19 +169,20 @@ def model_size(model: ModelConfig) -> int:
 
     Raises InputError for a pretrained model whose shape cannot be read from a local config.json.
     """
-    if model.path is None:
+    frame = model.frame
+    if frame is None:
         width, layers, heads = model.hidden_size, model.layers, model.heads
         kv_heads, head = model.kv_heads or heads, width // heads
         inner = model.intermediate_size or math.ceil(8 * width / 3 / 32) * 32
         matrices = 3
     else:
-        shape = _shape(Path(model.path) / "config.json")
+        shape = _shape(Path(frame[1]) / "config.json")
         try:
             width = shape.get("hidden_size") or shape["n_embd"]
             layers = shape.get("num_hidden_layers") or shape["n_layer"]
             heads = shape.get("num_attention_heads") or shape["n_head"]
         except KeyError as error:
-            raise InputError(f"model.path={model.path}: its config.json does not give its size ({error.args[0]} is absent)") from None
+            raise InputError(f"{frame[0]}={frame[1]}: its config.json does not give its size ({error.args[0]} is absent)") from None
         kv_heads, head = shape.get("num_key_value_heads") or heads, shape.get("head_dim") or width // heads
         inner = shape.get("intermediate_size") or shape.get("n_inner") or 4 * width
         matrices = 3 if "num_hidden_layers" in shape else 2

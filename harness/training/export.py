@@ -18,6 +18,7 @@ from harness.models.adapters.plain import initial_factors, merge, prompt_names, 
 from harness.models.adapters.prompt_tokens import prepend_to_every_text
 from harness.models.checkpoint_files import last_weights
 from harness.models.language_model import model_fingerprint
+from harness.models.merged import frame_folder
 from harness.models.pretrained import stored_config, stored_dtype
 from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from harness.runs.directory import RunDirectory
@@ -66,9 +67,10 @@ def export(run: RunDirectory, out: Path, *, adapter: bool = False, dtype: str | 
             else:
                 model: Any = merge(adapted, tokenizer)
                 # It was off for training alone, see build_model.
-                model.config.use_cache = True if config.model.path is None else getattr(stored_config(config.model.path), "use_cache", True)
+                stored = None if (frame := frame_folder(config.model)) is None else frame[1]
+                model.config.use_cache = True if stored is None else getattr(stored_config(stored), "use_cache", True)
                 set_generation(model, tokenizer, stop)
-                model.to(getattr(torch, dtype) if dtype else stored_dtype(config.model.path)).save_pretrained(directory)
+                model.to(getattr(torch, dtype) if dtype else stored_dtype(stored)).save_pretrained(directory)
             if prompt and prompt[0] in tokenizer.get_vocab():
                 prepend_to_every_text(tokenizer, prompt)
                 if tokenizer.chat_template:
@@ -93,7 +95,7 @@ def _refuse_changes(run: RunDirectory, config: Config, tokenizer: Any, trained_w
     """Raise InputError for a tokenizer, a chat template or a base that are others by now, as going on with the run would."""
     keys = {
         "tokenizer": "tokenizer.path" if config.tokenizer.path else "model.path",
-        "model": "model.path",
+        "model": "model.path" if config.model.merge.method is None else "the models of model.merge",
         "chat_template": "data.chat_template",
     }
     now = {"tokenizer": tokenizer_fingerprint(tokenizer), "model": model_fingerprint(config.model)}
@@ -112,6 +114,10 @@ def _refuse_without_adapter(config: Config) -> None:
     if config.adapter.name == "none":
         raise InputError("--adapter: the run trained all weights (adapter=none); valid for it: export without --adapter")
     if config.model.path is None:
+        if config.model.merge.method is not None:
+            raise InputError(
+                "--adapter: the run's model is a merge, which nobody has; write it first (harness merge), or export without --adapter"
+            )
         raise InputError(
             "--adapter: the run's model began from scratch (model.path is null), and nobody has the weights that its adapter goes with; "
             "valid for it: export without --adapter"

@@ -154,12 +154,13 @@ def _model(config: dict[str, Any], parameters: Any, scrub: Scrub) -> dict[str, A
         size: int | None = model_size(model)
     except InputError:
         size = None  # a hub's model, whose shape is not on this disk
-    name = scrub.path(model.path) if model.path else f"{model.family} from scratch"
+    merge = model.merge.method
+    name = scrub.path(model.path) if model.path else f"{model.family} from scratch" if merge is None else f"a merge by {merge}"
     hub = _public(model.path, scrub) if model.path else None
     return {
         "name": name,
         "hub": hub,
-        "family": model.family if model.path is None else None,
+        "family": model.family if model.frame is None else None,
         "size": size,
         "parameters": asdict(parameters),
     }

@@ -159,6 +159,8 @@ def make_directory(config: Config, *, label: str | None = None, directory: Path 
 
 def _label(config: Config) -> str:
     """The name of a run without an experiment: its model's."""
+    if config.model.merge.method is not None:
+        return f"merge-{config.model.merge.method}"
     return Path(config.model.path).name if config.model.path else config.model.family
 
 

@@ -31,6 +31,7 @@ ROOM = ["data.context_length=256", "trainer.batch_tokens=1024"]  # the alpaca te
 NEEDS = {
     # What a choice leaves for the user to give, and files that it expects in the working directory.
     "model/pretrained": ["model.path=model"],
+    "model/merge": ["model.merge.method=linear", "model.merge.ingredients.one.path=model"],
     "objective/distill": ["objective.teacher=model"],
     "adapter/soft_prompt": ["data.context_length=256"],  # else there is no room for it in the model's context
     "experiment/cpt": CPT,

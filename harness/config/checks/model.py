@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from harness.config.checks.merge import merge_problems, merged_paths
 from harness.config.documents import as_mapping, read_json
 from harness.config.remote_code import remote_code_problems
 from harness.config.schema import Config, ModelConfig
@@ -23,7 +24,9 @@ def model_problems(model: ModelConfig, tokenizer: str | None, context_length: in
     """prompt: length of the soft prompt, which precedes whole windows in evaluation."""
     if tokenizer is not None:
         yield from _directory("tokenizer.path", tokenizer, ("tokenizer.json", "tokenizer.model"), "no tokenizer.json in it")
-    if model.path is None:
+    yield from merge_problems(model)
+    frame = model.frame
+    if frame is None:
         if tokenizer is None:
             yield "tokenizer.path: required for a model from scratch (model.path is null)"
         if model.hidden_size % model.heads:
@@ -32,8 +35,14 @@ def model_problems(model: ModelConfig, tokenizer: str | None, context_length: in
             yield f"model.kv_heads={model.kv_heads}: must divide model.heads={model.heads}"
         if context_length + prompt > model.max_context:
             yield f"{_given(context_length, prompt)}: longer than the model's context, model.max_context={model.max_context}"
-        return
-    yield from pretrained_problems("model.path", model.path, context_length, prompt)
+    elif model.path is not None:
+        yield from pretrained_problems("model.path", model.path, context_length, prompt)
+    else:
+        yield from _context_problems(frame[1], context_length, prompt)
+        # Other words are runs, adapters or names of the hub, which are looked at when they are opened.
+        for key, path in merged_paths(model.merge).items():
+            if (Path(path) / "config.json").is_file():
+                yield from weights_problems(key, path)
 
 
 def attention_problems(config: Config) -> Iterator[str]:
@@ -58,7 +67,16 @@ def attention_problems(config: Config) -> Iterator[str]:
 
 def pretrained_problems(key: str, path: str, context_length: int, prompt: int = 0) -> Iterator[str]:
     """What keeps the model at `path`, given in `key`, from being loaded and reading rows of this length after a soft prompt."""
+    yield from weights_problems(key, path)
+    yield from _context_problems(path, context_length, prompt)
+
+
+def weights_problems(key: str, path: str) -> Iterator[str]:
+    """What keeps the model at `path`, given in `key`, from being loaded."""
     yield from _directory(key, path, WEIGHT_FILES, "no weights in it (*.safetensors or pytorch_model*.bin)")
+
+
+def _context_problems(path: str, context_length: int, prompt: int) -> Iterator[str]:
     longest = _pretrained_context(Path(path))
     if longest is not None and context_length + prompt > longest:
         yield f"{_given(context_length, prompt)}: longer than the model's context of {longest} tokens ({path}/config.json)"

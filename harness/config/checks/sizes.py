@@ -48,7 +48,7 @@ def size_problems(config: Config) -> Iterator[str]:
         yield f"trainer.max_tokens={trainer.max_tokens}: more than {steps}"
     inner = model.intermediate_size or 8 * model.hidden_size // 3
     parameters = model.layers * model.hidden_size * (4 * model.hidden_size + 3 * inner)
-    if model.path is None and parameters > MOST_PARAMETERS:
+    if model.frame is None and parameters > MOST_PARAMETERS:
         yield (
             f"model.hidden_size={model.hidden_size}: with model.layers={model.layers} a model of {parameters:.1e} parameters, more than "
             f"any machine holds; valid: at most {MOST_PARAMETERS:.0e}"

@@ -37,6 +37,7 @@ from harness.config.schema.data import (
     VerifierName,
     evaluation_sections,
 )
+from harness.config.schema.merge import IngredientConfig, MergeConfig, TensorGroupConfig
 from harness.config.schema.model import ModelConfig, TokenizerConfig
 from harness.config.schema.objective import DivergenceName, ObjectiveConfig, ObjectiveName
 from harness.config.schema.optim import OptimConfig, OptimName
@@ -56,6 +57,8 @@ __all__ = [
     "DivergenceName",
     "EvaluationSets",
     "GenerationConfig",
+    "IngredientConfig",
+    "MergeConfig",
     "ModelConfig",
     "MultipleChoiceConfig",
     "MultipleOfKeys",
@@ -76,6 +79,7 @@ __all__ = [
     "Section",
     "Share",
     "SourceConfig",
+    "TensorGroupConfig",
     "TokenizerConfig",
     "TrackingConfig",
     "TrainerConfig",

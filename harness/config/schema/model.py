@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Lt
 
 from harness.config.schema.base import Count, MultipleOfKeys, Name, Section
+from harness.config.schema.merge import MergeConfig
 
 
 @dataclass(kw_only=True)
@@ -23,13 +24,14 @@ class TokenizerConfig(Section):
 
 @dataclass(kw_only=True)
 class ModelConfig(Section):
-    """A pretrained causal language model (`path`), or a new one of the given family and shape."""
+    """A pretrained causal language model (`path`), one that is merged of others (`merge`), or a new one of the given family and shape."""
 
     path: Name | None = None
     """A local directory or hub name of a pretrained model; when given, the shape below is not read."""
     checkpoint: Name | None = None
     """A run (its directory, its name under runs/, or STUDY/NUMBER) whose last weights the model starts from, adapter included: model and
     adapter must be that run's. Its optimizer and its data are not taken over."""
+    merge: MergeConfig = field(default_factory=MergeConfig)
     family: Name = "llama"
     """The transformers model type of a model from scratch: llama, qwen3, mistral, olmo2, smollm3, …"""
     hidden_size: Annotated[Count, MultipleOfKeys(("model.heads", 2))] = 256
@@ -57,3 +59,14 @@ class ModelConfig(Section):
     precision (trainer.precision) and without attention dropout. sdpa, eager, flash_attention_2, flex_attention: transformers'; these keep
     packed documents apart by masks (flex_attention by blocks of one, and it trains on GPUs only). auto: varlen on a GPU for packed rows in
     half precision, where a probe finds that model and kernel are up to it; else sdpa, or eager for families without."""
+
+    @property
+    def frame(self) -> tuple[str, str] | None:
+        """Key and path of the model whose configuration and tokenizer this one has; None of a model from scratch."""
+        if self.path is not None:
+            return "model.path", self.path
+        if self.merge.method is None:
+            return None
+        if self.merge.base is not None:
+            return "model.merge.base", self.merge.base
+        return next(((f"model.merge.ingredients.{name}.path", one.path) for name, one in self.merge.ingredients.items()), None)
