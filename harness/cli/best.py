@@ -32,6 +32,7 @@ def best(
 ) -> None:
     """Show the best configuration of a study (the confirmed one, after `harness confirm`), and export it as an experiment to hand on."""
     from harness.report.text import metric_text
+    from harness.runs.on_report import on_report, report_lines
     from harness.search.status import best_json
 
     record, winner = _find(study)
@@ -48,13 +49,17 @@ def best(
     else:
         confirmed = record.confirmed if record.is_confirmed(winner) else None
         metrics = confirmed.metrics if confirmed else winner.result.metrics
+        report = on_report(record, winner)
         if as_json:
             confirmation = record.confirmation.to_json() if record.confirmation else None
             document = {"study": record.name, **(best_json(record, winner) or {}), "metrics": metrics, "confirmation": confirmation}
-            print_json({**document, "experiment": experiment, "bundle": bundle, "artifact": artifact})
+            on_documents = report.to_json() if report else None
+            print_json({**document, "report": on_documents, "experiment": experiment, "bundle": bundle, "artifact": artifact})
         else:
             for line in _lines(record, winner):
                 say(line)
+            for line in report_lines(report, metric_text) if report else ():
+                say(f"  {line}")
             for metric in record.constraints:
                 say(f"  {metric} {metric_text(metrics.get(metric))}")
             for key, value in winner.params.items():

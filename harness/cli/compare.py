@@ -81,6 +81,8 @@ def compare(
     from harness.report.arms import arms
     from harness.report.fitted_table import show
     from harness.report.table import render, render_arms, render_importances
+    from harness.report.text import metric_text
+    from harness.runs.on_report import on_report, report_lines
 
     # On a terminal, what was followed is still there.
     if not (follow and console.is_terminal):
@@ -89,5 +91,8 @@ def compare(
         if found := arms(compared):
             show(render_arms(compared, found), console)
         show(render_importances(compared), console)
+    found_on_report = on_report(compared.studies[0]) if len(compared.studies) == 1 else None
+    for line in report_lines(found_on_report, metric_text) if found_on_report else ():
+        console.print(line, highlight=False, soft_wrap=True)
     for place in written:
         console.print(f"wrote {place}", highlight=False, soft_wrap=True)

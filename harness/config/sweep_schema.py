@@ -68,7 +68,8 @@ class SearchConfig(Section):
     """How often the decay of the best trunk is varied at full length."""
     warm_start: list[Any] | str = field(default_factory=list)
     """Points to try first: {optim.lr: 1e-3, schedule: wsd} (parameters left out are drawn at random), study:NAME or study:NAME:K (the best
-    or the K best of another study), best/NAME (a recipe, from which the prior is taken as well). One of them, or a list. Given values must
+    or the K best of another study), best/NAME (a recipe, from which the prior is taken as well), baselines (what a merge has to beat: each
+    ingredient alone, their mean, and single scales). One of them, or a list. Given values must
     lie in the space; those of other studies and recipes are moved to its nearest end, and that is said."""
     prior: dict[str, Any] | Literal["scaling", "none"] = field(default_factory=dict)
     """Where the first startup_trials are drawn from, by parameter: {optim.lr: {mean: 1e-3, spread: 3}}: a normal distribution within the
@@ -147,7 +148,8 @@ class SweepConfig(Section):
     space: dict[str, Any] = field(default_factory=dict)
     """By configuration key or group: {low, high, log, step, multiple_of} or {choices: […], ordered: true}, with when: {key: value} for
     conditional ones. What lies between is moved to the nearest multiple of multiple_of; of batch and widths also of what they have to be
-    multiples of (data.context_length, model.heads, …), searched or not. ordered: models learn from neighbours in the order given."""
+    multiples of (data.context_length, model.heads, …), searched or not. ordered: models learn from neighbours in the order given. A * stands
+    for every entry of a mapping: model.merge.ingredients.*.weight."""
     search: SearchConfig = field(default_factory=SearchConfig)
     stopping: StoppingConfig = field(default_factory=StoppingConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +19,7 @@ from harness.data.ragged import Int64, offsets_of, spans
 from harness.data.split import Hashes, held_out, select_validation
 from harness.data.token_cache import TokenizedDocuments
 from harness.data.tokenization import Tokenization
-from harness.evaluation.evaluation_set import Advance, EvaluationSet, Float64, LanguageModel
+from harness.evaluation.evaluation_set import Advance, Chosen, EvaluationSet, Float64, LanguageModel, Measured
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +43,8 @@ class DomainLossSet(EvaluationSet):
     trained: NDArray[np.bool_] | None = None
     """bool[tokens]: which tokens are scored; None: all."""
     cache_entry: str | None = None
+    document_bytes: Float64 | None = None
+    """float64[documents]: what `bytes` is the sum of; None of a set that is not divided."""
 
     @property
     def documents(self) -> int:
@@ -78,9 +80,36 @@ class DomainLossSet(EvaluationSet):
     def summary(self) -> dict[str, int]:
         return {"documents": self.documents, "predicted_tokens": self.predicted_tokens, "bytes": self.bytes}
 
+    def only(self, chosen: Chosen, name: str) -> DomainLossSet:
+        assert self.document_bytes is not None, "it was drawn from documents"
+        of_tokens = np.repeat(chosen, self.lengths)
+        return replace(
+            self,
+            name=name,
+            tokens=self.tokens[of_tokens],
+            lengths=self.lengths[chosen],
+            hashes=self.hashes[chosen],
+            bytes=max(1, round(float(self.document_bytes[chosen].sum()))),
+            trained=None if self.trained is None else self.trained[of_tokens],
+            document_bytes=self.document_bytes[chosen],
+        )
+
     def measure(self, model: LanguageModel, advance: Advance) -> dict[str, float]:
-        nats, _ = self.by_position(model, advance)
+        return self.measured(model, advance).values
+
+    def measured(self, model: LanguageModel, advance: Advance) -> Measured:
+        nats, predicted, by_window = self._sums(model, advance)
+        return Measured(self._values(nats, predicted), documents={"loss": self._by_document(by_window)})
+
+    def _values(self, nats: Float64, predicted: Int64) -> dict[str, float]:
+        """Metrics from sums by position, see `by_position`."""
         return self._losses(math.fsum(nats))
+
+    def _by_document(self, by_window: Float64) -> dict[str, tuple[float, float]]:
+        """Args: float64 [windows, 2], nats and predicted tokens of each window."""
+        _, _, documents = self._windows
+        nats, tokens = (np.bincount(documents, weights=column, minlength=self.documents) for column in by_window.T)
+        return {f"{key:016x}": (float(a), float(b)) for key, a, b in zip(self.hashes.tolist(), nats, tokens, strict=True) if b}
 
     def _losses(self, nats: float) -> dict[str, float]:
         return {"loss": nats / self.predicted_tokens, "bits_per_byte": nats / math.log(2) / self.bytes}
@@ -90,18 +119,26 @@ class DomainLossSet(EvaluationSet):
 
     def by_position(self, model: LanguageModel, advance: Advance) -> tuple[Float64, Int64]:
         """Nats, and predicted tokens, of all windows by position: float64 and int64 [context_length]."""
+        nats, predicted, _ = self._sums(model, advance)
+        return nats, predicted
 
-        def sums_by_position(batch: tuple[Int64, Int64]) -> tuple[Float64, Int64]:
+    def _sums(self, model: LanguageModel, advance: Advance) -> tuple[Float64, Int64, Float64]:
+        """The same, and nats and predicted tokens of each window: float64 [windows, 2]."""
+
+        def sums(batch: tuple[Int64, Int64]) -> tuple[Float64, Int64, Float64]:
             input_ids, labels = batch
             # In float64: that the parts add up to the whole must not depend on how they were batched.
-            return model.losses(input_ids, labels).sum(axis=0), (labels >= 0).sum(axis=0)
+            losses, counted = model.losses(input_ids, labels), labels >= 0
+            return losses.sum(axis=0), counted.sum(axis=0), np.stack([losses.sum(axis=1), counted.sum(axis=1)], axis=1)
 
         nats, predicted = np.zeros(self.context_length), np.zeros(self.context_length, dtype=np.int64)
-        for some, counted in model.over(self.batches(model.batch_tokens), sums_by_position):
+        by_window = []
+        for some, counted, windows in model.over(self.batches(model.batch_tokens), sums):
             nats[: len(some)] += some
             predicted[: len(some)] += counted
+            by_window.append(windows)
             advance(int(counted.sum()))
-        return nats, predicted
+        return nats, predicted, np.concatenate(by_window)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -116,15 +153,15 @@ class DomainLossSet(EvaluationSet):
     """What is made of the same windows besides; part of the fingerprint."""
 
     @cached_property
-    def _windows(self) -> tuple[Int64, Int64]:
-        """First token and number of predictions of each window, longest window first: two int64[windows]."""
+    def _windows(self) -> tuple[Int64, Int64, Int64]:
+        """First token, number of predictions and document of each window, longest window first: three int64[windows]."""
         predicted = self.lengths - 1
         counts = -(-predicted // self.context_length)
         within = spans(0, counts) * self.context_length
         starts = np.repeat(offsets_of(self.lengths)[:-1], counts) + within
         sizes = np.minimum(np.repeat(predicted, counts) - within, self.context_length)
         order = np.argsort(-sizes, kind="stable")
-        return starts[order], sizes[order]
+        return starts[order], sizes[order], np.repeat(np.arange(self.documents), counts)[order]
 
     def batches(self, batch_tokens: int) -> Iterator[tuple[Int64, Int64]]:
         """All windows, in batches of about the same length and at most `batch_tokens` positions (but at least one window).
@@ -133,7 +170,7 @@ class DomainLossSet(EvaluationSet):
         is shorter than l, input ids are 0 and labels -100 at its end: under causal attention neither affects the rest. Labels are -100
         too where a token is not scored.
         """
-        starts, sizes = self._windows
+        starts, sizes, _ = self._windows
         first = 0
         while first < len(starts):
             longest = int(sizes[first])
@@ -209,6 +246,7 @@ def select(
         context_length=context_length,
         trained=None if documents.trained is None else np.asarray(documents.trained[tokens]),
         cache_entry=documents.fingerprint,
+        document_bytes=sizes,
     )
     if chosen_set.predicted_tokens == 0:
         raise wrong_value(key, len(index), "documents, on none of whose tokens the loss is (data.loss_on, .max_tokens)")

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.config.errors import wrong_value
 from harness.data.ragged import Int64
 from harness.data.split import Hashes
 from harness.generation.rows import Generation, Limits, Prompt
 from harness.runs.generations import WrittenText
+from harness.runs.report_split import REPORT, ByDocument
 
 T = TypeVar("T")
 U = TypeVar("U")
 Float64 = NDArray[np.float64]
+Chosen = NDArray[np.bool_]
+"""bool[documents]"""
 Advance = Callable[[int], None]
 """Called after each batch with how much of the set's size it held."""
 
@@ -42,6 +47,18 @@ class LanguageModel(Protocol):
 
         advance: called with the number of texts that are finished.
         """
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one evaluation of a set found."""
+
+    values: dict[str, float]
+    """Its metrics, by their names below <prefix>/<set>/."""
+    texts: Sequence[WrittenText] = ()
+    """What the model wrote for it."""
+    documents: Mapping[str, ByDocument] = field(default_factory=dict)
+    """By metric, what each document adds to it. Not of what is counted by its texts."""
 
 
 class EvaluationSet(ABC):
@@ -98,9 +115,30 @@ class EvaluationSet(ABC):
     def measure(self, model: LanguageModel, advance: Advance) -> dict[str, float]:
         """Its metrics, by their names below <prefix>/<set>/. The result does not depend on the number of ranks."""
 
-    def measure_with_texts(self, model: LanguageModel, advance: Advance) -> tuple[dict[str, float], list[WrittenText]]:
-        """As `measure`, and what the model wrote for it."""
-        return self.measure(model, advance), []
+    def measured(self, model: LanguageModel, advance: Advance) -> Measured:
+        """As `measure`, with what lies behind it."""
+        return Measured(self.measure(model, advance))
+
+    @property
+    @abstractmethod
+    def documents(self) -> int:
+        """How many documents, questions or prompts it has."""
+
+    @abstractmethod
+    def only(self, chosen: Chosen, name: str) -> EvaluationSet:
+        """The set of these documents, of another name."""
+
+    def parts(self, share: float) -> tuple[EvaluationSet, EvaluationSet]:
+        """The set without `share` of its documents, and NAME/report, these alone: every so many, in the order of their hashes.
+
+        Raises InputError where one of the two would have none.
+        """
+        upto = np.floor(np.arange(self.documents + 1) * share + 1e-9)
+        kept_back = np.diff(upto) > 0
+        if not 0 < np.count_nonzero(kept_back) < self.documents:
+            problem = f"of the {self.documents} documents of {self.key} both parts need at least one; valid: another share, or more data"
+            raise wrong_value("data.report_share", share, problem)
+        return self.only(~kept_back, self.name), self.only(kept_back, f"{self.name}/{REPORT}")
 
     def since_start(self, values: Mapping[str, float], initial: Mapping[str, float]) -> dict[str, float]:
         """What is logged besides: how the values compare with those of step 0."""

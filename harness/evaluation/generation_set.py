@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from harness.config.errors import InputError, wrong_value
 from harness.config.schema import GenerationConfig
 from harness.data.row import Row
 from harness.data.tokenization import Tokenization
-from harness.evaluation.evaluation_set import Advance, EvaluationSet, LanguageModel
+from harness.evaluation.evaluation_set import Advance, Chosen, EvaluationSet, LanguageModel, Measured
 from harness.evaluation.text_statistics import adjusted_distinct, all_at, distinct, pass_at, repetition, self_bleu, zlib_ratio
 from harness.evaluation.verifiers.build import build_verifier
 from harness.evaluation.verifiers.verifier import BadReferenceError, Verifier
@@ -55,6 +56,14 @@ class GenerationSet(EvaluationSet):
     verifier: Verifier | None
     vocabulary: int
     """Tokens that the tokenizer has."""
+
+    @property
+    def documents(self) -> int:
+        return len(self.prompts)
+
+    def only(self, chosen: Chosen, name: str) -> GenerationSet:
+        prompts, references, given = (tuple(compress(part, chosen)) for part in (self.prompts, self.references, self.given))
+        return replace(self, name=name, prompts=prompts, references=references, given=given)
 
     @property
     def every_evaluations(self) -> int | None:  # type: ignore[override]
@@ -101,9 +110,9 @@ class GenerationSet(EvaluationSet):
         return hashlib.sha256(json.dumps([how, prompts, self.given], sort_keys=True, default=repr).encode()).hexdigest()
 
     def measure(self, model: LanguageModel, advance: Advance) -> dict[str, float]:
-        return self.measure_with_texts(model, advance)[0]
+        return self.measured(model, advance).values
 
-    def measure_with_texts(self, model: LanguageModel, advance: Advance) -> tuple[dict[str, float], list[WrittenText]]:
+    def measured(self, model: LanguageModel, advance: Advance) -> Measured:
         written = model.write(self.prompts, draws=self.config.draws, limits=self.limits, advance=advance)
         draws = self.config.draws
         scores = [self._score(one.text, index // draws) for index, one in enumerate(written)]
@@ -112,7 +121,7 @@ class GenerationSet(EvaluationSet):
             for index, (one, score) in enumerate(zip(written, scores, strict=True))
         ]
         right = [score for score in scores if score is not None]
-        return {**(self._accuracies(right) if self.verifier else {}), **self._statistics(written)}, texts
+        return Measured({**(self._accuracies(right) if self.verifier else {}), **self._statistics(written)}, texts)
 
     def _score(self, text: str, prompt: int) -> float | None:
         """1 where a text is right, 0 where it is not; None without a verifier."""

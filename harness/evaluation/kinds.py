@@ -6,14 +6,16 @@ Light: what a set needs to be measured is imported when it is built.
 
 from __future__ import annotations
 
+import statistics
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.config.errors import unknown
 from harness.config.schema import Config, DataConfig, GenerationConfig, MultipleChoiceConfig, ValidationConfig, evaluation_sections
+from harness.runs.report_split import MEAN, REPORT, is_reported, reported
 
 if TYPE_CHECKING:
     from harness.data.tokenization import Tokenization
@@ -173,23 +175,35 @@ def position_buckets(context_length: int) -> Iterator[tuple[str, int, int]]:
 
 def logged_metrics(data: DataConfig) -> list[str]:
     """Every metric that evaluations of this configuration log, by its logged name."""
-    return [
-        f"{kind.prefix}/{name}/{metric}"
-        for kind in KINDS
-        for name, config in kind.configs(data).items()
-        for metric in kind.logged(config, data)
-    ]
+    logged = [metric for kind in KINDS for name, config in kind.configs(data).items() for metric in _logged_by(kind, name, config, data)]
+    mean = f"{KINDS[0].prefix}/{MEAN}/loss"
+    return [*logged, *([mean, *([reported(mean)] if data.report_share else [])] if data.mean_loss else [])]
+
+
+def _logged_by(kind: Kind, name: str, config: Any, data: DataConfig) -> list[str]:
+    """The metrics of one set by their logged names, those of the part that is kept for the report after the others."""
+    logged = [f"{kind.prefix}/{name}/{metric}" for metric in kind.logged(config, data)]
+    return [*logged, *(map(reported, logged) if data.report_share else ())]
+
+
+def mean_losses(values: Mapping[str, float]) -> dict[str, float]:
+    """Of the losses of all validation sets, and of their parts that are kept for the report, the mean in which each set counts the same.
+
+    values: metrics by their logged names; the result, too.
+    """
+    losses: dict[bool, list[float]] = {}
+    for logged, value in values.items():
+        if logged.startswith(f"{KINDS[0].prefix}/") and logged.endswith("/loss"):
+            losses.setdefault(is_reported(logged), []).append(value)
+    mean = f"{KINDS[0].prefix}/{MEAN}/loss"
+    return {reported(mean) if kept_back else mean: statistics.fmean(found) for kept_back, found in losses.items()}
 
 
 def logging_set(data: DataConfig, logged: str) -> tuple[str, Any] | None:
     """The key and the configuration of the set that logs a metric; None where none does."""
     sets = [(kind, name, config) for kind in KINDS for name, config in kind.configs(data).items()]
     return next(
-        (
-            (f"data.{kind.section}.{name}", config)
-            for kind, name, config in sets
-            if logged in [f"{kind.prefix}/{name}/{metric}" for metric in kind.logged(config, data)]
-        ),
+        ((f"data.{kind.section}.{name}", config) for kind, name, config in sets if logged in _logged_by(kind, name, config, data)),
         None,
     )
 
@@ -218,6 +232,7 @@ def metric_of(logged: str) -> Metric | None:
     """The metric behind a logged name, val/docs/loss; None where it is none of an evaluation set."""
     prefix, _, rest = logged.partition("/")
     name = rest.partition("/")[2]
+    name = name.removeprefix(f"{REPORT}/") if is_reported(logged) else name
     return next((metric for kind in KINDS if kind.prefix == prefix for metric in kind.metrics if metric.matches(name)), None)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
+from harness.data.ragged import Int64
 from harness.evaluation.domain_loss import DomainLossSet
-from harness.evaluation.evaluation_set import Advance, LanguageModel
+from harness.evaluation.evaluation_set import Float64
 from harness.evaluation.kinds import position_buckets
 
 
@@ -14,8 +15,7 @@ class LossByPositionSet(DomainLossSet):
 
     _also_measured = " by position"
 
-    def measure(self, model: LanguageModel, advance: Advance) -> dict[str, float]:
-        nats, predicted = self.by_position(model, advance)
+    def _values(self, nats: Float64, predicted: Int64) -> dict[str, float]:
         values = self._losses(math.fsum(nats))
         for name, start, stop in position_buckets(self.context_length):
             if tokens := int(predicted[start:stop].sum()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import compress
 
@@ -20,7 +20,7 @@ from harness.data.ragged import Int64, offsets_of
 from harness.data.text_encoder import without_truncation
 from harness.data.tokenization import Tokenization
 from harness.evaluation.choice_formats import Question, read_questions
-from harness.evaluation.evaluation_set import Advance, EvaluationSet, Float64, LanguageModel
+from harness.evaluation.evaluation_set import Advance, Chosen, EvaluationSet, Float64, LanguageModel, Measured
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +50,32 @@ class MultipleChoiceSet(EvaluationSet):
     """Choices whose question lost its beginning, both together being longer than data.context_length."""
     left_out: int
     """Questions that are not asked, since one of their choices alone is longer than that."""
+    ids: tuple[str, ...] = ()
+    """Of each question, a hash of it."""
 
     @property
     def questions(self) -> int:
         return len(self.answers)
+
+    @property
+    def documents(self) -> int:
+        return self.questions
+
+    def only(self, chosen: Chosen, name: str) -> MultipleChoiceSet:
+        counts = np.diff(self.first_choice)
+        of_choices = np.repeat(chosen, counts)
+        first_choice = offsets_of(counts[chosen])
+        return replace(
+            self,
+            name=name,
+            tokens=self.tokens[np.repeat(of_choices, self.lengths)],
+            lengths=self.lengths[of_choices],
+            scored=self.scored[of_choices],
+            choice_bytes=self.choice_bytes[of_choices],
+            first_choice=first_choice,
+            answers=first_choice[:-1] + (self.answers - self.first_choice[:-1])[chosen],
+            ids=tuple(compress(self.ids, chosen)),
+        )
 
     @property
     def largest_id(self) -> int:
@@ -81,6 +103,9 @@ class MultipleChoiceSet(EvaluationSet):
         }
 
     def measure(self, model: LanguageModel, advance: Advance) -> dict[str, float]:
+        return self.measured(model, advance).values
+
+    def measured(self, model: LanguageModel, advance: Advance) -> Measured:
         def log_likelihoods(batch: tuple[Int64, Int64, Int64]) -> tuple[Int64, Float64]:
             indices, input_ids, labels = batch
             return indices, -model.losses(input_ids, labels).sum(axis=1)
@@ -89,17 +114,32 @@ class MultipleChoiceSet(EvaluationSet):
         for indices, found in model.over(self.batches(model.batch_tokens), log_likelihoods):
             log_likelihood[indices] = found
             advance(len(indices))
+        sizes = self.choice_bytes[self.answers].astype(float)
         bits = -math.fsum(log_likelihood[self.answers]) / math.log(2)
-        return {
-            "accuracy": self._share_right(log_likelihood),
-            "accuracy_per_byte": self._share_right(log_likelihood / self.choice_bytes),
-            "answer_bits_per_byte": bits / float(self.choice_bytes[self.answers].sum()),
-        }
+        right, right_per_byte = self._right(log_likelihood), self._right(log_likelihood / self.choice_bytes)
+        one = np.ones(self.questions)
+        return Measured(
+            {
+                "accuracy": float(np.mean(right)),
+                "accuracy_per_byte": float(np.mean(right_per_byte)),
+                "answer_bits_per_byte": bits / float(sizes.sum()),
+            },
+            documents={
+                "accuracy": self._by_question(right, one),
+                "accuracy_per_byte": self._by_question(right_per_byte, one),
+                "answer_bits_per_byte": self._by_question(-log_likelihood[self.answers] / math.log(2), sizes),
+            },
+        )
 
-    def _share_right(self, score: Float64) -> float:
+    def _right(self, score: Float64) -> Chosen:
+        """bool[questions]: whether the right choice has the highest score."""
         first = self.first_choice
         chosen = [start + int(np.argmax(score[start:stop])) for start, stop in zip(first[:-1].tolist(), first[1:].tolist(), strict=True)]
-        return float(np.mean(np.array(chosen) == self.answers))
+        right: Chosen = np.array(chosen) == self.answers
+        return right
+
+    def _by_question(self, sums: Float64 | Chosen, sizes: Float64) -> dict[str, tuple[float, float]]:
+        return {name: (float(one), float(size)) for name, one, size in zip(self.ids, sums, sizes, strict=False)}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -181,6 +221,7 @@ def multiple_choice_set(
         answers=first_choice[:-1] + np.array([question.answer for question, _ in kept], dtype=np.int64),
         truncated=truncated,
         left_out=len(questions) - len(kept),
+        ids=tuple(_hash(question).hex() for question, _ in kept),
     )
 
 

@@ -98,15 +98,22 @@ def load_checkpoint(model: torch.nn.Module, word: str) -> None:
 
 
 def checkpoint_fingerprint(word: str) -> str:
-    """Of the last checkpoint of a run (model.checkpoint): a hash of its size and of its archive's directory, which has a checksum of every
-    tensor. Raises InputError where there is none."""
+    """Of the last checkpoint of a run (model.checkpoint), see `archive_fingerprint`. Raises InputError where there is none."""
     run = find_run(word)
     stored = checkpoints(run.checkpoints)
     if not stored:
         raise InputError(f"model.checkpoint={word}: {run.path} has no checkpoint (trainer.final_checkpoint decides what a run keeps)")
+    return archive_fingerprint(stored[max(stored)], key=f"model.checkpoint={word}")
+
+
+def archive_fingerprint(path: Path, *, key: str) -> str:
+    """Of a checkpoint: a hash of its size and of its archive's directory, which has a checksum of every tensor. key: where it was named.
+
+    Raises InputError.
+    """
     try:
-        with zipfile.ZipFile(stored[max(stored)]) as archive:
+        with zipfile.ZipFile(path) as archive:
             parts = [(entry.filename.partition("/")[2], entry.file_size, entry.CRC) for entry in archive.infolist()]
     except (OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"model.checkpoint={word}: {stored[max(stored)]} is damaged: {error}") from None
+        raise InputError(f"{key}: {path} is damaged: {error}") from None
     return hashlib.sha256(repr(sorted(parts)).encode()).hexdigest()

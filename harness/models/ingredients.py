@@ -48,6 +48,9 @@ def ingredient(word: str, *, key: str, depth: int = 0) -> Source:
     run = run_called(word)
     if run is not None:
         return _run(run, word, key=key, depth=depth)
+    name, at, step = word.rpartition("@")
+    if at and step.isdigit() and (run := run_called(name)) is not None:
+        return _run(run, word, key=key, depth=depth, step=int(step))
     if folder.is_dir():
         _refuse(weights_problems(key, word))  # it is no model's
     return _from_hub(word, key=key, depth=depth)
@@ -69,7 +72,8 @@ def _adapter_folder(word: str, key: str) -> Path:
     return folder
 
 
-def _run(run: RunDirectory, word: str, *, key: str, depth: int) -> Source:
+def _run(run: RunDirectory, word: str, *, key: str, depth: int, step: int | None = None) -> Source:
+    """step: of a checkpoint before the last."""
     config = load_file(run.config, checked_by=check_model)
     frame = config.model.frame
     if not trains(config.trainer):
@@ -79,7 +83,7 @@ def _run(run: RunDirectory, word: str, *, key: str, depth: int) -> Source:
     from harness.models.run_source import run_source
 
     stored = None if frame is None else ingredient(frame[1], key=key, depth=depth + 1)
-    return run_source(run, word, key=key, stored=stored)
+    return run_source(run, word, key=key, stored=stored, step=step)
 
 
 def _from_hub(word: str, *, key: str, depth: int) -> Source:

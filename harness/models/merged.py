@@ -15,6 +15,7 @@ from harness.merging.source import rounded
 from harness.models.attention import transformers_name
 from harness.models.ingredients import ingredient, sources_of
 from harness.models.pretrained import loading, whole_model
+from harness.models.several import models_of, one_by_one
 
 if TYPE_CHECKING:
     import torch
@@ -25,12 +26,13 @@ KEY = "model.merge"
 
 def merge_plan(merge: MergeConfig, *, seed: int) -> Plan:
     """What a configuration's merge is made of. seed: of random masks. Raises InputError for models that cannot be merged."""
-    recipe = recipe_of(merge, seed=seed)
+    recipe = recipe_of(one_by_one(merge), seed=seed)
     return plan_merge(recipe, sources_of(recipe))
 
 
 def merge_fingerprint(merge: MergeConfig) -> str:
     """A hash of the recipe and of the models that it merges, wherever they lie."""
+    merge = one_by_one(merge)
     recipe = recipe_of(merge, seed=0)
     models = {name: source.fingerprint for name, source in sources_of(recipe).items()}
     values = to_plain(merge)
@@ -46,6 +48,8 @@ def frame_folder(model: ModelConfig) -> tuple[str, str] | None:
     if frame is None or model.path is not None:
         return frame
     key, word = frame
+    if model.merge.base is None:
+        word = next(iter(models_of(next(iter(model.merge.ingredients.values())), key=key.removesuffix(".path")).values()))
     folder = ingredient(word, key=key).folder
     return key, word if folder is None else str(folder)
 

@@ -20,7 +20,7 @@ from harness.merging.lora import UpdatedTensor
 from harness.merging.operands import Floats
 from harness.merging.source import TORCH_NAMES, LowRank, Source, Tensor, Updates, as_rows
 from harness.merging.vocabulary import read_vocabulary
-from harness.models.checkpoint_files import checkpoint_fingerprint, checkpoints
+from harness.models.checkpoint_files import archive_fingerprint, checkpoints
 from harness.models.language_model import new_model_config
 from harness.models.tokenizer import load_tokenizer
 from harness.runs.directory import RunDirectory
@@ -56,8 +56,8 @@ class MappedTensor:
         yield self.tensor.contiguous().view(torch.uint8).numpy().tobytes()
 
 
-def run_source(run: RunDirectory, label: str, *, key: str, stored: Source | None) -> Source:
-    """The weights that a run ended with. stored: the model that it started from, where it is one on disk.
+def run_source(run: RunDirectory, label: str, *, key: str, stored: Source | None, step: int | None = None) -> Source:
+    """The weights that a run ended with, or had at a step. stored: the model that it started from, where it is one on disk.
 
     Raises InputError for a run that has none, or whose adapter is no sum.
     """
@@ -66,7 +66,9 @@ def run_source(run: RunDirectory, label: str, *, key: str, stored: Source | None
     files = checkpoints(run.checkpoints)
     if not files:
         raise wrong_value(key, label, f"{run.path} has no checkpoint (trainer.final_checkpoint decides what a run keeps)")
-    path = files[max(files)]
+    if step is not None and step not in files:
+        raise wrong_value(key, label, f"{run.path} has no checkpoint of that step; valid: {', '.join(map(str, files))}")
+    path = files[max(files) if step is None else step]
     try:
         state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)["state_dict"]
     except Exception as error:  # random bytes can upset a parser in any way
@@ -84,7 +86,7 @@ def run_source(run: RunDirectory, label: str, *, key: str, stored: Source | None
         values,
         tensors,
         vocabulary,
-        checkpoint_fingerprint(str(run.path.resolve())),
+        archive_fingerprint(path, key=key),
         folder,
         updates=_updates(tensors, config, stored),
         licence=stored.licence if stored is not None else None,

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from harness.report.comparison import Comparison
 from harness.report.figure_style import SINGLES
 from harness.report.text import metric_text, value_text, with_unit
-from harness.runs.paired import Interval, bootstrap_interval
+from harness.runs.on_report import paired_lead
+from harness.runs.paired import Interval
 from harness.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -93,9 +94,7 @@ def _lead_of_best(comparison: Comparison, first: Arm, second: Arm) -> Interval |
     assert comparison.objective is not None, "its studies have arms"
     if first.best is None or second.best is None:
         return None
-    ours, theirs = (run.directory.generations.scores_by_prompt(comparison.objective.metric) for run in (first.best, second.best))
-    both = [score - theirs[prompt] for prompt, score in ours.items() if prompt in theirs]
-    return bootstrap_interval(both) if len(both) > 1 else None
+    return paired_lead(first.best.directory, second.best.directory, comparison.objective.metric, sign=-1)
 
 
 def arms_figure(comparison: Comparison, found: Sequence[Arm]) -> Figure:

@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.report.arms import arms
 from harness.report.comparison import Comparison
+from harness.runs.on_report import on_report
 from harness.runs.record import RunRecord
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -34,6 +35,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
             "pareto": [run.name for run in comparison.pareto],
             "noise": asdict(comparison.noise) if comparison.noise else None,
             "tokens": {"trained": sum(run.result.tokens.trained for run in comparison.runs), "shared": comparison.saved},
+            "report": found.to_json() if len(comparison.studies) == 1 and (found := on_report(comparison.studies[0])) else None,
             "confirmation": study.confirmation.to_json() if study and study.confirmation else None,
         }
     )

@@ -12,6 +12,7 @@ from harness.report.confirmation_table import verdict
 from harness.report.history import hour_unit
 from harness.report.reasons import edges, reasons
 from harness.report.text import bound_text, count_text, duration_text, metric_text, value_text
+from harness.runs.on_report import on_report, report_lines
 from harness.runs.record import RunRecord
 
 
@@ -129,6 +130,8 @@ def _verdict(comparison: Comparison) -> str:
         words = [f"not confirmed: one seed; `harness confirm {comparison.studies[0].name}` runs the best again with other seeds"]
     else:
         words = []
+    if len(comparison.studies) == 1 and (found := on_report(comparison.studies[0])):
+        words += report_lines(found, metric_text)
     return "".join(f'<p class="verdict">{_with_code(line[:1].upper() + line[1:])}.</p>' for line in words)
 
 

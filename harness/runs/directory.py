@@ -14,6 +14,7 @@ from harness.config.locations import in_home
 from harness.runs.generations import GenerationsFile
 from harness.runs.locks import is_held
 from harness.runs.metrics import MetricsFile
+from harness.runs.report_split import DocumentsFile
 
 
 def runs_root() -> Path:
@@ -39,6 +40,11 @@ class RunDirectory:
     @property
     def generations(self) -> GenerationsFile:
         return GenerationsFile(self.path / "generations.jsonl")
+
+    @property
+    def documents(self) -> DocumentsFile:
+        """Only where documents are kept for the report (data.report_share)."""
+        return DocumentsFile(self.path / "documents.jsonl")
 
     @property
     def result(self) -> Path:

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from harness.runs.student_t import t_quantile
+
+if TYPE_CHECKING:
+    import numpy as np
 
 CONFIDENCE = 0.95
 """Of every interval."""
@@ -52,9 +56,31 @@ def bootstrap_interval(values: Sequence[float], *, seed: int = 0) -> Interval:
 
     drawn, given = np.random.default_rng(seed), np.asarray(values)
     # One after the other: all at once would be RESAMPLES times as many numbers.
-    means = sorted(float(given[drawn.integers(len(given), size=len(given))].mean()) for _ in range(RESAMPLES))
+    low, high = _middle(float(given[drawn.integers(len(given), size=len(given))].mean()) for _ in range(RESAMPLES))
+    return Interval(statistics.fmean(values), statistics.stdev(values), low, high)
+
+
+def ratio_interval(strata: Sequence[Sequence[tuple[float, float]]], *, seed: int = 0) -> Interval:
+    """Of sums over sizes, the mean over the strata, each of which counts the same: nats over tokens of documents, set by set.
+
+    strata: of each set, the (sum, size) of its documents, at least two, which are drawn within their set. `sd` is that of the estimate.
+    """
+    import numpy as np
+
+    drawn, given = np.random.default_rng(seed), [np.asarray(one, dtype=float) for one in strata]
+
+    def estimate(parts: Sequence[np.ndarray[Any, Any]]) -> float:
+        return statistics.fmean(float(sums) / float(sizes) for sums, sizes in (part.sum(axis=0) for part in parts))
+
+    found = [estimate([one[drawn.integers(len(one), size=len(one))] for one in given]) for _ in range(RESAMPLES)]
+    return Interval(estimate(given), statistics.stdev(found), *_middle(found))
+
+
+def _middle(estimates: Iterable[float]) -> tuple[float, float]:
+    """The ends of the middle CONFIDENCE of RESAMPLES estimates."""
+    ordered = sorted(estimates)
     outside = round((1 - CONFIDENCE) / 2 * RESAMPLES)
-    return Interval(statistics.fmean(values), statistics.stdev(values), means[outside], means[-1 - outside])
+    return ordered[outside], ordered[-1 - outside]
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,14 @@ from harness.config.schema import Config
 from harness.config.sweep_schema import SweepConfig
 from harness.config.trust import is_own, refuse, sweep_wishes
 from harness.config.user_yaml import read_mapping
-from harness.config.validate import refuse_unread, to_section
+from harness.config.validate import refuse_unread, to_plain, to_section
 from harness.search.checks import check
 from harness.search.question_overrides import is_of_the_question, with_question
 from harness.search.space import Space
 from harness.search.storage.address import without_password
 from harness.search.sweep import Sweep
 from harness.search.warm_start import resolve_start
+from harness.search.wildcards import ALL, spelt_out
 
 SWEEP_KEYS = ("space", "constraints", "search", "stopping", "launcher", "budget", "storage")
 """Overrides of `harness sweep` that are about the sweep; all others are about its runs."""
@@ -53,10 +54,10 @@ def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> S
         if not is_own(path):
             refuse(path, sweep_wishes(document, path, given=replaced_keys(parsed)), "a sweep file")
         document = with_question({**document, "base": [*base, *of_runs]}, question)
-        sweep = Sweep(name or path.stem, _resolve(document, own, str(path)))
+        sweep = _with_entries(Sweep(name or path.stem, _resolve(document, own, str(path))))
         _refuse_searched(of_runs, sweep.space)
         check(sweep)
-        start = resolve_start(sweep.config, sweep.space, sweep.base.config.model, sweep.largest_trial_tokens)
+        start = resolve_start(sweep.config, sweep.space, sweep.base.config, sweep.largest_trial_tokens)
         # An address may hold a password, which is not stored.
         address = hydra_text(sweep.config.storage) if sweep.config.storage else "null"
         given_texts = [f"storage={address}" if key_of(text) == "storage" else text for text in overrides]
@@ -68,6 +69,14 @@ def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> S
             "\n".join(line if line.partition("=")[0] in given or line.startswith(asked) else _blaming(path, line) for line in lines)
         ) from None
     return sweep
+
+
+def _with_entries(sweep: Sweep) -> Sweep:
+    """With a parameter for each entry that a * in the space stands for."""
+    if not any(ALL in key for key in sweep.config.space):
+        return sweep
+    space = spelt_out(sweep.config.space, to_plain(sweep.base.config))
+    return dataclasses.replace(sweep, config=dataclasses.replace(sweep.config, space=space))
 
 
 def _refuse_searched(of_runs: list[str], space: Space) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 
 from harness.config.errors import InputError, unknown, wrong_value
 from harness.config.load import load
-from harness.config.schema import ModelConfig
+from harness.config.merge_baselines import baseline_points
+from harness.config.nested import lookup
+from harness.config.schema import Config
 from harness.config.sweep_schema import SearchConfig, SweepConfig
 from harness.config.validate import to_plain
 from harness.runs.bundle import named_bundle
@@ -22,6 +24,7 @@ from harness.search.samplers import derived_seed
 from harness.search.scaling import fit_scaling, scaled_prior, scaling_text
 from harness.search.space import Space
 
+BASELINES = "baselines"
 DRAWS = 1000
 """After so many draws outside the range, its nearest end is taken: nearly all of the prior lies outside."""
 
@@ -69,16 +72,16 @@ def draw(parameter: Parameter, prior: dict[str, float], seed: int) -> float | in
     return nearest(prior["mean"])
 
 
-def resolve_start(config: SweepConfig, space: Space, model: ModelConfig, tokens: int) -> Start:
-    """Resolve warm starts and prior. model, tokens: of this sweep's runs, for the power law.
+def resolve_start(config: SweepConfig, space: Space, base: Config, tokens: int) -> Start:
+    """Resolve warm starts and prior. base: the configuration of every trial; tokens: of this sweep's runs, for the power law.
 
     Raises InputError for points outside the space, studies that do not exist, and priors that cannot be drawn from.
     """
-    points, notes = resolve_points(config.search, space)
+    points, notes = resolve_points(config.search, space, base)
     search = config.search
     if search.prior == "scaling":
         law = fit_scaling(search.scaling_studies, objective=config.objective.metric)
-        prior, scaling = scaled_prior(law, space, model, tokens)
+        prior, scaling = scaled_prior(law, space, base.model, tokens)
         return Start(points, prior, scaling, notes)
     if search.scaling_studies:
         raise InputError("search.scaling_studies: not read without search.prior=scaling")
@@ -97,22 +100,49 @@ def entries_of(config: SearchConfig) -> list[Any]:
     return config.warm_start if isinstance(config.warm_start, list) else [config.warm_start]
 
 
-def resolve_points(config: SearchConfig, space: Space) -> tuple[list[dict[str, Any]], list[str]]:
-    """The points of `search.warm_start`, and notes on what was moved into the space. Raises InputError for what cannot be one."""
+def resolve_points(config: SearchConfig, space: Space, base: Config | None = None) -> tuple[list[dict[str, Any]], list[str]]:
+    """The points of `search.warm_start`, and notes on what was moved into the space. base: the configuration of every trial.
+
+    (Needed for baselines alone.) Raises InputError for what cannot be one.
+    """
     points: list[dict[str, Any]] = []
     notes: list[str] = []
     for index, entry in enumerate(entries_of(config)):
         where = f"search.warm_start[{index}]"
         if isinstance(entry, dict):
             points.append(_given(space, {str(key): value for key, value in entry.items()}, where))
+        elif entry == BASELINES:
+            points += _baselines(space, base, where, notes)
         elif isinstance(entry, str) and entry.startswith("study:"):
             points += [_moved(space, values, f"{where}: {entry}", notes) for values in _best_of(entry, where)]
         elif isinstance(entry, str) and entry.startswith("best/"):
             points.append(_moved(space, _of_experiment(space, entry), f"{where}: {entry}", notes))
         else:
-            raise wrong_value(where, entry, "expected a point {KEY: VALUE}, study:NAME, study:NAME:K or best/NAME")
+            raise wrong_value(where, entry, "expected a point {KEY: VALUE}, study:NAME, study:NAME:K, best/NAME or baselines")
     # Two sources may have found the same point.
     return [point for index, point in enumerate(points) if point and point not in points[:index]], notes
+
+
+def _baselines(space: Space, base: Config | None, where: str, notes: list[str]) -> Iterator[dict[str, Any]]:
+    """What a merge has to beat, as far as the space has it."""
+    if base is None or base.model.merge.method is None:
+        raise wrong_value(where, BASELINES, "these are of merges, and model.merge.method is null; valid: model=merge, or other points")
+    searched = {parameter.key: parameter for parameter in space.parameters}
+    fixed = to_plain(base)
+    for label, values in baseline_points(base.model.merge).items():
+        outside = [
+            f"{key}={value}"
+            for key, value in values.items()
+            if not (searched[key].holds(value) if key in searched else value == lookup(fixed, key))
+        ]
+        point = {key: value for key, value in values.items() if key in searched}
+        if "trainer.max_steps" in searched and searched["trainer.max_steps"].holds(0):
+            point["trainer.max_steps"] = 0
+        inactive = [key for key in point if any(point.get(other) not in allowed for other, allowed in searched[key].when.items())]
+        if outside:
+            notes.append(f"{where}: baselines: {label} is left out, the space has no {', '.join(outside)}")
+        else:
+            yield {key: value for key, value in point.items() if key not in inactive}
 
 
 def _given(space: Space, point: dict[str, Any], where: str) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from harness.config.schema import Config
-from harness.evaluation.kinds import place_of
+from harness.evaluation.kinds import mean_losses, place_of
 from harness.generation.build import build_engine
 from harness.models.compiled import uncompiled
+from harness.runs.report_split import REPORT
 from harness.training.evaluation import EvaluatedModel, Precision, evaluated
 from harness.training.run_errors import NonFiniteLossError
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from harness.evaluation.evaluation_set import EvaluationSet
     from harness.generation.engine import Engine
     from harness.runs.generations import WrittenText
+    from harness.runs.report_split import ByDocument
 
 log = logging.getLogger("harness")
 
@@ -43,6 +45,8 @@ class Evaluator:
         """The values of step 0, by the key of their set."""
         self.texts: list[WrittenText] = []
         """What the model wrote in the last evaluation."""
+        self.documents: dict[str, ByDocument] = {}
+        """Of what is kept for the report, the documents behind each metric of the last evaluation."""
         self.seconds = 0.0
         """Wall time of all evaluations so far."""
         self.set_seconds: defaultdict[str, float] = defaultdict(float)
@@ -50,6 +54,7 @@ class Evaluator:
         self.evaluations = 0
         self._rare: dict[str, _Rare] = {part.key: _Rare(part) for part in sets if part.every_evaluations != 1}
         self._config = config.trainer
+        self._mean_loss = config.data.mean_loss
         self._build_engine = partial(build_engine, config, tokenizer=tokenizer)
         self._engine: tuple[PreTrainedModel, Engine] | None = None
         self._progress = progress
@@ -72,7 +77,7 @@ class Evaluator:
         """
         began = time.perf_counter()
         values: dict[str, float] = {}
-        self.texts = []
+        self.texts, self.documents = [], {}
         # Importing torch's compiler takes seconds.
         with (
             uncompiled() if self._config.compile else nullcontext(),
@@ -82,6 +87,8 @@ class Evaluator:
         ):
             for part in self.sets if sets is None else sets:
                 values.update(self._measure(part, reading, step=step))
+        if self._mean_loss:
+            values.update(mean_losses(values))
         seconds = time.perf_counter() - began
         self.seconds += seconds
         self.evaluations += 1
@@ -96,8 +103,11 @@ class Evaluator:
     def _measure(self, part: EvaluationSet, model: EvaluatedModel, *, step: int) -> dict[str, float]:
         place = place_of(part.section, part.name)
         began = time.perf_counter()
-        measured, texts = part.measure_with_texts(model, _Advance(self._progress, part.name, part.size))
-        self.texts += texts
+        found = part.measured(model, _Advance(self._progress, part.name, part.size))
+        measured = found.values
+        self.texts += found.texts
+        if part.name.endswith(f"/{REPORT}"):
+            self.documents.update((f"{place}/{name}", documents) for name, documents in found.documents.items())
         seconds = time.perf_counter() - began
         self.set_seconds[part.key] += seconds
         if part.key in self._rare:

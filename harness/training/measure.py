@@ -67,6 +67,7 @@ def measure(
     row = {"step": 0, "tokens": 0, **values}
     if ranks.is_main():
         run.generations.append(0, evaluator.texts)
+        run.documents.append(0, evaluator.documents)
         run.metrics.append(row)
         log_row(loggers, row)
     result.metrics = dict(values)

@@ -181,6 +181,8 @@ class StepEnd(Callback):
         if ranks.is_main():
             # Before the row that says that the step is done.
             self.run.generations.append(step, self.evaluator.texts)
+            if is_last:
+                self.run.documents.append(step, self.evaluator.documents)
         return values
 
     def _write(self, trainer: Trainer, row: Row) -> None:

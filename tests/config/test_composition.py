@@ -27,6 +27,14 @@ SWEEPS = sorted(path.stem for path in shipped("sweeps").glob("*.yaml"))
 
 CPT = ["model.path=model", "data.sources.target.path=domain.jsonl", "data.sources.general.path=general.jsonl"]
 TASK = ["model.path=model", "data.generation.task.path=task.jsonl", "data.generation.task.verifier=exact"]
+MERGE = [
+    "model.merge.base=model",
+    "model.merge.ingredients.one.path=model",
+    "model.merge.ingredients.two.path=model",
+    "data.validation.one.path=domain.jsonl",
+    "data.validation.two.path=general.jsonl",
+    "trainer.max_steps=0",
+]
 ROOM = ["data.context_length=256", "trainer.batch_tokens=1024"]  # the alpaca template alone is longer than a tiny row
 NEEDS = {
     # What a choice leaves for the user to give, and files that it expects in the working directory.
@@ -41,6 +49,8 @@ NEEDS = {
     "experiment/evaluate": ["model.path=model", "data.validation.domain.path=domain.jsonl", "trainer.max_steps=0"],
     "experiment/sampling": [*TASK, "data.generation.task.max_new_tokens=4", "trainer.max_steps=0"],
     "sweep/sampling": TASK,
+    "experiment/merge": MERGE,
+    "sweep/merge": MERGE,
     **{f"sweep/{name}": CPT for name in SWEEPS if name.startswith("cpt")},
 }
 SHORT = ["trainer.max_steps=2", "trainer.max_tokens=null", "trainer.batch_tokens=64", "data.context_length=32", "trainer.accelerator=cpu"]
@@ -124,5 +134,5 @@ def test_every_experiment_trains(name: str, home: Path, tmp_path: Path) -> None:
     assert done.stdout.strip() == str(run)
     result = json.loads((run / "result.json").read_text())
     assert result["state"] == "complete"
-    assert result["step"] == (0 if name in ("evaluate", "sampling") else 2)
+    assert result["step"] == (0 if name in ("evaluate", "sampling", "merge") else 2)
     assert any(metric.startswith(("val/", "generation/")) for metric in result["metrics"])

@@ -56,7 +56,8 @@ def test_right_texts_are_counted_by_prompt_and_by_k(build: Callable[..., Generat
     found = build(*SUMS[:2], verifier="number", draws=4, pass_at=[1, 2, 4], max_new_tokens=8, stop=["\n"])
     writer = Writer({"sum-0": ["1.", "it is 1.", "2", "1"], "sum-1": ["2", "9.", "9", "9"]})
     done: list[int] = []
-    values, texts = found.measure_with_texts(writer, done.append)  # type: ignore[arg-type]
+    whole = found.measured(writer, done.append)  # type: ignore[arg-type]
+    values, texts = whole.values, whole.texts
     assert values["accuracy"] == 4 / 8
     # Three of four are right after one prompt, one after the other.
     assert [values[f"pass_at/{k}"] for k in (1, 2, 4)] == pytest.approx([1 / 2, (1 + 1 / 2) / 2, 1])
@@ -79,7 +80,7 @@ def test_without_a_verifier_texts_are_counted_alone(build: Callable[..., Generat
     assert values["distinct_1"] == 10 / 16
     assert "accuracy" not in values
     assert sorted(values) == sorted(GenerationKind().logged(found.config, DataConfig()))
-    texts = found.measure_with_texts(Writer({"sum-0": ["a", "b"]}), lambda _: None)[1]  # type: ignore[arg-type]
+    texts = found.measured(Writer({"sum-0": ["a", "b"]}), lambda _: None).texts  # type: ignore[arg-type]
     assert [text.score for text in texts] == [None, None]
 
 

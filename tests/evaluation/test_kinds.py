@@ -14,7 +14,7 @@ from harness.config.load import load
 from harness.config.schema import Config, DataConfig, EvaluationSets, evaluation_sections
 from harness.data.tokenization import Tokenization
 from harness.evaluation import kinds
-from harness.evaluation.evaluation_set import Advance, EvaluationSet, LanguageModel
+from harness.evaluation.evaluation_set import Advance, Chosen, EvaluationSet, LanguageModel
 from harness.evaluation.kinds import (
     RUN_METRICS,
     Kind,
@@ -63,6 +63,10 @@ def test_what_was_learnt_is_not_called_forgotten(logged: str, value: float, show
         ("val/docs/forgetting", "nats per token", False, False),
         ("val/quiz/accuracy", "share", True, True),
         ("val/quiz/answer_bits_per_byte", "bits per byte", False, False),
+        ("val/docs/report/loss", "nats per token", False, True),
+        ("val/docs/report/loss/tokens_0_63", "nats per token", False, False),
+        ("val/mean/loss", "nats per token", False, True),
+        ("generation/task/report/accuracy", "share", True, True),
     ],
 )
 def test_a_metric_is_known_by_its_logged_name(logged: str, unit: str, more_is_better: bool, is_main: bool) -> None:
@@ -118,7 +122,7 @@ class Words(Kind):
 class WordsSet(EvaluationSet):
     section = "words"
     fingerprint = "words of a file"
-    tokens_read, size, limit = 2, 1, ("data.words", "1 word")
+    tokens_read, size, limit, documents = 2, 1, ("data.words", "1 word"), 1
 
     def __init__(self, name: str, words: int) -> None:
         self.name, self.words = name, words
@@ -127,6 +131,9 @@ class WordsSet(EvaluationSet):
         (nats,) = model.over([1], lambda token: float(model.losses(np.array([[0]]), np.array([[token]]))[0, 0]))
         advance(1)
         return {"surprise": nats, "known": 1 / self.words}
+
+    def only(self, chosen: Chosen, name: str) -> EvaluationSet:
+        return WordsSet(name, self.words)
 
     def summary(self) -> dict[str, int]:
         return {"words": self.words}

@@ -36,6 +36,10 @@ def data_problems(data: DataConfig, *, trains: bool) -> Iterator[str]:
             yield f"{key}.share={validation.share}: only beside .source"
     for name, generation in data.generation.items():
         yield from _generation_problems(f"data.generation.{name}", generation)
+    if data.mean_loss and "mean" in {**data.validation, **data.multiple_choice}:
+        yield "data.mean_loss=true: logs val/mean/…, as the set of that name does; valid: another name for the set"
+    if data.mean_loss and not data.validation:
+        yield "data.mean_loss=true: there is no validation set to take the loss of; valid: false, or data.validation.<name>.path=FILE"
     logged: dict[tuple[str, str], str] = {}
     for section, prefix in evaluation_sections(type(data)).items():
         for name, evaluated in getattr(data, section).items():

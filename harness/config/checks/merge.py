@@ -12,6 +12,8 @@ from harness.config.schema import IngredientConfig, MergeConfig, ModelConfig
 OF_ALL = ("scale", "normalize", "scope", "topk", "rescale", "gamma", "epsilon")
 OF_INGREDIENTS = ("weight", "density")
 KEY = "model.merge"
+SEVERAL = ("study:", "confirm:", "run:")
+"""What begins the word for several models."""
 
 
 def merge_problems(model: ModelConfig) -> Iterator[str]:
@@ -25,6 +27,7 @@ def merge_problems(model: ModelConfig) -> Iterator[str]:
     if model.path is not None:
         yield f"model.path={model.path}: not beside {KEY}.method={merge.method}, which makes the model of its ingredients; valid: null"
     facts = METHODS[merge.method]
+    yield from _several_problems(merge)
     yield from _count_problems(merge, facts)
     yield from _unread(merge, facts)
     yield from _group_problems(merge)
@@ -45,8 +48,19 @@ def merged_paths(merge: MergeConfig) -> dict[str, str]:
     return base | {f"{KEY}.ingredients.{name}.path": one.path for name, one in merge.ingredients.items()}
 
 
+def _several_problems(merge: MergeConfig) -> Iterator[str]:
+    for name, one in merge.ingredients.items():
+        for field, prefix in (("top", "study:"), ("last", "run:")):
+            value = getattr(one, field)
+            if value is not None and not one.path.startswith(prefix):
+                key = f"{KEY}.ingredients.{name}"
+                yield f"{key}.{field}={value}: has no effect with {key}.path={one.path}, only with {prefix}NAME"
+
+
 def _count_problems(merge: MergeConfig, facts: MethodFacts) -> Iterator[str]:
     count = len(merge.ingredients)
+    if any(one.path.startswith(SEVERAL) for one in merge.ingredients.values()) and merge.method != "passthrough" and facts.most is None:
+        return  # how many these are is seen when they are looked up
     if merge.method == "passthrough":
         yield f"{KEY}.method=passthrough: stacks ranges of layers, which a recipe of mergekit names; valid: harness merge OUT mergekit.yml"
     elif count < facts.fewest or (facts.most is not None and count > facts.most):

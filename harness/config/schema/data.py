@@ -169,6 +169,12 @@ class DataConfig(Section):
     max_evaluation_tokens: Count | None = None
     """No evaluation set has more tokens than this (of prompts and of all that may be written after them), whatever its own max_tokens,
     max_questions or max_prompts says: bounds the time for evaluation."""
+    report_share: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Share of the documents (questions, prompts) of every evaluation set that is kept for the report. What a study chooses by is measured
+    on the others; on these are logged val/<name>/report/loss and so on, by which nothing can be chosen: a winner's value there is not
+    flattered by the choice."""
+    mean_loss: bool = False
+    """Log val/mean/loss, too: the mean of the losses of all validation sets, each of which counts the same."""
     malformed: Literal["refuse", "skip"] = "refuse"
     """What happens at a row of sources and validation sets that cannot be used: no JSON, without text, a conversation that is none or that
     the chat template cannot render. refuse: the first one is named; skip: such rows are left out, counted, and the first few named."""

@@ -1,0 +1,136 @@
+"""A winner on documents that chose nothing (data.report_share): its values there, and its lead over what it has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from harness.config.merge_baselines import baseline_of
+from harness.runs.directory import RunDirectory
+from harness.runs.paired import Interval, ratio_interval
+from harness.runs.record import RunRecord, StudyRecord
+from harness.runs.report_split import ByDocument, reported
+
+RIVALS = {"ingredient": "the best ingredient alone", "scale": "the best single scale"}
+"""What a merge has to beat, by the kinds of `baseline_of`."""
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A trial that the winner has to beat, chosen as the winner is."""
+
+    kind: str
+    """One of RIVALS."""
+    label: str
+    """Which: an ingredient's name, a scale."""
+    run: RunRecord
+    value: float
+    """Of the objective, on what is kept for the report."""
+    lead: Interval | None
+    """By how much the winner is better there: a bootstrap over documents, paired. None where these are not known."""
+
+    @property
+    def within_noise(self) -> bool | None:
+        """Whether the interval of the lead holds 0; None where it is not known."""
+        return None if self.lead is None else self.lead.low <= 0 <= self.lead.high
+
+
+@dataclass(frozen=True)
+class OnReport:
+    """The winner of a study on what is kept for the report."""
+
+    metric: str
+    """The objective there: val/docs/report/loss."""
+    winner: RunRecord
+    value: float
+    chosen: float
+    """The objective that it was chosen by."""
+    is_baseline: tuple[str, str] | None
+    """Where the winner is itself what a merge has to beat: its kind and which."""
+    rivals: tuple[Rival, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """What best and compare print under `report`."""
+        return {
+            "metric": self.metric,
+            "value": self.value,
+            "chosen": self.chosen,
+            "rivals": [
+                {
+                    "kind": rival.kind,
+                    "name": rival.label,
+                    "number": rival.run.number,
+                    "value": rival.value,
+                    "lead": rival.lead.mean if rival.lead else None,
+                    "interval": [rival.lead.low, rival.lead.high] if rival.lead else None,
+                    "within_noise": rival.within_noise,
+                }
+                for rival in self.rivals
+            ],
+        }
+
+
+def on_report(study: StudyRecord, winner: RunRecord | None = None) -> OnReport | None:
+    """A study's best trial, or another one, on what is kept for the report; None where nothing is."""
+    winner = winner or study.best
+    objective = study.objective
+    if winner is None or winner.result.objective is None or (metric := _reported(objective.metric)) not in winner.result.metrics:
+        return None
+    rivals: dict[str, Rival] = {}
+    of_merges = bool(study.sweep.get("config", {}).get("model", {}).get("merge", {}).get("method"))
+    for run in study.ranked if of_merges else ():
+        found = baseline_of(run.config)
+        value = run.result.metrics.get(metric)
+        if found is None or found[0] in rivals or value is None:
+            continue
+        lead = paired_lead(winner.directory, run.directory, metric, sign=objective.sign) if run is not winner else None
+        rivals[found[0]] = Rival(*found, run, value, lead)
+    others = tuple(rivals[kind] for kind in RIVALS if kind in rivals and rivals[kind].run.number != winner.number)
+    chosen = winner.result.objective
+    return OnReport(metric, winner, winner.result.metrics[metric], chosen, baseline_of(winner.config), others)
+
+
+def _reported(metric: str) -> str:
+    return reported(metric) if metric.count("/") > 1 else ""
+
+
+def paired_lead(ours: RunDirectory, theirs: RunDirectory, metric: str, *, sign: int = 1) -> Interval | None:
+    """By how much less one run has of a metric than another: a bootstrap over the documents, questions or prompts that both were measured
+    on. sign: -1 for by how much more. None where they are not known."""
+    both = list(zip(documents_behind(ours, metric), documents_behind(theirs, metric), strict=False))
+    strata = [[(sign * (two[key][0] - one[key][0]), one[key][1]) for key in one if key in two] for one, two in both]
+    same = bool(both) and all(one.keys() == two.keys() and len(one) > 1 for one, two in both)
+    return ratio_interval(strata) if same else None
+
+
+def documents_behind(run: RunDirectory, metric: str) -> list[ByDocument]:
+    """What each document adds to the last value of a metric; of a mean over sets, those of each set. [] where they are not known."""
+    scores = run.generations.scores_by_prompt(metric)
+    return [{prompt: (score, 1.0) for prompt, score in scores.items()}] if scores else run.documents.behind(metric)
+
+
+Text = Callable[[float], str]
+
+
+def report_lines(found: OnReport, text: Text) -> list[str]:
+    """The verdict: a sentence a line. text: how a value is written."""
+    what = "documents that chose nothing"
+    lines = [f"{found.metric} {text(found.value)} on {what} ({text(found.chosen)} on those that it was chosen by)"]
+    if found.is_baseline is not None:
+        kind, label = found.is_baseline
+        alone, scale = f"the winner is {label} alone: no merge is better", f"the winner is a single scale for all, {label}"
+        lines.append(alone if kind == "ingredient" else scale)
+    for rival in found.rivals:
+        named = f"{RIVALS[rival.kind]}, {rival.label} (trial {rival.run.number}, {text(rival.value)})"
+        if rival.lead is None:
+            lines.append(f"how far it leads {named} is not known: the documents of the two are not at hand, or not the same")
+            continue
+        interval = f"from {text(rival.lead.low)} to {text(rival.lead.high)}, bootstrap over documents"
+        if rival.within_noise:
+            lines.append(f"within noise: no better than {named}; it leads by {text(rival.lead.mean)} ({interval})")
+        elif rival.lead.mean < 0:
+            lines.append(f"worse than {named} by {text(-rival.lead.mean)} ({interval}): the choice was luck")
+        else:
+            lines.append(f"better than {named} by {text(rival.lead.mean)} ({interval})")
+    return lines

@@ -1,0 +1,60 @@
+"""Ingredients that one word stands for several of: which models these are, and what their mean is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.config.errors import InputError
+from harness.config.schema import IngredientConfig, MergeConfig
+from harness.models.merged import frame_folder, merge_fingerprint, merge_plan
+from harness.models.several import models_of, one_by_one
+from harness.runs.record import load_study
+from tests.merging.models import merged_values
+from tests.models.test_merged import configuration, models, trained  # noqa: F401
+from tests.report.synthetic_study import write_study
+from tests.support.corpus import TinyText
+
+
+def soup(path: str, *, method: str = "linear", **given: int) -> MergeConfig:
+    return MergeConfig(method=method, ingredients={"soup": IngredientConfig(path=path, weight=0.5, **given)})  # type: ignore[arg-type]
+
+
+def test_a_runs_last_checkpoints_are_their_mean(tiny_text: TinyText, models: Path, tmp_path: Path) -> None:  # noqa: F811
+    kept = ["trainer.max_steps=4", "trainer.checkpoint_every_steps=1", "trainer.keep_checkpoints=3"]
+    run = trained(tiny_text, models, tmp_path / "runs" / "trunk", *kept)
+    merge = one_by_one(soup("run:trunk", last=2))
+    assert {name: (one.path, one.weight) for name, one in merge.ingredients.items()} == {
+        f"soup/{step}": (f"{run.path}@{step}", 0.25) for step in (3, 4)
+    }
+    parts = [merged_values(merge_plan(soup(f"trunk@{step}"), seed=0)) for step in (3, 4)]
+    mean = merged_values(merge_plan(soup("run:trunk", last=2), seed=0))
+    assert not torch.equal(*(torch.from_numpy(part["model.embed_tokens.weight"]) for part in parts))
+    for name, value in mean.items():
+        torch.testing.assert_close(torch.from_numpy(value), torch.from_numpy((parts[0][name] + parts[1][name]) / 2), rtol=0, atol=1e-7)
+    assert merge_fingerprint(soup("run:trunk", last=2)) == merge_fingerprint(soup("run:trunk", last=2))
+    assert len({merge_fingerprint(soup(word)) for word in ("run:trunk", "trunk", "trunk@3", "trunk@2")}) == 4
+    assert frame_folder(configuration(models, soup("run:trunk")).model) == ("model.merge.ingredients.soup.path", str(models / "base"))
+    with pytest.raises(InputError, match=r"soup\.last=4: .*has those of steps 2, 3, 4 \(trainer\.keep_checkpoints and"):
+        one_by_one(soup("run:trunk", last=4))
+    with pytest.raises(InputError, match=r"trunk@1: .*no checkpoint of that step; valid: 2, 3, 4"):
+        merge_plan(soup("trunk@1"), seed=0)
+    with pytest.raises(InputError, match="multislerp takes at least 2 models, and run:trunk stands for 1"):
+        one_by_one(soup("run:trunk", last=1, method="multislerp"))
+
+
+def test_a_studys_best_trials_by_their_rank(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path / "runs", states={5: "failed"}))
+    best = [str(run.directory.path) for run in study.ranked[:3]]
+    found = models_of(IngredientConfig(path=f"study:{study.name}", top=3), key="soup")
+    assert [Path(word).resolve() for word in found.values()] == [Path(word).resolve() for word in best]
+    assert list(found) == [f"/{Path(word).name}" for word in best]
+    assert len(models_of(IngredientConfig(path=f"study:{study.name}"), key="soup")) == 1
+    with pytest.raises(InputError, match=r"soup\.top=99: .* complete trials within its constraints; valid: at most \d+"):
+        models_of(IngredientConfig(path=f"study:{study.name}", top=99), key="soup")
+    with pytest.raises(InputError, match=rf"it has no confirmed winner; first: harness confirm {study.name}"):
+        models_of(IngredientConfig(path=f"confirm:{study.name}"), key="soup")
+    with pytest.raises(InputError, match="unknown study 'nowhere'"):
+        models_of(IngredientConfig(path="study:nowhere"), key="soup")

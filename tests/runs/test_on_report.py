@@ -1,0 +1,173 @@
+"""What a merge has to beat, and whether a winner does, on documents that chose nothing."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.config.merge_baselines import baseline_of, baseline_points
+from harness.config.nested import set_value
+from harness.config.schema import IngredientConfig, MergeConfig, TensorGroupConfig
+from harness.config.validate import to_plain
+from harness.report.comparison import compare
+from harness.report.json_csv import to_json
+from harness.report.page_head import best_card
+from harness.report.text import metric_text
+from harness.runs.directory import StudyDirectory
+from harness.runs.files import write_yaml
+from harness.runs.on_report import on_report, paired_lead, report_lines
+from harness.runs.paired import ratio_interval
+from harness.runs.record import StudyRecord, load_study
+from harness.runs.result import Result, write_result
+from harness.runs.trial import Trial, write_trial
+
+
+def merge_of(*weights: float, method: Any = "task_arithmetic", scale: float = 1.0, **more: Any) -> MergeConfig:
+    ingredients = {name: IngredientConfig(path=name, weight=weight) for name, weight in zip("abc", weights, strict=False)}
+    return MergeConfig(method=method, base="base", ingredients=ingredients, scale=scale, **more)
+
+
+def config_of(merge: MergeConfig) -> dict[str, Any]:
+    return {"model": {"merge": to_plain(merge)}}
+
+
+@pytest.mark.parametrize(
+    ("merge", "found"),
+    [
+        (merge_of(1, 0, 0), ("ingredient", "a")),
+        (merge_of(0, 2, scale=0.5), ("ingredient", "b")),
+        (merge_of(0.5, 0, 0), None),
+        (merge_of(0.5, 0.5, 0.5), ("scale", "0.5")),
+        (merge_of(0.5, 0.5, scale=2), ("scale", "1")),
+        (merge_of(0.25, 0.25, method="linear"), ("scale", "mean")),
+        (merge_of(0, 3, method="linear"), ("ingredient", "b")),
+        (merge_of(0.5, 0.4), None),
+        (merge_of(1, 0, method="ties"), None),
+        (merge_of(0, 0), None),
+        (MergeConfig(), None),
+    ],
+)
+def test_a_baseline_is_known_by_its_weights(merge: MergeConfig, found: tuple[str, str] | None) -> None:
+    assert baseline_of(config_of(merge)) == found
+
+
+def test_weights_of_groups_make_it_a_merge_of_its_own() -> None:
+    merge = merge_of(1, 0, groups={"mlp": TensorGroupConfig(part="mlp")})
+    merge.ingredients["a"].weights = {"mlp": 0.5}
+    assert baseline_of(config_of(merge)) is None
+    merge.ingredients["a"].weights = {"mlp": 1.0}
+    assert baseline_of(config_of(merge)) == ("ingredient", "a")
+
+
+def test_every_baseline_is_known_again() -> None:
+    merge = merge_of(0.1, 0.2, 0.3)
+    merge.ingredients["b"].weights = {"mlp": 0.5}
+    found = {}
+    for label, point in baseline_points(merge).items():
+        config = config_of(merge)
+        for key, value in point.items():
+            set_value(config, key, value)
+        found[label] = baseline_of(config)
+    alone = {f"{name} alone": ("ingredient", name) for name in "abc"}
+    assert found == {**alone, "their mean": ("scale", "0.3333"), **{f"scale {s:g}": ("scale", f"{s:g}") for s in (0.3, 0.5, 0.7, 1.0)}}
+    without = MergeConfig(method="linear", ingredients=merge.ingredients)
+    assert list(baseline_points(without)) == [*alone, "their mean"]
+    assert {point["model.merge.method"] for point in baseline_points(without).values()} == {"linear"}
+
+
+def test_a_ratio_is_of_sums_and_its_interval_covers_the_truth() -> None:
+    one = [(3.0, 1.0), (1.0, 3.0)] * 10
+    found = ratio_interval([one, [(4.0, 2.0)] * 5])
+    assert found.mean == pytest.approx((1.0 + 2.0) / 2)
+    assert found == ratio_interval([one, [(4.0, 2.0)] * 5]), "the same whoever asks"
+    assert found.low < found.mean < found.high
+    drawn = random.Random(1)
+    covered = 0
+    for trial in range(20):
+        sizes = [drawn.randrange(5, 50) for _ in range(60)]
+        interval = ratio_interval([[(size * 0.1 + drawn.gauss(0, 2), size) for size in sizes]], seed=trial)
+        covered += interval.low <= 0.1 <= interval.high
+    assert 16 <= covered <= 20
+
+
+METRIC = "val/docs/loss"
+TRIALS = {0: merge_of(1, 0), 1: merge_of(0, 1), 2: merge_of(0.5, 0.5), 3: merge_of(0.7, 0.7), 4: merge_of(0.4, 0.8)}
+
+
+def write_study(root: Path, nats: dict[int, list[float]], *, chosen: dict[int, float], **sweep: Any) -> StudyRecord:
+    """A study of TRIALS. nats: of each, of documents of ten tokens each that are kept for the report; chosen: the objectives."""
+    study = StudyDirectory(root / "runs" / "study")
+    frozen = {"objective": {"metric": METRIC, "direction": "minimize"}, "space": {}, "budget": {"trials": 5}, **sweep}
+    write_yaml(study.sweep, {"config": config_of(TRIALS[0]), **frozen})
+    for number, documents in nats.items():
+        run = study.trial(number)
+        run.path.mkdir(parents=True)
+        write_yaml(run.config, config_of(TRIALS[number]))
+        write_trial(run, Trial(number=number, params={}, tokens=1))
+        reported = sum(documents) / (10 * len(documents))
+        write_result(
+            run, Result(state="complete", objective=chosen[number], metrics={METRIC: chosen[number], "val/docs/report/loss": reported})
+        )
+        run.metrics.append({"step": 0, METRIC: chosen[number], "val/docs/report/loss": reported})
+        run.documents.append(0, {"val/docs/report/loss": {f"{index:x}": (value, 10.0) for index, value in enumerate(documents)}})
+    return load_study(study)
+
+
+CHOSEN = {0: 2.5, 1: 2.4, 2: 2.3, 3: 2.2, 4: 2.1}
+NOISE = [1.0, -1.0, 0.5, -0.5, 0.2, -0.2, 2.0, -2.0]
+
+
+def verdict(nats: dict[int, list[float]], root: Path, **given: Any) -> tuple[str, StudyRecord]:
+    study = write_study(root, nats, **{"chosen": CHOSEN, **given})
+    found = on_report(study)
+    assert found is not None
+    return "\n".join(report_lines(found, metric_text)), study
+
+
+def test_a_lead_beyond_noise_and_one_within(tmp_path: Path) -> None:
+    """Trial 4 wins: far from either ingredient, and on average no better than scale 0.7, whatever the document."""
+    table = {0: [25.0] * 8, 1: [24.0] * 8, 2: [23.0] * 8, 3: [21.5 + noise for noise in NOISE], 4: [21.5] * 8}
+    words, study = verdict(table, tmp_path)
+    assert words.splitlines() == [
+        "val/docs/report/loss 2.1500 on documents that chose nothing (2.1000 on those that it was chosen by)",
+        "better than the best ingredient alone, b (trial 1, 2.4000) by 0.2500 (from 0.2500 to 0.2500, bootstrap over documents)",
+        *[
+            line
+            for line in words.splitlines()
+            if line.startswith("within noise: no better than the best single scale, 0.7 (trial 3, 2.1500)")
+        ],
+    ]
+    assert len(words.splitlines()) == 3
+    compared = compare([study], [])
+    document = to_json(compared)["report"]
+    assert (document["value"], document["chosen"]) == (2.15, 2.1)
+    assert [(rival["kind"], rival["number"], rival["within_noise"]) for rival in document["rivals"]] == [
+        ("ingredient", 1, False),
+        ("scale", 3, True),
+    ]
+    assert "no better than the best single scale, 0.7" in best_card(compared)
+
+
+def test_a_choice_that_was_luck_and_a_winner_that_is_no_merge(tmp_path: Path) -> None:
+    worse, _ = verdict({0: [25.0] * 8, 1: [20.0] * 8, 4: [24.0] * 8}, tmp_path / "luck")
+    assert "worse than the best ingredient alone, b (trial 1, 2.0000) by 0.4000" in worse
+    alone, _ = verdict({0: [20.0] * 8, 2: [24.0] * 8}, tmp_path / "alone", chosen={0: 2.0, 2: 2.5})
+    assert alone.splitlines()[1] == "the winner is a alone: no merge is better"
+    assert "better than the best single scale, 0.5 (trial 2, 2.4000) by 0.4000" in alone
+
+
+def test_without_the_same_documents_nothing_is_said_of_a_lead(tmp_path: Path) -> None:
+    words, study = verdict({1: [20.0] * 7, 4: [24.0] * 8}, tmp_path)
+    assert "how far it leads the best ingredient alone, b (trial 1, 2.0000) is not known" in words
+    assert paired_lead(study.runs[0].directory, study.runs[0].directory, "val/docs/loss") is None
+
+
+def test_a_study_without_a_report_split_has_no_verdict(tmp_path: Path) -> None:
+    study = write_study(
+        tmp_path, {0: [25.0] * 8, 4: [24.0] * 8}, chosen=CHOSEN, objective={"metric": "train/loss", "direction": "minimize"}
+    )
+    assert on_report(study) is None
+    assert to_json(compare([study], []))["report"] is None
