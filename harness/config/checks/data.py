@@ -8,7 +8,7 @@ from glob import has_magic
 from harness.config.errors import did_you_mean
 from harness.config.locations import in_home
 from harness.config.remote_path import is_remote
-from harness.config.schema import DataConfig, GenerationConfig, each, evaluation_sections
+from harness.config.schema import TASK_FILES, DataConfig, GenerationConfig, each, evaluation_sections
 
 
 def data_problems(data: DataConfig, *, trains: bool) -> Iterator[str]:
@@ -36,11 +36,13 @@ def data_problems(data: DataConfig, *, trains: bool) -> Iterator[str]:
             yield f"{key}.share={validation.share}: only beside .source"
     for name, generation in data.generation.items():
         yield from _generation_problems(f"data.generation.{name}", generation)
+    for name, asked in data.lm_eval.items():
+        yield from _path(f"data.lm_eval.{name}.tasks", [task for task in asked.tasks if task.endswith(TASK_FILES)])
     logged: dict[tuple[str, str], str] = {}
     for section, prefix in evaluation_sections(type(data)).items():
         for name, evaluated in getattr(data, section).items():
             key = f"data.{section}.{name}"
-            if evaluated.path is not None:
+            if getattr(evaluated, "path", None) is not None:
                 yield from _path(f"{key}.path", evaluated.path)
             other = logged.setdefault((prefix, name), key)
             if other != key:
