@@ -34,8 +34,9 @@ def evaluate(
 ) -> None:
     """Evaluate a model, or the last weights of a run, without training: a run like any other, of no step.
 
-    A model needs evaluation sets, e.g. data.validation.docs.path=docs.jsonl, data.multiple_choice.quiz.path=quiz.jsonl or
-    data.generation.sums.path=sums.jsonl (what is written is in the run's generations.jsonl, a few texts are shown); a run has them.
+    A model needs evaluation sets, e.g. data.validation.docs.path=docs.jsonl, data.multiple_choice.quiz.path=quiz.jsonl,
+    data.generation.sums.path=sums.jsonl or data.lm_eval.known.tasks=[arc_easy] (what is written is in the run's generations.jsonl, a few
+    texts are shown); a run has them.
     """
     announce(f"reading the configuration; then the libraries, and {what}")
     from harness.cli.train import launch_or_start

@@ -56,7 +56,7 @@ def options(
     ] = None,
     trust_remote_code: Annotated[
         list[str] | None,
-        typer.Option(metavar="MODEL", help="Run the code that comes with this model or tokenizer (its auto_map); as given in the config."),
+        typer.Option(metavar="MODEL", help="Run the code that this model, tokenizer or task of lm_eval brings; named as in the config."),
     ] = None,
     trust_file: Annotated[
         list[str] | None,

@@ -11,18 +11,20 @@ import os
 import re
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from harness.config.nested import flat, set_value
 from harness.config.overrides import GroupOverride, Override, ValueOverride, hydra_text
+from harness.config.schema import TASK_FILES
 
 PATH_KEY = re.compile(
     r"(model\.path|model\.checkpoint|model\.merge\.base|model\.merge\.ingredients\.[^.]+\.path|tokenizer\.path|objective\.teacher"
-    r"|data\.chat_template|data\.\w+\.[^.]+\.(schema_)?path)"
+    r"|data\.chat_template|data\.\w+\.[^.]+\.(schema_)?path|data\.lm_eval\.[^.]+\.tasks)"
 )
-"""Configuration keys that name files, by the whole key."""
+"""Configuration keys that name files (or hold lists of them), by the whole key."""
+NAME_OR_FILE = {r"data\.chat_template": (".jinja",), r"data\.lm_eval\.[^.]+\.tasks": TASK_FILES}
+"""Those of them that may also name what ships, which is no path; and how files end there."""
 NOT_OF_THE_RECIPE = ("tracking.", "data.cache_dir", "trainer.threads")
 """Keys of the owner's machine and accounts."""
 PATHS_OF_THE_OWNER = ("data.cache_dir",)
@@ -155,19 +157,22 @@ class Scrub:
         return found
 
 
-def is_path_key(key: str) -> bool:
-    """Whether a configuration key names a file or a directory."""
-    return key in PATHS_OF_THE_OWNER or PATH_KEY.fullmatch(key) is not None
+def is_path(key: str, value: Any) -> bool:
+    """Whether a configuration key names a file or a directory by this value, rather than nothing, or what ships by its name."""
+    if not isinstance(value, str) or not (key in PATHS_OF_THE_OWNER or PATH_KEY.fullmatch(key)):
+        return False
+    return all(value.endswith(endings) for pattern, endings in NAME_OR_FILE.items() if re.fullmatch(pattern, key))
 
 
 def with_paths(values: Mapping[str, Any], change: Callable[[str, str], str]) -> dict[str, Any]:
     """A nested configuration with its paths, and those in lists of paths, changed. change: a new path for a key and its path."""
     changed: dict[str, Any] = {}
     for key, value in flat(values):
-        if is_path_key(key) and isinstance(value, str | list):
-            one = partial(change, key)
-            paths = one(value) if isinstance(value, str) else [one(path) if isinstance(path, str) else path for path in value]
-            changed |= {key: paths} if paths != value else {}
+        if isinstance(value, list):
+            new: Any = [change(key, one) if is_path(key, one) else one for one in value]
+        else:
+            new = change(key, value) if is_path(key, value) else value
+        changed |= {key: new} if new != value else {}
     found = copy.deepcopy(dict(values)) if changed else dict(values)
     for key, value in changed.items():
         set_value(found, key, value)
@@ -177,8 +182,7 @@ def with_paths(values: Mapping[str, Any], change: Callable[[str, str], str]) -> 
 def paths_in(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """(key, path) of every path in a nested configuration, those in lists of paths too."""
     for key, value in flat(values):
-        if is_path_key(key):
-            yield from ((key, path) for path in (value if isinstance(value, list) else [value]) if isinstance(path, str))
+        yield from ((key, path) for path in (value if isinstance(value, list) else [value]) if is_path(key, path))
 
 
 def is_owner_specific(key: str) -> bool:

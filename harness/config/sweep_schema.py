@@ -148,8 +148,8 @@ class SweepConfig(Section):
     space: dict[str, Any] = field(default_factory=dict)
     """By configuration key or group: {low, high, log, step, multiple_of} or {choices: […], ordered: true}, with when: {key: value} for
     conditional ones. What lies between is moved to the nearest multiple of multiple_of; of batch and widths also of what they have to be
-    multiples of (data.context_length, model.heads, …), searched or not. ordered: models learn from neighbours in the order given. A * stands
-    for every entry of a mapping: model.merge.ingredients.*.weight."""
+    multiples of (data.context_length, model.heads, …), searched or not. ordered: models learn from neighbours in the order given. A * is
+    every entry of a mapping: model.merge.ingredients.*.weight."""
     search: SearchConfig = field(default_factory=SearchConfig)
     stopping: StoppingConfig = field(default_factory=StoppingConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)

@@ -61,7 +61,7 @@ def fetch_all(data: DataConfig) -> None:
     sections = {"sources": data.sources, **{name: getattr(data, name) for name in evaluation_sections(type(data))}}
     for section, entries in sections.items():
         for name, entry in entries.items():
-            for path in each(entry.path or []):
+            for path in each(getattr(entry, "path", None) or []):
                 local_path(path, entry.subset, key=f"data.{section}.{name}", cache_dir=default_cache_dir(data.cache_dir))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.config.errors import wrong_value
+from harness.config.schema import SamplingConfig
 from harness.data.ragged import Int64
 from harness.data.split import Hashes
 from harness.generation.rows import Generation, Limits, Prompt
@@ -39,13 +40,18 @@ class LanguageModel(Protocol):
         Args: int64 [b, l] both; labels are shifted already: labels[i, t] follows input_ids[i, t]. Padding is at the end.
         """
 
+    def losses_and_hits(self, input_ids: Int64, labels: Int64) -> tuple[Float64, NDArray[np.bool_]]:
+        """As `losses`, and whether each label is the token that the model finds most likely: bool [b, l]."""
+
     def over(self, batches: Iterable[T], measure: Callable[[T], U]) -> Iterator[U]:
         """`measure` of every batch, in order. The ranks of a run divide the batches among them, and all get all values (pickled)."""
 
-    def write(self, prompts: Sequence[Prompt], *, draws: int, limits: Limits, advance: Advance) -> list[Generation]:
-        """`draws` texts after each prompt, chosen as `sampling` says: by prompt, then by draw. All ranks get all of them.
+    def write(
+        self, prompts: Sequence[Prompt], *, draws: int, limits: Limits, advance: Advance, sampling: SamplingConfig | None = None
+    ) -> list[Generation]:
+        """`draws` texts after each prompt: by prompt, then by draw. All ranks get all of them.
 
-        advance: called with the number of texts that are finished.
+        advance: called with the number of texts that are finished. sampling: how tokens are chosen; None: as the configuration says.
         """
 
 

@@ -10,11 +10,21 @@ import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.config.errors import unknown
-from harness.config.schema import Config, DataConfig, GenerationConfig, MultipleChoiceConfig, ValidationConfig, evaluation_sections
+from harness.config.schema import (
+    Config,
+    DataConfig,
+    GenerationConfig,
+    LmEvalConfig,
+    MultipleChoiceConfig,
+    ValidationConfig,
+    evaluation_sections,
+)
+from harness.runs.cache import default_cache_dir
 from harness.runs.report_split import MEAN, REPORT, is_reported, reported
 
 if TYPE_CHECKING:
@@ -30,7 +40,7 @@ class Metric:
     """A metric of an evaluation set."""
 
     name: str
-    """As logged, below <prefix>/<set>/. "loss/*" stands for all names that begin with "loss/"."""
+    """As logged, below <prefix>/<set>/. "loss/*" stands for all names that begin with "loss/", "*/acc" for all that end with "/acc"."""
     unit: str
     higher_is_better: bool = False
     since_start: bool = False
@@ -39,7 +49,11 @@ class Metric:
     """Whether it is what the set is looked at for: in progress bars, and to compare runs by that no study ranks."""
 
     def matches(self, name: str) -> bool:
-        return name == self.name or (self.name.endswith("/*") and name.startswith(self.name[:-1]))
+        return fnmatchcase(name, self.name)
+
+    def place(self, logged: str) -> str:
+        """What one of its logged names is a metric of: the set val/quiz of val/quiz/accuracy, the task lm_eval/own/gsm8k of its metrics."""
+        return "/".join(logged.split("/")[: 3 if self.name.startswith("*/") else 2])
 
 
 class Kind(ABC):
@@ -60,9 +74,13 @@ class Kind(ABC):
         configs: dict[str, Any] = getattr(data, self.section, {})
         return configs
 
-    def logged(self, config: Any, data: DataConfig) -> list[str]:
-        """The names of the metrics that a set logs, below <prefix>/<set>/."""
+    def logged(self, name: str, config: Any, data: DataConfig) -> list[str]:
+        """The names of the metrics that the set data.<section>.<name> logs, below <prefix>/<name>/."""
         return [metric.name for metric in self.metrics]
+
+    def directions(self, name: str, config: Any, data: DataConfig) -> dict[str, bool]:
+        """Whether more is better of those of these metrics of which the set itself says so; by their names alone it is said of all."""
+        return {}
 
     @abstractmethod
     def most_tokens(self, config: Any, data: DataConfig) -> int | None:
@@ -71,6 +89,13 @@ class Kind(ABC):
     @abstractmethod
     def build(self, name: str, config: Any, tokens: Tokenization) -> EvaluationSet:
         """The set. Raises InputError for data that cannot be used."""
+
+
+def _of_tasks(unit: str, *names: str, higher_is_better: bool = False, is_main: bool = False) -> Iterator[Metric]:
+    """Metrics that many tasks have, by themselves or for each of a task's filters: <task>/<metric>, <task>/<metric>/<filter>."""
+    for name in names:
+        for pattern in (f"*/{name}", f"*/{name}/*"):
+            yield Metric(pattern, unit, higher_is_better=higher_is_better, is_main=is_main)
 
 
 class DomainLoss(Kind):
@@ -85,7 +110,7 @@ class DomainLoss(Kind):
         Metric("loss/*", "nats per token"),
     )
 
-    def logged(self, config: ValidationConfig, data: DataConfig) -> list[str]:
+    def logged(self, name: str, config: ValidationConfig, data: DataConfig) -> list[str]:
         buckets = position_buckets(data.context_length) if config.loss_by_position else ()
         return ["loss", "bits_per_byte", "forgetting", *(f"loss/{name}" for name, _, _ in buckets)]
 
@@ -137,7 +162,7 @@ class GenerationKind(Kind):
         Metric("self_bleu", "BLEU-4"),
     )
 
-    def logged(self, config: GenerationConfig, data: DataConfig) -> list[str]:
+    def logged(self, name: str, config: GenerationConfig, data: DataConfig) -> list[str]:
         counted = [metric.name for metric in self.metrics if metric.name != "accuracy" and not metric.name.endswith("/*")]
         if config.verifier is None:
             return counted
@@ -154,9 +179,51 @@ class GenerationKind(Kind):
         return build_generation_set(name, config, tokens)
 
 
+class LmEvalKind(Kind):
+    """Tasks of lm_eval, whose metrics they define themselves."""
+
+    section = "lm_eval"
+    title = "Tasks of lm_eval, the same for every trial"
+    metrics = (
+        *_of_tasks("share", "acc", "exact_match", "f1", higher_is_better=True, is_main=True),
+        *_of_tasks("score", "mcc", "bleu", "chrf", higher_is_better=True, is_main=True),
+        *_of_tasks("1 / probability of a word", "word_perplexity", "perplexity", is_main=True),
+        *_of_tasks("share", "acc_norm", "acc_bytes", "acc_mutual_info", "acc_all", "likelihood", higher_is_better=True),
+        *_of_tasks("1 / probability of a byte", "byte_perplexity"),
+        *_of_tasks("bits per byte", "bits_per_byte"),
+        *_of_tasks("squared error", "brier_score"),
+        *_of_tasks("edits per word", "ter"),
+        # What a task makes itself: a score, as a rule.
+        Metric("*/*", "of the task", higher_is_better=True),
+    )
+
+    def logged(self, name: str, config: LmEvalConfig, data: DataConfig) -> list[str]:
+        return list(self._said(name, config, data))
+
+    def directions(self, name: str, config: LmEvalConfig, data: DataConfig) -> dict[str, bool]:
+        return {metric: better for metric, better in self._said(name, config, data).items() if better is not None}
+
+    def _said(self, name: str, config: LmEvalConfig, data: DataConfig) -> dict[str, bool | None]:
+        """What the tasks say of their metrics: whether more is better, if anything. Raises InputError for tasks that cannot be read."""
+        from harness.evaluation.lm_eval.read_tasks import read_tasks
+        from harness.evaluation.lm_eval.task_files import GroupFile, TaskFile, groups, leaves
+
+        read = read_tasks(config.tasks, key=f"data.{self.section}.{name}.tasks", cache_dir=default_cache_dir(data.cache_dir))
+        named: list[TaskFile | GroupFile] = [*leaves(read), *groups(read)]
+        return {f"{one.name}/{metric}": better for one in named for metric, better in one.metrics.items()}
+
+    def most_tokens(self, config: LmEvalConfig, data: DataConfig) -> int | None:
+        return data.max_evaluation_tokens
+
+    def build(self, name: str, config: LmEvalConfig, tokens: Tokenization) -> EvaluationSet:
+        from harness.evaluation.lm_eval.lm_eval_set import build_lm_eval_set
+
+        return build_lm_eval_set(name, config, tokens)
+
+
 RUN_METRICS = ("train/loss", "train/gradient_norm", "tokens_per_second", "lr")
 """What training logs besides."""
-KINDS: list[Kind] = [DomainLoss(), MultipleChoice(), GenerationKind()]
+KINDS: list[Kind] = [DomainLoss(), MultipleChoice(), GenerationKind(), LmEvalKind()]
 """In the order in which they are measured and logged."""
 
 
@@ -175,14 +242,14 @@ def position_buckets(context_length: int) -> Iterator[tuple[str, int, int]]:
 
 def logged_metrics(data: DataConfig) -> list[str]:
     """Every metric that evaluations of this configuration log, by its logged name."""
-    logged = [metric for kind in KINDS for name, config in kind.configs(data).items() for metric in _logged_by(kind, name, config, data)]
+    logged = [metric for found in _sets(data) for metric in _logged_by(*found, data)]
     mean = f"{KINDS[0].prefix}/{MEAN}/loss"
     return [*logged, *([mean, *([reported(mean)] if data.report_share else [])] if data.mean_loss else [])]
 
 
 def _logged_by(kind: Kind, name: str, config: Any, data: DataConfig) -> list[str]:
     """The metrics of one set by their logged names, those of the part that is kept for the report after the others."""
-    logged = [f"{kind.prefix}/{name}/{metric}" for metric in kind.logged(config, data)]
+    logged = [f"{kind.prefix}/{name}/{metric}" for metric in kind.logged(name, config, data)]
     return [*logged, *(map(reported, logged) if data.report_share else ())]
 
 
@@ -199,11 +266,15 @@ def mean_losses(values: Mapping[str, float]) -> dict[str, float]:
     return {reported(mean) if kept_back else mean: statistics.fmean(found) for kept_back, found in losses.items()}
 
 
+def _sets(data: DataConfig) -> Iterator[tuple[Kind, str, Any]]:
+    """The kind, name and configuration of each set, in order."""
+    return ((kind, name, config) for kind in KINDS for name, config in kind.configs(data).items())
+
+
 def logging_set(data: DataConfig, logged: str) -> tuple[str, Any] | None:
     """The key and the configuration of the set that logs a metric; None where none does."""
-    sets = [(kind, name, config) for kind in KINDS for name, config in kind.configs(data).items()]
     return next(
-        ((f"data.{kind.section}.{name}", config) for kind, name, config in sets if logged in _logged_by(kind, name, config, data)),
+        ((f"data.{kind.section}.{name}", config) for kind, name, config in _sets(data) if logged in _logged_by(kind, name, config, data)),
         None,
     )
 
@@ -236,10 +307,19 @@ def metric_of(logged: str) -> Metric | None:
     return next((metric for kind in KINDS if kind.prefix == prefix for metric in kind.metrics if metric.matches(name)), None)
 
 
-def higher_is_better(logged: str) -> bool:
-    """Whether more of a metric is better; of what is no evaluation's, less is."""
+def higher_is_better(logged: str, data: DataConfig | None = None) -> bool:
+    """Whether more of a metric is better; of what is no evaluation's, less is. data: what the sets themselves say of it, where they do."""
     metric = metric_of(logged)
-    return metric is not None and metric.higher_is_better
+    said = None if data is None else _direction(logged, data)
+    return said if said is not None else metric is not None and metric.higher_is_better
+
+
+def _direction(logged: str, data: DataConfig) -> bool | None:
+    """What the set that logs a metric says itself of it."""
+    for kind, name, config in _sets(data):
+        if logged.startswith(prefix := f"{kind.prefix}/{name}/"):
+            return kind.directions(name, config, data).get(logged.removeprefix(prefix))
+    return None
 
 
 def main_metrics(logged: Iterable[str]) -> list[str]:
@@ -250,7 +330,7 @@ def main_metrics(logged: Iterable[str]) -> list[str]:
         metric = metric_of(name)
         if metric is not None and metric.is_main:
             kind = next(kind for kind in KINDS if metric in kind.metrics)
-            place = name.removesuffix(f"/{metric.name}")
+            place = metric.place(name)
             firsts[place] = min(firsts.get(place, (len(kind.metrics), "")), (kind.metrics.index(metric), name))
     standing = {name for _, name in firsts.values()}
     return [name for name in names if name in standing]
@@ -258,5 +338,5 @@ def main_metrics(logged: Iterable[str]) -> list[str]:
 
 def most_tokens(data: DataConfig) -> int | None:
     """Upper bound of the tokens that one evaluation on all sets reads and writes; None where a set has no bound."""
-    bounds = [kind.most_tokens(config, data) for kind in KINDS for config in kind.configs(data).values()]
+    bounds = [kind.most_tokens(config, data) for kind, _, config in _sets(data)]
     return None if None in bounds else sum(bound for bound in bounds if bound is not None)

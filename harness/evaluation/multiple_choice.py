@@ -15,12 +15,12 @@ from tokenizers import Tokenizer
 
 from harness.config.errors import InputError, wrong_value
 from harness.config.schema import MultipleChoiceConfig
-from harness.data.labels import IGNORED
 from harness.data.ragged import Int64, offsets_of
 from harness.data.text_encoder import without_truncation
 from harness.data.tokenization import Tokenization
 from harness.evaluation.choice_formats import Question, read_questions
 from harness.evaluation.evaluation_set import Advance, Chosen, EvaluationSet, Float64, LanguageModel, Measured
+from harness.evaluation.scored_texts import ScoredTexts
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +93,11 @@ class MultipleChoiceSet(EvaluationSet):
     def limit(self) -> tuple[str, str]:
         return f"{self.key}.max_questions", f"{self.questions:,} questions"
 
+    @property
+    def texts(self) -> ScoredTexts:
+        """Question and choice, of which the choice is scored."""
+        return ScoredTexts(self.tokens, self.lengths, self.scored)
+
     def summary(self) -> dict[str, int]:
         return {
             "questions": self.questions,
@@ -106,14 +111,7 @@ class MultipleChoiceSet(EvaluationSet):
         return self.measured(model, advance).values
 
     def measured(self, model: LanguageModel, advance: Advance) -> Measured:
-        def log_likelihoods(batch: tuple[Int64, Int64, Int64]) -> tuple[Int64, Float64]:
-            indices, input_ids, labels = batch
-            return indices, -model.losses(input_ids, labels).sum(axis=1)
-
-        log_likelihood = np.zeros(len(self.lengths))
-        for indices, found in model.over(self.batches(model.batch_tokens), log_likelihoods):
-            log_likelihood[indices] = found
-            advance(len(indices))
+        log_likelihood = self.texts.log_likelihoods(model, advance)
         sizes = self.choice_bytes[self.answers].astype(float)
         bits = -math.fsum(log_likelihood[self.answers]) / math.log(2)
         right, right_per_byte = self._right(log_likelihood), self._right(log_likelihood / self.choice_bytes)
@@ -147,26 +145,6 @@ class MultipleChoiceSet(EvaluationSet):
         for part in (self.tokens, self.lengths, self.scored, self.choice_bytes, self.first_choice, self.answers):
             digest.update(part.tobytes())
         return digest.hexdigest()
-
-    def batches(self, batch_tokens: int) -> Iterator[tuple[Int64, Int64, Int64]]:
-        """All choices, in batches of about the same length and at most `batch_tokens` positions (but at least one choice).
-
-        Yields (choices int64[b], input_ids int64[b, l], labels int64[b, l]), labels shifted already: those of the choice's tokens, -100
-        elsewhere. Padding is at the end, under causal attention it does not reach what is scored.
-        """
-        order = np.argsort(-self.lengths, kind="stable")
-        starts = offsets_of(self.lengths)[:-1]
-        first = 0
-        while first < len(order):
-            longest = int(self.lengths[order[first]]) - 1
-            choices = order[first : first + max(1, batch_tokens // longest)]
-            sizes = self.lengths[choices, None] - 1
-            at = np.arange(longest)
-            real = at < sizes
-            index = np.where(real, starts[choices, None] + at, 0)
-            labels = np.where(real & (at >= sizes - self.scored[choices, None]), self.tokens[index + 1], IGNORED)
-            yield choices, np.where(real, self.tokens[index], 0), labels
-            first += len(choices)
 
 
 def build_multiple_choice(name: str, config: MultipleChoiceConfig, tokens: Tokenization) -> MultipleChoiceSet:

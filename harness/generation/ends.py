@@ -1,16 +1,14 @@
-"""What ends a text, what is never written, and how tokens become text: by the tokenizer, and what the model says of its ends."""
+"""What ends a text, and what is never written: by the tokenizer, and what the model says of its ends."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from harness.config.errors import wrong_value
-from harness.data.chat.conversation import TOOL_CALL_MARKS
 from harness.generation.rows import Limits
-from harness.generation.written_text import Decode
+from harness.generation.written_text import can_write
 
 PROMPT_TOKENS = "<|prompt_"
 """How the tokens of an exported soft prompt begin, see `harness.models.adapters.plain.prompt_names`."""
@@ -36,41 +34,17 @@ def unwritable_tokens(model: PreTrainedModel, tokenizer: Any) -> list[int]:
     return [index for index in range(rows) if index not in written]
 
 
-def decoder_of(tokenizer: Any) -> Decode:
-    """Ids to text without control tokens, but for those around tool calls, as it is: no spaces are tidied up."""
-    backend = tokenizer.backend_tokenizer
-    added = backend.get_added_tokens_decoder()
-    hidden = {index for index, token in added.items() if token.special and token.content not in TOOL_CALL_MARKS}
-
-    def decode(ids: Sequence[int]) -> str:
-        text: str = backend.decode([index for index in ids if index not in hidden], skip_special_tokens=False)
-        return text
-
-    return decode
-
-
 def with_stop_tokens(tokenizer: Any, limits: Limits) -> tuple[Limits, frozenset[int]]:
     """The limits without stop strings that are control tokens, which no text shows, and the ids of those.
 
     Raises InputError for a stop string that no text of this tokenizer holds.
     """
     control = {token: int(tokenizer.convert_tokens_to_ids(token)) for token in tokenizer.all_special_tokens}
-    decode = decoder_of(tokenizer)
     for string in limits.stop:
         if not string:
             raise wrong_value("stop", repr(string), "an empty string is in every text; valid: at least one character")
-        if string not in control and not _is_written(string, tokenizer, decode):
+        if string not in control and not can_write(tokenizer, string):
             problem = "the tokenizer cannot write it, and no text would ever end there; valid: a text that it can write"
             raise wrong_value("stop", repr(string), problem)
     others = tuple(string for string in limits.stop if string not in control)
     return Limits(limits.max_new_tokens, others), frozenset(control[string] for string in limits.stop if string in control)
-
-
-def _is_written(string: str, tokenizer: Any, decode: Decode) -> bool:
-    """Whether there are tokens whose text holds the string."""
-    try:
-        string.encode()
-    except UnicodeEncodeError:  # half a surrogate pair
-        return False
-    encode = tokenizer.backend_tokenizer.encode
-    return any(string in decode(encode(before + string, add_special_tokens=False).ids) for before in ("", "a", "a "))

@@ -20,10 +20,11 @@ from harness.config.errors import InputError
 from harness.config.schema import SamplingConfig
 from harness.generation.choice import Choice
 from harness.generation.decode import Batch, CachedBatch, Reader, UncachedBatch
-from harness.generation.ends import decoder_of, end_tokens, unwritable_tokens, with_stop_tokens
+from harness.generation.ends import end_tokens, unwritable_tokens, with_stop_tokens
 from harness.generation.probe import Way, way_of_writing
 from harness.generation.rows import Draw, Generation, Limits
 from harness.generation.writing import OnToken, Rules, Writing
+from harness.generation.written_text import decoder_of
 from harness.models.varlen import uses_varlen
 from harness.models.vocabulary import refuse_unknown_ids
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
+
+from harness.data.chat.conversation import TOOL_CALL_MARKS
 
 Decode = Callable[[Sequence[int]], str]
 """Token ids to text, control tokens left out."""
@@ -11,6 +14,29 @@ CONTEXT_TOKENS = 6
 """Of the prompt, before what is written: some tokenizers drop the space that a text begins with, and characters may span tokens."""
 UNFINISHED = "\ufffd"
 """What bytes become that are no whole character yet."""
+
+
+def decoder_of(tokenizer: Any) -> Decode:
+    """Ids to text without control tokens, but for those around tool calls, as it is: no spaces are tidied up."""
+    backend = tokenizer.backend_tokenizer
+    added = backend.get_added_tokens_decoder()
+    hidden = {index for index, token in added.items() if token.special and token.content not in TOOL_CALL_MARKS}
+
+    def decode(ids: Sequence[int]) -> str:
+        text: str = backend.decode([index for index in ids if index not in hidden], skip_special_tokens=False)
+        return text
+
+    return decode
+
+
+def can_write(tokenizer: Any, string: str) -> bool:
+    """Whether there are tokens whose text holds the string."""
+    try:
+        string.encode()
+    except UnicodeEncodeError:  # half a surrogate pair
+        return False
+    encode, decode = tokenizer.backend_tokenizer.encode, decoder_of(tokenizer)
+    return any(string in decode(encode(before + string, add_special_tokens=False).ids) for before in ("", "a", "a "))
 
 
 class WrittenText:

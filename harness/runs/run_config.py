@@ -40,16 +40,14 @@ def as_of_run(run: RunDirectory, values: dict[str, Any], *, moved: bool = True) 
         yield values
         return
     try:
-        yield with_paths(values, lambda key, path: _found_from(Path(started), key, path)) if moved else values
+        yield with_paths(values, lambda key, path: _found_from(Path(started), path)) if moved else values
     except InputError as error:
         if not any(f"{key}={path}" in str(error) and not Path(path).is_absolute() for key, path in paths_in(values)):
             raise
         raise InputError(f"{error}\n(relative paths of {run.path} begin in {started}, where it was started)") from None
 
 
-def _found_from(started: Path, key: str, path: str) -> str:
-    if key == "data.chat_template" and not path.endswith(".jinja"):
-        return path  # the name of one that ships
+def _found_from(started: Path, path: str) -> str:
     there = started / path
     lies_there = there.exists() or (has_magic(path) and any(glob(str(there), recursive=True)))  # noqa: PTH207 - as sources are looked for
     return str(there) if lies_there else path

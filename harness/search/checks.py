@@ -45,7 +45,7 @@ def check(sweep: Sweep) -> None:
             raise wrong_value(key, metric, f"is measured on what is kept for the report, by which nothing may be chosen; valid: {valid}")
         if metric not in metrics:
             raise unknown("metric", metric, metrics, where=key)
-        if key == "objective.metric" and higher_is_better(metric) and directions[metric] == "minimize":
+        if key == "objective.metric" and higher_is_better(metric, base.data) and directions[metric] == "minimize":
             raise wrong_value("objective.direction", "minimize", f"more of {metric} is better; valid: maximize")
     if len({objective.metric for objective in sweep.objectives}) < len(sweep.objectives):
         raise InputError("objective: a metric stands there twice")

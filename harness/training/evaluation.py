@@ -11,12 +11,14 @@ from typing import TypeVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
+from torch import Tensor
 from transformers import PreTrainedModel
 
+from harness.config.schema import SamplingConfig
 from harness.data.labels import IGNORED
 from harness.data.prompt import prompt_ids
-from harness.evaluation.evaluation_set import Advance, Float64
+from harness.data.ragged import Int64
+from harness.evaluation.evaluation_set import Advance, Bools, Float64
 from harness.generation.engine import SHARD_ROWS, Engine
 from harness.generation.rows import Draw, Generation, Limits, NonFiniteLogitsError, Prompt
 from harness.models.adapters.soft_prompt import prompt_length
@@ -40,14 +42,25 @@ class EvaluatedModel:
     def over(self, batches: Iterable[T], measure: Callable[[T], U]) -> Iterator[U]:
         return ranks.shared_out(iter(batches), measure)
 
-    def losses(self, input_ids: NDArray[np.int64], labels: NDArray[np.int64]) -> Float64:
+    def losses(self, input_ids: Int64, labels: Int64) -> Float64:
+        return self._losses(*self._logits_and_labels(input_ids, labels))
+
+    def losses_and_hits(self, input_ids: Int64, labels: Int64) -> tuple[Float64, Bools]:
+        logits_BLV, labels_BL = self._logits_and_labels(input_ids, labels)
+        hits: Bools = (logits_BLV.argmax(dim=-1) == labels_BL).cpu().numpy()
+        return self._losses(logits_BLV, labels_BL), hits
+
+    def _logits_and_labels(self, input_ids: Int64, labels: Int64) -> tuple[Tensor, Tensor]:
         # A soft prompt belongs before every text, here as in training: what is predicted stays the same, and what it is predicted from.
         prompt = prompt_length(self._model)
         positions = np.broadcast_to(np.arange(prompt, dtype=np.int64), (len(input_ids), prompt))
         given = torch.from_numpy(np.hstack([prompt_ids(positions), input_ids])).to(self._model.device)
         # Padding is on the right, where causal attention does not look: no mask needed.
         logits_BLV = self._model(input_ids=given, use_cache=False).logits[:, prompt:]
-        labels_BL = torch.from_numpy(labels).to(self._model.device)
+        return logits_BLV, torch.from_numpy(labels).to(self._model.device)
+
+    @staticmethod
+    def _losses(logits_BLV: Tensor, labels_BL: Tensor) -> Float64:
         losses = F.cross_entropy(logits_BLV.flatten(0, 1).float(), labels_BL.flatten(), ignore_index=IGNORED, reduction="none")
         found: Float64 = losses.view(labels_BL.shape).cpu().double().numpy()
         return found
@@ -58,22 +71,24 @@ class EvaluatedModel:
         assert self._build_engine is not None, "given where there is something to write"
         return self._build_engine(self._model)
 
-    def write(self, prompts: Sequence[Prompt], *, draws: int, limits: Limits, advance: Advance) -> list[Generation]:
+    def write(
+        self, prompts: Sequence[Prompt], *, draws: int, limits: Limits, advance: Advance, sampling: SamplingConfig | None = None
+    ) -> list[Generation]:
+        engine = self.engine if sampling is None else self.engine.with_sampling(sampling)
         # Without noise all draws are the same text: one is written, and counts for all.
-        drawn = 1 if self.engine.is_greedy else draws
+        drawn = 1 if engine.is_greedy else draws
         rows = [Draw(prompt, draw) for prompt in prompts for draw in range(drawn)]
         written: dict[tuple[str, int], Generation] = {}
         try:
-            for texts in self._written(rows, limits):
+            for texts in self._written(engine, rows, limits):
                 written.update(((one.id, one.draw), one) for one in texts)
                 advance(len(texts) * draws // drawn)
         except NonFiniteLogitsError as error:
             raise NonFiniteLossError(str(error)) from error
         return [replace(written[prompt.id, draw % drawn], draw=draw) for prompt in prompts for draw in range(draws)]
 
-    def _written(self, rows: Sequence[Draw], limits: Limits) -> Iterator[list[Generation]]:
+    def _written(self, engine: Engine, rows: Sequence[Draw], limits: Limits) -> Iterator[list[Generation]]:
         """The texts of all rows, some at a time; on every rank."""
-        engine = self.engine
         # Lots of which every rank writes one at a time, so that all know how far they are.
         shards = engine.shards(rows, parts=ranks.size() * -(-len(rows) // (SHARD_ROWS * ranks.size())))
         if ranks.size() > 1 and not _is_spread(self._model):

@@ -4,7 +4,8 @@
 
 Looking takes seconds, nearly all of them the imports of transformers and torch, even where every text is in the cache. A note holds for
 one configuration and the versions that it was made with, and for as long as no file that it names has changed, come or gone. Where a
-tokenizer or a model comes from a hub, or a teacher's samples are asked for, none is written.
+tokenizer or a model comes from a hub, a teacher's samples are asked for, or tasks of lm_eval, which read files that no key names, none is
+written.
 """
 
 from __future__ import annotations
@@ -23,10 +24,8 @@ from typing import TYPE_CHECKING, Any
 import harness
 from harness.config.documents import DamagedError
 from harness.config.locations import in_home
-from harness.config.nested import flat
-from harness.config.private import PATH_KEY
+from harness.config.private import PATH_KEY, paths_in
 from harness.config.remote_code import TRUST_VARIABLE
-from harness.config.schema import each
 from harness.config.validate import to_plain
 from harness.data.cache_entry import is_whole
 from harness.runs.cache import default_cache_dir
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("harness")
 
 LIBRARIES = ("transformers", "tokenizers", "numpy")
-TEMPLATE_KEY = "data.chat_template"
 SETTLED_SECONDS = 1.0
 """A file written just now may be written again within one tick of the file system's clock, and look the same."""
 
@@ -49,13 +47,13 @@ Files = dict[str, list[int]]
 def files_of(config: Config) -> Files | None:
     """The files that a configuration names, as they are now; None where it names what is no file here, or one that was written just now."""
     files: Files = {}
-    for key, value in flat(to_plain(config)):
-        if value is None or not PATH_KEY.fullmatch(key):
+    for key, named in paths_in(to_plain(config)):
+        if not PATH_KEY.fullmatch(key):
             continue
-        found = [list(_below(path)) for path in each(value)]
-        if not all(found) and key != TEMPLATE_KEY:  # which may be the name of one that ships
+        found = list(_below(named))
+        if not found:
             return None
-        for path in (file for files in found for file in files):
+        for path in found:
             status = path.stat()
             if time.time() - status.st_mtime < SETTLED_SECONDS:
                 return None
@@ -103,7 +101,7 @@ def note_prepared(config: Config, files: Files | None, entries: Iterable[str], s
 
     files: as they were before they were read; entries: of the cache, that hold their tokens; summary: what is said of them.
     """
-    if files is None or config.objective.teacher_samples is not None:
+    if files is None or config.objective.teacher_samples is not None or config.data.lm_eval:
         return
     try:
         write_json(_note(config, os.environ), {"files": files, "entries": sorted(set(entries)), "summary": summary})

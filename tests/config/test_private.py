@@ -8,7 +8,7 @@ import pytest
 
 from harness.config.introspect import keys
 from harness.config.overrides import ValueOverride, hydra_text, parse
-from harness.config.private import PATH_KEY, Scrub, is_owner_specific
+from harness.config.private import PATH_KEY, Scrub, is_owner_specific, paths_in, with_paths
 from harness.config.schema import Config
 
 SCRUB = Scrub(secrets=["s3cr3t-value"], words=["ottilie", "node17", "data"])
@@ -67,6 +67,7 @@ def test_texts_lose_paths_addresses_names_and_secrets(text: str, shareable: str)
         ("tokenizer.new_tokens", ["<|x|>", "s3cr3t-value"], ["<|x|>", "REMOVED"]),
         ("schedule.warmup", "1e5 tokens", "1e5 tokens"),
         ("data.sources.a.path", ["/home/x/a.jsonl", "b.jsonl", "~/c/*.csv"], ["a.jsonl", "b.jsonl", "*.csv"]),
+        ("data.lm_eval.a.tasks", ["gsm8k", "/home/x/quiz.yaml"], ["gsm8k", "quiz.yaml"]),
         ("data.sources.a.revision", "0123456789abcdef0123456789abcdef01234567", "0123456789abcdef0123456789abcdef01234567"),
         (
             "data.sources.a.path",
@@ -126,6 +127,18 @@ def test_values_come_back_from_the_grammar_of_overrides(value: Any) -> None:
 
 
 def test_every_key_that_names_a_file_is_known_as_one() -> None:
-    names = [key.replace("<name>", "x") for key, _ in keys(Config) if key.endswith((".path", "_dir", "_file", "teacher", "chat_template"))]
+    names = [
+        key.replace("<name>", "x")
+        for key, _ in keys(Config)
+        if key.endswith((".path", "_dir", "_file", "teacher", "chat_template", ".tasks"))
+    ]
     assert len(names) >= 7
     assert [name for name in names if not PATH_KEY.fullmatch(name) and not is_owner_specific(name)] == []
+
+
+def test_what_ships_by_its_name_is_no_path() -> None:
+    named = {"data": {"chat_template": "hermes_tools", "lm_eval": {"a": {"tasks": ["gsm8k", "quiz.yaml"]}}}, "model": {"path": None}}
+    assert list(paths_in(named)) == [("data.lm_eval.a.tasks", "quiz.yaml")]
+    moved = with_paths(named, lambda key, path: f"there/{path}")
+    assert moved["data"] == {"chat_template": "hermes_tools", "lm_eval": {"a": {"tasks": ["gsm8k", "there/quiz.yaml"]}}}
+    assert list(paths_in({"data": {"chat_template": "mine.jinja"}})) == [("data.chat_template", "mine.jinja")]

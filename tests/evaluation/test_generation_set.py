@@ -79,7 +79,7 @@ def test_without_a_verifier_texts_are_counted_alone(build: Callable[..., Generat
     assert values["repetition"] == pytest.approx((3 / 5 + 0) / 2)
     assert values["distinct_1"] == 10 / 16
     assert "accuracy" not in values
-    assert sorted(values) == sorted(GenerationKind().logged(found.config, DataConfig()))
+    assert sorted(values) == sorted(GenerationKind().logged("x", found.config, DataConfig()))
     texts = found.measured(Writer({"sum-0": ["a", "b"]}), lambda _: None).texts  # type: ignore[arg-type]
     assert [text.score for text in texts] == [None, None]
 

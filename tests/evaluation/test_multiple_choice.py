@@ -97,7 +97,7 @@ QUIZ = [
 
 def scored_texts(quiz: MultipleChoiceSet, tokenizer: Any, batch_tokens: int) -> dict[int, str]:
     found = {}
-    for choices, inputs, labels in quiz.batches(batch_tokens):
+    for choices, inputs, labels in quiz.texts.batches(batch_tokens):
         assert inputs.size <= batch_tokens or len(inputs) == 1
         for choice, row, label in zip(choices.tolist(), inputs, labels, strict=True):
             scored = label != IGNORED

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from harness.evaluation.verifiers.tool_call import calls_in
-from harness.generation.ends import decoder_of
-from harness.generation.written_text import WrittenText, text_of
+from harness.generation.written_text import WrittenText, decoder_of, text_of
 from harness.models.tokenizer import add_control_tokens
 
 LETTERS = ["ab", "a", "b", "c", " ", "ca", "é", "日本", "\n", "bc"]

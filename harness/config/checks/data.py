@@ -8,7 +8,7 @@ from glob import has_magic
 from harness.config.errors import did_you_mean
 from harness.config.locations import in_home
 from harness.config.remote_path import is_remote
-from harness.config.schema import DataConfig, GenerationConfig, each, evaluation_sections
+from harness.config.schema import TASK_FILES, DataConfig, GenerationConfig, each, evaluation_sections
 
 
 def data_problems(data: DataConfig, *, trains: bool) -> Iterator[str]:
@@ -40,11 +40,15 @@ def data_problems(data: DataConfig, *, trains: bool) -> Iterator[str]:
         yield "data.mean_loss=true: logs val/mean/…, as the set of that name does; valid: another name for the set"
     if data.mean_loss and not data.validation:
         yield "data.mean_loss=true: there is no validation set to take the loss of; valid: false, or data.validation.<name>.path=FILE"
+    if data.report_share and data.lm_eval:
+        yield f"data.report_share={data.report_share}: tasks of lm_eval have no part for the report; valid: 0 beside data.lm_eval"
+    for name, asked in data.lm_eval.items():
+        yield from _path(f"data.lm_eval.{name}.tasks", [task for task in asked.tasks if task.endswith(TASK_FILES)])
     logged: dict[tuple[str, str], str] = {}
     for section, prefix in evaluation_sections(type(data)).items():
         for name, evaluated in getattr(data, section).items():
             key = f"data.{section}.{name}"
-            if evaluated.path is not None:
+            if getattr(evaluated, "path", None) is not None:
                 yield from _path(f"{key}.path", evaluated.path)
             other = logged.setdefault((prefix, name), key)
             if other != key:

@@ -139,7 +139,9 @@ def micro_batches(trainer: TrainerConfig, rows: int) -> int:
 def evaluation_problems(config: Config) -> Iterator[str]:
     """What a run that trains nothing needs."""
     if not any(getattr(config.data, section) for section in evaluation_sections(type(config.data))):
-        valid = ", ".join(f"data.{section}.<name>.path=FILE" for section in evaluation_sections(type(config.data)))
+        wanted = {"lm_eval": "tasks=[TASK]"}
+        sections = evaluation_sections(type(config.data))
+        valid = ", ".join(f"data.{section}.<name>.{wanted.get(section, 'path=FILE')}" for section in sections)
         yield f"trainer.max_steps=0: nothing is trained, and there is nothing to evaluate on; give an evaluation set: {valid}"
     if config.trainer.strategy == "fsdp2":
         yield "trainer.strategy=fsdp2: not with trainer.max_steps=0, where every rank holds the whole model; valid: auto"

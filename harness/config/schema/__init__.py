@@ -27,10 +27,12 @@ from harness.config.schema.base import (
     each,
 )
 from harness.config.schema.data import (
+    TASK_FILES,
     ChoiceFormat,
     DataConfig,
     DataFormat,
     GenerationConfig,
+    LmEvalConfig,
     MultipleChoiceConfig,
     SourceConfig,
     ValidationConfig,
@@ -47,6 +49,7 @@ from harness.config.schema.tracking import TrackingConfig
 from harness.config.schema.trainer import TrainerConfig
 
 __all__ = [
+    "TASK_FILES",
     "AdapterConfig",
     "ChoiceFormat",
     "Config",
@@ -58,6 +61,7 @@ __all__ = [
     "EvaluationSets",
     "GenerationConfig",
     "IngredientConfig",
+    "LmEvalConfig",
     "MergeConfig",
     "ModelConfig",
     "MultipleChoiceConfig",

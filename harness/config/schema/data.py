@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Lt, MinLen
 
 from harness.config.schema.base import Count, EvaluationSets, Name, Paths, Positive, Section
 from harness.config.schema.objective import Conversational
@@ -13,6 +13,8 @@ from harness.config.schema.objective import Conversational
 DataFormat = Literal["auto", "sharegpt", "alpaca", "messages", "prompt_completion", "text"]
 ChoiceFormat = Literal["auto", "plain", "arc", "piqa", "hellaswag"]
 VerifierName = Literal["exact", "normalised", "contains", "number", "regex", "json_schema", "tool_call"]
+TASK_FILES = (".yaml", ".yml")
+"""How an entry of data.lm_eval.<name>.tasks ends that is a file, rather than the name of a task."""
 
 
 @dataclass(kw_only=True)
@@ -143,6 +145,25 @@ class GenerationConfig(Section):
 
 
 @dataclass(kw_only=True)
+class LmEvalConfig(Section):
+    """Tasks of EleutherAI's lm-evaluation-harness: documents that are asked, and metrics of what is answered, as each task defines them."""
+
+    tasks: Annotated[list[Name], MinLen(1)]
+    """Names of tasks or groups that ship with lm_eval (gsm8k, mmlu), or .yaml files of the same form. A file that names code (!function,
+    metrics of the hub) is used after harness --trust-remote-code FILE alone."""
+    limit: Count | None = 200
+    """Ask the first so many documents of each task; null: all of them, as published figures do."""
+    num_fewshot: Annotated[int, Ge(0)] | None = None
+    """Examples before each document; null: as many as the task says."""
+    chat: bool | None = None
+    """Whether documents, and the examples before them, are rendered as conversations by data.chat_template; null: with objective=sft."""
+    max_new_tokens: Count | None = None
+    """A text that the model writes ends after so many tokens; null: as the task says, else 256."""
+    every_evaluations: Count | None = None
+    """Ask in every so many evaluations of a run (the first is that of step 0), and at its end; null: at step 0 and at its end."""
+
+
+@dataclass(kw_only=True)
 class DataConfig(Section):
     """What a run trains and evaluates on, and how documents become rows."""
 
@@ -166,9 +187,12 @@ class DataConfig(Section):
     generation: Annotated[dict[str, GenerationConfig], EvaluationSets("generation")] = field(default_factory=dict)
     """Prompts by name; of what is written after them, each logs generation/<name>/accuracy, pass_at/k and all_at/k (with a verifier),
     stopped, length, repetition, zlib_ratio, distinct_1 to distinct_4, ead and self_bleu."""
+    lm_eval: Annotated[dict[str, LmEvalConfig], EvaluationSets("lm_eval")] = field(default_factory=dict)
+    """Tasks of lm_eval by name (pip install 'harness[lm_eval]'); each logs lm_eval/<name>/<task>/<metric>, and of a task with filters
+    lm_eval/<name>/<task>/<metric>/<filter>. Tokens are chosen as the task says (greedy, where it says nothing), not as `sampling` does."""
     max_evaluation_tokens: Count | None = None
     """No evaluation set has more tokens than this (of prompts and of all that may be written after them), whatever its own max_tokens,
-    max_questions or max_prompts says: bounds the time for evaluation."""
+    max_questions, max_prompts or limit says: bounds the time for evaluation."""
     report_share: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Share of the documents (questions, prompts) of every evaluation set that is kept for the report. What a study chooses by is measured
     on the others; on these are logged val/<name>/report/loss and so on, by which nothing can be chosen: a winner's value there is not
