@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -196,7 +197,7 @@ def _end_lines(run: RunDirectory, result: Result) -> Iterator[str]:
     opened = read_opened(run)
     if opened is not None and opened.url:
         yield f"W&B: {opened.url}"
-    word = run.name if run.path.parent.resolve() == runs_root().resolve() else run.path
+    word = shlex.quote(str(run.name if run.path.parent.resolve() == runs_root().resolve() else run.path))
     if result.tokens.trained or result.tokens.shared:
         yield f"next: harness export {word} DIRECTORY, or harness compare {word} OTHER"
 

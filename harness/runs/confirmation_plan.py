@@ -7,9 +7,11 @@ added.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
+from harness.config.documents import DamagedError, typed
 from harness.runs.directory import StudyDirectory
 from harness.runs.files import read_json, write_json
 
@@ -26,7 +28,7 @@ class ConfirmationPlan:
     """When that study was launched: another one of the same name is another study."""
     first_seed: int
     runs: list[dict[str, int]]
-    """By trial of the confirmation: {candidate: number of the trial of the study, seed: …}."""
+    """By trial of the confirmation: {candidate: number of the trial of the study, seed: …}. Every candidate has every seed."""
 
     @property
     def candidates(self) -> list[int]:
@@ -57,9 +59,16 @@ def plan_of(text: object) -> ConfirmationPlan | None:
 
 
 def read_plan(confirmation: StudyDirectory) -> ConfirmationPlan | None:
-    """The plan in this study's directory; None where the study is no confirmation."""
-    document = read_json(_plan_file(confirmation))
-    return ConfirmationPlan(**document) if document else None
+    """The plan in this study's directory; None where the study is no confirmation. Raises DamagedError."""
+    path = _plan_file(confirmation)
+    document = read_json(path)
+    if not document:
+        return None
+    plan: ConfirmationPlan = typed(ConfirmationPlan, document, path)
+    runs = [(run.get("candidate"), run.get("seed")) for run in plan.runs]
+    if (None in chain(*runs)) or sorted(runs) != sorted(product(plan.candidates, plan.seeds)):  # type: ignore[type-var]
+        raise DamagedError(path, "its runs are not every candidate with every seed")
+    return plan
 
 
 def write_plan(confirmation: StudyDirectory, plan: ConfirmationPlan) -> None:

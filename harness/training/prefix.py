@@ -123,4 +123,12 @@ def trained_digest(config: Config, plan: Plan, steps: int) -> str:
 
 
 def _shown(value: Any) -> str:
-    return "absent" if value is None else value if isinstance(value, str) else json.dumps(value)
+    match value:
+        case None:
+            return "absent"
+        case str():
+            return value
+        case float():
+            return f"{value:.6g}"
+        case _:
+            return json.dumps(value)
