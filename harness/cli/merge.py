@@ -12,7 +12,7 @@ from harness.cli import completion
 from harness.cli.announce import announce
 from harness.cli.arguments import AsJson, print_json
 from harness.config.errors import InputError
-from harness.config.private import hydra_text
+from harness.config.overrides import hydra_text
 from harness.config.terminal import say
 
 if TYPE_CHECKING:

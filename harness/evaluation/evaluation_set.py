@@ -21,7 +21,8 @@ from harness.runs.report_split import REPORT, ByDocument
 T = TypeVar("T")
 U = TypeVar("U")
 Float64 = NDArray[np.float64]
-Chosen = NDArray[np.bool_]
+Bools = NDArray[np.bool_]
+Chosen = Bools
 """bool[documents]"""
 Advance = Callable[[int], None]
 """Called after each batch with how much of the set's size it held."""
@@ -40,7 +41,7 @@ class LanguageModel(Protocol):
         Args: int64 [b, l] both; labels are shifted already: labels[i, t] follows input_ids[i, t]. Padding is at the end.
         """
 
-    def losses_and_hits(self, input_ids: Int64, labels: Int64) -> tuple[Float64, NDArray[np.bool_]]:
+    def losses_and_hits(self, input_ids: Int64, labels: Int64) -> tuple[Float64, Bools]:
         """As `losses`, and whether each label is the token that the model finds most likely: bool [b, l]."""
 
     def over(self, batches: Iterable[T], measure: Callable[[T], U]) -> Iterator[U]:

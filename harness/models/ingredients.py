@@ -101,7 +101,7 @@ def _downloaded(word: str, *, key: str) -> Path:
     from huggingface_hub import snapshot_download
 
     name, _, revision = word.partition("@")
-    use_cache_without_network(name)
+    use_cache_without_network(name, key=key)
     try:
         return Path(snapshot_download(name, revision=revision or None, allow_patterns=list(HUB_FILES)))
     except Exception as error:  # what a network, a cache and a name can do to the library

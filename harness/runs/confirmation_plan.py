@@ -66,7 +66,7 @@ def read_plan(confirmation: StudyDirectory) -> ConfirmationPlan | None:
         return None
     plan: ConfirmationPlan = typed(ConfirmationPlan, document, path)
     runs = [(run.get("candidate"), run.get("seed")) for run in plan.runs]
-    if (None in chain(*runs)) or sorted(runs) != sorted(product(plan.candidates, plan.seeds)):  # type: ignore[type-var]
+    if (None in chain(*runs)) or sorted(runs) != sorted(product(plan.candidates, plan.seeds)):
         raise DamagedError(path, "its runs are not every candidate with every seed")
     return plan
 

@@ -12,8 +12,7 @@ from harness.config.errors import InputError
 from harness.config.load import load, with_overrides
 from harness.config.merge_methods import METHODS
 from harness.config.nested import flat
-from harness.config.overrides import GroupOverride, ValueOverride, parse
-from harness.config.private import hydra_text
+from harness.config.overrides import GroupOverride, ValueOverride, hydra_text, parse
 from harness.config.schema import Config
 from harness.config.trust import config_wishes, is_own, refuse
 from harness.config.user_yaml import read_mapping
