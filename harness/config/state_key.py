@@ -33,6 +33,7 @@ BY_FINGERPRINT = (
     "model.path",
     "model.checkpoint",
     "objective.teacher",
+    "objective.reference",
     "tokenizer.path",
 )
 """What matters by its content, wherever it lies."""

@@ -41,7 +41,7 @@ class Plan:
     tokens: np.ndarray
     """int64 [steps]: tokens trained after each step, padding not counted."""
     targets: np.ndarray
-    """int64 [steps]: what the summed loss of each step is divided by, its trained tokens (see `Objective.weights`)."""
+    """int64 or float64 [steps]: what the summed loss of each step is divided by, its trained tokens or pairs (see `Objective.weights`)."""
 
     @property
     def rows(self) -> int:

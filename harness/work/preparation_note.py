@@ -4,7 +4,7 @@
 
 Looking takes seconds, nearly all of them the imports of transformers and torch, even where every text is in the cache. A note holds for
 one configuration and the versions that it was made with, and for as long as no file that it names has changed, come or gone. Where a
-tokenizer or a model comes from a hub, or a teacher's samples are asked for, none is written.
+tokenizer or a model comes from a hub, or what a teacher or a reference says is asked for, none is written.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from harness.config.locations import in_home
 from harness.config.nested import flat
 from harness.config.private import PATH_KEY
 from harness.config.remote_code import TRUST_VARIABLE
-from harness.config.schema import each
+from harness.config.schema import each, needs_reference
 from harness.config.validate import to_plain
 from harness.data.cache_entry import is_whole
 from harness.runs.cache import default_cache_dir
@@ -103,7 +103,7 @@ def note_prepared(config: Config, files: Files | None, entries: Iterable[str], s
 
     files: as they were before they were read; entries: of the cache, that hold their tokens; summary: what is said of them.
     """
-    if files is None or config.objective.teacher_samples is not None:
+    if files is None or config.objective.teacher_samples is not None or needs_reference(config.objective):
         return
     try:
         write_json(_note(config, os.environ), {"files": files, "entries": sorted(set(entries)), "summary": summary})

@@ -32,13 +32,24 @@ from harness.config.schema.data import (
     DataFormat,
     GenerationConfig,
     MultipleChoiceConfig,
+    Rejected,
     SourceConfig,
     ValidationConfig,
     VerifierName,
     evaluation_sections,
 )
 from harness.config.schema.model import ModelConfig, TokenizerConfig
-from harness.config.schema.objective import DivergenceName, ObjectiveConfig, ObjectiveName
+from harness.config.schema.objective import (
+    SMOOTHED,
+    DivergenceName,
+    ObjectiveConfig,
+    ObjectiveName,
+    PreferenceName,
+    beta_of,
+    gamma_of,
+    needs_reference,
+    nll_weight_of,
+)
 from harness.config.schema.optim import OptimConfig, OptimName
 from harness.config.schema.sampling import SamplerName, SamplingConfig, SamplingName
 from harness.config.schema.schedule import DecayShape, ScheduleConfig, ScheduleName
@@ -46,6 +57,7 @@ from harness.config.schema.tracking import TrackingConfig
 from harness.config.schema.trainer import TrainerConfig
 
 __all__ = [
+    "SMOOTHED",
     "AdapterConfig",
     "ChoiceFormat",
     "Config",
@@ -68,6 +80,8 @@ __all__ = [
     "OptimName",
     "Paths",
     "Positive",
+    "PreferenceName",
+    "Rejected",
     "SamplerName",
     "SamplingConfig",
     "SamplingName",
@@ -81,8 +95,12 @@ __all__ = [
     "TrainerConfig",
     "ValidationConfig",
     "VerifierName",
+    "beta_of",
     "each",
     "evaluation_sections",
+    "gamma_of",
+    "needs_reference",
+    "nll_weight_of",
 ]
 
 

@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from annotated_types import Ge, Gt, Lt
 
-from harness.config.schema.base import Count, EvaluationSets, Name, Paths, Positive, Section
-from harness.config.schema.objective import Conversational
+from harness.config.schema.base import Count, EvaluationSets, Name, NonNegative, Paths, Positive, Section
+from harness.config.schema.objective import Conversational, Preferred
 
-DataFormat = Literal["auto", "sharegpt", "alpaca", "messages", "prompt_completion", "text"]
+DataFormat = Literal["auto", "sharegpt", "alpaca", "messages", "prompt_completion", "preference", "preference_text", "text"]
+Rejected = Literal["worst", "random"]
 ChoiceFormat = Literal["auto", "plain", "arc", "piqa", "hellaswag"]
 VerifierName = Literal["exact", "normalised", "contains", "number", "regex", "json_schema", "tool_call"]
 
@@ -39,9 +40,17 @@ class SourceConfig(Section):
     """True for text of the model's base domain, drawn by data.replay_share to limit forgetting."""
     format: Annotated[DataFormat, Conversational] = "auto"
     """What the rows hold. sharegpt: conversations of from and value; alpaca: instruction, input, output or response; messages: OpenAI's,
-    with tool_calls and role tool; prompt_completion; text: plain text in `field`, every token of which is trained, e.g. for replay; auto:
-    one of the formats of conversations, told from each file's first rows; with objective.name=distill also plain text, where the first row
-    of the first file is no conversation."""
+    with tool_calls and role tool; prompt_completion; preference: two answers to one prompt, as prompt (question, instruction), chosen and
+    rejected (chosen_response, …), each a text, which is then a turn, or messages; as chosen and rejected conversations whose common
+    beginning is the prompt; or as instruction and several completions with scores (objective=sft reads the chosen answer alone);
+    preference_text: prompt, chosen and rejected as plain text, without a template; text: plain text in `field`, every token of which is
+    trained, e.g. for replay; auto: one of the formats of conversations, told from each file's first rows; with objective.name=distill also
+    plain text, where the first row of the first file is no conversation."""
+    rejected: Annotated[Rejected, Preferred] = "worst"
+    """Of several scored completions the best is the chosen answer. worst: the one with the lowest score is the rejected one; random: any of
+    those with a lower score than the best, the same one in every run."""
+    min_score_gap: Annotated[NonNegative, Preferred] = 0.0
+    """Pairs whose scores lie closer together are dropped, as those whose scores are equal always are."""
 
 
 @dataclass(kw_only=True)
