@@ -19,7 +19,8 @@ from harness.config.nested import flat, set_value
 from harness.config.overrides import GroupOverride, Override, ValueOverride, hydra_text
 
 PATH_KEY = re.compile(
-    r"(model\.path|model\.checkpoint|tokenizer\.path|objective\.(teacher|reference)|data\.chat_template|data\.\w+\.[^.]+\.(schema_)?path)"
+    r"(model\.path|model\.checkpoint|tokenizer\.path|objective\.(teacher|reference)|data\.chat_template|data\.\w+\.[^.]+\.(schema_)?path|"
+    r"data\.preference\.[^.]+\.reference)"
 )
 """Configuration keys that name files, by the whole key."""
 NOT_OF_THE_RECIPE = ("tracking.", "data.cache_dir", "trainer.threads")

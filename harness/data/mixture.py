@@ -142,8 +142,9 @@ def _say_what_is_lost(source: PackedSource, config: DataConfig, *, rows_left: in
 
 
 def _held_out_share(config: DataConfig, source: str) -> float:
-    """The largest share of a source that a validation set holds out; it includes the smaller ones."""
-    return max((validation.share or 0.0 for validation in config.validation.values() if validation.source == source), default=0.0)
+    """The largest share of a source that an evaluation set holds out; it includes the smaller ones."""
+    held = [(one.source, one.share) for one in config.validation.values()] + [(one.source, one.share) for one in config.preference.values()]
+    return max((share or 0.0 for held_from, share in held if held_from == source), default=0.0)
 
 
 def _used(config: DataConfig, source: str, documents: TokenizedDocuments) -> NDArray[np.bool_]:

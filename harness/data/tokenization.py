@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal, TypedDict, assert_never
 
-from harness.config.schema import DataConfig, GenerationConfig, MultipleChoiceConfig, SourceConfig, ValidationConfig
+from harness.config.schema import DataConfig, GenerationConfig, MultipleChoiceConfig, PreferenceConfig, SourceConfig, ValidationConfig
 from harness.data.chat.encoder import ChatEncoder, build_chat_encoder
 from harness.data.chat.formats import begins_with_conversation
 from harness.data.preference.encoder import ChatPairs, PairEncoder, TextPairs
@@ -26,6 +26,9 @@ Documents = Literal["texts", "conversations", "either", "pairs"]
 first row if their format is auto; pairs: of sources pairs of answers, of validation sets either."""
 Progress = Callable[[str, int, int], None]
 """Called while text is tokenized: configuration key of the source or set, bytes of its files read so far, bytes of all of them."""
+
+
+FilesConfig = SourceConfig | ValidationConfig | MultipleChoiceConfig | GenerationConfig | PreferenceConfig
 
 
 class _Reading(TypedDict):
@@ -70,7 +73,7 @@ class Tokenization:
             return begins_with_pair(self.files(key, given).files[0], key=key)
         return given.format in ("preference", "preference_text")
 
-    def of_pairs(self, key: str, given: SourceConfig) -> TokenizedDocuments:
+    def of_pairs(self, key: str, given: SourceConfig | PreferenceConfig) -> TokenizedDocuments:
         """The pairs of answers at the path of what the configuration has under `key`. Raises InputError for what holds none."""
         source = self.files(key, given)
         encoder: PairEncoder
@@ -119,7 +122,7 @@ class Tokenization:
             self._said.add(key)
             _say(key, source, found, self.config)
 
-    def files(self, key: str, given: SourceConfig | ValidationConfig | MultipleChoiceConfig | GenerationConfig) -> SourceFiles:
+    def files(self, key: str, given: FilesConfig) -> SourceFiles:
         """The files that are meant, on this machine: fetched, where they are elsewhere and not in the cache."""
         assert given.path is not None, "checked: it has files of its own"
         cache_dir = default_cache_dir(self.config.cache_dir)

@@ -90,6 +90,8 @@ def prepare(config: Config) -> Prepared:
     tokenizer = load_tokenizer(config)
     progress = TokenizationProgress().update
     data = load_data(config, tokenizer, progress=progress, verify=True)
+    for part in data.evaluation:
+        part.prepare()
     entries = [part.cache_entry for part in data.evaluation if part.cache_entry is not None]
     plan: Plan | None = None
     from_objective: dict[str, dict[str, int]] = {}

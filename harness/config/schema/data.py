@@ -152,6 +152,33 @@ class GenerationConfig(Section):
 
 
 @dataclass(kw_only=True)
+class PreferenceConfig(Section):
+    """Pairs of answers that no run trains on: how much more likely than under a reference the better one has become, by one yardstick."""
+
+    path: Paths | None = None
+    """Files, see data.sources.<name>.path; or name a source instead."""
+    split: Name | None = None
+    """Which split of `path`, see data.sources.<name>.split; null: the only one."""
+    subset: Name | None = None
+    """Which subset (configuration) of a data set of the hub; null: its only or default one."""
+    format: Literal["auto", "preference", "preference_text"] = "auto"
+    """What the rows of `path` hold, see data.sources.<name>.format; auto: preference."""
+    source: Name | None = None
+    """The source of pairs from which `share` of the prompts is held out, with all their answers, whatever is trained on of it."""
+    share: Annotated[float, Gt(0), Lt(1)] | None = None
+    """Share of the source's prompts that is held out."""
+    rejected: Rejected = "worst"
+    """See data.sources.<name>.rejected."""
+    min_score_gap: NonNegative = 0.0
+    """See data.sources.<name>.min_score_gap."""
+    reference: Name | None = None
+    """The model that answers are compared under: a local directory or hub name, with the vocabulary of the run's; null: the model that
+    training starts from, which is the same for all trials of a study."""
+    max_pairs: Count | None = 500
+    """Look at at most this many pairs (in the order of their prompts' hashes); null: at all of them."""
+
+
+@dataclass(kw_only=True)
 class DataConfig(Section):
     """What a run trains and evaluates on, and how documents become rows."""
 
@@ -175,6 +202,10 @@ class DataConfig(Section):
     generation: Annotated[dict[str, GenerationConfig], EvaluationSets("generation")] = field(default_factory=dict)
     """Prompts by name; of what is written after them, each logs generation/<name>/accuracy, pass_at/k and all_at/k (with a verifier),
     stopped, length, repetition, zlib_ratio, distinct_1 to distinct_4, ead and self_bleu."""
+    preference: Annotated[dict[str, PreferenceConfig], EvaluationSets("preference")] = field(default_factory=dict)
+    """Pairs of answers by name; each logs preference/<name>/loss (dpo's with beta 0.1, whatever the run is trained by), accuracy (how often
+    the chosen answer has gained more over the reference than the rejected one; a tie counts half), margin_per_token, chosen_shift and
+    rejected_shift (gains in nats per token)."""
     max_evaluation_tokens: Count | None = None
     """No evaluation set has more tokens than this (of prompts and of all that may be written after them), whatever its own max_tokens,
     max_questions or max_prompts says: bounds the time for evaluation."""

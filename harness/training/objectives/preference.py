@@ -47,7 +47,8 @@ class Preference(Objective):
         return {name: value / sums[-1] for name, value in zip(METRICS, sums[:-1], strict=True)} if sums[-1] else {}
 
     def fingerprints(self) -> dict[str, str]:
-        return {} if self.config.objective.reference is None else {"reference": reference_fingerprint(self.config)}
+        path = self.config.objective.reference
+        return {} if path is None else {"reference": reference_fingerprint(self.config, path, key=KEY)}
 
     def prepare(self, data: TrainingData, tokenizer: Any, progress: Progress | None = None, *, rows: int | None = None) -> TrainingData:
         if not needs_reference(self.config.objective):
