@@ -22,6 +22,7 @@ IN_THE_PLAN = (
     "trainer.max_steps",
     "trainer.max_epochs",
     "trainer.batch_tokens",
+    "trainer.batch_pairs",
     "trainer.initial_batch_tokens",
     "trainer.batch_warmup",
 )

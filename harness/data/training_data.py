@@ -158,6 +158,11 @@ class TrainingData:
         counted: Float64 = pairs + self._by_step(others, batch_size, steps) / self.tokens_a_pair
         return counted
 
+    @property
+    def pairs_a_row(self) -> float:
+        """Pairs of answers in a row at the beginning, on average over the mixture."""
+        return float(self.order.regimes[0].rates @ np.array([source.row_pairs.mean() for source in self.sources]))
+
     @cached_property
     def tokens_a_pair(self) -> float:
         """Trained predictions of a pair of answers, on average."""

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from harness.config.checks.trainer import token_bound
 from harness.config.errors import InputError
 from harness.config.load import load
 from harness.config.schema import Config
@@ -23,6 +24,7 @@ from harness.training.answer_logps import answer_logps
 from harness.training.inputs import load_inputs
 from harness.training.module import TrainingModule
 from harness.training.objectives.build import build_objective
+from harness.training.plan import Plan
 from harness.training.reference import with_reference
 from tests.support import corpus
 from tests.support.corpus import TinyText
@@ -169,6 +171,28 @@ def test_a_run_that_is_stopped_goes_on_to_the_bit(pairs: list[str], tmp_path: Pa
     assert_same_run(whole, stopped)
 
 
+def test_batches_in_pairs(pairs: list[str]) -> None:
+    overrides = [*pairs, "trainer.batch_pairs=6", "trainer.micro_batch_size=2", "data.replay_share=0"]
+    plan = load_inputs(load([*overrides, "trainer.max_steps=20"]).config).plan
+    assert plan is not None
+    rows = plan.batch_size.full
+    assert rows % 2 == 0
+    assert plan.accumulation == rows // 2
+    assert abs(plan.targets.mean() - 6) <= plan.data.pairs_a_row  # to the nearest micro-batch of two rows
+    assert plan.targets.sum() == sum(batch_pairs(plan, step) for step in range(20))
+    # A budget in tokens holds, and what a study reserves is the budget.
+    config = load([*overrides, "trainer.max_tokens=3000", "trainer.max_steps=null"]).config
+    bounded = load_inputs(config).plan
+    assert bounded is not None
+    assert bounded.tokens[-1] <= 3000 == token_bound(config)
+
+
+def batch_pairs(plan: Plan, step: int) -> int:
+    """Pairs of a step, counted in its rows."""
+    before = plan.batch_size.rows_before(plan.steps)
+    return len(PackedRows(plan.data).__getitems__(list(range(before[step], before[step + 1])))["answer_tokens"]) // 2
+
+
 def test_before_its_first_step_a_model_is_its_reference(pairs: list[str]) -> None:
     config = load([*pairs, "data.replay_share=0"]).config
     inputs, objective = load_inputs(config), build_objective(config)
@@ -198,6 +222,9 @@ def test_a_reference_of_another_vocabulary_is_refused(pairs: list[str], tmp_path
         (["objective.gamma=1"], "objective.gamma=1.0: has no effect with objective.kind=dpo; read by simpo, dpop"),
         (["objective.kind=simpo", "objective.reference=x"], "objective.reference=x: has no effect with objective.kind=simpo"),
         (["objective.kind=hinge"], "objective.kind=hinge"),
+        (["objective=sft", "trainer.batch_pairs=4"], "trainer.batch_pairs has no effect with objective.name=sft"),
+        (["trainer.batch_pairs=4", "trainer.initial_batch_tokens=64"], "not with trainer.batch_pairs"),
+        (["trainer.batch_pairs=4", "schedule.warmup='100 tokens'"], "schedule.warmup=100 tokens: not in tokens with trainer.batch_pairs"),
         (["objective.label_smoothing=0.5"], "objective.label_smoothing=0.5"),
     ],
 )
