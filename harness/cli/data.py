@@ -58,7 +58,7 @@ def _show(summary: dict[str, Any], config: Config, console: Console) -> None:
     for kind in KINDS:
         if sets := summary[kind.section]:
             _show_table(kind.title, list(_evaluation(sets)), console)
-    run, teacher, reference = (summary[key] for key in ("run", "teacher", "reference"))
+    run, teacher, reference = summary["run"], summary["teacher"], summary.get("reference")  # which older notes lack
     if run:
         console.print(f"A run of this configuration: {run['steps']:,} steps, {run['tokens']:,} tokens", soft_wrap=True)
     if teacher:

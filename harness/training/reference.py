@@ -77,11 +77,15 @@ def with_reference(
     reference = cache(lambda: load_reference(config, tokenizer, config.objective.reference, key=KEY))
     needed = data.rows_until(rows)
     logps = {
-        source.name: _logps(config, source, needed[source.name], reference, None if progress is None else partial(progress, KEY))
+        source.name: _logps(config, source, needed[source.name], reference, _of_source(progress, source.name))
         for source in data.sources
         if source.documents.are_pairs
     }
     return data.with_reference(logps)
+
+
+def _of_source(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
+    return None if progress is None else partial(progress, f"{KEY} for data.sources.{name}")
 
 
 def _logps(
