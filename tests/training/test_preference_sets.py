@@ -144,3 +144,20 @@ def test_what_does_not_go_together_is_refused(overrides: list[str], extra: list[
 def test_losses_of_a_domain_are_not_taken_from_pairs(overrides: list[str]) -> None:
     with pytest.raises(InputError, match=r"data\.validation\.v\.source=prefs: holds pairs of answers; valid: data\.preference\.v"):
         load_inputs(load([*overrides, "data.validation.v.source=prefs", "data.validation.v.share=0.1"]).config)
+
+
+def test_fine_tuning_on_the_chosen_answers_leaves_the_same_prompts_out(overrides: list[str]) -> None:
+    """And is held against the same set: so it can be a trial of the same study."""
+    turns = [*overrides, "data.sources.prefs.format=preference", "data.chat_template=alpaca", "data.context_length=512"]
+    turns += ["model.max_context=512", "trainer.batch_tokens=1024"]
+    parts = []
+    for objective in ("preference", "sft"):
+        inputs = load_inputs(load([*turns, f"objective={objective}"]).config)
+        [part] = inputs.evaluation
+        assert isinstance(part, PreferenceSet)
+        assert inputs.plan is not None
+        [source] = inputs.plan.data.sources
+        assert len(source.used) == (80 - part.pairs) * (2 if objective == "preference" else 1)
+        assert not set(np.asarray(source.documents.hashes[source.used]).tolist()) & set(part.hashes.tolist())
+        parts.append(part)
+    assert parts[0].fingerprint == parts[1].fingerprint
