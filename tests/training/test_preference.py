@@ -204,6 +204,22 @@ def test_before_its_first_step_a_model_is_its_reference(pairs: list[str]) -> Non
     assert float(loss.detach()) == pytest.approx(math.log(2), abs=1e-5)
 
 
+def test_rewards_without_a_reference_are_per_token(pairs: list[str]) -> None:
+    config = load([*pairs, "data.replay_share=0", "objective.kind=simpo", "objective.beta=3"]).config
+    inputs, objective = load_inputs(config), build_objective(config)
+    assert inputs.plan is not None
+    model = build_model(config.model, inputs.tokenizer, seed=config.seed)
+    batch = PackedRows(inputs.plan.data).__getitems__([0, 1, 2])
+    assert "answer_reference" not in batch
+    objective.begin_step()
+    objective.loss_sum(model, batch)
+    with torch.no_grad():
+        per_token = answer_logps(model, batch, chunk=None)[0] / batch["answer_tokens"]
+    logged = objective.step_metrics()
+    assert logged["rewards/chosen"] == pytest.approx(3 * float(per_token[0::2].mean()), rel=1e-5)
+    assert logged["rewards/accuracies"] == float((per_token[0::2] > per_token[1::2]).float().mean())
+
+
 def test_a_reference_of_another_vocabulary_is_refused(pairs: list[str], tmp_path: Path) -> None:
     other = corpus.tiny_text(tmp_path / "other", count=5)
     model = corpus.tiny_model(tmp_path / "model", other.tokenizer, context=64)

@@ -22,7 +22,7 @@ from harness.training.reference import KEY, reference_fingerprint, with_referenc
 
 METRICS = ("rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected")
 """Means over the pairs of a step, by TRL's names. Rewards: objective.beta times the nats by which an answer is more likely than under the
-reference (of kinds without one: its log-probability); accuracies: how often the chosen answer has the larger one, a tie counting half."""
+reference (of kinds without one: its log-probability per token); accuracies: how often the chosen one has more, a tie counting half."""
 
 
 class Preference(Objective):
@@ -83,8 +83,10 @@ class Preference(Objective):
         return (losses - nll_weight_of(objective) * chosen.mean_logps).sum() + others / batch["tokens_a_pair"]
 
     def _count(self, chosen: Answers, rejected: Answers) -> None:
-        beta = beta_of(self.config.objective)
-        rewards = [beta * answers.shift.detach() for answers in (chosen, rejected)]
+        objective = self.config.objective
+        compares = needs_reference(objective)
+        gains = [(answers.shift if compares else answers.mean_logps).detach() for answers in (chosen, rejected)]
+        rewards = [beta_of(objective) * gain for gain in gains]
         margins = rewards[0] - rewards[1]
         accuracies = (margins > 0) + 0.5 * (margins == 0)
         columns = [*rewards, accuracies, margins, chosen.logps.detach(), rejected.logps.detach(), torch.ones_like(margins)]
