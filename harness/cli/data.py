@@ -58,12 +58,17 @@ def _show(summary: dict[str, Any], config: Config, console: Console) -> None:
     for kind in KINDS:
         if sets := summary[kind.section]:
             _show_table(kind.title, list(_evaluation(sets)), console)
-    run, teacher = summary["run"], summary["teacher"]
+    run, teacher, reference = summary["run"], summary["teacher"], summary.get("reference")  # which older notes lack
     if run:
         console.print(f"A run of this configuration: {run['steps']:,} steps, {run['tokens']:,} tokens", soft_wrap=True)
     if teacher:
         drawn = f"{teacher['samples']} tokens at each of {teacher['positions']:,} positions"
         console.print(f"Teacher: {drawn} of {'that run' if run else 'one epoch'} are in the cache", soft_wrap=True)
+    if reference:
+        console.print(
+            f"Reference: what it says of {reference['pairs']:,} pairs of {'that run' if run else 'one epoch'} is in the cache",
+            soft_wrap=True,
+        )
     if summary["sources"]:
         console.print(f"Data fingerprint {summary['fingerprint'][:12]}")
 

@@ -22,6 +22,7 @@ IN_THE_PLAN = (
     "trainer.max_steps",
     "trainer.max_epochs",
     "trainer.batch_tokens",
+    "trainer.batch_pairs",
     "trainer.initial_batch_tokens",
     "trainer.batch_warmup",
 )
@@ -34,6 +35,7 @@ BY_FINGERPRINT = (
     "model.checkpoint",
     "model.merge.",
     "objective.teacher",
+    "objective.reference",
     "tokenizer.path",
 )
 """What matters by its content, wherever it lies."""

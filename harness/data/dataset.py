@@ -42,6 +42,12 @@ class PackedRows(Dataset[Batch]):
         Where the sources have samples of a teacher, also its prediction of the label; 0 where there is none:
         teacher_samples  int64[b, L, S]
         teacher_entropy  float32[b, L], nats
+
+        Where the sources hold pairs of answers, of which A are in these rows, chosen and rejected in turn, in the order of the rows:
+        answer_tokens    int64[A], trained predictions of each
+        answer_reference float32[A], their log-probability under the reference, in nats; where there is one
+        holds_answers    bool[b], of which rows are pairs
+        tokens_a_pair    float32[], see TrainingData
         """
         shape = len(positions), self._data.context_length
         input_ids, labels = np.zeros(shape, dtype=np.int64), np.full(shape, IGNORED, dtype=np.int64)
@@ -50,7 +56,13 @@ class PackedRows(Dataset[Batch]):
         for i in np.unique(source).tolist():
             mine = np.flatnonzero(source == i)
             _fill(self._data.sources[i], row[mine], mine, input_ids, position_ids, labels)
-        batch = {"input_ids": input_ids, "position_ids": position_ids, "labels": labels, **self._teacher(source, row)}
+        batch = {
+            "input_ids": input_ids,
+            "position_ids": position_ids,
+            "labels": labels,
+            **self._teacher(source, row),
+            **self._answers(source, row),
+        }
         return {name: torch.from_numpy(rows) for name, rows in batch.items()}
 
     def _teacher(self, source: Int64, row: Int64) -> dict[str, NDArray[Any]]:
@@ -69,9 +81,46 @@ class PackedRows(Dataset[Batch]):
             entropy.reshape(-1)[place] = teacher.entropy[index]
         return {"teacher_samples": samples, "teacher_entropy": entropy}
 
+    def _answers(self, source: Int64, row: Int64) -> dict[str, NDArray[Any]]:
+        """Of the answers in rows of sources (two int64[b]); empty where no source holds pairs."""
+        sources = self._data.sources
+        if not any(one.documents.are_pairs for one in sources):
+            return {}
+        at, tokens, reference = [], [], []
+        for i in np.unique(source).tolist():
+            if sources[i].documents.are_pairs:
+                mine, packing = np.flatnonzero(source == i), sources[i].packing
+                pieces = packing.pieces_of(row[mine])
+                at.append(np.repeat(mine, 2 * sources[i].row_pairs[row[mine]]))
+                tokens.append(sources[i].piece_targets[pieces])
+                logps = sources[i].reference
+                reference.append(np.zeros(0) if logps is None else logps[packing.piece_document[pieces]])
+        order = np.argsort(np.concatenate([np.empty(0, np.int64), *at]), kind="stable")
+        answers: dict[str, NDArray[Any]] = {
+            "answer_tokens": np.concatenate([np.empty(0, np.int64), *tokens])[order],
+            "holds_answers": np.array([one.documents.are_pairs for one in sources])[source],
+            "tokens_a_pair": np.array(self._data.tokens_a_pair, dtype=np.float32),
+        }
+        if any(one.reference is not None for one in sources):
+            answers["answer_reference"] = np.concatenate([np.empty(0), *reference])[order].astype(np.float32)
+            assert np.isfinite(answers["answer_reference"]).all(), "prepared for these rows"
+        return answers
+
     def __getitem__(self, position: int) -> Batch:
-        """One row, each tensor int64[L]."""
-        return {name: rows[0] for name, rows in self.__getitems__([position]).items()}
+        """One row, each tensor int64[L]; of its answers as they are."""
+        batch = self.__getitems__([position])
+        shape = (1, self._data.context_length)
+        return {name: rows[0] if rows.shape[:2] == shape else rows for name, rows in batch.items()}
+
+
+def batch_of(source: PackedSource, row: Int64) -> Batch:
+    """Rows of one source (int64[b]): input_ids, position_ids and labels, see `PackedRows`."""
+    shape = len(row), source.packing.context_length
+    input_ids, labels = np.zeros(shape, dtype=np.int64), np.full(shape, IGNORED, dtype=np.int64)
+    position_ids = np.empty(shape, dtype=np.int64)
+    _fill(source, row, np.arange(len(row), dtype=np.int64), input_ids, position_ids, labels)
+    arrays = {"input_ids": input_ids, "position_ids": position_ids, "labels": labels}
+    return {name: torch.from_numpy(rows) for name, rows in arrays.items()}
 
 
 def _own_tokens(source: PackedSource, row: Int64, at: Int64) -> tuple[Int64, Int64]:

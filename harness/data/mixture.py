@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from harness.config.errors import InputError
 from harness.config.schema import DataConfig
-from harness.data.packing import pack
+from harness.data.packing import Packing, pack, pack_pairs
+from harness.data.preference.formats import VALID
 from harness.data.ragged import offsets_of
 from harness.data.split import Hashes, held_out, refuse_leaks
 from harness.data.token_cache import TokenizedDocuments
@@ -69,25 +70,49 @@ def build_training_data(
         for key, hashes in (evaluated or {}).items():
             refuse_leaks(documents.hashes[used], hashes, source=name, key=key)
         # A document of no length takes no place in any row.
-        packing = pack(np.where(used, documents.lengths, 0), config.context_length, config.packing, config.overflow, prompt=prompt)
+        lengths = np.where(used, documents.lengths, 0)
+        if documents.are_pairs:
+            packing = pack_pairs(lengths, config.context_length, prompt=prompt)
+            _say_which_pairs_are_lost(f"data.sources.{name}", documents, used, packing)
+        else:
+            packing = pack(lengths, config.context_length, config.packing, config.overflow, prompt=prompt)
         if packing.rows == 0:
             raise InputError(
                 f"data.sources.{name}: none of its {documents.documents} documents is left to train on: "
                 f"{np.count_nonzero(~used)} are held out for validation, {packing.documents_cut} dropped for being longer than "
                 f"data.context_length={config.context_length} (data.overflow={config.overflow})"
             )
-        recipe = [documents.fingerprint, _held_out_share(config, name), config.context_length, config.packing, config.overflow]
+        layout = ["pairs"] if documents.are_pairs else [config.packing, config.overflow]
+        recipe = [documents.fingerprint, _held_out_share(config, name), config.context_length, *layout]
         if prompt:
             recipe.append(prompt)
         source = PackedSource(name, documents, packing, np.flatnonzero(used), share, config.sources[name].replay, "")
         trained = np.flatnonzero(source.row_targets)
-        _say_what_is_lost(source, config, rows_left=len(trained))
+        if not documents.are_pairs:
+            _say_what_is_lost(source, config, rows_left=len(trained))
         if len(trained) < packing.rows:
             # Of no use to the loss, and a step of nothing else would have none.
             source = replace(source, packing=packing.with_rows(trained))
             recipe.append("rows with a trained token alone")
         sources.append(replace(source, fingerprint=hashlib.sha256(json.dumps(recipe).encode()).hexdigest()))
+    if tokens.documents == "pairs" and not any(source.documents.are_pairs for source in sources):
+        raise InputError(f"data.sources: none of {', '.join(shares)} holds pairs of answers; valid: {VALID}")
     return TrainingData(sources, seed, [(0, config.replay_share)])
+
+
+def _say_which_pairs_are_lost(key: str, documents: TokenizedDocuments, used: NDArray[np.bool_], packing: Packing) -> None:
+    """Say how many pairs are too long for a row. Raises InputError where no pair is left."""
+    pairs, lost = int(np.count_nonzero(used)) // 2, packing.documents_cut // 2
+    context, longest = packing.context_length, int(documents.lengths.reshape(-1, 2).sum(axis=1).max())
+    remedy = f"valid: a larger data.context_length (both answers of the longest pair have {longest} tokens, with the prompt before each)"
+    if pairs == 0:
+        raise InputError(f"{key}: every one of its {documents.documents // 2} pairs is held out; valid: a smaller share, or more pairs")
+    if lost == pairs:
+        raise InputError(f"{key}: every one of its {pairs} pairs is longer than a row of data.context_length={context}; {remedy}")
+    if lost:
+        log.warning(
+            "%s: %d of %d pairs are dropped, being longer than a row of data.context_length=%d; %s", key, lost, pairs, context, remedy
+        )
 
 
 def _say_what_is_lost(source: PackedSource, config: DataConfig, *, rows_left: int) -> None:
@@ -117,8 +142,9 @@ def _say_what_is_lost(source: PackedSource, config: DataConfig, *, rows_left: in
 
 
 def _held_out_share(config: DataConfig, source: str) -> float:
-    """The largest share of a source that a validation set holds out; it includes the smaller ones."""
-    return max((validation.share or 0.0 for validation in config.validation.values() if validation.source == source), default=0.0)
+    """The largest share of a source that an evaluation set holds out; it includes the smaller ones."""
+    held = [(one.source, one.share) for one in config.validation.values()] + [(one.source, one.share) for one in config.preference.values()]
+    return max((share or 0.0 for held_from, share in held if held_from == source), default=0.0)
 
 
 def _used(config: DataConfig, source: str, documents: TokenizedDocuments) -> NDArray[np.bool_]:

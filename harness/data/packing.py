@@ -129,6 +129,25 @@ def pack(lengths: Int64, context_length: int, packing: PackingName, overflow: Ov
     )
 
 
+def pack_pairs(lengths: Int64, context_length: int, *, prompt: int = 0) -> Packing:
+    """Lay out pairs of documents, 2 i and 2 i + 1, in rows: both in one row, one after the other, best-fit decreasing by what they take
+    together. A pair longer than a row is dropped whole; otherwise as `pack`."""
+    lengths = np.asarray(lengths, dtype=np.int64)
+    together = lengths.reshape(-1, 2).sum(axis=1)
+    # One prompt is counted as the pair's own, as every piece's is; the other one here.
+    pairs = pack(np.where(together > 0, together + prompt, 0), context_length, "best_fit", "drop", prompt=prompt)
+    document = (2 * pairs.piece_document[:, None] + np.arange(2)).reshape(-1)
+    return replace(
+        pairs,
+        piece_document=document,
+        piece_start=np.zeros_like(document),
+        piece_length=lengths[document],
+        row_offsets=2 * pairs.row_offsets,
+        tokens_given=int(lengths.sum()),
+        documents_cut=2 * pairs.documents_cut,
+    )
+
+
 def _cut(lengths: Int64, context_length: int, overflow: Overflow) -> _Pieces:
     """Documents as pieces of at most `context_length` tokens, in order."""
     match overflow:

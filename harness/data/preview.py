@@ -1,11 +1,11 @@
-"""Samples of what is trained on, as text: whole conversations with their trained tokens, or packed rows with their documents."""
+"""Samples of what is trained on, as text: whole conversations or pairs with their trained tokens, or packed rows with their documents."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,18 +30,20 @@ class Piece:
 
     source: str
     document: int
-    """Its number in the source, from 1, in the order of the files."""
+    """Its number in the source, from 1, in the order of the files; of an answer that of its pair."""
     first_token: int
     """Where the piece begins in the document."""
     tokens: int
     trained_tokens: int
     """Predictions that the loss is on."""
     parts: list[Part]
+    answer: Literal["chosen", "rejected"] | None = None
+    """Which of a pair's answers it is."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A conversation, or a row."""
+    """A conversation, a pair of answers, or a row."""
 
     name: str
     pieces: list[Piece]
@@ -61,7 +63,7 @@ def preview(data: TrainingData, tokenizer: TokenizerLike, count: int) -> list[Sa
     decoder = _Decoder(tokenizer)
     if any(source.documents.trained is not None for source in data.sources):
         return [
-            Sample(f"sample {number}", [_piece(source, document, 0, int(source.documents.lengths[document]), decoder)])
+            Sample(f"sample {number}", list(_whole(source, document, decoder)))
             for number, (source, document) in enumerate(_in_turn(data, count), start=1)
         ]
     samples = []
@@ -74,11 +76,24 @@ def preview(data: TrainingData, tokenizer: TokenizerLike, count: int) -> list[Sa
 
 
 def _in_turn(data: TrainingData, count: int) -> Iterator[tuple[PackedSource, int]]:
-    """The first documents that are trained on, one of each source after the other."""
-    longest = max(len(source.used) for source in data.sources)
-    drawn = ((source, int(source.used[number])) for number in range(longest) for source in data.sources if number < len(source.used))
+    """The first documents that are trained on, one of each source after the other; of pairs the chosen answers."""
+    used = [(source, source.used[:: 2 if source.documents.are_pairs else 1]) for source in data.sources]
+    longest = max(len(documents) for _, documents in used)
+    drawn = ((source, int(documents[number])) for number in range(longest) for source, documents in used if number < len(documents))
     for _, one in zip(range(count), drawn, strict=False):
         yield one
+
+
+def _whole(source: PackedSource, document: int, decoder: _Decoder) -> Iterator[Piece]:
+    """A document, or both answers of a pair of which it is the first."""
+    lengths = source.documents.lengths
+    if not source.documents.are_pairs:
+        yield _piece(source, document, 0, int(lengths[document]), decoder)
+        return
+    answers: tuple[Literal["chosen", "rejected"], ...] = ("chosen", "rejected")
+    for at, answer in enumerate(answers, start=document):
+        piece = _piece(source, at, 0, int(lengths[at]), decoder)
+        yield replace(piece, document=document // 2 + 1, answer=answer)
 
 
 def _piece(source: PackedSource, document: int, start: int, length: int, decoder: _Decoder) -> Piece:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Protocol
 
@@ -43,11 +43,13 @@ class EncodedBatch:
     lengths: Int64
     """int64[documents]."""
     texts: Sequence[str]
-    """What was tokenized."""
+    """What was tokenized, or what else tells documents apart: of a pair's answers their prompt."""
     with_control_tokens: int = 0
     """How many documents have a control token typed in their text."""
     trained: NDArray[np.bool_] | None = None
     """bool[sum of lengths]: whether the loss is on a token; None: on all."""
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """Pairs of answers that were left out since they say nothing, by why."""
     trained_bytes: Sequence[int] | None = None
     """UTF-8 bytes of each document's trained text, control tokens not counted; None: of all its text."""
 
@@ -97,6 +99,25 @@ class TextEncoder:
 
     def _has_controls(self, text: str) -> bool:
         return any(head in text for head in self._heads) and any(control in text for control in self._controls)
+
+    def encode_continuations(self, texts: Sequence[tuple[str, str]]) -> list[tuple[Int64, NDArray[np.bool_]]]:
+        """Each (text, what follows it) as one document: ids int64[n], and which of them hold any of what follows, or end it: bool[n]."""
+        encoded = []
+        for encoding, (before, _) in zip(
+            self._backend.encode_batch([a + b for a, b in texts], add_special_tokens=True), texts, strict=True
+        ):
+            ids, follows = list(encoding.ids), [end > len(before) for _, end in encoding.offsets]
+            if self._bos is not None and ids[:2] == [self._bos] * 2:
+                del ids[0], follows[0]
+            # An end of text that the tokenizer puts there stands for no character.
+            ends_itself = self._eos is not None and ids[-1:] == [self._eos]
+            if ends_itself:
+                follows[-1] = True
+            elif self._eos is not None:
+                ids.append(self._eos)
+                follows.append(True)
+            encoded.append((np.array(ids, dtype=np.int64), np.array(follows, dtype=np.bool_)))
+        return encoded
 
 
 def control_tokens(added: Sequence[Mapping[str, Any]]) -> list[str]:

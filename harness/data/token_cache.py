@@ -7,6 +7,7 @@
         hashes.npy    uint64 [documents], of the text
         bytes.npy     int64 [documents], UTF-8 bytes of the text, of conversations of the trained text
         trained.bin   bool [tokens], of conversations only: whether the loss is on a token
+                      (of pairs, documents 2 i and 2 i + 1 are the chosen and the rejected answer, each after its prompt)
         meta.json     dtype, counts, checksums, and the first rows that were left out
 
 cache_entry.py handles several processes that want an entry, one that dies while it writes, and damage.
@@ -17,8 +18,9 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -27,10 +29,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.config.errors import InputError
+from harness.config.schema import Rejected
 from harness.data.cache_entry import META, drop_damaged, open_or_build, shard
 from harness.data.chat.encoder import ChatEncoder
 from harness.data.chat.formats import read_conversations
 from harness.data.content_hash import content_hash
+from harness.data.preference.encoder import PairEncoder, TextPairs
+from harness.data.preference.formats import read_pairs
 from harness.data.ragged import Int64, offsets_of
 from harness.data.row import BadRows
 from harness.data.sources import read_files
@@ -42,6 +47,7 @@ FORMAT = 1
 BATCH_CHARACTERS = 2_000_000
 BATCH_DOCUMENTS = 1024
 
+Encoder = TextEncoder | ChatEncoder | PairEncoder
 Progress = Callable[[int, int], None]
 """Called with the bytes read so far, and the bytes of all files."""
 
@@ -63,6 +69,10 @@ class TokenizedDocuments:
     """bool[tokens], a memory map: whether the loss is on a token; None: on all."""
     known_largest_id: int | None = None
     """Of the entry; None in those of before it was noted."""
+    are_pairs: bool = False
+    """Whether documents 2 i and 2 i + 1 are two answers to one prompt, the chosen one first; their hashes are of the prompt."""
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """Pairs that say nothing and are not among the documents, by why: equal, empty, tied."""
     with_control_tokens: int = 0
     """Documents of plain text that have a control token of the tokenizer in their text."""
     left_out: int = 0
@@ -134,10 +144,28 @@ def tokenize_conversations(
     return _cached(files, recipe, encoder, documents, cache_dir, key, bad, progress, verify)
 
 
+def tokenize_pairs(
+    files: Sequence[Path],
+    encoder: PairEncoder,
+    *,
+    rejected: Rejected = "worst",
+    cache_dir: Path,
+    key: str,
+    bad: BadRows | None = None,
+    progress: Progress | None = None,
+    verify: bool = False,
+) -> TokenizedDocuments:
+    """The pairs of answers of the files as tokens with a mask, two documents each; otherwise as `tokenize`. rejected: as
+    data.sources.<name>.rejected."""
+    recipe, bad = ["pairs", rejected], bad or BadRows()
+    documents = partial(read_pairs, files, as_text=isinstance(encoder, TextPairs), rejected=rejected, key=key, bad=bad)
+    return _cached(files, recipe, encoder, documents, cache_dir, key, bad, progress, verify)
+
+
 def _cached(
     files: Sequence[Path],
     options: list[str],
-    encoder: TextEncoder | ChatEncoder,
+    encoder: Encoder,
     documents: Callable[[], Iterable[Any]],
     cache_dir: Path,
     key: str,
@@ -178,6 +206,8 @@ def _open(entry: Path) -> TokenizedDocuments | None:
         sizes,
         trained,
         known_largest_id=meta.get("largest_id"),
+        are_pairs=meta.get("pairs", False),
+        dropped=meta.get("dropped", {}),
         with_control_tokens=meta.get("with_control_tokens", 0),
         left_out=meta.get("left_out", 0),
         left_out_first=tuple(meta.get("left_out_first", ())),
@@ -187,7 +217,7 @@ def _open(entry: Path) -> TokenizedDocuments | None:
 def _build(
     building: Path,
     documents: Iterable[Any],
-    encoder: TextEncoder | ChatEncoder,
+    encoder: Encoder,
     total: int,
     key: str,
     bad: BadRows,
@@ -196,10 +226,10 @@ def _build(
     """Write the files of an entry into the directory `building`."""
     dtype = np.dtype(encoder.dtype())
     lengths, hashes, sizes = array("q"), array("Q"), array("q")
-    masked, largest, typed, checksums = False, 0, 0, dict[str, str]()
+    masked, largest, typed, checksums, dropped = False, 0, 0, dict[str, str](), Counter[str]()
     with shard(building / "tokens.bin", checksums) as stream, shard(building / "trained.bin", checksums) as mask:
         for batch in _batches(documents):
-            encoded = encoder.encode(batch, dtype, bad) if isinstance(encoder, ChatEncoder) else encoder.encode(batch, dtype)
+            encoded = encoder.encode(batch, dtype) if isinstance(encoder, TextEncoder) else encoder.encode(batch, dtype, bad)
             stream.write(encoded.ids.tobytes())
             largest = max(largest, int(encoded.ids.max(initial=0)))
             lengths.frombytes(encoded.lengths.tobytes())
@@ -207,6 +237,7 @@ def _build(
             hashes.extend(int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little") for content in contents)
             sizes.extend(map(len, contents) if encoded.trained_bytes is None else encoded.trained_bytes)
             typed += encoded.with_control_tokens
+            dropped.update(encoded.dropped)
             if encoded.trained is not None:
                 masked = True
                 mask.write(encoded.trained.tobytes())
@@ -214,6 +245,8 @@ def _build(
                 progress(batch[-1].position, total)
     bad.check(len(lengths), key=key)
     offsets = offsets_of(np.frombuffer(lengths, dtype=np.int64))
+    if not len(lengths) and dropped:
+        raise InputError(f"{key}: none of its {dropped.total()} pairs is of use ({described_drops(dropped)}); valid: answers that differ")
     if offsets[-1] == 0:
         raise InputError("tokenizer.path: this tokenizer makes no tokens of the text")
     per_document = {"offsets": offsets, "hashes": np.frombuffer(hashes, dtype=np.uint64), "bytes": np.frombuffer(sizes, dtype=np.int64)}
@@ -226,8 +259,15 @@ def _build(
     meta: dict[str, Any] = {"dtype": dtype.name, "documents": len(lengths), "tokens": int(offsets[-1]), "largest_id": largest}
     meta |= {"masked": True} if masked else {}
     meta |= {"with_control_tokens": typed} if typed else {}
+    meta |= {"pairs": True, "dropped": dict(dropped)} if isinstance(encoder, PairEncoder) else {}
     meta |= {"left_out": bad.count, "left_out_first": bad.first} if bad.count else {}
     write_json(building / META, {**meta, "checksums": checksums})
+
+
+def described_drops(dropped: Mapping[str, int]) -> str:
+    """Why pairs were dropped, in words: "3 with equal answers, 1 with tied scores"."""
+    words = {"equal": "with equal answers", "empty": "with an empty answer", "tied": "with tied scores"}
+    return ", ".join(f"{count} {words[reason]}" for reason, count in sorted(dropped.items()))
 
 
 def _batches(documents: Iterable[Any]) -> Iterator[list[Any]]:

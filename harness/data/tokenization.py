@@ -6,24 +6,37 @@ import logging
 from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal, assert_never
+from typing import Literal, TypedDict, assert_never
 
-from harness.config.schema import DataConfig, GenerationConfig, MultipleChoiceConfig, SourceConfig, ValidationConfig
+from harness.config.schema import DataConfig, GenerationConfig, MultipleChoiceConfig, PreferenceConfig, SourceConfig, ValidationConfig
 from harness.data.chat.encoder import ChatEncoder, build_chat_encoder
 from harness.data.chat.formats import begins_with_conversation
+from harness.data.preference.encoder import ChatPairs, PairEncoder, TextPairs
+from harness.data.preference.formats import begins_with_pair
 from harness.data.row import BadRows
 from harness.data.sources import SourceFiles, find_sources
-from harness.data.text_encoder import TokenizerLike
-from harness.data.token_cache import TokenizedDocuments, tokenize, tokenize_conversations
+from harness.data.text_encoder import TextEncoder, TokenizerLike
+from harness.data.token_cache import TokenizedDocuments, described_drops, tokenize, tokenize_conversations, tokenize_pairs
 from harness.runs.cache import default_cache_dir
 
 log = logging.getLogger("harness")
 
-Documents = Literal["texts", "conversations", "either"]
+Documents = Literal["texts", "conversations", "either", "pairs"]
 """The content of files. texts: plain text, whatever their format; conversations: unless their format is text; either: detected from the
-first row if their format is auto."""
+first row if their format is auto; pairs: of sources pairs of answers, of validation sets either."""
 Progress = Callable[[str, int, int], None]
 """Called while text is tokenized: configuration key of the source or set, bytes of its files read so far, bytes of all of them."""
+
+
+FilesConfig = SourceConfig | ValidationConfig | MultipleChoiceConfig | GenerationConfig | PreferenceConfig
+
+
+class _Reading(TypedDict):
+    cache_dir: Path
+    key: str
+    bad: BadRows
+    progress: Callable[[int, int], None] | None
+    verify: bool
 
 
 class Tokenization:
@@ -52,19 +65,36 @@ class Tokenization:
 
     def of_source(self, name: str) -> TokenizedDocuments:
         """data.sources.<name>. Raises InputError for what cannot be read."""
-        return self.of_path(f"data.sources.{name}", self.config.sources[name])
+        key, given = f"data.sources.{name}", self.config.sources[name]
+        return self.of_pairs(key, given) if self.documents == "pairs" and self._are_pairs(key, given) else self.of_path(key, given)
+
+    def _are_pairs(self, key: str, given: SourceConfig) -> bool:
+        if given.format == "auto":
+            return begins_with_pair(self.files(key, given).files[0], key=key)
+        return given.format in ("preference", "preference_text")
+
+    def of_pairs(self, key: str, given: SourceConfig | PreferenceConfig) -> TokenizedDocuments:
+        """The pairs of answers at the path of what the configuration has under `key`. Raises InputError for what holds none."""
+        source = self.files(key, given)
+        encoder: PairEncoder
+        if given.format == "preference_text":
+            append_eos, split = self.config.append_eos, self.config.split_special_tokens
+            text = TextEncoder(self.tokenizer, append_eos=append_eos, split_special_tokens=split)
+            encoder = TextPairs(text, min_score_gap=given.min_score_gap)
+        else:
+            self.has_read_conversations = True
+            encoder = ChatPairs(self._chat, min_score_gap=given.min_score_gap)
+        found = tokenize_pairs(source.files, encoder, rejected=given.rejected, **self._reading(key))
+        self._say_once(key, source, found)
+        return found
 
     def of_path(self, key: str, given: SourceConfig | ValidationConfig) -> TokenizedDocuments:
         """The files at the path of what the configuration has under `key`. Raises InputError for what cannot be read."""
         source, field, data_format = self.files(key, given), given.field, given.format
-        files, bad = source.files, BadRows(skip=self.config.malformed == "skip", max_share=self.config.max_malformed_share)
-        cache_dir = default_cache_dir(self.config.cache_dir)
-        progress = None if self._progress is None else partial(self._progress, key)
+        files = source.files
         if self._are_conversations(files, key, field, data_format):
             self.has_read_conversations = True
-            found = tokenize_conversations(
-                files, data_format, self._chat, cache_dir=cache_dir, key=key, bad=bad, progress=progress, verify=self._verify
-            )
+            found = tokenize_conversations(files, data_format, self._chat, **self._reading(key))
         else:
             found = tokenize(
                 files,
@@ -72,18 +102,27 @@ class Tokenization:
                 self.tokenizer,
                 append_eos=self.config.append_eos,
                 split_special_tokens=self.config.split_special_tokens,
-                cache_dir=cache_dir,
-                key=key,
-                bad=bad,
-                progress=progress,
-                verify=self._verify,
+                **self._reading(key),
             )
+        self._say_once(key, source, found)
+        return found
+
+    def _reading(self, key: str) -> _Reading:
+        """How files are read, whatever they hold."""
+        return {
+            "cache_dir": default_cache_dir(self.config.cache_dir),
+            "key": key,
+            "bad": BadRows(skip=self.config.malformed == "skip", max_share=self.config.max_malformed_share),
+            "progress": None if self._progress is None else partial(self._progress, key),
+            "verify": self._verify,
+        }
+
+    def _say_once(self, key: str, source: SourceFiles, found: TokenizedDocuments) -> None:
         if key not in self._said:
             self._said.add(key)
             _say(key, source, found, self.config)
-        return found
 
-    def files(self, key: str, given: SourceConfig | ValidationConfig | MultipleChoiceConfig | GenerationConfig) -> SourceFiles:
+    def files(self, key: str, given: FilesConfig) -> SourceFiles:
         """The files that are meant, on this machine: fetched, where they are elsewhere and not in the cache."""
         assert given.path is not None, "checked: it has files of its own"
         cache_dir = default_cache_dir(self.config.cache_dir)
@@ -95,7 +134,7 @@ class Tokenization:
                 return False
             case "conversations":
                 return data_format != "text"
-            case "either":
+            case "either" | "pairs":
                 return begins_with_conversation(files[0], field, key=key) if data_format == "auto" else data_format != "text"
             case _:
                 assert_never(self.documents)
@@ -110,6 +149,9 @@ def _say(key: str, source: SourceFiles, found: TokenizedDocuments, config: DataC
         log.warning(
             "%s: %d of %d rows left out (data.malformed=skip); first: %s", key, found.left_out, rows, "; ".join(found.left_out_first)
         )
+    if found.dropped:
+        pairs = found.documents // 2 + sum(found.dropped.values())
+        log.info("%s: %d of %d pairs are dropped: %s", key, sum(found.dropped.values()), pairs, described_drops(found.dropped))
     if found.with_control_tokens:
         become = "plain tokens (data.split_special_tokens=true)" if config.split_special_tokens else "control tokens"
         log.info(

@@ -38,6 +38,9 @@ class PackedSource:
     """Hex digest of the used documents and of how they are packed."""
     teacher: TeacherSamples | None = None
     """A teacher's samples at the positions in `packing`, for distillation from samples."""
+    reference: Float64 | None = None
+    """float64[n]: log-probability of the trained tokens of each document under a reference, of those in the rows that are asked for; NaN of
+    others."""
 
     @cached_property
     def row_targets(self) -> Int64:
@@ -55,6 +58,12 @@ class PackedSource:
         targets: Int64 = upto[first + packing.piece_length] - upto[first + 1]
         return targets
 
+    @cached_property
+    def row_pairs(self) -> Int64:
+        """Pairs of answers in each row, none of other documents: int64[rows]."""
+        pieces = np.diff(self.packing.row_offsets)
+        return pieces // 2 if self.documents.are_pairs else np.zeros_like(pieces)
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -70,8 +79,11 @@ class Statistics:
     trained_tokens: int
     """Predictions that the loss is on: tokens in the rows but the first of every piece, of conversations those that data.loss_on trains."""
     documents: int
+    """Those that are not held out; of pairs each answer after its prompt is one."""
     documents_cut: int
     """Documents that were split over pieces, truncated or dropped."""
+    pairs: int
+    """Pairs of answers in the rows."""
     bytes: int
     """UTF-8 bytes of the documents' text, of conversations of their trained text."""
     share: float
@@ -115,6 +127,11 @@ class TrainingData:
         sources = [replace(source, teacher=samples[source.name]) for source in self.sources]
         return TrainingData(sources, self.seed, self.replay_shares)
 
+    def with_reference(self, logps: Mapping[str, Float64]) -> TrainingData:
+        """The same data, with the log-probabilities of their documents under a reference, by source, where there are any."""
+        sources = [replace(source, reference=logps.get(source.name)) for source in self.sources]
+        return TrainingData(sources, self.seed, self.replay_shares)
+
     @property
     def fingerprint(self) -> str:
         """Hex digest of the drawn sources and their shares; with the seed, it fixes the data of every position."""
@@ -131,9 +148,32 @@ class TrainingData:
 
     def targets_of(self, batch_size: BatchSize, steps: int) -> Int64:
         """Trained predictions in each of the first `steps` steps, see PackedSource.row_targets: int64[steps]."""
+        return self._by_step([source.row_targets for source in self.sources], batch_size, steps)
+
+    def pairs_of(self, batch_size: BatchSize, steps: int) -> Float64:
+        """Pairs of answers in each of the first `steps` steps: float64[steps]. Predictions of documents that are no pairs, trained beside
+        them, count as 1 / `tokens_a_pair`."""
+        pairs = self._by_step([source.row_pairs for source in self.sources], batch_size, steps)
+        others = [source.row_targets * (not source.documents.are_pairs) for source in self.sources]
+        counted: Float64 = pairs + self._by_step(others, batch_size, steps) / self.tokens_a_pair
+        return counted
+
+    @property
+    def pairs_a_row(self) -> float:
+        """Pairs of answers in a row at the beginning, on average over the mixture."""
+        return float(self.order.regimes[0].rates @ np.array([source.row_pairs.mean() for source in self.sources]))
+
+    @cached_property
+    def tokens_a_pair(self) -> float:
+        """Trained predictions of a pair of answers, on average."""
+        sources = [source for source in self.sources if source.documents.are_pairs]
+        return sum(int(source.row_targets.sum()) for source in sources) / sum(int(source.row_pairs.sum()) for source in sources)
+
+    def _by_step(self, of_rows: Sequence[Int64], batch_size: BatchSize, steps: int) -> Int64:
+        """The sums over the rows of each step of what each source has for its rows: int64[steps]."""
         before = batch_size.rows_before(steps)
-        targets: Int64 = np.add.reduceat(self._all_targets[self._rows_at(0, int(before[-1]))], before[:-1])
-        return targets
+        sums: Int64 = np.add.reduceat(np.concatenate(of_rows)[self._rows_at(0, int(before[-1]))], before[:-1])
+        return sums
 
     def tokens_after(self, batch_size: BatchSize, steps: int) -> Int64:
         """Real tokens trained after each of the first `steps` steps: int64[steps]."""
@@ -214,10 +254,6 @@ class TrainingData:
     def _all_tokens(self) -> Int64:
         return np.concatenate([source.packing.row_tokens for source in self.sources])
 
-    @cached_property
-    def _all_targets(self) -> Int64:
-        return np.concatenate([source.row_targets for source in self.sources])
-
 
 def _statistics(sources: Sequence[PackedSource], share: float) -> Statistics:
     packings = [source.packing for source in sources]
@@ -230,6 +266,7 @@ def _statistics(sources: Sequence[PackedSource], share: float) -> Statistics:
         trained_tokens=sum(int(source.row_targets.sum()) for source in sources),
         documents=sum(len(source.used) for source in sources),
         documents_cut=sum(packing.documents_cut for packing in packings),
+        pairs=sum(int(source.row_pairs.sum()) for source in sources),
         bytes=sum(int(source.documents.bytes[source.used].sum()) for source in sources),
         share=share,
     )

@@ -118,6 +118,9 @@ class EvaluationSet(ABC):
         """uint64[documents]: hashes of texts that may not be trained on; None where there are none."""
         return None
 
+    def prepare(self) -> None:  # noqa: B027 - most need nothing
+        """Make now what measuring it takes besides the model, and put it into the cache."""
+
     @abstractmethod
     def measure(self, model: LanguageModel, advance: Advance) -> dict[str, float]:
         """Its metrics, by their names below <prefix>/<set>/. The result does not depend on the number of ranks."""

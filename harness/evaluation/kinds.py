@@ -21,6 +21,7 @@ from harness.config.schema import (
     GenerationConfig,
     LmEvalConfig,
     MultipleChoiceConfig,
+    PreferenceConfig,
     ValidationConfig,
     evaluation_sections,
 )
@@ -221,9 +222,32 @@ class LmEvalKind(Kind):
         return build_lm_eval_set(name, config, tokens)
 
 
+class Preference(Kind):
+    """Pairs of answers, compared with a reference."""
+
+    section = "preference"
+    title = "Pairs of answers, the same for every trial"
+    metrics = (
+        Metric("loss", "nats per pair", is_main=True),
+        Metric("accuracy", "share", higher_is_better=True),
+        Metric("margin_per_token", "nats per token", higher_is_better=True),
+        Metric("chosen_shift", "nats per token", higher_is_better=True),
+        Metric("rejected_shift", "nats per token"),
+    )
+
+    def most_tokens(self, config: PreferenceConfig, data: DataConfig) -> int | None:
+        most = None if config.max_pairs is None else config.max_pairs * 2 * (data.context_length + 1)
+        return min((bound for bound in (most, data.max_evaluation_tokens) if bound is not None), default=None)
+
+    def build(self, name: str, config: PreferenceConfig, tokens: Tokenization) -> EvaluationSet:
+        from harness.evaluation.preference_set import build_preference_set
+
+        return build_preference_set(name, config, tokens)
+
+
 RUN_METRICS = ("train/loss", "train/gradient_norm", "tokens_per_second", "lr")
 """What training logs besides."""
-KINDS: list[Kind] = [DomainLoss(), MultipleChoice(), GenerationKind(), LmEvalKind()]
+KINDS: list[Kind] = [DomainLoss(), MultipleChoice(), GenerationKind(), LmEvalKind(), Preference()]
 """In the order in which they are measured and logged."""
 
 

@@ -129,7 +129,9 @@ def book_unreported_tokens(run: RunDirectory, result: Result) -> None:
         # How far it came is unknown: there is no row before the end.
         result.tokens.read += result.tokens.length - result.tokens.position
         return
-    every = trainer["log_every_steps"] * trainer["batch_tokens"]
+    # How many tokens a step of so many pairs has at the most is not known here.
+    by_pairs = trainer.get("batch_pairs") is not None
+    every = result.tokens.length if by_pairs else trainer["log_every_steps"] * trainer["batch_tokens"]
     result.tokens.trained += may_have_trained(result.tokens, last_row=newest["tokens"] if newest else 0, row_every=every)
 
 

@@ -26,6 +26,7 @@ FROM_THE_FIRST_STEP = (
     "schedule.warmup",
     "data.replay_share",
     "trainer.batch_tokens",
+    "trainer.batch_pairs",
     "trainer.initial_batch_tokens",
 )
 """Parameters of the plan that change its first step, or one soon after. Listed to save time: the tables would say the same."""

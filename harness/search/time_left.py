@@ -29,7 +29,8 @@ class TimeLeft:
         if self._ends == math.inf or row is None or not row.get("tokens_per_second"):
             return
         trainer = read_yaml(run.config)["trainer"]
-        self._step_seconds = trainer["batch_tokens"] / row["tokens_per_second"]
+        step_tokens = trainer["batch_tokens"] if trainer.get("batch_pairs") is None else row["tokens"] / row["step"]
+        self._step_seconds = step_tokens / row["tokens_per_second"]
         self._interval_seconds = self._step_seconds * (trainer["checkpoint_every_steps"] or 1)
 
     @property

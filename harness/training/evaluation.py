@@ -34,13 +34,14 @@ BuildEngine = Callable[[PreTrainedModel], Engine]
 class EvaluatedModel:
     """A model under evaluation, see `harness.evaluation.evaluation_set.LanguageModel`; made by `evaluated`."""
 
-    def __init__(self, model: PreTrainedModel, batch_tokens: int, build_engine: BuildEngine | None) -> None:
+    def __init__(self, model: PreTrainedModel, batch_tokens: int, build_engine: BuildEngine | None, *, alone: bool) -> None:
         self._model = model
+        self._alone = alone
         self.batch_tokens = batch_tokens
         self._build_engine = build_engine
 
     def over(self, batches: Iterable[T], measure: Callable[[T], U]) -> Iterator[U]:
-        return ranks.shared_out(iter(batches), measure)
+        return map(measure, batches) if self._alone else ranks.shared_out(iter(batches), measure)
 
     def losses(self, input_ids: Int64, labels: Int64) -> Float64:
         return self._losses(*self._logits_and_labels(input_ids, labels))
@@ -109,13 +110,19 @@ def _is_spread(model: PreTrainedModel) -> bool:
 
 @contextmanager
 def evaluated(
-    model: PreTrainedModel, *, batch_tokens: int, precision: Precision = nullcontext, build_engine: BuildEngine | None = None
+    model: PreTrainedModel,
+    *,
+    batch_tokens: int,
+    precision: Precision = nullcontext,
+    build_engine: BuildEngine | None = None,
+    alone: bool = False,
 ) -> Iterator[EvaluatedModel]:
-    """The model without dropout and gradients, in this precision; its mode is restored. build_engine: given where it is to write."""
+    """The model without dropout and gradients, in this precision; its mode is restored. build_engine: given where it is to write; alone:
+    whether this rank measures everything, without the others."""
     training = model.training
     model.train(False)
     try:
         with torch.no_grad(), precision():
-            yield EvaluatedModel(model, batch_tokens, build_engine)
+            yield EvaluatedModel(model, batch_tokens, build_engine, alone=alone)
     finally:
         model.train(training)

@@ -14,6 +14,7 @@ from harness.data.tokenization import Progress, Tokenization
 from harness.data.training_data import TrainingData
 from harness.evaluation.build import build_evaluation_sets
 from harness.evaluation.evaluation_set import EvaluationSet
+from harness.evaluation.preference_set import PreferenceSet
 from harness.models.checkpoint_files import checkpoint_fingerprint
 from harness.models.language_model import model_fingerprint
 from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
@@ -22,6 +23,7 @@ from harness.training import provenance
 from harness.training.objectives.build import build_objective
 from harness.training.plan import Plan, build_plan
 from harness.training.prefix import Prefix, state_key
+from harness.training.reference import with_set_reference
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,9 @@ def load_data(
 ) -> Data:
     """Tokenize and pack what a configuration names; what is in the cache is taken from there. Raises InputError for what cannot be used."""
     tokens = Tokenization(config.data, tokenizer, progress, documents=build_objective(config).documents, verify=verify)
-    evaluation = build_evaluation_sets(tokens)
+    evaluation = [
+        with_set_reference(config, part, tokenizer) if isinstance(part, PreferenceSet) else part for part in build_evaluation_sets(tokens)
+    ]
     training = None
     if trains(config.trainer):
         training = build_training_data(

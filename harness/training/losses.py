@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -19,14 +19,27 @@ def summed_cross_entropy(logits_V: Tensor, labels: Tensor) -> Tensor:
 
 
 def chunked_sum(loss: Callable[..., Tensor], *columns: Tensor, chunk: int | None) -> Tensor:
-    """loss(*columns), where `loss` is a sum over rows, computed `chunk` rows at a time; null: at once.
+    """loss(*columns), where `loss` is a sum over rows, see `_chunks`: []."""
+    return torch.stack(_chunks(loss, columns, chunk)).sum() if _is_cut(columns, chunk) else loss(*columns)
 
-    A chunk keeps nothing but its rows for the gradient, and is computed once more for it: what `loss` makes of rows, such as their logits,
-    is held for one chunk at a time. Parameters that `loss` uses get their gradients as usual.
 
-    Args: columns, each [N, ...]. Returns [].
+def chunked(values: Callable[..., Tensor], *columns: Tensor, chunk: int | None) -> Tensor:
+    """values(*columns), where `values` are one a row, see `_chunks`: [N]."""
+    return torch.cat(_chunks(values, columns, chunk)) if _is_cut(columns, chunk) else values(*columns)
+
+
+def _is_cut(columns: Sequence[Tensor], chunk: int | None) -> bool:
+    return chunk is not None and len(columns[0]) > chunk
+
+
+def _chunks(computed: Callable[..., Tensor], columns: Sequence[Tensor], chunk: int | None) -> list[Tensor]:
+    """What is computed of rows, `chunk` rows at a time.
+
+    A chunk keeps nothing but its rows for the gradient, and is computed once more for it: what `computed` makes of rows, such as their
+    logits, is held for one chunk at a time. Parameters that it uses get their gradients as usual.
+
+    Args: columns, each [N, ...].
     """
-    if chunk is None or len(columns[0]) <= chunk:
-        return loss(*columns)
-    sums = [checkpoint(loss, *rows, use_reentrant=False) for rows in zip(*(torch.split(column, chunk) for column in columns), strict=True)]
-    return torch.stack(sums).sum()
+    assert chunk is not None, "asked for"
+    parts = zip(*(torch.split(column, chunk) for column in columns), strict=True)
+    return [checkpoint(computed, *rows, use_reentrant=False) for rows in parts]

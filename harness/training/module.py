@@ -63,6 +63,7 @@ class TrainingModule(LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
         if batch_index % self.plan.accumulation == 0:
             self._loss_sums.clear()
+            self.objective.begin_step()
             settings = self.plan.settings(self.global_step)
             for optimizer in self.trainer.optimizers:
                 set_step(optimizer, settings)

@@ -41,7 +41,7 @@ class Plan:
     tokens: np.ndarray
     """int64 [steps]: tokens trained after each step, padding not counted."""
     targets: np.ndarray
-    """int64 [steps]: what the summed loss of each step is divided by, its trained tokens (see `Objective.weights`)."""
+    """int64 or float64 [steps]: what the summed loss of each step is divided by, its trained tokens or pairs (see `Objective.weights`)."""
 
     @property
     def rows(self) -> int:
@@ -78,9 +78,9 @@ class Plan:
 
 def build_plan(config: Config, data: TrainingData) -> Plan:
     """Plan a run over `data`. Raises InputError when not a single step fits, or the schedule does not."""
-    batch_size = resolve_batch_size(config)
     # As if nothing had been planned with it before: what is replayed when is for this configuration to say.
     data = data.replaying([(0, config.data.replay_share)])
+    batch_size = resolve_batch_size(config, pairs_a_row=data.pairs_a_row)
     schedule, data, tokens = _length(config, data, batch_size)
     steps = schedule.total_steps
     targets = build_objective(config).weights(data, batch_size, steps)

@@ -153,6 +153,7 @@ class StepEnd(Callback):
             "lr": _rate(trainer),
             "train/loss": module.step_loss(),
             "train/gradient_norm": float(module.gradient_norm),
+            **module.objective.step_metrics(),
             "tokens_per_second": (plan.tokens_after(step) - plan.tokens_after(self._clock_step)) / elapsed,
         }
         if module.non_finite.policy == "skip":

@@ -20,11 +20,11 @@ def summary_of(prepared: Prepared) -> dict[str, Any]:
         }
         for kind in KINDS
     }
-    teacher = prepared.from_objective
+    further: dict[str, Any] = {"teacher": None, "reference": None, **prepared.from_objective}
     if training is None:
         tokens = sum(part.tokens_read for part in prepared.evaluation)
-        return {"tokens": tokens, "sources": {}, **evaluation, "run": None, "teacher": teacher}
+        return {"tokens": tokens, "sources": {}, **evaluation, "run": None, **further}
     sources = {name: {**asdict(part), "epochs": epochs.get(name)} for name, part in training.statistics().items()}
     run = {"steps": plan.steps, "tokens": plan.tokens_after(plan.steps), "rows_per_step": plan.batch_size.full} if plan else None
     total = {**asdict(training.total()), "fingerprint": training.fingerprint}
-    return {**total, "sources": sources, **evaluation, "run": run, "teacher": teacher}
+    return {**total, "sources": sources, **evaluation, "run": run, **further}

@@ -4,8 +4,8 @@
 
 Looking takes seconds, nearly all of them the imports of transformers and torch, even where every text is in the cache. A note holds for
 one configuration and the versions that it was made with, and for as long as no file that it names has changed, come or gone. Where a
-tokenizer or a model comes from a hub, a teacher's samples are asked for, or tasks of lm_eval, which read files that no key names, none is
-written.
+tokenizer or a model comes from a hub, what a teacher or a reference says is asked for, or tasks of lm_eval, which read files that no key
+names, none is written.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from harness.config.documents import DamagedError
 from harness.config.locations import in_home
 from harness.config.private import PATH_KEY, paths_in
 from harness.config.remote_code import TRUST_VARIABLE
+from harness.config.schema import needs_reference
 from harness.config.validate import to_plain
 from harness.data.cache_entry import is_whole
 from harness.runs.cache import default_cache_dir
@@ -101,7 +102,8 @@ def note_prepared(config: Config, files: Files | None, entries: Iterable[str], s
 
     files: as they were before they were read; entries: of the cache, that hold their tokens; summary: what is said of them.
     """
-    if files is None or config.objective.teacher_samples is not None or config.data.lm_eval:
+    of_models = config.objective.teacher_samples is not None or needs_reference(config.objective)
+    if files is None or of_models or config.data.lm_eval:
         return
     try:
         write_json(_note(config, os.environ), {"files": files, "entries": sorted(set(entries)), "summary": summary})

@@ -38,8 +38,8 @@ class Prepared:
     evaluation: list[EvaluationSet]
     plan: Plan | None
     """None where the configuration does not say how long a run is."""
-    from_objective: dict[str, int] | None
-    """What the objective has put into the cache, of the plan's rows, else of one epoch: samples of a teacher."""
+    from_objective: dict[str, dict[str, int]]
+    """What the objective has put into the cache, of the plan's rows, else of one epoch: samples of a teacher, what a reference says."""
 
     @property
     def epochs(self) -> dict[str, float]:
@@ -90,8 +90,11 @@ def prepare(config: Config) -> Prepared:
     tokenizer = load_tokenizer(config)
     progress = TokenizationProgress().update
     data = load_data(config, tokenizer, progress=progress, verify=True)
+    for part in data.evaluation:
+        part.prepare()
     entries = [part.cache_entry for part in data.evaluation if part.cache_entry is not None]
-    plan, from_objective = None, None
+    plan: Plan | None = None
+    from_objective: dict[str, dict[str, int]] = {}
     if data.training is not None:
         plan = build_plan(config, data.training) if describes_run else None
         if plan:

@@ -36,6 +36,7 @@ MERGE = [
     "trainer.max_steps=0",
 ]
 ROOM = ["data.context_length=256", "trainer.batch_tokens=1024"]  # the alpaca template alone is longer than a tiny row
+PAIRS = ["model.path=model", "data.sources.prefs.path=pairs.jsonl", "data.chat_template=alpaca"]
 NEEDS = {
     # What a choice leaves for the user to give, and files that it expects in the working directory.
     "model/pretrained": ["model.path=model"],
@@ -46,11 +47,13 @@ NEEDS = {
     "experiment/lora": CPT,
     "experiment/sft": ["model.path=model", "data.sources.chat.path=chat.jsonl", "data.chat_template=alpaca", *ROOM],
     "experiment/distill": ["model.path=model", "objective.teacher=model", "data.sources.target.path=domain.jsonl"],
+    "experiment/preference": [*PAIRS, "data.context_length=512", "trainer.batch_tokens=1024"],
     "experiment/evaluate": ["model.path=model", "data.validation.domain.path=domain.jsonl", "trainer.max_steps=0"],
     "experiment/sampling": [*TASK, "data.generation.task.max_new_tokens=4", "trainer.max_steps=0"],
     "sweep/sampling": TASK,
     "experiment/merge": MERGE,
     "sweep/merge": MERGE,
+    "sweep/preference": [*PAIRS, "data.sources.general.path=general.jsonl"],
     **{f"sweep/{name}": CPT for name in SWEEPS if name.startswith("cpt")},
 }
 SHORT = ["trainer.max_steps=2", "trainer.max_tokens=null", "trainer.batch_tokens=64", "data.context_length=32", "trainer.accelerator=cpu"]
@@ -64,6 +67,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     corpus.tiny_model(home / "model", text.tokenizer, context=2048)
     chat = [{"instruction": f"What is {n} + 1?", "output": f"It is {n + 1}."} for n in range(100)]
     (home / "chat.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chat))
+    pairs = [{"prompt": f"{n} + 1?", "chosen": f"It is {n + 1}.", "rejected": "No."} for n in range(100)]
+    (home / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
     (home / "task.jsonl").write_text('{"prompt": "ab", "answer": "c"}\n')
     quickstart = home / "quickstart"
     (quickstart / "text").mkdir(parents=True)
@@ -135,4 +140,4 @@ def test_every_experiment_trains(name: str, home: Path, tmp_path: Path) -> None:
     result = json.loads((run / "result.json").read_text())
     assert result["state"] == "complete"
     assert result["step"] == (0 if name in ("evaluate", "sampling", "merge") else 2)
-    assert any(metric.startswith(("val/", "generation/")) for metric in result["metrics"])
+    assert any(metric.startswith(("val/", "generation/", "preference/")) for metric in result["metrics"])

@@ -202,7 +202,7 @@ def test_answers_that_are_cut_off_are_said(packing: str, tmp_path: Path, overrid
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("data.loss_on=all", "data.loss_on has no effect with objective.name=cpt: only sft, distill reads it"),
+        ("data.loss_on=all", "data.loss_on has no effect with objective.name=cpt: only sft, distill, preference reads it"),
         ("data.sources.chat.format=alpaca", "data.sources.chat.format has no effect with objective.name=cpt"),
     ],
 )

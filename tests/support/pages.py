@@ -59,7 +59,7 @@ def blocks(page: Path) -> list[Block]:
 
 
 def make_home(home: Path) -> None:
-    """A directory with what the pages take for granted: a model, three files of text and one of conversations."""
+    """A directory with what the pages take for granted: a model, three files of text, one of conversations and one of pairs of answers."""
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     from harness.data.byte_bpe import train_byte_bpe
@@ -75,6 +75,8 @@ def make_home(home: Path) -> None:
         {"messages": [{"role": "user", "content": f"{n} + 1?"}, {"role": "assistant", "content": f"It is {n + 1}."}]} for n in range(200)
     ]
     (home / "chat.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chat))
+    pairs = [{"prompt": f"{n} + 1?", "chosen": f"It is {n + 1}.", "rejected": "No idea."} for n in range(200)]
+    (home / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
     model = home / "my-model"
     train_byte_bpe(read_documents(str(home / "general.jsonl"), "text", key="general"), 512, model)
     shape = LlamaConfig(

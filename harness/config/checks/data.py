@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from glob import has_magic
 
+from harness.config.checks.model import pretrained_problems
 from harness.config.errors import did_you_mean
 from harness.config.locations import in_home
 from harness.config.remote_path import is_remote
-from harness.config.schema import TASK_FILES, DataConfig, GenerationConfig, each, evaluation_sections
+from harness.config.schema import TASK_FILES, DataConfig, GenerationConfig, PreferenceConfig, ValidationConfig, each, evaluation_sections
 
 
 def data_problems(data: DataConfig, *, trains: bool) -> Iterator[str]:
@@ -24,16 +25,9 @@ def data_problems(data: DataConfig, *, trains: bool) -> Iterator[str]:
     if trains and data.sources and len(replay) == len(data.sources):
         yield "data.sources: every source has .replay=true; at least one must be the text to train onto"
     for domain, validation in data.validation.items():
-        key = f"data.validation.{domain}"
-        if (validation.path is None) == (validation.source is None):
-            yield f"{key}: give either .path, or .source with .share"
-        elif validation.path is None and validation.source not in data.sources:
-            hint = did_you_mean(validation.source or "", data.sources)
-            yield f"{key}.source={validation.source}: not one of data.sources ({', '.join(data.sources) or 'none'}).{hint}"
-        if validation.source is not None and validation.share is None:
-            yield f"{key}.share: required beside .source, the share of its documents to hold out, e.g. 0.05"
-        if validation.source is None and validation.share is not None:
-            yield f"{key}.share={validation.share}: only beside .source"
+        yield from _held_out_problems(f"data.validation.{domain}", validation, data)
+    for name, preference in data.preference.items():
+        yield from _preference_problems(f"data.preference.{name}", preference, data, trains=trains)
     for name, generation in data.generation.items():
         yield from _generation_problems(f"data.generation.{name}", generation)
     if data.mean_loss and "mean" in {**data.validation, **data.multiple_choice}:
@@ -53,6 +47,34 @@ def data_problems(data: DataConfig, *, trains: bool) -> Iterator[str]:
             other = logged.setdefault((prefix, name), key)
             if other != key:
                 yield f"{key}: {other} has the same name, and both would log {prefix}/{name}/…; valid: another name"
+
+
+def _held_out_problems(key: str, evaluated: ValidationConfig | PreferenceConfig, data: DataConfig) -> Iterator[str]:
+    if (evaluated.path is None) == (evaluated.source is None):
+        yield f"{key}: give either .path, or .source with .share"
+    elif evaluated.path is None and evaluated.source not in data.sources:
+        hint = did_you_mean(evaluated.source or "", data.sources)
+        yield f"{key}.source={evaluated.source}: not one of data.sources ({', '.join(data.sources) or 'none'}).{hint}"
+    if evaluated.source is not None and evaluated.share is None:
+        yield f"{key}.share: required beside .source, the share of its documents to hold out, e.g. 0.05"
+    if evaluated.source is None and evaluated.share is not None:
+        yield f"{key}.share={evaluated.share}: only beside .source"
+
+
+def _preference_problems(key: str, config: PreferenceConfig, data: DataConfig, *, trains: bool) -> Iterator[str]:
+    yield from _held_out_problems(key, config, data)
+    if config.source is not None:
+        for name, given in (
+            ("format", config.format != "auto"),
+            ("rejected", config.rejected != "worst"),
+            ("min_score_gap", config.min_score_gap),
+        ):
+            if given:
+                yield f"{key}.{name}: not beside .source, which says it: data.sources.{config.source}.{name}"
+    if config.reference is not None:
+        yield from pretrained_problems(f"{key}.reference", config.reference, data.context_length)
+    elif not trains:
+        yield f"{key}.reference: required of a run that trains nothing, the model that its own was trained from"
 
 
 def _generation_problems(key: str, config: GenerationConfig) -> Iterator[str]:

@@ -1,17 +1,47 @@
-"""What distillation needs, and what does not go together."""
+"""What an objective needs, and what does not go together."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from harness.config.checks.model import pretrained_problems
-from harness.config.schema import Config
+from harness.config.schema import SMOOTHED, Config, gamma_of, needs_reference
 
 
 def objective_problems(config: Config) -> Iterator[str]:
+    match config.objective.name:
+        case "distill":
+            yield from _distillation(config)
+        case "preference":
+            yield from _preference(config)
+    if config.objective.name != "preference":
+        for name, source in config.data.sources.items():
+            if source.format == "preference_text":
+                yield f"data.sources.{name}.format=preference_text: only objective=preference reads it; valid: preference"
+
+
+def _preference(config: Config) -> Iterator[str]:
+    objective, packing = config.objective, config.data.packing
+    if packing == "padded":
+        # Then nothing keeps documents of a row apart, and a pair's answers would see each other.
+        yield "data.packing=padded: both answers of a pair lie in one row with objective=preference; valid: best_fit"
+    if objective.label_smoothing and objective.kind not in SMOOTHED:
+        yield _unread("label_smoothing", objective.label_smoothing, objective.kind, ", ".join(SMOOTHED))
+    if objective.gamma is not None and not gamma_of(replace(objective, gamma=None)):
+        yield _unread("gamma", objective.gamma, objective.kind, "simpo, dpop")
+    if objective.reference is not None:
+        if not needs_reference(objective):
+            yield _unread("reference", objective.reference, objective.kind, "kinds that compare with a reference, such as dpo")
+        yield from pretrained_problems("objective.reference", objective.reference, config.data.context_length)
+
+
+def _unread(key: str, value: object, kind: str, readers: str) -> str:
+    return f"objective.{key}={value}: has no effect with objective.kind={kind}; read by {readers}"
+
+
+def _distillation(config: Config) -> Iterator[str]:
     objective = config.objective
-    if objective.name != "distill":
-        return
     if objective.teacher is None:
         yield "objective.teacher: required with objective.name=distill, the directory or hub name of the model to learn from"
     else:
@@ -21,6 +51,8 @@ def objective_problems(config: Config) -> Iterator[str]:
             f"adapter.tokens={config.adapter.tokens}: the teacher would read the student's soft prompt; valid: "
             "objective.teacher_samples=N, for which it reads the documents alone, or adapter.tokens=0"
         )
+    if objective.beta is not None and objective.beta >= 1:
+        yield f"objective.beta={objective.beta}: of objective.divergence=jsd, a share between both divergences; valid: below 1"
     if objective.teacher_samples is not None and objective.divergence != "forward_kl":
         yield (
             f"objective.teacher_samples={objective.teacher_samples}: samples of the teacher give without bias only forward_kl, not "

@@ -12,7 +12,9 @@ from harness.config.schema import Config
 def planned_schedule_problems(config: Config) -> Iterator[str]:
     schedule = config.schedule
     for key in ("warmup", "cooldown"):
-        parse_length(f"schedule.{key}", getattr(schedule, key))
+        length = parse_length(f"schedule.{key}", getattr(schedule, key))
+        if length.unit == "tokens" and config.trainer.batch_pairs is not None:
+            yield f"schedule.{key}={getattr(schedule, key)}: not in tokens with trainer.batch_pairs; valid: a fraction of the run, or steps"
     if schedule.name in ("wsd", "infinite"):
         highest = config.optim.lr * (schedule.constant_share if schedule.name == "infinite" else 1.0)
         if config.optim.lr * schedule.floor > highest:

@@ -17,6 +17,7 @@ LARGEST = {
     "trainer.nodes": 100_000,
     "trainer.max_steps": MOST_STEPS,
     "trainer.batch_tokens": 10**10,
+    "trainer.batch_pairs": 10**9,
     "trainer.initial_batch_tokens": 10**10,
     "trainer.micro_batch_size": 10**7,
     "trainer.evaluation_batch_tokens": 10**10,

@@ -41,6 +41,17 @@ def trainer_problems(trainer: TrainerConfig, context_length: int) -> Iterator[st
             "trainer.max_tokens: required, the length of the run, e.g. trainer.max_tokens=2e6 (or in steps: trainer.max_steps=1000, or "
             "trainer.max_epochs=3)"
         )
+    if trainer.batch_pairs is None:
+        yield from _batch_problems(trainer, context_length)
+    elif trainer.initial_batch_tokens is not None:
+        yield f"trainer.initial_batch_tokens={trainer.initial_batch_tokens}: not with trainer.batch_pairs; valid: one of the two"
+    if trainer.strategy == "fsdp2" and trainer.precision == "16-mixed":
+        yield f"trainer.precision={trainer.precision}: not with trainer.strategy=fsdp2; valid: 32-true, bf16-mixed, bf16-true"
+    for key, callback in trainer.callbacks.items():
+        yield from _callback_problems(f"trainer.callbacks.{key}", callback)
+
+
+def _batch_problems(trainer: TrainerConfig, context_length: int) -> Iterator[str]:
     rows, rest = divmod(trainer.batch_tokens, context_length)
     if rest:
         multiple = max(1, round(trainer.batch_tokens / context_length)) * context_length
@@ -55,8 +66,6 @@ def trainer_problems(trainer: TrainerConfig, context_length: int) -> Iterator[st
             f"trainer.devices={trainer.devices}: {ranks(trainer)} ranks (times trainer.nodes={trainer.nodes}) with micro-batches of "
             f"{trainer.micro_batch_size or 1} rows do not divide the {rows} rows of a batch (trainer.batch_tokens / data.context_length)"
         )
-    if trainer.strategy == "fsdp2" and trainer.precision == "16-mixed":
-        yield f"trainer.precision={trainer.precision}: not with trainer.strategy=fsdp2; valid: 32-true, bf16-mixed, bf16-true"
     initial = trainer.initial_batch_tokens
     if initial is not None:
         warmup = parse_length("trainer.batch_warmup", trainer.batch_warmup)
@@ -82,8 +91,6 @@ def trainer_problems(trainer: TrainerConfig, context_length: int) -> Iterator[st
             )
     if trainer.max_tokens is not None and not rest and trainer.max_tokens < trainer.batch_tokens:
         yield f"trainer.max_tokens={trainer.max_tokens}: less than one step, trainer.batch_tokens={trainer.batch_tokens}"
-    for key, callback in trainer.callbacks.items():
-        yield from _callback_problems(f"trainer.callbacks.{key}", callback)
 
 
 def _callback_problems(key: str, callback: dict[str, Any]) -> Iterator[str]:
@@ -164,17 +171,24 @@ def planned_steps(trainer: TrainerConfig) -> int | None:
     """
     if not trains(trainer):
         return None
-    limits = [trainer.max_steps, None if trainer.max_tokens is None else trainer.max_tokens // trainer.batch_tokens]
+    in_tokens = None if trainer.max_tokens is None or trainer.batch_pairs is not None else trainer.max_tokens // trainer.batch_tokens
+    limits = [trainer.max_steps, in_tokens]
     return min((limit for limit in limits if limit), default=None)
 
 
 def token_bound(config: Config) -> int:
     """No plan of this configuration trains more tokens than this: what a study reserves before the data has been looked at.
 
-    Raises InputError where the length is given in epochs alone.
+    Raises InputError where the length is given in epochs alone, or in steps of so many pairs.
     """
     trainer = config.trainer
-    limits = [trainer.max_tokens, None if trainer.max_steps is None else trainer.max_steps * trainer.batch_tokens]
+    if trainer.batch_pairs is not None and trainer.max_tokens is None:
+        raise InputError(
+            f"trainer.batch_pairs={trainer.batch_pairs}: how many tokens its steps have is not known before the data, and a study reserves "
+            "the tokens of a trial before it looks at them; valid: beside it trainer.max_tokens"
+        )
+    in_steps = None if trainer.max_steps is None or trainer.batch_pairs is not None else trainer.max_steps * trainer.batch_tokens
+    limits = [trainer.max_tokens, in_steps]
     given = [limit for limit in limits if limit is not None]
     if not given:
         raise InputError(

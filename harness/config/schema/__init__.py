@@ -34,6 +34,8 @@ from harness.config.schema.data import (
     GenerationConfig,
     LmEvalConfig,
     MultipleChoiceConfig,
+    PreferenceConfig,
+    Rejected,
     SourceConfig,
     ValidationConfig,
     VerifierName,
@@ -41,7 +43,17 @@ from harness.config.schema.data import (
 )
 from harness.config.schema.merge import IngredientConfig, MergeConfig, TensorGroupConfig
 from harness.config.schema.model import ModelConfig, TokenizerConfig
-from harness.config.schema.objective import DivergenceName, ObjectiveConfig, ObjectiveName
+from harness.config.schema.objective import (
+    SMOOTHED,
+    DivergenceName,
+    ObjectiveConfig,
+    ObjectiveName,
+    PreferenceName,
+    beta_of,
+    gamma_of,
+    needs_reference,
+    nll_weight_of,
+)
 from harness.config.schema.optim import OptimConfig, OptimName
 from harness.config.schema.sampling import SamplerName, SamplingConfig, SamplingName
 from harness.config.schema.schedule import DecayShape, ScheduleConfig, ScheduleName
@@ -49,6 +61,7 @@ from harness.config.schema.tracking import TrackingConfig
 from harness.config.schema.trainer import TrainerConfig
 
 __all__ = [
+    "SMOOTHED",
     "TASK_FILES",
     "AdapterConfig",
     "ChoiceFormat",
@@ -75,6 +88,9 @@ __all__ = [
     "OptimName",
     "Paths",
     "Positive",
+    "PreferenceConfig",
+    "PreferenceName",
+    "Rejected",
     "SamplerName",
     "SamplingConfig",
     "SamplingName",
@@ -89,8 +105,12 @@ __all__ = [
     "TrainerConfig",
     "ValidationConfig",
     "VerifierName",
+    "beta_of",
     "each",
     "evaluation_sections",
+    "gamma_of",
+    "needs_reference",
+    "nll_weight_of",
 ]
 
 

@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from annotated_types import Ge, Gt, Lt, MinLen
 
-from harness.config.schema.base import Count, EvaluationSets, Name, Paths, Positive, Section
-from harness.config.schema.objective import Conversational
+from harness.config.schema.base import Count, EvaluationSets, Name, NonNegative, Paths, Positive, Section
+from harness.config.schema.objective import Conversational, Preferred
 
-DataFormat = Literal["auto", "sharegpt", "alpaca", "messages", "prompt_completion", "text"]
+DataFormat = Literal["auto", "sharegpt", "alpaca", "messages", "prompt_completion", "preference", "preference_text", "text"]
+Rejected = Literal["worst", "random"]
 ChoiceFormat = Literal["auto", "plain", "arc", "piqa", "hellaswag"]
 VerifierName = Literal["exact", "normalised", "contains", "number", "regex", "json_schema", "tool_call"]
 TASK_FILES = (".yaml", ".yml")
@@ -41,9 +42,17 @@ class SourceConfig(Section):
     """True for text of the model's base domain, drawn by data.replay_share to limit forgetting."""
     format: Annotated[DataFormat, Conversational] = "auto"
     """What the rows hold. sharegpt: conversations of from and value; alpaca: instruction, input, output or response; messages: OpenAI's,
-    with tool_calls and role tool; prompt_completion; text: plain text in `field`, every token of which is trained, e.g. for replay; auto:
-    one of the formats of conversations, told from each file's first rows; with objective.name=distill also plain text, where the first row
-    of the first file is no conversation."""
+    with tool_calls and role tool; prompt_completion; preference: two answers to one prompt, as prompt (question, instruction), chosen and
+    rejected (chosen_response, …), each a text, which is then a turn, or messages; as chosen and rejected conversations whose common
+    beginning is the prompt; or as instruction and several completions with scores (objective=sft reads the chosen answer alone);
+    preference_text: prompt, chosen and rejected as plain text, without a template; text: plain text in `field`, every token of which is
+    trained, e.g. for replay; auto: one of the formats of conversations, told from each file's first rows; with objective.name=distill also
+    plain text, where the first row of the first file is no conversation."""
+    rejected: Annotated[Rejected, Preferred] = "worst"
+    """Of several scored completions the best is the chosen answer. worst: the one with the lowest score is the rejected one; random: any of
+    those with a lower score than the best, the same one in every run."""
+    min_score_gap: Annotated[NonNegative, Preferred] = 0.0
+    """Pairs whose scores lie closer together are dropped, as those whose scores are equal always are."""
 
 
 @dataclass(kw_only=True)
@@ -164,6 +173,33 @@ class LmEvalConfig(Section):
 
 
 @dataclass(kw_only=True)
+class PreferenceConfig(Section):
+    """Pairs of answers that no run trains on: how much more likely than under a reference the better one has become, by one yardstick."""
+
+    path: Paths | None = None
+    """Files, see data.sources.<name>.path; or name a source instead."""
+    split: Name | None = None
+    """Which split of `path`, see data.sources.<name>.split; null: the only one."""
+    subset: Name | None = None
+    """Which subset (configuration) of a data set of the hub; null: its only or default one."""
+    format: Literal["auto", "preference", "preference_text"] = "auto"
+    """What the rows of `path` hold, see data.sources.<name>.format; auto: preference."""
+    source: Name | None = None
+    """The source of pairs from which `share` of the prompts is held out, with all their answers, whatever is trained on of it."""
+    share: Annotated[float, Gt(0), Lt(1)] | None = None
+    """Share of the source's prompts that is held out."""
+    rejected: Rejected = "worst"
+    """See data.sources.<name>.rejected."""
+    min_score_gap: NonNegative = 0.0
+    """See data.sources.<name>.min_score_gap."""
+    reference: Name | None = None
+    """The model that answers are compared under: a local directory or hub name, with the vocabulary of the run's; null: the model that
+    training starts from, which is the same for all trials of a study."""
+    max_pairs: Count | None = 500
+    """Look at at most this many pairs (in the order of their prompts' hashes); null: at all of them."""
+
+
+@dataclass(kw_only=True)
 class DataConfig(Section):
     """What a run trains and evaluates on, and how documents become rows."""
 
@@ -190,6 +226,10 @@ class DataConfig(Section):
     lm_eval: Annotated[dict[str, LmEvalConfig], EvaluationSets("lm_eval")] = field(default_factory=dict)
     """Tasks of lm_eval by name (pip install 'harness[lm_eval]'); each logs lm_eval/<name>/<task>/<metric>, and of a task with filters
     lm_eval/<name>/<task>/<metric>/<filter>. Tokens are chosen as the task says (greedy, where it says nothing), not as `sampling` does."""
+    preference: Annotated[dict[str, PreferenceConfig], EvaluationSets("preference")] = field(default_factory=dict)
+    """Pairs of answers by name; each logs preference/<name>/loss (dpo's with beta 0.1, whatever the run is trained by), accuracy (how often
+    the chosen answer has gained more over the reference than the rejected one; a tie counts half), margin_per_token, chosen_shift and
+    rejected_shift (gains in nats per token)."""
     max_evaluation_tokens: Count | None = None
     """No evaluation set has more tokens than this (of prompts and of all that may be written after them), whatever its own max_tokens,
     max_questions, max_prompts or limit says: bounds the time for evaluation."""

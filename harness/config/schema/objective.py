@@ -5,15 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Gt, Lt
+from annotated_types import Ge, Lt
 
-from harness.config.schema.base import Count, Name, OnlyFor, Positive, Section, Share
+from harness.config.schema.base import Count, Name, NonNegative, OnlyFor, Positive, Section, Share
 
-ObjectiveName = Literal["cpt", "sft", "distill"]
+ObjectiveName = Literal["cpt", "sft", "distill", "preference"]
 DivergenceName = Literal["forward_kl", "reverse_kl", "jsd"]
-Conversational = OnlyFor(("sft", "distill"), group="objective")
+PreferenceName = Literal["dpo", "robust", "dpo_norm", "ipo", "simpo", "orpo", "apo_zero", "apo_down", "dpop"]
+Conversational = OnlyFor(("sft", "distill", "preference"), group="objective")
 """Objectives that learn from conversations; the others read every source as plain text."""
 Distilled = OnlyFor(("distill",))
+Preferred = OnlyFor(("preference",), group="objective")
+
+JSD_BETA = 0.5
+PREFERENCE_BETA: dict[PreferenceName, float] = {"dpo_norm": 5.0, "simpo": 2.0}
+"""objective.beta where it is null, of kinds that take another than OTHER_BETA."""
+OTHER_BETA = 0.1
+PREFERENCE_GAMMA: dict[PreferenceName, float] = {"simpo": 1.0, "dpop": 50.0}
+"""objective.gamma where it is null; the other kinds have none."""
+WITHOUT_REFERENCE: tuple[PreferenceName, ...] = ("simpo", "orpo")
+SMOOTHED: tuple[PreferenceName, ...] = ("dpo", "robust")
 
 
 @dataclass(kw_only=True)
@@ -22,14 +33,18 @@ class ObjectiveConfig(Section):
 
     name: ObjectiveName = "cpt"
     """cpt: next-token prediction on every token of a document; sft: on the tokens of conversations that data.loss_on names; distill: the
-    distribution of a teacher on every token of a document, or on those tokens of conversations."""
+    distribution of a teacher on every token of a document, or on those tokens of conversations; preference: to find one answer more likely
+    than another, from pairs of them."""
     teacher: Annotated[Name | None, Distilled] = None
     """The model to learn from: a local directory or hub name. Its tokenizer must have the vocabulary of the student's."""
     divergence: Annotated[DivergenceName, Distilled] = "forward_kl"
     """How far the student is from the teacher, per token. forward_kl: KL(teacher || student), which covers all that the teacher may say;
     reverse_kl: KL(student || teacher), which keeps to what it is likely to say; jsd: in between, see beta."""
-    beta: Annotated[float, Gt(0), Lt(1), Distilled] = 0.5
-    """Of jsd: beta KL(teacher || m) + (1 - beta) KL(student || m) with m = beta teacher + (1 - beta) student (arXiv 2306.13649)."""
+    beta: Annotated[Positive | None, OnlyFor(("distill", "preference"))] = None
+    """Of divergence=jsd: beta KL(teacher || m) + (1 - beta) KL(student || m) with m = beta teacher + (1 - beta) student (arXiv 2306.13649),
+    below 1; null: 0.5. Of preferences: how much a nat weighs by which an answer has become more likely than under the reference (simpo: is
+    more likely, per token), so that a larger one keeps the model closer to it; of orpo the weight of its odds. null: 0.1, of dpo_norm 5, of
+    simpo 2."""
     temperature: Annotated[Positive, Distilled] = 1.0
     """Divides the logits of both. The divergence is multiplied by its square, so that the size of the gradient does not depend on it and
     the best learning rate stays where it is (arXiv 1503.02531)."""
@@ -40,3 +55,45 @@ class ObjectiveConfig(Section):
     """null: the teacher computes every batch beside the student. Otherwise the teacher reads the data once, and so many tokens drawn from
     its distribution at each position are kept in data.cache_dir (2 or 4 bytes each) and trained on: forward_kl without bias (arXiv
     2503.16870; the k most likely tokens would be biased)."""
+    kind: Annotated[PreferenceName, Preferred] = "dpo"
+    """The loss of a pair, by the log-probabilities of its answers. dpo: the logistic loss of how much more the chosen answer has gained
+    over the reference than the rejected one; robust: the same without the bias of labels that are wrong as often as label_smoothing says;
+    dpo_norm: by gains per token; ipo: the squared distance of the gain per token from 1 / (2 beta); simpo: per token, without a reference;
+    orpo: odds beside the chosen answer's cross-entropy, without a reference; apo_zero: raises chosen and lowers rejected answers; apo_down:
+    lowers both, the rejected more; dpop: dpo with a penalty where a chosen answer becomes less likely."""
+    gamma: Annotated[NonNegative | None, Preferred] = None
+    """Of simpo: the margin by which the chosen answer has to be ahead, after beta; null: 1. Of dpop: the weight of its penalty; null: 50.
+    The other kinds have none."""
+    label_smoothing: Annotated[float, Ge(0), Lt(0.5), Preferred] = 0.0
+    """Of dpo (then called cDPO) and robust: how often the rejected answer is taken to be the better one."""
+    nll_weight: Annotated[NonNegative | None, Preferred] = None
+    """Weight of the cross-entropy of the chosen answer, in nats per token, that is added to the loss of its pair: it keeps chosen answers
+    likely. null: 1 of orpo, 0 of the others."""
+    reference: Annotated[Name | None, Preferred] = None
+    """The model that gains are measured against: a local directory or hub name, with the vocabulary of the model that is trained. null: the
+    model that training starts from. It reads every pair once, in the precision and the rows of training; the sums are kept in
+    data.cache_dir (16 bytes a pair) and shared by all runs with the same data and model. simpo and orpo have none."""
+
+
+def beta_of(objective: ObjectiveConfig) -> float:
+    """objective.beta, or what it is where it is null."""
+    if objective.beta is not None:
+        return objective.beta
+    return PREFERENCE_BETA.get(objective.kind, OTHER_BETA) if objective.name == "preference" else JSD_BETA
+
+
+def gamma_of(objective: ObjectiveConfig) -> float:
+    """objective.gamma, or what it is where it is null."""
+    return PREFERENCE_GAMMA.get(objective.kind, 0.0) if objective.gamma is None else objective.gamma
+
+
+def nll_weight_of(objective: ObjectiveConfig) -> float:
+    """objective.nll_weight, or what it is where it is null."""
+    if objective.nll_weight is not None:
+        return objective.nll_weight
+    return 1.0 if objective.kind == "orpo" else 0.0
+
+
+def needs_reference(objective: ObjectiveConfig) -> bool:
+    """Whether the loss of a pair compares with a reference."""
+    return objective.name == "preference" and objective.kind not in WITHOUT_REFERENCE

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le
 
 from harness.config.schema.base import Count, MultipleOfKeys, Positive, Section
+from harness.config.schema.objective import Preferred
 
 
 @dataclass(kw_only=True)
@@ -27,6 +28,9 @@ class TrainerConfig(Section):
         Count, MultipleOfKeys(("data.context_length", "trainer.micro_batch_size", "trainer.devices", "trainer.nodes"))
     ] = 16_384
     """Positions in one optimizer step: a multiple of data.context_length."""
+    batch_pairs: Annotated[Count | None, Preferred] = None
+    """Pairs of answers in one optimizer step, in place of batch_tokens: as many rows as hold so many on average, in whole micro-batches. (A
+    step's loss is divided by the pairs that it really has.) A sweep gives max_tokens beside it. null: batch_tokens counts."""
     initial_batch_tokens: Annotated[Count, MultipleOfKeys(("data.context_length",))] | None = None
     """Positions in the first step; the batch then grows linearly to batch_tokens, in whole rows. The number of micro-batches stays, their
     size grows. null: no warm-up of the batch."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -35,6 +35,26 @@ VERSION = 2
 ONE_NEWLINE = "\n"
 Bools = NDArray[np.bool_]
 Offsets = list[tuple[int, int]]
+
+
+class WantedTurns(NamedTuple):
+    """A conversation, the indices of those of the assistant's messages that are trained whole, and its place (for messages)."""
+
+    conversation: Conversation
+    turns: list[int]
+    where: str
+
+
+class EncodedText(NamedTuple):
+    """A text as tokens."""
+
+    ids: Int64
+    """int64[n]"""
+    trained: Bools
+    """bool[n]"""
+    trained_bytes: int
+    """UTF-8 bytes of the trained text, control tokens not counted."""
+    text: str = ""
 
 
 class ChatTokenizerLike(Protocol):
@@ -108,36 +128,51 @@ class ChatEncoder:
         Raises InputError, naming the place, for one that cannot be trained on; bad: what becomes of such, instead.
         """
         bad = bad or BadRows()
-        rendered: list[tuple[str, Rendered]] = []
-        for conversation, where, _ in documents:
+        wanted = [WantedTurns(one.conversation, trained_turns(one.conversation, self.loss_on), one.where) for one in documents]
+        encoded, identities = [], []
+        for document, found in zip(documents, self._encode(wanted, self.loss_on), strict=True):
+            if isinstance(found, InputError):
+                bad.add(found)
+                continue
+            encoded.append(found)
+            identities.append(found.text if document.identity is None else document.identity)
+        return EncodedBatch(
+            ids=np.concatenate([np.empty(0, dtype), *(one.ids.astype(dtype) for one in encoded)]),
+            lengths=np.array([len(one.ids) for one in encoded], dtype=np.int64),
+            texts=identities,
+            trained=np.concatenate([np.empty(0, np.bool_), *(one.trained for one in encoded)]),
+            trained_bytes=[one.trained_bytes for one in encoded],
+        )
+
+    def encode_turns(self, wanted: Sequence[WantedTurns]) -> list[EncodedText | InputError]:
+        """Conversations of which these turns are trained, whatever data.loss_on says; for those that cannot be trained on, why."""
+        return self._encode(wanted, "assistant")
+
+    def _encode(self, wanted: Sequence[WantedTurns], loss_on: LossOn) -> list[EncodedText | InputError]:
+        results: list[Rendered | InputError] = []
+        for conversation, turns, where in wanted:
             try:
                 refuse_marks(conversation)
-                turns = trained_turns(conversation, self.loss_on)
-                rendered.append((where, self.template.render(conversation, turns=turns, spans=self.loss_on == "spans")))
+                check_turns(conversation.messages)
+                results.append(self.template.render(conversation, turns=turns, spans=loss_on == "spans"))
             except MalformedError as error:
-                bad.add(InputError(f"{where}: {error}"))
-        ids, masks, sizes, texts = [], [], [], []
-        for (where, text), (mine, offsets) in zip(rendered, self._tokens([text for _, text in rendered]), strict=True):
-            starts, ends = offsets[:, 0], offsets[:, 1]
-            wanted = [self._up_to_stop(text.text, *turn) for turn in text.turns] or trained_spans(text, self.loss_on)
-            try:
-                self._check(mine, starts, wanted, text, where)
-            except InputError as problem:
-                bad.add(problem)
-                continue
-            mask = _overlaps(starts, ends, wanted)
-            control = np.isin(mine, self._added)
-            ids.append(mine.astype(dtype))
-            masks.append(mask)
-            sizes.append(_bytes(text.text, ends, mask & ~control))
-            texts.append(text.text)
-        return EncodedBatch(
-            ids=np.concatenate([np.empty(0, dtype), *ids]),
-            lengths=np.array([len(one) for one in ids], dtype=np.int64),
-            texts=texts,
-            trained=np.concatenate([np.empty(0, np.bool_), *masks]),
-            trained_bytes=sizes,
-        )
+                results.append(InputError(f"{where}: {error}"))
+        tokens = iter(self._tokens([result for result in results if isinstance(result, Rendered)]))
+        return [
+            self._masked(result, *next(tokens), loss_on, one.where) if isinstance(result, Rendered) else result
+            for result, one in zip(results, wanted, strict=True)
+        ]
+
+    def _masked(self, text: Rendered, ids: Int64, offsets: Int64, loss_on: LossOn, where: str) -> EncodedText | InputError:
+        starts, ends = offsets[:, 0], offsets[:, 1]
+        spans = [self._up_to_stop(text.text, *turn) for turn in text.turns] or trained_spans(text, loss_on)
+        try:
+            self._check(ids, starts, spans, text, where)
+        except InputError as problem:
+            return problem
+        mask = _overlaps(starts, ends, spans)
+        control = np.isin(ids, self._added)
+        return EncodedText(ids, mask, _bytes(text.text, ends, mask & ~control), text.text)
 
     def encode_prompt(self, conversation: Conversation) -> tuple[str, list[int]]:
         """The text, and its ids, that the assistant's next turn goes on from. Raises MalformedError for what cannot be rendered."""

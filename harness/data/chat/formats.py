@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.config.errors import InputError
+from harness.config.schema import Rejected
 from harness.data.chat.conversation import Conversation, MalformedError, Message, check_turns
 from harness.data.chat.parts import TRAINING_FIELDS, Values, json_of, object_of, text, tools, training, turns
+from harness.data.preference.pair import PAIR_FIELDS, Pair, holds_pair, parse_pair
 from harness.data.row import BadRows, Row, described
 from harness.data.rows import VALID_ROW_ENDINGS, holds_rows, nothing_in, read_rows
 
@@ -26,6 +28,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "messages": ("messages", "conversations"),
     "alpaca": ("instruction", "input", *ANSWER_FIELDS, "history", *TRAINING_FIELDS),
     "prompt_completion": ("prompt", "completion", *TRAINING_FIELDS),
+    "preference": PAIR_FIELDS,
 }
 """What each format reads of a row, besides what all read."""
 KWARGS_FIELD = "chat_template_kwargs"
@@ -46,6 +49,8 @@ class ChatDocument(NamedTuple):
     conversation: Conversation
     where: str
     position: int
+    identity: str | None = None
+    """What it is held out by, where it is not its text: of a pair's chosen answer, its prompt."""
 
     @property
     def characters(self) -> int:
@@ -75,11 +80,11 @@ def read_conversations(files: Sequence[Path], chat_format: str, *, key: str, bad
             name = _detected(first, key, bad) if first else "messages"
         for row in rows:
             try:
-                conversation = _conversation(row, name, unread)
+                conversation, identity = _conversation(row, name, unread)
             except InputError as problem:
                 bad.add(problem)
                 continue
-            yield ChatDocument(conversation, row.where, before + row.position)
+            yield ChatDocument(conversation, row.where, before + row.position, identity)
             empty = False
         before += file.stat().st_size
     if unread:
@@ -128,6 +133,8 @@ def _detected(rows: Sequence[Row], key: str, bad: BadRows) -> str:
 
 def _format_of(row: Row, key: str) -> str:
     given = {name for name, value in row.values.items() if value is not None}
+    if holds_pair(row.values):
+        return "preference"
     if "messages" in given:
         return "messages"
     if "conversations" in given:
@@ -138,17 +145,25 @@ def _format_of(row: Row, key: str) -> str:
         return "prompt_completion"
     raise InputError(
         f"{row.where}: no known format of conversations (fields there: {', '.join(row.fields) or 'none'}). Valid: messages; conversations "
-        f"(sharegpt); instruction with output or response (alpaca); prompt with completion; or {key}.format=text for plain text"
+        "(sharegpt); instruction with output or response (alpaca); prompt with completion; chosen with rejected (preference); or "
+        f"{key}.format=text for plain text"
     )
 
 
-def _conversation(row: Row, chat_format: str, unread: dict[str, str]) -> Conversation:
+def _conversation(row: Row, chat_format: str, unread: dict[str, str]) -> tuple[Conversation, str | None]:
+    """The conversation of a row, of a pair that with the chosen answer; and the latter's identity."""
+
     def not_read(name: str) -> None:
         if name not in ABOUT_THE_ROW:
             unread.setdefault(name, row.where)
 
+    identity = None
     try:
-        conversation = unchecked_conversation(row.values, chat_format, not_read)
+        if chat_format == "preference":
+            pair = pair_of(row.values)
+            conversation, identity = pair.whole(pair.chosen), pair.identity
+        else:
+            conversation = unchecked_conversation(row.values, chat_format, not_read)
         check_turns(conversation.messages)
     except MalformedError as error:
         raise InputError(f"{row.where}: {error}") from None
@@ -156,12 +171,22 @@ def _conversation(row: Row, chat_format: str, unread: dict[str, str]) -> Convers
     for name in (*(name for name, value in row.values.items() if value not in (None, "", [])), *row.unread):
         if name not in known:
             not_read(name)
-    return conversation
+    return conversation, identity
+
+
+def pair_of(row: Values, *, rejected: Rejected = "worst") -> Pair:
+    """A row's pair of answers, in whatever shape. rejected: which of several scored completions. Raises MalformedError."""
+    return parse_pair(row, _with_what_is_beside, rejected=rejected)
 
 
 def unchecked_conversation(row: Values, chat_format: str, not_read: Callable[[str], None]) -> Conversation:
     """A row's messages, in whatever order, and its tools. not_read: told of each field that is not read. Raises MalformedError."""
-    messages = _with_system(row, PARSERS[chat_format](row, not_read))
+    return _with_what_is_beside(row, PARSERS[chat_format](row, not_read))
+
+
+def _with_what_is_beside(row: Values, messages: list[Message]) -> Conversation:
+    """The messages, with the system message, the tools and the variables of the template that the row has beside them."""
+    messages = _with_system(row, messages)
     given = [row[name] for name in TOOLS_FIELDS if row.get(name)]
     if len(given) > 1:
         raise MalformedError("both tools and functions; valid: one of them")

@@ -8,6 +8,7 @@ from harness.config.schema import Config
 from harness.training.objectives.distill import Distillation
 from harness.training.objectives.next_token import Conversations, NextToken
 from harness.training.objectives.objective import Objective
+from harness.training.objectives.preference import Preference
 
 
 def build_objective(config: Config) -> Objective:
@@ -19,5 +20,7 @@ def build_objective(config: Config) -> Objective:
             return Conversations(config)
         case "distill":
             return Distillation(config)
+        case "preference":
+            return Preference(config)
         case _:
             assert_never(config.objective.name)

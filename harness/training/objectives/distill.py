@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from harness.config.schema import Config
+from harness.config.schema import Config, beta_of
 from harness.data.tokenization import Progress
 from harness.data.training_data import TrainingData
 from harness.models.teacher import distilled_ids, load_teacher, refuse_unknown_tokens
@@ -44,12 +44,13 @@ class Distillation(Objective):
             return data
         return with_teacher_samples(self.config, data, tokenizer, progress, rows=rows)
 
-    def prepared(self, data: TrainingData, rows: int | None) -> dict[str, int] | None:
+    def prepared(self, data: TrainingData, rows: int | None) -> dict[str, dict[str, int]]:
         samples = self.config.objective.teacher_samples
         if samples is None:
-            return None
+            return {}
         needed = data.rows_until(rows)
-        return {"samples": samples, "positions": sum(int(source.row_targets[needed[source.name]].sum()) for source in data.sources)}
+        positions = sum(int(source.row_targets[needed[source.name]].sum()) for source in data.sources)
+        return {"teacher": {"samples": samples, "positions": positions}}
 
     def load(self, model: PreTrainedModel, tokenizer: Any) -> None:
         super().load(model, tokenizer)
@@ -91,7 +92,7 @@ class Distillation(Objective):
         def live(rows: Tensor, labels_N: Tensor, teacher_rows: Tensor) -> Tensor:
             logits = student.to_logits(rows)
             known, wanted = logits[:, : self._vocabulary], teacher.to_logits(teacher_rows)[:, : self._vocabulary]
-            divergence = summed_divergence(known, wanted, objective.divergence, temperature=objective.temperature, beta=objective.beta)
+            divergence = summed_divergence(known, wanted, objective.divergence, temperature=objective.temperature, beta=beta_of(objective))
             return mixed(logits, labels_N, divergence)
 
         return chunked_sum(live, student.rows, labels_N, teacher.rows, chunk=chunk)

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from harness.config.schema import Config
+from harness.data.order import Float64
 from harness.data.ragged import Int64
 from harness.data.tokenization import Documents, Progress
 from harness.data.training_data import TrainingData
@@ -35,12 +36,12 @@ class Objective(ABC):
         """The data with what the objective adds to its first `rows` rows (None: to all), made now or found in the cache."""
         return data
 
-    def prepared(self, data: TrainingData, rows: int | None) -> dict[str, int] | None:
-        """What `prepare` has put into the cache for these rows, for `harness data`; None: nothing."""
-        return None
+    def prepared(self, data: TrainingData, rows: int | None) -> dict[str, dict[str, int]]:
+        """What `prepare` has put into the cache for these rows, for `harness data`: counts of each further input, by its name."""
+        return {}
 
-    def weights(self, data: TrainingData, batch_size: BatchSize, steps: int) -> Int64:
-        """What the summed loss of each step is divided by: int64 [steps]. Here its trained tokens."""
+    def weights(self, data: TrainingData, batch_size: BatchSize, steps: int) -> Int64 | Float64:
+        """What the summed loss of each step is divided by: int64 or float64 [steps]. Here its trained tokens."""
         return data.targets_of(batch_size, steps)
 
     def load(self, model: PreTrainedModel, tokenizer: Any) -> None:
@@ -52,6 +53,13 @@ class Objective(ABC):
 
     def begin(self, model: PreTrainedModel) -> None:  # noqa: B027 - most need nothing
         """Called when the model is on its device, before the first step."""
+
+    def begin_step(self) -> None:  # noqa: B027 - most log nothing besides
+        """Called before the first micro-batch of a step."""
+
+    def step_metrics(self) -> dict[str, float]:
+        """What is logged of the step that just ended besides its loss, by logged name; over all ranks, which ask together."""
+        return {}
 
     @abstractmethod
     def loss_sum(self, model: PreTrainedModel, batch: Batch) -> Tensor:

@@ -1,0 +1,214 @@
+"""Pairs of answers as a yardstick: what a run has made of them, compared with a reference, in the same way whatever it is trained by."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.config.errors import InputError, wrong_value
+from harness.config.schema import PreferenceConfig
+from harness.data.labels import IGNORED
+from harness.data.ragged import Int64, offsets_of, spans
+from harness.data.split import Hashes, held_out
+from harness.data.token_cache import TokenizedDocuments
+from harness.data.tokenization import Tokenization
+from harness.evaluation.evaluation_set import Advance, Chosen, EvaluationSet, Float64, LanguageModel, Measured
+
+BETA = 0.1
+"""Of the loss: losses at another could not be compared with it."""
+
+
+@dataclass(frozen=True, eq=False)
+class PreferenceSet(EvaluationSet):
+    """Pairs of answers, each after its prompt as a document of its own.
+
+    Measures loss, dpo's with BETA; accuracy, how often the chosen answer has gained more than the rejected one, a tie counting half;
+    margin_per_token, chosen_shift and rejected_shift, gains over the reference in nats per token, averaged over pairs.
+    """
+
+    section = "preference"
+    name: str
+    tokens: NDArray[Any]
+    """Token ids [tokens] of the documents, one after the other: chosen and rejected in turn."""
+    lengths: Int64
+    """int64[2 pairs]: tokens of each."""
+    trained: NDArray[np.bool_]
+    """bool[tokens]: which belong to an answer."""
+    hashes: Hashes
+    """uint64[pairs]: of the prompts."""
+    left_out: int
+    """Pairs with an answer that is, with its prompt, longer than data.context_length."""
+    cache_entry: str | None = None
+    reference_fingerprint: str = ""
+    reference: Callable[[], Float64] | None = None
+    """The log-probabilities of the answers under the reference, as `logps` gives them; asked for when the set is measured."""
+
+    @property
+    def pairs(self) -> int:
+        return len(self.hashes)
+
+    @property
+    def documents(self) -> int:
+        return self.pairs
+
+    def only(self, chosen: Chosen, name: str) -> PreferenceSet:
+        assert self.reference is None, "it is given to the parts"
+        of_answers = np.repeat(chosen, 2)
+        of_tokens = np.repeat(of_answers, self.lengths)
+        return replace(
+            self,
+            name=name,
+            tokens=self.tokens[of_tokens],
+            lengths=self.lengths[of_answers],
+            trained=self.trained[of_tokens],
+            hashes=self.hashes[chosen],
+        )
+
+    @property
+    def largest_id(self) -> int:
+        return int(self.tokens.max())
+
+    @property
+    def tokens_read(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def not_to_train_on(self) -> Hashes:
+        return self.hashes
+
+    @property
+    def size(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def limit(self) -> tuple[str, str]:
+        return f"{self.key}.max_pairs", f"{self.pairs:,} pairs"
+
+    def summary(self) -> dict[str, int]:
+        return {"pairs": self.pairs, "tokens": len(self.tokens), "left_out": self.left_out}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(self.reference_fingerprint.encode())
+        for part in (self.lengths, self.tokens.astype(np.int64), self.trained):
+            digest.update(part.tobytes())
+        return digest.hexdigest()
+
+    def prepare(self) -> None:
+        assert self.reference is not None, "given with the inputs of a run"
+        self.reference()
+
+    def measure(self, model: LanguageModel, advance: Advance) -> dict[str, float]:
+        return self.measured(model, advance).values
+
+    def measured(self, model: LanguageModel, advance: Advance) -> Measured:
+        assert self.reference is not None, "given with the inputs of a run"
+        shift = self.logps(model, advance) - self.reference()
+        per_token = shift / self.answer_tokens
+        gain = shift[0::2] - shift[1::2]
+        values = {
+            "loss": np.logaddexp(0, -BETA * gain),
+            "accuracy": (gain > 0) + 0.5 * (gain == 0),
+            "margin_per_token": per_token[0::2] - per_token[1::2],
+            "chosen_shift": per_token[0::2],
+            "rejected_shift": per_token[1::2],
+        }
+        return Measured(
+            {name: math.fsum(column) / self.pairs for name, column in values.items()},
+            documents={
+                name: {
+                    f"{key:016x}/{place}": (float(value), 1.0) for place, (key, value) in enumerate(zip(self.hashes, column, strict=True))
+                }
+                for name, column in values.items()
+            },
+        )
+
+    def logps(self, model: LanguageModel, advance: Advance) -> Float64:
+        """The log-probability of each answer, in nats: float64[2 pairs]."""
+
+        def summed(batch: tuple[Int64, Int64, Int64]) -> tuple[Int64, Float64]:
+            documents, input_ids, labels = batch
+            return documents, -model.losses(input_ids, labels).sum(axis=1)
+
+        logps = np.zeros(len(self.lengths))
+        for documents, found in model.over(self.batches(model.batch_tokens), summed):
+            logps[documents] = found
+            advance(len(documents))
+        return logps
+
+    @cached_property
+    def answer_tokens(self) -> Int64:
+        """Predicted tokens of each answer: int64[2 pairs]."""
+        offsets, upto = offsets_of(self.lengths), offsets_of(self.trained)
+        counts: Int64 = upto[offsets[1:]] - upto[offsets[:-1] + 1]
+        return counts
+
+    def batches(self, batch_tokens: int) -> Iterator[tuple[Int64, Int64, Int64]]:
+        """All documents, in batches of about the same length and at most `batch_tokens` positions (but at least one document).
+
+        Yields (documents int64[b], input_ids int64[b, l], labels int64[b, l]), labels shifted already: those of answers, -100 elsewhere.
+        """
+        order, starts = np.argsort(-self.lengths, kind="stable"), offsets_of(self.lengths)[:-1]
+        first = 0
+        while first < len(order):
+            longest = int(self.lengths[order[first]]) - 1
+            documents = order[first : first + max(1, batch_tokens // longest)]
+            at = np.arange(longest)
+            real = at < self.lengths[documents, None] - 1
+            index = np.where(real, starts[documents, None] + at, 0)
+            following = self.tokens[index + 1].astype(np.int64)
+            labels = np.where(real & self.trained[index + 1], following, IGNORED)
+            yield documents, np.where(real, self.tokens[index], 0).astype(np.int64), labels
+            first += len(documents)
+
+
+def build_preference_set(name: str, config: PreferenceConfig, tokens: Tokenization) -> PreferenceSet:
+    """The set of data.preference.<name>, without its reference: from files of its own, or held out of a source by prompt.
+
+    Raises InputError for what cannot be read, and where no pair is left.
+    """
+    data, key = tokens.config, f"data.preference.{name}"
+    if config.source is None:
+        documents = tokens.of_pairs(key, config)
+        candidates = np.arange(documents.documents // 2)
+    else:
+        assert config.share is not None, "checked: beside a source"
+        documents = tokens.of_pairs(f"data.sources.{config.source}", data.sources[config.source])
+        candidates = np.flatnonzero(held_out(documents.hashes[0::2], config.share))
+        if len(candidates) == 0:
+            problem = f"holds out none of the {documents.documents // 2} pairs of data.sources.{config.source}; take a larger share"
+            raise wrong_value(f"{key}.share", config.share, problem)
+    longest = documents.lengths.reshape(-1, 2).max(axis=1)[candidates]
+    fitting = candidates[longest <= data.context_length + 1]
+    if len(fitting) == 0:
+        raise InputError(f"{key}: none of its {len(candidates)} pairs has answers that fit into data.context_length={data.context_length}")
+    fitting = fitting[np.argsort(documents.hashes[2 * fitting], kind="stable")][: config.max_pairs]
+    if data.max_evaluation_tokens is not None:
+        upto = np.cumsum(documents.lengths.reshape(-1, 2).sum(axis=1)[fitting])
+        fitting = fitting[: int(np.searchsorted(upto, data.max_evaluation_tokens, side="right"))]
+        if len(fitting) == 0:
+            problem = f"less than the {upto[0]} tokens of the first pair of {key}"
+            raise wrong_value("data.max_evaluation_tokens", data.max_evaluation_tokens, problem)
+    return _of_documents(name, documents, fitting, left_out=int(np.count_nonzero(longest > data.context_length + 1)))
+
+
+def _of_documents(name: str, documents: TokenizedDocuments, pairs: Int64, *, left_out: int) -> PreferenceSet:
+    assert documents.trained is not None, "pairs have a mask"
+    index = (2 * pairs[:, None] + np.arange(2)).reshape(-1)
+    tokens = spans(documents.offsets[index], documents.lengths[index])
+    return PreferenceSet(
+        name=name,
+        tokens=np.asarray(documents.tokens[tokens]),
+        lengths=documents.lengths[index],
+        trained=np.asarray(documents.trained[tokens]),
+        hashes=np.asarray(documents.hashes[2 * pairs]),
+        left_out=left_out,
+        cache_entry=documents.fingerprint,
+    )

@@ -1,0 +1,249 @@
+"""objective=preference: pairs in packed rows, their reference, and runs that learn from them."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness.config.checks.trainer import token_bound
+from harness.config.errors import InputError
+from harness.config.load import load
+from harness.config.schema import Config
+from harness.config.validate import to_plain
+from harness.data.dataset import PackedRows
+from harness.models.language_model import build_model
+from harness.runs.directory import RunDirectory
+from harness.runs.files import write_yaml
+from harness.training.answer_logps import answer_logps
+from harness.training.inputs import load_inputs
+from harness.training.module import TrainingModule
+from harness.training.objectives.build import build_objective
+from harness.training.plan import Plan
+from harness.training.reference import with_reference
+from tests.support import corpus
+from tests.support.corpus import TinyText
+from tests.training.runs import assert_same_run, train_here
+
+WORDS = corpus.DOMAIN_WORDS
+
+
+@pytest.fixture
+def pairs(tmp_path: Path, tiny_text: TinyText) -> list[str]:
+    """Overrides: 60 pairs of plain text, of several lengths, with a little replay."""
+    rng, file = np.random.default_rng(0), tmp_path / "pairs.jsonl"
+    rows = []
+    for _ in range(60):
+        words = (WORDS, WORDS[:5], WORDS[5:])
+        prompt, chosen, rejected = (" ".join(rng.choice(some, size=rng.integers(1, 4)).tolist()) for some in words)
+        rows.append({"prompt": prompt, "chosen": f" {chosen}", "rejected": f" {rejected} {rejected}"})
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    kept = [one for one in tiny_text.overrides if ".domain." not in one]
+    return [
+        *kept,
+        "data.context_length=64",
+        "model.max_context=64",
+        "trainer.batch_tokens=256",
+        "objective=preference",
+        f"data.sources.prefs.path={file}",
+        "data.sources.prefs.format=preference_text",
+        "data.sources.general.format=text",
+        "data.validation.general.format=text",
+        f"data.cache_dir={tmp_path / 'cache'}",
+    ]
+
+
+def first_step(config: Config) -> tuple[float, dict[str, torch.Tensor]]:
+    """Loss and gradients, of weights that are not the reference's."""
+    inputs, objective = load_inputs(config), build_objective(config)
+    plan, tokenizer = inputs.plan, inputs.tokenizer
+    assert plan is not None
+    model = build_model(config.model, tokenizer, seed=config.seed)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "norm" in name:
+                weight *= 1.5
+    objective.load(model, tokenizer)
+    rows = PackedRows(objective.prepare(plan.data, tokenizer, rows=plan.rows))
+    micro = plan.batch_size.full // plan.accumulation
+    module = TrainingModule(model, config, plan, objective)
+    loss = torch.zeros(())
+    for start in range(0, plan.batch_size.full, micro):
+        loss = loss + objective.loss_sum(model, rows.__getitems__(list(range(start, start + micro)))) / float(plan.targets[0])
+    loss.backward()  # type: ignore[no-untyped-call]
+    return float(loss.detach()), {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("kind", ["dpo", "simpo"])
+def test_the_loss_does_not_depend_on_how_a_step_is_cut(pairs: list[str], kind: str) -> None:
+    overrides = [*pairs, f"objective.kind={kind}", "objective.nll_weight=0.2"]
+    whole, gradients = first_step(load(overrides).config)
+    assert all(gradient.isfinite().all() for gradient in gradients.values())
+    for other in ("trainer.micro_batch_size=1", "trainer.loss_chunk_tokens=7"):
+        loss, cut = first_step(load([*overrides, other]).config)
+        assert loss == pytest.approx(whole, rel=1e-5)
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(cut[name], gradient, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_packed_answers_have_the_log_probabilities_that_they_have_alone(pairs: list[str]) -> None:
+    config = load([*pairs, "data.replay_share=0"]).config
+    inputs = load_inputs(config)
+    assert inputs.plan is not None
+    model = build_model(config.model, inputs.tokenizer, seed=5)
+    model.train(False)
+    data = inputs.plan.data
+    [source] = data.sources
+    documents, found = source.documents, torch.full((source.documents.documents,), math.nan)
+    with torch.no_grad():
+        batch = PackedRows(data).__getitems__(list(range(source.packing.rows)))
+        _, rows = data.order.rows(0, source.packing.rows)
+        logps, others = answer_logps(model, batch, chunk=None)
+        found[source.packing.piece_document[source.packing.pieces_of(rows)]] = logps
+        assert float(others) == 0
+        assert source.packing.rows < documents.documents // 3, "several pairs a row"
+        assert documents.trained is not None
+        for document in range(0, documents.documents, 7):
+            own = slice(documents.offsets[document], documents.offsets[document + 1])
+            ids = torch.from_numpy(documents.tokens[own].astype(np.int64))
+            token_logps = model(input_ids=ids[None, :-1]).logits[0].log_softmax(-1).gather(1, ids[1:, None])[:, 0]
+            alone = float(token_logps[torch.from_numpy(documents.trained[own][1:].copy())].sum())
+            assert float(found[document]) == pytest.approx(alone, abs=2e-5)
+
+
+def test_the_reference_reads_pairs_once_and_is_kept(pairs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load(pairs).config
+    inputs = load_inputs(config)
+    assert inputs.plan is not None
+    some = with_reference(config, inputs.plan.data, inputs.tokenizer, rows=2)
+    logps = next(source.reference for source in some.sources if source.name == "prefs")
+    assert logps is not None
+    assert 0 < np.isfinite(logps).sum() < len(logps)
+    every = with_reference(config, inputs.plan.data, inputs.tokenizer)
+    logps = next(source.reference for source in every.sources if source.name == "prefs")
+    assert logps is not None
+    assert np.isfinite(logps).all()
+    assert sum(file.stat().st_size for file in (tmp_path / "cache" / "reference").glob("*/logps.bin")) == 16 * 60
+    monkeypatch.setattr("harness.training.reference.load_reference", None)
+    # What is searched over all of the time is none of the reference's business.
+    again = load([*pairs, "optim.lr=0.1", "objective.kind=ipo", "objective.beta=0.5", "adapter=lora"]).config
+    assert with_reference(again, inputs.plan.data, inputs.tokenizer).fingerprint == every.fingerprint
+    for other in ("trainer.precision=bf16-mixed", "seed=1", "model.layers=1"):
+        with pytest.raises(TypeError):  # made anew
+            with_reference(load([*pairs, other]).config, inputs.plan.data, inputs.tokenizer)
+
+
+RUN = ("trainer.micro_batch_size=2", "trainer.max_steps=12", "optim.lr=3e-3")
+
+
+def new_run(path: Path, *overrides: str) -> RunDirectory:
+    run = RunDirectory(path)
+    run.path.mkdir(parents=True)
+    write_yaml(run.config, to_plain(load(list(overrides)).config))
+    return run
+
+
+def test_a_run_learns_to_prefer(pairs: list[str], tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run", *pairs, *RUN, "data.replay_share=0")
+    train_here(run)
+    rows = [row for row in run.metrics.rows() if row["step"]]
+    assert rows[0]["train/loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert rows[0]["rewards/margins"] == pytest.approx(0, abs=1e-4)
+    assert rows[-1]["train/loss"] < 0.4
+    assert rows[-1]["rewards/margins"] > 0.5
+    assert rows[-1]["rewards/accuracies"] > 0.9
+    assert rows[-1]["rewards/margins"] == pytest.approx(rows[-1]["rewards/chosen"] - rows[-1]["rewards/rejected"], abs=1e-5)
+
+
+def test_a_run_that_is_stopped_goes_on_to_the_bit(pairs: list[str], tmp_path: Path) -> None:
+    """With all that has a state to lose: dropout, accumulation, a mixture."""
+    overrides = [*pairs, *RUN, "model.attention_dropout=0.1"]
+    whole = new_run(tmp_path / "whole", *overrides)
+    train_here(whole)
+    stopped = new_run(tmp_path / "stopped", *overrides)
+    assert train_here(stopped, stop_after=5).state == "waiting"
+    train_here(stopped)
+    assert_same_run(whole, stopped)
+
+
+def test_batches_in_pairs(pairs: list[str]) -> None:
+    overrides = [*pairs, "trainer.batch_pairs=6", "trainer.micro_batch_size=2", "data.replay_share=0"]
+    plan = load_inputs(load([*overrides, "trainer.max_steps=20"]).config).plan
+    assert plan is not None
+    rows = plan.batch_size.full
+    assert rows % 2 == 0
+    assert plan.accumulation == rows // 2
+    assert abs(plan.targets.mean() - 6) <= plan.data.pairs_a_row  # to the nearest micro-batch of two rows
+    assert plan.targets.sum() == sum(batch_pairs(plan, step) for step in range(20))
+    # A budget in tokens holds, and what a study reserves is the budget.
+    config = load([*overrides, "trainer.max_tokens=3000", "trainer.max_steps=null"]).config
+    bounded = load_inputs(config).plan
+    assert bounded is not None
+    assert bounded.tokens[-1] <= 3000 == token_bound(config)
+
+
+def batch_pairs(plan: Plan, step: int) -> int:
+    """Pairs of a step, counted in its rows."""
+    before = plan.batch_size.rows_before(plan.steps)
+    return len(PackedRows(plan.data).__getitems__(list(range(before[step], before[step + 1])))["answer_tokens"]) // 2
+
+
+def test_before_its_first_step_a_model_is_its_reference(pairs: list[str]) -> None:
+    config = load([*pairs, "data.replay_share=0"]).config
+    inputs, objective = load_inputs(config), build_objective(config)
+    assert inputs.plan is not None
+    model = build_model(config.model, inputs.tokenizer, seed=config.seed)
+    rows = PackedRows(objective.prepare(inputs.plan.data, inputs.tokenizer))
+    batch = rows.__getitems__([0, 1, 2])
+    loss = objective.loss_sum(model, batch) * 2 / len(batch["answer_tokens"])
+    assert float(loss.detach()) == pytest.approx(math.log(2), abs=1e-5)
+
+
+def test_rewards_without_a_reference_are_per_token(pairs: list[str]) -> None:
+    config = load([*pairs, "data.replay_share=0", "objective.kind=simpo", "objective.beta=3"]).config
+    inputs, objective = load_inputs(config), build_objective(config)
+    assert inputs.plan is not None
+    model = build_model(config.model, inputs.tokenizer, seed=config.seed)
+    batch = PackedRows(inputs.plan.data).__getitems__([0, 1, 2])
+    assert "answer_reference" not in batch
+    objective.begin_step()
+    objective.loss_sum(model, batch)
+    with torch.no_grad():
+        per_token = answer_logps(model, batch, chunk=None)[0] / batch["answer_tokens"]
+    logged = objective.step_metrics()
+    assert logged["rewards/chosen"] == pytest.approx(3 * float(per_token[0::2].mean()), rel=1e-5)
+    assert logged["rewards/accuracies"] == float((per_token[0::2] > per_token[1::2]).float().mean())
+
+
+def test_a_reference_of_another_vocabulary_is_refused(pairs: list[str], tmp_path: Path) -> None:
+    other = corpus.tiny_text(tmp_path / "other", count=5)
+    model = corpus.tiny_model(tmp_path / "model", other.tokenizer, context=64)
+    config = load([*pairs, f"objective.reference={model}"]).config
+    inputs = load_inputs(config)
+    assert inputs.plan is not None
+    with pytest.raises(InputError, match=r"objective.reference=.*valid: a reference that knows the tokens of the text by the same ids"):
+        build_objective(config).prepare(inputs.plan.data, inputs.tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (["data.packing=padded"], "data.packing=padded: both answers of a pair lie in one row"),
+        (["objective.kind=ipo", "objective.label_smoothing=0.1"], "objective.label_smoothing=0.1: has no effect with objective.kind=ipo"),
+        (["objective.gamma=1"], "objective.gamma=1.0: has no effect with objective.kind=dpo; read by simpo, dpop"),
+        (["objective.kind=simpo", "objective.reference=x"], "objective.reference=x: has no effect with objective.kind=simpo"),
+        (["objective.kind=hinge"], "objective.kind=hinge"),
+        (["objective=sft", "trainer.batch_pairs=4"], "trainer.batch_pairs has no effect with objective.name=sft"),
+        (["trainer.batch_pairs=4", "trainer.initial_batch_tokens=64"], "not with trainer.batch_pairs"),
+        (["trainer.batch_pairs=4", "schedule.warmup='100 tokens'"], "schedule.warmup=100 tokens: not in tokens with trainer.batch_pairs"),
+        (["objective.label_smoothing=0.5"], "objective.label_smoothing=0.5"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(pairs: list[str], overrides: list[str], problem: str) -> None:
+    with pytest.raises(InputError, match=re.escape(problem)):
+        load([*pairs, *overrides])
