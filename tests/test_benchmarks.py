@@ -40,7 +40,11 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {
     "large_study": (["--trials", "5", "--claims", "2"], [rf"claim, TPE +median {NUMBER} s", rf"harness status --json +median {NUMBER} s"]),
     "merging": (
         ["--megabytes", "200", "--sparse-megabytes", "400", "--methods", "linear", "--no-mergekit"],
-        [rf"\| 3 of {NUMBER} MB, full \| linear \| harness \| {NUMBER} \| {NUMBER} \|", rf"sparse \| linear \| harness \| {NUMBER} \|"],
+        [
+            rf"\| 3 of {NUMBER} MB, full \| linear \| harness \| {NUMBER} \|",
+            rf"linear \| harness, plan \| {NUMBER}",
+            rf"harness, rows \| {NUMBER}",
+        ],
     ),
     "online_at_once": (["--runs", "2", "--steps", "3"], [rf"log_metrics: p50 {NUMBER} ms", "after harness sync: 2"]),
     "packing": (["--documents", "1000", "--rounds", "1"], [rf"\| 1,000 \| split \| {NUMBER} \| \d+ \| 0.99", r"1,000 \| truncate"]),
