@@ -133,6 +133,12 @@ def test_the_card_holds_a_recipe_that_makes_the_same_again(home: Path) -> None:
     again = read_model(home / "again")
     for name, value in found.items():
         np.testing.assert_array_equal(again[name], value)
+    shutil.rmtree(home / "b")
+    write_model(home / "b", tensors(7))
+    changed = call_harness("merge", "other", "again.yaml", cwd=home)
+    assert changed.rc == 2
+    assert "again.yaml: b (b) changed since this recipe was written" in changed.stderr
+    assert not (home / "other").exists()
 
 
 def test_groups_of_tensors_have_weights_of_their_own(home: Path) -> None:
