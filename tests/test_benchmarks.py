@@ -38,6 +38,14 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {
         [rf"\| llama_1m \| 4 \| {NUMBER} \| {NUMBER} \|", r"backwards: 0 of 40", r"after a kill: 0 of 20"],
     ),
     "large_study": (["--trials", "5", "--claims", "2"], [rf"claim, TPE +median {NUMBER} s", rf"harness status --json +median {NUMBER} s"]),
+    "merging": (
+        ["--megabytes", "200", "--sparse-megabytes", "400", "--methods", "linear", "--no-mergekit"],
+        [
+            rf"\| 3 of {NUMBER} MB, full \| linear \| harness \| {NUMBER} \|",
+            rf"linear \| harness, plan \| {NUMBER}",
+            rf"harness, rows \| {NUMBER}",
+        ],
+    ),
     "online_at_once": (["--runs", "2", "--steps", "3"], [rf"log_metrics: p50 {NUMBER} ms", "after harness sync: 2"]),
     "packing": (["--documents", "1000", "--rounds", "1"], [rf"\| 1,000 \| split \| {NUMBER} \| \d+ \| 0.99", r"1,000 \| truncate"]),
     "quickstart_rates": (["--rates", "1e-3", "--tokens", "4096"], [rf"1e-03 \| 0.00 \| {NUMBER} \|", rf"3e-03 \| 0.25 \| {NUMBER} \|"]),

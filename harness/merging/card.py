@@ -32,7 +32,9 @@ def merge_card(plan: Plan, *, adapter: str | None = None) -> str:
     )
     notes = "".join(f"- {scrub.text(note)}\n" for note in plan.notes)
     mixed = "\nThe licences of its ingredients differ: all of them hold for what is made of them.\n" if len(licences) > 1 else ""
-    written = yaml.safe_dump(scrub.value(recipe.written), sort_keys=False, allow_unicode=True)
+    # mergekit's words have no place for what the models were.
+    known = {"fingerprints": {name: source.fingerprint for name, source in sources.items()}} if "model" in recipe.written else {}
+    written = yaml.safe_dump(scrub.value({**recipe.written, **known}), sort_keys=False, allow_unicode=True)
     return f"""---
 {yaml.safe_dump(front, sort_keys=False)}---
 

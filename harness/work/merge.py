@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.checks.merge import KEY, merge_problems
+from harness.config.documents import as_mapping
 from harness.config.errors import InputError
 from harness.config.load import load, with_overrides
 from harness.config.merge_methods import METHODS
@@ -49,7 +50,9 @@ def merge_plan_of(words: list[str]) -> Plan:
     if files and _is_mergekits(Path(files[0])):
         recipe = read_mergekit(Path(files[0]), seed=load(overrides, checked_by=_nothing).config.seed)
         return plan_merge(recipe, sources_of(recipe))
-    config = _of_file(Path(files[0]), overrides) if files else load(["model=merge", *overrides], checked_by=_check).config
+    if files:
+        return _of_file(Path(files[0]), overrides)
+    config = load(["model=merge", *overrides], checked_by=_check).config
     return merge_plan(config.model.merge, seed=config.seed)
 
 
@@ -74,12 +77,21 @@ def _is_mergekits(path: Path) -> bool:
     return "model" not in read_mapping(path, holds="a recipe of mergekit, or model.merge")
 
 
-def _of_file(path: Path, overrides: list[str]) -> Config:
-    """A configuration with model.merge alone, as a model card has it; it may be a stranger's."""
-    values = read_mapping(path, holds="model.merge")
+def _of_file(path: Path, overrides: list[str]) -> Plan:
+    """The plan of a configuration with model.merge alone, as a model card has it; it may be a stranger's."""
+    from harness.models.merged import merge_plan
+
+    values = dict(read_mapping(path, holds="model.merge"))
+    fingerprints = as_mapping(values.pop("fingerprints", {}), path)
     if not is_own(path):
         refuse(path, config_wishes(flat(values), path, what="a recipe"), "a recipe")
-    return with_overrides(values, overrides, origin=str(path), checked_by=_check)
+    config = with_overrides(values, overrides, origin=str(path), checked_by=_check)
+    plan = merge_plan(config.model.merge, seed=config.seed)
+    for name, source in plan.sources.items():
+        if fingerprints.get(name, source.fingerprint) != source.fingerprint:
+            valid = f"the model as it was then, or a recipe without fingerprints.{name}"
+            raise InputError(f"{path}: {name} ({source.label}) changed since this recipe was written; valid: {valid}")
+    return plan
 
 
 def plan_summary(plan: Plan) -> dict[str, Any]:

@@ -133,6 +133,12 @@ def test_the_card_holds_a_recipe_that_makes_the_same_again(home: Path) -> None:
     again = read_model(home / "again")
     for name, value in found.items():
         np.testing.assert_array_equal(again[name], value)
+    shutil.rmtree(home / "b")
+    write_model(home / "b", tensors(7))
+    changed = call_harness("merge", "other", "again.yaml", cwd=home)
+    assert changed.rc == 2
+    assert "again.yaml: b (b) changed since this recipe was written" in changed.stderr
+    assert not (home / "other").exists()
 
 
 def test_groups_of_tensors_have_weights_of_their_own(home: Path) -> None:
@@ -277,7 +283,7 @@ BAD_WORDS: dict[str, tuple[tuple[str, ...], str]] = {
     "architecture": (LINEAR, "b: model_type is qwen3, and llama in a"),
     "no directory": (("--method", "linear", A, "model.merge.ingredients.b.path=./nope"), "model.merge.ingredients.b.path=./nope: no such"),
     "method": (("--method", "tis", A), "expected one of linear, task_arithmetic"),
-    "no method": ((A,), "model.merge.method: required (--method); valid: linear, "),
+    "no method": ((A,), "model.merge.method: required"),
     "misspelt": (("--method", "ties", A, "model.merge.ingredients.a.densty=0.5"), "Did you mean 'model.merge.ingredients.a.density'?"),
     "sum": ((*LINEAR, "model.merge.ingredients.a.weight=-1"), "add up to 0"),
     "other key": ((*LINEAR, "optim.lr=1"), "optim.lr=1: says nothing of a merge; valid: NAME=MODEL:WEIGHT"),
