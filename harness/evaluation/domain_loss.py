@@ -213,7 +213,8 @@ def build_domain_loss(
             problem = f"holds out none of the {documents.documents} documents of data.sources.{config.source}; take a larger share"
             raise wrong_value(f"{key}.share", config.share, problem)
     caps = [cap for cap in (config.max_tokens, data.max_evaluation_tokens) if cap is not None]
-    return select(kind, name, documents, candidates, max_tokens=min(caps, default=None), context_length=data.context_length)
+    most = min(caps, default=None)
+    return select(kind, name, documents, candidates, max_tokens=most, context_length=data.context_length, block=config.block)
 
 
 def select(
@@ -224,6 +225,7 @@ def select(
     *,
     max_tokens: int | None,
     context_length: int,
+    block: int = 0,
 ) -> DomainLossSet:
     """A set drawn from the candidates (int64[n], indices of documents); see `select_validation`.
 
@@ -234,7 +236,7 @@ def select(
     if max_tokens is not None and max_tokens < 2:
         raise wrong_value(f"{key}.max_tokens", max_tokens, "at least 2, for one token to be predicted from another")
     lengths = documents.lengths[candidates]
-    chosen = select_validation(documents.hashes[candidates], lengths, max_tokens)
+    chosen = select_validation(documents.hashes[candidates], lengths, max_tokens, block=block, key=key)
     if len(chosen) == 0:
         raise wrong_value(key, len(candidates), "documents, none of which has two tokens to predict one from the other")
     kept = lengths[chosen] if max_tokens is None else np.minimum(lengths[chosen], max_tokens)

@@ -124,6 +124,15 @@ def _shape(config: ModelConfig, tokenizer: Any) -> dict[str, Any]:
     return shape
 
 
+def part_fingerprints(config: ModelConfig) -> dict[str, str]:
+    """Of the models that a merge is made of, by their keys; {} of another model."""
+    if config.merge.method is None:
+        return {}
+    from harness.models.merged import ingredient_fingerprints
+
+    return ingredient_fingerprints(config.merge)
+
+
 def model_fingerprint(config: ModelConfig) -> str:
     """A hash of the initial model: of pretrained weights, see `pretrained_fingerprint`, of a merge's recipe and the weights that it merges,
     or of the shape.

@@ -42,6 +42,12 @@ def merge_fingerprint(merge: MergeConfig) -> str:
     return hashlib.sha256(json.dumps([values, models], sort_keys=True).encode()).hexdigest()
 
 
+def ingredient_fingerprints(merge: MergeConfig) -> dict[str, str]:
+    """Of every model that is merged, by the configuration key that names it (without .path); of the base, too."""
+    recipe = recipe_of(one_by_one(merge), seed=0)
+    return {recipe.keys[name].removesuffix(".path"): source.fingerprint for name, source in sources_of(recipe).items()}
+
+
 def frame_folder(model: ModelConfig) -> tuple[str, str] | None:
     """Key and path of the model whose configuration and tokenizer this one has, as transformers loads it; None of one from scratch."""
     frame = model.frame

@@ -9,7 +9,6 @@ from harness.config.checks.merge import SEVERAL
 from harness.config.errors import InputError, wrong_value
 from harness.config.merge_methods import METHODS
 from harness.config.schema import IngredientConfig, MergeConfig
-from harness.models.checkpoint_files import checkpoints
 from harness.runs.directory import find_run, find_study
 from harness.runs.record import load_study
 
@@ -72,6 +71,8 @@ def _seeds_of_winner(name: str, key: str) -> dict[str, str]:
 
 
 def _last_checkpoints(name: str, last: int | None, key: str) -> dict[str, str]:
+    from harness.models.checkpoint_files import checkpoints  # imports torch
+
     run = find_run(name)
     steps = list(checkpoints(run.checkpoints))
     if not steps:

@@ -77,6 +77,9 @@ def _body(bundle: Bundle, pictured: Sequence[str], experiment: str) -> Iterator[
         yield f"**{bundle.metric}: {result_text(bundle)}** ({bundle.direction}; {confidence_text(bundle)})\n"
     if text := broken_text(bundle):
         yield f"**It breaks a constraint of its study: {text}.**\n"
+    yield from (f"- {line}" for line in bundle.report)
+    if bundle.report:
+        yield ""
     values = "\n".join(line for line in experiment.splitlines() if not line.startswith("#")).strip()
     chosen = " ".join(
         shlex.quote(f"{key}={json.dumps(value) if not isinstance(value, str) else value}") for key, value in bundle.params.items()
@@ -90,6 +93,7 @@ def _body(bundle: Bundle, pictured: Sequence[str], experiment: str) -> Iterator[
             notes = "; ".join(served.get("notes", [])) or "nothing"
             yield f"| {served['engine']} | [{served['file']}]({served['file']}) | {served['verdict']} | {notes} |"
         yield ""
+    yield from _ingredients(bundle)
     yield from _reached(bundle)
     yield "\nLosses are nats per token; forgetting is the rise of a loss since step 0, change its fall."
     if bundle.noise:
@@ -102,6 +106,25 @@ def _body(bundle: Bundle, pictured: Sequence[str], experiment: str) -> Iterator[
             yield f"| {key} | {value_text(value)} | {_domain(domain)} | {'' if share is None else f'{share:.0%}'} |"
     yield "".join(f"\n![{name.removesuffix('.svg')}]({name})\n" for name in pictured)
     yield from _about(bundle)
+
+
+def ingredient_file(key: str) -> str:
+    """The file of a bundle that says how an ingredient was made. key: model.merge.ingredients.docs"""
+    return f"ingredients/{key.removeprefix('model.merge.').removeprefix('ingredients.').replace('/', '-')}.yaml"
+
+
+def _ingredients(bundle: Bundle) -> Iterator[str]:
+    if not bundle.ingredients:
+        return
+    yield "## What it is made of\n\n| model | where it was | fingerprint | made by |\n|---|---|---|---|"
+    for key, one in bundle.ingredients.items():
+        made = one.get("made_by")
+        how = f"[{made['run']}]({ingredient_file(key)}), at step {made['step']}" if made else "others, or a run that was not at hand"
+        yield f"| {key} | `{one.get('path')}` | `{str(one.get('fingerprint'))[:16]}` | {how} |"
+    yield "\n`harness train --config FILE` makes an ingredient again, where a file here says how it was made. Its path is given"
+    yield "as `KEY.path=…`, of the base as `model.merge.base=…`.\n"
+    if bundle.mergekit is not None:
+        yield f"No mergekit.yml: {bundle.mergekit}.\n" if bundle.mergekit else "In mergekit's words: [mergekit.yml](mergekit.yml).\n"
 
 
 def _reached(bundle: Bundle) -> Iterator[str]:

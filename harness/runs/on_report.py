@@ -124,7 +124,8 @@ def report_lines(found: OnReport, text: Text) -> list[str]:
     for rival in found.rivals:
         named = f"{RIVALS[rival.kind]}, {rival.label} (trial {rival.run.number}, {text(rival.value)})"
         if rival.lead is None:
-            lines.append(f"how far it leads {named} is not known: the documents of the two are not at hand, or not the same")
+            why = "a set has fewer than two documents for the report, or those of the two are not at hand, or not the same"
+            lines.append(f"how far it leads {named} is not known: {why}")
             continue
         interval = f"from {text(rival.lead.low)} to {text(rival.lead.high)}, bootstrap over documents"
         if rival.within_noise:

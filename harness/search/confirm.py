@@ -136,17 +136,20 @@ def _point(sweep: Sweep, params: dict[str, Any]) -> dict[str, Any]:
 
 def _is_fresh(key: str) -> bool:
     """Whether a confirmation gives the key a value of its own in each run."""
-    return key in SEED_KEYS or key.endswith(".skip_prompts")
+    return key in SEED_KEYS or key.endswith((".skip_prompts", ".block"))
 
 
 def fresh_values(sweep: Sweep, params: dict[str, Any], seed: int, *, place: int) -> dict[str, Any]:
-    """What a run has in place of the search's luck: its seed, and where the study judges texts, other prompts and other noise.
+    """What a run has in place of the search's luck: its seed; where the study judges texts, other prompts and other noise; and where it
+    merges models, other documents: a merge has no seed, but for random masks, and what its choice overfits are the documents.
 
     Each seed has a block of .max_prompts prompts behind those of the search; where there are fewer blocks than seeds, they take turns.
     place: 0, 1, … of the seed among the plan's.
     """
     fresh: dict[str, Any] = {"seed": seed}
     data = sweep.trial_config(_point(sweep, params)).data
+    if sweep.base.config.model.merge.method is not None:
+        fresh |= {f"data.validation.{name}.block": given.block + 1 + place for name, given in data.validation.items()}
     sets = data.generation
     metrics = [*(objective.metric for objective in sweep.objectives), *sweep.constraints]
     judged = [name for name in sets if any(metric.startswith(f"{place_of('generation', name)}/") for metric in metrics)]

@@ -16,7 +16,7 @@ from harness.evaluation.build import build_evaluation_sets
 from harness.evaluation.evaluation_set import EvaluationSet
 from harness.evaluation.preference_set import PreferenceSet
 from harness.models.checkpoint_files import checkpoint_fingerprint
-from harness.models.language_model import model_fingerprint
+from harness.models.language_model import model_fingerprint, part_fingerprints
 from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from harness.schedule.replay_share import varies
 from harness.training import provenance
@@ -46,8 +46,8 @@ class Inputs:
     plan: Plan | None
     """None of a run that trains nothing."""
     fingerprints: dict[str, str]
-    """Of data (all that is drawn from, and each source and evaluation set by its key), tokenizer and model; of chat template and what else
-    the objective needs (a teacher), where there are any."""
+    """Of data (all that is drawn from, and each source and evaluation set by its key), tokenizer and model, and of all that a merge is made
+    of; of chat template and what else the objective needs (a teacher), where there are any."""
 
     @property
     def tokens_read(self) -> int:
@@ -82,6 +82,7 @@ def load_inputs(config: Config, *, progress: Progress | None = None, related: It
         **({} if plan is None else {"data": plan.data.fingerprint}),
         "tokenizer": tokenizer_fingerprint(tokenizer),
         "model": model_fingerprint(config.model),
+        **part_fingerprints(config.model),
         **({} if config.model.checkpoint is None else {"checkpoint": checkpoint_fingerprint(config.model.checkpoint)}),
         **({} if plan is None else build_objective(config).fingerprints()),
         **data.fingerprints,

@@ -22,9 +22,11 @@ from harness.evaluation.kinds import main_metrics
 from harness.generation.serving import ServedFile, served_files
 from harness.report.importances import parameter_importances
 from harness.report.recipe_pictures import pictures
-from harness.report.recipe_readme import readme
+from harness.report.recipe_readme import ingredient_file, readme
+from harness.report.text import metric_text
 from harness.runs.bundle import Bundle, BundleDirectory
 from harness.runs.files import append_json_line, scratch_directory, write_text, write_yaml
+from harness.runs.on_report import on_report, report_lines
 from harness.runs.record import RunRecord, StudyRecord
 from harness.runs.trials_table import METRICS, PARAMS, prefixed, write_trials
 from harness.search.experiment_export import (
@@ -37,6 +39,7 @@ from harness.search.experiment_export import (
 )
 from harness.search.scaling import model_size
 from harness.search.sweep import Sweep, thaw
+from harness.work.family import family_of, mergekit_words
 
 SWEEP_KEYS = ("objective", "constraints", "space", "search", "stopping", "budget")
 """The keys of a frozen sweep that define the search; the rest says where it ran, or follows."""
@@ -122,6 +125,9 @@ def _bundle(study: StudyRecord | None, sweep: Sweep | None, best: RunRecord, nam
             for file in _served_files(best)
         ],
         confirmation=scrub.value(confirmation.to_json()) if confirmation else None,
+        report=[scrub.text(line) for line in report_lines(found, metric_text)] if study and (found := on_report(study, best)) else [],
+        ingredients=(family := family_of(config, result.fingerprints, scrub)),
+        mergekit=mergekit_words(config, scrub)[1] if family else None,
     )
 
 
@@ -191,6 +197,7 @@ def _write_bundle(path: Path, bundle: Bundle, study: StudyRecord | None, best: R
             append_json_line(directory.metrics.path, row)
         for served in _served_files(best):
             write_text(directory.path / served.name, served.text)
+        _write_ingredients(directory, bundle, mergekit_words(best.config, scrub)[0])
         pictured = pictures(bundle, study, best.rows, shareable=scrub.leaf)
         for name, picture in pictured.items():
             write_text(directory.path / name, picture)
@@ -200,6 +207,18 @@ def _write_bundle(path: Path, bundle: Bundle, study: StudyRecord | None, best: R
             final.rename(temporary / "before")
         directory.path.rename(final)
     return final
+
+
+def _write_ingredients(directory: BundleDirectory, bundle: Bundle, mergekit: dict[str, Any] | None) -> None:
+    """Of a merge, how each ingredient was made, and the recipe in mergekit's words."""
+    for key, one in bundle.ingredients.items():
+        if one["made_by"]:
+            header = f"# {key}: `harness train --config` makes it again.\n"
+            write_yaml(directory.path / ingredient_file(key), one["made_by"]["config"], header=header)
+    if mergekit is not None:
+        write_yaml(
+            directory.path / "mergekit.yml", mergekit, header="# harness merge OUT mergekit.yml; or mergekit-yaml mergekit.yml OUT\n"
+        )
 
 
 def _config(best: RunRecord, directory: BundleDirectory, scrub: Scrub) -> dict[str, Any]:

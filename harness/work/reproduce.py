@@ -151,8 +151,10 @@ def other_input_text(what: str, other: list[str], config: Config) -> str:
     }
     sources = [name for name in other if name.startswith("data.")] or [name for name in other if name == "data"]
     lines = []
-    for name in [*sources, *(name for name in other if name in named)]:
-        key = named.get(name, f"{name}.path")
+    # What a merge is made of says more than that the merge is another.
+    parts = [name for name in other if name.startswith("model.merge.")]
+    for name in [*sources, *parts, *(name for name in other if name in named and not (parts and name == "model"))]:
+        key = name if name == "model.merge.base" else named.get(name, f"{name}.path")
         given = paths.get(key)
         lines.append(
             f"{key}={given}: not the {name} that {what} was trained with, by its fingerprint" if given else f"{name}: not the same"

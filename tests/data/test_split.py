@@ -51,3 +51,16 @@ def test_leaks_are_refused_with_their_number() -> None:
     message = "data.sources.docs: 3 of its documents are also in data.validation.general, word for word"
     with pytest.raises(InputError, match=re.escape(message)):
         refuse_leaks(HASHES[:53], HASHES[50:], source="docs", key="data.validation.general")
+
+
+def test_other_documents_are_taken_block_by_block_and_in_turn() -> None:
+    hashes, lengths = np.arange(7, dtype=np.uint64), np.array([4, 3, 9, 2, 5, 1, 4])
+    blocks = [select_validation(hashes, lengths, 8, block=block, key="data.validation.docs").tolist() for block in range(5)]
+    # The third is longer than 8, the sixth has nothing to predict.
+    assert blocks == [[0, 1], [3, 4], [6], [3, 4], [6]]
+    assert blocks[0] == select_validation(hashes, lengths, 8).tolist()
+    for most in (None, 100):
+        with pytest.raises(
+            InputError, match=rf"data\.validation\.docs\.block=1: the first data\.validation\.docs\.max_tokens={most} are all"
+        ):
+            select_validation(hashes, lengths, most, block=1, key="data.validation.docs")

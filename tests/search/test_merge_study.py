@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.config.errors import InputError
+from harness.runs.directory import StudyDirectory
+from harness.runs.on_report import on_report
+from harness.runs.record import load_study
+from harness.search.confirm import fresh_values
 from harness.search.load_sweep import load_sweep
+from harness.search.sweep import Sweep
 from harness.search.wildcards import spelt_out
 from tests.merging.models import tensors, write_model
 from tests.search.conftest import WriteSweep
+from tests.support.command import run_harness
+from tests.support.corpus import TinyText
 
 WEIGHT = "model.merge.ingredients.{}.weight"
 
 
-@pytest.fixture
-def given(tmp_path: Path) -> list[str]:
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """What sweeps/merge.yaml leaves to the user."""
+    tmp_path = tmp_path_factory.mktemp("given")
     for seed, name in enumerate(("base", "docs", "chat")):
         write_model(tmp_path / name, tensors(seed))
         (tmp_path / f"{name}.jsonl").write_text('{"text": "a b c"}\n')
@@ -26,8 +35,12 @@ def given(tmp_path: Path) -> list[str]:
     return [f"model.merge.base={tmp_path / 'base'}", *models, *(f"data.validation.{n}.path={tmp_path}/{n}.jsonl" for n in ("docs", "chat"))]
 
 
-def test_each_ingredient_has_parameters_and_baselines_come_first(given: list[str]) -> None:
-    sweep = load_sweep("merge", given)
+@pytest.fixture(scope="module")
+def sweep(given: list[str]) -> Sweep:
+    return load_sweep("merge", [*given, "data.validation.chat.block=2"])
+
+
+def test_each_ingredient_has_parameters_and_baselines_come_first(sweep: Sweep) -> None:
     keys = {parameter.key: parameter for parameter in sweep.space.parameters}
     assert {WEIGHT.format(name) for name in ("docs", "chat")} < keys.keys()
     assert keys["model.merge.ingredients.docs.density"].when == {"model.merge.method": ("ties", "dare_ties")}
@@ -41,18 +54,22 @@ def test_each_ingredient_has_parameters_and_baselines_come_first(given: list[str
 
 
 def test_a_baseline_that_the_space_lacks_is_left_out_and_that_is_said(given: list[str]) -> None:
-    narrow = load_sweep("merge", [*given, "space.model.merge.ingredients.*.weight.low=0.2", "~space.model.merge.ingredients.*.density"])
+    no_density = "~space.model.merge.ingredients.*.density"
+    narrow = load_sweep("merge", [*given, "space.model.merge.ingredients.*.weight.low=0.2", no_density])
     assert len(narrow.start.points) == 4
     assert narrow.start.notes[0] == (
         "search.warm_start[0]: baselines: docs alone is left out, the space has no model.merge.ingredients.chat.weight=0.0"
     )
-    fixed = load_sweep("merge", [*given, "~space.model.merge.method", "model.merge.method=dare_linear", "~space.model.merge.scale"])
+    fixed = load_sweep(
+        "merge", [*given, "~space.model.merge.method", "model.merge.method=dare_linear", "~space.model.merge.scale", no_density]
+    )
     assert fixed.start.points == []
     assert "docs alone is left out, the space has no model.merge.method=task_arithmetic" in fixed.start.notes[0]
 
 
-def test_healing_is_searched_beside_the_weights(given: list[str], tmp_path: Path) -> None:
-    heal = ["space.trainer.max_steps={choices: [0, 20]}", f"data.sources.docs.path={tmp_path}/base.jsonl", "data.context_length=16"]
+def test_healing_is_searched_beside_the_weights(given: list[str]) -> None:
+    source = given[-1].replace("data.validation.chat", "data.sources.docs")
+    heal = ["space.trainer.max_steps={choices: [0, 20]}", source, "data.context_length=16"]
     sweep = load_sweep("merge", [*given, *heal])
     assert {point["trainer.max_steps"] for point in sweep.start.points} == {0}
     assert sweep.trial_config({"trainer.max_steps": 20, WEIGHT.format("docs"): 0.4}).trainer.max_steps == 20
@@ -62,13 +79,8 @@ def test_healing_is_searched_beside_the_weights(given: list[str], tmp_path: Path
     ("overrides", "said"),
     [
         (
-            ["objective.metric=val/docs/report/loss"],
-            r"objective\.metric=val/docs/report/loss: is measured on what is kept.*valid: val/docs/loss",
-        ),
-        (["constraints.val/docs/report/loss.max=2"], r"constraints=val/docs/report/loss: is measured on what is kept for the report"),
-        (
-            ["search.prior={model.merge.ingredients.docz.weight: {mean: 1, spread: 2}}"],
-            r"unknown parameter 'model\.merge\.ingredients\.docz",
+            ["constraints.val/docs/report/loss.max=2"],
+            r"constraints=val/docs/report/loss: is measured on what is kept.*valid: val/docs/loss",
         ),
         (["model.merge.ingredients.docs.densty=0.5"], r"densty"),
         (["data.mean_loss=false"], r"unknown metric 'val/mean/loss'"),
@@ -84,6 +96,15 @@ def test_baselines_are_of_merges(write_sweep: WriteSweep) -> None:
         load_sweep(str(write_sweep(search={"name": "random", "warm_start": "baselines"})), [])
 
 
+def test_a_confirmation_is_on_other_documents_and_with_other_masks(sweep: Sweep) -> None:
+    point = sweep.start.points[0]
+    assert [fresh_values(sweep, point, seed, place=place) for place, seed in enumerate((7, 8))] == [
+        {"seed": 7, "data.validation.docs.block": 1, "data.validation.chat.block": 3},
+        {"seed": 8, "data.validation.docs.block": 2, "data.validation.chat.block": 4},
+    ]
+    assert sweep.trial_config({**point, **fresh_values(sweep, point, 8, place=1)}).data.validation["docs"].block == 2
+
+
 def test_a_star_stands_for_every_entry() -> None:
     base = {"a": {"x": {"w": 1}, "y": {"w": 2}}, "b": {}}
     one: dict[str, Any] = {"low": 0, "high": 1}
@@ -94,3 +115,51 @@ def test_a_star_stands_for_every_entry() -> None:
     for key in ("b.*.w", "nothing.*.w"):
         with pytest.raises(InputError, match=rf"space\.{key[0]}.*has no entries for \* to stand for"):
             spelt_out({key: one}, base)
+
+
+@pytest.mark.slow
+def test_a_real_study_is_judged_confirmed_and_handed_on(tiny_text: TinyText, tiny_model: Path, tmp_path: Path) -> None:
+    """Two small models that were trained apart: each was made here, so that the recipe says how."""
+    train = [
+        "train",
+        *tiny_text.pretrained(tiny_model),
+        "trainer.max_steps=3",
+        "optim.lr=1e-2",
+        "data.replay_share=0",
+        "trainer.final_checkpoint=weights",
+    ]
+    for name, seed in (("one", 1), ("two", 2)):
+        done = run_harness(*train, f"seed={seed}", "--dir", f"runs/{name}", cwd=tmp_path)
+        assert done.rc == 0, done
+    models = [f"model.merge.base={tiny_model}", *(f"model.merge.ingredients.{name}.path={name}" for name in ("one", "two"))]
+    sets = [
+        *(f"data.validation.{name}.path={path}" for name, path in (("domain", tiny_text.domain), ("general", tiny_text.general))),
+        *(f"data.validation.{name}.max_tokens=300" for name in ("domain", "general")),
+        "data.context_length=32",
+    ]
+    done = run_harness(
+        "sweep", "merge", *models, *sets, "trainer=cpu", "tracking=none", "budget.trials=8", "launcher.workers=1", cwd=tmp_path
+    )
+    assert done.rc == 0, done
+    study = load_study(StudyDirectory(tmp_path / "runs" / "merge"))
+    assert [run.state for run in study.runs] == ["complete"] * 8
+    assert not list((tmp_path / "runs" / "merge").rglob("*.safetensors")), "nothing is written"
+    found = on_report(study)
+    assert found is not None
+    assert found.metric == "val/mean/report/loss"
+    assert all(rival.lead is not None for rival in found.rivals)
+    assert found.rivals
+    assert {"model.merge.base", "model.merge.ingredients.one"} < study.runs[0].result.fingerprints.keys()
+
+    confirmed = run_harness("confirm", "merge", "--top", "2", "--seeds", "2", "--json", cwd=tmp_path)
+    assert confirmed.rc == 0, confirmed
+    values = [candidate["values"] for candidate in json.loads(confirmed.stdout)["candidates"]]
+    assert all(len(set(one.values())) == 2 for one in values), "other documents with each seed"
+    exported = run_harness("best", "merge", "--export", "mixed", "--json", cwd=tmp_path)
+    assert exported.rc == 0, exported
+    assert json.loads(exported.stdout)["report"]["metric"] == "val/mean/report/loss"
+    bundle = tmp_path / "conf" / "experiment" / "best" / "mixed"
+    made = json.loads((bundle / "bundle.json").read_text())["ingredients"]["model.merge.ingredients.one"]["made_by"]
+    assert made["config"]["seed"] == 1
+    assert (bundle / "ingredients" / "one.yaml").is_file()
+    assert "on documents that chose nothing" in (bundle / "README.md").read_text()

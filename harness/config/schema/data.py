@@ -75,6 +75,9 @@ class ValidationConfig(Section):
     """Share of the source's documents that is held out."""
     max_tokens: Count | None = 65_536
     """Evaluate on at most this many tokens (whole documents, in the order of their hashes); null: on all of them."""
+    block: Annotated[int, Ge(0)] = 0
+    """Which max_tokens of them, 0 being the first: for a look at other documents, which are taken in turn where there are fewer blocks.
+    `harness confirm` judges merges, which have no seed to vary, on documents that the search has not seen."""
     loss_by_position: bool = False
     """Log the loss by the number of tokens before the predicted one in its window, too: val/<domain>/loss/tokens_0_63, tokens_64_127,
     tokens_128_255, … up to data.context_length. Weighted by their tokens, they add up to the loss."""
