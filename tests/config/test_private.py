@@ -127,7 +127,11 @@ def test_values_come_back_from_the_grammar_of_overrides(value: Any) -> None:
 
 
 def test_every_key_that_names_a_file_is_known_as_one() -> None:
-    names = [key.replace("<name>", "x") for key, _ in keys(Config) if key.endswith((".path", "_dir", "_file", "teacher", "chat_template", ".tasks"))]
+    names = [
+        key.replace("<name>", "x")
+        for key, _ in keys(Config)
+        if key.endswith((".path", "_dir", "_file", "teacher", "chat_template", ".tasks"))
+    ]
     assert len(names) >= 7
     assert [name for name in names if not PATH_KEY.fullmatch(name) and not is_owner_specific(name)] == []
 
