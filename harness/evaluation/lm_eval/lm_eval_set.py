@@ -255,9 +255,9 @@ def _fitting(asked: Sequence[AskedTask], most: int, key: str) -> list[int]:
         costs.append(list(of_documents.values()))
     kept, spent = [0] * len(asked), 0
     for place in range(max(map(len, costs))):
-        for index, of_documents in enumerate(costs):
-            if place < len(of_documents):
-                spent += of_documents[place]
+        for index, of_task in enumerate(costs):
+            if place < len(of_task):
+                spent += of_task[place]
                 if spent > most:
                     if 0 in kept:
                         raise wrong_value("data.max_evaluation_tokens", most, f"less than one document of each task of {key}")
