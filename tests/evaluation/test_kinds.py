@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from harness.config.checks.data import data_problems
+from harness.config.errors import InputError
 from harness.config.load import load
-from harness.config.schema import Config, DataConfig, EvaluationSets, evaluation_sections
+from harness.config.schema import Config, DataConfig, EvaluationSets, LmEvalConfig, evaluation_sections
 from harness.data.tokenization import Tokenization
 from harness.evaluation import kinds
 from harness.evaluation.evaluation_set import Advance, Chosen, EvaluationSet, LanguageModel
@@ -88,6 +89,13 @@ def test_what_an_evaluation_may_read_is_bounded_by_the_configuration(tiny_text: 
     assert most_tokens(load(base).config.data) == 300 + 65_536
     assert most_tokens(load([*base, "data.max_evaluation_tokens=200"]).config.data) == 400
     assert most_tokens(load([*base, f"data.multiple_choice.quiz.path={quiz}"]).config.data) is None
+
+
+def test_tasks_by_name_need_lm_eval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.evaluation.lm_eval.shipped.shipped_directory", lambda: None)
+    data = DataConfig(lm_eval={"own": LmEvalConfig(tasks=["gsm8k"])})
+    with pytest.raises(InputError, match=r"data\.lm_eval\.own\.tasks=gsm8k: needs lm_eval, .*: pip install 'harness\[lm_eval\]'"):
+        logged_metrics(data)
 
 
 @dataclass(kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import os
@@ -12,12 +13,13 @@ from typing import Any
 import pytest
 import yaml
 
+from harness.config.checks.data import data_problems
 from harness.config.errors import InputError
 from harness.config.load import load
 from harness.config.remote_code import TRUST_VARIABLE, trust
-from harness.config.schema import Config
-from harness.evaluation.evaluation_set import EvaluationSet
+from harness.config.schema import Config, LmEvalConfig
 from harness.evaluation.kinds import higher_is_better, logged_metrics, main_metrics, metric_of
+from harness.evaluation.lm_eval.lm_eval_set import LmEvalSet
 from harness.evaluation.lm_eval.read_tasks import read_tasks
 from harness.evaluation.lm_eval.task_files import GroupFile, TaskFile, leaves
 from harness.models.adapters.build import build_adapted_model
@@ -104,35 +106,56 @@ def model(tiny_text: TinyText, tmp_path_factory: pytest.TempPathFactory) -> Path
     return tiny_model(tmp_path_factory.mktemp("model"), tiny_text.tokenizer, context=CONTEXT)
 
 
+@pytest.fixture(scope="module")
+def base(model: Path, folder: Path, session_cache: Path) -> Config:
+    """Evaluates on a task, and trains nothing."""
+    own = [f"model.path={model}", f"data.context_length={CONTEXT}", "trainer.threads=1", f"data.cache_dir={session_cache}"]
+    return load(["experiment=evaluate", "trainer=cpu", *own, f"data.lm_eval.own.tasks=[{folder / 'quiz.yaml'}]"]).config
+
+
+@pytest.fixture(scope="module")
+def tokenizer(base: Config) -> Any:
+    return load_tokenizer(base)
+
+
 Configure = Callable[..., Config]
+Build = Callable[..., LmEvalSet]
 
 
 @pytest.fixture
-def configured(model: Path, folder: Path, session_cache: Path) -> Configure:
-    """A configuration that asks these tasks and nothing else, and trains nothing."""
+def configured(base: Config, folder: Path) -> Configure:
+    """The same with other tasks, and keys of data.lm_eval.own."""
 
     def make(*tasks: str | Path, **keys: Any) -> Config:
-        named = ", ".join(str(folder / task) if str(task).endswith(".yaml") else str(task) for task in tasks)
-        own = [f"data.{key}={value}" for key, value in keys.items() if key in ("max_evaluation_tokens", "context_length")]
-        own += [f"data.lm_eval.own.{key}={value}" for key, value in keys.items() if f"data.{key}={value}" not in own]
-        base = [f"model.path={model}", f"data.context_length={CONTEXT}", "trainer.threads=1", f"data.cache_dir={session_cache}"]
-        return load(["experiment=evaluate", *base, "trainer=cpu", "trainer.max_steps=0", f"data.lm_eval.own.tasks=[{named}]", *own]).config
+        config = copy.deepcopy(base)
+        named = [str(folder / task) if str(task).endswith(".yaml") else str(task) for task in tasks]
+        config.data.lm_eval = {"own": LmEvalConfig(tasks=named, **keys)}
+        return config
 
     return make
 
 
-def built(config: Config) -> EvaluationSet:
-    (found,) = load_data(config, load_tokenizer(config)).evaluation
-    return found
+@pytest.fixture
+def built(configured: Configure, tokenizer: Any) -> Build:
+    """The set of these tasks."""
+
+    def make(*tasks: str | Path, max_evaluation_tokens: int | None = None, chat_template: str | None = None, **keys: Any) -> LmEvalSet:
+        config = configured(*tasks, **keys)
+        config.data.max_evaluation_tokens, config.data.chat_template = max_evaluation_tokens, chat_template
+        (found,) = load_data(config, tokenizer).evaluation
+        assert isinstance(found, LmEvalSet)
+        return found
+
+    return make
 
 
-def test_its_figures_are_those_of_lm_eval_itself(configured: Configure, model: Path, folder: Path) -> None:
+@pytest.mark.slow
+def test_its_figures_are_those_of_lm_eval_itself(configured: Configure, tokenizer: Any, model: Path, folder: Path) -> None:
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
     config = configured("everything.yaml", "pages.yaml", "sums.yaml", limit=6)
-    tokenizer = load_tokenizer(config)
     evaluator = Evaluator(config, load_data(config, tokenizer).evaluation, tokenizer=tokenizer)
     ours = evaluator.evaluate(build_adapted_model(config, tokenizer).model, step=0)
     texts = evaluator.texts
@@ -181,23 +204,23 @@ def test_directions_are_the_tasks_own(configured: Configure, tmp_path: Path) -> 
     ]
 
 
-def test_its_cost_is_known_before_and_bounded(configured: Configure) -> None:
-    whole = built(configured("quiz.yaml", "sums.yaml"))
+def test_its_cost_is_known_before_and_bounded(built: Build) -> None:
+    whole = built("quiz.yaml", "sums.yaml")
     summary = whole.summary()
     assert (summary["tasks"], summary["documents"], summary["requests"]) == (2, 16, 8 * 3 + 8)
     assert summary["new_tokens"] == 8 * 8
     assert summary["tokens"] == whole.tokens_read > 0
     assert whole.writes
     assert whole.every_evaluations is None
-    assert built(configured("quiz.yaml", limit=3)).summary()["documents"] == 3
+    assert built("quiz.yaml", limit=3).summary()["documents"] == 3
     bound = whole.tokens_read // 2
-    cut = built(configured("quiz.yaml", "sums.yaml", max_evaluation_tokens=bound))
+    cut = built("quiz.yaml", "sums.yaml", max_evaluation_tokens=bound)
     assert 0 < cut.tokens_read <= bound
     assert 2 <= cut.summary()["documents"] < 16
     with pytest.raises(InputError, match=r"max_evaluation_tokens=5: less than one document of each task of data\.lm_eval\.own"):
-        built(configured("quiz.yaml", max_evaluation_tokens=5))
+        built("quiz.yaml", max_evaluation_tokens=5)
     prints = {
-        built(configured(*tasks, **keys)).fingerprint
+        built(*tasks, **keys).fingerprint
         for tasks, keys in [
             (("quiz.yaml",), {}),
             (("cloze.yaml",), {}),
@@ -207,13 +230,12 @@ def test_its_cost_is_known_before_and_bounded(configured: Configure) -> None:
         ]
     }
     assert len(prints) == 5
-    assert built(configured("quiz.yaml")).fingerprint == built(configured("quiz.yaml")).fingerprint
+    assert built("quiz.yaml").fingerprint == built("quiz.yaml").fingerprint
 
 
-def test_conversations_are_rendered_by_the_chat_template(configured: Configure) -> None:
-    config = configured("sums.yaml", chat=True, num_fewshot=0, limit=2)
-    config.data.chat_template = "alpaca"
-    text = next(asked.prompt.text for asked in built(config)._written)  # type: ignore[attr-defined]
+def test_conversations_are_rendered_by_the_chat_template(built: Build) -> None:
+    asked = built("sums.yaml", chat=True, num_fewshot=0, limit=2, chat_template="alpaca")
+    text = next(one.prompt.text for one in asked._written)
     assert f"### Instruction:\n{DOCUMENTS[0]['q']}:" in text
     assert text.endswith("### Response:\n")
 
@@ -264,47 +286,64 @@ CODE = "process_docs: !function attack.docs\n"
         ("process_docs: !!python/name:os.system\n", {}, "cannot be read as YAML"),
         ("", {"doc_to_text": "{{ ''.__class__.__mro__[1].__subclasses__() }}"}, "SecurityError"),
         ("", {"doc_to_text": "{{ nothing }}"}, "UndefinedError: 'nothing' is undefined"),
+        ("", {"doc_to_text": "{{ 'a' * 99999999999 }}"}, "MemoryError"),
+        ("process_results: null\n", {"metric_list": [{"metric": "./attack"}]}, "the metric ./attack, of the hub"),
+        ("", {"dataset_path": "webdataset"}, "dataset_path: webdataset"),
         ("", {"task": "../x"}, r"task: '\.\./x'; valid: a name"),
         ("", {"include": "/etc/hostname.yaml"}, "no such file"),
         ("", {"output_type": "guess"}, "Got invalid output_type 'guess'"),
     ],
 )
 def test_a_strangers_task_file_runs_nothing_and_is_refused_in_one_message(
-    configured: Configure, theirs: Callable[..., Path], tmp_path: Path, text: str, values: dict[str, Any], said: str
+    built: Build, theirs: Callable[..., Path], tmp_path: Path, text: str, values: dict[str, Any], said: str
 ) -> None:
     path = theirs(text, **values)
     with pytest.raises(InputError, match=said) as caught:
-        built(configured(path))
+        built(path)
     assert len(str(caught.value).splitlines()) == 1
     assert not (tmp_path / "canary").exists()
 
 
-def test_its_code_is_run_where_its_user_names_it(configured: Configure, theirs: Callable[..., Path], tmp_path: Path) -> None:
+def test_its_code_is_run_where_its_user_names_it(built: Build, theirs: Callable[..., Path], tmp_path: Path) -> None:
     path = theirs(CODE)
     trust([str(path)])
-    assert built(configured(path)).summary()["documents"] == 8
+    assert built(path).summary()["documents"] == 8
     assert (tmp_path / "canary").exists()
 
 
+def test_code_is_trusted_by_the_file_in_which_it_stands(built: Build, theirs: Callable[..., Path], tmp_path: Path, folder: Path) -> None:
+    changing = theirs().with_name("group.yaml")
+    changing.write_text(f"group: g\ntask:\n- task: {folder / 'quiz.yaml'}\n  {CODE}")
+    trust([str(folder / "quiz.yaml")])
+    with pytest.raises(InputError, match=r"/group\.yaml names code to be run \(process_docs: !function attack\.docs\)"):
+        built(changing)
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({}, r"dataset_kwargs: .*documents\.jsonl \(outside"), ({"dataset_kwargs": {"data_dir": ".."}}, r"dataset_kwargs: \.\. \(outside")],
+)
 def test_a_strangers_task_file_reads_no_files_elsewhere(
-    configured: Configure, theirs: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    built: Build, theirs: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], said: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"a task file that may be a stranger's.*dataset_kwargs: .*documents\.jsonl \(outside"):
-        built(configured(theirs()))
+    with pytest.raises(InputError, match=rf"a task file that may be a stranger's.*{said}"):
+        built(theirs(**given))
 
 
-def test_what_is_no_task_is_bad_input(configured: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=r"data\.lm_eval\.own\.tasks=/nowhere\.yaml: no such file"):
-        configured("/nowhere.yaml")
-    with pytest.raises(InputError, match=r"data\.lm_eval\.own\.tasks=gsm8kk: no task or group of lm_eval\. Did you mean 'gsm8k'\?"):
-        built(configured("gsm8kk"))
+def test_what_is_no_task_is_bad_input(built: Build, configured: Configure) -> None:
+    said = list(data_problems(configured("/nowhere.yaml").data, trains=False))
+    assert said == ["data.lm_eval.own.tasks=/nowhere.yaml: no such file or directory"]
+    with pytest.raises(InputError, match=r"data\.lm_eval\.own\.tasks=gsm8kk: no task, group or tag of lm_eval\. Did you mean 'gsm8k'\?"):
+        built("gsm8kk")
     with pytest.raises(InputError, match="the task quiz stands there twice"):
-        built(configured("everything.yaml", "quiz.yaml"))
-    with pytest.raises(InputError, match=r"100 new tokens leave no room for its prompts in data\.context_length=96"):
-        built(configured("sums.yaml", max_new_tokens=100))
+        built("everything.yaml", "quiz.yaml")
+    with pytest.raises(InputError, match=r"100 new tokens leave no room for its prompts in data.context_length=96"):
+        built("sums.yaml", max_new_tokens=100)
 
 
+@pytest.mark.slow
 def test_tasks_groups_and_tags_that_ship_are_found_by_name(session_cache: Path) -> None:
     def read(*names: str) -> list[TaskFile | GroupFile]:
         return read_tasks(names, key="x", cache_dir=session_cache)

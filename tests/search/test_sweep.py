@@ -155,6 +155,21 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str], str]] = {
 }
 
 
+def test_a_task_of_lm_eval_says_itself_whether_more_is_better(write_sweep: WriteSweep, tmp_path: Path) -> None:
+    task = tmp_path / "quiz.yaml"
+    write_yaml(task, {"task": "quiz", "metric_list": [{"metric": "acc"}, {"metric": "mine", "higher_is_better": False}]})
+
+    def asked(metric: str) -> None:
+        base = [f"data.lm_eval.own.tasks=[{task}]"]
+        load_sweep(str(write_sweep(base=base, objective={"metric": f"lm_eval/own/quiz/{metric}", "direction": "minimize"})), [])
+
+    asked("mine")
+    with pytest.raises(InputError, match="minimize: more of lm_eval/own/quiz/acc is better; valid: maximize"):
+        asked("acc")
+    with pytest.raises(InputError, match="Did you mean 'lm_eval/own/quiz/mine'"):
+        asked("mines")
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_could_not_run_is_refused_before_anything_is_written(case: str, write_sweep: WriteSweep) -> None:
     document, overrides, message = REFUSED[case]
