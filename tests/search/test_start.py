@@ -14,6 +14,7 @@ import pytest
 from harness.config.errors import InputError
 from harness.config.schema import ModelConfig
 from harness.config.sweep_schema import SearchConfig
+from harness.config.validate import to_plain
 from harness.runs.files import write_yaml
 from harness.runs.result import Result, Tokens, write_result
 from harness.runs.trial import Trial, write_trial
@@ -171,7 +172,7 @@ def test_studies_are_read_and_give_the_prior(tmp_path: Path, make_sweep: MakeSwe
         model = ModelConfig(hidden_size=width, heads=4, layers=2)
         run = directory.trial(0)
         write_trial(run, Trial(number=0, params={}, tokens=tokens))
-        write_yaml(run.config, {"model": {**vars(model)}, "optim": {"lr": planted(model_size(model), tokens)}})
+        write_yaml(run.config, {"model": to_plain(model), "optim": {"lr": planted(model_size(model), tokens)}})
         # The best shared most of its length with another trial's trunk.
         write_result(run, Result(state="complete", objective=2.0, tokens=Tokens(budgeted=tokens // 5, shared=tokens - tokens // 5)))
     scaling = fit_scaling(["small", "wide", "long"], objective="val/domain/loss")
