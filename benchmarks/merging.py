@@ -53,13 +53,14 @@ def main() -> None:
         print(json.dumps({"harness": harness, "headers": headers, "rows": rows, "mergekit": mergekit}[who](Path(recipe))))
         return
     others = [] if arguments.no_mergekit or find_spec("mergekit") is None else ["mergekit"]
+    without_disk = ["headers"] if arguments.no_sparse_merge else ["headers", "rows"]
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
     print("| models | method | who | peak MB | seconds | CPU s |\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
         for kind, megabytes, who in (
             ("full", arguments.megabytes, ["harness", *others]),
-            ("sparse", arguments.sparse_megabytes, ["sparse"]),
+            ("sparse", arguments.sparse_megabytes, without_disk),
         ):
             size = write_models(directory / kind, megabytes, sparse=kind == "sparse")
             for method in arguments.methods:
