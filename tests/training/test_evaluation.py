@@ -19,6 +19,7 @@ import torch
 from harness.config.load import load
 from harness.config.schema import DataConfig, MultipleChoiceConfig
 from harness.evaluation.domain_loss import DomainLossSet
+from harness.evaluation.evaluation_set import Measured
 from harness.evaluation.kinds import logged_metrics
 from harness.evaluation.loss_by_position import LossByPositionSet
 from harness.evaluation.multiple_choice import MultipleChoiceSet
@@ -222,11 +223,11 @@ def test_the_time_of_evaluation_is_not_that_of_training(new_run: NewRun, monkeyp
     clock = Clock()
     _, run = new_run("run", "trainer.max_steps=6", "trainer.evaluate_every_steps=2", "trainer.log_every_steps=1")
 
-    def slowly(*args: Any, **kwargs: Any) -> dict[str, float]:
+    def slowly(*args: Any, **kwargs: Any) -> Measured:
         clock.now += 0.25
-        return {"loss": 1.0, "bits_per_byte": 1.0}
+        return Measured({"loss": 1.0, "bits_per_byte": 1.0})
 
-    monkeypatch.setattr(DomainLossSet, "measure", slowly)
+    monkeypatch.setattr(DomainLossSet, "measured", slowly)
     for module in ("evaluator", "step_end"):
         monkeypatch.setattr(f"harness.training.{module}.time", clock)
     result = train_here(run)
