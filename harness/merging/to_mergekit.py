@@ -20,7 +20,7 @@ def to_mergekit(merge: MergeConfig) -> dict[str, Any]:
     own = sorted(facts.of_ingredients & vars(IngredientConfig(path="-")).keys())
     listed = [{"model": one.path, **_parameters({name: getattr(one, name) for name in own})} for one in merge.ingredients.values()]
     # mergekit would take a gamma or epsilon of each ingredient; ours have one.
-    ours = (facts.of_all | facts.of_ingredients) - {*own, "scope", "by_row"}
+    ours = (facts.of_all | facts.of_ingredients) - {*own, "scope", "by_row", *(["scale"] if merge.method == "sce" else [])}
     named = {_name(merge.method, name): getattr(merge, name) for name in sorted(ours)}
     shared = {name: value for name, value in named.items() if value is not None}
     if "rescale" in shared:
@@ -60,6 +60,7 @@ def _refuse_what_it_lacks(merge: MergeConfig) -> None:
         "weights of groups": any(one.weights for one in merge.ingredients.values()),
         "model.merge.scope=model": merge.method == "ties" and merge.scope == "model",
         "model.merge.rescale=density": merge.rescale == "density",
+        "model.merge.scale of sce": merge.method == "sce" and merge.scale not in (None, 1.0),
     }
     for what, is_so in lacks.items():
         if is_so:

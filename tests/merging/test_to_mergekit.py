@@ -28,7 +28,7 @@ OWN: dict[str, dict[str, Any]] = {
     "breadcrumbs": {"gamma": 0.1},
     "dare_linear": {"rescale": "none"},
     "della": {"epsilon": 0.2},
-    "sce": {"topk": 0.5, "scale": 0.9},
+    "sce": {"topk": 0.5},
 }
 
 
@@ -78,7 +78,13 @@ def test_what_mergekit_has_no_words_for_is_named(home: Path) -> None:
     grouped.groups = {"mlp": TensorGroupConfig(part="mlp")}
     grouped.ingredients["a"].weights = {"mlp": 0.3}
     whole, paper = merge_of(home, "ties"), merge_of(home, "dare_ties")
-    whole.scope, paper.rescale = "model", "density"
-    for merge, what in ((grouped, "weights of groups"), (whole, r"model\.merge\.scope=model"), (paper, r"model\.merge\.rescale=density")):
+    scaled = merge_of(home, "sce")
+    whole.scope, paper.rescale, scaled.scale = "model", "density", 0.9
+    for merge, what in (
+        (grouped, "weights of groups"),
+        (whole, r"model\.merge\.scope=model"),
+        (paper, r"model\.merge\.rescale=density"),
+        (scaled, r"model\.merge\.scale of sce"),
+    ):
         with pytest.raises(InputError, match=f"mergekit has no words for {what}"):
             to_mergekit(merge)
