@@ -96,7 +96,7 @@ class MultipleChoiceSet(EvaluationSet):
     @property
     def texts(self) -> ScoredTexts:
         """Question and choice, of which the choice is scored."""
-        return ScoredTexts(self.tokens, self.lengths, self.scored)
+        return ScoredTexts.of_ends(self.tokens, self.lengths, self.scored)
 
     def summary(self) -> dict[str, int]:
         return {

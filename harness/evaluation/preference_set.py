@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from harness.config.errors import InputError, wrong_value
 from harness.config.schema import PreferenceConfig
-from harness.data.labels import IGNORED
 from harness.data.ragged import Int64, offsets_of, spans
 from harness.data.split import Hashes, held_out
 from harness.data.token_cache import TokenizedDocuments
 from harness.data.tokenization import Tokenization
 from harness.evaluation.evaluation_set import Advance, Chosen, EvaluationSet, Float64, LanguageModel, Measured
+from harness.evaluation.scored_texts import ScoredTexts
 
 BETA = 0.1
 """Of the loss: losses at another could not be compared with it."""
@@ -132,16 +132,7 @@ class PreferenceSet(EvaluationSet):
 
     def logps(self, model: LanguageModel, advance: Advance) -> Float64:
         """The log-probability of each answer, in nats: float64[2 pairs]."""
-
-        def summed(batch: tuple[Int64, Int64, Int64]) -> tuple[Int64, Float64]:
-            documents, input_ids, labels = batch
-            return documents, -model.losses(input_ids, labels).sum(axis=1)
-
-        logps = np.zeros(len(self.lengths))
-        for documents, found in model.over(self.batches(model.batch_tokens), summed):
-            logps[documents] = found
-            advance(len(documents))
-        return logps
+        return ScoredTexts(self.tokens, self.lengths, self.trained).log_likelihoods(model, advance)
 
     @cached_property
     def answer_tokens(self) -> Int64:
@@ -149,24 +140,6 @@ class PreferenceSet(EvaluationSet):
         offsets, upto = offsets_of(self.lengths), offsets_of(self.trained)
         counts: Int64 = upto[offsets[1:]] - upto[offsets[:-1] + 1]
         return counts
-
-    def batches(self, batch_tokens: int) -> Iterator[tuple[Int64, Int64, Int64]]:
-        """All documents, in batches of about the same length and at most `batch_tokens` positions (but at least one document).
-
-        Yields (documents int64[b], input_ids int64[b, l], labels int64[b, l]), labels shifted already: those of answers, -100 elsewhere.
-        """
-        order, starts = np.argsort(-self.lengths, kind="stable"), offsets_of(self.lengths)[:-1]
-        first = 0
-        while first < len(order):
-            longest = int(self.lengths[order[first]]) - 1
-            documents = order[first : first + max(1, batch_tokens // longest)]
-            at = np.arange(longest)
-            real = at < self.lengths[documents, None] - 1
-            index = np.where(real, starts[documents, None] + at, 0)
-            following = self.tokens[index + 1].astype(np.int64)
-            labels = np.where(real & self.trained[index + 1], following, IGNORED)
-            yield documents, np.where(real, self.tokens[index], 0).astype(np.int64), labels
-            first += len(documents)
 
 
 def build_preference_set(name: str, config: PreferenceConfig, tokens: Tokenization) -> PreferenceSet:

@@ -1,16 +1,17 @@
-"""Token sequences whose ends are scored, in batches of about one length."""
+"""Token sequences of which some tokens are scored, in batches of about one length."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.labels import IGNORED
 from harness.data.ragged import Int64, offsets_of
-from harness.evaluation.evaluation_set import Advance, Float64, LanguageModel
+from harness.evaluation.evaluation_set import Advance, Bools, Float64, LanguageModel
 
 Batch = tuple[Int64, Int64, Int64]
 
@@ -19,12 +20,18 @@ Batch = tuple[Int64, Int64, Int64]
 class ScoredTexts:
     """Sequences of tokens, one after the other."""
 
-    tokens: Int64
-    """int64[tokens]."""
+    tokens: NDArray[Any]
+    """Token ids [tokens]."""
     lengths: Int64
     """int64[sequences]: tokens of each."""
-    scored: Int64
-    """int64[sequences]: how many tokens at its end are scored."""
+    is_scored: Bools
+    """bool[tokens]; never the first of a sequence, which nothing predicts."""
+
+    @classmethod
+    def of_ends(cls, tokens: NDArray[Any], lengths: Int64, counts: Int64) -> ScoredTexts:
+        """Whose ends are scored. counts: int64[sequences], how many tokens of each."""
+        to_the_end = np.repeat(offsets_of(lengths)[1:], lengths) - np.arange(len(tokens))
+        return cls(tokens, lengths, to_the_end <= np.repeat(counts, lengths))
 
     def batches(self, batch_tokens: int) -> Iterator[Batch]:
         """All sequences, in batches of about the same length and at most `batch_tokens` positions (but at least one sequence).
@@ -38,12 +45,11 @@ class ScoredTexts:
         while first < len(order):
             longest = int(self.lengths[order[first]]) - 1
             chosen = order[first : first + max(1, batch_tokens // longest)]
-            sizes = self.lengths[chosen, None] - 1
             at = np.arange(longest)
-            real = at < sizes
+            real = at < self.lengths[chosen, None] - 1
             index = np.where(real, starts[chosen, None] + at, 0)
-            labels = np.where(real & (at >= sizes - self.scored[chosen, None]), self.tokens[index + 1], IGNORED)
-            yield chosen, np.where(real, self.tokens[index], 0), labels
+            labels = np.where(real & self.is_scored[index + 1], self.tokens[index + 1].astype(np.int64), IGNORED)
+            yield chosen, np.where(real, self.tokens[index], 0).astype(np.int64), labels
             first += len(chosen)
 
     def log_likelihoods(self, model: LanguageModel, advance: Advance) -> Float64:
@@ -59,10 +65,10 @@ class ScoredTexts:
             advance(len(indices))
         return found
 
-    def log_likelihoods_and_hits(self, model: LanguageModel, advance: Advance) -> tuple[Float64, NDArray[np.bool_]]:
+    def log_likelihoods_and_hits(self, model: LanguageModel, advance: Advance) -> tuple[Float64, Bools]:
         """As `log_likelihoods`, and whether all that is scored of a sequence is what the model finds most likely: bool[sequences]."""
 
-        def measure(batch: Batch) -> tuple[Int64, Float64, NDArray[np.bool_]]:
+        def measure(batch: Batch) -> tuple[Int64, Float64, Bools]:
             indices, input_ids, labels = batch
             losses, hits = model.losses_and_hits(input_ids, labels)
             return indices, -losses.sum(axis=1), (hits | (labels == IGNORED)).all(axis=1)

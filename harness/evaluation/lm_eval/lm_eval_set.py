@@ -80,7 +80,7 @@ class LmEvalSet(EvaluationSet):
     def texts(self) -> ScoredTexts:
         """All that is scored, in order."""
         scored = list(self._scored)
-        return ScoredTexts(
+        return ScoredTexts.of_ends(
             np.fromiter(chain.from_iterable(one.ids for one in scored), dtype=np.int64),
             np.array([len(one.ids) for one in scored], dtype=np.int64),
             np.array([one.count for one in scored], dtype=np.int64),
