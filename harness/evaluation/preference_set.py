@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from harness.config.errors import InputError, wrong_value
 from harness.config.schema import PreferenceConfig
+from harness.data.preference.formats import begins_with_label
 from harness.data.ragged import Int64, offsets_of, spans
 from harness.data.split import Hashes, held_out
 from harness.data.token_cache import TokenizedDocuments
@@ -153,6 +154,9 @@ def build_preference_set(name: str, config: PreferenceConfig, tokens: Tokenizati
         candidates = np.arange(documents.documents // 2)
     else:
         assert config.share is not None, "checked: beside a source"
+        if begins_with_label(tokens.files(f"data.sources.{config.source}", data.sources[config.source]).files[0], key=key):
+            problem = f"holds answers with labels, and pairs are compared here; valid: {key}.path=FILE of pairs without .source, or ~{key}"
+            raise wrong_value(f"{key}.source", config.source, problem)
         documents = tokens.of_pairs(f"data.sources.{config.source}", data.sources[config.source])
         candidates = np.flatnonzero(held_out(documents.hashes[0::2], config.share))
         if len(candidates) == 0:

@@ -45,7 +45,8 @@ class SourceConfig(Section):
     with tool_calls and role tool; prompt_completion; preference: two answers to one prompt, as prompt (question, instruction), chosen and
     rejected (chosen_response, …), each a text, which is then a turn, or messages; as chosen and rejected conversations whose common
     beginning is the prompt; or as instruction and several completions with scores (objective=sft reads the chosen answer alone);
-    preference_text: prompt, chosen and rejected as plain text, without a template; text: plain text in `field`, every token of which is
+    with objective.kind=kto also prompt, completion (text or messages) and label, true or false; preference_text: prompt, chosen and
+    rejected (or completion and label) as plain text, without a template; text: plain text in `field`, every token of which is
     trained, e.g. for replay; auto: one of the formats of conversations, told from each file's first rows; with objective.name=distill also
     plain text, where the first row of the first file is no conversation."""
     rejected: Annotated[Rejected, Preferred] = "worst"
