@@ -31,7 +31,8 @@ class PreferenceSet(EvaluationSet):
     """Pairs of answers, each after its prompt as a document of its own.
 
     Measures loss, dpo's with BETA; accuracy, how often the chosen answer has gained more than the rejected one, a tie counting half;
-    margin_per_token, chosen_shift and rejected_shift, gains over the reference in nats per token, averaged over pairs.
+    margin_per_token, chosen_shift and rejected_shift, gains over the reference in nats per token, averaged over pairs; and the accuracy of
+    pairs whose chosen answer has more tokens than the rejected one, and of those where it has fewer, where there are any.
     """
 
     section = "preference"
@@ -114,19 +115,23 @@ class PreferenceSet(EvaluationSet):
         shift = self.logps(model, advance) - self.reference()
         per_token = shift / self.answer_tokens
         gain = shift[0::2] - shift[1::2]
+        accuracy = (gain > 0) + 0.5 * (gain == 0)
+        longer = self.answer_tokens[0::2] - self.answer_tokens[1::2]
         values = {
             "loss": np.logaddexp(0, -BETA * gain),
-            "accuracy": (gain > 0) + 0.5 * (gain == 0),
+            "accuracy": accuracy,
             "margin_per_token": per_token[0::2] - per_token[1::2],
             "chosen_shift": per_token[0::2],
             "rejected_shift": per_token[1::2],
         }
+        of = {name: np.arange(self.pairs) for name in values}
+        for name, pairs in (("accuracy_chosen_longer", longer > 0), ("accuracy_rejected_longer", longer < 0)):
+            if pairs.any():
+                values[name], of[name] = accuracy, np.flatnonzero(pairs)
         return Measured(
-            {name: math.fsum(column) / self.pairs for name, column in values.items()},
+            {name: math.fsum(column[of[name]]) / len(of[name]) for name, column in values.items()},
             documents={
-                name: {
-                    f"{key:016x}/{place}": (float(value), 1.0) for place, (key, value) in enumerate(zip(self.hashes, column, strict=True))
-                }
+                name: {f"{self.hashes[pair]:016x}/{pair}": (float(column[pair]), 1.0) for pair in of[name].tolist()}
                 for name, column in values.items()
             },
         )
