@@ -65,10 +65,8 @@ def _show(summary: dict[str, Any], config: Config, console: Console) -> None:
         drawn = f"{teacher['samples']} tokens at each of {teacher['positions']:,} positions"
         console.print(f"Teacher: {drawn} of {'that run' if run else 'one epoch'} are in the cache", soft_wrap=True)
     if reference:
-        console.print(
-            f"Reference: what it says of {reference['pairs']:,} pairs of {'that run' if run else 'one epoch'} is in the cache",
-            soft_wrap=True,
-        )
+        of_what = ", ".join(f"{count:,} {what}" for what, count in reference.items())
+        console.print(f"Reference: what it says of {of_what} of {'that run' if run else 'one epoch'} is in the cache", soft_wrap=True)
     if summary["sources"]:
         console.print(f"Data fingerprint {summary['fingerprint'][:12]}")
 

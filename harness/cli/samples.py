@@ -30,7 +30,8 @@ def show_samples(samples: list[Sample], context_length: int, console: Console) -
         for piece in sample.pieces:
             end = piece.first_token + piece.tokens
             where = f", tokens {piece.first_token:,} to {end:,}" if rows else ""
-            what = f"document {piece.document:,}" if piece.answer is None else f"pair {piece.document:,}, {piece.answer}"
+            kind = {None: "document", "chosen": "pair", "rejected": "pair"}.get(piece.answer, "answer")
+            what = f"{kind} {piece.document:,}" + ("" if piece.answer is None else f", {piece.answer}")
             console.print(f"┌ {piece.source}, {what}{where}", style="cyan", highlight=False, soft_wrap=True)
             console.print(_text(piece, coloured, masked), soft_wrap=True)
 

@@ -43,11 +43,12 @@ class PackedRows(Dataset[Batch]):
         teacher_samples  int64[b, L, S]
         teacher_entropy  float32[b, L], nats
 
-        Where the sources hold pairs of answers, of which A are in these rows, chosen and rejected in turn, in the order of the rows:
+        Where the sources hold answers, of which A are in these rows, of pairs chosen and rejected in turn, in the order of the rows:
         answer_tokens    int64[A], trained predictions of each
         answer_reference float32[A], their log-probability under the reference, in nats; where there is one
-        holds_answers    bool[b], of which rows are pairs
-        tokens_a_pair    float32[], see TrainingData
+        answer_labels    bool[A], whether they are good; where they stand alone with their labels
+        holds_answers    bool[b], of which rows are answers
+        tokens_an_example    float32[], see TrainingData
         """
         shape = len(positions), self._data.context_length
         input_ids, labels = np.zeros(shape, dtype=np.int64), np.full(shape, IGNORED, dtype=np.int64)
@@ -82,25 +83,29 @@ class PackedRows(Dataset[Batch]):
         return {"teacher_samples": samples, "teacher_entropy": entropy}
 
     def _answers(self, source: Int64, row: Int64) -> dict[str, NDArray[Any]]:
-        """Of the answers in rows of sources (two int64[b]); empty where no source holds pairs."""
+        """Of the answers in rows of sources (two int64[b]); empty where no source holds any."""
         sources = self._data.sources
-        if not any(one.documents.are_pairs for one in sources):
+        if not any(one.documents.are_answers for one in sources):
             return {}
-        at, tokens, reference = [], [], []
+        at, tokens, reference, labels = [], [], [], [np.empty(0, np.bool_)]
         for i in np.unique(source).tolist():
-            if sources[i].documents.are_pairs:
+            if sources[i].documents.are_answers:
                 mine, packing = np.flatnonzero(source == i), sources[i].packing
                 pieces = packing.pieces_of(row[mine])
-                at.append(np.repeat(mine, 2 * sources[i].row_pairs[row[mine]]))
+                documents = packing.piece_document[pieces]
+                at.append(np.repeat(mine, sources[i].row_answers[row[mine]]))
                 tokens.append(sources[i].piece_targets[pieces])
-                logps = sources[i].reference
-                reference.append(np.zeros(0) if logps is None else logps[packing.piece_document[pieces]])
+                logps, good = sources[i].reference, sources[i].documents.labels
+                reference.append(np.zeros(0) if logps is None else logps[documents])
+                labels.append(np.zeros(0, np.bool_) if good is None else good[documents])
         order = np.argsort(np.concatenate([np.empty(0, np.int64), *at]), kind="stable")
         answers: dict[str, NDArray[Any]] = {
             "answer_tokens": np.concatenate([np.empty(0, np.int64), *tokens])[order],
-            "holds_answers": np.array([one.documents.are_pairs for one in sources])[source],
-            "tokens_a_pair": np.array(self._data.tokens_a_pair, dtype=np.float32),
+            "holds_answers": np.array([one.documents.are_answers for one in sources])[source],
+            "tokens_an_example": np.array(self._data.tokens_an_example, dtype=np.float32),
         }
+        if any(one.documents.labels is not None for one in sources):
+            answers["answer_labels"] = np.concatenate(labels)[order]
         if any(one.reference is not None for one in sources):
             answers["answer_reference"] = np.concatenate([np.empty(0), *reference])[order].astype(np.float32)
             assert np.isfinite(answers["answer_reference"]).all(), "prepared for these rows"

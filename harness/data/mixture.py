@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from harness.config.errors import InputError
 from harness.config.schema import DataConfig
 from harness.data.packing import Packing, pack, pack_pairs
-from harness.data.preference.formats import VALID
+from harness.data.preference.formats import VALID, VALID_LABELLED
 from harness.data.ragged import offsets_of
 from harness.data.split import Hashes, held_out, refuse_leaks
 from harness.data.token_cache import TokenizedDocuments
@@ -73,7 +73,10 @@ def build_training_data(
         lengths = np.where(used, documents.lengths, 0)
         if documents.are_pairs:
             packing = pack_pairs(lengths, config.context_length, prompt=prompt)
-            _say_which_pairs_are_lost(f"data.sources.{name}", documents, used, packing)
+            _say_which_answers_are_lost(f"data.sources.{name}", documents, used, packing)
+        elif documents.labels is not None:
+            packing = pack(lengths, config.context_length, "best_fit", "drop", prompt=prompt)
+            _say_which_answers_are_lost(f"data.sources.{name}", documents, used, packing)
         else:
             packing = pack(lengths, config.context_length, config.packing, config.overflow, prompt=prompt)
         if packing.rows == 0:
@@ -82,36 +85,45 @@ def build_training_data(
                 f"{np.count_nonzero(~used)} are held out for validation, {packing.documents_cut} dropped for being longer than "
                 f"data.context_length={config.context_length} (data.overflow={config.overflow})"
             )
-        layout = ["pairs"] if documents.are_pairs else [config.packing, config.overflow]
+        layout = ["pairs"] if documents.are_pairs else ["answers"] if documents.are_answers else [config.packing, config.overflow]
         recipe = [documents.fingerprint, _held_out_share(config, name), config.context_length, *layout]
         if prompt:
             recipe.append(prompt)
         source = PackedSource(name, documents, packing, np.flatnonzero(used), share, config.sources[name].replay, "")
         trained = np.flatnonzero(source.row_targets)
-        if not documents.are_pairs:
+        if not documents.are_answers:
             _say_what_is_lost(source, config, rows_left=len(trained))
         if len(trained) < packing.rows:
             # Of no use to the loss, and a step of nothing else would have none.
             source = replace(source, packing=packing.with_rows(trained))
             recipe.append("rows with a trained token alone")
         sources.append(replace(source, fingerprint=hashlib.sha256(json.dumps(recipe).encode()).hexdigest()))
-    if tokens.documents == "pairs" and not any(source.documents.are_pairs for source in sources):
-        raise InputError(f"data.sources: none of {', '.join(shares)} holds pairs of answers; valid: {VALID}")
+    if tokens.documents in ("pairs", "answers") and not any(source.documents.are_answers for source in sources):
+        if tokens.documents == "answers":
+            raise InputError(
+                f"data.sources: none of {', '.join(shares)} holds answers with labels; valid: {VALID_LABELLED}; or pairs: {VALID}"
+            )
+        labelled = f"; or objective.kind=kto for answers with labels ({VALID_LABELLED})"
+        raise InputError(f"data.sources: none of {', '.join(shares)} holds pairs of answers; valid: {VALID}{labelled}")
     return TrainingData(sources, seed, [(0, config.replay_share)])
 
 
-def _say_which_pairs_are_lost(key: str, documents: TokenizedDocuments, used: NDArray[np.bool_], packing: Packing) -> None:
-    """Say how many pairs are too long for a row. Raises InputError where no pair is left."""
-    pairs, lost = int(np.count_nonzero(used)) // 2, packing.documents_cut // 2
-    context, longest = packing.context_length, int(documents.lengths.reshape(-1, 2).sum(axis=1).max())
-    remedy = f"valid: a larger data.context_length (both answers of the longest pair have {longest} tokens, with the prompt before each)"
-    if pairs == 0:
-        raise InputError(f"{key}: every one of its {documents.documents // 2} pairs is held out; valid: a smaller share, or more pairs")
-    if lost == pairs:
-        raise InputError(f"{key}: every one of its {pairs} pairs is longer than a row of data.context_length={context}; {remedy}")
+def _say_which_answers_are_lost(key: str, documents: TokenizedDocuments, used: NDArray[np.bool_], packing: Packing) -> None:
+    """Say how many pairs, or answers with labels, are too long for a row. Raises InputError where none is left."""
+    each, unit = (2, "pairs") if documents.are_pairs else (1, "answers")
+    count, lost = int(np.count_nonzero(used)) // each, packing.documents_cut // each
+    context, longest = packing.context_length, int(documents.lengths.reshape(-1, each).sum(axis=1).max())
+    has = "both answers of the longest pair have" if documents.are_pairs else "the longest answer has"
+    remedy = f"valid: a larger data.context_length ({has} {longest} tokens, with the prompt before each)"
+    if count == 0:
+        raise InputError(
+            f"{key}: every one of its {documents.documents // each} {unit} is held out; valid: a smaller share, or more {unit}"
+        )
+    if lost == count:
+        raise InputError(f"{key}: every one of its {count} {unit} is longer than a row of data.context_length={context}; {remedy}")
     if lost:
         log.warning(
-            "%s: %d of %d pairs are dropped, being longer than a row of data.context_length=%d; %s", key, lost, pairs, context, remedy
+            "%s: %d of %d %s are dropped, being longer than a row of data.context_length=%d; %s", key, lost, count, unit, context, remedy
         )
 
 

@@ -37,13 +37,13 @@ class Piece:
     trained_tokens: int
     """Predictions that the loss is on."""
     parts: list[Part]
-    answer: Literal["chosen", "rejected"] | None = None
-    """Which of a pair's answers it is."""
+    answer: Literal["chosen", "rejected", "good", "bad"] | None = None
+    """Which of a pair's answers it is, or what its label calls it."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A conversation, a pair of answers, or a row."""
+    """A conversation, a pair of answers, an answer with a label, or a row."""
 
     name: str
     pieces: list[Piece]
@@ -88,7 +88,8 @@ def _whole(source: PackedSource, document: int, decoder: _Decoder) -> Iterator[P
     """A document, or both answers of a pair of which it is the first."""
     lengths = source.documents.lengths
     if not source.documents.are_pairs:
-        yield _piece(source, document, 0, int(lengths[document]), decoder)
+        piece, labels = _piece(source, document, 0, int(lengths[document]), decoder), source.documents.labels
+        yield piece if labels is None else replace(piece, answer="good" if labels[document] else "bad")
         return
     answers: tuple[Literal["chosen", "rejected"], ...] = ("chosen", "rejected")
     for at, answer in enumerate(answers, start=document):

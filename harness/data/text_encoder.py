@@ -50,6 +50,8 @@ class EncodedBatch:
     """bool[sum of lengths]: whether the loss is on a token; None: on all."""
     dropped: Mapping[str, int] = field(default_factory=dict)
     """Pairs of answers that were left out since they say nothing, by why."""
+    labels: Sequence[bool] | None = None
+    """Of answers with labels, whether they are good; None of other documents."""
     trained_bytes: Sequence[int] | None = None
     """UTF-8 bytes of each document's trained text, control tokens not counted; None: of all its text."""
 

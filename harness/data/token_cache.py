@@ -8,6 +8,7 @@
         bytes.npy     int64 [documents], UTF-8 bytes of the text, of conversations of the trained text
         trained.bin   bool [tokens], of conversations only: whether the loss is on a token
                       (of pairs, documents 2 i and 2 i + 1 are the chosen and the rejected answer, each after its prompt)
+        labels.npy    bool [documents], of answers with labels only: whether the answer is good
         meta.json     dtype, counts, checksums, and the first rows that were left out
 
 cache_entry.py handles several processes that want an entry, one that dies while it writes, and damage.
@@ -20,7 +21,7 @@ import json
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,8 @@ from harness.data.cache_entry import META, drop_damaged, open_or_build, shard
 from harness.data.chat.encoder import ChatEncoder
 from harness.data.chat.formats import read_conversations
 from harness.data.content_hash import content_hash
-from harness.data.preference.encoder import PairEncoder, TextPairs
-from harness.data.preference.formats import read_pairs
+from harness.data.preference.encoder import AnswerEncoder, TextAnswers
+from harness.data.preference.formats import read_labelled, read_pairs
 from harness.data.ragged import Int64, offsets_of
 from harness.data.row import BadRows
 from harness.data.sources import read_files
@@ -47,7 +48,7 @@ FORMAT = 1
 BATCH_CHARACTERS = 2_000_000
 BATCH_DOCUMENTS = 1024
 
-Encoder = TextEncoder | ChatEncoder | PairEncoder
+Encoder = TextEncoder | ChatEncoder | AnswerEncoder
 Progress = Callable[[int, int], None]
 """Called with the bytes read so far, and the bytes of all files."""
 
@@ -71,8 +72,10 @@ class TokenizedDocuments:
     """Of the entry; None in those of before it was noted."""
     are_pairs: bool = False
     """Whether documents 2 i and 2 i + 1 are two answers to one prompt, the chosen one first; their hashes are of the prompt."""
+    labels: NDArray[np.bool_] | None = None
+    """bool[documents]: of answers that stand alone, whether they are good; their hashes are of the prompt."""
     dropped: Mapping[str, int] = field(default_factory=dict)
-    """Pairs that say nothing and are not among the documents, by why: equal, empty, tied."""
+    """Pairs, or answers, that say nothing and are not among the documents, by why: equal, empty, tied."""
     with_control_tokens: int = 0
     """Documents of plain text that have a control token of the tokenizer in their text."""
     left_out: int = 0
@@ -94,6 +97,15 @@ class TokenizedDocuments:
     def documents(self) -> int:
         return len(self.hashes)
 
+    @property
+    def are_answers(self) -> bool:
+        """Whether each document is an answer after its prompt, in a pair or with a label."""
+        return self.are_pairs or self.labels is not None
+
+    def as_answers(self) -> TokenizedDocuments:
+        """Answers that stand alone, with their labels: those of pairs, of which the chosen one is good."""
+        return replace(self, are_pairs=False, labels=np.arange(self.documents) % 2 == 0) if self.are_pairs else self
+
     @cached_property
     def lengths(self) -> Int64:
         """Tokens of each document: int64[documents]."""
@@ -101,7 +113,13 @@ class TokenizedDocuments:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A data-loading process maps the files again instead of receiving a copy.
-        return _open, (self.directory,)
+        return _reopened, (self.directory, self.labels is not None)
+
+
+def _reopened(directory: Path, as_answers: bool) -> TokenizedDocuments:
+    found = _open(directory)
+    assert found is not None, "it was open"
+    return found.as_answers() if as_answers else found
 
 
 def tokenize(
@@ -146,7 +164,7 @@ def tokenize_conversations(
 
 def tokenize_pairs(
     files: Sequence[Path],
-    encoder: PairEncoder,
+    encoder: AnswerEncoder,
     *,
     rejected: Rejected = "worst",
     cache_dir: Path,
@@ -158,8 +176,24 @@ def tokenize_pairs(
     """The pairs of answers of the files as tokens with a mask, two documents each; otherwise as `tokenize`. rejected: as
     data.sources.<name>.rejected."""
     recipe, bad = ["pairs", rejected], bad or BadRows()
-    documents = partial(read_pairs, files, as_text=isinstance(encoder, TextPairs), rejected=rejected, key=key, bad=bad)
+    documents = partial(read_pairs, files, as_text=isinstance(encoder, TextAnswers), rejected=rejected, key=key, bad=bad)
     return _cached(files, recipe, encoder, documents, cache_dir, key, bad, progress, verify)
+
+
+def tokenize_labelled(
+    files: Sequence[Path],
+    encoder: AnswerEncoder,
+    *,
+    cache_dir: Path,
+    key: str,
+    bad: BadRows | None = None,
+    progress: Progress | None = None,
+    verify: bool = False,
+) -> TokenizedDocuments:
+    """The answers with labels of the files as tokens with a mask, a document each; otherwise as `tokenize`."""
+    bad = bad or BadRows()
+    documents = partial(read_labelled, files, as_text=isinstance(encoder, TextAnswers), key=key, bad=bad)
+    return _cached(files, ["labelled"], encoder, documents, cache_dir, key, bad, progress, verify)
 
 
 def _cached(
@@ -192,11 +226,14 @@ def _open(entry: Path) -> TokenizedDocuments | None:
         tokens = np.memmap(entry / "tokens.bin", dtype=meta["dtype"], mode="r")
         offsets, hashes, sizes = (np.load(entry / f"{name}.npy", mmap_mode="r") for name in ("offsets", "hashes", "bytes"))
         trained = np.memmap(entry / "trained.bin", dtype=np.bool_, mode="r") if meta.get("masked") else None
+        labels = np.load(entry / "labels.npy", mmap_mode="r") if meta.get("labelled") else None
         if len(tokens) != meta["tokens"] or not len(offsets) - 1 == len(hashes) == len(sizes) == meta["documents"]:
             return None
     except (OSError, ValueError, TypeError, KeyError, InputError):
         return None
     if trained is not None and len(trained) != len(tokens):
+        return None
+    if labels is not None and len(labels) != len(hashes):
         return None
     return TokenizedDocuments(
         entry,
@@ -207,6 +244,7 @@ def _open(entry: Path) -> TokenizedDocuments | None:
         trained,
         known_largest_id=meta.get("largest_id"),
         are_pairs=meta.get("pairs", False),
+        labels=labels,
         dropped=meta.get("dropped", {}),
         with_control_tokens=meta.get("with_control_tokens", 0),
         left_out=meta.get("left_out", 0),
@@ -225,8 +263,8 @@ def _build(
 ) -> None:
     """Write the files of an entry into the directory `building`."""
     dtype = np.dtype(encoder.dtype())
-    lengths, hashes, sizes = array("q"), array("Q"), array("q")
-    masked, largest, typed, checksums, dropped = False, 0, 0, dict[str, str](), Counter[str]()
+    lengths, hashes, sizes, labels = array("q"), array("Q"), array("q"), array("b")
+    masked, labelled, largest, typed, checksums, dropped = False, False, 0, 0, dict[str, str](), Counter[str]()
     with shard(building / "tokens.bin", checksums) as stream, shard(building / "trained.bin", checksums) as mask:
         for batch in _batches(documents):
             encoded = encoder.encode(batch, dtype) if isinstance(encoder, TextEncoder) else encoder.encode(batch, dtype, bad)
@@ -238,6 +276,9 @@ def _build(
             sizes.extend(map(len, contents) if encoded.trained_bytes is None else encoded.trained_bytes)
             typed += encoded.with_control_tokens
             dropped.update(encoded.dropped)
+            if encoded.labels is not None:
+                labelled = True
+                labels.extend(encoded.labels)
             if encoded.trained is not None:
                 masked = True
                 mask.write(encoded.trained.tobytes())
@@ -246,10 +287,16 @@ def _build(
     bad.check(len(lengths), key=key)
     offsets = offsets_of(np.frombuffer(lengths, dtype=np.int64))
     if not len(lengths) and dropped:
-        raise InputError(f"{key}: none of its {dropped.total()} pairs is of use ({described_drops(dropped)}); valid: answers that differ")
+        unit = "answers" if labelled else "pairs"
+        raise InputError(f"{key}: none of its {dropped.total()} {unit} is of use ({described_drops(dropped)}); valid: answers that differ")
     if offsets[-1] == 0:
         raise InputError("tokenizer.path: this tokenizer makes no tokens of the text")
-    per_document = {"offsets": offsets, "hashes": np.frombuffer(hashes, dtype=np.uint64), "bytes": np.frombuffer(sizes, dtype=np.int64)}
+    per_document: dict[str, NDArray[Any]] = {
+        "offsets": offsets,
+        "hashes": np.frombuffer(hashes, dtype=np.uint64),
+        "bytes": np.frombuffer(sizes, dtype=np.int64),
+        **({"labels": np.frombuffer(labels, dtype=np.bool_)} if labelled else {}),
+    }
     for name, values in per_document.items():
         with shard(building / f"{name}.npy", checksums) as stream:
             np.save(stream, values)
@@ -259,7 +306,7 @@ def _build(
     meta: dict[str, Any] = {"dtype": dtype.name, "documents": len(lengths), "tokens": int(offsets[-1]), "largest_id": largest}
     meta |= {"masked": True} if masked else {}
     meta |= {"with_control_tokens": typed} if typed else {}
-    meta |= {"pairs": True, "dropped": dict(dropped)} if isinstance(encoder, PairEncoder) else {}
+    meta |= {"labelled" if labelled else "pairs": True, "dropped": dict(dropped)} if isinstance(encoder, AnswerEncoder) else {}
     meta |= {"left_out": bad.count, "left_out_first": bad.first} if bad.count else {}
     write_json(building / META, {**meta, "checksums": checksums})
 

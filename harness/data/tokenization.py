@@ -11,24 +11,35 @@ from typing import Literal, TypedDict, assert_never
 from harness.config.schema import DataConfig, GenerationConfig, MultipleChoiceConfig, PreferenceConfig, SourceConfig, ValidationConfig
 from harness.data.chat.encoder import ChatEncoder, build_chat_encoder
 from harness.data.chat.formats import begins_with_conversation
-from harness.data.preference.encoder import ChatPairs, PairEncoder, TextPairs
-from harness.data.preference.formats import begins_with_pair
+from harness.data.preference.encoder import AnswerEncoder, ChatAnswers, TextAnswers
+from harness.data.preference.formats import begins_with_label, begins_with_pair
 from harness.data.row import BadRows
 from harness.data.sources import SourceFiles, find_sources
 from harness.data.text_encoder import TextEncoder, TokenizerLike
-from harness.data.token_cache import TokenizedDocuments, described_drops, tokenize, tokenize_conversations, tokenize_pairs
+from harness.data.token_cache import (
+    TokenizedDocuments,
+    described_drops,
+    tokenize,
+    tokenize_conversations,
+    tokenize_labelled,
+    tokenize_pairs,
+)
 from harness.runs.cache import default_cache_dir
 
 log = logging.getLogger("harness")
 
-Documents = Literal["texts", "conversations", "either", "pairs"]
+Documents = Literal["texts", "conversations", "either", "pairs", "answers"]
 """The content of files. texts: plain text, whatever their format; conversations: unless their format is text; either: detected from the
-first row if their format is auto; pairs: of sources pairs of answers, of validation sets either."""
+first row if their format is auto; pairs: of sources pairs of answers, of validation sets either; answers: the same with answers that have
+labels, and those of pairs one by one."""
 Progress = Callable[[str, int, int], None]
 """Called while text is tokenized: configuration key of the source or set, bytes of its files read so far, bytes of all of them."""
 
 
 FilesConfig = SourceConfig | ValidationConfig | MultipleChoiceConfig | GenerationConfig | PreferenceConfig
+
+
+PREFERENCE_FORMATS = ("preference", "preference_text")
 
 
 class _Reading(TypedDict):
@@ -66,27 +77,36 @@ class Tokenization:
     def of_source(self, name: str) -> TokenizedDocuments:
         """data.sources.<name>. Raises InputError for what cannot be read."""
         key, given = f"data.sources.{name}", self.config.sources[name]
-        return self.of_pairs(key, given) if self.documents == "pairs" and self._are_pairs(key, given) else self.of_path(key, given)
-
-    def _are_pairs(self, key: str, given: SourceConfig) -> bool:
-        if given.format == "auto":
-            return begins_with_pair(self.files(key, given).files[0], key=key)
-        return given.format in ("preference", "preference_text")
+        is_named = given.format in PREFERENCE_FORMATS
+        if self.documents not in ("pairs", "answers") or not (is_named or given.format == "auto"):
+            return self.of_path(key, given)
+        first = self.files(key, given).files[0]
+        if self.documents == "pairs":
+            return self.of_pairs(key, given) if is_named or begins_with_pair(first, key=key) else self.of_path(key, given)
+        if begins_with_pair(first, key=key):
+            return self.of_pairs(key, given).as_answers()
+        return self._of_labelled(key, given) if is_named or begins_with_label(first, key=key) else self.of_path(key, given)
 
     def of_pairs(self, key: str, given: SourceConfig | PreferenceConfig) -> TokenizedDocuments:
         """The pairs of answers at the path of what the configuration has under `key`. Raises InputError for what holds none."""
         source = self.files(key, given)
-        encoder: PairEncoder
+        found = tokenize_pairs(source.files, self._answer_encoder(given), rejected=given.rejected, **self._reading(key))
+        self._say_once(key, source, found)
+        return found
+
+    def _of_labelled(self, key: str, given: SourceConfig) -> TokenizedDocuments:
+        source = self.files(key, given)
+        found = tokenize_labelled(source.files, self._answer_encoder(given), **self._reading(key))
+        self._say_once(key, source, found)
+        return found
+
+    def _answer_encoder(self, given: SourceConfig | PreferenceConfig) -> AnswerEncoder:
         if given.format == "preference_text":
             append_eos, split = self.config.append_eos, self.config.split_special_tokens
             text = TextEncoder(self.tokenizer, append_eos=append_eos, split_special_tokens=split)
-            encoder = TextPairs(text, min_score_gap=given.min_score_gap)
-        else:
-            self.has_read_conversations = True
-            encoder = ChatPairs(self._chat, min_score_gap=given.min_score_gap)
-        found = tokenize_pairs(source.files, encoder, rejected=given.rejected, **self._reading(key))
-        self._say_once(key, source, found)
-        return found
+            return TextAnswers(text, min_score_gap=given.min_score_gap)
+        self.has_read_conversations = True
+        return ChatAnswers(self._chat, min_score_gap=given.min_score_gap)
 
     def of_path(self, key: str, given: SourceConfig | ValidationConfig) -> TokenizedDocuments:
         """The files at the path of what the configuration has under `key`. Raises InputError for what cannot be read."""
@@ -134,7 +154,7 @@ class Tokenization:
                 return False
             case "conversations":
                 return data_format != "text"
-            case "either" | "pairs":
+            case "either" | "pairs" | "answers":
                 return begins_with_conversation(files[0], field, key=key) if data_format == "auto" else data_format != "text"
             case _:
                 assert_never(self.documents)
@@ -150,8 +170,9 @@ def _say(key: str, source: SourceFiles, found: TokenizedDocuments, config: DataC
             "%s: %d of %d rows left out (data.malformed=skip); first: %s", key, found.left_out, rows, "; ".join(found.left_out_first)
         )
     if found.dropped:
-        pairs = found.documents // 2 + sum(found.dropped.values())
-        log.info("%s: %d of %d pairs are dropped: %s", key, sum(found.dropped.values()), pairs, described_drops(found.dropped))
+        unit, kept = ("pairs", found.documents // 2) if found.are_pairs else ("answers", found.documents)
+        lost = sum(found.dropped.values())
+        log.info("%s: %d of %d %s are dropped: %s", key, lost, kept + lost, unit, described_drops(found.dropped))
     if found.with_control_tokens:
         become = "plain tokens (data.split_special_tokens=true)" if config.split_special_tokens else "control tokens"
         log.info(

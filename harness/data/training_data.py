@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from harness.config.errors import wrong_value
+from harness.config.errors import InputError, wrong_value
 from harness.data.order import DataOrder, Float64, Regime, row_rates
 from harness.data.packing import Packing
 from harness.data.ragged import Int64, offsets_of, spans
@@ -41,6 +41,8 @@ class PackedSource:
     reference: Float64 | None = None
     """float64[n]: log-probability of the trained tokens of each document under a reference, of those in the rows that are asked for; NaN of
     others."""
+    mismatched_reference: Float64 | None = None
+    """The same of answers after prompts that are not theirs, by the document of the prompt, see `partners`."""
 
     @cached_property
     def row_targets(self) -> Int64:
@@ -59,10 +61,41 @@ class PackedSource:
         return targets
 
     @cached_property
-    def row_pairs(self) -> Int64:
-        """Pairs of answers in each row, none of other documents: int64[rows]."""
+    def row_answers(self) -> Int64:
+        """Answers in each row, none of other documents: int64[rows]."""
         pieces = np.diff(self.packing.row_offsets)
-        return pieces // 2 if self.documents.are_pairs else np.zeros_like(pieces)
+        return pieces if self.documents.are_answers else np.zeros_like(pieces)
+
+    @cached_property
+    def row_examples(self) -> Int64:
+        """Pairs of answers in each row, or answers that stand alone with their labels: int64[rows]."""
+        return self.row_answers // 2 if self.documents.are_pairs else self.row_answers
+
+    @cached_property
+    def partners(self) -> Int64:
+        """Of the documents in the rows, each of which is an answer: those whose answers may stand after its prompt though they answer
+        another one; -1 of documents that are in no row: int64[n]. Raises InputError where one prompt has more than half of the answers."""
+        found = np.full(self.documents.documents, -1, dtype=np.int64)
+        inside = np.unique(self.packing.piece_document)
+        inside = inside[np.argsort(self.documents.hashes[inside], kind="stable")]
+        _, answers = np.unique(self.documents.hashes[inside], return_counts=True)
+        most = int(answers.max())
+        if 2 * most > len(inside):
+            raise InputError(
+                f"data.sources.{self.name}: {most} of its {len(inside)} answers are to one prompt; objective.kind=kto reads each prompt "
+                "with the answer to another one; valid: at least half of the answers to other prompts"
+            )
+        # Answers to one prompt lie together: as many on, there is another one.
+        found[inside] = np.roll(inside, -most)
+        return found
+
+    @cached_property
+    def answer_starts(self) -> Int64:
+        """Where the answer begins in each document, as a place among all tokens: int64[n]."""
+        assert self.documents.trained is not None, "answers have a mask"
+        trained = np.flatnonzero(self.documents.trained)
+        starts: Int64 = trained[np.searchsorted(trained, self.documents.offsets[:-1])]
+        return starts
 
 
 @dataclass(frozen=True)
@@ -127,9 +160,13 @@ class TrainingData:
         sources = [replace(source, teacher=samples[source.name]) for source in self.sources]
         return TrainingData(sources, self.seed, self.replay_shares)
 
-    def with_reference(self, logps: Mapping[str, Float64]) -> TrainingData:
-        """The same data, with the log-probabilities of their documents under a reference, by source, where there are any."""
-        sources = [replace(source, reference=logps.get(source.name)) for source in self.sources]
+    def with_reference(self, logps: Mapping[str, Float64], mismatched: Mapping[str, Float64] | None = None) -> TrainingData:
+        """The same data, with the log-probabilities of their documents under a reference, by source, where there are any; mismatched: see
+        PackedSource.mismatched_reference."""
+        further = mismatched or {}
+        sources = [
+            replace(source, reference=logps.get(source.name), mismatched_reference=further.get(source.name)) for source in self.sources
+        ]
         return TrainingData(sources, self.seed, self.replay_shares)
 
     @property
@@ -150,24 +187,28 @@ class TrainingData:
         """Trained predictions in each of the first `steps` steps, see PackedSource.row_targets: int64[steps]."""
         return self._by_step([source.row_targets for source in self.sources], batch_size, steps)
 
-    def pairs_of(self, batch_size: BatchSize, steps: int) -> Float64:
-        """Pairs of answers in each of the first `steps` steps: float64[steps]. Predictions of documents that are no pairs, trained beside
-        them, count as 1 / `tokens_a_pair`."""
-        pairs = self._by_step([source.row_pairs for source in self.sources], batch_size, steps)
-        others = [source.row_targets * (not source.documents.are_pairs) for source in self.sources]
-        counted: Float64 = pairs + self._by_step(others, batch_size, steps) / self.tokens_a_pair
+    def answers_of(self, batch_size: BatchSize, steps: int) -> Int64:
+        """Answers in each of the first `steps` steps: int64[steps]."""
+        return self._by_step([source.row_answers for source in self.sources], batch_size, steps)
+
+    def examples_of(self, batch_size: BatchSize, steps: int) -> Float64:
+        """Pairs of answers, or answers with labels, in each of the first `steps` steps: float64[steps]. Predictions of other documents,
+        trained beside them, count as 1 / `tokens_an_example`."""
+        examples = self._by_step([source.row_examples for source in self.sources], batch_size, steps)
+        others = [source.row_targets * (not source.documents.are_answers) for source in self.sources]
+        counted: Float64 = examples + self._by_step(others, batch_size, steps) / self.tokens_an_example
         return counted
 
     @property
-    def pairs_a_row(self) -> float:
-        """Pairs of answers in a row at the beginning, on average over the mixture."""
-        return float(self.order.regimes[0].rates @ np.array([source.row_pairs.mean() for source in self.sources]))
+    def examples_a_row(self) -> float:
+        """Pairs of answers, or answers with labels, in a row at the beginning, on average over the mixture."""
+        return float(self.order.regimes[0].rates @ np.array([source.row_examples.mean() for source in self.sources]))
 
     @cached_property
-    def tokens_a_pair(self) -> float:
-        """Trained predictions of a pair of answers, on average."""
-        sources = [source for source in self.sources if source.documents.are_pairs]
-        return sum(int(source.row_targets.sum()) for source in sources) / sum(int(source.row_pairs.sum()) for source in sources)
+    def tokens_an_example(self) -> float:
+        """Trained predictions of a pair of answers, or of an answer with a label, on average."""
+        sources = [source for source in self.sources if source.documents.are_answers]
+        return sum(int(source.row_targets.sum()) for source in sources) / sum(int(source.row_examples.sum()) for source in sources)
 
     def _by_step(self, of_rows: Sequence[Int64], batch_size: BatchSize, steps: int) -> Int64:
         """The sums over the rows of each step of what each source has for its rows: int64[steps]."""
@@ -266,7 +307,7 @@ def _statistics(sources: Sequence[PackedSource], share: float) -> Statistics:
         trained_tokens=sum(int(source.row_targets.sum()) for source in sources),
         documents=sum(len(source.used) for source in sources),
         documents_cut=sum(packing.documents_cut for packing in packings),
-        pairs=sum(int(source.row_pairs.sum()) for source in sources),
+        pairs=sum(int(source.row_examples.sum()) for source in sources if source.documents.are_pairs),
         bytes=sum(int(source.documents.bytes[source.used].sum()) for source in sources),
         share=share,
     )

@@ -204,10 +204,9 @@ def build_domain_loss(
         raise unknown("source", config.source, data.sources, where=f"{key}.source")
     else:
         documents = tokens.of_source(config.source)
-        if documents.are_pairs:
-            raise wrong_value(
-                f"{key}.source", config.source, f"holds pairs of answers; valid: data.preference.{name} with .source and .share"
-            )
+        if documents.are_answers:
+            held = "pairs of answers" if documents.are_pairs else "answers to compare"
+            raise wrong_value(f"{key}.source", config.source, f"holds {held}; valid: data.preference.{name}, with pairs")
         candidates = np.flatnonzero(held_out(documents.hashes, config.share))
         if len(candidates) == 0:
             problem = f"holds out none of the {documents.documents} documents of data.sources.{config.source}; take a larger share"

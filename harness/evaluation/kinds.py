@@ -230,6 +230,8 @@ class Preference(Kind):
     metrics = (
         Metric("loss", "nats per pair", is_main=True),
         Metric("accuracy", "share", higher_is_better=True),
+        Metric("accuracy_chosen_longer", "share", higher_is_better=True),
+        Metric("accuracy_rejected_longer", "share", higher_is_better=True),
         Metric("margin_per_token", "nats per token", higher_is_better=True),
         Metric("chosen_shift", "nats per token", higher_is_better=True),
         Metric("rejected_shift", "nats per token"),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from harness.config.errors import InputError, wrong_value
 from harness.config.schema import PreferenceConfig
+from harness.data.preference.formats import begins_with_label
 from harness.data.ragged import Int64, offsets_of, spans
 from harness.data.split import Hashes, held_out
 from harness.data.token_cache import TokenizedDocuments
@@ -30,7 +31,8 @@ class PreferenceSet(EvaluationSet):
     """Pairs of answers, each after its prompt as a document of its own.
 
     Measures loss, dpo's with BETA; accuracy, how often the chosen answer has gained more than the rejected one, a tie counting half;
-    margin_per_token, chosen_shift and rejected_shift, gains over the reference in nats per token, averaged over pairs.
+    margin_per_token, chosen_shift and rejected_shift, gains over the reference in nats per token, averaged over pairs; and the accuracy of
+    pairs whose chosen answer has more tokens than the rejected one, and of those where it has fewer, where there are any.
     """
 
     section = "preference"
@@ -113,19 +115,23 @@ class PreferenceSet(EvaluationSet):
         shift = self.logps(model, advance) - self.reference()
         per_token = shift / self.answer_tokens
         gain = shift[0::2] - shift[1::2]
+        accuracy = (gain > 0) + 0.5 * (gain == 0)
+        longer = self.answer_tokens[0::2] - self.answer_tokens[1::2]
         values = {
             "loss": np.logaddexp(0, -BETA * gain),
-            "accuracy": (gain > 0) + 0.5 * (gain == 0),
+            "accuracy": accuracy,
             "margin_per_token": per_token[0::2] - per_token[1::2],
             "chosen_shift": per_token[0::2],
             "rejected_shift": per_token[1::2],
         }
+        of = {name: np.arange(self.pairs) for name in values}
+        for name, pairs in (("accuracy_chosen_longer", longer > 0), ("accuracy_rejected_longer", longer < 0)):
+            if pairs.any():
+                values[name], of[name] = accuracy, np.flatnonzero(pairs)
         return Measured(
-            {name: math.fsum(column) / self.pairs for name, column in values.items()},
+            {name: math.fsum(column[of[name]]) / len(of[name]) for name, column in values.items()},
             documents={
-                name: {
-                    f"{key:016x}/{place}": (float(value), 1.0) for place, (key, value) in enumerate(zip(self.hashes, column, strict=True))
-                }
+                name: {f"{self.hashes[pair]:016x}/{pair}": (float(column[pair]), 1.0) for pair in of[name].tolist()}
                 for name, column in values.items()
             },
         )
@@ -153,6 +159,9 @@ def build_preference_set(name: str, config: PreferenceConfig, tokens: Tokenizati
         candidates = np.arange(documents.documents // 2)
     else:
         assert config.share is not None, "checked: beside a source"
+        if begins_with_label(tokens.files(f"data.sources.{config.source}", data.sources[config.source]).files[0], key=key):
+            problem = f"holds answers with labels, and pairs are compared here; valid: {key}.path=FILE of pairs without .source, or ~{key}"
+            raise wrong_value(f"{key}.source", config.source, problem)
         documents = tokens.of_pairs(f"data.sources.{config.source}", data.sources[config.source])
         candidates = np.flatnonzero(held_out(documents.hashes[0::2], config.share))
         if len(candidates) == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,12 @@ from harness.runs.paired import Interval, ratio_interval
 from harness.runs.record import RunRecord, StudyRecord
 from harness.runs.report_split import ByDocument, reported
 
-RIVALS = {"ingredient": "the best ingredient alone", "scale": "the best single scale"}
-"""What a merge has to beat, by the kinds of `baseline_of`."""
+RIVALS = {
+    "ingredient": "the best ingredient alone",
+    "scale": "the best single scale",
+    "sft": "fine-tuning on the chosen answers alone",
+}
+"""What a merge has to beat, by the kinds of `baseline_of`, and what a loss of answers has to."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Rival:
     kind: str
     """One of RIVALS."""
     label: str
-    """Which: an ingredient's name, a scale."""
+    """Which: an ingredient's name, a scale, objective=sft."""
     run: RunRecord
     value: float
     """Of the objective, on what is kept for the report."""
@@ -47,7 +51,7 @@ class OnReport:
     chosen: float
     """The objective that it was chosen by."""
     is_baseline: tuple[str, str] | None
-    """Where the winner is itself what a merge has to beat: its kind and which."""
+    """Where the winner is itself what the others have to beat: its kind and which."""
     rivals: tuple[Rival, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -78,9 +82,9 @@ def on_report(study: StudyRecord, winner: RunRecord | None = None) -> OnReport |
     if winner is None or winner.result.objective is None or (metric := _reported(objective.metric)) not in winner.result.metrics:
         return None
     rivals: dict[str, Rival] = {}
-    of_merges = bool(study.sweep.get("config", {}).get("model", {}).get("merge", {}).get("method"))
-    for run in study.ranked if of_merges else ():
-        found = baseline_of(run.config)
+    known = _rivals_of(study)
+    for run in study.ranked:
+        found = known(run.config)
         value = run.result.metrics.get(metric)
         if found is None or found[0] in rivals or value is None:
             continue
@@ -88,7 +92,21 @@ def on_report(study: StudyRecord, winner: RunRecord | None = None) -> OnReport |
         rivals[found[0]] = Rival(*found, run, value, lead)
     others = tuple(rivals[kind] for kind in RIVALS if kind in rivals and rivals[kind].run.number != winner.number)
     chosen = winner.result.objective
-    return OnReport(metric, winner, winner.result.metrics[metric], chosen, baseline_of(winner.config), others)
+    return OnReport(metric, winner, winner.result.metrics[metric], chosen, known(winner.config), others)
+
+
+def _rivals_of(study: StudyRecord) -> Callable[[Mapping[str, Any]], tuple[str, str] | None]:
+    """What of a study's configurations the others have to beat: kind and which, see RIVALS; None of others."""
+    if study.sweep.get("config", {}).get("model", {}).get("merge", {}).get("method"):
+        return baseline_of
+    if study.objective.metric.startswith("preference/") and any(_objective_of(run.config) == "preference" for run in study.runs):
+        return lambda config: ("sft", "objective=sft") if _objective_of(config) == "sft" else None
+    return lambda config: None
+
+
+def _objective_of(config: Mapping[str, Any]) -> str | None:
+    name: str | None = config.get("objective", {}).get("name")
+    return name
 
 
 def _reported(metric: str) -> str:
@@ -119,8 +137,12 @@ def report_lines(found: OnReport, text: Text) -> list[str]:
     lines = [f"{found.metric} {text(found.value)} on {what} ({text(found.chosen)} on those that it was chosen by)"]
     if found.is_baseline is not None:
         kind, label = found.is_baseline
-        alone, scale = f"the winner is {label} alone: no merge is better", f"the winner is a single scale for all, {label}"
-        lines.append(alone if kind == "ingredient" else scale)
+        said = {
+            "ingredient": f"the winner is {label} alone: no merge is better",
+            "scale": f"the winner is a single scale for all, {label}",
+            "sft": f"the winner is {RIVALS['sft']}: no loss of preferences is better",
+        }
+        lines.append(said[kind])
     for rival in found.rivals:
         named = f"{RIVALS[rival.kind]}, {rival.label} (trial {rival.run.number}, {text(rival.value)})"
         if rival.lead is None:

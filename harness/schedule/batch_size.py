@@ -35,17 +35,18 @@ class BatchSize:
         return before
 
 
-def resolve_batch_size(config: Config, *, pairs_a_row: float | None = None) -> BatchSize:
+def resolve_batch_size(config: Config, *, examples_a_row: float | None = None) -> BatchSize:
     """The rows of each step. With a warm-up they grow linearly with the rows trained, in steps of one row a micro-batch and rank.
 
-    pairs_a_row: how many pairs of answers a row has on average; None: not known. Raises InputError where trainer.batch_pairs needs it.
+    examples_a_row: how many pairs of answers, or answers with labels, a row has on average; None: not known. Raises
+    InputError where trainer.batch_pairs needs it.
     """
     trainer, context = config.trainer, config.data.context_length
     if trainer.batch_pairs is not None:
-        if pairs_a_row is None:
+        if examples_a_row is None:
             raise InputError(f"trainer.batch_pairs={trainer.batch_pairs}: its rows are not known before the data")
         unit = (trainer.micro_batch_size or 1) * ranks(trainer)
-        return BatchSize((), max(1, round(trainer.batch_pairs / pairs_a_row / unit)) * unit)
+        return BatchSize((), max(1, round(trainer.batch_pairs / examples_a_row / unit)) * unit)
     full = trainer.batch_tokens // context
     if trainer.initial_batch_tokens is None:
         return BatchSize((), full)

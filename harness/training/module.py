@@ -63,7 +63,8 @@ class TrainingModule(LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
         if batch_index % self.plan.accumulation == 0:
             self._loss_sums.clear()
-            self.objective.begin_step()
+            rows_before = self.plan.batch_size.rows_before(self.global_step + 1)
+            self.objective.begin_step(self.model, self.plan.data, int(rows_before[-2]), int(rows_before[-1]))
             settings = self.plan.settings(self.global_step)
             for optimizer in self.trainer.optimizers:
                 set_step(optimizer, settings)

@@ -80,7 +80,7 @@ def build_plan(config: Config, data: TrainingData) -> Plan:
     """Plan a run over `data`. Raises InputError when not a single step fits, or the schedule does not."""
     # As if nothing had been planned with it before: what is replayed when is for this configuration to say.
     data = data.replaying([(0, config.data.replay_share)])
-    batch_size = resolve_batch_size(config, pairs_a_row=data.pairs_a_row)
+    batch_size = resolve_batch_size(config, examples_a_row=data.examples_a_row)
     schedule, data, tokens = _length(config, data, batch_size)
     steps = schedule.total_steps
     targets = build_objective(config).weights(data, batch_size, steps)

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.config.schema import PreferenceName
+from harness.config.schema import PairLossName
 
 
 @dataclass(frozen=True)
 class Answers:
-    """One answer of each of P pairs."""
+    """One answer of each of P pairs, or P answers with labels."""
 
     logps: Tensor
     """float32 [P]: log-probability of the answer after its prompt, summed over its tokens, in nats."""
@@ -40,7 +40,7 @@ class Answers:
 
 
 def preference_losses(
-    kind: PreferenceName, chosen: Answers, rejected: Answers, *, beta: float, gamma: float = 0.0, label_smoothing: float = 0.0
+    kind: PairLossName, chosen: Answers, rejected: Answers, *, beta: float, gamma: float = 0.0, label_smoothing: float = 0.0
 ) -> Tensor:
     """The loss of each pair: float32 [P]. With s the logistic function, d the difference of `shift`, e the label smoothing:
 
@@ -77,6 +77,21 @@ def preference_losses(
             return F.softplus(-beta * (difference - gamma * torch.clamp(-chosen.shift, min=0)))
         case _:
             assert_never(kind)
+
+
+def kto_losses(
+    answers: Answers, labels: Tensor, divergence: float, *, beta: float, desirable_weight: float = 1.0, undesirable_weight: float = 1.0
+) -> Tensor:
+    """The loss of each answer: float32 [P]. With s the logistic function and z the divergence (arXiv 2402.01306):
+
+    good   desirable_weight (1 - s(beta (shift - z)))
+    bad    undesirable_weight (1 - s(beta (z - shift)))
+
+    labels: bool [P], which are good; divergence: how much more likely than under the reference an answer is after a prompt that is not its
+    own, in nats, a mean over a step and at least 0.
+    """
+    ahead = beta * (answers.shift - divergence)
+    return torch.where(labels, desirable_weight * torch.sigmoid(-ahead), undesirable_weight * torch.sigmoid(ahead))
 
 
 def _log_odds(logp: Tensor) -> Tensor:

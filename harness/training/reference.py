@@ -33,6 +33,7 @@ from harness.models.pretrained import pretrained_fingerprint
 from harness.runs.cache import default_cache_dir
 from harness.training.answer_logps import answer_logps
 from harness.training.evaluation import evaluated
+from harness.training.mismatched import mismatched
 
 KEY = "objective.reference"
 FORMAT = 1
@@ -68,20 +69,28 @@ def load_reference(config: Config, tokenizer: Any, path: str | None, *, key: str
 
 
 def with_reference(
-    config: Config, data: TrainingData, tokenizer: Any, progress: Progress | None = None, *, rows: int | None = None
+    config: Config,
+    data: TrainingData,
+    tokenizer: Any,
+    progress: Progress | None = None,
+    *,
+    rows: int | None = None,
+    with_mismatched: bool = False,
 ) -> TrainingData:
     """The data with the reference's log-probability of each answer in its first `rows` rows (None: in all): from the cache, or made now.
 
+    with_mismatched: also of each prompt with an answer that is not its own.
     Raises InputError for a reference that cannot be used, see `load_reference`.
     """
     reference = cache(lambda: load_reference(config, tokenizer, config.objective.reference, key=KEY))
     needed = data.rows_until(rows)
-    logps = {
-        source.name: _logps(config, source, needed[source.name], reference, _of_source(progress, source.name))
-        for source in data.sources
-        if source.documents.are_pairs
-    }
-    return data.with_reference(logps)
+    sources = [source for source in data.sources if source.documents.are_answers]
+    logps = {source.name: _logps(config, source, needed[source.name], reference, _of_source(progress, source.name)) for source in sources}
+    if not with_mismatched:
+        return data.with_reference(logps)
+    return data.with_reference(
+        logps, {source.name: _mismatched_logps(config, source, needed[source.name], reference) for source in sources}
+    )
 
 
 def _of_source(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
@@ -111,6 +120,35 @@ def _logps(
         wanted = missing(source, rows, found)
         if len(wanted):
             _read_rows(config, source, wanted, entry, reference(), progress)
+    return found
+
+
+def _mismatched_logps(config: Config, source: PackedSource, rows: Int64, reference: Callable[[], PreTrainedModel]) -> Float64:
+    """The same of each prompt in the rows with the answer of its partner: float64[documents]."""
+    trainer, packing = config.trainer, source.packing
+    recipe = [
+        FORMAT,
+        "mismatched",
+        source.fingerprint,
+        reference_fingerprint(config, config.objective.reference, key=KEY),
+        trainer.precision,
+    ]
+    entry = _entry(config, recipe)
+
+    def create(directory: Path) -> None:
+        create_logps(directory, source.documents.documents)
+
+    documents = np.unique(packing.piece_document[packing.pieces_of(rows)])
+    found = open_or_build(entry, open_logps, create)
+    if not np.isnan(found[documents]).any():
+        return found
+    with held(entry.with_suffix(".lock")):
+        wanted = documents[np.isnan(found[documents])]
+        if len(wanted):
+            model = reference()
+            precision = partial(forward_context, trainer.precision, model.device.type)
+            with evaluated(model, batch_tokens=trainer.evaluation_batch_tokens, precision=precision, alone=True) as reading:
+                write_logps(entry, wanted, mismatched(source, wanted).log_likelihoods(reading, lambda done: None))
     return found
 
 

@@ -31,7 +31,7 @@ PAIR = Pair(Conversation((Message("user", "Hi"),)), (Message("assistant", "Hello
 
 
 def pairs(file: Path, *, as_text: bool = False, rejected: Any = "worst") -> list[Pair | TextPair]:
-    return [document.pair for document in read_pairs([file], as_text=as_text, rejected=rejected, key=KEY, bad=BadRows())]
+    return [document.content for document in read_pairs([file], as_text=as_text, rejected=rejected, key=KEY, bad=BadRows())]
 
 
 @pytest.mark.parametrize(
@@ -210,6 +210,6 @@ def test_a_batch_says_which_answers_are_in_its_rows(write_rows: WriteRows, chat_
     assert (documents[1::2] == documents[0::2] + 1).all()
     upto = np.concatenate([[0], np.cumsum(np.asarray(prefs.documents.trained))])[prefs.documents.offsets]
     assert batch["answer_tokens"].tolist() == np.diff(upto)[documents].tolist()
-    [weight] = data.pairs_of(BatchSize((), 6), 1)
+    [weight] = data.examples_of(BatchSize((), 6), 1)
     others = int(trained[~batch["holds_answers"]].sum())
-    assert weight == pytest.approx(len(documents) / 2 + others / data.tokens_a_pair)
+    assert weight == pytest.approx(len(documents) / 2 + others / data.tokens_an_example)

@@ -171,3 +171,35 @@ def test_a_study_without_a_report_split_has_no_verdict(tmp_path: Path) -> None:
     )
     assert on_report(study) is None
     assert to_json(compare([study], []))["report"] is None
+
+
+def write_preferences(root: Path, objectives: list[str], losses: list[list[float]]) -> StudyRecord:
+    """Trials by their objective; losses: of each, by pair that is kept for the report. The last one is chosen."""
+    metric, study = "preference/prefs/loss", StudyDirectory(root / "runs" / "study")
+    write_yaml(study.sweep, {"config": {}, "objective": {"metric": metric, "direction": "minimize"}, "space": {}, "budget": {"trials": 9}})
+    for number, (objective, pairs) in enumerate(zip(objectives, losses, strict=True)):
+        run, chosen, mean = study.trial(number), 0.6 - 0.01 * number, sum(pairs) / len(pairs)
+        run.path.mkdir(parents=True)
+        write_yaml(run.config, {"objective": {"name": objective}})
+        write_trial(run, Trial(number=number, params={}, tokens=1))
+        write_result(run, Result(state="complete", objective=chosen, metrics={metric: chosen, "preference/prefs/report/loss": mean}))
+        run.documents.append(0, {"preference/prefs/report/loss": {f"{pair:x}": (loss, 1.0) for pair, loss in enumerate(pairs)}})
+    return load_study(study)
+
+
+def preference_verdict(root: Path, objectives: list[str], losses: list[list[float]]) -> list[str]:
+    found = on_report(write_preferences(root, objectives, losses))
+    assert found is not None
+    return report_lines(found, metric_text)[1:]
+
+
+def test_a_loss_of_pairs_has_to_beat_fine_tuning_on_the_chosen_answers(tmp_path: Path) -> None:
+    worse, sft = [0.7] * 8, [0.6 + noise / 100 for noise in NOISE]
+    [line] = preference_verdict(tmp_path / "near", ["sft", "sft", "preference"], [worse, sft, [0.599] * 8])
+    assert line.startswith("within noise: no better than fine-tuning on the chosen answers alone, objective=sft (trial 1, ")
+    [line] = preference_verdict(tmp_path / "far", ["sft", "sft", "preference"], [worse, sft, [0.5] * 8])
+    assert line.startswith("better than fine-tuning on the chosen answers alone, objective=sft (trial 1, ")
+    [line] = preference_verdict(tmp_path / "won", ["preference", "sft"], [worse, sft])
+    assert line == "the winner is fine-tuning on the chosen answers alone: no loss of preferences is better"
+    assert preference_verdict(tmp_path / "alone", ["sft", "sft"], [worse, sft]) == []
+    assert preference_verdict(tmp_path / "none", ["preference", "preference"], [worse, sft]) == []

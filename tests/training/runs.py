@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from harness.config.load import load_file
+from harness.config.load import load, load_file
+from harness.config.validate import to_plain
 from harness.models.checkpoint_files import checkpoints, drop_checkpoints
 from harness.runs.directory import RunDirectory
+from harness.runs.files import write_yaml
 from harness.runs.lifecycle import COMPLETE, LiveResult
 from harness.runs.metrics import Row
 from harness.runs.result import Result
@@ -27,6 +29,14 @@ EXACT_RESUME = (
     "data.replay_share=0.4",
 )
 """Everything that has a state to lose: dropout, accumulation, a mixture."""
+
+
+def new_run_of(path: Path, *overrides: str) -> RunDirectory:
+    """A run of this configuration in a new directory; nothing is trained yet."""
+    run = RunDirectory(path)
+    run.path.mkdir(parents=True)
+    write_yaml(run.config, to_plain(load(list(overrides)).config))
+    return run
 
 
 class StopAfter(Callback):

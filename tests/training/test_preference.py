@@ -15,11 +15,8 @@ from harness.config.checks.trainer import token_bound
 from harness.config.errors import InputError
 from harness.config.load import load
 from harness.config.schema import Config
-from harness.config.validate import to_plain
 from harness.data.dataset import PackedRows
 from harness.models.language_model import build_model
-from harness.runs.directory import RunDirectory
-from harness.runs.files import write_yaml
 from harness.training.answer_logps import answer_logps
 from harness.training.inputs import load_inputs
 from harness.training.module import TrainingModule
@@ -28,7 +25,7 @@ from harness.training.plan import Plan
 from harness.training.reference import with_reference
 from tests.support import corpus
 from tests.support.corpus import TinyText
-from tests.training.runs import assert_same_run, train_here
+from tests.training.runs import assert_same_run, new_run_of, train_here
 
 WORDS = corpus.DOMAIN_WORDS
 
@@ -141,15 +138,8 @@ def test_the_reference_reads_pairs_once_and_is_kept(pairs: list[str], tmp_path: 
 RUN = ("trainer.micro_batch_size=2", "trainer.max_steps=12", "optim.lr=3e-3")
 
 
-def new_run(path: Path, *overrides: str) -> RunDirectory:
-    run = RunDirectory(path)
-    run.path.mkdir(parents=True)
-    write_yaml(run.config, to_plain(load(list(overrides)).config))
-    return run
-
-
 def test_a_run_learns_to_prefer(pairs: list[str], tmp_path: Path) -> None:
-    run = new_run(tmp_path / "run", *pairs, *RUN, "data.replay_share=0")
+    run = new_run_of(tmp_path / "run", *pairs, *RUN, "data.replay_share=0")
     train_here(run)
     rows = [row for row in run.metrics.rows() if row["step"]]
     assert rows[0]["train/loss"] == pytest.approx(math.log(2), abs=1e-5)
@@ -163,9 +153,9 @@ def test_a_run_learns_to_prefer(pairs: list[str], tmp_path: Path) -> None:
 def test_a_run_that_is_stopped_goes_on_to_the_bit(pairs: list[str], tmp_path: Path) -> None:
     """With all that has a state to lose: dropout, accumulation, a mixture."""
     overrides = [*pairs, *RUN, "model.attention_dropout=0.1"]
-    whole = new_run(tmp_path / "whole", *overrides)
+    whole = new_run_of(tmp_path / "whole", *overrides)
     train_here(whole)
-    stopped = new_run(tmp_path / "stopped", *overrides)
+    stopped = new_run_of(tmp_path / "stopped", *overrides)
     assert train_here(stopped, stop_after=5).state == "waiting"
     train_here(stopped)
     assert_same_run(whole, stopped)
@@ -178,7 +168,7 @@ def test_batches_in_pairs(pairs: list[str]) -> None:
     rows = plan.batch_size.full
     assert rows % 2 == 0
     assert plan.accumulation == rows // 2
-    assert abs(plan.targets.mean() - 6) <= plan.data.pairs_a_row  # to the nearest micro-batch of two rows
+    assert abs(plan.targets.mean() - 6) <= plan.data.examples_a_row  # to the nearest micro-batch of two rows
     assert plan.targets.sum() == sum(batch_pairs(plan, step) for step in range(20))
     # A budget in tokens holds, and what a study reserves is the budget.
     config = load([*overrides, "trainer.max_tokens=3000", "trainer.max_steps=null"]).config
@@ -211,7 +201,7 @@ def test_rewards_without_a_reference_are_per_token(pairs: list[str]) -> None:
     model = build_model(config.model, inputs.tokenizer, seed=config.seed)
     batch = PackedRows(inputs.plan.data).__getitems__([0, 1, 2])
     assert "answer_reference" not in batch
-    objective.begin_step()
+    objective.begin_step(model, inputs.plan.data, 0, 3)
     objective.loss_sum(model, batch)
     with torch.no_grad():
         per_token = answer_logps(model, batch, chunk=None)[0] / batch["answer_tokens"]
@@ -233,7 +223,7 @@ def test_a_reference_of_another_vocabulary_is_refused(pairs: list[str], tmp_path
 @pytest.mark.parametrize(
     ("overrides", "problem"),
     [
-        (["data.packing=padded"], "data.packing=padded: both answers of a pair lie in one row"),
+        (["data.packing=padded"], "data.packing=padded: answers lie in one row with others"),
         (["objective.kind=ipo", "objective.label_smoothing=0.1"], "objective.label_smoothing=0.1: has no effect with objective.kind=ipo"),
         (["objective.gamma=1"], "objective.gamma=1.0: has no effect with objective.kind=dpo; read by simpo, dpop"),
         (["objective.kind=simpo", "objective.reference=x"], "objective.reference=x: has no effect with objective.kind=simpo"),

@@ -8,8 +8,8 @@ from typing import get_args
 import pytest
 import torch
 
-from harness.config.schema import PreferenceName
-from harness.training.preference_losses import Answers, preference_losses
+from harness.config.schema import PairLossName
+from harness.training.preference_losses import Answers, kto_losses, preference_losses
 
 
 def answers(logps: list[float], reference: list[float], tokens: list[int]) -> Answers:
@@ -41,8 +41,22 @@ BATCH = (
         ("dpop", {"beta": 0.1, "gamma": 50}, 0.620957048),
     ],
 )
-def test_arithmetic(kind: PreferenceName, options: dict[str, float], loss: float) -> None:
+def test_arithmetic(kind: PairLossName, options: dict[str, float], loss: float) -> None:
     assert preference_losses(kind, *ONE, **options).tolist() == [pytest.approx(loss, rel=1e-6)]
+
+
+def test_kto_by_arithmetic() -> None:
+    both = answers([-10.0, -12.0], [-11.0, -11.5], [5, 8])  # shifts 1 and -0.5
+    labels = torch.tensor([True, False])
+    assert kto_losses(both, labels, 0.0, beta=0.1).tolist() == pytest.approx([0.475020813, 0.487502604], abs=1e-9)
+    assert kto_losses(both, labels, 0.5, beta=0.1).tolist() == pytest.approx([0.487502604, 0.475020813], abs=1e-9)
+    weighted = kto_losses(both, labels, 0.5, beta=0.1, desirable_weight=2, undesirable_weight=3).tolist()
+    assert weighted == pytest.approx([2 * 0.487502604, 3 * 0.475020813], abs=1e-8)
+
+
+def test_kto_on_a_batch_of_trl() -> None:
+    losses = [kto_losses(side, torch.tensor([good] * 2), 0.0, beta=0.1) for side, good in zip(BATCH, (True, False), strict=True)]
+    assert torch.cat(losses).mean().item() == pytest.approx(0.469525, abs=1e-5)
 
 
 def test_dpop_penalises_a_chosen_answer_that_becomes_less_likely() -> None:
@@ -65,7 +79,7 @@ def test_dpop_penalises_a_chosen_answer_that_becomes_less_likely() -> None:
         ("orpo", {"beta": 0.1}, 0.001703),
     ],
 )
-def test_a_batch_of_trl(kind: PreferenceName, options: dict[str, float], loss: float) -> None:
+def test_a_batch_of_trl(kind: PairLossName, options: dict[str, float], loss: float) -> None:
     # TRL sums in float32: of the larger losses 1e-5 is less than it can tell.
     assert preference_losses(kind, *BATCH, **options).mean().item() == pytest.approx(loss, abs=1e-5, rel=1e-6)
 
@@ -83,9 +97,9 @@ def test_a_policy_that_is_its_reference_has_the_loss_of_a_coin() -> None:
     assert preference_losses("dpo", same, same, beta=0.1).tolist() == [pytest.approx(math.log(2), abs=1e-7)] * 2
 
 
-@pytest.mark.parametrize("kind", get_args(PreferenceName))
+@pytest.mark.parametrize("kind", get_args(PairLossName))
 @pytest.mark.parametrize("logp", [0.0, -1e4])
-def test_certain_and_impossible_answers_have_finite_losses_and_gradients(kind: PreferenceName, logp: float) -> None:
+def test_certain_and_impossible_answers_have_finite_losses_and_gradients(kind: PairLossName, logp: float) -> None:
     logps = torch.tensor([logp], requires_grad=True)
     chosen = Answers(logps, torch.tensor([-5.0]), torch.tensor([4]))
     loss = preference_losses(kind, chosen, ONE[1], beta=0.1, gamma=1).sum()

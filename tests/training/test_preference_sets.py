@@ -110,11 +110,15 @@ def test_its_values_are_those_of_each_answer_alone(overrides: list[str]) -> None
             shifts.append(float(logps[mask].sum()) - reference)
             begin += length
     gains = np.array(shifts[0::2]) - np.array(shifts[1::2])
+    ahead = np.sign(part.answer_tokens[0::2] - part.answer_tokens[1::2])
+    assert set(ahead.tolist()) >= {1, -1}
     for batch_tokens in (64, 4096):
         with evaluated(model, batch_tokens=batch_tokens) as reading:
             values = part.measure(reading, lambda done: None)
         assert values["loss"] == pytest.approx(np.log1p(np.exp(-0.1 * gains)).mean(), abs=1e-6)
         assert values["accuracy"] == (gains > 0).mean()
+        for name, sign in (("accuracy_chosen_longer", 1), ("accuracy_rejected_longer", -1)):
+            assert values[name] == pytest.approx((gains > 0)[ahead == sign].mean())
         assert values["chosen_shift"] == pytest.approx((np.array(shifts) / part.answer_tokens)[0::2].mean(), abs=1e-6)
 
 

@@ -25,11 +25,18 @@ def _preference(config: Config) -> Iterator[str]:
     objective, packing = config.objective, config.data.packing
     if packing == "padded":
         # Then nothing keeps documents of a row apart, and a pair's answers would see each other.
-        yield "data.packing=padded: both answers of a pair lie in one row with objective=preference; valid: best_fit"
+        yield "data.packing=padded: answers lie in one row with others with objective=preference; valid: best_fit"
     if objective.label_smoothing and objective.kind not in SMOOTHED:
         yield _unread("label_smoothing", objective.label_smoothing, objective.kind, ", ".join(SMOOTHED))
     if objective.gamma is not None and not gamma_of(replace(objective, gamma=None)):
         yield _unread("gamma", objective.gamma, objective.kind, "simpo, dpop")
+    if objective.kind == "kto":
+        if config.trainer.batch_pairs == 1:
+            yield "trainer.batch_pairs=1: objective.kind=kto compares each answer with others of its step; valid: at least 2"
+    else:
+        for name, weight in (("desirable_weight", objective.desirable_weight), ("undesirable_weight", objective.undesirable_weight)):
+            if weight != 1:
+                yield _unread(name, weight, objective.kind, "kto")
     if objective.reference is not None:
         if not needs_reference(objective):
             yield _unread("reference", objective.reference, objective.kind, "kinds that compare with a reference, such as dpo")

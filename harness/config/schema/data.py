@@ -45,7 +45,8 @@ class SourceConfig(Section):
     with tool_calls and role tool; prompt_completion; preference: two answers to one prompt, as prompt (question, instruction), chosen and
     rejected (chosen_response, …), each a text, which is then a turn, or messages; as chosen and rejected conversations whose common
     beginning is the prompt; or as instruction and several completions with scores (objective=sft reads the chosen answer alone);
-    preference_text: prompt, chosen and rejected as plain text, without a template; text: plain text in `field`, every token of which is
+    with objective.kind=kto also prompt, completion (text or messages) and label, true or false; preference_text: prompt, chosen and
+    rejected (or completion and label) as plain text, without a template; text: plain text in `field`, every token of which is
     trained, e.g. for replay; auto: one of the formats of conversations, told from each file's first rows; with objective.name=distill also
     plain text, where the first row of the first file is no conversation."""
     rejected: Annotated[Rejected, Preferred] = "worst"
@@ -231,8 +232,9 @@ class DataConfig(Section):
     lm_eval/<name>/<task>/<metric>/<filter>. Tokens are chosen as the task says (greedy, where it says nothing), not as `sampling` does."""
     preference: Annotated[dict[str, PreferenceConfig], EvaluationSets("preference")] = field(default_factory=dict)
     """Pairs of answers by name; each logs preference/<name>/loss (dpo's with beta 0.1, whatever the run is trained by), accuracy (how often
-    the chosen answer has gained more over the reference than the rejected one; a tie counts half), margin_per_token, chosen_shift and
-    rejected_shift (gains in nats per token)."""
+    the chosen answer has gained more over the reference than the rejected one; a tie counts half), accuracy_chosen_longer and
+    accuracy_rejected_longer (of pairs whose chosen answer has more tokens, and fewer), margin_per_token, chosen_shift and rejected_shift
+    (gains in nats per token)."""
     max_evaluation_tokens: Count | None = None
     """No evaluation set has more tokens than this (of prompts and of all that may be written after them), whatever its own max_tokens,
     max_questions, max_prompts or limit says: bounds the time for evaluation."""

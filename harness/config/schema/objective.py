@@ -11,7 +11,9 @@ from harness.config.schema.base import Count, Name, NonNegative, OnlyFor, Positi
 
 ObjectiveName = Literal["cpt", "sft", "distill", "preference"]
 DivergenceName = Literal["forward_kl", "reverse_kl", "jsd"]
-PreferenceName = Literal["dpo", "robust", "dpo_norm", "ipo", "simpo", "orpo", "apo_zero", "apo_down", "dpop"]
+PairLossName = Literal["dpo", "robust", "dpo_norm", "ipo", "simpo", "orpo", "apo_zero", "apo_down", "dpop"]
+"""Losses of two answers to one prompt."""
+PreferenceName = Literal[PairLossName, "kto"]
 Conversational = OnlyFor(("sft", "distill", "preference"), group="objective")
 """Objectives that learn from conversations; the others read every source as plain text."""
 Distilled = OnlyFor(("distill",))
@@ -60,19 +62,24 @@ class ObjectiveConfig(Section):
     over the reference than the rejected one; robust: the same without the bias of labels that are wrong as often as label_smoothing says;
     dpo_norm: by gains per token; ipo: the squared distance of the gain per token from 1 / (2 beta); simpo: per token, without a reference;
     orpo: odds beside the chosen answer's cross-entropy, without a reference; apo_zero: raises chosen and lowers rejected answers; apo_down:
-    lowers both, the rejected more; dpop: dpo with a penalty where a chosen answer becomes less likely."""
+    lowers both, the rejected more; dpop: dpo with a penalty where a chosen answer becomes less likely. kto: the loss of one answer by
+    itself, which a label calls good or bad; it learns from prompt, completion and label, and from the answers of pairs."""
     gamma: Annotated[NonNegative | None, Preferred] = None
     """Of simpo: the margin by which the chosen answer has to be ahead, after beta; null: 1. Of dpop: the weight of its penalty; null: 50.
     The other kinds have none."""
     label_smoothing: Annotated[float, Ge(0), Lt(0.5), Preferred] = 0.0
     """Of dpo (then called cDPO) and robust: how often the rejected answer is taken to be the better one."""
     nll_weight: Annotated[NonNegative | None, Preferred] = None
-    """Weight of the cross-entropy of the chosen answer, in nats per token, that is added to the loss of its pair: it keeps chosen answers
-    likely. null: 1 of orpo, 0 of the others."""
+    """Weight of the cross-entropy of the chosen answer (of kto: of each good one), in nats per token, that is added to its loss: it keeps
+    such answers likely. null: 1 of orpo, 0 of the others."""
+    desirable_weight: Annotated[Positive, Preferred] = 1.0
+    """Of kto: the weight of answers with label true. Where there are more of one label, the other one's may be larger."""
+    undesirable_weight: Annotated[Positive, Preferred] = 1.0
+    """Of kto: the weight of answers with label false."""
     reference: Annotated[Name | None, Preferred] = None
     """The model that gains are measured against: a local directory or hub name, with the vocabulary of the model that is trained. null: the
     model that training starts from. It reads every pair once, in the precision and the rows of training; the sums are kept in
-    data.cache_dir (16 bytes a pair) and shared by all runs with the same data and model. simpo and orpo have none."""
+    data.cache_dir (16 bytes a pair, of kto an answer) and shared by all runs with the same data and model. simpo and orpo have none."""
 
 
 def beta_of(objective: ObjectiveConfig) -> float:

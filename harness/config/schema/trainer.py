@@ -29,8 +29,9 @@ class TrainerConfig(Section):
     ] = 16_384
     """Positions in one optimizer step: a multiple of data.context_length."""
     batch_pairs: Annotated[Count | None, Preferred] = None
-    """Pairs of answers in one optimizer step, in place of batch_tokens: as many rows as hold so many on average, in whole micro-batches. (A
-    step's loss is divided by the pairs that it really has.) A sweep gives max_tokens beside it. null: batch_tokens counts."""
+    """Pairs of answers (with objective.kind=kto: answers) in one optimizer step, in place of batch_tokens: as many rows as hold so many on
+    average, in whole micro-batches. (A step's loss is divided by the pairs that it really has.) A sweep gives max_tokens beside it. null:
+    batch_tokens counts."""
     initial_batch_tokens: Annotated[Count, MultipleOfKeys(("data.context_length",))] | None = None
     """Positions in the first step; the batch then grows linearly to batch_tokens, in whole rows. The number of micro-batches stays, their
     size grows. null: no warm-up of the batch."""

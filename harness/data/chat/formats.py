@@ -12,7 +12,8 @@ from harness.config.errors import InputError
 from harness.config.schema import Rejected
 from harness.data.chat.conversation import Conversation, MalformedError, Message, check_turns
 from harness.data.chat.parts import TRAINING_FIELDS, Values, json_of, object_of, text, tools, training, turns
-from harness.data.preference.pair import PAIR_FIELDS, Pair, holds_pair, parse_pair
+from harness.data.preference.labelled import LABEL_FIELD, LabelledAnswer, parse_labelled
+from harness.data.preference.pair import PAIR_FIELDS, Pair, holds_pair, parse_pair, whole
 from harness.data.row import BadRows, Row, described
 from harness.data.rows import VALID_ROW_ENDINGS, holds_rows, nothing_in, read_rows
 
@@ -40,7 +41,7 @@ ABOUT_THE_ROW = {
     *("score", "rating", "quality", "difficulty", "num_turns", "num_tokens", "length"),
 }
 """Fields that say something about a row, and are nothing to train on: not worth a word."""
-READ = tuple(dict.fromkeys([*COMMON_FIELDS, *chain.from_iterable(FIELDS.values())]))
+READ = tuple(dict.fromkeys([*COMMON_FIELDS, *chain.from_iterable(FIELDS.values()), LABEL_FIELD]))
 
 
 class ChatDocument(NamedTuple):
@@ -161,7 +162,7 @@ def _conversation(row: Row, chat_format: str, unread: dict[str, str]) -> tuple[C
     try:
         if chat_format == "preference":
             pair = pair_of(row.values)
-            conversation, identity = pair.whole(pair.chosen), pair.identity
+            conversation, identity = whole(pair.prompt, pair.chosen), pair.identity
         else:
             conversation = unchecked_conversation(row.values, chat_format, not_read)
         check_turns(conversation.messages)
@@ -177,6 +178,11 @@ def _conversation(row: Row, chat_format: str, unread: dict[str, str]) -> tuple[C
 def pair_of(row: Values, *, rejected: Rejected = "worst") -> Pair:
     """A row's pair of answers, in whatever shape. rejected: which of several scored completions. Raises MalformedError."""
     return parse_pair(row, _with_what_is_beside, rejected=rejected)
+
+
+def labelled_answer_of(row: Values) -> LabelledAnswer:
+    """A row's answer with its label. Raises MalformedError."""
+    return parse_labelled(row, _with_what_is_beside)
 
 
 def unchecked_conversation(row: Values, chat_format: str, not_read: Callable[[str], None]) -> Conversation:

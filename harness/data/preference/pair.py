@@ -42,6 +42,10 @@ class Pair:
     """By how much the chosen answer's score is higher; None where there are no scores."""
 
     @property
+    def answers(self) -> tuple[Answer, ...]:
+        return self.chosen, self.rejected
+
+    @property
     def identity(self) -> str:
         """What the pair is held out by: equal for equal prompts."""
         return identity_of(self.prompt)
@@ -50,10 +54,6 @@ class Pair:
     def characters(self) -> int:
         answers = sum(len(message.content) for message in (*self.chosen, *self.rejected))
         return 2 * self.prompt.characters + answers
-
-    def whole(self, answer: Answer) -> Conversation:
-        """The prompt and one of its answers."""
-        return Conversation((*self.prompt.messages, *answer), self.prompt.tools, self.prompt.template_kwargs)
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,21 @@ class TextPair:
     gap: float | None = None
 
     @property
+    def answers(self) -> tuple[str, ...]:
+        return self.chosen, self.rejected
+
+    @property
     def identity(self) -> str:
         return self.prompt
 
     @property
     def characters(self) -> int:
         return 2 * len(self.prompt) + len(self.chosen) + len(self.rejected)
+
+
+def whole(prompt: Conversation, answer: Answer) -> Conversation:
+    """A prompt and an answer to it."""
+    return Conversation((*prompt.messages, *answer), prompt.tools, prompt.template_kwargs)
 
 
 def identity_of(prompt: Conversation) -> str:
@@ -86,12 +95,7 @@ def holds_pair(row: Values) -> bool:
 
 def parse_text_pair(row: Values) -> TextPair:
     """prompt, chosen and rejected as plain text."""
-    names = [_one_name(row, names) for names in (PROMPT_FIELDS, CHOSEN_FIELDS, REJECTED_FIELDS)]
-    prompt, chosen, rejected = (text(row[name], name) for name in names)
-    try:
-        f"{prompt}{chosen}{rejected}".encode()
-    except UnicodeEncodeError:
-        raise MalformedError("it holds half a surrogate pair, which is not Unicode text") from None
+    prompt, chosen, rejected = (unicode_text(row, names) for names in (PROMPT_FIELDS, CHOSEN_FIELDS, REJECTED_FIELDS))
     return TextPair(prompt, chosen, rejected, _gap(row))
 
 
@@ -105,8 +109,8 @@ def parse_pair(row: Values, prompt_of: Callable[[Values, list[Message]], Convers
         return _scored(row, prompt_of, rejected)
     sides = []
     for names in (CHOSEN_FIELDS, REJECTED_FIELDS):
-        value, name = _one(row, names), _one_name(row, names)
-        sides.append(_messages(value, name, "assistant"))
+        value, name = _one(row, names), one_name(row, names)
+        sides.append(messages_of(value, name, "assistant"))
     chosen, other = sides
     if not _is_answer(chosen) and not _is_answer(other):
         messages, chosen, other = _apart(chosen, other)
@@ -116,13 +120,13 @@ def parse_pair(row: Values, prompt_of: Callable[[Values, list[Message]], Convers
             "one of chosen and rejected begins with the assistant, the other does not; valid: two answers, or two conversations"
         )
     else:
-        messages = _messages(_one(row, PROMPT_FIELDS), _one_name(row, PROMPT_FIELDS), "user")
+        messages = messages_of(_one(row, PROMPT_FIELDS), one_name(row, PROMPT_FIELDS), "user")
     return Pair(prompt_of(row, messages), tuple(chosen), tuple(other), _gap(row))
 
 
 def _scored(row: Values, prompt_of: Callable[[Values, list[Message]], Conversation], rejected: Rejected) -> Pair:
     """The best of several completions, and the worst, or a random one of those with a lower score."""
-    name = _one_name(row, COMPLETION_FIELDS)
+    name = one_name(row, COMPLETION_FIELDS)
     value, scores = row[name], row.get(SCORES_FIELD)
     if not isinstance(value, list) or len(value) < 2:
         raise MalformedError(f"{name} is {described(value)}; valid: an array of at least two completions with scores")
@@ -137,7 +141,7 @@ def _scored(row: Values, prompt_of: Callable[[Values, list[Message]], Conversati
         else:
             content, score = completion, None
         score = scores[index] if scores is not None else score
-        answers.append((_number(score, f"the score of {where}"), tuple(_messages(content, where, "assistant"))))
+        answers.append((_number(score, f"the score of {where}"), tuple(messages_of(content, where, "assistant"))))
     best = max(range(len(answers)), key=lambda index: answers[index][0])  # of equal ones the first
     lower = [index for index in range(len(answers)) if answers[index][0] < answers[best][0]] or [(best + 1) % len(answers)]
     if rejected == "worst":
@@ -146,7 +150,7 @@ def _scored(row: Values, prompt_of: Callable[[Values, list[Message]], Conversati
         # The same one whatever is around it.
         seed = json.dumps([asdict(message) for _, answer in answers for message in answer], sort_keys=True).encode()
         other = lower[int.from_bytes(hashlib.blake2b(seed, digest_size=8).digest(), "little") % len(lower)]
-    messages = _messages(_one(row, PROMPT_FIELDS), _one_name(row, PROMPT_FIELDS), "user")
+    messages = messages_of(_one(row, PROMPT_FIELDS), one_name(row, PROMPT_FIELDS), "user")
     return Pair(prompt_of(row, messages), answers[best][1], answers[other][1], answers[best][0] - answers[other][0])
 
 
@@ -172,13 +176,25 @@ def _check_prompt(row: Values, messages: list[Message]) -> None:
     name = _given(row, PROMPT_FIELDS)
     if name is None:
         return
-    given = _messages(row[name], name, "user")
+    given = messages_of(row[name], name, "user")
     said = [message.content.strip() for message in messages]
     if any(message.content.strip() not in said for message in given):
         raise MalformedError(f"{name} is not in the beginning that chosen and rejected have in common; valid: the same prompt, or none")
 
 
-def _messages(value: Any, name: str, role: Literal["user", "assistant"]) -> list[Message]:
+def unicode_text(row: Values, names: tuple[str, ...]) -> str:
+    """The text under the one of these names that the row has."""
+    name = one_name(row, names)
+    found = text(row[name], name)
+    try:
+        found.encode()
+    except UnicodeEncodeError:
+        raise MalformedError("it holds half a surrogate pair, which is not Unicode text") from None
+    return found
+
+
+def messages_of(value: Any, name: str, role: Literal["user", "assistant"]) -> list[Message]:
+    """Messages, or a text that is said by this role."""
     if isinstance(value, list):
         return turns(value, name, lambda field: None)
     return [Message(role, text(value, name))]
@@ -214,7 +230,8 @@ def _given(row: Values, names: tuple[str, ...]) -> str | None:
     return next((name for name in names if row.get(name) is not None), None)
 
 
-def _one_name(row: Values, names: tuple[str, ...]) -> str:
+def one_name(row: Values, names: tuple[str, ...]) -> str:
+    """The one of these fields that the row has, of prompts the first. Raises MalformedError for none, and for several."""
     found = [name for name in names if row.get(name) is not None]
     if not found:
         there = ", ".join(name for name, value in row.items() if value is not None) or "none"
@@ -225,4 +242,4 @@ def _one_name(row: Values, names: tuple[str, ...]) -> str:
 
 
 def _one(row: Values, names: tuple[str, ...]) -> Any:
-    return row[_one_name(row, names)]
+    return row[one_name(row, names)]

@@ -6,6 +6,7 @@ from typing import assert_never
 
 from harness.config.schema import Config
 from harness.training.objectives.distill import Distillation
+from harness.training.objectives.kto import Kto
 from harness.training.objectives.next_token import Conversations, NextToken
 from harness.training.objectives.objective import Objective
 from harness.training.objectives.preference import Preference
@@ -21,6 +22,6 @@ def build_objective(config: Config) -> Objective:
         case "distill":
             return Distillation(config)
         case "preference":
-            return Preference(config)
+            return Kto(config) if config.objective.kind == "kto" else Preference(config)
         case _:
             assert_never(config.objective.name)

@@ -54,8 +54,11 @@ class Objective(ABC):
     def begin(self, model: PreTrainedModel) -> None:  # noqa: B027 - most need nothing
         """Called when the model is on its device, before the first step."""
 
-    def begin_step(self) -> None:  # noqa: B027 - most log nothing besides
-        """Called before the first micro-batch of a step."""
+    def begin_step(  # noqa: B027 - most log nothing besides
+        self, model: PreTrainedModel, data: TrainingData, start: int, stop: int
+    ) -> None:
+        """Called on every rank before the first micro-batch of a step, whose rows are at positions start … stop - 1 of the data, on all
+        ranks together."""
 
     def step_metrics(self) -> dict[str, float]:
         """What is logged of the step that just ended besides its loss, by logged name; over all ranks, which ask together."""

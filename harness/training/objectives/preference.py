@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from harness.config.schema import Config, beta_of, gamma_of, needs_reference, nll_weight_of
 from harness.data.order import Float64
-from harness.data.tokenization import Progress
+from harness.data.tokenization import Documents, Progress
 from harness.data.training_data import TrainingData
 from harness.models.fixed_model import refuse_other_ids
 from harness.schedule.batch_size import BatchSize
@@ -32,14 +32,14 @@ class Preference(Objective):
     as many predictions as a pair has on average count as one pair, in the sum and in what it is divided by.
     """
 
-    documents = "pairs"
+    documents: ClassVar[Documents] = "pairs"
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self._sums: list[Tensor] = []
         """Of the micro-batches of a step, the sums over their pairs of what METRICS names, and their number: float32 [7]."""
 
-    def begin_step(self) -> None:
+    def begin_step(self, model: PreTrainedModel, data: TrainingData, start: int, stop: int) -> None:
         self._sums.clear()
 
     def step_metrics(self) -> dict[str, float]:
@@ -53,18 +53,25 @@ class Preference(Objective):
     def prepare(self, data: TrainingData, tokenizer: Any, progress: Progress | None = None, *, rows: int | None = None) -> TrainingData:
         if not needs_reference(self.config.objective):
             return data
+        self._refuse_another_vocabulary(data, tokenizer)
+        return with_reference(self.config, data, tokenizer, progress, rows=rows)
+
+    def _refuse_another_vocabulary(self, data: TrainingData, tokenizer: Any) -> None:
         if self.config.objective.reference is not None:
             refuse_other_ids(self.config.objective.reference, tokenizer, data.largest_id, key=KEY, what="reference")
-        return with_reference(self.config, data, tokenizer, progress, rows=rows)
 
     def prepared(self, data: TrainingData, rows: int | None) -> dict[str, dict[str, int]]:
         if not needs_reference(self.config.objective):
             return {}
+        return {"reference": {"pairs": self._examples(data, rows)}}
+
+    @staticmethod
+    def _examples(data: TrainingData, rows: int | None) -> int:
         needed = data.rows_until(rows)
-        return {"reference": {"pairs": sum(int(source.row_pairs[needed[source.name]].sum()) for source in data.sources)}}
+        return sum(int(source.row_examples[needed[source.name]].sum()) for source in data.sources)
 
     def weights(self, data: TrainingData, batch_size: BatchSize, steps: int) -> Float64:
-        return data.pairs_of(batch_size, steps)
+        return data.examples_of(batch_size, steps)
 
     def loss_sum(self, model: PreTrainedModel, batch: Batch) -> Tensor:
         objective = self.config.objective
@@ -72,6 +79,7 @@ class Preference(Objective):
         reference = batch.get("answer_reference", torch.zeros_like(logps))
         chosen, rejected = (Answers(logps[i::2], reference[i::2], batch["answer_tokens"][i::2]) for i in (0, 1))
         self._count(chosen, rejected)
+        assert objective.kind != "kto", "an objective of its own"
         losses = preference_losses(
             objective.kind,
             chosen,
@@ -80,7 +88,7 @@ class Preference(Objective):
             gamma=gamma_of(objective),
             label_smoothing=objective.label_smoothing,
         )
-        return (losses - nll_weight_of(objective) * chosen.mean_logps).sum() + others / batch["tokens_a_pair"]
+        return (losses - nll_weight_of(objective) * chosen.mean_logps).sum() + others / batch["tokens_an_example"]
 
     def _count(self, chosen: Answers, rejected: Answers) -> None:
         objective = self.config.objective
