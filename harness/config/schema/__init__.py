@@ -29,6 +29,7 @@ from harness.config.schema.base import (
 from harness.config.schema.data import (
     TASK_FILES,
     ChoiceFormat,
+    ContrastConfig,
     DataConfig,
     DataFormat,
     GenerationConfig,
@@ -66,6 +67,7 @@ __all__ = [
     "AdapterConfig",
     "ChoiceFormat",
     "Config",
+    "ContrastConfig",
     "Count",
     "DataConfig",
     "DataFormat",

@@ -203,6 +203,25 @@ class PreferenceConfig(Section):
 
 
 @dataclass(kw_only=True)
+class ContrastConfig(Section):
+    """Prompts with two continuations that differ in a trait: which of them a model finds likelier, and by how much."""
+
+    path: Paths
+    """Files, see data.sources.<name>.path, of rows {prompt, positive, negative}. A prompt is a text or messages; after messages a
+    continuation is the assistant's turn, rendered by data.chat_template."""
+    split: Name | None = None
+    """Which split of `path`, see data.sources.<name>.split; null: the only one."""
+    subset: Name | None = None
+    """Which subset (configuration) of a data set of the hub; null: its only or default one."""
+    chat: bool | None = None
+    """Whether a prompt that is text is what a user says, and is rendered as messages are; null: with objective=sft."""
+    instruction: Name | None = None
+    """A text that asks for the trait in words, put before each prompt as it is (of messages: as the system message)."""
+    max_pairs: Count | None = 500
+    """Look at at most this many pairs (in the order of their hashes); null: at all of them."""
+
+
+@dataclass(kw_only=True)
 class DataConfig(Section):
     """What a run trains and evaluates on, and how documents become rows."""
 
@@ -233,9 +252,12 @@ class DataConfig(Section):
     """Pairs of answers by name; each logs preference/<name>/loss (dpo's with beta 0.1, whatever the run is trained by), accuracy (how often
     the chosen answer has gained more over the reference than the rejected one; a tie counts half), margin_per_token, chosen_shift and
     rejected_shift (gains in nats per token)."""
+    contrast: Annotated[dict[str, ContrastConfig], EvaluationSets("contrast")] = field(default_factory=dict)
+    """Contrast pairs by name; each logs contrast/<name>/margin (log-probability per token of the positive continuation minus that of the
+    negative one, in nats, averaged over pairs) and contrast/<name>/share (of pairs whose margin is above 0; a tie counts half)."""
     max_evaluation_tokens: Count | None = None
     """No evaluation set has more tokens than this (of prompts and of all that may be written after them), whatever its own max_tokens,
-    max_questions, max_prompts or limit says: bounds the time for evaluation."""
+    max_questions, max_prompts, max_pairs or limit says: bounds the time for evaluation."""
     report_share: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Share of the documents (questions, prompts) of every evaluation set that is kept for the report. What a study chooses by is measured
     on the others; on these are logged val/<name>/report/loss and so on, by which nothing can be chosen: a winner's value there is not

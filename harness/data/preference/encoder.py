@@ -56,7 +56,7 @@ class PairEncoder(ABC):
                 dropped[reason] += 1
         answers: list[EncodedText] = []
         identities: list[str] = []
-        for document, sides in zip(kept, self._sides(kept), strict=True):
+        for document, sides in zip(kept, self.sides(kept), strict=True):
             problem = next((side for side in sides if isinstance(side, InputError)), None)
             if problem is not None:
                 bad.add(problem)
@@ -89,7 +89,7 @@ class PairEncoder(ABC):
         return None
 
     @abstractmethod
-    def _sides(self, documents: Sequence[PairDocument]) -> list[tuple[EncodedText | InputError, EncodedText | InputError]]:
+    def sides(self, documents: Sequence[PairDocument]) -> list[tuple[EncodedText | InputError, EncodedText | InputError]]:
         """Chosen and rejected answer of each pair, or what is wrong with them."""
 
 
@@ -106,7 +106,7 @@ class ChatPairs(PairEncoder):
     def dtype(self) -> DTypeLike:
         return self._encoder.dtype()
 
-    def _sides(self, documents: Sequence[PairDocument]) -> list[tuple[EncodedText | InputError, EncodedText | InputError]]:
+    def sides(self, documents: Sequence[PairDocument]) -> list[tuple[EncodedText | InputError, EncodedText | InputError]]:
         found = iter(self._encoder.encode_turns([turns for document in documents for turns in _turns(document)]))
         return [(next(found), next(found)) for _ in documents]
 
@@ -124,7 +124,7 @@ class TextPairs(PairEncoder):
     def dtype(self) -> DTypeLike:
         return self._encoder.dtype()
 
-    def _sides(self, documents: Sequence[PairDocument]) -> list[tuple[EncodedText | InputError, EncodedText | InputError]]:
+    def sides(self, documents: Sequence[PairDocument]) -> list[tuple[EncodedText | InputError, EncodedText | InputError]]:
         texts = []
         for pair, _, _ in documents:
             assert isinstance(pair, TextPair)
