@@ -109,12 +109,13 @@ class DomainLoss(Kind):
         Metric("loss", "nats per token", is_main=True),
         Metric("bits_per_byte", "bits per byte"),
         Metric("forgetting", "nats per token", since_start=True),
+        Metric("kl", "nats per token"),
         Metric("loss/*", "nats per token"),
     )
 
     def logged(self, name: str, config: ValidationConfig, data: DataConfig) -> list[str]:
         buckets = position_buckets(data.context_length) if config.loss_by_position else ()
-        return ["loss", "bits_per_byte", "forgetting", *(f"loss/{name}" for name, _, _ in buckets)]
+        return ["loss", "bits_per_byte", "forgetting", *(["kl"] if data.kl else []), *(f"loss/{name}" for name, _, _ in buckets)]
 
     def most_tokens(self, config: ValidationConfig, data: DataConfig) -> int | None:
         return min((limit for limit in (config.max_tokens, data.max_evaluation_tokens) if limit is not None), default=None)

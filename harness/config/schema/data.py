@@ -236,8 +236,8 @@ class DataConfig(Section):
     """A run that would go through any source more often is refused before it starts, with the length and the share that would be valid;
     null: no limit. `harness data` shows the epochs of each source."""
     validation: Annotated[dict[str, ValidationConfig], EvaluationSets("val")] = field(default_factory=dict)
-    """Evaluation sets by domain name; each logs val/<domain>/loss, bits_per_byte (of conversations: per byte of trained text) and
-    forgetting."""
+    """Evaluation sets by domain name; each logs val/<domain>/loss, bits_per_byte (of conversations: per byte of trained text), forgetting
+    and, with data.kl, kl."""
     multiple_choice: Annotated[dict[str, MultipleChoiceConfig], EvaluationSets("val")] = field(default_factory=dict)
     """Multiple-choice sets by name; each logs val/<name>/accuracy (the choice with the highest likelihood is the right one),
     accuracy_per_byte (likelihood per UTF-8 byte of the choice; elsewhere called acc_norm) and answer_bits_per_byte (of the right answers,
@@ -264,6 +264,10 @@ class DataConfig(Section):
     flattered by the choice."""
     mean_loss: bool = False
     """Log val/mean/loss, too: the mean of the losses of all validation sets, each of which counts the same."""
+    kl: bool = False
+    """Log val/<domain>/kl, too: how far the model's distribution of the next token is from the base's, KL(base || model) in nats per token,
+    over all scored tokens of the domain: what a change costs where the loss does not tell yet. The base is the model without its adapter;
+    of a merge model.merge.base; else the model that training starts from. Takes a second forward pass of what the losses are of."""
     malformed: Literal["refuse", "skip"] = "refuse"
     """What happens at a row of sources and validation sets that cannot be used: no JSON, without text, a conversation that is none or that
     the chat template cannot render. refuse: the first one is named; skip: such rows are left out, counted, and the first few named."""
