@@ -63,6 +63,8 @@ def _adapted(config: Config, tokenizer: Any) -> AdaptedModel:
             peft = add_lora(model, adapter, _trained_tokens(config, tokenizer))
         case "soft_prompt":
             model.requires_grad_(False)
+        case "steering":
+            raise wrong_value("adapter.name", "steering", "no vectors are read yet")
         case _:
             assert_never(adapter.name)
     prompt = None
