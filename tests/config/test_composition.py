@@ -43,7 +43,7 @@ NEEDS = {
     "model/merge": ["model.merge.method=linear", "model.merge.ingredients.one.path=model"],
     "objective/distill": ["objective.teacher=model"],
     "adapter/soft_prompt": ["data.context_length=256"],  # else there is no room for it in the model's context
-    "adapter/steering": ["adapter.pairs=contrast.jsonl", "adapter.block=0"],
+    "adapter/steering": ["adapter.pairs=contrast.jsonl"],
     "experiment/cpt": CPT,
     "experiment/lora": CPT,
     "experiment/sft": ["model.path=model", "data.sources.chat.path=chat.jsonl", "data.chat_template=alpaca", *ROOM],
