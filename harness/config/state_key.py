@@ -36,6 +36,8 @@ BY_FINGERPRINT = (
     "model.merge.",
     "objective.teacher",
     "objective.reference",
+    "adapter.pairs",
+    "adapter.vector",
     "tokenizer.path",
 )
 """What matters by its content, wherever it lies."""

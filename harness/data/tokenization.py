@@ -8,7 +8,15 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal, TypedDict, assert_never
 
-from harness.config.schema import DataConfig, GenerationConfig, MultipleChoiceConfig, PreferenceConfig, SourceConfig, ValidationConfig
+from harness.config.schema import (
+    ContrastConfig,
+    DataConfig,
+    GenerationConfig,
+    MultipleChoiceConfig,
+    PreferenceConfig,
+    SourceConfig,
+    ValidationConfig,
+)
 from harness.data.chat.encoder import ChatEncoder, build_chat_encoder
 from harness.data.chat.formats import begins_with_conversation
 from harness.data.preference.encoder import AnswerEncoder, ChatAnswers, TextAnswers
@@ -36,7 +44,7 @@ Progress = Callable[[str, int, int], None]
 """Called while text is tokenized: configuration key of the source or set, bytes of its files read so far, bytes of all of them."""
 
 
-FilesConfig = SourceConfig | ValidationConfig | MultipleChoiceConfig | GenerationConfig | PreferenceConfig
+FilesConfig = SourceConfig | ValidationConfig | MultipleChoiceConfig | GenerationConfig | PreferenceConfig | ContrastConfig
 
 
 PREFERENCE_FORMATS = ("preference", "preference_text")

@@ -26,7 +26,8 @@ from harness.evaluation.evaluation_set import Advance, Chosen, EvaluationSet, Fl
 class DomainLossSet(EvaluationSet):
     """Whole documents, cut into windows in which every token but a document's first is predicted exactly once.
 
-    Measures {"loss": nats per predicted token, "bits_per_byte": …}, and forgetting: the rise of the loss since step 0.
+    Measures {"loss": nats per predicted token, "bits_per_byte": …}, forgetting: the rise of the loss since step 0, and with measures_kl
+    kl: KL(base || model) of the next token's distribution, in nats per predicted token.
     """
 
     section = "validation"
@@ -45,6 +46,8 @@ class DomainLossSet(EvaluationSet):
     cache_entry: str | None = None
     document_bytes: Float64 | None = None
     """float64[documents]: what `bytes` is the sum of; None of a set that is not divided."""
+    measures_kl: bool = False
+    """Whether the model is compared with its base, too."""
 
     @property
     def documents(self) -> int:
@@ -99,14 +102,18 @@ class DomainLossSet(EvaluationSet):
 
     def measured(self, model: LanguageModel, advance: Advance) -> Measured:
         nats, predicted, by_window = self._sums(model, advance)
-        return Measured(self._values(nats, predicted), documents={"loss": self._by_document(by_window)})
+        values, documents = self._values(nats, predicted), {"loss": self._by_document(by_window[:, [0, 1]])}
+        if self.measures_kl:
+            values["kl"] = math.fsum(by_window[:, 2]) / self.predicted_tokens
+            documents["kl"] = self._by_document(by_window[:, [2, 1]])
+        return Measured(values, documents=documents)
 
     def _values(self, nats: Float64, predicted: Int64) -> dict[str, float]:
         """Metrics from sums by position, see `by_position`."""
         return self._losses(math.fsum(nats))
 
     def _by_document(self, by_window: Float64) -> dict[str, tuple[float, float]]:
-        """Args: float64 [windows, 2], nats and predicted tokens of each window."""
+        """Args: float64 [windows, 2], a sum (nats) and predicted tokens of each window."""
         _, _, documents = self._windows
         nats, tokens = (np.bincount(documents, weights=column, minlength=self.documents) for column in by_window.T)
         return {f"{key:016x}": (float(a), float(b)) for key, a, b in zip(self.hashes.tolist(), nats, tokens, strict=True) if b}
@@ -123,13 +130,14 @@ class DomainLossSet(EvaluationSet):
         return nats, predicted
 
     def _sums(self, model: LanguageModel, advance: Advance) -> tuple[Float64, Int64, Float64]:
-        """The same, and nats and predicted tokens of each window: float64 [windows, 2]."""
+        """The same, and nats, predicted tokens and, with measures_kl, KL of each window: float64 [windows, 2 or 3]."""
 
         def sums(batch: tuple[Int64, Int64]) -> tuple[Float64, Int64, Float64]:
             input_ids, labels = batch
             # In float64: that the parts add up to the whole must not depend on how they were batched.
-            losses, counted = model.losses(input_ids, labels), labels >= 0
-            return losses.sum(axis=0), counted.sum(axis=0), np.stack([losses.sum(axis=1), counted.sum(axis=1)], axis=1)
+            losses, *kl = model.losses_and_kl(input_ids, labels) if self.measures_kl else (model.losses(input_ids, labels),)
+            counted = labels >= 0
+            return losses.sum(axis=0), counted.sum(axis=0), np.stack([part.sum(axis=1) for part in (losses, counted, *kl)], axis=1)
 
         nats, predicted = np.zeros(self.context_length), np.zeros(self.context_length, dtype=np.int64)
         by_window = []
@@ -142,7 +150,7 @@ class DomainLossSet(EvaluationSet):
 
     @cached_property
     def fingerprint(self) -> str:
-        digest = hashlib.sha256(f"{self.context_length}{self._also_measured}".encode())
+        digest = hashlib.sha256(f"{self.context_length}{self._also_measured}{' kl' if self.measures_kl else ''}".encode())
         digest.update(self.lengths.tobytes())
         digest.update(self.tokens.astype(np.int64).tobytes())
         if self.trained is not None:
@@ -213,7 +221,8 @@ def build_domain_loss(
             raise wrong_value(f"{key}.share", config.share, problem)
     caps = [cap for cap in (config.max_tokens, data.max_evaluation_tokens) if cap is not None]
     most = min(caps, default=None)
-    return select(kind, name, documents, candidates, max_tokens=most, context_length=data.context_length, block=config.block)
+    chosen = select(kind, name, documents, candidates, max_tokens=most, context_length=data.context_length, block=config.block)
+    return replace(chosen, measures_kl=data.kl)
 
 
 def select(

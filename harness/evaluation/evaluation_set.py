@@ -44,6 +44,10 @@ class LanguageModel(Protocol):
     def losses_and_hits(self, input_ids: Int64, labels: Int64) -> tuple[Float64, Bools]:
         """As `losses`, and whether each label is the token that the model finds most likely: bool [b, l]."""
 
+    def losses_and_kl(self, input_ids: Int64, labels: Int64) -> tuple[Float64, Float64]:
+        """As `losses`, and at each label KL(base || model) of the next token's distribution, in nats, 0 where the label is -100: float64
+        [b, l] both. Of a model that has a base (data.kl)."""
+
     def over(self, batches: Iterable[T], measure: Callable[[T], U]) -> Iterator[U]:
         """`measure` of every batch, in order. The ranks of a run divide the batches among them, and all get all values (pickled)."""
 

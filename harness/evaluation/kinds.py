@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from harness.config.errors import unknown
 from harness.config.schema import (
     Config,
+    ContrastConfig,
     DataConfig,
     GenerationConfig,
     LmEvalConfig,
@@ -108,12 +109,13 @@ class DomainLoss(Kind):
         Metric("loss", "nats per token", is_main=True),
         Metric("bits_per_byte", "bits per byte"),
         Metric("forgetting", "nats per token", since_start=True),
+        Metric("kl", "nats per token"),
         Metric("loss/*", "nats per token"),
     )
 
     def logged(self, name: str, config: ValidationConfig, data: DataConfig) -> list[str]:
         buckets = position_buckets(data.context_length) if config.loss_by_position else ()
-        return ["loss", "bits_per_byte", "forgetting", *(f"loss/{name}" for name, _, _ in buckets)]
+        return ["loss", "bits_per_byte", "forgetting", *(["kl"] if data.kl else []), *(f"loss/{name}" for name, _, _ in buckets)]
 
     def most_tokens(self, config: ValidationConfig, data: DataConfig) -> int | None:
         return min((limit for limit in (config.max_tokens, data.max_evaluation_tokens) if limit is not None), default=None)
@@ -247,9 +249,29 @@ class Preference(Kind):
         return build_preference_set(name, config, tokens)
 
 
+class Contrast(Kind):
+    """Pairs of continuations that differ in a trait."""
+
+    section = "contrast"
+    title = "Contrast pairs, the same for every trial"
+    metrics = (
+        Metric("margin", "nats per token", higher_is_better=True, is_main=True),
+        Metric("share", "share", higher_is_better=True),
+    )
+
+    def most_tokens(self, config: ContrastConfig, data: DataConfig) -> int | None:
+        most = None if config.max_pairs is None else config.max_pairs * 2 * (data.context_length + 1)
+        return min((bound for bound in (most, data.max_evaluation_tokens) if bound is not None), default=None)
+
+    def build(self, name: str, config: ContrastConfig, tokens: Tokenization) -> EvaluationSet:
+        from harness.evaluation.contrast_set import build_contrast_set
+
+        return build_contrast_set(name, config, tokens)
+
+
 RUN_METRICS = ("train/loss", "train/gradient_norm", "tokens_per_second", "lr")
 """What training logs besides."""
-KINDS: list[Kind] = [DomainLoss(), MultipleChoice(), GenerationKind(), LmEvalKind(), Preference()]
+KINDS: list[Kind] = [DomainLoss(), MultipleChoice(), GenerationKind(), LmEvalKind(), Preference(), Contrast()]
 """In the order in which they are measured and logged."""
 
 

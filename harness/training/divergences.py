@@ -10,6 +10,9 @@ from torch import Tensor
 
 from harness.config.schema import DivergenceName
 
+CHUNK_NUMBERS = 2**24
+"""64 MB of float32."""
+
 
 def summed_divergence(student_NV: Tensor, teacher_NV: Tensor, name: DivergenceName, *, temperature: float, beta: float) -> Tensor:
     """Divergence between softmax(teacher / temperature) and softmax(student / temperature), times temperature², summed over rows: [], nats.
@@ -35,6 +38,19 @@ def summed_divergence(student_NV: Tensor, teacher_NV: Tensor, name: DivergenceNa
         case _:
             assert_never(name)
     return divergence * temperature**2
+
+
+def kl_by_row(p_NV: Tensor, q_NV: Tensor) -> Tensor:
+    """KL(softmax(p) || softmax(q)) of each row, in nats: float32 [N], with no more than CHUNK_NUMBERS numbers held besides at a time.
+
+    Args: logits [N, V]; half precision is computed in float32.
+    """
+    rows = max(1, CHUNK_NUMBERS // p_NV.shape[-1])
+    found = []
+    for p_some, q_some in zip(p_NV.split(rows), q_NV.split(rows), strict=True):
+        p, q = _log_probabilities(p_some, 1.0), _log_probabilities(q_some, 1.0)
+        found.append((p.exp() * (p - q)).sum(dim=-1))
+    return torch.cat(found) if found else p_NV.new_zeros(0)
 
 
 def summed_sampled_forward_kl(student_NV: Tensor, samples_NS: Tensor, entropy_N: Tensor, *, temperature: float) -> Tensor:

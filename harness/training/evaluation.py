@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from harness.config.errors import InputError
 from harness.config.schema import SamplingConfig
 from harness.data.labels import IGNORED
 from harness.data.prompt import prompt_ids
@@ -23,19 +24,24 @@ from harness.generation.engine import SHARD_ROWS, Engine
 from harness.generation.rows import Draw, Generation, Limits, NonFiniteLogitsError, Prompt
 from harness.models.adapters.soft_prompt import prompt_length
 from harness.training import ranks
+from harness.training.divergences import kl_by_row
 from harness.training.run_errors import NonFiniteLossError
 
 T = TypeVar("T")
 U = TypeVar("U")
 Precision = Callable[[], AbstractContextManager[None]]
 BuildEngine = Callable[[PreTrainedModel], Engine]
+Base = Callable[[PreTrainedModel], AbstractContextManager[PreTrainedModel]]
+"""A model's base, within a context in which it may be computed, see `harness.training.base`."""
 
 
 class EvaluatedModel:
     """A model under evaluation, see `harness.evaluation.evaluation_set.LanguageModel`; made by `evaluated`."""
 
-    def __init__(self, model: PreTrainedModel, batch_tokens: int, build_engine: BuildEngine | None, *, alone: bool) -> None:
-        self._model = model
+    def __init__(
+        self, model: PreTrainedModel, batch_tokens: int, build_engine: BuildEngine | None, base: Base | None, *, alone: bool
+    ) -> None:
+        self._model, self._base = model, base
         self._alone = alone
         self.batch_tokens = batch_tokens
         self._build_engine = build_engine
@@ -51,14 +57,32 @@ class EvaluatedModel:
         hits: Bools = (logits_BLV.argmax(dim=-1) == labels_BL).cpu().numpy()
         return self._losses(logits_BLV, labels_BL), hits
 
+    def losses_and_kl(self, input_ids: Int64, labels: Int64) -> tuple[Float64, Float64]:
+        assert self._base is not None, "given with data.kl"
+        logits_BLV, labels_BL = self._logits_and_labels(input_ids, labels)
+        with self._base(self._model) as base:
+            base_BLV = self._logits(base, input_ids)
+        if base_BLV.shape != logits_BLV.shape:
+            rows, own = base_BLV.shape[-1], logits_BLV.shape[-1]
+            raise InputError(f"data.kl=true: the base has a vocabulary of {rows:,} tokens, the model one of {own:,}; valid: false")
+        found, is_scored = np.zeros(labels.shape), labels_BL != IGNORED
+        found[labels != IGNORED] = kl_by_row(base_BLV[is_scored], logits_BLV[is_scored]).cpu().double().numpy()
+        return self._losses(logits_BLV, labels_BL), found
+
     def _logits_and_labels(self, input_ids: Int64, labels: Int64) -> tuple[Tensor, Tensor]:
+        return self._logits(self._model, input_ids), torch.from_numpy(labels).to(self._model.device)
+
+    @staticmethod
+    def _logits(model: PreTrainedModel, input_ids: Int64) -> Tensor:
+        """[B, L, V]"""
         # A soft prompt belongs before every text, here as in training: what is predicted stays the same, and what it is predicted from.
-        prompt = prompt_length(self._model)
+        prompt = prompt_length(model)
         positions = np.broadcast_to(np.arange(prompt, dtype=np.int64), (len(input_ids), prompt))
-        given = torch.from_numpy(np.hstack([prompt_ids(positions), input_ids])).to(self._model.device)
+        given = torch.from_numpy(np.hstack([prompt_ids(positions), input_ids])).to(model.device)
+        whole: Any = model
         # Padding is on the right, where causal attention does not look: no mask needed.
-        logits_BLV = self._model(input_ids=given, use_cache=False).logits[:, prompt:]
-        return logits_BLV, torch.from_numpy(labels).to(self._model.device)
+        logits_BLV: Tensor = whole(input_ids=given, use_cache=False).logits[:, prompt:]
+        return logits_BLV
 
     @staticmethod
     def _losses(logits_BLV: Tensor, labels_BL: Tensor) -> Float64:
@@ -115,14 +139,15 @@ def evaluated(
     batch_tokens: int,
     precision: Precision = nullcontext,
     build_engine: BuildEngine | None = None,
+    base: Base | None = None,
     alone: bool = False,
 ) -> Iterator[EvaluatedModel]:
-    """The model without dropout and gradients, in this precision; its mode is restored. build_engine: given where it is to write; alone:
-    whether this rank measures everything, without the others."""
+    """The model without dropout and gradients, in this precision; its mode is restored. build_engine: given where it is to write; base:
+    where it is to be compared; alone: whether this rank measures everything, without the others."""
     training = model.training
     model.train(False)
     try:
         with torch.no_grad(), precision():
-            yield EvaluatedModel(model, batch_tokens, build_engine, alone=alone)
+            yield EvaluatedModel(model, batch_tokens, build_engine, base, alone=alone)
     finally:
         model.train(training)

@@ -16,6 +16,7 @@ from harness.evaluation.kinds import mean_losses, place_of
 from harness.generation.build import build_engine
 from harness.models.compiled import uncompiled
 from harness.runs.report_split import REPORT
+from harness.training.base import base_of
 from harness.training.evaluation import EvaluatedModel, Precision, evaluated
 from harness.training.run_errors import NonFiniteLossError
 
@@ -57,6 +58,7 @@ class Evaluator:
         self._mean_loss = config.data.mean_loss
         self._build_engine = partial(build_engine, config, tokenizer=tokenizer)
         self._engine: tuple[PreTrainedModel, Engine] | None = None
+        self._base = base_of(config, tokenizer)
         self._progress = progress
         self._has_warned = False
 
@@ -82,7 +84,11 @@ class Evaluator:
         with (
             uncompiled() if self._config.compile else nullcontext(),
             evaluated(
-                model, batch_tokens=self._config.evaluation_batch_tokens, precision=precision, build_engine=self._engine_of
+                model,
+                batch_tokens=self._config.evaluation_batch_tokens,
+                precision=precision,
+                build_engine=self._engine_of,
+                base=self._base,
             ) as reading,
         ):
             for part in self.sets if sets is None else sets:

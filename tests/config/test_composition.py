@@ -43,6 +43,7 @@ NEEDS = {
     "model/merge": ["model.merge.method=linear", "model.merge.ingredients.one.path=model"],
     "objective/distill": ["objective.teacher=model"],
     "adapter/soft_prompt": ["data.context_length=256"],  # else there is no room for it in the model's context
+    "adapter/steering": ["adapter.pairs=contrast.jsonl"],
     "experiment/cpt": CPT,
     "experiment/lora": CPT,
     "experiment/sft": ["model.path=model", "data.sources.chat.path=chat.jsonl", "data.chat_template=alpaca", *ROOM],
@@ -69,6 +70,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "chat.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chat))
     pairs = [{"prompt": f"{n} + 1?", "chosen": f"It is {n + 1}.", "rejected": "No."} for n in range(100)]
     (home / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
+    contrast = [{"prompt": f"day {n}", "positive": "was good", "negative": "was bad"} for n in range(10)]
+    (home / "contrast.jsonl").write_text("".join(json.dumps(row) + "\n" for row in contrast))
     (home / "task.jsonl").write_text('{"prompt": "ab", "answer": "c"}\n')
     quickstart = home / "quickstart"
     (quickstart / "text").mkdir(parents=True)

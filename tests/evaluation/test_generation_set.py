@@ -248,7 +248,7 @@ def test_harness_data_shows_what_it_reads_and_may_write(build: Callable[..., Gen
     found = build(*SUMS, draws=2, max_new_tokens=10)
     assert found.summary() == {"prompts": 5, "texts": 10, "prompt_tokens": found.prompt_tokens, "new_tokens": 100}
     assert json.dumps(found.summary())
-    assert [kind.section for kind in KINDS] == ["validation", "multiple_choice", "generation", "lm_eval", "preference"]
+    assert [kind.section for kind in KINDS] == ["validation", "multiple_choice", "generation", "lm_eval", "preference", "contrast"]
 
 
 def test_other_prompts_are_none_of_the_first(build: Callable[..., GenerationSet]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.config.checks.adapter import adapter_problems
-from harness.config.checks.data import data_problems
+from harness.config.checks.data import data_problems, kl_problems
 from harness.config.checks.model import attention_problems, model_problems
 from harness.config.checks.objective import objective_problems
 from harness.config.checks.optim import optim_problems
@@ -60,6 +60,7 @@ def _model(config: Config) -> Iterator[str]:
 def _input(config: Config) -> Iterator[str]:
     yield from _model(config)
     yield from data_problems(config.data, trains=trains(config.trainer))
+    yield from kl_problems(config, trains=trains(config.trainer))
     yield from adapter_problems(config)
     if trains(config.trainer):
         yield from objective_problems(config)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness.config.checks.trainer import trains
+from harness.config.locations import in_home
 from harness.config.schema import Config
 
 
@@ -20,3 +22,27 @@ def adapter_problems(config: Config) -> Iterator[str]:
         yield f"tokenizer.new_tokens={new_tokens}: adapter=soft_prompt would not train them; valid: adapter=lora adapter.tokens=N, or none"
     if adapter.tokens >= config.data.context_length - 1:
         yield f"adapter.tokens={adapter.tokens}: leaves no room for text in rows of data.context_length={config.data.context_length}"
+    if adapter.name == "steering":
+        yield from _steering_problems(config)
+
+
+def _steering_problems(config: Config) -> Iterator[str]:
+    adapter = config.adapter
+    if adapter.pairs is None and adapter.vector is None:
+        yield "adapter.pairs: required with adapter=steering, a file of contrast pairs; or adapter.vector, what harness steer wrote"
+    if adapter.pairs is not None and adapter.vector is not None:
+        yield f"adapter.vector={adapter.vector}: not beside adapter.pairs={adapter.pairs}; give one of them"
+    if adapter.pairs is not None and not in_home(adapter.pairs).is_file():
+        yield f"adapter.pairs={adapter.pairs}: no such file; valid: jsonl of rows {{prompt, positive, negative}}"
+    if adapter.vector is not None:
+        if not in_home(adapter.vector).is_dir():
+            yield f"adapter.vector={adapter.vector}: no such directory; valid: what harness steer wrote"
+        for key, value in (("method", adapter.method), ("reading", adapter.reading)):
+            if value not in (None, "random"):
+                yield f"adapter.{key}={value}: not with adapter.vector, which was extracted already; valid: adapter.pairs, or no such key"
+    if adapter.operation == "ablate":
+        for key, value, off in (("width", adapter.width, 0), ("positions", adapter.positions, None)):
+            if value != off:
+                yield f"adapter.{key}={value}: not with adapter.operation=ablate, which acts everywhere; valid: without it"
+        if trains(config.trainer):
+            yield "adapter.operation=ablate: has nothing to train; valid: trainer.max_steps=0, or adapter.operation=add"

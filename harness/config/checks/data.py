@@ -9,7 +9,16 @@ from harness.config.checks.model import pretrained_problems
 from harness.config.errors import did_you_mean
 from harness.config.locations import in_home
 from harness.config.remote_path import is_remote
-from harness.config.schema import TASK_FILES, DataConfig, GenerationConfig, PreferenceConfig, ValidationConfig, each, evaluation_sections
+from harness.config.schema import (
+    TASK_FILES,
+    Config,
+    DataConfig,
+    GenerationConfig,
+    PreferenceConfig,
+    ValidationConfig,
+    each,
+    evaluation_sections,
+)
 
 
 def data_problems(data: DataConfig, *, trains: bool) -> Iterator[str]:
@@ -47,6 +56,19 @@ def data_problems(data: DataConfig, *, trains: bool) -> Iterator[str]:
             other = logged.setdefault((prefix, name), key)
             if other != key:
                 yield f"{key}: {other} has the same name, and both would log {prefix}/{name}/…; valid: another name"
+
+
+def kl_problems(config: Config, *, trains: bool) -> Iterator[str]:
+    """Whether there is a base to compare with, and text to do it on."""
+    data, model = config.data, config.model
+    if not data.kl:
+        return
+    if not data.validation:
+        yield "data.kl=true: there is no validation set to compare on; valid: false, or data.validation.<name>.path=FILE"
+    if model.merge.method is not None and model.merge.base is None:
+        yield "data.kl=true: a merge is compared with its base; valid: model.merge.base=PATH, or false"
+    if not trains and config.adapter.name == "none" and model.merge.method is None and model.checkpoint is None:
+        yield "data.kl=true: nothing is changed in the model, it is its own base; valid: false, or an adapter, a merge or training"
 
 
 def _held_out_problems(key: str, evaluated: ValidationConfig | PreferenceConfig, data: DataConfig) -> Iterator[str]:

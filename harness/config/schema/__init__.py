@@ -12,7 +12,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Lt
 
-from harness.config.schema.adapter import AdapterConfig
+from harness.config.schema.adapter import AdapterConfig, SteeringMethod, SteeringOperation, SteeringPositions, SteeringReading
 from harness.config.schema.base import (
     Count,
     EvaluationSets,
@@ -29,6 +29,7 @@ from harness.config.schema.base import (
 from harness.config.schema.data import (
     TASK_FILES,
     ChoiceFormat,
+    ContrastConfig,
     DataConfig,
     DataFormat,
     GenerationConfig,
@@ -67,6 +68,7 @@ __all__ = [
     "AdapterConfig",
     "ChoiceFormat",
     "Config",
+    "ContrastConfig",
     "Count",
     "DataConfig",
     "DataFormat",
@@ -101,6 +103,10 @@ __all__ = [
     "Section",
     "Share",
     "SourceConfig",
+    "SteeringMethod",
+    "SteeringOperation",
+    "SteeringPositions",
+    "SteeringReading",
     "TensorGroupConfig",
     "TokenizerConfig",
     "TrackingConfig",

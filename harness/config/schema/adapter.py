@@ -9,15 +9,22 @@ from annotated_types import Ge, Lt
 
 from harness.config.schema.base import Count, Name, OnlyFor, Positive, Section
 
+SteeringMethod = Literal["mean_difference", "pca", "random"]
+SteeringReading = Literal["last", "answer"]
+SteeringOperation = Literal["add", "ablate"]
+SteeringPositions = Literal["all", "not_first"]
+Steering = OnlyFor(("steering",))
+
 
 @dataclass(kw_only=True)
 class AdapterConfig(Section):
     """Which weights are trained: all of the model's, or a few added ones over a frozen model."""
 
-    name: Literal["none", "lora", "soft_prompt"] = "none"
+    name: Literal["none", "lora", "soft_prompt", "steering"] = "none"
     """none: all weights of the model. lora: low-rank updates of its matrices (arXiv 2106.09685), through peft; their best learning rate is
     commonly about 10 times that of full training. soft_prompt: `tokens` embeddings before every document, nothing else (arXiv
-    2104.08691)."""
+    2104.08691). steering: a direction is added behind chosen blocks, or taken out (arXiv 2312.06681, 2406.11717); with trainer.max_steps=0
+    it is evaluated as it was found, with steps it is trained."""
     variant: Annotated[Literal["plain", "rslora", "dora", "pissa"], OnlyFor(("lora",))] = "plain"
     """plain: the update is alpha / rank · B·A. rslora: scaled by alpha / sqrt(rank) (arXiv 2312.03732), so that what an alpha means depends
     on the rank. dora: direction and magnitude apart (arXiv 2402.09353). pissa: B·A begins as the principal components of each matrix,
@@ -40,3 +47,32 @@ class AdapterConfig(Section):
     the same tokens as without. With lora they are trained beside it."""
     init_text: Annotated[Name | None, OnlyFor(("lora", "soft_prompt"))] = None
     """The soft prompt begins as this text's embeddings, repeated or cut to its length; null: as those of random tokens."""
+    pairs: Annotated[Name | None, Steering] = None
+    """Contrast pairs that the direction is found from: a jsonl file of rows {prompt, positive, negative}, two continuations of each prompt
+    that differ in what is steered. All blocks, methods and readings are extracted in one pass, and kept in data.cache_dir."""
+    vector: Annotated[Name | None, Steering] = None
+    """In place of pairs: the directory that `harness steer` wrote."""
+    method: Annotated[SteeringMethod | None, Steering] = None
+    """How the direction of a block follows from the pairs. mean_difference: the mean of positive minus negative (arXiv 2312.06681). pca:
+    the first principal component of these differences, not centred, in the direction of their mean (arXiv 2310.01405). random: a random
+    direction instead, for a control of the same length (`draw`). null: mean_difference, or the vector file's own."""
+    reading: Annotated[SteeringReading | None, Steering] = None
+    """Which hidden states of a pair are compared. last: at the last token; answer: the mean over the continuation's tokens. null: last, or
+    the vector file's own."""
+    draw: Annotated[int, Ge(0), Steering] = 0
+    """Of method=random: which of the random directions. They depend on it and on the block alone, not on the seed."""
+    operation: Annotated[SteeringOperation | None, Steering] = None
+    """add: coefficient times the direction is added behind `block`. ablate: what is written into the residual stream, from the embedding
+    on, loses its part in the direction that was read at `block` (arXiv 2406.11717). null: add, or the vector file's own."""
+    block: Annotated[int | None, Ge(0), Steering] = None
+    """Behind which block, counted from 0. null: the vector file's own, else the middle one."""
+    width: Annotated[int, Ge(0), Steering] = 0
+    """Of add: blocks on either side of `block` that take part, each with its own direction: the coefficient is shared out among them, less
+    with every block of distance (a triangle)."""
+    coefficient: Annotated[float | None, Steering] = None
+    """How much. add: in units of the mean norm of the block's output, so that it means the same in every block; usual are 0.03 to 0.5;
+    below 0 it steers away. ablate: the share that is taken out, 1 is all. 0 changes nothing. null: 0.2 of add and 1 of ablate, or the
+    vector file's own."""
+    positions: Annotated[SteeringPositions | None, Steering] = None
+    """Of add: at which tokens. all; not_first: at all but the first of each document, whose state is often an outlier. null: all, or the
+    vector file's own."""

@@ -204,6 +204,25 @@ class PreferenceConfig(Section):
 
 
 @dataclass(kw_only=True)
+class ContrastConfig(Section):
+    """Prompts with two continuations that differ in a trait: which of them a model finds likelier, and by how much."""
+
+    path: Paths
+    """Files, see data.sources.<name>.path, of rows {prompt, positive, negative}. A prompt is a text or messages; after messages a
+    continuation is the assistant's turn, rendered by data.chat_template."""
+    split: Name | None = None
+    """Which split of `path`, see data.sources.<name>.split; null: the only one."""
+    subset: Name | None = None
+    """Which subset (configuration) of a data set of the hub; null: its only or default one."""
+    chat: bool | None = None
+    """Whether a prompt that is text is what a user says, and is rendered as messages are; null: with objective=sft."""
+    instruction: Name | None = None
+    """A text that asks for the trait in words, put before each prompt as it is (of messages: as the system message)."""
+    max_pairs: Count | None = 500
+    """Look at at most this many pairs (in the order of their hashes); null: at all of them."""
+
+
+@dataclass(kw_only=True)
 class DataConfig(Section):
     """What a run trains and evaluates on, and how documents become rows."""
 
@@ -218,8 +237,8 @@ class DataConfig(Section):
     """A run that would go through any source more often is refused before it starts, with the length and the share that would be valid;
     null: no limit. `harness data` shows the epochs of each source."""
     validation: Annotated[dict[str, ValidationConfig], EvaluationSets("val")] = field(default_factory=dict)
-    """Evaluation sets by domain name; each logs val/<domain>/loss, bits_per_byte (of conversations: per byte of trained text) and
-    forgetting."""
+    """Evaluation sets by domain name; each logs val/<domain>/loss, bits_per_byte (of conversations: per byte of trained text), forgetting
+    and, with data.kl, kl."""
     multiple_choice: Annotated[dict[str, MultipleChoiceConfig], EvaluationSets("val")] = field(default_factory=dict)
     """Multiple-choice sets by name; each logs val/<name>/accuracy (the choice with the highest likelihood is the right one),
     accuracy_per_byte (likelihood per UTF-8 byte of the choice; elsewhere called acc_norm) and answer_bits_per_byte (of the right answers,
@@ -235,15 +254,22 @@ class DataConfig(Section):
     the chosen answer has gained more over the reference than the rejected one; a tie counts half), accuracy_chosen_longer and
     accuracy_rejected_longer (of pairs whose chosen answer has more tokens, and fewer), margin_per_token, chosen_shift and rejected_shift
     (gains in nats per token)."""
+    contrast: Annotated[dict[str, ContrastConfig], EvaluationSets("contrast")] = field(default_factory=dict)
+    """Contrast pairs by name; each logs contrast/<name>/margin (log-probability per token of the positive continuation minus that of the
+    negative one, in nats, averaged over pairs) and contrast/<name>/share (of pairs whose margin is above 0; a tie counts half)."""
     max_evaluation_tokens: Count | None = None
     """No evaluation set has more tokens than this (of prompts and of all that may be written after them), whatever its own max_tokens,
-    max_questions, max_prompts or limit says: bounds the time for evaluation."""
+    max_questions, max_prompts, max_pairs or limit says: bounds the time for evaluation."""
     report_share: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Share of the documents (questions, prompts) of every evaluation set that is kept for the report. What a study chooses by is measured
     on the others; on these are logged val/<name>/report/loss and so on, by which nothing can be chosen: a winner's value there is not
     flattered by the choice."""
     mean_loss: bool = False
     """Log val/mean/loss, too: the mean of the losses of all validation sets, each of which counts the same."""
+    kl: bool = False
+    """Log val/<domain>/kl, too: how far the model's distribution of the next token is from the base's, KL(base || model) in nats per token,
+    over all scored tokens of the domain: what a change costs where the loss does not tell yet. The base is the model without its adapter;
+    of a merge model.merge.base; else the model that training starts from. Takes a second forward pass of what the losses are of."""
     malformed: Literal["refuse", "skip"] = "refuse"
     """What happens at a row of sources and validation sets that cannot be used: no JSON, without text, a conversation that is none or that
     the chat template cannot render. refuse: the first one is named; skip: such rows are left out, counted, and the first few named."""

@@ -59,7 +59,7 @@ class AnswerEncoder(ABC):
         answers: list[EncodedText] = []
         identities: list[str] = []
         labels: list[bool] | None = [] if any(isinstance(document.content, LabelledAnswer) for document in documents) else None
-        found = iter(self._encoded([(document, answer) for document in kept for answer in document.content.answers]))
+        found = iter(self.encoded([(document, answer) for document in kept for answer in document.content.answers]))
         for document in kept:
             sides = [next(found) for _ in document.content.answers]
             problem = next((side for side in sides if isinstance(side, InputError)), None)
@@ -99,7 +99,7 @@ class AnswerEncoder(ABC):
         return None
 
     @abstractmethod
-    def _encoded(self, answers: Sequence[tuple[AnswerDocument, Answer | str]]) -> list[EncodedText | InputError]:
+    def encoded(self, answers: Sequence[tuple[AnswerDocument, Answer | str]]) -> list[EncodedText | InputError]:
         """Each answer of a document, after its prompt, or what is wrong with it."""
 
 
@@ -116,7 +116,7 @@ class ChatAnswers(AnswerEncoder):
     def dtype(self) -> DTypeLike:
         return self._encoder.dtype()
 
-    def _encoded(self, answers: Sequence[tuple[AnswerDocument, Answer | str]]) -> list[EncodedText | InputError]:
+    def encoded(self, answers: Sequence[tuple[AnswerDocument, Answer | str]]) -> list[EncodedText | InputError]:
         return self._encoder.encode_turns([_turns(document, answer) for document, answer in answers])
 
 
@@ -133,7 +133,7 @@ class TextAnswers(AnswerEncoder):
     def dtype(self) -> DTypeLike:
         return self._encoder.dtype()
 
-    def _encoded(self, answers: Sequence[tuple[AnswerDocument, Answer | str]]) -> list[EncodedText | InputError]:
+    def encoded(self, answers: Sequence[tuple[AnswerDocument, Answer | str]]) -> list[EncodedText | InputError]:
         texts = []
         for document, answer in answers:
             prompt = document.content.prompt

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from harness.config.errors import InputError, wrong_value
@@ -12,6 +14,7 @@ from harness.models.vocabulary import vocabulary_layers
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
+    from torch import nn
     from transformers import PreTrainedModel
 
 PISSA = "pissa_niter_16"
@@ -37,6 +40,21 @@ def add_lora(model: PreTrainedModel, config: AdapterConfig, token_ids: list[int]
     except ValueError as error:
         raise _wrong_layers(model, config, first_line(error)) from error
     return wrapped
+
+
+@contextmanager
+def without_lora(model: nn.Module) -> Iterator[None]:
+    """Within it the updates do nothing: the model is the one below them (not of PiSSA, which takes its updates out of the matrices)."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
 
 
 def _peft_config(model: PreTrainedModel, config: AdapterConfig, token_ids: list[int]) -> LoraConfig:
