@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from harness.config.merge_baselines import baseline_of
+from harness.config.steering_controls import control_of
 from harness.runs.directory import RunDirectory
 from harness.runs.paired import Interval, ratio_interval
 from harness.runs.record import RunRecord, StudyRecord
 from harness.runs.report_split import ByDocument, reported
 
-RIVALS = {"ingredient": "the best ingredient alone", "scale": "the best single scale"}
-"""What a merge has to beat, by the kinds of `baseline_of`."""
+RIVALS = {
+    "ingredient": "the best ingredient alone",
+    "scale": "the best single scale",
+    "nothing": "doing nothing",
+    "prompt": "the prompt",
+    "random": "the best random direction",
+}
+"""What a merge has to beat, by the kinds of `baseline_of`, and what steering has to, by those of `control_of`."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,7 @@ class Rival:
     kind: str
     """One of RIVALS."""
     label: str
-    """Which: an ingredient's name, a scale."""
+    """Which: an ingredient's name, a scale, a random draw; "" where there is one of its kind."""
     run: RunRecord
     value: float
     """Of the objective, on what is kept for the report."""
@@ -47,7 +54,7 @@ class OnReport:
     chosen: float
     """The objective that it was chosen by."""
     is_baseline: tuple[str, str] | None
-    """Where the winner is itself what a merge has to beat: its kind and which."""
+    """Where the winner is itself what a merge, or steering, has to beat: its kind and which."""
     rivals: tuple[Rival, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -78,9 +85,8 @@ def on_report(study: StudyRecord, winner: RunRecord | None = None) -> OnReport |
     if winner is None or winner.result.objective is None or (metric := _reported(objective.metric)) not in winner.result.metrics:
         return None
     rivals: dict[str, Rival] = {}
-    of_merges = bool(study.sweep.get("config", {}).get("model", {}).get("merge", {}).get("method"))
-    for run in study.ranked if of_merges else ():
-        found = baseline_of(run.config)
+    for run in _candidates(study):
+        found = _to_beat(run.config)
         value = run.result.metrics.get(metric)
         if found is None or found[0] in rivals or value is None:
             continue
@@ -88,7 +94,23 @@ def on_report(study: StudyRecord, winner: RunRecord | None = None) -> OnReport |
         rivals[found[0]] = Rival(*found, run, value, lead)
     others = tuple(rivals[kind] for kind in RIVALS if kind in rivals and rivals[kind].run.number != winner.number)
     chosen = winner.result.objective
-    return OnReport(metric, winner, winner.result.metrics[metric], chosen, baseline_of(winner.config), others)
+    return OnReport(metric, winner, winner.result.metrics[metric], chosen, _to_beat(winner.config), others)
+
+
+def _candidates(study: StudyRecord) -> list[RunRecord]:
+    """The trials among which there may be some that the winner has to beat, the best first; [] of a study without such."""
+    config = study.sweep.get("config", {})
+    if config.get("model", {}).get("merge", {}).get("method"):
+        return study.ranked
+    if config.get("adapter", {}).get("name") != "steering":
+        return []
+    # These need not keep the bounds: a random direction that does as much at a higher price says as much of the winner.
+    measured = [run for run in study.runs if run.state == "complete" and run.result.objective is not None]
+    return sorted(measured, key=lambda run: study.objective.sign * (run.result.objective or 0.0))
+
+
+def _to_beat(config: Mapping[str, Any]) -> tuple[str, str] | None:
+    return baseline_of(config) or control_of(config)
 
 
 def _reported(metric: str) -> str:
@@ -118,11 +140,10 @@ def report_lines(found: OnReport, text: Text) -> list[str]:
     what = "documents that chose nothing"
     lines = [f"{found.metric} {text(found.value)} on {what} ({text(found.chosen)} on those that it was chosen by)"]
     if found.is_baseline is not None:
-        kind, label = found.is_baseline
-        alone, scale = f"the winner is {label} alone: no merge is better", f"the winner is a single scale for all, {label}"
-        lines.append(alone if kind == "ingredient" else scale)
+        lines.append(_no_better(*found.is_baseline))
     for rival in found.rivals:
-        named = f"{RIVALS[rival.kind]}, {rival.label} (trial {rival.run.number}, {text(rival.value)})"
+        which = ", ".join(filter(None, (RIVALS[rival.kind], rival.label)))
+        named = f"{which} (trial {rival.run.number}, {text(rival.value)})"
         if rival.lead is None:
             why = "a set has fewer than two documents for the report, or those of the two are not at hand, or not the same"
             lines.append(f"how far it leads {named} is not known: {why}")
@@ -135,3 +156,16 @@ def report_lines(found: OnReport, text: Text) -> list[str]:
         else:
             lines.append(f"better than {named} by {text(rival.lead.mean)} ({interval})")
     return lines
+
+
+def _no_better(kind: str, label: str) -> str:
+    """The verdict on a winner that is itself what has to be beaten."""
+    match kind:
+        case "ingredient":
+            return f"the winner is {label} alone: no merge is better"
+        case "scale":
+            return f"the winner is a single scale for all, {label}"
+        case "random":
+            return f"the winner is a random direction, {label}: no direction that was found is better than chance"
+        case _:
+            return f"the winner is {RIVALS[kind]}: no steering is better"

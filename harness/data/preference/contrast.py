@@ -64,6 +64,20 @@ def read_contrast_pairs(
     return [_pair(document, identity, both) for (document, identity), both in zip(found, sides, strict=True)]
 
 
+def completions_in(files: Sequence[Path], *, key: str) -> set[str]:
+    """The continuations of the files' pairs, without white space around them. Raises InputError as `read_contrast_pairs` does."""
+    found: set[str] = set()
+    for document, _ in _rows(files, key=key, chat=False, instruction=None):
+        found.update(text.strip() for text in _completions(document.pair))
+    return found
+
+
+def _completions(pair: Pair | TextPair) -> tuple[str, str]:
+    if isinstance(pair, TextPair):
+        return pair.chosen, pair.rejected
+    return pair.chosen[0].content, pair.rejected[0].content
+
+
 def _encoder(data: DataConfig, tokenizer: Any, *, of_text: bool) -> PairEncoder:
     if of_text:
         # An end of text is no part of what is contrasted.
@@ -126,8 +140,7 @@ def _instructed(conversation: Conversation, instruction: str | None) -> Conversa
 
 
 def _pair(document: PairDocument, identity: str, both: tuple[EncodedText | InputError, EncodedText | InputError]) -> ContrastPair:
-    pair, where = document.pair, document.where
-    texts = (pair.chosen, pair.rejected) if isinstance(pair, TextPair) else (pair.chosen[0].content, pair.rejected[0].content)
+    pair, where, texts = document.pair, document.where, _completions(document.pair)
     sides: list[EncodedText] = []
     for name, side in zip(SIDES, both, strict=True):
         if isinstance(side, InputError):
