@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from harness.config.schema import AdapterConfig, Config
 from harness.models.adapters.lora import without_lora
+from harness.models.adapters.steering import without_steering
 from harness.training.evaluation import Base
 from harness.training.reference import load_reference
 
@@ -31,7 +32,7 @@ def base_of(config: Config, tokenizer: Any) -> Base:
         if not _can_be_off(config.adapter):
             yield loaded()
             return
-        with _off(model):
+        with _off(config.adapter, model):
             yield model
 
     return base
@@ -39,8 +40,10 @@ def base_of(config: Config, tokenizer: Any) -> Base:
 
 def _can_be_off(adapter: AdapterConfig) -> bool:
     """Whether the model below an adapter is the model with the adapter off."""
+    if adapter.name == "steering":
+        return True
     return adapter.name == "lora" and adapter.variant != "pissa" and not (adapter.tokens or adapter.train_tokens)
 
 
-def _off(model: PreTrainedModel) -> AbstractContextManager[None]:
-    return without_lora(model)
+def _off(adapter: AdapterConfig, model: PreTrainedModel) -> AbstractContextManager[None]:
+    return without_steering(model) if adapter.name == "steering" else without_lora(model)

@@ -25,6 +25,7 @@ from harness.training.objectives.build import build_objective
 from harness.training.plan import Plan, build_plan
 from harness.training.prefix import Prefix, state_key
 from harness.training.reference import with_set_reference
+from harness.training.steering import steering_fingerprints
 from harness.training.unseen_completions import refuse_extracted_completions
 
 
@@ -49,7 +50,7 @@ class Inputs:
     """None of a run that trains nothing."""
     fingerprints: dict[str, str]
     """Of data (all that is drawn from, and each source and evaluation set by its key), tokenizer and model, and of all that a merge is made
-    of; of chat template and what else the objective needs (a teacher), where there are any."""
+    of; of chat template what else the objective needs (a teacher), and what is steered by, where there are any."""
 
     @property
     def tokens_read(self) -> int:
@@ -87,6 +88,7 @@ def load_inputs(config: Config, *, progress: Progress | None = None, related: It
         **part_fingerprints(config.model),
         **({} if config.model.checkpoint is None else {"checkpoint": checkpoint_fingerprint(config.model.checkpoint)}),
         **({} if plan is None else build_objective(config).fingerprints()),
+        **steering_fingerprints(config, tokenizer),
         **data.fingerprints,
     }
     return Inputs(tokenizer, data.evaluation, plan, fingerprints)

@@ -23,6 +23,7 @@ from harness.training.begin import begin
 from harness.training.evaluator import Evaluator
 from harness.training.loggers import MetricLogger, log_row
 from harness.training.parameters import count_parameters
+from harness.training.steering import directions_of
 from harness.training.stop_flag import StopFlag
 
 
@@ -48,7 +49,7 @@ def measure(
     live.running()
 
     refuse_attention(config)
-    model: Any = build_adapted_model(config, inputs.tokenizer).model
+    model: Any = build_adapted_model(config, inputs.tokenizer, directions_of(config, inputs.tokenizer, progress)).model
     refuse_unknown_ids(model, inputs.tokenizer, inputs.largest_id, path=config.model.path)
     result.parameters = count_parameters(model)
     device = device_of(config.trainer, ranks.rank() % config.trainer.devices)

@@ -36,6 +36,7 @@ from harness.training.module import TrainingModule
 from harness.training.objectives.build import build_objective
 from harness.training.parameters import count_parameters
 from harness.training.run_errors import ReservedTooLittleError
+from harness.training.steering import directions_of
 from harness.training.step_end import StepEnd
 from harness.training.stop_flag import StopFlag
 from harness.training.trainer import RunData, build_trainer
@@ -105,7 +106,7 @@ def train(
         # Else it was complete, but for the result of an attempt that was killed just before it wrote one.
         if start < plan.steps:
             refuse_attention(config)
-            model = build_adapted_model(config, inputs.tokenizer).model
+            model = build_adapted_model(config, inputs.tokenizer, directions_of(config, inputs.tokenizer, progress)).model
             refuse_unknown_ids(model, inputs.tokenizer, inputs.largest_id, path=config.model.path)
             result.parameters = count_parameters(model)
             isolate_documents(model, config)

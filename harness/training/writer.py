@@ -19,6 +19,7 @@ from harness.models.device import computes_on_gpu, device_of, refuse_missing_dev
 from harness.models.liger import liger_kernels
 from harness.models.precision import forward_context, weights_dtype
 from harness.training.evaluation import evaluated
+from harness.training.steering import directions_of
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def writing(config: Config, tokenizer: Any, *, batch_rows: int | None = None) ->
     if trainer.threads is not None:
         torch.set_num_threads(trainer.threads)
     refuse_attention(config)
-    model: Any = build_adapted_model(config, tokenizer).model
+    model: Any = build_adapted_model(config, tokenizer, directions_of(config, tokenizer)).model
     device = device_of(trainer, 0)
     model.to(device=device, dtype=weights_dtype(trainer.precision))
     build = partial(build_engine, config, tokenizer=tokenizer, batch_rows=batch_rows)

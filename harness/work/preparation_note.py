@@ -4,8 +4,8 @@
 
 Looking takes seconds, nearly all of them the imports of transformers and torch, even where every text is in the cache. A note holds for
 one configuration and the versions that it was made with, and for as long as no file that it names has changed, come or gone. Where a
-tokenizer or a model comes from a hub, what a teacher or a reference says is asked for, or tasks of lm_eval, which read files that no key
-names, none is written.
+tokenizer or a model comes from a hub, what a teacher or a reference says or directions to steer along are
+asked for, or tasks of lm_eval, which read files that no key names, none is written.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def note_prepared(config: Config, files: Files | None, entries: Iterable[str], s
 
     files: as they were before they were read; entries: of the cache, that hold their tokens; summary: what is said of them.
     """
-    of_models = config.objective.teacher_samples is not None or needs_reference(config.objective)
+    of_models = config.objective.teacher_samples is not None or needs_reference(config.objective) or config.adapter.name == "steering"
     if files is None or of_models or config.data.lm_eval:
         return
     try:

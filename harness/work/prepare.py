@@ -86,12 +86,14 @@ def prepare(config: Config) -> Prepared:
     from harness.training.inputs import load_data
     from harness.training.objectives.build import build_objective
     from harness.training.plan import build_plan
+    from harness.training.steering import directions_of
 
     tokenizer = load_tokenizer(config)
     progress = TokenizationProgress().update
     data = load_data(config, tokenizer, progress=progress, verify=True)
     for part in data.evaluation:
         part.prepare()
+    directions_of(config, tokenizer, progress)
     entries = [part.cache_entry for part in data.evaluation if part.cache_entry is not None]
     plan: Plan | None = None
     from_objective: dict[str, dict[str, int]] = {}

@@ -38,7 +38,6 @@ MERGE = [
 STEER = [
     "model.path=model",
     "adapter.pairs=contrast.jsonl",
-    "adapter.block=0",
     "data.contrast.trait.path=trait.jsonl",
     "data.contrast.trait.instruction=a good day",
     "data.validation.general.path=general.jsonl",
@@ -53,7 +52,7 @@ NEEDS = {
     "model/merge": ["model.merge.method=linear", "model.merge.ingredients.one.path=model"],
     "objective/distill": ["objective.teacher=model"],
     "adapter/soft_prompt": ["data.context_length=256"],  # else there is no room for it in the model's context
-    "adapter/steering": ["adapter.pairs=contrast.jsonl", "adapter.block=0"],
+    "adapter/steering": ["adapter.pairs=contrast.jsonl"],
     "experiment/cpt": CPT,
     "experiment/lora": CPT,
     "experiment/sft": ["model.path=model", "data.sources.chat.path=chat.jsonl", "data.chat_template=alpaca", *ROOM],
@@ -65,7 +64,7 @@ NEEDS = {
     "experiment/merge": MERGE,
     "sweep/merge": MERGE,
     "experiment/steer": STEER,
-    "sweep/steer": [one for one in STEER if "adapter.block" not in one],
+    "sweep/steer": STEER,
     "sweep/preference": [*PAIRS, "data.sources.general.path=general.jsonl"],
     **{f"sweep/{name}": CPT for name in SWEEPS if name.startswith("cpt")},
 }

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from harness.config.checks.trainer import trains
+from harness.config.locations import in_home
 from harness.config.schema import Config
 
 
@@ -32,13 +32,10 @@ def _steering_problems(config: Config) -> Iterator[str]:
         yield "adapter.pairs: required with adapter=steering, a file of contrast pairs; or adapter.vector, what harness steer wrote"
     if adapter.pairs is not None and adapter.vector is not None:
         yield f"adapter.vector={adapter.vector}: not beside adapter.pairs={adapter.pairs}; give one of them"
-    if adapter.pairs is not None:
-        if not Path(adapter.pairs).is_file():
-            yield f"adapter.pairs={adapter.pairs}: no such file; valid: jsonl of rows {{prompt, positive, negative}}"
-        if adapter.block is None:
-            yield "adapter.block: required with adapter.pairs, the block (from 0) behind which is steered; the middle of the model is usual"
+    if adapter.pairs is not None and not in_home(adapter.pairs).is_file():
+        yield f"adapter.pairs={adapter.pairs}: no such file; valid: jsonl of rows {{prompt, positive, negative}}"
     if adapter.vector is not None:
-        if not Path(adapter.vector).is_dir():
+        if not in_home(adapter.vector).is_dir():
             yield f"adapter.vector={adapter.vector}: no such directory; valid: what harness steer wrote"
         for key, value in (("method", adapter.method), ("reading", adapter.reading)):
             if value not in (None, "random"):

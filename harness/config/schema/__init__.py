@@ -12,7 +12,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Lt
 
-from harness.config.schema.adapter import AdapterConfig
+from harness.config.schema.adapter import AdapterConfig, SteeringMethod, SteeringOperation, SteeringPositions, SteeringReading
 from harness.config.schema.base import (
     Count,
     EvaluationSets,
@@ -101,6 +101,10 @@ __all__ = [
     "Section",
     "Share",
     "SourceConfig",
+    "SteeringMethod",
+    "SteeringOperation",
+    "SteeringPositions",
+    "SteeringReading",
     "TensorGroupConfig",
     "TokenizerConfig",
     "TrackingConfig",

@@ -70,7 +70,7 @@ class AdapterConfig(Section):
     """add: coefficient times the direction is added behind `block`. ablate: what is written into the residual stream, from the embedding
     on, loses its part in the direction that was read at `block` (arXiv 2406.11717). null: add, or the vector file's own."""
     block: Annotated[int | None, Ge(0), Steering] = None
-    """Behind which block, counted from 0. null: the vector file's own; required with pairs."""
+    """Behind which block, counted from 0. null: the vector file's own, else the middle one."""
     width: Annotated[int, Ge(0), Steering] = 0
     """Of add: blocks on either side of `block` that take part, each with its own direction: the coefficient is shared out among them, less
     with every block of distance (a triangle)."""

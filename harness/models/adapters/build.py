@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from harness.config.checks.model import longest_context
 from harness.config.errors import wrong_value
 from harness.config.schema import Config
+from harness.config.steering_controls import controlled
 from harness.models.adapters.lora import add_lora
 from harness.models.language_model import build_model
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from harness.models.adapters.soft_prompt import PromptEmbedding
+    from harness.models.adapters.steering import Directions
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,13 @@ class AdaptedModel:
     prompt: PromptEmbedding | None = None
 
 
-def build_adapted_model(config: Config, tokenizer: Any) -> AdaptedModel:
+def build_adapted_model(config: Config, tokenizer: Any, directions: Directions | None = None) -> AdaptedModel:
     """The model of `config.model` with `config.adapter`, and the weights of `config.model.checkpoint` where one is given; see build_model.
 
+    directions: of adapter=steering, see `harness.training.steering`.
     Raises InputError for an adapter that does not fit the model, and for weights that do not.
     """
-    adapted = _adapted(config, tokenizer)
+    adapted = _adapted(config, tokenizer, directions)
     longest, wanted = longest_context(adapted.model.config.to_dict()), config.data.context_length + config.adapter.tokens
     if longest is not None and wanted > longest:  # of a local directory known before
         problem = f"longer than the model's context of {longest} tokens" + (", with adapter.tokens" if config.adapter.tokens else "")
@@ -47,7 +50,7 @@ def build_adapted_model(config: Config, tokenizer: Any) -> AdaptedModel:
     return adapted
 
 
-def _adapted(config: Config, tokenizer: Any) -> AdaptedModel:
+def _adapted(config: Config, tokenizer: Any, directions: Directions | None) -> AdaptedModel:
     import torch
 
     model = build_model(config.model, tokenizer, seed=config.seed, new_tokens=config.tokenizer.new_tokens)
@@ -64,7 +67,10 @@ def _adapted(config: Config, tokenizer: Any) -> AdaptedModel:
         case "soft_prompt":
             model.requires_grad_(False)
         case "steering":
-            raise wrong_value("adapter.name", "steering", "no vectors are read yet")
+            from harness.models.adapters.steering import add_steering, plan_steering
+
+            assert directions is not None, "whoever builds a steered model brings them"
+            add_steering(model, plan_steering(controlled(adapter), directions))
         case _:
             assert_never(adapter.name)
     prompt = None
