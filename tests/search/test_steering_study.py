@@ -11,6 +11,7 @@ import pytest
 from harness.config.errors import InputError
 from harness.runs.directory import StudyDirectory
 from harness.runs.files import write_yaml
+from harness.runs.on_report import on_report
 from harness.runs.record import load_study
 from harness.runs.trial import read_trial
 from harness.search.load_sweep import load_sweep
@@ -18,6 +19,8 @@ from harness.search.study import Claim, Study
 from harness.search.sweep import Sweep, thaw
 from tests.merging.models import tensors, write_model
 from tests.search.studies import Attempt
+from tests.support.command import run_harness
+from tests.support.corpus import TinyText
 
 MARGIN, KL = "contrast/trait/margin", "val/general/kl"
 
@@ -106,3 +109,50 @@ def test_a_study_without_a_prompt_says_so(given: list[str]) -> None:
     without = [one for one in given if "instruction" not in one]
     sweep = load_sweep("steer", [*without, "space.adapter.control.choices=[null,nothing,random]"])
     assert sweep.start.points == [{"adapter.control": "nothing"}]
+
+
+MOODS = {
+    "pairs": ([" the lazy dog jumps", " green hills"], [" the old kettle sang", " a small garden"]),
+    "trait": ([" the quick fox", " brown dog jumps"], [" a kettle in the garden", " an old song"]),
+}
+
+
+@pytest.mark.slow
+def test_a_real_study_says_what_it_found_and_what_that_is_worth(tiny_text: TinyText, tiny_model: Path, tmp_path: Path) -> None:
+    for name, sides in MOODS.items():
+        both = [(a, b) for a, b in zip(*sides, strict=True)]
+        rows = [{"prompt": f"{n} and", "positive": a, "negative": b} for n in range(8) for a, b in both]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = [
+        f"model.path={tiny_model}",
+        "adapter.pairs=pairs.jsonl",
+        "data.contrast.trait.path=trait.jsonl",
+        "data.contrast.trait.instruction='rain falls '",
+        f"data.validation.general.path={tiny_text.general}",
+        "data.validation.general.max_tokens=300",
+        "data.context_length=32",
+        "trainer=cpu",
+        "tracking=none",
+    ]
+    done = run_harness("sweep", "steer", *given, "budget.trials=8", "launcher.workers=1", cwd=tmp_path)
+    assert done.rc == 0, done
+    assert "adapter.pairs: 16 pairs, adapter.reading=last: by block agreement" in done.stderr
+    study = load_study(StudyDirectory(tmp_path / "runs" / "steer"))
+    assert [run.state for run in study.runs] == ["complete"] * 8
+    nothing, prompt, *steering, first, second, third = study.runs
+    base = {name: value for name, value in nothing.result.metrics.items() if name.startswith("val/general/")}
+    assert base["val/general/kl"] == 0 == base["val/general/report/kl"]
+    # A prompt changes what is read, and nothing of the model.
+    assert {name: prompt.result.metrics[name] for name in base} == base
+    assert prompt.result.metrics[MARGIN] != nothing.result.metrics[MARGIN]
+    assert all(run.result.metrics[KL] > 0 for run in (*steering, first, second, third))
+    assert len({run.result.metrics[MARGIN] for run in study.runs}) == 8, "three random directions are three"
+    found = on_report(study)
+    assert found is not None
+    assert {rival.kind for rival in found.rivals} | {(found.is_baseline or ("", ""))[0]} >= {"nothing", "prompt", "random"}
+    assert all(rival.lead is not None for rival in found.rivals)
+    said = run_harness("best", "steer", cwd=tmp_path)
+    assert "on documents that chose nothing" in said.stdout
+    refused = run_harness("confirm", "steer", "--top", "1", "--seeds", "2", cwd=tmp_path)
+    assert refused.rc == 2
+    assert "steer: a direction that is found, and not trained, is the same with every seed; harness best steer says" in refused.stderr

@@ -127,7 +127,8 @@ def _parsed(row: Row, *, chat: bool, instruction: str | None) -> tuple[Pair | Te
     turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     beside = {name: value for name, value in values.items() if name in READ and name not in ("prompt", "messages", "conversations")}
     conversation = unchecked_conversation({**beside, "messages": turns}, "messages", lambda _: None)
-    return Pair(_instructed(conversation, instruction), *((Message("assistant", text),) for text in (positive, negative))), digest
+    chosen, rejected = (Message("assistant", positive),), (Message("assistant", negative),)
+    return Pair(_instructed(conversation, instruction), chosen, rejected), digest
 
 
 def _instructed(conversation: Conversation, instruction: str | None) -> Conversation:
