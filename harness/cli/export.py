@@ -16,7 +16,11 @@ def export(
     run: RunName,
     out: Annotated[Path, typer.Argument(help="A new directory.")],
     adapter: Annotated[
-        bool, typer.Option("--adapter", help="Only what adapter=lora or soft_prompt trained, for peft; else it is merged into the model.")
+        bool,
+        typer.Option(
+            "--adapter",
+            help="Only the adapter: of lora and soft_prompt for peft, of steering a vector file; else it is merged into the model.",
+        ),
     ] = False,
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"] | None,

@@ -27,6 +27,7 @@ from harness.cli import (
     reproduce,
     show,
     status,
+    steer,
     stop,
     study_run,
     sweep,
@@ -65,6 +66,13 @@ PANELS: dict[str, list[Example]] = {
             [
                 "harness merge my-merge --method linear model.merge.ingredients.a.path=model-a model.merge.ingredients.b.path=cpt/3",
                 "harness merge my-merge mergekit.yml --dry-run",
+            ],
+        ),
+        (
+            steer.steer,
+            [
+                'harness steer happy --model my-model --pairs pairs.jsonl --block 14 --coefficient 0.2 --try "Once upon a time"',
+                "harness steer happy-gguf --model study/7 --format gguf",
             ],
         ),
     ],

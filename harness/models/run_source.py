@@ -126,6 +126,7 @@ def _merged(weights: dict[str, torch.Tensor], config: Config, *, transposed: boo
 def _refuse_what_is_no_sum(config: Config, label: str, key: str) -> None:
     adapter = config.adapter
     unusual = {
+        "adapter=steering": adapter.name == "steering",
         "adapter.variant=dora": adapter.name == "lora" and adapter.variant == "dora",
         f"adapter.tokens={adapter.tokens}": adapter.name != "none" and adapter.tokens > 0,
         "adapter.train_tokens": bool(adapter.name == "lora" and adapter.train_tokens),

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from harness.config.checks import check_model
+from harness.config.checks.trainer import trains
 from harness.config.errors import InputError
 from harness.config.schema import Config
 from harness.data.chat.encoder import build_chat_encoder
@@ -16,6 +17,7 @@ from harness.data.chat.template import plain_jinja, template_fingerprint, templa
 from harness.models.adapters.build import build_adapted_model
 from harness.models.adapters.plain import initial_factors, merge, prompt_names, write_adapter
 from harness.models.adapters.prompt_tokens import prepend_to_every_text
+from harness.models.adapters.steering import plan_steering, steering_in
 from harness.models.checkpoint_files import last_weights
 from harness.models.language_model import model_fingerprint
 from harness.models.merged import frame_folder
@@ -28,17 +30,21 @@ from harness.runs.result import read_result
 from harness.runs.run_config import load_run_config
 from harness.training.generation import set_generation
 from harness.training.model_card import model_card
+from harness.training.steering import directions_of
+from harness.training.steering_export import baked, write_steering
 
 
 def export(run: RunDirectory, out: Path, *, adapter: bool = False, dtype: str | None = None) -> None:
     """Write the run's last weights to the directory `out`, which plain `from_pretrained` loads; all of it, or nothing.
 
-    adapter: only what was added to the model, for peft; else it is merged into the model. dtype: float32, bfloat16 or float16; None: the
-    dtype in which the base is stored, float32 of a model from scratch. Raises InputError when the run has no checkpoint or nothing that was
-    added, when tokenizer, chat template or base are not those that were trained, or `out` is in use.
+    adapter: only what was added to the model, for peft (of adapter=steering a vector file); else it is merged into the model. dtype:
+    float32, bfloat16 or float16; None: the dtype in which the base is stored, float32 of a model from scratch. Raises InputError when the
+    run has no checkpoint or nothing that was added, when tokenizer, chat template or base are not those that were trained, or `out` is in
+    use.
     """
     config = load_run_config(run, checked_by=check_model)
-    weights = last_weights(run)
+    # A direction need not be trained to be exported.
+    weights = last_weights(run) if trains(config.trainer) or config.adapter.name != "steering" else None
     if adapter:
         _refuse_without_adapter(config)
         if dtype is not None:
@@ -56,21 +62,27 @@ def export(run: RunDirectory, out: Path, *, adapter: bool = False, dtype: str | 
         tokenizer.chat_template = plain_jinja(source, config.data.chat_template_kwargs)
     prompt = prompt_names(tokenizer, config.adapter.tokens)
     # What the run began with, without the weights of model.checkpoint: an adapter is of the model at model.path.
-    adapted = build_adapted_model(replace(config, model=replace(config.model, checkpoint=None)), tokenizer)
+    begun = replace(config, model=replace(config.model, checkpoint=None))
+    directions = directions_of(config, tokenizer)
+    adapted = build_adapted_model(begun, tokenizer, directions)
     initial = initial_factors(adapted) if adapter and config.adapter.variant == "pissa" else None
-    adapted.model.load_state_dict(weights)
+    if weights is not None:
+        adapted.model.load_state_dict(weights)
     try:
         with replacing_directory(out) as directory:
-            if adapter:
+            if adapter and directions is not None:
+                steering = steering_in(adapted.model, plan_steering(config.adapter, directions))
+                write_steering(directory, config, tokenizer, steering)
+            elif adapter:
                 assert config.model.path is not None, "checked"
                 write_adapter(adapted, tokenizer, directory, base=_from_anywhere(config.model.path), initial=initial)
             else:
-                model: Any = merge(adapted, tokenizer)
-                # It was off for training alone, see build_model.
-                stored = None if (frame := frame_folder(config.model)) is None else frame[1]
-                model.config.use_cache = True if stored is None else getattr(stored_config(stored), "use_cache", True)
-                set_generation(model, tokenizer, stop)
-                model.to(getattr(torch, dtype) if dtype else stored_dtype(stored)).save_pretrained(directory)
+                if directions is None:
+                    model = merge(adapted, tokenizer)
+                else:
+                    steering = steering_in(adapted.model, plan_steering(config.adapter, directions))
+                    model, _ = baked(config, tokenizer, adapted.model, steering)
+                save_model(directory, model, config, tokenizer, stop=stop, dtype=dtype)
             if prompt and prompt[0] in tokenizer.get_vocab():
                 prepend_to_every_text(tokenizer, prompt)
                 if tokenizer.chat_template:
@@ -84,6 +96,16 @@ def export(run: RunDirectory, out: Path, *, adapter: bool = False, dtype: str | 
         if fault is None and not isinstance(error, OSError):
             raise
         raise InputError(f"{out}: cannot be written: {fault or error}") from error
+
+
+def save_model(directory: Path, model: Any, config: Config, tokenizer: Any, *, stop: int | None = None, dtype: str | None = None) -> None:
+    """Write weights, config.json and generation_config.json. stop: what turns of the assistant end in; dtype: None for that in which the
+    model of the configuration is stored."""
+    stored = None if (frame := frame_folder(config.model)) is None else frame[1]
+    # It was off for training alone, see build_model.
+    model.config.use_cache = True if stored is None else getattr(stored_config(stored), "use_cache", True)
+    set_generation(model, tokenizer, stop)
+    model.to(getattr(torch, dtype) if dtype else stored_dtype(stored)).save_pretrained(directory)
 
 
 def _from_anywhere(path: str) -> str:
@@ -113,6 +135,8 @@ def _refuse_changes(run: RunDirectory, config: Config, tokenizer: Any, trained_w
 def _refuse_without_adapter(config: Config) -> None:
     if config.adapter.name == "none":
         raise InputError("--adapter: the run trained all weights (adapter=none); valid for it: export without --adapter")
+    if config.adapter.name == "steering":
+        return  # a vector file tells its model by a fingerprint
     if config.model.path is None:
         if config.model.merge.method is not None:
             raise InputError(

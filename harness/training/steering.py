@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.config.errors import InputError, wrong_value
+from harness.config.checks.model import longest_context
+from harness.config.errors import wrong_value
 from harness.config.locations import in_home
 from harness.config.schema import Config, SteeringMethod, SteeringReading
 from harness.data.cache_entry import META, open_or_build, shard
@@ -113,6 +114,9 @@ def _extracted(config: Config, tokenizer: Any, sides: list[Tokens], advance: Cal
     model.train(False)
     model.to(device="cuda" if computes_on_gpu(trainer) else "cpu", dtype=weights_dtype(trainer.precision))
     refuse_unknown_ids(model, tokenizer, max(int(side.ids.max()) for side in sides), path=config.model.path)
+    longest, most = max(len(side.ids) for side in sides), longest_context(model.config.to_dict())
+    if most is not None and longest > most:
+        raise wrong_value(KEY, config.adapter.pairs, f"its longest text has {longest} tokens; valid: at most {most}, the model's context")
     with forward_context(trainer.precision, model.device.type):
         return extract(model, sides, batch_tokens=trainer.evaluation_batch_tokens, advance=advance)
 
@@ -125,7 +129,7 @@ def model_steered(config: Config) -> str:
 def read_sides(config: Config, tokenizer: Any) -> list[Tokens]:
     """The positive and negative texts of adapter.pairs in turn, as tokens.
 
-    Raises InputError for rows that are no pairs, for too few of them, and for texts longer than data.context_length.
+    Raises InputError for rows that are no pairs, and for too few of them.
     """
     assert config.adapter.pairs is not None, "checked"
     path = in_home(config.adapter.pairs)
@@ -133,9 +137,6 @@ def read_sides(config: Config, tokenizer: Any) -> list[Tokens]:
     pairs = read_contrast_pairs([path], config.data, tokenizer, key=KEY, chat=chat)
     if len(pairs) < FEWEST:
         raise wrong_value(KEY, config.adapter.pairs, f"{len(pairs)} contrast pair; valid: at least {FEWEST}, usual are 50 to 500")
-    longest = max(pairs, key=lambda pair: max(len(side.ids) for side in pair.sides))
-    if (length := max(len(side.ids) for side in longest.sides)) > config.data.context_length + 1:
-        raise InputError(f"{longest.where}: {length} tokens; valid: at most data.context_length={config.data.context_length}")
     return [Tokens(side.ids, side.trained) for pair in pairs for side in pair.sides]
 
 

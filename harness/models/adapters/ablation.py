@@ -44,6 +44,9 @@ def add_ablation(model: PreTrainedModel, unit_H: Tensor, share: float) -> None:
     """
     blocks = residual_blocks(model)
     writers = writers_of(model, blocks)
+    if writers is None:
+        problem = "what its blocks add is no sum of what two of their parts return"
+        raise InputError(f"adapter.operation=ablate: not for this model ({model.config.model_type}): {problem}; valid for it: add")
     ablation = Ablation(unit_H, share)
     model.ablation = ablation  # for its buffer to go where the model goes
     blocks[0].register_forward_pre_hook(_entering(ablation), with_kwargs=True)
@@ -60,9 +63,9 @@ def _entering(ablation: Ablation) -> Any:
     return enter
 
 
-def writers_of(model: PreTrainedModel, blocks: list[nn.Module]) -> list[tuple[nn.Module, nn.Module]]:
+def writers_of(model: PreTrainedModel, blocks: list[nn.Module]) -> list[tuple[nn.Module, nn.Module]] | None:
     """The two parts of each block whose outputs together are what it adds to the residual stream: attention and MLP, or the norms behind
-    them. Raises InputError for a model with other blocks."""
+    them. None of a model with other blocks."""
     seen = [_Seen() for _ in blocks]
     handles = []
     for of_block, block in zip(seen, blocks, strict=True):
@@ -80,10 +83,7 @@ def writers_of(model: PreTrainedModel, blocks: list[nn.Module]) -> list[tuple[nn
             handle.remove()
     found = [of_block.writers() for of_block in seen]
     known = [writers for writers in found if writers is not None]
-    if len(known) < len(found):
-        problem = f"what its block {found.index(None)} adds is no sum of what two of its parts return"
-        raise InputError(f"adapter.operation=ablate: not for this model ({model.config.model_type}): {problem}; valid for it: add")
-    return known
+    return known if len(known) == len(found) else None
 
 
 class _Seen:

@@ -7,9 +7,10 @@ says in units of the mean norm of the block's output. Taking out is in `ablation
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -177,6 +178,18 @@ def steering_vectors(model: PreTrainedModel) -> dict[int, SteeringVector]:
     """What is added behind blocks, by block; {} of a model that is not steered so."""
     found = {index: getattr(block, "steering", None) for index, block in enumerate(residual_blocks(model))}
     return {index: vector for index, vector in found.items() if isinstance(vector, SteeringVector)}
+
+
+def steering_in(model: PreTrainedModel, planned: Steering) -> Steering:
+    """How the model is steered by now: as planned, or as its vectors were trained since."""
+    units, coefficients = dict(planned.units), dict(planned.coefficients)
+    for block, vector in steering_vectors(model).items():
+        value = vector.vector.detach().float().cpu()
+        # Towards the planned direction, so that a coefficient keeps its sign.
+        coefficients[block] = math.copysign(float(value.norm()), float(value @ planned.units[block]))
+        if coefficients[block] != 0:
+            units[block] = value / coefficients[block]
+    return replace(planned, units=units, coefficients=coefficients)
 
 
 def _probe(model: PreTrainedModel, blocks: list[nn.Module], vectors: dict[int, SteeringVector]) -> None:
