@@ -65,6 +65,16 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {
         ["--trials", "4", "--steps", "20", "--preemptions", "1"],
         [rf"s local, {NUMBER} s on Slurm", r"preempted 1 times: \d+ tokens", r"node failed 1 times: \d+ tokens"],
     ),
+    "steering": (
+        ["--model", "my-model", "--general", "general.jsonl", "--trials", "8", "--tokens", "600", "--steps", "2", "--rounds", "1"],
+        [
+            rf"\| doing nothing \| -?{NUMBER} \|  \| {NUMBER} \| 0.0000 \|",
+            rf"\| random direction 2, block \d.* \| -?{NUMBER} \|",
+            r"\| trained, block \d",
+            rf"a trial takes {NUMBER} s",
+            rf"hooks: {NUMBER} tokens/s steered",
+        ],
+    ),
     "sync": (["--runs", "2", "--rows", "5"], [rf"wandb sync +{NUMBER} s", rf"harness sync, once more +{NUMBER} s"]),
     "tokenization": (["--megabytes", "1", "--references"], [rf"\| harness \| {NUMBER} \|", rf"a tenth of the text \| {NUMBER} \|"]),
     "tracking": (["--attempts", "1", "--rows", "10"], [rf"log_metrics +p50 {NUMBER} ms", rf"finish +median {NUMBER} ms"]),

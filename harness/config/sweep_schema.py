@@ -69,8 +69,8 @@ class SearchConfig(Section):
     warm_start: list[Any] | str = field(default_factory=list)
     """Points to try first: {optim.lr: 1e-3, schedule: wsd} (parameters left out are drawn at random), study:NAME or study:NAME:K (the best
     or the K best of another study), best/NAME (a recipe, from which the prior is taken as well), baselines (what a merge has to beat: each
-    ingredient alone, their mean, and single scales). One of them, or a list. Given values must
-    lie in the space; those of other studies and recipes are moved to its nearest end, and that is said."""
+    ingredient alone, their mean, and single scales; what steering has to beat: the choices of adapter.control). One of them, or a list.
+    Given values must lie in the space; those of other studies and recipes are moved to its nearest end, and that is said."""
     prior: dict[str, Any] | Literal["scaling", "none"] = field(default_factory=dict)
     """Where the first startup_trials are drawn from, by parameter: {optim.lr: {mean: 1e-3, spread: 3}}: a normal distribution within the
     range, on a log scale one of log values, whose spread is a factor, and of choices with ordered: true one of their places. Of other

@@ -55,16 +55,15 @@ class ContrastSet(EvaluationSet):
     def only(self, chosen: Chosen, name: str) -> ContrastSet:
         of_sides = np.repeat(chosen, 2)
         of_tokens = np.repeat(of_sides, self.lengths)
-        ids, completions, places = (tuple(compress(part, chosen)) for part in (self.ids, self.completions, self.places))
         return replace(
             self,
             name=name,
             tokens=self.tokens[of_tokens],
             lengths=self.lengths[of_sides],
             is_scored=self.is_scored[of_tokens],
-            ids=ids,
-            completions=completions,
-            places=places,
+            ids=tuple(compress(self.ids, chosen)),
+            completions=tuple(compress(self.completions, chosen)),
+            places=tuple(compress(self.places, chosen)),
         )
 
     @property

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.config.merge_baselines import baseline_of
+from harness.config.steering_controls import control_of
 from harness.runs.directory import RunDirectory
 from harness.runs.paired import Interval, ratio_interval
 from harness.runs.record import RunRecord, StudyRecord
@@ -15,9 +16,12 @@ from harness.runs.report_split import ByDocument, reported
 RIVALS = {
     "ingredient": "the best ingredient alone",
     "scale": "the best single scale",
+    "nothing": "doing nothing",
+    "prompt": "the prompt",
+    "random": "the best random direction",
     "sft": "fine-tuning on the chosen answers alone",
 }
-"""What a merge has to beat, by the kinds of `baseline_of`, and what a loss of answers has to."""
+"""What a merge has to beat, by the kinds of `baseline_of`, what steering has to, by those of `control_of`, and a loss of answers."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Rival:
     kind: str
     """One of RIVALS."""
     label: str
-    """Which: an ingredient's name, a scale, objective=sft."""
+    """Which: an ingredient's name, a scale, a random draw, objective=sft; "" where there is one of its kind."""
     run: RunRecord
     value: float
     """Of the objective, on what is kept for the report."""
@@ -82,9 +86,9 @@ def on_report(study: StudyRecord, winner: RunRecord | None = None) -> OnReport |
     if winner is None or winner.result.objective is None or (metric := _reported(objective.metric)) not in winner.result.metrics:
         return None
     rivals: dict[str, Rival] = {}
-    known = _rivals_of(study)
-    for run in study.ranked:
-        found = known(run.config)
+    rival_of, candidates = _contest(study)
+    for run in candidates:
+        found = rival_of(run.config)
         value = run.result.metrics.get(metric)
         if found is None or found[0] in rivals or value is None:
             continue
@@ -92,16 +96,25 @@ def on_report(study: StudyRecord, winner: RunRecord | None = None) -> OnReport |
         rivals[found[0]] = Rival(*found, run, value, lead)
     others = tuple(rivals[kind] for kind in RIVALS if kind in rivals and rivals[kind].run.number != winner.number)
     chosen = winner.result.objective
-    return OnReport(metric, winner, winner.result.metrics[metric], chosen, known(winner.config), others)
+    return OnReport(metric, winner, winner.result.metrics[metric], chosen, rival_of(winner.config), others)
 
 
-def _rivals_of(study: StudyRecord) -> Callable[[Mapping[str, Any]], tuple[str, str] | None]:
-    """What of a study's configurations the others have to beat: kind and which, see RIVALS; None of others."""
-    if study.sweep.get("config", {}).get("model", {}).get("merge", {}).get("method"):
-        return baseline_of
+RivalOf = Callable[[Mapping[str, Any]], tuple[str, str] | None]
+"""What a configuration is of what others have to beat: kind and which, see RIVALS; None of others."""
+
+
+def _contest(study: StudyRecord) -> tuple[RivalOf, list[RunRecord]]:
+    """How what the winner has to beat is known, and the trials among which it may be, the best first."""
+    config = study.sweep.get("config", {})
+    if config.get("model", {}).get("merge", {}).get("method"):
+        return baseline_of, study.ranked
+    if config.get("adapter", {}).get("name") == "steering":
+        # These need not keep the bounds: a random direction that does as much at a higher price says as much of the winner.
+        measured = [run for run in study.runs if run.state == "complete" and run.result.objective is not None]
+        return control_of, sorted(measured, key=lambda run: study.objective.sign * (run.result.objective or 0.0))
     if study.objective.metric.startswith("preference/") and any(_objective_of(run.config) == "preference" for run in study.runs):
-        return lambda config: ("sft", "objective=sft") if _objective_of(config) == "sft" else None
-    return lambda config: None
+        return lambda config: ("sft", "objective=sft") if _objective_of(config) == "sft" else None, study.ranked
+    return lambda config: None, []
 
 
 def _objective_of(config: Mapping[str, Any]) -> str | None:
@@ -136,15 +149,10 @@ def report_lines(found: OnReport, text: Text) -> list[str]:
     what = "documents that chose nothing"
     lines = [f"{found.metric} {text(found.value)} on {what} ({text(found.chosen)} on those that it was chosen by)"]
     if found.is_baseline is not None:
-        kind, label = found.is_baseline
-        said = {
-            "ingredient": f"the winner is {label} alone: no merge is better",
-            "scale": f"the winner is a single scale for all, {label}",
-            "sft": f"the winner is {RIVALS['sft']}: no loss of preferences is better",
-        }
-        lines.append(said[kind])
+        lines.append(_no_better(*found.is_baseline))
     for rival in found.rivals:
-        named = f"{RIVALS[rival.kind]}, {rival.label} (trial {rival.run.number}, {text(rival.value)})"
+        which = ", ".join(filter(None, (RIVALS[rival.kind], rival.label)))
+        named = f"{which} (trial {rival.run.number}, {text(rival.value)})"
         if rival.lead is None:
             why = "a set has fewer than two documents for the report, or those of the two are not at hand, or not the same"
             lines.append(f"how far it leads {named} is not known: {why}")
@@ -157,3 +165,18 @@ def report_lines(found: OnReport, text: Text) -> list[str]:
         else:
             lines.append(f"better than {named} by {text(rival.lead.mean)} ({interval})")
     return lines
+
+
+def _no_better(kind: str, label: str) -> str:
+    """The verdict on a winner that is itself what has to be beaten."""
+    match kind:
+        case "ingredient":
+            return f"the winner is {label} alone: no merge is better"
+        case "scale":
+            return f"the winner is a single scale for all, {label}"
+        case "sft":
+            return f"the winner is {RIVALS[kind]}: no loss of preferences is better"
+        case "random":
+            return f"the winner is a random direction, {label}: no direction that was found is better than chance"
+        case _:
+            return f"the winner is {RIVALS[kind]}: no steering is better"

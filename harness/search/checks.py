@@ -16,6 +16,7 @@ from harness.runs.report_split import is_reported
 from harness.search.budget import HOUR, SHORTEST_SECONDS
 from harness.search.late_parameters import LateParameters
 from harness.search.samplers import GP_TRIALS, arms_of, check_sampler
+from harness.search.steering_controls import check_controls
 from harness.search.sweep import Sweep
 from harness.search.trunk_claims import rungs_of
 
@@ -58,6 +59,7 @@ def check(sweep: Sweep) -> None:
             raise InputError(f"constraints.{metric}: min={bound.min} exceeds max={bound.max}, nothing could meet both")
     _check_rungs(sweep)
     check_sampler(config.search, sweep.space, objectives=len(sweep.objectives), trials=config.budget.trials)
+    check_controls(config, sweep.space)
     _check_stopping(sweep)
     _check_time(config.budget, sweep.devices)
     _check_readers(sweep)

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from harness.config.checks.trainer import trains
 from harness.config.errors import InputError, wrong_value
 from harness.config.launcher_schema import LauncherConfig
 from harness.config.schema import DataConfig, each
@@ -88,11 +89,23 @@ def check_confirmation(study: StudyRecord, *, top: int, seeds: int, trials: Sequ
     if top < 1:
         raise wrong_value("--top", top, "expected at least 1")
     sweep = thaw(study.directory.sweep)
+    _refuse_what_has_no_seed(study, sweep)
     chosen = _named(study, trials) if trials else _best(study, sweep, top)
     for run in chosen:
         sweep.trial_config(_point(sweep, run.params))
     _refuse_foreign(confirmation_directory(study.directory), study)
     return sweep, [run.number for run in chosen if run.number is not None]
+
+
+def _refuse_what_has_no_seed(study: StudyRecord, sweep: Sweep) -> None:
+    """Raise InputError for directions that are found and not trained: they and all that is measured of them are the same with every seed,
+    unless texts are judged that are written with noise."""
+    base = sweep.base.config
+    if base.adapter.name == "steering" and not trains(base.trainer) and not base.data.generation:
+        raise InputError(
+            f"{study.name}: a direction that is found, and not trained, is the same with every seed; harness best {study.name} says "
+            "how far it leads what it has to beat, on pairs that chose nothing"
+        )
 
 
 def _best(study: StudyRecord, sweep: Sweep, top: int) -> list[RunRecord]:
@@ -136,7 +149,7 @@ def _point(sweep: Sweep, params: dict[str, Any]) -> dict[str, Any]:
 
 def _is_fresh(key: str) -> bool:
     """Whether a confirmation gives the key a value of its own in each run."""
-    return key in SEED_KEYS or key.endswith((".skip_prompts", ".block"))
+    return key in SEED_KEYS or (key.startswith("data.") and key.endswith((".skip_prompts", ".block")))
 
 
 def fresh_values(sweep: Sweep, params: dict[str, Any], seed: int, *, place: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from harness.config.checks.model import layers_of
 from harness.config.compose import compose
 from harness.config.errors import InputError, unknown, wrong_value
 from harness.config.locations import in_home, sweep_dirs, sweep_names
@@ -28,6 +29,9 @@ from harness.search.wildcards import ALL, spelt_out
 
 SWEEP_KEYS = ("space", "constraints", "search", "stopping", "launcher", "budget", "storage")
 """Overrides of `harness sweep` that are about the sweep; all others are about its runs."""
+
+
+BLOCK_KEY = "adapter.block"
 
 
 def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> Sweep:
@@ -72,10 +76,19 @@ def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> S
 
 
 def _with_entries(sweep: Sweep) -> Sweep:
-    """With a parameter for each entry that a * in the space stands for."""
-    if not any(ALL in key for key in sweep.config.space):
+    """With a parameter for each entry that a * in the space stands for, and with the model's last block, where the range of blocks has no
+    end."""
+    space = sweep.config.space
+    if any(ALL in key for key in space):
+        space = spelt_out(space, to_plain(sweep.base.config))
+    blocks = space.get(BLOCK_KEY)
+    if isinstance(blocks, dict) and "choices" not in blocks and blocks.get("high") is None:
+        layers = layers_of(sweep.base.config.model)
+        if layers is None:
+            raise InputError(f"space.{BLOCK_KEY}.high: how many blocks the model has is not known yet; valid: the number of its last block")
+        space = {**space, BLOCK_KEY: {"low": 0, **blocks, "high": layers - 1}}
+    if space is sweep.config.space:
         return sweep
-    space = spelt_out(sweep.config.space, to_plain(sweep.base.config))
     return dataclasses.replace(sweep, config=dataclasses.replace(sweep.config, space=space))
 
 

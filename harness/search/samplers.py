@@ -29,16 +29,23 @@ GP_TRIALS = 500
 
 
 def build_sampler(
-    config: SearchConfig, space: Space, number: int, pinned: dict[str, Any], learned_from: set[int] | None = None
+    config: SearchConfig,
+    space: Space,
+    number: int,
+    pinned: dict[str, Any],
+    learned_from: set[int] | None = None,
+    given: dict[str, Any] | None = None,
 ) -> BaseSampler:
     """The sampler for trial `number`.
 
     pinned: values that are given (a point of a warm start or of a grid, a draw from a prior), as Optuna's record has them; all
     others are then drawn independently, whatever the sampler. learned_from: the numbers of the trials that it may look at; None: all.
+    given: values beside which the sampler proposes the others as ever.
     """
     arms = arms_of(config, space)
     if not arms:
-        return _sampler(config, space, number, number, pinned, learned_from)
+        sampler = _sampler(config, space, number, number, pinned, learned_from)
+        return _with_given(given, sampler) if given else sampler
     assert config.arms is not None, "it has arms"
     own = {config.arms: arms[number % len(arms)]}
     if pinned:

@@ -27,6 +27,7 @@ from harness.search.job_lookup import JobLookup
 from harness.search.late_parameters import LateParameters
 from harness.search.samplers import build_sampler
 from harness.search.settle import Clock, Settler
+from harness.search.steering_controls import around_controls
 from harness.search.stopping import broken_for_good, build_pruner, evaluations, judged
 from harness.search.storage.build import open_storage
 from harness.search.storage.contract import StudyStorage
@@ -184,15 +185,18 @@ class Study:
         # By its number, whoever asks, and however often: a proposal that was half made when its worker died is made again.
         run = self.directory.trial(number)
         trial = claimed_trial(run)
+        given: dict[str, Any] = {}
         learned_from = None
         if trial.given is not None:
             pinned = self.sweep.space.in_optuna(trial.given)
         else:
             ended = self._index.ended
             pinned = self.sweep.pinned(number, ended=ended.complete + ended.pruned)
+            proposed = around_controls(pinned, self.sweep.config, self.sweep.space, number, self._index.records)
+            pinned, given, learned_from = proposed.pinned, proposed.given, proposed.learned_from
             if self._trunk_claims is not None and not pinned:
                 learned_from = self._trunk_claims.learned_from(self._index.records())
-        self._optuna.sampler = build_sampler(self.sweep.config.search, self.sweep.space, number, pinned, learned_from)
+        self._optuna.sampler = build_sampler(self.sweep.config.search, self.sweep.space, number, pinned, learned_from, given)
         proposal = self._running(number)
         if trial.params is None:
             trial.params = self.sweep.valid(self.sweep.space.suggest(proposal))

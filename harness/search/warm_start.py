@@ -23,8 +23,8 @@ from harness.search.parameter import Parameter
 from harness.search.samplers import derived_seed
 from harness.search.scaling import fit_scaling, scaled_prior, scaling_text
 from harness.search.space import Space
+from harness.search.steering_controls import BASELINES, first_controls
 
-BASELINES = "baselines"
 DRAWS = 1000
 """After so many draws outside the range, its nearest end is taken: nearly all of the prior lies outside."""
 
@@ -124,9 +124,13 @@ def resolve_points(config: SearchConfig, space: Space, base: Config | None = Non
 
 
 def _baselines(space: Space, base: Config | None, where: str, notes: list[str]) -> Iterator[dict[str, Any]]:
-    """What a merge has to beat, as far as the space has it."""
+    """What a merge, or steering, has to beat, as far as the space has it."""
+    if base is not None and base.adapter.name == "steering":
+        yield from first_controls(space, where)
+        return
     if base is None or base.model.merge.method is None:
-        raise wrong_value(where, BASELINES, "these are of merges, and model.merge.method is null; valid: model=merge, or other points")
+        problem = "these are of merges and of steering; valid: model=merge, adapter=steering, or other points"
+        raise wrong_value(where, BASELINES, problem)
     searched = {parameter.key: parameter for parameter in space.parameters}
     fixed = to_plain(base)
     for label, values in baseline_points(base.model.merge).items():

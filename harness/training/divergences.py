@@ -47,7 +47,7 @@ def kl_by_row(p_NV: Tensor, q_NV: Tensor) -> Tensor:
     """
     rows = max(1, CHUNK_NUMBERS // p_NV.shape[-1])
     found = []
-    for p_some, q_some in zip(p_NV.split(rows), q_NV.split(rows), strict=True):
+    for p_some, q_some in zip(torch.split(p_NV, rows), torch.split(q_NV, rows), strict=True):
         p, q = _log_probabilities(p_some, 1.0), _log_probabilities(q_some, 1.0)
         found.append((p.exp() * (p - q)).sum(dim=-1))
     return torch.cat(found) if found else p_NV.new_zeros(0)

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.config.checks.trainer import trains
 from harness.config.schema import Config
+from harness.config.steering_controls import asked_data
 from harness.data.chat.template import template_fingerprint
 from harness.data.mixture import build_training_data
 from harness.data.tokenization import Progress, Tokenization
@@ -25,6 +26,7 @@ from harness.training.plan import Plan, build_plan
 from harness.training.prefix import Prefix, state_key
 from harness.training.reference import with_set_reference
 from harness.training.steering import steering_fingerprints
+from harness.training.unseen_completions import refuse_extracted_completions
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,11 @@ def load_data(
     config: Config, tokenizer: Any, *, progress: Progress | None = None, related: Iterable[Config] = (), verify: bool = False
 ) -> Data:
     """Tokenize and pack what a configuration names; what is in the cache is taken from there. Raises InputError for what cannot be used."""
-    tokens = Tokenization(config.data, tokenizer, progress, documents=build_objective(config).documents, verify=verify)
+    tokens = Tokenization(asked_data(config), tokenizer, progress, documents=build_objective(config).documents, verify=verify)
     evaluation = [
         with_set_reference(config, part, tokenizer) if isinstance(part, PreferenceSet) else part for part in build_evaluation_sets(tokens)
     ]
+    refuse_extracted_completions(config, evaluation)
     training = None
     if trains(config.trainer):
         training = build_training_data(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from harness.data.training_data import TrainingData
     from harness.evaluation.evaluation_set import EvaluationSet
     from harness.training.plan import Plan
+
+log = logging.getLogger("harness")
 
 RESOLVED = "--config="
 
@@ -86,7 +89,8 @@ def prepare(config: Config) -> Prepared:
     from harness.training.inputs import load_data
     from harness.training.objectives.build import build_objective
     from harness.training.plan import build_plan
-    from harness.training.steering import directions_of
+    from harness.training.steering import directions_of, extraction_of
+    from harness.training.steering_diagnosis import diagnosis
 
     tokenizer = load_tokenizer(config)
     progress = TokenizationProgress().update
@@ -94,6 +98,9 @@ def prepare(config: Config) -> Prepared:
     for part in data.evaluation:
         part.prepare()
     directions_of(config, tokenizer, progress)
+    if config.adapter.pairs is not None:
+        for line in diagnosis(extraction_of(config, tokenizer)):
+            log.info("%s", line)
     entries = [part.cache_entry for part in data.evaluation if part.cache_entry is not None]
     plan: Plan | None = None
     from_objective: dict[str, dict[str, int]] = {}

@@ -35,6 +35,15 @@ MERGE = [
     "data.validation.two.path=general.jsonl",
     "trainer.max_steps=0",
 ]
+STEER = [
+    "model.path=model",
+    "adapter.pairs=contrast.jsonl",
+    "data.contrast.trait.path=trait.jsonl",
+    "data.contrast.trait.instruction=a good day",
+    "data.validation.general.path=general.jsonl",
+    "data.context_length=64",
+    "trainer.max_steps=0",
+]
 ROOM = ["data.context_length=256", "trainer.batch_tokens=1024"]  # the alpaca template alone is longer than a tiny row
 PAIRS = ["model.path=model", "data.sources.prefs.path=pairs.jsonl", "data.chat_template=alpaca"]
 NEEDS = {
@@ -54,6 +63,8 @@ NEEDS = {
     "sweep/sampling": TASK,
     "experiment/merge": MERGE,
     "sweep/merge": MERGE,
+    "experiment/steer": STEER,
+    "sweep/steer": STEER,
     "sweep/preference": [*PAIRS, "data.sources.general.path=general.jsonl"],
     **{f"sweep/{name}": CPT for name in SWEEPS if name.startswith("cpt")},
 }
@@ -72,6 +83,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
     contrast = [{"prompt": f"day {n}", "positive": "was good", "negative": "was bad"} for n in range(10)]
     (home / "contrast.jsonl").write_text("".join(json.dumps(row) + "\n" for row in contrast))
+    trait = [{"prompt": f"night {n}", "positive": "is fine", "negative": "is poor"} for n in range(10)]
+    (home / "trait.jsonl").write_text("".join(json.dumps(row) + "\n" for row in trait))
     (home / "task.jsonl").write_text('{"prompt": "ab", "answer": "c"}\n')
     quickstart = home / "quickstart"
     (quickstart / "text").mkdir(parents=True)
@@ -142,5 +155,5 @@ def test_every_experiment_trains(name: str, home: Path, tmp_path: Path) -> None:
     assert done.stdout.strip() == str(run)
     result = json.loads((run / "result.json").read_text())
     assert result["state"] == "complete"
-    assert result["step"] == (0 if name in ("evaluate", "sampling", "merge") else 2)
+    assert result["step"] == (0 if name in ("evaluate", "sampling", "merge", "steer") else 2)
     assert any(metric.startswith(("val/", "generation/", "preference/")) for metric in result["metrics"])

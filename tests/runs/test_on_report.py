@@ -10,7 +10,7 @@ import pytest
 
 from harness.config.merge_baselines import baseline_of, baseline_points
 from harness.config.nested import set_value
-from harness.config.schema import IngredientConfig, MergeConfig, TensorGroupConfig
+from harness.config.schema import AdapterConfig, IngredientConfig, MergeConfig, TensorGroupConfig
 from harness.config.validate import to_plain
 from harness.report.comparison import compare
 from harness.report.json_csv import to_json
@@ -32,6 +32,10 @@ def merge_of(*weights: float, method: Any = "task_arithmetic", scale: float = 1.
 
 def config_of(merge: MergeConfig) -> dict[str, Any]:
     return {"model": {"merge": to_plain(merge)}}
+
+
+def steering_of(control: Any = None, draw: int = 0) -> dict[str, Any]:
+    return {"adapter": to_plain(AdapterConfig(name="steering", pairs="pairs.jsonl", block=0, control=control, draw=draw))}
 
 
 @pytest.mark.parametrize(
@@ -203,3 +207,57 @@ def test_a_loss_of_pairs_has_to_beat_fine_tuning_on_the_chosen_answers(tmp_path:
     assert line == "the winner is fine-tuning on the chosen answers alone: no loss of preferences is better"
     assert preference_verdict(tmp_path / "alone", ["sft", "sft"], [worse, sft]) == []
     assert preference_verdict(tmp_path / "none", ["preference", "preference"], [worse, sft]) == []
+
+
+STEERING = {0: steering_of("nothing"), 1: steering_of("prompt"), 2: steering_of(), **{3 + d: steering_of("random", d) for d in range(3)}}
+
+
+def write_steering(root: Path, margins: dict[int, float], *, feasible: dict[int, bool] | None = None) -> StudyRecord:
+    """A study whose trials are STEERING. margins: of each, of every pair that is kept for the report; half of that on those that choose."""
+    study, metric, there = StudyDirectory(root / "runs" / "steer"), "contrast/trait/margin", "contrast/trait/report/margin"
+    frozen = {"objective": {"metric": metric, "direction": "maximize"}, "space": {}, "budget": {"trials": len(margins)}}
+    write_yaml(study.sweep, {"config": steering_of(), **frozen})
+    for number, margin in margins.items():
+        run = study.trial(number)
+        run.path.mkdir(parents=True)
+        write_yaml(run.config, STEERING[number])
+        write_trial(run, Trial(number=number, params={}, tokens=1))
+        metrics = {metric: margin / 2, there: margin}
+        kept = (feasible or {}).get(number)
+        write_result(run, Result(state="complete", objective=margin / 2, metrics=metrics, feasible=kept))
+        run.metrics.append({"step": 0, **metrics})
+        run.documents.append(
+            0, {there: {f"{index:x}": (margin + 0.1 * noise, 1.0) for index, noise in enumerate(number * n for n in NOISE)}}
+        )
+    return load_study(study)
+
+
+def steering_verdict(root: Path, margins: dict[int, float], **given: Any) -> list[str]:
+    found = on_report(write_steering(root, margins, **given))
+    assert found is not None
+    return report_lines(found, metric_text)
+
+
+def test_steering_is_held_against_nothing_the_prompt_and_the_best_random_direction(tmp_path: Path) -> None:
+    lines = steering_verdict(tmp_path, {0: 0.1, 1: 0.95, 2: 1.0, 3: 0.2, 4: 0.4, 5: 0.3})
+    assert lines[1].startswith("better than doing nothing (trial 0, 0.1000) by 0.9000 (from ")
+    assert lines[2].startswith("within noise: no better than the prompt (trial 1, 0.9500); it leads by 0.0500 (from ")
+    assert lines[3].startswith("better than the best random direction, draw 1 (trial 4, 0.4000) by 0.6000 (from ")
+    assert len(lines) == 4
+
+
+def test_a_random_direction_counts_though_it_broke_a_bound(tmp_path: Path) -> None:
+    lines = steering_verdict(tmp_path, {0: 0.1, 2: 1.0, 3: 0.2, 4: 2.0}, feasible={4: False})
+    assert lines[2].startswith("worse than the best random direction, draw 1 (trial 4, 2.0000) by 1.0000")
+
+
+@pytest.mark.parametrize(
+    ("margins", "said"),
+    [
+        ({0: 0.5, 1: 0.1, 2: 0.4}, "the winner is doing nothing: no steering is better"),
+        ({0: 0.1, 1: 0.5, 2: 0.4}, "the winner is the prompt: no steering is better"),
+        ({0: 0.1, 2: 0.4, 5: 0.5}, "the winner is a random direction, draw 2: no direction that was found is better than chance"),
+    ],
+)
+def test_a_winner_that_does_not_steer_is_called_so(tmp_path: Path, margins: dict[int, float], said: str) -> None:
+    assert steering_verdict(tmp_path, margins)[1] == said

@@ -92,7 +92,7 @@ def test_bad_questions_are_refused(given: list[str], overrides: list[str], said:
 
 
 def test_baselines_are_of_merges(write_sweep: WriteSweep) -> None:
-    with pytest.raises(InputError, match=r"search\.warm_start\[0\]=baselines: these are of merges, and model\.merge\.method is null"):
+    with pytest.raises(InputError, match=r"search\.warm_start\[0\]=baselines: these are of merges and of steering; valid: model=merge, "):
         load_sweep(str(write_sweep(search={"name": "random", "warm_start": "baselines"})), [])
 
 

@@ -40,6 +40,11 @@ def _steering_problems(config: Config) -> Iterator[str]:
         for key, value in (("method", adapter.method), ("reading", adapter.reading)):
             if value not in (None, "random"):
                 yield f"adapter.{key}={value}: not with adapter.vector, which was extracted already; valid: adapter.pairs, or no such key"
+    if adapter.control == "prompt" and not any(one.instruction for one in config.data.contrast.values()):
+        yield (
+            "adapter.control=prompt: nothing asks for the trait in words; valid: data.contrast.<name>.instruction=TEXT, or another control "
+            "(of a study: space.adapter.control.choices=[null,nothing,random])"
+        )
     if adapter.operation == "ablate":
         for key, value, off in (("width", adapter.width, 0), ("positions", adapter.positions, None)):
             if value != off:

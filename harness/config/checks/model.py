@@ -15,6 +15,7 @@ from harness.config.schema import Config, ModelConfig
 from harness.runs.git_lfs import git_lfs_problem
 
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
+LAYER_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len")
 """By family: most; gpt2, gptj, codegen and others of their time; mpt. Models of text and pictures have theirs in text_config."""
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin", "*.gguf")
@@ -125,16 +126,34 @@ def _borrowed_weights(key: str, folder: Path) -> Iterator[str]:
 
 
 def _pretrained_context(folder: Path) -> int | None:
+    values = _pretrained_values(folder)
+    return None if values is None else longest_context(values)
+
+
+def _pretrained_values(folder: Path) -> Mapping[str, Any] | None:
+    """Its config.json; None of a hub name."""
     path = folder / "config.json"
     try:
-        values = as_mapping(read_json(path), path)
+        return as_mapping(read_json(path), path)
     except OSError:
-        return None  # a hub name
-    return longest_context(values)
+        return None
 
 
 def longest_context(values: Mapping[str, Any]) -> int | None:
     """The longest text, in tokens, that a model of this config.json reads; None where it sets no limit."""
+    return _count(values, CONTEXT_KEYS)
+
+
+def layers_of(model: ModelConfig) -> int | None:
+    """How many blocks a model has; None where its config.json is not on this machine, or does not say."""
+    if model.frame is None:
+        return model.layers
+    values = _pretrained_values(Path(model.frame[1]))
+    return None if values is None else _count(values, LAYER_KEYS)
+
+
+def _count(values: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
+    """A number that is called by one of the names, of a model with several parts that of its text part."""
     text = values.get("text_config")
-    inner = longest_context(text) if isinstance(text, dict) else None
-    return inner or next((value for name in CONTEXT_KEYS if isinstance(value := values.get(name), int) and value > 0), None)
+    inner = _count(text, names) if isinstance(text, dict) else None
+    return inner or next((value for name in names if isinstance(value := values.get(name), int) and value > 0), None)

@@ -12,6 +12,7 @@ from harness.config.schema.base import Count, Name, OnlyFor, Positive, Section
 SteeringMethod = Literal["mean_difference", "pca", "random"]
 SteeringReading = Literal["last", "answer"]
 SteeringOperation = Literal["add", "ablate"]
+SteeringControl = Literal["nothing", "prompt", "random"]
 SteeringPositions = Literal["all", "not_first"]
 Steering = OnlyFor(("steering",))
 
@@ -60,7 +61,11 @@ class AdapterConfig(Section):
     """Which hidden states of a pair are compared. last: at the last token; answer: the mean over the continuation's tokens. null: last, or
     the vector file's own."""
     draw: Annotated[int, Ge(0), Steering] = 0
-    """Of method=random: which of the random directions. They depend on it and on the block alone, not on the seed."""
+    """Of method=random and control=random: which of the random directions. They depend on it and on the block alone, not on the seed."""
+    control: Annotated[SteeringControl | None, Steering] = None
+    """In place of steering, what it has to beat (arXiv 2501.17148). nothing: the model as it is. prompt: the model as it is, after the
+    data.contrast.<name>.instruction of each set. random: as method=random, with the same block and coefficient. null: steering itself. A
+    study that searches it with search.warm_start=baselines tries each of them, random directions in the place of its best trial."""
     operation: Annotated[SteeringOperation | None, Steering] = None
     """add: coefficient times the direction is added behind `block`. ablate: what is written into the residual stream, from the embedding
     on, loses its part in the direction that was read at `block` (arXiv 2406.11717). null: add, or the vector file's own."""

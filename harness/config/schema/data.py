@@ -217,7 +217,8 @@ class ContrastConfig(Section):
     chat: bool | None = None
     """Whether a prompt that is text is what a user says, and is rendered as messages are; null: with objective=sft."""
     instruction: Name | None = None
-    """A text that asks for the trait in words, put before each prompt as it is (of messages: as the system message)."""
+    """A text that asks for the trait in words, put before each prompt as it is (of messages: as the system message). With
+    adapter=steering it is left out, but for adapter.control=prompt: it is what steering has to beat."""
     max_pairs: Count | None = 500
     """Look at at most this many pairs (in the order of their hashes); null: at all of them."""
 

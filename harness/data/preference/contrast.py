@@ -65,6 +65,20 @@ def read_contrast_pairs(
     return [_pair(document, identity, both) for (document, identity), both in zip(found, sides, strict=True)]
 
 
+def completions_in(files: Sequence[Path], *, key: str) -> set[str]:
+    """The continuations of the files' pairs, without white space around them. Raises InputError as `read_contrast_pairs` does."""
+    found: set[str] = set()
+    for document, _ in _rows(files, key=key, chat=False, instruction=None):
+        found.update(text.strip() for text in _completions(document.content))
+    return found
+
+
+def _completions(pair: Pair | TextPair) -> tuple[str, str]:
+    if isinstance(pair, TextPair):
+        return pair.chosen, pair.rejected
+    return pair.chosen[0].content, pair.rejected[0].content
+
+
 def _encoder(data: DataConfig, tokenizer: Any, *, of_text: bool) -> AnswerEncoder:
     if of_text:
         # An end of text is no part of what is contrasted.
@@ -114,7 +128,8 @@ def _parsed(row: Row, *, chat: bool, instruction: str | None) -> tuple[Pair | Te
     turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     beside = {name: value for name, value in values.items() if name in READ and name not in ("prompt", "messages", "conversations")}
     conversation = unchecked_conversation({**beside, "messages": turns}, "messages", lambda _: None)
-    return Pair(_instructed(conversation, instruction), *((Message("assistant", text),) for text in (positive, negative))), digest
+    chosen, rejected = (Message("assistant", positive),), (Message("assistant", negative),)
+    return Pair(_instructed(conversation, instruction), chosen, rejected), digest
 
 
 def _instructed(conversation: Conversation, instruction: str | None) -> Conversation:
@@ -127,8 +142,7 @@ def _instructed(conversation: Conversation, instruction: str | None) -> Conversa
 
 
 def _pair(document: PairDocument, identity: str, both: tuple[EncodedText | InputError, EncodedText | InputError]) -> ContrastPair:
-    pair, where = document.content, document.where
-    texts = (pair.chosen, pair.rejected) if isinstance(pair, TextPair) else (pair.chosen[0].content, pair.rejected[0].content)
+    pair, where, texts = document.content, document.where, _completions(document.content)
     sides: list[EncodedText] = []
     for name, side in zip(SIDES, both, strict=True):
         if isinstance(side, InputError):

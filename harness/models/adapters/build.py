@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from harness.config.checks.model import longest_context
 from harness.config.errors import wrong_value
 from harness.config.schema import Config
+from harness.config.steering_controls import controlled
 from harness.models.adapters.lora import add_lora
 from harness.models.language_model import build_model
 
@@ -69,7 +70,7 @@ def _adapted(config: Config, tokenizer: Any, directions: Directions | None) -> A
             from harness.models.adapters.steering import add_steering, plan_steering
 
             assert directions is not None, "whoever builds a steered model brings them"
-            add_steering(model, plan_steering(adapter, directions))
+            add_steering(model, plan_steering(controlled(adapter), directions))
         case _:
             assert_never(adapter.name)
     prompt = None

@@ -1,0 +1,196 @@
+"""A study of steering with its controls, a direction that was trained instead, the time of a trial, and what hooks cost.
+
+    python -m benchmarks.steering --model stories260k --general tinystories.jsonl.gz [--trials 32] [--tokens 20000] [--steps 60]
+        [--rounds 5]
+
+The trait is the mood of stories: happy against sad, in templates of our own. The direction is found from some names, places and words, and
+judged on others, half of which choose and half of which are reported on. Cost is KL(base || steered) over general text, bounded. Leads are
+over doing nothing, with a bootstrap over pairs. The direction that is trained is that of the last step within the bound. Hooks are timed by
+the processor's clock on one thread, in turn with the same model without them; target: at most 2 % of its tokens/s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.workload import harness, require_paths, timed
+from harness.runs.directory import RunDirectory, StudyDirectory
+from harness.runs.on_report import on_report, paired_lead, report_lines
+from harness.runs.record import RunRecord, StudyRecord, load_run, load_study
+
+FOUND_FROM = (
+    ("Tom", "Lily", "Ben", "Mia", "Sam", "Anna", "Tim", "Sue"),
+    ("in the park", "at home", "in the garden", "at school", "on the beach", "in the forest"),
+    (("happy and smiled.", "sad and cried."), ("merry.", "gloomy.")),
+)
+JUDGED_ON = (
+    ("Max", "Lucy", "Jack", "Emma"),
+    ("at the zoo", "by the river", "in the kitchen", "on the farm", "in the town", "at the shop", "on the bus", "in the snow"),
+    (("glad.", "upset."), ("excited and laughed.", "scared and ran away."), ("proud.", "lonely."), ("joyful.", "angry.")),
+)
+"""Names, places, and pairs of moods: none of them in both."""
+INSTRUCTION = "This is a story about a very happy day. "
+MARGIN, SHARE, KL = ("contrast/trait/report/margin", "contrast/trait/report/share", "val/general/report/kl")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--general", type=Path, required=True)
+    parser.add_argument("--trials", type=int, default=32)
+    parser.add_argument("--tokens", type=int, default=20_000, help="of general text, half of which chooses")
+    parser.add_argument("--bound", type=float, default=0.05, help="of the KL, in nats per token")
+    parser.add_argument("--steps", type=int, default=60, help="of the direction that is trained; 0: none is")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    require_paths(arguments.model, arguments.general, hint="see --model, --general")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        given = write_data(folder, arguments)
+        sweep = ["sweep", "steer", *given, f"budget.trials={arguments.trials}", f"constraints.val/general/kl.max={arguments.bound}"]
+        wall, _ = timed([*harness(*sweep, "--name", str(folder.name), "--workers", "1")], {"HARNESS_RUNS": str(folder / "runs")})
+        study = load_study(StudyDirectory(folder / "runs" / folder.name))
+        show_study(study)
+        best = study.best
+        if arguments.steps and best is not None:
+            show_trained(folder, given, study, arguments)
+        seconds = [run.result.seconds for run in study.runs]
+        print(f"\na trial takes {statistics.median(seconds):.2f} s (median of {len(seconds)}); the study {wall:.0f} s")
+        show_overhead(given, arguments.rounds)
+
+
+def write_data(folder: Path, arguments: argparse.Namespace) -> list[str]:
+    """The pairs' files; overrides of what all runs read."""
+    for name, parts in (("pairs", FOUND_FROM), ("trait", JUDGED_ON)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(*parts)))
+    turned = [{"prompt": row["prompt"], "chosen": row["positive"], "rejected": row["negative"]} for row in rows(*FOUND_FROM)]
+    (folder / "preferences.jsonl").write_text("".join(json.dumps(row) + "\n" for row in turned))
+    return [
+        f"model.path={arguments.model.resolve()}",
+        f"adapter.pairs={folder / 'pairs.jsonl'}",
+        f"data.contrast.trait.path={folder / 'trait.jsonl'}",
+        f"data.contrast.trait.instruction='{INSTRUCTION}'",
+        f"data.validation.general.path={arguments.general.resolve()}",
+        f"data.validation.general.max_tokens={arguments.tokens}",
+        "data.context_length=128",
+        "trainer=cpu",
+        "trainer.threads=1",
+        "tracking=none",
+    ]
+
+
+def rows(names: Sequence[str], places: Sequence[str], moods: Sequence[tuple[str, str]]) -> Iterator[dict[str, str]]:
+    for name, place, (positive, negative) in itertools.product(names, places, moods):
+        yield {"prompt": f"One day, {name} was {place}. {name} felt very", "positive": f" {positive}", "negative": f" {negative}"}
+
+
+def show_study(study: StudyRecord) -> None:
+    """The controls, the best trials that steer, and the verdict."""
+    controls = {"nothing": "doing nothing", "prompt": "the prompt", "random": "random direction"}
+    nothing = next(run for run in study.runs if run.params["adapter.control"] == "nothing")
+    print("| trial | margin | lead over nothing (95 %) | share | KL |\n|---|---|---|---|---|")
+    for run in study.runs:
+        if run.params["adapter.control"] is not None:
+            what = controls[run.params["adapter.control"]]
+            print(row_of(f"{what} {run.params.get('adapter.draw', '')}".strip() + where(run), run, nothing))
+    steering = [run for run in study.ranked if run.params["adapter.control"] is None]
+    for run in steering[:3]:
+        print(row_of(f"{run.params['adapter.method']} ({run.params['adapter.reading']}){where(run)}", run, nothing))
+    found = on_report(study)
+    print()
+    for line in report_lines(found, lambda value: f"{value:.3f}") if found else ["no trial holds the bound"]:
+        print(line)
+
+
+def where(run: RunRecord) -> str:
+    params = run.params
+    if "adapter.block" not in params:
+        return ""
+    return f", block {params['adapter.block']}, {params['adapter.coefficient']:.3f} of the norm, {params['adapter.positions']}"
+
+
+def row_of(what: str, run: RunRecord, nothing: RunRecord) -> str:
+    """A line of the table, of what is kept for the report."""
+    metrics = run.result.metrics
+    lead = paired_lead(run.directory, nothing.directory, MARGIN, sign=-1) if run.directory != nothing.directory else None
+    interval = "" if lead is None else f"{lead.mean:.3f} ({lead.low:.3f} to {lead.high:.3f})"
+    return f"| {what} | {metrics[MARGIN]:.3f} | {interval} | {metrics[SHARE]:.2f} | {metrics[KL]:.4f} |"
+
+
+def show_trained(folder: Path, given: Sequence[str], study: StudyRecord, arguments: argparse.Namespace) -> None:
+    """A direction that begins at 0 in the best trial's block and is trained on the pairs, after which it is measured as the others are."""
+    best = next((run for run in study.ranked if run.params["adapter.control"] is None), None)
+    if best is None:
+        return
+    nothing = next(run for run in study.runs if run.params["adapter.control"] == "nothing")
+    training = [
+        "experiment=steer",
+        *given,
+        "objective=preference",
+        f"data.sources.moods.path={folder / 'preferences.jsonl'}",
+        "data.sources.moods.format=preference_text",
+        f"adapter.block={best.params['adapter.block']}",
+        "adapter.coefficient=0",
+        "schedule=constant",
+        "schedule.warmup=0",
+        "trainer.batch_tokens=1024",
+        "optim.lr=1e-3",
+        "optim.weight_decay=0",
+    ]
+    whole, kept = (RunDirectory(folder / "runs" / name) for name in ("whole", "kept"))
+    timed(harness("train", *training, f"trainer.max_steps={arguments.steps}", "trainer.evaluate_every_steps=1", "--dir", whole.path))
+    within = [row["step"] for row in whole.metrics.rows() if row.get("val/general/kl", 1e9) <= arguments.bound and row["step"]]
+    if not within:
+        print(f"| trained, block {best.params['adapter.block']}: no step is within the bound | | | | |")
+        return
+    timed(harness("train", *training, f"trainer.max_steps={max(within)}", "--dir", kept.path))
+    print(row_of(f"trained, block {best.params['adapter.block']}, {max(within)} steps", load_run(kept), nothing))
+
+
+def show_overhead(given: Sequence[str], rounds: int) -> None:
+    """Tokens a second of CPU of the same forward passes, steered and not."""
+    import numpy as np
+    import torch
+
+    from harness.config.load import load
+    from harness.evaluation.domain_loss import DomainLossSet
+    from harness.models.adapters.build import build_adapted_model
+    from harness.training.evaluation import evaluated
+    from harness.training.inputs import load_inputs
+    from harness.training.steering import directions_of
+
+    torch.set_num_threads(1)
+    seconds: dict[str, list[float]] = {"steered": [], "plain": []}
+    config = load(["experiment=steer", *given, "adapter.coefficient=0.1", "data.kl=false", "data.report_share=0"]).config
+    inputs = load_inputs(config)
+    part = next(one for one in inputs.evaluation if isinstance(one, DomainLossSet))
+    plain = load(["experiment=evaluate", *(one for one in given if not one.startswith("adapter."))]).config
+    models: dict[str, Any] = {
+        "steered": build_adapted_model(config, inputs.tokenizer, directions_of(config, inputs.tokenizer)).model,
+        "plain": build_adapted_model(plain, inputs.tokenizer).model,
+    }
+    for place in range(rounds + 1):
+        for name in list(models)[:: 1 if place % 2 else -1]:
+            with evaluated(models[name], batch_tokens=config.trainer.evaluation_batch_tokens) as reading:
+                began = time.process_time()
+                part.measure(reading, lambda done: None)
+                if place:  # the first warms up
+                    seconds[name].append(time.process_time() - began)
+    speeds = {name: part.predicted_tokens / float(np.median(found)) for name, found in seconds.items()}
+    ratios = [steered / plain for steered, plain in zip(seconds["steered"], seconds["plain"], strict=True)]
+    print(
+        f"hooks: {speeds['steered']:,.0f} tokens/s steered, {speeds['plain']:,.0f} without (CPU seconds, one thread, median of {rounds}); "
+        f"{statistics.median(ratios) - 1:+.1%} of the time"
+    )
+
+
+if __name__ == "__main__":
+    main()

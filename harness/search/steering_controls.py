@@ -1,0 +1,105 @@
+"""The trials of a steering study that do not steer: what steering has to beat, tried in the same study.
+
+Doing nothing and a prompt come first. Random directions come last, in the place of the best trial until then: a direction says something
+only if it does more than another one of the same length in the same place. All others steer, and are proposed by what such trials found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.config.errors import InputError, wrong_value
+from harness.config.steering_controls import DRAW_KEY, KEY
+from harness.config.sweep_schema import SweepConfig
+from harness.runs.record import Objective, RunRecord
+from harness.search.space import Space
+
+BASELINES = "baselines"
+DRAWS = 3
+"""Random directions: one alone may be lucky."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a trial is given, as Optuna's record has it, and what the sampler may look at for the rest."""
+
+    pinned: dict[str, Any]
+    """With these, all others are drawn at random."""
+    given: dict[str, Any] = field(default_factory=dict)
+    """Beside these, the sampler has a free hand."""
+    learned_from: set[int] | None = None
+    """Numbers of trials; None: all."""
+
+
+def first_controls(space: Space, where: str) -> Iterator[dict[str, Any]]:
+    """The points of doing nothing and of a prompt. Raises InputError for a space that has no controls."""
+    choices = _choices(space)
+    if None not in choices or len(choices) < 2:
+        valid = f"space.{KEY}={{choices: [null, nothing, prompt, random]}}"
+        raise wrong_value(where, BASELINES, f"of steering these are choices of {KEY}, null among them; valid: {valid}")
+    yield from ({KEY: choice} for choice in choices if choice in ("nothing", "prompt"))
+
+
+def check_controls(config: SweepConfig, space: Space) -> None:
+    """Raise InputError for a steering study whose random directions would not be tried."""
+    choices, trials = _choices(space), config.budget.trials
+    if not _tries_controls(config, space) or "random" not in choices:
+        return
+    draws = next((item.choices for item in space.parameters if item.key == DRAW_KEY), ())
+    if not {*range(DRAWS)} <= {*draws}:
+        valid = f"{{choices: {[*range(DRAWS)]}, when: {{{KEY}: random}}}}"
+        raise InputError(f"space.{DRAW_KEY}: {DRAWS} random directions are tried; valid: {valid}")
+    fewest = len(choices) - 1 + DRAWS
+    if trials is None or trials < fewest:
+        problem = f"the last {DRAWS} trials of a steering study are random directions in the place of the best; valid: at least {fewest}"
+        raise wrong_value("budget.trials", "null" if trials is None else trials, problem)
+
+
+def around_controls(
+    pinned: dict[str, Any], config: SweepConfig, space: Space, number: int, records: Callable[[], list[RunRecord]]
+) -> Proposal:
+    """How trial `number` comes about. pinned: what a warm start gives it; records: gives all trials so far."""
+    if not _tries_controls(config, space) or KEY in pinned:
+        return Proposal(pinned)
+    steers = space.in_optuna({KEY: None})
+    draw = number - (config.budget.trials or 0) + DRAWS
+    if "random" in _choices(space) and 0 <= draw < DRAWS:
+        objective = Objective(config.objective.metric, config.objective.direction)
+        return Proposal(space.in_optuna(_active(space, {**_best_place(records(), objective), KEY: "random", DRAW_KEY: draw})))
+    if pinned:
+        return Proposal({**pinned, **steers})
+    return Proposal({}, steers, {run.number for run in records() if run.number is not None and _steers(run)})
+
+
+def _choices(space: Space) -> tuple[Any, ...]:
+    return next((parameter.choices for parameter in space.parameters if parameter.key == KEY), ())
+
+
+def _tries_controls(config: SweepConfig, space: Space) -> bool:
+    entries = config.search.warm_start if isinstance(config.search.warm_start, list) else [config.search.warm_start]
+    return BASELINES in entries and None in _choices(space)
+
+
+def _steers(run: RunRecord) -> bool:
+    return run.params.get(KEY, "") is None
+
+
+def _best_place(records: Sequence[RunRecord], objective: Objective) -> dict[str, Any]:
+    """The values of the best trial that steers within the constraints; {} where there is none: then they are drawn."""
+    found = [
+        (objective.sign * run.result.objective, run.number or 0, run.params)
+        for run in records
+        if _steers(run) and run.state == "complete" and run.result.objective is not None and run.result.feasible is not False
+    ]
+    return min(found, key=lambda place: place[:2])[2] if found else {}
+
+
+def _active(space: Space, values: dict[str, Any]) -> dict[str, Any]:
+    """Those of the values that take part beside the others."""
+    found: dict[str, Any] = {}
+    for parameter in space.parameters:
+        if parameter.key in values and parameter.is_active(found):
+            found[parameter.key] = values[parameter.key]
+    return found

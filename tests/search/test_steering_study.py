@@ -1,0 +1,158 @@
+"""The sweep over steering: what it has to beat is tried in the same study, random directions in the place of its best trial."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.config.errors import InputError
+from harness.runs.directory import StudyDirectory
+from harness.runs.files import write_yaml
+from harness.runs.on_report import on_report
+from harness.runs.record import load_study
+from harness.runs.trial import read_trial
+from harness.search.load_sweep import load_sweep
+from harness.search.study import Claim, Study
+from harness.search.sweep import Sweep, thaw
+from tests.merging.models import tensors, write_model
+from tests.search.studies import Attempt
+from tests.support.command import run_harness
+from tests.support.corpus import TinyText
+
+MARGIN, KL = "contrast/trait/margin", "val/general/kl"
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What sweeps/steer.yaml leaves to the user."""
+    root = tmp_path_factory.mktemp("given")
+    write_model(root / "model", tensors(0), config={"max_position_embeddings": 64})
+    for name in ("pairs", "trait"):
+        rows = [{"prompt": f"a {index}", "positive": f"b {name}", "negative": f"c {name}"} for index in range(4)]
+        (root / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (root / "general.jsonl").write_text('{"text": "a b c"}\n')
+    return [
+        f"model.path={root / 'model'}",
+        f"adapter.pairs={root / 'pairs.jsonl'}",
+        f"data.contrast.trait.path={root / 'trait.jsonl'}",
+        "data.contrast.trait.instruction=d",
+        f"data.validation.general.path={root / 'general.jsonl'}",
+        "data.context_length=32",
+    ]
+
+
+@pytest.fixture(scope="module")
+def sweep(given: list[str]) -> Sweep:
+    return load_sweep("steer", [*given, "budget.trials=20"])
+
+
+def test_controls_come_first_and_the_blocks_are_the_models(sweep: Sweep) -> None:
+    assert sweep.start.points == [{"adapter.control": "nothing"}, {"adapter.control": "prompt"}]
+    assert (sweep.space["adapter.block"].low, sweep.space["adapter.block"].high) == (0, 1)
+    config = sweep.trial_config(sweep.start.points[1])
+    assert (config.adapter.control, config.data.kl, config.trainer.max_steps) == ("prompt", True, 0)
+
+
+def test_all_other_trials_steer_and_random_directions_take_the_best_place(sweep: Sweep, tmp_path: Path) -> None:
+    directory = StudyDirectory(tmp_path / "runs" / "steer")
+    directory.path.mkdir(parents=True)
+    write_yaml(directory.sweep, {**sweep.frozen(), "launched": "now"})
+    study = Study(directory, thaw(directory.sweep), "here-1-aa")
+    while isinstance(claim := study.claim(), Claim):
+        trial = read_trial(claim.run)
+        assert trial is not None
+        assert trial.params is not None
+        assert study.prepare(claim)
+        study.settle(claim, Attempt(claim.run).complete(**measured(trial.params)))  # type: ignore[arg-type]
+    runs = load_study(directory).runs
+    assert [run.params["adapter.control"] for run in runs] == ["nothing", "prompt", *[None] * 15, *["random"] * 3]
+    steering = [run for run in runs if run.params["adapter.control"] is None]
+    assert len({run.params["adapter.coefficient"] for run in steering}) == 15
+    best = max((run for run in steering if run.result.feasible is not False), key=lambda run: run.result.metrics[MARGIN])
+    assert any(run.result.metrics[MARGIN] > best.result.metrics[MARGIN] for run in steering), "the bound matters here"
+    for draw, run in enumerate(runs[-3:]):
+        same = {key: best.params[key] for key in ("adapter.block", "adapter.coefficient", "adapter.positions")}
+        assert run.params == {"adapter.control": "random", "adapter.draw": draw, **same}
+    assert [sorted(run.params) for run in runs[:2]] == [["adapter.control"]] * 2
+    # The sampler learns from trials that steer: it finds the block that is worth more, at a coefficient that the bound allows.
+    late = steering[9:]
+    assert sum(run.params["adapter.block"] == 1 for run in late) >= 4
+
+
+def measured(params: dict[str, Any]) -> dict[str, float]:
+    """More of a vector does more and costs more, behind block 1 at a better price; random directions cost and do nothing."""
+    amount = params.get("adapter.coefficient", 0.0)
+    worth = 0.0 if params["adapter.control"] else amount * (1 + params["adapter.block"])
+    return {MARGIN: worth, KL: amount**2}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["budget.trials=5"], r"budget\.trials=5: the last 3 trials of a steering study are random directions .*; valid: at least 6"),
+        (["data.contrast.trait.instruction=null"], r"adapter\.control=prompt: nothing asks for the trait in words; valid: data\.contrast"),
+        (["space.adapter.control.choices=[null,nothing,random]", "space.adapter.draw.choices=[0,1]"], r"space\.adapter\.draw: 3 random"),
+        (["space.adapter.control.choices=[nothing,random]"], r"space\.adapter\.method\.when\.adapter\.control=None: never happens"),
+        (["data.kl=false"], r"unknown metric 'val/general/kl'"),
+        (["constraints.val/general/report/kl.max=1"], r"is measured on what is kept for the report"),
+    ],
+)
+def test_bad_questions_are_refused(given: list[str], overrides: list[str], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        load_sweep("steer", [*given, *overrides])
+
+
+def test_a_study_without_a_prompt_says_so(given: list[str]) -> None:
+    without = [one for one in given if "instruction" not in one]
+    sweep = load_sweep("steer", [*without, "space.adapter.control.choices=[null,nothing,random]"])
+    assert sweep.start.points == [{"adapter.control": "nothing"}]
+
+
+MOODS = {
+    "pairs": ([" the lazy dog jumps", " green hills"], [" the old kettle sang", " a small garden"]),
+    "trait": ([" the quick fox", " brown dog jumps"], [" a kettle in the garden", " an old song"]),
+}
+
+
+@pytest.mark.slow
+def test_a_real_study_says_what_it_found_and_what_that_is_worth(tiny_text: TinyText, tiny_model: Path, tmp_path: Path) -> None:
+    for name, sides in MOODS.items():
+        both = [(a, b) for a, b in zip(*sides, strict=True)]
+        rows = [{"prompt": f"{n} and", "positive": a, "negative": b} for n in range(8) for a, b in both]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = [
+        f"model.path={tiny_model}",
+        "adapter.pairs=pairs.jsonl",
+        "data.contrast.trait.path=trait.jsonl",
+        "data.contrast.trait.instruction='rain falls '",
+        f"data.validation.general.path={tiny_text.general}",
+        "data.validation.general.max_tokens=300",
+        "data.context_length=32",
+        "trainer=cpu",
+        "tracking=none",
+    ]
+    done = run_harness("sweep", "steer", *given, "budget.trials=8", "launcher.workers=1", cwd=tmp_path)
+    assert done.rc == 0, done
+    assert "adapter.pairs: 16 pairs, adapter.reading=last: by block agreement" in done.stderr
+    study = load_study(StudyDirectory(tmp_path / "runs" / "steer"))
+    assert [run.state for run in study.runs] == ["complete"] * 8
+    nothing, prompt, *steering, first, second, third = study.runs
+    base = {name: value for name, value in nothing.result.metrics.items() if name.startswith("val/general/")}
+    assert base["val/general/kl"] == 0 == base["val/general/report/kl"]
+    # A prompt changes what is read, and nothing of the model.
+    assert {name: prompt.result.metrics[name] for name in base} == base
+    assert prompt.result.metrics[MARGIN] != nothing.result.metrics[MARGIN]
+    assert all(run.result.metrics[KL] > 0 for run in (*steering, first, second, third))
+    assert len({run.result.metrics[MARGIN] for run in study.runs}) == 8, "three random directions are three"
+    found = on_report(study)
+    assert found is not None
+    assert {rival.kind for rival in found.rivals} | {(found.is_baseline or ("", ""))[0]} >= {"nothing", "prompt", "random"}
+    assert all(rival.lead is not None for rival in found.rivals)
+    said = run_harness("best", "steer", cwd=tmp_path)
+    assert "on documents that chose nothing" in said.stdout
+    refused = run_harness("confirm", "steer", "--top", "1", "--seeds", "2", cwd=tmp_path)
+    assert refused.rc == 2
+    assert "steer: a direction that is found, and not trained, is the same with every seed; harness best steer says" in refused.stderr

@@ -1,0 +1,101 @@
+"""What stands in the place of steering (adapter.control), and what steering may not be judged by."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from harness.config.errors import InputError
+from harness.config.load import load
+from harness.evaluation.contrast_set import ContrastSet
+from harness.evaluation.evaluation_set import Float64
+from harness.models.adapters.build import build_adapted_model
+from harness.training.base import base_of
+from harness.training.evaluation import evaluated
+from harness.training.inputs import Inputs, load_inputs
+from harness.training.steering import directions_of
+from tests.support.corpus import TinyText
+
+
+def write_pairs(path: Path, positive: str, negative: str) -> Path:
+    rows = [{"prompt": f"{n} and", "positive": f" {positive} {n}", "negative": negative} for n in range(6)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def overrides(tiny_text: TinyText, tiny_model: Path, tmp_path: Path) -> list[str]:
+    return [
+        "experiment=steer",
+        f"model.path={tiny_model}",
+        f"adapter.pairs={write_pairs(tmp_path / 'pairs.jsonl', 'green hills', 'old kettle')}",
+        "adapter.block=1",
+        "adapter.coefficient=0.5",
+        f"data.contrast.trait.path={write_pairs(tmp_path / 'trait.jsonl', 'the lazy dog', 'a small garden')}",
+        "data.contrast.trait.instruction='rain falls '",
+        f"data.validation.general.path={tiny_text.general}",
+        "data.validation.general.max_tokens=300",
+        "data.context_length=32",
+        "data.report_share=0",
+        "trainer=cpu",
+        f"data.cache_dir={tmp_path / 'cache'}",
+    ]
+
+
+def measured(overrides: list[str]) -> tuple[dict[str, dict[str, float]], Inputs]:
+    """Of each set its metrics."""
+    config = load(overrides).config
+    inputs = load_inputs(config)
+    model = build_adapted_model(config, inputs.tokenizer, directions_of(config, inputs.tokenizer)).model
+    with evaluated(model, batch_tokens=256, base=base_of(config, inputs.tokenizer)) as reading:
+        return {part.name: part.measure(reading, lambda _: None) for part in inputs.evaluation}, inputs
+
+
+def first_tokens(inputs: Inputs) -> Float64:
+    part = next(one for one in inputs.evaluation if isinstance(one, ContrastSet))
+    return part.lengths.astype(float)
+
+
+def test_each_control_is_what_it_is_called(overrides: list[str]) -> None:
+    steered, inputs = measured(overrides)
+    nothing, _ = measured([*overrides, "adapter.control=nothing"])
+    prompt, asked = measured([*overrides, "adapter.control=prompt"])
+    plain, _ = measured(
+        [*(one for one in overrides if not one.startswith("adapter.") and "instruction" not in one), "adapter=none", "data.kl=false"]
+    )
+    assert nothing["trait"] == plain["trait"]
+    assert nothing["general"] == {**plain["general"], "kl": 0.0}
+    assert prompt["general"] == nothing["general"]
+    assert (first_tokens(asked) > first_tokens(inputs)).all(), "the instruction is before each prompt"
+    assert steered["general"]["kl"] > 1e-4
+    random = [measured([*overrides, "adapter.control=random", f"adapter.draw={draw}"])[0] for draw in (0, 1)]
+    same, _ = measured([*overrides, "adapter.method=random", "adapter.draw=1"])
+    assert random[1] == same
+    assert len({one["trait"]["margin"] for one in (steered, nothing, prompt, *random)}) == 5
+
+
+def test_without_an_adapter_an_instruction_is_read(overrides: list[str]) -> None:
+    asked = [*(one for one in overrides if not one.startswith("adapter.")), "adapter=none", "data.kl=false"]
+    assert measured(asked)[0]["trait"] == measured([*overrides, "adapter.control=prompt"])[0]["trait"]
+
+
+def test_a_prompt_that_nobody_gave_is_refused(overrides: list[str]) -> None:
+    without = [one for one in overrides if "instruction" not in one]
+    with pytest.raises(
+        InputError, match=r"adapter\.control=prompt: nothing asks for the trait in words; valid: data\.contrast\.<name>\.instruction"
+    ):
+        load([*without, "adapter.control=prompt"])
+
+
+def test_continuations_of_the_extraction_are_refused(overrides: list[str], tmp_path: Path) -> None:
+    rows = [{"prompt": "rain", "positive": "green hills 3 ", "negative": " fox"}, {"prompt": "rain", "positive": "dog", "negative": "fox"}]
+    (tmp_path / "seen.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = load([*overrides, f"data.contrast.trait.path={tmp_path / 'seen.jsonl'}"]).config
+    said = (
+        f"data.contrast.trait: 1 of its 2 pairs have a continuation that adapter.pairs={tmp_path / 'pairs.jsonl'} has as well, the first in"
+    )
+    with pytest.raises(InputError, match=re.escape(said) + r" .*seen\.jsonl, line 1; valid: other continuations"):
+        load_inputs(config)
