@@ -39,11 +39,24 @@ def _compiled(pattern: str) -> Any:
 
 def is_found(text: str, pattern: str) -> bool:
     """Whether the pattern is found anywhere in the text (^ and $ are its beginning and end)."""
+    return _first(text, pattern) is not None
+
+
+def found_in(text: str, pattern: str) -> str | None:
+    """What the pattern finds first: its first group, where it has one that takes part, else all of it; None where it finds nothing."""
+    match = _first(text, pattern)
+    if match is None:
+        return None
+    found: str = match[1] if match.re.groups and match[1] is not None else match[0]
+    return found
+
+
+def _first(text: str, pattern: str) -> Any:
     try:
-        return _compiled(pattern).search(text, timeout=SECONDS) is not None
+        return _compiled(pattern).search(text, timeout=SECONDS)
     except TimeoutError:
         _say_slow(pattern)
-        return False
+        return None
 
 
 @cache
