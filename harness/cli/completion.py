@@ -11,10 +11,11 @@ import typer
 
 from harness.config.introspect import Field, alternatives, find, keys
 from harness.config.launcher_schema import LaunchConfig
-from harness.config.locations import choices, groups, in_home, sweep_names
+from harness.config.locations import choices, groups, in_home, sweep_names, synth_names
 from harness.config.overrides import key_of
 from harness.config.schema import Config
 from harness.config.sweep_schema import SweepConfig
+from harness.config.synth_schema import SynthConfig
 from harness.runs.bundle import bundles
 from harness.runs.directory import StudyDirectory, is_run, is_study, runs_root
 
@@ -53,6 +54,11 @@ def study_overrides(incomplete: str) -> list[str]:
 def launcher_overrides(incomplete: str) -> list[str]:
     """The launcher alone: of a single run that is resumed, of workers that are added."""
     return _completed(incomplete, LaunchConfig, ["launcher"])
+
+
+def synth_overrides(incomplete: str) -> list[str]:
+    """Keys of a recipe for synthetic data."""
+    return _completed(incomplete, SynthConfig, [])
 
 
 def _completed(incomplete: str, schema: type, known_groups: list[str]) -> list[str]:
@@ -153,6 +159,11 @@ def _paths(value: str) -> list[str]:
 def sweeps(incomplete: str) -> list[str]:
     """Names of sweep files, and of studies that may go on."""
     return list(dict.fromkeys([*(name for name in sweep_names() if name.startswith(incomplete)), *studies(incomplete)]))
+
+
+def synth_recipes(incomplete: str) -> list[str]:
+    """Names of recipes for synthetic data."""
+    return [name for name in synth_names() if name.startswith(incomplete)]
 
 
 def sections(incomplete: str) -> list[str]:

@@ -75,8 +75,8 @@ class StepConfig(Section):
     stop: list[Name] = field(default_factory=list)
     """Strings; a text ends before the first of them."""
     parse: Name | None = None
-    """A regular expression whose first group (else the whole match) is the field, or the judge's number; where it finds nothing the row is
-    dropped. null: the text without white space around it; of a judge, the last number in its answer."""
+    """A regular expression whose first group (else the whole match) is the field, or the judge's number; where it finds nothing, or
+    white space alone, the row is dropped. null: the text as it is; of a judge, the last number in its answer."""
     field: Name | None = None
     """Which field is scored; null: what the last step with a template wrote."""
     reference: Name | None = None

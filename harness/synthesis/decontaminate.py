@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from harness.config.synth_schema import DecontaminateConfig
 from harness.synthesis.evaluation_texts import EvaluationTexts, Overlap, evaluation_texts, read_evaluation_rows, texts_in
-from harness.synthesis.filters import Rejected
-from harness.synthesis.row import Row
+from harness.synthesis.row import Rejected, Row
 
 
 def decontaminate(rows: Sequence[Row], config: DecontaminateConfig) -> tuple[list[Row], list[Rejected]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.config.synth_schema import DedupConfig
-from harness.synthesis.filters import Rejected, text_of
+from harness.synthesis.filters import text_of
 from harness.synthesis.near_duplicates import near_duplicates
-from harness.synthesis.row import Row
+from harness.synthesis.row import Rejected, Row
 
 
 def deduplicate(rows: Sequence[Row], config: DedupConfig) -> tuple[list[Row], list[Rejected]]:

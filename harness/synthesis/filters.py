@@ -14,23 +14,8 @@ from harness.config.synth_schema import BoundsConfig, FiltersConfig
 from harness.evaluation.verifiers.json_document import is_valid_json, schema_of
 from harness.evaluation.verifiers.pattern import is_found, pattern_of
 from harness.evaluation.verifiers.verifier import BadReferenceError
-from harness.synthesis.row import Row
+from harness.synthesis.row import Rejected, Row
 from harness.synthesis.text_measures import MEASURES
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A row that does not become data."""
-
-    row: Row
-    rule: str
-    """The key of the recipe by which it goes."""
-    value: Any
-    """What was found."""
-
-    def to_json(self) -> dict[str, Any]:
-        """As a line of rejected.jsonl."""
-        return {"id": self.row.id, "rule": self.rule, "value": self.value, "row": self.row.to_json()}
 
 
 @dataclass(frozen=True)
@@ -63,9 +48,8 @@ def text_of(row: Row, field: str | None) -> str:
 
 
 def rules_of(config: FiltersConfig) -> Iterator[Rule]:
-    """The filters that are on, in the order in which they are asked: the cheap ones first. Raises InputError."""
-    finish, field = frozenset(config.finish), config.field
-    yield Rule("filters.finish", lambda row: row.finish if row.finish not in finish else None)
+    """The filters that are on, but for `finish`, which decides what later steps read (`Plan`). Raises InputError."""
+    field = config.field
     if _is_on(config.tokens):
         yield Rule("filters.tokens", lambda row: _outside(_tokens(row, field), config.tokens))
     for name, bounds in config.scores.items():

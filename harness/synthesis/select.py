@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, assert_never
 
 from harness.config.synth_schema import SelectConfig
-from harness.synthesis.filters import Rejected
-from harness.synthesis.row import Row
+from harness.synthesis.row import Rejected, Row
 
 
 class RowPair(NamedTuple):

@@ -66,15 +66,11 @@ def test_a_bound_keeps_its_own_value(name: str) -> None:
         assert [(one.rule, one.value) for one in rejected] == [(f"filters.{name}", value)]
 
 
-def test_cut_texts_are_dropped_unless_wanted() -> None:
-    rows = [made_row("a", draw=0), made_row("b", draw=1, finish="length")]
-    kept, rejected = filter_rows(rows, filters())
-    assert (kept, [one.to_json() for one in rejected]) == (
-        rows[:1],
-        [{"id": "g1", "rule": "filters.finish", "value": "length", "row": rows[1].to_json()}],
-    )
-    assert filter_rows(rows, filters(finish=["stop", "length"])) == (rows, [])
-    json.dumps(rejected[0].to_json(), allow_nan=False)
+def test_a_row_that_goes_is_written_with_rule_and_value() -> None:
+    row = made_row("a")
+    _, (rejected,) = filter_rows([row], filters(words={"min": 2}))
+    written = json.loads(json.dumps(rejected.to_json(), allow_nan=False))
+    assert written == {"rule": "filters.words", "value": 1, **row.to_json()}
 
 
 def test_bounds_on_tokens_and_scores() -> None:

@@ -40,10 +40,30 @@ def _compiled(pattern: str) -> Any:
 def is_found(text: str, pattern: str, *, if_slow: bool = False) -> bool:
     """Whether the pattern is found anywhere in the text (^ and $ are its beginning and end); if_slow where that takes too long."""
     try:
-        return _compiled(pattern).search(text, timeout=SECONDS) is not None
+        return _first(text, pattern) is not None
+    except TimeoutError:
+        return if_slow
+
+
+def found_in(text: str, pattern: str) -> str | None:
+    """What the pattern finds first: its first group, where it has one that takes part, else all of it; None where it finds nothing."""
+    try:
+        match = _first(text, pattern)
+    except TimeoutError:
+        return None
+    if match is None:
+        return None
+    found: str = match[1] if match.re.groups and match[1] is not None else match[0]
+    return found
+
+
+def _first(text: str, pattern: str) -> Any:
+    """Raises TimeoutError, which is said."""
+    try:
+        return _compiled(pattern).search(text, timeout=SECONDS)
     except TimeoutError:
         _say_slow(pattern)
-        return if_slow
+        raise
 
 
 @cache
