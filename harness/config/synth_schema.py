@@ -111,7 +111,23 @@ class FiltersConfig(Section):
     tokens: BoundsConfig = field(default_factory=BoundsConfig)
     """Length in tokens that the teacher wrote for it."""
     repetition: BoundsConfig = field(default_factory=BoundsConfig)
-    """Share of the word n-grams that stood there before."""
+    """Share of the 4-grams of words that stood there before."""
+    repeated_lines: BoundsConfig = field(default_factory=BoundsConfig)
+    """Share of the lines that stood there before (Gopher, arXiv 2112.11446: at most 0.3)."""
+    word_length: BoundsConfig = field(default_factory=BoundsConfig)
+    """Mean characters of a word (Gopher: 3 to 10)."""
+    letters: BoundsConfig = field(default_factory=BoundsConfig)
+    """Share of letters among the characters that are no white space."""
+    words_with_letters: BoundsConfig = field(default_factory=BoundsConfig)
+    """Share of words with at least one letter (Gopher: at least 0.8)."""
+    symbols: BoundsConfig = field(default_factory=BoundsConfig)
+    """Signs # and ellipses for each word (Gopher: at most 0.1)."""
+    ended_lines: BoundsConfig = field(default_factory=BoundsConfig)
+    """Share of lines that end in a mark of punctuation (C4, arXiv 1910.10683, keeps no others)."""
+    bullet_lines: BoundsConfig = field(default_factory=BoundsConfig)
+    """Share of lines that begin with a bullet (Gopher: at most 0.9)."""
+    ellipsis_lines: BoundsConfig = field(default_factory=BoundsConfig)
+    """Share of lines that end in an ellipsis (Gopher: at most 0.3)."""
     scores: dict[str, BoundsConfig] = field(default_factory=dict)
     """Bounds on scores, by the name of their step."""
     matches: list[Name] = field(default_factory=list)

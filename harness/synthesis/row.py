@@ -70,3 +70,18 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A row that does not become data."""
+
+    row: Row
+    rule: str
+    """What it goes by, such as the key of the recipe."""
+    value: Any
+    """What was found."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As a line of rejected.jsonl."""
+        return {"rule": self.rule, "value": self.value, **self.row.to_json()}

@@ -7,28 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.config.synth_schema import SynthConfig
+from harness.synthesis.decontaminate import decontaminate
+from harness.synthesis.deduplicate import deduplicate
+from harness.synthesis.emit import emit
+from harness.synthesis.filters import filter_rows
 from harness.synthesis.plan import Draft
-from harness.synthesis.row import Row
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A row that was dropped."""
-
-    row: Row
-    rule: str
-    value: Any
-
-    def to_json(self) -> dict[str, Any]:
-        return {"rule": self.rule, "value": self.value, **self.row.to_json()}
+from harness.synthesis.row import Rejected, Row
+from harness.synthesis.select import RowPair, select
 
 
 @dataclass(frozen=True)
 class Made:
     """A data set."""
 
-    rows: list[Row]
-    """That are kept."""
+    selected: list[Row] | list[RowPair]
+    """What becomes data."""
     data: list[dict[str, Any]]
     """What is trained on, a line each."""
     rejected: list[Rejected]
@@ -37,17 +30,20 @@ class Made:
 
 
 def make_data(drafts: Sequence[Draft], config: SynthConfig) -> Made:
-    """The data set of rows that are written. Raises InputError for files that the stages cannot read."""
+    """The data set of rows that are written: a function of these, in their order, and of the recipe. Raises InputError for a pattern or a
+    file that the stages cannot use."""
     rejected = [Rejected(draft.row, *draft.dropped) for draft in drafts if draft.dropped is not None]
     rows = [draft.row for draft in drafts if draft.dropped is None]
     funnel = {"prompts": len({draft.row.group for draft in drafts}), "draws": len(drafts), "parsed": len(rows)}
-    funnel["kept"] = len(rows)
-    return Made(rows, [_emitted(row, config) for row in rows], rejected, funnel)
-
-
-def _emitted(row: Row, config: SynthConfig) -> dict[str, Any]:
-    answer = row.value(config.emit.answer or row.answer)
-    if config.emit.format == "text":
-        return {"text": answer, "id": row.id}
-    prompt = row.prompt if config.emit.prompt is None else row.value(config.emit.prompt)
-    return {"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}], "id": row.id}
+    stages = {
+        "filtered": lambda rows: filter_rows(rows, config.filters),
+        "different": lambda rows: deduplicate(rows, config.dedup),
+        "clean": lambda rows: decontaminate(rows, config.decontaminate),
+    }
+    for name, stage in stages.items():
+        rows, gone = stage(rows)
+        rejected += gone
+        funnel[name] = len(rows)
+    selected, gone = select(rows, config.select)
+    funnel["kept"] = len(selected)
+    return Made(selected, emit(selected, config), [*rejected, *gone], funnel)

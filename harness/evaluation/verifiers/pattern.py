@@ -18,7 +18,7 @@ log = logging.getLogger("harness")
 MOST_CHARACTERS = 1_000
 """Of a pattern."""
 SECONDS = 0.5
-"""For one text; a pattern that takes longer counts as not found."""
+"""For one text; one that takes longer counts as wrong."""
 
 
 def pattern_of(value: Any) -> str:
@@ -37,14 +37,20 @@ def _compiled(pattern: str) -> Any:
     return regex.compile(pattern)
 
 
-def is_found(text: str, pattern: str) -> bool:
-    """Whether the pattern is found anywhere in the text (^ and $ are its beginning and end)."""
-    return _first(text, pattern) is not None
+def is_found(text: str, pattern: str, *, if_slow: bool = False) -> bool:
+    """Whether the pattern is found anywhere in the text (^ and $ are its beginning and end); if_slow where that takes too long."""
+    try:
+        return _first(text, pattern) is not None
+    except TimeoutError:
+        return if_slow
 
 
 def found_in(text: str, pattern: str) -> str | None:
     """What the pattern finds first: its first group, where it has one that takes part, else all of it; None where it finds nothing."""
-    match = _first(text, pattern)
+    try:
+        match = _first(text, pattern)
+    except TimeoutError:
+        return None
     if match is None:
         return None
     found: str = match[1] if match.re.groups and match[1] is not None else match[0]
@@ -52,11 +58,12 @@ def found_in(text: str, pattern: str) -> str | None:
 
 
 def _first(text: str, pattern: str) -> Any:
+    """Raises TimeoutError, which is said."""
     try:
         return _compiled(pattern).search(text, timeout=SECONDS)
     except TimeoutError:
         _say_slow(pattern)
-        return None
+        raise
 
 
 @cache
