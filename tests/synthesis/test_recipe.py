@@ -8,11 +8,21 @@ from pathlib import Path
 import pytest
 
 from harness.config.errors import InputError
+from harness.config.locations import synth_names
 from harness.synthesis.recipe import load_recipe
 from harness.synthesis.template import RowTemplate, RowTemplateError
 from tests.synthesis.conftest import write_jsonl
 
 Write = Callable[..., Path]
+SHIPPED = [
+    ("answers", "prompts", 1),
+    ("best_of", "problems", 4),
+    ("rephrase", "docs", 1),
+    ("self_instruct", "personas", 4),
+    ("back_translation", "docs", 1),
+    ("pairs", "prompts", 4),
+]
+JUDGE = {"pairs": ["teachers.judge.model=judge"]}
 
 
 @pytest.mark.parametrize(
@@ -107,3 +117,15 @@ def test_a_strangers_recipe_does_not_say_who_is_asked(recipe: Write, tmp_path: P
         InputError, match=r"a recipe for synthetic data that may be a stranger's.*teachers.teacher.endpoint=http://elsewhere/v1"
     ):
         load_recipe(str(path), [])
+
+
+@pytest.mark.parametrize(("name", "seeds", "rows"), SHIPPED)
+def test_what_ships_needs_seeds_and_teachers_alone(name: str, seeds: str, rows: int, tmp_path: Path) -> None:
+    shipped = load_recipe(name, [f"seeds.{seeds}.path=seeds.jsonl", "teachers.teacher.model=model", *JUDGE.get(name, [])])
+    assert shipped.draws == rows
+    with pytest.raises(InputError, match=f"seeds.{seeds}.path: required"):
+        load_recipe(name, [])
+
+
+def test_every_recipe_that_ships_is_tried() -> None:
+    assert synth_names() == sorted(name for name, _, _ in SHIPPED)
