@@ -17,7 +17,7 @@ from harness.config.schema import Config
 from harness.config.sweep_schema import SweepConfig
 from harness.config.synth_schema import SynthConfig
 from harness.runs.bundle import bundles
-from harness.runs.directory import StudyDirectory, is_run, is_study, runs_root
+from harness.runs.directory import StudyDirectory, is_run, is_study, is_synth, runs_root
 
 SWEEP_SECTIONS = ("search", "stopping", "budget", "launcher")
 """Sections of a sweep that `harness sweep` takes overrides for."""
@@ -183,6 +183,11 @@ def templates(context: typer.Context, incomplete: str) -> list[str]:
 def studies(incomplete: str) -> list[str]:
     """Names of studies under the runs root."""
     return _below_runs_root(incomplete, is_study)
+
+
+def studies_and_data(incomplete: str) -> list[str]:
+    """Names of studies, and of data sets that are made, under the runs root."""
+    return _below_runs_root(incomplete, lambda path: is_study(path) or is_synth(path))
 
 
 def runs(incomplete: str) -> list[str]:

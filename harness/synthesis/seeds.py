@@ -36,8 +36,9 @@ class Seeds:
 
     def __getitem__(self, index: int) -> tuple[SeedRow, dict[str, Any]]:
         """A combination, and its fields by the name of the seed. Raises IndexError."""
-        rest, parts = self.chosen[index], {}
-        for name in reversed(self.files):
+        rest = self.chosen[index]
+        parts: dict[str, tuple[SeedRow, dict[str, Any]]] = {}
+        for name in reversed(list(self.files)):
             rest, place = divmod(rest, len(self.files[name]))
             parts[name] = self.files[name][place]
         rows = {name: parts[name] for name in self.files}

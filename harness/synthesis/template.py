@@ -70,10 +70,9 @@ def _environment() -> LimitedEnvironment:
 def _names(tree: nodes.Template) -> Names:
     found: dict[str, set[str]] = {name: set() for name in meta.find_undeclared_variables(tree)}
     for node in tree.find_all((nodes.Getattr, nodes.Getitem)):
-        if isinstance(node.node, nodes.Name) and node.node.name in found:
-            match node:
-                case nodes.Getattr():
-                    found[node.node.name].add(node.attr)
-                case nodes.Getitem(arg=nodes.Const(value=str() as name)):
-                    found[node.node.name].add(name)
+        match node:
+            case nodes.Getattr(node=nodes.Name(name=name), attr=field) if name in found:
+                found[name].add(field)
+            case nodes.Getitem(node=nodes.Name(name=name), arg=nodes.Const(value=str() as field)) if name in found:
+                found[name].add(field)
     return {name: frozenset(read) for name, read in sorted(found.items())}
