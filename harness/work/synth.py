@@ -111,7 +111,7 @@ def _short(value: Any) -> str:
 def make(begun: Begun, *, workers: int, progress: Progress) -> Made:
     """Have all rows written, and make the data set of them.
 
-    Raises InputError, SynthStoppedError; KeyboardInterrupt and OSError leave what has ended.
+    Raises InputError, SynthStoppedError; KeyboardInterrupt, EndpointDownError and OSError leave what has ended.
     """
     directory, plan = begun.directory, begun.plan
     with _making(directory):
