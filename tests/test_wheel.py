@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SHIPPED = ("harness", "conf", "sweeps", "slurm")
+SHIPPED = ("harness", "conf", "sweeps", "synth", "slurm")
 PRIVATE = ("conf/local/launcher/slurm.yaml", "conf/experiment/best/quickstart.yaml", "conf/experiment/best/quickstart/config.yaml")
 
 
@@ -59,6 +59,7 @@ def test_a_harness_from_the_wheel_composes_its_own_configuration_elsewhere(insta
     assert shown["config"]["schedule"]["name"] == "wsd"
     assert shown["origins"]["schedule.name"] == str(installed / "harness" / "conf" / "schedule" / "wsd.yaml")
     assert (installed / "harness" / "sweeps" / "quickstart.yaml").exists()
+    assert (installed / "harness" / "synth" / "answers.yaml").exists()
     assert (installed / "harness" / "slurm" / "job.sbatch").exists()
 
 

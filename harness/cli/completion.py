@@ -11,12 +11,13 @@ import typer
 
 from harness.config.introspect import Field, alternatives, find, keys
 from harness.config.launcher_schema import LaunchConfig
-from harness.config.locations import choices, groups, in_home, sweep_names
+from harness.config.locations import choices, groups, in_home, sweep_names, synth_names
 from harness.config.overrides import key_of
 from harness.config.schema import Config
 from harness.config.sweep_schema import SweepConfig
+from harness.config.synth_schema import SynthConfig
 from harness.runs.bundle import bundles
-from harness.runs.directory import StudyDirectory, is_run, is_study, runs_root
+from harness.runs.directory import StudyDirectory, is_run, is_study, is_synth, runs_root
 
 SWEEP_SECTIONS = ("search", "stopping", "budget", "launcher")
 """Sections of a sweep that `harness sweep` takes overrides for."""
@@ -53,6 +54,11 @@ def study_overrides(incomplete: str) -> list[str]:
 def launcher_overrides(incomplete: str) -> list[str]:
     """The launcher alone: of a single run that is resumed, of workers that are added."""
     return _completed(incomplete, LaunchConfig, ["launcher"])
+
+
+def synth_overrides(incomplete: str) -> list[str]:
+    """Keys of a recipe for synthetic data."""
+    return _completed(incomplete, SynthConfig, [])
 
 
 def _completed(incomplete: str, schema: type, known_groups: list[str]) -> list[str]:
@@ -155,6 +161,11 @@ def sweeps(incomplete: str) -> list[str]:
     return list(dict.fromkeys([*(name for name in sweep_names() if name.startswith(incomplete)), *studies(incomplete)]))
 
 
+def synth_recipes(incomplete: str) -> list[str]:
+    """Names of recipes for synthetic data."""
+    return [name for name in synth_names() if name.startswith(incomplete)]
+
+
 def sections(incomplete: str) -> list[str]:
     """What `harness ls` lists."""
     from harness.work.listing import SECTIONS
@@ -172,6 +183,11 @@ def templates(context: typer.Context, incomplete: str) -> list[str]:
 def studies(incomplete: str) -> list[str]:
     """Names of studies under the runs root."""
     return _below_runs_root(incomplete, is_study)
+
+
+def studies_and_data(incomplete: str) -> list[str]:
+    """Names of studies, and of data sets that are made, under the runs root."""
+    return _below_runs_root(incomplete, lambda path: is_study(path) or is_synth(path))
 
 
 def runs(incomplete: str) -> list[str]:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from harness.cli.announce import announce
 from harness.cli.arguments import AsJson, Overrides, Speaker, print_json
+from harness.cli.writing_bar import WritingBar
 from harness.config.errors import InputError
 from harness.config.terminal import say
 from harness.runs.exit_codes import FAILED
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
 
 STDIN = "-"
 
@@ -65,7 +62,7 @@ def generate(
         out = Path(f"{_stem(Path(prompts))}.generations.jsonl")
     limits = Limits(max_new_tokens, tuple(stop or ()))
     question = Question(what, overrides or [], prompts, prompt or [], draws, limits, batch_size, plain)
-    bar = _Bar()
+    bar = WritingBar()
     try:
         rows = write(question, out, restart=restart, progress=bar.update, note=lambda text: say(text, err=True))
     except KeyboardInterrupt:
@@ -115,49 +112,3 @@ def _show(rows: list[dict[str, Any]]) -> None:
         if len(rows) > 1:
             say(f"── {row['prompt']!r}" + (f", {row['draw']}" if any(one["draw"] for one in rows) else ""))
         say(row["text"])
-
-
-class _Bar:
-    """Rows, tokens/s and the time that is left, on stderr."""
-
-    def __init__(self) -> None:
-        self.done = self.tokens = 0
-        self._began = time.perf_counter()
-        self._bar: Progress | None = None
-        self._seconds = 0.0
-
-    @property
-    def rate(self) -> float:
-        return self.tokens / max(1e-9, self._seconds)
-
-    def update(self, done: int, rows: int, tokens: int, before: int) -> None:
-        if done == before and not tokens:  # reading the model took its time
-            self._began = time.perf_counter()
-        self.done, self.tokens = done, tokens
-        self._seconds = time.perf_counter() - self._began
-        if self._bar is None:
-            self._bar = self._made(rows)
-        if self._bar.live.is_started:
-            self._bar.update(self._bar.task_ids[0], completed=done, rate=f"{self.rate:,.0f} tokens/s")
-
-    def _made(self, rows: int) -> Progress:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-        from harness.config.literal_console import LiteralConsole
-
-        columns = (
-            MofNCompleteColumn(),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        bar = Progress(TextColumn("[bold]writing"), *columns, console=LiteralConsole(stderr=True))
-        bar.add_task("writing", total=rows, rate="")
-        if bar.console.is_terminal:
-            bar.start()
-        return bar
-
-    def stop(self) -> None:
-        if self._bar is not None and self._bar.live.is_started:
-            self._bar.stop()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,8 +12,10 @@ import typer
 from harness.cli import completion
 from harness.cli.arguments import AsJson, print_json
 from harness.cli.ls import ls as list_all
+from harness.config.terminal import say
 
 PIPED_COLUMNS = 160
+WATCH_SECONDS = 0.5
 SHOWN_TRIALS = 50
 """Those under way and the latest; a thousand are for `harness compare`, and for --json."""
 
@@ -19,18 +23,24 @@ SHOWN_TRIALS = 50
 def status(
     study: Annotated[
         str | None,
-        typer.Argument(help="A study: its name under runs/, or its directory; default: a list of them.", autocompletion=completion.studies),
+        typer.Argument(
+            help="A study, or a data set that is made: its name under runs/, or its directory; default: a list of studies.",
+            autocompletion=completion.studies_and_data,
+        ),
     ] = None,
     as_json: AsJson = False,
     watch: Annotated[bool, typer.Option("--watch", help="Keep watching until no worker is left, and no job of one.")] = False,
 ) -> None:
-    """Show a study: trials, states, budget, best so far and workers."""
-    from harness.runs.directory import find_study
+    """Show a study: trials, states, budget, best so far and workers; or a data set of `harness synth`: how far it is, and what it cost."""
+    from harness.runs.directory import find_study, study_called, synth_called
     from harness.search.status import read_status
     from harness.work.study_jobs import WatchedJobs
 
     if study is None:
         list_all("studies", as_json)
+        return
+    if study_called(study) is None and (data_set := synth_called(study)) is not None:
+        _show_data_set(data_set, as_json=as_json, watch=watch)
         return
     directory = find_study(study)
     jobs = WatchedJobs(directory)
@@ -59,3 +69,21 @@ def status(
             soft_wrap=True,
             highlight=False,
         )
+
+
+def _show_data_set(path: Path, *, as_json: bool, watch: bool) -> None:
+    from harness.synthesis.directory import SynthDirectory
+    from harness.synthesis.status import in_words, summary
+
+    directory = SynthDirectory(path)
+    while watch and directory.is_making():
+        time.sleep(WATCH_SECONDS)
+    found = summary(directory)
+    if as_json:
+        print_json(found)
+        return
+    written, shards = found["answers"], found["shards"]
+    texts = f"{written['written']:,} of {written['asked']:,} texts"
+    say(f"{found['synth']}: {found['state']}, {texts}, {shards['done']} of {shards['all']} shards")
+    for line in in_words(found):
+        say(line)

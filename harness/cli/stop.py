@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.arguments import StudyName
+from harness.cli import completion
 from harness.config.terminal import say
 from harness.runs.exit_codes import FAILED
 
@@ -21,14 +22,23 @@ JOBS_SECONDS = 2.0
 
 
 def stop(
-    study: StudyName,
+    study: Annotated[
+        str,
+        typer.Argument(
+            help="A study, or a data set that is made: its name under runs/, or its directory.", autocompletion=completion.studies_and_data
+        ),
+    ],
     timeout_seconds: Annotated[float, typer.Option("--timeout", help="Seconds to wait for the workers to leave.")] = 120.0,
 ) -> None:
-    """Stop a study cleanly: its trials save checkpoints, none is lost, and jobs that still wait in a queue are cancelled."""
+    """Stop a study cleanly: its trials save checkpoints, none is lost, and jobs that still wait in a queue are cancelled; or the making of
+    a data set: what is written stays."""
     from harness.runs.confirmation_plan import read_plan
-    from harness.runs.directory import find_study
+    from harness.runs.directory import find_study, study_called, synth_called
     from harness.search.workers import living_workers
 
+    if study_called(study) is None and (data_set := synth_called(study)) is not None:
+        _stop_data_set(data_set, timeout_seconds)
+        return
     directory = find_study(study)
     # Even without workers: one that is just starting sees the request. The next `harness sweep` removes it.
     directory.stop_request.touch()
@@ -50,6 +60,23 @@ def stop(
     plan = read_plan(directory)
     verb = f"confirm {plan.study}" if plan else f"resume {directory.name}"
     say(f"{directory.name}: stopped; `harness {verb}` goes on")
+
+
+def _stop_data_set(path: Path, timeout_seconds: float) -> None:
+    from harness.synthesis.directory import SynthDirectory
+
+    directory = SynthDirectory(path)
+    if not directory.is_making():
+        say(f"{directory.name}: nobody makes it")
+        return
+    directory.stop_request.touch()
+    deadline = time.monotonic() + timeout_seconds
+    while directory.is_making():
+        if time.monotonic() > deadline:
+            say(f"{directory.name}: asked to stop, but still running", err=True)
+            raise typer.Exit(FAILED)
+        time.sleep(POLL_SECONDS)
+    say(f"{directory.name}: stopped; the same `harness synth` goes on")
 
 
 def _cancel_waiting(directory: StudyDirectory) -> StudyJobs | None:

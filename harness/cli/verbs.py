@@ -32,6 +32,7 @@ from harness.cli import (
     study_run,
     sweep,
     sync,
+    synth,
     train,
     worker,
     workers,
@@ -60,6 +61,13 @@ PANELS: dict[str, list[Example]] = {
             ],
         ),
         (chat.chat, ["harness chat my-model sampling=min_p", "harness chat cpt/3 --system 'You are brief.'"]),
+        (
+            synth.synth,
+            [
+                "harness synth answers seeds.prompts.path=prompts.jsonl teachers.teacher.model=my-model budget.tokens=1e6 --preview 5",
+                "harness synth my-recipe.yaml --workers 4",
+            ],
+        ),
         (export.export, ["harness export cpt/3 my-new-model"]),
         (
             merge.merge,

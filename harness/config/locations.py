@@ -1,4 +1,4 @@
-"""Where configuration is looked for: the working directory's own conf/, sweeps/ and slurm/ overlay those that ship with the harness."""
+"""Where configuration is looked for: the working directory's own conf/, sweeps/, synth/ and slurm/ overlay those that ship."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def in_home(path: str | Path) -> Path:
 
 
 def shipped(folder: str) -> Path:
-    """conf/, sweeps/ or slurm/ as they ship: inside the installed package, or beside it in a checkout."""
+    """conf/, sweeps/, synth/ or slurm/ as they ship: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).absolute().parent.parent
     inside = package / folder
     return inside if inside.is_dir() else package.parent / folder
@@ -40,6 +40,11 @@ def config_dirs() -> list[Path]:
 def sweep_dirs() -> list[Path]:
     """Directories of sweep files, the first one wins."""
     return _distinct(path for path in (Path("sweeps"), shipped("sweeps")) if path.is_dir())
+
+
+def synth_dirs() -> list[Path]:
+    """Directories of recipes for synthetic data, the first one wins."""
+    return _distinct(path for path in (Path("synth"), shipped("synth")) if path.is_dir())
 
 
 def batch_template(name: str) -> Path:
@@ -85,4 +90,12 @@ def _in_bundle(directory: Path) -> bool:
 
 
 def sweep_names() -> list[str]:
-    return sorted({path.stem for base in sweep_dirs() for path in base.glob("*.yaml") if path.is_file()})
+    return _names(sweep_dirs())
+
+
+def synth_names() -> list[str]:
+    return _names(synth_dirs())
+
+
+def _names(folders: list[Path]) -> list[str]:
+    return sorted({path.stem for base in folders for path in base.glob("*.yaml") if path.is_file()})

@@ -2,7 +2,7 @@
 
 What a run IS may be said by anybody's file: model shape, data shares, objective, adapter, optimizer, schedule, lengths. Where things go and
 what runs (tracking, launcher, storage, caches, paths elsewhere, interpolations) is said by the command line and by the user's own files.
-These are known by their place: what ships, ./conf, ./sweeps, --config-dir, runs, and files that lie in the working directory itself.
+These are known by their place: what ships, ./conf, ./sweeps, ./synth, --config-dir, runs, and files in the working directory itself.
 All others, and recipes and bundles wherever they lie, may be a stranger's, unless the user trusts them by name (`harness --trust FILE`).
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 
 from harness.config.errors import InputError
 from harness.config.introspect import find
-from harness.config.locations import BUNDLE_FILE, config_dirs, in_home, sweep_dirs
+from harness.config.locations import BUNDLE_FILE, config_dirs, in_home, sweep_dirs, synth_dirs
 from harness.config.nested import flat
 from harness.config.overrides import GroupOverride, ValueOverride, parse
 from harness.config.private import PATH_KEY, is_owner_specific
@@ -33,6 +33,10 @@ HARMLESS_TRACKING = (None, "none", "wandb")
 """Choices of the group that name no place."""
 PROFILE_KEYS = ("name", "workers")
 """What anybody's sweep file may say of the launcher: which of the user's own profiles, and how many trials at a time."""
+SYNTH_PATH = re.compile(
+    r"(seeds\.[^.]+\.path|teachers\.[^.]+\.model|steps\.[^.]+\.schema_path|filters\.schema_path|decontaminate\.against)"
+)
+"""Keys of a recipe for synthetic data that name files."""
 SHOWN = 5
 SHOWN_CHARACTERS = 80
 
@@ -70,7 +74,9 @@ def is_own(path: Path) -> bool:
         return False
     if place.name == "config.yaml" and (place.parent / "result.json").is_file() and place.is_relative_to(Path.cwd()):
         return True  # of a run with a directory of its own (--dir), which `harness resume` would go on with as well
-    return place.parent == Path.cwd() or any(place.is_relative_to(base) for base in (*confs, *sweep_dirs(), runs_root().resolve()))
+    return place.parent == Path.cwd() or any(
+        place.is_relative_to(base) for base in (*confs, *sweep_dirs(), *synth_dirs(), runs_root().resolve())
+    )
 
 
 def _place(path: Path) -> Path:
@@ -132,6 +138,19 @@ def sweep_wishes(document: Mapping[str, Any], path: Path, *, given: Collection[s
             yield from config_wishes([(str(key), choice)], path, what="a sweep file")
     yield from (f"{_shown(key, value)} (a sweep file holds values, no interpolations)" for key, value in _interpolations(document))
     yield from (_shown(key, entry) for key, entry in _studies(document) if lies_outside(entry.partition(":")[2] or entry, path))
+
+
+def synth_wishes(document: Mapping[str, Any], path: Path, *, given: Collection[str] = ()) -> Iterator[str]:
+    """The same of a recipe for synthetic data: which files it reads, whom it asks, and how the models that it loads are set up."""
+    for key, value in flat(document):
+        if key in given:
+            continue
+        if any("${" in text for text in (key, *_texts(value))):
+            yield f"{_shown(key, value)} (a recipe for synthetic data holds values, no interpolations)"
+        elif key.startswith("teachers.") and key.endswith((".endpoint", ".key_env", ".overrides")) and value:
+            yield _shown(key, value)
+        elif SYNTH_PATH.fullmatch(key) and any(lies_outside(text, path) for text in _texts(value)):
+            yield f"{_shown(key, value)} (outside of the working directory)"
 
 
 def group_wishes(group: str, choice: Any) -> Iterator[str]:

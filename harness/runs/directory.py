@@ -204,6 +204,16 @@ def is_run(path: Path) -> bool:
     return (path / "config.yaml").is_file() and not is_study(path)
 
 
+def is_synth(path: Path) -> bool:
+    """Whether a data set is made there, by `harness synth`."""
+    return (path / "recipe.yaml").is_file() and not is_study(path) and not is_run(path)
+
+
+def synth_called(word: str) -> Path | None:
+    """The data set of this name under the runs root, or of this path; None if there is none. Raises InputError for a name that is both."""
+    return _the_one(word, [path for path in _places(word) if is_synth(path)])
+
+
 def study_called(word: str) -> StudyDirectory | None:
     """The study of this name under the runs root, or of this path; None if there is none. Raises InputError for a name that is both."""
     found = _the_one(word, [path for path in _places(word) if is_study(path)])

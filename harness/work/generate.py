@@ -209,12 +209,25 @@ def _texts(reader: PromptReader, texts: Sequence[str], where: Callable[[int], st
 
 def _header(question: Question, config: Config, prompts: Sequence[Prompt], tokenizer: str) -> dict[str, Any]:
     """What the rows of a file depend on."""
-    from harness.models.checkpoint_files import checkpoint_fingerprint
-    from harness.models.language_model import model_fingerprint
-
     read = json.dumps([[prompt.id, prompt.token_ids] for prompt in prompts])
     precision = config.trainer.precision
     batch = {} if precision == "32-true" else {"batch": [config.trainer.evaluation_batch_tokens, question.batch_rows]}
+    return {
+        **model_identity(config, tokenizer),
+        "sampling": to_plain(config.sampling),
+        "prompts": hashlib.sha256(read.encode()).hexdigest(),
+        "draws": question.draws,
+        "max_new_tokens": question.limits.max_new_tokens,
+        "stop": list(question.limits.stop),
+        **batch,
+    }
+
+
+def model_identity(config: Config, tokenizer: str) -> dict[str, Any]:
+    """What a model's texts depend on, prompts and sampling aside. tokenizer: its fingerprint."""
+    from harness.models.checkpoint_files import checkpoint_fingerprint
+    from harness.models.language_model import model_fingerprint
+
     return {
         "model": model_fingerprint(config.model),
         "checkpoint": None if config.model.checkpoint is None else checkpoint_fingerprint(config.model.checkpoint),
@@ -222,11 +235,5 @@ def _header(question: Question, config: Config, prompts: Sequence[Prompt], token
         # What is not in a checkpoint has its first values, by the seed.
         "adapter": to_plain(config.adapter),
         "seed": config.seed,
-        "sampling": to_plain(config.sampling),
-        "prompts": hashlib.sha256(read.encode()).hexdigest(),
-        "draws": question.draws,
-        "max_new_tokens": question.limits.max_new_tokens,
-        "stop": list(question.limits.stop),
-        "precision": precision,
-        **batch,
+        "precision": config.trainer.precision,
     }

@@ -29,7 +29,7 @@ print(*choices("experiment"))
 def test_winners_and_overlays_in_the_checkout_are_not_seen(tmp_path: Path) -> None:
     used = tmp_path / "checkout"
     shutil.copytree(ROOT / "conf", used / "conf", ignore=shutil.ignore_patterns("local", "best"))
-    for folder in ("harness", "sweeps", "slurm"):
+    for folder in ("harness", "sweeps", "synth", "slurm"):
         (used / folder).symlink_to(ROOT / folder)
     for left in ("conf/experiment/best/quickstart.yaml", "conf/local/experiment/mine.yaml", "conf/local/launcher/slurm.yaml"):
         (used / left).parent.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ def leave_out_what_commands_left() -> None:
         if os.getpid() == owner:  # not at the end of a process that was forked
             shutil.rmtree(tree)
 
-    for linked in ("harness", "sweeps", "slurm"):
+    for linked in ("harness", "sweeps", "synth", "slurm"):
         (tree / linked).symlink_to(ROOT / linked)
     shutil.copytree(ROOT / "conf", tree / "conf", ignore=shutil.ignore_patterns(*LEFT_BEHIND))
     sys.path.insert(0, str(tree))

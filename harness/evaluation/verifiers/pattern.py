@@ -6,8 +6,9 @@ Python's own `re` cannot be interrupted; `regex`, which reads the same patterns,
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import regex
 
@@ -18,7 +19,7 @@ log = logging.getLogger("harness")
 MOST_CHARACTERS = 1_000
 """Of a pattern."""
 SECONDS = 0.5
-"""For one text; a pattern that takes longer counts as not found."""
+"""For one text; one that takes longer counts as wrong."""
 
 
 def pattern_of(value: Any) -> str:
@@ -38,31 +39,39 @@ def compiled(pattern: str) -> Any:
         raise BadReferenceError(f"{pattern!r}: no regular expression: {error}") from error
 
 
-def is_found(text: str, pattern: str) -> bool:
-    """Whether the pattern is found anywhere in the text (^ and $ are its beginning and end)."""
-    try:
-        return compiled(pattern).search(text, timeout=SECONDS) is not None
-    except TimeoutError:
-        _say_slow(pattern)
-        return False
+def is_found(text: str, pattern: str, *, if_slow: bool = False) -> bool:
+    """Whether the pattern is found anywhere in the text (^ and $ are its beginning and end); if_slow where that takes too long."""
+    return _in_time(pattern, lambda it: it.search(text, timeout=SECONDS) is not None, if_slow)
+
+
+def found_in(text: str, pattern: str) -> str | None:
+    """What the pattern finds first: its first group, where it has one that takes part, else all of it; None where it finds nothing."""
+    match = _in_time(pattern, lambda it: it.search(text, timeout=SECONDS), None)
+    if match is None:
+        return None
+    found: str = match[1] if match.re.groups and match[1] is not None else match[0]
+    return found
 
 
 def all_found(text: str, pattern: str) -> list[Any]:
     """As `re.findall`; nothing where it takes too long."""
-    try:
-        return list(compiled(pattern).findall(text, timeout=SECONDS))
-    except TimeoutError:
-        _say_slow(pattern)
-        return []
+    return _in_time(pattern, lambda it: list(it.findall(text, timeout=SECONDS)), [])
 
 
 def replaced(text: str, pattern: str, by: str) -> str:
     """As `re.sub`; the text itself where it takes too long."""
+    return _in_time(pattern, lambda it: str(it.sub(by, text, timeout=SECONDS)), text)
+
+
+Found = TypeVar("Found")
+
+
+def _in_time(pattern: str, find: Callable[[Any], Found], if_slow: Found) -> Found:
     try:
-        return str(compiled(pattern).sub(by, text, timeout=SECONDS))
+        return find(compiled(pattern))
     except TimeoutError:
         _say_slow(pattern)
-        return text
+        return if_slow
 
 
 @cache

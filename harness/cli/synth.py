@@ -1,0 +1,118 @@
+"""harness synth: a data set that teachers write, by a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli import completion
+from harness.cli.announce import announce
+from harness.cli.arguments import AsJson, print_json
+from harness.cli.writing_bar import WritingBar
+from harness.config.errors import InputError
+from harness.config.terminal import say
+from harness.runs.exit_codes import FAILED
+
+if TYPE_CHECKING:
+    from harness.synthesis.plan import Draft
+
+SHOWN_CHARACTERS = 2_000
+
+
+def synth(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE|FILE", help="A recipe's name, or its file.", autocompletion=completion.synth_recipes)
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Keys of the recipe: seeds.prompts.path=FILE teachers.teacher.model=MODEL budget.tokens=5e6",
+            autocompletion=completion.synth_overrides,
+            show_default=False,
+        ),
+    ] = None,
+    directory: Annotated[
+        Path | None, typer.Option("--dir", help="Where the data set is made; default: under runs/, by the recipe's name.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that write; default: the recipe's workers.")] = None,
+    preview: Annotated[int | None, typer.Option(min=1, metavar="N", help="Write and show the first N rows, and keep nothing.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Have teachers write a data set, as a recipe says: seeds, templates, draws, scores, filters, selection.
+
+    A command that was broken off, stopped or killed goes on when it is given again: nothing is lost, nothing is written twice, and the data
+    set is the same, to the byte.
+    """
+    announce("reading the recipe; then the libraries, and its teachers")
+    from harness.generation.rows import NonFiniteLogitsError
+    from harness.synthesis.endpoint import EndpointDownError
+    from harness.synthesis.recipe import load_recipe
+    from harness.synthesis.status import in_words, summary
+    from harness.work.synth import SynthStoppedError, begin, make
+    from harness.work.synth import preview as look
+
+    loaded = load_recipe(recipe, overrides or [])
+    if preview is not None:
+        try:
+            rows = look(loaded, preview)
+        except EndpointDownError as error:
+            say(f"error: {error}", err=True)
+            raise typer.Exit(FAILED) from None
+        if as_json:
+            print_json({"rows": [{"dropped": draft.dropped, **draft.row.to_json()} for draft in rows]})
+        else:
+            _show(rows)
+        return
+    begun = begin(loaded, directory)
+    path, bar = begun.directory.path, WritingBar()
+    before: int | None = None
+
+    def progress(there: int, asks: int, tokens: int) -> None:
+        nonlocal before
+        before = there if before is None else before
+        bar.update(there, asks, tokens, before)
+
+    try:
+        made = make(begun, workers=workers or loaded.config.workers, progress=progress)
+    except (KeyboardInterrupt, SynthStoppedError, EndpointDownError) as error:
+        bar.stop()
+        why = str(error) or "stopped"
+        say(f"{why}: {bar.done:,} of {begun.plan.asks:,} texts are in {path}; the same command goes on", err=True)
+        raise typer.Exit(FAILED) from None
+    except NonFiniteLogitsError as error:
+        bar.stop()
+        raise InputError(f"a teacher's {error}: it writes nothing; valid: another model, or another precision") from None
+    finally:
+        bar.stop()
+    found = summary(begun.directory)
+    if as_json:
+        print_json(found)
+    else:
+        for line in in_words(found):
+            say(line, err=True)
+        say(begun.directory.data)
+    refused = found["budget"]["refused"]
+    if refused is not None:
+        limit = found["budget"]["tokens"]["limit"]
+        say(
+            f"budget.tokens={limit:,}: no room for the {refused['needs']:,} tokens that the next texts can take at most "
+            f"({refused['left']:,} left); with a higher one the same command goes on",
+            err=True,
+        )
+    if not made.data:
+        say("no row is left; rejected.jsonl says why", err=True)
+        raise typer.Exit(FAILED)
+
+
+def _show(rows: list[Draft]) -> None:
+    for draft in rows:
+        row = draft.row
+        title = f"{row.id}, of {row.seed_row.id}, draw {row.draw}"
+        say(f"── {title}")
+        say(row.prompt[:SHOWN_CHARACTERS])
+        say(f"→ {str(row.fields.get(row.answer, ''))[:SHOWN_CHARACTERS]}")
+        scores = "".join(f", {name} {score:g}" for name, score in row.scores.items())
+        dropped = "" if draft.dropped is None else f", dropped: {draft.dropped[0]}={str(draft.dropped[1])[:200]}"
+        say(f"  ends by {row.finish}, {row.tokens.total:,} tokens{scores}{dropped}")

@@ -1,0 +1,217 @@
+"""A data set on disk while it is made, and afterwards: its recipe, what teachers wrote, what was spent, and what was kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from harness.config.documents import typed
+from harness.runs.files import append_json_line, read_json, read_json_lines, write_json
+from harness.runs.locks import hold, is_held
+
+Record = dict[str, Any]
+LOCK_SECONDS = 60.0
+POLL_SECONDS = 0.2
+
+
+@dataclass
+class ShardLedger:
+    """What a shard has cost."""
+
+    prompt: int = 0
+    """Tokens that teachers read for it."""
+    generated: int = 0
+    """Tokens that they wrote."""
+    lost: int = 0
+    """Tokens that workers which were killed may have cost besides: of texts that were under way."""
+    reserved: int = 0
+    """Tokens that what is being written now can take at most; 0 while nothing is."""
+    at_risk: int = 0
+    """Of these, as many as a kill can lose at most."""
+    done: bool = False
+
+    @property
+    def used(self) -> int:
+        return self.prompt + self.generated + self.lost
+
+
+@dataclass
+class Ledger:
+    """What a data set has cost, by shard. The file is changed under the directory's lock alone."""
+
+    shards: dict[str, ShardLedger] = field(default_factory=dict)
+    refused: dict[str, int] | None = None
+    """The first shard for which the budget had no room, and the tokens that it needed; null while there was room."""
+
+    def of(self, shard: int) -> ShardLedger:
+        return self.shards.setdefault(str(shard), ShardLedger())
+
+    @property
+    def used(self) -> int:
+        return sum(one.used for one in self.shards.values())
+
+    @property
+    def reserved(self) -> int:
+        return sum(one.reserved for one in self.shards.values())
+
+
+@dataclass(frozen=True)
+class SynthDirectory:
+    """Where a data set is made."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe as it was resolved, with its templates, and what it was made of: fingerprints of seeds and teachers."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def stop_request(self) -> Path:
+        """Exists while its workers are asked to stop."""
+        return self.path / "stop"
+
+    @property
+    def making_lock(self) -> Path:
+        """Held by the command that makes it."""
+        return self.path / ".making.lock"
+
+    @property
+    def ledger_file(self) -> Path:
+        return self.path / "ledger.json"
+
+    @property
+    def manifest(self) -> Path:
+        """What was made: the funnel, tokens, fingerprints."""
+        return self.path / "manifest.json"
+
+    @property
+    def rejected(self) -> Path:
+        """Rows that were dropped, each with the rule and the value."""
+        return self.path / "rejected.jsonl"
+
+    @property
+    def dataset(self) -> Path:
+        return self.path / "dataset"
+
+    @property
+    def data(self) -> Path:
+        """The rows to train on."""
+        return self.dataset / "data.jsonl"
+
+    def shard_file(self, shard: int) -> Path:
+        """What was written for the rows of a shard, a line each, in the order in which it ended."""
+        return self.path / "shards" / f"{shard:05d}.jsonl"
+
+    def shard_lock(self, shard: int) -> Path:
+        return self.path / "shards" / f".{shard:05d}.lock"
+
+    def records(self, shard: int) -> dict[tuple[str, str], Record]:
+        """What was written for a shard, by step and id; a line that a crash tore is left out."""
+        return {(row["step"], row["id"]): row for row in read_json_lines(self.shard_file(shard)) if "step" in row and "id" in row}
+
+    def append(self, shard: int, record: Record) -> None:
+        append_json_line(self.shard_file(shard), record)
+
+    def ledger(self) -> Ledger:
+        document = read_json(self.ledger_file)
+        return Ledger() if document is None else typed(Ledger, document, self.ledger_file)
+
+    @contextmanager
+    def changing(self) -> Iterator[Ledger]:
+        """The ledger, under the lock; what the block makes of it is written when it ends."""
+        with FileLock(self.path / ".lock", timeout=LOCK_SECONDS):
+            ledger = self.ledger()
+            yield ledger
+            write_json(self.ledger_file, asdict(ledger))
+
+    def is_making(self) -> bool:
+        return is_held(self.making_lock)
+
+    def claim(self, shards: int) -> Claim | None:
+        """The first shard that is not done and that nobody works on; None where there is none."""
+        with self.changing() as ledger:
+            if ledger.refused is not None:
+                return None
+            for shard in range(shards):
+                if ledger.of(shard).done:
+                    continue
+                lock = hold(self.shard_lock(shard))
+                if lock is not None:
+                    self._settle_killed(ledger, shard)
+                    return Claim(self, shard, lock)
+        return None
+
+    def _settle_killed(self, ledger: Ledger, shard: int) -> None:
+        """Book what a worker left that was killed: what it wrote, and what was under way."""
+        one = ledger.of(shard)
+        if one.reserved:
+            self._recount(one, shard)
+            one.lost += one.at_risk
+            one.reserved = one.at_risk = 0
+
+    def _recount(self, one: ShardLedger, shard: int) -> None:
+        rows = [row.get("tokens", (0, 0)) for row in read_json_lines(self.shard_file(shard))]
+        one.prompt, one.generated = sum(row[0] for row in rows), sum(row[1] for row in rows)
+
+    def settle_all_killed(self) -> None:
+        """Book what workers left that were killed, of all shards."""
+        with self.changing() as ledger:
+            for name in list(ledger.shards):
+                if not is_held(self.shard_lock(int(name))):
+                    self._settle_killed(ledger, int(name))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A shard that this process works on, until it is released."""
+
+    directory: SynthDirectory
+    shard: int
+    lock: FileLock
+
+    def reserve(self, tokens: int, *, at_risk: int, limit: int | None, stopping: Callable[[], bool]) -> bool:
+        """Reserve tokens before anything is written; False where the budget has no room, or when asked to stop.
+
+        Where there would be room if others need less than they reserved, it waits for them.
+        """
+        while not stopping():
+            with self.directory.changing() as ledger:
+                for name, other in ledger.shards.items():
+                    if other.reserved and int(name) != self.shard and not is_held(self.directory.shard_lock(int(name))):
+                        self.directory._settle_killed(ledger, int(name))
+                if limit is None or ledger.used + ledger.reserved + tokens <= limit:
+                    one = ledger.of(self.shard)
+                    one.reserved, one.at_risk = tokens, at_risk
+                    return True
+                if ledger.used + tokens > limit or not ledger.reserved:
+                    ledger.refused = ledger.refused or {"shard": self.shard, "needs": tokens, "left": limit - ledger.used}
+                    return False
+            time.sleep(POLL_SECONDS)
+        return False
+
+    def settle(self, *, lost: int = 0) -> None:
+        """Book what was written. lost: tokens of texts that were broken off."""
+        with self.directory.changing() as ledger:
+            one = ledger.of(self.shard)
+            self.directory._recount(one, self.shard)
+            one.lost += lost
+            one.reserved = one.at_risk = 0
+
+    def finish(self) -> None:
+        """All of the shard is written."""
+        with self.directory.changing() as ledger:
+            ledger.of(self.shard).done = True
+
+    def release(self) -> None:
+        self.lock.release()

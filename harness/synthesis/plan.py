@@ -1,0 +1,207 @@
+"""The plan of a recipe: which rows there are, in which order, and what is still to be asked for them.
+
+It is a function of the recipe, the seeds, the teachers' fingerprints and what has been written. So any worker may go on with any shard, and
+the rows are the same whoever wrote them, in whatever order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.config.synth_schema import StepConfig
+from harness.config.validate import to_plain
+from harness.evaluation.verifiers.number import number_in
+from harness.evaluation.verifiers.pattern import found_in
+from harness.evaluation.verifiers.verifier import BadReferenceError, Verifier
+from harness.synthesis.recipe import Recipe
+from harness.synthesis.recipe_checks import kind_of, verifier_of
+from harness.synthesis.row import Row, Tokens
+from harness.synthesis.seeds import Seeds, hash_of
+from harness.synthesis.template import RowTemplateError
+
+Records = Mapping[tuple[str, str], Mapping[str, Any]]
+"""What has been written, by step and id, see `Ask`: {text, finish, tokens: [prompt, generated]}, {score, tokens} or {error}."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a teacher is to write, or a text whose likelihood it is to give."""
+
+    id: str
+    """Names the record, and keys its noise."""
+    prompt: str
+    system: str | None = None
+    answer: str | None = None
+    """Only of nll: the text that is looked at."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A row on its way."""
+
+    row: Row
+    dropped: tuple[str, Any] | None = None
+    """The rule by which it went, and the value that broke it."""
+
+
+class Plan:
+    """The rows of a recipe, in shards of whole combinations of seeds."""
+
+    def __init__(self, recipe: Recipe, seeds: Seeds, fingerprints: Mapping[str, str]) -> None:
+        """fingerprints: of the teachers, by name."""
+        self.recipe, self.seeds = recipe, seeds
+        self.keys = _step_keys(recipe, fingerprints)
+        """By step that asks a teacher: hash of all that what it writes depends on, the row aside."""
+        self._verifiers = {name: verifier_of(recipe.config, name) for name, step in recipe.config.steps.items() if step.verify is not None}
+        self._size = max(1, recipe.config.shard_rows // recipe.draws)
+
+    @property
+    def shards(self) -> int:
+        return -(-len(self.seeds) // self._size)
+
+    @property
+    def asks(self) -> int:
+        """How many asks there are, unless rows are dropped on the way."""
+        found, rows = 0, len(self.seeds)
+        for name, step in self.recipe.config.steps.items():
+            rows *= step.draws
+            found += rows if name in self.keys else 0
+        return found
+
+    def begin(self, shard: int) -> list[Draft]:
+        """The rows of a shard before the first step."""
+        found = []
+        for index in range(shard * self._size, min(len(self.seeds), (shard + 1) * self._size)):
+            seed, fields = self.seeds[index]
+            found.append(Draft(Row(seed.content, seed.content, 0, seed, "", self.recipe.answer, fields)))
+        return found
+
+    def missing(self, drafts: Sequence[Draft], step: str, records: Records) -> list[Ask]:
+        """What a step still asks, in the order of the rows."""
+        return [ask for ask in self.asks_of(drafts, step) if (step, ask.id) not in records]
+
+    def asks_of(self, drafts: Sequence[Draft], step: str) -> list[Ask]:
+        """All that a step asks, in the order of the rows."""
+        return [ask for draft in drafts for ask in self._asks(draft, step)[0]]
+
+    def after(self, drafts: Sequence[Draft], step: str, records: Records) -> list[Draft]:
+        """The rows behind a step; those of which nothing was written yet are left out."""
+        return [after for draft in drafts for after in self._after(draft, step, records)]
+
+    def rows(self, shard: int, records: Records) -> list[Draft]:
+        """The rows of a shard behind all steps."""
+        drafts = self.begin(shard)
+        for step in self.recipe.config.steps:
+            drafts = self.after(drafts, step, records)
+        return drafts
+
+    def _asks(self, draft: Draft, step: str) -> tuple[list[Ask], str | None]:
+        """What is asked for a row, a draw each; or why its template fails."""
+        if draft.dropped is not None or step not in self.keys:
+            return [], None
+        config, row = self.recipe.config.steps[step], draft.row
+        if kind_of(config) == "nll":
+            return [Ask(hash_of([self.keys[step], row.id]), row.prompt, answer=str(row.value(config.field or row.answer)))], None
+        try:
+            prompt = self._text(step, "judge" if config.judge is not None else "template", row)
+            system = None if config.system is None else self._text(step, "system", row)
+        except RowTemplateError as error:
+            return [], str(error)
+        return [Ask(hash_of([self.keys[step], row.id, draw]), prompt, system) for draw in range(config.draws)], None
+
+    def _text(self, step: str, key: str, row: Row) -> str:
+        return self.recipe.templates[step, key].render(row.fields)
+
+    def _after(self, draft: Draft, step: str, records: Records) -> Iterable[Draft]:
+        config = self.recipe.config.steps[step]
+        asks, problem = self._asks(draft, step)
+        if draft.dropped is not None:
+            yield draft
+        elif problem is not None:
+            yield replace(draft, dropped=("template", problem))
+        elif step in self._verifiers:
+            yield _verified(draft, step, config, self._verifiers[step])
+        for draw, ask in enumerate(asks):
+            record = records.get((step, ask.id))
+            if record is not None and config.template is not None:
+                yield self._written(draft.row, step, draw, ask, record)
+            elif record is not None:
+                yield _scored(draft.row, step, config, ask, record)
+
+    def _written(self, before: Row, step: str, draw: int, ask: Ask, record: Mapping[str, Any]) -> Draft:
+        config, tokens = self.recipe.config.steps[step], Tokens(*record.get("tokens", (0, 0)))
+        row = replace(
+            before,
+            id=ask.id,
+            group=before.id,
+            draw=draw,
+            prompt=ask.prompt,
+            tokens=before.tokens + tokens,
+            provenance={**before.provenance, step: _origin(ask, record, self.keys[step])},
+        )
+        if "error" in record:
+            return Draft(row, ("refused", record["error"]))
+        text, finish = record["text"], record["finish"]
+        value = text if config.parse is None else found_in(text, config.parse)
+        row = replace(
+            row,
+            fields={**before.fields, step: text if value is None else value},
+            finish="length" if "length" in (before.finish, finish) else finish,
+            written={**before.written, step: tokens.generated},
+        )
+        if finish not in self.recipe.config.filters.finish:
+            return Draft(row, ("finish", finish))
+        return Draft(row, ("parse", text) if value is None or not value.strip() else None)
+
+
+def _scored(before: Row, step: str, config: StepConfig, ask: Ask, record: Mapping[str, Any]) -> Draft:
+    tokens = Tokens(*record.get("tokens", (0, 0)))
+    row = replace(before, tokens=before.tokens + tokens, provenance={**before.provenance, step: _origin(ask, record, None)})
+    if "error" in record:
+        return Draft(row, ("refused", record["error"]))
+    if config.nll is not None:
+        return Draft(replace(row, scores={**row.scores, step: record["score"]}))
+    text = record["text"] if config.parse is None else found_in(record["text"], config.parse)
+    number = None if text is None else number_in(text)
+    if number is None:
+        return Draft(row, ("parse", record["text"]))
+    return Draft(replace(row, scores={**row.scores, step: float(number)}))
+
+
+def _origin(ask: Ask, record: Mapping[str, Any], key: str | None) -> dict[str, Any]:
+    """What a row says of a step. key: of the step, see `Plan.keys`."""
+    served = {"served": record["served"]} if "served" in record else {}
+    return {"id": ask.id, **({} if key is None else {"step": key}), **served}
+
+
+def _verified(draft: Draft, step: str, config: StepConfig, verifier: Verifier) -> Draft:
+    row = draft.row
+    given = row.value(config.reference) if config.reference is not None else None
+    several = given if verifier.several and isinstance(given, list) else [given]
+    try:
+        references = [verifier.reference(one) for one in several]
+    except BadReferenceError as error:
+        return replace(draft, dropped=("reference", str(error)))
+    text = str(row.value(config.field or row.answer))
+    return replace(draft, row=replace(row, scores={**row.scores, step: float(any(verifier.holds(text, one) for one in references))}))
+
+
+def _step_keys(recipe: Recipe, fingerprints: Mapping[str, str]) -> dict[str, str]:
+    keys, before = {}, list[Any]()
+    for name, step in recipe.config.steps.items():
+        kind = kind_of(step)
+        if kind == "verify":
+            continue
+        teacher = fingerprints[recipe.teacher_of(name)]
+        if kind == "nll":
+            keys[name] = hash_of(["nll", teacher, step.field, before])
+            continue
+        sampling = to_plain(recipe.sampling_of(name))
+        del sampling["name"]  # what an arm of a study is called
+        texts = [step.template, step.judge, step.system]
+        keys[name] = hash_of([kind, texts, teacher, sampling, step.max_new_tokens, step.stop, before])
+        # What later steps read of this one.
+        before = [*before, [name, step.parse, recipe.config.filters.finish]]
+    return keys

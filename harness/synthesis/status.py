@@ -1,0 +1,61 @@
+"""How far a data set is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.runs.files import read_json, read_yaml
+from harness.runs.locks import is_held
+from harness.synthesis.directory import ShardLedger, SynthDirectory
+
+
+def summary(directory: SynthDirectory) -> dict[str, Any]:
+    """The document of `harness synth --json`, and of `harness status` of such a directory."""
+    kept, ledger = read_yaml(directory.recipe), directory.ledger()
+    manifest = read_json(directory.manifest) or {}
+    shards = [ledger.shards.get(str(shard), ShardLedger()) for shard in range(kept["shards"])]
+    limit = kept["recipe"]["budget"]["tokens"]
+    return {
+        "synth": directory.name,
+        "path": str(directory.path),
+        "state": _state(directory, all(one.done for one in shards)),
+        "answers": {"written": answers(directory, kept["shards"]), "asked": kept["asks"]},
+        "shards": {"done": sum(one.done for one in shards), "all": len(shards)},
+        "workers": [shard for shard in range(kept["shards"]) if is_held(directory.shard_lock(shard))],
+        "funnel": manifest.get("funnel", {}),
+        "rejected": manifest.get("rejected", {}),
+        "rows": manifest.get("rows", 0),
+        "sha256": manifest.get("sha256"),
+        "tokens": {name: sum(getattr(one, name) for one in shards) for name in ("prompt", "generated", "lost")},
+        "budget": {"tokens": {"limit": limit, "used": ledger.used, "reserved": ledger.reserved}, "refused": ledger.refused},
+    }
+
+
+def _state(directory: SynthDirectory, is_written: bool) -> str:
+    """running, waiting (for the command to be given again) or complete."""
+    if directory.is_making():
+        return "running"
+    return "complete" if is_written and directory.manifest.is_file() else "waiting"
+
+
+def answers(directory: SynthDirectory, shards: int) -> int:
+    """How many answers are written."""
+    found = 0
+    for shard in range(shards):
+        file = directory.shard_file(shard)
+        if file.is_file():
+            found += file.read_bytes().count(b"\n")
+    return found
+
+
+def in_words(found: dict[str, Any]) -> list[str]:
+    """A data set in words, of `summary`."""
+    tokens, budget = found["tokens"], found["budget"]["tokens"]
+    shown = [" → ".join(f"{count:,} {name}" for name, count in found["funnel"].items())] if found["funnel"] else []
+    shown += [f"  {count:,} dropped by {rule}" for rule, count in found["rejected"].items()]
+    limit = "" if budget["limit"] is None else f" of {budget['limit']:,}"
+    reserved = f", {budget['reserved']:,} reserved" if budget["reserved"] else ""
+    lost = f", {tokens['lost']:,} lost with workers that were killed" if tokens["lost"] else ""
+    each = f"; {budget['used'] / found['rows']:,.0f} a row" if found["rows"] else ""
+    read = f"({tokens['prompt']:,} read, {tokens['generated']:,} written{lost})"
+    return [*shown, f"teachers: {budget['used']:,}{limit} tokens {read}{reserved}{each}"]

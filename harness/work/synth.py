@@ -1,0 +1,238 @@
+"""What `harness synth` does: a directory that is begun or gone on with, workers that write, and the data set in the end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import __version__
+from harness.config.errors import InputError
+from harness.config.nested import flat
+from harness.config.validate import to_plain
+from harness.runs.directory import runs_root
+from harness.runs.exit_codes import BAD_INPUT, DONE
+from harness.runs.files import read_yaml, replacing, write_json, write_yaml
+from harness.runs.locks import hold
+from harness.synthesis.directory import SynthDirectory
+from harness.synthesis.plan import Draft, Plan
+from harness.synthesis.recipe import Recipe
+from harness.synthesis.stages import Made, make_data
+from harness.synthesis.status import answers
+from harness.work.synth_teacher import Record, Teachers
+from harness.work.synth_worker import answered, work
+
+POLL_SECONDS = 0.5
+AFTER_WRITING = ("filters.", "dedup.", "decontaminate.", "select.", "emit.", "budget.", "workers")
+"""Keys that change nothing of what is asked of teachers."""
+Progress = Callable[[int, int, int], None]
+"""Told of answers that are there, of how many in all, and of tokens that this command spent."""
+
+
+class SynthStoppedError(Exception):
+    """Asked to stop, or a worker failed: what is written stays."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A data set that can be made, or gone on with."""
+
+    directory: SynthDirectory
+    plan: Plan
+    teachers: Teachers
+
+
+def begin(recipe: Recipe, path: Path | None) -> Begun:
+    """Check all of a recipe, and begin its directory, or go on with it.
+
+    Raises InputError for what cannot be used, and where the directory holds something that another recipe made.
+    """
+    directory = SynthDirectory(path or runs_root() / recipe.name)
+    if directory.path.exists() and not directory.recipe.is_file() and (not directory.path.is_dir() or any(directory.path.iterdir())):
+        raise InputError(f"--dir {directory.path}: is there already, and holds no recipe; valid: a new or empty directory")
+    seeds = recipe.read_seeds()
+    teachers = Teachers(recipe)
+    fingerprints = teachers.fingerprints()
+    plan = Plan(recipe, seeds, fingerprints)
+    document = {
+        "name": recipe.name,
+        "version": __version__,
+        "recipe": to_plain(recipe.config),
+        "seeds": seeds.fingerprints(),
+        "teachers": fingerprints,
+        "steps": plan.keys,
+        "shards": plan.shards,
+        "asks": plan.asks,
+    }
+    if directory.recipe.is_file():
+        kept = read_yaml(directory.recipe)
+        _refuse_other(directory, kept, document)
+        if kept["steps"] != plan.keys:  # a further score: there is something to write again
+            with directory.changing() as ledger:
+                for one in ledger.shards.values():
+                    one.done = False
+    write_yaml(directory.recipe, document)
+    return Begun(directory, plan, teachers)
+
+
+def _refuse_other(directory: SynthDirectory, kept: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuse to go on with what another recipe wrote; what only filters, scores or emits otherwise may go on."""
+    valid = "the same recipe, or another --dir"
+    before, after = dict(flat(kept["recipe"])), dict(flat(now["recipe"]))
+    written = {name for name, step in kept["recipe"]["steps"].items() if step["template"] is not None}
+    same = all(now["steps"].get(name) == key for name, key in kept["steps"].items() if name in written or name in now["steps"])
+    shape = ("seed", "rows", "shard_rows")
+    if same and kept["seeds"] == now["seeds"] and all(before[key] == after[key] for key in shape):
+        return
+    different = sorted(key for key in {*before, *after} if before.get(key) != after.get(key) and not key.startswith(AFTER_WRITING))
+    if different:
+        said = "; ".join(f"{key}={_short(before.get(key))}, now {_short(after.get(key))}" for key in different[:5])
+        raise InputError(f"{directory.path}: holds what another recipe made: {said}; valid: {valid}")
+    for section in ("seeds", "teachers"):
+        changed = [name for name, value in now[section].items() if kept[section].get(name) != value]
+        if changed:
+            raise InputError(f"{directory.path}: {section}.{changed[0]} is no longer what it was when this was begun; valid: {valid}")
+    raise InputError(f"{directory.path}: holds what another recipe made (filters.finish decides what later steps read); valid: {valid}")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def make(begun: Begun, *, workers: int, progress: Progress) -> Made:
+    """Have all rows written, and make the data set of them.
+
+    Raises InputError, SynthStoppedError; KeyboardInterrupt, EndpointDownError and OSError leave what has ended.
+    """
+    directory, plan = begun.directory, begun.plan
+    with _making(directory):
+        directory.settle_all_killed()
+        with directory.changing() as ledger:
+            ledger.refused = None
+        if not all(directory.ledger().of(shard).done for shard in range(plan.shards)):
+            if workers == 1:
+                _work_here(begun, progress)
+            else:
+                _work_apart(begun, workers, progress)
+        if directory.stop_request.exists():
+            raise SynthStoppedError("stopped")
+        return write_data(directory, plan)
+
+
+@contextmanager
+def _making(directory: SynthDirectory) -> Iterator[None]:
+    lock = hold(directory.making_lock)
+    if lock is None:
+        raise InputError(f"{directory.path}: another command makes it; `harness status {directory.path}` shows it")
+    try:
+        directory.stop_request.unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()
+
+
+def _work_here(begun: Begun, progress: Progress) -> None:
+    there = sum(len(begun.directory.records(shard)) for shard in range(begun.plan.shards))
+    spent = 0
+
+    def on_record(record: Record) -> None:
+        nonlocal there, spent
+        there += 1
+        spent += sum(record.get("tokens", ()))
+        progress(there, begun.plan.asks, spent)
+
+    progress(there, begun.plan.asks, 0)
+    try:
+        work(begun.directory, begun.plan, begun.teachers, on_record=on_record, stopping=begun.directory.stop_request.exists)
+    finally:
+        begun.teachers.close()
+
+
+def _work_apart(begun: Begun, workers: int, progress: Progress) -> None:
+    """Workers in processes of their own; this one only watches."""
+    command = [sys.executable, "-m", "harness.work.synth_worker", str(begun.directory.path)]
+    before = begun.directory.ledger().used
+    running = [subprocess.Popen(command, stdin=subprocess.DEVNULL) for _ in range(min(workers, begun.plan.shards))]
+    try:
+        while any(process.poll() is None for process in running):
+            progress(answers(begun.directory, begun.plan.shards), begun.plan.asks, begun.directory.ledger().used - before)
+            time.sleep(POLL_SECONDS)
+    except BaseException:
+        begun.directory.stop_request.touch()
+        for process in running:
+            process.wait()
+        raise
+    codes = [process.returncode for process in running]
+    if all(code == DONE for code in codes):
+        return
+    if BAD_INPUT in codes:
+        raise InputError("a worker was refused what it needs, see above")
+    # Others have gone on with what a worker left that was killed, unless it was the last one.
+    ledger = begun.directory.ledger()
+    if not ledger.refused and not all(ledger.of(shard).done for shard in range(begun.plan.shards)):
+        raise SynthStoppedError(f"a worker failed (exit code {next(code for code in codes if code != DONE)})")
+
+
+def drafts_of(directory: SynthDirectory, plan: Plan) -> list[Draft]:
+    """All rows that are written, in the order of the plan."""
+    return [draft for shard in range(plan.shards) for draft in plan.rows(shard, directory.records(shard))]
+
+
+def write_data(directory: SynthDirectory, plan: Plan) -> Made:
+    """Make the data set of what is written: data.jsonl, rejected.jsonl and manifest.json, which is the last."""
+    made = make_data(drafts_of(directory, plan), plan.recipe.config)
+    _write_lines(directory.rejected, [one.to_json() for one in made.rejected])
+    sha256 = _write_lines(directory.data, made.data)
+    ledger = directory.ledger()
+    write_json(
+        directory.manifest,
+        {
+            "recipe": plan.recipe.name,
+            "seeds": plan.seeds.fingerprints(),
+            "steps": {name: {"key": key, **_step(plan, name)} for name, key in plan.keys.items()},
+            "funnel": made.funnel,
+            "rejected": dict(sorted(Counter(one.rule for one in made.rejected).items())),
+            "tokens": {
+                "prompt": sum(one.prompt for one in ledger.shards.values()),
+                "generated": sum(one.generated for one in ledger.shards.values()),
+                "lost": sum(one.lost for one in ledger.shards.values()),
+            },
+            "rows": len(made.data),
+            "sha256": sha256,
+            "version": __version__,
+        },
+    )
+    return made
+
+
+def _step(plan: Plan, name: str) -> dict[str, Any]:
+    teacher = plan.recipe.config.teachers[plan.recipe.teacher_of(name)]
+    return {"teacher": plan.recipe.teacher_of(name), "model": teacher.model, "endpoint": teacher.endpoint}
+
+
+def _write_lines(path: Path, rows: list[dict[str, Any]]) -> str:
+    """The sha256 of what is written."""
+    content = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode()
+    with replacing(path) as stream:
+        stream.write(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def preview(recipe: Recipe, rows: int) -> list[Draft]:
+    """The first rows of a recipe, kept nowhere. Raises InputError."""
+    teachers = Teachers(recipe)
+    plan = Plan(recipe, recipe.read_seeds(), teachers.fingerprints())
+    try:
+        records = answered(plan, teachers, 0, -(-rows // recipe.draws))
+    finally:
+        teachers.close()
+    return plan.rows(0, records)[:rows]

@@ -1,0 +1,153 @@
+"""A worker that makes synthetic data: shard after shard, as long as there are any and the budget has room.
+
+`python -m harness.work.synth_worker DIRECTORY` is one in a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from harness.config.errors import InputError
+from harness.config.synth_schema import SynthConfig
+from harness.config.terminal import log_to_stderr, say
+from harness.config.validate import to_section
+from harness.runs.exit_codes import BAD_INPUT, DONE, FAILED
+from harness.runs.files import read_yaml
+from harness.runs.machine_faults import machine_fault
+from harness.synthesis.directory import Claim, SynthDirectory
+from harness.synthesis.endpoint import EndpointDownError
+from harness.synthesis.plan import Ask, Draft, Plan
+from harness.synthesis.recipe import Recipe
+from harness.work.synth_teacher import Record, Teacher, Teachers
+
+OnRecord = Callable[[Record], None]
+"""Told of every text that has ended."""
+
+
+class Stopped(Exception):  # noqa: N818 - no error
+    """Asked to stop."""
+
+
+def work(directory: SynthDirectory, plan: Plan, teachers: Teachers, *, on_record: OnRecord, stopping: Callable[[], bool]) -> None:
+    """Write shards until none is left, the budget has no room, or `stopping`. Raises InputError for a teacher that cannot be used."""
+    while not stopping() and (claim := directory.claim(plan.shards)) is not None:
+        try:
+            if not _shard(claim, plan, teachers, on_record, stopping):
+                return
+        finally:
+            claim.release()
+
+
+def _shard(claim: Claim, plan: Plan, teachers: Teachers, on_record: OnRecord, stopping: Callable[[], bool]) -> bool:
+    """Write what a shard lacks; whether that is all of it."""
+    drafts = plan.begin(claim.shard)
+    for step in plan.recipe.config.steps:
+        if step in plan.keys:
+            records = claim.directory.records(claim.shard)
+            if not _ask(claim, plan, teachers, drafts, step, records, on_record, stopping):
+                return False
+        drafts = plan.after(drafts, step, claim.directory.records(claim.shard))
+    claim.finish()
+    return True
+
+
+def _ask(
+    claim: Claim,
+    plan: Plan,
+    teachers: Teachers,
+    drafts: Sequence[Draft],
+    step: str,
+    records: dict[tuple[str, str], Record],
+    on_record: OnRecord,
+    stopping: Callable[[], bool],
+) -> bool:
+    """Have a step's teacher answer what is missing; whether it has."""
+    asks = plan.missing(drafts, step, records)
+    if not asks:
+        return True
+    teacher = teachers[plan.recipe.teacher_of(step)]
+    lot = teacher.look_at(step, plan.asks_of(drafts, step) if teacher.rewrites else asks)
+    for record in lot.refused:
+        claim.directory.append(claim.shard, record)
+        on_record(record)
+    if not claim.reserve(lot.most_tokens, at_risk=lot.at_risk, limit=plan.recipe.config.budget.tokens, stopping=stopping):
+        return False
+    left = len(lot.asks)
+    try:
+        for record in teacher.answer(step, lot):
+            claim.directory.append(claim.shard, record)
+            left -= 1
+            on_record(record)
+            if left and stopping():
+                return False
+    finally:
+        claim.settle(lost=lot.at_risk if left else 0)
+    return True
+
+
+def answered(plan: Plan, teachers: Teachers, shard: int, rows: int) -> dict[tuple[str, str], Record]:
+    """The records of the first rows of a shard, written here and kept nowhere."""
+    records: dict[tuple[str, str], Record] = {}
+    drafts = plan.begin(shard)[:rows]
+    for step in plan.recipe.config.steps:
+        asks: list[Ask] = plan.missing(drafts, step, records)
+        if asks:
+            teacher: Teacher = teachers[plan.recipe.teacher_of(step)]
+            lot = teacher.look_at(step, asks)
+            for record in (*lot.refused, *teacher.answer(step, lot)):
+                records[step, record["id"]] = record
+        drafts = plan.after(drafts, step, records)
+    return records
+
+
+def plan_of(directory: SynthDirectory) -> Plan:
+    """The plan of a directory that was begun. Raises InputError where its seeds are no longer what they were."""
+    kept = read_yaml(directory.recipe)
+    recipe = Recipe(kept["name"], to_section(SynthConfig, kept["recipe"]))
+    seeds = recipe.read_seeds()
+    for name, fingerprint in seeds.fingerprints().items():
+        if kept["seeds"].get(name) != fingerprint:
+            raise InputError(
+                f"seeds.{name}: {recipe.config.seeds[name].path} has changed since {directory.path} was begun; valid: as it was"
+            )
+    return Plan(recipe, seeds, kept["teachers"])
+
+
+def main(path: Path) -> int:
+    """Work on a directory until nothing is left, or the process that started this one is gone."""
+    directory, parent = SynthDirectory(path), os.getppid()
+    try:
+        plan = plan_of(directory)
+        teachers = Teachers(plan.recipe)
+        try:
+            work(
+                directory,
+                plan,
+                teachers,
+                on_record=lambda record: None,
+                stopping=lambda: directory.stop_request.exists() or os.getppid() != parent,
+            )
+        finally:
+            teachers.close()
+    except InputError as error:
+        say(error, err=True)
+        return BAD_INPUT
+    except EndpointDownError as error:
+        say(f"error: {error}", err=True)
+        return FAILED
+    except KeyboardInterrupt:
+        return FAILED
+    except Exception as error:
+        if (fault := machine_fault(error, path)) is None:
+            raise
+        say(f"error: {fault}", err=True)
+        return FAILED
+    return DONE
+
+
+if __name__ == "__main__":
+    log_to_stderr("%(message)s")
+    sys.exit(main(Path(sys.argv[1])))

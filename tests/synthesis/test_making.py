@@ -1,0 +1,167 @@
+"""harness synth, as a user calls it: the same data set whatever happens on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.command import Done, call_harness, run_harness, start_harness
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+Write = Callable[..., Path]
+
+
+def data(path: Path) -> bytes:
+    return (path / "dataset" / "data.jsonl").read_bytes()
+
+
+def ledger(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((path / "ledger.json").read_text())
+    return found
+
+
+def synth(tmp_path: Path, *words: str | Path) -> Done:
+    return call_harness("synth", *words, cwd=tmp_path)
+
+
+def raw(path: Path) -> list[dict[str, Any]]:
+    lines = [line for file in sorted((path / "shards").glob("*.jsonl")) for line in file.read_text().splitlines()]
+    return [json.loads(line) for line in lines]
+
+
+def test_a_data_set_is_made_and_not_made_twice(recipe: Write, tmp_path: Path) -> None:
+    done = synth(tmp_path, recipe(), "--json", "--dir", "made")
+    assert done.rc == 0, done
+    found = json.loads(done.stdout)
+    assert found["state"] == "complete"
+    assert found["answers"] == {"written": 16, "asked": 16}
+    assert found["funnel"]["draws"] == 16
+    made = tmp_path / "made"
+    assert len(data(made).splitlines()) == 16
+    tokens = [row["tokens"] for row in raw(made)]
+    assert found["tokens"] == {"prompt": sum(t[0] for t in tokens), "generated": sum(t[1] for t in tokens), "lost": 0}
+    before = data(made), raw(made)
+    assert synth(tmp_path, recipe(), "--dir", "made").rc == 0
+    assert (data(made), raw(made)) == before
+    status = call_harness("status", "made", "--json", cwd=tmp_path)
+    assert json.loads(status.stdout) == found
+
+
+def test_a_preview_keeps_nothing(recipe: Write, tmp_path: Path) -> None:
+    done = synth(tmp_path, recipe(), "--preview", "3", "--json")
+    rows = json.loads(done.stdout)["rows"]
+    assert [row["prompt"] for row in rows] == ["the river", "the river", "the mill"]
+    assert not (tmp_path / "runs").exists()
+    assert "→" in synth(tmp_path, recipe(), "--preview", "1").stdout
+
+
+@pytest.mark.slow
+def test_one_or_two_workers_killed_or_not_make_the_same_bytes(recipe: Write, tmp_path: Path) -> None:
+    path = recipe(shard_rows=2, steps__text__draws=8, steps__text__max_new_tokens=24)
+    assert synth(tmp_path, path, "--dir", "whole").rc == 0
+    kills = 0
+    with tempfile.TemporaryFile() as said:
+        for attempt in range(4):
+            process = start_harness("synth", path, "--dir", "killed", "--workers", "2", cwd=tmp_path, stdout=said, stderr=said)
+            deadline = time.monotonic() + 60
+            there = 10 * (attempt + 1)
+            while process.poll() is None and time.monotonic() < deadline:
+                if sum(file.read_bytes().count(b"\n") for file in (tmp_path / "killed" / "shards").glob("*.jsonl")) >= there:
+                    break
+                time.sleep(0.005)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                kills += 1
+            process.wait()
+            time.sleep(0.3)
+    done = run_harness("synth", path, "--dir", "killed", "--workers", "2", cwd=tmp_path)
+    assert done.rc == 0, done
+    assert kills >= 2
+    assert data(tmp_path / "killed") == data(tmp_path / "whole")
+    ids = [row["id"] for row in raw(tmp_path / "killed")]
+    assert len(ids) == len(set(ids)) == 64
+    assert not any(shard["reserved"] for shard in ledger(tmp_path / "killed")["shards"].values())
+
+
+def test_a_torn_line_is_written_again(recipe: Write, tmp_path: Path) -> None:
+    assert synth(tmp_path, recipe(), "--dir", "made").rc == 0
+    whole, file = data(tmp_path / "made"), tmp_path / "made" / "shards" / "00001.jsonl"
+    file.write_bytes(file.read_bytes()[:-20])
+    found = ledger(tmp_path / "made")
+    found["shards"]["1"] |= {"done": False, "reserved": 100, "at_risk": 30}
+    (tmp_path / "made" / "ledger.json").write_text(json.dumps(found))
+    (tmp_path / "made" / "dataset" / "data.jsonl").unlink()
+    assert synth(tmp_path, recipe(), "--dir", "made").rc == 0
+    assert data(tmp_path / "made") == whole
+    assert ledger(tmp_path / "made")["shards"]["1"]["lost"] == 30
+
+
+def test_a_budget_is_never_exceeded_and_can_be_raised(recipe: Write, tmp_path: Path) -> None:
+    assert synth(tmp_path, recipe(), "--dir", "whole").rc == 0
+    done = synth(tmp_path, recipe(), "budget.tokens=90", "--dir", "made")
+    assert done.rc == 0, done
+    assert "budget.tokens=90: no room for the" in done.stderr
+    spent = json.loads(call_harness("status", "made", "--json", cwd=tmp_path).stdout)["budget"]["tokens"]
+    assert 0 < spent["used"] <= 90
+    part = data(tmp_path / "made")
+    assert data(tmp_path / "whole").startswith(part)
+    assert part != data(tmp_path / "whole")
+    assert synth(tmp_path, recipe(), "budget.tokens=9e3", "--dir", "made").rc == 0
+    assert data(tmp_path / "made") == data(tmp_path / "whole")
+    nothing = synth(tmp_path, recipe(), "budget.tokens=3", "--dir", "nothing")
+    assert nothing.rc == 1
+    assert "no row is left" in nothing.stderr
+
+
+def test_another_recipe_is_refused_by_what_differs(recipe: Write, tmp_path: Path) -> None:
+    assert synth(tmp_path, recipe(), "--dir", "made").rc == 0
+    before = data(tmp_path / "made")
+    done = synth(tmp_path, recipe(), "steps.text.max_new_tokens=9", "--dir", "made")
+    assert done.rc == 2
+    assert "steps.text.max_new_tokens=8, now 9; valid: the same recipe, or another --dir" in done.stderr
+    seeds = tmp_path / "prompts.jsonl"
+    seeds.write_text(seeds.read_text().replace("mill", "hill"))
+    done = synth(tmp_path, recipe(), "--dir", "made")
+    assert done.rc == 2
+    assert "seeds.prompts is no longer what it was when this was begun" in done.stderr
+    assert data(tmp_path / "made") == before
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "other").touch()
+    assert synth(tmp_path, recipe(), "--dir", "full").rc == 2
+
+
+def test_what_is_scored_is_not_paid_again(recipe: Write, tmp_path: Path) -> None:
+    assert synth(tmp_path, recipe(), "--dir", "made").rc == 0
+    before = raw(tmp_path / "made")
+    words = ["steps.right.verify=contains", "steps.right.reference=prompts.right"]
+    done = synth(tmp_path, recipe(), *words, "--dir", "made", "--json")
+    assert done.rc == 0, done
+    assert raw(tmp_path / "made") == before
+
+
+def test_a_text_that_was_cut_is_dropped_and_kept_with_its_reason(recipe: Write, tmp_path: Path) -> None:
+    done = synth(tmp_path, recipe(filters={}, emit="messages"), "--dir", "made", "--json")
+    rejected = [json.loads(line) for line in (tmp_path / "made" / "rejected.jsonl").read_text().splitlines()]
+    ended = [row for row in raw(tmp_path / "made") if row["finish"] == "stop"]
+    assert len(rejected) + len(ended) == 16
+    assert {(row["rule"], row["value"]) for row in rejected} == {("finish", "length")}
+    assert done.rc == (0 if ended else 1)
+
+
+def test_later_steps_read_what_earlier_ones_wrote(recipe: Write, tmp_path: Path) -> None:
+    path = recipe(steps__more={"template": "{{ text[:4] }} and", "draws": 3, "max_new_tokens": 4, "parse": r"\w+"})
+    done = synth(tmp_path, path, "--dir", "made", "--json")
+    assert done.rc == 0, done
+    assert json.loads(done.stdout)["answers"]["asked"] == 16 + 48
+    rows = [json.loads(line) for line in data(tmp_path / "made").splitlines()]
+    assert rows
+    assert synth(tmp_path, path, "--dir", "again", "--workers", "1", "shard_rows=100").rc == 0
+    assert data(tmp_path / "again") == data(tmp_path / "made")
