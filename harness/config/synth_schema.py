@@ -11,6 +11,7 @@ from harness.config.schema import Count, Name, NonNegative, Paths, Positive, Sec
 from harness.config.schema.data import VerifierName
 
 Finish = Literal["stop", "length"]
+EngineName = Literal["openai", "vllm", "llama_cpp"]
 
 
 @dataclass(kw_only=True)
@@ -38,6 +39,11 @@ class TeacherConfig(Section):
     at an endpoint."""
     endpoint: Name | None = None
     """http://HOST:PORT/v1, below which chat/completions answers; null: the model is a local one."""
+    engine: EngineName = "openai"
+    """What serves the endpoint: which settings of the sampling can be said to it, and by which names. openai: temperature, top_p and two
+    penalties, which all of them know; vllm; llama_cpp. What cannot be said is refused."""
+    extra_body: dict[str, Any] = field(default_factory=dict)
+    """Further fields of each request to an endpoint, e.g. {chat_template_kwargs: {enable_thinking: false}}."""
     key_env: Name | None = None
     """The environment variable that holds the endpoint's key, which is written nowhere; null: it takes none."""
     requests: Count = 8
@@ -84,7 +90,8 @@ class StepConfig(Section):
     pattern: Name | None = None
     """Of verify=regex: the pattern, the same for all rows."""
     schema_path: Name | None = None
-    """Of verify=json_schema: a file with the schema, the same for all rows."""
+    """Of verify=json_schema: a file with the schema, the same for all rows. Of a template that an endpoint answers: a file with the JSON
+    schema that the server is to keep to (response_format)."""
 
 
 @dataclass(kw_only=True)

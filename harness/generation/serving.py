@@ -59,6 +59,7 @@ TRANSFORMERS_ORDER: tuple[SamplerName, ...] = (
     "eta",
 )
 VLLM_ORDER: tuple[SamplerName, ...] = ("penalties", "temperature", "min_p", "top_k", "top_p")
+OPENAI_ORDER: tuple[SamplerName, ...] = ("penalties", "temperature", "top_p")
 LLAMA_CPP_NAMES: dict[SamplerName, str] = {
     "penalties": "penalties",
     "dry": "dry",
@@ -137,6 +138,32 @@ def _vllm_notes(sampling: SamplingConfig) -> Iterator[Note]:
             yield Note("approximate", key, "vLLM counts what was written, not the prompt")
     if switches(sampling, "penalties"):
         yield from _whole_history(sampling, "vLLM")
+
+
+def for_openai(sampling: SamplingConfig) -> Served:
+    """The fields of a request that every server of OpenAI's protocol knows."""
+    settings = {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+    }
+    return Served(settings, tuple(_openai_notes(sampling)))
+
+
+def _openai_notes(sampling: SamplingConfig) -> Iterator[Note]:
+    engine = "OpenAI's protocol"
+    yield from _missing(sampling, OPENAI_ORDER, engine)
+    yield from _other_order(sampling, OPENAI_ORDER, engine)
+    if sampling.dynatemp_range:
+        yield Note("not expressible", "dynatemp_range", f"{engine} has one temperature")
+    if sampling.repetition_penalty != 1:
+        yield Note("not expressible", "repetition_penalty", f"{engine} has no such penalty")
+    for key in ("presence_penalty", "frequency_penalty"):
+        if key in switches(sampling, "penalties"):
+            yield Note("approximate", key, f"{engine} counts what was written, not the prompt")
+    if switches(sampling, "penalties"):
+        yield from _whole_history(sampling, engine)
 
 
 def for_llama_cpp(sampling: SamplingConfig, context_tokens: int) -> Served:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from harness.config.errors import InputError
 from harness.config.schema import GenerationConfig
-from harness.config.synth_schema import StepConfig, SynthConfig
+from harness.config.synth_schema import StepConfig, SynthConfig, TeacherConfig
 from harness.evaluation.verifiers.build import build_verifier
 from harness.evaluation.verifiers.pattern import pattern_of
 from harness.evaluation.verifiers.verifier import BadReferenceError, Verifier
@@ -19,12 +19,14 @@ KINDS: tuple[StepKind, ...] = ("template", "verify", "judge", "nll")
 NAME = re.compile(r"[^\W\d]\w*", re.ASCII)
 ASKS = ("teacher", "system", "sampling", "max_new_tokens", "stop", "parse")
 READ_BY: dict[StepKind, tuple[str, ...]] = {
-    "template": (*ASKS, "draws"),
+    "template": (*ASKS, "draws", "schema_path"),
     "judge": ASKS,
     "verify": ("field", "reference", "pattern", "schema_path"),
     "nll": ("field",),
 }
 """Keys of a step that its kind reads."""
+OF_ENDPOINTS = ("engine", "extra_body", "key_env", "requests", "timeout_seconds", "attempts")
+"""Keys of a teacher that only one behind an endpoint reads."""
 
 
 def kind_of(step: StepConfig) -> StepKind:
@@ -91,6 +93,8 @@ def _step_problems(config: SynthConfig, name: str, step: StepConfig, kind: StepK
             yield f"{key}.teacher: required, since there are several; valid: {', '.join(config.teachers)}"
         elif step.teacher is not None and step.teacher not in config.teachers:
             yield f"{key}.teacher={step.teacher}: no such teacher; valid: {', '.join(config.teachers)}"
+        if step.schema_path is not None and all(one.endpoint is None for one in _teachers(config, step)):
+            yield f"{key}.schema_path={step.schema_path}: only an endpoint keeps to a schema; valid: filters.schema_path, which drops texts"
         if step.parse is not None:
             try:
                 pattern_of(step.parse)
@@ -110,6 +114,11 @@ def _step_problems(config: SynthConfig, name: str, step: StepConfig, kind: StepK
             yield str(error)
     if kind != "template" and len(known) == len(config.seeds):
         yield f"{key}: nothing is written before it; valid: after a step with a template"
+
+
+def _teachers(config: SynthConfig, step: StepConfig) -> list[TeacherConfig]:
+    """Who may write at a step."""
+    return [one for name, one in config.teachers.items() if step.teacher in (None, name)]
 
 
 def _path_problems(config: SynthConfig, key: str, path: str, known: list[str]) -> Iterator[str]:
@@ -146,7 +155,9 @@ def _selection_problems(config: SynthConfig, known: list[str]) -> Iterator[str]:
         if path is not None:
             yield from _path_problems(config, key, path, known)
     for name, teacher in config.teachers.items():
-        if teacher.key_env is not None and teacher.endpoint is None:
-            yield f"teachers.{name}.key_env={teacher.key_env}: only an endpoint takes a key"
+        if teacher.endpoint is None:
+            for key in OF_ENDPOINTS:
+                if (value := getattr(teacher, key)) != getattr(TeacherConfig(model="-"), key):
+                    yield f"teachers.{name}.{key}={value}: has no effect without an endpoint; valid: beside teachers.{name}.endpoint"
         if teacher.overrides and teacher.endpoint is not None:
             yield f"teachers.{name}.overrides: of a local model; {teacher.endpoint} is set up by whoever serves it"

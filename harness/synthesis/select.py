@@ -58,7 +58,7 @@ def _ranked(group: Sequence[Row], config: SelectConfig) -> list[Row]:
 
 def _pairs(ranked: Sequence[Row], config: SelectConfig) -> list[RowPair]:
     score = _score(config)
-    found = []
+    found: list[RowPair] = []
     for better, worse in zip(ranked[: len(ranked) // 2], reversed(ranked), strict=False):
         gap = score(better) - score(worse)
         if len(found) == config.per_prompt or gap <= 0 or gap < config.min_gap:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,7 @@ def make_data(drafts: Sequence[Draft], config: SynthConfig) -> Made:
     rejected = [Rejected(draft.row, *draft.dropped) for draft in drafts if draft.dropped is not None]
     rows = [draft.row for draft in drafts if draft.dropped is None]
     funnel = {"prompts": len({draft.row.group for draft in drafts}), "draws": len(drafts), "parsed": len(rows)}
-    stages = {
+    stages: dict[str, Callable[[Sequence[Row]], tuple[list[Row], list[Rejected]]]] = {
         "filtered": lambda rows: filter_rows(rows, config.filters),
         "different": lambda rows: deduplicate(rows, config.dedup),
         "clean": lambda rows: decontaminate(rows, config.decontaminate),

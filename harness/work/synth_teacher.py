@@ -18,6 +18,7 @@ from harness.work.generate import model_identity, writing_config
 if TYPE_CHECKING:
     from harness.generation.engine import Engine
     from harness.generation.rows import Prompt
+    from harness.work.synth_endpoint import EndpointTeacher
 
 Record = dict[str, Any]
 
@@ -154,15 +155,19 @@ class Teachers:
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
-        self._made: dict[str, LocalTeacher] = {}
+        self._made: dict[str, LocalTeacher | EndpointTeacher] = {}
 
     def __getitem__(self, name: str) -> Teacher:
         if name not in self._made:
             self._made[name] = self._build(name)
         return self._made[name]
 
-    def _build(self, name: str) -> LocalTeacher:
-        return LocalTeacher(self._recipe, name)
+    def _build(self, name: str) -> LocalTeacher | EndpointTeacher:
+        if self._recipe.config.teachers[name].endpoint is None:
+            return LocalTeacher(self._recipe, name)
+        from harness.work.synth_endpoint import EndpointTeacher
+
+        return EndpointTeacher(self._recipe, name)
 
     def fingerprints(self) -> dict[str, str]:
         """Of all teachers, by name. Raises InputError for one that cannot be used."""
