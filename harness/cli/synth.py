@@ -47,6 +47,7 @@ def synth(
     """
     announce("reading the recipe; then the libraries, and its teachers")
     from harness.generation.rows import NonFiniteLogitsError
+    from harness.synthesis.endpoint import EndpointDownError
     from harness.synthesis.recipe import load_recipe
     from harness.synthesis.status import in_words, summary
     from harness.work.synth import SynthStoppedError, begin, make
@@ -54,7 +55,11 @@ def synth(
 
     loaded = load_recipe(recipe, overrides or [])
     if preview is not None:
-        rows = look(loaded, preview)
+        try:
+            rows = look(loaded, preview)
+        except EndpointDownError as error:
+            say(f"error: {error}", err=True)
+            raise typer.Exit(FAILED) from None
         if as_json:
             print_json({"rows": [{"dropped": draft.dropped, **draft.row.to_json()} for draft in rows]})
         else:
@@ -71,7 +76,7 @@ def synth(
 
     try:
         made = make(begun, workers=workers or loaded.config.workers, progress=progress)
-    except (KeyboardInterrupt, SynthStoppedError) as error:
+    except (KeyboardInterrupt, SynthStoppedError, EndpointDownError) as error:
         bar.stop()
         why = str(error) or "stopped"
         say(f"{why}: {bar.done:,} of {begun.plan.asks:,} texts are in {path}; the same command goes on", err=True)

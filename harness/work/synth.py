@@ -114,7 +114,7 @@ def _short(value: Any) -> str:
 def make(begun: Begun, *, workers: int, progress: Progress) -> Made:
     """Have all rows written, and make the data set of them.
 
-    Raises InputError, SynthStoppedError; KeyboardInterrupt and OSError leave what has ended.
+    Raises InputError, SynthStoppedError; KeyboardInterrupt, EndpointDownError and OSError leave what has ended.
     """
     with _making(begun.directory, wait=False):
         _write(begun, workers, progress)

@@ -18,6 +18,7 @@ from harness.runs.exit_codes import BAD_INPUT, DONE, FAILED
 from harness.runs.files import read_yaml
 from harness.runs.machine_faults import machine_fault
 from harness.synthesis.directory import Claim, SynthDirectory
+from harness.synthesis.endpoint import EndpointDownError
 from harness.synthesis.plan import Ask, Draft, Plan
 from harness.synthesis.recipe import Recipe
 from harness.work.synth_teacher import Record, Teacher, Teachers
@@ -134,6 +135,9 @@ def main(path: Path) -> int:
     except InputError as error:
         say(error, err=True)
         return BAD_INPUT
+    except EndpointDownError as error:
+        say(f"error: {error}", err=True)
+        return FAILED
     except KeyboardInterrupt:
         return FAILED
     except Exception as error:
