@@ -19,13 +19,11 @@ from harness.config.overrides import GroupOverride, Override, ValueOverride, hyd
 from harness.config.schema import TASK_FILES
 
 PATH_KEY = re.compile(
-<<<<<<< HEAD
-    r"(model\.path|model\.checkpoint|model\.merge\.base|model\.merge\.ingredients\.[^.]+\.path|tokenizer\.path|adapter\.(pairs|vector)|objective\.(teacher|reference)"
-    r"|data\.chat_template|data\.\w+\.[^.]+\.(schema_)?path|data\.lm_eval\.[^.]+\.tasks|data\.preference\.[^.]+\.reference)"
-=======
-    r"(model\.path|model\.checkpoint|model\.merge\.base|model\.merge\.ingredients\.[^.]+\.path|tokenizer\.path|objective\.(teacher|reference)"
-    r"|data\.chat_template|data\.sources\.[^.]+\.synth\.(seeds\.[^.]+\.path|teachers\.[^.]+\.model)|data\.\w+\.[^.]+\.(schema_)?path|data\.lm_eval\.[^.]+\.tasks|data\.preference\.[^.]+\.reference)"
->>>>>>> syntha
+    r"""model\.(path|checkpoint|merge\.base|merge\.ingredients\.[^.]+\.path)
+    |tokenizer\.path|adapter\.(pairs|vector)|objective\.(teacher|reference)
+    |data\.(chat_template|\w+\.[^.]+\.(schema_)?path|lm_eval\.[^.]+\.tasks|preference\.[^.]+\.reference)
+    |data\.sources\.[^.]+\.synth\.(seeds\.[^.]+\.path|teachers\.[^.]+\.model)""",
+    re.VERBOSE,
 )
 """Configuration keys that name files (or hold lists of them), by the whole key."""
 NAME_OR_FILE = {r"data\.chat_template": (".jinja",), r"data\.lm_eval\.[^.]+\.tasks": TASK_FILES}
