@@ -5,8 +5,9 @@
 
 The trait is the mood of stories: happy against sad, in templates of our own. The direction is found from some names, places and words, and
 judged on others, half of which choose and half of which are reported on. Cost is KL(base || steered) over general text, bounded. Leads are
-over doing nothing, with a bootstrap over pairs. The direction that is trained is that of the last step within the bound. Hooks are timed by
-the processor's clock on one thread, in turn with the same model without them; target: at most 2 % of its tokens/s.
+over doing nothing, with a bootstrap over pairs. The direction that is trained is looked at every 4 steps, and that of the last one within
+the bound is compared. Hooks are timed by the processor's clock on one thread, in turn with the same model without them; target: at most 2 %
+of its tokens/s.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ JUDGED_ON = (
 )
 """Names, places, and pairs of moods: none of them in both."""
 INSTRUCTION = "This is a story about a very happy day. "
+EVERY_STEPS = 4
+"""The direction that is trained is looked at."""
 MARGIN, SHARE, KL = ("contrast/trait/report/margin", "contrast/trait/report/share", "val/general/report/kl")
 
 
@@ -146,7 +149,11 @@ def show_trained(folder: Path, given: Sequence[str], study: StudyRecord, argumen
         "optim.weight_decay=0",
     ]
     whole, kept = (RunDirectory(folder / "runs" / name) for name in ("whole", "kept"))
-    timed(harness("train", *training, f"trainer.max_steps={arguments.steps}", "trainer.evaluate_every_steps=1", "--dir", whole.path))
+    timed(
+        harness(
+            "train", *training, f"trainer.max_steps={arguments.steps}", f"trainer.evaluate_every_steps={EVERY_STEPS}", "--dir", whole.path
+        )
+    )
     within = [row["step"] for row in whole.metrics.rows() if row.get("val/general/kl", 1e9) <= arguments.bound and row["step"]]
     if not within:
         print(f"| trained, block {best.params['adapter.block']}: no step is within the bound | | | | |")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from harness.runs.files import write_yaml
 from harness.runs.on_report import on_report
 from harness.runs.record import load_study
 from harness.runs.trial import read_trial
+from harness.search.confirm import _point, fresh_values
 from harness.search.load_sweep import load_sweep
 from harness.search.study import Claim, Study
 from harness.search.sweep import Sweep, thaw
@@ -109,6 +111,15 @@ def test_a_study_without_a_prompt_says_so(given: list[str]) -> None:
     without = [one for one in given if "instruction" not in one]
     sweep = load_sweep("steer", [*without, "space.adapter.control.choices=[null,nothing,random]"])
     assert sweep.start.points == [{"adapter.control": "nothing"}]
+
+
+def test_a_confirmation_keeps_the_block(sweep: Sweep) -> None:
+    """data.validation.NAME.block is another one's: which documents a seed is judged on."""
+    params = {"adapter.control": None, "adapter.block": 1, "adapter.coefficient": 0.1, "seed": 3, "data.validation.general.block": 2}
+    space = dataclasses.replace(sweep.config, space={**sweep.config.space, **{key: {"low": 0, "high": 9} for key in list(params)[3:]}})
+    wider = dataclasses.replace(sweep, config=space)
+    assert _point(wider, params) == {"adapter.control": None, "adapter.block": 1, "adapter.coefficient": 0.1}
+    assert fresh_values(sweep, params, 7, place=0) == {"seed": 7}
 
 
 MOODS = {

@@ -79,6 +79,25 @@ def test_it_is_that_of_two_models_read_by_hand(tiny_text: TinyText, tiny_model: 
     assert any(parameter.requires_grad for parameter in adapted.parameters()), "the adapter is on again"
 
 
+def test_a_merge_is_compared_with_its_base(tiny_text: TinyText, tiny_model: Path, new_run: NewRun, tmp_path: Path) -> None:
+    _, run = new_run("run", *tiny_text.pretrained(tiny_model), "trainer.max_steps=2", "optim.lr=1e-2", "trainer.final_checkpoint=weights")
+    train_here(run)
+    merge = ["model=merge", "model.merge.method=task_arithmetic", f"model.merge.base={tiny_model}", "trainer.max_steps=0"]
+    merge += [f"model.merge.ingredients.own.path={run.path}", *KL, *tiny_text.data, "trainer=cpu"]
+    found = []
+    for weight in (0.0, 0.5, 1.0):
+        config = load([*merge, f"model.merge.ingredients.own.weight={weight}"]).config
+        inputs = load_inputs(config)
+        part = next(one for one in inputs.evaluation if one.name == "general")
+        model = build_model(config.model, inputs.tokenizer, seed=0)
+        with evaluated(model, batch_tokens=64, base=base_of(config, inputs.tokenizer)) as reading:
+            found.append(part.measure(reading, lambda _: None)["kl"])
+    assert found[0] == 0
+    assert 1e-5 < found[1] < found[2]
+    with pytest.raises(InputError, match=r"data\.kl=true: a merge is compared with its base; valid: model\.merge\.base=PATH, or false"):
+        load([*(one for one in merge if "method" not in one and ".base" not in one), "model.merge.method=linear"])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_begins_at_0_and_is_evaluated_as_it_ended(new_run: NewRun, tmp_path: Path, kind: str) -> None:
     _, run = new_run("run", *KL, *KINDS[kind], "trainer.max_steps=2", "optim.lr=1e-2")

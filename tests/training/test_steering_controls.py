@@ -94,8 +94,6 @@ def test_continuations_of_the_extraction_are_refused(overrides: list[str], tmp_p
     rows = [{"prompt": "rain", "positive": "green hills 3 ", "negative": " fox"}, {"prompt": "rain", "positive": "dog", "negative": "fox"}]
     (tmp_path / "seen.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = load([*overrides, f"data.contrast.trait.path={tmp_path / 'seen.jsonl'}"]).config
-    said = (
-        f"data.contrast.trait: 1 of its 2 pairs have a continuation that adapter.pairs={tmp_path / 'pairs.jsonl'} has as well, the first in"
-    )
+    said = f"data.contrast.trait: 1 of its 2 pairs have a continuation that adapter.pairs={tmp_path / 'pairs.jsonl'} has as well, such as"
     with pytest.raises(InputError, match=re.escape(said) + r" .*seen\.jsonl, line 1; valid: other continuations"):
         load_inputs(config)
