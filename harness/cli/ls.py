@@ -13,7 +13,7 @@ from harness.cli.arguments import AsJson, print_json
 if TYPE_CHECKING:
     from harness.report.fitted_table import Column
 
-BY_DEFAULT = ("studies", "runs", "experiments", "sweeps", "recipes")
+BY_DEFAULT = ("studies", "runs", "experiments", "sweeps", "synth", "recipes")
 
 
 def ls(
@@ -21,13 +21,14 @@ def ls(
         str | None,
         typer.Argument(
             metavar="[WHAT]",
-            help="studies, runs, experiments, sweeps, recipes or choices (of every group); default: all but the choices.",
+            help="studies, runs, experiments, sweeps, synth, recipes or choices (of every group); default: all but the choices.",
             autocompletion=completion.sections,
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what there is: studies and runs under runs/, and the experiments, sweeps, recipes and choices that can be named."""
+    """List what there is: studies and runs under runs/, and the experiments, sweeps, recipes for data (synth), recipes of
+    runs and choices that can be named."""
     from harness.config.errors import unknown
     from harness.work.listing import SECTIONS, listing
 
@@ -50,7 +51,7 @@ def ls(
         elif section == "choices":
             for group, names in entries.items():
                 console.print(Text(f"  {group}={'|'.join(names)}"), soft_wrap=True)
-        elif section in ("experiments", "sweeps"):
+        elif section in ("experiments", "sweeps", "synth"):
             width = max(len(entry["name"]) for entry in entries)
             for entry in entries:
                 own = "" if entry["shipped"] else f"  ({entry['path']})"
@@ -65,6 +66,7 @@ HOW_TO_MAKE = {
     "runs": "harness train experiment=NAME begins one",
     "experiments": "harness init experiment NAME copies one",
     "sweeps": "harness init sweep NAME copies one",
+    "synth": "synth/NAME.yaml makes one",
     "recipes": "harness best STUDY --export NAME writes one",
     "choices": "conf/GROUP/NAME.yaml makes one",
 }

@@ -20,7 +20,7 @@ from harness.config.schema import TASK_FILES
 
 PATH_KEY = re.compile(
     r"(model\.path|model\.checkpoint|model\.merge\.base|model\.merge\.ingredients\.[^.]+\.path|tokenizer\.path|objective\.(teacher|reference)"
-    r"|data\.chat_template|data\.\w+\.[^.]+\.(schema_)?path|data\.lm_eval\.[^.]+\.tasks|data\.preference\.[^.]+\.reference)"
+    r"|data\.chat_template|data\.sources\.[^.]+\.synth\.(seeds\.[^.]+\.path|teachers\.[^.]+\.model)|data\.\w+\.[^.]+\.(schema_)?path|data\.lm_eval\.[^.]+\.tasks|data\.preference\.[^.]+\.reference)"
 )
 """Configuration keys that name files (or hold lists of them), by the whole key."""
 NAME_OR_FILE = {r"data\.chat_template": (".jinja",), r"data\.lm_eval\.[^.]+\.tasks": TASK_FILES}

@@ -13,6 +13,7 @@ from harness.config.introspect import Field, describe, fields_of
 from harness.config.locations import shipped
 from harness.config.schema import Config
 from harness.config.sweep_schema import SweepConfig
+from harness.config.synth_schema import SynthConfig
 from harness.config.user_yaml import in_one_line
 from harness.config.validate import plain
 
@@ -46,12 +47,19 @@ The keys of a file under `sweeps/`; `harness sweep NAME` reads it. On its comman
 end of a range, `space.optim.lr={low: 1e-5, high: 1e-3}` all of it, `~space.optim.lr` leaves it out;
 `constraints.val/general/forgetting.max=0.5` likewise.
 """
+SYNTH = """\
+## A recipe for synthetic data
+
+The keys of a file under `synth/`; `harness synth NAME` reads it, and so does `data.sources.<name>.path=synth:NAME`. Any of them can be set
+on the command line: `teachers.teacher.model=my-model steps.answer.sampling.temperature=0.7`.
+"""
 
 
 def reference() -> str:
     """docs/config.md."""
     parts = [HEADER, RUN, *_section(Config, "", _groups("config")), EXPERIMENT, *_choices("experiment")]
     parts += [SWEEP, *_section(SweepConfig, "", _groups("sweep"))]
+    parts += [SYNTH, *_section(SynthConfig, "", [])]
     return "\n".join(parts).rstrip() + "\n"
 
 

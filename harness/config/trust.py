@@ -37,6 +37,10 @@ SYNTH_PATH = re.compile(
     r"(seeds\.[^.]+\.path|teachers\.[^.]+\.model|steps\.[^.]+\.schema_path|filters\.schema_path|decontaminate\.against)"
 )
 """Keys of a recipe for synthetic data that name files."""
+SYNTH_KEY = re.compile(r"data\.sources\.[^.]+\.synth\.(.+)")
+"""Such keys of a source whose data are made."""
+MADE_BY_NAME = re.compile(r"synth:[\w-]+")
+"""A recipe that ships, or of the user's own."""
 SHOWN = 5
 SHOWN_CHARACTERS = 80
 
@@ -108,6 +112,9 @@ def config_wishes(leaves: Iterable[tuple[str, Any]], path: Path, *, given: Colle
             continue
         if any("${" in text for text in (key, *_texts(value))):
             yield f"{_shown(key, value)} ({what} holds values, no interpolations)"
+        elif (made := SYNTH_KEY.fullmatch(key)) is not None:
+            if _is_synth_wish(made[1], value, path):
+                yield _shown(key, value)
         elif key.split(".")[0] == "hydra" or (is_owner_specific(key) and key not in HARMLESS_KEYS and not _is_default(key, value)):
             yield _shown(key, value)
         elif (PATH_KEY.fullmatch(key) or key.startswith("trainer.callbacks.")) and any(lies_outside(text, path) for text in _texts(value)):
@@ -147,10 +154,15 @@ def synth_wishes(document: Mapping[str, Any], path: Path, *, given: Collection[s
             continue
         if any("${" in text for text in (key, *_texts(value))):
             yield f"{_shown(key, value)} (a recipe for synthetic data holds values, no interpolations)"
-        elif key.startswith("teachers.") and key.endswith((".endpoint", ".key_env", ".overrides")) and value:
+        elif _is_synth_wish(key, value, path):
             yield _shown(key, value)
-        elif SYNTH_PATH.fullmatch(key) and any(lies_outside(text, path) for text in _texts(value)):
-            yield f"{_shown(key, value)} (outside of the working directory)"
+
+
+def _is_synth_wish(key: str, value: Any, path: Path) -> bool:
+    """Whether a key of such a recipe says whom to ask, how a model is set up, or names what lies outside of the working directory."""
+    if key.startswith("teachers.") and key.endswith((".endpoint", ".key_env", ".overrides")):
+        return bool(value)
+    return SYNTH_PATH.fullmatch(key) is not None and any(lies_outside(text, path) for text in _texts(value))
 
 
 def group_wishes(group: str, choice: Any) -> Iterator[str]:
@@ -162,6 +174,8 @@ def group_wishes(group: str, choice: Any) -> Iterator[str]:
 def lies_outside(value: str, path: Path) -> bool:
     """Whether a path that the file `path` names leads out of the working directory and out of the file's own."""
     slashes = value.replace("\\", "/")
+    if MADE_BY_NAME.fullmatch(slashes):
+        return False
     if re.match(r"\w+:", slashes):
         return not slashes.startswith("hf://")
     named = Path(os.path.normpath(in_home(slashes).absolute()))

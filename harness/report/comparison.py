@@ -214,6 +214,11 @@ class Comparison:
         """Tokens that runs share with trunks, and did not train."""
         return sum(run.result.tokens.shared for run in self.runs)
 
+    @property
+    def is_taught(self) -> bool:
+        """Whether teachers made the data of any run."""
+        return any(run.result.teachers.all for run in self.runs)
+
     def origin(self, run: RunRecord) -> RunRecord | None:
         """The run whose trunk this one continued; None if it is not compared."""
         if run.result.shared_from is not None:

@@ -35,6 +35,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
             "pareto": [run.name for run in comparison.pareto],
             "noise": asdict(comparison.noise) if comparison.noise else None,
             "tokens": {"trained": sum(run.result.tokens.trained for run in comparison.runs), "shared": comparison.saved},
+            "teachers": {"spent": sum(run.result.teachers.spent for run in comparison.runs)},
             "report": found.to_json() if len(comparison.studies) == 1 and (found := on_report(comparison.studies[0])) else None,
             "confirmation": study.confirmation.to_json() if study and study.confirmation else None,
         }
@@ -58,6 +59,7 @@ def _run(comparison: Comparison, run: RunRecord) -> dict[str, Any]:
         "metrics": run.result.metrics,
         "seconds": run.result.seconds,
         "tokens": asdict(run.result.tokens),
+        "teachers": asdict(run.result.teachers),
         "parent": origin.name if origin else run.result.shared_from,
         "rung": run.trial.rung if run.trial else None,
         "devices": run.devices,

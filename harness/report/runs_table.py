@@ -21,7 +21,8 @@ def runs_table(comparison: Comparison) -> str:
     headings += [(names[key], key, "param") for key in comparison.columns]
     bounds = {metric: bound_text(comparison.constraints.get(metric, {})) for metric in comparison.metrics}
     headings += [(f"{metric} {bound}".strip(), metric, "metric") for metric, bound in bounds.items()]
-    headings += [(name, name, "cost") for name in ("tokens", *_SHARING[: 2 * bool(comparison.saved)], "time", "attempts")]
+    costs = ("tokens", *_SHARING[: 2 * bool(comparison.saved)], *_TEACHERS[: comparison.is_taught], "time", "attempts")
+    headings += [(name, name, "cost") for name in costs]
     keep = {key: place for place, key in enumerate(_by_weight(comparison), start=1)}
     head = "".join(
         f'<th scope="col" data-kind="{kind}" data-key="{escape(key)}" data-keep="{keep.get(key, "")}">'
@@ -37,10 +38,11 @@ def _by_weight(comparison: Comparison) -> list[str]:
     weighed = [metric for metric in comparison.trade_offs if not comparison.is_objective(metric)]
     others = [metric for metric in comparison.metrics if metric not in weighed and not comparison.is_objective(metric)]
     params = comparison.by_importance
-    return list(dict.fromkeys([*params[:1], *weighed, *params[1:], "state", *others, "tokens", "time", "attempts", *_SHARING]))
+    return list(dict.fromkeys([*params[:1], *weighed, *params[1:], "state", *others, "tokens", *_TEACHERS, "time", "attempts", *_SHARING]))
 
 
 _SHARING = ("shared", "from")
+_TEACHERS = ("teachers",)
 
 
 def _row(comparison: Comparison, run: RunRecord, rank: int) -> str:
@@ -57,6 +59,7 @@ def _row(comparison: Comparison, run: RunRecord, rank: int) -> str:
         *(_metric(comparison, run, metric) for metric in comparison.metrics),
         _cell(count_text(tokens) if started else ABSENT, tokens if started else None),
         *(_sharing(comparison, run) if comparison.saved else ()),
+        *([_teachers(run)] if comparison.is_taught else []),
         _cell(duration_text(run.result.seconds) if started else ABSENT, run.result.seconds if started else None),
         _cell(str(run.result.attempts), run.result.attempts),
     ]
@@ -90,6 +93,11 @@ def _sharing(comparison: Comparison, run: RunRecord) -> tuple[str, str]:
     shared, origin = run.result.tokens.shared, comparison.origin(run)
     name = origin.name if origin else run.result.shared_from or ""
     return _cell(count_text(shared) if shared else ABSENT, shared or None), _cell(name, name or None)
+
+
+def _teachers(run: RunRecord) -> str:
+    used = run.result.teachers.all
+    return _cell(count_text(used) if used else ABSENT, used or None)
 
 
 def _metric(comparison: Comparison, run: RunRecord, metric: str) -> str:

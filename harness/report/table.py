@@ -125,6 +125,9 @@ def _columns(comparison: Comparison, runs: list[RunRecord]) -> Iterator[Column]:
         yield Column("shared", [Text(count_text(r.tokens.shared) if r and r.tokens.shared else "") for r in started], expendable=2.1)
         if any(origins := [_origin(comparison, run) for run in runs]):
             yield Column("from", [Text(origin) for origin in origins], expendable=2.2)
+    if any(run.result.teachers.all for run in runs):
+        # Of all who made its data: what a recipe costs, whoever paid.
+        yield Column("teachers", [Text(count_text(r.teachers.all) if r and r.teachers.all else "") for r in started], expendable=1.9)
     yield Column("time", [Text(duration_text(r.seconds) if r else ABSENT) for r in started], expendable=3)
 
 

@@ -50,6 +50,21 @@ class Tokens:
 
 
 @dataclass(kw_only=True)
+class TeacherTokens:
+    """Tokens of the teachers that made a run's data; they are no tokens of the run."""
+
+    spent: int = 0
+    """By this run's own attempts."""
+    shared: int = 0
+    """By others, before."""
+
+    @property
+    def all(self) -> int:
+        """What the run's data cost, whoever paid."""
+        return self.spent + self.shared
+
+
+@dataclass(kw_only=True)
 class Parameters:
     """Size of a model, adapters included."""
 
@@ -73,6 +88,7 @@ class Result:
     step: int = 0
     """Optimizer steps done."""
     tokens: Tokens = field(default_factory=Tokens)
+    teachers: TeacherTokens = field(default_factory=TeacherTokens)
     shared_from: str | None = None
     """The run that trained the last of `tokens.shared`; null where this run trained everything itself."""
     parameters: Parameters = field(default_factory=Parameters)

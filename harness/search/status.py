@@ -169,6 +169,7 @@ def _trial(run: RunRecord) -> dict[str, Any]:
         "seconds": run.result.seconds,
         "step": run.result.step,
         "tokens": asdict(run.result.tokens),
+        "teachers": asdict(run.result.teachers),
         **_where(run),
     }
 

@@ -51,7 +51,7 @@ class Plan:
 
     def __init__(self, recipe: Recipe, seeds: Seeds, fingerprints: Mapping[str, str]) -> None:
         """fingerprints: of the teachers, by name."""
-        self.recipe, self.seeds = recipe, seeds
+        self.recipe, self.seeds, self.teachers = recipe, seeds, dict(fingerprints)
         self.keys = _step_keys(recipe, fingerprints)
         """By step that asks a teacher: hash of all that what it writes depends on, the row aside."""
         self._verifiers = {name: verifier_of(recipe.config, name) for name, step in recipe.config.steps.items() if step.verify is not None}

@@ -18,12 +18,20 @@ from harness.models.attention import refuse_attention
 from harness.models.device import computes_on_gpu, device_of, refuse_missing_devices
 from harness.models.liger import liger_kernels
 from harness.models.precision import forward_context, weights_dtype
-from harness.training.evaluation import evaluated
+from harness.training.evaluation import EvaluatedModel, evaluated
 
 
 @contextmanager
 def writing(config: Config, tokenizer: Any, *, batch_rows: int | None = None) -> Iterator[Engine]:
-    """The engine of the model, with its adapter, and the last weights of model.checkpoint, as they are evaluated.
+    """The engine of the model, see `reading`."""
+    with reading(config, tokenizer, batch_rows=batch_rows) as model:
+        yield model.engine
+
+
+@contextmanager
+def reading(config: Config, tokenizer: Any, *, batch_rows: int | None = None, alone: bool = False) -> Iterator[EvaluatedModel]:
+    """The model, with its adapter, and the last weights of model.checkpoint, as they are evaluated; it reads and writes. alone: as of
+    `evaluated`.
 
     Raises InputError for a model that cannot be used.
     """
@@ -43,6 +51,7 @@ def writing(config: Config, tokenizer: Any, *, batch_rows: int | None = None) ->
             batch_tokens=trainer.evaluation_batch_tokens,
             precision=lambda: forward_context(trainer.precision, torch.device(device).type),
             build_engine=build,
-        ) as reading,
+            alone=alone,
+        ) as evaluated_model,
     ):
-        yield reading.engine
+        yield evaluated_model

@@ -16,6 +16,7 @@ from harness.config.checks.trainer import trains
 from harness.config.errors import InputError, wrong_value
 from harness.config.nested import set_value
 from harness.config.schema import Config
+from harness.config.synth_path import makes_data
 from harness.config.terminal import log_to_stderr
 from harness.config.validate import to_plain, to_section
 from harness.runs import exit_codes
@@ -191,7 +192,7 @@ def follow(run: RunDirectory, config: Config, world: World, stop: StopFlag) -> N
     """Take part in an attempt as a rank other than 0; returns when the attempt has ended normally."""
     live = LiveResult(run, ending_of, is_written=False)
     with _connected(config, world):
-        _program(config)(config, live, stop=stop)
+        _program(config)(_with_data(config), live, stop=stop)
 
 
 def _program(config: Config) -> Callable[..., Ending]:
@@ -240,10 +241,11 @@ def _run(config: Config, live: LiveResult, stop: StopFlag, cleanup: ExitStack, *
     bar = RunProgress() if show_progress else None
     if bar:
         cleanup.callback(bar.stop)
+    data = _with_data(config, live)
     loggers: list[MetricLogger] = [*([wandb] if wandb else []), *([bar.logger] if bar else [])]
     run = partial(
         _program(config),
-        config,
+        data,
         live,
         stop=stop,
         loggers=loggers,
@@ -255,6 +257,20 @@ def _run(config: Config, live: LiveResult, stop: StopFlag, cleanup: ExitStack, *
     from harness.training.step_progress import StepProgress
 
     return run(callbacks=[StepProgress(bar)] if bar else [], trunks=_trunks(config, live.run))
+
+
+def _with_data(config: Config, live: LiveResult | None = None) -> Config:
+    """The configuration with the files of the data that are made for it, now or before. live: where it is booked what that cost."""
+    if not makes_data(config.data):
+        return config
+    from harness.work.made_data import with_made_data
+
+    made = with_made_data(config)
+    if live is not None:
+        teachers = live.result.teachers
+        teachers.shared = made.shared - teachers.spent  # of which earlier attempts of this run spent some
+        teachers.spent += made.spent
+    return made.config
 
 
 def _finish(wandb: WandbLogger, live: LiveResult, _kind: object, error: BaseException | None, _traceback: object) -> None:

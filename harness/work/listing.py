@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.errors import InputError
-from harness.config.locations import choices, config_dirs, groups, shipped, sweep_dirs, sweep_names
+from harness.config.locations import choices, config_dirs, groups, shipped, sweep_dirs, sweep_names, synth_dirs, synth_names
 from harness.evaluation.kinds import main_metrics
 from harness.runs.bundle import bundles
 from harness.runs.directory import RunDirectory, StudyDirectory, is_run, is_study, runs_root
 from harness.runs.record import load_run, load_study
 
-SECTIONS = ("studies", "runs", "experiments", "sweeps", "recipes", "choices")
+SECTIONS = ("studies", "runs", "experiments", "sweeps", "synth", "recipes", "choices")
 """What `harness ls` can be asked for."""
 
 
@@ -35,6 +35,8 @@ def listing(sections: tuple[str, ...] = SECTIONS) -> dict[str, Any]:
                 found[section] = [_file(name, "experiment", config_dirs()) for name in names]
             case "sweeps":
                 found[section] = [_file(name, "", sweep_dirs()) for name in sweep_names()]
+            case "synth":
+                found[section] = [_file(name, "", synth_dirs()) for name in synth_names()]
             case "recipes":
                 found[section] = list(_recipes())
             case "choices":
@@ -84,7 +86,7 @@ def _file(name: str, group: str, directories: list[Path]) -> dict[str, Any]:
 
 def _is_shipped(path: Path) -> bool:
     """Whether the file came with the harness."""
-    return any(path.is_relative_to(shipped(folder).resolve()) for folder in ("conf", "sweeps"))
+    return any(path.is_relative_to(shipped(folder).resolve()) for folder in ("conf", "sweeps", "synth"))
 
 
 def about(path: Path) -> str:

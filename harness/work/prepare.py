@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.errors import InputError
+from harness.config.synth_path import makes_data
 from harness.config.terminal import log_to_stderr, say
 from harness.runs.exit_codes import BAD_INPUT, FAILED
 from harness.runs.machine_faults import machine_fault
@@ -78,6 +79,10 @@ def prepare(config: Config) -> Prepared:
     describes_run = trains(config.trainer) and has_length(config.trainer)
 
     reach(config)
+    if makes_data(config.data):
+        from harness.work.made_data import with_made_data
+
+        config = with_made_data(config).config
 
     # Only now what takes seconds to import: a typo is answered at once, and so is what is out of reach.
     from harness.data.epochs import check_epochs

@@ -58,16 +58,19 @@ def begin(recipe: Recipe, path: Path | None) -> Begun:
     directory = SynthDirectory(path or runs_root() / recipe.name)
     if directory.path.exists() and not directory.recipe.is_file() and (not directory.path.is_dir() or any(directory.path.iterdir())):
         raise InputError(f"--dir {directory.path}: is there already, and holds no recipe; valid: a new or empty directory")
-    seeds = recipe.read_seeds()
     teachers = Teachers(recipe)
-    fingerprints = teachers.fingerprints()
-    plan = Plan(recipe, seeds, fingerprints)
+    plan = Plan(recipe, recipe.read_seeds(), teachers.fingerprints())
+    return begin_plan(directory, plan, teachers)
+
+
+def begin_plan(directory: SynthDirectory, plan: Plan, teachers: Teachers) -> Begun:
+    """Begin a plan's directory, or go on with it. Raises InputError where it holds something that another recipe made."""
     document = {
-        "name": recipe.name,
+        "name": plan.recipe.name,
         "version": __version__,
-        "recipe": to_plain(recipe.config),
-        "seeds": seeds.fingerprints(),
-        "teachers": fingerprints,
+        "recipe": to_plain(plan.recipe.config),
+        "seeds": plan.seeds.fingerprints(),
+        "teachers": plan.teachers,
         "steps": plan.keys,
         "shards": plan.shards,
         "asks": plan.asks,
@@ -113,26 +116,37 @@ def make(begun: Begun, *, workers: int, progress: Progress) -> Made:
 
     Raises InputError, SynthStoppedError; KeyboardInterrupt, EndpointDownError and OSError leave what has ended.
     """
+    with _making(begun.directory, wait=False):
+        _write(begun, workers, progress)
+        return write_data(begun.directory, begun.plan, begun.directory)
+
+
+def fill(begun: Begun, *, workers: int, progress: Progress) -> None:
+    """Have all rows written; where another process is at it, wait for it. Raises as `make`."""
+    with _making(begun.directory, wait=True):
+        _write(begun, workers, progress)
+
+
+def _write(begun: Begun, workers: int, progress: Progress) -> None:
     directory, plan = begun.directory, begun.plan
-    with _making(directory):
-        directory.settle_all_killed()
-        with directory.changing() as ledger:
-            ledger.refused = None
-        if not all(directory.ledger().of(shard).done for shard in range(plan.shards)):
-            if workers == 1:
-                _work_here(begun, progress)
-            else:
-                _work_apart(begun, workers, progress)
-        if directory.stop_request.exists():
-            raise SynthStoppedError("stopped")
-        return write_data(directory, plan)
+    directory.settle_all_killed()
+    with directory.changing() as ledger:
+        ledger.refused = None
+    if not all(directory.ledger().of(shard).done for shard in range(plan.shards)):
+        if workers == 1:
+            _work_here(begun, progress)
+        else:
+            _work_apart(begun, workers, progress)
+    if directory.stop_request.exists():
+        raise SynthStoppedError("stopped")
 
 
 @contextmanager
-def _making(directory: SynthDirectory) -> Iterator[None]:
-    lock = hold(directory.making_lock)
-    if lock is None:
-        raise InputError(f"{directory.path}: another command makes it; `harness status {directory.path}` shows it")
+def _making(directory: SynthDirectory, *, wait: bool) -> Iterator[None]:
+    while (lock := hold(directory.making_lock)) is None:
+        if not wait:
+            raise InputError(f"{directory.path}: another command makes it; `harness status {directory.path}` shows it")
+        time.sleep(POLL_SECONDS)
     try:
         directory.stop_request.unlink(missing_ok=True)
         yield
@@ -187,14 +201,14 @@ def drafts_of(directory: SynthDirectory, plan: Plan) -> list[Draft]:
     return [draft for shard in range(plan.shards) for draft in plan.rows(shard, directory.records(shard))]
 
 
-def write_data(directory: SynthDirectory, plan: Plan) -> Made:
-    """Make the data set of what is written: data.jsonl, rejected.jsonl and manifest.json, which is the last."""
+def write_data(directory: SynthDirectory, plan: Plan, out: SynthDirectory) -> Made:
+    """Make the data set of what is written: data.jsonl, rejected.jsonl and manifest.json, which is the last, of the directory `out`."""
     made = make_data(drafts_of(directory, plan), plan.recipe.config)
-    _write_lines(directory.rejected, [one.to_json() for one in made.rejected])
-    sha256 = _write_lines(directory.data, made.data)
+    _write_lines(out.rejected, [one.to_json() for one in made.rejected])
+    sha256 = _write_lines(out.data, made.data)
     ledger = directory.ledger()
     write_json(
-        directory.manifest,
+        out.manifest,
         {
             "recipe": plan.recipe.name,
             "seeds": plan.seeds.fingerprints(),

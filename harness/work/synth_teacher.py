@@ -17,7 +17,9 @@ from harness.work.generate import model_identity, writing_config
 
 if TYPE_CHECKING:
     from harness.generation.engine import Engine
+    from harness.generation.prompts import PromptReader
     from harness.generation.rows import Prompt
+    from harness.training.evaluation import EvaluatedModel
     from harness.work.synth_endpoint import EndpointTeacher
 
 Record = dict[str, Any]
@@ -85,10 +87,20 @@ class LocalTeacher:
         return answers_turns(self.config, self._tokenizer) if self._config.chat is None else self._config.chat
 
     @cached_property
-    def _engine(self) -> Engine:
-        from harness.training.writer import writing
+    def _model(self) -> EvaluatedModel:
+        from harness.training.writer import reading
 
-        return self._stack.enter_context(writing(self.config, self._tokenizer))
+        return self._stack.enter_context(reading(self.config, self._tokenizer, alone=True))
+
+    @property
+    def _engine(self) -> Engine:
+        return self._model.engine
+
+    @cached_property
+    def _prompts(self) -> PromptReader:
+        from harness.generation.prompts import PromptReader
+
+        return PromptReader(self.config.data, self._tokenizer, chat=self._chat)
 
     def fingerprint(self) -> str:
         from harness.models.tokenizer import tokenizer_fingerprint
@@ -106,6 +118,8 @@ class LocalTeacher:
         from harness.data.chat.conversation import MalformedError
 
         config = self._recipe.config.steps[step]
+        if config.nll is not None:
+            return self._look_at_texts(step, asks)
         prompts: dict[str, Prompt] = {}
         kept, refused = [], list[Record]()
         for ask in asks:
@@ -126,24 +140,47 @@ class LocalTeacher:
 
     def _prompt(self, ask: Ask) -> Prompt:
         from harness.data.chat.conversation import Conversation, MalformedError, Message
-        from harness.generation.prompts import PromptReader
 
-        reader = PromptReader(self.config.data, self._tokenizer, chat=self._chat)
         if ask.system is None:
-            return reader.of_text(ask.prompt, prompt_id=ask.id)
+            return self._prompts.of_text(ask.prompt, prompt_id=ask.id)
         if not self._chat:
             raise MalformedError(f"teachers.{self._name} goes on from texts, and hears no system message; valid: a step without system")
-        return reader.of_conversation(Conversation((Message("system", ask.system), Message("user", ask.prompt))), prompt_id=ask.id)
+        return self._prompts.of_conversation(Conversation((Message("system", ask.system), Message("user", ask.prompt))), prompt_id=ask.id)
 
     def answer(self, step: str, lot: Lot) -> Iterator[Record]:
         from harness.generation.rows import Draw, Limits
 
         config = self._recipe.config.steps[step]
+        if config.nll is not None:
+            yield from self._likelihoods(step, lot)
+            return
         engine = self._engine.with_sampling(self._recipe.sampling_of(step))
         rows = [Draw(lot.prompts[ask.id], 0) for ask in lot.asks]
         for text in engine.write(rows, Limits(config.max_new_tokens, tuple(config.stop))):
             read = len(lot.prompts[text.id].token_ids)
             yield {"step": step, "id": text.id, "text": text.text, "finish": text.finish, "tokens": [read, text.tokens]}
+
+    def _look_at_texts(self, step: str, asks: Sequence[Ask]) -> Lot:
+        from harness.work.synth_likelihood import read_texts
+
+        texts = read_texts(asks, self.config.data, self._tokenizer, chat=self._chat)
+        longest = self._engine.longest_prompt
+        refused, kept = [], list[Ask]()
+        for ask in asks:
+            problem = texts[ask.id].problem(longest)
+            if problem is None:
+                kept.append(ask)
+            else:
+                refused.append({"step": step, "id": ask.id, "error": problem})
+        tokens = sum(len(texts[ask.id].ids) for ask in kept)
+        return Lot(kept, refused, tokens, tokens, texts)
+
+    def _likelihoods(self, step: str, lot: Lot) -> Iterator[Record]:
+        from harness.work.synth_likelihood import nats_per_token
+
+        texts = [lot.prompts[ask.id] for ask in lot.asks]
+        for ask, text, nats in zip(lot.asks, texts, nats_per_token(texts, self._model), strict=True):
+            yield {"step": step, "id": ask.id, "score": nats, "tokens": [len(text.ids), 0]}
 
     def close(self) -> None:
         """Let go of the model."""

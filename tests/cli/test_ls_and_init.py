@@ -48,17 +48,17 @@ def listed(here: Path, *arguments: str) -> dict[str, Any]:
 
 def test_everything_is_listed(here: Path) -> None:
     found = listed(here)
-    assert list(found) == ["studies", "runs", "experiments", "sweeps", "recipes", "choices"]
+    assert list(found) == ["studies", "runs", "experiments", "sweeps", "synth", "recipes", "choices"]
     studies = {study["name"]: study for study in found["studies"]}
     assert (studies["question"]["trials"], studies["question"]["best"], studies["question"]["objective"]) == ({"complete": 1}, 0, 2.5)
     assert "cannot be read" in studies["broken"]["problem"]
     assert [(run["name"], run["state"], run["metrics"]) for run in found["runs"]] == [("single", "complete", {"val/x/loss": 2.5})]
     assert {"cpt", "sft"} <= {entry["name"] for entry in found["experiments"]}
-    assert all(entry["about"] and entry["shipped"] for entry in [*found["experiments"], *found["sweeps"]])
+    assert all(entry["about"] and entry["shipped"] for entry in [*found["experiments"], *found["sweeps"], *found["synth"]])
     assert found["choices"]["schedule"] == sorted(path.stem for path in (shipped("conf") / "schedule").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("section", ["studies", "runs", "experiments", "sweeps", "recipes", "choices"])
+@pytest.mark.parametrize("section", ["studies", "runs", "experiments", "sweeps", "synth", "recipes", "choices"])
 def test_one_section_alone(here: Path, section: str) -> None:
     assert list(listed(here, section)) == [section]
     assert harness(here, "ls", section).stdout.startswith(f"{section}\n")

@@ -9,7 +9,17 @@ from harness.config.checks.model import pretrained_problems
 from harness.config.errors import did_you_mean
 from harness.config.locations import in_home
 from harness.config.remote_path import is_remote
-from harness.config.schema import TASK_FILES, DataConfig, GenerationConfig, PreferenceConfig, ValidationConfig, each, evaluation_sections
+from harness.config.schema import (
+    TASK_FILES,
+    DataConfig,
+    GenerationConfig,
+    PreferenceConfig,
+    SourceConfig,
+    ValidationConfig,
+    each,
+    evaluation_sections,
+)
+from harness.config.synth_path import is_made, recipe_of
 
 
 def data_problems(data: DataConfig, *, trains: bool) -> Iterator[str]:
@@ -17,6 +27,7 @@ def data_problems(data: DataConfig, *, trains: bool) -> Iterator[str]:
     if trains and not data.sources:
         yield "data.sources: no source to train on; give data.sources.<name>.path=FILE"
     for name, source in data.sources.items():
+        yield from _made_problems(f"data.sources.{name}", source)
         yield from _path(f"data.sources.{name}.path", source.path)
     replay = [name for name, source in data.sources.items() if source.replay]
     for key, share in (("replay_share", data.replay_share), ("replay_share_end", data.replay_share_end or 0.0)):
@@ -99,7 +110,14 @@ def _generation_problems(key: str, config: GenerationConfig) -> Iterator[str]:
         yield from _path(f"{key}.schema_path", config.schema_path)
 
 
+def _made_problems(key: str, source: SourceConfig) -> Iterator[str]:
+    if isinstance(source.path, list) and any(map(is_made, source.path)):
+        yield f"{key}.path={source.path}: data that are made are a source of their own; valid: one path, synth:RECIPE"
+    elif is_made(each(source.path)[0]) and not recipe_of(each(source.path)[0]):
+        yield f"{key}.path={source.path}: no recipe; valid: synth:RECIPE, a recipe's name or file"
+
+
 def _path(key: str, paths: str | list[str]) -> Iterator[str]:
     for path in each(paths):
-        if not is_remote(path) and not has_magic(path) and not in_home(path).exists():
+        if not is_remote(path) and not is_made(path) and not has_magic(path) and not in_home(path).exists():
             yield f"{key}={path}: no such file or directory"

@@ -27,7 +27,12 @@ class SourceConfig(Section):
     files are left out. Or a directory to which Hugging Face datasets saved a Dataset or a DatasetDict (save_to_disk), or a snapshot of the
     hub. Or elsewhere: ORG/NAME or hf://datasets/ORG/NAME[@REVISION] of the hub, s3://…, gs://…, https://…: fetched once into data.cache_dir
     (pip install 'harness[hub]'). Or a list of these, [a.jsonl,b/*.parquet], in whose order they are read; a file that several of them mean
-    counts once."""
+    counts once. Or synth:RECIPE: data that are made by this recipe when they are needed, see `synth`."""
+    synth: dict[str, Any] = field(default_factory=dict)
+    """Read with path=synth:RECIPE alone (a search may choose between that and files): keys of the recipe, e.g.
+    data.sources.<name>.synth.teachers.teacher.model=MODEL or synth.steps.answer.sampling.temperature=0.7. What teachers write is kept in
+    data.cache_dir, and shared by all runs whose recipes differ in nothing that it depends on: another filter or selection costs no token of
+    theirs."""
     split: Name | None = None
     """Which split of a saved DatasetDict, of a data set of the hub, or of a directory whose files are named so; null: the only one."""
     subset: Name | None = None

@@ -1,0 +1,97 @@
+"""Data that are made when they are needed: sources with data.sources.<name>.path=synth:RECIPE.
+
+    <cache>/synth/<key>/               a pool: what teachers wrote, and what it cost (see `harness.synthesis.directory`)
+    <cache>/synth/<key>/made/<key>/    what filters and selection made of it: data.jsonl, rejected.jsonl, manifest.json
+
+The first key is of all that the texts depend on, the second one of the rest of the recipe. So runs that differ in a filter share one pool.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.config.errors import InputError, wrong_value
+from harness.config.nested import flat
+from harness.config.overrides import hydra_text
+from harness.config.schema import Config, each
+from harness.config.synth_path import is_made, recipe_of
+from harness.config.validate import to_plain
+from harness.runs.cache import default_cache_dir
+from harness.synthesis.directory import SynthDirectory
+from harness.synthesis.plan import Plan
+from harness.synthesis.recipe import Recipe, load_recipe
+from harness.synthesis.seeds import hash_of
+from harness.work.synth import SynthStoppedError, begin_plan, fill, write_data
+from harness.work.synth_teacher import Teachers
+
+log = logging.getLogger("harness")
+AFTER_THE_TEXTS = ("filters", "dedup", "decontaminate", "select", "emit")
+
+
+@dataclass(frozen=True)
+class Made:
+    """A configuration whose sources are all files."""
+
+    config: Config
+    spent: int
+    """Tokens of teachers that this process spent on them."""
+    shared: int
+    """Tokens of teachers that others had spent on what they are made of."""
+
+
+def with_made_data(config: Config) -> Made:
+    """The configuration with the files of the data that its recipes make, which are made now where nobody made them before.
+
+    Raises InputError, naming the source, for a recipe that cannot be used, and where its budget has no room for all of its rows.
+    """
+    sources, spent, shared = dict(config.data.sources), 0, 0
+    for name, source in sources.items():
+        path = each(source.path)[0]
+        if not is_made(path):
+            continue
+        key = f"data.sources.{name}"
+        try:
+            recipe = load_recipe(recipe_of(path), [f"{inner}={hydra_text(value)}" for inner, value in flat(source.synth)])
+            file, cost, before = _made(recipe, default_cache_dir(config.data.cache_dir), key)
+        except InputError as error:
+            raise InputError("\n".join(line if line.startswith(key) else f"{key}: {line}" for line in str(error).splitlines())) from None
+        sources[name] = replace(source, path=str(file), synth={})
+        spent, shared = spent + cost, shared + before
+    return Made(replace(config, data=replace(config.data, sources=sources)), spent, shared)
+
+
+def _made(recipe: Recipe, cache: Path, key: str) -> tuple[Path, int, int]:
+    """The data set's file, what it cost now, and what it had cost before."""
+    teachers = Teachers(recipe)
+    plan = Plan(recipe, recipe.read_seeds(), teachers.fingerprints())
+    texts = [plan.keys, plan.seeds.fingerprints(), recipe.config.rows, recipe.config.seed, recipe.config.shard_rows]
+    pool = SynthDirectory(cache / "synth" / hash_of(texts))
+    kept = to_plain(recipe.config)
+    rest = [kept[name] for name in AFTER_THE_TEXTS]
+    # Scores and how texts are parsed: by these rows are kept, too.
+    made = SynthDirectory(pool.path / "made" / hash_of([rest, list(kept["steps"].items())]))
+    spent = 0
+
+    def progress(there: int, asks: int, tokens: int) -> None:
+        nonlocal spent
+        spent = tokens
+
+    if not all(pool.ledger().of(shard).done for shard in range(plan.shards)):
+        log.info("%s: %s makes %s texts", key, recipe.name, f"{plan.asks:,}")
+        try:
+            fill(begin_plan(pool, plan, teachers), workers=recipe.config.workers, progress=progress)
+        except SynthStoppedError as error:
+            raise InputError(f"{recipe.name} was {error}; valid: the same command again") from None
+        refused = pool.ledger().refused
+        if refused is not None:
+            limit = recipe.config.budget.tokens
+            raise wrong_value(
+                f"{key}.synth.budget.tokens", limit, f"no room for all of its rows: the next need {refused['needs']:,} tokens"
+            )
+    if not made.manifest.is_file():
+        write_data(pool, plan, made)
+    if not made.data.stat().st_size:
+        raise InputError(f"no row is left; {made.rejected} says why")
+    return made.data, spent, pool.ledger().used - spent
