@@ -153,6 +153,11 @@ def is_number(annotation: Any) -> bool:
     return any(part in (int, float) for part in alternatives(annotation))
 
 
+def holds_anything(item: Field, key: str) -> bool:
+    """Whether a key, whose field `find` gave, is a name below a mapping whose values nothing is known of."""
+    return item.is_open and get_args(item.annotation)[1:] == (Any,) and not key.endswith(f".{item.name}")
+
+
 def describe(annotation: Any) -> str:
     """What would be valid, in words: "a number > 0", "one of linear, cosine", "null or text"."""
     if get_origin(annotation) in (Union, types.UnionType):

@@ -195,6 +195,8 @@ class EmitConfig(Section):
     """Which field the user says; null: the template of the last step with one, filled in."""
     answer: Name | None = None
     """Which field the assistant says, or the text; null: what the last step with a template wrote."""
+    continues: bool = False
+    """Of text: whether the prompt stands before what was written, as one text: of a teacher that goes on from it."""
     system: Name | None = None
     """Which field is the system message; null: there is none."""
     label: Name | None = None

@@ -109,6 +109,11 @@ class SynthDirectory:
         """The rows to train on."""
         return self.dataset / "data.jsonl"
 
+    @property
+    def card(self) -> Path:
+        """What the data set is, for people."""
+        return self.dataset / "README.md"
+
     def shard_file(self, shard: int) -> Path:
         """What was written for the rows of a shard, a line each, in the order in which it ended."""
         return self.path / "shards" / f"{shard:05d}.jsonl"

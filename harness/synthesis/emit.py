@@ -17,7 +17,7 @@ def emit(selected: Sequence[Row] | Sequence[RowPair], config: SynthConfig) -> li
     messages    {messages: [system, user, assistant]}
     preference  {prompt, chosen, rejected, score_chosen, score_rejected}: higher scores are better, so those of select.lowest change sign
     unpaired    {prompt, completion, label}
-    text        {text}
+    text        {text}: of emit.continues the prompt and what follows it
     """
     return [_of_pair(one, config) if isinstance(one, RowPair) else _of_row(one, config) for one in selected]
 
@@ -33,7 +33,7 @@ def _of_row(row: Row, config: SynthConfig) -> dict[str, Any]:
             found |= _with_system({"prompt": prompt, "completion": answer}, row, config)
             found["label"] = row.scores[str(emit.label)] > emit.label_above
         case "text":
-            found["text"] = answer
+            found["text"] = prompt + answer if emit.continues else answer
         case "preference":
             raise AssertionError("a recipe whose rows are pairs was checked")
         case _:

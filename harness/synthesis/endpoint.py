@@ -2,7 +2,7 @@
 
 A request is sent again, with the same seed, while its server is busy or broken (408, 425, 429, 5xx, time-outs, broken connections): after
 what Retry-After says, else after pauses that double. Other refusals (4xx) are of this request, and are its answer. What holds of all
-requests (no connection at all, a wrong key, no such model or address) ends them, with one message.
+requests (no connection at all, a wrong key, no such model or address, the first ones all refused) ends them, with one message.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ OF_ALL = {
 """Refusals that hold of all requests."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
 LONGEST_RETRY_AFTER_SECONDS = 900.0
+FIRST_REFUSED = 8
+"""Requests that are refused before any is answered: then something is wrong with all of them, and none is a row's own fault."""
 MOST_BYTES = 16_000_000
 """Of an answer."""
 PART_BYTES = 65_536
@@ -119,6 +121,12 @@ class Address:
             return f"http://HOST:PORT/v1, as {self.config_key}.endpoint, and a model that is served there, as {self.config_key}.model"
         return f"as {self.config_key}.key_env, the environment variable that holds a key for it"
 
+    def refuses_all(self, failure: Failure) -> InputError:
+        return InputError(
+            f"{self.config_key}.endpoint={self.url}: it refuses all of the first {FIRST_REFUSED} requests, the last with {failure.reason}; "
+            f"valid: what it serves, see {self.config_key}.engine, .extra_body and the steps' sampling"
+        )
+
     def without_key(self, text: str) -> str:
         """The text in one line, without the key: a server may say it back."""
         return in_line(text.replace(self.key, "REMOVED") if self.key else text)
@@ -159,6 +167,8 @@ class Endpoint:
         self._lock = threading.Lock()
         self._quiet_until = 0.0
         """Nothing is sent before: a server that is busy for one request is so for all."""
+        self._is_there = False
+        """Whether it has said anything."""
         self._has_answered = False
 
     def complete(
@@ -190,15 +200,22 @@ class Endpoint:
         for thread in threads:
             thread.start()
         try:
-            running = len(threads)
+            running, refused = len(threads), list[Failure]()
             while running:
                 match found.get():
                     case None:
                         running -= 1
                     case BaseException() as error:
                         raise error
+                    case Failure() as failure if not self._has_answered:
+                        refused.append(failure)
+                        if len(refused) == FIRST_REFUSED:
+                            raise self._address.refuses_all(failure)
                     case answer:
+                        yield from refused
+                        refused.clear()
                         yield answer
+            yield from refused
         finally:
             closing.set()
 
@@ -217,17 +234,18 @@ class Endpoint:
             answer: Answer | Failure | _BusyError
             try:
                 answer = read(request, self._address.post(body))
+                self._has_answered = True
             except _RefusedError as refusal:
                 answer = Failure(request.id, str(refusal))
             except UnreadableError as error:
                 answer = _BusyError(self._address.without_key(str(error)), is_unreachable=True)
             except _BusyError as error:
                 answer = error
+            self._is_there |= not (isinstance(answer, _BusyError) and answer.is_unreachable)
             if not isinstance(answer, _BusyError):
-                self._has_answered = True
                 return answer
             busy = answer
-            if attempt == self._attempts or (busy.is_unreachable and not self._has_answered):
+            if attempt == self._attempts or not self._is_there:
                 raise EndpointDownError(
                     f"{self._address.config_key}.endpoint={self._address.url}: no answer ({busy}; {attempt} of {self._attempts} attempts)"
                 )

@@ -17,6 +17,8 @@ OURS = ("model", "messages", "prompt", "seed", "max_tokens", "stop", "n", "strea
 """Fields of a request that teachers.<name>.extra_body cannot say, besides those of the sampling."""
 TEMPLATE_TOKENS = 256
 """What a server's chat template may put around messages, at most, as far as we reserve: marks of turns, a default system message."""
+MOST_CONTEXT_TOKENS = 1 << 20
+"""How far back penalties look that look at everything, where a server wants a number."""
 SHOWN = 200
 """Characters of what a server says, in messages."""
 
@@ -70,7 +72,7 @@ def served_by(engine: EngineName, sampling: SamplingConfig) -> Served:
         case "vllm":
             return for_vllm(sampling)
         case "llama_cpp":
-            return for_llama_cpp(sampling, context_tokens=-1)  # its own word for all that it has
+            return for_llama_cpp(sampling, context_tokens=MOST_CONTEXT_TOKENS)
         case _:
             assert_never(engine)
 

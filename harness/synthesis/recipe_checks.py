@@ -144,6 +144,8 @@ def _selection_problems(config: SynthConfig, known: list[str]) -> Iterator[str]:
         yield f"emit.format={config.emit.format}: preference goes with select=pairs, and only with it (select.name={config.select.name})"
     if config.emit.format == "unpaired" and config.emit.label not in scores:
         yield f"emit.label={config.emit.label}: unpaired rows need a score; valid: {valid}"
+    if config.emit.continues and config.emit.format != "text":
+        yield f"emit.continues=true: has no effect with emit.format={config.emit.format}; only text reads it"
     places = {
         "filters.field": config.filters.field,
         "dedup.field": config.dedup.field,

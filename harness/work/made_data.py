@@ -20,6 +20,7 @@ from harness.config.synth_path import is_made, recipe_of
 from harness.config.validate import to_plain
 from harness.runs.cache import default_cache_dir
 from harness.synthesis.directory import SynthDirectory
+from harness.synthesis.endpoint import EndpointDownError
 from harness.synthesis.plan import Plan
 from harness.synthesis.recipe import Recipe, load_recipe
 from harness.synthesis.seeds import hash_of
@@ -84,6 +85,8 @@ def _made(recipe: Recipe, cache: Path, key: str) -> tuple[Path, int, int]:
             fill(begin_plan(pool, plan, teachers), workers=recipe.config.workers, progress=progress)
         except SynthStoppedError as error:
             raise InputError(f"{recipe.name} was {error}; valid: the same command again") from None
+        except EndpointDownError as error:
+            raise InputError(f"{error}; valid: the same command again, when it answers") from None
         refused = pool.ledger().refused
         if refused is not None:
             limit = recipe.config.budget.tokens

@@ -20,8 +20,10 @@ from harness.config.nested import flat
 from harness.config.validate import to_plain
 from harness.runs.directory import runs_root
 from harness.runs.exit_codes import BAD_INPUT, DONE
-from harness.runs.files import read_yaml, replacing, write_json, write_yaml
+from harness.runs.files import read_yaml, replacing, write_json, write_text, write_yaml
 from harness.runs.locks import hold
+from harness.synthesis.card import data_card
+from harness.synthesis.card_figures import figures
 from harness.synthesis.directory import SynthDirectory
 from harness.synthesis.plan import Draft, Plan
 from harness.synthesis.recipe import Recipe
@@ -202,29 +204,30 @@ def drafts_of(directory: SynthDirectory, plan: Plan) -> list[Draft]:
 
 
 def write_data(directory: SynthDirectory, plan: Plan, out: SynthDirectory) -> Made:
-    """Make the data set of what is written: data.jsonl, rejected.jsonl and manifest.json, which is the last, of the directory `out`."""
-    made = make_data(drafts_of(directory, plan), plan.recipe.config)
-    _write_lines(out.rejected, [one.to_json() for one in made.rejected])
-    sha256 = _write_lines(out.data, made.data)
+    """Make the data set of what is written: rejected.jsonl, data.jsonl, its card, and manifest.json, which is the last, of the directory
+    `out`."""
+    config = plan.recipe.config
+    made = make_data(drafts_of(directory, plan), config)
     ledger = directory.ledger()
-    write_json(
-        out.manifest,
-        {
-            "recipe": plan.recipe.name,
-            "seeds": plan.seeds.fingerprints(),
-            "steps": {name: {"key": key, **_step(plan, name)} for name, key in plan.keys.items()},
-            "funnel": made.funnel,
-            "rejected": dict(sorted(Counter(one.rule for one in made.rejected).items())),
-            "tokens": {
-                "prompt": sum(one.prompt for one in ledger.shards.values()),
-                "generated": sum(one.generated for one in ledger.shards.values()),
-                "lost": sum(one.lost for one in ledger.shards.values()),
-            },
-            "rows": len(made.data),
-            "sha256": sha256,
-            "version": __version__,
+    _write_lines(out.rejected, [one.to_json() for one in made.rejected])
+    manifest = {
+        "recipe": plan.recipe.name,
+        "seeds": plan.seeds.fingerprints(),
+        "steps": {name: {"key": key, **_step(plan, name)} for name, key in plan.keys.items()},
+        "funnel": made.funnel,
+        "rejected": dict(sorted(Counter(one.rule for one in made.rejected).items())),
+        "tokens": {
+            "prompt": sum(one.prompt for one in ledger.shards.values()),
+            "generated": sum(one.generated for one in ledger.shards.values()),
+            "lost": sum(one.lost for one in ledger.shards.values()),
         },
-    )
+        "figures": figures(made, config),
+        "rows": len(made.data),
+        "sha256": _write_lines(out.data, made.data),
+        "version": __version__,
+    }
+    write_text(out.card, data_card(manifest, made, config))
+    write_json(out.manifest, manifest)
     return made
 
 

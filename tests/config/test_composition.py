@@ -46,6 +46,14 @@ STEER = [
 ]
 ROOM = ["data.context_length=256", "trainer.batch_tokens=1024"]  # the alpaca template alone is longer than a tiny row
 PAIRS = ["model.path=model", "data.sources.prefs.path=pairs.jsonl", "data.chat_template=alpaca"]
+MADE = [
+    "data.sources.made.synth.seeds.docs.path=domain.jsonl",
+    "data.sources.made.synth.teachers.teacher.model=model",
+    "data.sources.made.synth.rows=20",
+    "data.sources.made.synth.steps.text.max_new_tokens=4",
+    "data.validation.real.path=general.jsonl",
+    "tokenizer.path=tokenizer",
+]
 NEEDS = {
     # What a choice leaves for the user to give, and files that it expects in the working directory.
     "model/pretrained": ["model.path=model"],
@@ -61,6 +69,8 @@ NEEDS = {
     "experiment/evaluate": ["model.path=model", "data.validation.domain.path=domain.jsonl", "trainer.max_steps=0"],
     "experiment/sampling": [*TASK, "data.generation.task.max_new_tokens=4", "trainer.max_steps=0"],
     "sweep/sampling": TASK,
+    "experiment/synthesis": MADE,
+    "sweep/synthesis": [*MADE, "data.sources.real.path=general.jsonl"],
     "experiment/merge": MERGE,
     "sweep/merge": MERGE,
     "experiment/steer": STEER,

@@ -26,7 +26,7 @@ def recipe(tmp_path: Path, tiny_model: Path) -> Callable[..., Path]:
     def write(name: str = "texts", **changes: Any) -> Path:
         seeds = tmp_path / "prompts.jsonl"
         if not seeds.exists():
-            write_jsonl(seeds, [{"id": f"p{number}", "prompt": f"the {word}", "right": "the"} for number, word in enumerate(WORDS)])
+            write_jsonl(seeds, [{"id": f"p{number}", "prompt": f"the {word}"} for number, word in enumerate(WORDS)])
         document: dict[str, Any] = {
             "seeds": {"prompts": {"path": str(seeds)}},
             "teachers": {"teacher": {"model": str(tiny_model), "chat": False, "overrides": ["trainer.threads=1"]}},

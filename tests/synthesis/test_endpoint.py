@@ -243,6 +243,20 @@ def test_other_refusals_are_of_their_row(code: int) -> None:
     assert len(server.bodies) == 3
 
 
+def test_the_first_ones_all_refused_are_no_rows_own_fault() -> None:
+    def reply(body: Body) -> Reply:
+        return Reply(422, b'{"detail": "min_p: extra"}') if int(prompt_of(body)) < first else echo(body)
+
+    with serving(reply) as server:
+        first = 100
+        with pytest.raises(InputError, match=r"refuses all of the first 8 requests, the last with HTTP 422: .*min_p: extra"):
+            ask(server.address, [str(index) for index in range(100)], requests=2)
+        assert len(ask(server.address, ["0", "1"])) == 2
+        first = 7
+        found = ask(server.address, [str(index) for index in range(10)], requests=1)
+        assert [isinstance(found[str(index)], Failure) for index in range(10)] == [True] * 7 + [False] * 3
+
+
 @pytest.mark.parametrize(
     ("code", "problem"),
     [
@@ -377,7 +391,7 @@ def test_what_an_engine_is_told_and_what_it_cannot_do() -> None:
     assert served_by("openai", SamplingConfig(temperature=0.5, top_p=0.9)).notes == ()
     assert served_by("vllm", sampling).settings["min_p"] == 0.1
     told = served_by("llama_cpp", sampling).settings
-    assert (told["min_p"], told["repeat_penalty"], told["repeat_last_n"], told["top_k"]) == (0.1, 1.1, -1, 0)
+    assert (told["min_p"], told["repeat_penalty"], told["repeat_last_n"], told["top_k"]) == (0.1, 1.1, 2**20, 0)
 
 
 def test_threads_end() -> None:

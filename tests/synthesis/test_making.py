@@ -141,7 +141,7 @@ def test_another_recipe_is_refused_by_what_differs(recipe: Write, tmp_path: Path
 def test_what_is_scored_is_not_paid_again(recipe: Write, tmp_path: Path) -> None:
     assert synth(tmp_path, recipe(), "--dir", "made").rc == 0
     before = raw(tmp_path / "made")
-    words = ["steps.right.verify=contains", "steps.right.reference=prompts.right"]
+    words = ["steps.right.verify=contains", "steps.right.reference=prompts.id"]
     done = synth(tmp_path, recipe(), *words, "--dir", "made", "--json")
     assert done.rc == 0, done
     assert raw(tmp_path / "made") == before

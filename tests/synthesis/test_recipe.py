@@ -20,6 +20,7 @@ SHIPPED = [
     ("rephrase", "docs", 1),
     ("self_instruct", "personas", 4),
     ("back_translation", "docs", 1),
+    ("continuations", "docs", 1),
     ("pairs", "prompts", 4),
 ]
 JUDGE = {"pairs": ["teachers.judge.model=judge"]}
@@ -47,6 +48,7 @@ JUDGE = {"pairs": ["teachers.judge.model=judge"]}
         (["select.name=best_of"], "select=best_of needs a score"),
         (["select.by=text"], "has no effect with select=all"),
         (["emit.format=preference"], "goes with select=pairs"),
+        (["emit.format=messages", "emit.continues=true"], "only text reads it"),
         (["filters.scores.text.min=1"], "no step that gives a score"),
         (["steps.prompts.template=a"], "steps.prompts: a seed has this name"),
         (["bugdet.tokens=3"], "unknown key 'bugdet.tokens'"),
@@ -61,7 +63,7 @@ def test_a_wrong_key_is_named(recipe: Write, overrides: list[str], said: str) ->
 
 
 def test_a_field_that_a_row_lacks_is_named(recipe: Write) -> None:
-    with pytest.raises(InputError, match=r"line 1: no field 'more', which the recipe reads; fields there: id, prompt, right"):
+    with pytest.raises(InputError, match=r"line 1: no field 'more', which the recipe reads; fields there: id, prompt"):
         load_recipe(str(recipe()), ["steps.text.template='{{ prompts.more }}'"]).read_seeds()
 
 
