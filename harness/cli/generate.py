@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from harness.cli import completion
 from harness.cli.announce import announce
 from harness.cli.arguments import AsJson, Overrides, Speaker, print_json
+from harness.cli.side_by_side import show_side_by_side
 from harness.cli.writing_bar import WritingBar
 from harness.config.errors import InputError
 from harness.config.terminal import say
@@ -40,13 +42,22 @@ def generate(
     plain: Annotated[
         bool, typer.Option("--plain", help="Prompts are text to go on from, also where the model has a chat template.")
     ] = False,
+    beside: Annotated[
+        str | None,
+        typer.Option(
+            metavar="reference|MODEL|RUN|TRIAL",
+            help="Let another model write after the same prompts, with the same noise: the run's reference (where it has none, what it "
+            "started from), or any other.",
+            autocompletion=completion.runs,
+        ),
+    ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever an earlier command has written.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """What a model, or a run's last weights, write after prompts: jsonl with id, prompt, draw, text, tokens, token_ids, finish.
 
     Sampling is a part of the configuration: sampling=min_p sampling.temperature=0.8 sampling.seed=1. A command that was broken off goes on
-    when it is given again.
+    when it is given again. With --beside each row also has what the other model wrote, under beside.
     """
     if prompts is None and not prompt:
         if sys.stdin.isatty():
@@ -56,6 +67,7 @@ def generate(
     from harness.generation.rows import Limits, NonFiniteLogitsError
     from harness.work.generate import Question
     from harness.work.generate import generate as write
+    from harness.work.generate_beside import generate_beside
 
     if out is None and prompts not in (None, STDIN):
         assert prompts is not None
@@ -64,13 +76,16 @@ def generate(
     question = Question(what, overrides or [], prompts, prompt or [], draws, limits, batch_size, plain)
     bar = WritingBar()
     try:
-        rows = write(question, out, restart=restart, progress=bar.update, note=lambda text: say(text, err=True))
+        if beside is None:
+            rows = write(question, out, restart=restart, progress=bar.update, note=lambda text: say(text, err=True))
+        else:
+            rows = generate_beside(question, beside, out, restart=restart, progress=bar.update, note=lambda text: say(text, err=True))
     except KeyboardInterrupt:
         bar.stop()
-        if out is not None and bar.done:
+        if out is not None and bar.done and beside is None:
             say(f"stopped: {bar.done:,} rows are in {out}.part; the same command goes on", err=True)
         else:
-            say("stopped: no row has ended", err=True)
+            say("stopped: no row has ended" if beside is None else "stopped: with --beside rows are kept when both have ended", err=True)
         raise typer.Exit(FAILED) from None
     except NonFiniteLogitsError as error:
         bar.stop()
@@ -78,7 +93,7 @@ def generate(
         raise typer.Exit(FAILED) from None
     except OSError:
         bar.stop()
-        if out is not None and bar.done:
+        if out is not None and bar.done and beside is None:
             say(f"{bar.done:,} rows are in {out}.part; the same command goes on", err=True)
         raise
     finally:
@@ -90,7 +105,7 @@ def generate(
     elif out is not None:
         say(out)
     else:
-        _show(rows)
+        _show(rows, (what, beside))
 
 
 def _stem(file: Path) -> str:
@@ -106,9 +121,12 @@ def _counts(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _show(rows: list[dict[str, Any]]) -> None:
-    """Texts for people; with a line above each, where there are several."""
+def _show(rows: list[dict[str, Any]], names: tuple[str, str | None]) -> None:
+    """Texts for people; with a line above each, where there are several. names: of the models whose texts they are."""
     for row in rows:
         if len(rows) > 1:
             say(f"── {row['prompt']!r}" + (f", {row['draw']}" if any(one["draw"] for one in rows) else ""))
-        say(row["text"])
+        if names[1] is None:
+            say(row["text"])
+        else:
+            show_side_by_side((names[0], row["text"]), (names[1], row["beside"]["text"]))

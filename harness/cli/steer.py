@@ -10,6 +10,7 @@ import typer
 from harness.cli import completion
 from harness.cli.announce import announce
 from harness.cli.arguments import AsJson, Overrides, print_json
+from harness.cli.side_by_side import show_side_by_side
 from harness.config.terminal import say
 
 
@@ -66,13 +67,6 @@ def _show(summary: dict[str, Any]) -> None:
 
 
 def _show_tried(rows: list[dict[str, str]]) -> None:
-    """Texts side by side."""
-    from rich.table import Table
-
-    from harness.config.literal_console import LiteralConsole
-
-    console = LiteralConsole()
     for row in rows:
-        table = Table("as it is", "steered", title=row["prompt"], title_justify="left", expand=True)
-        table.add_row(row["base"], row["steered"])
-        console.print(table)
+        say(f"── {row['prompt']!r}")
+        show_side_by_side(("as it is", row["base"]), ("steered", row["steered"]))

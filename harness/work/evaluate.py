@@ -38,7 +38,7 @@ def evaluation_of(
     model before them.
     Raises InputError for what cannot be evaluated.
     """
-    run = _run(what)
+    run = run_of(what)
     if run is not None:
         # A run that trained nothing evaluates the model that it started from.
         has_trained = trains(load_run_config(run, checked_by=lambda config: None).trainer)
@@ -50,7 +50,12 @@ def evaluation_of(
     return Evaluation(loaded.config, f"evaluate-{Path(what).name}")
 
 
-def _run(what: str) -> RunDirectory | None:
+def start_of(run: RunDirectory, overrides: list[str], *, checked_by: Callable[[Config], None]) -> Config:
+    """The run that evaluates what a run started from, in place of what it made of it; otherwise as `evaluation_of`."""
+    return load_run_config(run, [*_of_values(overrides), NOTHING_TRAINED], checked_by=checked_by)
+
+
+def run_of(what: str) -> RunDirectory | None:
     """The run of this name; None where the word means a model."""
     if (in_home(what) / "config.json").is_file():
         return None

@@ -47,6 +47,8 @@ class Question:
     batch_rows: int | None
     plain: bool
     """Whether prompts are text to go on from, also for a model that answers in conversations."""
+    stdin: bytes | None = None
+    """What stdin held, where it was read already."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,19 @@ def generate(
     Raises InputError for what cannot be used; KeyboardInterrupt and OSError leave the rows that have ended in OUT.part.
     """
     config = writing_config(question.what, question.overrides)
+    return write(config, question, out, restart=restart, progress=progress, note=note)
+
+
+def write(
+    config: Config,
+    question: Question,
+    out: Path | None,
+    *,
+    restart: bool = False,
+    progress: Progress | None = None,
+    note: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """The same by the model of a configuration of `writing_config`."""
     if question.draws > 1 and config.sampling.temperature == 0:
         raise InputError(
             f"-n {question.draws}: with sampling.temperature=0 (sampling={config.sampling.name}) all would be the same; valid: 1"
@@ -147,7 +162,7 @@ def read_prompts(question: Question, config: Config, tokenizer: Any, *, chat: bo
     found = list(_texts(reader, question.texts, lambda number: "--prompt" + (f" {number}" if len(question.texts) > 1 else "")))
     if question.prompts == STDIN:
         with tempfile.TemporaryDirectory() as folder:
-            content = sys.stdin.buffer.read()
+            content = sys.stdin.buffer.read() if question.stdin is None else question.stdin
             file = Path(folder) / ("stdin.jsonl" if content.lstrip().startswith(b"{") else "stdin.txt")
             file.write_bytes(content)
             try:

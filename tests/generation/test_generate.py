@@ -184,3 +184,36 @@ def test_a_model_whose_logits_are_nan_ends_in_one_message(tiny_model: Path, tmp_
     monkeypatch.setattr(sys, "stdin", io.StringIO("the\nthe\n"))
     chat = call_harness("chat", tiny_model, *ONE_CPU, cwd=tmp_path)
     assert (chat.rc, chat.stderr.count("error: the model's logits are NaN")) == (0, 2), chat
+
+
+@pytest.mark.slow
+def test_a_run_and_its_reference_write_side_by_side(new_run: NewRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, run = new_run("trained", "adapter=lora", "adapter.rank=2", "optim.lr=1e-1")
+    train_here(run)
+    _, start = new_run("start", "trainer.max_steps=0")
+    words = ("-n", "3", "--max-new-tokens", "8", "--json", "sampling=min_p", "sampling.min_p=0.01")
+    prompts = ("--prompt", "the first", "--prompt", "a b")
+    asked = json.loads(generate(run.path, *prompts, "--beside", "reference", *words, cwd=tmp_path).stdout)["generations"]
+    own, its = (json.loads(generate(one.path, *prompts, *words, cwd=tmp_path).stdout)["generations"] for one in (run, start))
+    assert [row["text"] for row in own] != [row["text"] for row in its]
+    others = [{name: row[name] for name in ("text", "tokens", "token_ids", "finish")} for row in its]
+    assert asked == [{**row, "beside": other} for row, other in zip(own, others, strict=True)]
+
+    def from_stdin(*more: str) -> Done:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"the first\na b\n")))
+        return generate(run.path, "--beside", str(start.path), *words, "--out", "o.jsonl", *more, cwd=tmp_path)
+
+    assert from_stdin().rc == 0
+    assert rows_in(tmp_path / "o.jsonl") == asked
+    again = from_stdin()
+    assert (again.rc, "--out o.jsonl: is there already; valid: another file, or --restart" in again.stderr) == (2, True)
+    assert from_stdin("--restart").rc == 0
+
+
+def test_what_stands_beside_is_shown_and_may_be_any_model(tiny_model: Path, tmp_path: Path) -> None:
+    words = ("--prompt", "the", "--max-new-tokens", "4", "sampling=greedy")
+    alone = generate(tiny_model, *words, cwd=tmp_path).stdout.rstrip("\n")
+    done = generate(tiny_model, *words, "--beside", str(tiny_model), cwd=tmp_path)
+    assert done.stdout == f"┌ {tiny_model}\n{alone}\n" * 2
+    refused = generate(tiny_model, *words, "--beside", "reference", cwd=tmp_path)
+    assert (refused.rc, f"--beside reference: {tiny_model} is a model, which has none; valid: a run" in refused.stderr) == (2, True)

@@ -24,6 +24,7 @@ from harness.training.objectives.kto import Kto
 from tests.support import corpus
 from tests.support.corpus import TinyText
 from tests.training.runs import assert_same_run, new_run_of, train_here
+from tests.training.test_ranks import assert_close, train_on_ranks
 
 WORDS = corpus.DOMAIN_WORDS
 
@@ -167,6 +168,17 @@ def test_a_run_that_is_stopped_goes_on_to_the_bit(labelled: list[str], tmp_path:
     assert train_here(stopped, stop_after=5).state == "waiting"
     train_here(stopped)
     assert_same_run(whole, stopped)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_ranks_divide_a_step_without_changing_it(labelled: list[str], tmp_path: Path, strategy: str) -> None:
+    overrides = [*labelled, *RUN, "trainer.max_steps=4", "objective.beta=0.5"]
+    one = new_run_of(tmp_path / "one", *overrides)
+    train_here(one)
+    two = new_run_of(tmp_path / "two", *overrides, "trainer.devices=2", f"trainer.strategy={strategy}")
+    assert train_on_ranks(two).state == "complete"
+    assert_close(one, two)
 
 
 def test_answers_of_pairs_have_labels(labelled: list[str], tmp_path: Path) -> None:

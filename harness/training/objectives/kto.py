@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from harness.config.schema import beta_of, nll_weight_of
 from harness.data.order import Float64
 from harness.data.tokenization import Documents, Progress
 from harness.data.training_data import TrainingData
+from harness.models.compiled import uncompiled
 from harness.models.precision import forward_context
 from harness.schedule.batch_size import BatchSize
 from harness.training import ranks
@@ -45,7 +47,10 @@ class Kto(Preference):
         rows = trainer.micro_batch_size or max(1, (stop - start) // ranks.size())
         precision = partial(forward_context, trainer.precision, model.device.type)
         gains: list[float] = []
-        with evaluated(model, batch_tokens=rows * data.context_length, precision=precision) as reading:
+        with (
+            uncompiled() if trainer.compile else nullcontext(),
+            evaluated(model, batch_tokens=rows * data.context_length, precision=precision) as reading,
+        ):
             for name, documents in data.documents_at(start, stop).items():
                 source = next(source for source in data.sources if source.name == name)
                 if source.documents.are_answers:
