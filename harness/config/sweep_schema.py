@@ -87,6 +87,10 @@ class SearchConfig(Section):
     Its batch stays the same, and its objective with it, up to the order of sums."""
     max_failures: Count = 3
     """When this many trials have failed for reasons of one kind and none is complete, no further one starts."""
+    confirm: bool | None = None
+    """Whether the study spends a part of its budget on running its best over fresh seeds, and ends with a confirmed winner or with the word
+    that there is none. Which trial gets the next seed follows from what was found so far. null: with search=trunk, where the budget holds
+    it."""
     trunks: Literal["auto", "always", "never"] = "auto"
     """Whether trials keep states of training for others to go on from, under <study>/trunks. auto: where trials will meet, that is, where
     the other parameters are no continuous ranges. What is found there is used in any case."""
