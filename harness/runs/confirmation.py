@@ -225,7 +225,8 @@ class Confirmation:
     @property
     def degrees(self) -> int:
         """Of freedom of `noise.sd`."""
-        return sum(len(candidate.values) - 1 for candidate in self.candidates if candidate.is_whole)
+        seeds, candidates = _together(self.candidates)
+        return max(0, len(seeds) - 1) * len(candidates)
 
     def candidate(self, number: int | None) -> Candidate | None:
         return next((candidate for candidate in self.candidates if candidate.number == number), None)

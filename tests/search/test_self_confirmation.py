@@ -291,3 +291,20 @@ def test_another_study_s_confirmation_is_in_the_way(opened: Opened, make_sweep: 
     with pytest.raises(InputError, match="confirms an earlier study of the name study; move it away"):
         open_study(sweep)
     assert not directory.sweep.exists()
+
+
+def test_hours_are_held_back_as_trials_and_tokens_are(opened: Opened) -> None:
+    """Attempts of a minute each, on a budget of half an hour of devices: none runs beyond it, and a part of it is for fresh seeds."""
+    now = 1e9
+    directory, sweep = opened(budget={"trials": None, "tokens": None, "gpu_hours": 0.5})
+    study = Study(directory, sweep, "w", clock=lambda: now)
+    while isinstance(claim := study.claim(), Claim):
+        assert claim.lease_ends <= 1e9 + 1800
+        now += 60
+        run(claim, study, measured)
+    record = load_study(directory)
+    seconds = [one.trial.seconds for one in (*record.runs, *record.paid_for) if one.trial]
+    assert sum(seconds) <= 1800
+    assert len(seconds) >= 25
+    assert len(record.paid_for) >= 5
+    assert record.confirmed is not None
