@@ -35,7 +35,7 @@ from harness.runs.record import load_study
 
 SEARCHES = {
     "tpe": ["search=tpe"],
-    "trunk": ["search=trunk", "search.rungs=3"],
+    "trunk": ["search=trunk", "search.rungs=3", "search.confirm=false"],
     "halving": ["search=tpe", "stopping=successive_halving"],
     "hyperband": ["search=tpe", "stopping=hyperband"],
     "random": ["search=random"],

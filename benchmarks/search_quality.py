@@ -68,7 +68,8 @@ class Task:
             **search,
         }
         if search["search"] == "trunk":
-            document["search"] = {"name": "trunk", "rungs": self.rungs}
+            # What is compared is what the searches find.
+            document["search"] = {"name": "trunk", "rungs": self.rungs, "confirm": False}
         path = folder / "sweep.yaml"
         path.write_text(json.dumps(document))
         return load_sweep(str(path), [])

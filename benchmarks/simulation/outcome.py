@@ -12,10 +12,12 @@ from pathlib import Path
 
 from benchmarks.simulation.table import Table, check_table
 from benchmarks.simulation.world import Ended, Faults, World
+from harness.runs.confirmation_plan import confirmation_directory
 from harness.runs.directory import StudyDirectory
 from harness.runs.files import write_yaml
 from harness.runs.record import Objective
 from harness.runs.result import FINAL_STATES, read_result
+from harness.search.reserve import confirms_itself
 from harness.search.sweep import LENGTH_KEYS, Sweep
 
 
@@ -88,7 +90,8 @@ def simulate(
         {key: value for key, value in vars(sweep).items() if key in ("base", "space", "_compositions", "largest_trial_tokens")}
     )
     with _directory(keep, sweep.name) as directory:
-        write_yaml(directory.sweep, {**seeded.frozen(), "launched": "1970-01-01T00:00:00.000+00:00"})
+        confirms = {"confirms_itself": confirms_itself(seeded)}
+        write_yaml(directory.sweep, {**seeded.frozen(), **confirms, "launched": "1970-01-01T00:00:00.000+00:00"})
         world = World(directory, seeded, table, workers, faults, seed, tokens_per_second, on_end)
         world.run()
         return _outcome(world)
@@ -121,7 +124,8 @@ def _outcome(world: World) -> Outcome:
     ended = [end.number for end in world.history]
     twice = [f"trial {number} ended {times} times" for number, times in Counter(ended).items() if times > 1]
     budget = world.sweep.config.budget
-    used = {"trials": float(states.total()), "tokens": float(world.trained), "gpu_hours": world.held / 3600}
+    confirming = sum(1 for _ in confirmation_directory(world.directory).trials())
+    used = {"trials": float(states.total() + confirming), "tokens": float(world.trained), "gpu_hours": world.held / 3600}
     limits = {unit: getattr(budget, unit) for unit in used}
     return Outcome(
         improvements=tuple(_improvements(world.history, better)),

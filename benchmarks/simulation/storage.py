@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from harness.runs.directory import StudyDirectory
+from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.search.storage.contract import StudyStorage
 from harness.search.trial_index import TrialIndex
 
@@ -20,6 +20,7 @@ class VirtualStorage(StudyStorage):
         super().__init__(directory)
         self._living: set[str] = set()
         self._is_locked = False
+        self._others: list[VirtualStorage] = []
 
     def _open_log(self) -> Forgetful:
         return Forgetful()
@@ -43,10 +44,19 @@ class VirtualStorage(StudyStorage):
             self._index = OwnIndex(self.directory, optuna, study_id)
         return self._index
 
-    def touch(self, number: int) -> None:
+    def beside(self, directory: StudyDirectory) -> VirtualStorage:
+        for other in self._others:
+            if other.directory == directory:
+                return other
+        self._others.append(VirtualStorage(directory))
+        self._others[-1]._living = self._living
+        return self._others[-1]
+
+    def touch(self, run: RunDirectory) -> None:
         """An attempt, which in truth is a process of its own, has written its trial's files."""
-        if self._index is not None:
-            self._index.touch(number)
+        for storage in (self, *self._others):
+            if storage._index is not None and run.path.parent.parent == storage.directory.path:
+                storage._index.touch(int(run.path.name))
 
     def living(self, workers: Iterable[str]) -> set[str]:
         return self._living.intersection(workers)

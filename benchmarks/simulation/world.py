@@ -141,7 +141,8 @@ class World:
         self.happened: dict[str, int] = {}
         """How often, by what."""
         self.history: list[Ended] = []
-        self.params_of: dict[int, dict[str, Any]] = {}
+        self.params_of: dict[str, dict[str, Any]] = {}
+        """By the name of the run: a trial of the study, or of its confirmation."""
         self.faulty: list[str] = []
         """What must never happen, in words."""
         self._storage = VirtualStorage(self.directory)
@@ -149,8 +150,8 @@ class World:
         self._count = 0
         self._born = 0
         self._idle: deque[Hand] = deque()
-        self._at_work: dict[int, int] = {}
-        """Worker by trial."""
+        self._at_work: dict[str, int] = {}
+        """Worker by the name of the run."""
         self._stored: dict[int, set[str]] = {}
         """States that can be gone on from, by their step."""
         self._trunks = TrunkStore(self.directory.trunks)
@@ -217,13 +218,14 @@ class World:
 
     def _begin(self, hand: Hand, claim: Claim) -> bool:
         """Begin an attempt; False where more is to be trained than was reserved for it, and it was given back."""
-        if claim.number in self._at_work:
-            self.faulty.append(f"trial {claim.number} had two workers at a time")
+        name = claim.run.name
+        if name in self._at_work:
+            self.faulty.append(f"trial {name} had two workers at a time")
         trial = read_trial(claim.run)
         assert trial is not None
         assert trial.params is not None
-        if self.params_of.setdefault(claim.number, trial.params) != trial.params:
-            self.faulty.append(f"trial {claim.number} changed its values")
+        if self.params_of.setdefault(name, trial.params) != trial.params:
+            self.faulty.append(f"trial {name} changed its values")
         config = self.sweep.trial_config(trial.params)
         course = Course(config)
         answer = self.table.answer(_asked(self.table, config, trial.params), course.steps)
@@ -233,7 +235,7 @@ class World:
             hand.study.settle(claim, RESERVED_TOO_LITTLE)
             return False
         attempt = FakeAttempt(claim.run, length=course.tokens, shared=max(0, trunk - position), position=max(trunk, position))
-        self._storage.touch(claim.number)
+        self._storage.touch(claim.run)
         start = attempt.result.tokens.position
         every = config.trainer.evaluate_every_steps
         done = course.step_at(start)
@@ -241,7 +243,7 @@ class World:
         rate = self.tokens_per_second / hand.slowness
         job = Job(claim, self.now, attempt, course, answer, self.now + STARTUP_SECONDS, rate, start, deque(steps), "", float("inf"))
         self._draw_fate(job)
-        self._at_work[claim.number] = hand.index
+        self._at_work[name] = hand.index
         self.attempts += 1
         hand.job = job
         self._row(job, done, is_needed=False)
@@ -343,7 +345,7 @@ class World:
             self._settle(hand, job, job.attempt.crash(reached), "crashed", reached)
             return
         job.attempt.vanish(at=self.now)
-        self._storage.touch(job.claim.number)
+        self._storage.touch(job.claim.run)
         self._book(hand, job, "killed", reached)
         self._leave(hand)
         self._wake()
@@ -360,14 +362,15 @@ class World:
 
     def _book(self, hand: Hand, job: Job, what: str, reached: int) -> None:
         hand.job = None
-        del self._at_work[job.claim.number]
+        del self._at_work[job.claim.run.name]
         self.trained += reached - job.start
         self.held += self.now - job.claimed
         self.happened[what] = self.happened.get(what, 0) + 1
 
     def _note_end(self, claim: Claim) -> None:
         result = read_result(claim.run)
-        if result.state in FINAL_STATES:
+        # Runs over fresh seeds are no trials of the search.
+        if result.state in FINAL_STATES and claim.run.path.parent.parent == self.directory.path:
             # Shorter runs of a trunk search are no answer to its question.
             trial = read_trial(claim.run)
             is_full = trial is None or trial.rung is None or trial.rung == self.sweep.config.search.rungs - 1

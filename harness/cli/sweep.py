@@ -88,25 +88,33 @@ def report_unfinished(followed: Followed) -> None:
 
 def end_lines(status: Status, counts: str) -> Iterator[str]:
     """What a study came to, where it is, and what to do next: nothing that could not work."""
+    from harness.report.confirmation_table import answer
     from harness.report.text import count_text, duration_text
     from harness.runs.fresh_seeds import outcome
     from harness.tracking.off_note import wandb_off
     from harness.tracking.study_overview import published_url
 
     study, name = status.study, status.study.name
-    seconds = sum(run.result.seconds for run in study.runs)
-    spent = sum(run.result.tokens.spent for run in study.runs)
+    runs = [*study.runs, *study.paid_for]
+    seconds = sum(run.result.seconds for run in runs)
+    spent = sum(run.result.tokens.spent for run in runs)
+    if study.paid_for:
+        counts = f"{counts}, {len(study.paid_for)} runs over fresh seeds"
     yield f"{name}: {counts}; {count_text(spent)} tokens in {duration_text(seconds)} of runs, in {study.directory.path}"
     if url := published_url(study.directory):
         yield f"{name}: W&B: {url}"
     if off := wandb_off(study.directory):
         yield f"{name}: {off}"
     next_steps = [f"harness compare {name} --html {name}.html"]
+    if study.confirmation is not None:
+        yield from answer(study)
+    elif status.confirms_itself and status.best is not None:
+        yield f"{name}: not confirmed: no trial of full length is complete within the constraints"
     if status.best is not None:
         different = len({outcome(run) for run in study.ranked if study.has_full_length(run)})
         # Three candidates are its default.
         confirm = [f"harness confirm {name}{f' --top {different}' if different < 3 else ''}"] if different else []
-        next_steps += [*confirm, f"harness best {name} --export NAME"]
+        next_steps += [*([] if study.confirmed else confirm), f"harness best {name} --export NAME"]
     elif (nearest := study.nearest) is not None:
         broken = ", ".join(study.breaks(nearest))
         yield f"{name}: no trial is complete and within the constraints; nearest: trial {nearest.number}, {broken}"

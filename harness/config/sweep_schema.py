@@ -71,14 +71,16 @@ class SearchConfig(Section):
     or the K best of another study), best/NAME (a recipe, from which the prior is taken as well), baselines (what a merge has to beat: each
     ingredient alone, their mean, and single scales; what steering has to beat: the choices of adapter.control). One of them, or a list.
     Given values must lie in the space; those of other studies and recipes are moved to its nearest end, and that is said."""
-    prior: dict[str, Any] | Literal["scaling", "none"] = field(default_factory=dict)
+    prior: dict[str, Any] | Literal["scaling", "earlier", "none"] = field(default_factory=dict)
     """Where the first startup_trials are drawn from, by parameter: {optim.lr: {mean: 1e-3, spread: 3}}: a normal distribution within the
     range, on a log scale one of log values, whose spread is a factor, and of choices with ordered: true one of their places. Of other
     ranges, where warm_start names recipes that searched them, too: around the values that they chose, as wide as their best trials lie
-    apart. scaling: of the learning rate that a power law predicts from scaling_studies. none: none, not of the recipes either."""
+    apart. scaling: of the learning rate that a power law predicts from scaling_studies. earlier: of every range on a log scale,
+    what all studies and recipes at hand, or scaling_studies, say by power laws of the model's size and the tokens; the prediction is tried
+    first, then its neighbours. none: none, not of the recipes either."""
     scaling_studies: list[str] = field(default_factory=list)
     """Earlier studies or recipes (best/NAME), of other sizes and lengths, whose best learning rates the power law of `prior: scaling` is
-    fitted to."""
+    fitted to; with `prior: earlier` those that it is to go by, rather than all."""
     max_attempts: Count = 3
     """A trial whose process crashes or is killed this often is failed."""
     out_of_memory: Literal["fail", "halve_micro_batch"] = "fail"
@@ -87,6 +89,10 @@ class SearchConfig(Section):
     Its batch stays the same, and its objective with it, up to the order of sums."""
     max_failures: Count = 3
     """When this many trials have failed for reasons of one kind and none is complete, no further one starts."""
+    confirm: bool | None = None
+    """Whether the study spends a part of its budget on running its best over fresh seeds, and ends with a confirmed winner or with the word
+    that there is none. Which trial gets the next seed follows from what was found so far. null: with search=trunk, where the budget holds
+    it."""
     trunks: Literal["auto", "always", "never"] = "auto"
     """Whether trials keep states of training for others to go on from, under <study>/trunks. auto: where trials will meet, that is, where
     the other parameters are no continuous ranges. What is found there is used in any case."""

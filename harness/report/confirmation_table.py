@@ -75,11 +75,12 @@ def _verdict(study: StudyRecord, found: Confirmation) -> Iterator[str]:
     runner_up = found.ranked[1]
     difference = found.difference(runner_up, found.winner)
     assert difference is not None, "both are complete with every seed"
+    seeds = len(found.winner.values.keys() & runner_up.values.keys())
     low, high = sorted((study.objective.sign * difference.low, study.objective.sign * difference.high))
     within = "within seed noise, more seeds may turn it" if is_within_noise(difference) else "beyond seed noise"
     yield (
         f"{within}: better than trial {runner_up.number} by {metric_text(study.objective.sign * difference.mean)} (from "
-        f"{metric_text(low)} to {metric_text(high)}, paired over {len(found.seeds)} seeds), the best of these {len(found.ranked)} "
+        f"{metric_text(low)} to {metric_text(high)}, paired over {seeds} seeds), the best of these {len(found.ranked)} "
         f"with probability {found.probabilities[found.winner.number]:.2f} (of other trials that says nothing)"
     )
     by_prompt = found.difference_over_prompts(found.winner, runner_up)
@@ -171,10 +172,15 @@ def print_confirmation(study: StudyRecord) -> None:
 
     console = LiteralConsole()
     show(confirmation_table(study), console)
+    for line in answer(study):
+        say(line)
+
+
+def answer(study: StudyRecord) -> Iterator[str]:
+    """Who is the winner, or why nobody is; the study's name leads."""
     if study.confirmed:
-        say(f"{study.name}: trial {study.confirmed.number} is the winner: {study.objective.metric} {seeds_text(study.confirmed)}")
-    for line in verdict(study):
-        say(f"  {line}" if study.confirmed else f"{study.name}: {line}")
+        yield f"{study.name}: trial {study.confirmed.number} is the winner: {study.objective.metric} {seeds_text(study.confirmed)}"
+    yield from (f"  {line}" if study.confirmed else f"{study.name}: {line}" for line in verdict(study))
 
 
 def confirmation_section(study: StudyRecord) -> str:

@@ -59,9 +59,7 @@ def spread_over_seeds(table: Sequence[Sequence[float]]) -> Spread:
 
 def chance_of_holding(bound: Bound, mean: float, spread: Spread) -> Chance:
     """Of a configuration with this mean over `spread.seeds` seeds."""
-    distances = [bound["max"] - mean] if "max" in bound else []
-    distances += [mean - bound["min"]] if "min" in bound else []
-    scores = [_score(distance, spread.sd) for distance in distances]
+    scores = [_score(distance, spread.sd) for distance in _distances(bound, mean)]
     reach = t_quantile((1 + CONFIDENCE) / 2, spread.degrees)
     return Chance(
         _of_all([t_probability(score / math.sqrt(1 + 1 / spread.seeds), spread.degrees) for score in scores]),
@@ -70,12 +68,30 @@ def chance_of_holding(bound: Bound, mean: float, spread: Spread) -> Chance:
     )
 
 
+def probability_of_meeting(bound: Bound, mean: float, spread: Spread) -> float:
+    """How sure it is that a configuration with this mean over `spread.seeds` seeds meets what the bound asks of it: that the mean over all
+    seeds lies within, or, with a chance, that this share of all seeds does."""
+    asked = NORMAL.inv_cdf(bound["chance"]) if "chance" in bound else 0.0
+    return _of_all([_probability_above(asked, _score(distance, spread.sd), spread) for distance in _distances(bound, mean)])
+
+
+def _probability_above(asked: float, score: float, spread: Spread) -> float:
+    if math.isinf(score):
+        return 1.0 if score > 0 else 0.0
+    return t_probability((score - asked) / _error(asked, spread), spread.degrees)
+
+
 def with_reserve(bound: Bound, spread: Spread) -> Bound:
     """The bound that a mean has to meet for the chance that is asked for; the same where none is."""
     if "chance" not in bound:
         return bound
     reserve = t_quantile(bound["chance"], spread.degrees) * spread.of_the_next
     return {side: limit - reserve if side == "max" else limit + reserve for side, limit in limits_of(bound).items()}
+
+
+def _distances(bound: Bound, mean: float) -> list[float]:
+    """How far a mean lies within each side of a bound."""
+    return [*([bound["max"] - mean] if "max" in bound else []), *([mean - bound["min"]] if "min" in bound else [])]
 
 
 def _score(distance: float, sd: float) -> float:

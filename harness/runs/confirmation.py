@@ -1,4 +1,7 @@
-"""What a confirmation found: a study's best trials, each run again over the same fresh seeds, compared."""
+"""What a confirmation found: a study's best trials, run again over fresh seeds, compared.
+
+All begin with the same seeds. Where the study gave seeds by itself (search.confirm), some went on over more of them than others.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,16 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from harness.runs import additive
 from harness.runs.chances import Chance, Spread, chance_of_holding, spread_over_seeds, with_reserve
 from harness.runs.confirmation_plan import ConfirmationPlan, confirmation_directory, launch_of, read_plan
 from harness.runs.constraints import Bound, holds
 from harness.runs.directory import StudyDirectory
 from harness.runs.paired import CONFIDENCE, Interval, Noise, bootstrap_interval, mean_interval, probabilities_of_lowest, seed_noise
 from harness.runs.result import FINAL_STATES, Result, read_result
+
+ENOUGH_SEEDS = 3
+"""A winner has run over so many, unless all candidates have fewer."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,7 @@ class Candidate:
 
     number: int
     results: dict[int, Result]
-    """By seed, of all planned seeds."""
+    """By seed, of all seeds that are planned for it."""
     metric: str
     """The study's objective."""
     constraints: dict[str, dict[str, float]]
@@ -45,7 +52,7 @@ class Candidate:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is complete with every seed."""
+        """Whether it is complete with every seed that is planned for it."""
         return len(self.values) == len(self.results)
 
     @cached_property
@@ -131,15 +138,36 @@ class Confirmation:
     def is_complete(self) -> bool:
         return not self.to_go
 
+    @cached_property
+    def so_far(self) -> Confirmation:
+        """As if only the runs that have ended had been planned."""
+        candidates = [
+            replace(candidate, results={seed: result for seed, result in candidate.results.items() if result.state in FINAL_STATES})
+            for candidate in self.candidates
+        ]
+        plan = replace(self.plan, runs=[run for run in self.plan.runs if run not in self.to_go], charged=[])
+        return replace(
+            self, plan=plan, candidates=_with_spreads([candidate for candidate in candidates if candidate.results], self.constraints)
+        )
+
     @property
     def _sign(self) -> int:
         return 1 if self.direction == "minimize" else -1
 
     @cached_property
     def ranked(self) -> list[Candidate]:
-        """The candidates that are complete with every seed and feasible, by their mean, the best first."""
+        """The candidates that are complete with every seed, have enough of them and are feasible, by their mean, the best first."""
+        enough = min(ENOUGH_SEEDS, len(self.seeds))
         fit = [candidate for candidate in self.candidates if candidate.is_whole and candidate.feasible is not False]
-        return sorted(fit, key=lambda candidate: self._sign * statistics.fmean(candidate.values.values()))
+        fit = [candidate for candidate in fit if len(candidate.results) >= enough]
+        costs = [self._sign * statistics.fmean(candidate.values.values()) for candidate in fit]
+        if not self._have_same_seeds(fit):
+            # A mean over other seeds is better or worse for these.
+            costs = additive.adjusted_means([self.costs(candidate) for candidate in fit])
+        return [fit[place] for place in sorted(range(len(fit)), key=lambda place: costs[place])]
+
+    def _have_same_seeds(self, candidates: Sequence[Candidate]) -> bool:
+        return len({tuple(candidate.results) for candidate in candidates}) <= 1
 
     @property
     def winner(self) -> Candidate | None:
@@ -151,11 +179,15 @@ class Confirmation:
         """By candidate, how likely it is the best of `ranked` (see `harness.runs.paired`); empty where there is nothing to choose from."""
         if len(self.ranked) < 2:
             return {}
-        found = probabilities_of_lowest([self._row(candidate) for candidate in self.ranked])
+        if self._have_same_seeds(self.ranked):
+            found = probabilities_of_lowest([list(self.costs(candidate).values()) for candidate in self.ranked])
+        else:
+            found = additive.probabilities_of_lowest([self.costs(candidate) for candidate in self.ranked])
         return {candidate.number: probability for candidate, probability in zip(self.ranked, found, strict=True)}
 
-    def _row(self, candidate: Candidate) -> list[float]:
-        return [self._sign * candidate.values[seed] for seed in self.seeds]
+    def costs(self, candidate: Candidate) -> dict[int, float]:
+        """Its objective by seed, of the complete runs: lower is better."""
+        return {seed: self._sign * value for seed, value in candidate.values.items()}
 
     def difference(self, candidate: Candidate, other: Candidate) -> Interval | None:
         """Of the objectives, candidate minus other, over the seeds that both are complete with: mean and paired t interval."""
@@ -180,8 +212,9 @@ class Confirmation:
     @cached_property
     def noise(self) -> Noise | None:
         """What seeds alone change; None before a candidate is complete with every seed."""
-        table = [self._row(candidate) for candidate in self.candidates if candidate.is_whole]
-        return seed_noise(table) if table and len(self.seeds) > 1 else None
+        seeds, candidates = _together(self.candidates)
+        table = [[self.costs(candidate)[seed] for seed in seeds] for candidate in candidates]
+        return seed_noise(table) if table else None
 
     @property
     def bounds_of_means(self) -> dict[str, Bound]:
@@ -192,7 +225,8 @@ class Confirmation:
     @property
     def degrees(self) -> int:
         """Of freedom of `noise.sd`."""
-        return sum(len(candidate.values) - 1 for candidate in self.candidates if candidate.is_whole)
+        seeds, candidates = _together(self.candidates)
+        return max(0, len(seeds) - 1) * len(candidates)
 
     def candidate(self, number: int | None) -> Candidate | None:
         return next((candidate for candidate in self.candidates if candidate.number == number), None)
@@ -278,19 +312,28 @@ def confirmation_of(
         results.setdefault(run["candidate"], {})[run["seed"]] = result(number)
     objective, constraints = sweep["objective"], sweep.get("constraints") or {}
     candidates = [Candidate(number, by_seed, objective["metric"], constraints) for number, by_seed in results.items()]
+    return Confirmation(directory, plan, objective["direction"], constraints, _with_spreads(candidates, constraints))
+
+
+def _with_spreads(candidates: Sequence[Candidate], constraints: Iterable[str]) -> list[Candidate]:
     spreads = dict(_spreads(candidates, constraints))
-    return Confirmation(
-        directory, plan, objective["direction"], constraints, [replace(candidate, spreads=spreads) for candidate in candidates]
-    )
+    return [replace(candidate, spreads=spreads) for candidate in candidates]
 
 
 def _spreads(candidates: Sequence[Candidate], constraints: Iterable[str]) -> Iterator[tuple[str, Spread]]:
     """By constrained metric, of the candidates that are complete with every seed."""
     for metric in constraints:
-        table = [
-            [result.metrics[metric] for result in candidate.results.values()]
-            for candidate in candidates
-            if candidate.is_whole and len(candidate.results) > 1 and metric in candidate.metrics
-        ]
-        if table:
-            yield metric, spread_over_seeds(table)
+        seeds, together = _together([candidate for candidate in candidates if metric in candidate.metrics])
+        if together:
+            yield metric, spread_over_seeds([[candidate.results[seed].metrics[metric] for seed in seeds] for candidate in together])
+
+
+def _together(candidates: Sequence[Candidate]) -> tuple[list[int], list[Candidate]]:
+    """Two or more of the first seeds, and the candidates that are complete with these and whole: so that they say the most of what seeds
+    do, that is, with the most degrees of freedom."""
+    whole = [candidate for candidate in candidates if candidate.is_whole]
+    blocks = []
+    for count in sorted({len(candidate.results) for candidate in whole if len(candidate.results) > 1}, reverse=True):
+        chosen = [candidate for candidate in whole if len(candidate.results) >= count]
+        blocks.append((list(chosen[0].results)[:count], chosen))
+    return max(blocks, key=lambda block: (len(block[0]) - 1) * len(block[1]), default=([], []))

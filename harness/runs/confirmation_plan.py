@@ -1,12 +1,12 @@
 """confirmation.json: which trials of a study are run again, over which seeds.
 
 The runs are trials of a small study of their own, runs/<study>-confirm. Its trial n is the n-th entry of `runs`, and entries are only ever
-added.
+added. `harness confirm` gives every candidate every seed; a study with search.confirm gives seeds where they change the decision.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import chain, product
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,10 @@ class ConfirmationPlan:
     """When that study was launched: another one of the same name is another study."""
     first_seed: int
     runs: list[dict[str, int]]
-    """By trial of the confirmation: {candidate: number of the trial of the study, seed: …}. Every candidate has every seed."""
+    """By trial of the confirmation: {candidate: number of the trial of the study, seed: …}. A candidate begins with the first seed, and has
+    the others in their order."""
+    charged: list[int] = field(default_factory=list)
+    """Those of them, by their place, that the budget of the study pays for; the others were asked for by `harness confirm`."""
 
     @property
     def candidates(self) -> list[int]:
@@ -66,8 +69,10 @@ def read_plan(confirmation: StudyDirectory) -> ConfirmationPlan | None:
         return None
     plan: ConfirmationPlan = typed(ConfirmationPlan, document, path)
     runs = [(run.get("candidate"), run.get("seed")) for run in plan.runs]
-    if (None in chain(*runs)) or sorted(runs) != sorted(product(plan.candidates, plan.seeds)):
+    if (None in chain(*runs)) or (not plan.charged and sorted(runs) != sorted(product(plan.candidates, plan.seeds))):
         raise DamagedError(path, "its runs are not every candidate with every seed")
+    if len(set(runs)) < len(runs) or not set(plan.charged) <= set(range(len(runs))):
+        raise DamagedError(path, "a run stands there twice, or one is charged that is not there")
     return plan
 
 

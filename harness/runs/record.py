@@ -127,6 +127,9 @@ class StudyRecord:
     confirms: str | None = None
     """Where this is itself a confirmation: the study whose best trials these are, over seeds."""
 
+    paid_for: list[RunRecord] = field(default_factory=list)
+    """The runs of its confirmation that its own budget pays for (search.confirm)."""
+
     @property
     def name(self) -> str:
         return self.directory.name
@@ -274,4 +277,10 @@ def load_study(study: StudyDirectory) -> StudyRecord:
     typed(_FrozenSweep, sweep, study.sweep)
     runs = [load_run(run, study=study.name) for run in study.trials()]
     plan = read_plan(study)
-    return StudyRecord(study, sweep, runs, read_confirmation(study, sweep), plan.study if plan else None)
+    confirmation = read_confirmation(study, sweep)
+    paid_for = (
+        [load_run(confirmation.directory.trial(number), study=confirmation.directory.name) for number in confirmation.plan.charged]
+        if confirmation
+        else []
+    )
+    return StudyRecord(study, sweep, runs, confirmation, plan.study if plan else None, paid_for)

@@ -41,6 +41,16 @@ class Account:
 
 
 @dataclass(frozen=True)
+class Amounts:
+    """So much of each unit."""
+
+    trials: float = 0
+    tokens: float = 0
+    gpu_hours: float = 0.0
+    wall_hours: float = 0.0
+
+
+@dataclass(frozen=True)
 class Budget:
     """What a study may spend, has spent, and has reserved."""
 
@@ -59,6 +69,16 @@ class Budget:
     def has_room_for(self, tokens: int, *, devices: int) -> bool:
         """Whether one more trial of at most this many tokens, on this many devices, may start."""
         return self.trials.fits(1) and self.tokens.fits(tokens) and self.lease(tokens, devices=devices) is not None
+
+    def holding_back(self, held: Amounts) -> Budget:
+        """What is left to others when this much is held back."""
+        accounts = {unit: getattr(self, unit) for unit in ("trials", "tokens", "gpu_hours", "wall_hours")}
+        less = {
+            unit: replace(account, limit=account.limit - getattr(held, unit))
+            for unit, account in accounts.items()
+            if account.limit is not None
+        }
+        return replace(self, **less)
 
     @property
     def is_timed(self) -> bool:

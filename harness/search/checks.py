@@ -15,6 +15,7 @@ from harness.evaluation.kinds import RUN_METRICS, changes, higher_is_better, log
 from harness.runs.report_split import is_reported
 from harness.search.budget import HOUR, SHORTEST_SECONDS
 from harness.search.late_parameters import LateParameters
+from harness.search.reserve import why_not
 from harness.search.samplers import GP_TRIALS, arms_of, check_sampler
 from harness.search.steering_controls import check_controls
 from harness.search.sweep import Sweep
@@ -58,6 +59,8 @@ def check(sweep: Sweep) -> None:
         if bound.max is not None and bound.min is not None and bound.min > bound.max:
             raise InputError(f"constraints.{metric}: min={bound.min} exceeds max={bound.max}, nothing could meet both")
     _check_rungs(sweep)
+    if config.search.confirm and (problem := why_not(sweep)) is not None:
+        raise InputError(f"search.confirm=true: {problem}; valid: false, and `harness confirm` afterwards")
     check_sampler(config.search, sweep.space, objectives=len(sweep.objectives), trials=config.budget.trials)
     check_controls(config, sweep.space)
     _check_stopping(sweep)
@@ -89,6 +92,8 @@ def advice(sweep: Sweep) -> Iterator[str]:
         )
     if search.name == "gp" and (trials is None or trials > GP_TRIALS):
         yield f"search=gp: from trial {GP_TRIALS} on, tpe proposes{of_each}, since a Gaussian process would take seconds a proposal"
+    if search.name == "trunk" and search.confirm is None and (problem := why_not(sweep)) is not None:
+        yield f"search.confirm is off: {problem}; `harness confirm {sweep.name}` afterwards says whether the best is lucky"
     failing = _failing_points(sweep)
     if failing:
         point, error = failing[0]

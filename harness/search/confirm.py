@@ -68,9 +68,9 @@ def open_confirmation(
     if lock is None:
         raise InputError(f"{directory.path}: another harness confirm is writing its plan; try again")
     try:
-        plan = _extended(read_plan(directory) or _empty(study, sweep), numbers, seeds)
+        plan = _extended(read_plan(directory) or empty_plan(study, sweep), numbers, seeds)
         launched_by = dataclasses.replace(launcher or sweep.config.launcher, workers=workers or sweep.config.launcher.workers)
-        _write(directory, study, sweep, plan, launched_by)
+        _say_where_prompts_lack(write_confirmation(study, sweep, plan, launched_by).start.points)
     finally:
         lock.release()
     directory.stop_request.unlink(missing_ok=True)
@@ -93,7 +93,7 @@ def check_confirmation(study: StudyRecord, *, top: int, seeds: int, trials: Sequ
     chosen = _named(study, trials) if trials else _best(study, sweep, top)
     for run in chosen:
         sweep.trial_config(_point(sweep, run.params))
-    _refuse_foreign(confirmation_directory(study.directory), study)
+    refuse_foreign(study.directory, launch_of(study.sweep))
     return sweep, [run.number for run in chosen if run.number is not None]
 
 
@@ -109,13 +109,8 @@ def _refuse_what_has_no_seed(study: StudyRecord, sweep: Sweep) -> None:
 
 
 def _best(study: StudyRecord, sweep: Sweep, top: int) -> list[RunRecord]:
-    """The best of the search. Each configuration counts once, and so do those that came to the same."""
-    found: dict[str, RunRecord] = {}
-    outcomes = set()
-    for run in study.ranked:
-        if study.has_full_length(run) and outcome(run) not in outcomes:
-            outcomes.add(outcome(run))
-            found.setdefault(json.dumps(_point(sweep, run.params), sort_keys=True), run)
+    """The best of the search."""
+    found = different_configurations(study, sweep)
     if not found:
         raise InputError(f"{study.name}: no trial of full length is complete and within the constraints; there is nothing to confirm")
     if top > len(found):
@@ -124,7 +119,18 @@ def _best(study: StudyRecord, sweep: Sweep, top: int) -> list[RunRecord]:
             top,
             f"{study.name} has {len(found)} different configurations that are complete, full-length and within the constraints",
         )
-    return list(found.values())[:top]
+    return found[:top]
+
+
+def different_configurations(study: StudyRecord, sweep: Sweep) -> list[RunRecord]:
+    """The trials of a study that may be confirmed, the best first: each configuration once, and those that came to the same, too."""
+    found: dict[str, RunRecord] = {}
+    outcomes = set()
+    for run in study.ranked:
+        if study.has_full_length(run) and outcome(run) not in outcomes:
+            outcomes.add(outcome(run))
+            found.setdefault(json.dumps(_point(sweep, run.params), sort_keys=True), run)
+    return list(found.values())
 
 
 def _named(study: StudyRecord, numbers: Sequence[int]) -> list[RunRecord]:
@@ -202,7 +208,9 @@ def _say_where_prompts_lack(points: Sequence[dict[str, Any]]) -> None:
         )
 
 
-def _refuse_foreign(directory: StudyDirectory, study: StudyRecord) -> None:
+def refuse_foreign(study: StudyDirectory, launched: str | None) -> None:
+    """Raise InputError where something else than a confirmation of the study that was launched then lies where its own would."""
+    directory = confirmation_directory(study)
     plan = read_plan(directory)
     if plan is None:
         # What a call that died left before its plan is ours: hidden locks and an empty journal.
@@ -210,28 +218,37 @@ def _refuse_foreign(directory: StudyDirectory, study: StudyRecord) -> None:
             not path.name.startswith(".") and path != directory.journal for path in directory.path.iterdir()
         ):
             raise InputError(f"{directory.path}: exists, and is no confirmation of {study.name}; move it away")
-    elif plan.launched != launch_of(study.sweep):
+    elif plan.launched != launched:
         raise InputError(f"{directory.path}: confirms an earlier study of the name {study.name}; move it away")
 
 
-def _empty(study: StudyRecord, sweep: Sweep) -> ConfirmationPlan:
+def empty_plan(study: StudyRecord, sweep: Sweep) -> ConfirmationPlan:
+    """The plan of a study that nothing is confirmed of yet: with seeds that its search has not used."""
     base = sweep.base.config
     searched = [base.seed, base.sampling.seed, *(run.params[key] for run in study.runs for key in SEED_KEYS if key in run.params)]
     return ConfirmationPlan(study.name, launch_of(study.sweep), (max(searched) + 1) % SEEDS, [])
 
 
 def _extended(plan: ConfirmationPlan, numbers: list[int], seeds: int) -> ConfirmationPlan:
-    """Every candidate with every seed; by seed, so that a confirmation that is stopped early has whole seeds to compare."""
-    candidates = [*plan.candidates, *(number for number in numbers if number not in plan.candidates)]
+    """Every candidate with every seed; by seed, so that a confirmation that is stopped early has whole seeds to compare. Where the study
+    has confirmed by itself, those that it dropped stay as they are."""
+    earlier = [] if plan.charged else plan.candidates
+    candidates = [*earlier, *(number for number in numbers if number not in earlier)]
     wanted = [
-        {"candidate": candidate, "seed": (plan.first_seed + place) % SEEDS}
-        for place in range(max(seeds, len(plan.seeds)))
+        {"candidate": candidate, "seed": seed_at(plan, place)}
+        for place in range(seeds if plan.charged else max(seeds, len(plan.seeds)))
         for candidate in candidates
     ]
     return dataclasses.replace(plan, runs=[*plan.runs, *(run for run in wanted if run not in plan.runs)])
 
 
-def _write(directory: StudyDirectory, study: StudyRecord, sweep: Sweep, plan: ConfirmationPlan, launcher: LauncherConfig) -> None:
+def seed_at(plan: ConfirmationPlan, place: int) -> int:
+    """The seed at a place of the order in which seeds are given."""
+    return (plan.first_seed + place) % SEEDS
+
+
+def confirmation_sweep(study: StudyRecord, sweep: Sweep, plan: ConfirmationPlan, launcher: LauncherConfig) -> Sweep:
+    """The sweep of a study's confirmation, whose points are the plan's runs. sweep: the study's."""
     runs = {run.number: run for run in study.runs}
     config, search = sweep.config, sweep.config.search
     points = [
@@ -240,15 +257,15 @@ def _write(directory: StudyDirectory, study: StudyRecord, sweep: Sweep, plan: Co
         for params in [runs[run["candidate"]].params]
     ]
     fresh = {key for point in points for key in point if _is_fresh(key)}
-    _say_where_prompts_lack(points)
-    small = Sweep(
-        directory.name,
+    return sweep.beside(
+        confirmation_directory(study.directory).name,
         dataclasses.replace(
             config,
             space={**config.space, **{key: {"low": 0, "high": SEEDS - 1} for key in sorted(fresh)}},
             # Every value is given. What else the study says of its trials stands: constraints, attempts, trunks.
             search=SearchConfig(
                 name="random",
+                confirm=False,
                 max_attempts=search.max_attempts,
                 max_failures=search.max_failures,
                 trunks=search.trunks,
@@ -260,6 +277,11 @@ def _write(directory: StudyDirectory, study: StudyRecord, sweep: Sweep, plan: Co
         ),
         Start(points=points),
     )
+
+
+def write_confirmation(study: StudyRecord, sweep: Sweep, plan: ConfirmationPlan, launcher: LauncherConfig) -> Sweep:
+    """Write confirmation.json and sweep.yaml of a study's confirmation; its sweep, as of `confirmation_sweep`."""
+    directory, small = confirmation_directory(study.directory), confirmation_sweep(study, sweep, plan, launcher)
     launched = (
         str(read_yaml(directory.sweep)["launched"]) if directory.sweep.exists() else datetime.now(UTC).isoformat(timespec="milliseconds")
     )
@@ -267,3 +289,4 @@ def _write(directory: StudyDirectory, study: StudyRecord, sweep: Sweep, plan: Co
     write_plan(directory, plan)
     header = f"# The confirmation of {study.name}: its best trials over fresh seeds (confirmation.json). Read by every worker.\n"
     write_yaml(directory.sweep, {**small.frozen(), "launched": launched}, header=header)
+    return small

@@ -150,10 +150,10 @@ def _found(study: StudyRecord, best: RunRecord) -> Iterator[str]:
     confirmed = study.confirmed if study.is_confirmed(best) else None
     metrics = confirmed.metrics if confirmed else best.result.metrics
     if confirmed and confirmed.interval and study.confirmation:
-        mean, confirmation = confirmed.interval, study.confirmation
+        mean, confirmation, seeds = confirmed.interval, study.confirmation, sorted(confirmed.values)
         yield (
             f"{study.objective.metric}: {mean.mean:.6g} ± {mean.half_width:.2g} ({study.objective.direction}; mean and {CONFIDENCE:.0%} "
-            f"interval over {len(confirmation.seeds)} seeds, {confirmation.seeds[0]} to {confirmation.seeds[-1]}; sd {mean.sd:.2g})"
+            f"interval over {len(seeds)} seeds, {seeds[0]} to {seeds[-1]}; sd {mean.sd:.2g})"
         )
         chance = confirmation.probabilities.get(confirmed.number)
         if chance is not None:

@@ -61,7 +61,7 @@ def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> S
         sweep = _with_entries(Sweep(name or path.stem, _resolve(document, own, str(path))))
         _refuse_searched(of_runs, sweep.space)
         check(sweep)
-        start = resolve_start(sweep.config, sweep.space, sweep.base.config, sweep.largest_trial_tokens)
+        start = resolve_start(sweep.config, sweep.space, sweep.base.config, sweep.largest_trial_tokens, name=sweep.name)
         # An address may hold a password, which is not stored.
         address = hydra_text(sweep.config.storage) if sweep.config.storage else "null"
         given_texts = [f"storage={address}" if key_of(text) == "storage" else text for text in overrides]

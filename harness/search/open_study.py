@@ -10,6 +10,8 @@ from harness.config.errors import InputError
 from harness.config.writable import check_writable
 from harness.runs.directory import StudyDirectory, runs_root
 from harness.runs.files import read_yaml, write_yaml
+from harness.search.confirm import refuse_foreign
+from harness.search.reserve import confirms_itself
 from harness.search.storage.build import connect
 from harness.search.sweep import Sweep, differences
 
@@ -26,7 +28,10 @@ def open_study(sweep: Sweep) -> StudyDirectory:
     connect(directory, sweep.config.storage, launched).close()
     check_writable(directory.path, "study directory")
     header = "# Frozen at launch; read by every worker.\n"
-    frozen = {**sweep.frozen(), "directory": str(Path.cwd()), **(kept or {}), "launched": launched}
+    confirms = confirms_itself(sweep)
+    if confirms:
+        refuse_foreign(directory, launched)
+    frozen = {**sweep.frozen(), "confirms_itself": confirms, "directory": str(Path.cwd()), **(kept or {}), "launched": launched}
     write_yaml(directory.sweep, frozen, header=header)
     directory.stop_request.unlink(missing_ok=True)
     return directory

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from harness.config.documents import DamagedError, as_mapping, read_json
 from harness.config.errors import InputError
@@ -90,7 +90,17 @@ def fit_laws(observations: list[Observation]) -> Scaling:
     return Scaling(observations, rate, fit_power_law(observations, losses) if min(losses) > 0 else None)
 
 
-def fit_power_law(observations: Sequence[Observation], values: Sequence[float]) -> PowerLaw:
+class Placed(Protocol):
+    """What has a model's size and a run's length."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def tokens(self) -> int: ...
+
+
+def fit_power_law(observations: Sequence[Placed], values: Sequence[float]) -> PowerLaw:
     """Least squares in logarithms, with as many of the terms size and tokens as the observations can tell apart. values: positive."""
     import numpy as np
 

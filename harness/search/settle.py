@@ -24,6 +24,7 @@ from harness.runs.lifecycle import Ending, EndingKind, book, book_unreported_tok
 from harness.runs.locks import is_held
 from harness.runs.result import FINAL_STATES, Result, read_result, write_result
 from harness.runs.trial import Trial, claimed_trial, read_trial, write_trial
+from harness.search.budget import Budget
 from harness.search.job_lookup import JobLookup
 from harness.search.storage.contract import StudyStorage
 from harness.search.sweep import Sweep
@@ -47,6 +48,8 @@ class Settler:
     index: TrialIndex
     job_lookup: JobLookup
     clock: Clock
+    budget: Callable[[dict[int, Result]], Budget]
+    """What the study may still spend, given results that are not written yet."""
 
     def settle(self, run: RunDirectory, exit_code: int, *, stopping: bool, expired: str | None, why: str | None = None) -> Result:
         """Book the end of an attempt; the trial's result. See `Study.settle`."""
@@ -122,8 +125,7 @@ class Settler:
         return self._within_budget(run, result, ending)
 
     def _within_budget(self, run: RunDirectory, result: Result, ending: Ending) -> Ending:
-        budget = self.index.budget(self.sweep, now=self.clock(), instead={int(run.path.name): result})
-        if not budget.is_overdrawn:
+        if not self.budget({int(run.path.name): result}).is_overdrawn:
             return ending
         return Ending(EndingKind.FAILED, f"{ending.reason}; the token budget cannot hold another attempt")
 

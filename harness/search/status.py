@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from harness.config.documents import typed
 from harness.config.sweep_schema import BudgetConfig
@@ -36,11 +36,24 @@ class Status:
         if any(run.state not in FINAL_STATES for run in self.study.runs):
             return False
         sweep = self.study.sweep
-        if sweep["search"]["name"] == "trunk":
-            # Its runs have many lengths and reserves: a worker has written down that none fits.
-            return read_json(self.study.directory.exhausted) == {"trials": len(self.study.runs), "limits": self.budget.limits}
+        if sweep["search"]["name"] == "trunk" or self.confirms_itself:
+            # Its runs have many lengths, uses and reserves: a worker has written down that none fits.
+            runs = {"confirming": len(self.study.paid_for)} if self.confirms_itself else {}
+            return read_json(self.study.directory.exhausted) == {"trials": len(self.study.runs), "limits": self.budget.limits, **runs}
         trainer = sweep["config"]["trainer"]
         return not self.budget.has_room_for(sweep["largest_trial_tokens"], devices=trainer["devices"] * trainer["nodes"])
+
+    @property
+    def confirms_itself(self) -> bool:
+        """Whether a part of its budget is for confirming what it finds."""
+        return bool(self.study.sweep.get("confirms_itself"))
+
+    @property
+    def phase(self) -> Literal["searching", "confirming", "ended"]:
+        """What the study is at."""
+        if self.is_finished:
+            return "ended"
+        return "confirming" if any(run.state not in FINAL_STATES for run in self.study.paid_for) else "searching"
 
     @property
     def missing_workers(self) -> int:
@@ -87,6 +100,7 @@ class Status:
             "objective": asdict(self.study.objective),
             "constraints": self.study.constraints,
             "finished": self.is_finished,
+            "phase": self.phase,
             "trials": [_trial(run) for run in self.study.runs],
             "budget": self.budget.to_json(),
             "best": best_json(self.study, self.best),
@@ -139,7 +153,7 @@ def read_status(directory: StudyDirectory) -> Status:
     study = load_study(directory)
     typed(_Frozen, study.sweep, directory.sweep)
     config, most = BudgetConfig(**study.sweep["budget"]), study.sweep.get("most_trials")
-    budget = open_budget(config, study.runs, now=time.time(), most_trials=most)
+    budget = open_budget(config, [*study.runs, *study.paid_for], now=time.time(), most_trials=most)
     return Status(study, budget, living_workers(directory))
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,11 +22,13 @@ from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.failure_kind import kind_of_failure
 from harness.runs.files import read_yaml, write_json, write_yaml
 from harness.runs.place import Place
+from harness.runs.record import RunRecord
 from harness.runs.result import FINAL_STATES, Result, read_result
 from harness.runs.trial import ClaimedBy, Trial, claimed_trial, read_trial, write_trial
 from harness.search.budget import SHORTEST_SECONDS, Budget, still_to_spend
 from harness.search.job_lookup import JobLookup
 from harness.search.late_parameters import LateParameters
+from harness.search.reserve import confirms_itself
 from harness.search.samplers import build_sampler
 from harness.search.settle import Clock, Settler
 from harness.search.steering_controls import around_controls
@@ -38,6 +42,8 @@ from harness.search.workers import threads_per_worker
 if TYPE_CHECKING:
     from optuna import Study as OptunaStudy
     from optuna.trial import Trial as OptunaTrial
+
+    from harness.search.confirmation_runs import ConfirmationRuns
 
 
 @dataclass(frozen=True)
@@ -76,8 +82,9 @@ class Study:
         self.worker = worker
         self.place = place or Place(node=socket.gethostname())
         self.storage = storage or open_storage(directory, worker)
-        self._threads = threads or threads_per_worker(sweep.config.launcher.workers)
-        self._clock = clock
+        self.job_lookup = job_lookup or JobLookup()
+        self.clock = clock
+        self.threads = threads or threads_per_worker(sweep.config.launcher.workers)
         # Composes every choice of a group: not while others wait for the lock.
         self._largest_trial_tokens = sweep.largest_trial_tokens
         self._late = LateParameters(sweep)
@@ -88,13 +95,28 @@ class Study:
         # Hyperband proposes by brackets, too: the sampler asks the study for it.
         self._pruner = self._optuna.pruner = build_pruner(sweep.config.stopping, evaluations=sweep.evaluations)
         self._index = self.storage.trial_index(self._optuna._storage, self._optuna._study_id)
-        self._settler = Settler(directory, sweep, self._optuna, self.storage, self._index, job_lookup or JobLookup(), clock)
+        self._settler = Settler(directory, sweep, self._optuna, self.storage, self._index, self.job_lookup, clock, self._budget)
         with self.storage.locked():
             self._failed_before = {record.number for record in self._index.failed()}
+        self._confirmation: ConfirmationRuns | None = None
+        if confirms_itself(sweep):
+            from harness.search.confirmation_runs import ConfirmationRuns  # which are claimed as a study's are
+
+            self._confirmation = ConfirmationRuns(self)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """The study's lock, and that of its confirmation."""
+        with self.storage.locked(), self._confirmation.locked() if self._confirmation else nullcontext():
+            yield
+
+    def _owner(self, claim: Claim) -> Study:
+        """Whose trial a claim is of: this study's, or its confirmation's."""
+        return (self._confirmation.of(claim) if self._confirmation else None) or self
 
     def seconds_left(self, claim: Claim) -> float:
         """Until the attempt on a trial has to be over."""
-        return claim.lease_ends - self._clock()
+        return claim.lease_ends - self.clock()
 
     # Claiming.
 
@@ -103,27 +125,33 @@ class Study:
 
         Raises InputError when trials fail for one and the same reason since this worker started, and none is complete.
         """
-        with self.storage.locked():
-            if self.directory.stop_request.exists():
-                return "done"
-            while True:
-                waiting, under_way = self._settler.reconcile()
-                self._refuse_repeated_failures()
-                number = self._choose(waiting) if waiting else self._index.count
-                known = read_trial(self.directory.trial(number))
-                if known is None:
-                    return self._start(number, under_way)
-                if not waiting and known.params is not None and (result := read_result(self.directory.trial(number))).state in FINAL_STATES:
-                    self._restore(number, known.params, result)
-                    continue
-                # A trial that was left, or one that was reserved by a worker that died before Optuna heard of it.
-                lease = self._lease(known, under_way)
-                if lease is not None:
-                    return self._take(number, lease)
-                if under_way:
-                    return "wait"
-                claim = self._take(number, 0.0)
-                self._settler.fail(claim.run, "the budget of time cannot hold another attempt")
+        with self.exclusive():
+            return "done" if self.directory.stop_request.exists() else self._next()
+
+    def _next(self) -> Answer:
+        while True:
+            waiting, under_way = self._settler.reconcile()
+            waiting = [number for number in waiting if self._is_ours(number)]
+            self._refuse_repeated_failures()
+            number = self._choose(waiting) if waiting else self._index.count
+            known = read_trial(self.directory.trial(number))
+            if known is None:
+                return self._start(number, under_way)
+            if not waiting and known.params is not None and (result := read_result(self.directory.trial(number))).state in FINAL_STATES:
+                self._restore(number, known.params, result)
+                continue
+            # A trial that was left, or one that was reserved by a worker that died before Optuna heard of it.
+            lease = self._lease(known, under_way)
+            if lease is not None:
+                return self._take(number, lease)
+            if under_way:
+                return "wait"
+            claim = self._take(number, 0.0)
+            self._settler.fail(claim.run, "the budget of time cannot hold another attempt")
+
+    def _is_ours(self, number: int) -> bool:
+        """Whether a trial that was left is for these workers."""
+        return True
 
     def _restore(self, number: int, params: dict[str, Any], result: Result) -> None:
         """Tell Optuna of a trial that has ended and that its record, made anew, does not know."""
@@ -143,18 +171,51 @@ class Study:
         return waiting[0]
 
     def _start(self, number: int, under_way: int) -> Answer:
-        """A new trial, if one fits the budget."""
+        """A new trial, or a run that confirms what was found, if one fits the budget."""
         budget = self._budget()
+        if self._confirmation is not None:
+            answer = self._search_or_confirm(self._confirmation, number, under_way)
+            if isinstance(answer, Claim):
+                return answer
+            under_way += answer == "wait"
+        elif trial := self._proposed(number, budget):
+            return self._reserve(trial, budget, under_way)
+        if not under_way and (self._trunk_claims is not None or self._confirmation is not None):
+            # Its runs have many lengths, or uses: whether another one fits is not seen from the budget alone.
+            runs = {"confirming": len(self._confirmation.charged)} if self._confirmation else {}
+            write_json(self.directory.exhausted, {"trials": number, "limits": budget.limits, **runs})
+        return "wait" if under_way else "done"
+
+    def _search_or_confirm(self, confirmation: ConfirmationRuns, number: int, under_way: int) -> Answer:
+        """A run over a fresh seed, or the next trial of the search. The search goes first, but for what is held back; what is left of that
+        when its best is confirmed, it may spend, as long as one more could be confirmed."""
+        budget = self._budget()
+        answer = confirmation.left()
+        if isinstance(answer, Claim):
+            return answer
+        if confirmation.is_probing(budget) and isinstance(probe := confirmation.start_next(budget), Claim):
+            return probe
+        of_search = budget.holding_back(confirmation.held_back())
+        if trial := self._proposed(number, of_search):
+            return self._reserve(trial, of_search, under_way)
+        further = confirmation.start_next(budget)
+        if further != "done" or answer == "wait":
+            return further if further != "done" else answer
+        of_search = budget.holding_back(confirmation.held_back_at_last(budget))
+        if trial := self._proposed(number, of_search):
+            return self._reserve(trial, of_search, under_way)
+        return "done"
+
+    def _proposed(self, number: int, budget: Budget) -> Trial | None:
+        """The reservation of the next trial of the search, if one fits the budget."""
         if self._trunk_claims is not None:
-            trial = self._trunk_claims.next(number, self._index.records(), budget)
-        else:
-            fits = budget.has_room_for(self._largest_trial_tokens, devices=self.sweep.devices)
-            trial = Trial(number=number, params=None, tokens=self._largest_trial_tokens) if fits else None
-        if trial is None:
-            if self._trunk_claims is not None and not under_way:
-                # Its runs have many lengths: whether another one fits is not seen from the budget alone.
-                write_json(self.directory.exhausted, {"trials": number, "limits": budget.limits})
-            return "wait" if under_way else "done"
+            return self._trunk_claims.next(number, self._index.records(), budget)
+        fits = budget.has_room_for(self._largest_trial_tokens, devices=self.sweep.devices)
+        return Trial(number=number, params=None, tokens=self._largest_trial_tokens) if fits else None
+
+    def _reserve(self, trial: Trial, budget: Budget, under_way: int) -> Claim:
+        """Begin a trial for which there is room."""
+        number = trial.number
         lease = budget.lease(trial.tokens, devices=self.sweep.devices, workers=self._free_workers(under_way))
         assert lease is not None, "there is room for it"
         # The reservation comes first: whatever happens from here on, the budget knows of this trial.
@@ -162,8 +223,23 @@ class Study:
         self._write_trial(self.directory.trial(number), self._begun(trial, lease))
         return self._take(number, lease)
 
-    def _budget(self) -> Budget:
-        return self._index.budget(self.sweep, now=self._clock())
+    def _budget(self, instead: dict[int, Result] | None = None) -> Budget:
+        """What the study has spent and promised. instead: results that are not written yet."""
+        paid_for = self._confirmation.paid_for() if self._confirmation else ()
+        return self._index.budget(self.sweep, now=self.clock(), instead=instead, beside=paid_for)
+
+    def budget_beside(self, runs: Sequence[RunRecord]) -> Budget:
+        """The same, with these runs of its confirmation."""
+        return self._index.budget(self.sweep, now=self.clock(), beside=runs)
+
+    def records(self) -> list[RunRecord]:
+        """All trials, in the order of their numbers."""
+        return self._index.records()
+
+    @property
+    def learns_from_fresh_seeds(self) -> bool:
+        """Whether the search goes by how fresh seeds move its constraints."""
+        return self._trunk_claims is not None and bool(self.sweep.config.constraints)
 
     def _lease(self, trial: Trial, under_way: int) -> float | None:
         run = self.directory.trial(trial.number)
@@ -178,7 +254,7 @@ class Study:
         return max(1, self.sweep.config.launcher.workers - under_way)
 
     def _begun(self, trial: Trial, lease: float) -> Trial:
-        trial.began, trial.lease = self._clock(), None if lease == math.inf else lease
+        trial.began, trial.lease = self.clock(), None if lease == math.inf else lease
         return trial
 
     def _take(self, number: int, lease: float) -> Claim:
@@ -205,7 +281,7 @@ class Study:
             if trial.given is None:
                 trial.tokens = self.sweep.trial_tokens(trial.params)
         trial.worker = self.worker
-        trial.claims.append(ClaimedBy(worker=self.worker, place=self.place, began=self._clock()))
+        trial.claims.append(ClaimedBy(worker=self.worker, place=self.place, began=self.clock()))
         # From here on the trial has its values: Optuna must not learn of it without them.
         self.storage.flush()
         self._write_trial(run, self._begun(trial, lease))
@@ -236,6 +312,8 @@ class Study:
 
     def prepare(self, claim: Claim) -> bool:
         """Write the trial's configuration; False, and the trial is failed, when its values do not go together."""
+        if (owner := self._owner(claim)) is not self:
+            return owner.prepare(claim)
         if claim.run.config.exists():
             return True
         trial = claimed_trial(claim.run)
@@ -243,11 +321,11 @@ class Study:
         try:
             config = self.sweep.trial_config(trial.params)
         except InputError as error:
-            with self.storage.locked():
+            with self.exclusive():
                 self._settler.fail(claim.run, str(error))
             return False
         if config.trainer.threads is None:
-            config = dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, threads=self._threads))
+            config = dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, threads=self.threads))
         if self.sweep.config.search.trunks != "never":
             # Before the configuration, which says that all is there.
             variants = self._late.variants(trial.params, config) if self._keeps_trunks else []
@@ -262,6 +340,8 @@ class Study:
 
         The decision is on disk before anybody acts on it, so that whoever settles the trial finds it.
         """
+        if (owner := self._owner(claim)) is not self:
+            return owner.watch(claim)
         stopping = self.sweep.config.stopping
         if stopping.name == "none" and stopping.constraint_patience is None:
             return None
@@ -295,12 +375,17 @@ class Study:
 
     def extend(self, claim: Claim) -> Claim | None:
         """The claim with a longer lease, if the budget and the trial's own limit hold one; None where they do not."""
-        with self.storage.locked():
+        if (owner := self._owner(claim)) is not self:
+            return owner.extend(claim)
+        with self.exclusive():
             trial = claimed_trial(claim.run)
             assert trial.lease is not None, "without a lease there is nothing to extend"
             spent = trial.seconds + trial.lease
             asked = max(SHORTEST_SECONDS, trial.lease / 2)
-            more = self._budget().extension(asked, devices=trial.devices, ends=trial.lease_ends, spent=spent)
+            budget = self._budget()
+            if self._confirmation is not None:
+                budget = budget.holding_back(self._confirmation.held_back_at_last(budget))
+            more = budget.extension(asked, devices=trial.devices, ends=trial.lease_ends, spent=spent)
             if more is None:
                 return None
             trial.lease += more
@@ -315,7 +400,9 @@ class Study:
         stopping: whether the worker is leaving, and has asked the attempt to end; expired: whether it ended with its lease.
         why: it failed, where its own files cannot know.
         """
-        with self.storage.locked():
+        if (owner := self._owner(claim)) is not self:
+            return owner.settle(claim, exit_code, stopping=stopping, expired=expired, why=why)
+        with self.exclusive():
             return self._settler.settle(claim.run, exit_code, stopping=stopping, expired=self._out_of_time() if expired else None, why=why)
 
     def _out_of_time(self) -> str:

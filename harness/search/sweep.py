@@ -65,6 +65,12 @@ class Sweep:
     def _compositions(self) -> dict[tuple[str, ...], Loaded]:
         return {(): self.base}
 
+    def beside(self, name: str, config: SweepConfig, start: Start) -> Sweep:
+        """Another sweep over the same base: what was composed is shared."""
+        other = Sweep(name, config, start)
+        vars(other).update(base=self.base, _compositions=self._compositions)
+        return other
+
     def trial_config(self, params: dict[str, Any]) -> Config:
         """The configuration of a trial; not to be changed. Raises InputError where the values do not go together."""
         if self._latest.get("params") != params:
@@ -242,7 +248,7 @@ def thaw(path: Path) -> Sweep:
     start = Start(**document.pop("start", {}))
     given = tuple(document.pop("given", ()))
     _refuse_elsewhere(path.parent, document.pop("directory", None), frozen)
-    for derived in ("launched", "largest_trial_tokens", "most_trials"):
+    for derived in ("launched", "largest_trial_tokens", "most_trials", "confirms_itself"):
         document.pop(derived, None)
     sweep = Sweep(document.pop("name"), to_section(SweepConfig, document), start, given)
     differences = list(_differences(frozen, to_plain(sweep.base.config)))
@@ -273,7 +279,7 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 def differences(frozen: dict[str, Any], sweep: Sweep) -> list[str]:
     """The keys in which a launched study differs from a sweep; budget and launcher may change."""
-    changeable = (*CHANGEABLE, "given", "directory", "launched", "start", "largest_trial_tokens", "most_trials")
+    changeable = (*CHANGEABLE, "given", "directory", "launched", "start", "largest_trial_tokens", "most_trials", "confirms_itself")
     now = {key: value for key, value in sweep.frozen().items() if key not in changeable}
     before = {key: value for key, value in _of_this_version(frozen).items() if key not in changeable}
     return list(_differences(before, now))
@@ -285,7 +291,7 @@ def _of_this_version(frozen: dict[str, Any]) -> dict[str, Any]:
     stopping = {key: value for key, value in frozen["stopping"].items() if key != "p_threshold"}
     return {
         **frozen,
-        "search": {**usual["search"], **frozen["search"]},
+        "search": {**usual["search"], "confirm": False, **frozen["search"]},
         "stopping": {**usual["stopping"], **stopping},
         "config": _merged(defaults(Config), frozen["config"]),
     }

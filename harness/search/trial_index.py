@@ -6,6 +6,7 @@ The workers of a process share it. Trials that have ended are read once; the oth
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -113,12 +114,15 @@ class TrialIndex:
         records = [(number, entry.record) for number, entry in self._open.items() if entry.record is not None]
         return [_with(record, instead[number]) if number in instead else record for number, record in records]
 
-    def budget(self, sweep: Sweep, *, now: float, instead: dict[int, Result] | None = None) -> Budget:
-        """What the study has spent and promised. instead: results that are not written yet."""
+    def budget(self, sweep: Sweep, *, now: float, instead: dict[int, Result] | None = None, beside: Sequence[RunRecord] = ()) -> Budget:
+        """What the study has spent and promised. instead: results that are not written yet; beside: further runs that it pays for."""
         config, ended, most = sweep.config.budget, self.ended, sweep.most_trials
         if not is_timed(config):
-            return untimed_budget(config, self._promised(instead or {}), now=now, most_trials=most, ended=ended)
-        return open_budget(config, self.under_way(instead), now=now, most_trials=most, ended=ended)
+            sums = self._promised(instead or {})
+            for record in beside:
+                sums.add(record)
+            return untimed_budget(config, sums, now=now, most_trials=most, ended=ended)
+        return open_budget(config, [*self.under_way(instead), *beside], now=now, most_trials=most, ended=ended)
 
     def _promised(self, instead: dict[int, Result]) -> OpenTotals:
         sums = copy(self._sums)

@@ -19,6 +19,7 @@ from harness.runs.bundle import named_bundle
 from harness.runs.directory import find_study
 from harness.runs.record import load_study
 from harness.search.bundle_prior import point_of, prior_of
+from harness.search.earlier import start_from_earlier
 from harness.search.parameter import Parameter
 from harness.search.samplers import derived_seed
 from harness.search.scaling import fit_scaling, scaled_prior, scaling_text
@@ -72,8 +73,9 @@ def draw(parameter: Parameter, prior: dict[str, float], seed: int) -> float | in
     return nearest(prior["mean"])
 
 
-def resolve_start(config: SweepConfig, space: Space, base: Config, tokens: int) -> Start:
-    """Resolve warm starts and prior. base: the configuration of every trial; tokens: of this sweep's runs, for the power law.
+def resolve_start(config: SweepConfig, space: Space, base: Config, tokens: int, *, name: str = "") -> Start:
+    """Resolve warm starts and prior. base: the configuration of every trial; tokens: of this sweep's runs, for the power law; name: of the
+    study.
 
     Raises InputError for points outside the space, studies that do not exist, and priors that cannot be drawn from.
     """
@@ -83,9 +85,12 @@ def resolve_start(config: SweepConfig, space: Space, base: Config, tokens: int) 
         law = fit_scaling(search.scaling_studies, objective=config.objective.metric)
         prior, scaling = scaled_prior(law, space, base.model, tokens)
         return Start(points, prior, scaling, notes)
+    if search.prior == "earlier" and search.name != "grid":
+        first, prior, said = start_from_earlier(config, space, base, tokens, name=name)
+        return Start([*points, *(point for point in first if point not in points)], prior, None, [*notes, *said])
     if search.scaling_studies:
-        raise InputError("search.scaling_studies: not read without search.prior=scaling")
-    if search.prior == "none" or search.name == "grid":
+        raise InputError("search.scaling_studies: not read without search.prior=scaling or search.prior=earlier")
+    if search.prior in ("none", "earlier") or search.name == "grid":
         return Start(points, {}, None, notes)
     assert isinstance(search.prior, dict)
     given = check_prior(search.prior, space)

@@ -15,6 +15,7 @@ from harness.report.fitted_table import Column, FittedTable
 from harness.report.table import STATE_STYLES
 from harness.report.text import bound_text, count_text, duration_text, metric_text, short_names, value_text
 from harness.report.watch import watch
+from harness.runs.constraints import broken
 from harness.runs.directory import StudyDirectory
 from harness.runs.record import RunRecord
 from harness.runs.result import FINAL_STATES
@@ -51,8 +52,19 @@ def follow(
 
 
 def _lines(status: Status) -> dict[str, str]:
-    """A line for each trial that has ended."""
-    return {run.name: _line(run, status) for run in status.study.runs if run.state in FINAL_STATES}
+    """A line for each run that has ended."""
+    over_seeds = {run.name: _fresh_line(run, status) for run in status.study.paid_for if run.state in FINAL_STATES}
+    return {**{run.name: _line(run, status) for run in status.study.runs if run.state in FINAL_STATES}, **over_seeds}
+
+
+def _fresh_line(run: RunRecord, status: Status) -> str:
+    """Of a run over a fresh seed, that the study's budget pays for."""
+    assert status.study.confirmation is not None, "it is one of its runs"
+    planned = status.study.confirmation.plan.runs[run.number or 0]
+    value = "" if run.result.objective is None else f"  {status.study.objective.metric} {run.result.objective:.4f}"
+    limits = f"  {', '.join(broken(status.study.constraints, run.result.metrics))}" if run.standing == "infeasible" else ""
+    reason = f"  {run.result.reason}" if run.result.reason else ""
+    return f"trial {planned['candidate']} with seed {planned['seed']}: {run.standing}{value}{limits}{reason}"
 
 
 def _line(run: RunRecord, status: Status) -> str:
@@ -88,6 +100,9 @@ def _header(status: Status) -> Text:
     for unit, account in status.budget.to_json().items():
         reserved = f" (+ {count_text(account['reserved'])})" if account["reserved"] else ""
         text.append(f"{unit} {count_text(account['used'])}{reserved} of {count_text(account['limit'])}  ", style="dim")
+    if status.study.paid_for:
+        ended = sum(run.state in FINAL_STATES for run in status.study.paid_for)
+        text.append(f"{ended} of {len(status.study.paid_for)} runs over fresh seeds  ", style="dim")
     text.append(f"{len(status.workers)} worker{'' if len(status.workers) == 1 else 's'}", style="dim")
     hours = status.budget.gpu_hours
     if hours.limit is None and _on_jobs(status):

@@ -96,7 +96,7 @@ def _bundle(study: StudyRecord | None, sweep: Sweep | None, best: RunRecord, nam
         objective=interval.mean if interval else result.objective if study else result.metrics.get(_main_metric(best) or ""),
         confirmed=confirmed,
         interval=[interval.low, interval.high] if interval else None,
-        seeds=confirmation.seeds if confirmation and mine else [],
+        seeds=sorted(mine.results) if mine else [],
         noise={"sd": noise.sd, "degrees": float(confirmation.degrees)} if noise and confirmation else None,
         constraints=study.constraints if study else {},
         metrics=result.metrics,

@@ -9,7 +9,7 @@ import statistics
 import pytest
 from scipy.stats import t as student
 
-from harness.runs.chances import NORMAL, Spread, chance_of_holding, spread_over_seeds, with_reserve
+from harness.runs.chances import NORMAL, Spread, chance_of_holding, probability_of_meeting, spread_over_seeds, with_reserve
 from harness.runs.constraints import holds
 
 SPREAD = Spread(sd=0.02, seeds=3, degrees=4)
@@ -46,6 +46,20 @@ def test_a_mean_at_the_reserve_has_the_chance_that_is_asked_for(bound: dict[str,
 
 def test_without_a_chance_nothing_is_reserved() -> None:
     assert with_reserve({"max": 0.25}, SPREAD) == {"max": 0.25}
+
+
+def test_how_sure_it_is_that_a_mean_lies_within_is_a_one_sample_t_test() -> None:
+    expected = student.cdf(0.04 / (0.02 / math.sqrt(3)), 4)
+    assert probability_of_meeting({"max": 0.25}, 0.21, SPREAD) == pytest.approx(expected)
+    assert probability_of_meeting({"max": 0.25}, 0.25, SPREAD) == pytest.approx(0.5)
+    assert probability_of_meeting({"max": 0.25}, 0.26, Spread(0.0, 3, 4)) == 0.0
+
+
+def test_a_share_of_all_seeds_asks_for_a_distance() -> None:
+    """The mean that lies as many deviations within as the share of a normal sample asks for is as likely to meet it as not."""
+    bound = {"max": 0.25, "chance": 0.9}
+    assert probability_of_meeting(bound, 0.25 - 0.02 * NORMAL.inv_cdf(0.9), SPREAD) == pytest.approx(0.5)
+    assert probability_of_meeting(bound, 0.25, SPREAD) < 0.1
 
 
 def test_candidates_that_seeds_move_together_are_no_more_than_one() -> None:

@@ -23,6 +23,7 @@ from harness.runs.exit_codes import BAD_INPUT
 from harness.runs.files import append_json_line, read_yaml
 from harness.runs.record import StudyRecord, load_study
 from harness.runs.trial import Trial, read_trial
+from harness.search import confirm as confirm_module
 from harness.search import settle as settle_module
 from harness.search import study as study_module
 from harness.search.status import read_status
@@ -252,6 +253,8 @@ def config_of(run: RunDirectory) -> dict[str, Any]:
 # Dying between two writes.
 
 WRITES = [
+    (confirm_module, "write_plan"),
+    (confirm_module, "write_yaml"),
     (study_module, "write_trial"),
     (settle_module, "write_trial"),
     (settle_module, "write_result"),

@@ -538,14 +538,19 @@ class Interleavings(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.root = Path(tempfile.mkdtemp())
-        limit: dict[str, Any] = {"tokens": {"trials": None, "tokens": 4 * TRIAL_TOKENS + 200}, "trials": {"trials": 4, "tokens": None}}[
-            self.unit
-        ]
-        self.sweep = type(self).make(budget=limit, search={"max_attempts": 2, "max_failures": 100})
+        limit: dict[str, Any] = {
+            "tokens": {"trials": None, "tokens": 4 * TRIAL_TOKENS + 200},
+            "trials": {"trials": 4, "tokens": None},
+            "confirmed tokens": {"trials": None, "tokens": 9 * TRIAL_TOKENS + 200},
+            "confirmed trials": {"trials": 8, "tokens": None},
+        }[self.unit]
+        search = {"max_attempts": 2, "max_failures": 100, "confirm": "confirmed" in self.unit}
+        self.sweep = type(self).make(budget=limit, search=search)
         with mock.patch("harness.search.open_study.runs_root", return_value=self.root):
             self.directory: StudyDirectory = open_study(self.sweep)
         Study(self.directory, self.sweep, "first")
-        self.truth: dict[int, Truth] = {}
+        self.truth: dict[str, Truth] = {}
+        """By run: a trial of the study, or of its confirmation."""
         self.born = 0
         self.workers: list[Simulated | None] = [None] * 4
 
@@ -556,20 +561,24 @@ class Interleavings(RuleBasedStateMachine):
         last = Study(self.directory, self.sweep, "last")
         while isinstance(answer := last.claim(), Claim):
             last.prepare(answer)
-            truth = self.truth.setdefault(answer.number, Truth())
+            truth = self.truth.setdefault(answer.run.name, Truth())
             attempt = Attempt(answer.run)
             truth.trained += TRIAL_TOKENS - attempt.result.tokens.position
             last.settle(answer, attempt.complete())
         assert answer == "done"
         self.nothing_is_overspent_or_out_of_step()
         record = check_in_step(self.directory, ended=True)
-        assert all(run.state in FINAL_STATES for run in record.runs)
-        for run in record.runs:
-            assert run.number is not None
-            assert run.result.failures == self.truth.get(run.number, Truth()).crashes
+        runs = [*record.runs, *record.paid_for]
+        assert all(run.state in FINAL_STATES for run in runs)
+        for run in runs:
+            assert run.result.failures == self.truth.get(run.directory.name, Truth()).crashes
             assert run.state == "complete" or run.result.failures == 2 or "cannot hold another attempt" in str(run.result.reason)
         if self.unit == "trials":
             assert len(record.runs) == 4, "nothing was lost"
+        if record.confirmation is not None:
+            check_in_step(record.confirmation.directory, ended=True)
+            assert record.confirmation.is_complete
+            assert record.confirmation.plan.charged == list(range(len(record.confirmation.plan.runs)))
         shutil.rmtree(self.root)
 
     def _bury(self, worker: Simulated) -> None:
@@ -585,8 +594,8 @@ class Interleavings(RuleBasedStateMachine):
         start = worker.attempt.result.tokens.position
         reached = min(start + further, TRIAL_TOKENS)
         worker.code = worker.attempt.vanish(reached)
-        self.truth[worker.claim.number].trained += reached - start
-        self.truth[worker.claim.number].crashes += 1
+        self.truth[worker.claim.run.name].trained += reached - start
+        self.truth[worker.claim.run.name].crashes += 1
 
     def _worker(self, index: int) -> Simulated:
         worker = self.workers[index]
@@ -614,7 +623,7 @@ class Interleavings(RuleBasedStateMachine):
             assert answer not in others, "one trial, two workers"
             worker.claim = answer
             params = params_of(answer)
-            known = self.truth.setdefault(answer.number, Truth())
+            known = self.truth.setdefault(answer.run.name, Truth())
             assert known.params in ([], [params]), "a trial keeps its values"
             known.params = [params]
             worker.study.prepare(answer)
@@ -624,14 +633,14 @@ class Interleavings(RuleBasedStateMachine):
         worker = self.workers[index]
         if worker and worker.claim and worker.attempt is None:
             worker.attempt = Attempt(worker.claim.run)
-            self.truth[worker.claim.number].attempts += 1
+            self.truth[worker.claim.run.name].attempts += 1
 
     @rule(index=WORKERS, ending=st.sampled_from(["complete", "stop", "crash", "vanish"]), further=AMOUNTS)
     def end(self, index: int, ending: str, further: int) -> None:
         worker = self.workers[index]
         if not (worker and worker.claim and worker.attempt) or worker.code is not None:
             return
-        truth, start = self.truth[worker.claim.number], worker.attempt.result.tokens.position
+        truth, start = self.truth[worker.claim.run.name], worker.attempt.result.tokens.position
         reached = min(start + further, TRIAL_TOKENS)
         match ending:
             case "complete":
@@ -670,15 +679,15 @@ class Interleavings(RuleBasedStateMachine):
     @invariant()
     def nothing_is_overspent_or_out_of_step(self) -> None:
         record = check_in_step(self.directory)
-        budget = open_budget(self.sweep.config.budget, record.runs, now=time.time())
+        runs = [*record.runs, *record.paid_for]
+        budget = open_budget(self.sweep.config.budget, runs, now=time.time())
         for account in (budget.trials, budget.tokens):
             assert account.limit is None or account.used <= account.limit
         # Between a crash and its booking, what the next attempt would need is not known to fit: it is failed then, if it does not.
         assert sum(truth.trained for truth in self.truth.values()) <= (self.sweep.config.budget.tokens or 10**9)
-        assert len(record.runs) <= (self.sweep.config.budget.trials or 10**9)
-        for run in record.runs:
-            assert run.number is not None
-            truth = self.truth.get(run.number, Truth())
+        assert len(runs) <= (self.sweep.config.budget.trials or 10**9)
+        for run in runs:
+            truth = self.truth.get(run.directory.name, Truth())
             assert run.result.failures <= truth.crashes, "a crash counts once"
             if run.state in FINAL_STATES:
                 assert run.result.tokens.trained >= truth.trained, "what was trained is never forgotten"
@@ -686,7 +695,7 @@ class Interleavings(RuleBasedStateMachine):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("examples", [6, pytest.param(60, marks=pytest.mark.long)])
-@pytest.mark.parametrize("unit", ["tokens", "trials"])
+@pytest.mark.parametrize("unit", ["tokens", "trials", "confirmed tokens", "confirmed trials"])
 def test_any_interleaving_keeps_the_budget_and_loses_nothing(make_sweep: MakeSweep, unit: str, examples: int) -> None:
     machine = type("Machine", (Interleavings,), {"make": staticmethod(make_sweep), "unit": unit})
     run_state_machine_as_test(

@@ -32,7 +32,7 @@ RATE: dict[str, Any] = {"low": 1e-4, "high": 1e-1, "log": True}
 LENGTHS = {"space": {"optim.lr": RATE, "trainer.max_steps": {"low": STEPS // 4, "high": STEPS}}, "search": "random"}
 TRUNKS = {
     "space": {"optim.lr": RATE, "schedule.decay_fraction": {"low": 0.2, "high": 0.5}},
-    "search": {"name": "trunk", "rungs": 3, "reduction_factor": 2, "branches": 2, "startup_trials": 4},
+    "search": {"name": "trunk", "rungs": 3, "reduction_factor": 2, "branches": 2, "startup_trials": 4, "confirm": False},
 }
 
 

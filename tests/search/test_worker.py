@@ -17,6 +17,7 @@ from harness.runs.exit_codes import STOPPED
 from harness.runs.files import read_json_lines
 from harness.runs.result import read_result
 from harness.search.open_study import open_study
+from harness.search.status import read_status
 from harness.search.storage.build import open_storage
 from harness.search.workers import living_workers
 from tests.search.conftest import BOTH_STORAGES, MakeSweep
@@ -94,6 +95,28 @@ def is_alive(pid: int) -> bool:
     except OSError:
         return False
     return state != "Z"
+
+
+@pytest.mark.parametrize("storage", ["journal", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True)
+def test_workers_that_are_killed_end_with_a_confirmed_winner_within_the_budget(make_sweep: MakeSweep, start: Start) -> None:
+    """Runs over fresh seeds are claimed, adopted and paid for like trials; fates are by number, of either kind."""
+    sweep = make_sweep(budget={"trials": 20}, launcher={"workers": 3}, search={"confirm": True})
+    directory = open_study(sweep)
+    fates = "1:kill_worker_once,2:kill_once,4:kill_server_once"
+    workers = [start(directory, FATES=fates) for _ in range(3)]
+    # A killed worker's place is taken, as a launcher does.
+    while any(code != 0 for code in end(*workers)):
+        workers = [start(directory, FATES=fates)]
+    record = check_in_step(directory, ended=True)
+    assert len(record.runs) + len(record.paid_for) == 20
+    assert record.confirmation is not None
+    assert record.confirmation.is_complete
+    assert record.confirmed is not None
+    confirmation = check_in_step(record.confirmation.directory, ended=True)
+    assert {run.state for run in (*record.runs, *confirmation.runs)} == {"complete"}
+    assert read_result(confirmation.runs[1].directory).attempts > 1
+    assert overlaps(directory) == overlaps(record.confirmation.directory) == []
+    assert read_status(directory).is_finished
 
 
 @pytest.mark.parametrize("storage", ["journal", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True)

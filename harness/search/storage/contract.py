@@ -36,6 +36,8 @@ class StudyStorage(ABC):
     def __init__(self, directory: StudyDirectory) -> None:
         self.directory = directory
         self._announced: FileLock | None = None
+        self._announced_as: str | None = None
+        self._beside: list[StudyStorage] = []
         self._index: TrialIndex | None = None
 
     @cached_property
@@ -111,6 +113,18 @@ class StudyStorage(ABC):
         if self._announced is None:
             raise RuntimeError(f"{self.directory.worker_lock(worker)} is held by another process")
 
+        self._announced_as = worker
+
+    def beside(self, directory: StudyDirectory) -> StudyStorage:
+        """That of the study in another directory, for as long as this one is open; whoever is announced here is announced there."""
+        from harness.search.storage.build import open_storage
+
+        other = open_storage(directory, self._announced_as or "")
+        if self._announced_as is not None:
+            other.announce(self._announced_as)
+        self._beside.append(other)
+        return other
+
     @abstractmethod
     def living(self, workers: Iterable[str]) -> set[str]:
         """Those of the workers that live."""
@@ -126,5 +140,7 @@ class StudyStorage(ABC):
 
     def close(self) -> None:
         """Let go of everything."""
+        for other in self._beside:
+            other.close()
         if self._announced is not None:
             self._announced.release()

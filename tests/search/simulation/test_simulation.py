@@ -195,7 +195,10 @@ def test_a_trunk_search_keeps_its_promises_whatever_happens(annealed: Table, wri
     assert outcome.overshoot == {"tokens": 0.0}
     assert outcome.tokens > 6 * whole
     assert (outcome.lost, outcome.faulty) == (0, ())
-    runs = load_study(StudyDirectory(tmp_path / "kept")).runs
+    study = load_study(StudyDirectory(tmp_path / "kept"))
+    assert study.confirmation is not None, "its budget held it"
+    assert len(study.paid_for) == len(study.confirmation.plan.runs) == study.confirmation.ended
+    runs = study.runs
     assert [run.number for run in runs] == list(range(len(runs)))
     promoted = [(run, runs[run.trial.parent]) for run in runs if run.trial and run.trial.parent is not None]
     assert promoted
@@ -238,7 +241,7 @@ def test_a_trunk_search_keeps_its_budget_whatever_happens_and_charges_runs_witho
                 base=base,
                 space=space,
                 constraints={"val/general/forgetting": {"max": 2.0}},
-                search={"name": "trunk", "startup_trials": 8, "max_attempts": 100},
+                search={"name": "trunk", "startup_trials": 8, "max_attempts": 100, "confirm": False},
                 budget={"tokens": 7 * whole},
                 launcher={"name": "local", "workers": 4},
             )

@@ -1,0 +1,142 @@
+"""Which trial of a study gets the next fresh seed: a race of the best of the search.
+
+Candidates begin with the same few seeds. From then on only those go on that may still be the winner, seed by seed and side by side, so
+that what a seed does to all of them cancels (Maron and Moore, The racing algorithm, Artificial Intelligence Review 11, 1997). One that a
+constraint or another candidate has put behind comes back when those before it fall. Where the race is decided, trials enter that were
+better in the search than its winner was there, and that, by what fresh seeds did so far, are expected to meet the constraints.
+
+All here is a function of the study's record: whoever asks gets the same answer.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Literal
+
+from harness.runs import additive
+from harness.runs.chances import probability_of_meeting
+from harness.runs.confirmation import ENOUGH_SEEDS, Candidate, Confirmation
+from harness.runs.record import RunRecord, StudyRecord
+from harness.search.confirm import different_configurations
+from harness.search.next_candidates import to_try_next
+from harness.search.reserve import OPENING_SEEDS
+from harness.search.sweep import Sweep
+
+OUT = 0.05
+"""A candidate that is less likely than this to be the winner, or to meet a constraint, gets no further seed."""
+MOST_SEEDS = 6
+"""What so many do not tell apart is as good."""
+
+
+def next_run(study: StudyRecord, sweep: Sweep, at_once: int) -> tuple[int, int] | Literal["wait", "decided"]:
+    """The candidate that gets a further seed, and the place of that seed in the order of seeds. wait: runs under way decide; decided: no
+    further seed would change who is the winner, or there is nobody to confirm.
+
+    at_once: so many candidates begin together.
+    """
+    found = study.confirmation
+    if found is None or not any(len(candidate.values) >= OPENING_SEEDS for candidate in found.candidates):
+        return _open(study, sweep, found, at_once)
+    known = found.so_far
+    standings = standings_of(known)
+    racing = [candidate for candidate in found.candidates if standings.get(candidate.number, 0.0) >= OUT]
+    is_open = _is_open(known, racing, standings)
+    begun = [candidate for candidate in found.candidates if not candidate.failed and len(candidate.values) < OPENING_SEEDS]
+    if len(begun) < at_once and (not is_open or not any(_is_fit(known, candidate) for candidate in racing)):
+        entering = _challengers(replace(study, confirmation=known), sweep, at_once)
+        new = [run for run in entering if run.number not in found.plan.candidates]
+        if new:
+            return _number(new[0]), 0
+    opening = [candidate for candidate in begun if len(candidate.results) < OPENING_SEEDS]
+    if opening:
+        return _fewest_seeds(opening)
+    if not is_open:
+        return "decided" if found.is_complete else "wait"
+    free = [candidate for candidate in racing if len(candidate.results) < MOST_SEEDS and _has_ended(candidate)]
+    if not free:
+        return "wait"
+    chosen = min(free, key=lambda candidate: (len(candidate.results), -standings[candidate.number]))
+    return chosen.number, len(chosen.results)
+
+
+def standings_of(found: Confirmation) -> dict[int, float]:
+    """By candidate, how likely it is the winner, of those that are complete with the first seeds at least: that its mean is the best, times
+    that it meets the constraints. They add up to 1, unless no candidate may still meet the constraints; then there are none."""
+    holds = {
+        candidate.number: _meets(candidate, found)
+        for candidate in found.candidates
+        if candidate.is_whole and len(candidate.results) >= OPENING_SEEDS
+    }
+    alive = [candidate for candidate in found.candidates if holds.get(candidate.number, 0.0) >= OUT]
+    if not alive:
+        return {}
+    best = additive.probabilities_of_lowest([found.costs(candidate) for candidate in alive])
+    shares = {candidate.number: share * holds[candidate.number] for candidate, share in zip(alive, best, strict=True)}
+    return {number: share / sum(shares.values()) for number, share in shares.items()}
+
+
+def _meets(candidate: Candidate, found: Confirmation) -> float:
+    """How sure it is that it meets all constraints."""
+    return math.prod(
+        probability_of_meeting(bound, candidate.metrics[metric], replace(candidate.spreads[metric], seeds=len(candidate.values)))
+        if metric in candidate.spreads and metric in candidate.metrics
+        else 0.0
+        for metric, bound in found.constraints.items()
+    )
+
+
+def _open(study: StudyRecord, sweep: Sweep, found: Confirmation | None, at_once: int) -> tuple[int, int] | Literal["wait", "decided"]:
+    """The first seeds of the first candidates, by seed."""
+    candidates = [candidate for candidate in found.candidates if not candidate.failed] if found else []
+    given = [candidate for candidate in candidates if len(candidate.results) < OPENING_SEEDS]
+    if len(candidates) < at_once:
+        known = found.plan.candidates if found else []
+        entering = [run for run in different_configurations(study, sweep) if run.number not in known]
+        if entering:
+            return _number(entering[0]), 0
+    if given:
+        return _fewest_seeds(given)
+    return "decided" if found is None or found.is_complete else "wait"
+
+
+def _fewest_seeds(candidates: list[Candidate]) -> tuple[int, int]:
+    chosen = min(candidates, key=lambda candidate: len(candidate.results))
+    return chosen.number, len(chosen.results)
+
+
+def _is_open(known: Confirmation, racing: list[Candidate], standings: dict[int, float]) -> bool:
+    """Whether further seeds may change who is the winner, or whether there is one. known: what the runs that have ended say."""
+    if all(len(candidate.results) >= MOST_SEEDS for candidate in racing):
+        return False
+    leader = max(racing, key=lambda candidate: standings[candidate.number])
+    return len(racing) > 1 or not _is_fit(known, leader) or len(leader.values) < ENOUGH_SEEDS
+
+
+def _is_fit(known: Confirmation, candidate: Candidate) -> bool:
+    """Whether it meets the constraints by what is known."""
+    found = known.candidate(candidate.number)
+    return found is not None and found.feasible is not False
+
+
+def _has_ended(candidate: Candidate) -> bool:
+    return len(candidate.values) + len(candidate.failed) == len(candidate.results)
+
+
+def _challengers(study: StudyRecord, sweep: Sweep, count: int) -> list[RunRecord]:
+    """Trials that were better in the search than the winner of the race was there, the best first."""
+    runs = {run.number: run for run in study.runs}
+    assert study.confirmation is not None, "the race has begun"
+    if study.constraints:
+        return [runs[number] for number in to_try_next(study, count)]
+    winner = study.confirmed
+    to_beat = runs[winner.number].result.objective if winner else None
+    found = [run for run in different_configurations(study, sweep) if run.number not in study.confirmation.plan.candidates]
+    if to_beat is not None:
+        found = [run for run in found if run.result.objective is not None and study.objective.better(run.result.objective, to_beat)]
+    return found[:count]
+
+
+def _number(run: RunRecord) -> int:
+    assert run.number is not None, "it is a trial"
+    return run.number

@@ -1,0 +1,310 @@
+"""Studies that confirm their best by themselves: search.confirm, over attempts that cost nothing."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cli.sweep import end_lines
+from harness.config.errors import InputError
+from harness.runs.confirmation_plan import confirmation_directory, read_plan
+from harness.runs.directory import StudyDirectory
+from harness.runs.record import load_study
+from harness.runs.trial import claimed_trial
+from harness.search.checks import advice, check
+from harness.search.confirm import open_confirmation
+from harness.search.open_study import open_study
+from harness.search.reserve import FEWEST_RUNS, SHARE
+from harness.search.status import read_status
+from harness.search.storage.build import open_storage
+from harness.search.storage.contract import StudyStorage
+from harness.search.study import Claim, Study
+from harness.search.sweep import Sweep
+from tests.search.conftest import MakeSweep
+from tests.search.studies import TRIAL_TOKENS, Attempt, check_in_step, claim_and_status_agree, dying_before, run_all
+
+pytestmark = pytest.mark.usefixtures("composed_once")
+SEED_SHIFTS = [0.0, 0.31, -0.12, 0.07, 0.22, -0.19, 0.04, 0.11]
+"""By seed: what it does to all alike."""
+Measure = Callable[[dict[str, Any]], dict[str, float]]
+
+
+def measured(params: dict[str, Any]) -> dict[str, float]:
+    """A function of the point and its seed; what is a run's own is small, and a function of both."""
+    seed, rate = params.get("seed", 0), params["optim.lr"]
+    own = 0.002 * ((seed * 31 + round(rate * 1e7)) % 11 - 5)
+    return {"val/domain/loss": 2 + 10 * abs(rate - 0.003) + SEED_SHIFTS[seed % 8] + own}
+
+
+def run(claim: Claim, study: Study, measure: Measure) -> None:
+    params = claimed_trial(claim.run).params
+    assert params is not None
+    metrics = measure(params)
+    study.settle(claim, Attempt(claim.run).complete(metrics.pop("val/domain/loss"), **metrics))
+
+
+def run_to_the_end(study: Study, measure: Measure = measured) -> list[str]:
+    """What was run, in order."""
+    done = []
+    while isinstance(claim := claim_and_status_agree(study), Claim):
+        assert study.prepare(claim)
+        done.append(claim.run.name)
+        run(claim, study, measure)
+    assert claim == "done"
+    return done
+
+
+Opened = Callable[..., tuple[StudyDirectory, Sweep]]
+
+
+@pytest.fixture
+def opened(make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Opened:
+    monkeypatch.setenv("HARNESS_RUNS", str(tmp_path / "runs"))
+
+    def open_(**sections: Any) -> tuple[StudyDirectory, Sweep]:
+        sweep = make_sweep(**{**sections, "search": {"confirm": True, **sections.get("search", {})}})
+        return open_study(sweep), sweep
+
+    return open_
+
+
+@pytest.mark.parametrize("budget", [{"trials": 20, "tokens": None}, {"trials": None, "tokens": 20 * TRIAL_TOKENS + 100}])
+def test_the_budget_covers_a_confirmed_winner(opened: Opened, budget: dict[str, int | None]) -> None:
+    directory, sweep = opened(budget=budget)
+    done = run_to_the_end(Study(directory, sweep, "w"))
+    status = read_status(directory)
+    assert status.phase == "ended"
+    for account in (status.budget.trials, status.budget.tokens):
+        assert account.limit is None or account.used <= account.limit
+    assert 5 <= len(status.study.paid_for) <= 20 * SHARE
+    assert done[: len(status.study.runs)] == [run.name for run in status.study.runs], "the search came first"
+    assert status.study.confirmed is not None
+    assert status.best is not None
+    assert status.best.number == status.study.confirmed.number
+    said = "\n".join(end_lines(status, "20 complete"))
+    assert f"trial {status.best.number} is the winner: val/domain/loss" in said
+    assert "harness confirm" not in said
+    for study in (directory, confirmation_directory(directory)):
+        check_in_step(study, ended=True)
+
+
+def test_what_is_left_when_the_winner_is_clear_goes_back_to_the_search(opened: Opened) -> None:
+    """Two candidates fall behind at their second seed; the winner gets its third, and nobody else."""
+    directory, sweep = opened(budget={"trials": 40, "tokens": None})
+    apart = lambda params: {"val/domain/loss": 2 + 1000 * abs(params["optim.lr"] - 0.003) + SEED_SHIFTS[params.get("seed", 0) % 8]}  # noqa: E731
+    done = run_to_the_end(Study(directory, sweep, "w"), apart)
+    study = load_study(directory)
+    first = next(place for place, name in enumerate(done) if name.startswith("study-confirm/"))
+    assert first == 40 - 40 * SHARE
+    assert [name for name in done[first:] if name.startswith("study/")], "the search went on"
+    assert study.confirmed is not None
+    assert len(study.confirmed.values) >= 3
+    # What was found later and is better was confirmed, too.
+    assert study.confirmed.number == min(study.runs, key=lambda run: run.result.objective or 0.0).number
+
+
+def test_without_a_candidate_all_is_searched_and_that_is_said(opened: Opened) -> None:
+    directory, sweep = opened(budget={"trials": 10, "tokens": None}, constraints={"val/general/forgetting": {"max": 0.05}})
+    run_to_the_end(Study(directory, sweep, "w"))
+    status = read_status(directory)
+    assert not status.study.paid_for
+    assert len(status.study.runs) == 7, "three runs are kept for one that might have held"
+    assert "no trial is complete and within the constraints" in "\n".join(end_lines(status, ""))
+
+
+@pytest.mark.slow
+def test_where_fresh_seeds_break_a_bound_the_next_candidates_have_their_turn(opened: Opened) -> None:
+    """With the search's seed forgetting is 0.05 less than with any other."""
+    bound = {"val/general/forgetting": {"max": 0.5}}
+
+    def edge(params: dict[str, Any]) -> dict[str, float]:
+        rate, seed = params["optim.lr"], params.get("seed", 0)
+        forgetting = 0.5 + 0.2 * math.log10(rate / 0.003) + (0.05 if seed else 0.0) + 0.002 * (seed % 3)
+        return {"val/domain/loss": 3 - 0.1 * math.log10(rate) + SEED_SHIFTS[seed % 8], "val/general/forgetting": forgetting}
+
+    directory, sweep = opened(budget={"trials": 40, "tokens": None}, constraints=bound)
+    run_to_the_end(Study(directory, sweep, "w"), edge)
+    study = load_study(directory)
+    assert study.confirmation is not None
+    assert study.confirmed is not None
+    assert study.confirmed.metrics["val/general/forgetting"] <= 0.5
+    broken = [candidate for candidate in study.confirmation.candidates if candidate.feasible is False]
+    assert broken, "the best of the search lay at the edge"
+    assert all(len(candidate.results) <= 3 for candidate in broken), "they got no seeds for nothing"
+
+
+def test_no_candidate_holds_and_the_study_says_so(opened: Opened) -> None:
+    directory, sweep = opened(budget={"trials": 12, "tokens": None}, constraints={"val/general/forgetting": {"max": 0.5}})
+    moved = lambda params: {**measured(params), "val/general/forgetting": 0.4 + 0.3 * (params.get("seed", 0) > 0)}  # noqa: E731
+    run_to_the_end(Study(directory, sweep, "w"), moved)
+    status = read_status(directory)
+    assert status.study.confirmed is None
+    assert "study: not confirmed: none of its" in "\n".join(end_lines(status, ""))
+
+
+@pytest.mark.slow
+def test_every_worker_finds_the_same_next_run(opened: Opened, tmp_path: Path) -> None:
+    directory, sweep = opened(budget={"trials": 15, "tokens": None})
+    study = Study(directory, sweep, "w")
+    for _ in range(15):
+        copies = []
+        for name in ("one", "two"):
+            shutil.copytree(tmp_path / "runs", tmp_path / name / "runs")
+            copy = StudyDirectory(tmp_path / name / "runs" / "study")
+            answer = Study(copy, sweep, name).claim()
+            assert isinstance(answer, Claim)
+            copies.append((answer.run.name, claimed_trial(answer.run).params))
+            shutil.rmtree(tmp_path / name)
+        claim = study.claim()
+        assert isinstance(claim, Claim)
+        assert copies == [(claim.run.name, claimed_trial(claim.run).params)] * 2
+        run(claim, study, measured)
+    assert study.claim() == "done"
+
+
+@contextmanager
+def announced(directory: StudyDirectory, worker: str) -> Iterator[StudyStorage]:
+    """The storage of a worker that lives."""
+    storage = open_storage(directory, worker)
+    storage.announce(worker)
+    try:
+        yield storage
+    finally:
+        storage.close()
+
+
+class Killed(BaseException):
+    """What a SIGKILL looks like from inside."""
+
+
+def _die() -> None:
+    raise Killed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("every", [3, 7, 11])
+def test_killed_anywhere_it_ends_as_if_undisturbed(opened: Opened, every: int) -> None:
+    budget = {"trials": 14, "tokens": None}
+    undisturbed, sweep = opened(name="undisturbed", budget=budget)
+    run_to_the_end(Study(undisturbed, sweep, "w"))
+    directory, sweep = opened(budget=budget)
+    lives = 0
+    while lives < 400:
+        lives += 1
+        with suppress(Killed), announced(directory, f"w{lives}") as storage, dying_before(every + lives % 5, _die):
+            study = Study(directory, sweep, f"w{lives}", storage)
+            while isinstance(claim := study.claim(), Claim):
+                assert study.prepare(claim)
+                run(claim, study, measured)
+            break
+    assert 3 < lives < 400
+    expected, found = load_study(undisturbed), load_study(directory)
+    assert [(run.params, run.result.objective) for run in found.runs] == [(run.params, run.result.objective) for run in expected.runs]
+    assert found.confirmation is not None
+    assert expected.confirmation is not None
+    assert found.confirmation.plan.runs == expected.confirmation.plan.runs
+    assert [candidate.values for candidate in found.confirmation.candidates] == [
+        candidate.values for candidate in expected.confirmation.candidates
+    ]
+    check_in_step(directory, ended=True)
+    check_in_step(confirmation_directory(directory), ended=True)
+
+
+def test_two_workers_race_side_by_side(opened: Opened) -> None:
+    directory, sweep = opened(budget={"trials": 20, "tokens": None})
+    with announced(directory, "a") as of_a, announced(directory, "b") as of_b:
+        a, b = Study(directory, sweep, "a", of_a), Study(directory, sweep, "b", of_b)
+        for _ in range(7):
+            one, two = a.claim(), b.claim()
+            assert isinstance(one, Claim)
+            assert isinstance(two, Claim)
+            run(one, a, measured)
+            run(two, b, measured)
+        confirming = [claim for study in (a, b) if isinstance(claim := study.claim(), Claim)]
+        assert [claim.run.name for claim in confirming] == ["study-confirm/0000", "study-confirm/0001"]
+        assert read_status(directory).phase == "confirming"
+        plan = read_plan(confirmation_directory(directory))
+        assert plan is not None
+        assert plan.runs[0]["seed"] == plan.runs[1]["seed"], "side by side over one seed"
+        assert plan.runs[0]["candidate"] != plan.runs[1]["candidate"]
+
+
+def test_more_can_be_confirmed_afterwards_and_is_not_charged(opened: Opened) -> None:
+    directory, sweep = opened(budget={"trials": 14, "tokens": None})
+    run_to_the_end(Study(directory, sweep, "w"))
+    before = read_status(directory)
+    assert before.study.confirmed is not None
+    more = open_confirmation(before.study, top=1, seeds=6, workers=1)
+    run_all(more, lambda trial: measured(trial.params or {})["val/domain/loss"])
+    after = read_status(directory)
+    assert after.budget.trials == before.budget.trials
+    assert after.is_finished
+    assert after.study.confirmation is not None
+    confirmed = after.study.confirmation.candidate(before.study.confirmed.number)
+    assert confirmed is not None
+    assert len(confirmed.values) == 6
+    assert Study(directory, sweep, "later").claim() == "done"
+
+
+def test_a_larger_budget_goes_on_with_both(opened: Opened, make_sweep: MakeSweep) -> None:
+    directory, sweep = opened(budget={"trials": 10, "tokens": None})
+    run_to_the_end(Study(directory, sweep, "w"))
+    few = load_study(directory)
+    more = make_sweep(search={"confirm": True}, budget={"trials": 30, "tokens": None})
+    run_to_the_end(Study(open_study(more), more, "w2"))
+    many = load_study(directory)
+    assert len(many.runs) > len(few.runs)
+    assert len(many.paid_for) > len(few.paid_for)
+
+
+@pytest.mark.parametrize(
+    ("sections", "problem"),
+    [
+        ({"budget": {"trials": FEWEST_RUNS, "tokens": None}}, "search.confirm=true: budget.trials=4 holds no trial beside 4 runs"),
+        ({"search": {"name": "grid"}}, "search.confirm=true: not with search=grid"),
+    ],
+)
+def test_what_cannot_confirm_itself_is_refused(make_sweep: MakeSweep, sections: dict[str, Any], problem: str) -> None:
+    sweep = make_sweep(**{**sections, "search": {"confirm": True, **sections.get("search", {})}})
+    with pytest.raises(InputError, match=problem):
+        check(sweep)
+
+
+def test_a_trunk_search_confirms_by_itself_where_its_budget_holds_it(make_sweep: MakeSweep) -> None:
+    trunk = {"name": "trunk", "rungs": 2, "reduction_factor": 2}
+    small = make_sweep(search=trunk, budget={"trials": None, "tokens": 4 * TRIAL_TOKENS})
+    assert any(line.startswith("search.confirm is off: budget.tokens=") for line in advice(small))
+    large = make_sweep(search=trunk, budget={"trials": None, "tokens": 5 * TRIAL_TOKENS})
+    assert not any("search.confirm" in line for line in advice(large))
+
+
+def test_another_study_s_confirmation_is_in_the_way(opened: Opened, make_sweep: MakeSweep) -> None:
+    directory, sweep = opened(budget={"trials": 10, "tokens": None})
+    run_to_the_end(Study(directory, sweep, "w"))
+    shutil.rmtree(directory.path)
+    with pytest.raises(InputError, match="confirms an earlier study of the name study; move it away"):
+        open_study(sweep)
+    assert not directory.sweep.exists()
+
+
+def test_hours_are_held_back_as_trials_and_tokens_are(opened: Opened) -> None:
+    """Attempts of a minute each, on a budget of half an hour of devices: none runs beyond it, and a part of it is for fresh seeds."""
+    now = 1e9
+    directory, sweep = opened(budget={"trials": None, "tokens": None, "gpu_hours": 0.5})
+    study = Study(directory, sweep, "w", clock=lambda: now)
+    while isinstance(claim := study.claim(), Claim):
+        assert claim.lease_ends <= 1e9 + 1800
+        now += 60
+        run(claim, study, measured)
+    record = load_study(directory)
+    seconds = [one.trial.seconds for one in (*record.runs, *record.paid_for) if one.trial]
+    assert sum(seconds) <= 1800
+    assert len(seconds) >= 25
+    assert len(record.paid_for) >= 5
+    assert record.confirmed is not None
