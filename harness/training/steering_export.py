@@ -10,6 +10,7 @@ from harness.config.errors import InputError
 from harness.config.locations import in_home
 from harness.config.private import Scrub
 from harness.config.schema import Config
+from harness.config.steering_controls import controlled
 from harness.models.adapters.steering import Steering
 from harness.models.language_model import build_model
 from harness.models.steering.baked import bake, refuse_unequal
@@ -24,7 +25,7 @@ GGUF = "control-vector.gguf"
 
 def vector_settings(config: Config, tokenizer: Any, steering: Steering) -> VectorSettings:
     """What is said of the directions of a steered model."""
-    adapter = config.adapter
+    adapter = controlled(config.adapter)
     of = {
         "model": Scrub.of_this_machine().path(config.model.path or "a model without a name"),
         "model_fingerprint": model_steered(config),
@@ -62,7 +63,7 @@ def write_steering(directory: Path, config: Config, tokenizer: Any, steering: St
     outputs are."""
     settings = vector_settings(config, tokenizer, steering)
     vectors = {block: steering.norms[block] * unit for block, unit in steering.units.items()}
-    if config.adapter.pairs is not None and config.adapter.method != "random" and not settings.trained:
+    if config.adapter.pairs is not None and settings.method != "random" and not settings.trained:
         vectors = dict(enumerate(extraction_of(config, tokenizer).vectors[settings.method, settings.reading]))
     write_vector(directory, vectors, settings)
 
