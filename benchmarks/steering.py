@@ -1,13 +1,13 @@
 """A study of steering with its controls, a direction that was trained instead, the time of a trial, and what hooks cost.
 
-    python -m benchmarks.steering --model stories260k --general tinystories.jsonl.gz [--trials 32] [--tokens 20000] [--steps 60]
+    python -m benchmarks.steering --model stories260k --general tinystories.jsonl.gz [--trials 32] [--tokens 20000] [--steps 24]
         [--rounds 5]
 
 The trait is the mood of stories: happy against sad, in templates of our own. The direction is found from some names, places and words, and
 judged on others, half of which choose and half of which are reported on. Cost is KL(base || steered) over general text, bounded. Leads are
-over doing nothing, with a bootstrap over pairs. The direction that is trained is looked at every 4 steps, and that of the last one within
-the bound is compared. Hooks are timed by the processor's clock on one thread, in turn with the same model without them; target: at most 2 %
-of its tokens/s.
+over doing nothing, with a bootstrap over pairs. Directions that are trained, one behind each block, are looked at every 4 steps, and the
+best one within the bound is compared. Hooks are timed by the processor's clock on one thread, in turn with the same model without them;
+target: at most 2 % of its tokens/s.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import statistics
 import tempfile
 import time
@@ -40,7 +41,7 @@ JUDGED_ON = (
 """Names, places, and pairs of moods: none of them in both."""
 INSTRUCTION = "This is a story about a very happy day. "
 EVERY_STEPS = 4
-"""The direction that is trained is looked at."""
+"""Directions that are trained are looked at."""
 MARGIN, SHARE, KL = ("contrast/trait/report/margin", "contrast/trait/report/share", "val/general/report/kl")
 
 
@@ -51,7 +52,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=20_000, help="of general text, half of which chooses")
     parser.add_argument("--bound", type=float, default=0.05, help="of the KL, in nats per token")
-    parser.add_argument("--steps", type=int, default=60, help="of the direction that is trained; 0: none is")
+    parser.add_argument("--steps", type=int, default=24, help="of the directions that are trained; 0: none is")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     require_paths(arguments.model, arguments.general, hint="see --model, --general")
@@ -62,8 +63,7 @@ def main() -> None:
         wall, _ = timed([*harness(*sweep, "--name", str(folder.name), "--workers", "1")], {"HARNESS_RUNS": str(folder / "runs")})
         study = load_study(StudyDirectory(folder / "runs" / folder.name))
         show_study(study)
-        best = study.best
-        if arguments.steps and best is not None:
+        if arguments.steps:
             show_trained(folder, given, study, arguments)
         seconds = [run.result.seconds for run in study.runs]
         print(f"\na trial takes {statistics.median(seconds):.2f} s (median of {len(seconds)}); the study {wall:.0f} s")
@@ -129,10 +129,7 @@ def row_of(what: str, run: RunRecord, nothing: RunRecord) -> str:
 
 
 def show_trained(folder: Path, given: Sequence[str], study: StudyRecord, arguments: argparse.Namespace) -> None:
-    """A direction that begins at 0 in the best trial's block and is trained on the pairs, after which it is measured as the others are."""
-    best = next((run for run in study.ranked if run.params["adapter.control"] is None), None)
-    if best is None:
-        return
+    """Directions that begin at 0, one behind each block, and are trained on the pairs; the best within the bound is compared."""
     nothing = next(run for run in study.runs if run.params["adapter.control"] == "nothing")
     training = [
         "experiment=steer",
@@ -140,31 +137,32 @@ def show_trained(folder: Path, given: Sequence[str], study: StudyRecord, argumen
         "objective=preference",
         f"data.sources.moods.path={folder / 'preferences.jsonl'}",
         "data.sources.moods.format=preference_text",
-        f"adapter.block={best.params['adapter.block']}",
+        "data.append_eos=false",
         "adapter.coefficient=0",
         "schedule=constant",
         "schedule.warmup=0",
         "trainer.batch_tokens=1024",
-        "optim.lr=1e-3",
+        "optim.lr=2e-3",
         "optim.weight_decay=0",
     ]
-    whole, kept = (RunDirectory(folder / "runs" / name) for name in ("whole", "kept"))
-    timed(
-        harness(
-            "train", *training, f"trainer.max_steps={arguments.steps}", f"trainer.evaluate_every_steps={EVERY_STEPS}", "--dir", whole.path
-        )
-    )
-    within = [row["step"] for row in whole.metrics.rows() if row.get("val/general/kl", 1e9) <= arguments.bound and row["step"]]
-    if not within:
-        print(f"| trained, block {best.params['adapter.block']}: no step is within the bound | | | | |")
+    looked_at = [f"trainer.max_steps={arguments.steps}", f"trainer.evaluate_every_steps={EVERY_STEPS}"]
+    found = []
+    for block in range(int(study.sweep["space"]["adapter.block"]["high"]) + 1):
+        run = RunDirectory(folder / "runs" / f"behind-{block}")
+        timed(harness("train", *training, *looked_at, f"adapter.block={block}", "--dir", run.path))
+        rows_within = [row for row in run.metrics.rows() if row["step"] and row.get("val/general/kl", math.inf) <= arguments.bound]
+        found += [(row["contrast/trait/margin"], block, row["step"]) for row in rows_within]
+    if not found:
+        print("| trained: no step is within the bound | | | | |")
         return
-    timed(harness("train", *training, f"trainer.max_steps={max(within)}", "--dir", kept.path))
-    print(row_of(f"trained, block {best.params['adapter.block']}, {max(within)} steps", load_run(kept), nothing))
+    _, block, steps = max(found)
+    kept = RunDirectory(folder / "runs" / "kept")
+    timed(harness("train", *training, f"adapter.block={block}", f"trainer.max_steps={steps}", "--dir", kept.path))
+    print(row_of(f"trained, block {block}, {steps} steps", load_run(kept), nothing))
 
 
 def show_overhead(given: Sequence[str], rounds: int) -> None:
     """Tokens a second of CPU of the same forward passes, steered and not."""
-    import numpy as np
     import torch
 
     from harness.config.load import load
@@ -191,11 +189,12 @@ def show_overhead(given: Sequence[str], rounds: int) -> None:
                 part.measure(reading, lambda done: None)
                 if place:  # the first warms up
                     seconds[name].append(time.process_time() - began)
-    speeds = {name: part.predicted_tokens / float(np.median(found)) for name, found in seconds.items()}
-    ratios = [steered / plain for steered, plain in zip(seconds["steered"], seconds["plain"], strict=True)]
+    # Whatever else the machine does only adds.
+    least = {name: min(found) for name, found in seconds.items()}
+    speeds = {name: part.predicted_tokens / found for name, found in least.items()}
     print(
-        f"hooks: {speeds['steered']:,.0f} tokens/s steered, {speeds['plain']:,.0f} without (CPU seconds, one thread, median of {rounds}); "
-        f"{statistics.median(ratios) - 1:+.1%} of the time"
+        f"hooks: {speeds['steered']:,.0f} tokens/s steered, {speeds['plain']:,.0f} without (CPU seconds, one thread, best of {rounds}): "
+        f"{least['steered'] / least['plain'] - 1:+.1%} of the time"
     )
 
 

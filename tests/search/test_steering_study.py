@@ -48,7 +48,8 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.fixture(scope="module")
 def sweep(given: list[str]) -> Sweep:
-    return load_sweep("steer", [*given, "budget.trials=20"])
+    # A Gaussian process takes longer than all of the rest.
+    return load_sweep("steer", [*given, "budget.trials=20", "search.name=tpe"])
 
 
 def test_controls_come_first_and_the_blocks_are_the_models(sweep: Sweep) -> None:
@@ -145,7 +146,7 @@ def test_a_real_study_says_what_it_found_and_what_that_is_worth(tiny_text: TinyT
         "trainer=cpu",
         "tracking=none",
     ]
-    done = run_harness("sweep", "steer", *given, "budget.trials=8", "launcher.workers=1", cwd=tmp_path)
+    done = run_harness("sweep", "steer", *given, "budget.trials=8", "search.startup_trials=1", "launcher.workers=1", cwd=tmp_path)
     assert done.rc == 0, done
     assert "adapter.pairs: 16 pairs, adapter.reading=last: by block agreement" in done.stderr
     study = load_study(StudyDirectory(tmp_path / "runs" / "steer"))
