@@ -29,14 +29,14 @@ def steer(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Of --try, where a text ends at the latest.")] = 40,
     form: Annotated[
         Literal["vector", "gguf", "baked"],
-        typer.Option("--format", help="A vector file; a control vector of llama.cpp; or a checkpoint with the direction in its weights."),
+        typer.Option("--format", help="vector: our file; gguf: a control vector of llama.cpp; baked: a checkpoint with it in its weights."),
     ] = "vector",
     as_json: AsJson = False,
 ) -> None:
     """Find a direction from contrast pairs, say how well they agree, try it, and write it.
 
     A baked checkpoint is compared with the steered model before it is written, and refused where it differs. To search block, coefficient
-    and method under a bound on what it costs, start a study: adapter=steering.
+    and method under a bound on what it costs: harness sweep steer.
     """
     announce("reading the model and the pairs")
     from harness.work.steer import SteeringQuestion, words_of

@@ -17,7 +17,7 @@ from harness.data.chat.template import plain_jinja, template_fingerprint, templa
 from harness.models.adapters.build import build_adapted_model
 from harness.models.adapters.plain import initial_factors, merge, prompt_names, write_adapter
 from harness.models.adapters.prompt_tokens import prepend_to_every_text
-from harness.models.adapters.steering import plan_steering, steering_in
+from harness.models.adapters.steering import steering_in
 from harness.models.checkpoint_files import last_weights
 from harness.models.language_model import model_fingerprint
 from harness.models.merged import frame_folder
@@ -63,24 +63,22 @@ def export(run: RunDirectory, out: Path, *, adapter: bool = False, dtype: str | 
     prompt = prompt_names(tokenizer, config.adapter.tokens)
     # What the run began with, without the weights of model.checkpoint: an adapter is of the model at model.path.
     begun = replace(config, model=replace(config.model, checkpoint=None))
-    directions = directions_of(config, tokenizer)
-    adapted = build_adapted_model(begun, tokenizer, directions)
+    adapted = build_adapted_model(begun, tokenizer, directions_of(config, tokenizer))
     initial = initial_factors(adapted) if adapter and config.adapter.variant == "pissa" else None
     if weights is not None:
         adapted.model.load_state_dict(weights)
     try:
         with replacing_directory(out) as directory:
-            if adapter and directions is not None:
-                steering = steering_in(adapted.model, plan_steering(config.adapter, directions))
+            steering = None if adapted.steering is None else steering_in(adapted.model, adapted.steering)
+            if adapter and steering is not None:
                 write_steering(directory, config, tokenizer, steering)
             elif adapter:
                 assert config.model.path is not None, "checked"
                 write_adapter(adapted, tokenizer, directory, base=_from_anywhere(config.model.path), initial=initial)
             else:
-                if directions is None:
-                    model = merge(adapted, tokenizer)
+                if steering is None:
+                    model: Any = merge(adapted, tokenizer)
                 else:
-                    steering = steering_in(adapted.model, plan_steering(config.adapter, directions))
                     model, _ = baked(config, tokenizer, adapted.model, steering)
                 save_model(directory, model, config, tokenizer, stop=stop, dtype=dtype)
             if prompt and prompt[0] in tokenizer.get_vocab():

@@ -67,17 +67,17 @@ def steer(question: SteeringQuestion, out: Path, *, found: Callable[[dict[str, A
     refuse_used(out)
     config = steering_config(question.model, question.overrides)
     from harness.models.adapters.build import build_adapted_model
-    from harness.models.adapters.steering import plan_steering, steering_in
+    from harness.models.adapters.steering import steering_in
     from harness.models.tokenizer import load_tokenizer
     from harness.training.export import save_model
     from harness.training.steering import directions_of
     from harness.training.steering_export import baked, vector_settings, write_gguf, write_steering
 
     tokenizer = load_tokenizer(config)
-    directions = directions_of(config, tokenizer)
-    assert directions is not None, "adapter=steering"
-    model: Any = build_adapted_model(config, tokenizer, directions).model
-    steering = steering_in(model, plan_steering(config.adapter, directions))
+    adapted = build_adapted_model(config, tokenizer, directions_of(config, tokenizer))
+    model: Any = adapted.model
+    assert adapted.steering is not None, "adapter=steering"
+    steering = steering_in(model, adapted.steering)
     settings = vector_settings(config, tokenizer, steering)
     summary = _summary(settings)
     found(summary)

@@ -24,14 +24,14 @@ def vocabulary(words: Sequence[str]) -> list[str]:
     return [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(128)), *words]
 
 
-def small_llama(tokens: int) -> LlamaForCausalLM:
+def small_llama(tokens: int, *, layers: int = 2) -> LlamaForCausalLM:
     """Random weights, whose predictions are about as sharp as those of a trained model."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=tokens,
         hidden_size=32,
         intermediate_size=64,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=CONTEXT,

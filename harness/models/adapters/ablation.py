@@ -33,7 +33,7 @@ class Ablation(nn.Module):
 
     def forward(self, hidden_BTH: Tensor) -> Tensor:
         """Hidden states [B, T, H] without it."""
-        unit: Tensor = self.unit.to(hidden_BTH.dtype)  # type: ignore[operator, assignment]
+        unit: Tensor = self.unit.to(hidden_BTH.dtype)  # type: ignore[assignment]
         return hidden_BTH - self.share * (hidden_BTH @ unit)[..., None] * unit if self.is_on else hidden_BTH
 
 
@@ -76,7 +76,7 @@ def writers_of(model: PreTrainedModel, blocks: list[nn.Module]) -> list[tuple[nn
     model.train(False)
     try:
         with torch.no_grad():
-            whole(input_ids=ids, use_cache=False)  # type: ignore[operator]
+            whole(input_ids=ids, use_cache=False)
     finally:
         model.train(training)
         for handle in handles:

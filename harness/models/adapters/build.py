@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, assert_never
 
 from harness.config.checks.model import longest_context
+from harness.config.checks.trainer import trains
 from harness.config.errors import wrong_value
 from harness.config.schema import Config
 from harness.config.steering_controls import controlled
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from harness.models.adapters.soft_prompt import PromptEmbedding
-    from harness.models.adapters.steering import Directions
+    from harness.models.adapters.steering import Directions, Steering
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class AdaptedModel:
     peft: PeftModel | None = None
     """peft's wrapper around the same model, of LoRA."""
     prompt: PromptEmbedding | None = None
+    steering: Steering | None = None
+    """As it was planned; see `steering_in` for what training made of it."""
 
 
 def build_adapted_model(config: Config, tokenizer: Any, directions: Directions | None = None) -> AdaptedModel:
@@ -58,7 +61,7 @@ def _adapted(config: Config, tokenizer: Any, directions: Directions | None) -> A
     # Numbers of its own: those of the seed itself became weights of the model already.
     seed = int.from_bytes(hashlib.blake2b(f"{config.seed}\0adapter".encode(), digest_size=4).digest(), "little")
     torch.manual_seed(seed)
-    peft = None
+    peft = steering = None
     match adapter.name:
         case "none":
             return AdaptedModel(model)
@@ -70,7 +73,12 @@ def _adapted(config: Config, tokenizer: Any, directions: Directions | None) -> A
             from harness.models.adapters.steering import add_steering, plan_steering
 
             assert directions is not None, "whoever builds a steered model brings them"
-            add_steering(model, plan_steering(controlled(adapter), directions))
+            steering = plan_steering(controlled(adapter), directions)
+            if steering.operation == "ablate" and trains(config.trainer):  # as a vector file says; of the key it was known before
+                raise wrong_value(
+                    "adapter.vector", adapter.vector, "it is taken out, which has nothing to train; valid: trainer.max_steps=0"
+                )
+            add_steering(model, steering)
         case _:
             assert_never(adapter.name)
     prompt = None
@@ -79,7 +87,7 @@ def _adapted(config: Config, tokenizer: Any, directions: Directions | None) -> A
 
         prompt = add_soft_prompt(model, adapter.tokens, adapter.init_text, tokenizer, generator=torch.Generator().manual_seed(seed))
     model.train()
-    return AdaptedModel(model, peft, prompt)
+    return AdaptedModel(model, peft, prompt, steering)
 
 
 def _trained_tokens(config: Config, tokenizer: Any) -> list[int]:

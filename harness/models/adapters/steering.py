@@ -227,7 +227,7 @@ def _behind(model: PreTrainedModel, blocks: list[nn.Module]) -> tuple[list[Tenso
     model.train(False)
     try:
         with torch.no_grad():
-            logits: Tensor = whole(input_ids=ids, use_cache=False, **given).logits  # type: ignore[operator]
+            logits: Tensor = whole(input_ids=ids, use_cache=False, **given).logits
     finally:
         model.train(training)
         for handle in handles:

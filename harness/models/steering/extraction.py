@@ -72,7 +72,7 @@ def extract(model: PreTrainedModel, sides: Sequence[Tokens], *, batch_tokens: in
     """
     recorder = _Recorder(len(residual_blocks(model)), len(sides))
     handles = [
-        block.register_forward_hook(lambda module, args, output, index=index: recorder.record(index, hidden_of(output)))  # type: ignore[misc]
+        block.register_forward_hook(lambda module, args, output, index=index: recorder.record(index, hidden_of(output)))
         for index, block in enumerate(residual_blocks(model))
     ]
     try:
@@ -166,8 +166,8 @@ def principal_component(differences_NH: Tensor) -> Tensor:
     but of random sign).
     """
     unit = torch.linalg.svd(differences_NH, full_matrices=False).Vh[0]
-    along = differences_NH @ unit
-    return along.mean() * unit
+    vector: Tensor = (differences_NH @ unit).mean() * unit
+    return vector
 
 
 METHODS: dict[SteeringMethod, Callable[[Tensor], Tensor]] = {"mean_difference": mean_difference, "pca": principal_component}
@@ -189,5 +189,6 @@ def opposed_share(differences_NH: Tensor) -> float:
 def random_direction(width: int, *, draw: int, block: int) -> Tensor:
     """A unit vector float32 [width], drawn for this draw and block: equal on every machine."""
     generator = np.random.Generator(np.random.Philox(key=[draw, block]))
-    found = torch.from_numpy(generator.standard_normal(width))
-    return (found / found.norm()).float()
+    numbers = generator.standard_normal(width)
+    unit: Tensor = torch.from_numpy(numbers / np.linalg.norm(numbers)).float()
+    return unit
