@@ -28,9 +28,7 @@ def steer(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Of --try, where a text ends at the latest.")] = 40,
     form: Annotated[
         Literal["vector", "gguf", "baked"],
-        typer.Option(
-            "--format", help="vector: our own file; gguf: a control vector of llama.cpp; baked: a checkpoint that has it in its weights."
-        ),
+        typer.Option("--format", help="vector: our file; gguf: a control vector of llama.cpp; baked: a checkpoint with it in its weights."),
     ] = "vector",
     as_json: AsJson = False,
 ) -> None:

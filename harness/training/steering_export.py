@@ -26,35 +26,29 @@ GGUF = "control-vector.gguf"
 def vector_settings(config: Config, tokenizer: Any, steering: Steering) -> VectorSettings:
     """What is said of the directions of a steered model."""
     adapter = controlled(config.adapter)
-    of = {
-        "model": Scrub.of_this_machine().path(config.model.path or "a model without a name"),
-        "model_fingerprint": model_steered(config),
-        "operation": steering.operation,
-        "positions": steering.positions,
-        "coefficients": dict(steering.coefficients),
-        "norms": steering.norms.tolist(),
-        "trained": trains(config.trainer) or config.model.checkpoint is not None,
-    }
     if adapter.vector is not None:
         _, own = read_vector(in_home(adapter.vector))
-        return VectorSettings(
-            **of,
-            method=adapter.method or own.method,
-            reading=own.reading,
-            pairs=own.pairs,
-            pairs_fingerprint=own.pairs_fingerprint,
-            agreement=own.agreement,
-            opposed=own.opposed,
-        )
-    found, reading = extraction_of(config, tokenizer), adapter.reading or READING
+        method, reading, pairs, fingerprint = own.method, own.reading, own.pairs, own.pairs_fingerprint
+        agreement, opposed = own.agreement, own.opposed
+    else:
+        found = extraction_of(config, tokenizer)
+        method, reading = METHOD, adapter.reading or READING
+        pairs, fingerprint = found.pairs, pairs_fingerprint(read_sides(config, tokenizer))
+        agreement, opposed = found.agreement[reading].tolist(), found.opposed[reading].tolist()
     return VectorSettings(
-        **of,
-        method=adapter.method or METHOD,
+        model=Scrub.of_this_machine().path(config.model.path or "a model without a name"),
+        model_fingerprint=model_steered(config),
+        method=adapter.method or method,
         reading=reading,
-        pairs=found.pairs,
-        pairs_fingerprint=pairs_fingerprint(read_sides(config, tokenizer)),
-        agreement=found.agreement[reading].tolist(),
-        opposed=found.opposed[reading].tolist(),
+        operation=steering.operation,
+        positions=steering.positions,
+        coefficients=dict(steering.coefficients),
+        norms=steering.norms.tolist(),
+        pairs=pairs,
+        pairs_fingerprint=fingerprint,
+        agreement=agreement,
+        opposed=opposed,
+        trained=trains(config.trainer) or config.model.checkpoint is not None,
     )
 
 
@@ -82,6 +76,6 @@ def write_gguf(directory: Path, steering: Steering, *, family: str) -> None:
 def baked(config: Config, tokenizer: Any, steered: Any, steering: Steering) -> tuple[Any, float]:
     """The model with its direction in its weights, in float32, and by how much its logits differ from those of the steered model, relative
     to their range. Raises InputError where that is no rounding."""
-    plain = build_model(config.model, tokenizer, seed=config.seed, new_tokens=config.tokenizer.new_tokens)
+    plain: Any = build_model(config.model, tokenizer, seed=config.seed, new_tokens=config.tokenizer.new_tokens)
     model = bake(plain.eval(), steering)
     return model, refuse_unequal(model, steered)

@@ -102,7 +102,7 @@ def test_a_vector_of_another_model_is_refused(home: Path, tiny_text: TinyText) -
     corpus.tiny_model(home / "other", tiny_text.tokenizer, tied=False)
     refused(steer(home, "new", "--model", "other", "adapter.vector=out"), "adapter.vector=out: it is of another model (model)")
     damaged = json.loads((home / "out" / "steering.json").read_text())
-    for change in ({"norms": [1.0]}, {"coefficients": {"7": 1.0}}, {"method": "guess"}):
+    for change in ({"norms": [1.0]}, {"coefficients": {"7": 1.0}}, {"method": "guess"}, {"opposed": []}):
         (home / "out" / "steering.json").write_text(json.dumps({**damaged, **change}))
         refused(steer(home, "new", "--model", "model", "adapter.vector=out"), "steering.json: damaged")
     (home / "out" / "steering.json").write_text(json.dumps(damaged))

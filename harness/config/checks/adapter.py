@@ -46,8 +46,9 @@ def _steering_problems(config: Config) -> Iterator[str]:
             "(of a study: space.adapter.control.choices=[null,nothing,random])"
         )
     if adapter.operation == "ablate":
-        given = {"width": adapter.width or None, "positions": adapter.positions}
-        for key, value in ((key, value) for key, value in given.items() if value is not None):
-            yield f"adapter.{key}={value}: not with adapter.operation=ablate, which acts everywhere; valid: without it"
+        of_adding = {"width": adapter.width or None, "positions": adapter.positions}
+        for name, given in of_adding.items():
+            if given is not None:
+                yield f"adapter.{name}={given}: not with adapter.operation=ablate, which acts everywhere; valid: without it"
         if trains(config.trainer):
             yield "adapter.operation=ablate: has nothing to train; valid: trainer.max_steps=0, or adapter.operation=add"

@@ -189,5 +189,6 @@ def opposed_share(differences_NH: Tensor) -> float:
 def random_direction(width: int, *, draw: int, block: int) -> Tensor:
     """A unit vector float32 [width], drawn for this draw and block: equal on every machine."""
     generator = np.random.Generator(np.random.Philox(key=[draw, block]))
-    found: Tensor = torch.from_numpy(generator.standard_normal(width))
-    return (found / torch.linalg.vector_norm(found)).float()
+    numbers = generator.standard_normal(width)
+    unit: Tensor = torch.from_numpy(numbers / np.linalg.norm(numbers)).float()
+    return unit

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,9 +44,9 @@ class VectorSettings:
     pairs: int
     """How many pairs it was found from."""
     pairs_fingerprint: str | None
-    agreement: list[float] = field(default_factory=list)
+    agreement: list[float]
     """By block, of the reading: mean cosine of the pairs' differences to their mean."""
-    opposed: list[float] = field(default_factory=list)
+    opposed: list[float]
     """By block, of the reading: share of pairs whose difference points against the mean of the others."""
     trained: bool = False
     """Whether the directions were trained since."""
@@ -82,8 +82,9 @@ def read_vector(directory: Path) -> tuple[dict[int, Tensor], VectorSettings]:
     blocks = len(settings.norms)
     wrong = [block for block in {*vectors, *settings.coefficients} if not 0 <= block < blocks or block not in vectors]
     numbers = [*settings.norms, *settings.coefficients.values()]
+    is_whole = len(settings.agreement) == len(settings.opposed) == blocks
     finite = all(map(math.isfinite, numbers)) and all(bool(vector.isfinite().all()) for vector in vectors.values())
-    if wrong or not vectors or not finite:
+    if wrong or not vectors or not finite or not is_whole:
         raise DamagedError(directory / SETTINGS, f"its directions and what it says of its {blocks} blocks do not go together")
     return vectors, settings
 
