@@ -12,6 +12,7 @@ from harness.config.checks.trainer import trains
 from harness.config.errors import InputError
 from harness.config.overrides import hydra_text
 from harness.config.schema import AdapterConfig, Config
+from harness.config.steering_controls import controlled
 from harness.merging.write import new_directory, refuse_used
 from harness.models.hub import ask_for_models
 from harness.runs.directory import run_called
@@ -55,7 +56,8 @@ def steering_config(model: str, overrides: list[str]) -> Config:
             raise InputError(f"{given[0]}: not with {model}, a run that trained its direction; valid: no key of the adapter")
         config = evaluation_of(model, overrides, checked_by=check_writing).config
     ask_for_models(config)
-    return config
+    # Of a trial that was a control, what it did in the place of steering.
+    return replace(config, adapter=controlled(config.adapter))
 
 
 def steer(question: SteeringQuestion, out: Path, *, found: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
