@@ -52,6 +52,10 @@ class Ledger:
     def of(self, shard: int) -> ShardLedger:
         return self.shards.setdefault(str(shard), ShardLedger())
 
+    def is_whole(self, shards: int) -> bool:
+        """Whether all of so many shards are written."""
+        return sum(one.done for one in self.shards.values()) == shards
+
     @property
     def used(self) -> int:
         return sum(one.used for one in self.shards.values())

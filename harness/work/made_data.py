@@ -79,7 +79,7 @@ def _made(recipe: Recipe, cache: Path, key: str) -> tuple[Path, int, int]:
         nonlocal spent
         spent = tokens
 
-    if not all(pool.ledger().of(shard).done for shard in range(plan.shards)):
+    if not pool.ledger().is_whole(plan.shards):
         log.info("%s: %s makes %s texts", key, recipe.name, f"{plan.asks:,}")
         try:
             fill(begin_plan(pool, plan, teachers), workers=recipe.config.workers, progress=progress)

@@ -134,7 +134,7 @@ def _write(begun: Begun, workers: int, progress: Progress) -> None:
     directory.settle_all_killed()
     with directory.changing() as ledger:
         ledger.refused = None
-    if not all(directory.ledger().of(shard).done for shard in range(plan.shards)):
+    if not directory.ledger().is_whole(plan.shards):
         if workers == 1:
             _work_here(begun, progress)
         else:
@@ -194,7 +194,7 @@ def _work_apart(begun: Begun, workers: int, progress: Progress) -> None:
         raise InputError("a worker was refused what it needs, see above")
     # Others have gone on with what a worker left that was killed, unless it was the last one.
     ledger = begun.directory.ledger()
-    if not ledger.refused and not all(ledger.of(shard).done for shard in range(begun.plan.shards)):
+    if not ledger.refused and not ledger.is_whole(begun.plan.shards):
         raise SynthStoppedError(f"a worker failed (exit code {next(code for code in codes if code != DONE)})")
 
 

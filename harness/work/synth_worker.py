@@ -27,10 +27,6 @@ OnRecord = Callable[[Record], None]
 """Told of every text that has ended."""
 
 
-class Stopped(Exception):  # noqa: N818 - no error
-    """Asked to stop."""
-
-
 def work(directory: SynthDirectory, plan: Plan, teachers: Teachers, *, on_record: OnRecord, stopping: Callable[[], bool]) -> None:
     """Write shards until none is left, the budget has no room, or `stopping`. Raises InputError for a teacher that cannot be used."""
     while not stopping() and (claim := directory.claim(plan.shards)) is not None:
