@@ -16,8 +16,10 @@ from typing import Any
 
 from harness import __version__
 from harness.config.errors import InputError
+from harness.config.locations import in_home
 from harness.config.nested import flat
 from harness.config.validate import to_plain
+from harness.merging.folder import licence_of
 from harness.runs.directory import runs_root
 from harness.runs.exit_codes import BAD_INPUT, DONE
 from harness.runs.files import read_json, read_yaml, replacing, write_json, write_output, write_text, write_yaml
@@ -240,7 +242,8 @@ def write_data_page(directory: SynthDirectory, plan: Plan, made: Made, path: Pat
 
 def _step(plan: Plan, name: str) -> dict[str, Any]:
     teacher = plan.recipe.config.teachers[plan.recipe.teacher_of(name)]
-    return {"teacher": plan.recipe.teacher_of(name), "model": teacher.model, "endpoint": teacher.endpoint}
+    licence = None if teacher.endpoint is not None else licence_of(in_home(teacher.model))
+    return {"teacher": plan.recipe.teacher_of(name), "model": teacher.model, "endpoint": teacher.endpoint, "licence": licence}
 
 
 def _write_lines(path: Path, rows: list[dict[str, Any]]) -> str:
