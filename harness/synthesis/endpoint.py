@@ -138,12 +138,12 @@ class _RefusedError(Exception):
 
 def address_of(endpoint: str, *, chat: bool, key_env: str | None, timeout_seconds: float, config_key: str) -> Address:
     """Raises InputError for an address that is none, and for a key that is not in the environment."""
-    parts = urllib.parse.urlsplit(endpoint)
-    if "@" in parts.netloc:
+    if "@" in endpoint:
         raise InputError(f"{config_key}.endpoint: holds a user or a password; valid: the address alone, the key by {config_key}.key_env")
     try:
+        parts = urllib.parse.urlsplit(endpoint)
         is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not (parts.query or parts.fragment)
-    except ValueError:  # of a port
+    except ValueError:  # of a port, or of brackets
         is_address = False
     if not is_address:
         raise wrong_value(f"{config_key}.endpoint", endpoint, "no address; valid: http://HOST:PORT/v1 or https://HOST/v1")

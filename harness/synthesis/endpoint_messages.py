@@ -111,6 +111,8 @@ def read_answer(request: Request, content: bytes, *, chat: bool, max_tokens: int
     """What a server answered (200). Raises UnreadableError for what is no such answer."""
     try:
         document = parse_json(content)
+    except UnicodeEncodeError:
+        return Failure(request.id, "a text with half a surrogate pair, which is not Unicode")
     except (ValueError, RecursionError):
         raise UnreadableError(f"no JSON: {in_line(content)}") from None
     try:

@@ -300,6 +300,7 @@ def test_nobody_there_ends_it_at_once() -> None:
         ("ftp://host/v1", "no address"),
         ("http://host:many/v1", "no address"),
         ("http:///v1", "no address"),
+        ("http://[host/v1", "no address"),
         ("http://host/v1?key=1", "no address"),
         ("http://me:hidden@host/v1", "holds a user or a password"),
     ],
@@ -339,6 +340,7 @@ def test_a_text_that_was_cut_or_kept_back() -> None:
         "thought": completion(None, finish="length"),
         "kept": completion("x", finish="content_filter"),
         "none": completion(None),
+        "half": completion("\ud83d"),
     }
     with serving(lambda body: replies[prompt_of(body)]) as server:
         found = ask(server.address, list(replies))
@@ -348,6 +350,7 @@ def test_a_text_that_was_cut_or_kept_back() -> None:
         "thought": Answer("thought", "", "length", Tokens(11, 3), served),
         "kept": Failure("kept", "no text: finish_reason 'content_filter'", Tokens(11, 3)),
         "none": Failure("none", "no text: finish_reason 'stop'", Tokens(11, 3)),
+        "half": Failure("half", "a text with half a surrogate pair, which is not Unicode"),
     }
 
 

@@ -185,6 +185,16 @@ def test_what_cannot_be_asked_is_refused_before_anything_begins(
     assert not (tmp_path / "made").exists()
 
 
+def test_a_seed_that_is_no_text(recipe: Write, tmp_path: Path) -> None:
+    with serving(echo) as server:
+        path = served(recipe, server)
+        (tmp_path / "prompts.jsonl").write_text('{"prompt": "fine"}\n{"prompt": "half \\ud800"}\n')
+        done = synth(tmp_path, path)
+    assert done.rc == 2
+    assert "prompts.jsonl, line 2: it holds half a surrogate pair" in done.stderr
+    assert not (tmp_path / "made").exists()
+
+
 def test_further_fields_and_an_engine_with_more_samplers(recipe: Write, tmp_path: Path) -> None:
     with serving(echo) as server:
         keys = {"engine": "vllm", "extra_body": {"chat_template_kwargs": {"enable_thinking": False}}}
