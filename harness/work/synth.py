@@ -20,7 +20,7 @@ from harness.config.nested import flat
 from harness.config.validate import to_plain
 from harness.runs.directory import runs_root
 from harness.runs.exit_codes import BAD_INPUT, DONE
-from harness.runs.files import read_yaml, replacing, write_json, write_text, write_yaml
+from harness.runs.files import read_json, read_yaml, replacing, write_json, write_output, write_text, write_yaml
 from harness.runs.locks import hold
 from harness.synthesis.card import data_card
 from harness.synthesis.card_figures import figures
@@ -229,6 +229,13 @@ def write_data(directory: SynthDirectory, plan: Plan, out: SynthDirectory) -> Ma
     write_text(out.card, data_card(manifest, made, config))
     write_json(out.manifest, manifest)
     return made
+
+
+def write_data_page(directory: SynthDirectory, plan: Plan, made: Made, path: Path) -> None:
+    """Write a page about a data set that was made, see `write_data`; it takes the place of a file in one step."""
+    from harness.report.data_page import data_page
+
+    write_output(path, data_page(read_json(directory.manifest) or {}, made, plan.recipe.config))
 
 
 def _step(plan: Plan, name: str) -> dict[str, Any]:

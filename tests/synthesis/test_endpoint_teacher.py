@@ -43,11 +43,13 @@ def test_a_data_set_of_an_endpoint(recipe: Write, tmp_path: Path) -> None:
     with serving(echo) as server:
         done = synth(tmp_path, served(recipe, server), "--json")
         assert done.rc == 0, done
-        again = synth(tmp_path, served(recipe, server), "--json")
+        again = synth(tmp_path, served(recipe, server), "--json", "--html", "page.html")
     found = json.loads(done.stdout)
     assert json.loads(again.stdout) == found
     assert len(server.bodies) == 16  # and none when it is done
     assert found["tokens"] == {"prompt": 16 * 11, "generated": 16 * 3, "lost": 0}
+    assert (tmp_path / "page.html").read_text().count("<article") == 16
+    assert "16 rows (messages)" in (tmp_path / "made" / "dataset" / "README.md").read_text()
     made = rows(tmp_path)
     assert [row["messages"][0]["content"] for row in made[:3]] == ["the river", "the river", "the mill"]
     assert made[0]["metadata"]["provenance"]["text"]["served"] == {"model": "served", "fingerprint": "f1"}
