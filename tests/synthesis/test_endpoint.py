@@ -194,6 +194,7 @@ def test_a_slow_answer_is_given_up_and_asked_again() -> None:
     with serving(reply) as server:
         found = ask(server.address, ["a"], timeout=0.3)
     assert isinstance(found["a"], Answer)
+    assert found["a"].lost_attempts == 1
     assert len(server.bodies) == 2
 
 
@@ -206,6 +207,7 @@ def test_a_cut_answer_is_asked_again() -> None:
     with serving(reply) as server:
         found = ask(server.address, ["a"], timeout=0.5)
     assert isinstance(found["a"], Answer)
+    assert found["a"].lost_attempts == 1
     assert len(server.bodies) == 2
 
 

@@ -185,6 +185,20 @@ def test_what_cannot_be_asked_is_refused_before_anything_begins(
     assert not (tmp_path / "made").exists()
 
 
+def test_what_was_not_answered_in_time_counts(recipe: Write, tmp_path: Path) -> None:
+    def reply(body: Body) -> Reply:
+        answer = echo(body)
+        answer.after_seconds = 2.0 if len(server.bodies) == 1 else 0.0
+        return answer
+
+    with serving(reply) as server:
+        done = synth(tmp_path, served(recipe, server, teacher={"timeout_seconds": 1}), "--json")
+    assert done.rc == 0, done
+    assert len(server.bodies) == 17
+    slow = len(prompt_of(server.bodies[0])) + 256 + 8
+    assert json.loads(done.stdout)["tokens"] == {"prompt": 16 * 11, "generated": 16 * 3, "lost": slow}
+
+
 def test_a_seed_that_is_no_text(recipe: Write, tmp_path: Path) -> None:
     with serving(echo) as server:
         path = served(recipe, server)
