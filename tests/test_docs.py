@@ -65,7 +65,7 @@ def test_every_block_of_a_page_runs(page: Path, needed: dict[str, str], home: Pa
         "WANDB_CACHE_DIR": str(tmp_path / "wandb-cache"),
         "NETRC": str(tmp_path / "netrc"),
     }
-    assert pages.run_page(page, place, pages.environment(cold="SLURM_CONF" in needed, **own, **needed))
+    assert pages.run_page(page, place, pages.environment(**own, **needed))
 
 
 def test_no_page_is_without_code_by_mistake() -> None:

@@ -20,6 +20,7 @@ from harness.config.remote_code import TRUST_VARIABLE, trust
 from harness.config.schema import Config, LmEvalConfig
 from harness.evaluation.kinds import higher_is_better, logged_metrics, main_metrics, metric_of
 from harness.evaluation.lm_eval.lm_eval_set import LmEvalSet
+from harness.evaluation.lm_eval.loaded import values_of
 from harness.evaluation.lm_eval.read_tasks import read_tasks
 from harness.evaluation.lm_eval.task_files import GroupFile, TaskFile, leaves
 from harness.models.adapters.build import build_adapted_model
@@ -341,6 +342,32 @@ def test_what_is_no_task_is_bad_input(built: Build, configured: Configure) -> No
         built("everything.yaml", "quiz.yaml")
     with pytest.raises(InputError, match=r"100 new tokens leave no room for its prompts in data.context_length=96"):
         built("sums.yaml", max_new_tokens=100)
+
+
+def test_patterns_that_take_for_ever_count_as_not_found(built: Build, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    slow = "(b|bb|b?)+$"
+    filters = [
+        {"name": name, "filter": [{"function": "regex", "regex_pattern": pattern, "group_select": -1}, {"function": "take_first"}]}
+        for name, pattern in (("slow", slow), ("letter", "([a-z])"))
+    ]
+    metrics = [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True, "regexes_to_ignore": [slow, "x"]}]
+    values = yaml.safe_load((folder / "sums.yaml").read_text())
+    values |= {"task": "slow", "doc_to_target": "c", "filter_list": filters, "metric_list": metrics}
+    (folder / "slow.yaml").write_text(yaml.safe_dump(values))
+    asked = built("slow.yaml", limit=1).tasks[0]
+    found, documents = values_of(asked.task, asked.file, [["b" * 60 + "c"]], key="data.lm_eval.own.tasks")
+    assert documents == 1
+    assert found == {("exact_match", "slow"): 0.0, ("exact_match", "letter"): 1.0}
+    assert caplog.text.count("takes more than 0.5 s") == 1
+
+
+def test_a_pattern_that_is_none_is_bad_input(built: Build, folder: Path) -> None:
+    filters = [{"name": "broken", "filter": [{"function": "regex", "regex_pattern": "(a"}]}]
+    values = yaml.safe_load((folder / "sums.yaml").read_text()) | {"task": "broken", "filter_list": filters}
+    (folder / "broken.yaml").write_text(yaml.safe_dump(values))
+    asked = built("broken.yaml", limit=1).tasks[0]
+    with pytest.raises(InputError, match=r"the task broken .* '\(a': no regular expression"):
+        values_of(asked.task, asked.file, [["a"]], key="data.lm_eval.own.tasks")
 
 
 @pytest.mark.slow

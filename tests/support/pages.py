@@ -16,7 +16,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,15 +90,12 @@ def make_home(home: Path) -> None:
     (home / "my-teacher").symlink_to(model)
 
 
-def environment(*, cold: bool = False, **more: str) -> dict[str, str]:
-    """Of the commands of a page: runs/ is in the directory, tokenized text is shared by all pages of a test run.
-
-    cold: every command is a new interpreter, as a cluster's jobs must be.
-    """
+def environment(**more: str) -> dict[str, str]:
+    """Of the commands of a page: runs/ is in the directory, tokenized text is shared by all pages of a test run."""
     surroundings = {name: value for name, value in os.environ.items() if name != "HARNESS_RUNS"}
     return {
         **surroundings,
-        "PATH": f"{Path(sys.executable).parent if cold else warm.shared().programs}:{os.environ['PATH']}",
+        "PATH": f"{warm.shared().programs}:{os.environ['PATH']}",
         "WANDB_MODE": "offline",
         "OMP_NUM_THREADS": "1",
         "COLUMNS": "140",

@@ -20,6 +20,7 @@ from jinja2 import BaseLoader, StrictUndefined, Template, TemplateError
 
 from harness.config.errors import InputError
 from harness.data.chat.template_limits import LimitedEnvironment, TemplateLimitError, limits
+from harness.evaluation.lm_eval import bounded_re
 from harness.evaluation.lm_eval.shipped import EXTRA
 from harness.evaluation.lm_eval.task_files import Code, TaskFile
 from harness.runs.machine_faults import machine_fault
@@ -49,20 +50,23 @@ class _Sandbox(LimitedEnvironment):
 
 @cache
 def library() -> Any:
-    """lm_eval, without its bars and hints, and with templates in a sandbox and within limits: they may be a stranger's.
+    """lm_eval, without its bars and hints, with templates in a sandbox, and these and patterns within limits: they may be a stranger's.
 
     Raises InputError where it is not installed.
     """
     try:
         from datasets.utils import disable_progress_bars
         from lm_eval import utils
-        from lm_eval.api import metrics, task  # noqa: F401  # metrics register themselves
+        from lm_eval.api import metrics, task  # metrics register themselves
+        from lm_eval.filters import extraction, transformation
     except ImportError as error:
         problem = EXTRA if error.name in ("lm_eval", "datasets") else f"lm_eval cannot be imported: {error}"
         raise InputError(f"data.lm_eval: {problem}") from None
     sandbox = _Sandbox(loader=BaseLoader(), undefined=StrictUndefined, keep_trailing_newline=True)
     sandbox.filters.update(utils.env.filters)
     utils.env = sandbox
+    for module in (extraction, transformation, metrics):
+        module.re = bounded_re
     disable_progress_bars()
     task.tqdm = lambda rows, **_: rows
     logging.getLogger("lm_eval").setLevel(logging.ERROR)

@@ -25,16 +25,17 @@ def pattern_of(value: Any) -> str:
     """A pattern that compiles. Raises BadReferenceError."""
     if not isinstance(value, str) or not 0 < len(value) <= MOST_CHARACTERS:
         raise BadReferenceError(f"{str(value)[:60]!r}; valid: a regular expression of 1 to {MOST_CHARACTERS:,} characters")
-    try:
-        _compiled(value)
-    except (regex.error, RecursionError, OverflowError, MemoryError) as error:
-        raise BadReferenceError(f"{value!r}: no regular expression: {error}") from error
+    compiled(value)
     return value
 
 
 @cache
-def _compiled(pattern: str) -> Any:
-    return regex.compile(pattern)
+def compiled(pattern: str) -> Any:
+    """The pattern of `regex`. Raises BadReferenceError for what is none."""
+    try:
+        return regex.compile(pattern)
+    except (regex.error, RecursionError, OverflowError, MemoryError) as error:
+        raise BadReferenceError(f"{pattern!r}: no regular expression: {error}") from error
 
 
 def is_found(text: str, pattern: str, *, if_slow: bool = False) -> bool:
@@ -60,12 +61,30 @@ def found_in(text: str, pattern: str) -> str | None:
 def _first(text: str, pattern: str) -> Any:
     """Raises TimeoutError, which is said."""
     try:
-        return _compiled(pattern).search(text, timeout=SECONDS)
+        return compiled(pattern).search(text, timeout=SECONDS)
     except TimeoutError:
         _say_slow(pattern)
         raise
 
 
+def all_found(text: str, pattern: str) -> list[Any]:
+    """As `re.findall`; nothing where it takes too long."""
+    try:
+        return list(compiled(pattern).findall(text, timeout=SECONDS))
+    except TimeoutError:
+        _say_slow(pattern)
+        return []
+
+
+def replaced(text: str, pattern: str, by: str) -> str:
+    """As `re.sub`; the text itself where it takes too long."""
+    try:
+        return str(compiled(pattern).sub(by, text, timeout=SECONDS))
+    except TimeoutError:
+        _say_slow(pattern)
+        return text
+
+
 @cache
 def _say_slow(pattern: str) -> None:
-    log.warning("the pattern %r takes more than %g s for a text: such texts count as wrong; a simpler one is needed", pattern, SECONDS)
+    log.warning("the pattern %r takes more than %g s for a text: it counts as not found there; a simpler one is needed", pattern, SECONDS)

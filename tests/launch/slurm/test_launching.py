@@ -12,6 +12,7 @@ import yaml
 
 from harness.runs.directory import StudyDirectory
 from harness.runs.submitted_jobs import read_jobs
+from tests.support import warm
 from tests.support.command import Done, call_harness
 from tests.support.slurm.cluster import Cluster, wait_for
 
@@ -41,6 +42,12 @@ def harness(home: Path) -> Harness:
     return lambda *arguments: call_harness(*arguments, cwd=home, env={"HARNESS_RUNS": str(home / "runs")})
 
 
+@pytest.fixture(scope="module")
+def warm_jobs() -> str:
+    """For jobs that nobody kills: these import nothing."""
+    return f"launcher.python={warm.shared().programs / 'python'}"
+
+
 def status(harness: Harness, study: str) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(harness("status", study, "--json").stdout)
     return document
@@ -51,8 +58,8 @@ def content(folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_study_is_submitted_finished_and_confirmed_by_jobs_alone(slurm: Cluster, home: Path, harness: Harness) -> None:
-    done = harness("sweep", "./question.yaml", *SLURM, "--workers", "2")
+def test_a_study_is_submitted_finished_and_confirmed_by_jobs_alone(slurm: Cluster, home: Path, harness: Harness, warm_jobs: str) -> None:
+    done = harness("sweep", "./question.yaml", *SLURM, warm_jobs, "--workers", "2")
     study = StudyDirectory(home / "runs" / "question")
     (job,) = read_jobs(study)
     assert done.rc == 0, done
@@ -76,7 +83,7 @@ def test_a_study_is_submitted_finished_and_confirmed_by_jobs_alone(slurm: Cluste
     assert harness("confirm", "question", *SLURM, "--top", "9", "--dry-run").rc == 2
     assert harness("confirm", "question", "launcher=local", "--dry-run").rc == 2
     assert content(home) == before
-    confirmed = harness("confirm", "question", *SLURM, "--top", "1", "--seeds", "2")
+    confirmed = harness("confirm", "question", *SLURM, warm_jobs, "--top", "1", "--seeds", "2")
     assert confirmed.rc == 0, confirmed
     assert "question-confirm: job" in confirmed.stdout
     wait_for(lambda: not slurm.live_elements(), "all workers to leave", seconds=240)
