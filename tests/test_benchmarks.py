@@ -46,6 +46,10 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {
             rf"harness, rows \| {NUMBER}",
         ],
     ),
+    "near_duplicates": (
+        ["--rows", "300"],
+        [rf"300 rows: {NUMBER} s; [1-9]\d+ go at", r"pairs that share one of 14 buckets: [1-9]", r"mean error of the estimate .*: 0\.0\d"],
+    ),
     "online_at_once": (["--runs", "2", "--steps", "3"], [rf"log_metrics: p50 {NUMBER} ms", "after harness sync: 2"]),
     "packing": (["--documents", "1000", "--rounds", "1"], [rf"\| 1,000 \| split \| {NUMBER} \| \d+ \| 0.99", r"1,000 \| truncate"]),
     "quickstart_rates": (["--rates", "1e-3", "--tokens", "4096"], [rf"1e-03 \| 0.00 \| {NUMBER} \|", rf"3e-03 \| 0.25 \| {NUMBER} \|"]),

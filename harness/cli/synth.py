@@ -13,6 +13,7 @@ from harness.cli.arguments import AsJson, print_json
 from harness.cli.writing_bar import WritingBar
 from harness.config.errors import InputError
 from harness.config.terminal import say
+from harness.config.writable import check_output
 from harness.runs.exit_codes import FAILED
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def synth(
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that write; default: the recipe's workers.")] = None,
     preview: Annotated[int | None, typer.Option(min=1, metavar="N", help="Write and show the first N rows, and keep nothing.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a self-contained page: stages, figures, rows.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Have teachers write a data set, as a recipe says: seeds, templates, draws, scores, filters, selection.
@@ -53,6 +55,8 @@ def synth(
     from harness.work.synth import SynthStoppedError, begin, make
     from harness.work.synth import preview as look
 
+    if html is not None:
+        check_output("--html", html)
     loaded = load_recipe(recipe, overrides or [])
     if preview is not None:
         try:
@@ -86,6 +90,10 @@ def synth(
         raise InputError(f"a teacher's {error}: it writes nothing; valid: another model, or another precision") from None
     finally:
         bar.stop()
+    if html is not None:
+        from harness.work.synth import write_data_page
+
+        write_data_page(begun.directory, begun.plan, made, html)
     found = summary(begun.directory)
     if as_json:
         print_json(found)
@@ -93,6 +101,8 @@ def synth(
         for line in in_words(found):
             say(line, err=True)
         say(begun.directory.data)
+        if html is not None:
+            say(f"wrote {html}", err=True)
     refused = found["budget"]["refused"]
     if refused is not None:
         limit = found["budget"]["tokens"]["limit"]

@@ -48,8 +48,8 @@ class TeacherConfig(Section):
     """The environment variable that holds the endpoint's key, which is written nowhere; null: it takes none."""
     requests: Count = 8
     """Requests under way at a time, of each worker."""
-    timeout_seconds: Positive = 120.0
-    """How long an answer may take."""
+    timeout_seconds: Positive = 600.0
+    """How long an answer may take. One that takes longer is asked for again, and counts as all the tokens that it may have cost."""
     attempts: Count = 6
     """How often a request is sent that the endpoint does not answer (429, 5xx, time-out), with growing pauses; then the command ends, and
     the same command goes on later."""

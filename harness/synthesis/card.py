@@ -32,6 +32,9 @@ def data_card(manifest: Mapping[str, Any], made: Made, config: SynthConfig) -> s
     each = f", {spent / len(made.data):,.0f} for each row that was kept" if made.data else ""
     lost = f", {tokens['lost']:,} were lost with what was killed" if tokens["lost"] else ""
     told = f"{licence}, as whoever made it says" if licence else "not told by whoever made it"
+    steps = [
+        [name, step["teacher"], f"`{scrub.path(step['model'])}`", step["licence"] or "not told"] for name, step in manifest["steps"].items()
+    ]
     recipe = yaml.safe_dump(scrub.value(_without_defaults(config)), sort_keys=False, allow_unicode=True)
     sections = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n",
@@ -39,9 +42,7 @@ def data_card(manifest: Mapping[str, Any], made: Made, config: SynthConfig) -> s
         f"Made by harness {manifest['version']}: {len(made.data):,} rows ({config.emit.format}) that language models wrote. Nobody has "
         "read all of them.\n",
         f"Licence: {told}. What the teachers' licences and those of the seeds ask for holds, too.\n",
-        _table(
-            ["step", "teacher", "model"], [[name, step["teacher"], f"`{scrub.path(step['model'])}`"] for name, step in _steps(manifest)]
-        ),
+        _table(["step", "teacher", "model", "its licence"], steps),
         "## From draws to rows\n",
         _table(["stage", "rows left"], [[name, f"{count:,}"] for name, count in manifest["funnel"].items()]),
         _table(["dropped by", "rows"], [[f"`{rule}`", f"{count:,}"] for rule, count in manifest["rejected"].items()]),
@@ -52,10 +53,6 @@ def data_card(manifest: Mapping[str, Any], made: Made, config: SynthConfig) -> s
         f"## The recipe\n\nSeeds, by fingerprint: {_listed(manifest['seeds'])}.\n\n```yaml\n{recipe}```\n",
     ]
     return "\n".join(section for section in sections if section)
-
-
-def _steps(manifest: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    return list(manifest["steps"].items())
 
 
 def _figures(figures: Mapping[str, Any], config: SynthConfig, scrub: Scrub) -> Iterable[str]:

@@ -19,7 +19,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -51,10 +51,13 @@ class EndpointDownError(Exception):
 class _BusyError(Exception):
     """Worth another attempt."""
 
-    def __init__(self, reason: str, *, after_seconds: float | None = None, is_unreachable: bool = False) -> None:
-        """after_seconds: as the server says; is_unreachable: whether another attempt helps only where there have been answers before."""
+    def __init__(
+        self, reason: str, *, after_seconds: float | None = None, is_unreachable: bool = False, may_have_cost: bool = False
+    ) -> None:
+        """after_seconds: as the server says; is_unreachable: whether another attempt helps only where there have been answers before;
+        may_have_cost: whether the server may have written a text, and charged for it."""
         super().__init__(reason)
-        self.after_seconds, self.is_unreachable = after_seconds, is_unreachable
+        self.after_seconds, self.is_unreachable, self.may_have_cost = after_seconds, is_unreachable, may_have_cost
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -93,7 +96,7 @@ class Address:
             unreachable = isinstance(error.reason, ConnectionRefusedError) or not isinstance(error.reason, ConnectionError | TimeoutError)
             raise _BusyError(self.without_key(str(error.reason)), is_unreachable=unreachable) from None
         except (TimeoutError, http.client.HTTPException, ConnectionError) as error:
-            raise _BusyError(f"{type(error).__name__}: {self.without_key(str(error))}") from None
+            raise _BusyError(f"{type(error).__name__}: {self.without_key(str(error))}", may_have_cost=True) from None
 
     @cached_property
     def _opener(self) -> urllib.request.OpenerDirector:
@@ -138,12 +141,12 @@ class _RefusedError(Exception):
 
 def address_of(endpoint: str, *, chat: bool, key_env: str | None, timeout_seconds: float, config_key: str) -> Address:
     """Raises InputError for an address that is none, and for a key that is not in the environment."""
-    parts = urllib.parse.urlsplit(endpoint)
-    if "@" in parts.netloc:
+    if "@" in endpoint:
         raise InputError(f"{config_key}.endpoint: holds a user or a password; valid: the address alone, the key by {config_key}.key_env")
     try:
+        parts = urllib.parse.urlsplit(endpoint)
         is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not (parts.query or parts.fragment)
-    except ValueError:  # of a port
+    except ValueError:  # of a port, or of brackets
         is_address = False
     if not is_address:
         raise wrong_value(f"{config_key}.endpoint", endpoint, "no address; valid: http://HOST:PORT/v1 or https://HOST/v1")
@@ -226,7 +229,7 @@ class Endpoint:
         read: Callable[[Request, bytes], Answer | Failure],
         closing: threading.Event,
     ) -> Answer | Failure:
-        body = body_of(request)
+        body, lost = body_of(request), 0
         for attempt in range(1, self._attempts + 1):
             closing.wait(max(0.0, self._quiet_until - time.monotonic()))
             if closing.is_set():
@@ -238,13 +241,14 @@ class Endpoint:
             except _RefusedError as refusal:
                 answer = Failure(request.id, str(refusal))
             except UnreadableError as error:
-                answer = _BusyError(self._address.without_key(str(error)), is_unreachable=True)
+                answer = _BusyError(self._address.without_key(str(error)), is_unreachable=True, may_have_cost=True)
             except _BusyError as error:
                 answer = error
             self._is_there |= not (isinstance(answer, _BusyError) and answer.is_unreachable)
             if not isinstance(answer, _BusyError):
-                return answer
+                return replace(answer, lost_attempts=lost)
             busy = answer
+            lost += busy.may_have_cost
             if attempt == self._attempts or not self._is_there:
                 raise EndpointDownError(
                     f"{self._address.config_key}.endpoint={self._address.url}: no answer ({busy}; {attempt} of {self._attempts} attempts)"
@@ -268,11 +272,11 @@ def _content(response: Any, deadline: float) -> bytes:
     while part := response.read1(PART_BYTES):
         content += part
         if time.monotonic() > deadline:
-            raise _BusyError("an answer that does not end in time")
+            raise _BusyError("an answer that does not end in time", may_have_cost=True)
         if len(content) > MOST_BYTES:
-            raise _BusyError(f"an answer of more than {MOST_BYTES:,} bytes")
+            raise _BusyError(f"an answer of more than {MOST_BYTES:,} bytes", may_have_cost=True)
     if (length := response.headers.get("Content-Length")) is not None and length.isdecimal() and len(content) < int(length):
-        raise _BusyError("an answer that is cut")
+        raise _BusyError("an answer that is cut", may_have_cost=True)
     return bytes(content)
 
 

@@ -48,6 +48,8 @@ class Answer:
     tokens: Tokens
     served: dict[str, Any]
     """What the server says of itself: model, fingerprint; and counted, where it did not say how many tokens there were."""
+    lost_attempts: int = 0
+    """Sent before, and not answered in time or in whole: the server may have charged for each."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Failure:
     reason: str
     tokens: Tokens = field(default_factory=Tokens)
     """That the server counted all the same."""
+    lost_attempts: int = 0
 
 
 class UnreadableError(ValueError):
@@ -111,6 +114,8 @@ def read_answer(request: Request, content: bytes, *, chat: bool, max_tokens: int
     """What a server answered (200). Raises UnreadableError for what is no such answer."""
     try:
         document = parse_json(content)
+    except UnicodeEncodeError:
+        return Failure(request.id, "a text with half a surrogate pair, which is not Unicode")
     except (ValueError, RecursionError):
         raise UnreadableError(f"no JSON: {in_line(content)}") from None
     try:

@@ -42,7 +42,7 @@ def near_duplicates(texts: Sequence[str], jaccard: float, ngram: int) -> list[Ne
     sets: dict[int, frozenset[int]] = {}
     buckets: dict[tuple[int, bytes], list[int]] = {}
     found = []
-    for index, bands in enumerate(_bands(signatures(shingles))):
+    for index, bands in enumerate(buckets_of(signatures(shingles))):
         near = {other for band in bands for other in buckets.get(band, ())}
         mine = frozenset(shingles[index].tolist()) if near else frozenset[int]()
         best = None
@@ -104,7 +104,7 @@ def _chunks(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
     yield first, len(sizes)
 
 
-def _bands(signatures: NDArray[np.uint32]) -> Iterable[list[tuple[int, bytes]]]:
+def buckets_of(signatures: NDArray[np.uint32]) -> Iterable[list[tuple[int, bytes]]]:
     """Of each text, its buckets: the number of a band, and what it holds."""
     width = BAND_ROWS * signatures.itemsize
     for row in signatures:

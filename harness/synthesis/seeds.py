@@ -81,7 +81,9 @@ def _rows(name: str, config: SeedConfig, written: frozenset[str], also: frozense
             if seen[content] > 1:  # the same again has noise of its own
                 content = f"{content}#{seen[content]}"
             own = row.values.get(ID_FIELD)
-            found.append((SeedRow(content if own is None else str(own), content), fields))
+            seed = SeedRow(content if own is None else str(own), content)
+            _refuse_surrogates(row, [seed.id, fields])
+            found.append((seed, fields))
     if not found:
         raise nothing_in(files, "row", key=key)
     return found
@@ -91,6 +93,14 @@ def _value(row: FileRow, field: str) -> Any:
     if row.values.get(field) is None:
         raise InputError(f"{row.where}: no field {field!r}, which the recipe reads; fields there: {', '.join(row.fields) or 'none'}")
     return row.values[field]
+
+
+def _refuse_surrogates(row: FileRow, read: Any) -> None:
+    """What half a surrogate pair is in can be written nowhere."""
+    try:
+        json.dumps(read, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{row.where}: it holds half a surrogate pair, which is not Unicode text; valid: without it") from None
 
 
 def hash_of(document: Any) -> str:

@@ -16,11 +16,13 @@ from typing import Any
 
 from harness import __version__
 from harness.config.errors import InputError
+from harness.config.locations import in_home
 from harness.config.nested import flat
 from harness.config.validate import to_plain
+from harness.merging.folder import licence_of
 from harness.runs.directory import runs_root
 from harness.runs.exit_codes import BAD_INPUT, DONE
-from harness.runs.files import read_yaml, replacing, write_json, write_text, write_yaml
+from harness.runs.files import read_json, read_yaml, replacing, write_json, write_output, write_text, write_yaml
 from harness.runs.locks import hold
 from harness.synthesis.card import data_card
 from harness.synthesis.card_figures import figures
@@ -231,9 +233,17 @@ def write_data(directory: SynthDirectory, plan: Plan, out: SynthDirectory) -> Ma
     return made
 
 
+def write_data_page(directory: SynthDirectory, plan: Plan, made: Made, path: Path) -> None:
+    """Write a page about a data set that was made, see `write_data`; it takes the place of a file in one step."""
+    from harness.report.data_page import data_page
+
+    write_output(path, data_page(read_json(directory.manifest) or {}, made, plan.recipe.config))
+
+
 def _step(plan: Plan, name: str) -> dict[str, Any]:
     teacher = plan.recipe.config.teachers[plan.recipe.teacher_of(name)]
-    return {"teacher": plan.recipe.teacher_of(name), "model": teacher.model, "endpoint": teacher.endpoint}
+    licence = None if teacher.endpoint is not None else licence_of(in_home(teacher.model))
+    return {"teacher": plan.recipe.teacher_of(name), "model": teacher.model, "endpoint": teacher.endpoint, "licence": licence}
 
 
 def _write_lines(path: Path, rows: list[dict[str, Any]]) -> str:

@@ -124,6 +124,8 @@ class EndpointTeacher:
 
         for found in self._endpoint.complete((lot.prompts[ask.id] for ask in lot.asks), body, read):
             record: Record = {"step": step, "id": found.id, "tokens": [found.tokens.prompt, found.tokens.generated]}
+            if found.lost_attempts:
+                record["lost"] = found.lost_attempts * (lot.prompts[found.id].most_prompt_tokens + config.max_new_tokens)
             if isinstance(found, Failure):
                 yield {**record, "error": found.reason}
             else:

@@ -51,7 +51,7 @@ class Teacher(Protocol):
 
     def answer(self, step: str, lot: Lot) -> Iterator[Record]:
         """The records, as they come: {step, id, text, finish, tokens: [prompt, generated]}; with score in place of text and finish where a
-        likelihood is asked for; or {step, id, error}."""
+        likelihood is asked for; or {step, id, error}. And lost: tokens that attempts before it may have cost."""
 
     @property
     def rewrites(self) -> bool:

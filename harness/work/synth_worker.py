@@ -71,16 +71,17 @@ def _ask(
         on_record(record)
     if not claim.reserve(lot.most_tokens, at_risk=lot.at_risk, limit=plan.recipe.config.budget.tokens, stopping=stopping):
         return False
-    left = len(lot.asks)
+    left, lost = len(lot.asks), 0
     try:
         for record in teacher.answer(step, lot):
             claim.directory.append(claim.shard, record)
             left -= 1
+            lost += record.get("lost", 0)
             on_record(record)
             if left and stopping():
                 return False
     finally:
-        claim.settle(lost=lot.at_risk if left else 0)
+        claim.settle(lost=lost + (lot.at_risk if left else 0))
     return True
 
 

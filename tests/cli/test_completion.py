@@ -110,7 +110,7 @@ def test_studies_and_runs(tmp_path: Path) -> None:
 
 
 def test_what_ls_lists_and_init_copies(tmp_path: Path) -> None:
-    assert complete("zsh", "harness ls s", tmp_path) == ["studies", "sweeps"]
+    assert complete("zsh", "harness ls s", tmp_path) == ["studies", "sweeps", "synth"]
     assert "cpt" in complete("zsh", "harness init sweep ", tmp_path)
     assert complete("zsh", "harness init launcher slurm_8", tmp_path) == ["slurm_8gpu"]
     assert complete("zsh", "harness init ", tmp_path) == ["sweep", "experiment", "launcher"]
@@ -208,3 +208,9 @@ def _read(terminal: int, enough: Callable[[str], bool]) -> None:
         elif enough(seen):
             return
         assert time.monotonic() < deadline, seen
+
+
+def test_recipes_for_data_and_their_keys(tmp_path: Path) -> None:
+    assert complete("zsh", "harness synth best", tmp_path) == ["best_of"]
+    assert complete("zsh", "harness synth answers budget.tok", tmp_path) == ["budget.tokens=", "budget.tokens=null"]
+    assert complete("zsh", "harness synth answers select.name=b", tmp_path) == ["select.name=best_of"]

@@ -89,3 +89,11 @@ def test_help_is_quick(tmp_path: Path) -> None:
     for verb in ("show", "data", "train", "resume", "sweep", "status", "stop", "compare", "best"):
         assert f" {verb} " in done.stdout
     assert "worker" not in done.stdout.replace("workers", "")
+
+
+def test_asking_an_endpoint_takes_no_library_of_models(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"prompt": "say it"}\n')
+    words = ["answers", "seeds.prompts.path=p.jsonl", "teachers.teacher.model=m", "teachers.teacher.endpoint=http://127.0.0.1:9/v1"]
+    found = imported("synth", *words, cwd=tmp_path)
+    assert (tmp_path / "runs" / "answers" / "ledger.json").is_file()  # so far it has come: nobody listens there
+    assert not found & {"torch", "lightning", "transformers", "wandb", "tokenizers", "plotly", "sklearn", "optuna"}

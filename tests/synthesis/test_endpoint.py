@@ -194,6 +194,7 @@ def test_a_slow_answer_is_given_up_and_asked_again() -> None:
     with serving(reply) as server:
         found = ask(server.address, ["a"], timeout=0.3)
     assert isinstance(found["a"], Answer)
+    assert found["a"].lost_attempts == 1
     assert len(server.bodies) == 2
 
 
@@ -206,6 +207,7 @@ def test_a_cut_answer_is_asked_again() -> None:
     with serving(reply) as server:
         found = ask(server.address, ["a"], timeout=0.5)
     assert isinstance(found["a"], Answer)
+    assert found["a"].lost_attempts == 1
     assert len(server.bodies) == 2
 
 
@@ -300,6 +302,7 @@ def test_nobody_there_ends_it_at_once() -> None:
         ("ftp://host/v1", "no address"),
         ("http://host:many/v1", "no address"),
         ("http:///v1", "no address"),
+        ("http://[host/v1", "no address"),
         ("http://host/v1?key=1", "no address"),
         ("http://me:hidden@host/v1", "holds a user or a password"),
     ],
@@ -339,6 +342,7 @@ def test_a_text_that_was_cut_or_kept_back() -> None:
         "thought": completion(None, finish="length"),
         "kept": completion("x", finish="content_filter"),
         "none": completion(None),
+        "half": completion("\ud83d"),
     }
     with serving(lambda body: replies[prompt_of(body)]) as server:
         found = ask(server.address, list(replies))
@@ -348,6 +352,7 @@ def test_a_text_that_was_cut_or_kept_back() -> None:
         "thought": Answer("thought", "", "length", Tokens(11, 3), served),
         "kept": Failure("kept", "no text: finish_reason 'content_filter'", Tokens(11, 3)),
         "none": Failure("none", "no text: finish_reason 'stop'", Tokens(11, 3)),
+        "half": Failure("half", "a text with half a surrogate pair, which is not Unicode"),
     }
 
 

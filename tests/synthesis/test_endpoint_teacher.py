@@ -43,11 +43,15 @@ def test_a_data_set_of_an_endpoint(recipe: Write, tmp_path: Path) -> None:
     with serving(echo) as server:
         done = synth(tmp_path, served(recipe, server), "--json")
         assert done.rc == 0, done
-        again = synth(tmp_path, served(recipe, server), "--json")
+        again = synth(tmp_path, served(recipe, server), "--json", "--html", "page.html")
     found = json.loads(done.stdout)
     assert json.loads(again.stdout) == found
     assert len(server.bodies) == 16  # and none when it is done
     assert found["tokens"] == {"prompt": 16 * 11, "generated": 16 * 3, "lost": 0}
+    assert (tmp_path / "page.html").read_text().count("<article") == 16
+    card = (tmp_path / "made" / "dataset" / "README.md").read_text()
+    assert "16 rows (messages)" in card
+    assert "| text | teacher | `big` | not told |" in card
     made = rows(tmp_path)
     assert [row["messages"][0]["content"] for row in made[:3]] == ["the river", "the river", "the mill"]
     assert made[0]["metadata"]["provenance"]["text"]["served"] == {"model": "served", "fingerprint": "f1"}
@@ -178,6 +182,30 @@ def test_what_cannot_be_asked_is_refused_before_anything_begins(
     assert done.rc == 2
     assert problem in done.stderr
     assert server.bodies == []
+    assert not (tmp_path / "made").exists()
+
+
+def test_what_was_not_answered_in_time_counts(recipe: Write, tmp_path: Path) -> None:
+    def reply(body: Body) -> Reply:
+        answer = echo(body)
+        answer.after_seconds = 2.0 if len(server.bodies) == 1 else 0.0
+        return answer
+
+    with serving(reply) as server:
+        done = synth(tmp_path, served(recipe, server, teacher={"timeout_seconds": 1}), "--json")
+    assert done.rc == 0, done
+    assert len(server.bodies) == 17
+    slow = len(prompt_of(server.bodies[0])) + 256 + 8
+    assert json.loads(done.stdout)["tokens"] == {"prompt": 16 * 11, "generated": 16 * 3, "lost": slow}
+
+
+def test_a_seed_that_is_no_text(recipe: Write, tmp_path: Path) -> None:
+    with serving(echo) as server:
+        path = served(recipe, server)
+        (tmp_path / "prompts.jsonl").write_text('{"prompt": "fine"}\n{"prompt": "half \\ud800"}\n')
+        done = synth(tmp_path, path)
+    assert done.rc == 2
+    assert "prompts.jsonl, line 2: it holds half a surrogate pair" in done.stderr
     assert not (tmp_path / "made").exists()
 
 

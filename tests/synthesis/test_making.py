@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import tempfile
+import multiprocessing
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.command import Done, call_harness, run_harness, start_harness
+from harness.synthesis.directory import SynthDirectory
+from harness.synthesis.recipe import load_recipe
+from harness.synthesis.status import answers
+from harness.work import synth_worker
+from harness.work.synth import begin
+from tests.support.command import Done, call_harness, run_harness
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 Write = Callable[..., Path]
@@ -63,32 +67,42 @@ def test_a_preview_keeps_nothing(recipe: Write, tmp_path: Path) -> None:
     assert "→" in synth(tmp_path, recipe(), "--preview", "1").stdout
 
 
+def worker(directory: SynthDirectory) -> BaseProcess:
+    """A worker of a directory that was begun, as a fork of this process, which has imported everything."""
+    process = multiprocessing.get_context("fork").Process(target=synth_worker.main, args=(directory.path,))
+    process.start()
+    return process
+
+
 @pytest.mark.slow
-def test_one_or_two_workers_killed_or_not_make_the_same_bytes(recipe: Write, tmp_path: Path) -> None:
-    path = recipe(shard_rows=2, steps__text__draws=8, steps__text__max_new_tokens=24)
+def test_two_workers_that_are_killed_again_and_again_make_the_same_bytes(recipe: Write, tmp_path: Path) -> None:
+    path = recipe(shard_rows=4, steps__text__draws=8, steps__text__max_new_tokens=24)
     assert synth(tmp_path, path, "--dir", "whole").rc == 0
+    directory = begin(load_recipe(str(path), []), tmp_path / "killed").directory
     kills = 0
-    with tempfile.TemporaryFile() as said:
-        for attempt in range(4):
-            process = start_harness("synth", path, "--dir", "killed", "--workers", "2", cwd=tmp_path, stdout=said, stderr=said)
-            deadline = time.monotonic() + 60
-            there = 10 * (attempt + 1)
-            while process.poll() is None and time.monotonic() < deadline:
-                if sum(file.read_bytes().count(b"\n") for file in (tmp_path / "killed" / "shards").glob("*.jsonl")) >= there:
-                    break
-                time.sleep(0.005)
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                kills += 1
-            process.wait()
-            time.sleep(0.3)
-    done = run_harness("synth", path, "--dir", "killed", "--workers", "2", cwd=tmp_path)
+    for there in range(4, 64, 6):
+        workers = [worker(directory), worker(directory)]
+        while answers(directory, 16) < there and any(process.is_alive() for process in workers):
+            time.sleep(0.001)
+        for process in workers:
+            kills += process.is_alive()
+            process.kill()
+            process.join()
+    assert kills >= 10
+    done = synth(tmp_path, path, "--dir", "killed")
     assert done.rc == 0, done
-    assert kills >= 2
     assert data(tmp_path / "killed") == data(tmp_path / "whole")
     ids = [row["id"] for row in raw(tmp_path / "killed")]
     assert len(ids) == len(set(ids)) == 64
     assert not any(shard["reserved"] for shard in ledger(tmp_path / "killed")["shards"].values())
+
+
+@pytest.mark.slow
+def test_several_workers_make_what_one_makes(recipe: Write, tmp_path: Path) -> None:
+    assert synth(tmp_path, recipe(), "--dir", "one").rc == 0
+    done = run_harness("synth", recipe(), "--dir", "two", "--workers", "2", cwd=tmp_path)
+    assert done.rc == 0, done
+    assert data(tmp_path / "two") == data(tmp_path / "one")
 
 
 def test_a_torn_line_is_written_again(recipe: Write, tmp_path: Path) -> None:

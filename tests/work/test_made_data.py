@@ -45,7 +45,7 @@ def train(tmp_path: Path, name: str, words: list[str]) -> Done:
 def test_what_teachers_wrote_is_shared_and_its_cost_is_told(made: list[str], tmp_path: Path) -> None:
     train(tmp_path, "first", made)
     train(tmp_path, "again", made)
-    train(tmp_path, "filtered", [*made, "data.sources.domain.synth.filters.words.min=3"])
+    train(tmp_path, "filtered", [*made, "data.sources.domain.synth.filters.characters.max=9000"])
     first, again, filtered = (result(tmp_path, name) for name in ("first", "again", "filtered"))
     spent = first["teachers"]["spent"]
     assert spent > 0
