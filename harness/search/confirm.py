@@ -33,6 +33,7 @@ from harness.runs.record import RunRecord, StudyRecord
 from harness.search.storage.build import connect
 from harness.search.sweep import Sweep, thaw
 from harness.search.warm_start import Start
+from harness.search.workers import living_workers
 
 log = logging.getLogger("harness")
 SEEDS = 2**32
@@ -83,6 +84,10 @@ def check_confirmation(study: StudyRecord, *, top: int, seeds: int, trials: Sequ
     """
     if study.confirms is not None:
         raise InputError(f"{study.name} is the confirmation of {study.confirms}: harness confirm {study.confirms} --top K --seeds N")
+    if study.sweep.get("confirms_itself") and living_workers(study.directory):
+        raise InputError(
+            f"{study.name}: its workers confirm its best themselves (search.confirm); wait for them, or `harness stop {study.name}` first"
+        )
     if seeds < 2:
         raise wrong_value("--seeds", seeds, "expected at least 2: one run says nothing about seed noise")
     if top < 1:
