@@ -20,8 +20,6 @@ from harness.config.launcher_schema import LauncherConfig
 from harness.config.schema import DataConfig, each
 from harness.config.sweep_schema import BudgetConfig, SearchConfig, StoppingConfig
 from harness.config.writable import check_writable
-from harness.data.rows import read_rows
-from harness.data.sources import find_sources
 from harness.evaluation.kinds import place_of
 from harness.runs.cache import default_cache_dir
 from harness.runs.confirmation_plan import ConfirmationPlan, confirmation_directory, launch_of, read_plan, write_plan
@@ -176,6 +174,10 @@ def fresh_values(sweep: Sweep, params: dict[str, Any], seed: int, *, place: int)
 
 @cache
 def _rows_of(paths: tuple[str, ...], split: str | None, subset: str | None, key: str, cache_dir: Path) -> int:
+    # With pyarrow, which a study that judges no text does without.
+    from harness.data.rows import read_rows
+    from harness.data.sources import find_sources
+
     files = find_sources(list(paths), key=key, split=split, subset=subset, cache_dir=cache_dir).files
     return sum(1 for file in files for _ in read_rows(file, (), key=key))
 

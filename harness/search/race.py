@@ -54,9 +54,13 @@ def next_run(study: StudyRecord, sweep: Sweep, at_once: int) -> tuple[int, int] 
         if entering is not None:
             return entering, 0
     opening = [candidate for candidate in begun if len(candidate.results) < OPENING_SEEDS]
-    if opening:
-        return _fewest_seeds(opening)
+    hopeful = [candidate for candidate in opening if candidate.feasible is not False]
+    if hopeful:
+        return _fewest_seeds(hopeful)
     if not is_open:
+        # One that broke a bound with its first seed has another one where there is nobody else.
+        if opening and not any(_is_fit(known, candidate) for candidate in racing):
+            return _fewest_seeds(opening)
         return "decided" if found.is_complete else "wait"
     free = [candidate for candidate in racing if len(candidate.results) < MOST_SEEDS and _has_ended(candidate)]
     if not free:
@@ -107,7 +111,7 @@ def _open(study: StudyRecord, sweep: Sweep, found: Confirmation | None, at_once:
 
 
 def _fewest_seeds(candidates: list[Candidate]) -> tuple[int, int]:
-    chosen = min(candidates, key=lambda candidate: len(candidate.results))
+    chosen = min(candidates, key=lambda candidate: (candidate.feasible is False, len(candidate.results)))
     return chosen.number, len(chosen.results)
 
 
