@@ -21,8 +21,6 @@ from harness.config.launcher_schema import LauncherConfig
 from harness.config.schema import DataConfig, each
 from harness.config.sweep_schema import BudgetConfig, SearchConfig, StoppingConfig
 from harness.config.writable import check_writable
-from harness.data.rows import read_rows
-from harness.data.sources import find_sources
 from harness.evaluation.kinds import place_of
 from harness.runs.cache import default_cache_dir
 from harness.runs.confirmation_plan import ConfirmationPlan, confirmation_directory, launch_of, read_plan, write_plan
@@ -34,6 +32,7 @@ from harness.runs.record import RunRecord, StudyRecord
 from harness.search.storage.build import connect
 from harness.search.sweep import Sweep, thaw
 from harness.search.warm_start import Start
+from harness.search.workers import living_workers
 
 log = logging.getLogger("harness")
 SEEDS = 2**32
@@ -84,6 +83,10 @@ def check_confirmation(study: StudyRecord, *, top: int, seeds: int, trials: Sequ
     """
     if study.confirms is not None:
         raise InputError(f"{study.name} is the confirmation of {study.confirms}: harness confirm {study.confirms} --top K --seeds N")
+    if study.sweep.get("confirms_itself") and living_workers(study.directory):
+        raise InputError(
+            f"{study.name}: its workers confirm its best themselves (search.confirm); wait for them, or `harness stop {study.name}` first"
+        )
     if seeds < 2:
         raise wrong_value("--seeds", seeds, "expected at least 2: one run says nothing about seed noise")
     if top < 1:
@@ -184,6 +187,10 @@ def fresh_values(sweep: Sweep, params: dict[str, Any], seed: int, *, place: int)
 
 @cache
 def _rows_of(paths: tuple[str, ...], split: str | None, subset: str | None, key: str, cache_dir: Path) -> int:
+    # With pyarrow, which a study that judges no text does without.
+    from harness.data.rows import read_rows
+    from harness.data.sources import find_sources
+
     files = find_sources(list(paths), key=key, split=split, subset=subset, cache_dir=cache_dir).files
     return sum(1 for file in files for _ in read_rows(file, (), key=key))
 

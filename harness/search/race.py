@@ -14,17 +14,22 @@ import math
 from dataclasses import replace
 from typing import Literal
 
+import numpy as np
+
 from harness.runs import additive
 from harness.runs.chances import probability_of_meeting
 from harness.runs.confirmation import ENOUGH_SEEDS, Candidate, Confirmation
 from harness.runs.record import RunRecord, StudyRecord
 from harness.search.confirm import different_configurations
+from harness.search.cube import Cube
 from harness.search.next_candidates import to_try_next
 from harness.search.reserve import OPENING_SEEDS
 from harness.search.sweep import Sweep
 
 OUT = 0.05
 """A candidate that is less likely than this to be the winner, or to meet a constraint, gets no further seed."""
+NEAR = 0.05
+"""Of the space's unit cube: candidates nearer to each other than this do not enter side by side."""
 MOST_SEEDS = 6
 """What so many do not tell apart is as good."""
 
@@ -44,14 +49,18 @@ def next_run(study: StudyRecord, sweep: Sweep, at_once: int) -> tuple[int, int] 
     is_open = _is_open(known, racing, standings)
     begun = [candidate for candidate in found.candidates if not candidate.failed and len(candidate.values) < OPENING_SEEDS]
     if len(begun) < at_once and (not is_open or not any(_is_fit(known, candidate) for candidate in racing)):
-        entering = _challengers(replace(study, confirmation=known), sweep, at_once)
-        new = [run for run in entering if run.number not in found.plan.candidates]
-        if new:
-            return _number(new[0]), 0
+        beside = [candidate.number for candidate in (*racing, *begun)]
+        entering = _first_that_differs(_challengers(replace(study, confirmation=known), sweep), study, sweep, beside)
+        if entering is not None:
+            return entering, 0
     opening = [candidate for candidate in begun if len(candidate.results) < OPENING_SEEDS]
-    if opening:
-        return _fewest_seeds(opening)
+    hopeful = [candidate for candidate in opening if candidate.feasible is not False]
+    if hopeful:
+        return _fewest_seeds(hopeful)
     if not is_open:
+        # One that broke a bound with its first seed has another one where there is nobody else.
+        if opening and not any(_is_fit(known, candidate) for candidate in racing):
+            return _fewest_seeds(opening)
         return "decided" if found.is_complete else "wait"
     free = [candidate for candidate in racing if len(candidate.results) < MOST_SEEDS and _has_ended(candidate)]
     if not free:
@@ -92,16 +101,17 @@ def _open(study: StudyRecord, sweep: Sweep, found: Confirmation | None, at_once:
     given = [candidate for candidate in candidates if len(candidate.results) < OPENING_SEEDS]
     if len(candidates) < at_once:
         known = found.plan.candidates if found else []
-        entering = [run for run in different_configurations(study, sweep) if run.number not in known]
-        if entering:
-            return _number(entering[0]), 0
+        new = [run for run in different_configurations(study, sweep) if run.number not in known]
+        entering = _first_that_differs(new, study, sweep, known)
+        if entering is not None:
+            return entering, 0
     if given:
         return _fewest_seeds(given)
     return "decided" if found is None or found.is_complete else "wait"
 
 
 def _fewest_seeds(candidates: list[Candidate]) -> tuple[int, int]:
-    chosen = min(candidates, key=lambda candidate: len(candidate.results))
+    chosen = min(candidates, key=lambda candidate: (candidate.feasible is False, len(candidate.results)))
     return chosen.number, len(chosen.results)
 
 
@@ -123,20 +133,26 @@ def _has_ended(candidate: Candidate) -> bool:
     return len(candidate.values) + len(candidate.failed) == len(candidate.results)
 
 
-def _challengers(study: StudyRecord, sweep: Sweep, count: int) -> list[RunRecord]:
+def _first_that_differs(runs: list[RunRecord], study: StudyRecord, sweep: Sweep, beside: list[int]) -> int | None:
+    """The first of the trials that is no near duplicate of one of those `beside`: seeds would tell nothing of the two apart."""
+    cube = Cube(sweep.space)
+    taken = cube.encoded([run.params for run in study.runs if run.number in beside])
+    for run in runs:
+        apart = np.linalg.norm(taken - cube.encoded([run.params]), axis=1)
+        if not len(apart) or apart.min() >= NEAR:
+            return run.number
+    return None
+
+
+def _challengers(study: StudyRecord, sweep: Sweep) -> list[RunRecord]:
     """Trials that were better in the search than the winner of the race was there, the best first."""
     runs = {run.number: run for run in study.runs}
     assert study.confirmation is not None, "the race has begun"
     if study.constraints:
-        return [runs[number] for number in to_try_next(study, count)]
+        return [runs[number] for number in to_try_next(study, len(runs))]
     winner = study.confirmed
     to_beat = runs[winner.number].result.objective if winner else None
     found = [run for run in different_configurations(study, sweep) if run.number not in study.confirmation.plan.candidates]
     if to_beat is not None:
         found = [run for run in found if run.result.objective is not None and study.objective.better(run.result.objective, to_beat)]
-    return found[:count]
-
-
-def _number(run: RunRecord) -> int:
-    assert run.number is not None, "it is a trial"
-    return run.number
+    return found

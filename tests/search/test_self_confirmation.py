@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,8 +16,9 @@ from harness.cli.sweep import end_lines
 from harness.config.errors import InputError
 from harness.runs.confirmation_plan import confirmation_directory, read_plan
 from harness.runs.directory import StudyDirectory
+from harness.runs.files import write_json
 from harness.runs.record import load_study
-from harness.runs.trial import claimed_trial
+from harness.runs.trial import claimed_trial, write_trial
 from harness.search.checks import advice, check
 from harness.search.confirm import open_confirmation
 from harness.search.open_study import open_study
@@ -139,6 +141,22 @@ def test_where_fresh_seeds_break_a_bound_the_next_candidates_have_their_turn(ope
     assert all(len(candidate.results) <= 3 for candidate in broken), "they got no seeds for nothing"
 
 
+def test_near_duplicates_do_not_race_each_other(opened: Opened) -> None:
+    directory, sweep = opened(budget={"trials": 20, "tokens": None})
+    study = Study(directory, sweep, "w")
+    rates = iter([3.00e-3, 3.01e-3, 3.02e-3, 9e-3, 1e-3, 3e-2])
+    while isinstance(claim := study.claim(), Claim):
+        trial = claimed_trial(claim.run)
+        if trial.given is None and (rate := next(rates, None)) is not None:
+            trial.params = {"optim.lr": rate, "schedule": "linear"}
+            write_trial(claim.run, trial)
+        run(claim, study, measured)
+    found = load_study(directory).confirmation
+    assert found is not None
+    assert not {0, 1, 2} <= set(found.plan.candidates)
+    assert len({0, 1, 2} & set(found.plan.candidates)) == 1
+
+
 def test_no_candidate_holds_and_the_study_says_so(opened: Opened) -> None:
     directory, sweep = opened(budget={"trials": 12, "tokens": None}, constraints={"val/general/forgetting": {"max": 0.5}})
     moved = lambda params: {**measured(params), "val/general/forgetting": 0.4 + 0.3 * (params.get("seed", 0) > 0)}  # noqa: E731
@@ -250,6 +268,16 @@ def test_more_can_be_confirmed_afterwards_and_is_not_charged(opened: Opened) -> 
     assert confirmed is not None
     assert len(confirmed.values) == 6
     assert Study(directory, sweep, "later").claim() == "done"
+
+
+def test_nobody_else_confirms_while_its_workers_do(opened: Opened) -> None:
+    directory, sweep = opened(budget={"trials": 10, "tokens": None})
+    run_to_the_end(Study(directory, sweep, "w"))
+    with announced(directory, "here-1-aa"):
+        write_json(directory.worker_file("here-1-aa"), {"id": "here-1-aa", "pid": 1, "host": socket.gethostname()})
+        with pytest.raises(InputError, match=r"study: its workers confirm its best themselves .* `harness stop study` first"):
+            open_confirmation(load_study(directory), top=1, seeds=6, workers=1)
+    assert open_confirmation(load_study(directory), top=1, seeds=6, workers=1) == confirmation_directory(directory)
 
 
 def test_a_larger_budget_goes_on_with_both(opened: Opened, make_sweep: MakeSweep) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -233,3 +234,33 @@ def test_a_line_a_trial_and_a_budget_that_is_raised_and_lowered(write_sweep: Wri
     assert len(told) == 3, "every trial is told once, when it ends"
     for line, run in zip(told, runs, strict=True):
         assert line.startswith(f"trial {run.number}: complete  val/domain/loss {run.result.objective:.4f}  lr=")
+
+
+def test_a_study_that_is_killed_while_it_confirms_goes_on_to_its_winner(
+    write_sweep: WriteSweep, sweep: Callable[..., Command], tmp_path: Path
+) -> None:
+    """kill -9 of the command, its workers and their attempts, in the middle of a run over a fresh seed: the same command goes on."""
+    limits = {"trials": 7}
+    path = str(
+        write_sweep(
+            search={"name": "random", "confirm": True}, budget=limits, base=["trainer.checkpoint_every_steps=5", "trainer.max_steps=120"]
+        )
+    )
+    command = sweep(path, "--workers", "2")
+    study, confirmation = directory(), directory("study-confirm")
+    wait_until(is_training(confirmation, 0, step=10), seconds=240)
+    workers = living_workers(study)
+    os.killpg(command.process.pid, signal.SIGKILL)
+    for worker in workers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker["pid"], signal.SIGKILL)
+    wait_until(lambda: not living_workers(study))
+    again = sweep(path, "--workers", "2")
+    assert again.wait(240) == 0, again.stderr.read_text()
+    record = check_in_step(study, ended=True)
+    assert len(record.runs) + len(record.paid_for) <= limits["trials"]
+    assert record.confirmed is not None
+    assert check_in_step(confirmation, ended=True).runs[0].result.attempts > 1
+    said = again.stderr.read_text()
+    assert f"study: trial {record.confirmed.number} is the winner: val/domain/loss" in said
+    assert " runs over fresh seeds; " in said
