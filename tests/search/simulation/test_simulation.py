@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from harness.config.errors import InputError
 from harness.config.sweep_schema import SweepConfig
 from harness.config.validate import to_plain, to_section
 from harness.runs.directory import StudyDirectory
-from harness.runs.record import load_study
+from harness.runs.record import RunRecord, load_study
 from harness.runs.result import Result
 from harness.search.budget import Budget, open_budget
 from harness.search.load_sweep import load_sweep
@@ -137,11 +137,13 @@ def test_the_sums_that_a_study_keeps_are_those_of_its_files(run: Run, monkeypatc
     kept = TrialIndex.budget
     compared = 0
 
-    def budget(index: TrialIndex, sweep: Sweep, *, now: float, instead: dict[int, Result] | None = None) -> Budget:
+    def budget(
+        index: TrialIndex, sweep: Sweep, *, now: float, instead: dict[int, Result] | None = None, beside: Sequence[RunRecord] = ()
+    ) -> Budget:
         nonlocal compared
-        found = kept(index, sweep, now=now, instead=instead)
+        found = kept(index, sweep, now=now, instead=instead, beside=beside)
         if instead is None:
-            told = open_budget(sweep.config.budget, load_study(index._directory).runs, now=now)
+            told = open_budget(sweep.config.budget, [*load_study(index._directory).runs, *beside], now=now)
             assert (found.trials, found.tokens) == (told.trials, told.tokens)
             compared += 1
         return found
