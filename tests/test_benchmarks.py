@@ -52,6 +52,10 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {
     ),
     "online_at_once": (["--runs", "2", "--steps", "3"], [rf"log_metrics: p50 {NUMBER} ms", "after harness sync: 2"]),
     "packing": (["--documents", "1000", "--rounds", "1"], [rf"\| 1,000 \| split \| {NUMBER} \| \d+ \| 0.99", r"1,000 \| truncate"]),
+    "preferences": (
+        ["--pairs", "48", "--steps", "1", "--rounds", "1"],
+        [rf"reference: {NUMBER} s for 48 pairs", rf"\| harness, packed \| 1\.\d+ \| {NUMBER} \|", rf"\| loop, padded \| {NUMBER} \|"],
+    ),
     "quickstart_rates": (["--rates", "1e-3", "--tokens", "4096"], [rf"1e-03 \| 0.00 \| {NUMBER} \|", rf"3e-03 \| 0.25 \| {NUMBER} \|"]),
     "rate_and_replay": ([], [r"0.25 +0.03 +\d", "^<svg ", "</svg>"]),
     "reproduce": (["--steps", "4"], [r"logged values in 5 rows: all the same", r"(\d+) of \1 tensors .* are the same to the last bit"]),

@@ -1,0 +1,173 @@
+"""Learning from pairs: training tokens a second in packed rows against a bare PyTorch loop over padded batches; and the reference's cost.
+
+    python -m benchmarks.preferences [--pairs 512] [--steps 8] [--rounds 3] [--model llama_1m]
+
+Both train the same model by dpo on the same pairs in float32, as many a step, with fused AdamW and clipping, in one process and by turns,
+on one CPU thread. The loop pads both answers of its pairs to the longest of a micro-batch, as trainers do that do not pack; it needs no
+attention mask, has the reference's log-probabilities beforehand, and logs nothing. Answers have lognormal lengths (median 60 tokens,
+sigma 0.8), prompts 30 to 80. Printed are positions computed a token, tokens a second by the median of the rounds, and their ratio; the
+seconds that the reference took to read all pairs, and the bytes of what is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from benchmarks.training_throughput import WARM_UP_STEPS, Seconds, harness, now, since
+from harness.config.load import load
+from harness.config.schema import Config
+from harness.data.byte_bpe import train_byte_bpe
+from harness.data.ragged import spans
+from harness.data.training_data import PackedSource
+from harness.models.language_model import build_model
+from harness.models.tokenizer import load_tokenizer
+from harness.optim.build import parameter_groups
+from harness.training.inputs import load_inputs
+from harness.training.objectives.build import build_objective
+
+WORDS = [f"{first}{second}" for first in ("ba", "ko", "mi", "tu", "re") for second in ("la", "no", "si", "vu", "de", "ra")]
+PAIRS_A_MICRO_BATCH = 4
+BETA = 0.1
+
+
+def write_pairs(path: Path, count: int) -> None:
+    """Pairs of plain text of so many words, each about a token."""
+    drawn = np.random.default_rng(0)
+    with path.open("w") as stream:
+        for _ in range(count):
+            lengths = [drawn.integers(30, 81), *np.clip(drawn.lognormal(np.log(60), 0.8, size=2), 4, 400).astype(int)]
+            texts = [" ".join(drawn.choice(WORDS, size=length).tolist()) for length in lengths]
+            stream.write(json.dumps({"prompt": texts[0], "chosen": f" {texts[1]}", "rejected": f" {texts[2]}"}) + "\n")
+
+
+def configuration(folder: Path, model: str, steps: int) -> Config:
+    return load(
+        [
+            f"model={model}",
+            "model.max_context=1024",
+            "objective=preference",
+            f"objective.beta={BETA}",
+            f"tokenizer.path={folder}/tokenizer",
+            f"data.sources.pairs.path={folder}/pairs.jsonl",
+            "data.sources.pairs.format=preference_text",
+            "data.context_length=1024",
+            "trainer.batch_tokens=4096",
+            f"trainer.max_steps={steps + WARM_UP_STEPS}",
+            "trainer.threads=1",
+            "trainer.accelerator=cpu",
+            "trainer.final_checkpoint=none",
+            "tracking=none",
+        ]
+    ).config
+
+
+def padded(source: PackedSource, pairs: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both answers of these pairs (int64[p]), padded on the right to the longest: input_ids and labels, int64 [2 p, L]."""
+    documents = source.documents
+    assert documents.trained is not None
+    index = (2 * pairs[:, None] + np.arange(2)).reshape(-1)
+    lengths = documents.lengths[index]
+    shape = len(index), int(lengths.max())
+    ids, labels = np.zeros(shape, dtype=np.int64), np.full(shape, -100, dtype=np.int64)
+    tokens = spans(documents.offsets[index], lengths)
+    place = spans(np.arange(len(index)) * shape[1], lengths)
+    ids.reshape(-1)[place] = documents.tokens[tokens]
+    labels.reshape(-1)[place] = np.where(documents.trained[tokens], documents.tokens[tokens].astype(np.int64), -100)
+    return torch.from_numpy(ids[:, :-1]), torch.from_numpy(labels[:, 1:])
+
+
+def bare(config: Config, source: PackedSource, reference: np.ndarray, pairs_a_step: int) -> tuple[Seconds, int, int]:
+    """A loop over padded batches: seconds of its timed steps, and their tokens and positions."""
+    model = build_model(config.model, load_tokenizer(config), seed=config.seed)
+    groups = parameter_groups(config.optim, model)
+    optimizer = torch.optim.AdamW(groups, lr=config.optim.lr, betas=config.optim.betas, eps=config.optim.eps, fused=True)
+    order = np.random.default_rng(1).permutation(source.documents.documents // 2)
+    start, tokens, positions = now(), 0, 0
+    assert config.trainer.max_steps is not None
+    for step in range(config.trainer.max_steps):
+        if step == WARM_UP_STEPS:
+            start, tokens, positions = now(), 0, 0
+        chosen = np.take(order, np.arange(step * pairs_a_step, (step + 1) * pairs_a_step), mode="wrap")
+        for some in np.array_split(chosen, -(-pairs_a_step // PAIRS_A_MICRO_BATCH)):
+            ids, labels = padded(source, some)
+            logits = model(input_ids=ids, use_cache=False).logits
+            losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="none")
+            logps = -losses.view(labels.shape).sum(dim=1)
+            known = torch.from_numpy(reference[(2 * some[:, None] + np.arange(2)).reshape(-1)].astype(np.float32))
+            shift = logps - known
+            (F.softplus(-BETA * (shift[0::2] - shift[1::2])).sum() / pairs_a_step).backward()
+            tokens += int(source.documents.lengths[2 * some].sum() + source.documents.lengths[2 * some + 1].sum())
+            positions += ids.numel()
+        assert config.optim.gradient_clip_norm is not None
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.optim.gradient_clip_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+    return since(start), tokens, positions
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=512)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--model", default="llama_1m")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        os.environ["HARNESS_CACHE"] = f"{folder}/cache"
+        write_pairs(folder / "pairs.jsonl", arguments.pairs)
+        train_byte_bpe([" ".join(WORDS) for _ in range(8)], 512, folder / "tokenizer")
+        config = configuration(folder, arguments.model, arguments.steps)
+        inputs = load_inputs(config)
+        assert inputs.plan is not None
+        begun = time.perf_counter()
+        data = build_objective(config).prepare(inputs.plan.data, inputs.tokenizer)
+        seconds = time.perf_counter() - begun
+        [source] = data.sources
+        assert source.reference is not None
+        pairs, kept = source.documents.documents // 2, sum(path.stat().st_size for path in folder.glob("cache/reference/*/logps.bin"))
+        print(f"reference: {seconds:.1f} s for {pairs:,} pairs of {source.documents.offsets[-1]:,} tokens, {kept:,} bytes kept")
+        timed_tokens = int(inputs.plan.tokens[-1] - inputs.plan.tokens[WARM_UP_STEPS - 1])
+        rows = config.trainer.batch_tokens * arguments.steps
+        pairs_a_step = round(float(inputs.plan.targets.mean()))
+        bare_sizes = (0, 0)
+
+        def loop() -> Seconds:
+            nonlocal bare_sizes
+            found, *sizes = bare(replace(config), source, np.asarray(source.reference), pairs_a_step)
+            bare_sizes = (sizes[0], sizes[1])
+            return found
+
+        arms: list[Callable[[int], Seconds]] = [lambda number: harness(config, folder / f"run-{number}"), lambda number: loop()]
+        measured: list[list[Seconds]] = [[], []]
+        for number in range(arguments.rounds + 1):
+            for place in (0, 1) if number % 2 else (1, 0):
+                found = arms[place](number)
+                measured[place] += [found] if number else []  # the first round warms up
+        sizes = [(timed_tokens, rows), bare_sizes]
+        ratios = [
+            (own[0] / other[0]) * (bare_sizes[0] / timed_tokens) for own, other in zip(measured[0], measured[1], strict=True)
+        ]  # seconds a token
+        print(f"about {pairs_a_step} pairs a step, {arguments.steps} steps, {arguments.rounds} rounds, load {os.getloadavg()[0]:.1f}\n")
+        print("| arm | positions a token | tokens/s | tokens/s of CPU time |\n|---|---|---|---|")
+        for label, (tokens, positions), times in zip(("harness, packed", "loop, padded"), sizes, measured, strict=True):
+            wall, cpu = (statistics.median(tokens / one[kind] for one in times) for kind in (0, 1))
+            print(f"| {label} | {positions / tokens:.2f} | {wall:,.0f} | {cpu:,.0f} |")
+        print(f"\nharness / loop: {1 / statistics.median(ratios):.2f} by wall time")
+
+
+if __name__ == "__main__":
+    main()
