@@ -17,14 +17,14 @@ from harness.config.schema import ContrastConfig
 from harness.data.preference.contrast import ContrastPair, read_contrast_pairs
 from harness.data.ragged import Int64
 from harness.data.tokenization import Tokenization
-from harness.evaluation.evaluation_set import Advance, Bools, Chosen, EvaluationSet, LanguageModel, Measured
+from harness.evaluation.evaluation_set import Advance, Bools, Chosen, LanguageModel, Measured, TokenSet
 from harness.evaluation.scored_texts import ScoredTexts
 
 FEWEST = 2
 
 
 @dataclass(frozen=True, eq=False)
-class ContrastSet(EvaluationSet):
+class ContrastSet(TokenSet):
     """Prompts with a positive and a negative continuation, each after its prompt as a document of its own.
 
     Measures margin, the mean over pairs of log p(positive) - log p(negative), each in nats per token of the continuation (so that the
@@ -67,14 +67,6 @@ class ContrastSet(EvaluationSet):
         )
 
     @property
-    def largest_id(self) -> int:
-        return int(self.tokens.max())
-
-    @property
-    def tokens_read(self) -> int:
-        return len(self.tokens)
-
-    @property
     def size(self) -> int:
         return len(self.lengths)
 
@@ -92,10 +84,7 @@ class ContrastSet(EvaluationSet):
             digest.update(part.tobytes())
         return digest.hexdigest()
 
-    def measure(self, model: LanguageModel, advance: Advance) -> dict[str, float]:
-        return self.measured(model, advance).values
-
-    def measured(self, model: LanguageModel, advance: Advance) -> Measured:
+    def measure(self, model: LanguageModel, advance: Advance) -> Measured:
         texts = ScoredTexts(self.tokens, self.lengths, self.is_scored)
         of_sides = np.repeat(np.arange(len(self.lengths)), self.lengths)
         per_token = texts.log_likelihoods(model, advance) / np.bincount(of_sides, weights=self.is_scored)

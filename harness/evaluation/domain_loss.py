@@ -19,11 +19,11 @@ from harness.data.ragged import Int64, offsets_of, spans
 from harness.data.split import Hashes, held_out, select_validation
 from harness.data.token_cache import TokenizedDocuments
 from harness.data.tokenization import Tokenization
-from harness.evaluation.evaluation_set import Advance, Chosen, EvaluationSet, Float64, LanguageModel, Measured
+from harness.evaluation.evaluation_set import Advance, Chosen, Float64, LanguageModel, Measured, TokenSet
 
 
 @dataclass(frozen=True, eq=False)
-class DomainLossSet(EvaluationSet):
+class DomainLossSet(TokenSet):
     """Whole documents, cut into windows in which every token but a document's first is predicted exactly once.
 
     Measures {"loss": nats per predicted token, "bits_per_byte": …}, forgetting: the rise of the loss since step 0, and with measures_kl
@@ -61,14 +61,6 @@ class DomainLossSet(EvaluationSet):
         return int(np.count_nonzero(self.trained)) - int(np.count_nonzero(self.trained[offsets_of(self.lengths)[:-1]]))
 
     @property
-    def largest_id(self) -> int:
-        return int(self.tokens.max())
-
-    @property
-    def tokens_read(self) -> int:
-        return len(self.tokens)
-
-    @property
     def not_to_train_on(self) -> Hashes:
         return self.hashes
 
@@ -97,10 +89,7 @@ class DomainLossSet(EvaluationSet):
             document_bytes=self.document_bytes[chosen],
         )
 
-    def measure(self, model: LanguageModel, advance: Advance) -> dict[str, float]:
-        return self.measured(model, advance).values
-
-    def measured(self, model: LanguageModel, advance: Advance) -> Measured:
+    def measure(self, model: LanguageModel, advance: Advance) -> Measured:
         nats, predicted, by_window = self._sums(model, advance)
         values, documents = self._values(nats, predicted), {"loss": self._by_document(by_window[:, [0, 1]])}
         if self.measures_kl:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,12 +126,8 @@ class EvaluationSet(ABC):
         """Make now what measuring it takes besides the model, and put it into the cache."""
 
     @abstractmethod
-    def measure(self, model: LanguageModel, advance: Advance) -> dict[str, float]:
-        """Its metrics, by their names below <prefix>/<set>/. The result does not depend on the number of ranks."""
-
-    def measured(self, model: LanguageModel, advance: Advance) -> Measured:
-        """As `measure`, with what lies behind it."""
-        return Measured(self.measure(model, advance))
+    def measure(self, model: LanguageModel, advance: Advance) -> Measured:
+        """Its metrics, and what lies behind them. The result does not depend on the number of ranks."""
 
     @property
     @abstractmethod
@@ -161,3 +157,20 @@ class EvaluationSet(ABC):
     @abstractmethod
     def summary(self) -> dict[str, int]:
         """What `harness data` shows of it, by column."""
+
+
+class TokenSet(EvaluationSet):
+    """A set that reads documents of its own, each whole."""
+
+    tokens: NDArray[Any]
+    """Token ids [tokens] of the documents, one after the other."""
+    lengths: Int64
+    """int64[documents]: tokens of each."""
+
+    @property
+    def largest_id(self) -> int:
+        return int(self.tokens.max())
+
+    @property
+    def tokens_read(self) -> int:
+        return len(self.tokens)

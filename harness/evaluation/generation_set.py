@@ -109,10 +109,7 @@ class GenerationSet(EvaluationSet):
         prompts = [[prompt.id, prompt.token_ids] for prompt in self.prompts]
         return hashlib.sha256(json.dumps([how, prompts, self.given], sort_keys=True, default=repr).encode()).hexdigest()
 
-    def measure(self, model: LanguageModel, advance: Advance) -> dict[str, float]:
-        return self.measured(model, advance).values
-
-    def measured(self, model: LanguageModel, advance: Advance) -> Measured:
+    def measure(self, model: LanguageModel, advance: Advance) -> Measured:
         written = model.write(self.prompts, draws=self.config.draws, limits=self.limits, advance=advance)
         draws = self.config.draws
         scores = [self._score(one.text, index // draws) for index, one in enumerate(written)]

@@ -19,12 +19,12 @@ from harness.data.ragged import Int64, offsets_of
 from harness.data.text_encoder import without_truncation
 from harness.data.tokenization import Tokenization
 from harness.evaluation.choice_formats import Question, read_questions
-from harness.evaluation.evaluation_set import Advance, Chosen, EvaluationSet, Float64, LanguageModel, Measured
+from harness.evaluation.evaluation_set import Advance, Chosen, Float64, LanguageModel, Measured, TokenSet
 from harness.evaluation.scored_texts import ScoredTexts
 
 
 @dataclass(frozen=True, eq=False)
-class MultipleChoiceSet(EvaluationSet):
+class MultipleChoiceSet(TokenSet):
     """Questions with their choices.
 
     Measures accuracy, by the sum of the log-likelihoods of a choice's tokens given the question; accuracy_per_byte, by that sum divided by
@@ -78,14 +78,6 @@ class MultipleChoiceSet(EvaluationSet):
         )
 
     @property
-    def largest_id(self) -> int:
-        return int(self.tokens.max())
-
-    @property
-    def tokens_read(self) -> int:
-        return len(self.tokens)
-
-    @property
     def size(self) -> int:
         return len(self.lengths)
 
@@ -107,10 +99,7 @@ class MultipleChoiceSet(EvaluationSet):
             "left_out": self.left_out,
         }
 
-    def measure(self, model: LanguageModel, advance: Advance) -> dict[str, float]:
-        return self.measured(model, advance).values
-
-    def measured(self, model: LanguageModel, advance: Advance) -> Measured:
+    def measure(self, model: LanguageModel, advance: Advance) -> Measured:
         log_likelihood = self.texts.log_likelihoods(model, advance)
         sizes = self.choice_bytes[self.answers].astype(float)
         bits = -math.fsum(log_likelihood[self.answers]) / math.log(2)

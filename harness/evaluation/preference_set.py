@@ -19,7 +19,7 @@ from harness.data.ragged import Int64, offsets_of, spans
 from harness.data.split import Hashes, held_out
 from harness.data.token_cache import TokenizedDocuments
 from harness.data.tokenization import Tokenization
-from harness.evaluation.evaluation_set import Advance, Chosen, EvaluationSet, Float64, LanguageModel, Measured
+from harness.evaluation.evaluation_set import Advance, Chosen, Float64, LanguageModel, Measured, TokenSet
 from harness.evaluation.scored_texts import ScoredTexts
 
 BETA = 0.1
@@ -27,7 +27,7 @@ BETA = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class PreferenceSet(EvaluationSet):
+class PreferenceSet(TokenSet):
     """Pairs of answers, each after its prompt as a document of its own.
 
     Measures loss, dpo's with BETA; accuracy, how often the chosen answer has gained more than the rejected one, a tie counting half;
@@ -74,14 +74,6 @@ class PreferenceSet(EvaluationSet):
         )
 
     @property
-    def largest_id(self) -> int:
-        return int(self.tokens.max())
-
-    @property
-    def tokens_read(self) -> int:
-        return len(self.tokens)
-
-    @property
     def not_to_train_on(self) -> Hashes:
         return self.hashes
 
@@ -107,10 +99,7 @@ class PreferenceSet(EvaluationSet):
         assert self.reference is not None, "given with the inputs of a run"
         self.reference()
 
-    def measure(self, model: LanguageModel, advance: Advance) -> dict[str, float]:
-        return self.measured(model, advance).values
-
-    def measured(self, model: LanguageModel, advance: Advance) -> Measured:
+    def measure(self, model: LanguageModel, advance: Advance) -> Measured:
         assert self.reference is not None, "given with the inputs of a run"
         shift = self.logps(model, advance) - self.reference()
         per_token = shift / self.answer_tokens

@@ -109,7 +109,7 @@ class Evaluator:
     def _measure(self, part: EvaluationSet, model: EvaluatedModel, *, step: int) -> dict[str, float]:
         place = place_of(part.section, part.name)
         began = time.perf_counter()
-        found = part.measured(model, _Advance(self._progress, part.name, part.size))
+        found = part.measure(model, _Advance(self._progress, part.name, part.size))
         measured = found.values
         self.texts += found.texts
         if part.name.endswith(f"/{REPORT}"):

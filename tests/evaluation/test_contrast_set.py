@@ -71,8 +71,8 @@ def test_what_is_scored_is_the_continuation_and_nothing_else(build: Build, chat_
 def test_the_margin_is_per_token_and_a_tie_counts_half(build: Build) -> None:
     found = build(*ROWS)
     # Every token of every text is equally likely: the longer one is not the less likely for it.
-    assert found.measure(ByToken(lambda ids: np.ones(ids.shape)), lambda _: None) == {"margin": 0.0, "share": 0.5}  # type: ignore[arg-type]
-    measured = found.measured(ByToken(lambda ids: ids.astype(float)), lambda _: None)  # type: ignore[arg-type]
+    assert found.measure(ByToken(lambda ids: np.ones(ids.shape)), lambda _: None).values == {"margin": 0.0, "share": 0.5}  # type: ignore[arg-type]
+    measured = found.measure(ByToken(lambda ids: ids.astype(float)), lambda _: None)  # type: ignore[arg-type]
     means, begin = [], 0
     for length in found.lengths.tolist():
         part = slice(begin, begin + length)
@@ -157,7 +157,7 @@ def test_a_part_of_it_is_kept_for_the_report(build: Build) -> None:
     assert (chosen.documents, kept.documents, kept.name) == (2, 1, "mood/report")
     assert not set(chosen.ids) & set(kept.ids)
     model: Any = ByToken(lambda ids: ids.astype(float))
-    whole, parts = (part.measured(model, lambda _: None).documents["margin"] for part in (found, kept))
+    whole, parts = (part.measure(model, lambda _: None).documents["margin"] for part in (found, kept))
     assert parts.items() <= whole.items()
     first = build(*ROWS, max_pairs=2)
     assert first.ids == tuple(sorted(found.ids))[:2]

@@ -49,14 +49,14 @@ def build(write_rows: WriteRows, chat_tokenizer: Any) -> Callable[..., Generatio
 
 
 def measured(found: GenerationSet, table: dict[str, list[str]]) -> dict[str, float]:
-    return found.measure(Writer(table), lambda _: None)  # type: ignore[arg-type]
+    return found.measure(Writer(table), lambda _: None).values  # type: ignore[arg-type]
 
 
 def test_right_texts_are_counted_by_prompt_and_by_k(build: Callable[..., GenerationSet]) -> None:
     found = build(*SUMS[:2], verifier="number", draws=4, pass_at=[1, 2, 4], max_new_tokens=8, stop=["\n"])
     writer = Writer({"sum-0": ["1.", "it is 1.", "2", "1"], "sum-1": ["2", "9.", "9", "9"]})
     done: list[int] = []
-    whole = found.measured(writer, done.append)  # type: ignore[arg-type]
+    whole = found.measure(writer, done.append)  # type: ignore[arg-type]
     values, texts = whole.values, whole.texts
     assert values["accuracy"] == 4 / 8
     # Three of four are right after one prompt, one after the other.
@@ -80,7 +80,7 @@ def test_without_a_verifier_texts_are_counted_alone(build: Callable[..., Generat
     assert values["distinct_1"] == 10 / 16
     assert "accuracy" not in values
     assert sorted(values) == sorted(GenerationKind().logged("x", found.config, DataConfig()))
-    texts = found.measured(Writer({"sum-0": ["a", "b"]}), lambda _: None).texts  # type: ignore[arg-type]
+    texts = found.measure(Writer({"sum-0": ["a", "b"]}), lambda _: None).texts  # type: ignore[arg-type]
     assert [text.score for text in texts] == [None, None]
 
 

@@ -15,7 +15,7 @@ from harness.config.load import load
 from harness.config.schema import Config, DataConfig, EvaluationSets, LmEvalConfig, evaluation_sections
 from harness.data.tokenization import Tokenization
 from harness.evaluation import kinds
-from harness.evaluation.evaluation_set import Advance, Chosen, EvaluationSet, LanguageModel
+from harness.evaluation.evaluation_set import Advance, Chosen, EvaluationSet, LanguageModel, Measured
 from harness.evaluation.kinds import (
     RUN_METRICS,
     Kind,
@@ -135,10 +135,10 @@ class WordsSet(EvaluationSet):
     def __init__(self, name: str, words: int) -> None:
         self.name, self.words = name, words
 
-    def measure(self, model: LanguageModel, advance: Advance) -> dict[str, float]:
+    def measure(self, model: LanguageModel, advance: Advance) -> Measured:
         (nats,) = model.over([1], lambda token: float(model.losses(np.array([[0]]), np.array([[token]]))[0, 0]))
         advance(1)
-        return {"surprise": nats, "known": 1 / self.words}
+        return Measured({"surprise": nats, "known": 1 / self.words})
 
     def only(self, chosen: Chosen, name: str) -> EvaluationSet:
         return WordsSet(name, self.words)

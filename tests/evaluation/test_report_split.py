@@ -58,15 +58,15 @@ def test_a_domain_in_two_parts() -> None:
     assert sorted([*chosen.hashes.tolist(), *kept_back.hashes.tolist()]) == whole.hashes.tolist()
     assert (chosen.bytes, kept_back.bytes) == (190, 120)
     assert len({part.fingerprint for part in (whole, chosen, kept_back)}) == 3
-    found = {part.name: part.measured(MODEL, lambda _: None) for part in (whole, chosen, kept_back)}
+    found = {part.name: part.measure(MODEL, lambda _: None) for part in (whole, chosen, kept_back)}
     of_whole = found["docs/report"].documents["loss"] | found["docs"].documents["loss"]
     for part in (chosen, kept_back):
         values, documents = found[part.name].values, found[part.name].documents["loss"]
         assert list(documents) == [f"{key:016x}" for key in part.hashes.tolist()]
         assert [size for _, size in documents.values()] == (part.lengths - 1).tolist()
         assert sum(nats for nats, _ in documents.values()) / part.predicted_tokens == pytest.approx(values["loss"], rel=1e-12)
-        assert part.measure(MODEL, lambda _: None) == values
-    assert of_whole == whole.measured(MODEL, lambda _: None).documents["loss"]
+        assert part.measure(MODEL, lambda _: None).values == values
+    assert of_whole == whole.measure(MODEL, lambda _: None).documents["loss"]
 
 
 def test_questions_in_two_parts() -> None:
@@ -84,7 +84,7 @@ def test_questions_in_two_parts() -> None:
         ids=("one", "two", "three"),
     )
     chosen, kept_back = whole.parts(0.5)
-    first, second = chosen.measured(MODEL, lambda _: None), kept_back.measured(MODEL, lambda _: None)
+    first, second = chosen.measure(MODEL, lambda _: None), kept_back.measure(MODEL, lambda _: None)
     # Of the three questions the first two are answered rightly: 1/2 against 1/6; 1/2 against 1/4 and 1/6; 1/6 against 1/2.
     assert (first.values["accuracy"], second.values["accuracy"]) == (1 / 2, 1)
     assert first.documents["accuracy"] == {"one": (1, 1), "three": (0, 1)}

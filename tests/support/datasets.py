@@ -44,4 +44,4 @@ def training_data(
 def measure(model: Any, part: EvaluationSet, batch_tokens: int) -> dict[str, float]:
     """The metrics of a set, by their names in it."""
     with evaluated(model, batch_tokens=batch_tokens) as reading:
-        return part.measure(reading, lambda done: None)
+        return part.measure(reading, lambda done: None).values

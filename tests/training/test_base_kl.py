@@ -59,7 +59,7 @@ def test_it_is_that_of_two_models_read_by_hand(tiny_text: TinyText, tiny_model: 
             parameter.data += 0.02 * torch.randn_like(parameter)
     before = {name: parameter.clone() for name, parameter in adapted.state_dict().items()}
     with evaluated(adapted, batch_tokens=64, base=base_of(config, inputs.tokenizer)) as reading:
-        measured = part.measured(reading, lambda _: None)
+        measured = part.measure(reading, lambda _: None)
     sums, count = 0.0, 0
     adapted.train(False)
     base.train(False)
@@ -91,7 +91,7 @@ def test_a_merge_is_compared_with_its_base(tiny_text: TinyText, tiny_model: Path
         part = next(one for one in inputs.evaluation if one.name == "general")
         model = build_model(config.model, inputs.tokenizer, seed=0)
         with evaluated(model, batch_tokens=64, base=base_of(config, inputs.tokenizer)) as reading:
-            found.append(part.measure(reading, lambda _: None)["kl"])
+            found.append(part.measure(reading, lambda _: None).values["kl"])
     assert found[0] == 0
     assert 1e-5 < found[1] < found[2]
     with pytest.raises(InputError, match=r"data\.kl=true: a merge is compared with its base; valid: model\.merge\.base=PATH, or false"):

@@ -114,7 +114,7 @@ def test_its_values_are_those_of_each_answer_alone(overrides: list[str]) -> None
     assert set(ahead.tolist()) >= {1, -1}
     for batch_tokens in (64, 4096):
         with evaluated(model, batch_tokens=batch_tokens) as reading:
-            values = part.measure(reading, lambda done: None)
+            values = part.measure(reading, lambda done: None).values
         assert values["loss"] == pytest.approx(np.log1p(np.exp(-0.1 * gains)).mean(), abs=1e-6)
         assert values["accuracy"] == (gains > 0).mean()
         for name, sign in (("accuracy_chosen_longer", 1), ("accuracy_rejected_longer", -1)):

@@ -51,7 +51,7 @@ def measured(overrides: list[str]) -> tuple[dict[str, dict[str, float]], Inputs]
     inputs = load_inputs(config)
     model = build_adapted_model(config, inputs.tokenizer, directions_of(config, inputs.tokenizer)).model
     with evaluated(model, batch_tokens=256, base=base_of(config, inputs.tokenizer)) as reading:
-        return {part.name: part.measure(reading, lambda _: None) for part in inputs.evaluation}, inputs
+        return {part.name: part.measure(reading, lambda _: None).values for part in inputs.evaluation}, inputs
 
 
 def first_tokens(inputs: Inputs) -> Float64:

@@ -127,13 +127,10 @@ class LmEvalSet(EvaluationSet):
             digest.update(json.dumps([*documents.values()], sort_keys=True, default=str).encode())
         return digest.hexdigest()
 
-    def measure(self, model: LanguageModel, advance: Advance) -> dict[str, float]:
-        return self.measured(model, advance).values
-
     def only(self, chosen: Chosen, name: str) -> EvaluationSet:
         raise InputError(f"{self.key}: tasks of lm_eval have no part that is kept for the report; valid: data.report_share=0 beside them")
 
-    def measured(self, model: LanguageModel, advance: Advance) -> Measured:
+    def measure(self, model: LanguageModel, advance: Advance) -> Measured:
         likelihoods, best = self.texts.log_likelihoods_and_hits(model, advance)
         scored = iter(list(zip(likelihoods.tolist(), best.tolist(), strict=True)))
         written = self._write(model, advance)
