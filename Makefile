@@ -6,9 +6,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # What a virtual environment was made from: it is made again when these change.
 INSTALLED := $(VENV)/.installed
-# Processes. A file's tests stay in one, and so do all that need a server (see tests/conftest.py): they share what is made once.
-TESTS_AT_A_TIME ?= 2
-# One thread of torch each: on tensors as small as the tests' two processes with two threads each wait for each other most of the time.
+# Processes: one more than there are cores, since many tests wait. A file's tests stay in one, and so do all that need a server (see tests/conftest.py): they share what is made once.
+TESTS_AT_A_TIME ?= 3
+# One thread of torch each: on tensors as small as the tests' processes with two threads each wait for each other most of the time.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TESTS_AT_A_TIME) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: install quickstart test test-long lint fast docs clean

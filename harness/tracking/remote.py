@@ -27,7 +27,7 @@ from harness.runs.space_values import values_in
 from harness.runs.trial import Trial
 from harness.tracking.remote_path import RemotePath
 from harness.tracking.study_overview import ORDERED_SECTIONS, PLAN_KEY
-from harness.tracking.wandb_run import TrackingError, tracking_errors
+from harness.tracking.wandb_run import TrackingError, refuse_unreachable, tracking_errors
 
 if TYPE_CHECKING:
     import wandb
@@ -37,8 +37,6 @@ TIMEOUT_SECONDS = 20
 """For one request."""
 PER_PAGE = 200
 """Runs a request: with their configuration and summary, which is what a table needs."""
-PROBE_SECONDS = 10.0
-"""The client itself would try for minutes to reach a server that is not there."""
 STATES: dict[str, State] = {
     "finished": "complete",
     "running": "running",
@@ -168,7 +166,10 @@ def open_api(path: RemotePath) -> tuple[wandb.Api, str]:
     import wandb
 
     address = str(wandb.setup(wandb.Settings(silent=True)).settings.base_url)
-    _probe(address)
+    try:
+        refuse_unreachable()
+    except TrackingError as error:
+        raise InputError(f"{error}. WANDB_BASE_URL names another server; own files need none: harness compare STUDY") from error
     # The client would ask for a key, on a terminal.
     if not (wandb.api.api_key or os.environ.get("WANDB_IDENTITY_TOKEN_FILE")):
         raise InputError(
@@ -183,18 +184,6 @@ def open_api(path: RemotePath) -> tuple[wandb.Api, str]:
     if not entity:
         raise InputError(f"{path}: no entity. Valid: wandb:ENTITY/PROJECT[/GROUP], or set WANDB_ENTITY")
     return api, f"{entity}/{project}"
-
-
-def _probe(address: str) -> None:
-    import requests as http
-
-    try:
-        http.get(address, timeout=PROBE_SECONDS, allow_redirects=False, stream=True).close()
-    except http.RequestException as error:
-        raise InputError(
-            f"W&B at {address} does not answer ({type(error).__name__}). WANDB_BASE_URL names another server; own files need none: "
-            "harness compare STUDY"
-        ) from error
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from harness.tracking.identity import identity_of_study, tracking_of_study
 from harness.tracking.model_artifact import log_model
 from harness.tracking.server_address import server_address
 from harness.tracking.wandb_directory import read_opened
-from harness.tracking.wandb_run import WandbTarget, client, start_run, tracking_errors
+from harness.tracking.wandb_run import WandbTarget, client, refuse_unreachable, start_run, tracking_errors
 
 if TYPE_CHECKING:
     import wandb
@@ -131,6 +131,7 @@ def open_study_run(study: StudyDirectory, target: WandbTarget, *, is_finished: b
     # The study's own files have everything: the client's files are not needed.
     scratch = scratch_directory(Path(tempfile.gettempdir()), "harness-study-run-")
     with scratch as directory, tracking_errors(f"{study.name}: W&B does not take it"), client():
+        refuse_unreachable()
         run = start_run(
             target.from_elsewhere(),
             identity=identity_of_study(study),

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import wandb
 
 
+ANSWER_SECONDS = 10.0
+"""For the first answer of a server; the client itself would try for a minute or more to reach one that is not there."""
+
+
 class TrackingError(Exception):
     """W&B cannot be reached, or refuses. The message is for users."""
 
@@ -62,6 +66,8 @@ def tracking_errors(what: str) -> Iterator[None]:
     """Whatever goes wrong with W&B in the block is raised as TrackingError: "<what>: <why>"."""
     try:
         yield
+    except TrackingError:
+        raise
     # wandb raises errors of its own, built-in ones, and those of its connections; and calls sys.exit() when its service ends badly.
     except (Exception, SystemExit) as error:
         raise TrackingError(f"{what}: {type(error).__name__}: {' '.join(str(error).split())}") from error
@@ -81,6 +87,18 @@ def client() -> Iterator[None]:
         raise
     finally:
         wandb.teardown()
+
+
+def refuse_unreachable() -> None:
+    """Within `client`: raise TrackingError where its server does not answer at all."""
+    import requests
+    import wandb
+
+    address = str(wandb.setup(wandb.Settings(silent=True)).settings.base_url)
+    try:
+        requests.get(address, timeout=ANSWER_SECONDS, allow_redirects=False, stream=True).close()
+    except requests.RequestException as error:
+        raise TrackingError(f"W&B at {address} does not answer ({type(error).__name__})") from error
 
 
 def start_run(

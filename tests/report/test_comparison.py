@@ -90,7 +90,7 @@ def test_a_section_stands_for_its_kind() -> None:
 def test_json_holds_what_the_design_promises(study: StudyRecord, tmp_path: Path) -> None:
     document = json.loads(json.dumps(to_json(compare([study], [single(tmp_path)])), allow_nan=False))
     keys = {"study", "number", "run", "directory", "state", "params", "objective", "feasible", "metrics"}
-    keys |= {"within_noise", "seconds", "tokens", "attempts", "step", "reason", "pareto", "parent", "rung", "devices"}
+    keys |= {"within_noise", "seconds", "tokens", "attempts", "step", "reason", "pareto", "parent", "rung", "devices", "teachers"}
     assert all(set(run) == keys for run in document["runs"])
     assert set(document["runs"][0]["tokens"]) >= {"trained", "shared", "budgeted"}
     assert document["runs"][0]["run"] == f"cpt_python/{document['runs'][0]['number']:04d}"

@@ -188,7 +188,9 @@ def test_after_a_confirmation_it_goes_on_to_where_the_constraints_hold_with_fres
     monkeypatch.setenv("HARNESS_RUNS", str(tmp_path / "runs"))
     constraints, whole = {"val/general/forgetting": {"max": BOUND}}, 36 * 256
     space = {"optim.lr": SPACE["optim.lr"]}
-    path = str(write_sweep(base=BASE, space=space, search={**TRUNK, "confirm": False}, constraints=constraints, budget={"tokens": 6 * whole}))
+    path = str(
+        write_sweep(base=BASE, space=space, search={**TRUNK, "confirm": False}, constraints=constraints, budget={"tokens": 6 * whole})
+    )
     before = whole_runs(load_sweep(path, []))
     study = load_study(StudyDirectory(runs_root() / "study"))
     assert study.best is not None

@@ -68,7 +68,7 @@ def test_pairs_are_read_as_they_were_written(path: Path, lowest: bool) -> None:
     better, worse = ROWS if lowest else ROWS[::-1]
     for as_text in (False, True):
         (document,) = read_pairs(files, as_text=as_text, rejected="worst", key="data.sources.made", bad=BadRows())
-        pair = document.pair
+        pair = document.content
         assert pair.gap == 0.5
         if isinstance(pair, TextPair):
             assert (pair.prompt, pair.chosen, pair.rejected) == (better.prompt, better.fields["answer"], worse.fields["answer"])
@@ -81,8 +81,8 @@ def test_pairs_are_read_as_they_were_written(path: Path, lowest: bool) -> None:
 def test_a_pair_keeps_its_system_message(path: Path) -> None:
     config = recipe(select={"name": "pairs", "by": "s"}, emit={"format": "preference", "system": "questions.question"})
     (document,) = read_pairs(written(path, config), as_text=False, rejected="worst", key="k", bad=BadRows())
-    assert isinstance(document.pair, Pair)
-    assert [message.role for message in document.pair.prompt.messages] == ["system", "user"]
+    assert isinstance(document.content, Pair)
+    assert [message.role for message in document.content.prompt.messages] == ["system", "user"]
 
 
 def test_texts_are_read_as_they_were_written(path: Path) -> None:

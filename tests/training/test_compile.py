@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partialmethod
+
 import pytest
 import torch
 
@@ -37,7 +39,14 @@ def test_the_losses_of_an_uncompiled_run_and_the_same_bits_after_a_stop(new_run:
     assert_same_run(compiled, parts)
 
 
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compiled, and when, is decided before code is generated, which takes a minute: the graphs are run as they are."""
+    monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend="aot_eager"))
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("traced")
 def test_blocks_are_compiled_once_whatever_is_evaluated() -> None:
     model = build("llama", SHAPE)
     compile_blocks(model, on_gpu=False)
@@ -60,6 +69,7 @@ def test_blocks_are_compiled_once_whatever_is_evaluated() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("traced")
 def test_rows_of_any_number_of_documents_are_compiled_once() -> None:
     """With varlen attention, which is told where documents begin."""
     model = build("llama", SHAPE)
