@@ -88,7 +88,8 @@ class SearchConfig(Section):
     study goes on; halve_micro_batch: it is tried again with half of trainer.micro_batch_size, down to one row, from its last checkpoint.
     Its batch stays the same, and its objective with it, up to the order of sums."""
     max_failures: Count = 3
-    """When this many trials have failed for reasons of one kind and none is complete, no further one starts."""
+    """When this many trials have failed for reasons of one kind and none is complete, no further one starts; nor, later on, after 30 times
+    as many in a row."""
     confirm: bool | None = None
     """Whether the study spends a part of its budget on running its best over fresh seeds, and ends with a confirmed winner or with the word
     that there is none. Which trial gets the next seed follows from what was found so far. null: with search=trunk, where the budget holds

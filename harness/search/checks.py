@@ -126,14 +126,11 @@ def _check_rungs(sweep: Sweep) -> None:
         if parse_length("schedule.warmup", value).unit == "fraction":
             problem = "with search=trunk a share of the run would differ from rung to rung, and nothing could be shared"
             raise wrong_value("schedule.warmup", value, f'{problem}; give steps (100) or tokens ("2e6 tokens")')
-    rungs = rungs_of(sweep, LateParameters(sweep))
-    shortest = {rungs.length_key: rungs.lengths[0]}
+    shortest = _shortest(sweep)
     try:
         sweep.trial_config(shortest)
     except InputError as error:
-        raise InputError(
-            f"search.rungs={search.rungs}: the shortest runs, {rungs.length_key}={rungs.lengths[0]}, are not valid: {error}"
-        ) from None
+        raise InputError(f"search.rungs={search.rungs}: the shortest runs, {_shown(shortest)}, are not valid: {error}") from None
 
 
 def _check_readers(sweep: Sweep) -> None:
@@ -166,13 +163,17 @@ def _kind(sweep: Sweep, group: str, chooser: str, choice: Any) -> Any:
 
 def _check_probes(sweep: Sweep) -> None:
     """Validate the base with every choice, every end of every range and values inside it, each alone; with ends and choices beside each
-    choice of a group; and points drawn from the whole space: what is out of range is found before the start."""
+    choice of a group; and points drawn from the whole space: what is out of range is found before the start. With search=trunk at the
+    length of its shortest runs, too."""
+    shortest = _shortest(sweep)
     for parameter in sweep.space.parameters:
         beside = (params for other in sweep.space.parameters if other.is_group for params in sweep.probes_beside(other, parameter))
         refused: list[tuple[dict[str, Any], InputError]] = []
         fits: list[Any] = []
         for params in (*sweep.probes(parameter, parameter.representatives), *beside):
             try:
+                sweep.trial_config(params)
+                params = {**params, **shortest}
                 sweep.trial_config(params)
                 fits.append(params[parameter.key])
             except InputError as error:
@@ -190,11 +191,21 @@ def _check_probes(sweep: Sweep) -> None:
         raise InputError(f"space: none of {POINTS} points drawn from it is valid, e.g. {_shown(point)}: {why}")
 
 
+def _shortest(sweep: Sweep) -> dict[str, Any]:
+    """The length of a trunk search's shortest runs, as a parameter; {} of other searches."""
+    if sweep.config.search.name != "trunk":
+        return {}
+    rungs = rungs_of(sweep, LateParameters(sweep))
+    return {rungs.length_key: rungs.lengths[0]}
+
+
 def _failing_points(sweep: Sweep) -> list[tuple[dict[str, Any], InputError]]:
     """Those of some points drawn from the space that make no valid configuration, and why."""
-    failing = []
+    failing, shortest = [], _shortest(sweep)
     for point in sweep.points(POINTS):
         try:
+            sweep.trial_config(point)
+            point = {**point, **shortest}
             sweep.trial_config(point)
         except InputError as error:
             failing.append((point, error))

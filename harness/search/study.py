@@ -56,6 +56,9 @@ class Claim:
     """When its attempt has to be over, in seconds since the epoch."""
 
 
+IN_A_ROW = 30
+"""So many times search.max_failures is a row of alike failures that ends a study in which trials are complete: of a space of which one
+point in thirty is valid, 1 row of 20 would be so long by chance."""
 Answer = Claim | Literal["wait", "done"]
 """wait: nothing now, but trials under way may yet free budget or be left to others; done: nothing is left."""
 
@@ -123,7 +126,7 @@ class Study:
     def claim(self) -> Answer:
         """Take over a trial that was left, or start a new one that fits the budget.
 
-        Raises InputError when trials fail for one and the same reason since this worker started, and none is complete.
+        Raises InputError when trials fail for one and the same reason since this worker started and none is complete, or in a long row.
         """
         with self.exclusive():
             return "done" if self.directory.stop_request.exists() else self._next()
@@ -413,18 +416,23 @@ class Study:
 
     def _refuse_repeated_failures(self) -> None:
         """Raise InputError when trials fail for a reason that is not in their values."""
-        if self._index.ended.complete:
-            return
+        complete, allowed = self._index.last_complete, self.sweep.config.search.max_failures
         failed = [record for record in self._index.failed() if record.number not in self._failed_before]
+        if complete is not None:
+            allowed *= IN_A_ROW
+            failed = [record for record in failed if (record.number or 0) > complete]
         if any(record.result.state == "complete" for record in self._index.under_way()):
             return  # it has not been judged yet
         kinds = {record.number: kind_of_failure(record.result.reason or "") for record in failed}
         for kind in set(kinds.values()):
             alike = [record for record in failed if kinds[record.number] == kind]
-            if len(alike) >= self.sweep.config.search.max_failures:
+            if len(alike) >= allowed:
+                some = [str(record.number) for record in alike[-5:]]
+                which = ", ".join(some) + (f" and {len(alike) - len(some)} before them" if len(alike) > len(some) else "")
+                none = "none is complete" if complete is None else f"none is complete since trial {complete}"
                 raise InputError(
-                    f"trials {', '.join(str(record.number) for record in alike)} failed alike and none is complete, so no further one "
-                    f"starts (search.max_failures={self.sweep.config.search.max_failures}): {alike[-1].result.reason}"
+                    f"trials {which} failed alike and {none}, so no further one starts "
+                    f"(search.max_failures={self.sweep.config.search.max_failures}): {alike[-1].result.reason}"
                 )
 
 

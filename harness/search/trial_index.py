@@ -59,6 +59,7 @@ class TrialIndex:
         """What the trials that have not ended have cost and are promised in all."""
         self._ended: dict[int, RunRecord] = {}
         self._failed: list[RunRecord] = []
+        self._last_complete: int | None = None
         self._ended_sums = EndedTotals()
         self._trials: FileCache[Trial | None] = FileCache(lambda path: read_trial(RunDirectory(path.parent)))
         self._results: FileCache[Result] = FileCache(lambda path: read_result(RunDirectory(path.parent)))
@@ -144,6 +145,12 @@ class TrialIndex:
         under_way = self.under_way()
         return sorted([*self._ended.values(), *under_way], key=lambda record: record.number or 0)
 
+    @property
+    def last_complete(self) -> int | None:
+        """The highest number of those that are complete."""
+        self._refresh()
+        return self._last_complete
+
     def failed(self) -> list[RunRecord]:
         """The trials that have failed, in the order of their numbers."""
         failed = [record for record in self.under_way() if record.result.state == "failed"]
@@ -208,6 +215,8 @@ class TrialIndex:
         self._ended[number] = record
         if result.state == "failed":
             self._failed.append(record)
+        elif result.state == "complete":
+            self._last_complete = max(number, self._last_complete or 0)
         self._ended_sums.add(record)
 
     def _read_ended(self, number: int, run: RunDirectory) -> tuple[Trial | None, Result]:

@@ -222,6 +222,20 @@ def test_one_reason_for_every_failure_stops_the_study(make_sweep: MakeSweep) -> 
     assert claim.number == 7, "one trial is complete: what failed is a matter of values"
 
 
+def test_a_long_row_of_alike_failures_stops_a_study_in_which_trials_are_complete(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(budget={"trials": 200}, search={"max_failures": 1})
+    study = Study(open_study(sweep), sweep, "w")
+    for number in range(32):
+        claim = claimed(study)
+        assert claim.number == number
+        if number in (0, 1):
+            study.settle(claim, Attempt(claim.run).complete())
+        else:
+            study.settle(claim, Attempt(claim.run).fail(f"schedule.decay_fraction=0.{number}: it exceeds the run's 6 steps"))
+    with pytest.raises(InputError, match=r"trials 27, 28, 29, 30, 31 and 25 before them failed alike and none is complete since trial 1, "):
+        study.claim()
+
+
 def test_failures_for_reasons_of_their_own_do_not_stop_the_study(make_sweep: MakeSweep) -> None:
     sweep = make_sweep(budget={"trials": 5})
     directory = open_study(sweep)

@@ -123,6 +123,10 @@ TRUNK = {"name": "trunk", "rungs": 3, "reduction_factor": 2, "branches": 2, "sta
         ({"space": {**SPACE, "trainer.max_steps": {"low": 20, "high": 40}}}, "search=trunk chooses the length of each run itself"),
         ({"stopping": "median", "base": [*BASE, "trainer.evaluate_every_steps=5"]}, "stopping=median: not beside search=trunk"),
         ({"search": {**TRUNK, "rungs": 6}}, "search.rungs=6: the shortest runs"),
+        (
+            {"space": {**SPACE, "schedule.decay_fraction": {"low": 0.2, "high": 0.9}}},
+            "schedule.decay_fraction=0.9, trainer.max_steps=9 is not valid",
+        ),
         ({"objective": [{"metric": "val/domain/loss"}, {"metric": "val/general/loss"}]}, "search.name=trunk: takes one objective"),
     ],
 )
