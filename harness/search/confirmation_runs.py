@@ -21,7 +21,7 @@ from harness.runs.trial import Trial
 from harness.search.budget import Amounts, Budget
 from harness.search.confirm import confirmation_sweep, empty_plan, seed_at, write_confirmation
 from harness.search.race import next_run
-from harness.search.reserve import candidates_at_once, held_back, held_back_for_one, spent_on
+from harness.search.reserve import candidates_at_once, held_back, held_back_for_one, holds_two_races, spent_on
 from harness.search.study import Answer, Claim, Study
 from harness.search.sweep import Sweep
 
@@ -101,7 +101,7 @@ class ConfirmationRuns:
 
     def is_probing(self, budget: Budget) -> bool:
         """Whether the search should learn now how fresh seeds move what it has found."""
-        if not self._study.learns_from_fresh_seeds:
+        if not self._study.learns_from_fresh_seeds or not holds_two_races(self._study.sweep):
             return False
         spent, held = spent_on(self.paid_for()), self.held_back()
         accounts = budget.to_json()

@@ -45,10 +45,18 @@ def why_not(sweep: Sweep) -> str | None:
 
 def candidates_at_once(sweep: Sweep) -> int:
     """With how many candidates a confirmation begins: what is held back has to hold the first seeds of each."""
-    whole, one = _whole(sweep), max(1, sweep.largest_trial_tokens)
-    budget = sweep.config.budget
-    limits = [*([whole.trials] if budget.trials is not None else []), *([whole.tokens / one] if budget.tokens is not None else [])]
-    return max(1, min([MOST_AT_ONCE, *(int(runs) // OPENING_SEEDS for runs in limits)]))
+    return max(1, min([MOST_AT_ONCE, *(int(runs) // OPENING_SEEDS for runs in _runs_held_back(sweep))]))
+
+
+def holds_two_races(sweep: Sweep) -> bool:
+    """Whether half of what is held back is enough to compare candidates."""
+    return all(runs >= 2 * FEWEST_RUNS for runs in _runs_held_back(sweep))
+
+
+def _runs_held_back(sweep: Sweep) -> list[float]:
+    """So many runs of full length, by each unit of the budget that counts them."""
+    whole, budget, one = _whole(sweep), sweep.config.budget, max(1, sweep.largest_trial_tokens)
+    return [*([whole.trials] if budget.trials is not None else []), *([whole.tokens / one] if budget.tokens is not None else [])]
 
 
 def held_back(sweep: Sweep, confirmed: Sequence[RunRecord]) -> Amounts:

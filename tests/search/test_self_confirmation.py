@@ -22,7 +22,7 @@ from harness.runs.trial import claimed_trial, write_trial
 from harness.search.checks import advice, check
 from harness.search.confirm import open_confirmation
 from harness.search.open_study import open_study
-from harness.search.reserve import FEWEST_RUNS, SHARE
+from harness.search.reserve import FEWEST_RUNS, SHARE, holds_two_races
 from harness.search.status import read_status
 from harness.search.storage.build import open_storage
 from harness.search.storage.contract import StudyStorage
@@ -310,6 +310,12 @@ def test_a_trunk_search_confirms_by_itself_where_its_budget_holds_it(make_sweep:
     assert any(line.startswith("search.confirm is off: budget.tokens=") for line in advice(small))
     large = make_sweep(search=trunk, budget={"trials": None, "tokens": 5 * TRIAL_TOKENS})
     assert not any("search.confirm" in line for line in advice(large))
+
+
+@pytest.mark.parametrize(("runs", "holds"), [(16, False), (26, False), (27, True)])
+def test_first_finds_are_confirmed_early_where_enough_is_left_for_the_last(make_sweep: MakeSweep, runs: int, holds: bool) -> None:
+    """Of 16 runs that take part, 4.8 are held back: with half of them spent, the best could not be compared with another."""
+    assert holds_two_races(make_sweep(budget={"trials": None, "tokens": runs * TRIAL_TOKENS})) == holds
 
 
 def test_another_study_s_confirmation_is_in_the_way(opened: Opened, make_sweep: MakeSweep) -> None:
