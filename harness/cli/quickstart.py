@@ -25,16 +25,17 @@ STUDY = "quickstart"
 
 def quickstart(
     workers: Annotated[int, typer.Option(min=1, help="Trials at a time.")] = 2,
-    trials: Annotated[int, typer.Option(min=1, help="Trials of the sweep.")] = 16,
+    trials: Annotated[int, typer.Option(min=1, help="Budget of the sweep and of its confirmation, in trials of full length.")] = 16,
 ) -> None:
-    """Go the whole way in minutes, offline: text, tokenizer, base model, sweep, comparison, best configuration, run again."""
+    """Go the whole way in minutes, offline: text, tokenizer, base model, a sweep that confirms its winner, comparison, best configuration,
+    run again."""
     stages = Stages()
     with stages("text and tokenizer"):
         _text_and_tokenizer()
     with stages("base model"):
         _base_model()
     with stages("sweep"):
-        _harness("sweep", "quickstart", f"budget.trials={trials}", "--workers", str(workers))
+        _harness("sweep", "quickstart", f"budget.tokens={trials * _trial_tokens()}", "--workers", str(workers))
     page = Path("quickstart") / "compare.html"
     with stages("compare and export"):
         _harness("compare", STUDY, "--html", str(page))
@@ -85,6 +86,14 @@ def _text_and_tokenizer() -> None:
     for name in ("english", "python"):
         lengths = [len(document) for document in read_documents(str(text / f"{name}.jsonl"), "text", key=name)]
         say(f"{text / name}.jsonl: {len(lengths)} documents, {sum(lengths):,} characters")
+
+
+def _trial_tokens() -> int:
+    from harness.config.load import load
+
+    tokens = load(["experiment=quickstart"]).config.trainer.max_tokens
+    assert tokens is not None, "it says how long a trial is"
+    return tokens
 
 
 def _base_model() -> None:
