@@ -27,7 +27,7 @@ from harness.runs.space_values import values_in
 from harness.runs.trial import Trial
 from harness.tracking.remote_path import RemotePath
 from harness.tracking.study_overview import ORDERED_SECTIONS, PLAN_KEY
-from harness.tracking.wandb_run import TrackingError, refuse_unreachable, tracking_errors
+from harness.tracking.wandb_run import TrackingError, has_login, refuse_unreachable, tracking_errors
 
 if TYPE_CHECKING:
     import wandb
@@ -171,7 +171,7 @@ def open_api(path: RemotePath) -> tuple[wandb.Api, str]:
     except TrackingError as error:
         raise InputError(f"{error}. WANDB_BASE_URL names another server; own files need none: harness compare STUDY") from error
     # The client would ask for a key, on a terminal.
-    if not (wandb.api.api_key or os.environ.get("WANDB_IDENTITY_TOKEN_FILE")):
+    if not has_login():
         raise InputError(
             f"{path}: no login for {address}. Run `wandb login`, or set WANDB_API_KEY (and WANDB_BASE_URL for a server of your own)."
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 import wandb
 
-from harness.tracking.wandb_run import refuse_unreachable, tracking_errors
+from harness.tracking.wandb_run import has_login, refuse_unreachable, tracking_errors
 
 REQUEST_SECONDS = 30
 RUNS_AT_ONCE = 100
@@ -32,8 +32,9 @@ class Server:
     """A server that we are logged in to, within `client`. Raises TrackingError where it cannot be reached or does not let us in."""
 
     def __init__(self) -> None:
-        refuse_unreachable()
         with tracking_errors("W&B"):
+            if has_login():  # else it says so itself, at once
+                refuse_unreachable()
             self._api = wandb.Api(timeout=REQUEST_SECONDS)
             self.default_entity = os.environ.get("WANDB_ENTITY") or str(self._api.default_entity)
 

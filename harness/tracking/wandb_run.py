@@ -89,6 +89,13 @@ def client() -> Iterator[None]:
         wandb.teardown()
 
 
+def has_login() -> bool:
+    """Within `client`: whether there is something to log in with."""
+    import wandb
+
+    return bool(wandb.api.api_key or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"))
+
+
 def refuse_unreachable() -> None:
     """Within `client`: raise TrackingError where its server does not answer at all."""
     import requests
