@@ -250,7 +250,7 @@ def test_a_study_that_fails_everywhere_stops_early(make_sweep: MakeSweep, start:
     storage.close()
     assert set(end(*workers)) <= {2}
     record = check_in_step(directory, ended=True)
-    assert 3 <= len(record.runs) <= 4, "the second worker may have been at work on one more"
+    assert 3 <= len(record.runs) <= 6, "each worker counts what fails from when it first has the study's lock"
     assert "failed alike and none is complete" in (tmp_path / "workers.txt").read_text()
 
 

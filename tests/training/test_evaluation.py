@@ -227,7 +227,7 @@ def test_the_time_of_evaluation_is_not_that_of_training(new_run: NewRun, monkeyp
         clock.now += 0.25
         return Measured({"loss": 1.0, "bits_per_byte": 1.0})
 
-    monkeypatch.setattr(DomainLossSet, "measured", slowly)
+    monkeypatch.setattr(DomainLossSet, "measure", slowly)
     for module in ("evaluator", "step_end"):
         monkeypatch.setattr(f"harness.training.{module}.time", clock)
     result = train_here(run)
