@@ -104,13 +104,13 @@ def measure(folder: Path, base: list[str], name: str, trials: int) -> list[dict[
 def timed_attempt(directory: str) -> int:
     """An attempt as in any study, with a clock around its parts."""
     entered = time.perf_counter()
-    from harness.config.load import load_file
     from harness.data.mixture import build_training_data
     from harness.evaluation.build import build_evaluation_sets
     from harness.models.adapters.build import build_adapted_model
     from harness.models.isolation import isolate_documents
     from harness.models.language_model import model_fingerprint
     from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
+    from harness.runs.run_config import load_run_config
     from harness.training.plan import build_plan
     from harness.training.provenance import git_commit, hardware, versions
     from harness.training.step_end import StepEnd
@@ -118,7 +118,7 @@ def timed_attempt(directory: str) -> int:
     from harness.work.attempt import attempt_trial
 
     parts: dict[str, list[Callable[..., Any]]] = {
-        "configuration": [load_file],
+        "configuration": [load_run_config],
         "provenance": [versions, git_commit, hardware],
         "tokenizer": [load_tokenizer, tokenizer_fingerprint],
         "data": [build_training_data, build_evaluation_sets, build_plan],
