@@ -61,6 +61,10 @@ class DomainLossSet(TokenSet):
         return int(np.count_nonzero(self.trained)) - int(np.count_nonzero(self.trained[offsets_of(self.lengths)[:-1]]))
 
     @property
+    def tokens_read(self) -> int:
+        return len(self.tokens) * (2 if self.measures_kl else 1)  # the base reads them, too
+
+    @property
     def not_to_train_on(self) -> Hashes:
         return self.hashes
 

@@ -93,6 +93,15 @@ class Kind(ABC):
         """The set. Raises InputError for data that cannot be used."""
 
 
+def _least(*bounds: int | None) -> int | None:
+    """The smallest of those that there are."""
+    return min((bound for bound in bounds if bound is not None), default=None)
+
+
+def _most_of_pairs(max_pairs: int | None, data: DataConfig) -> int | None:
+    return _least(None if max_pairs is None else max_pairs * 2 * (data.context_length + 1), data.max_evaluation_tokens)
+
+
 def _of_tasks(unit: str, *names: str, higher_is_better: bool = False, is_main: bool = False) -> Iterator[Metric]:
     """Metrics that many tasks have, by themselves or for each of a task's filters: <task>/<metric>, <task>/<metric>/<filter>."""
     for name in names:
@@ -118,7 +127,8 @@ class DomainLoss(Kind):
         return ["loss", "bits_per_byte", "forgetting", *(["kl"] if data.kl else []), *(f"loss/{name}" for name, _, _ in buckets)]
 
     def most_tokens(self, config: ValidationConfig, data: DataConfig) -> int | None:
-        return min((limit for limit in (config.max_tokens, data.max_evaluation_tokens) if limit is not None), default=None)
+        most = _least(config.max_tokens, data.max_evaluation_tokens)
+        return most if most is None or not data.kl else 2 * most  # the base reads them, too
 
     def build(self, name: str, config: ValidationConfig, tokens: Tokenization) -> EvaluationSet:
         from harness.evaluation.domain_loss import DomainLossSet, build_domain_loss
@@ -173,8 +183,7 @@ class GenerationKind(Kind):
 
     def most_tokens(self, config: GenerationConfig, data: DataConfig) -> int | None:
         most = config.draws * config.max_new_tokens + data.context_length - 1
-        bounds = (None if config.max_prompts is None else config.max_prompts * most, data.max_evaluation_tokens)
-        return min((bound for bound in bounds if bound is not None), default=None)
+        return _least(None if config.max_prompts is None else config.max_prompts * most, data.max_evaluation_tokens)
 
     def build(self, name: str, config: GenerationConfig, tokens: Tokenization) -> EvaluationSet:
         from harness.evaluation.generation_set import build_generation_set
@@ -240,8 +249,7 @@ class Preference(Kind):
     )
 
     def most_tokens(self, config: PreferenceConfig, data: DataConfig) -> int | None:
-        most = None if config.max_pairs is None else config.max_pairs * 2 * (data.context_length + 1)
-        return min((bound for bound in (most, data.max_evaluation_tokens) if bound is not None), default=None)
+        return _most_of_pairs(config.max_pairs, data)
 
     def build(self, name: str, config: PreferenceConfig, tokens: Tokenization) -> EvaluationSet:
         from harness.evaluation.preference_set import build_preference_set
@@ -260,8 +268,7 @@ class Contrast(Kind):
     )
 
     def most_tokens(self, config: ContrastConfig, data: DataConfig) -> int | None:
-        most = None if config.max_pairs is None else config.max_pairs * 2 * (data.context_length + 1)
-        return min((bound for bound in (most, data.max_evaluation_tokens) if bound is not None), default=None)
+        return _most_of_pairs(config.max_pairs, data)
 
     def build(self, name: str, config: ContrastConfig, tokens: Tokenization) -> EvaluationSet:
         from harness.evaluation.contrast_set import build_contrast_set

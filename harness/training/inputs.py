@@ -50,7 +50,7 @@ class Inputs:
     """None of a run that trains nothing."""
     fingerprints: dict[str, str]
     """Of data (all that is drawn from, and each source and evaluation set by its key), tokenizer and model, and of all that a merge is made
-    of; of chat template what else the objective needs (a teacher), and what is steered by, where there are any."""
+    of; of chat template, what else the objective needs (a teacher), and what is steered by, where there are any."""
 
     @property
     def tokens_read(self) -> int:

@@ -88,6 +88,8 @@ def test_what_an_evaluation_may_read_is_bounded_by_the_configuration(tiny_text: 
     base = [*tiny_text.overrides, "data.validation.domain.max_tokens=300"]
     assert most_tokens(load(base).config.data) == 300 + 65_536
     assert most_tokens(load([*base, "data.max_evaluation_tokens=200"]).config.data) == 400
+    with_kl = load([*base, "data.max_evaluation_tokens=200", "data.kl=true"]).config
+    assert most_tokens(with_kl.data) == 800, "the base reads them, too"
     assert most_tokens(load([*base, f"data.multiple_choice.quiz.path={quiz}"]).config.data) is None
 
 

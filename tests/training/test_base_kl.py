@@ -71,6 +71,7 @@ def test_it_is_that_of_two_models_read_by_hand(tiny_text: TinyText, tiny_model: 
             sums += float((p.exp() * (p - q)).sum(-1)[scored].sum())
             count += int(scored.sum())
     assert count == part.predicted_tokens
+    assert part.tokens_read == 2 * len(part.tokens), "the base reads them, too"
     assert measured.values["kl"] == pytest.approx(sums / count, rel=1e-5)
     assert measured.values["kl"] > 1e-3
     assert sum(total for total, _ in measured.documents["kl"].values()) == pytest.approx(sums, rel=1e-5)
