@@ -56,6 +56,8 @@ def steer(
 
 def _show(summary: dict[str, Any]) -> None:
     """What was found, on stderr."""
+    from harness.training.steering_diagnosis import EXPLAINED
+
     how = f"{summary['operation']} at {summary['positions']} tokens"
     say(f"{summary['method']} at {summary['reading']} of {summary['pairs']} pairs, {how}", err=True)
     say("block  norm   agreement  opposed  coefficient", err=True)
@@ -63,7 +65,7 @@ def _show(summary: dict[str, Any]) -> None:
         used = summary["coefficients"].get(str(row["block"]))
         shown = "" if used is None else f"{used:>11.3g}"
         say(f"{row['block']:>5}  {row['norm']:<6.3g} {row['agreement']:>9.2f}  {row['opposed']:>7.0%}  {shown}".rstrip(), err=True)
-    say("agreement: mean cosine of the pairs' differences to their mean; opposed: share of pairs that point against the others", err=True)
+    say(EXPLAINED, err=True)
 
 
 def _show_tried(rows: list[dict[str, str]]) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from harness.models.steering.extraction import READINGS, Extraction
 
+EXPLAINED = "agreement: mean cosine of the pairs' differences to their mean; opposed: share of pairs that point against the others"
+
 
 def diagnosis(found: Extraction) -> Iterator[str]:
     """What the extraction says of the pairs, a line a reading, and one that explains it."""
@@ -13,4 +15,4 @@ def diagnosis(found: Extraction) -> Iterator[str]:
         agreement = " ".join(f"{value:.2f}" for value in found.agreement[reading].tolist())
         opposed = " ".join(f"{value:.0%}" for value in found.opposed[reading].tolist())
         yield f"adapter.pairs: {found.pairs} pairs, adapter.reading={reading}: by block agreement {agreement}; opposed {opposed}"
-    yield "(agreement: mean cosine of the pairs' differences to their mean; opposed: share of pairs that point against the others)"
+    yield f"({EXPLAINED})"
