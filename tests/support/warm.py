@@ -55,13 +55,14 @@ SEARCH = (
 )
 """For workers whose attempts train nothing: the less there is in memory, the sooner is a process forked."""
 ALL = (
+    # First: its models read their docstrings from sources, which takes the longer the more modules there are.
+    "harness.tracking.warm",
     "harness.cli.main",
     "harness.cli.warm",
     "harness.training.train",
     "harness.training.measure",
     "harness.search.worker",
     "harness.work.attempt",
-    "harness.tracking.wandb_logger",
     "transformers.models.llama.modeling_llama",
     "optuna",
     "peft",
@@ -278,6 +279,18 @@ class _Server:
         os.close(process)
 
 
+def _keep_directories_of_the_client() -> None:
+    """W&B's client made them when it was imported, for all commands: the first that ends must not remove them."""
+    if "wandb" not in sys.modules:
+        return
+    from wandb import Artifact
+    from wandb.sdk.data_types._private import MEDIA_TMP
+
+    for directory in (MEDIA_TMP, Artifact._TMP_DIR):
+        atexit.unregister(directory.cleanup)
+        directory._finalizer.detach()
+
+
 def _run(request: dict[str, Any]) -> None:
     """Be the program that was asked for, as a new interpreter would be."""
     os.umask(request["umask"])
@@ -289,6 +302,7 @@ def _run(request: dict[str, Any]) -> None:
     sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False, buffering=1)  # noqa: SIM115
     arguments: list[str] = request["arguments"]
+    _keep_directories_of_the_client()
     main = types.ModuleType("__main__")
     sys.modules["__main__"] = main
     if request["program"] == "harness" or arguments[:1] == [str(HARNESS)]:
