@@ -22,7 +22,7 @@ from tests.support.command import SURROUNDINGS, run_harness, start_harness
 
 pytestmark = pytest.mark.slow
 TRIALS = 3
-STEPS = 300
+STEPS = 150
 LONG = [f"trainer.max_steps={STEPS}", "trainer.checkpoint_every_steps=20"]
 
 

@@ -121,28 +121,28 @@ def test_workers_that_are_killed_end_with_a_confirmed_winner_within_the_budget(m
 
 @pytest.mark.parametrize("storage", ["journal", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True)
 def test_eight_workers_never_overspend_nor_share_a_trial(make_sweep: MakeSweep, start: Start) -> None:
-    sweep = make_sweep(budget={"trials": 60}, launcher={"workers": 8})
+    sweep = make_sweep(budget={"trials": 30}, launcher={"workers": 8})
     directory = open_study(sweep)
-    fates = ",".join([*(f"{n}:crash_once" for n in range(5, 60, 10)), *(f"{n}:kill_once" for n in range(8, 60, 20)), "50:crash"])
+    fates = ",".join([*(f"{n}:crash_once" for n in range(5, 25, 5)), *(f"{n}:kill_once" for n in range(8, 30, 10)), "20:crash"])
     assert end(*(start(directory, FATES=fates) for _ in range(8))) == [0] * 8
     record = check_in_step(directory, ended=True)
-    assert len(record.runs) == 60
-    assert [run.number for run in record.runs if run.state != "complete"] == [50]
+    assert len(record.runs) == 30
+    assert [run.number for run in record.runs if run.state != "complete"] == [20]
     assert overlaps(directory) == []
     for run in record.runs:
         if run.state == "complete":
             assert run.result.objective == objective_of(run.params)
             assert run.result.failures == run.result.attempts - 1
-    assert len({run.params["optim.lr"] for run in record.runs}) == 60, "no two workers drew the same point"
+    assert len({run.params["optim.lr"] for run in record.runs}) == 30, "no two workers drew the same point"
 
 
 def test_eight_workers_share_a_budget_of_tokens(make_sweep: MakeSweep, start: Start) -> None:
-    sweep = make_sweep(budget={"trials": None, "tokens": 21 * TRIAL_TOKENS - 1}, launcher={"workers": 8})
+    sweep = make_sweep(budget={"trials": None, "tokens": 13 * TRIAL_TOKENS - 1}, launcher={"workers": 8})
     directory = open_study(sweep)
     assert end(*(start(directory, FATES="3:crash_once") for _ in range(8))) == [0] * 8
     record = check_in_step(directory, ended=True)
-    assert len(record.runs) == 20
-    assert sum(run.result.tokens.trained for run in record.runs) <= 21 * TRIAL_TOKENS - 1
+    assert len(record.runs) == 12
+    assert sum(run.result.tokens.trained for run in record.runs) <= 13 * TRIAL_TOKENS - 1
     assert overlaps(directory) == []
 
 
@@ -184,7 +184,7 @@ def _completed(directory: StudyDirectory) -> int:
 def test_kills_at_random_times_change_nothing(make_sweep: MakeSweep, start: Start) -> None:
     """Workers, attempts, servers, all at once; whatever dies, trial n ends with the values and the objective of an undisturbed study."""
     chance = random.Random(7)
-    sweep = make_sweep(budget={"trials": 24}, search={"max_attempts": 20})
+    sweep = make_sweep(budget={"trials": 14}, search={"max_attempts": 20})
     directory = open_study(sweep)
     # Long enough that there is somebody to kill each time.
     workers = [start(directory, ATTEMPT_SECONDS="0.3") for _ in range(3)]
@@ -208,7 +208,7 @@ def test_kills_at_random_times_change_nothing(make_sweep: MakeSweep, start: Star
             case _:
                 kill_an_attempt(directory)
     assert end(*workers) == [0] * 3
-    other = make_sweep(name="undisturbed", budget={"trials": 24})
+    other = make_sweep(name="undisturbed", budget={"trials": 14})
     assert end(start(open_study(other))) == [0]
     runs = check_in_step(directory, ended=True).runs
     undisturbed = check_in_step(open_study(other), ended=True).runs

@@ -152,7 +152,7 @@ def test_asked_to_stop(
     assert_same_run(whole, run)
 
 
-@pytest.mark.parametrize("delay_seconds", [0.0, 1.0])
+@pytest.mark.parametrize("delay_seconds", [0.0, pytest.param(1.0, marks=pytest.mark.long)])
 def test_asked_to_stop_while_it_starts(
     train: Callable[..., tuple[Command, RunDirectory]], command: Callable[..., Command], delay_seconds: float
 ) -> None:
