@@ -76,7 +76,7 @@ def preload(study: StudyDirectory) -> list[str]:
 
     config = read_yaml(study.sweep)["config"]
     client = [] if config["tracking"]["name"] == "none" else ["harness.tracking.warm"]
-    return [*PRELOAD, "harness.cli.warm", *client, *_model_modules(config["model"])]
+    return [*PRELOAD, *client, *_model_modules(config["model"])]
 
 
 def _model_modules(model: dict[str, Any]) -> list[str]:

@@ -56,7 +56,6 @@ SEARCH = (
 """For workers whose attempts train nothing: the less there is in memory, the sooner is a process forked."""
 ALL = (
     "harness.cli.main",
-    "harness.cli.warm",
     "harness.training.train",
     "harness.training.measure",
     "harness.search.worker",
