@@ -74,6 +74,17 @@ _Loader.yaml_implicit_resolvers = {
 _Loader.yaml_constructors = {tag: construct for tag, construct in _Loader.yaml_constructors.items() if tag in _PLAIN}
 
 
+def head_comment(path: Path) -> str:
+    """The comment that a configuration file begins with, in one line; "" where there is none."""
+    comment: list[str] = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        if not line.startswith("#"):
+            break
+        if not line.startswith(("# @package", "# yaml-language-server")):
+            comment.append(line.lstrip("# ").rstrip())
+    return " ".join(comment)
+
+
 class _OneLine(yaml.SafeDumper):
     """Writes a line break in text as \\n."""
 
