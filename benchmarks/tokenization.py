@@ -108,12 +108,14 @@ def harness(text: str, directory: str) -> dict[str, Any]:
     from transformers import AutoTokenizer
 
     from harness.data.packing import pack
+    from harness.data.text_encoder import TextEncoder
     from harness.data.token_cache import tokenize
     from harness.runs.cache import default_cache_dir
 
     tokenizer = AutoTokenizer.from_pretrained(directory)
     clock = Clock()
-    tokens = tokenize([Path(text)], "text", tokenizer, append_eos=True, cache_dir=default_cache_dir(None), key="data.sources.text")
+    encoder = TextEncoder(tokenizer, append_eos=True)
+    tokens = tokenize([Path(text)], "text", encoder, cache_dir=default_cache_dir(None), key="data.sources.text")
     clock.lap("tokenize")
     packing = pack(tokens.lengths, CONTEXT_LENGTH, "best_fit", "split")
     clock.lap("pack")

@@ -77,7 +77,7 @@ def preload(study: StudyDirectory) -> list[str]:
     config = read_yaml(study.sweep)["config"]
     client = [] if config["tracking"]["name"] == "none" else ["harness.tracking.warm"]
     # The client first: its models read their docstrings from sources, which takes twice as long once torch's modules are there.
-    return [*client, *PRELOAD, "harness.cli.warm", *_model_modules(config["model"])]
+    return [*client, *PRELOAD, *_model_modules(config["model"])]
 
 
 def _model_modules(model: dict[str, Any]) -> list[str]:

@@ -26,7 +26,13 @@ class Field:
     annotation: Any
     default: Any
     """dataclasses.MISSING where a value must be given."""
-    doc: str
+    owner: type
+    """The section that it belongs to."""
+
+    @property
+    def doc(self) -> str:
+        """The string under it; read only where it is shown, since finding it takes longer than all else here."""
+        return _docs_of(self.owner).get(self.name, "")
 
     @property
     def section(self) -> type | None:
@@ -63,19 +69,19 @@ class Field:
 
 @cache
 def fields_of(section: type) -> dict[str, Field]:
-    """The fields of a section by name, in order, with the string under each as its documentation."""
+    """The fields of a section by name, in order."""
     hints = get_type_hints(section, include_extras=True)
-    docs = _field_docs(section)
     result = {}
     for item in dataclasses.fields(section):
         default: Any = item.default
         if item.default_factory is not dataclasses.MISSING:
             default = item.default_factory()
-        result[item.name] = Field(item.name, hints[item.name], default, docs.get(item.name, ""))
+        result[item.name] = Field(item.name, hints[item.name], default, section)
     return result
 
 
-def _field_docs(section: type) -> dict[str, str]:
+@cache
+def _docs_of(section: type) -> dict[str, str]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(section)))
     body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
     docs = {}
@@ -109,7 +115,7 @@ def find(section: type, key: str) -> Field | None:
         return find(item.section, rest)
     if item.entries:
         _, _, below = rest.partition(".")
-        return find(item.entries, below) if below else Field(rest, item.entries, dataclasses.MISSING, item.doc)
+        return find(item.entries, below) if below else dataclasses.replace(item, annotation=item.entries, default=dataclasses.MISSING)
     return item if item.is_open else None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import yaml
 
@@ -14,7 +13,7 @@ from harness.config.locations import shipped
 from harness.config.schema import Config
 from harness.config.sweep_schema import SweepConfig
 from harness.config.synth_schema import SynthConfig
-from harness.config.user_yaml import in_one_line
+from harness.config.user_yaml import head_comment, in_one_line
 from harness.config.validate import plain
 
 HEADER = """\
@@ -112,19 +111,9 @@ def _choices(group: str) -> Iterator[str]:
     """The harness's own choices of a configuration group, with the comment at the head of each file."""
     lines = [f"Choices of the group, `{group}=…`:\n"]
     for path in sorted((shipped("conf") / group).glob("*.yaml")):
-        comment = _comment(path)
+        comment = head_comment(path)
         lines.append(f"- `{path.stem}`" + (f": {comment}" if comment else ""))
     yield "\n".join(lines) + "\n"
-
-
-def _comment(path: Path) -> str:
-    comments = []
-    for line in path.read_text("utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        if not line.startswith("# @package"):
-            comments.append(line.lstrip("# ").strip())
-    return " ".join(comments)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Any key that is not known to have no influence is taken to have one: a new key k
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from harness.config.nested import flat
@@ -59,16 +60,23 @@ NO_INFLUENCE = (
 
 def state_values(config: Config) -> dict[str, Any]:
     """The values that the state of a run depends on, by dotted key."""
-    elsewhere = (*IN_THE_PLAN, *BY_FINGERPRINT, *OF_EVALUATIONS, *NO_INFLUENCE)
-    return {key: value for key, value in flat(to_plain(config)) if key.endswith(WHEN_MEASURED) or not matches_key(key, elsewhere)}
+    return _values(config, but=(*IN_THE_PLAN, *BY_FINGERPRINT, *OF_EVALUATIONS, *NO_INFLUENCE))
 
 
 def logged_values(config: Config) -> dict[str, Any]:
     """The values, by dotted key, that what a run logs depends on and that no fingerprint tells."""
-    elsewhere = (*BY_FINGERPRINT, *NO_INFLUENCE)
-    return {key: value for key, value in flat(to_plain(config)) if key.endswith(WHEN_MEASURED) or not matches_key(key, elsewhere)}
+    return _values(config, but=(*BY_FINGERPRINT, *NO_INFLUENCE))
+
+
+def _values(config: Config, *, but: tuple[str, ...]) -> dict[str, Any]:
+    return {key: value for key, value in flat(to_plain(config)) if key.endswith(WHEN_MEASURED) or not matches_key(key, but)}
 
 
 def matches_key(name: str, keys: tuple[str, ...]) -> bool:
     """Whether a dotted key is one of these, or below one that ends with a dot."""
-    return any(name == key or (key.endswith(".") and name.startswith(key)) for key in keys)
+    return name in keys or name.startswith(_sections(keys))
+
+
+@cache
+def _sections(keys: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(key for key in keys if key.endswith("."))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from io import StringIO
+import re
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,15 @@ def read_mapping(path: Path, *, holds: str) -> dict[str, Any]:
 
 def as_mapping(path: Path, text: str, *, holds: str) -> dict[str, Any]:
     """The same of a file's text, which may be empty. Raises InputError."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
     try:
         refuse_yaml_bombs(text.encode())
-        content = OmegaConf.to_container(OmegaConf.load(StringIO(text)))
+        content = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe one
     except RecursionError:
         raise InputError(f"{path}: cannot be read as YAML: it is nested too deeply") from None
-    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+    except (ValueError, yaml.YAMLError) as error:
         raise InputError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if content is None:
+        return {}
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a mapping with {holds}")
     return {str(key): value for key, value in content.items()}
@@ -48,6 +48,41 @@ def user_text(path: Path) -> str:
         raise InputError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+
+
+_TAG = "tag:yaml.org,2002:"
+_PLAIN = (None, *(_TAG + kind for kind in ("null", "bool", "int", "float", "str", "seq", "map", "merge")))
+"""Kinds of values that a configuration has; None stands for every other one, which is refused."""
+
+
+class _Loader(yaml.CSafeLoader):
+    """Reads as Hydra does, in a tenth of its time: 1e-4 is a number, dates are text, and a key that stands twice is a mistake."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"found duplicate key {key.value}", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(_TAG + "float", re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)([eE][-+]?\d+)?$"), list("-+.0123456789"))
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag in _PLAIN] for first, resolvers in _Loader.yaml_implicit_resolvers.items()
+}
+_Loader.yaml_constructors = {tag: construct for tag, construct in _Loader.yaml_constructors.items() if tag in _PLAIN}
+
+
+def head_comment(path: Path) -> str:
+    """The comment that a configuration file begins with, in one line; "" where there is none."""
+    comment: list[str] = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        if not line.startswith("#"):
+            break
+        if not line.startswith(("# @package", "# yaml-language-server")):
+            comment.append(line.lstrip("# ").rstrip())
+    return " ".join(comment)
 
 
 class _OneLine(yaml.SafeDumper):

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Hashable, Iterable
-from functools import cache
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from harness.config.aliases import alias_of
+from harness.config.documents import validator
 from harness.config.errors import InputError, did_you_mean
 from harness.config.introspect import describe, fields_of, find, is_number, siblings
 from harness.config.nested import lookup
 from harness.config.schema import Section
 
 T = TypeVar("T")
-
-
-@cache
-def _adapter(section: Hashable) -> Any:
-    from pydantic import TypeAdapter  # 50 ms: not for --help and completion
-
-    return TypeAdapter(section)  # type: ignore[arg-type]  # mypy takes a class for no Hashable, and Hashable for no type
 
 
 def to_section(section: type[T], values: dict[str, Any], *, origin: Callable[[str], str | None] = lambda key: None) -> T:
@@ -33,7 +26,7 @@ def to_section(section: type[T], values: dict[str, Any], *, origin: Callable[[st
     from pydantic import ValidationError
 
     try:
-        typed: T = _adapter(section).validate_python(values)  # type: ignore[arg-type]
+        typed: T = validator(section).validate_python(values)  # type: ignore[arg-type]
     except ValidationError as error:
         seen: dict[str, str] = {}
         for problem in error.errors(include_url=False):

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
 from typing import Any, Protocol
 
@@ -71,6 +72,7 @@ class TextEncoder:
         self._bos = _first_added(self._backend)
         self._pieces = piece_encoder(self._backend, self._eos)
 
+    @cached_property
     def fingerprint(self) -> str:
         """Hex digest of everything that decides which ids a text becomes."""
         how = "split\0" if self._split else ""

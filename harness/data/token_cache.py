@@ -40,7 +40,7 @@ from harness.data.preference.formats import read_labelled, read_pairs
 from harness.data.ragged import Int64, offsets_of
 from harness.data.row import BadRows
 from harness.data.sources import read_files
-from harness.data.text_encoder import TextEncoder, TokenizerLike
+from harness.data.text_encoder import TextEncoder
 from harness.runs.files import read_json, write_json
 
 FORMAT = 1
@@ -125,10 +125,8 @@ def _reopened(directory: Path, as_answers: bool) -> TokenizedDocuments:
 def tokenize(
     files: Sequence[Path],
     field: str,
-    tokenizer: TokenizerLike,
+    encoder: TextEncoder,
     *,
-    append_eos: bool,
-    split_special_tokens: bool = True,
     cache_dir: Path,
     key: str,
     bad: BadRows | None = None,
@@ -140,7 +138,6 @@ def tokenize(
     `key` is the configuration key of the source, for messages; bad: what becomes of rows that cannot be used; `verify` reads a whole entry
     before it is believed. Raises InputError for files that cannot be read, and where something must be written to a cache that cannot be.
     """
-    encoder = TextEncoder(tokenizer, append_eos=append_eos, split_special_tokens=split_special_tokens)
     bad = bad or BadRows()
     return _cached(files, [field], encoder, lambda: read_files(files, field, key=key, bad=bad), cache_dir, key, bad, progress, verify)
 
@@ -209,7 +206,7 @@ def _cached(
 ) -> TokenizedDocuments:
     """The tokens of the documents (`Document` or `ChatDocument`, as the encoder takes them), which files and options determine."""
     contents = [content_hash(file, cache_dir / "files", key=key) for file in files]
-    recipe = json.dumps([FORMAT, contents, *options, *bad.recipe, encoder.fingerprint()])
+    recipe = json.dumps([FORMAT, contents, *options, *bad.recipe, encoder.fingerprint])
     entry = cache_dir / "tokens" / hashlib.sha256(recipe.encode()).hexdigest()
     if verify:
         drop_damaged(entry)

@@ -78,6 +78,13 @@ class Tokenization:
         self.has_read_conversations = False
         self._said: set[str] = set()
 
+    # A large tokenizer takes a second to be read anew, so all files share them.
+
+    @cached_property
+    def _text(self) -> TextEncoder:
+        config = self.config
+        return TextEncoder(self.tokenizer, append_eos=config.append_eos, split_special_tokens=config.split_special_tokens)
+
     @cached_property
     def _chat(self) -> ChatEncoder:
         return build_chat_encoder(self.config, self.tokenizer)
@@ -110,9 +117,7 @@ class Tokenization:
 
     def _answer_encoder(self, given: SourceConfig | PreferenceConfig) -> AnswerEncoder:
         if given.format == "preference_text":
-            append_eos, split = self.config.append_eos, self.config.split_special_tokens
-            text = TextEncoder(self.tokenizer, append_eos=append_eos, split_special_tokens=split)
-            return TextAnswers(text, min_score_gap=given.min_score_gap)
+            return TextAnswers(self._text, min_score_gap=given.min_score_gap)
         self.has_read_conversations = True
         return ChatAnswers(self._chat, min_score_gap=given.min_score_gap)
 
@@ -124,14 +129,7 @@ class Tokenization:
             self.has_read_conversations = True
             found = tokenize_conversations(files, data_format, self._chat, **self._reading(key))
         else:
-            found = tokenize(
-                files,
-                field,
-                self.tokenizer,
-                append_eos=self.config.append_eos,
-                split_special_tokens=self.config.split_special_tokens,
-                **self._reading(key),
-            )
+            found = tokenize(files, field, self._text, **self._reading(key))
         self._say_once(key, source, found)
         return found
 

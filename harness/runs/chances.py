@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.runs.constraints import Bound, limits_of
+from harness.runs.constraints import Bound, limits_of, margins_of
 from harness.runs.paired import CONFIDENCE, seed_noise
 from harness.runs.student_t import t_probability, t_quantile
 
@@ -91,7 +91,7 @@ def with_reserve(bound: Bound, spread: Spread) -> Bound:
 
 def _distances(bound: Bound, mean: float) -> list[float]:
     """How far a mean lies within each side of a bound."""
-    return [*([bound["max"] - mean] if "max" in bound else []), *([mean - bound["min"]] if "min" in bound else [])]
+    return [-margin for margin in margins_of(bound, mean).values()]
 
 
 def _score(distance: float, sd: float) -> float:

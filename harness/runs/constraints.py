@@ -8,15 +8,19 @@ Bound = Mapping[str, float]
 """{max: …} or {min: …} or both; with chance, how likely a confirmed winner has to meet it with a fresh seed (`harness.runs.chances`)."""
 
 
+def margins_of(bound: Bound, value: float) -> dict[str, float]:
+    """By side (max, min), how far the value breaks its limit; <= 0 where it holds."""
+    found = {"max": value - bound["max"]} if "max" in bound else {}
+    return found | ({"min": bound["min"] - value} if "min" in bound else {})
+
+
 def margins(constraints: Mapping[str, Bound], metrics: Mapping[str, float]) -> dict[str, float]:
-    """By limit ("val/general/forgetting <= 0.3"), how far it is broken; <= 0 where it holds. Raises KeyError where a metric is missing."""
-    found: dict[str, float] = {}
-    for metric, bound in constraints.items():
-        if "max" in bound:
-            found[f"{metric} <= {bound['max']}"] = metrics[metric] - bound["max"]
-        if "min" in bound:
-            found[f"{metric} >= {bound['min']}"] = bound["min"] - metrics[metric]
-    return found
+    """The same of all constraints, by limit ("val/general/forgetting <= 0.3"). Raises KeyError where a metric is missing."""
+    return {
+        f"{metric} {'<=' if side == 'max' else '>='} {bound[side]}": margin
+        for metric, bound in constraints.items()
+        for side, margin in margins_of(bound, metrics[metric]).items()
+    }
 
 
 def limits_of(bound: Bound) -> dict[str, float]:
@@ -26,22 +30,20 @@ def limits_of(bound: Bound) -> dict[str, float]:
 
 def holds(bound: Bound, value: float) -> bool:
     """Whether a value lies within the bound of its metric."""
-    return all(margin <= 0 for margin in margins({"": bound}, {"": value}).values())
+    return all(margin <= 0 for margin in margins_of(bound, value).values())
 
 
 def broken(constraints: Mapping[str, Bound], metrics: Mapping[str, float]) -> list[str]:
     """Every limit that the metrics break, in words: "val/general/forgetting 0.2826 > 0.25"; a metric that is missing breaks none."""
-    known = {metric: bound for metric, bound in constraints.items() if metric in metrics}
     return [
-        f"{metric} {metrics[metric]:.4g} {sign} {bound[side]:g}"
-        for metric, bound in known.items()
-        for side, sign in (("max", ">"), ("min", "<"))
-        if side in bound and not holds({side: bound[side]}, metrics[metric])
+        f"{metric} {metrics[metric]:.4g} {'>' if side == 'max' else '<'} {bound[side]:g}"
+        for metric, bound in constraints.items()
+        if metric in metrics
+        for side, margin in margins_of(bound, metrics[metric]).items()
+        if not margin <= 0
     ]
 
 
 def broken_limit(bound: Bound, value: float) -> str | None:
     """The limit that a value breaks, as a sweep has it ("max 0.3"); None where it breaks none."""
-    if "max" in bound and value > bound["max"]:
-        return f"max {bound['max']}"
-    return f"min {bound['min']}" if "min" in bound and value < bound["min"] else None
+    return next((f"{side} {bound[side]}" for side, margin in margins_of(bound, value).items() if margin > 0), None)

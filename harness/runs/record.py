@@ -12,7 +12,7 @@ from harness.config.documents import DamagedError, typed
 from harness.config.errors import InputError
 from harness.runs.confirmation import Candidate, Confirmation, read_confirmation
 from harness.runs.confirmation_plan import read_plan
-from harness.runs.constraints import broken, limits_of, margins
+from harness.runs.constraints import broken, margins_of
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import read_yaml
 from harness.runs.lifecycle import current_state
@@ -179,10 +179,9 @@ class StudyRecord:
         for run in self.runs:
             if run.standing == "infeasible" and all(metric in run.result.metrics for metric in self.constraints):
                 excess = sum(
-                    max(0.0, margin) / (abs(limit) or 1.0)
+                    max(0.0, margin) / (abs(bound[side]) or 1.0)
                     for metric, bound in self.constraints.items()
-                    for side, limit in limits_of(bound).items()
-                    for margin in margins({metric: {side: limit}}, run.result.metrics).values()
+                    for side, margin in margins_of(bound, run.result.metrics[metric]).items()
                 )
                 found.append((excess, run.number or 0, run))
         return min(found, key=lambda place: place[:2])[2] if found else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from typing import Any
 PACKAGES = ("harness", "torch", "lightning", "transformers", "tokenizers", "peft", "numpy")
 
 
+@cache
 def versions() -> dict[str, str]:
+    """Of what a run's bits depend on, by package. Read once: a warm server has them before it forks."""
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
@@ -43,8 +46,7 @@ def machine() -> dict[str, Any]:
     """What the last bits of a result depend on besides the configuration: libraries, kinds of processor, threads."""
     found = hardware()
     return {
-        "torch": version("torch"),
-        "transformers": version("transformers"),
+        **{package: versions()[package] for package in ("torch", "transformers")},
         **{part: found[part] for part in ("cpu", "threads", "gpus")},
     }
 

@@ -143,10 +143,10 @@ def train(
 
 def _trunk_path(config: Config, run: RunDirectory, inputs: Inputs, trunks: Trunks) -> TrunkPath:
     """This run's path along the trunks; it stores states for the related runs that share its first steps."""
-    prefix = inputs.prefix(config)
+    prefix, state = inputs.prefix(config), state_values(config)
     related = []
     for other in trunks.related:
-        if state_values(other) == state_values(config):
+        if state_values(other) == state:
             with contextlib.suppress(InputError):  # values that do not go together: no run will have them
                 related.append(inputs.prefix(other))
     return TrunkPath(run, prefix, trunks.store, {prefix.shared_with(other).steps for other in related})

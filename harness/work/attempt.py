@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("harness")
 
-PRELOAD = ["harness.training.train", "transformers.models.auto.modeling_auto"]
+PRELOAD = ["harness.work.warm"]
 """Modules that a warm server imports for its children."""
 
 LOCK_SECONDS = 30.0

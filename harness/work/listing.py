@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.config.errors import InputError
 from harness.config.locations import choices, config_dirs, groups, shipped, sweep_dirs, sweep_names, synth_dirs, synth_names
+from harness.config.user_yaml import head_comment
 from harness.evaluation.kinds import main_metrics
 from harness.runs.bundle import bundles
 from harness.runs.directory import RunDirectory, StudyDirectory, is_run, is_study, runs_root
@@ -91,13 +92,7 @@ def _is_shipped(path: Path) -> bool:
 
 def about(path: Path) -> str:
     """The first sentence of the comment that a configuration file begins with; "" where there is none."""
-    comment: list[str] = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        if not line.startswith("#"):
-            break
-        if not line.startswith(("# @package", "# yaml-language-server")):
-            comment.append(line.lstrip("# ").rstrip())
-    text = " ".join(comment)
+    text = head_comment(path)
     ends = [end for mark in (". ", "? ") if (end := text.find(mark)) >= 0]
     return text[: min(ends) + 1] if ends else text
 

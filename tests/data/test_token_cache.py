@@ -24,6 +24,7 @@ from harness.config.schema import DataConfig, SourceConfig
 from harness.data import token_cache
 from harness.data.cache_entry import is_whole
 from harness.data.sources import read_documents
+from harness.data.text_encoder import TextEncoder
 from harness.data.token_cache import TokenizedDocuments, tokenize
 from harness.data.tokenization import Tokenization
 from harness.runs.cache import default_cache_dir
@@ -41,8 +42,9 @@ def docs(write_jsonl: WriteJsonl, stories: Stories) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path, tokenizer: Any) -> Callable[..., TokenizedDocuments]:
-    def run(*files: Path, tokenizer: Any = tokenizer, append_eos: bool = True, **options: Any) -> TokenizedDocuments:
-        return tokenize(files, "text", tokenizer, append_eos=append_eos, cache_dir=tmp_path / "cache", key="data.sources.docs", **options)
+    def run(*files: Path, tokenizer: Any = tokenizer, append_eos: bool = True, split: bool = True, **options: Any) -> TokenizedDocuments:
+        encoder = TextEncoder(tokenizer, append_eos=append_eos, split_special_tokens=split)
+        return tokenize(files, "text", encoder, cache_dir=tmp_path / "cache", key="data.sources.docs", **options)
 
     return run
 
@@ -166,9 +168,10 @@ import os, sys
 from pathlib import Path
 from types import SimpleNamespace
 from tokenizers import Tokenizer
+from harness.data.text_encoder import TextEncoder
 from harness.data.token_cache import tokenize
 tokenizer = SimpleNamespace(backend_tokenizer=Tokenizer.from_file(sys.argv[1]), eos_token_id=0)
-tokenize([Path(sys.argv[2])], "text", tokenizer, append_eos=True, cache_dir=Path(sys.argv[3]), key="k",
+tokenize([Path(sys.argv[2])], "text", TextEncoder(tokenizer, append_eos=True), cache_dir=Path(sys.argv[3]), key="k",
          progress=lambda done, total: os.kill(os.getpid(), 9))
 """
 
@@ -255,7 +258,7 @@ def test_pickling_maps_the_cache_again(docs: Path, run: Any) -> None:
 def test_a_cache_that_cannot_be_written_is_bad_input(docs: Path, tokenizer: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"^data\.cache_dir=.*/file/cache/\w+: cannot be written"):
-        tokenize([docs], "text", tokenizer, append_eos=True, cache_dir=tmp_path / "file" / "cache", key="k")
+        tokenize([docs], "text", TextEncoder(tokenizer, append_eos=True), cache_dir=tmp_path / "file" / "cache", key="k")
 
 
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,7 +345,7 @@ def test_control_tokens_in_plain_text(
         start = backend.token_to_id("<|im_start|>")
         backend.post_processor = processors.TemplateProcessing(single="<|im_start|> $A", special_tokens=[("<|im_start|>", start)])
     texts = ["<|im_start|>the quick<|im_end|> fox<|plain|>", "<think>rain</think>", "rain"]
-    documents = run(write_jsonl("typed.jsonl", texts), tokenizer=SmallTokenizer(backend), split_special_tokens=split)
+    documents = run(write_jsonl("typed.jsonl", texts), tokenizer=SmallTokenizer(backend), split=split)
     controls = {backend.token_to_id(token) for token in ("<|im_start|>", "<|im_end|>", "<|plain|>")}
     found = [controls.intersection(documents.tokens[a:b].tolist()) for a, b in pairwise(documents.offsets)]
     own = set() if pieces else {backend.token_to_id("<|im_start|>")}

@@ -58,7 +58,6 @@ ALL = (
     # First: its models read their docstrings from sources, which takes the longer the more modules there are.
     "harness.tracking.warm",
     "harness.cli.main",
-    "harness.cli.warm",
     "harness.training.train",
     "harness.training.measure",
     "harness.search.worker",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -113,6 +114,7 @@ class ChatEncoder:
         """The control tokens that a template writes and the tokenizer lacks."""
         return [token for token in control_literals(source) if token not in self._added_texts]
 
+    @cached_property
     def fingerprint(self) -> str:
         """Hex digest of everything that decides which ids and which mask a conversation becomes."""
         recipe = [VERSION, self._backend.to_str(), self.template.source, self.template.variables, self.loss_on]

@@ -34,6 +34,7 @@ class AnswerEncoder(ABC):
     def __init__(self, min_score_gap: float) -> None:
         self._min_score_gap = min_score_gap
 
+    @property
     def fingerprint(self) -> str:
         """Hex digest of everything that decides which ids and which mask a pair becomes, and which pairs are dropped."""
         return hashlib.sha256(json.dumps([VERSION, self._min_score_gap, self._tokens_fingerprint()]).encode()).hexdigest()
@@ -111,7 +112,7 @@ class ChatAnswers(AnswerEncoder):
         self._encoder = encoder
 
     def _tokens_fingerprint(self) -> str:
-        return self._encoder.fingerprint()
+        return self._encoder.fingerprint
 
     def dtype(self) -> DTypeLike:
         return self._encoder.dtype()
@@ -128,7 +129,7 @@ class TextAnswers(AnswerEncoder):
         self._encoder = encoder
 
     def _tokens_fingerprint(self) -> str:
-        return f"text {self._encoder.fingerprint()}"
+        return f"text {self._encoder.fingerprint}"
 
     def dtype(self) -> DTypeLike:
         return self._encoder.dtype()
