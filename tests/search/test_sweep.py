@@ -399,6 +399,22 @@ def test_what_cannot_be_changed_so_is_said(write_sweep: WriteSweep, composed_onc
         load_sweep(str(write_sweep()), [override])
 
 
+@pytest.mark.parametrize("text", ["optim.lr=1e-3", "schedule=cosine"])
+def test_a_value_in_the_base_for_what_is_searched_is_refused(write_sweep: WriteSweep, text: str) -> None:
+    key = text.partition("=")[0]
+    path = write_sweep(base=[text])
+    with pytest.raises(InputError) as caught:
+        load_sweep(str(path), [])
+    said = f"{path}: base: {text!r}: {key} is searched (space.{key}), no trial would have it; leave one of them out"
+    assert str(caught.value) == said
+    assert load_sweep(str(path), [f"~space.{key}", *(["~space.schedule.decay_fraction"] if key == "schedule" else [])])
+
+
+def test_a_base_keeps_what_it_is_no_run_without(write_sweep: WriteSweep) -> None:
+    sweep = load_sweep(str(write_sweep(space={"trainer.max_steps": {"low": 2, "high": 4}})), [])
+    assert "trainer.max_steps=4" in sweep.config.base
+
+
 @pytest.mark.parametrize(
     ("search", "trials", "said"),
     [
