@@ -432,3 +432,13 @@ def test_a_search_that_learns_nothing_is_said_to(
     text = " ".join(advice(sweep))
     assert bool(text) == bool(said)
     assert all(part in text for part in said)
+
+
+@pytest.mark.parametrize(("search", "workers", "said"), [("gp", 16, True), ("gp", 4, False), ("tpe", 16, False)])
+def test_workers_that_would_wait_for_each_other_s_proposals_are_said_to(
+    write_sweep: WriteSweep, composed_once: None, search: str, workers: int, said: bool
+) -> None:
+    sections = {"search": search, "launcher": {"name": "local", "workers": workers}, "space": {"optim.lr": SPACE["optim.lr"]}}
+    sweep = load_sweep(str(write_sweep(budget={"trials": 100}, **sections)), [])
+    line = f"search={search}: a proposal takes up to 1.0 s, one worker at a time: where runs take less than {workers} s"
+    assert any(text.startswith(line) for text in advice(sweep)) == said
