@@ -1,9 +1,10 @@
 """Seconds that a study of many trials costs its workers and its watchers: claim, settle, `harness status`.
 
-    python -m benchmarks.large_study [--trials 1000] [--claims 20]
+    python -m benchmarks.large_study [--trials 1000] [--claims 20] [--searches tpe gp trunk]
 
-The trials cost nothing: what is timed is the study's own work. They are proposed at random; then a worker goes on with TPE, whose claims,
-which grow with the number of trials, stand apart.
+The trials cost nothing: what is timed is the study's own work. They are proposed at random, a third of them for each rung of a trunk
+search; then a worker goes on with searches that learn, whose claims stand apart. CPU seconds stand beside those of the wall, since machines
+are shared.
 """
 
 from __future__ import annotations
@@ -14,21 +15,29 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.workload import SPACE, harness, timed, unread_text
 from harness.runs.result import read_result, write_result
+from harness.runs.trial import claimed_trial, write_trial
 from harness.search.load_sweep import load_sweep
 from harness.search.open_study import open_study
 from harness.search.storage.build import open_storage
 from harness.search.study import Claim, Study
+
+RUNGS = 3
+Seconds = tuple[float, float]
+"""Of the wall, and of the processor."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--claims", type=int, default=20)
+    parser.add_argument("--searches", nargs="*", default=["tpe", "trunk"], choices=["tpe", "gp", "trunk"])
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["HARNESS_RUNS"] = f"{folder}/runs"
@@ -43,23 +52,25 @@ def main() -> None:
         began = time.perf_counter()
         study = Study(directory, sweep, "benchmark", storage)
         print(f"{arguments.trials} trials; a worker opens the study in {time.perf_counter() - began:.3f} s")
-        times: dict[str, list[float]] = {}
-        for _ in range(arguments.claims):
-            _trial(study, lambda name, seconds: times.setdefault(name, []).append(seconds))
-        tpe = Study(directory, load_sweep(str(path), ["search=tpe"]), "benchmark", storage)
-        for _ in range(arguments.claims):
-            _trial(tpe, lambda name, seconds: times.setdefault(f"{name}, TPE", []).append(seconds))
+        times: dict[str, list[Seconds]] = {}
+        for search in ("random", *arguments.searches):
+            # Trunk search is timed without its confirmation, which is a study of its own.
+            going_on = load_sweep(str(path), [f"search={search}", "search.confirm=false"])
+            study = Study(directory, going_on, "benchmark", storage)
+            for _ in range(arguments.claims):
+                _trial(study, lambda name, seconds, search=search: times.setdefault(f"{name}, {search}", []).append(seconds))
         for options in ([], ["--json"]):
-            times[" ".join(["harness status", *options])] = [timed(harness("status", sweep.name, *options))[0] for _ in range(5)]
-        for name, seconds in times.items():
-            print(f"{name:30} median {statistics.median(seconds):.3f} s   worst {max(seconds):.3f} s")
+            times[" ".join(["harness status", *options])] = [timed(harness("status", sweep.name, *options)) for _ in range(5)]
+        for name, measured in times.items():
+            wall, cpu = zip(*measured, strict=True)
+            print(f"{name:24} median {statistics.median(wall):.4f} s, CPU {statistics.median(cpu):.4f} s   worst CPU {max(cpu):.4f} s")
 
 
 def write_sweep(folder: Path, **document: object) -> Path:
     """A random search under one constraint, over text that nobody reads."""
     path = folder / "study.yaml"
     plain = {
-        "base": [*unread_text(folder), "trainer.max_steps=100"],
+        "base": [*unread_text(folder), "trainer.max_steps=100", "schedule.warmup=5"],
         "objective": {"metric": "val/target/loss"},
         "constraints": {"val/general/forgetting": {"max": 0.3}},
         "space": SPACE,
@@ -77,19 +88,26 @@ def end_trial(claim: Claim) -> None:
     write_result(claim.run, result)
 
 
-def _trial(study: Study, timed: Callable[[str, float], object] = lambda name, seconds: None) -> None:
+def _trial(study: Study, timed: Callable[[str, Seconds], object] = lambda name, seconds: None) -> None:
     """A trial that does nothing but end."""
-    began = time.perf_counter()
-    claim = study.claim()
-    timed("claim", time.perf_counter() - began)
+    with _measured("claim", timed):
+        claim = study.claim()
     assert isinstance(claim, Claim)
-    began = time.perf_counter()
-    study.prepare(claim)
-    timed("prepare", time.perf_counter() - began)
+    trial = claimed_trial(claim.run)
+    if trial.rung is None:
+        write_trial(claim.run, replace(trial, rung=trial.number % RUNGS))
+    with _measured("prepare", timed):
+        study.prepare(claim)
     end_trial(claim)
-    began = time.perf_counter()
-    study.settle(claim, 0)
-    timed("settle", time.perf_counter() - began)
+    with _measured("settle", timed):
+        study.settle(claim, 0)
+
+
+@contextmanager
+def _measured(name: str, timed: Callable[[str, Seconds], object]) -> Iterator[None]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    yield
+    timed(name, (time.perf_counter() - wall, time.process_time() - cpu))
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {
         ["--shapes", "llama_1m", "--batch", "1", "4", "--new-tokens", "4", "--rounds", "1", "--rows", "40"],
         [rf"\| llama_1m \| 4 \| {NUMBER} \| {NUMBER} \|", r"backwards: 0 of 40", r"after a kill: 0 of 20"],
     ),
-    "large_study": (["--trials", "5", "--claims", "2"], [rf"claim, TPE +median {NUMBER} s", rf"harness status --json +median {NUMBER} s"]),
+    "large_study": (["--trials", "5", "--claims", "2"], [rf"claim, trunk +median {NUMBER} s", rf"status --json +median {NUMBER} s"]),
     "merging": (
         ["--megabytes", "200", "--sparse-megabytes", "400", "--methods", "linear", "--no-mergekit"],
         [

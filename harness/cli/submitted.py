@@ -37,7 +37,9 @@ def workers_text(workers: int) -> str:
 
 def report(submitted: Submitted) -> None:
     """Print the job on stdout, and on stderr the next commands."""
+    from harness.cli.sweep import end_lines
     from harness.runs.directory import StudyDirectory
+    from harness.search.status import read_status
 
     place, job = submitted.place, submitted.job
     if submitted.preparation:
@@ -50,7 +52,9 @@ def report(submitted: Submitted) -> None:
         return
     if submitted.is_finished:
         say(f"{place.path}: finished, nothing was submitted")
-        say(f"  harness compare {place.name} --html {place.name}.html    harness best {place.name} --export NAME", err=True)
+        status = read_status(place)
+        for line in end_lines(status, status.counts()):
+            say(line, err=True)
         return
     if job is None:
         say(f"{place.path}: {workers_text(submitted.present)} already, none was submitted")

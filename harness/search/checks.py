@@ -23,6 +23,9 @@ from harness.search.trunk_claims import rungs_of
 
 POINTS = 16
 """Points of a space that are looked at before the start."""
+PROPOSAL_SECONDS = {"gp": 1.0, "trunk": 0.5}
+"""Of a processor, with hundreds of trials, under the study's lock (docs/benchmarks.md). Of other searches it is hundredths."""
+MANY_WORKERS = 8
 
 
 def check(sweep: Sweep) -> None:
@@ -92,6 +95,12 @@ def advice(sweep: Sweep) -> Iterator[str]:
         )
     if search.name == "gp" and (trials is None or trials > GP_TRIALS):
         yield f"search=gp: from trial {GP_TRIALS} on, tpe proposes{of_each}, since a Gaussian process would take seconds a proposal"
+    seconds, workers = PROPOSAL_SECONDS.get(search.name, 0.0), sweep.config.launcher.workers
+    if seconds and workers > MANY_WORKERS:
+        yield (
+            f"search={search.name}: a proposal takes up to {seconds} s, one worker at a time: where runs take less than "
+            f"{workers * seconds:.0f} s, {workers} workers wait for each other; search=tpe takes hundredths"
+        )
     if search.name == "trunk" and search.confirm is None and (problem := why_not(sweep)) is not None:
         yield f"search.confirm is off: {problem}; `harness confirm {sweep.name}` afterwards says whether the best is lucky"
     failing = _failing_points(sweep)

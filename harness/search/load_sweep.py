@@ -11,6 +11,7 @@ from typing import Any
 from harness.config.checks.model import layers_of
 from harness.config.compose import compose
 from harness.config.errors import InputError, unknown, wrong_value
+from harness.config.load import load
 from harness.config.locations import in_home, sweep_dirs, sweep_names
 from harness.config.nested import set_value
 from harness.config.overrides import COMMAND_LINE, ValueOverride, hydra_text, key_of, parse, replaced_keys
@@ -59,7 +60,7 @@ def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> S
             refuse(path, sweep_wishes(document, path, given=replaced_keys(parsed)), "a sweep file")
         document = with_question({**document, "base": [*base, *of_runs]}, question)
         sweep = _with_entries(Sweep(name or path.stem, _resolve(document, own, str(path))))
-        _refuse_searched(of_runs, sweep.space)
+        _refuse_searched(base, of_runs, sweep.space)
         check(sweep)
         start = resolve_start(sweep.config, sweep.space, sweep.base.config, sweep.largest_trial_tokens, name=sweep.name)
         # An address may hold a password, which is not stored.
@@ -92,14 +93,28 @@ def _with_entries(sweep: Sweep) -> Sweep:
     return dataclasses.replace(sweep, config=dataclasses.replace(sweep.config, space=space))
 
 
-def _refuse_searched(of_runs: list[str], space: Space) -> None:
-    """Refuse a value for what the search chooses: no trial would have it, or, of the kind of a group, all would."""
-    for text in of_runs:
+def _refuse_searched(base: list[str], of_runs: list[str], space: Space) -> None:
+    """Refuse a value for what the search chooses, in the file's base or on the command line: no trial would have it, or, of the kind of a
+    group, all would. A base that is no run without it may keep it."""
+    given = [*base, *of_runs]
+    for text in given:
         key = key_of(text)
         # Where a parameter takes no part, the base's value stands.
         chosen = next((item.key for item in space.parameters if not item.when and key in (item.key, *item.chooses)), None)
-        if chosen is not None:
+        if chosen is None:
+            continue
+        if text in of_runs:
             raise InputError(f"{text!r}: {chosen} is searched (space.{chosen}); with ~space.{chosen} beside it, {key} is fixed at that")
+        if _is_run([other for other in given if other != text]):
+            raise InputError(f"base: {text!r}: {chosen} is searched (space.{chosen}), no trial would have it; leave one of them out")
+
+
+def _is_run(overrides: list[str]) -> bool:
+    try:
+        load(overrides)
+    except InputError:
+        return False
+    return True
 
 
 def _blaming(path: Path, line: str) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from harness.config.literal_console import LiteralConsole
-from harness.report.confirmation_table import chance_text, seeds_text
+from harness.report.confirmation_table import answer
 from harness.report.fitted_table import Column, FittedTable
 from harness.report.table import STATE_STYLES
 from harness.report.text import bound_text, count_text, duration_text, metric_text, short_names, value_text
@@ -199,9 +199,7 @@ def _best(status: Status) -> Text:
     study = status.study
     if study.confirms is not None:
         return Text(f"the best of {study.confirms} over seeds: `harness confirm {study.confirms}` says what they come to", style="dim")
-    if study.confirmed:
-        found = f"best: trial {best.number}, {study.objective.metric} {seeds_text(study.confirmed)}, confirmed"
-        found += f"\n  {chance_text(study.confirmed)}" if study.confirmed.chances else ""
-    else:
-        found = f"best so far: trial {best.number}, {study.objective.metric} {best.result.objective:.4f}, not confirmed"
-    return Text(f"{found}\n  {params}", style="bold green")
+    found = list(answer(study)) if study.confirmed or (study.confirmation and status.phase == "ended") else []
+    if not study.confirmed:
+        found.append(f"best so far: trial {best.number}, {study.objective.metric} {best.result.objective:.4f}, not confirmed")
+    return Text("\n".join([*found, f"  {params}"]), style="bold green")

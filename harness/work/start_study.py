@@ -119,15 +119,11 @@ class Followed:
     signal: int | None
     """The last SIGINT or SIGTERM received."""
 
-    def counts(self) -> str:
-        """Trials by state, in words."""
-        return ", ".join(f"{count} {state}" for state, count in self.status.standings().items()) or "no trial"
-
     def why_unfinished(self) -> list[str]:
         """Why the workers left before the study was finished, line by line; the study's name leads the first."""
         study = self.status.study
         stopped = study.directory.stop_request.exists()
-        lines = [f"{'stopped' if stopped else 'not finished, its workers died'}; {self.counts()}"]
+        lines = [f"{'stopped' if stopped else 'not finished, its workers died'}; {self.status.counts()}"]
         if not stopped:
             lines += [f"  {line}" for line in self.workers.last_words()]
             lines.append(f"all that they said: {self.workers.log}")

@@ -24,6 +24,7 @@ SPACE: dict[str, Any] = {
     "schedule.decay_fraction": {"low": 0.1, "high": 0.5, "when": {"schedule": "wsd"}},
 }
 
+BATCH = "trainer.batch_tokens"
 WriteSweep = Callable[..., Path]
 
 
@@ -40,11 +41,15 @@ def storage(request: pytest.FixtureRequest) -> str | None:
 
 @pytest.fixture
 def write_sweep(tmp_path: Path, tiny: list[str]) -> WriteSweep:
-    """Writes a sweep file: random search over rate and schedule for four trials, but for what the keywords say. None leaves a key out."""
+    """Writes a sweep file: random search over rate and schedule for four trials, but for what the keywords say. None leaves a key out.
+
+    The common base gives no batch where that is searched.
+    """
 
     def write(name: str = "study", *, base: list[str] | None = None, **document: Any) -> Path:
+        searched = document.get("space") or ()
         document = {
-            "base": [*tiny, *(base or [])],
+            "base": [*(text for text in tiny if BATCH not in searched or not text.startswith(BATCH)), *(base or [])],
             "objective": {"metric": "val/domain/loss"},
             "space": SPACE,
             "search": "random",

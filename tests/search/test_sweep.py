@@ -399,6 +399,22 @@ def test_what_cannot_be_changed_so_is_said(write_sweep: WriteSweep, composed_onc
         load_sweep(str(write_sweep()), [override])
 
 
+@pytest.mark.parametrize("text", ["optim.lr=1e-3", "schedule=cosine"])
+def test_a_value_in_the_base_for_what_is_searched_is_refused(write_sweep: WriteSweep, text: str) -> None:
+    key = text.partition("=")[0]
+    path = write_sweep(base=[text])
+    with pytest.raises(InputError) as caught:
+        load_sweep(str(path), [])
+    said = f"{path}: base: {text!r}: {key} is searched (space.{key}), no trial would have it; leave one of them out"
+    assert str(caught.value) == said
+    assert load_sweep(str(path), [f"~space.{key}", *(["~space.schedule.decay_fraction"] if key == "schedule" else [])])
+
+
+def test_a_base_keeps_what_it_is_no_run_without(write_sweep: WriteSweep) -> None:
+    sweep = load_sweep(str(write_sweep(space={"trainer.max_steps": {"low": 2, "high": 4}})), [])
+    assert "trainer.max_steps=4" in sweep.config.base
+
+
 @pytest.mark.parametrize(
     ("search", "trials", "said"),
     [
@@ -416,3 +432,13 @@ def test_a_search_that_learns_nothing_is_said_to(
     text = " ".join(advice(sweep))
     assert bool(text) == bool(said)
     assert all(part in text for part in said)
+
+
+@pytest.mark.parametrize(("search", "workers", "said"), [("gp", 16, True), ("gp", 4, False), ("tpe", 16, False)])
+def test_workers_that_would_wait_for_each_other_s_proposals_are_said_to(
+    write_sweep: WriteSweep, composed_once: None, search: str, workers: int, said: bool
+) -> None:
+    sections = {"search": search, "launcher": {"name": "local", "workers": workers}, "space": {"optim.lr": SPACE["optim.lr"]}}
+    sweep = load_sweep(str(write_sweep(budget={"trials": 100}, **sections)), [])
+    line = f"search={search}: a proposal takes up to 1.0 s, one worker at a time: where runs take less than {workers} s"
+    assert any(text.startswith(line) for text in advice(sweep)) == said
