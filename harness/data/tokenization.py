@@ -28,6 +28,7 @@ from harness.data.token_cache import (
     TokenizedDocuments,
     described_drops,
     tokenize,
+    tokenize_chosen_texts,
     tokenize_conversations,
     tokenize_labelled,
     tokenize_pairs,
@@ -86,6 +87,8 @@ class Tokenization:
         """data.sources.<name>. Raises InputError for what cannot be read."""
         key, given = f"data.sources.{name}", self.config.sources[name]
         is_named = given.format in PREFERENCE_FORMATS
+        if self.documents == "conversations" and given.format == "preference_text":
+            return self._of_chosen_texts(key, given)
         if self.documents not in ("pairs", "answers") or not (is_named or given.format == "auto"):
             return self.of_path(key, given)
         first = self.files(key, given).files[0]
@@ -108,13 +111,22 @@ class Tokenization:
         self._say_once(key, source, found)
         return found
 
+    def _of_chosen_texts(self, key: str, given: SourceConfig) -> TokenizedDocuments:
+        source = self.files(key, given)
+        found = tokenize_chosen_texts(source.files, self._text_answers(given.min_score_gap), **self._reading(key))
+        self._say_once(key, source, found)
+        return found
+
     def _answer_encoder(self, given: SourceConfig | PreferenceConfig) -> AnswerEncoder:
         if given.format == "preference_text":
-            append_eos, split = self.config.append_eos, self.config.split_special_tokens
-            text = TextEncoder(self.tokenizer, append_eos=append_eos, split_special_tokens=split)
-            return TextAnswers(text, min_score_gap=given.min_score_gap)
+            return self._text_answers(given.min_score_gap)
         self.has_read_conversations = True
         return ChatAnswers(self._chat, min_score_gap=given.min_score_gap)
+
+    def _text_answers(self, min_score_gap: float) -> TextAnswers:
+        append_eos, split = self.config.append_eos, self.config.split_special_tokens
+        text = TextEncoder(self.tokenizer, append_eos=append_eos, split_special_tokens=split)
+        return TextAnswers(text, min_score_gap=min_score_gap)
 
     def of_path(self, key: str, given: SourceConfig | ValidationConfig) -> TokenizedDocuments:
         """The files at the path of what the configuration has under `key`. Raises InputError for what cannot be read."""
