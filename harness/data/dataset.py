@@ -3,6 +3,8 @@
 Isolation is by position ids: they start over at 0 with every piece, which is what attention masks are made from. Padding at the end of a
 row is a piece of its own, so that it neither joins the last document nor falls into documents of one token each. Only with `padded`
 packing, one piece a row, do positions run on through the padding: then plain causal attention is right, and no mask is needed at all.
+A piece that shares the beginning of the one before it (Packing.shares_prompts) has positions from there on: models that are given such
+rows see by these what it goes on from, see `harness.models.document_mask`.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ class PackedRows(Dataset[Batch]):
         """Rows at these positions, each tensor int64[b, L]:
 
         input_ids     token ids, 0 in the padding at the end; those of a soft prompt are negative, see prompt_ids
-        position_ids  0, 1, … within each piece
+        position_ids  0, 1, … within each piece; of one that shares the beginning of the piece before it, from there on
         labels        the next token of the same piece (shifted already); -100 where it is not trained, at a piece's last token, and in
                       the padding
 
@@ -155,7 +157,8 @@ def _fill(source: PackedSource, row: Int64, at: Int64, input_ids: Int64, positio
     following = np.empty_like(tokens)
     following[:-1] = tokens[1:] if documents.trained is None else np.where(documents.trained[index[1:]], tokens[1:], IGNORED)
     following[np.cumsum(length) - 1] = IGNORED
-    position = spans(0, length + packing.prompt)
+    begins = packing.piece_start[packing.pieces_of(row)] if packing.shares_prompts else 0
+    position = spans(begins, length + packing.prompt)
     if packing.prompt:
         own = position >= packing.prompt
         tokens, following = _at(own, tokens, prompt_ids(position)), _at(own, following, np.full_like(position, IGNORED))

@@ -15,6 +15,7 @@ from harness.config.errors import InputError
 from harness.config.schema import DataConfig
 from harness.data.packing import Packing, pack, pack_pairs
 from harness.data.preference.formats import VALID, VALID_LABELLED
+from harness.data.preference.shared_prompt import shared_prompts
 from harness.data.ragged import offsets_of
 from harness.data.split import Hashes, held_out, refuse_leaks
 from harness.data.token_cache import TokenizedDocuments
@@ -72,7 +73,8 @@ def build_training_data(
         # A document of no length takes no place in any row.
         lengths = np.where(used, documents.lengths, 0)
         if documents.are_pairs:
-            packing = pack_pairs(lengths, config.context_length, prompt=prompt)
+            shared = shared_prompts(documents) if config.share_prompt else None
+            packing = pack_pairs(lengths, config.context_length, prompt=prompt, shared=shared)
             _say_which_answers_are_lost(f"data.sources.{name}", documents, used, packing)
         elif documents.labels is not None:
             packing = pack(lengths, config.context_length, "best_fit", "drop", prompt=prompt)
@@ -87,6 +89,9 @@ def build_training_data(
             )
         layout = ["pairs"] if documents.are_pairs else ["answers"] if documents.are_answers else [config.packing, config.overflow]
         recipe = [documents.fingerprint, _held_out_share(config, name), config.context_length, *layout]
+        if packing.shares_prompts:
+            recipe.append("prompts shared")
+            _say_what_is_shared(name, documents, packing)
         if prompt:
             recipe.append(prompt)
         source = PackedSource(name, documents, packing, np.flatnonzero(used), share, config.sources[name].replay, "")
@@ -125,6 +130,12 @@ def _say_which_answers_are_lost(key: str, documents: TokenizedDocuments, used: N
         log.warning(
             "%s: %d of %d %s are dropped, being longer than a row of data.context_length=%d; %s", key, lost, count, unit, context, remedy
         )
+
+
+def _say_what_is_shared(name: str, documents: TokenizedDocuments, packing: Packing) -> None:
+    unshared = int(documents.lengths[packing.piece_document].sum())
+    saved = unshared - packing.tokens
+    log.info("data.sources.%s: prompts are read once a pair: %d of %d tokens less (%.1f%%)", name, saved, unshared, 100 * saved / unshared)
 
 
 def _say_what_is_lost(source: PackedSource, config: DataConfig, *, rows_left: int) -> None:

@@ -41,11 +41,13 @@ class Packing:
     context_length: int
     """Tokens that a row has room for."""
     tokens_given: int
-    """Tokens of all documents."""
+    """Tokens of all documents; those that two share count once."""
     documents_cut: int
     """Documents that were split over pieces, truncated or dropped."""
     prompt: int = 0
     """Positions before every piece that a soft prompt takes."""
+    shares_prompts: bool = False
+    """Whether a piece that begins within its document goes on from the piece before it, which holds what comes before it."""
 
     @property
     def rows(self) -> int:
@@ -129,22 +131,30 @@ def pack(lengths: Int64, context_length: int, packing: PackingName, overflow: Ov
     )
 
 
-def pack_pairs(lengths: Int64, context_length: int, *, prompt: int = 0) -> Packing:
+def pack_pairs(lengths: Int64, context_length: int, *, prompt: int = 0, shared: Int64 | None = None) -> Packing:
     """Lay out pairs of documents, 2 i and 2 i + 1, in rows: both in one row, one after the other, best-fit decreasing by what they take
-    together. A pair longer than a row is dropped whole; otherwise as `pack`."""
+    together. A pair longer than a row is dropped whole; otherwise as `pack`.
+
+    shared: int64[pairs], less than the pair's lengths: so many tokens, with which both documents begin, are laid out in the first alone.
+    """
     lengths = np.asarray(lengths, dtype=np.int64)
-    together = lengths.reshape(-1, 2).sum(axis=1)
+    starts = np.zeros_like(lengths)
+    if shared is not None:
+        starts[1::2] = np.where(lengths[1::2] > 0, shared, 0)
+    taken = lengths - starts
+    together = taken.reshape(-1, 2).sum(axis=1)
     # One prompt is counted as the pair's own, as every piece's is; the other one here.
     pairs = pack(np.where(together > 0, together + prompt, 0), context_length, "best_fit", "drop", prompt=prompt)
     document = (2 * pairs.piece_document[:, None] + np.arange(2)).reshape(-1)
     return replace(
         pairs,
         piece_document=document,
-        piece_start=np.zeros_like(document),
-        piece_length=lengths[document],
+        piece_start=starts[document],
+        piece_length=taken[document],
         row_offsets=2 * pairs.row_offsets,
-        tokens_given=int(lengths.sum()),
+        tokens_given=int(taken.sum()),
         documents_cut=2 * pairs.documents_cut,
+        shares_prompts=shared is not None,
     )
 
 

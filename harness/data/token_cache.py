@@ -36,7 +36,7 @@ from harness.data.chat.encoder import ChatEncoder
 from harness.data.chat.formats import read_conversations
 from harness.data.content_hash import content_hash
 from harness.data.preference.encoder import AnswerEncoder, TextAnswers
-from harness.data.preference.formats import read_labelled, read_pairs
+from harness.data.preference.formats import read_chosen_texts, read_labelled, read_pairs
 from harness.data.ragged import Int64, offsets_of
 from harness.data.row import BadRows
 from harness.data.sources import read_files
@@ -111,15 +111,23 @@ class TokenizedDocuments:
         """Tokens of each document: int64[documents]."""
         return np.diff(self.offsets)
 
+    @cached_property
+    def answer_starts(self) -> Int64:
+        """Of answers, where each begins in its document, as a place among all tokens: int64[documents]."""
+        assert self.trained is not None, "answers have a mask"
+        trained = np.flatnonzero(self.trained)
+        starts: Int64 = trained[np.searchsorted(trained, self.offsets[:-1])]
+        return starts
+
     def __reduce__(self) -> tuple[Any, ...]:
         # A data-loading process maps the files again instead of receiving a copy.
         return _reopened, (self.directory, self.labels is not None)
 
 
-def _reopened(directory: Path, as_answers: bool) -> TokenizedDocuments:
+def _reopened(directory: Path, labelled: bool) -> TokenizedDocuments:
     found = _open(directory)
     assert found is not None, "it was open"
-    return found.as_answers() if as_answers else found
+    return found.as_answers() if labelled else replace(found, labels=None)
 
 
 def tokenize(
@@ -191,6 +199,24 @@ def tokenize_labelled(
     bad = bad or BadRows()
     documents = partial(read_labelled, files, as_text=isinstance(encoder, TextAnswers), key=key, bad=bad)
     return _cached(files, ["labelled"], encoder, documents, cache_dir, key, bad, progress, verify)
+
+
+def tokenize_chosen_texts(
+    files: Sequence[Path],
+    encoder: TextAnswers,
+    *,
+    cache_dir: Path,
+    key: str,
+    bad: BadRows | None = None,
+    progress: Progress | None = None,
+    verify: bool = False,
+) -> TokenizedDocuments:
+    """The chosen answers of the files' pairs of texts, a document each after its prompt, with a mask of the answer; otherwise as
+    `tokenize`."""
+    bad = bad or BadRows()
+    documents = partial(read_chosen_texts, files, key=key, bad=bad)
+    found = _cached(files, ["chosen texts"], encoder, documents, cache_dir, key, bad, progress, verify)
+    return replace(found, labels=None)
 
 
 def _cached(

@@ -28,6 +28,7 @@ from harness.data.token_cache import (
     TokenizedDocuments,
     described_drops,
     tokenize,
+    tokenize_chosen_texts,
     tokenize_conversations,
     tokenize_labelled,
     tokenize_pairs,
@@ -93,6 +94,8 @@ class Tokenization:
         """data.sources.<name>. Raises InputError for what cannot be read."""
         key, given = f"data.sources.{name}", self.config.sources[name]
         is_named = given.format in PREFERENCE_FORMATS
+        if self.documents == "conversations" and given.format == "preference_text":
+            return self._of_chosen_texts(key, given)
         if self.documents not in ("pairs", "answers") or not (is_named or given.format == "auto"):
             return self.of_path(key, given)
         first = self.files(key, given).files[0]
@@ -112,6 +115,12 @@ class Tokenization:
     def _of_labelled(self, key: str, given: SourceConfig) -> TokenizedDocuments:
         source = self.files(key, given)
         found = tokenize_labelled(source.files, self._answer_encoder(given), **self._reading(key))
+        self._say_once(key, source, found)
+        return found
+
+    def _of_chosen_texts(self, key: str, given: SourceConfig) -> TokenizedDocuments:
+        source = self.files(key, given)
+        found = tokenize_chosen_texts(source.files, TextAnswers(self._text, min_score_gap=given.min_score_gap), **self._reading(key))
         self._say_once(key, source, found)
         return found
 

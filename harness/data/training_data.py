@@ -72,6 +72,26 @@ class PackedSource:
         return self.row_answers // 2 if self.documents.are_pairs else self.row_answers
 
     @cached_property
+    def row_read(self) -> Int64:
+        """Tokens that training reads for each row: those in it; of answers with labels, also each prompt with the answer of its partner:
+        int64[rows]. Raises InputError as `partners` does."""
+        packing = self.packing
+        if self.documents.labels is None:
+            return packing.row_tokens
+        before, follows = self.mismatched_lengths(packing.piece_document)
+        read: Int64 = packing.row_tokens + np.diff(offsets_of(before + follows)[packing.row_offsets])
+        return read
+
+    def mismatched_lengths(self, documents: Int64) -> tuple[Int64, Int64]:
+        """Tokens of the prompts of these documents (int64[d], of its rows), and of the answer of each one's partner, cut where a row would
+        end: two int64[d]. Raises InputError as `partners` does."""
+        own, partners = self.documents, self.partners[documents]
+        assert (partners >= 0).all(), "documents of its rows"
+        before = own.answer_starts[documents] - own.offsets[documents]
+        answers = own.offsets[partners + 1] - own.answer_starts[partners]
+        return before, np.minimum(answers, self.packing.context_length - self.packing.prompt - before)
+
+    @cached_property
     def partners(self) -> Int64:
         """Of the documents in the rows, each of which is an answer: those whose answers may stand after its prompt though they answer
         another one; -1 of documents that are in no row: int64[n]. Raises InputError where one prompt has more than half of the answers."""
@@ -88,14 +108,6 @@ class PackedSource:
         # Answers to one prompt lie together: as many on, there is another one.
         found[inside] = np.roll(inside, -most)
         return found
-
-    @cached_property
-    def answer_starts(self) -> Int64:
-        """Where the answer begins in each document, as a place among all tokens: int64[n]."""
-        assert self.documents.trained is not None, "answers have a mask"
-        trained = np.flatnonzero(self.documents.trained)
-        starts: Int64 = trained[np.searchsorted(trained, self.documents.offsets[:-1])]
-        return starts
 
 
 @dataclass(frozen=True)
@@ -180,7 +192,7 @@ class TrainingData:
         return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()
 
     def row_tokens(self, start: int, stop: int) -> Int64:
-        """Real tokens at positions start … stop - 1: int64[stop - start]."""
+        """Tokens read for the rows at positions start … stop - 1, see PackedSource.row_read: int64[stop - start]."""
         return self._all_tokens[self._rows_at(start, stop)]
 
     def targets_of(self, batch_size: BatchSize, steps: int) -> Int64:
@@ -217,12 +229,12 @@ class TrainingData:
         return sums
 
     def tokens_after(self, batch_size: BatchSize, steps: int) -> Int64:
-        """Real tokens trained after each of the first `steps` steps: int64[steps]."""
+        """Tokens read after each of the first `steps` steps, see PackedSource.row_read: int64[steps]."""
         before = batch_size.rows_before(steps)
         return np.cumsum(np.add.reduceat(self.row_tokens(0, int(before[-1])), before[:-1]))
 
     def steps_for(self, max_tokens: int, batch_size: BatchSize) -> tuple[int, Int64]:
-        """The most whole steps whose real tokens together do not exceed `max_tokens`; and the tokens after each, int64[steps].
+        """The most whole steps that together read at most `max_tokens`; and the tokens after each, int64[steps].
 
         Raises InputError if not even one step fits.
         """
@@ -293,7 +305,7 @@ class TrainingData:
 
     @cached_property
     def _all_tokens(self) -> Int64:
-        return np.concatenate([source.packing.row_tokens for source in self.sources])
+        return np.concatenate([source.row_read for source in self.sources])
 
 
 def _statistics(sources: Sequence[PackedSource], share: float) -> Statistics:

@@ -34,13 +34,18 @@ def refuse_attention(config: Config) -> None:
 
 
 def choose_varlen(config: Config, *, capability: tuple[int, int] | None) -> Varlen:
-    """Whether varlen attention is used on a GPU of this compute capability; None: on a CPU."""
+    """Whether varlen attention is used on a GPU of this compute capability; None: on a CPU.
+
+    There for preferences: answers are short beside the rows that they lie in, and a mask would have attention computed over whole rows.
+    """
     if config.model.attention == "varlen":
         return "must"
     packed = config.data.packing != "padded" and config.data.isolation != "mask"
-    is_half = config.trainer.precision != "32-true"
-    fits = capability is not None and capability >= VARLEN_CAPABILITY and is_half and packed
-    return "try" if config.model.attention == "auto" and fits else "no"
+    if capability is None:
+        fits = config.objective.name == "preference"
+    else:
+        fits = capability >= VARLEN_CAPABILITY and config.trainer.precision != "32-true"
+    return "try" if config.model.attention == "auto" and packed and fits else "no"
 
 
 def attention_dtype(config: Config) -> torch.dtype:

@@ -46,9 +46,9 @@ def _let_bounds_vary(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
     """The number of documents differs in every batch: blocks, which only pass the bounds on, are compiled for any."""
     import torch
 
-    bounds = kwargs.get("cu_seq_lens_q")
-    if bounds is not None:
-        torch._dynamo.maybe_mark_dynamic(bounds, 0)
+    for name in ("cu_seq_lens_q", "cu_seq_lens_k", "shared_key_index"):
+        if kwargs.get(name) is not None:
+            torch._dynamo.maybe_mark_dynamic(kwargs[name], 0)
 
 
 def uncompiled() -> AbstractContextManager[None]:

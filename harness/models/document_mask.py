@@ -16,14 +16,20 @@ def document_mask(position_ids: Tensor, *, dtype: torch.dtype, window: int | Non
     """What is added to attention scores: 0 from a position to itself and the earlier ones of its document, of which it sees the last
     `window` at most; the lowest finite number of `dtype` elsewhere.
 
-    Args: position_ids int64 [B, L], which begin anew with each document. Returns [B, 1, L, L]: queries, then keys.
+    Args: position_ids int64 [B, L], which begin anew with each document. One that begins at s > 0 shares the first s positions of the
+    document before it (data.share_prompt). Returns [B, 1, L, L]: queries, then keys.
     """
     import torch
 
-    document = (position_ids.diff(dim=1, prepend=position_ids[:, :1] - 1) != 1).cumsum(dim=1)
-    index = torch.arange(position_ids.shape[1], device=position_ids.device)
-    distance = index[:, None] - index[None, :]
-    is_seen = (document[:, None, :, None] == document[:, None, None, :]) & (distance >= 0)
+    begins = position_ids.diff(dim=1, prepend=position_ids[:, :1] - 1) != 1
+    begins[:, 0] = True
+    document = begins.cumsum(dim=1)
+    # The first position of each document, at all of its positions.
+    first = position_ids.gather(1, torch.where(begins, torch.arange(begins.shape[1], device=begins.device), 0).cummax(dim=1).values)
+    queries, keys = document[:, None, :, None], document[:, None, None, :]
+    at = position_ids[:, None, None, :]
+    distance = position_ids[:, None, :, None] - at
+    is_seen = (queries == keys) & (distance >= 0) | (queries == keys + 1) & (at < first[:, None, :, None])
     if window is not None:
         is_seen &= distance < window
     return torch.zeros(is_seen.shape, dtype=dtype, device=position_ids.device).masked_fill_(~is_seen, torch.finfo(dtype).min)

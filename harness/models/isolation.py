@@ -32,6 +32,7 @@ def isolate_documents(model: PreTrainedModel, config: Config, *, which: str = "t
     Varlen attention knows where they begin (model.attention, see `choose_varlen`). Otherwise position ids that restart are enough for most
     models; others are given an explicit mask from now on. To be called when the model has its adapters. Raises InputError where nothing
     helps, or where what is asked for does not.
+    With data.share_prompt also make sure that a document sees what it shares with the one before it: position ids alone do not say that.
     """
     data, mode = config.data, varlen_mode(config)
     if mode != "no":
@@ -45,18 +46,22 @@ def isolate_documents(model: PreTrainedModel, config: Config, *, which: str = "t
     if data.packing == "padded":
         return
     problems = []
-    if data.isolation in ("auto", "position_ids"):
+    if data.isolation in ("auto", "position_ids") and not data.share_prompt:
         leak = document_leak(model)
         if leak <= TOLERANCE:
             return
         problems.append(f"by position ids replacing one document moves the next one's logits by {leak:.2g}")
     if data.isolation in ("auto", "mask"):
-        problem = _mask(model)
+        problem = _mask(model, config)
         if problem is None:
             if problems:
                 log.warning("documents of a row are kept apart by an explicit mask in %s (%s): %s", which, _family(model), problems[0])
             return
         problems.append(problem)
+    if data.share_prompt:
+        raise InputError(
+            f"data.share_prompt=true: a prompt cannot be shared in {which} ({_family(model)}: {'; '.join(problems)}). Valid for it: false"
+        )
     valid = "data.packing=padded" if data.isolation == "auto" else "data.isolation=auto, data.packing=padded"
     raise InputError(
         f"data.packing={data.packing}, data.isolation={data.isolation}: documents of a row see each other in {which} ({_family(model)}: "
@@ -70,7 +75,7 @@ def document_leak(model: PreTrainedModel) -> float:
     As in training: position ids that restart, no cache, no attention mask but the model's own.
     """
     rows = _two_documents(model)
-    logits = _packed_logits(model, rows)[:, LENGTH:]
+    logits = _packed_logits(model, rows, [0, 0])[:, LENGTH:]
     return float((logits[0] - logits[1]).abs().max())
 
 
@@ -79,14 +84,15 @@ def _varlen(model: PreTrainedModel, config: Config) -> str | None:
     if getattr(model.config.get_text_config(), "attention_dropout", 0.0):
         return "its attention has dropout (model.attention_dropout)"
     if computes_on_gpu(config.trainer):
-        problem = kernel_problem(model, cuda_kernel, device="cuda", dtype=attention_dtype(config))
+        dtype, shares = attention_dtype(config), config.data.share_prompt
+        problem = kernel_problem(model, cuda_kernel, device="cuda", dtype=dtype, shares=shares)
         if problem is not None:
             return problem
     before = model.config._attn_implementation
     handles = []
     try:
         handles.append(add_varlen(model))
-        problem = _deviation(model)
+        problem = _deviation(model, config)
     # What families make of an attention that they do not know.
     except (ValueError, KeyError, IndexError, AttributeError, TypeError, RuntimeError) as error:
         problem = f"{type(error).__name__}: {first_line(error)}"
@@ -98,11 +104,11 @@ def _varlen(model: PreTrainedModel, config: Config) -> str | None:
     return problem
 
 
-def _mask(model: PreTrainedModel) -> str | None:
+def _mask(model: PreTrainedModel, config: Config) -> str | None:
     """Give the model an explicit mask; returns why not, if it does not keep documents apart."""
     handles = add_document_mask(model)
     try:
-        deviation = _deviation(model)
+        deviation = _deviation(model, config)
         problem = None if deviation is None else f"under an explicit mask {deviation}"
     # What a family makes of a mask of four dimensions, or of one for each kind of layer.
     except (ValueError, KeyError, IndexError, AttributeError, TypeError, RuntimeError) as error:
@@ -113,14 +119,20 @@ def _mask(model: PreTrainedModel) -> str | None:
     return problem
 
 
-def _deviation(model: PreTrainedModel) -> str | None:
-    """What is wrong with a document behind another, compared with itself alone: besides leaks, positions that went on."""
+def _deviation(model: PreTrainedModel, config: Config) -> str | None:
+    """What is wrong with a document behind another, compared with itself alone: besides leaks, positions that went on. With
+    data.share_prompt, also with one that shares the first half of the other."""
+    import torch
+
     rows = _two_documents(model)
-    packed, alone = _packed_logits(model, rows)[0, LENGTH:], _packed_logits(model, rows[:, LENGTH:])[0]
-    deviation = float((packed - alone).abs().max())
-    if deviation <= TOLERANCE * max(1.0, float(alone.abs().max())):
-        return None
-    return f"a document's logits differ by {deviation:.2g} from those it has alone"
+    for shared in (0, LENGTH // 2) if config.data.share_prompt else (0,):
+        packed = _packed_logits(model, rows, [0, shared])[0, LENGTH:]
+        alone = _packed_logits(model, torch.cat([rows[:, :shared], rows[:, LENGTH:]], dim=1), [0])[0, shared:]
+        deviation = float((packed - alone).abs().max())
+        if deviation > TOLERANCE * max(1.0, float(alone.abs().max())):
+            behind = " behind a beginning that it shares" if shared else ""
+            return f"a document's logits{behind} differ by {deviation:.2g} from those it has alone"
+    return None
 
 
 def _two_documents(model: PreTrainedModel) -> Tensor:
@@ -133,11 +145,14 @@ def _two_documents(model: PreTrainedModel) -> Tensor:
     return rows
 
 
-def _packed_logits(model: PreTrainedModel, rows: Tensor) -> Tensor:
-    """Logits of rows [B, n * LENGTH] of packed documents, as training computes them: float32 [B, n * LENGTH, V]."""
+def _packed_logits(model: PreTrainedModel, rows: Tensor, begins: list[int]) -> Tensor:
+    """Logits of rows [B, L] of packed documents, as training computes them: float32 [B, L, V]. begins: the first position of each document;
+    all but the last have LENGTH tokens."""
     import torch
 
-    positions = torch.arange(LENGTH).repeat(rows.shape[1] // LENGTH).expand(len(rows), -1)
+    lengths = [LENGTH] * (len(begins) - 1) + [rows.shape[1] - LENGTH * (len(begins) - 1)]
+    positions = torch.cat([torch.arange(begin, begin + length) for begin, length in zip(begins, lengths, strict=True)])
+    positions = positions.expand(len(rows), -1)
     training = model.training
     model.train(False)
     try:

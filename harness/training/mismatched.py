@@ -14,13 +14,10 @@ def mismatched(source: PackedSource, documents: Int64) -> ScoredTexts:
 
     Raises InputError where one prompt has more than half of the answers.
     """
-    offsets, packing, partners = source.documents.offsets, source.packing, source.partners[documents]
-    assert (partners >= 0).all(), "documents of its rows"
     assert source.documents.trained is not None, "answers have a mask"
-    before = source.answer_starts[documents] - offsets[documents]
-    begins = source.answer_starts[partners]
-    follows = np.minimum(offsets[partners + 1] - begins, packing.context_length - packing.prompt - before)
-    index = spans(np.stack([offsets[documents], begins], axis=1).reshape(-1), np.stack([before, follows], axis=1).reshape(-1))
+    before, follows = source.mismatched_lengths(documents)
+    begins = source.documents.offsets[documents], source.documents.answer_starts[source.partners[documents]]
+    index = spans(np.stack(begins, axis=1).reshape(-1), np.stack([before, follows], axis=1).reshape(-1))
     lengths = before + follows
     scored = np.array(source.documents.trained[index])
     scored[offsets_of(lengths)[:-1]] = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from harness.data.dataset import PackedRows
 from harness.data.packing import pack_pairs
 from harness.data.preference.formats import read_pairs
 from harness.data.preference.pair import Pair, TextPair
+from harness.data.preference.shared_prompt import shared_prompts
 from harness.data.preview import preview
 from harness.data.row import BadRows
 from harness.data.training_data import TrainingData
@@ -148,6 +150,25 @@ def test_text_pairs_have_no_template_and_one_end(write_rows: WriteRows, tokenize
     ]
 
 
+def test_fine_tuning_reads_the_chosen_texts_alone(write_rows: WriteRows, tokenizer: Any) -> None:
+    """Held out by the prompt, as the pairs are; and so, too, in a data-loading process."""
+    row = {"prompt": "the quick", "chosen": " brown fox", "rejected": " dog"}
+    file = write_rows(row, {**row, "prompt": "the"})
+    source = SourceConfig(path=str(file), format="preference_text")
+    config = DataConfig(sources={"prefs": source}, context_length=64, cache_dir=str(file.parent / "cache"))
+    found = training_data(config, tokenizer, documents="conversations")
+    [sample, _] = preview(found, tokenizer, 2)
+    assert [[(part.text, part.trained) for part in piece.parts] for piece in sample.pieces] == [
+        [("the quick", False), (" brown fox", True), ("<|endoftext|>", True)]
+    ]
+    assert sample.pieces[0].answer is None
+    documents, pairs = found.sources[0].documents, prepared(file, tokenizer, format="preference_text").sources[0].documents
+    assert documents.hashes.tolist() == pairs.hashes[::2].tolist()
+    again = pickle.loads(pickle.dumps(documents))
+    assert not again.are_answers
+    assert again.offsets.tolist() == documents.offsets.tolist()
+
+
 def test_pairs_that_say_nothing_are_dropped_and_counted(
     write_rows: WriteRows, chat_tokenizer: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -190,6 +211,42 @@ def test_both_answers_of_a_pair_lie_in_one_row(prompt: int) -> None:
     assert (packing.piece_length == lengths[packing.piece_document]).all()
     assert packing.row_positions.max() <= 36
     assert packing.documents_cut == 2 * (99 - len(fitting))
+
+
+def test_a_shared_prompt_lies_in_a_row_once() -> None:
+    lengths = np.random.default_rng(0).integers(6, 20, size=200)
+    lengths[10:12] = 0  # held out
+    shared = np.random.default_rng(1).integers(0, 6, size=100)
+    packing = pack_pairs(lengths, 36, shared=shared)
+    assert (packing.piece_start[0::2] == 0).all()
+    assert (packing.piece_start[1::2] == shared[packing.piece_document[1::2] // 2]).all()
+    assert (packing.piece_start + packing.piece_length == lengths[packing.piece_document]).all()
+    assert packing.row_tokens.max() <= 36
+    assert packing.tokens_given == lengths.sum() - shared.sum() + shared[5]
+
+
+def test_how_much_of_a_prompt_is_shared(write_rows: WriteRows, tokenizer: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """All but the token that predicts both answers."""
+    rows = [
+        {"prompt": "the quick brown", "chosen": " fox", "rejected": " dog"},
+        {"prompt": "the", "chosen": " fox", "rejected": " dog jumps"},
+        {"prompt": "", "chosen": "fox", "rejected": "dog"},
+    ]
+    file = write_rows(*rows)
+    source = SourceConfig(path=str(file), format="preference_text")
+    config = DataConfig(sources={"prefs": source}, context_length=64, share_prompt=True, cache_dir=str(file.parent / "cache"))
+    with caplog.at_level(logging.INFO, logger="harness"):
+        data = training_data(config, tokenizer, documents="pairs")
+    prompt, one = (len(tokenizer.backend_tokenizer.encode(text).ids) for text in ("the quick brown", "the"))
+    assert shared_prompts(data.sources[0].documents).tolist() == [prompt - 1, one - 1, 0]
+    [row] = PackedRows(data).__getitems__([0])["position_ids"].tolist()
+    ids = PackedRows(data).__getitems__([0])["input_ids"][0].tolist()
+    begins = [at for at in range(1, len(row)) if row[at] != row[at - 1] + 1]
+    assert sorted(row[at] for at in (0, *begins)) == sorted([0, prompt - 1, 0, one - 1, 0, 0, 0])
+    at = row.index(prompt - 1, prompt)
+    assert tokenizer.backend_tokenizer.decode(ids[at : at + 3]) == "n dog"
+    unshared = sum(data.sources[0].documents.lengths)
+    assert f"prompts are read once a pair: {prompt + one - 2} of {unshared} tokens less" in caplog.text
 
 
 def test_a_batch_says_which_answers_are_in_its_rows(write_rows: WriteRows, chat_tokenizer: Any) -> None:

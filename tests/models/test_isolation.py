@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from harness.config.errors import InputError
-from harness.config.schema import Config, DataConfig
+from harness.config.schema import Config, DataConfig, ModelConfig
 from harness.models.document_mask import document_mask
 from harness.models.isolation import document_leak, isolate_documents
 
@@ -151,10 +152,39 @@ def test_a_document_under_a_mask_sees_what_it_sees_alone(family: str, shape: dic
         )
 
 
+SHARING = Config(data=DataConfig(share_prompt=True))
+
+
+@pytest.mark.parametrize("attention", ["auto", "varlen"])
+@pytest.mark.parametrize("family", ["llama", "mistral", "gpt2"])
+def test_a_document_that_shares_a_beginning_sees_it(family: str, attention: Any) -> None:
+    """mistral's window is shorter than what is shared."""
+    shape = {**SHAPE, "sliding_window": 3} if family == "mistral" else ISOLATED[family]
+    model = build(family, shape).eval()
+    first, second = torch.randint(64, (2, 9)), torch.randint(64, (2, 5))
+    expected = model(input_ids=torch.cat([first[:, :6], second], dim=1), use_cache=False).logits[:, 6:]
+    isolate_documents(model, replace(SHARING, model=ModelConfig(attention=attention)))
+    positions = torch.cat([torch.arange(9), torch.arange(6, 11)]).expand(2, -1)
+    found = model(input_ids=torch.cat([first, second], dim=1), position_ids=positions, use_cache=False).logits[:, 9:]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("family", "shape"), [("bloom", LOST["bloom"]), ("mpt", RESCUED["mpt"])])
+def test_a_family_that_cannot_share_is_refused(family: str, shape: dict[str, Any]) -> None:
+    """bloom takes no mask; mpt has its distances from places in the row."""
+    with pytest.raises(
+        InputError, match=rf"data.share_prompt=true: a prompt cannot be shared in this model \({family}.* Valid for it: false"
+    ):
+        isolate_documents(build(family, shape), SHARING)
+
+
 def test_the_mask_of_a_row() -> None:
     positions = torch.tensor([[0, 1, 2, 0, 1]])
     seen = document_mask(positions, dtype=torch.float32)[0, 0] == 0
     assert seen.int().tolist() == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 1]]
+    seen = document_mask(torch.tensor([[0, 1, 2, 1, 2, 0]]), dtype=torch.float32)[0, 0] == 0
+    shared = [[1, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0], [1, 0, 0, 1, 0, 0], [1, 0, 0, 1, 1, 0], [0, 0, 0, 0, 0, 1]]
+    assert seen.int().tolist() == shared
     seen = document_mask(positions, dtype=torch.float32, window=2)[0, 0] == 0
     assert seen.int().tolist() == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 1]]
 

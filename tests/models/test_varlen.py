@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,12 +13,22 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from harness.config.errors import InputError
-from harness.config.schema import Config, DataConfig, ModelConfig, TrainerConfig
+from harness.config.schema import Config, DataConfig, ModelConfig, ObjectiveConfig, TrainerConfig
 from harness.models.attention import choose_varlen
 from harness.models.compiled import uncompiled
 from harness.models.document_mask import document_mask
 from harness.models.isolation import document_leak, isolate_documents
-from harness.models.varlen import _asks_for_groups, cpu_kernel, cuda_kernel, document_bounds, kernel_problem, uses_varlen, varlen_attention
+from harness.models.varlen import (
+    Bounds,
+    _asks_for_groups,
+    cpu_kernel,
+    cuda_kernel,
+    document_bounds,
+    kernel_problem,
+    shared_keys,
+    uses_varlen,
+    varlen_attention,
+)
 from tests.models.test_isolation import SHAPE, build
 
 AMPERE, TURING = (8, 0), (7, 5)
@@ -41,6 +52,9 @@ def asked_for(attention: str = "auto", *, precision: str = "bf16-mixed", packing
         (asked_for("sdpa"), AMPERE, "no"),
         (asked_for("flex_attention"), AMPERE, "no"),
         (asked_for("varlen", precision="32-true"), None, "must"),
+        (replace(asked_for(precision="32-true"), objective=ObjectiveConfig(name="preference")), None, "try"),
+        (replace(asked_for(precision="32-true"), objective=ObjectiveConfig(name="preference")), AMPERE, "no"),
+        (replace(asked_for(isolation="mask"), objective=ObjectiveConfig(name="preference")), None, "no"),
     ],
 )
 def test_which_attention_is_chosen(config: Config, capability: tuple[int, int] | None, expected: str) -> None:
@@ -55,15 +69,42 @@ def test_documents_laid_end_to_end() -> None:
     assert bounds.tolist() == [0, 3, 5, 8, 9, 10, 15]
 
 
+SHARED = torch.tensor([[0, 1, 2, 3, 2, 3, 4, 0], [0, 1, 2, 1, 2, 0, 1, 2]])
+"""Documents that share 2 and 1 positions of those before them, and others that share nothing."""
+
+
+def test_the_keys_of_documents_that_share_a_beginning() -> None:
+    bounds = document_bounds(SHARED)
+    assert bounds.tolist() == [0, 4, 7, 8, 11, 13, 16]
+    found = shared_keys(SHARED, bounds)
+    assert found is not None
+    index, of_keys = found
+    assert index.tolist() == [0, 1, 2, 3, *(0, 1, 4, 5, 6), 7, 8, 9, 10, *(8, 11, 12), 13, 14, 15]
+    assert of_keys.tolist() == [0, 4, 9, 10, 13, 16, 19]
+    assert of_keys.dtype == torch.int32
+    apart = torch.tensor([[0, 1, 0], [3, 4, 0]])
+    assert shared_keys(apart, document_bounds(apart)) is None
+
+
+@pytest.mark.parametrize(
+    "position_ids", [torch.tensor([[0, 1, 2, 3, 0, 1, 2, 0], [0, 1, 2, 3, 4, 5, 6, 7]]), SHARED], ids=["apart", "shared"]
+)
 @pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize("heads", [4, 2])
-def test_what_a_position_sees_is_what_it_sees_under_a_mask(heads: int, window: int | None) -> None:
+def test_what_a_position_sees_is_what_it_sees_under_a_mask(heads: int, window: int | None, position_ids: Tensor) -> None:
     """With as many key heads as query heads, and with half of them; forward and backward."""
     torch.manual_seed(0)
-    position_ids = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 0], [0, 1, 2, 3, 4, 5, 6, 7]])
     query, key, value = (torch.randn(2, h, 8, 16, requires_grad=True) for h in (4, heads, heads))
     bounds = document_bounds(position_ids)
-    found, _ = varlen_attention(None, query, key, value, None, sliding_window=window, scaling=0.3, cu_seq_lens_q=bounds)
+    index, of_keys = shared_keys(position_ids, bounds) or (None, bounds)
+    found, _ = varlen_attention(
+        *(None, query, key, value, None),
+        sliding_window=window,
+        scaling=0.3,
+        cu_seq_lens_q=bounds,
+        cu_seq_lens_k=of_keys,
+        shared_key_index=index,
+    )
     mask = document_mask(position_ids, dtype=torch.float32, window=window)
     expected = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=0.3, enable_gqa=heads != 4).transpose(1, 2)
     assert torch.allclose(found, expected, atol=1e-6)
@@ -117,12 +158,22 @@ def test_where_it_is_only_wished_for_the_log_says_why_not(monkeypatch: pytest.Mo
 def test_a_kernel_is_compared_before_it_is_used() -> None:
     model = build("llama", {**SHAPE, "num_key_value_heads": 2})
 
-    def forgets_the_past(query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, **options: Any) -> Tensor:
+    def forgets_the_past(query: Tensor, key: Tensor, value: Tensor, bounds: Bounds, **options: Any) -> Tensor:
         return cpu_kernel(query, key, value, bounds, **{**options, "window": 2})
 
-    assert kernel_problem(model, cpu_kernel, device="cpu", dtype=torch.float32) is None
-    assert kernel_problem(model, cpu_kernel, device="cpu", dtype=torch.bfloat16) is None
+    def aligns_at_the_first_key(query: Tensor, key: Tensor, value: Tensor, bounds: Bounds, **options: Any) -> Tensor:
+        own, of_keys = (part.tolist() for part in bounds)
+        seen = torch.cat([torch.arange(start, start + b - a) for a, b, start in zip(own, own[1:], of_keys, strict=False)])
+        return cpu_kernel(query, key[seen], value[seen], (bounds[0], bounds[0]), **options)
+
+    for shares in (False, True):
+        assert kernel_problem(model, cpu_kernel, device="cpu", dtype=torch.float32, shares=shares) is None
+        assert kernel_problem(model, cpu_kernel, device="cpu", dtype=torch.bfloat16, shares=shares) is None
     problem = kernel_problem(model, forgets_the_past, device="cpu", dtype=torch.bfloat16)
+    assert problem is not None
+    assert "is off by" in problem
+    assert kernel_problem(model, aligns_at_the_first_key, device="cpu", dtype=torch.float32) is None
+    problem = kernel_problem(model, aligns_at_the_first_key, device="cpu", dtype=torch.float32, shares=True)
     assert problem is not None
     assert "is off by" in problem
 
@@ -151,7 +202,7 @@ def test_the_arguments_of_the_cuda_kernel(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(varlen, "varlen_attn", record)
     q, kv, bounds = torch.zeros(8, 4, 16), torch.zeros(8, 2, 16), torch.tensor([0, 8], dtype=torch.int32)
     for window in (None, 3):
-        cuda_kernel(q, kv, kv, bounds, longest=8, scale=0.25, window=window)
+        cuda_kernel(q, kv, kv, (bounds, bounds), longest=8, scale=0.25, window=window)
     assert [call["window_size"] for call in calls] == [(-1, 0), (2, 0)]
     assert all(call["enable_gqa"] and call["scale"] == 0.25 and call["max_q"] == call["max_k"] == 8 for call in calls)
 
@@ -168,7 +219,7 @@ def test_torch_2_11_is_not_told_of_groups_which_it_does_not_ask_for(monkeypatch:
     _asks_for_groups.cache_clear()
     q, kv, bounds = torch.zeros(8, 4, 16), torch.zeros(8, 2, 16), torch.tensor([0, 8], dtype=torch.int32)
     try:
-        assert cuda_kernel(q, kv, kv, bounds, longest=8, scale=None, window=None).shape == kv.shape
+        assert cuda_kernel(q, kv, kv, (bounds, bounds), longest=8, scale=None, window=None).shape == kv.shape
     finally:
         _asks_for_groups.cache_clear()
 

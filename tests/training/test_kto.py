@@ -16,13 +16,14 @@ from harness.config.load import load
 from harness.data.dataset import PackedRows
 from harness.data.training_data import TrainingData
 from harness.models.language_model import build_model
+from harness.search.trial_cost import cost_bound
 from harness.training.inputs import load_inputs
 from harness.training.mismatched import mismatched
-from harness.training.module import TrainingModule
 from harness.training.objectives.build import build_objective
 from harness.training.objectives.kto import Kto
 from tests.support import corpus
 from tests.support.corpus import TinyText
+from tests.training.answers import assert_same_step, first_step, over_answers
 from tests.training.runs import assert_same_run, new_run_of, train_here
 from tests.training.test_ranks import assert_close, train_on_ranks
 
@@ -32,64 +33,21 @@ WORDS = corpus.DOMAIN_WORDS
 @pytest.fixture
 def labelled(tmp_path: Path, tiny_text: TinyText) -> list[str]:
     """Overrides: 60 answers of plain text to 30 prompts, a third of them bad, with a little replay."""
-    rng, file = np.random.default_rng(0), tmp_path / "answers.jsonl"
+    rng = np.random.default_rng(0)
     rows = []
     for number in range(60):
         label = number % 3 != 0
         words = WORDS[:5] if label else WORDS[5:]
         answer = " ".join(rng.choice(words, size=rng.integers(1, 5)).tolist())
         rows.append({"prompt": f"{WORDS[number % 10]} {WORDS[number // 10 % 3]}", "completion": f" {answer}", "label": label})
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    kept = [one for one in tiny_text.overrides if ".domain." not in one]
-    return [
-        *kept,
-        "data.context_length=64",
-        "model.max_context=64",
-        "trainer.batch_tokens=256",
-        "objective=preference",
-        "objective.kind=kto",
-        f"data.sources.prefs.path={file}",
-        "data.sources.prefs.format=preference_text",
-        "data.sources.general.format=text",
-        "data.validation.general.format=text",
-        f"data.cache_dir={tmp_path / 'cache'}",
-    ]
-
-
-def first_step(overrides: list[str]) -> tuple[float, dict[str, float], dict[str, torch.Tensor]]:
-    """Loss, what is logged, and gradients, of weights that are not the reference's."""
-    config = load(overrides).config
-    inputs, objective = load_inputs(config), build_objective(config)
-    plan, tokenizer = inputs.plan, inputs.tokenizer
-    assert plan is not None
-    model = build_model(config.model, tokenizer, seed=config.seed)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "norm" in name:
-                weight *= 1.5
-    objective.load(model, tokenizer)
-    data = objective.prepare(plan.data, tokenizer, rows=plan.rows)
-    rows, micro = PackedRows(data), plan.batch_size.full // plan.accumulation
-    module = TrainingModule(model, config, plan, objective)
-    objective.begin_step(model, data, 0, plan.batch_size.full)
-    loss = torch.zeros(())
-    for start in range(0, plan.batch_size.full, micro):
-        loss = loss + objective.loss_sum(model, rows.__getitems__(list(range(start, start + micro)))) / float(plan.targets[0])
-    loss.backward()  # type: ignore[no-untyped-call]
-    gradients = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
-    return float(loss.detach()), objective.step_metrics(), gradients
+    return [*over_answers(tmp_path / "answers.jsonl", rows, tiny_text), "objective.kind=kto"]
 
 
 def test_the_loss_does_not_depend_on_how_a_step_is_cut(labelled: list[str]) -> None:
     overrides = [*labelled, "objective.nll_weight=0.2", "objective.beta=0.5", "objective.undesirable_weight=2"]
-    whole, logged, gradients = first_step(overrides)
-    assert all(gradient.isfinite().all() for gradient in gradients.values())
+    whole = first_step(overrides)
     for other in ("trainer.micro_batch_size=1", "trainer.loss_chunk_tokens=7"):
-        loss, metrics, cut = first_step([*overrides, other])
-        assert loss == pytest.approx(whole, rel=1e-5)
-        assert metrics == pytest.approx(logged, rel=1e-4, abs=1e-5)
-        for name, gradient in gradients.items():
-            torch.testing.assert_close(cut[name], gradient, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+        assert_same_step(whole, first_step([*overrides, other]))
 
 
 def prepared(overrides: list[str]) -> tuple[TrainingData, Kto, torch.nn.Module]:
@@ -144,6 +102,25 @@ def test_the_divergence_of_a_step_by_hand(labelled: list[str]) -> None:
     expected = max(0.0, math.fsum(gains) / len(gains))
     assert abs(math.fsum(gains)) > 1e-3
     assert objective.step_metrics()["kl"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_budget_counts_what_is_read_after_other_prompts(labelled: list[str]) -> None:
+    overrides = [*labelled, "data.replay_share=0", "trainer.max_tokens=2000", "trainer.max_steps=null"]
+    config = load(overrides).config
+    plan = load_inputs(config).plan
+    assert plan is not None
+    [source] = plan.data.sources
+    read = []
+    for step in range(plan.steps):
+        before = plan.batch_size.rows_before(plan.steps)
+        first, end = int(before[step]), int(before[step + 1])
+        _, rows = plan.data.order.rows(first, end)
+        documents = source.packing.piece_document[source.packing.pieces_of(rows)]
+        read.append(int(source.packing.row_tokens[rows].sum() + mismatched(source, documents).lengths.sum()))
+    assert plan.tokens.tolist() == np.cumsum(read).tolist()
+    assert plan.tokens[-1] <= 2000 == cost_bound(config) < plan.tokens[-1] + 2 * max(read)
+    with pytest.raises(InputError, match=r"objective.kind=kto: reads each answer once more .* valid: beside it trainer.max_tokens"):
+        cost_bound(load([*overrides, "trainer.max_tokens=null", "trainer.max_steps=5"]).config)
 
 
 RUN = ("trainer.micro_batch_size=2", "trainer.max_steps=12", "optim.lr=3e-3")

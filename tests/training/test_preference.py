@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from pathlib import Path
@@ -14,17 +13,16 @@ import torch
 from harness.config.checks.trainer import token_bound
 from harness.config.errors import InputError
 from harness.config.load import load
-from harness.config.schema import Config
 from harness.data.dataset import PackedRows
 from harness.models.language_model import build_model
 from harness.training.answer_logps import answer_logps
 from harness.training.inputs import load_inputs
-from harness.training.module import TrainingModule
 from harness.training.objectives.build import build_objective
 from harness.training.plan import Plan
 from harness.training.reference import with_reference
 from tests.support import corpus
 from tests.support.corpus import TinyText
+from tests.training.answers import assert_same_step, first_step, over_answers
 from tests.training.runs import assert_same_run, new_run_of, train_here
 
 WORDS = corpus.DOMAIN_WORDS
@@ -33,59 +31,39 @@ WORDS = corpus.DOMAIN_WORDS
 @pytest.fixture
 def pairs(tmp_path: Path, tiny_text: TinyText) -> list[str]:
     """Overrides: 60 pairs of plain text, of several lengths, with a little replay."""
-    rng, file = np.random.default_rng(0), tmp_path / "pairs.jsonl"
+    rng = np.random.default_rng(0)
     rows = []
     for _ in range(60):
         words = (WORDS, WORDS[:5], WORDS[5:])
         prompt, chosen, rejected = (" ".join(rng.choice(some, size=rng.integers(1, 4)).tolist()) for some in words)
         rows.append({"prompt": prompt, "chosen": f" {chosen}", "rejected": f" {rejected} {rejected}"})
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    kept = [one for one in tiny_text.overrides if ".domain." not in one]
-    return [
-        *kept,
-        "data.context_length=64",
-        "model.max_context=64",
-        "trainer.batch_tokens=256",
-        "objective=preference",
-        f"data.sources.prefs.path={file}",
-        "data.sources.prefs.format=preference_text",
-        "data.sources.general.format=text",
-        "data.validation.general.format=text",
-        f"data.cache_dir={tmp_path / 'cache'}",
-    ]
-
-
-def first_step(config: Config) -> tuple[float, dict[str, torch.Tensor]]:
-    """Loss and gradients, of weights that are not the reference's."""
-    inputs, objective = load_inputs(config), build_objective(config)
-    plan, tokenizer = inputs.plan, inputs.tokenizer
-    assert plan is not None
-    model = build_model(config.model, tokenizer, seed=config.seed)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "norm" in name:
-                weight *= 1.5
-    objective.load(model, tokenizer)
-    rows = PackedRows(objective.prepare(plan.data, tokenizer, rows=plan.rows))
-    micro = plan.batch_size.full // plan.accumulation
-    module = TrainingModule(model, config, plan, objective)
-    loss = torch.zeros(())
-    for start in range(0, plan.batch_size.full, micro):
-        loss = loss + objective.loss_sum(model, rows.__getitems__(list(range(start, start + micro)))) / float(plan.targets[0])
-    loss.backward()  # type: ignore[no-untyped-call]
-    return float(loss.detach()), {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+    return over_answers(tmp_path / "pairs.jsonl", rows, tiny_text)
 
 
 @pytest.mark.parametrize("kind", ["dpo", "simpo"])
 def test_the_loss_does_not_depend_on_how_a_step_is_cut(pairs: list[str], kind: str) -> None:
     overrides = [*pairs, f"objective.kind={kind}", "objective.nll_weight=0.2"]
-    whole, gradients = first_step(load(overrides).config)
-    assert all(gradient.isfinite().all() for gradient in gradients.values())
+    whole = first_step(overrides)
     for other in ("trainer.micro_batch_size=1", "trainer.loss_chunk_tokens=7"):
-        loss, cut = first_step(load([*overrides, other]).config)
-        assert loss == pytest.approx(whole, rel=1e-5)
-        for name, gradient in gradients.items():
-            torch.testing.assert_close(cut[name], gradient, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+        assert_same_step(whole, first_step([*overrides, other]))
+
+
+@pytest.mark.parametrize("attention", ["auto", "sdpa"])
+def test_a_prompt_that_is_read_once_changes_nothing_but_the_rows(pairs: list[str], attention: str) -> None:
+    """A step of all pairs, in however many rows they lie: auto is varlen here, sdpa has a mask."""
+    steps, data = [], []
+    for shared in ("false", "true"):
+        overrides = [*pairs, f"data.share_prompt={shared}", f"model.attention={attention}", "data.replay_share=0", "trainer.max_steps=1"]
+        plan = load_inputs(load(overrides).config).plan
+        assert plan is not None
+        data.append(plan.data)
+        steps.append(first_step([*overrides, f"trainer.batch_tokens={64 * plan.data.sources[0].packing.rows}"]))
+    assert_same_step(*steps)
+    (apart,), (shared_,) = (one.sources for one in data)
+    assert shared_.packing.tokens < 0.9 * apart.packing.tokens
+    assert shared_.packing.rows < apart.packing.rows
+    assert shared_.row_targets.sum() == apart.row_targets.sum()
+    assert shared_.fingerprint != apart.fingerprint, "what the reference said is of one layout"
 
 
 def test_packed_answers_have_the_log_probabilities_that_they_have_alone(pairs: list[str]) -> None:
@@ -133,6 +111,14 @@ def test_the_reference_reads_pairs_once_and_is_kept(pairs: list[str], tmp_path: 
     for other in ("trainer.precision=bf16-mixed", "seed=1", "model.layers=1"):
         with pytest.raises(TypeError):  # made anew
             with_reference(load([*pairs, other]).config, inputs.plan.data, inputs.tokenizer)
+
+
+def test_a_run_with_shared_prompts(pairs: list[str], tmp_path: Path) -> None:
+    run = new_run_of(tmp_path / "run", *pairs, *RUN, "data.share_prompt=true", "adapter=lora", "data.replay_share=0.2")
+    train_here(run)
+    rows = [row for row in run.metrics.rows() if row["step"]]
+    assert rows[0]["rewards/margins"] == pytest.approx(0, abs=1e-4)
+    assert rows[-1]["rewards/margins"] > 0.1
 
 
 RUN = ("trainer.micro_batch_size=2", "trainer.max_steps=12", "optim.lr=3e-3")
@@ -231,6 +217,10 @@ def test_a_reference_of_another_vocabulary_is_refused(pairs: list[str], tmp_path
         (["objective=sft", "trainer.batch_pairs=4"], "trainer.batch_pairs has no effect with objective.name=sft"),
         (["trainer.batch_pairs=4", "trainer.initial_batch_tokens=64"], "not with trainer.batch_pairs"),
         (["trainer.batch_pairs=4", "schedule.warmup='100 tokens'"], "schedule.warmup=100 tokens: not in tokens with trainer.batch_pairs"),
+        (["data.share_prompt=true", "objective.kind=kto"], "data.share_prompt=true: has no effect with objective.kind=kto"),
+        (["data.share_prompt=true", "adapter=soft_prompt"], "data.share_prompt=true: not with adapter.tokens="),
+        (["data.share_prompt=true", "data.isolation=position_ids"], "data.isolation=position_ids: says nothing of shared prompts"),
+        (["data.share_prompt=true", "objective=sft"], "data.share_prompt has no effect with objective.name=sft"),
         (["objective.label_smoothing=0.5"], "objective.label_smoothing=0.5"),
     ],
 )

@@ -15,10 +15,10 @@ def objective_problems(config: Config) -> Iterator[str]:
             yield from _distillation(config)
         case "preference":
             yield from _preference(config)
-    if config.objective.name != "preference":
+    if config.objective.name not in ("preference", "sft"):
         for name, source in config.data.sources.items():
             if source.format == "preference_text":
-                yield f"data.sources.{name}.format=preference_text: only objective=preference reads it; valid: preference"
+                yield f"data.sources.{name}.format=preference_text: read with objective=preference or sft alone; valid: preference"
 
 
 def _preference(config: Config) -> Iterator[str]:
@@ -30,6 +30,16 @@ def _preference(config: Config) -> Iterator[str]:
         yield _unread("label_smoothing", objective.label_smoothing, objective.kind, ", ".join(SMOOTHED))
     if objective.gamma is not None and not gamma_of(replace(objective, gamma=None)):
         yield _unread("gamma", objective.gamma, objective.kind, "simpo, dpop")
+    if config.data.share_prompt:
+        if objective.kind == "kto":
+            yield "data.share_prompt=true: has no effect with objective.kind=kto, which learns from answers one by one; valid: false"
+        if config.adapter.tokens:
+            yield (
+                f"data.share_prompt=true: not with adapter.tokens={config.adapter.tokens}, a soft prompt before each answer's prompt; "
+                "valid: false"
+            )
+        if config.data.isolation == "position_ids":
+            yield "data.isolation=position_ids: says nothing of shared prompts with data.share_prompt=true; valid: auto, mask"
     if objective.kind == "kto":
         if config.trainer.batch_pairs == 1:
             yield "trainer.batch_pairs=1: objective.kind=kto compares each answer with others of its step; valid: at least 2"

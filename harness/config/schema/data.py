@@ -51,9 +51,9 @@ class SourceConfig(Section):
     rejected (chosen_response, …), each a text, which is then a turn, or messages; as chosen and rejected conversations whose common
     beginning is the prompt; or as instruction and several completions with scores (objective=sft reads the chosen answer alone);
     with objective.kind=kto also prompt, completion (text or messages) and label, true or false; preference_text: prompt, chosen and
-    rejected (or completion and label) as plain text, without a template; text: plain text in `field`, every token of which is
-    trained, e.g. for replay; auto: one of the formats of conversations, told from each file's first rows; with objective.name=distill also
-    plain text, where the first row of the first file is no conversation."""
+    rejected (or completion and label) as plain text, without a template (objective=sft: the chosen answer alone); text: plain text in
+    `field`, every token of which is trained, e.g. for replay; auto: one of the formats of conversations, told from each file's first rows;
+    with objective.name=distill also plain text, where the first row of the first file is no conversation."""
     rejected: Annotated[Rejected, Preferred] = "worst"
     """Of several scored completions the best is the chosen answer. worst: the one with the lowest score is the rejected one; random: any of
     those with a lower score than the best, the same one in every run."""
@@ -294,6 +294,10 @@ class DataConfig(Section):
     refused."""
     overflow: Literal["split", "truncate", "drop"] = "split"
     """What happens to a document longer than a row (best_fit and padded; concat always splits)."""
+    share_prompt: Annotated[bool, Preferred] = False
+    """Whether a pair's prompt is read once: in the chosen answer's document, whose prompt the rejected answer sees, too. The losses stay
+    the same, and rows hold more pairs, the more the longer prompts are; a budget counts each prompt once. Attention is by an explicit
+    mask, see isolation, or by model.attention=varlen; a model that computes something else that way is refused."""
     append_eos: bool = True
     """End every document with the tokenizer's end-of-text token, where it has one. (Turns of conversations end as the template says.)"""
     split_special_tokens: bool = True

@@ -16,8 +16,8 @@ class TrainerConfig(Section):
     """Length, batch, precision and rhythm of a run."""
 
     max_tokens: Count | None = None
-    """Train on at most this many tokens (padding not counted). This, max_steps or max_epochs is required; of several, what
-    ends first counts."""
+    """Train on at most this many tokens (padding not counted; those that objective.kind=kto reads besides are). This, max_steps or
+    max_epochs is required; of several, what ends first counts."""
     max_steps: Annotated[int, Ge(0)] | None = None
     """Train for at most this many optimizer steps. 0: nothing is trained, the model is evaluated as it is; such a run needs no sources, no
     length and no optimizer, and costs the tokens that its evaluation sets have."""

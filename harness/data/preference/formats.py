@@ -78,6 +78,13 @@ def read_labelled(files: Sequence[Path], *, as_text: bool, key: str, bad: BadRow
         yield LabelledDocument(answer, where, position)
 
 
+def read_chosen_texts(files: Sequence[Path], *, key: str, bad: BadRows) -> Iterator[LabelledDocument]:
+    """The chosen answers of the files' pairs of texts, in order; otherwise as `read_pairs`."""
+    for pair, where, position in read_pairs(files, as_text=True, rejected="worst", key=key, bad=bad):
+        assert isinstance(pair, TextPair)
+        yield LabelledDocument(LabelledAnswer(pair.prompt, pair.chosen, label=True), where, position)
+
+
 def _parsed(files: Sequence[Path], parse: Callable[[Values], T], what: str, *, key: str, bad: BadRows) -> Iterator[tuple[T, str, int]]:
     """What `parse` makes of each row, its place, and how many bytes were read up to its end."""
     before, empty = 0, True
