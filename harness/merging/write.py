@@ -40,8 +40,8 @@ Progress = Callable[[int, int], None]
 """Bytes written, of how many."""
 
 
-def write_merge(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
-    """Write the result of a plan to the directory `out`, all of it or nothing.
+def write_merge(plan: Plan, out: Path, *, progress: Progress | None = None, scores: Sequence[str] = ()) -> None:
+    """Write the result of a plan to the directory `out`, all of it or nothing. scores: what is known of how good it is, for the card.
 
     Raises InputError where `out` is in use, the disk has no room, or a model holds what cannot be merged.
     """
@@ -53,7 +53,7 @@ def write_merge(plan: Plan, out: Path, *, progress: Progress | None = None) -> N
         write_json(directory / "config.json", dict(plan.config))
         copy_tokenizer(plan, directory)
         _copy(plan.frame, MODEL_FILES, directory)
-        write_text(directory / "README.md", merge_card(plan))
+        write_text(directory / "README.md", merge_card(plan, scores=scores))
 
 
 @contextmanager
