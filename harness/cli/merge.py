@@ -105,7 +105,8 @@ def _soup(words: list[str], out: Path, metric: str | None, *, dry_run: bool) -> 
     not measured."""
     from harness.merging.write import refuse_full_disk
     from harness.models.merged import merge_plan
-    from harness.work.greedy_soup import UnfinishedError, greedy_soup, plan_of_all
+    from harness.work.greedy_soup import greedy_soup, plan_of_all
+    from harness.work.kept_run import UnfinishedError
 
     plan = plan_of_all(words)
     refuse_full_disk(plan, out)

@@ -13,18 +13,16 @@ from harness.config.checks import check
 from harness.config.errors import InputError, unknown
 from harness.config.overrides import ValueOverride, parse
 from harness.config.schema import AdapterConfig, Config, IngredientConfig, MergeConfig, ModelConfig
-from harness.config.validate import to_plain
 from harness.evaluation.kinds import higher_is_better, logged_metrics, main_metrics
 from harness.models.several import one_by_one
 from harness.report.text import metric_text
 from harness.runs.directory import RunDirectory, find_study, run_called, runs_root
-from harness.runs.files import read_yaml
 from harness.runs.on_report import OnReport, Rival, paired_lead, report_lines
-from harness.runs.record import RunRecord, load_run, load_study
+from harness.runs.record import RunRecord, load_study
 from harness.runs.report_split import reported
 from harness.work.evaluate import evaluation_of
+from harness.work.kept_run import kept_run
 from harness.work.merge import OWN_KEYS, as_overrides, merge_config_of
-from harness.work.start_run import continue_run, start_run
 
 if TYPE_CHECKING:
     from harness.merging.plan import Plan
@@ -73,10 +71,6 @@ class Soup:
         """What `harness merge --json` prints under `greedy`."""
         tried = [{"name": one.name, "alone": one.alone, "mean": one.mean, "kept": one.kept} for one in self.tried]
         return {"metric": self.metric, "tried": tried, "report": None if self.report is None else self.report.to_json()}
-
-
-class UnfinishedError(Exception):
-    """An evaluation was stopped, or failed; the same command goes on. Its text says which."""
 
 
 def greedy_soup(words: list[str], out: Path, *, metric: str | None = None) -> Soup:
@@ -192,16 +186,7 @@ class _Kitchen:
         """The run that evaluates the mean of these models: the one that is there, or a new one."""
         run = RunDirectory(runs_root() / re.sub(r"[^\w.-]+", "-", f"{self.label}-{called}"))
         config = replace(self.config, model=replace(self.config.model, merge=self.merge(names)))
-        if not run.config.exists():
-            start_run(config, directory=run.path)
-        elif read_yaml(run.config) != to_plain(config):
-            raise InputError(f"{run.path}: evaluates something else; move it away, or give OUT another name")
-        else:
-            continue_run(run)
-        record = load_run(run)
-        if record.state != "complete":
-            raise UnfinishedError(f"{run.path}: {record.result.reason or record.state}; the same command goes on")
-        return record
+        return kept_run(config, run)
 
 
 def _report(soup: RunRecord, rivals: Mapping[str, tuple[str, RunRecord]], metric: str, sign: int) -> OnReport:
