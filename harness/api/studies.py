@@ -173,6 +173,7 @@ class Study:
         seeds: int = 3,
         trials: Sequence[int] = (),
         rounds: int = 1,
+        retrain: bool = False,
         workers: int | None = None,
         progress: bool = True,
     ) -> Best | None:
@@ -186,11 +187,13 @@ class Study:
             trials: The numbers of those to take instead of the best.
             rounds: At most so many: each after the first takes as many again, of those that were better in the search than what is
                 confirmed, and that by what was measured so far are expected to meet the constraints.
+            retrain: Of a study of merges, train the ingredients that are runs here again for each seed, in this process.
             workers: Runs at a time; default: as many as the study had.
             progress: As of `sweep`.
 
         Raises:
             InputError: Where there is nothing to confirm.
+            UnfinishedError: Where an ingredient's training did not come to its end; the same call goes on.
             KeyboardInterrupt, RuntimeError: As `sweep`.
         """
         from harness.work.confirm import confirm_in_rounds
@@ -206,7 +209,9 @@ class Study:
             return True
 
         _check_workers(workers)
-        confirm_in_rounds(self._record, train, top=top, seeds=seeds, trials=trials, rounds=rounds, workers=workers)
+        confirm_in_rounds(
+            self._record, train, top=top, seeds=seeds, trials=trials, rounds=rounds, workers=workers, retrain_ingredients=retrain
+        )
         best = self.best
         return best if best is not None and best.confirmed else None
 

@@ -36,6 +36,14 @@ def confirm(
             "is confirmed, and that by what was measured so far are expected to meet the constraints.",
         ),
     ] = 1,
+    retrain: Annotated[
+        bool,
+        typer.Option(
+            "--retrain",
+            help="Of a study of merges: for each seed train the ingredients that are runs here again, with seeds of their own, in this "
+            "process; then merge these.",
+        ),
+    ] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time; default: as many as the study had.")] = None,
     detach: Annotated[
         bool, typer.Option("--detach", help="Return at once; `harness status STUDY-confirm` watches, `harness stop STUDY-confirm` stops.")
@@ -61,6 +69,7 @@ def confirm(
     from harness.search.status import read_status
     from harness.work.cluster import check_workers, confirmation_script, submit_wanted
     from harness.work.confirm import confirm_in_rounds
+    from harness.work.kept_run import UnfinishedError
     from harness.work.start_study import follow_workers, launcher_of, start_missing
 
     if detach and as_json:
@@ -78,6 +87,8 @@ def confirm(
         sweep, _ = check_confirmation(record, top=top, seeds=seeds, trials=trial or [])
         say(confirmation_script(record.directory, launcher, workers or sweep.config.launcher.workers), nl=False)
         return
+    if retrain and launcher.name == "slurm":
+        raise InputError("--retrain: trains ingredients in this process, not in jobs; valid: launcher=local")
     if launcher.name == "slurm":
         with submitting():
             check_workers(record.directory, launcher)
@@ -112,7 +123,21 @@ def confirm(
             report_unfinished(followed)
         return True
 
-    record = confirm_in_rounds(record, train, top=top, seeds=seeds, trials=trial or [], rounds=rounds, workers=workers, launcher=launcher)
+    try:
+        record = confirm_in_rounds(
+            record,
+            train,
+            top=top,
+            seeds=seeds,
+            trials=trial or [],
+            rounds=rounds,
+            workers=workers,
+            launcher=launcher,
+            retrain_ingredients=retrain,
+        )
+    except UnfinishedError as error:
+        say(str(error), err=True)
+        raise typer.Exit(FAILED) from None
     confirmation = record.confirmation
     assert confirmation is not None, "it was written"
     if not confirmation.is_complete:

@@ -16,7 +16,9 @@ from harness.config.terminal import say
 from harness.runs.exit_codes import DONE, FAILED
 
 if TYPE_CHECKING:
+    from harness.config.schema import Config
     from harness.runs.reproduction import Difference, Original, Reproduction
+    from harness.work.remake import Remade
 
 HEADINGS = {"exact": "exact", "within_noise": "within seed noise", "unknown": "unknown", "differs": "differs"}
 
@@ -39,19 +41,24 @@ def reproduce(
     unknown, where it is not known how much of a difference is noise.
 
     Data, tokenizer, model, versions and hardware are compared first. Files that lie elsewhere here are given as overrides:
-    data.sources.docs.path=FILE.
+    data.sources.docs.path=FILE. What a merge was made of, and is not here, is trained again first, where the recipe says how.
     """
     if seeds == 1:
         raise InputError("--seeds=1: expected at least 2: one run says nothing about seed noise")
     announce(f"comparing {what} with what is here: data, tokenizer, model, versions")
     from harness.runs.reproduction import compare, differences
+    from harness.work.remake import unexplained
     from harness.work.reproduce import changed, inputs_here, noise_here, original_of, other_input_text, train_again
 
     original, config, there = original_of(what, overrides or [])
+    parts = _remade(what, config, train=not check)
+    again = [text for part in parts for text in part.override]
+    if again:
+        original, config, there = original_of(what, [*(overrides or []), *again])
     found = [*changed(there, config), *differences(original.result, inputs_here(config))]
     if not as_json:
         _show_differences(original, found)
-    other = [difference.what for difference in found if difference.matters == "input"]
+    other = unexplained([difference.what for difference in found if difference.matters == "input"], parts)
     if check:
         if as_json:
             print_json({"name": original.name, "verdict": None, "differences": [dataclasses.asdict(one) for one in found]})
@@ -68,6 +75,25 @@ def reproduce(
     else:
         _show(original, compared, run.path)
     raise typer.Exit(DONE if compared.verdict in ("exact", "within_noise") else FAILED)
+
+
+def _remade(what: str, config: Config, *, train: bool) -> list[Remade]:
+    """What a recipe's merge is made of and is not here, each said on stderr."""
+    from harness.config.nested import flat
+    from harness.config.validate import to_plain
+    from harness.runs.bundle import find_bundle
+    from harness.work.kept_run import UnfinishedError
+    from harness.work.remake import remade
+
+    bundle = find_bundle(what)
+    try:
+        parts = [] if bundle is None else remade(bundle, dict(flat(to_plain(config))), train=train)
+    except UnfinishedError as error:
+        say(str(error), err=True)
+        raise typer.Exit(FAILED) from None
+    for part in parts:
+        say(part.line, err=True)
+    return parts
 
 
 def _show_differences(original: Original, found: list[Difference]) -> None:

@@ -21,9 +21,14 @@ def recipe_values(path: Path, *, template: Path) -> dict[str, Any]:
     What is its reader's own to choose (tracking, caches, threads) is not taken over. template: the bundle's own chat template, which takes
     the place of whatever file the configuration names. Raises InputError for paths that leave the working directory, and interpolations.
     """
+    return safe_values(read_mapping(path, holds="the resolved configuration of a recipe"), path, template=template)
+
+
+def safe_values(given: Mapping[str, Any], path: Path, *, template: Path) -> dict[str, Any]:
+    """The same of values that stand in the file `path`, which may be a stranger's."""
     values: dict[str, Any] = {}
     wishes: list[str] = []
-    for key, value in flat(read_mapping(path, holds="the resolved configuration of a recipe")):
+    for key, value in flat(given):
         if is_owner_specific(key):
             continue
         if key == "data.chat_template" and isinstance(value, str) and value.endswith(".jinja"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -11,9 +12,9 @@ from harness.config.remote_path import hub_name
 from harness.merging.plan import Plan
 
 
-def merge_card(plan: Plan, *, adapter: str | None = None) -> str:
+def merge_card(plan: Plan, *, adapter: str | None = None, scores: Sequence[str] = ()) -> str:
     """Markdown with front matter as hubs read it; it goes to a hub, so nothing private is in it. adapter: what is said of one that was
-    written in place of a model."""
+    written in place of a model. scores: sentences on how good it is."""
     scrub, recipe = Scrub.of_this_machine(), plan.recipe
     used = dict.fromkeys(part.model for one in recipe.slices for part in (*([one.base] if one.base else []), *one.parts))
     sources = {name: plan.sources[name] for name in (*used, *(name for name in (recipe.frame,) if name not in used))}
@@ -31,6 +32,9 @@ def merge_card(plan: Plan, *, adapter: str | None = None) -> str:
         for name, source in sources.items()
     )
     notes = "".join(f"- {scrub.text(note)}\n" for note in plan.notes)
+    measured = "".join(f"- {scrub.text(line)}\n" for line in scores)
+    if measured:
+        notes += f"\n## How good it is\n\n{measured}"
     mixed = "\nThe licences of its ingredients differ: all of them hold for what is made of them.\n" if len(licences) > 1 else ""
     # mergekit's words have no place for what the models were.
     known = {"fingerprints": {name: source.fingerprint for name, source in sources.items()}} if "model" in recipe.written else {}

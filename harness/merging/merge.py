@@ -58,7 +58,7 @@ def _bits_of(operands: list[Operands], index: int) -> Callable[[], Iterator[Bits
 
 def _finite(target: Target, blocks: Iterator[Floats]) -> Iterator[Floats]:
     for block in blocks:
-        largest = float(np.abs(block).max(initial=0.0))
+        largest = float(max(block.max(initial=0.0), -block.min(initial=0.0)))
         if not largest <= LARGEST[target.dtype]:
             raise _not_finite(target, largest)
         yield block

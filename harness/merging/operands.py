@@ -9,9 +9,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from harness.merging.ahead import ahead
+
 Floats = npt.NDArray[np.float32]
-BLOCK_ELEMENTS = 1 << 20
-"""Of each operand at a time, at most; a row is never split."""
+BLOCK_ELEMENTS = 1 << 17
+"""Of each operand at a time, at most; a row is never split. Few enough that what is computed of them stays in a core's cache."""
 
 
 class Rows(Protocol):
@@ -99,10 +101,14 @@ class Operands:
         return ((start, min(rows, start + step)) for start in range(0, rows, step))
 
     def blocks(self) -> Iterator[Block]:
-        """All rows once, in order."""
-        for start, stop in self.spans():
-            base = None if self.base is None else self.base.read(start, stop)
-            yield Block(start, base, [one.rows.read(start, stop) for one in self.ingredients])
+        """All rows once, in order; the next ones are read while the last are used."""
+        spans = list(self.spans())
+        blocks = (self._block(start, stop) for start, stop in spans)
+        return ahead(blocks) if len(spans) > 1 else blocks
+
+    def _block(self, start: int, stop: int) -> Block:
+        base = None if self.base is None else self.base.read(start, stop)
+        return Block(start, base, [one.rows.read(start, stop) for one in self.ingredients])
 
     def changes_of(self, index: int) -> Iterator[tuple[int, Floats]]:
         """First row and differences from the base, of one ingredient alone, block by block."""

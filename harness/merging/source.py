@@ -108,7 +108,7 @@ def to_float32(raw: npt.NDArray[np.uint8], dtype: str) -> Floats:
     """Stored bytes as float32, flat."""
     match dtype:
         case "BF16":
-            return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)
+            return np.left_shift(raw.view("<u2"), np.uint32(16), dtype=np.uint32).view(np.float32)
         case "F16":
             return raw.view("<f2").astype(np.float32)
         case "F64":
@@ -122,7 +122,13 @@ def from_float32(values: Floats, dtype: str) -> npt.NDArray[Any]:
     match dtype:
         case "BF16":
             bits = values.view(np.uint32)
-            return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
+            # In place: most of the time would go to memory that is taken and given back.
+            rounded_up = bits >> 16
+            rounded_up &= 1
+            rounded_up += 0x7FFF
+            rounded_up += bits
+            rounded_up >>= 16
+            return rounded_up.astype("<u2")
         case "F16":
             return values.astype("<f2")
         case "F64":

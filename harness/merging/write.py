@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from harness.config.errors import InputError
+from harness.merging.ahead import ahead
 from harness.merging.card import merge_card
 from harness.merging.merge import merged_tensors, refuse_other_buffers
 from harness.merging.operands import Floats
@@ -40,8 +41,8 @@ Progress = Callable[[int, int], None]
 """Bytes written, of how many."""
 
 
-def write_merge(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
-    """Write the result of a plan to the directory `out`, all of it or nothing.
+def write_merge(plan: Plan, out: Path, *, progress: Progress | None = None, scores: Sequence[str] = ()) -> None:
+    """Write the result of a plan to the directory `out`, all of it or nothing. scores: what is known of how good it is, for the card.
 
     Raises InputError where `out` is in use, the disk has no room, or a model holds what cannot be merged.
     """
@@ -53,7 +54,7 @@ def write_merge(plan: Plan, out: Path, *, progress: Progress | None = None) -> N
         write_json(directory / "config.json", dict(plan.config))
         copy_tokenizer(plan, directory)
         _copy(plan.frame, MODEL_FILES, directory)
-        write_text(directory / "README.md", merge_card(plan))
+        write_text(directory / "README.md", merge_card(plan, scores=scores))
 
 
 @contextmanager
@@ -108,19 +109,23 @@ def _write_weights(plan: Plan, directory: Path, progress: Progress | None) -> No
     )
     merged, done = merged_tensors(plan), 0
     for name, targets in zip(names, shards, strict=True):
-        with (directory / name).open("xb") as stream:
+        with (directory / name).open("xb") as stream, closing(ahead(_parts(targets, merged))) as parts:
             stream.write(header_of((target.name, target.dtype, target.dimensions, target.bytes) for target in targets))
-            for target in targets:
-                parts = _copied(target) if target.operands is None else _stored(target, next(merged))
-                for part in parts:
-                    stream.write(part)
-                    done += len(part)
-                    if progress is not None:
-                        progress(done, plan.bytes)
+            for part in parts:
+                stream.write(part)
+                done += len(part)
+                if progress is not None:
+                    progress(done, plan.bytes)
     if len(shards) > 1:
         weight_map = {target.name: name for name, targets in zip(names, shards, strict=True) for target in targets}
         index = {"metadata": {"total_size": plan.bytes}, "weight_map": dict(sorted(weight_map.items()))}
         write_json(directory / "model.safetensors.index.json", index)
+
+
+def _parts(targets: Sequence[Target], merged: Iterator[tuple[Target, Iterator[Floats]]]) -> Iterator[bytes]:
+    """What a file holds behind its header."""
+    for target in targets:
+        yield from _copied(target) if target.operands is None else _stored(target, next(merged))
 
 
 def _copied(target: Target) -> Iterator[bytes]:

@@ -6,14 +6,19 @@ import hashlib
 import logging
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from harness.config.errors import InputError
 from harness.runs.directory import RunDirectory, find_run
+from harness.runs.metrics import Row
+from harness.runs.trunks import Trunk, TrunkStore
 
 log = logging.getLogger(__name__)
+OF_A_STATE = ("step", "tokens", "lr", "train/loss")
+"""What is logged of a step that tells its state from another's."""
 
 
 def checkpoint_path(directory: Path, step: int) -> Path:
@@ -24,6 +29,29 @@ def checkpoints(directory: Path) -> dict[int, Path]:
     """The checkpoints of a run by step, the deepest last."""
     found = {int(match[1]): path for path in directory.glob("step-*.ckpt") if (match := re.fullmatch(r"step-(\d+)", path.stem))}
     return dict(sorted(found.items()))
+
+
+def states(run: RunDirectory) -> dict[int, Path]:
+    """What there is of a run's training by step, the deepest last: its checkpoints, and the states of its trunk (see `trunk_states`)."""
+    return dict(sorted({**trunk_states(run), **checkpoints(run.checkpoints)}.items()))
+
+
+def trunk_states(run: RunDirectory) -> dict[int, Path]:
+    """The states that a trial's study has stored on the trial's path, by step, the deepest last; {} of a run that is no trial.
+
+    A state is on its path where what was logged of the state's step is what the trial's metrics say of it: one run trained it, and the
+    others that share it took its rows over.
+    """
+    if run.study is None:
+        return {}
+    rows = {row["step"]: row for row in run.metrics.rows()}
+    stored = {trunk.info.step: trunk for trunk in TrunkStore(run.study.trunks).trunks() if _logged_alike(trunk, rows)}
+    return {step: stored[step].checkpoint for step in sorted(stored)}
+
+
+def _logged_alike(trunk: Trunk, rows: Mapping[int, Row]) -> bool:
+    own, stored = rows.get(trunk.info.step), trunk.rows
+    return own is not None and bool(stored) and all(own.get(name) == stored[-1].get(name) for name in OF_A_STATE)
 
 
 def last_good_checkpoint(directory: Path) -> tuple[int, Path | None]:

@@ -20,7 +20,7 @@ from harness.merging.lora import UpdatedTensor
 from harness.merging.operands import Floats
 from harness.merging.source import TORCH_NAMES, LowRank, Source, Tensor, Updates, as_rows
 from harness.merging.vocabulary import read_vocabulary
-from harness.models.checkpoint_files import archive_fingerprint, checkpoints
+from harness.models.checkpoint_files import archive_fingerprint, checkpoints, states
 from harness.models.language_model import new_model_config
 from harness.models.tokenizer import load_tokenizer
 from harness.runs.directory import RunDirectory
@@ -63,7 +63,7 @@ def run_source(run: RunDirectory, label: str, *, key: str, stored: Source | None
     """
     config = load_file(run.config, checked_by=check_model)
     _refuse_what_is_no_sum(config, label, key)
-    files = checkpoints(run.checkpoints)
+    files = checkpoints(run.checkpoints) if step is None else states(run)
     if not files:
         raise wrong_value(key, label, f"{run.path} has no checkpoint (trainer.final_checkpoint decides what a run keeps)")
     if step is not None and step not in files:

@@ -1,4 +1,5 @@
-"""Ingredients of a merge that are several models: the best trials of a study, the seeds of its confirmed winner, checkpoints of a run."""
+"""Ingredients of a merge that are several models: the best trials of a study, the seeds of its confirmed winner, checkpoints of a run,
+or of its trunk."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from harness.config.checks.merge import SEVERAL
 from harness.config.errors import InputError, wrong_value
 from harness.config.merge_methods import METHODS
 from harness.config.schema import IngredientConfig, MergeConfig
-from harness.runs.directory import find_run, find_study
+from harness.runs.directory import RunDirectory, find_run, find_study
 from harness.runs.record import load_study
 
 
@@ -49,6 +50,8 @@ def models_of(one: IngredientConfig, *, key: str) -> Mapping[str, str]:
             return _seeds_of_winner(name, key)
         case "run:":
             return _last_checkpoints(name, one.last, key)
+        case "trunk:":
+            return _last_trunk_states(name, one.last, key)
         case _:
             return {"": one.path}
 
@@ -77,8 +80,21 @@ def _last_checkpoints(name: str, last: int | None, key: str) -> dict[str, str]:
     steps = list(checkpoints(run.checkpoints))
     if not steps:
         raise wrong_value(f"{key}.path", f"run:{name}", f"{run.path} has no checkpoint (trainer.final_checkpoint decides what a run keeps)")
+    return _last(run, steps, last, key, "trainer.keep_checkpoints and trainer.checkpoint_every_steps decide what a run keeps")
+
+
+def _last_trunk_states(name: str, last: int | None, key: str) -> dict[str, str]:
+    from harness.models.checkpoint_files import trunk_states  # imports torch
+
+    run = find_run(name)
+    steps = list(trunk_states(run))
+    if not steps:
+        found = f"{run.path} has no state of a trunk; search.trunks and search.trunk_disk_gb decide what its study keeps"
+        raise wrong_value(f"{key}.path", f"trunk:{name}", f"{found}; of a single run: run:{name}")
+    return _last(run, steps, last, key, "search.trunks and search.trunk_disk_gb decide what a study keeps")
+
+
+def _last(run: RunDirectory, steps: list[int], last: int | None, key: str, why: str) -> dict[str, str]:
     if last is not None and last > len(steps):
-        kept = f"{run.path} has those of steps {', '.join(map(str, steps))}"
-        why = "trainer.keep_checkpoints and trainer.checkpoint_every_steps decide what a run keeps"
-        raise wrong_value(f"{key}.last", last, f"{kept} ({why})")
+        raise wrong_value(f"{key}.last", last, f"{run.path} has those of steps {', '.join(map(str, steps))} ({why})")
     return {f"/{step}": f"{run.path}@{step}" for step in (steps if last is None else steps[-last:])}

@@ -100,7 +100,7 @@ class Bundle:
     """The verdict on documents that chose nothing, a sentence each; [] where none were kept for the report."""
     ingredients: dict[str, Any] = field(default_factory=dict)
     """Of a merge: by configuration key of each model its path, its fingerprint and made_by: null, or run, step, config, fingerprints,
-    metrics and ingredients of the run that made it, where that was at hand."""
+    metrics, hardware and ingredients of the run that made it, where that was at hand."""
     mergekit: str | None = None
     """Of a merge: why mergekit has no words for it; "" where mergekit.yml has them, null of others."""
 

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.documents import DamagedError, typed
-from harness.runs.directory import StudyDirectory
+from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import read_json, write_json
 
 SUFFIX = "-confirm"
+RUN = "{run}"
+"""What stands for a run in the word for an ingredient of a merge."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class ConfirmationPlan:
     the others in their order."""
     charged: list[int] = field(default_factory=list)
     """Those of them, by their place, that the budget of the study pays for; the others were asked for by `harness confirm`."""
+    retrained: dict[str, str] = field(default_factory=dict)
+    """Of a merge, the ingredients that are trained again for each seed: by name their word, {run} standing for the new run."""
 
     @property
     def candidates(self) -> list[int]:
@@ -45,6 +49,11 @@ class ConfirmationPlan:
 def confirmation_directory(study: StudyDirectory) -> StudyDirectory:
     """Where the confirmation of a study is, or would be: beside it."""
     return StudyDirectory(study.path.parent / (study.path.name + SUFFIX))
+
+
+def ingredient_run(confirmation: StudyDirectory, name: str, seed: int) -> RunDirectory:
+    """Where an ingredient is trained again for a seed of the confirmation."""
+    return RunDirectory(confirmation.path / "ingredients" / f"{name}-seed-{seed}")
 
 
 def _plan_file(confirmation: StudyDirectory) -> Path:

@@ -152,7 +152,8 @@ def report_lines(found: OnReport, text: Text) -> list[str]:
         lines.append(_no_better(*found.is_baseline))
     for rival in found.rivals:
         which = ", ".join(filter(None, (RIVALS[rival.kind], rival.label)))
-        named = f"{which} (trial {rival.run.number}, {text(rival.value)})"
+        where = rival.run.name if rival.run.number is None else f"trial {rival.run.number}"
+        named = f"{which} ({where}, {text(rival.value)})"
         if rival.lead is None:
             why = "a set has fewer than two documents for the report, or those of the two are not at hand, or not the same"
             lines.append(f"how far it leads {named} is not known: {why}")

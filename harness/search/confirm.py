@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from harness.config.checks.merge import KEY
 from harness.config.checks.trainer import trains
 from harness.config.errors import InputError, wrong_value
 from harness.config.launcher_schema import LauncherConfig
@@ -23,7 +24,15 @@ from harness.config.sweep_schema import BudgetConfig, SearchConfig, StoppingConf
 from harness.config.writable import check_writable
 from harness.evaluation.kinds import place_of
 from harness.runs.cache import default_cache_dir
-from harness.runs.confirmation_plan import ConfirmationPlan, confirmation_directory, launch_of, read_plan, write_plan
+from harness.runs.confirmation_plan import (
+    RUN,
+    ConfirmationPlan,
+    confirmation_directory,
+    ingredient_run,
+    launch_of,
+    read_plan,
+    write_plan,
+)
 from harness.runs.directory import StudyDirectory
 from harness.runs.files import read_yaml, write_yaml
 from harness.runs.fresh_seeds import outcome
@@ -49,13 +58,15 @@ def open_confirmation(
     workers: int | None,
     launcher: LauncherConfig | None = None,
     trials: Sequence[int] = (),
+    retrained: Mapping[str, str] | None = None,
 ) -> StudyDirectory:
     """The directory of the confirmation, with its plan and sweep written: a new one, or the one that exists, extended.
 
     A plan only grows: candidates and seeds of an earlier call stay, and every candidate gets every seed. A stop request that stands is
     withdrawn.
     top: how many of the study's best trials; seeds: how many seeds each; workers: at a time, None for as many as the study had; launcher:
-    None for the study's; trials: the numbers of those to take instead of the best.
+    None for the study's; trials: the numbers of those to take instead of the best; retrained: as of `ConfirmationPlan`, None for what the
+    plan that exists says.
     Raises InputError for numbers that the study cannot fill, and for a directory that belongs to something else.
     """
     sweep, numbers = check_confirmation(study, top=top, seeds=seeds, trials=trials)
@@ -67,7 +78,8 @@ def open_confirmation(
     if lock is None:
         raise InputError(f"{directory.path}: another harness confirm is writing its plan; try again")
     try:
-        plan = _extended(read_plan(directory) or empty_plan(study, sweep), numbers, seeds)
+        plan = _with_retrained(read_plan(directory) or empty_plan(study, sweep), retrained, directory)
+        plan = _extended(plan, numbers, seeds)
         launched_by = dataclasses.replace(launcher or sweep.config.launcher, workers=workers or sweep.config.launcher.workers)
         _say_where_prompts_lack(write_confirmation(study, sweep, plan, launched_by).start.points)
     finally:
@@ -236,6 +248,15 @@ def empty_plan(study: StudyRecord, sweep: Sweep) -> ConfirmationPlan:
     return ConfirmationPlan(study.name, launch_of(study.sweep), (max(searched) + 1) % SEEDS, [])
 
 
+def _with_retrained(plan: ConfirmationPlan, retrained: Mapping[str, str] | None, directory: StudyDirectory) -> ConfirmationPlan:
+    """All runs of a confirmation are of merges of the same kind."""
+    if retrained is None or plan.retrained == retrained:
+        return plan
+    if plan.runs:
+        raise InputError(f"--retrain: the runs in {directory.path} merged other ingredients; valid: move it away, or without --retrain")
+    return dataclasses.replace(plan, retrained=dict(retrained))
+
+
 def _extended(plan: ConfirmationPlan, numbers: list[int], seeds: int) -> ConfirmationPlan:
     """Every candidate with every seed; by seed, so that a confirmation that is stopped early has whole seeds to compare. Where the study
     has confirmed by itself, those that it dropped stay as they are."""
@@ -258,17 +279,23 @@ def confirmation_sweep(study: StudyRecord, sweep: Sweep, plan: ConfirmationPlan,
     """The sweep of a study's confirmation, whose points are the plan's runs. sweep: the study's."""
     runs = {run.number: run for run in study.runs}
     config, search = sweep.config, sweep.config.search
+    directory = confirmation_directory(study.directory)
     points = [
-        {**_point(sweep, params), **fresh_values(sweep, params, run["seed"], place=(run["seed"] - plan.first_seed) % SEEDS)}
+        {
+            **_point(sweep, params),
+            **fresh_values(sweep, params, run["seed"], place=(run["seed"] - plan.first_seed) % SEEDS),
+            **_ingredients(plan, directory, run["seed"]),
+        }
         for run in plan.runs
         for params in [runs[run["candidate"]].params]
     ]
-    fresh = {key for point in points for key in point if _is_fresh(key)}
+    fresh = {key: {"low": 0, "high": SEEDS - 1} for key in sorted({key for point in points for key in point if _is_fresh(key)})}
+    others = {key: {"choices": sorted({point[key] for point in points})} for key in _ingredients(plan, directory, plan.first_seed)}
     return sweep.beside(
-        confirmation_directory(study.directory).name,
+        directory.name,
         dataclasses.replace(
             config,
-            space={**config.space, **{key: {"low": 0, "high": SEEDS - 1} for key in sorted(fresh)}},
+            space={**config.space, **fresh, **others},
             # Every value is given. What else the study says of its trials stands: constraints, attempts, trunks.
             search=SearchConfig(
                 name="random",
@@ -284,6 +311,14 @@ def confirmation_sweep(study: StudyRecord, sweep: Sweep, plan: ConfirmationPlan,
         ),
         Start(points=points),
     )
+
+
+def _ingredients(plan: ConfirmationPlan, directory: StudyDirectory, seed: int) -> dict[str, str]:
+    """The ingredients that were trained again for a seed, by configuration key."""
+    return {
+        f"{KEY}.ingredients.{name}.path": word.replace(RUN, str(ingredient_run(directory, name, seed).path))
+        for name, word in plan.retrained.items()
+    }
 
 
 def write_confirmation(study: StudyRecord, sweep: Sweep, plan: ConfirmationPlan, launcher: LauncherConfig) -> Sweep:

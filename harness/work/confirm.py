@@ -10,6 +10,7 @@ from harness.runs.directory import StudyDirectory
 from harness.runs.record import StudyRecord, load_study
 from harness.search.confirm import open_confirmation
 from harness.search.next_candidates import next_round
+from harness.work.retrain import retrain, retrained_words
 
 Train = Callable[[StudyRecord, StudyDirectory], bool]
 """Called with a study and the directory of its confirmation: runs what has not ended; returns whether all has ended now."""
@@ -25,22 +26,27 @@ def confirm_in_rounds(
     rounds: int = 1,
     workers: int | None = None,
     launcher: LauncherConfig | None = None,
+    retrain_ingredients: bool = False,
 ) -> StudyRecord:
     """The study with its confirmation, when `train` returns False or no candidate is left.
 
-    rounds: at most so many; each after the first takes `top` trials again, which `next_round` names. The others as of `open_confirmation`.
-    The same call goes on where an earlier one stopped. Raises InputError as that does, before anything is trained.
+    rounds: at most so many; each after the first takes `top` trials again, which `next_round` names. retrain_ingredients: of a merge study,
+    those that are runs here are trained again for each seed, in this process. The others as of `open_confirmation`.
+    The same call goes on where an earlier one stopped. Raises InputError as that does, before anything is trained, and UnfinishedError
+    where an ingredient's training did not come to its end.
     """
     if rounds < 1:
         raise wrong_value("--rounds", rounds, "expected at least 1")
     if trials and rounds > 1:
         raise InputError("--trial and --rounds exclude each other: the candidates are those that are named, or chosen round by round")
     named = trials
+    retrained = retrained_words(study) if retrain_ingredients else None
     while True:
-        directory = open_confirmation(study, top=top, seeds=seeds, trials=named, workers=workers, launcher=launcher)
+        directory = open_confirmation(study, top=top, seeds=seeds, trials=named, workers=workers, launcher=launcher, retrained=retrained)
         study = load_study(study.directory)
         assert study.confirmation is not None, "it was written"
         if not study.confirmation.is_complete:
+            retrain(study, directory, study.confirmation.plan)
             if not train(study, directory):
                 return study
             study = load_study(study.directory)

@@ -24,7 +24,7 @@ def family_of(config: Mapping[str, Any], fingerprints: Mapping[str, str], scrub:
     """The models that a run started from, by the configuration keys that name them; {} of a run that merged none.
 
     Of each its path, its fingerprint, and under made_by what it takes to make it again, where a run here did: configuration, fingerprints
-    of its data, its metrics, and its own family. config: config.yaml; fingerprints: of result.json.
+    of its data, its metrics, hardware, and its own family. config: config.yaml; fingerprints: of result.json.
     """
     merge = _merge_of(config)
     if merge is None or depth > MOST_DEEP:
@@ -64,6 +64,7 @@ def _made_by(word: str, scrub: Scrub, *, depth: int) -> dict[str, Any] | None:
         "config": scrub.config(record.config),
         "fingerprints": result.fingerprints,
         "metrics": result.metrics,
+        "hardware": result.hardware,
         "ingredients": family_of(record.config, result.fingerprints, scrub, depth=depth + 1),
     }
 

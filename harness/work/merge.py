@@ -7,7 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.config.checks.merge import KEY, merge_problems
+from harness.config.checks.merge import COUNTED, KEY, SEVERAL, merge_problems
+from harness.config.checks.trainer import trains
 from harness.config.documents import as_mapping
 from harness.config.errors import InputError
 from harness.config.load import load, with_overrides
@@ -17,14 +18,21 @@ from harness.config.overrides import GroupOverride, ValueOverride, hydra_text, p
 from harness.config.schema import Config
 from harness.config.trust import config_wishes, is_own, refuse
 from harness.config.user_yaml import read_mapping
+from harness.evaluation.kinds import main_metrics
+from harness.report.text import metric_text
+from harness.runs.directory import RunDirectory, run_called
+from harness.runs.on_report import on_report, report_lines
+from harness.runs.record import load_run, load_study
+from harness.runs.result import read_result
+from harness.runs.run_config import load_run_config
 
 if TYPE_CHECKING:
     from harness.merging.adapter import AdapterPlan, AdapterSummary
     from harness.merging.plan import Plan
 
 RECIPE_ENDINGS = (".yml", ".yaml")
-INGREDIENT = re.compile(r"(?P<name>[^\W\d]\w*)=(?P<model>.+?)(:(?P<weight>[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?))?", re.ASCII)
-OF_INGREDIENT = re.compile(rf"{re.escape(KEY)}\.ingredients\.(\w+)\.")
+INGREDIENT = re.compile(r"((?P<name>[^\W\d]\w*)=)?(?P<model>.+?)(:(?P<weight>[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?))?", re.ASCII)
+PATH = re.compile(rf"{re.escape(KEY)}\.ingredients\.(\w+)\.path=")
 NOT_INGREDIENTS = tuple(field.name for field in fields(Config))
 """Sections of a configuration, and its groups."""
 OWN_KEYS = ("seed", "model.merge.")
@@ -32,8 +40,8 @@ OWN_KEYS = ("seed", "model.merge.")
 
 
 def merge_plan_of(words: list[str]) -> Plan:
-    """The plan for ingredients (NAME=MODEL:WEIGHT) and overrides (model.merge.…=, seed=), or for a YAML file: a recipe of mergekit, or of
-    a model card of ours; with seed=.
+    """The plan for ingredients (NAME=MODEL:WEIGHT) and overrides (model.merge.…=, seed=); for a YAML file: a recipe of mergekit, or of
+    a model card of ours; with seed=; or for a run that merged.
 
     Nothing but headers is read. Raises InputError for what cannot be merged.
     """
@@ -42,8 +50,10 @@ def merge_plan_of(words: list[str]) -> Plan:
     from harness.models.ingredients import sources_of
     from harness.models.merged import merge_plan
 
-    files = [word for word in words if word.endswith(RECIPE_ENDINGS) and "=" not in word]
-    overrides = [override for word in words if word not in files for override in as_overrides(word)]
+    files = [word for word in words if _is_recipe(word)]
+    if not files and (run := merge_run(words)) is not None:
+        return _of_run(run)
+    overrides = as_overrides([word for word in words if word not in files])
     if len(files) > 1:
         raise InputError(f"{files[1]}: a second recipe; valid: one recipe of mergekit")
     _refuse_other_keys(overrides, of_a_recipe=bool(files))
@@ -52,24 +62,115 @@ def merge_plan_of(words: list[str]) -> Plan:
         return plan_merge(recipe, sources_of(recipe))
     if files:
         return _of_file(Path(files[0]), overrides)
-    config = load(["model=merge", *overrides], checked_by=_check).config
+    config = merge_config_of(overrides)
     return merge_plan(config.model.merge, seed=config.seed)
 
 
-def ingredients_of(words: list[str]) -> list[str]:
-    """Names of the ingredients that words of the command name."""
-    overrides = [override for word in words for override in as_overrides(word)]
-    return list(dict.fromkeys(match[1] for override in overrides if (match := OF_INGREDIENT.match(override))))
+def merge_config_of(overrides: list[str]) -> Config:
+    """The configuration with model.merge alone that overrides say. Raises InputError."""
+    return load(["model=merge", *overrides], checked_by=_check).config
 
 
-def as_overrides(word: str) -> list[str]:
-    """NAME=MODEL or NAME=MODEL:WEIGHT as overrides; other words as they are."""
+def in_short(words: list[str], *, density: float | None = None, top: int | None = None, last: int | None = None, **keys: Any) -> list[str]:
+    """The words, and the options of the command as overrides: density, top and last are of every ingredient that may have one.
+
+    last makes of a run the word for its checkpoints. keys: of model.merge. Raises InputError for an option that no ingredient has.
+    """
+    if last is not None:
+        words = [_of_checkpoints(word) for word in words]
+    parsed = parse([text for text in as_overrides(words) if PATH.match(text)], Config)
+    paths = {one.key.split(".")[-2]: str(one.value) for one in parsed if isinstance(one, ValueOverride)}
+    short = {f"ingredients.{name}.density": density for name in paths}
+    for key, value in (("top", top), ("last", last)):
+        named = [name for name, path in paths.items() if path.startswith(COUNTED[key])]
+        if value is not None and not named:
+            valid = " or ".join(f"{prefix}NAME" for prefix in COUNTED[key])
+            raise InputError(f"--{key} {value}: no ingredient stands for several models; valid: {valid}")
+        short |= {f"ingredients.{name}.{key}": value for name in named}
+    return [*words, *(f"{KEY}.{name}={hydra_text(value)}" for name, value in {**keys, **short}.items() if value is not None)]
+
+
+def as_overrides(words: list[str]) -> list[str]:
+    """MODEL, MODEL:WEIGHT, NAME=MODEL and NAME=MODEL:WEIGHT as overrides; other words as they are.
+
+    Where models have no names, and no method is told, it is linear: their mean.
+    """
+    overrides = [override for word in words for override in _as_overrides(word)]
+    is_mean = any(_model_alone(word) is not None for word in words) and not any(text.startswith(f"{KEY}.method=") for text in overrides)
+    return [*([f"{KEY}.method=linear"] if is_mean else []), *overrides]
+
+
+def _ingredient(word: str) -> re.Match[str] | None:
+    """The parts of a word that is an ingredient; None of others."""
     match = INGREDIENT.fullmatch(word)
-    if match is None or match["name"] in NOT_INGREDIENTS:
+    is_other = match is None or match["name"] in NOT_INGREDIENTS or (match["name"] is None and ("=" in word or _is_recipe(word)))
+    return None if is_other else match
+
+
+def _as_overrides(word: str) -> list[str]:
+    match = _ingredient(word)
+    if match is None:
         return [word]
-    key = f"{KEY}.ingredients.{match['name']}"
+    key = f"{KEY}.ingredients.{match['name'] or _name_of(match['model'])}"
     weight = [] if match["weight"] is None else [f"{key}.weight={match['weight']}"]
     return [f"{key}.path={hydra_text(match['model'])}", *weight]
+
+
+def _name_of(model: str) -> str:
+    """What an ingredient without a name is called."""
+    prefix = next((prefix for prefix in SEVERAL if model.startswith(prefix)), "")
+    slug = re.sub(r"\W+", "_", model.removeprefix(prefix), flags=re.ASCII).strip("_")
+    return slug if slug[:1].isalpha() else f"model_{slug}"
+
+
+def _model_alone(word: str) -> str | None:
+    """The model of a word that has no name for it; None of other words."""
+    match = _ingredient(word)
+    return None if match is None or match["name"] is not None else match["model"]
+
+
+def _of_checkpoints(word: str) -> str:
+    match = _ingredient(word)
+    if match is None or match["model"].startswith(SEVERAL):
+        return word
+    start = match.start("model")
+    return f"{word[:start]}run:{word[start:]}"
+
+
+def _is_recipe(word: str) -> bool:
+    return word.endswith(RECIPE_ENDINGS) and "=" not in word
+
+
+def merge_run(words: list[str]) -> RunDirectory | None:
+    """The run that the only word names, where it merged and trained nothing: a trial of a merge study; None of other words."""
+    run = run_called(words[0]) if len(words) == 1 and _model_alone(words[0]) == words[0] else None
+    if run is None:
+        return None
+    config = load_run_config(run, checked_by=_nothing)
+    return None if config.model.merge.method is None or trains(config.trainer) else run
+
+
+def _of_run(run: RunDirectory) -> Plan:
+    from harness.models.merged import ingredient_fingerprints, merge_plan
+
+    config = load_run_config(run, checked_by=_nothing)
+    then = read_result(run).fingerprints
+    for key, fingerprint in ingredient_fingerprints(config.model.merge).items():
+        if then.get(key, fingerprint) != fingerprint:
+            raise InputError(f"{key}: it changed since {run.name} merged it; valid: the model as it was then")
+    return merge_plan(config.model.merge, seed=config.seed)
+
+
+def scores_of(words: list[str]) -> list[str]:
+    """What is known of how good the merge is, a sentence a line: of a trial of a merge study; [] of what nobody has measured."""
+    run = None if any(_is_recipe(word) for word in words) else merge_run(words)
+    if run is None:
+        return []
+    record = load_run(run)
+    found = None if run.study is None else on_report(load_study(run.study), record)
+    if found is not None:
+        return report_lines(found, metric_text)
+    return [f"{name} {metric_text(record.result.metrics[name])}" for name in main_metrics(record.result.metrics)]
 
 
 def _is_mergekits(path: Path) -> bool:
@@ -139,7 +240,7 @@ def _refuse_other_keys(overrides: list[str], *, of_a_recipe: bool) -> None:
         if not is_own and not is_choice:
             if of_a_recipe:
                 raise InputError(f"{text}: not beside a recipe, which says all; valid: seed=N")
-            valid_words = "NAME=MODEL:WEIGHT, model.merge.…=…, seed=N, or a recipe of mergekit (*.yml)"
+            valid_words = "[NAME=]MODEL[:WEIGHT], model.merge.…=…, seed=N, or a recipe of mergekit (*.yml)"
             raise InputError(f"{text}: says nothing of a merge; valid: {valid_words}")
 
 

@@ -39,7 +39,7 @@ def original_of(what: str, overrides: list[str]) -> tuple[Original, Config, dict
     if record.state != "complete":
         raise InputError(f"{run.name}: {record.state}; only a complete run can be compared with")
     there = read_yaml(run.config)
-    config = load_run_config(run, _with_threads(overrides, record.result, there))
+    config = load_run_config(run, with_threads(overrides, record.result, there))
     return _of_run(record), config, there
 
 
@@ -53,7 +53,7 @@ def _of_bundle(bundle: BundleDirectory, overrides: list[str]) -> tuple[Original,
         fingerprints=recipe.fingerprints,
         hardware=recipe.hardware,
     )
-    given = [*_own_paths(bundle, recipe), *_with_threads(overrides, result, values)]
+    given = [*_own_paths(bundle, recipe), *with_threads(overrides, result, values)]
     config = load_recipe(values, given, origin=str(bundle.config), to_give=recipe.to_give)
     noise = recipe.noise or {}
     original = Original(
@@ -105,7 +105,7 @@ def _of_run(record: RunRecord) -> Original:
     )
 
 
-def _with_threads(overrides: list[str], result: Result, values: dict[str, Any]) -> list[str]:
+def with_threads(overrides: list[str], result: Result, values: dict[str, Any]) -> list[str]:
     """On a CPU the last bits depend on the number of threads: use the original's, unless overridden."""
     threads = result.hardware.get("threads")
     given = any(override.lstrip("+").startswith("trainer.threads=") for override in overrides)

@@ -21,14 +21,18 @@ import yaml
 
 from harness.config.checks.merge import merge_problems
 from harness.config.errors import InputError
+from harness.config.load import load
 from harness.config.schema import MergeConfig, ModelConfig
-from harness.config.validate import to_section
+from harness.config.validate import to_plain, to_section
 from harness.merging.operands import Floats
 from harness.merging.safetensors_files import StoredTensor, header_of
 from harness.merging.source import from_float32, rounded
 from harness.merging.write import write_merge
 from harness.models.merged import merge_plan
-from harness.work.merge import as_overrides, plan_summary
+from harness.runs.directory import RunDirectory
+from harness.runs.files import write_yaml
+from harness.runs.result import Result, write_result
+from harness.work.merge import as_overrides, in_short, plan_summary
 from tests.merging.models import CONFIG, EMBEDDING, HEAD, NORM, TOKENS, read_model, tensors, write_model
 from tests.support.command import Done, call_harness
 
@@ -90,14 +94,49 @@ def test_ingredients_are_words_with_a_weight(home: Path) -> None:
         ("a_1=org/name@main:-2", ["a_1.path='org/name@main'", "a_1.weight=-2"]),
         ("a=base+lora", ["a.path='base+lora'"]),
         ("a=dir:with:colons", ["a.path='dir:with:colons'"]),
+        ("study:cpt", ["cpt.path='study:cpt'"]),
+        ("runs/cpt/trials/0007:2", ["runs_cpt_trials_0007.path='runs/cpt/trials/0007'", "runs_cpt_trials_0007.weight=2"]),
+        ("../7b", ["model_7b.path='../7b'"]),
         ("seed=3", None),
         ("optim=adamw", None),
         ("model.merge.scale=2", None),
     ],
 )
 def test_what_is_an_ingredient_and_what_a_key(word: str, wanted: list[str] | None) -> None:
-    found = as_overrides(word)
-    assert found == ([word] if wanted is None else [f"model.merge.ingredients.{key}" for key in wanted])
+    found = as_overrides([word])
+    mean = [] if "=" in word else ["model.merge.method=linear"]
+    assert found == ([word] if wanted is None else [*mean, *(f"model.merge.ingredients.{key}" for key in wanted)])
+
+
+def test_models_without_names_are_their_mean(home: Path) -> None:
+    found = merged(home, "a", "./b:3")
+    a, b = read_model(home / "a"), read_model(home / "b")
+    for name, value in found.items():
+        np.testing.assert_allclose(value, 0.25 * a[name] + 0.75 * b[name], atol=1e-6)
+
+
+def test_options_are_of_the_ingredients_that_may_have_them() -> None:
+    words = in_short(["study:cpt", "run:long", "x=runs/short:2", "trunk:cpt/3", "base=org/name"], top=3, last=2, scale=None)
+    assert words[2] == "x=run:runs/short:2"
+    assert words[4] == "base=run:org/name", "last is of checkpoints"
+    given = [f"{name}.last=2" for name in ("long", "x", "cpt_3", "base")]
+    assert words[5:] == [f"model.merge.ingredients.{key}" for key in ("cpt.top=3", *given)]
+
+
+def test_a_trial_that_merged_is_written_with_what_was_measured_of_it(home: Path) -> None:
+    run = RunDirectory(home / "runs" / "mixed")
+    run.path.mkdir(parents=True)
+    keys = ["model=merge", "model.merge.method=linear", "seed=3", "trainer.max_steps=0", A, B, "model.merge.ingredients.b.weight=3"]
+    write_yaml(run.config, to_plain(load(keys, checked_by=lambda config: None).config))
+    write_result(run, Result(state="complete", metrics={"val/docs/loss": 2.25}))
+    found = merged(home, "mixed")
+    a, b = read_model(home / "a"), read_model(home / "b")
+    for name, value in found.items():
+        np.testing.assert_allclose(value, 0.25 * a[name] + 0.75 * b[name], atol=1e-6)
+    assert "## How good it is\n\n- val/docs/loss 2.2500" in (home / "out" / "README.md").read_text()
+    shutil.rmtree(home / "out")
+    write_result(run, Result(state="complete", fingerprints={"model.merge.ingredients.b": "another"}))
+    assert "model.merge.ingredients.b: it changed since mixed merged it" in refused(merge(home, "mixed"), home)
 
 
 def test_others_may_read_what_the_umask_lets_them(home: Path) -> None:
@@ -286,7 +325,9 @@ BAD_WORDS: dict[str, tuple[tuple[str, ...], str]] = {
     "no method": ((A,), "model.merge.method: required"),
     "misspelt": (("--method", "ties", A, "model.merge.ingredients.a.densty=0.5"), "Did you mean 'model.merge.ingredients.a.density'?"),
     "sum": ((*LINEAR, "model.merge.ingredients.a.weight=-1"), "add up to 0"),
-    "other key": ((*LINEAR, "optim.lr=1"), "optim.lr=1: says nothing of a merge; valid: NAME=MODEL:WEIGHT"),
+    "other key": ((*LINEAR, "optim.lr=1"), "optim.lr=1: says nothing of a merge; valid: [NAME=]MODEL[:WEIGHT]"),
+    "top of one model": (("a", "--top", "2"), "--top 2: no ingredient stands for several models; valid: study:NAME"),
+    "last of no run": (("a", "--last", "2"), "unknown run 'a'"),
     "beside a recipe": (("mergekit.yml", "--method", "ties"), "not beside a recipe, which says all; valid: seed=N"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,12 @@ import torch
 
 from harness.config.errors import InputError
 from harness.config.schema import IngredientConfig, MergeConfig
+from harness.models.checkpoint_files import checkpoints, trunk_states
 from harness.models.merged import frame_folder, merge_fingerprint, merge_plan
 from harness.models.several import models_of, one_by_one
 from harness.runs.record import load_study
+from harness.runs.trial import Trial, write_trial
+from harness.runs.trunks import TrunkInfo, TrunkStore, trunk_key
 from tests.merging.models import merged_values
 from tests.models.test_merged import configuration, models, trained  # noqa: F401
 from tests.report.synthetic_study import write_study
@@ -43,6 +47,29 @@ def test_a_runs_last_checkpoints_are_their_mean(tiny_text: TinyText, models: Pat
         merge_plan(soup("trunk@1"), seed=0)
     with pytest.raises(InputError, match="multislerp takes at least 2 models, and run:trunk stands for 1"):
         one_by_one(soup("run:trunk", last=1, method="multislerp"))
+
+
+def test_the_states_of_a_trials_trunk_are_those_on_its_path(tiny_text: TinyText, models: Path, tmp_path: Path) -> None:  # noqa: F811
+    kept = ["trainer.max_steps=4", "trainer.checkpoint_every_steps=1", "trainer.keep_checkpoints=4"]
+    run = trained(tiny_text, models, tmp_path / "runs" / "cpt" / "trials" / "0000", *kept)
+    with pytest.raises(InputError, match=r"soup\.path=trunk:.*has no state of a trunk"):
+        models_of(IngredientConfig(path=f"trunk:{run.path}"), key="soup")
+    write_trial(run, Trial(number=0, params={}, tokens=0))
+    store = TrunkStore(tmp_path / "runs" / "cpt" / "trunks")
+    store.directory.mkdir()
+    rows = run.metrics.rows()
+    for step, file in list(checkpoints(run.checkpoints).items())[:3]:
+        info = TrunkInfo(step=step, tokens=step, run="cpt/0007")
+        store.store(trunk_key(step, "own"), file, [row for row in rows if row["step"] <= step], info)
+        other = [{**row, "train/loss": 9.0} for row in rows if row["step"] <= step]
+        store.store(trunk_key(step, "another"), file, other, info)
+    shutil.rmtree(run.checkpoints)
+    found = models_of(IngredientConfig(path="trunk:cpt/0", last=2), key="soup")
+    assert found == {f"/{step}": f"{run.path}@{step}" for step in (2, 3)}
+    assert {path.parent.name for path in trunk_states(run).values()} == {trunk_key(step, "own") for step in (1, 2, 3)}
+    assert len({merge_fingerprint(soup(word)) for word in ("trunk:cpt/0", "cpt/0@2", "cpt/0@3")}) == 3
+    with pytest.raises(InputError, match=r"soup\.last=4: .*has those of steps 1, 2, 3 \(search\.trunks"):
+        models_of(IngredientConfig(path="trunk:cpt/0", last=4), key="soup")
 
 
 def test_a_studys_best_trials_by_their_rank(tmp_path: Path) -> None:

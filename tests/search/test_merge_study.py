@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.config.errors import InputError
-from harness.runs.directory import StudyDirectory
+from harness.runs.directory import RunDirectory, StudyDirectory
+from harness.runs.files import read_yaml
 from harness.runs.on_report import on_report
 from harness.runs.record import load_study
+from harness.runs.result import read_result
 from harness.search.confirm import fresh_values
 from harness.search.load_sweep import load_sweep
 from harness.search.sweep import Sweep
@@ -151,10 +154,24 @@ def test_a_real_study_is_judged_confirmed_and_handed_on(tiny_text: TinyText, tin
     assert found.rivals
     assert {"model.merge.base", "model.merge.ingredients.one"} < study.runs[0].result.fingerprints.keys()
 
-    confirmed = run_harness("confirm", "merge", "--top", "2", "--seeds", "2", "--json", cwd=tmp_path)
+    confirm = ("confirm", "merge", "--top", "2", "--seeds", "2", "--retrain", "--json")
+    confirmed = run_harness(*confirm, cwd=tmp_path)
     assert confirmed.rc == 0, confirmed
     values = [candidate["values"] for candidate in json.loads(confirmed.stdout)["candidates"]]
-    assert all(len(set(one.values())) == 2 for one in values), "other documents with each seed"
+    assert all(len(set(one.values())) == 2 for one in values), "other documents and ingredients with each seed"
+    made = StudyDirectory(tmp_path / "runs" / "merge-confirm")
+    again = {path.name: RunDirectory(path) for path in (made.path / "ingredients").iterdir()}
+    assert {name: read_yaml(run.config)["seed"] for name, run in again.items()} == {
+        f"{name}-seed-{seed}": own + 1 + seed - first for first in [1] for name, own in (("one", 1), ("two", 2)) for seed in (1, 2)
+    }
+    merged = [read_yaml(run.config)["model"]["merge"]["ingredients"]["two"]["path"] for run in made.trials()]
+    assert [Path(path).name for path in merged] == ["two-seed-1", "two-seed-1", "two-seed-2", "two-seed-2"]
+    fingerprints = [read_result(run).fingerprints["model.merge.ingredients.two"] for run in made.trials()]
+    assert len(set(fingerprints)) == 2
+    assert read_result(study.runs[0].directory).fingerprints["model.merge.ingredients.two"] not in fingerprints
+    before = {path: path.stat().st_mtime_ns for path in made.path.rglob("result.json")}
+    assert run_harness(*confirm, cwd=tmp_path).stdout == confirmed.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in made.path.rglob("result.json")}, "nothing is done twice"
     exported = run_harness("best", "merge", "--export", "mixed", "--json", cwd=tmp_path)
     assert exported.rc == 0, exported
     assert json.loads(exported.stdout)["report"]["metric"] == "val/mean/report/loss"
@@ -163,3 +180,13 @@ def test_a_real_study_is_judged_confirmed_and_handed_on(tiny_text: TinyText, tin
     assert made["config"]["seed"] == 1
     assert (bundle / "ingredients" / "one.yaml").is_file()
     assert "on documents that chose nothing" in (bundle / "README.md").read_text()
+
+    shutil.rmtree(tmp_path / "runs" / "one")
+    check = run_harness("reproduce", "mixed", "--check", cwd=tmp_path)
+    assert check.rc == 2, check
+    assert "model.merge.ingredients.one: one is not here" in check.stderr
+    assert "without --check it is trained again" in check.stderr
+    reproduced = run_harness("reproduce", "mixed", "--json", cwd=tmp_path)
+    assert reproduced.rc == 0, reproduced
+    assert "trained again in runs/reproduce-mixed-one, to the same bits" in reproduced.stderr
+    assert json.loads(reproduced.stdout)["verdict"] == "exact"

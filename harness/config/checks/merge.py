@@ -12,8 +12,10 @@ from harness.config.schema import IngredientConfig, MergeConfig, ModelConfig
 OF_ALL = ("scale", "normalize", "scope", "topk", "rescale", "gamma", "epsilon")
 OF_INGREDIENTS = ("weight", "density")
 KEY = "model.merge"
-SEVERAL = ("study:", "confirm:", "run:")
+SEVERAL = ("study:", "confirm:", "run:", "trunk:")
 """What begins the word for several models."""
+COUNTED = {"top": ("study:",), "last": ("run:", "trunk:")}
+"""Of which words a key says how many models they stand for."""
 
 
 def merge_problems(model: ModelConfig) -> Iterator[str]:
@@ -50,11 +52,12 @@ def merged_paths(merge: MergeConfig) -> dict[str, str]:
 
 def _several_problems(merge: MergeConfig) -> Iterator[str]:
     for name, one in merge.ingredients.items():
-        for field, prefix in (("top", "study:"), ("last", "run:")):
+        for field, prefixes in COUNTED.items():
             value = getattr(one, field)
-            if value is not None and not one.path.startswith(prefix):
+            if value is not None and not one.path.startswith(prefixes):
                 key = f"{KEY}.ingredients.{name}"
-                yield f"{key}.{field}={value}: has no effect with {key}.path={one.path}, only with {prefix}NAME"
+                words = " and ".join(f"{prefix}NAME" for prefix in prefixes)
+                yield f"{key}.{field}={value}: has no effect with {key}.path={one.path}, only with {words}"
 
 
 def _count_problems(merge: MergeConfig, facts: MethodFacts) -> Iterator[str]:

@@ -19,11 +19,11 @@ class IngredientConfig(Section):
     """A local directory or hub name of a model, a run (its directory, its name under runs/, or STUDY/NUMBER; RUN@STEP for a checkpoint
     before its last), or a directory with a LoRA adapter; MODEL+ADAPTER for an adapter over another model than its own. Or several models,
     whose mean counts as one: study:NAME, the best trials of a study (`top`); confirm:NAME, its confirmed winner with every seed; run:NAME,
-    the last checkpoints of a run (`last`)."""
+    the last checkpoints of a run (`last`); trunk:STUDY/NUMBER, the last states of a trial's trunk, before its decay (`last`)."""
     top: Count | None = None
     """Of study:NAME, how many of its best trials; null: 1."""
     last: Count | None = None
-    """Of run:NAME, how many of its last checkpoints (trainer.keep_checkpoints says how many it keeps); null: all that there are."""
+    """Of run:NAME and trunk:STUDY/NUMBER, how many of the last (trainer.keep_checkpoints says how many a run keeps); null: all."""
     weight: float = 1.0
     """How much of it; below 0 to take away what it learned. slerp: how far from the base to it, 0 to 1."""
     density: Share = 1.0

@@ -36,6 +36,8 @@ def passthrough(operands: Operands) -> Iterator[Floats]:
 def weighted_sum(weights: Sequence[float], values: Sequence[Floats]) -> Floats:
     """Σ weight · value, float32 of their shape."""
     total = np.float32(weights[0]) * values[0]
+    weighted = np.empty_like(total)
     for weight, value in zip(weights[1:], values[1:], strict=True):
-        total += np.float32(weight) * value
+        np.multiply(value, np.float32(weight), out=weighted)
+        total += weighted
     return total

@@ -1,0 +1,32 @@
+"""Runs that a command needs on its way to something else: kept where it finds them again, so that nothing is done twice."""
+
+from __future__ import annotations
+
+from harness.config.errors import InputError
+from harness.config.schema import Config
+from harness.config.validate import to_plain
+from harness.runs.directory import RunDirectory
+from harness.runs.files import read_yaml
+from harness.runs.record import RunRecord, load_run
+from harness.work.start_run import continue_run, start_run
+
+
+class UnfinishedError(Exception):
+    """A run was stopped, or failed; the same command goes on. Its text says which."""
+
+
+def kept_run(config: Config, run: RunDirectory) -> RunRecord:
+    """The complete run of this configuration in this directory: the one that is there, gone on with where it has not ended, or a new one.
+
+    Raises InputError for a directory that holds something else, UnfinishedError where it does not come to its end.
+    """
+    if not run.config.exists():
+        start_run(config, directory=run.path)
+    elif read_yaml(run.config) != to_plain(config):
+        raise InputError(f"{run.path}: a run of something else; move it away")
+    else:
+        continue_run(run)
+    record = load_run(run)
+    if record.state != "complete":
+        raise UnfinishedError(f"{run.path}: {record.result.reason or record.state}; the same command goes on")
+    return record

@@ -1,0 +1,88 @@
+"""The ingredients of a merge, trained again: with fresh seeds for a confirmation of the merge (`harness confirm --retrain`)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+
+from harness.config.checks.merge import KEY
+from harness.config.errors import InputError
+from harness.config.schema import Config, MergeConfig
+from harness.runs.confirmation_plan import RUN, ConfirmationPlan, ingredient_run
+from harness.runs.directory import RunDirectory, StudyDirectory, run_called
+from harness.runs.record import StudyRecord
+from harness.runs.run_config import load_run_config
+from harness.search.sweep import thaw
+from harness.work.kept_run import kept_run
+
+log = logging.getLogger("harness")
+
+
+def retrained_words(study: StudyRecord) -> dict[str, str]:
+    """By ingredient of a merge study that is a run here, the word for it with {run} in place of the run.
+
+    Raises InputError for a study that merges nothing, and where no ingredient is a run, or one stands for several runs.
+    """
+    merge = _merge_of(study)
+    found = {}
+    for name, one in merge.ingredients.items():
+        if one.path.startswith(("study:", "confirm:", "trunk:")):
+            valid = "valid with --retrain: a run or STUDY/NUMBER for each ingredient"
+            raise InputError(f"{KEY}.ingredients.{name}.path={one.path}: stands for several runs; {valid}")
+        run, word = _run_in(one.path)
+        if run is None:
+            log.warning("%s.ingredients.%s.path=%s: no run here, so it stays as it is with every seed", KEY, name, one.path)
+        else:
+            found[name] = word
+    if not found:
+        raise InputError(f"--retrain: no ingredient of {study.name} is a run here, whose training could be done again")
+    return found
+
+
+def retrain(study: StudyRecord, confirmation: StudyDirectory, plan: ConfirmationPlan) -> None:
+    """Train what the plan's seeds need and is not there yet, one after another, in this process.
+
+    An ingredient has its own seed and those behind it. Raises UnfinishedError where a run does not come to its end.
+    """
+    merge = _merge_of(study)
+    for seed in plan.seeds:
+        for name in plan.retrained:
+            original, _ = _run_in(merge.ingredients[name].path)
+            if original is None:
+                raise InputError(f"{KEY}.ingredients.{name}.path={merge.ingredients[name].path}: the run is gone")
+            kept_run(_again(original, further=1 + seed - plan.first_seed), ingredient_run(confirmation, name, seed))
+
+
+def _again(run: RunDirectory, *, further: int) -> Config:
+    config = load_run_config(run)
+    trainer = config.trainer
+    if trainer.final_checkpoint == "none":
+        trainer = replace(trainer, final_checkpoint="weights")
+    return replace(config, seed=config.seed + further, trainer=trainer)
+
+
+def _merge_of(study: StudyRecord) -> MergeConfig:
+    merge = thaw(study.directory.sweep).base.config.model.merge
+    if merge.method is None:
+        raise InputError(f"--retrain: {study.name} merges no models; its own runs are trained again with fresh seeds without it")
+    return merge
+
+
+def _run_in(word: str) -> tuple[RunDirectory | None, str]:
+    """The run that a word names, and the word with {run} in its place."""
+    for name, rest in _readings(word):
+        run = run_called(name)
+        if run is not None:
+            return run, rest
+    return None, word
+
+
+def _readings(word: str) -> Iterator[tuple[str, str]]:
+    if word.startswith("run:"):
+        yield word.removeprefix("run:"), f"run:{RUN}"
+        return
+    yield word, RUN
+    name, at, step = word.rpartition("@")
+    if at and step.isdigit():
+        yield name, f"{RUN}@{step}"
