@@ -126,7 +126,7 @@ def _show_run(run: RunRecord, *, as_json: bool, experiment: str | None, bundle: 
 
 
 def _lines(record: StudyRecord, winner: RunRecord) -> list[str]:
-    from harness.report.confirmation_table import seeds_text, verdict
+    from harness.report.confirmation_table import how_to_confirm, seeds_text, verdict
     from harness.report.text import metric_text
 
     what = f"{record.name}: trial {winner.number}, {record.objective.metric}"
@@ -135,4 +135,4 @@ def _lines(record: StudyRecord, winner: RunRecord) -> list[str]:
     if record.confirmed and record.is_confirmed(winner):
         return [f"{what} {seeds_text(record.confirmed)}, confirmed", *verdict(record)]
     lines = [f"{what} {winner.result.objective:.4f} (one seed, not confirmed)"]
-    return [*lines, *verdict(record)] if record.confirmation else [*lines, f"  harness confirm {record.name} runs the best over seeds"]
+    return [*lines, *verdict(record)] if record.confirmation else [*lines, f"  {how_to_confirm(record)}"]

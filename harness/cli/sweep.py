@@ -88,6 +88,7 @@ def report_unfinished(followed: Followed) -> None:
 
 def end_lines(status: Status, counts: str) -> Iterator[str]:
     """What a study came to, where it is, and what to do next: nothing that could not work."""
+    from harness.config.steering_controls import has_noise
     from harness.report.confirmation_table import answer
     from harness.report.text import count_text, duration_text
     from harness.runs.fresh_seeds import outcome
@@ -113,7 +114,8 @@ def end_lines(status: Status, counts: str) -> Iterator[str]:
     if status.best is not None:
         different = len({outcome(run) for run in study.ranked if study.has_full_length(run)})
         # Three candidates are its default.
-        confirm = [f"harness confirm {name}{f' --top {different}' if different < 3 else ''}"] if different else []
+        may_confirm = different and has_noise(study.sweep.get("config", {}))
+        confirm = [f"harness confirm {name}{f' --top {different}' if different < 3 else ''}"] if may_confirm else []
         next_steps += [*([] if study.confirmed else confirm), f"harness best {name} --export NAME"]
     elif (nearest := study.nearest) is not None:
         broken = ", ".join(study.breaks(nearest))

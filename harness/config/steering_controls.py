@@ -10,6 +10,8 @@ from harness.config.schema import AdapterConfig, Config, DataConfig
 
 KEY = "adapter.control"
 DRAW_KEY = "adapter.draw"
+AGREEMENT, OPPOSED = "steering/agreement", "steering/opposed"
+"""Logged of a run that steers by pairs: how far these agree at its block (of several the strongest), see `Extraction`."""
 
 
 def controlled(adapter: AdapterConfig) -> AdapterConfig:
@@ -23,6 +25,19 @@ def controlled(adapter: AdapterConfig) -> AdapterConfig:
             return replace(adapter, control=None, method="random")
         case _:
             assert_never(adapter.control)
+
+
+def draws_pairs(adapter: AdapterConfig) -> bool:
+    """Whether adapter.draw is one of the pairs that a direction is found from, and not one of random directions."""
+    return adapter.draw > 0 and adapter.method != "random" and adapter.control is None
+
+
+def has_noise(config: Mapping[str, Any]) -> bool:
+    """Whether another seed gives another result: not that of a vector file, which is found already, where nothing is trained and no text
+    is written. config: of a sweep or a run, as plain values."""
+    adapter, trainer, data = (config.get(section) or {} for section in ("adapter", "trainer", "data"))
+    is_found = adapter.get("name") == "steering" and adapter.get("vector") is not None and trainer.get("max_steps") == 0
+    return not is_found or bool(data.get("generation"))
 
 
 def asked_data(config: Config) -> DataConfig:

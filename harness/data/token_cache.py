@@ -124,6 +124,11 @@ class TokenizedDocuments:
         return _reopened, (self.directory, self.labels is not None)
 
 
+def text_hash(content: bytes) -> int:
+    """Of a document's text in UTF-8, as in `TokenizedDocuments.hashes`."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+
+
 def _reopened(directory: Path, labelled: bool) -> TokenizedDocuments:
     found = _open(directory)
     assert found is not None, "it was open"
@@ -295,7 +300,7 @@ def _build(
             largest = max(largest, int(encoded.ids.max(initial=0)))
             lengths.frombytes(encoded.lengths.tobytes())
             contents = [text.encode() for text in encoded.texts]
-            hashes.extend(int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little") for content in contents)
+            hashes.extend(map(text_hash, contents))
             sizes.extend(map(len, contents) if encoded.trained_bytes is None else encoded.trained_bytes)
             typed += encoded.with_control_tokens
             dropped.update(encoded.dropped)

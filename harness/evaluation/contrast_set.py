@@ -16,6 +16,7 @@ from harness.config.errors import InputError, wrong_value
 from harness.config.schema import ContrastConfig
 from harness.data.preference.contrast import ContrastPair, read_contrast_pairs
 from harness.data.ragged import Int64
+from harness.data.split import Hashes
 from harness.data.tokenization import Tokenization
 from harness.evaluation.evaluation_set import Advance, Bools, Chosen, LanguageModel, Measured, TokenSet
 from harness.evaluation.scored_texts import ScoredTexts
@@ -47,6 +48,12 @@ class ContrastSet(TokenSet):
     """Of each pair, its file and line."""
     left_out: int
     """Pairs with a continuation that is, with its prompt, longer than data.context_length."""
+    hashes: Hashes
+    """uint64[texts]: of prompt and continuation as one text."""
+
+    @property
+    def not_to_train_on(self) -> Hashes:
+        return self.hashes
 
     @property
     def documents(self) -> int:
@@ -136,4 +143,5 @@ def _of_pairs(name: str, pairs: Sequence[ContrastPair], *, left_out: int) -> Con
         completions=tuple(pair.completions for pair in pairs),
         places=tuple(pair.where for pair in pairs),
         left_out=left_out,
+        hashes=np.array([value for pair in pairs for value in pair.hashes], dtype=np.uint64),
     )

@@ -37,7 +37,7 @@ class Choice:
         """The next token of each row. Raises NonFiniteLogitsError."""
         ids, unsure = self._best(logits_BV, rows, looks_again=self.is_exact)
         # A row alone has one set of logits, whatever it was read with: where rounding might decide, they do.
-        alone = {index: self._reader.alone(rows[index].history) for index in unsure}
+        alone = {index: self._reader.alone(rows[index].history, rows[index].prompt_tokens) for index in unsure}
         for index, own in alone.items():
             ids[index] = self._best(own, [rows[index]], looks_again=False)[0]
         if self._chain.learns:

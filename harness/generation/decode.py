@@ -14,13 +14,14 @@ from harness.config.checks.model import longest_context
 from harness.data.prompt import prompt_ids
 from harness.generation.cache import ROOM, GrowingCache
 from harness.models.adapters.soft_prompt import prompt_length
+from harness.models.answer_tokens import telling_answers
 
 
 class Batch(Protocol):
     """Rows that are written together."""
 
     def replace(self, kept: Sequence[int], texts: Sequence[Sequence[int]], rows: Sequence[int]) -> Tensor:
-        """Keep the rows at these places, and put new ones behind them: row i reads texts[rows[i]].
+        """Keep the rows at these places, and put new ones behind them: row i goes on from the prompt texts[rows[i]].
 
         Returns what follows each new row: logits [len(rows), V].
         """
@@ -46,10 +47,18 @@ class Reader:
         """Tokens that the model reads, a soft prompt among them; None: as many as there are."""
 
     def read(
-        self, ids_BL: Tensor, mask_BL: Tensor | None, positions_BL: Tensor, cache: GrowingCache | None, *, last: bool = True
+        self,
+        ids_BL: Tensor,
+        mask_BL: Tensor | None,
+        positions_BL: Tensor,
+        cache: GrowingCache | None,
+        *,
+        written: Tensor | bool,
+        last: bool = True,
     ) -> Tensor:
         """Logits [B, V] of the last position, or of all [B, L, V]. mask: bool, of all positions up to here, those of the cache as well;
-        None: there is no padding, and no mask to be looked at, which takes as long as a small layer."""
+        None: there is no padding, and no mask to be looked at, which takes as long as a small layer. written: which of the ids follow a
+        prompt: bool [B, L], or all or none."""
         given: dict[str, Any] = {"position_ids": positions_BL} if self._takes_positions else {}
         if last and self._keeps_last:
             given["logits_to_keep"] = 1
@@ -57,13 +66,15 @@ class Reader:
             given["past_key_values"] = cache
         if mask_BL is None and self._masks_documents:
             mask_BL = torch.ones(len(ids_BL), ids_BL.shape[1] + (0 if cache is None else cache.get_seq_length()), device=self.device)
-        logits: Tensor = self.model(input_ids=ids_BL, attention_mask=mask_BL, use_cache=cache is not None, **given).logits
+        with telling_answers(self.model, lambda: torch.as_tensor(written, device=self.device).expand_as(ids_BL)):
+            logits: Tensor = self.model(input_ids=ids_BL, attention_mask=mask_BL, use_cache=cache is not None, **given).logits
         return logits[:, -1] if last else logits
 
-    def alone(self, history: Sequence[int]) -> Tensor:
-        """Logits [1, V] of what follows a text by itself: no cache, no padding."""
+    def alone(self, history: Sequence[int], prompt_tokens: int) -> Tensor:
+        """Logits [1, V] of what follows a text by itself, which begins with so many tokens of a prompt: no cache, no padding."""
         ids = torch.tensor([[*self.soft, *history]], device=self.device)
-        return self.read(ids, None, torch.arange(ids.shape[1], device=self.device)[None], None)
+        places = torch.arange(ids.shape[1], device=self.device)[None]
+        return self.read(ids, None, places, None, written=places >= len(self.soft) + prompt_tokens)
 
 
 def _decoder_of(model: Any) -> Any:
@@ -90,7 +101,7 @@ class CachedBatch:
             added = GrowingCache()
             ids, mask = padded_left(whole, device)
             padded = len(set(map(len, whole))) > 1
-            logits = reader.read(ids, mask if padded else None, positions_of(mask), added)[copies]
+            logits = reader.read(ids, mask if padded else None, positions_of(mask), added, written=False)[copies]
             sizes += [len(whole[row]) for row in rows]
         self._sizes = sizes
         length = max(sizes, default=0)
@@ -124,7 +135,7 @@ class CachedBatch:
             self._positions = self._positions.clamp(max=self._reader.longest - 1)
         given = torch.tensor(ids, device=self._reader.device)[:, None]
         mask = self._mask[:, : self._length] if self._is_padded else None
-        return self._reader.read(given, mask, self._positions, self._cache)
+        return self._reader.read(given, mask, self._positions, self._cache, written=True)
 
 
 class UncachedBatch:
@@ -133,26 +144,30 @@ class UncachedBatch:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._texts: list[list[int]] = []
+        self._prompts: list[int] = []
+        """How many tokens of each are its prompt."""
 
     def replace(self, kept: Sequence[int], texts: Sequence[Sequence[int]], rows: Sequence[int]) -> Tensor:
         added = [[*self._reader.soft, *texts[row]] for row in rows]
         self._texts = [self._texts[index] for index in kept] + added
-        return self._read(added) if added else torch.empty(0)
+        self._prompts = [self._prompts[index] for index in kept] + [len(text) for text in added]
+        return self._read(added, self._prompts[len(kept) :]) if added else torch.empty(0)
 
     def step(self, ids: Sequence[int]) -> Tensor:
         for text, index in zip(self._texts, ids, strict=True):
             if self._reader.longest is None or len(text) < self._reader.longest:
                 text.append(index)
-        return self._read(self._texts)
+        return self._read(self._texts, self._prompts)
 
-    def _read(self, texts: Sequence[Sequence[int]]) -> Tensor:
+    def _read(self, texts: Sequence[Sequence[int]], prompts: Sequence[int]) -> Tensor:
         length = max(map(len, texts))
         device = self._reader.device
         ids = torch.tensor([[*text, *[0] * (length - len(text))] for text in texts], device=device)
         ends = torch.tensor([len(text) for text in texts], device=device)
         columns = torch.arange(length, device=device)
         mask = columns < ends[:, None]
-        logits = self._reader.read(ids, mask.long(), columns.expand_as(ids), None, last=False)
+        written = columns >= torch.tensor(prompts, device=device)[:, None]
+        logits = self._reader.read(ids, mask.long(), columns.expand_as(ids), None, written=written, last=False)
         return logits[torch.arange(len(texts), device=device), ends - 1]
 
 

@@ -44,8 +44,8 @@ def _is_as_alone(reader: Reader, lengths: tuple[int, ...]) -> bool:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         return False
-    pairs = [(first[index], reader.alone(text[:-1])[0]) for index, text in enumerate(texts)]
-    pairs += [(second[index], reader.alone(text)[0]) for index, text in enumerate(texts)]
+    pairs = [(first[index], reader.alone(text[:-1], len(text) - 1)[0]) for index, text in enumerate(texts)]
+    pairs += [(second[index], reader.alone(text, len(text) - 1)[0]) for index, text in enumerate(texts)]
     return not any(_differ(found, alone) for found, alone in pairs)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from harness.config.literal_console import LiteralConsole
+from harness.config.steering_controls import has_noise
 from harness.config.terminal import say
 from harness.report.text import ABSENT, bound_text, metric_text
 from harness.runs.chances import Chance
@@ -33,6 +35,15 @@ def seeds_text(candidate: Candidate) -> str:
 
 def mean_text(interval: Interval | None) -> str:
     return ABSENT if interval is None else f"{metric_text(interval.mean)} ± {interval.half_width:.2g}"
+
+
+def how_to_confirm(study: StudyRecord) -> str:
+    """What another seed of its best would tell, and the command for it."""
+    config: dict[str, Any] = study.sweep.get("config", {})
+    if not has_noise(config):
+        return "nothing to confirm: the direction of adapter.vector is the same with every seed"
+    over = "other draws of the pairs" if (config.get("adapter") or {}).get("pairs") else "seeds"
+    return f"`harness confirm {study.name}` runs the best over {over}"
 
 
 def verdict(study: StudyRecord) -> list[str]:

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from harness.report.comparison import SHOWN_STATES, Comparison
-from harness.report.confirmation_table import verdict
+from harness.report.confirmation_table import how_to_confirm, verdict
 from harness.report.history import hour_unit
 from harness.report.reasons import edges, reasons
 from harness.report.text import bound_text, count_text, duration_text, metric_text, value_text
@@ -127,7 +127,7 @@ def _verdict(comparison: Comparison) -> str:
     if comparison.confirmed is not None:
         words = verdict(comparison.confirmed)[:1] if comparison.winner else verdict(comparison.confirmed)
     elif len(comparison.studies) == 1 and comparison.studies[0].confirms is None:
-        words = [f"not confirmed: one seed; `harness confirm {comparison.studies[0].name}` runs the best again with other seeds"]
+        words = [f"not confirmed: one seed; {how_to_confirm(comparison.studies[0])}"]
     else:
         words = []
     if len(comparison.studies) == 1 and (found := on_report(comparison.studies[0])):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.config.merge_baselines import baseline_of
-from harness.config.steering_controls import control_of
+from harness.config.steering_controls import AGREEMENT, OPPOSED, control_of
 from harness.runs.directory import RunDirectory
 from harness.runs.paired import Interval, ratio_interval
 from harness.runs.record import RunRecord, StudyRecord
@@ -148,6 +148,10 @@ def report_lines(found: OnReport, text: Text) -> list[str]:
     """The verdict: a sentence a line. text: how a value is written."""
     what = "documents that chose nothing"
     lines = [f"{found.metric} {text(found.value)} on {what} ({text(found.chosen)} on those that it was chosen by)"]
+    metrics = found.winner.result.metrics
+    if AGREEMENT in metrics:
+        agreement, opposed = f"{metrics[AGREEMENT]:.2f}", f"{metrics[OPPOSED]:.0%}"
+        lines.append(f"its pairs agree to {agreement} (mean cosine to their mean), {opposed} of them point against the others")
     if found.is_baseline is not None:
         lines.append(_no_better(*found.is_baseline))
     for rival in found.rivals:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.checks.merge import KEY
-from harness.config.checks.trainer import trains
 from harness.config.errors import InputError, wrong_value
 from harness.config.launcher_schema import LauncherConfig
 from harness.config.schema import DataConfig, each
+from harness.config.steering_controls import DRAW_KEY, has_noise
 from harness.config.sweep_schema import BudgetConfig, SearchConfig, StoppingConfig
 from harness.config.writable import check_writable
 from harness.evaluation.kinds import place_of
@@ -38,6 +38,7 @@ from harness.runs.files import read_yaml, write_yaml
 from harness.runs.fresh_seeds import outcome
 from harness.runs.locks import hold
 from harness.runs.record import RunRecord, StudyRecord
+from harness.search.steering_controls import DRAWS
 from harness.search.storage.build import connect
 from harness.search.sweep import Sweep, thaw
 from harness.search.warm_start import Start
@@ -104,23 +105,16 @@ def check_confirmation(study: StudyRecord, *, top: int, seeds: int, trials: Sequ
     if top < 1:
         raise wrong_value("--top", top, "expected at least 1")
     sweep = thaw(study.directory.sweep)
-    _refuse_what_has_no_seed(study, sweep)
+    if not has_noise(study.sweep.get("config", {})):
+        raise InputError(
+            f"{study.name}: the direction of adapter.vector is the same with every seed; harness best {study.name} says how far it leads "
+            "what it has to beat, on pairs that chose nothing"
+        )
     chosen = _named(study, trials) if trials else _best(study, sweep, top)
     for run in chosen:
         sweep.trial_config(_point(sweep, run.params))
     refuse_foreign(study.directory, launch_of(study.sweep))
     return sweep, [run.number for run in chosen if run.number is not None]
-
-
-def _refuse_what_has_no_seed(study: StudyRecord, sweep: Sweep) -> None:
-    """Raise InputError for directions that are found and not trained: they and all that is measured of them are the same with every seed,
-    unless texts are judged that are written with noise."""
-    base = sweep.base.config
-    if base.adapter.name == "steering" and not trains(base.trainer) and not base.data.generation:
-        raise InputError(
-            f"{study.name}: a direction that is found, and not trained, is the same with every seed; harness best {study.name} says "
-            "how far it leads what it has to beat, on pairs that chose nothing"
-        )
 
 
 def _best(study: StudyRecord, sweep: Sweep, top: int) -> list[RunRecord]:
@@ -170,12 +164,13 @@ def _point(sweep: Sweep, params: dict[str, Any]) -> dict[str, Any]:
 
 def _is_fresh(key: str) -> bool:
     """Whether a confirmation gives the key a value of its own in each run."""
-    return key in SEED_KEYS or (key.startswith("data.") and key.endswith((".skip_prompts", ".block")))
+    return key in (*SEED_KEYS, DRAW_KEY) or (key.startswith("data.") and key.endswith((".skip_prompts", ".block")))
 
 
 def fresh_values(sweep: Sweep, params: dict[str, Any], seed: int, *, place: int) -> dict[str, Any]:
-    """What a run has in place of the search's luck: its seed; where the study judges texts, other prompts and other noise; and where it
-    merges models, other documents: a merge has no seed, but for random masks, and what its choice overfits are the documents.
+    """What a run has in place of the search's luck: its seed; where the study judges texts, other prompts and other noise; where it
+    merges models, other documents: a merge has no seed, but for random masks, and what its choice overfits are the documents; and where it
+    steers, another draw of the pairs that the direction is found from, or another random direction.
 
     Each seed has a block of .max_prompts prompts behind those of the search; where there are fewer blocks than seeds, they take turns.
     place: 0, 1, … of the seed among the plan's.
@@ -184,6 +179,8 @@ def fresh_values(sweep: Sweep, params: dict[str, Any], seed: int, *, place: int)
     data = sweep.trial_config(_point(sweep, params)).data
     if sweep.base.config.model.merge.method is not None:
         fresh |= {f"data.validation.{name}.block": given.block + 1 + place for name, given in data.validation.items()}
+    if sweep.base.config.adapter.pairs is not None:
+        fresh[DRAW_KEY] = DRAWS + place
     sets = data.generation
     metrics = [*(objective.metric for objective in sweep.objectives), *sweep.constraints]
     judged = [name for name in sets if any(metric.startswith(f"{place_of('generation', name)}/") for metric in metrics)]

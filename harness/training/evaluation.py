@@ -23,8 +23,10 @@ from harness.evaluation.evaluation_set import Advance, Bools, Float64
 from harness.generation.engine import SHARD_ROWS, Engine
 from harness.generation.rows import Draw, Generation, Limits, NonFiniteLogitsError, Prompt
 from harness.models.adapters.soft_prompt import prompt_length
+from harness.models.answer_tokens import telling_answers
 from harness.training import ranks
 from harness.training.divergences import kl_by_row
+from harness.training.predictions import answers_by
 from harness.training.run_errors import NonFiniteLossError
 
 T = TypeVar("T")
@@ -61,7 +63,7 @@ class EvaluatedModel:
         assert self._base is not None, "given with data.kl"
         logits_BLV, labels_BL = self._logits_and_labels(input_ids, labels)
         with self._base(self._model) as base:
-            base_BLV = self._logits(base, input_ids)
+            base_BLV = self._logits(base, input_ids, labels_BL)
         if base_BLV.shape != logits_BLV.shape:
             rows, own = base_BLV.shape[-1], logits_BLV.shape[-1]
             raise InputError(f"data.kl=true: the base has a vocabulary of {rows:,} tokens, the model one of {own:,}; valid: false")
@@ -70,10 +72,11 @@ class EvaluatedModel:
         return self._losses(logits_BLV, labels_BL), found
 
     def _logits_and_labels(self, input_ids: Int64, labels: Int64) -> tuple[Tensor, Tensor]:
-        return self._logits(self._model, input_ids), torch.from_numpy(labels).to(self._model.device)
+        labels_BL = torch.from_numpy(labels).to(self._model.device)
+        return self._logits(self._model, input_ids, labels_BL), labels_BL
 
     @staticmethod
-    def _logits(model: PreTrainedModel, input_ids: Int64) -> Tensor:
+    def _logits(model: PreTrainedModel, input_ids: Int64, labels_BL: Tensor) -> Tensor:
         """[B, L, V]"""
         # A soft prompt belongs before every text, here as in training: what is predicted stays the same, and what it is predicted from.
         prompt = prompt_length(model)
@@ -81,7 +84,8 @@ class EvaluatedModel:
         given = torch.from_numpy(np.hstack([prompt_ids(positions), input_ids])).to(model.device)
         whole: Any = model
         # Padding is on the right, where causal attention does not look: no mask needed.
-        logits_BLV: Tensor = whole(input_ids=given, use_cache=False).logits[:, prompt:]
+        with telling_answers(model, lambda: answers_by(labels_BL)):
+            logits_BLV: Tensor = whole(input_ids=given, use_cache=False).logits[:, prompt:]
         return logits_BLV
 
     @staticmethod

@@ -26,7 +26,7 @@ from harness.training.plan import Plan, build_plan
 from harness.training.prefix import Prefix, state_key
 from harness.training.reference import with_set_reference
 from harness.training.steering import steering_fingerprints
-from harness.training.unseen_completions import refuse_extracted_completions
+from harness.training.unseen_completions import refuse_extracted_completions, refuse_trained_completions
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,7 @@ def load_data(
             replayed_later=any(varies(some) for some in (config, *related)),
             prompt=config.adapter.tokens,
         )
+        refuse_trained_completions(training, evaluation, tokenizer)
     fingerprints = {part.key: part.fingerprint for part in evaluation}
     if training is not None:
         fingerprints |= {f"data.sources.{source.name}": source.documents.fingerprint for source in training.sources}

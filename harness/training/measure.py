@@ -24,6 +24,7 @@ from harness.training.evaluator import Evaluator
 from harness.training.loggers import MetricLogger, log_row
 from harness.training.parameters import count_parameters
 from harness.training.steering import directions_of
+from harness.training.steering_diagnosis import agreement_metrics
 from harness.training.stop_flag import StopFlag
 
 
@@ -49,7 +50,9 @@ def measure(
     live.running()
 
     refuse_attention(config)
-    model: Any = build_adapted_model(config, inputs.tokenizer, directions_of(config, inputs.tokenizer, progress)).model
+    directions = directions_of(config, inputs.tokenizer, progress)
+    adapted = build_adapted_model(config, inputs.tokenizer, directions)
+    model: Any = adapted.model
     refuse_unknown_ids(model, inputs.tokenizer, inputs.largest_id, path=config.model.path)
     result.parameters = count_parameters(model)
     device = device_of(config.trainer, ranks.rank() % config.trainer.devices)
@@ -65,6 +68,7 @@ def measure(
     finally:
         result.tokens.read += meter.tokens
         result.add_evaluation(evaluator.seconds, evaluator.set_seconds)
+    values |= agreement_metrics(config.adapter, directions, adapted.steering)
     row = {"step": 0, "tokens": 0, **values}
     if ranks.is_main():
         run.generations.append(0, evaluator.texts)

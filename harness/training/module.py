@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from harness.config.errors import InputError
 from harness.config.schema import Config
+from harness.models.answer_tokens import telling_answers
 from harness.models.blocks import blocks_of
 from harness.optim.averages import ExponentialAverage, Weights, schedule_free_average
 from harness.optim.build import build_optimizer
@@ -25,6 +26,7 @@ from harness.training import ranks
 from harness.training.non_finite import NonFiniteSteps, UpdateSkippedError, describe_rows
 from harness.training.objectives.objective import Batch, Objective
 from harness.training.plan import Plan
+from harness.training.predictions import answers_by
 from harness.training.prefix import trained_digest
 
 
@@ -55,7 +57,8 @@ class TrainingModule(LightningModule):
         self.objective.begin(self.model)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        loss_sum = self.objective.loss_sum(self.model, batch)
+        with telling_answers(self.model, lambda: answers_by(batch["labels"])):
+            loss_sum = self.objective.loss_sum(self.model, batch)
         self._loss_sums.append(loss_sum.detach())
         # Lightning divides by the number of micro-batches, and gradients are averaged over the ranks: both undone here.
         return loss_sum * (self.plan.accumulation * self.plan.ranks / float(self.plan.targets[self.global_step]))

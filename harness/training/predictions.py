@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -27,6 +28,13 @@ class Predictions:
 def is_trained(batch: Batch) -> Tensor:
     """Which positions have a token to predict: bool [B, L]; N of them are true."""
     return batch["labels"] != IGNORED
+
+
+def answers_by(labels_BT: Tensor) -> Tensor:
+    """Which tokens are predicted: bool [B, T]. labels: int64 [B, T], of each token the next one, or IGNORED; shifted already."""
+    mask_BT = torch.zeros_like(labels_BT, dtype=torch.bool)
+    mask_BT[:, 1:] = labels_BT[:, :-1] != IGNORED
+    return mask_BT
 
 
 def predict(model: PreTrainedModel, batch: Batch, trained_BL: Tensor, *, in_chunks: bool) -> Predictions:

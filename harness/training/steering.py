@@ -14,10 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from harness.config.checks.model import longest_context
 from harness.config.errors import wrong_value
 from harness.config.locations import in_home
 from harness.config.schema import Config, SteeringMethod, SteeringReading
+from harness.config.steering_controls import draws_pairs
 from harness.data.cache_entry import META, open_or_build, shard
 from harness.data.preference.contrast import read_contrast_pairs
 from harness.data.tokenization import Progress
@@ -54,8 +57,9 @@ def directions_of(config: Config, tokenizer: Any, progress: Progress | None = No
         return _of_file(config)
     found = extraction_of(config, tokenizer, progress)
     method = METHOD if adapter.method in (None, "random") else adapter.method
-    vectors = found.vectors[method, adapter.reading or READING]
-    return Directions(dict(enumerate(vectors)), found.norms)
+    reading = adapter.reading or READING
+    vectors, agreement, opposed = found.vectors[method, reading], found.agreement[reading].tolist(), found.opposed[reading].tolist()
+    return Directions(dict(enumerate(vectors)), found.norms, agreement=agreement, opposed=opposed)
 
 
 def steering_fingerprints(config: Config, tokenizer: Any) -> dict[str, str]:
@@ -127,7 +131,7 @@ def model_steered(config: Config) -> str:
 
 
 def read_sides(config: Config, tokenizer: Any) -> list[Tokens]:
-    """The positive and negative texts of adapter.pairs in turn, as tokens.
+    """The positive and negative texts of adapter.pairs in turn, as tokens; of another draw (adapter.draw) some twice and others not.
 
     Raises InputError for rows that are no pairs, and for too few of them.
     """
@@ -137,6 +141,9 @@ def read_sides(config: Config, tokenizer: Any) -> list[Tokens]:
     pairs = read_contrast_pairs([path], config.data, tokenizer, key=KEY, chat=chat)
     if len(pairs) < FEWEST:
         raise wrong_value(KEY, config.adapter.pairs, f"{len(pairs)} contrast pair; valid: at least {FEWEST}, usual are 50 to 500")
+    if draws_pairs(config.adapter):
+        generator = np.random.Generator(np.random.Philox(key=[config.adapter.draw, len(pairs)]))
+        pairs = [pairs[place] for place in generator.integers(len(pairs), size=len(pairs)).tolist()]
     return [Tokens(side.ids, side.trained) for pair in pairs for side in pair.sides]
 
 
@@ -156,4 +163,12 @@ def _of_file(config: Config) -> Directions:
     if settings.model_fingerprint != model_steered(config):
         problem = f"it is of another model ({settings.model}); valid: its own, or adapter.pairs, to extract anew"
         raise wrong_value("adapter.vector", config.adapter.vector, problem)
-    return Directions(vectors, torch.tensor(settings.norms), settings.operation, settings.positions, settings.coefficients)
+    return Directions(
+        vectors,
+        torch.tensor(settings.norms),
+        settings.operation,
+        settings.positions,
+        settings.coefficients,
+        settings.agreement,
+        settings.opposed,
+    )

@@ -1,13 +1,17 @@
-"""What steering is judged by is not what its direction was found from."""
+"""What a trait is judged by is not what it was learned from: other continuations than those of adapter.pairs, and of trained answers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
 
 from harness.config.errors import InputError
 from harness.config.locations import in_home
 from harness.config.schema import Config
 from harness.data.preference.contrast import completions_in
+from harness.data.training_data import PackedSource, TrainingData
 from harness.evaluation.contrast_set import ContrastSet
 from harness.evaluation.evaluation_set import EvaluationSet
 from harness.runs.report_split import REPORT
@@ -18,19 +22,39 @@ KEY = "adapter.pairs"
 def refuse_extracted_completions(config: Config, sets: Sequence[EvaluationSet]) -> None:
     """Raise InputError for a contrast set with continuations that adapter.pairs has, too: a direction that makes these very words likelier
     need not have found the trait."""
-    contrasts = [part for part in sets if isinstance(part, ContrastSet)]
-    if config.adapter.pairs is None or not contrasts:
-        return
-    extracted = completions_in([in_home(config.adapter.pairs)], key=KEY)
+    if config.adapter.pairs is not None and _contrast_sets(sets):
+        _refuse(sets, completions_in([in_home(config.adapter.pairs)], key=KEY), f"{KEY}={config.adapter.pairs}")
+
+
+def refuse_trained_completions(training: TrainingData, sets: Sequence[EvaluationSet], tokenizer: Any) -> None:
+    """The same for the answers of pairs, and of labels, that are trained."""
+    for source in training.sources if _contrast_sets(sets) else ():
+        if source.documents.are_answers:
+            _refuse(sets, set(_answers(source, tokenizer)), f"data.sources.{source.name}")
+
+
+def _answers(source: PackedSource, tokenizer: Any) -> Iterator[str]:
+    """The trained answers as texts, without white space around them and without what ends a turn."""
+    documents = source.documents
+    for document in np.unique(source.packing.piece_document).tolist():
+        start, end = source.answer_starts[document], documents.offsets[document + 1]
+        yield tokenizer.decode(documents.tokens[start:end].tolist(), skip_special_tokens=True).strip()
+
+
+def _contrast_sets(sets: Sequence[EvaluationSet]) -> list[ContrastSet]:
+    return [part for part in sets if isinstance(part, ContrastSet)]
+
+
+def _refuse(sets: Sequence[EvaluationSet], learned: set[str], where: str) -> None:
     # Both parts of a set, where some is kept for the report.
     sets_by_key: dict[str, list[ContrastSet]] = {}
-    for part in contrasts:
+    for part in _contrast_sets(sets):
         sets_by_key.setdefault(part.key.removesuffix(f"/{REPORT}"), []).append(part)
     for key, parts in sets_by_key.items():
         rows = [row for part in parts for row in zip(part.completions, part.places, strict=True)]
-        seen = [place.removeprefix(f"{key}: ") for both, place in rows if extracted & {text.strip() for text in both}]
+        seen = [place.removeprefix(f"{key}: ") for both, place in rows if learned & {text.strip() for text in both}]
         if seen:
             raise InputError(
-                f"{key}: {len(seen)} of its {len(rows)} pairs have a continuation that {KEY}={config.adapter.pairs} has as well, such as "
-                f"{seen[0]}; valid: other continuations than those that the direction is found from"
+                f"{key}: {len(seen)} of its {len(rows)} pairs have a continuation that {where} has as well, such as {seen[0]}; "
+                "valid: other continuations than those that are learned from"
             )

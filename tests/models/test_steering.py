@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+from contextlib import nullcontext
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from harness.config.errors import InputError
 from harness.config.schema import AdapterConfig
+from harness.generation.decode import CachedBatch, Reader
+from harness.models.activations import checkpoint_activations
 from harness.models.adapters.steering import (
     Directions,
     SteeringVector,
@@ -21,6 +28,7 @@ from harness.models.adapters.steering import (
     steering_vectors,
     without_steering,
 )
+from harness.models.answer_tokens import telling_answers
 from harness.models.blocks import residual_blocks
 from harness.models.isolation import document_leak
 from harness.models.steering.extraction import (
@@ -33,12 +41,16 @@ from harness.models.steering.extraction import (
     principal_component,
     random_direction,
 )
+from harness.training.predictions import answers_by
 from tests.models.test_isolation import ISOLATED, LOST, RESCUED, build
 
 IDS = torch.tensor([[5, 9, 12, 7, 3, 44, 8, 21]])
 FAMILIES = {**ISOLATED, **RESCUED, **LOST, "gptj": {"vocab_size": 64, "n_embd": 32, "n_layer": 2, "n_head": 2, "rotary_dim": 8}}
 WITHOUT_POSITIONS = {"bloom", "mpt", "mamba2"}
 """Their blocks are not told positions."""
+POSITIONS = ("all", "not_first", "answer", "prompt")
+ANSWER = torch.tensor([[False, True, True, False, False, True, True, True]])
+"""Of IDS, as two documents of three and five tokens."""
 
 
 def directions(model: PreTrainedModel, **given: Any) -> Directions:
@@ -52,8 +64,8 @@ def steered(model: PreTrainedModel, **adapter: Any) -> PreTrainedModel:
     return model.eval()
 
 
-def logits(model: Any, ids: Tensor = IDS, **given: Any) -> Tensor:
-    with torch.no_grad():
+def logits(model: Any, ids: Tensor = IDS, answer: Tensor | None = None, **given: Any) -> Tensor:
+    with torch.no_grad(), nullcontext() if answer is None else telling_answers(model, lambda: answer):
         found: Tensor = model.eval()(input_ids=ids, use_cache=False, **given).logits
     return found
 
@@ -138,25 +150,71 @@ def test_families_are_steered_or_refused(family: str) -> None:
     assert bool((moved[0, 1:] > 1e-4).all())
 
 
-@pytest.mark.parametrize("positions", ["all", "not_first"])
-def test_documents_of_a_row_are_steered_each_by_itself(positions: str) -> None:
-    model = steered(build("llama", ISOLATED["llama"]), coefficient=1.0, positions=positions)
-    packed = logits(model, IDS, position_ids=torch.tensor([[0, 1, 2, 0, 1, 2, 3, 4]]))
-    torch.testing.assert_close(packed[:, :3], logits(model, IDS[:, :3]), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(packed[:, 3:], logits(model, IDS[:, 3:]), rtol=1e-5, atol=1e-6)
-    assert document_leak(model) < 1e-5
+@pytest.mark.parametrize("family", [*ISOLATED, "bloom", "gptj"])
+@pytest.mark.parametrize(("positions", "acts"), [("answer", ANSWER), ("prompt", ~ANSWER)])
+def test_answers_are_steered_where_they_are_told(family: str, positions: str, acts: Tensor) -> None:
+    """Also in a family whose blocks are not told positions."""
+    before = logits(build(family, FAMILIES[family]))
+    model = steered(build(family, FAMILIES[family]), block=1, coefficient=1.0, positions=positions)
+    # Behind the last block a token moves its own logits alone.
+    moved = (logits(model, answer=ANSWER) - before).abs().amax(dim=-1)
+    assert torch.equal(moved > 1e-4, acts)
+    assert float(moved[~acts].max()) < 1e-6
 
 
-@pytest.mark.parametrize("positions", ["all", "not_first"])
-def test_with_a_cache_as_without(positions: str) -> None:
-    model: Any = steered(build("llama", ISOLATED["llama"]), coefficient=1.0, positions=positions)
-    with torch.no_grad():
-        start = model(input_ids=IDS[:, :3], use_cache=True)
-        parts = [start.logits]
-        for place in range(3, 8):
-            step = model(input_ids=IDS[:, place : place + 1], past_key_values=start.past_key_values, use_cache=True)
-            parts.append(step.logits)
-    torch.testing.assert_close(torch.cat(parts, dim=1), logits(model), rtol=1e-5, atol=1e-5)
+@cache
+def steered_at(positions: str) -> Any:
+    return steered(build("llama", ISOLATED["llama"]), coefficient=1.0, positions=positions)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.data())
+def test_packed_alone_and_written_with_a_cache_are_the_same(data: st.DataObject) -> None:
+    """Documents of a prompt and an answer, in one row, each by itself, and prompt and answer apart, as when they are written."""
+    positions = data.draw(st.sampled_from(POSITIONS))
+    model = steered_at(positions)
+    prompts = data.draw(st.lists(st.integers(1, 4), min_size=2, max_size=3))
+    lengths = [prompt + data.draw(st.integers(1, 4)) for prompt in prompts]
+    ids = torch.randint(64, (1, sum(lengths)), generator=torch.Generator().manual_seed(sum(lengths)))
+    places = [torch.arange(length) for length in lengths]
+    answers = [place >= prompt for place, prompt in zip(places, prompts, strict=True)]
+    packed = logits(model, ids, torch.cat(answers)[None], position_ids=torch.cat(places)[None])
+    for document, found, prompt, answer in zip(ids.split(lengths, 1), packed.split(lengths, 1), prompts, answers, strict=True):
+        alone = logits(model, document, answer[None])
+        torch.testing.assert_close(found, alone, rtol=1e-5, atol=1e-5)
+        reader, batch = Reader(model), CachedBatch(Reader(model))
+        with torch.no_grad():
+            steps = [batch.replace([], [document[0, :prompt].tolist()], [0]), *(batch.step([int(one)]) for one in document[0, prompt:])]
+            torch.testing.assert_close(torch.cat(steps), alone[0, prompt - 1 :], rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(reader.alone(document[0].tolist(), prompt), alone[:, -1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_documents_of_a_row_do_not_see_each_other(positions: str) -> None:
+    assert document_leak(steered(build("llama", ISOLATED["llama"]), coefficient=1.0, positions=positions)) < 1e-5
+
+
+def test_an_answer_is_what_is_predicted() -> None:
+    labels = torch.tensor([[-100, 4, 7, -100, -100, 2, -100, -100]])  # padding at the end
+    assert answers_by(labels).tolist() == [[False, False, True, True, False, False, True, False]]
+
+
+@pytest.mark.parametrize("positions", ["answer", "prompt"])
+def test_activations_that_are_computed_again_are_the_same(positions: str) -> None:
+    """trainer.gradient_checkpointing: the backward pass comes when nothing is told any more."""
+    gradients = []
+    for checkpoints in (False, True):
+        model = build("llama", ISOLATED["llama"])
+        add_steering(model, plan_steering(AdapterConfig(name="steering", block=0, positions=positions), directions(model)))  # type: ignore[arg-type]
+        model.train()
+        if checkpoints:
+            checkpoint_activations(model)
+        with telling_answers(model, lambda: ANSWER):
+            loss = model(input_ids=IDS, labels=IDS, use_cache=False).loss
+        loss.backward()
+        gradients.append(steering_vectors(model)[0].vector.grad)
+    assert torch.equal(*gradients)
+    assert float(gradients[0].norm()) > 0  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("family", ISOLATED)
@@ -212,6 +270,10 @@ def test_a_file_says_how_it_is_used_unless_the_configuration_does() -> None:
     assert plan_steering(AdapterConfig(name="steering", coefficient=0.5), own).coefficients == {1: 0.5}
     assert plan_steering(AdapterConfig(name="steering", block=0, positions="all"), own).coefficients == {0: 0.2}
     assert plan_steering(AdapterConfig(name="steering", operation="ablate"), own).coefficients == {1: 1.0}
+    assert plan_steering(AdapterConfig(name="steering", sign=-1), own).coefficients == {0: -0.1, 1: 0.3}
+    assert plan_steering(AdapterConfig(name="steering", sign=-1, coefficient=0.5), own).coefficients == {1: -0.5}
+    with pytest.raises(InputError, match=r"adapter\.sign=-1: the direction is taken out, which has no sign; valid: 1"):
+        plan_steering(AdapterConfig(name="steering", sign=-1), dataclasses.replace(own, operation="ablate"))
 
 
 def test_a_random_direction_has_the_length_of_the_one_that_it_stands_for() -> None:

@@ -120,7 +120,7 @@ def test_a_confirmation_keeps_the_block(sweep: Sweep) -> None:
     space = dataclasses.replace(sweep.config, space={**sweep.config.space, **{key: {"low": 0, "high": 9} for key in list(params)[3:]}})
     wider = dataclasses.replace(sweep, config=space)
     assert _point(wider, params) == {"adapter.control": None, "adapter.block": 1, "adapter.coefficient": 0.1}
-    assert fresh_values(sweep, params, 7, place=0) == {"seed": 7}
+    assert fresh_values(sweep, params, 7, place=1) == {"seed": 7, "adapter.draw": 4}
 
 
 MOODS = {

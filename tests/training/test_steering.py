@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -20,7 +21,7 @@ from harness.runs.result import read_result
 from harness.training import steering as steering_module
 from harness.training.export import export
 from harness.training.steering import directions_of
-from harness.training.writer import writing
+from harness.training.writer import reading, writing
 from harness.work.evaluate import evaluation_of
 from harness.work.start_run import start_run
 from tests.support import corpus
@@ -83,20 +84,39 @@ def test_a_run_without_steps_evaluates_the_steered_model(
 
 
 def test_texts_in_batches_are_those_of_each_prompt_alone(own: list[str], tiny_model: Path) -> None:
-    config = evaluation_of(str(tiny_model), [*own, "adapter.coefficient=2", "sampling=temperature"]).config
+    config = evaluation_of(str(tiny_model), [*own, "adapter.coefficient=2", "sampling=temperature", "sampling.temperature=0.02"]).config
     tokenizer = load_tokenizer(config)
     texts = [" ".join(corpus.GENERAL_WORDS[: n + 1]) for n in range(4)]
     rows = [Draw(Prompt(str(n), text, tuple(tokenizer(text)["input_ids"])), 0) for n, text in enumerate(texts)]
-    for positions in ("all", "not_first"):
+    found: list[dict[str, str]] = []
+    for positions in ("all", "not_first", "answer", "prompt"):
         config.adapter.positions = positions  # type: ignore[assignment]
         with writing(config, tokenizer) as engine:
             assert engine.way == "batches"
             together = {text.id: text.text for text in engine.write(rows, Limits(8))}
             alone = {text.id: text.text for row in rows for text in engine.write([row], Limits(8))}
         assert together == alone
+        found.append(together)
+    every, _, answer, prompt = found
+    assert answer not in (every, prompt)
     config.adapter.coefficient = 0.0
     with writing(config, tokenizer) as engine:
-        assert {text.id: text.text for text in engine.write(rows, Limits(8))} != together
+        assert {text.id: text.text for text in engine.write(rows, Limits(8))} not in found
+
+
+@pytest.mark.parametrize("positions", ["all", "not_first", "answer", "prompt"])
+def test_what_is_written_is_what_is_scored(own: list[str], tiny_model: Path, positions: str) -> None:
+    """An evaluation set that reads a text after its prompt meets the model that wrote it."""
+    config = evaluation_of(str(tiny_model), [*own, "adapter.coefficient=2", f"adapter.positions={positions}", "sampling=greedy"]).config
+    tokenizer = load_tokenizer(config)
+    text = " ".join(corpus.GENERAL_WORDS[:3])
+    prompt = tuple(tokenizer(text)["input_ids"])
+    with reading(config, tokenizer) as model:
+        (written,) = model.engine.write([Draw(Prompt("one", text, prompt), 0)], Limits(8))
+        ids = np.array([[*prompt, *written.token_ids]])
+        labels = np.where(np.arange(ids.shape[1] - 1) >= len(prompt) - 1, ids[:, 1:], -100)
+        _, hits = model.losses_and_hits(ids[:, :-1], labels)
+    assert hits[labels != -100].all()
 
 
 @pytest.mark.slow

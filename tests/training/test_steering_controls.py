@@ -7,16 +7,18 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from harness.config.errors import InputError
 from harness.config.load import load
 from harness.evaluation.contrast_set import ContrastSet
 from harness.evaluation.evaluation_set import Float64
 from harness.models.adapters.build import build_adapted_model
+from harness.models.tokenizer import load_tokenizer
 from harness.training.base import base_of
 from harness.training.evaluation import evaluated
 from harness.training.inputs import Inputs, load_inputs
-from harness.training.steering import directions_of
+from harness.training.steering import directions_of, read_sides
 from tests.support.corpus import TinyText
 
 
@@ -97,3 +99,35 @@ def test_continuations_of_the_extraction_are_refused(overrides: list[str], tmp_p
     said = f"data.contrast.trait: 1 of its 2 pairs have a continuation that adapter.pairs={tmp_path / 'pairs.jsonl'} has as well, such as"
     with pytest.raises(InputError, match=re.escape(said) + r" .*seen\.jsonl, line 1; valid: other continuations"):
         load_inputs(config)
+
+
+@pytest.mark.parametrize("form", ["pairs", "text"])
+def test_continuations_of_the_training_are_refused(overrides: list[str], tmp_path: Path, form: str) -> None:
+    """Of pairs the continuation alone, after whatever prompt; of plain text a document that is prompt and continuation."""
+    row = {"prompt": "snow", "chosen": "the lazy dog 3 ", "rejected": "the fox"} if form == "pairs" else {"text": "3 and the lazy dog 3"}
+    (tmp_path / "train.jsonl").write_text(json.dumps(row) + "\n")
+    of_pairs = ["objective=preference", "data.sources.train.format=preference_text"] if form == "pairs" else []
+    training = [*overrides, *of_pairs, f"data.sources.train.path={tmp_path / 'train.jsonl'}", "trainer.max_steps=1"]
+    said = {
+        "pairs": r"data\.contrast\.trait: 1 of its 6 pairs have a continuation that data\.sources\.train has as well, .*, line 4; valid",
+        "text": r"data\.sources\.train: 1 of its documents are also in data\.contrast\.trait, word for word",
+    }
+    with pytest.raises(InputError, match=said[form]):
+        load_inputs(load([*training, "trainer.batch_tokens=64"]).config)
+
+
+def test_a_draw_of_the_pairs_is_another_direction(overrides: list[str]) -> None:
+    """As many pairs, some of them twice; the same for every block and method; no draw of random directions."""
+    config = load(overrides).config
+    tokenizer = load_tokenizer(config)
+    drawn = [load([*overrides, f"adapter.draw={draw}"]).config for draw in (0, 1, 3)]
+    sides = [read_sides(one, tokenizer) for one in drawn]
+    texts = [[side.ids.tobytes() for side in some] for some in sides]
+    assert [len(some) for some in texts] == [12] * 3
+    assert all(set(some) < set(texts[0]) for some in texts[1:]), "with replacement"
+    assert texts[1] != texts[2]
+    assert [side.ids.tobytes() for side in read_sides(drawn[1], tokenizer)] == texts[1]
+    random = load([*overrides, "adapter.draw=1", "adapter.control=random"]).config
+    assert [side.ids.tobytes() for side in read_sides(random, tokenizer)] == texts[0]
+    found = [directions_of(one, tokenizer) for one in drawn]
+    assert not torch.allclose(found[0].vectors[1], found[1].vectors[1])  # type: ignore[union-attr]

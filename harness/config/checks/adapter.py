@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from harness.config.checks.trainer import trains
 from harness.config.locations import in_home
 from harness.config.schema import Config
+from harness.config.steering_controls import draws_pairs
 
 
 def adapter_problems(config: Config) -> Iterator[str]:
@@ -40,13 +41,15 @@ def _steering_problems(config: Config) -> Iterator[str]:
         for key, value in (("method", adapter.method), ("reading", adapter.reading)):
             if value not in (None, "random"):
                 yield f"adapter.{key}={value}: not with adapter.vector, which was extracted already; valid: adapter.pairs, or no such key"
+        if draws_pairs(adapter):
+            yield f"adapter.draw={adapter.draw}: not with adapter.vector, which has no pairs to draw from; valid: 0"
     if adapter.control == "prompt" and not any(one.instruction for one in config.data.contrast.values()):
         yield (
             "adapter.control=prompt: nothing asks for the trait in words; valid: data.contrast.<name>.instruction=TEXT, or another control "
             "(of a study: space.adapter.control.choices=[null,nothing,random])"
         )
     if adapter.operation == "ablate":
-        of_adding = {"width": adapter.width or None, "positions": adapter.positions}
+        of_adding = {"width": adapter.width or None, "positions": adapter.positions, "sign": None if adapter.sign == 1 else adapter.sign}
         for name, given in of_adding.items():
             if given is not None:
                 yield f"adapter.{name}={given}: not with adapter.operation=ablate, which acts everywhere; valid: without it"

@@ -13,7 +13,7 @@ SteeringMethod = Literal["mean_difference", "pca", "random"]
 SteeringReading = Literal["last", "answer"]
 SteeringOperation = Literal["add", "ablate"]
 SteeringControl = Literal["nothing", "prompt", "random"]
-SteeringPositions = Literal["all", "not_first"]
+SteeringPositions = Literal["all", "not_first", "answer", "prompt"]
 Steering = OnlyFor(("steering",))
 
 
@@ -61,7 +61,9 @@ class AdapterConfig(Section):
     """Which hidden states of a pair are compared. last: at the last token; answer: the mean over the continuation's tokens. null: last, or
     the vector file's own."""
     draw: Annotated[int, Ge(0), Steering] = 0
-    """Of method=random and control=random: which of the random directions. They depend on it and on the block alone, not on the seed."""
+    """Of method=random and control=random: which of the random directions. They depend on it and on the block alone, not on the seed. Of
+    others: 0, the pairs as they are; above, as many of them drawn anew, with replacement (a bootstrap): how much the direction owes to
+    these very pairs. `harness confirm` gives each seed a draw of its own."""
     control: Annotated[SteeringControl | None, Steering] = None
     """In place of steering, what it has to beat (arXiv 2501.17148). nothing: the model as it is. prompt: the model as it is, after the
     data.contrast.<name>.instruction of each set. random: as method=random, with the same block and coefficient. null: steering itself. A
@@ -78,6 +80,10 @@ class AdapterConfig(Section):
     """How much. add: in units of the mean norm of the block's output, so that it means the same in every block; usual are 0.03 to 0.5;
     below 0 it steers away. ablate: the share that is taken out, 1 is all. 0 changes nothing. null: 0.2 of add and 1 of ablate, or the
     vector file's own."""
+    sign: Annotated[Literal[1, -1], Steering] = 1
+    """Of add: times the coefficient. -1 steers away from the positive continuations, also along a vector file, and in a search whose
+    coefficients are on a log scale."""
     positions: Annotated[SteeringPositions | None, Steering] = None
-    """Of add: at which tokens. all; not_first: at all but the first of each document, whose state is often an outlier. null: all, or the
-    vector file's own."""
+    """Of add: at which tokens. all; not_first: at all but the first of each document, whose state is often an outlier. answer: at those
+    that are written, and where a text is read at those that are predicted: continuations, answers, what data.loss_on names; of plain text
+    all but the first. prompt: at all others, so that plain text says little of what it costs. null: all, or the vector file's own."""

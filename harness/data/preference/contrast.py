@@ -22,6 +22,7 @@ from harness.data.preference.pair import Pair, TextPair
 from harness.data.row import Row, described
 from harness.data.rows import VALID_ROW_ENDINGS, holds_rows, nothing_in, read_rows
 from harness.data.text_encoder import TextEncoder
+from harness.data.token_cache import text_hash
 
 SIDES = ("positive", "negative")
 COLUMNS = ("prompt", *SIDES, *READ)
@@ -42,6 +43,8 @@ class ContrastPair:
     """Its file and line, for messages."""
     is_rendered: bool
     """Whether the chat template rendered it."""
+    hashes: tuple[int, ...]
+    """Of prompt and continuation as one text, positive first, see `text_hash`; () where a template rendered them."""
 
 
 def read_contrast_pairs(
@@ -154,4 +157,5 @@ def _pair(document: PairDocument, identity: str, both: tuple[EncodedText | Input
         sides.append(side)
     if np.array_equal(sides[0].ids, sides[1].ids):
         raise InputError(f"{where}: positive and negative become the same tokens; valid: two that differ")
-    return ContrastPair(identity, texts, (sides[0], sides[1]), where, is_rendered=isinstance(pair, Pair))
+    hashes = tuple(text_hash((pair.prompt + text).encode()) for text in texts) if isinstance(pair, TextPair) else ()
+    return ContrastPair(identity, texts, (sides[0], sides[1]), where, isinstance(pair, Pair), hashes)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from harness.config.errors import InputError, wrong_value
 from harness.config.schema import AdapterConfig, SteeringOperation, SteeringPositions
 from harness.models.adapters.ablation import Ablation, add_ablation
+from harness.models.answer_tokens import AnswerTokens, telling_answers
 from harness.models.blocks import hidden_of, residual_blocks, with_hidden
 from harness.models.steering.extraction import random_direction
 from harness.models.vocabulary import vocabulary_size
@@ -46,6 +47,9 @@ class Directions:
     positions: SteeringPositions = "all"
     coefficients: Mapping[int, float] | None = None
     """Of a file: its own, by block."""
+    agreement: Sequence[float] = ()
+    opposed: Sequence[float] = ()
+    """Of every block, see `Extraction`."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,9 @@ def plan_steering(adapter: AdapterConfig, directions: Directions) -> Steering:
         centre = _centre(adapter, directions)
         shares = kernel(centre, adapter.width if operation == "add" else 0, blocks)
         coefficients = {block: amount * share for block, share in shares.items()}
+    if operation == "ablate" and adapter.sign != 1:  # as a vector file says; of the key it was known before
+        raise wrong_value("adapter.sign", adapter.sign, "the direction is taken out, which has no sign; valid: 1")
+    coefficients = {block: adapter.sign * amount for block, amount in coefficients.items()}
     units = {block: _unit(adapter, directions, block) for block in coefficients}
     return Steering(operation, adapter.positions or directions.positions, units, coefficients, directions.norms)
 
@@ -114,22 +121,31 @@ def _unit(adapter: AdapterConfig, directions: Directions, block: int) -> Tensor:
 class SteeringVector(nn.Module):
     """What is added to the hidden states behind a block."""
 
-    def __init__(self, vector_H: Tensor, norm: float, *, skips_first: bool) -> None:
-        """Args: vector_H: in units of `norm`, the mean norm of the block's output; skips_first: whether a document's first token stays."""
+    def __init__(self, vector_H: Tensor, norm: float, positions: SteeringPositions, answers: AnswerTokens) -> None:
+        """Args: vector_H: in units of `norm`, the mean norm of the block's output; answers: what the model is told of its tokens."""
         super().__init__()
         self.vector = nn.Parameter(vector_H.clone())
-        self.norm, self.skips_first, self.is_on = norm, skips_first, True
+        self.norm, self.positions, self.is_on = norm, positions, True
+        self._answers = answers
 
     def forward(self, hidden_BTH: Tensor, position_ids: Tensor | None) -> Tensor:
         """The hidden states [B, T, H] with the vector. position_ids: int64 [B or 1, T], from 0 in every document."""
         if not self.is_on:
             return hidden_BTH
         added = (self.norm * self.vector).to(hidden_BTH.dtype)
-        if not self.skips_first:
+        if self.positions == "all":
             return hidden_BTH + added
-        if position_ids is None:
-            raise InputError("adapter.positions=not_first: the blocks of this model are not told positions; valid for it: all")
-        return hidden_BTH + added * (position_ids != 0)[..., None]
+        return hidden_BTH + added * self._steered(position_ids)[..., None]
+
+    def _steered(self, position_ids: Tensor | None) -> Tensor:
+        """At which tokens: bool [B or 1, T]."""
+        answer = self._answers.mask_BT
+        if answer is None or self.positions == "not_first":
+            if position_ids is None:
+                raise InputError(f"adapter.positions={self.positions}: the blocks of this model are not told positions; valid for it: all")
+            # Of plain text, which is what is read where nothing was told, all but the first token is predicted.
+            answer = position_ids != 0
+        return ~answer if self.positions == "prompt" else answer
 
 
 def add_steering(model: PreTrainedModel, steering: Steering) -> None:
@@ -148,10 +164,11 @@ def add_steering(model: PreTrainedModel, steering: Steering) -> None:
         ((block, share),) = steering.coefficients.items()
         add_ablation(model, steering.units[block], share)
         return
+    answers = AnswerTokens()
+    if steering.positions in ("answer", "prompt"):
+        model.answer_tokens = answers  # type: ignore[assignment]
     for block, unit in steering.units.items():
-        vector = SteeringVector(
-            steering.coefficients[block] * unit, float(steering.norms[block]), skips_first=steering.positions == "not_first"
-        )
+        vector = SteeringVector(steering.coefficients[block] * unit, float(steering.norms[block]), steering.positions, answers)
         blocks[block].steering = vector
         blocks[block].register_forward_hook(_steer, with_kwargs=True)
     _probe(model, blocks, steering_vectors(model))
@@ -185,6 +202,8 @@ def steering_in(model: PreTrainedModel, planned: Steering) -> Steering:
     units, coefficients = dict(planned.units), dict(planned.coefficients)
     for block, vector in steering_vectors(model).items():
         value = vector.vector.detach().float().cpu()
+        if torch.equal(value, planned.coefficients[block] * planned.units[block]):
+            continue
         # Towards the planned direction, so that a coefficient keeps its sign.
         coefficients[block] = math.copysign(float(value.norm()), float(value @ planned.units[block]))
         if coefficients[block] != 0:
@@ -197,16 +216,23 @@ def _probe(model: PreTrainedModel, blocks: list[nn.Module], vectors: dict[int, S
 
     Raises InputError where it does not: steering would silently do nothing, or something else.
     """
+    place = torch.arange(LENGTH).repeat(2)
+    is_answer = place >= LENGTH // 2
+    acts: dict[SteeringPositions, Tensor] = {
+        "all": torch.ones_like(is_answer),
+        "not_first": place != 0,
+        "answer": is_answer,
+        "prompt": ~is_answer,
+    }
     with without_steering(model):
         plain, plain_logits = _behind(model, blocks)
     for index, vector in vectors.items():
         kept = vector.vector.detach().clone()
         with _alone(model, vector):
             vector.vector.data = random_direction(len(kept), draw=0, block=index).to(kept)
-            expected = vector.norm * vector.vector.detach() * torch.ones(2 * LENGTH, 1)
-            if vector.skips_first:
-                expected[::LENGTH] = 0
-            found, logits = _behind(model, blocks)
+            expected = vector.norm * vector.vector.detach() * acts[vector.positions][:, None]
+            with telling_answers(model, lambda: is_answer[None]):
+                found, logits = _behind(model, blocks)
             vector.vector.data = kept
         moved = found[index] - plain[index]
         deviation = float((moved - expected).abs().max()) / max(float(found[index].abs().max()), 1e-30)
