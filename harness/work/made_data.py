@@ -16,7 +16,7 @@ from harness.config.errors import InputError, wrong_value
 from harness.config.nested import flat
 from harness.config.overrides import hydra_text
 from harness.config.schema import Config, each
-from harness.config.synth_path import is_made, recipe_of
+from harness.config.synth_path import made_sources, recipe_of
 from harness.config.validate import to_plain
 from harness.runs.cache import default_cache_dir
 from harness.synthesis.directory import SynthDirectory
@@ -48,13 +48,10 @@ def with_made_data(config: Config) -> Made:
     Raises InputError, naming the source, for a recipe that cannot be used, and where its budget has no room for all of its rows.
     """
     sources, spent, shared = dict(config.data.sources), 0, 0
-    for name, source in sources.items():
-        path = each(source.path)[0]
-        if not is_made(path):
-            continue
-        key = f"data.sources.{name}"
+    for name in made_sources(config.data):
+        source, key = sources[name], f"data.sources.{name}"
         try:
-            recipe = load_recipe(recipe_of(path), [f"{inner}={hydra_text(value)}" for inner, value in flat(source.synth)])
+            recipe = load_recipe(recipe_of(each(source.path)[0]), [f"{inner}={hydra_text(value)}" for inner, value in flat(source.synth)])
             file, cost, before = _made(recipe, default_cache_dir(config.data.cache_dir), key)
         except InputError as error:
             raise InputError("\n".join(line if line.startswith(key) else f"{key}: {line}" for line in str(error).splitlines())) from None

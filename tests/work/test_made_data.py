@@ -10,6 +10,8 @@ import pytest
 
 from harness.config.errors import InputError
 from harness.config.load import load
+from harness.config.schema import DataConfig, SourceConfig, ValidationConfig
+from harness.config.synth_path import made_sources
 from tests.support.command import Done, call_harness, run_harness
 from tests.support.corpus import TinyText
 
@@ -76,6 +78,16 @@ def test_a_recipe_that_cannot_be_used_is_named_by_its_source(made: list[str], tm
     with pytest.raises(InputError) as error:
         with_made_data(config)
     assert said in str(error.value)
+
+
+def test_a_source_of_weight_0_is_made_only_where_an_evaluation_set_is_held_out_of_it() -> None:
+    def sources(weight: float, **sets: ValidationConfig) -> list[str]:
+        both = {"made": SourceConfig(path="synth:continuations", weight=weight), "real": SourceConfig(path="real.jsonl")}
+        return made_sources(DataConfig(sources=both, validation=sets))
+
+    assert sources(3.0) == ["made"]
+    assert sources(0.0) == []
+    assert sources(0.0, held=ValidationConfig(source="made", share=0.1)) == ["made"]
 
 
 def test_a_strangers_configuration_does_not_say_whom_to_ask(tmp_path: Path) -> None:
