@@ -22,7 +22,7 @@ def recipe_of(path: str) -> str:
 
 def made_sources(data: DataConfig) -> list[str]:
     """The sources that a recipe makes, but for those of weight 0 of which no evaluation set is held out: nobody reads these."""
-    held_out = {one.source for one in (*data.validation.values(), *data.preference.values())}
+    held_out = {one.source for one in data.validation.values()} | {one.source for one in data.preference.values()}
     return [name for name, one in data.sources.items() if is_made(each(one.path)[0]) and (one.weight > 0 or name in held_out)]
 
 

@@ -268,8 +268,8 @@ def _with_data(config: Config, live: LiveResult | None = None) -> Config:
     made = with_made_data(config)
     if live is not None:
         teachers = live.result.teachers
-        teachers.shared = made.shared - teachers.spent  # of which earlier attempts of this run spent some
-        teachers.spent += made.spent
+        teachers.spent, teachers.pools = teachers.spent + made.spent, made.pools
+        teachers.shared = sum(made.pools.values()) - teachers.spent
     return made.config
 
 
