@@ -23,12 +23,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.api import Best, Run, Study, Trial, evaluate, load, resume, run, study, sweep, train
+    from harness.api import Best, DataSet, Run, Study, Trial, data_set, evaluate, load, resume, run, study, sweep, synth, train
     from harness.config.errors import InputError
     from harness.config.schema import Config
 
 __version__ = "0.1.0"
-__all__ = ["Best", "Config", "InputError", "Run", "Study", "Trial", "evaluate", "load", "resume", "run", "study", "sweep", "train"]
+__all__ = [
+    "Best",
+    "Config",
+    "DataSet",
+    "InputError",
+    "Run",
+    "Study",
+    "Trial",
+    "data_set",
+    "evaluate",
+    "load",
+    "resume",
+    "run",
+    "study",
+    "sweep",
+    "synth",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -174,9 +174,12 @@ def sections(incomplete: str) -> list[str]:
 
 
 def templates(context: typer.Context, incomplete: str) -> list[str]:
-    """What `harness init` copies: sweeps, experiments or launchers, as the word before says."""
+    """What `harness init` copies, as the word before says."""
     kind = context.params.get("kind")
-    names = sweep_names() if kind == "sweep" else choices(kind) if kind in ("experiment", "launcher") else []
+    if kind in ("experiment", "launcher"):
+        names = choices(kind)
+    else:
+        names = sweep_names() if kind == "sweep" else synth_names() if kind == "synth" else []
     return [name for name in names if name.startswith(incomplete)]
 
 

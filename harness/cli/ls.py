@@ -66,7 +66,7 @@ HOW_TO_MAKE = {
     "runs": "harness train experiment=NAME begins one",
     "experiments": "harness init experiment NAME copies one",
     "sweeps": "harness init sweep NAME copies one",
-    "synth": "synth/NAME.yaml makes one",
+    "synth": "harness init synth NAME copies one",
     "recipes": "harness best STUDY --export NAME writes one",
     "choices": "conf/GROUP/NAME.yaml makes one",
 }

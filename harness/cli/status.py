@@ -45,9 +45,7 @@ def status(
     directory = find_study(study)
     jobs = WatchedJobs(directory)
     if as_json:
-        found = jobs.latest
-        extra = {"jobs": found.to_json(), "jobs_trouble": found.trouble} if found else {"jobs": [], "jobs_trouble": None}
-        print_json({**read_status(directory).to_json(), **extra})
+        print_json({**read_status(directory).to_json(), **jobs.to_json()})
         return
     from harness.config.literal_console import LiteralConsole
     from harness.work.live import follow, render
@@ -74,16 +72,18 @@ def status(
 def _show_data_set(path: Path, *, as_json: bool, watch: bool) -> None:
     from harness.synthesis.directory import SynthDirectory
     from harness.synthesis.status import in_words, summary
+    from harness.work.study_jobs import WatchedJobs
 
     directory = SynthDirectory(path)
-    while watch and directory.is_making():
+    jobs = WatchedJobs(directory)
+    while watch and (directory.is_making() or jobs.live):
         time.sleep(WATCH_SECONDS)
     found = summary(directory)
     if as_json:
-        print_json(found)
+        print_json({**found, **jobs.to_json()})
         return
     written, shards = found["answers"], found["shards"]
     texts = f"{written['written']:,} of {written['asked']:,} texts"
     say(f"{found['synth']}: {found['state']}, {texts}, {shards['done']} of {shards['all']} shards")
-    for line in in_words(found):
+    for line in [*in_words(found), *jobs.lines()]:
         say(line)

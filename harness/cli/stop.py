@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ from harness.config.terminal import say
 from harness.runs.exit_codes import FAILED
 
 if TYPE_CHECKING:
-    from harness.runs.directory import StudyDirectory
+    from harness.runs.submitted_jobs import Place
     from harness.work.study_jobs import StudyJobs
 
 POLL_SECONDS = 0.1
@@ -40,46 +41,45 @@ def stop(
         _stop_data_set(data_set, timeout_seconds)
         return
     directory = find_study(study)
-    # Even without workers: one that is just starting sees the request. The next `harness sweep` removes it.
-    directory.stop_request.touch()
-    jobs = _cancel_waiting(directory)
-    if not living_workers(directory) and not (jobs and jobs.live):
-        say(f"{directory.name}: no worker is running")
-        return
-    deadline = time.monotonic() + timeout_seconds
-    looked = time.monotonic()
-    while (workers := living_workers(directory)) or (jobs and jobs.live):
-        if time.monotonic() > deadline:
-            left = [str(worker["id"]) for worker in workers] or [str(queued.element) for queued in (jobs.live if jobs else [])]
-            say(f"{directory.name}: asked to stop, but still running: {', '.join(left)}", err=True)
-            raise typer.Exit(FAILED)
-        time.sleep(POLL_SECONDS)
-        if jobs and time.monotonic() - looked > JOBS_SECONDS:
-            # Again: a job that Slurm preempted meanwhile is back in the queue.
-            jobs, looked = _cancel_waiting(directory), time.monotonic()
     plan = read_plan(directory)
-    verb = f"confirm {plan.study}" if plan else f"resume {directory.name}"
-    say(f"{directory.name}: stopped; `harness {verb}` goes on")
+    again = f"`harness {f'confirm {plan.study}' if plan else f'resume {directory.name}'}`"
+    _stop(directory, directory.stop_request, lambda: [str(worker["id"]) for worker in living_workers(directory)], again, timeout_seconds)
 
 
 def _stop_data_set(path: Path, timeout_seconds: float) -> None:
     from harness.synthesis.directory import SynthDirectory
 
     directory = SynthDirectory(path)
-    if not directory.is_making():
-        say(f"{directory.name}: nobody makes it")
+
+    def at_work() -> list[str]:
+        return ["the command that makes it"] if directory.is_making() else []
+
+    _stop(directory, directory.stop_request, at_work, "the same `harness synth`", timeout_seconds)
+
+
+def _stop(place: Place, request: Path, at_work: Callable[[], list[str]], again: str, timeout_seconds: float) -> None:
+    """Ask all workers to leave, and wait for it. at_work: says which are there, those of jobs possibly among them."""
+    # Even without workers: one that is just starting sees the request. What goes on removes it.
+    request.touch()
+    jobs = _cancel_waiting(place)
+    if not at_work() and not (jobs and jobs.live):
+        say(f"{place.name}: no worker is running")
         return
-    directory.stop_request.touch()
     deadline = time.monotonic() + timeout_seconds
-    while directory.is_making():
+    looked = time.monotonic()
+    while (workers := at_work()) or (jobs and jobs.live):
         if time.monotonic() > deadline:
-            say(f"{directory.name}: asked to stop, but still running", err=True)
+            left = workers or [str(queued.element) for queued in (jobs.live if jobs else [])]
+            say(f"{place.name}: asked to stop, but still running: {', '.join(left)}", err=True)
             raise typer.Exit(FAILED)
         time.sleep(POLL_SECONDS)
-    say(f"{directory.name}: stopped; the same `harness synth` goes on")
+        if jobs and time.monotonic() - looked > JOBS_SECONDS:
+            # Again: a job that Slurm preempted meanwhile is back in the queue.
+            jobs, looked = _cancel_waiting(place), time.monotonic()
+    say(f"{place.name}: stopped; {again} goes on")
 
 
-def _cancel_waiting(directory: StudyDirectory) -> StudyJobs | None:
+def _cancel_waiting(directory: Place) -> StudyJobs | None:
     from harness.work.study_jobs import cancel_waiting, study_jobs
 
     jobs = study_jobs(directory)

@@ -38,13 +38,13 @@ def workers_text(workers: int) -> str:
 def report(submitted: Submitted) -> None:
     """Print the job on stdout, and on stderr the next commands."""
     from harness.cli.sweep import end_lines
-    from harness.runs.directory import StudyDirectory
+    from harness.runs.directory import RunDirectory, StudyDirectory
     from harness.search.status import read_status
 
     place, job = submitted.place, submitted.job
     if submitted.preparation:
         say(f"{place.path}: job {submitted.preparation.job} tokenizes first", err=True)
-    if not isinstance(place, StudyDirectory):
+    if isinstance(place, RunDirectory):
         assert job is not None, "a single run is submitted or refused"
         say(f"job {job.job}, written in {job.script}", err=True)
         say(f"  squeue -j {job.job}    tail -F {place.path}/slurm/{job.job}.log    scancel {job.job}", err=True)
@@ -62,4 +62,7 @@ def report(submitted: Submitted) -> None:
         besides = f", beside {submitted.present} that wait or run already" if submitted.present else ""
         say(f"{place.path}: job {job.job}, {workers_text(job.tasks or 1)}{besides}")
         say(f"  as written in {job.script}", err=True)
-    say(f"  harness status {place.name} --watch    harness workers {place.name} --add 2    harness stop {place.name}", err=True)
+    if isinstance(place, StudyDirectory):
+        say(f"  harness status {place.name} --watch    harness workers {place.name} --add 2    harness stop {place.name}", err=True)
+    else:
+        say(f"  harness status {place.path} --watch    harness stop {place.path}", err=True)

@@ -9,15 +9,18 @@ import typer
 
 from harness.cli import completion
 from harness.cli.announce import announce
-from harness.cli.arguments import AsJson, print_json
+from harness.cli.arguments import AsJson, DryRun, print_json
 from harness.cli.writing_bar import WritingBar
 from harness.config.errors import InputError
+from harness.config.launcher import load_launcher, split_launcher
 from harness.config.terminal import say
 from harness.config.writable import check_output
 from harness.runs.exit_codes import FAILED
 
 if TYPE_CHECKING:
+    from harness.config.launcher_schema import LauncherConfig
     from harness.synthesis.plan import Draft
+    from harness.synthesis.recipe import Recipe
 
 SHOWN_CHARACTERS = 2_000
 
@@ -29,7 +32,7 @@ def synth(
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Keys of the recipe: seeds.prompts.path=FILE teachers.teacher.model=MODEL budget.tokens=5e6",
+            help="Keys of the recipe: seeds.prompts.path=FILE teachers.teacher.model=MODEL budget.tokens=5e6; launcher=slurm",
             autocompletion=completion.synth_overrides,
             show_default=False,
         ),
@@ -37,15 +40,19 @@ def synth(
     directory: Annotated[
         Path | None, typer.Option("--dir", help="Where the data set is made; default: under runs/, by the recipe's name.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes that write; default: the recipe's workers.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that write; default: the recipe's workers; with launcher=slurm launcher.workers.")
+    ] = None,
     preview: Annotated[int | None, typer.Option(min=1, metavar="N", help="Write and show the first N rows, and keep nothing.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a self-contained page: stages, figures, rows.")] = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Have teachers write a data set, as a recipe says: seeds, templates, draws, scores, filters, selection.
 
     A command that was broken off, stopped or killed goes on when it is given again: nothing is lost, nothing is written twice, and the data
-    set is the same, to the byte.
+    set is the same, to the byte. With launcher=slurm workers are submitted as one job array, and the command returns; the last
+    of them makes the data set.
     """
     announce("reading the recipe; then the libraries, and its teachers")
     from harness.generation.rows import NonFiniteLogitsError
@@ -57,7 +64,11 @@ def synth(
 
     if html is not None:
         check_output("--html", html)
-    loaded = load_recipe(recipe, overrides or [])
+    own, overrides = split_launcher(overrides or [])
+    launcher = load_launcher([*own, *([f"launcher.workers={workers}"] if workers else [])]) if own else load_launcher([])
+    loaded = load_recipe(recipe, overrides)
+    if dry_run and launcher.name != "slurm":
+        raise InputError("--dry-run: prints a batch script; valid: with launcher=slurm")
     if preview is not None:
         try:
             rows = look(loaded, preview)
@@ -68,6 +79,8 @@ def synth(
             print_json({"rows": [{"dropped": draft.dropped, **draft.row.to_json()} for draft in rows]})
         else:
             _show(rows)
+        return
+    if launcher.name == "slurm" and _is_submitted(loaded, directory, launcher, html=html, dry_run=dry_run):
         return
     begun = begin(loaded, directory)
     path, bar = begun.directory.path, WritingBar()
@@ -114,6 +127,24 @@ def synth(
     if not made.data:
         say("no row is left; rejected.jsonl says why", err=True)
         raise typer.Exit(FAILED)
+
+
+def _is_submitted(recipe: Recipe, directory: Path | None, launcher: LauncherConfig, *, html: Path | None, dry_run: bool) -> bool:
+    """Submit workers, or print their script; False where no text is missing, so that the data set can be made here."""
+    from harness.cli.submitted import report, submitting
+    from harness.work.synth_cluster import launch_synth, synth_script
+
+    if dry_run:
+        say(synth_script(recipe, directory, launcher), nl=False)
+        return True
+    with submitting():
+        submitted = launch_synth(recipe, directory, launcher)
+    if submitted is None:
+        return False
+    report(submitted)
+    if html is not None:
+        say("--html: the same command writes the page when the jobs have ended", err=True)
+    return True
 
 
 def _show(rows: list[Draft]) -> None:

@@ -11,6 +11,7 @@ from harness.config.launcher_schema import LauncherConfig
 from harness.config.locations import choices, groups
 from harness.config.schema import Config
 from harness.config.sweep_schema import BoundConfig, SweepConfig
+from harness.config.synth_schema import SynthConfig
 
 DIALECT = "http://json-schema.org/draft-07/schema#"
 NUMBER_TEXT = {"type": "string", "pattern": r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)?$"}
@@ -34,7 +35,7 @@ PARAMETER: dict[str, Any] = {
 
 
 def file_schema(kind: str) -> dict[str, Any]:
-    """The schema of a file: `sweep`, `experiment` or `launcher`."""
+    """The schema of a file: `sweep`, `experiment`, `launcher` or `synth`."""
     definitions: dict[str, Any] = {}
     match kind:
         case "sweep":
@@ -42,6 +43,14 @@ def file_schema(kind: str) -> dict[str, Any]:
         case "experiment":
             body = _section(Config, definitions)
             body["properties"]["defaults"] = {"type": "array", "description": "Choices of groups: override /schedule: wsd"}
+        case "synth":
+            body = _section(SynthConfig, definitions)
+            for section, key in (("select", "name"), ("emit", "format")):  # one word may stand for the section
+                properties = body["properties"]
+                word = properties[section]["properties"][key]
+                properties[section] = {"anyOf": [word, properties[section]], "description": properties[section]["description"]}
+            step = body["properties"]["steps"]["additionalProperties"]["properties"]
+            step["sampling"] = {"anyOf": [{"type": "string", "enum": choices("sampling")}, step["sampling"]]}
         case _:
             body = _section(LauncherConfig, definitions)
             body["properties"]["defaults"] = {"type": "array", "description": "Profiles of launchers that this one begins with."}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from harness.config.schema import DataConfig, each
 
 PREFIX = "synth:"
@@ -17,6 +20,13 @@ def recipe_of(path: str) -> str:
     return path.removeprefix(PREFIX)
 
 
-def makes_data(data: DataConfig) -> bool:
-    """Whether any source is made by a recipe."""
-    return any(is_made(path) for source in data.sources.values() for path in each(source.path))
+def made_sources(data: DataConfig) -> list[str]:
+    """The sources that a recipe makes, but for those of weight 0 of which no evaluation set is held out: nobody reads these."""
+    held_out = {one.source for one in data.validation.values()} | {one.source for one in data.preference.values()}
+    return [name for name, one in data.sources.items() if is_made(each(one.path)[0]) and (one.weight > 0 or name in held_out)]
+
+
+def trains_on_made(config: Mapping[str, Any]) -> bool:
+    """Whether a run trains on data that a recipe makes. config: config.yaml."""
+    sources = (config.get("data") or {}).get("sources") or {}
+    return any(is_made(each(one["path"])[0]) and one.get("weight", 1) > 0 for one in sources.values())

@@ -81,8 +81,12 @@ class StepConfig(Section):
     stop: list[Name] = field(default_factory=list)
     """Strings; a text ends before the first of them."""
     parse: Name | None = None
-    """A regular expression whose first group (else the whole match) is the field, or the judge's number; where it finds nothing, or
-    white space alone, the row is dropped. null: the text as it is; of a judge, the last number in its answer."""
+    """A regular expression whose first group (else the whole match) is the field, or the judge's number; or json: the first balanced JSON
+    object or list in the text. Where it finds nothing, or white space alone, the row is dropped. null: the text as it is; of a judge, the
+    last number in its answer."""
+    retries: Annotated[int, Ge(0)] = 0
+    """New draws, at most, for a text in which `parse` finds nothing. Which these are is known beforehand, as of all draws; a text that was
+    cut is not drawn again."""
     field: Name | None = None
     """Which field is scored; null: what the last step with a template wrote."""
     reference: Name | None = None

@@ -36,10 +36,12 @@ _REMEDY = {
 def token_shares(config: DataConfig, *, replayed_later: bool = False) -> dict[str, float]:
     """The share of each drawn source in the tokens of its kind (replayed or not), by name, sorted; each kind's add up to 1.
 
-    Where nothing is replayed, neither from the start (replay_share = 0) nor later, the sources marked `replay` are left out.
+    Where nothing is replayed, neither from the start (replay_share = 0) nor later, the sources marked `replay` are left out; so are those
+    of weight 0.
     """
-    replayed = {name: source.weight for name, source in config.sources.items() if source.replay}
-    others = {name: source.weight for name, source in config.sources.items() if not source.replay}
+    drawn = {name: source for name, source in config.sources.items() if source.weight > 0}
+    replayed = {name: source.weight for name, source in drawn.items() if source.replay}
+    others = {name: source.weight for name, source in drawn.items() if not source.replay}
     shares: dict[str, float] = {}
     for weights, is_drawn in ((others, True), (replayed, config.replay_share > 0 or replayed_later)):
         shares |= {name: weight / sum(weights.values()) for name, weight in weights.items() if is_drawn}

@@ -15,7 +15,7 @@ from harness.runs.confirmation import Candidate
 from harness.runs.constraints import holds
 from harness.runs.pareto import front
 from harness.runs.record import Objective, RunRecord, StudyRecord
-from harness.runs.result import State
+from harness.runs.result import State, TeacherLedger
 
 STATES: tuple[State, ...] = ("complete", "pruned", "failed", "running", "waiting", "damaged")
 SHOWN_STATES = ("complete", "infeasible", *STATES[1:])
@@ -214,10 +214,10 @@ class Comparison:
         """Tokens that runs share with trunks, and did not train."""
         return sum(run.result.tokens.shared for run in self.runs)
 
-    @property
-    def is_taught(self) -> bool:
-        """Whether teachers made the data of any run."""
-        return any(run.result.teachers.all for run in self.runs)
+    @cached_property
+    def teachers(self) -> TeacherLedger:
+        """What teachers who made the data of the runs cost."""
+        return TeacherLedger.of(run.result for run in self.runs)
 
     def origin(self, run: RunRecord) -> RunRecord | None:
         """The run whose trunk this one continued; None if it is not compared."""

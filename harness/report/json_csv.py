@@ -35,7 +35,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
             "pareto": [run.name for run in comparison.pareto],
             "noise": asdict(comparison.noise) if comparison.noise else None,
             "tokens": {"trained": sum(run.result.tokens.trained for run in comparison.runs), "shared": comparison.saved},
-            "teachers": {"spent": sum(run.result.teachers.spent for run in comparison.runs)},
+            "teachers": asdict(comparison.teachers),
             "report": found.to_json() if len(comparison.studies) == 1 and (found := on_report(comparison.studies[0])) else None,
             "confirmation": study.confirmation.to_json() if study and study.confirmation else None,
         }

@@ -78,6 +78,9 @@ def _costs(comparison: Comparison) -> list[tuple[str, str, str]]:
         tiles.append(("Tokens trained", count_text(trained), whole if shared else ""))
     if read:
         tiles.append(("Tokens read", count_text(read), "by runs that train nothing"))
+    if (teachers := comparison.teachers).pools:
+        saved = f"{count_text(teachers.spent + teachers.saved)} without sharing" if teachers.saved else ""
+        tiles.append(("Teachers' tokens", count_text(teachers.spent), saved))
     hours = sum(run.device_hours for run in comparison.runs)
     tiles.append(("Run time", duration_text(seconds), f"summed over runs; {hours:.3g} {hour_unit(comparison)}"))
     budgets = [study.sweep.get("budget") or {} for study in comparison.studies]

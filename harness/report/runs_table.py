@@ -21,7 +21,7 @@ def runs_table(comparison: Comparison) -> str:
     headings += [(names[key], key, "param") for key in comparison.columns]
     bounds = {metric: bound_text(comparison.constraints.get(metric, {})) for metric in comparison.metrics}
     headings += [(f"{metric} {bound}".strip(), metric, "metric") for metric, bound in bounds.items()]
-    costs = ("tokens", *_SHARING[: 2 * bool(comparison.saved)], *_TEACHERS[: comparison.is_taught], "time", "attempts")
+    costs = ("tokens", *_SHARING[: 2 * bool(comparison.saved)], *_TEACHERS[: bool(comparison.teachers.pools)], "time", "attempts")
     headings += [(name, name, "cost") for name in costs]
     keep = {key: place for place, key in enumerate(_by_weight(comparison), start=1)}
     head = "".join(
@@ -59,7 +59,7 @@ def _row(comparison: Comparison, run: RunRecord, rank: int) -> str:
         *(_metric(comparison, run, metric) for metric in comparison.metrics),
         _cell(count_text(tokens) if started else ABSENT, tokens if started else None),
         *(_sharing(comparison, run) if comparison.saved else ()),
-        *([_teachers(run)] if comparison.is_taught else []),
+        *([_teachers(run)] if comparison.teachers.pools else []),
         _cell(duration_text(run.result.seconds) if started else ABSENT, run.result.seconds if started else None),
         _cell(str(run.result.attempts), run.result.attempts),
     ]

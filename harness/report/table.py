@@ -13,7 +13,7 @@ from harness.report.comparison import Comparison
 from harness.report.confirmation_table import mean_text, verdict
 from harness.report.fitted_table import Column, FittedTable
 from harness.report.importances import NONE_FOUND
-from harness.report.notes import noise_note, sharing_note
+from harness.report.notes import noise_note, sharing_note, teachers_note
 from harness.report.sparkline import sparkline
 from harness.report.text import ABSENT, bound_text, count_text, duration_text, metric_text, short_names, value_text
 from harness.runs.record import RunRecord
@@ -62,6 +62,8 @@ def _notes(comparison: Comparison, shown: list[RunRecord]) -> Iterator[str]:
         yield noise_note(comparison.noise)
     if comparison.saved:
         yield sharing_note(comparison)
+    if comparison.teachers.pools:
+        yield teachers_note(comparison.teachers)
 
 
 def render_importances(comparison: Comparison) -> RenderableType:
@@ -125,7 +127,7 @@ def _columns(comparison: Comparison, runs: list[RunRecord]) -> Iterator[Column]:
         yield Column("shared", [Text(count_text(r.tokens.shared) if r and r.tokens.shared else "") for r in started], expendable=2.1)
         if any(origins := [_origin(comparison, run) for run in runs]):
             yield Column("from", [Text(origin) for origin in origins], expendable=2.2)
-    if any(run.result.teachers.all for run in runs):
+    if comparison.teachers.pools:
         # Of all who made its data: what a recipe costs, whoever paid.
         yield Column("teachers", [Text(count_text(r.teachers.all) if r and r.teachers.all else "") for r in started], expendable=1.9)
     yield Column("time", [Text(duration_text(r.seconds) if r else ABSENT) for r in started], expendable=3)

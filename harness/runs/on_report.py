@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.config.merge_baselines import baseline_of
 from harness.config.steering_controls import AGREEMENT, OPPOSED, control_of
+from harness.config.synth_path import trains_on_made
 from harness.runs.directory import RunDirectory
 from harness.runs.paired import Interval, ratio_interval
 from harness.runs.record import RunRecord, StudyRecord
@@ -20,8 +21,10 @@ RIVALS = {
     "prompt": "the prompt",
     "random": "the best random direction",
     "sft": "fine-tuning on the chosen answers alone",
+    "real": "real text alone",
 }
-"""What a merge has to beat, by the kinds of `baseline_of`, what steering has to, by those of `control_of`, and a loss of answers."""
+"""What a merge has to beat, by the kinds of `baseline_of`, what steering has to, by those of `control_of`, a loss of answers, and data that
+are made."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,8 @@ def _contest(study: StudyRecord) -> tuple[RivalOf, list[RunRecord]]:
         return control_of, sorted(measured, key=lambda run: study.objective.sign * (run.result.objective or 0.0))
     if study.objective.metric.startswith("preference/") and any(_objective_of(run.config) == "preference" for run in study.runs):
         return lambda config: ("sft", "objective=sft") if _objective_of(config) == "sft" else None, study.ranked
+    if any(trains_on_made(run.config) for run in study.runs):
+        return lambda config: None if trains_on_made(config) else ("real", ""), study.ranked
     return lambda config: None, []
 
 
@@ -181,6 +186,8 @@ def _no_better(kind: str, label: str) -> str:
             return f"the winner is a single scale for all, {label}"
         case "sft":
             return f"the winner is {RIVALS[kind]}: no loss of preferences is better"
+        case "real":
+            return f"the winner is {RIVALS[kind]}: no recipe is better"
         case "random":
             return f"the winner is a random direction, {label}: no direction that was found is better than chance"
         case _:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -57,11 +57,34 @@ class TeacherTokens:
     """By this run's own attempts."""
     shared: int = 0
     """By others, before."""
+    pools: dict[str, int] = field(default_factory=dict)
+    """What the texts that its data are made of have cost, whoever paid, by the name of their pool in the cache."""
 
     @property
     def all(self) -> int:
         """What the run's data cost, whoever paid."""
         return self.spent + self.shared
+
+
+@dataclass(frozen=True)
+class TeacherLedger:
+    """What teachers cost several runs together: of a pool that several runs read, or that was there before them, the tokens count once."""
+
+    spent: int
+    pools: int
+    saved: int
+    """What they would have cost besides if every run had had its data made for itself."""
+
+    @staticmethod
+    def of(results: Iterable[Result]) -> TeacherLedger:
+        pools: dict[str, int] = {}
+        read = 0
+        for result in results:
+            for name, tokens in result.teachers.pools.items():
+                pools[name] = max(tokens, pools.get(name, 0))
+            read += sum(result.teachers.pools.values())
+        spent = sum(pools.values())
+        return TeacherLedger(spent, len(pools), max(0, read - spent))
 
 
 @dataclass(kw_only=True)

@@ -1,13 +1,24 @@
-"""jobs.jsonl: the jobs that were submitted for a study's workers, or for a single run; a row a submission, never changed."""
+"""jobs.jsonl: the jobs that were submitted for workers of a study or of a data set, or for a single run; a row a submission, never
+changed."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from harness.runs.directory import RunDirectory, StudyDirectory
+from harness.runs.directory import StudyDirectory
 from harness.runs.files import append_json_line, read_json_lines
+
+
+class Place(Protocol):
+    """What jobs work on: a study, a run, or a data set that is made."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def name(self) -> str: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +30,7 @@ class SubmittedJob:
     tasks: int | None = None
     """How many elements the array has: 0 … tasks - 1; None for a job that is no array."""
     purpose: str = "workers"
-    """What it is for: workers of a study, run (a single one), or prepare (tokenization, which the others wait for)."""
+    """What it is for: workers (of a study, of a data set), run (a single one), or prepare (tokenization, which the others wait for)."""
     cluster: str | None = None
     """The name of one of several clusters; None: the only one."""
     submitted: float
@@ -35,17 +46,17 @@ class SubmittedJob:
         return [None] if self.tasks is None else list(range(self.tasks))
 
 
-def jobs_file(place: StudyDirectory | RunDirectory) -> Path:
-    """Where the submissions for a study's workers, or for a single run, are written down."""
+def jobs_file(place: Place) -> Path:
+    """Where the submissions for it are written down."""
     return place.workers / "jobs.jsonl" if isinstance(place, StudyDirectory) else place.path / "jobs.jsonl"
 
 
-def read_jobs(place: StudyDirectory | RunDirectory) -> list[SubmittedJob]:
+def read_jobs(place: Place) -> list[SubmittedJob]:
     """All submissions, in order."""
     return [SubmittedJob(**row) for row in read_json_lines(jobs_file(place))]
 
 
-def record_job(place: StudyDirectory | RunDirectory, job: SubmittedJob) -> None:
+def record_job(place: Place, job: SubmittedJob) -> None:
     path = jobs_file(place)
     path.parent.mkdir(parents=True, exist_ok=True)
     append_json_line(path, asdict(job))

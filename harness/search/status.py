@@ -13,7 +13,7 @@ from harness.config.sweep_schema import BudgetConfig
 from harness.runs.directory import StudyDirectory
 from harness.runs.files import read_json
 from harness.runs.record import RunRecord, StudyRecord, load_study
-from harness.runs.result import FINAL_STATES
+from harness.runs.result import FINAL_STATES, TeacherLedger
 from harness.search.budget import Budget, open_budget
 from harness.search.workers import living_workers
 
@@ -96,6 +96,11 @@ class Status:
         """The same in words."""
         return ", ".join(f"{count} {state}" for state, count in self.standings().items()) or "no trial"
 
+    @property
+    def teachers(self) -> TeacherLedger:
+        """What teachers who made the data of its runs cost; the budget's tokens are the students'."""
+        return TeacherLedger.of(run.result for run in [*self.study.runs, *self.study.paid_for])
+
     def to_json(self) -> dict[str, Any]:
         """What `harness status --json` prints."""
         return {
@@ -107,6 +112,7 @@ class Status:
             "phase": self.phase,
             "trials": [_trial(run) for run in self.study.runs],
             "budget": self.budget.to_json(),
+            "teachers": asdict(self.teachers),
             "best": best_json(self.study, self.best),
             "pareto": [best_json(self.study, run) for run in self.study.pareto],
             "confirmation": self.study.confirmation.to_json() if self.study.confirmation else None,

@@ -145,7 +145,12 @@ class SynthDirectory:
             write_json(self.ledger_file, asdict(ledger))
 
     def is_making(self) -> bool:
+        """Whether a command makes it. Workers of jobs are at it without one, see `at_work`."""
         return is_held(self.making_lock)
+
+    def at_work(self, shards: int) -> list[int]:
+        """The shards that somebody works on."""
+        return [shard for shard in range(shards) if is_held(self.shard_lock(shard))]
 
     def claim(self, shards: int) -> Claim | None:
         """The first shard that is not done and that nobody works on; None where there is none."""

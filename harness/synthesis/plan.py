@@ -15,8 +15,9 @@ from harness.config.validate import to_plain
 from harness.evaluation.verifiers.number import number_in
 from harness.evaluation.verifiers.pattern import found_in
 from harness.evaluation.verifiers.verifier import BadReferenceError, Verifier
+from harness.synthesis.json_in_text import first_json
 from harness.synthesis.recipe import Recipe
-from harness.synthesis.recipe_checks import kind_of, verifier_of
+from harness.synthesis.recipe_checks import JSON, kind_of, verifier_of
 from harness.synthesis.row import Row, Tokens
 from harness.synthesis.seeds import Seeds, hash_of
 from harness.synthesis.template import RowTemplateError
@@ -63,7 +64,7 @@ class Plan:
 
     @property
     def asks(self) -> int:
-        """How many asks there are, unless rows are dropped on the way."""
+        """How many asks there are, unless rows are dropped on the way; new draws for what cannot be parsed aside."""
         found, rows = 0, len(self.seeds)
         for name, step in self.recipe.config.steps.items():
             rows *= step.draws
@@ -78,13 +79,14 @@ class Plan:
             found.append(Draft(Row(seed.content, seed.content, 0, seed, "", self.recipe.answer, fields)))
         return found
 
-    def missing(self, drafts: Sequence[Draft], step: str, records: Records) -> list[Ask]:
-        """What a step still asks, in the order of the rows."""
-        return [ask for ask in self.asks_of(drafts, step) if (step, ask.id) not in records]
+    def rounds(self, step: str) -> int:
+        """How often a step asks: once, and again for what cannot be parsed."""
+        return 1 + self.recipe.config.steps[step].retries
 
-    def asks_of(self, drafts: Sequence[Draft], step: str) -> list[Ask]:
-        """All that a step asks, in the order of the rows."""
-        return [ask for draft in drafts for ask in self._asks(draft, step)[0]]
+    def asks_of(self, drafts: Sequence[Draft], step: str, records: Records | None = None, round_: int = 0) -> list[Ask]:
+        """All that a step asks in a round, in the order of the rows: a function of what the rounds before it brought."""
+        tries = [self._tries(step, ask, records or {}) for draft in drafts for ask in self._asks(draft, step)[0]]
+        return [asked[round_] for asked in tries if len(asked) > round_]
 
     def after(self, drafts: Sequence[Draft], step: str, records: Records) -> list[Draft]:
         """The rows behind a step; those of which nothing was written yet are left out."""
@@ -111,6 +113,15 @@ class Plan:
             return [], str(error)
         return [Ask(hash_of([self.keys[step], row.id, draw]), prompt, system) for draw in range(config.draws)], None
 
+    def _tries(self, step: str, first: Ask, records: Records) -> list[Ask]:
+        """What is asked for one draw: new draws follow as long as what was written cannot be parsed. The last one's record counts."""
+        asked, config = [first], self.recipe.config.steps[step]
+        while len(asked) < self.rounds(step) and (record := records.get((step, asked[-1].id))) is not None:
+            if record.get("finish") not in self.recipe.config.filters.finish or _parsed(config, record["text"]) is not None:
+                break
+            asked.append(replace(first, id=hash_of([first.id, len(asked)])))
+        return asked
+
     def _text(self, step: str, key: str, row: Row) -> str:
         return self.recipe.templates[step, key].render(row.fields)
 
@@ -123,51 +134,57 @@ class Plan:
             yield replace(draft, dropped=("template", problem))
         elif step in self._verifiers:
             yield _verified(draft, step, config, self._verifiers[step])
-        for draw, ask in enumerate(asks):
+        for draw, first in enumerate(asks):
+            *given_up, ask = self._tries(step, first, records)
             record = records.get((step, ask.id))
-            if record is not None and config.template is not None:
-                yield self._written(draft.row, step, draw, ask, record)
-            elif record is not None:
-                yield _scored(draft.row, step, config, ask, record)
+            if record is None:
+                continue
+            row = replace(draft.row, tokens=sum((_tokens(records[step, one.id]) for one in (*given_up, ask)), draft.row.tokens))
+            if config.template is not None:
+                yield self._written(replace(row, id=first.id, group=row.id, draw=draw), step, ask, record)
+            else:
+                yield _scored(row, step, config, ask, record)
 
-    def _written(self, before: Row, step: str, draw: int, ask: Ask, record: Mapping[str, Any]) -> Draft:
-        config, tokens = self.recipe.config.steps[step], Tokens(*record.get("tokens", (0, 0)))
-        row = replace(
-            before,
-            id=ask.id,
-            group=before.id,
-            draw=draw,
-            prompt=ask.prompt,
-            tokens=before.tokens + tokens,
-            provenance={**before.provenance, step: _origin(ask, record, self.keys[step])},
-        )
+    def _written(self, row: Row, step: str, ask: Ask, record: Mapping[str, Any]) -> Draft:
+        config = self.recipe.config.steps[step]
+        row = replace(row, prompt=ask.prompt, provenance={**row.provenance, step: _origin(ask, record, self.keys[step])})
         if "error" in record:
             return Draft(row, ("refused", record["error"]))
         text, finish = record["text"], record["finish"]
-        value = text if config.parse is None else found_in(text, config.parse)
+        value = _parsed(config, text)
         row = replace(
             row,
-            fields={**before.fields, step: text if value is None else value},
-            finish="length" if "length" in (before.finish, finish) else finish,
-            written={**before.written, step: tokens.generated},
+            fields={**row.fields, step: text if value is None else value},
+            finish="length" if "length" in (row.finish, finish) else finish,
+            written={**row.written, step: _tokens(record).generated},
         )
         if finish not in self.recipe.config.filters.finish:
             return Draft(row, ("finish", finish))
-        return Draft(row, ("parse", text) if value is None or not value.strip() else None)
+        return Draft(row, ("parse", text) if value is None else None)
 
 
 def _scored(before: Row, step: str, config: StepConfig, ask: Ask, record: Mapping[str, Any]) -> Draft:
-    tokens = Tokens(*record.get("tokens", (0, 0)))
-    row = replace(before, tokens=before.tokens + tokens, provenance={**before.provenance, step: _origin(ask, record, None)})
+    row = replace(before, provenance={**before.provenance, step: _origin(ask, record, None)})
     if "error" in record:
         return Draft(row, ("refused", record["error"]))
     if config.nll is not None:
         return Draft(replace(row, scores={**row.scores, step: record["score"]}))
-    text = record["text"] if config.parse is None else found_in(record["text"], config.parse)
-    number = None if text is None else number_in(text)
+    number = _parsed(config, record["text"])
     if number is None:
         return Draft(row, ("parse", record["text"]))
     return Draft(replace(row, scores={**row.scores, step: float(number)}))
+
+
+def _tokens(record: Mapping[str, Any]) -> Tokens:
+    return Tokens(*record.get("tokens", (0, 0)))
+
+
+def _parsed(config: StepConfig, text: str) -> Any:
+    """The field that a step makes of a text, of a judge's answer its number; None where there is none."""
+    found = text if config.parse is None else first_json(text) if config.parse == JSON else found_in(text, config.parse)
+    if found is None or not found.strip():
+        return None
+    return found if config.judge is None else number_in(found)
 
 
 def _origin(ask: Ask, record: Mapping[str, Any], key: str | None) -> dict[str, Any]:

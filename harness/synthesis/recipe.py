@@ -26,6 +26,8 @@ from harness.synthesis.template import RowTemplate
 
 TEMPLATES = ("template", "judge", "system")
 """Keys of a step that hold one."""
+TEMPLATE_FILE = re.compile(r"[\w./-]+\.jinja")
+"""What a template's key says that names a file beside the recipe."""
 IN_SHORT = {"select": "name", "emit": "format"}
 """Sections of which one word may stand for this key."""
 
@@ -154,6 +156,13 @@ def load_recipe(word: str, overrides: list[str]) -> Recipe:
     return recipe
 
 
+def template_files(path: Path) -> list[Path]:
+    """The templates beside a recipe's file that it names. Raises InputError for a file that is no recipe."""
+    steps = read_mapping(path, holds="seeds, teachers, steps, …").get("steps") or {}
+    words = [step.get(key) for step in steps.values() for key in TEMPLATES]
+    return [path.parent / word for word in words if word is not None and TEMPLATE_FILE.fullmatch(word)]
+
+
 def check(recipe: Recipe) -> None:
     """What the keys of a recipe must agree on. Raises InputError."""
     problems = list(recipe_problems(recipe.config))
@@ -165,6 +174,8 @@ def check(recipe: Recipe) -> None:
             sampling = recipe.sampling_of(step)
             if sampling.temperature == 0 and recipe.config.steps[step].draws > 1:
                 problems.append(f"steps.{step}.draws={recipe.config.steps[step].draws}: with temperature 0 all would be the same; valid: 1")
+            if sampling.temperature == 0 and (retries := recipe.config.steps[step].retries):
+                problems.append(f"steps.{step}.retries={retries}: with temperature 0 a new draw would be the same; valid: 0")
     if problems:
         raise InputError("\n".join(problems))
 
@@ -230,7 +241,7 @@ def _with_templates(config: SynthConfig, folder: Path) -> SynthConfig:
     for name, step in values["steps"].items():
         for key in TEMPLATES:
             word = step[key]
-            if word is not None and re.fullmatch(r"[\w./-]+\.jinja", word):
+            if word is not None and TEMPLATE_FILE.fullmatch(word):
                 step[key] = _template_file(folder, word, f"steps.{name}.{key}")
     return to_section(SynthConfig, values)
 

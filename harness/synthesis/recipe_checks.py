@@ -16,8 +16,10 @@ from harness.evaluation.verifiers.verifier import BadReferenceError, Verifier
 
 StepKind = Literal["template", "verify", "judge", "nll"]
 KINDS: tuple[StepKind, ...] = ("template", "verify", "judge", "nll")
+JSON = "json"
+"""The value of `parse` that is no pattern."""
 NAME = re.compile(r"[^\W\d]\w*", re.ASCII)
-ASKS = ("teacher", "system", "sampling", "max_new_tokens", "stop", "parse")
+ASKS = ("teacher", "system", "sampling", "max_new_tokens", "stop", "parse", "retries")
 READ_BY: dict[StepKind, tuple[str, ...]] = {
     "template": (*ASKS, "draws", "schema_path"),
     "judge": ASKS,
@@ -95,7 +97,7 @@ def _step_problems(config: SynthConfig, name: str, step: StepConfig, kind: StepK
             yield f"{key}.teacher={step.teacher}: no such teacher; valid: {', '.join(config.teachers)}"
         if step.schema_path is not None and all(one.endpoint is None for one in _teachers(config, step)):
             yield f"{key}.schema_path={step.schema_path}: only an endpoint keeps to a schema; valid: filters.schema_path, which drops texts"
-        if step.parse is not None:
+        if step.parse is not None and step.parse != JSON:
             try:
                 pattern_of(step.parse)
             except BadReferenceError as error:

@@ -5,23 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 from harness.runs.files import read_json, read_yaml
-from harness.runs.locks import is_held
 from harness.synthesis.directory import ShardLedger, SynthDirectory
 
 
 def summary(directory: SynthDirectory) -> dict[str, Any]:
-    """The document of `harness synth --json`, and of `harness status` of such a directory."""
+    """The document of `harness synth --json`, and of `harness status` of such a directory; state: running, waiting (for the command to be
+    given again, or for jobs to start) or complete."""
     kept, ledger = read_yaml(directory.recipe), directory.ledger()
     manifest = read_json(directory.manifest) or {}
     shards = [ledger.shards.get(str(shard), ShardLedger()) for shard in range(kept["shards"])]
     limit = kept["recipe"]["budget"]["tokens"]
+    at_work, is_complete = directory.at_work(kept["shards"]), all(one.done for one in shards) and directory.manifest.is_file()
+    written = answers(directory, kept["shards"])
     return {
         "synth": directory.name,
         "path": str(directory.path),
-        "state": _state(directory, all(one.done for one in shards)),
-        "answers": {"written": answers(directory, kept["shards"]), "asked": kept["asks"]},
+        "state": "running" if at_work or directory.is_making() else "complete" if is_complete else "waiting",
+        # New draws for what could not be parsed come on top of what was known beforehand.
+        "answers": {"written": written, "asked": max(written, kept["asks"])},
         "shards": {"done": sum(one.done for one in shards), "all": len(shards)},
-        "workers": [shard for shard in range(kept["shards"]) if is_held(directory.shard_lock(shard))],
+        "workers": at_work,
         "funnel": manifest.get("funnel", {}),
         "rejected": manifest.get("rejected", {}),
         "rows": manifest.get("rows", 0),
@@ -29,13 +32,6 @@ def summary(directory: SynthDirectory) -> dict[str, Any]:
         "tokens": {name: sum(getattr(one, name) for one in shards) for name in ("prompt", "generated", "lost")},
         "budget": {"tokens": {"limit": limit, "used": ledger.used, "reserved": ledger.reserved}, "refused": ledger.refused},
     }
-
-
-def _state(directory: SynthDirectory, is_written: bool) -> str:
-    """running, waiting (for the command to be given again) or complete."""
-    if directory.is_making():
-        return "running"
-    return "complete" if is_written and directory.manifest.is_file() else "waiting"
 
 
 def answers(directory: SynthDirectory, shards: int) -> int:

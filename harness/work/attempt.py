@@ -16,7 +16,7 @@ from harness.config.checks.trainer import trains
 from harness.config.errors import InputError, wrong_value
 from harness.config.nested import set_value
 from harness.config.schema import Config
-from harness.config.synth_path import makes_data
+from harness.config.synth_path import made_sources
 from harness.config.terminal import log_to_stderr
 from harness.config.validate import to_plain, to_section
 from harness.runs import exit_codes
@@ -261,15 +261,15 @@ def _run(config: Config, live: LiveResult, stop: StopFlag, cleanup: ExitStack, *
 
 def _with_data(config: Config, live: LiveResult | None = None) -> Config:
     """The configuration with the files of the data that are made for it, now or before. live: where it is booked what that cost."""
-    if not makes_data(config.data):
+    if not made_sources(config.data):
         return config
     from harness.work.made_data import with_made_data
 
     made = with_made_data(config)
     if live is not None:
         teachers = live.result.teachers
-        teachers.shared = made.shared - teachers.spent  # of which earlier attempts of this run spent some
-        teachers.spent += made.spent
+        teachers.spent, teachers.pools = teachers.spent + made.spent, made.pools
+        teachers.shared = sum(made.pools.values()) - teachers.spent
     return made.config
 
 

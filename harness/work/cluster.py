@@ -21,9 +21,9 @@ from harness.launch.slurm.script import BatchJob
 from harness.runs.confirmation_plan import confirmation_directory
 from harness.runs.directory import RunDirectory, StudyDirectory, runs_root
 from harness.runs.locks import hold
-from harness.runs.submitted_jobs import SubmittedJob, read_jobs
+from harness.runs.submitted_jobs import Place, SubmittedJob, read_jobs
 from harness.work.prepare import prepare_apart, prepare_arguments
-from harness.work.start_study import has_trained, launcher_of
+from harness.work.start_study import common_to_trials, has_trained, launcher_of
 
 if TYPE_CHECKING:
     from harness.config.schema import Config
@@ -36,7 +36,7 @@ LOCK_SECONDS = 30.0
 class Submitted:
     """The result of a launch."""
 
-    place: StudyDirectory | RunDirectory
+    place: Place
     job: SubmittedJob | None
     """None where no worker was missing."""
     present: int = 0
@@ -81,12 +81,12 @@ def launch_study(sweep: Sweep) -> Submitted:
     submission.check_accepted(submission.worker_job(study, launcher, trainer, count=launcher.workers), launcher)
     unprepared = not has_trained(sweep.name)
     if unprepared and launcher.prepare == "here":
-        prepare_apart(sweep.base.config, sweep.config.base, environment=launcher.environment)
-    with _removed_on_failure(study.path):
+        prepare_apart(sweep.base.config, common_to_trials(sweep), environment=launcher.environment)
+    with removed_on_failure(study.path):
         open_study(sweep)
         if read_status(study).is_finished:
             return Submitted(study, None, count_workers(study), is_finished=True)
-        arguments = prepare_arguments(sweep.config.base) if unprepared and launcher.prepare == "job" else None
+        arguments = prepare_arguments(common_to_trials(sweep)) if unprepared and launcher.prepare == "job" else None
         return submit_workers(study, launcher, launcher.workers, prepare=arguments)
 
 
@@ -98,7 +98,7 @@ def submit_workers(study: StudyDirectory, launcher: LauncherConfig, wanted: int,
     """
     trainer = trainer_of(study)
     check_launcher(launcher, trainer)
-    with _launch_lock(study):
+    with launch_lock(study):
         present = count_workers(study)
         missing = wanted - present
         if missing <= 0:
@@ -178,7 +178,7 @@ def launch_run(config: Config, launcher: LauncherConfig, *, label: str | None = 
     check_launcher(launcher, config.trainer)
     named = directory is not None and directory.exists()
     run = make_directory(config, label=label, directory=directory)
-    with _removed_on_failure(run.path, existed=False, keep_directory=named):
+    with removed_on_failure(run.path, existed=False, keep_directory=named):
         write_yaml(run.config, to_plain(config))
         return submit_run(run, config, launcher)
 
@@ -186,7 +186,7 @@ def launch_run(config: Config, launcher: LauncherConfig, *, label: str | None = 
 def submit_run(run: RunDirectory, config: Config, launcher: LauncherConfig) -> Submitted:
     """Submit a job that goes on with a run. Raises InputError where one does already, and SlurmUnavailableError."""
     check_launcher(launcher, config.trainer)
-    with _launch_lock(run):
+    with launch_lock(run):
         alive = submission.alive_elements(read_jobs(run))
         if alive:
             raise InputError(f"{run.path}: job {alive[0].element} works on it, or will: {alive[0].state.meaning}")
@@ -205,7 +205,7 @@ def submit_run(run: RunDirectory, config: Config, launcher: LauncherConfig) -> S
 
 
 def _submit(
-    place: StudyDirectory | RunDirectory,
+    place: Place,
     launcher: LauncherConfig,
     job: Callable[[int | None], BatchJob],
     *,
@@ -225,7 +225,7 @@ def _submit(
 
 
 @contextlib.contextmanager
-def _launch_lock(place: StudyDirectory | RunDirectory) -> Iterator[None]:
+def launch_lock(place: Place) -> Iterator[None]:
     """Keep two commands from submitting everything twice."""
     lock = hold(place.path / ".launch.lock", wait_seconds=LOCK_SECONDS)
     if lock is None:
@@ -237,7 +237,7 @@ def _launch_lock(place: StudyDirectory | RunDirectory) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _removed_on_failure(path: Path, *, existed: bool | None = None, keep_directory: bool = False) -> Iterator[None]:
+def removed_on_failure(path: Path, *, existed: bool | None = None, keep_directory: bool = False) -> Iterator[None]:
     """Remove the new directory if no job could be submitted for it."""
     existed = path.exists() if existed is None else existed
     try:

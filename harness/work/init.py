@@ -1,4 +1,5 @@
-"""Copies of the harness's own sweeps, experiments and launchers, to be changed; with a JSON Schema for the editor beside them."""
+"""Copies of what the harness ships, to be changed: sweeps, experiments, launchers, recipes for synthetic data; with a JSON Schema beside
+them for the editor."""
 
 from __future__ import annotations
 
@@ -12,39 +13,49 @@ from harness.config.errors import InputError, unknown, wrong_value
 from harness.config.introspect import describe, fields_of
 from harness.config.json_schema import file_schema
 from harness.config.launcher_schema import LauncherConfig
-from harness.config.locations import choices, config_dirs, overlay_dir, sweep_dirs, sweep_names
+from harness.config.locations import choices, config_dirs, overlay_dir, sweep_dirs, sweep_names, synth_dirs, synth_names
 from harness.config.user_yaml import in_one_line, read_mapping
 from harness.config.writable import check_writable
 from harness.runs.files import write_text
+from harness.synthesis.recipe import template_files
 
 WIDTH = 120
-Kind = Literal["sweep", "experiment", "launcher"]
+Kind = Literal["sweep", "experiment", "launcher", "synth"]
 
 
 def init(kind: Kind, name: str, new_name: str | None = None) -> Path:
-    """Copy a file into the working directory's sweeps/ or conf/, under another name if one is given; returns where it is.
+    """Copy a file into the working directory's sweeps/, conf/ or synth/, under another name if one is given; returns where it is. Of a
+    recipe for synthetic data the templates beside it come along, unless there are such already.
 
     Raises InputError for a name that does not exist, and where the copy's place is taken; nothing is written then.
     """
     source = _source(kind, name)
     if new_name is not None and not re.fullmatch(r"\w[\w.-]*", new_name):
         raise wrong_value("NEW_NAME", new_name, "expected a plain name, e.g. my_sweep")
-    folder = Path("sweeps") if kind == "sweep" else overlay_dir() / kind
+    folder = Path({"sweep": "sweeps", "synth": "synth"}.get(kind) or overlay_dir() / kind)
     target = folder / f"{new_name or Path(name).name}.yaml"
     if target.exists():
         raise InputError(f"{target}: exists; give the copy another name: harness init {kind} {name} NEW_NAME")
-    check_writable(folder, f"place of {kind}s")
+    check_writable(folder, f"place of {kind} files")
     schema = folder / f".{kind}.schema.json"
     write_text(schema, json.dumps(file_schema(kind), indent=1, allow_nan=False) + "\n")
+    for template in template_files(source) if kind == "synth" else ():
+        if not (folder / template.name).exists():
+            write_text(folder / template.name, template.read_text(encoding="utf-8"))
     write_text(target, _copy(kind, source, schema.name))
     return target
 
 
 def _source(kind: Kind, name: str) -> Path:
-    names = sweep_names() if kind == "sweep" else choices(kind)
+    match kind:
+        case "sweep":
+            names, bases = sweep_names(), sweep_dirs()
+        case "synth":
+            names, bases = synth_names(), synth_dirs()
+        case _:
+            names, bases = choices(kind), [base / kind for base in config_dirs()]
     if name not in names:
-        raise unknown(kind, name, names)
-    bases = sweep_dirs() if kind == "sweep" else [base / kind for base in config_dirs()]
+        raise unknown("recipe" if kind == "synth" else kind, name, names)
     return next(path for base in bases if (path := base / f"{name}.yaml").is_file())
 
 

@@ -100,6 +100,8 @@ def _header(status: Status) -> Text:
     for unit, account in status.budget.to_json().items():
         reserved = f" (+ {count_text(account['reserved'])})" if account["reserved"] else ""
         text.append(f"{unit} {count_text(account['used'])}{reserved} of {count_text(account['limit'])}  ", style="dim")
+    if status.teachers.pools:
+        text.append(f"teachers' tokens {count_text(status.teachers.spent)}  ", style="dim")
     if status.study.paid_for:
         ended = sum(run.state in FINAL_STATES for run in status.study.paid_for)
         text.append(f"{ended} of {len(status.study.paid_for)} runs over fresh seeds  ", style="dim")

@@ -16,7 +16,7 @@ from harness.config.errors import InputError, wrong_value
 from harness.config.nested import flat
 from harness.config.overrides import hydra_text
 from harness.config.schema import Config, each
-from harness.config.synth_path import is_made, recipe_of
+from harness.config.synth_path import made_sources, recipe_of
 from harness.config.validate import to_plain
 from harness.runs.cache import default_cache_dir
 from harness.synthesis.directory import SynthDirectory
@@ -24,7 +24,7 @@ from harness.synthesis.endpoint import EndpointDownError
 from harness.synthesis.plan import Plan
 from harness.synthesis.recipe import Recipe, load_recipe
 from harness.synthesis.seeds import hash_of
-from harness.work.synth import SynthStoppedError, begin_plan, fill, write_data
+from harness.work.synth import SynthStoppedError, begin_plan, fill, retries_of, write_data
 from harness.work.synth_teacher import Teachers
 
 log = logging.getLogger("harness")
@@ -38,8 +38,8 @@ class Made:
     config: Config
     spent: int
     """Tokens of teachers that this process spent on them."""
-    shared: int
-    """Tokens of teachers that others had spent on what they are made of."""
+    pools: dict[str, int]
+    """Tokens of teachers that what they are made of has cost, whoever paid, by pool."""
 
 
 def with_made_data(config: Config) -> Made:
@@ -47,29 +47,27 @@ def with_made_data(config: Config) -> Made:
 
     Raises InputError, naming the source, for a recipe that cannot be used, and where its budget has no room for all of its rows.
     """
-    sources, spent, shared = dict(config.data.sources), 0, 0
-    for name, source in sources.items():
-        path = each(source.path)[0]
-        if not is_made(path):
-            continue
-        key = f"data.sources.{name}"
+    sources, spent, pools = dict(config.data.sources), 0, dict[str, int]()
+    for name in made_sources(config.data):
+        source, key = sources[name], f"data.sources.{name}"
         try:
-            recipe = load_recipe(recipe_of(path), [f"{inner}={hydra_text(value)}" for inner, value in flat(source.synth)])
-            file, cost, before = _made(recipe, default_cache_dir(config.data.cache_dir), key)
+            recipe = load_recipe(recipe_of(each(source.path)[0]), [f"{inner}={hydra_text(value)}" for inner, value in flat(source.synth)])
+            file, pool, cost = _made(recipe, default_cache_dir(config.data.cache_dir), key)
         except InputError as error:
             raise InputError("\n".join(line if line.startswith(key) else f"{key}: {line}" for line in str(error).splitlines())) from None
         sources[name] = replace(source, path=str(file), synth={})
-        spent, shared = spent + cost, shared + before
-    return Made(replace(config, data=replace(config.data, sources=sources)), spent, shared)
+        spent += cost
+        pools[pool.name] = pool.ledger().used
+    return Made(replace(config, data=replace(config.data, sources=sources)), spent, pools)
 
 
-def _made(recipe: Recipe, cache: Path, key: str) -> tuple[Path, int, int]:
-    """The data set's file, what it cost now, and what it had cost before."""
+def _made(recipe: Recipe, cache: Path, key: str) -> tuple[Path, SynthDirectory, int]:
+    """The data set's file, its pool, and what that cost now."""
     teachers = Teachers(recipe)
     plan = Plan(recipe, recipe.read_seeds(), teachers.fingerprints())
-    texts = [plan.keys, plan.seeds.fingerprints(), recipe.config.rows, recipe.config.seed, recipe.config.shard_rows]
-    pool = SynthDirectory(cache / "synth" / hash_of(texts))
     kept = to_plain(recipe.config)
+    texts = [plan.keys, plan.seeds.fingerprints(), recipe.config.rows, recipe.config.seed, recipe.config.shard_rows, retries_of(kept)]
+    pool = SynthDirectory(cache / "synth" / hash_of(texts))
     rest = [kept[name] for name in AFTER_THE_TEXTS]
     # Scores and how texts are parsed: by these rows are kept, too.
     made = SynthDirectory(pool.path / "made" / hash_of([rest, list(kept["steps"].items())]))
@@ -97,4 +95,4 @@ def _made(recipe: Recipe, cache: Path, key: str) -> tuple[Path, int, int]:
         write_data(pool, plan, made)
     if not made.data.stat().st_size:
         raise InputError(f"no row is left; {made.rejected} says why")
-    return made.data, spent, pool.ledger().used - spent
+    return made.data, pool, spent

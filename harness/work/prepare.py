@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.errors import InputError
-from harness.config.synth_path import makes_data
+from harness.config.synth_path import made_sources
 from harness.config.terminal import log_to_stderr, say
 from harness.runs.exit_codes import BAD_INPUT, FAILED
 from harness.runs.machine_faults import machine_fault
@@ -82,7 +82,7 @@ def prepare(config: Config) -> Prepared:
     describes_run = trains(config.trainer) and has_length(config.trainer)
 
     reach(config)
-    if makes_data(config.data):
+    if made_sources(config.data):
         from harness.work.made_data import with_made_data
 
         config = with_made_data(config).config

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.config.launcher_schema import LauncherConfig
+from harness.config.synth_path import made_sources
 from harness.config.terminal import say
 from harness.runs.directory import StudyDirectory, runs_root, study_called
 
@@ -82,8 +83,18 @@ def begin_study(sweep: Sweep) -> StudyDirectory:
 
     if not has_trained(sweep.name):
         # Before the first worker starts: bad data is reported once, and no trial waits for another to tokenize.
-        prepare_apart(sweep.base.config, sweep.config.base)
+        prepare_apart(sweep.base.config, common_to_trials(sweep))
     return open_study(sweep)
+
+
+def common_to_trials(sweep: Sweep) -> list[str]:
+    """Overrides of the data that are prepared before the first trial. What a recipe makes that is searched is none of them, where there is
+    other text to train on: teachers are asked when a trial needs it, so that all that they write is of use to one."""
+    data = sweep.base.config.data
+    searched = {name for name in made_sources(data) if any(key.startswith(f"data.sources.{name}.") for key in sweep.config.space)}
+    if all(name in searched for name, source in data.sources.items() if source.weight > 0 and not source.replay):
+        return sweep.config.base
+    return [*sweep.config.base, *(f"data.sources.{name}.weight=0" for name in sorted(searched))]
 
 
 def has_trained(name: str) -> bool:

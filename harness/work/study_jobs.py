@@ -11,8 +11,7 @@ from harness.config.errors import InputError
 from harness.launch.slurm.commands import Slurm, SlurmUnavailableError
 from harness.launch.slurm.job_elements import JobElement, QueuedElement, array_text
 from harness.launch.slurm.reasons import reason_of
-from harness.runs.directory import StudyDirectory
-from harness.runs.submitted_jobs import SubmittedJob, read_jobs
+from harness.runs.submitted_jobs import Place, SubmittedJob, read_jobs
 
 LOOK_SECONDS = 5.0
 """Between two squeues of a live view: they load the cluster's controller."""
@@ -90,8 +89,8 @@ def names_text(elements: Iterable[JobElement]) -> str:
     return ", ".join(names)
 
 
-def study_jobs(directory: StudyDirectory) -> StudyJobs | None:
-    """The jobs of a study, with one squeue for all of them; None for one that nothing was submitted for."""
+def study_jobs(directory: Place) -> StudyJobs | None:
+    """The jobs of a study or of a data set, with one squeue for all of them; None for one that nothing was submitted for."""
     submitted = read_jobs(directory)
     if not submitted:
         return None
@@ -106,9 +105,9 @@ def study_jobs(directory: StudyDirectory) -> StudyJobs | None:
 
 
 class WatchedJobs:
-    """The jobs of a study for a view that is drawn several times a second."""
+    """The jobs of a study or of a data set for a view that is drawn several times a second."""
 
-    def __init__(self, directory: StudyDirectory) -> None:
+    def __init__(self, directory: Place) -> None:
         self._directory = directory
         self._looked = float("-inf")
         self._jobs: StudyJobs | None = None
@@ -123,6 +122,10 @@ class WatchedJobs:
 
     def lines(self) -> list[str]:
         return self.latest.lines() if self.latest else []
+
+    def to_json(self) -> dict[str, Any]:
+        found = self.latest
+        return {"jobs": found.to_json() if found else [], "jobs_trouble": found.trouble if found else None}
 
     @property
     def live(self) -> int:

@@ -82,12 +82,17 @@ def begin_plan(directory: SynthDirectory, plan: Plan, teachers: Teachers) -> Beg
     if directory.recipe.is_file():
         kept = read_yaml(directory.recipe)
         _refuse_other(directory, kept, document)
-        if kept["steps"] != plan.keys:  # a further score: there is something to write again
+        if kept["steps"] != plan.keys or retries_of(kept["recipe"]) != retries_of(document["recipe"]):  # there is something to write again
             with directory.changing() as ledger:
                 for one in ledger.shards.values():
                     one.done = False
     write_yaml(directory.recipe, document)
     return Begun(directory, plan, teachers)
+
+
+def retries_of(recipe: dict[str, Any]) -> dict[str, Any]:
+    """What new draws for texts that cannot be parsed depend on, by step that has any."""
+    return {name: [step["parse"], step["retries"]] for name, step in recipe["steps"].items() if step.get("retries")}
 
 
 def _refuse_other(directory: SynthDirectory, kept: dict[str, Any], now: dict[str, Any]) -> None:
@@ -136,13 +141,15 @@ def _write(begun: Begun, workers: int, progress: Progress) -> None:
     directory.settle_all_killed()
     with directory.changing() as ledger:
         ledger.refused = None
-    if not directory.ledger().is_whole(plan.shards):
+    while not (ledger := directory.ledger()).is_whole(plan.shards) and ledger.refused is None:
         if workers == 1:
             _work_here(begun, progress)
         else:
             _work_apart(begun, workers, progress)
-    if directory.stop_request.exists():
-        raise SynthStoppedError("stopped")
+        if directory.stop_request.exists():
+            raise SynthStoppedError("stopped")
+        if directory.at_work(plan.shards):  # workers of jobs: what they leave is taken over
+            time.sleep(POLL_SECONDS)
 
 
 @contextmanager

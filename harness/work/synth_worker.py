@@ -19,7 +19,7 @@ from harness.runs.files import read_yaml
 from harness.runs.machine_faults import machine_fault
 from harness.synthesis.directory import Claim, SynthDirectory
 from harness.synthesis.endpoint import EndpointDownError
-from harness.synthesis.plan import Ask, Draft, Plan
+from harness.synthesis.plan import Ask, Plan
 from harness.synthesis.recipe import Recipe
 from harness.work.synth_teacher import Record, Teacher, Teachers
 
@@ -42,9 +42,12 @@ def _shard(claim: Claim, plan: Plan, teachers: Teachers, on_record: OnRecord, st
     drafts = plan.begin(claim.shard)
     for step in plan.recipe.config.steps:
         if step in plan.keys:
-            records = claim.directory.records(claim.shard)
-            if not _ask(claim, plan, teachers, drafts, step, records, on_record, stopping):
-                return False
+            for round_ in range(plan.rounds(step)):
+                records = claim.directory.records(claim.shard)
+                asks = plan.asks_of(drafts, step, records, round_)
+                missing = [ask for ask in asks if (step, ask.id) not in records]
+                if missing and not _ask(claim, plan, teachers, step, asks, missing, on_record, stopping):
+                    return False
         drafts = plan.after(drafts, step, claim.directory.records(claim.shard))
     claim.finish()
     return True
@@ -54,18 +57,15 @@ def _ask(
     claim: Claim,
     plan: Plan,
     teachers: Teachers,
-    drafts: Sequence[Draft],
     step: str,
-    records: dict[tuple[str, str], Record],
+    asks: Sequence[Ask],
+    missing: Sequence[Ask],
     on_record: OnRecord,
     stopping: Callable[[], bool],
 ) -> bool:
-    """Have a step's teacher answer what is missing; whether it has."""
-    asks = plan.missing(drafts, step, records)
-    if not asks:
-        return True
+    """Have a step's teacher answer what is missing of what is asked together; whether it has."""
     teacher = teachers[plan.recipe.teacher_of(step)]
-    lot = teacher.look_at(step, plan.asks_of(drafts, step) if teacher.rewrites else asks)
+    lot = teacher.look_at(step, asks if teacher.rewrites else missing)
     for record in lot.refused:
         claim.directory.append(claim.shard, record)
         on_record(record)
@@ -90,8 +90,10 @@ def answered(plan: Plan, teachers: Teachers, shard: int, rows: int) -> dict[tupl
     records: dict[tuple[str, str], Record] = {}
     drafts = plan.begin(shard)[:rows]
     for step in plan.recipe.config.steps:
-        asks: list[Ask] = plan.missing(drafts, step, records)
-        if asks:
+        for round_ in range(plan.rounds(step) if step in plan.keys else 0):
+            asks = plan.asks_of(drafts, step, records, round_)
+            if not asks:
+                break
             teacher: Teacher = teachers[plan.recipe.teacher_of(step)]
             lot = teacher.look_at(step, asks)
             for record in (*lot.refused, *teacher.answer(step, lot)):
@@ -113,9 +115,9 @@ def plan_of(directory: SynthDirectory) -> Plan:
     return Plan(recipe, seeds, kept["teachers"])
 
 
-def main(path: Path) -> int:
-    """Work on a directory until nothing is left, or the process that started this one is gone."""
-    directory, parent = SynthDirectory(path), os.getppid()
+def main(path: Path, *, stopping: Callable[[], bool], then: Callable[[SynthDirectory], None] | None = None) -> int:
+    """Work on a directory until nothing is left, or asked to stop: there, or by `stopping`. Its exit code. then: done in the end."""
+    directory = SynthDirectory(path)
     try:
         plan = plan_of(directory)
         teachers = Teachers(plan.recipe)
@@ -125,10 +127,12 @@ def main(path: Path) -> int:
                 plan,
                 teachers,
                 on_record=lambda record: None,
-                stopping=lambda: directory.stop_request.exists() or os.getppid() != parent,
+                stopping=lambda: directory.stop_request.exists() or stopping(),
             )
         finally:
             teachers.close()
+        if then is not None:
+            then(directory)
     except InputError as error:
         say(error, err=True)
         return BAD_INPUT
@@ -147,4 +151,5 @@ def main(path: Path) -> int:
 
 if __name__ == "__main__":
     log_to_stderr("%(message)s")
-    sys.exit(main(Path(sys.argv[1])))
+    parent = os.getppid()
+    sys.exit(main(Path(sys.argv[1]), stopping=lambda: os.getppid() != parent))

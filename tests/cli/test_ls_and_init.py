@@ -85,6 +85,7 @@ def test_a_place_without_anything_says_how_to_begin(tmp_path: Path) -> None:
         ("sweep", "cpt", "sweeps/cpt.yaml", "sweeps/cpt.yaml"),
         ("experiment", "sft", "conf/experiment/sft.yaml", "conf/experiment/sft.yaml"),
         ("launcher", "slurm_8gpu", "conf/launcher/slurm_8gpu.yaml", "conf/launcher/slurm_8gpu.yaml"),
+        ("synth", "pairs", "synth/pairs.yaml", "synth/pairs.yaml"),
     ],
 )
 def test_a_copy_has_every_line_and_a_schema(here: Path, kind: str, name: str, source: str, target: str) -> None:
@@ -99,7 +100,8 @@ def test_a_copy_has_every_line_and_a_schema(here: Path, kind: str, name: str, so
     schema = (here / target).parent / f".{kind}.schema.json"
     assert f"$schema=./{schema.name}" in copy
     assert json.loads(schema.read_text()) == json.loads(harness(here, "init", kind, "--schema").stdout)
-    assert not next(entry for entry in listed(here)[f"{kind}s"] if entry["name"] == name)["shipped"] if kind != "launcher" else True
+    section = "synth" if kind == "synth" else f"{kind}s"
+    assert kind == "launcher" or not next(entry for entry in listed(here)[section] if entry["name"] == name)["shipped"]
     again = harness(here, "init", kind, name)
     assert again.rc == 2
     assert "exists; give the copy another name" in again.stderr
@@ -112,9 +114,21 @@ def test_a_copy_under_another_name_is_read_as_the_original(here: Path) -> None:
     assert [one.stderr for one in done] == [done[1].stderr] * 2
 
 
+def test_the_templates_of_a_recipe_come_along_and_are_never_overwritten(here: Path) -> None:
+    assert harness(here, "init", "synth", "pairs").rc == 0
+    template = here / "synth" / "grade.jinja"
+    assert template.read_text() == (shipped("synth") / "grade.jinja").read_text()
+    template.write_text("Mine: {{ answer }}")
+    done = harness(here, "init", "synth", "pairs", "mine")
+    assert (done.rc, done.stdout) == (0, "synth/mine.yaml\n"), done
+    assert "harness synth mine uses it" in done.stderr
+    assert template.read_text() == "Mine: {{ answer }}"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("synth", "pair"), "unknown recipe 'pair'. Did you mean 'pairs'?"),
         (("sweep", "cptt"), "unknown sweep 'cptt'. Did you mean 'cpt'?"),
         (("experiment",), "which one?"),
         (("launcher", "slurm", "../x"), "NEW_NAME=../x: expected a plain name"),

@@ -15,10 +15,10 @@ from harness.config.locations import shipped
 
 TYPES: dict[str, Any] = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
 TYPES |= {"number": (int, float), "integer": int}
-KINDS = ("sweep", "experiment", "launcher")
+KINDS = ("sweep", "experiment", "launcher", "synth")
 FILES = [
     (kind, path)
-    for kind, folder in (("sweep", "sweeps"), ("experiment", "conf/experiment"), ("launcher", "conf/launcher"))
+    for kind, folder in (("sweep", "sweeps"), ("experiment", "conf/experiment"), ("launcher", "conf/launcher"), ("synth", "synth"))
     for path in sorted((shipped(folder.split("/")[0]) / "/".join(folder.split("/")[1:])).glob("*.yaml"))
 ]
 

@@ -30,6 +30,8 @@ def test_token_shares() -> None:
     assert list(shares) == ["a", "b", "old", "older"]
     assert shares == {"a": 0.25, "b": 0.75, "old": 0.5, "older": 0.5}
     assert token_shares(DataConfig(sources=sources)) == {"a": 0.25, "b": 0.75}
+    sources |= {"b": source(0), "old": source(0, replay=True)}
+    assert token_shares(DataConfig(sources=sources, replay_share=0.2)) == {"a": 1.0, "older": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,8 @@ def test_token_shares() -> None:
     [
         ({}, 0.0, "data.sources: no source to train on"),
         ({"old": source(replay=True)}, 0.0, "data.sources: every source has .replay=true"),
+        ({"docs": source(0)}, 0.0, "data.sources: every source has .replay=true or .weight=0"),
+        ({"docs": source(), "old": source(0, replay=True)}, 0.1, "data.replay_share=0.1: no source has .replay=true"),
         ({"docs": source()}, 0.1, "data.replay_share=0.1: no source has .replay=true"),
     ],
 )

@@ -177,24 +177,24 @@ def test_a_study_without_a_report_split_has_no_verdict(tmp_path: Path) -> None:
     assert to_json(compare([study], []))["report"] is None
 
 
-def write_preferences(root: Path, objectives: list[str], losses: list[list[float]]) -> StudyRecord:
-    """Trials by their objective; losses: of each, by pair that is kept for the report. The last one is chosen."""
-    metric, study = "preference/prefs/loss", StudyDirectory(root / "runs" / "study")
+def verdict_of(root: Path, of: str, configs: list[dict[str, Any]], losses: list[list[float]]) -> list[str]:
+    """On trials of these configurations; losses: OF/loss of each, by document that is kept for the report. The last one is chosen."""
+    metric, there, study = f"{of}/loss", f"{of}/report/loss", StudyDirectory(root / "runs" / "study")
     write_yaml(study.sweep, {"config": {}, "objective": {"metric": metric, "direction": "minimize"}, "space": {}, "budget": {"trials": 9}})
-    for number, (objective, pairs) in enumerate(zip(objectives, losses, strict=True)):
-        run, chosen, mean = study.trial(number), 0.6 - 0.01 * number, sum(pairs) / len(pairs)
+    for number, (config, documents) in enumerate(zip(configs, losses, strict=True)):
+        run, chosen, mean = study.trial(number), 0.6 - 0.01 * number, sum(documents) / len(documents)
         run.path.mkdir(parents=True)
-        write_yaml(run.config, {"objective": {"name": objective}})
+        write_yaml(run.config, config)
         write_trial(run, Trial(number=number, params={}, tokens=1))
-        write_result(run, Result(state="complete", objective=chosen, metrics={metric: chosen, "preference/prefs/report/loss": mean}))
-        run.documents.append(0, {"preference/prefs/report/loss": {f"{pair:x}": (loss, 1.0) for pair, loss in enumerate(pairs)}})
-    return load_study(study)
+        write_result(run, Result(state="complete", objective=chosen, metrics={metric: chosen, there: mean}))
+        run.documents.append(0, {there: {f"{document:x}": (loss, 1.0) for document, loss in enumerate(documents)}})
+    found = on_report(load_study(study))
+    assert found is not None
+    return report_lines(found, metric_text)[1:]
 
 
 def preference_verdict(root: Path, objectives: list[str], losses: list[list[float]]) -> list[str]:
-    found = on_report(write_preferences(root, objectives, losses))
-    assert found is not None
-    return report_lines(found, metric_text)[1:]
+    return verdict_of(root, "preference/prefs", [{"objective": {"name": objective}} for objective in objectives], losses)
 
 
 def test_a_loss_of_pairs_has_to_beat_fine_tuning_on_the_chosen_answers(tmp_path: Path) -> None:
@@ -207,6 +207,22 @@ def test_a_loss_of_pairs_has_to_beat_fine_tuning_on_the_chosen_answers(tmp_path:
     assert line == "the winner is fine-tuning on the chosen answers alone: no loss of preferences is better"
     assert preference_verdict(tmp_path / "alone", ["sft", "sft"], [worse, sft]) == []
     assert preference_verdict(tmp_path / "none", ["preference", "preference"], [worse, sft]) == []
+
+
+def test_a_recipe_has_to_beat_real_text_alone(tmp_path: Path) -> None:
+    def sources(**weights: float) -> dict[str, Any]:
+        paths = {"made": "synth:continuations", "real": "real.jsonl"}
+        return {"data": {"sources": {name: {"path": paths[name], "weight": weight} for name, weight in weights.items()}}}
+
+    real, mixed = sources(made=0.0, real=1.0), sources(made=3.0, real=1.0)
+    worse, alone = [0.7] * 8, [0.6 + noise / 100 for noise in NOISE]
+    [line] = verdict_of(tmp_path / "near", "val/real", [real, real, mixed], [worse, alone, [0.599] * 8])
+    assert line.startswith("within noise: no better than real text alone (trial 1, ")
+    [line] = verdict_of(tmp_path / "far", "val/real", [real, sources(made=1.0)], [alone, [0.5] * 8])
+    assert line.startswith("better than real text alone (trial 0, ")
+    [line] = verdict_of(tmp_path / "won", "val/real", [mixed, real], [worse, alone])
+    assert line == "the winner is real text alone: no recipe is better"
+    assert verdict_of(tmp_path / "never", "val/real", [real, real], [worse, alone]) == []
 
 
 STEERING = {0: steering_of("nothing"), 1: steering_of("prompt"), 2: steering_of(), **{3 + d: steering_of("random", d) for d in range(3)}}

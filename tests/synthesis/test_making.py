@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def test_a_data_set_is_made_and_not_made_twice(recipe: Write, tmp_path: Path) ->
     assert synth(tmp_path, recipe(), "--dir", "made").rc == 0
     assert (data(made), raw(made)) == before
     status = call_harness("status", "made", "--json", cwd=tmp_path)
-    assert json.loads(status.stdout) == found
+    assert json.loads(status.stdout) == {**found, "jobs": [], "jobs_trouble": None}
 
 
 def test_a_preview_keeps_nothing(recipe: Write, tmp_path: Path) -> None:
@@ -71,7 +72,8 @@ def test_a_preview_keeps_nothing(recipe: Write, tmp_path: Path) -> None:
 
 def worker(directory: SynthDirectory) -> BaseProcess:
     """A worker of a directory that was begun, as a fork of this process, which has imported everything."""
-    process = multiprocessing.get_context("fork").Process(target=synth_worker.main, args=(directory.path,))
+    work = partial(synth_worker.main, directory.path, stopping=lambda: False)
+    process = multiprocessing.get_context("fork").Process(target=work)
     process.start()
     return process
 
@@ -182,3 +184,18 @@ def test_later_steps_read_what_earlier_ones_wrote(recipe: Write, tmp_path: Path)
     assert rows
     assert synth(tmp_path, path, "--dir", "again", "--workers", "1", "shard_rows=100").rc == 0
     assert data(tmp_path / "again") == data(tmp_path / "made")
+
+
+def test_the_same_from_python(recipe: Write, tmp_path: Path) -> None:
+    import harness as h
+
+    made = h.synth(recipe(), directory="made")
+    assert synth(tmp_path, recipe(), "--dir", "shell").rc == 0
+    assert made.path.read_bytes() == data(tmp_path / "shell")
+    assert (made.status["state"], len(made.rows), made.directory) == ("complete", made.status["rows"], Path("made"))
+    assert h.data_set("made").rows == made.rows
+    assert repr(made) == f"<DataSet made: complete, {len(made.rows)} rows>"
+    with pytest.raises(h.InputError, match="no data set that harness synth makes"):
+        h.data_set("nothing")
+    with pytest.raises(h.InputError, match=r"steps\.text\.draws=0"):
+        h.synth(recipe(), "steps.text.draws=0")

@@ -79,6 +79,7 @@ def test_a_draw_that_is_taken_away_leaves_the_others_as_they_are(recipe: Write) 
         (["filters.finish=[stop]"], record("a text", "length"), ("finish", "length")),
         (["steps.text.parse='<(.*)>'"], record("say <it>"), None),
         (["steps.text.parse='<(.*)>'"], record("say it"), ("parse", "say it")),
+        (["steps.text.parse=json"], record("Sure: it"), ("parse", "Sure: it")),
     ],
 )
 def test_what_becomes_of_a_text(recipe: Write, words: list[str], answer: dict[str, Any], dropped: tuple[str, str] | None) -> None:
@@ -122,3 +123,40 @@ def test_a_template_that_fails_for_a_row_drops_it(recipe: Write) -> None:
     draft = one_row(plan_of(recipe(), "steps.text.template='{{ prompts.prompt + 1 }}'"), ("text", record("never asked")))
     assert draft.dropped[0] == "template"
     assert "TypeError" in draft.dropped[1]
+
+
+def test_a_text_that_cannot_be_parsed_is_drawn_again(recipe: Write) -> None:
+    plan = plan_of(recipe(), "steps.text.parse='<(.*)>'", "steps.text.retries=2")
+    drafts = plan.begin(0)[:1]
+    first, other = (ask.id for ask in plan.asks_of(drafts, "text"))
+    assert [first, other] == ids(plan_of(recipe()))[:2]
+    assert plan.asks_of(drafts, "text", {}, 1) == []
+    records = {("text", first): record("no"), ("text", other): record("<yes>")}
+    [second] = plan.asks_of(drafts, "text", records, 1)
+    assert (second.prompt, second.id in (first, other)) == ("the river", False)
+    assert [draft.row.id for draft in plan.after(drafts, "text", records)] == [other]  # the new draw is still to come
+    records["text", second.id] = record("no again")
+    [third] = plan.asks_of(drafts, "text", records, 2)
+    records["text", third.id] = record("<at last>")
+    assert plan.asks_of(drafts, "text", records, 1) == [second]  # as before: rounds are a function of those before them
+    again, at_once = plan.after(drafts, "text", records)
+    assert (again.dropped, again.row.fields["text"], again.row.id, again.row.draw) == (None, "at last", first, 0)
+    assert (again.row.tokens.total, again.row.written, again.row.provenance["text"]["id"]) == (15, {"text": 2}, third.id)
+    assert at_once.row.tokens.total == 5
+    # No further one; none for a text that was cut or refused.
+    records["text", third.id] = record("never")
+    assert plan.after(drafts, "text", records)[0].dropped == ("parse", "never")
+    for answer in (record("no", "cut"), {"error": "refused"}):
+        assert plan.asks_of(drafts, "text", {("text", first): answer}, 1) == []
+
+
+def test_a_judge_that_cannot_be_parsed_is_asked_again(recipe: Write) -> None:
+    plan = plan_of(recipe(steps__grade={"judge": "Grade: {{ text }}", "parse": "json", "retries": 1}))
+    drafts = plan.begin(0)[:1]
+    drafts = plan.after(drafts, "text", {("text", ask.id): record("a") for ask in plan.asks_of(drafts, "text")})[:1]
+    [first] = plan.asks_of(drafts, "grade")
+    records = {("grade", first.id): record("I cannot say")}
+    [second] = plan.asks_of(drafts, "grade", records, 1)
+    records["grade", second.id] = record('So: {"grade": 7}, of 9')
+    [draft] = plan.after(drafts, "grade", records)
+    assert (draft.dropped, draft.row.scores, draft.row.tokens.total) == (None, {"grade": 7.0}, 15)

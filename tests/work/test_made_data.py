@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from harness.config.errors import InputError
 from harness.config.load import load
+from harness.config.schema import DataConfig, SourceConfig, ValidationConfig
+from harness.config.synth_path import made_sources
+from harness.runs.result import Result, TeacherLedger, TeacherTokens
+from harness.work.start_study import common_to_trials, read_sweep
 from tests.support.command import Done, call_harness, run_harness
 from tests.support.corpus import TinyText
 
@@ -50,13 +55,15 @@ def test_what_teachers_wrote_is_shared_and_its_cost_is_told(made: list[str], tmp
     spent = first["teachers"]["spent"]
     assert spent > 0
     assert first["teachers"]["shared"] == 0
-    assert again["teachers"] == filtered["teachers"] == {"spent": 0, "shared": spent}
+    [pool] = first["teachers"]["pools"]
+    assert again["teachers"] == filtered["teachers"] == {"spent": 0, "shared": spent, "pools": {pool: spent}}
     assert again["metrics"]["val/general/loss"] == first["metrics"]["val/general/loss"]
     assert again["fingerprints"]["data.sources.domain"] == first["fingerprints"]["data.sources.domain"]
-    [pool] = (tmp_path / "cache" / "synth").iterdir()
-    assert len(list((pool / "made").iterdir())) == 2
+    [folder] = (tmp_path / "cache" / "synth").iterdir()
+    assert (folder.name, len(list((folder / "made").iterdir()))) == (pool, 2)
     compared = call_harness("compare", "first", "again", "--json", cwd=tmp_path)
-    assert [run["teachers"]["spent"] + run["teachers"]["shared"] for run in json.loads(compared.stdout)["runs"]] == [spent, spent]
+    assert json.loads(compared.stdout)["teachers"] == {"spent": spent, "pools": 1, "saved": spent}
+    assert "for 1 pool of texts, each counted once; without sharing" in call_harness("compare", "first", "again", cwd=tmp_path).stdout
     assert "synth:continuations" in (tmp_path / "first" / "config.yaml").read_text()
 
 
@@ -76,6 +83,39 @@ def test_a_recipe_that_cannot_be_used_is_named_by_its_source(made: list[str], tm
     with pytest.raises(InputError) as error:
         with_made_data(config)
     assert said in str(error.value)
+
+
+def test_a_pool_counts_once_whoever_reads_it() -> None:
+    def read(**pools: int) -> Result:
+        return Result(teachers=TeacherTokens(pools=pools))
+
+    results = [read(a=100, b=7), read(a=100), read(), read(a=90)]  # the last one read it before a further score was paid
+    assert TeacherLedger.of(results) == TeacherLedger(spent=107, pools=2, saved=190)
+    assert TeacherLedger.of([read()]) == TeacherLedger(0, 0, 0)
+
+
+def test_a_sweep_does_not_ask_teachers_for_what_no_trial_may_need(made: list[str], tiny_text: TinyText, tmp_path: Path) -> None:
+    document = {
+        "base": made,
+        "objective": {"metric": "val/domain/loss"},
+        "space": {"data.sources.domain.synth.steps.text.sampling.temperature": {"low": 0.5, "high": 1.0}},
+        "budget": {"trials": 2},
+    }
+    (tmp_path / "question.yaml").write_text(yaml.safe_dump(document))
+    alone = read_sweep("./question.yaml", [])
+    assert common_to_trials(alone) == alone.config.base
+    beside = read_sweep("./question.yaml", [f"data.sources.real.path={tiny_text.general}"])
+    assert common_to_trials(beside) == [*beside.config.base, "data.sources.domain.weight=0"]
+
+
+def test_a_source_of_weight_0_is_made_only_where_an_evaluation_set_is_held_out_of_it() -> None:
+    def sources(weight: float, **sets: ValidationConfig) -> list[str]:
+        both = {"made": SourceConfig(path="synth:continuations", weight=weight), "real": SourceConfig(path="real.jsonl")}
+        return made_sources(DataConfig(sources=both, validation=sets))
+
+    assert sources(3.0) == ["made"]
+    assert sources(0.0) == []
+    assert sources(0.0, held=ValidationConfig(source="made", share=0.1)) == ["made"]
 
 
 def test_a_strangers_configuration_does_not_say_whom_to_ask(tmp_path: Path) -> None:

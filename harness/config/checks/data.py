@@ -30,12 +30,13 @@ def data_problems(data: DataConfig, *, trains: bool) -> Iterator[str]:
     for name, source in data.sources.items():
         yield from _made_problems(f"data.sources.{name}", source)
         yield from _path(f"data.sources.{name}.path", source.path)
-    replay = [name for name, source in data.sources.items() if source.replay]
+    drawn = {name: source for name, source in data.sources.items() if source.weight > 0}
+    replay = [name for name, source in drawn.items() if source.replay]
     for key, share in (("replay_share", data.replay_share), ("replay_share_end", data.replay_share_end or 0.0)):
         if share > 0 and not replay:
             yield f"data.{key}={share}: no source has .replay=true to draw it from"
-    if trains and data.sources and len(replay) == len(data.sources):
-        yield "data.sources: every source has .replay=true; at least one must be the text to train onto"
+    if trains and data.sources and len(replay) == len(drawn):
+        yield "data.sources: every source has .replay=true or .weight=0; at least one must be the text to train onto"
     for domain, validation in data.validation.items():
         yield from _held_out_problems(f"data.validation.{domain}", validation, data)
     for name, preference in data.preference.items():

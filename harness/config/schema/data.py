@@ -39,8 +39,9 @@ class SourceConfig(Section):
     """Which subset (configuration) of a data set of the hub; null: its only or default one."""
     field: Name = "text"
     """Where a row holds its text; plain text files are one document each."""
-    weight: Positive = 1.0
-    """Share in tokens among the sources of its kind (replay or not); weights need not add up to 1."""
+    weight: NonNegative = 1.0
+    """Share in tokens among the sources of its kind (replay or not); weights need not add up to 1. 0: nothing is drawn from it, and it is
+    not made."""
     max_epochs: Positive | None = None
     """A run that would go through this source more often is refused before it starts; null: data.max_epochs."""
     replay: bool = False

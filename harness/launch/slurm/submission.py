@@ -23,7 +23,7 @@ from harness.launch.slurm.script import TEMPLATE, BatchJob, render, requested, s
 from harness.runs.cache import CACHE_VARIABLE
 from harness.runs.directory import RunDirectory, StudyDirectory, runs_root
 from harness.runs.exit_codes import BAD_INPUT, DONE, FAILED, MACHINE_FAULT
-from harness.runs.submitted_jobs import SubmittedJob, read_jobs, record_job
+from harness.runs.submitted_jobs import Place, SubmittedJob, read_jobs, record_job
 
 PATHS = (CACHE_VARIABLE, CONFIG_DIR_VARIABLE)
 SETTINGS = ("HF_HOME", "HF_HUB_OFFLINE", "WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY", TRUST_VARIABLE)
@@ -54,7 +54,20 @@ def run_job(run: RunDirectory, launcher: LauncherConfig, trainer: TrainerConfig,
     return _job(run, launcher, trainer, title=f"The run {run.path.name}", arguments=arguments, log="%j.log", after=after)
 
 
-def prepare_job(place: StudyDirectory | RunDirectory, launcher: LauncherConfig, arguments: list[str]) -> BatchJob:
+def synth_job(place: Place, launcher: LauncherConfig, trainer: TrainerConfig, *, count: int) -> BatchJob:
+    """An array of `count` workers of a data set that is made."""
+    return _job(
+        place,
+        launcher,
+        trainer,
+        title=f"{count} worker{'' if count == 1 else 's'} of the data set {place.name}",
+        arguments=["-m", "harness.work.synth_job", str(place.path.resolve())],
+        log="%A_%a.log",
+        tasks=count,
+    )
+
+
+def prepare_job(place: Place, launcher: LauncherConfig, arguments: list[str]) -> BatchJob:
     """The tokenization of what a study or a run trains on, in one task on one node. arguments: of `harness.work.prepare`."""
     job = _job(
         place,
@@ -68,7 +81,7 @@ def prepare_job(place: StudyDirectory | RunDirectory, launcher: LauncherConfig, 
 
 
 def _job(
-    place: StudyDirectory | RunDirectory,
+    place: Place,
     launcher: LauncherConfig,
     trainer: TrainerConfig,
     *,
@@ -96,7 +109,7 @@ def _job(
     )
 
 
-def slurm_folder(place: StudyDirectory | RunDirectory) -> Path:
+def slurm_folder(place: Place) -> Path:
     """Where the scripts and the output of jobs are."""
     return place.workers / "slurm" if isinstance(place, StudyDirectory) else place.path / "slurm"
 
@@ -130,7 +143,7 @@ def check_accepted(job: BatchJob, launcher: LauncherConfig) -> None:
             raise SlurmRefusedError(f"the cluster refuses the job: {error}\n  asked for: {asked} (--dry-run prints the script)") from None
 
 
-def submit(place: StudyDirectory | RunDirectory, job: BatchJob, launcher: LauncherConfig, *, purpose: str) -> SubmittedJob:
+def submit(place: Place, job: BatchJob, launcher: LauncherConfig, *, purpose: str) -> SubmittedJob:
     """Write the job's script, submit it, and write it down. Raises SlurmRefusedError and SlurmUnavailableError; no script is left then."""
     job.script.parent.mkdir(parents=True, exist_ok=True)
     job.script.write_text(script_of(job, launcher), "utf-8")
