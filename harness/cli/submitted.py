@@ -52,9 +52,10 @@ def report(submitted: Submitted) -> None:
         return
     if submitted.is_finished:
         say(f"{place.path}: finished, nothing was submitted")
-        status = read_status(place)
-        for line in end_lines(status, status.counts()):
-            say(line, err=True)
+        if isinstance(place, StudyDirectory):
+            status = read_status(place)
+            for line in end_lines(status, status.counts()):
+                say(line, err=True)
         return
     if job is None:
         say(f"{place.path}: {workers_text(submitted.present)} already, none was submitted")
