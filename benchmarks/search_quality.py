@@ -15,6 +15,7 @@ import math
 import os
 import statistics
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ class Task:
     """At most, in nats."""
     overrides: tuple[str, ...] = ()
 
-    def sweep(self, folder: Path, search: dict[str, Any], share: float) -> Sweep:
+    def sweep(self, folder: Path, search: dict[str, Any], share: float, overrides: Sequence[str] = ()) -> Sweep:
         document = {
             "base": [
                 *unread_text(folder),
@@ -72,7 +73,7 @@ class Task:
             document["search"] = {"name": "trunk", "rungs": self.rungs, "confirm": False}
         path = folder / "sweep.yaml"
         path.write_text(json.dumps(document))
-        return load_sweep(str(path), [])
+        return load_sweep(str(path), list(overrides))
 
 
 def _range(low: float, high: float, *, log: bool = False) -> dict[str, Any]:

@@ -32,6 +32,10 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {
     ),
     "command_line": (["--repeats", "1"], [rf"harness --help +median {NUMBER} s", rf"completion.* median {NUMBER} s"]),
     "compare": (["--trials", "5", "--rounds", "1"], [rf"table +median +{NUMBER} s", rf"--html +median +{NUMBER} s", r"the page has [1-9]"]),
+    "confirmed_search": (
+        ["--tasks", "stories260k_long", "--seeds", "1", "--runs", "14", "--searches", "random", "tpe confirms itself"],
+        [r"\| stories260k_long \| random \| [01] of 1 \|", r"\| stories260k_long \| tpe confirms itself \| [01] of 1 \|"],
+    ),
     "decay_study": (["--steps", "20"], [r"8 trials of 20 steps.*: [2-9]\.\d+ x", "against the same run from scratch: the same bits"]),
     "generation": (
         ["--shapes", "llama_1m", "--batch", "1", "4", "--new-tokens", "4", "--rounds", "1", "--rows", "40"],

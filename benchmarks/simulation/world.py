@@ -228,7 +228,7 @@ class World:
             self.faulty.append(f"trial {name} changed its values")
         config = self.sweep.trial_config(trial.params)
         course = Course(config)
-        answer = self.table.answer(_asked(self.table, config, trial.params), course.steps)
+        answer = self.table.answer(asked(self.table, config, trial.params), course.steps)
         position = read_result(claim.run).tokens.position
         trunk = self._trunk(course, position)
         if course.tokens - max(trunk, position) > trial.tokens:
@@ -405,7 +405,7 @@ class World:
                 self._trunks.store(key, job.claim.run.config, [], TrunkInfo(step=step, tokens=tokens, run=job.claim.run.name))
 
 
-def _asked(table: Table, config: Config, params: dict[str, Any]) -> dict[str, Any]:
+def asked(table: Table, config: Config, params: dict[str, Any]) -> dict[str, Any]:
     """What a trial has of the parameters that the table tells curves apart by."""
     return {key: params[key] if key in params else _configured(config, key) for key in table.params}
 

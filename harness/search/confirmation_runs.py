@@ -186,6 +186,7 @@ class _Runs(Study):
     def go_on_with(self, sweep: Sweep) -> None:
         self.sweep = sweep
         self._settler = dataclasses.replace(self._settler, sweep=sweep)
+        self._proposer = dataclasses.replace(self._proposer, sweep=sweep)
 
     def planned(self, number: int) -> RunRecord:
         """A run that has not begun."""

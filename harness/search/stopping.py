@@ -8,13 +8,56 @@ from typing import TYPE_CHECKING, assert_never
 
 from harness.config.sweep_schema import StoppingConfig, StudyObjectiveConfig
 from harness.runs.constraints import Bound, broken_limit, margins
+from harness.runs.directory import RunDirectory
+from harness.runs.files import read_yaml
 from harness.runs.metrics import Row
+from harness.runs.result import read_result
+from harness.search.storage.contract import StudyStorage
+from harness.search.sweep import Sweep
+from harness.search.trial_index import TrialIndex
 
 if TYPE_CHECKING:
+    from optuna import Study as OptunaStudy
     from optuna.pruners import BasePruner
 
 BROKEN = 1e3
 """Larger than differences between losses."""
+
+
+class EarlyStopping:
+    """Whether trials of a study that are under way are given up."""
+
+    def __init__(self, sweep: Sweep, optuna: OptunaStudy, index: TrialIndex, storage: StudyStorage) -> None:
+        self._sweep, self._optuna, self._index, self._storage = sweep, optuna, index, storage
+        # Hyperband proposes by brackets, too: the sampler asks the study for it.
+        self._pruner = optuna.pruner = build_pruner(sweep.config.stopping, evaluations=sweep.evaluations)
+
+    def reason(self, number: int, run: RunDirectory) -> str | None:
+        """Report the trial's new evaluations to Optuna; why it is to be given up, or None."""
+        stopping = self._sweep.config.stopping
+        if stopping.name == "none" and stopping.constraint_patience is None:
+            return None
+        every = read_yaml(run.config)["trainer"]["evaluate_every_steps"]
+        seen = evaluations(run.metrics.rows(), every_steps=every, length=read_result(run).tokens.length) if every else {}
+        constraints = self._sweep.constraints
+        reason = broken_for_good(seen, constraints, stopping.constraint_patience)
+        if reason is None and stopping.name != "none":
+            reason = self._report(number, judged(seen, self._sweep.config.objective, constraints))
+        return reason
+
+    def _report(self, number: int, values: dict[int, float | None]) -> str | None:
+        known = self._index.frozen(number).intermediate_values
+        if not values.keys() - known.keys():
+            return None
+        with self._storage.locked():
+            for place in sorted(values.keys() - known.keys()):
+                frozen = self._index.frozen(number)
+                if place in frozen.intermediate_values or (value := values[place]) is None:
+                    continue
+                self._optuna._storage.set_trial_intermediate_value(frozen._trial_id, place, value)
+                if self._pruner.prune(self._optuna, self._index.frozen(number)):
+                    return f"{self._sweep.config.stopping.name}: {self._sweep.config.objective.metric} {value:.4g} at evaluation {place}"
+        return None
 
 
 def build_pruner(config: StoppingConfig, *, evaluations: int) -> BasePruner:

@@ -13,14 +13,13 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from harness.config.errors import InputError
 from harness.config.validate import to_plain
 from harness.runs.clock import now
 from harness.runs.directory import RunDirectory, StudyDirectory
-from harness.runs.failure_kind import kind_of_failure
-from harness.runs.files import read_yaml, write_json, write_yaml
+from harness.runs.files import write_json, write_yaml
 from harness.runs.place import Place
 from harness.runs.record import RunRecord
 from harness.runs.result import FINAL_STATES, Result, read_result
@@ -28,11 +27,11 @@ from harness.runs.trial import ClaimedBy, Trial, claimed_trial, read_trial, writ
 from harness.search.budget import SHORTEST_SECONDS, Budget, still_to_spend
 from harness.search.job_lookup import JobLookup
 from harness.search.late_parameters import LateParameters
+from harness.search.proposer import Proposer
+from harness.search.repeated_failures import refuse_repeated_failures
 from harness.search.reserve import confirms_itself
-from harness.search.samplers import build_sampler
 from harness.search.settle import Clock, Settler
-from harness.search.steering_controls import around_controls
-from harness.search.stopping import broken_for_good, build_pruner, evaluations, judged
+from harness.search.stopping import EarlyStopping
 from harness.search.storage.build import open_storage
 from harness.search.storage.contract import StudyStorage
 from harness.search.sweep import Sweep
@@ -41,7 +40,6 @@ from harness.search.workers import threads_per_worker
 
 if TYPE_CHECKING:
     from optuna import Study as OptunaStudy
-    from optuna.trial import Trial as OptunaTrial
 
     from harness.search.confirmation_runs import ConfirmationRuns
 
@@ -56,9 +54,6 @@ class Claim:
     """When its attempt has to be over, in seconds since the epoch."""
 
 
-IN_A_ROW = 30
-"""So many times search.max_failures is a row of alike failures that ends a study in which trials are complete: of a space of which one
-point in thirty is valid, 1 row of 20 would be so long by chance."""
 Answer = Claim | Literal["wait", "done"]
 """wait: nothing now, but trials under way may yet free budget or be left to others; done: nothing is left."""
 
@@ -95,9 +90,9 @@ class Study:
         self._keeps_trunks = self._trunk_claims is not None or sweep.config.search.trunks == "always" or self._late.trials_share_steps
         with self.storage.locked():
             self._optuna = _open(self.storage, directory.name, [objective.direction for objective in sweep.objectives])
-        # Hyperband proposes by brackets, too: the sampler asks the study for it.
-        self._pruner = self._optuna.pruner = build_pruner(sweep.config.stopping, evaluations=sweep.evaluations)
         self._index = self.storage.trial_index(self._optuna._storage, self._optuna._study_id)
+        self._early_stopping = EarlyStopping(sweep, self._optuna, self._index, self.storage)
+        self._proposer = Proposer(sweep, self._optuna, self._index, self._trunk_claims)
         self._settler = Settler(directory, sweep, self._optuna, self.storage, self._index, self.job_lookup, clock, self._budget)
         with self.storage.locked():
             self._failed_before = {record.number for record in self._index.failed()}
@@ -141,7 +136,9 @@ class Study:
             if known is None:
                 return self._start(number, under_way)
             if not waiting and known.params is not None and (result := read_result(self.directory.trial(number))).state in FINAL_STATES:
-                self._restore(number, known.params, result)
+                # Optuna's record was made anew.
+                self._proposer.restore(number, known.params)
+                self._settler.record_end(self.directory.trial(number), result)
                 continue
             # A trial that was left, or one that was reserved by a worker that died before Optuna heard of it.
             lease = self._lease(known, under_way)
@@ -155,14 +152,6 @@ class Study:
     def _is_ours(self, number: int) -> bool:
         """Whether a trial that was left is for these workers."""
         return True
-
-    def _restore(self, number: int, params: dict[str, Any], result: Result) -> None:
-        """Tell Optuna of a trial that has ended and that its record, made anew, does not know."""
-        point = {parameter.key: params[parameter.key] for parameter in self.sweep.space.parameters if parameter.key in params}
-        pinned = self.sweep.space.in_optuna(point)
-        self._optuna.sampler = build_sampler(self.sweep.config.search, self.sweep.space, number, pinned, None)
-        self.sweep.space.suggest(self._running(number))
-        self._settler.record_end(self.directory.trial(number), result)
 
     def _choose(self, waiting: list[int]) -> int:
         """The trial that this job had before Slurm requeued it, if it waits; else the one that was left with the lowest number."""
@@ -261,28 +250,9 @@ class Study:
         return trial
 
     def _take(self, number: int, lease: float) -> Claim:
-        # By its number, whoever asks, and however often: a proposal that was half made when its worker died is made again.
         run = self.directory.trial(number)
         trial = claimed_trial(run)
-        given: dict[str, Any] = {}
-        learned_from = None
-        if trial.given is not None:
-            pinned = self.sweep.space.in_optuna(trial.given)
-        else:
-            ended = self._index.ended
-            pinned = self.sweep.pinned(number, ended=ended.complete + ended.pruned)
-            proposed = around_controls(pinned, self.sweep.config, self.sweep.space, number, self._index.records)
-            pinned, given, learned_from = proposed.pinned, proposed.given, proposed.learned_from
-            if self._trunk_claims is not None and not pinned:
-                learned_from = self._trunk_claims.learned_from(self._index.records())
-        self._optuna.sampler = build_sampler(self.sweep.config.search, self.sweep.space, number, pinned, learned_from, given)
-        proposal = self._running(number)
-        if trial.params is None:
-            trial.params = self.sweep.valid(self.sweep.space.suggest(proposal))
-            if self._trunk_claims is not None and trial.rung is not None:
-                trial.params.update(self._trunk_claims.length(trial.rung))
-            if trial.given is None:
-                trial.tokens = self.sweep.trial_tokens(trial.params)
+        self._proposer.run(trial)
         trial.worker = self.worker
         trial.claims.append(ClaimedBy(worker=self.worker, place=self.place, began=self.clock()))
         # From here on the trial has its values: Optuna must not learn of it without them.
@@ -293,25 +263,6 @@ class Study:
     def _write_trial(self, run: RunDirectory, trial: Trial) -> None:
         write_trial(run, trial)
         self._index.touch(trial.number)
-
-    def _running(self, number: int) -> OptunaTrial:
-        """Optuna's trial of this number, running: one that waits, with the values it was given, or a new one.
-
-        (Optuna's ask() hands out the waiting trial with the lowest number, also one that has to wait for another one's trunk.)
-        """
-        from optuna.trial import Trial as OptunaTrial
-        from optuna.trial import TrialState
-
-        storage = self._optuna._storage
-        if number < self._index.count:
-            trial_id = self._index.optuna_id(number)
-            storage.set_trial_state_values(trial_id, TrialState.RUNNING)
-        else:
-            trial_id = storage.create_new_trial(self._optuna._study_id)
-        self._index.touch(number)
-        trial = OptunaTrial(self._optuna, trial_id)
-        assert trial.number == number, f"Optuna made trial {trial.number} for {number}"
-        return trial
 
     def prepare(self, claim: Claim) -> bool:
         """Write the trial's configuration; False, and the trial is failed, when its values do not go together."""
@@ -345,36 +296,13 @@ class Study:
         """
         if (owner := self._owner(claim)) is not self:
             return owner.watch(claim)
-        stopping = self.sweep.config.stopping
-        if stopping.name == "none" and stopping.constraint_patience is None:
-            return None
-        every = read_yaml(claim.run.config)["trainer"]["evaluate_every_steps"]
-        seen = evaluations(claim.run.metrics.rows(), every_steps=every, length=read_result(claim.run).tokens.length) if every else {}
-        constraints = self.sweep.constraints
-        reason = broken_for_good(seen, constraints, stopping.constraint_patience)
-        if reason is None and stopping.name != "none":
-            objective = self.sweep.config.objective
-            reason = self._report(claim, judged(seen, objective, constraints))
+        reason = self._early_stopping.reason(claim.number, claim.run)
         if reason is not None:
             with self.storage.locked():
                 trial = claimed_trial(claim.run)
                 trial.given_up = reason
                 self._write_trial(claim.run, trial)
         return reason
-
-    def _report(self, claim: Claim, values: dict[int, float | None]) -> str | None:
-        known = self._index.frozen(claim.number).intermediate_values
-        if not values.keys() - known.keys():
-            return None
-        with self.storage.locked():
-            for number in sorted(values.keys() - known.keys()):
-                frozen = self._index.frozen(claim.number)
-                if number in frozen.intermediate_values or (value := values[number]) is None:
-                    continue
-                self._optuna._storage.set_trial_intermediate_value(frozen._trial_id, number, value)
-                if self._pruner.prune(self._optuna, self._index.frozen(claim.number)):
-                    return f"{self.sweep.config.stopping.name}: {self.sweep.config.objective.metric} {value:.4g} at evaluation {number}"
-        return None
 
     def extend(self, claim: Claim) -> Claim | None:
         """The claim with a longer lease, if the budget and the trial's own limit hold one; None where they do not."""
@@ -415,25 +343,7 @@ class Study:
         return f"it ran for as long as the budget of time allows ({limits})"
 
     def _refuse_repeated_failures(self) -> None:
-        """Raise InputError when trials fail for a reason that is not in their values."""
-        complete, allowed = self._index.last_complete, self.sweep.config.search.max_failures
-        failed = [record for record in self._index.failed() if record.number not in self._failed_before]
-        if complete is not None:
-            allowed *= IN_A_ROW
-            failed = [record for record in failed if (record.number or 0) > complete]
-        if any(record.result.state == "complete" for record in self._index.under_way()):
-            return  # it has not been judged yet
-        kinds = {record.number: kind_of_failure(record.result.reason or "") for record in failed}
-        for kind in set(kinds.values()):
-            alike = [record for record in failed if kinds[record.number] == kind]
-            if len(alike) >= allowed:
-                some = [str(record.number) for record in alike[-5:]]
-                which = ", ".join(some) + (f" and {len(alike) - len(some)} before them" if len(alike) > len(some) else "")
-                none = "none is complete" if complete is None else f"none is complete since trial {complete}"
-                raise InputError(
-                    f"trials {which} failed alike and {none}, so no further one starts "
-                    f"(search.max_failures={self.sweep.config.search.max_failures}): {alike[-1].result.reason}"
-                )
+        refuse_repeated_failures(self._index, self.sweep.config.search.max_failures, self._failed_before)
 
 
 def _open(storage: StudyStorage, name: str, directions: list[Literal["minimize", "maximize"]]) -> OptunaStudy:

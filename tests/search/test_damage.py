@@ -134,6 +134,19 @@ def test_a_damaged_journal_can_be_made_anew(study: StudyDirectory, loaded: Sweep
     assert [run.state for run in check_in_step(study, ended=True).runs] == ["complete"] * 4
 
 
+def test_a_record_that_is_made_anew_knows_the_values_of_trials_under_way(study: StudyDirectory, make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(budget={"trials": 5})
+    left = Study(study, sweep, "gone").claim()
+    assert isinstance(left, Claim)
+    before = optuna_trials_of(study)
+    study.journal.unlink()
+    worker = Study(study, sweep, "another")
+    assert worker.claim() == left, "the one that was left"
+    assert optuna_trials_of(study) == before
+    worker.settle(left, Attempt(left.run).complete(1.0))
+    check_in_step(study, ended=True)
+
+
 @pytest.mark.parametrize("gone", [lambda study: shutil.rmtree(study.path), lambda study: study.path.rename(study.path.with_name("moved"))])
 def test_a_study_that_is_moved_or_removed_is_not_made_anew(study: StudyDirectory, make_sweep: MakeSweep, gone: Damage) -> None:
     worker = Study(study, make_sweep(budget={"trials": 6}), "another")

@@ -17,7 +17,9 @@ from harness.config.validate import to_plain
 from harness.runs.files import write_yaml
 from harness.runs.result import Result, Tokens, write_result
 from harness.runs.trial import Trial, claimed_trial, write_trial
-from harness.search.earlier import Earlier, fitted_optimum, neighbours, optima_of, predict, start_from_earlier
+from harness.search.earlier import neighbours, predict, start_from_earlier
+from harness.search.earlier_studies import Earlier, optima_of
+from harness.search.fitted_optimum import fitted_optimum
 from harness.search.load_sweep import load_sweep
 from harness.search.open_study import open_study
 from harness.search.scaling import model_size

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from benchmarks.simulation.seeded_table import Noise, SeededTable
 from benchmarks.simulation.table import Column, Table, check_table, read_table
 from harness.config.errors import InputError
 
@@ -129,3 +131,17 @@ def test_a_rename_of_a_column_that_is_not_there(tmp_path: Path) -> None:
     path.write_text(RESULTS)
     with pytest.raises(InputError, match=r"--rename: .*stepp"):
         read_table(path, [Column.read("stepp=step")])
+
+
+def test_seeds_shift_runs_together_and_each_run_by_itself(tmp_path: Path) -> None:
+    """The shifts of two points over many seeds have the deviations, and the covariance, that they are to have; step 0 is as it was."""
+    truth = table_of(tmp_path, RATES)
+    table = SeededTable(truth, {"val/a/loss": Noise(common=0.03, own=0.04)}, draw=1)
+    points = [{"optim.lr": rate, "schedule": "wsd"} for rate in (1e-3, 1e-2)]
+    shifts = np.array([[final(table, **point, seed=seed) - final(truth, **point) for point in points] for seed in range(2000)])
+    assert shifts.std(axis=0) == pytest.approx(0.05, rel=0.08)
+    assert np.cov(shifts.T)[0, 1] == pytest.approx(0.03**2, rel=0.2)
+    assert abs(shifts.mean()) < 3 * 0.05 / 2000**0.5
+    again = SeededTable(truth, {"val/a/loss": Noise(common=0.03, own=0.04)}, draw=1)
+    assert final(again, **points[0], seed=7) == final(table, **points[0], seed=7)
+    assert table.answer({**points[0], "seed": 7}, 100).at(0.0) == truth.answer(points[0], 100).at(0.0)
