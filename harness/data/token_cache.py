@@ -194,34 +194,18 @@ def tokenize_labelled(
     files: Sequence[Path],
     encoder: AnswerEncoder,
     *,
+    of_pairs: bool = False,
     cache_dir: Path,
     key: str,
     bad: BadRows | None = None,
     progress: Progress | None = None,
     verify: bool = False,
 ) -> TokenizedDocuments:
-    """The answers with labels of the files as tokens with a mask, a document each; otherwise as `tokenize`."""
-    bad = bad or BadRows()
-    documents = partial(read_labelled, files, as_text=isinstance(encoder, TextAnswers), key=key, bad=bad)
-    return _cached(files, ["labelled"], encoder, documents, cache_dir, key, bad, progress, verify)
-
-
-def tokenize_chosen_texts(
-    files: Sequence[Path],
-    encoder: TextAnswers,
-    *,
-    cache_dir: Path,
-    key: str,
-    bad: BadRows | None = None,
-    progress: Progress | None = None,
-    verify: bool = False,
-) -> TokenizedDocuments:
-    """The chosen answers of the files' pairs of texts, a document each after its prompt, with a mask of the answer; otherwise as
-    `tokenize`."""
-    bad = bad or BadRows()
-    documents = partial(read_chosen_texts, files, key=key, bad=bad)
-    found = _cached(files, ["chosen texts"], encoder, documents, cache_dir, key, bad, progress, verify)
-    return replace(found, labels=None)
+    """The answers with labels of the files as tokens with a mask, a document each; otherwise as `tokenize`. of_pairs: the chosen answers of
+    pairs of texts instead, which are good."""
+    recipe, bad = ["chosen texts" if of_pairs else "labelled"], bad or BadRows()
+    read: Callable[..., Iterable[Any]] = read_chosen_texts if of_pairs else partial(read_labelled, as_text=isinstance(encoder, TextAnswers))
+    return _cached(files, recipe, encoder, partial(read, files, key=key, bad=bad), cache_dir, key, bad, progress, verify)
 
 
 def _cached(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal, TypedDict, assert_never
@@ -28,7 +29,6 @@ from harness.data.token_cache import (
     TokenizedDocuments,
     described_drops,
     tokenize,
-    tokenize_chosen_texts,
     tokenize_conversations,
     tokenize_labelled,
     tokenize_pairs,
@@ -120,9 +120,10 @@ class Tokenization:
 
     def _of_chosen_texts(self, key: str, given: SourceConfig) -> TokenizedDocuments:
         source = self.files(key, given)
-        found = tokenize_chosen_texts(source.files, TextAnswers(self._text, min_score_gap=given.min_score_gap), **self._reading(key))
+        texts = TextAnswers(self._text, min_score_gap=given.min_score_gap)
+        found = tokenize_labelled(source.files, texts, of_pairs=True, **self._reading(key))
         self._say_once(key, source, found)
-        return found
+        return replace(found, labels=None)
 
     def _answer_encoder(self, given: SourceConfig | PreferenceConfig) -> AnswerEncoder:
         if given.format == "preference_text":

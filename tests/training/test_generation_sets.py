@@ -25,6 +25,7 @@ from harness.work.attempt import ending_of
 from tests.support.corpus import TinyText
 from tests.training.conftest import NewRun
 from tests.training.runs import EXACT_RESUME, rows_without_speed, train_here
+from tests.training.test_ranks import train_on_ranks
 
 ACCURACY = "generation/words/accuracy"
 
@@ -68,6 +69,23 @@ def test_a_run_that_a_callback_ends_is_measured_there_whole(new_run: NewRun, tmp
     assert ACCURACY in last
     assert "val/domain/loss" in last
     assert set(written_at(run)) == {0, last["step"]}
+
+
+@pytest.mark.slow
+def test_ranks_that_wait_for_a_generation_metric_stop_after_the_same_step(new_run: NewRun, tmp_path: Path) -> None:
+    """Each rank writes some of the texts; the patience of all is that of one rank alone."""
+    stopping = (
+        "trainer.callbacks.stopping={_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: generation/words/distinct_1, "
+        "mode: max, min_delta: 1000.0, patience: 2}"
+    )
+    more = [*words(tmp_path / "words.jsonl", "every_evaluations=1"), "trainer.max_steps=12", "trainer.evaluate_every_steps=2", stopping]
+    _, one = new_run("one", *more)
+    _, two = new_run("two", *more, "trainer.devices=2", "trainer.strategy=ddp")
+    alone, together = train_here(one), train_on_ranks(two)
+    assert (alone.state, alone.step) == (together.state, together.step) == ("pruned", 4)
+    assert written_at(two) == written_at(one) == dict.fromkeys((0, 2, 4), 6)
+    first = [{(text.id, text.draw): text.text for text in run.generations.by_step()[0]} for run in (one, two)]
+    assert first[0] == first[1]
 
 
 def test_a_branch_has_the_texts_of_its_trunk(new_run: NewRun, tmp_path: Path) -> None:
