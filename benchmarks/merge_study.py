@@ -14,16 +14,19 @@ text. One process trains, on one thread; a study has one worker.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import harness
 from benchmarks.workload import require, require_paths
+from harness.data.sources import read_documents
 from harness.runs.on_report import RIVALS, on_report
 from harness.runs.record import StudyRecord, load_study
 
@@ -46,6 +49,8 @@ STUDIES = {
     "weights and methods": [],
 }
 CHECKPOINTS = (2, 4, 8)
+DOCUMENTS, PIECES, PIECE = 500, 4, 1000
+"""Of each text, of each document, and characters of each."""
 
 
 def main() -> None:
@@ -62,9 +67,10 @@ def main() -> None:
     require_paths(arguments.model, *(path for path, _ in texts.values()), hint="see --model, --texts")
     began, found = time.perf_counter(), []
     with tempfile.TemporaryDirectory() as temporary:
+        pieces = {name: cut(*text, Path(temporary) / f"{name}.jsonl") for name, text in texts.items()}
         for seed in range(1, arguments.seeds + 1):
             os.environ["HARNESS_RUNS"] = f"{temporary}/runs-{seed}"
-            one = OneSeed(arguments, texts, seed, Path(temporary) / f"runs-{seed}")
+            one = OneSeed(arguments, pieces, seed, Path(temporary) / f"runs-{seed}")
             found.append(one.figures())
             print(f"seed {seed}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
     print(f"{arguments.seeds} seeds, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {time.perf_counter() - began:.0f} s\n")
@@ -82,10 +88,19 @@ def _text(word: str) -> tuple[str, tuple[Path, str]]:
     return name, (Path(path).resolve(), field or "text")
 
 
+def cut(path: Path, field: str, out: Path) -> Path:
+    """The beginning of a text in pieces, so that there are many documents to hold out; returns `out`."""
+    with out.open("w") as stream:
+        for document in islice(read_documents(str(path), field, key="--texts"), DOCUMENTS):
+            for start in range(0, min(len(document), PIECE * PIECES), PIECE):
+                stream.write(json.dumps({"text": document[start : start + PIECE]}) + "\n")
+    return out
+
+
 class OneSeed:
     """All that is measured with one seed."""
 
-    def __init__(self, arguments: argparse.Namespace, texts: dict[str, tuple[Path, str]], seed: int, folder: Path) -> None:
+    def __init__(self, arguments: argparse.Namespace, texts: dict[str, Path], seed: int, folder: Path) -> None:
         self.model, self.steps, self.trials, self.seed, self.folder = arguments.model, arguments.steps, arguments.trials, seed, folder
         self.texts, self.tokens = texts, arguments.tokens
 
@@ -109,8 +124,7 @@ class OneSeed:
     def data(self, *names: str) -> list[str]:
         found = []
         for name in names:
-            path, field = self.texts[name]
-            found += [f"data.sources.{name}.path={path}", f"data.sources.{name}.field={field}"]
+            found += [f"data.sources.{name}.path={self.texts[name]}"]
             found += [f"data.validation.{name}={{source: {name}, share: 0.2, max_tokens: {self.tokens}}}"]
         return [*found, "data.context_length=128", "trainer=cpu", "trainer.threads=1", "tracking=none"]
 
