@@ -42,6 +42,28 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {
         [rf"\| llama_1m \| 4 \| {NUMBER} \| {NUMBER} \|", r"backwards: 0 of 40", r"after a kill: 0 of 20"],
     ),
     "large_study": (["--trials", "5", "--claims", "2"], [rf"claim, trunk +median {NUMBER} s", rf"status --json +median {NUMBER} s"]),
+    "merge_study": (
+        [
+            "--model",
+            "my-model",
+            "--texts",
+            "a=docs.jsonl",
+            "b=general.jsonl",
+            "--seeds",
+            "1",
+            "--steps",
+            "8",
+            "--trials",
+            "7",
+            "--tokens",
+            "900",
+        ],
+        [
+            rf"\| searched: weights by groups \| {NUMBER} \|",
+            rf"\| the mean of shorter ones, healed at equal tokens \| {NUMBER} \|",
+            rf"\| a: the mean of the last 8 checkpoints, without a decay \| {NUMBER} \|",
+        ],
+    ),
     "merging": (
         ["--megabytes", "200", "--sparse-megabytes", "400", "--methods", "linear", "--no-mergekit"],
         [

@@ -17,6 +17,7 @@ from harness.runs.exit_codes import DONE, FAILED
 
 if TYPE_CHECKING:
     from harness.config.schema import Config
+    from harness.runs.bundle import BundleDirectory
     from harness.runs.reproduction import Difference, Original, Reproduction
     from harness.work.remake import Remade
 
@@ -46,15 +47,17 @@ def reproduce(
     if seeds == 1:
         raise InputError("--seeds=1: expected at least 2: one run says nothing about seed noise")
     announce(f"comparing {what} with what is here: data, tokenizer, model, versions")
+    from harness.runs.bundle import find_bundle
     from harness.runs.reproduction import compare, differences
-    from harness.work.remake import unexplained
+    from harness.work.remake import parted, unexplained
     from harness.work.reproduce import changed, inputs_here, noise_here, original_of, other_input_text, train_again
 
-    original, config, there = original_of(what, overrides or [])
-    parts = _remade(what, config, train=not check)
-    again = [text for part in parts for text in part.override]
-    if again:
-        original, config, there = original_of(what, [*(overrides or []), *again])
+    bundle = find_bundle(what)
+    own, of_models = parted(bundle, overrides or []) if bundle else (overrides or [], [])
+    original, config, there = original_of(what, own)
+    parts = _remade(bundle, config, [*own, *of_models], train=not check) if bundle else []
+    if again := [text for part in parts for text in part.override]:
+        original, config, there = original_of(what, [*own, *again])
     found = [*changed(there, config), *differences(original.result, inputs_here(config))]
     if not as_json:
         _show_differences(original, found)
@@ -77,17 +80,15 @@ def reproduce(
     raise typer.Exit(DONE if compared.verdict in ("exact", "within_noise") else FAILED)
 
 
-def _remade(what: str, config: Config, *, train: bool) -> list[Remade]:
-    """What a recipe's merge is made of and is not here, each said on stderr."""
+def _remade(bundle: BundleDirectory, config: Config, given: list[str], *, train: bool) -> list[Remade]:
+    """What a recipe's merge is made of and is not here, each said on stderr. given: overrides."""
     from harness.config.nested import flat
     from harness.config.validate import to_plain
-    from harness.runs.bundle import find_bundle
     from harness.work.kept_run import UnfinishedError
     from harness.work.remake import remade
 
-    bundle = find_bundle(what)
     try:
-        parts = [] if bundle is None else remade(bundle, dict(flat(to_plain(config))), train=train)
+        parts = remade(bundle, dict(flat(to_plain(config))), given=given, train=train)
     except UnfinishedError as error:
         say(str(error), err=True)
         raise typer.Exit(FAILED) from None

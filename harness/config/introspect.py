@@ -159,9 +159,10 @@ def is_number(annotation: Any) -> bool:
     return any(part in (int, float) for part in alternatives(annotation))
 
 
-def holds_anything(item: Field, key: str) -> bool:
-    """Whether a key, whose field `find` gave, is a name below a mapping whose values nothing is known of."""
-    return item.is_open and get_args(item.annotation)[1:] == (Any,) and not key.endswith(f".{item.name}")
+def may_hold_number(item: Field, key: str) -> bool:
+    """Whether a key, whose field `find` gave, is a name below a mapping whose values are numbers, or nothing is known of."""
+    values = get_args(item.annotation)[1:]
+    return item.is_open and not key.endswith(f".{item.name}") and (values == (Any,) or (len(values) == 1 and is_number(values[0])))
 
 
 def describe(annotation: Any) -> str:

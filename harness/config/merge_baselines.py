@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from harness.config.schema import MergeConfig
@@ -12,8 +12,9 @@ SCALES = (0.3, 0.5, 0.7, 1.0)
 KEY = "model.merge"
 
 
-def baseline_points(merge: MergeConfig) -> dict[str, dict[str, Any]]:
-    """By what each is called, its values by configuration key."""
+def baseline_points(merge: MergeConfig, searched: Collection[str] = ()) -> dict[str, dict[str, Any]]:
+    """By what each is called, its values by configuration key. searched: keys of the space; weights of groups that are among them are the
+    ingredient's, so that they make no difference."""
     names = list(merge.ingredients)
     rows = {f"{name} alone": [float(other == name) for other in names] for name in names}
     rows["their mean"] = [1 / len(names)] * len(names)
@@ -26,7 +27,8 @@ def baseline_points(merge: MergeConfig) -> dict[str, dict[str, Any]]:
         point: dict[str, Any] = dict(shared)
         for name, weight in zip(names, weights, strict=True):
             point[f"{KEY}.ingredients.{name}.weight"] = weight
-            point |= {f"{KEY}.ingredients.{name}.weights.{group}": weight for group in merge.ingredients[name].weights}
+            groups = {group: f"{KEY}.ingredients.{name}.weights.{group}" for group in merge.groups}
+            point |= {key: weight for group, key in groups.items() if group in merge.ingredients[name].weights or key in searched}
         points[label] = point
     return points
 

@@ -11,7 +11,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
 from harness.config.errors import InputError, did_you_mean, unknown, wrong_value
-from harness.config.introspect import Field, describe, find, holds_anything, is_number
+from harness.config.introspect import Field, describe, find, is_number, may_hold_number
 from harness.config.locations import choices, groups
 from harness.config.nested import lookup
 from harness.config.schema import Config
@@ -152,7 +152,7 @@ def _is_integer(item: Field) -> bool:
 
 def _range(key: str, spec: dict[str, Any], item: Field, when: dict[str, tuple[Any, ...]]) -> Parameter:
     where = f"space.{key}"
-    if not is_number(item.annotation) and not holds_anything(item, key):
+    if not is_number(item.annotation) and not may_hold_number(item, key):
         raise InputError(f"{where}: {key} is no number but {describe(item.annotation)}; give choices")
     for name in ("low", "high", "step", "multiple_of"):
         value = spec.get(name)

@@ -138,7 +138,7 @@ def _baselines(space: Space, base: Config | None, where: str, notes: list[str]) 
         raise wrong_value(where, BASELINES, problem)
     searched = {parameter.key: parameter for parameter in space.parameters}
     fixed = to_plain(base)
-    for label, values in baseline_points(base.model.merge).items():
+    for label, values in baseline_points(base.model.merge, searched).items():
         outside = [
             f"{key}={value}"
             for key, value in values.items()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.config.errors import InputError
 from harness.config.nested import flat
-from harness.config.overrides import hydra_text
+from harness.config.overrides import hydra_text, key_of
+from harness.config.private import PATH_KEY
 from harness.config.recipe import load_recipe, safe_values
+from harness.config.user_yaml import read_mapping
 from harness.runs.bundle import BundleDirectory
 from harness.runs.directory import RunDirectory, runs_root
 from harness.runs.result import Result
@@ -48,14 +50,31 @@ def path_key(key: str) -> str:
     return key if key == "model.merge.base" else f"{key}.path"
 
 
-def remade(bundle: BundleDirectory, paths: Mapping[str, Any], *, train: bool) -> list[Remade]:
-    """What of a recipe's family is not here, the leaves first. paths: values of the configuration, by key; train: whether it is to be made.
+def parted(bundle: BundleDirectory, overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Overrides of a recipe, and those for the models of its merge alone: paths that the recipe's own configuration has not."""
+    own = dict(flat(read_mapping(bundle.config, holds="the resolved configuration of a recipe")))
+    of_models = set(_path_keys(bundle.read().ingredients)) - own.keys()
+    return [text for text in overrides if key_of(text) not in of_models], [text for text in overrides if key_of(text) in of_models]
+
+
+def _path_keys(family: Mapping[str, Any]) -> Iterator[str]:
+    for one in family.values():
+        made_by = one.get("made_by") if isinstance(one, dict) else None
+        if isinstance(made_by, dict) and isinstance(made_by.get("config"), dict):
+            yield from (key for key, _ in flat(made_by["config"]) if PATH_KEY.fullmatch(key))
+            yield from _path_keys(made_by.get("ingredients") or {})
+
+
+def remade(bundle: BundleDirectory, paths: Mapping[str, Any], *, given: Sequence[str] = (), train: bool) -> list[Remade]:
+    """What of a recipe's family is not here, the leaves first.
+
+    paths: values of the configuration, by key; given: overrides for files that lie elsewhere here; train: whether it is to be made.
 
     What is trained is kept under the runs root, so that a further call finds it. Raises InputError for a configuration that cannot be used
     here (the message names the model), UnfinishedError where a run does not come to its end.
     """
     recipe = bundle.read()
-    return _family(recipe.ingredients, paths, bundle, f"reproduce-{recipe.name}", train=train)
+    return _family(recipe.ingredients, paths, bundle, f"reproduce-{recipe.name}", given, train=train)
 
 
 def unexplained(other: Sequence[str], parts: Sequence[Remade]) -> list[str]:
@@ -66,7 +85,9 @@ def unexplained(other: Sequence[str], parts: Sequence[Remade]) -> list[str]:
     return [name for name in left if not (name == "model" and is_of_parts)]
 
 
-def _family(family: Mapping[str, Any], paths: Mapping[str, Any], bundle: BundleDirectory, label: str, *, train: bool) -> list[Remade]:
+def _family(
+    family: Mapping[str, Any], paths: Mapping[str, Any], bundle: BundleDirectory, label: str, given: Sequence[str], *, train: bool
+) -> list[Remade]:
     found = []
     for key, one in family.items():
         word = paths.get(path_key(key))
@@ -81,25 +102,27 @@ def _family(family: Mapping[str, Any], paths: Mapping[str, Any], bundle: BundleD
         elif not train:
             found.append(Remade(key, f"{why}; without --check it is trained again", None))
         else:
-            found.append(_trained(key, why, one, bundle, f"{label}-{key.rpartition('.')[2]}", word))
+            found.append(_trained(key, why, one, bundle, f"{label}-{key.rpartition('.')[2]}", word, given))
     return found
 
 
-def _trained(key: str, why: str, one: Mapping[str, Any], bundle: BundleDirectory, label: str, word: str) -> Remade:
+def _trained(key: str, why: str, one: Mapping[str, Any], bundle: BundleDirectory, label: str, word: str, given: Sequence[str]) -> Remade:
     made_by = one["made_by"]
     values = safe_values(made_by["config"], bundle.path, template=bundle.chat_template)
     kept = (values.get("trainer") or {}).get("final_checkpoint", "full")
     # The fingerprint is of the whole checkpoint: full or weights, as it was then.
-    given = ["trainer.final_checkpoint=weights"] if kept == "none" else []
-    given = with_threads(given, Result(hardware=made_by.get("hardware") or {}), values)
+    overrides = ["trainer.final_checkpoint=weights"] if kept == "none" else []
+    own = dict(flat(values))
+    overrides += [text for text in given if key_of(text) in own and PATH_KEY.fullmatch(key_of(text))]
+    overrides = with_threads(overrides, Result(hardware=made_by.get("hardware") or {}), values)
+    run = RunDirectory(runs_root() / label)
     try:
-        inner = _family(made_by.get("ingredients") or {}, dict(flat(values)), bundle, label, train=True)
-        given += [text for part in inner for text in part.override]
-        run = RunDirectory(runs_root() / label)
-        kept_run(load_recipe(values, given, origin=f"{bundle.path}: {key}", to_give={}), run)
+        inner = _family(made_by.get("ingredients") or {}, own, bundle, label, given, train=True)
+        overrides += [text for part in inner for text in part.override]
+        kept_run(load_recipe(values, overrides, origin=f"{bundle.path}: {key}", to_give={}), run)
     except InputError as error:
-        valid = f"valid: what it lacks, or the model itself: {path_key(key)}=MODEL"
-        raise InputError(f"{key}: {why}, and cannot be trained again here: {error}\n{valid}") from None
+        valid = f"valid: these files, by their keys; or the model itself: {path_key(key)}=MODEL"
+        raise InputError(f"{key}: {why}, and cannot be trained again here:\n{error}\n{valid}") from None
     name, at, step = word.rpartition("@")
     here = f"{run.path}@{step}" if at and name and step.isdigit() else str(run.path)
     return Remade(key, why, here, is_same=_not_here(here, key, one.get("fingerprint")) is None)

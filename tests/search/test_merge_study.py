@@ -56,6 +56,15 @@ def test_each_ingredient_has_parameters_and_baselines_come_first(sweep: Sweep) -
     assert (config.trainer.max_steps, config.data.report_share) == (0, 0.5)
 
 
+def test_weights_of_groups_are_those_of_their_ingredient_in_a_baseline(given: list[str]) -> None:
+    groups = ["model.merge.groups.mlp.part=mlp", "space.model.merge.ingredients.*.weights.mlp={low: 0.0, high: 1.2}"]
+    points = load_sweep("merge", [*given, *groups]).start.points
+    assert len(points) == 6
+    for point in points:
+        for name in ("docs", "chat"):
+            assert point[f"model.merge.ingredients.{name}.weights.mlp"] == point[WEIGHT.format(name)]
+
+
 def test_a_baseline_that_the_space_lacks_is_left_out_and_that_is_said(given: list[str]) -> None:
     no_density = "~space.model.merge.ingredients.*.density"
     narrow = load_sweep("merge", [*given, "space.model.merge.ingredients.*.weight.low=0.2", no_density])
@@ -123,9 +132,14 @@ def test_a_star_stands_for_every_entry() -> None:
 @pytest.mark.slow
 def test_a_real_study_is_judged_confirmed_and_handed_on(tiny_text: TinyText, tiny_model: Path, tmp_path: Path) -> None:
     """Two small models that were trained apart: each was made here, so that the recipe says how."""
+    # Within the working directory, so that the recipe can name them.
+    shutil.copytree(tiny_model, tmp_path / "base")
+    for path in (tiny_text.domain, tiny_text.general):
+        shutil.copyfile(path, tmp_path / path.name)
+    here = TinyText(Path(tiny_text.domain.name), Path(tiny_text.general.name), Path("base"))
     train = [
         "train",
-        *tiny_text.pretrained(tiny_model),
+        *here.pretrained(Path("base")),
         "trainer.max_steps=3",
         "optim.lr=1e-2",
         "data.replay_share=0",
@@ -134,9 +148,9 @@ def test_a_real_study_is_judged_confirmed_and_handed_on(tiny_text: TinyText, tin
     for name, seed in (("one", 1), ("two", 2)):
         done = run_harness(*train, f"seed={seed}", "--dir", f"runs/{name}", cwd=tmp_path)
         assert done.rc == 0, done
-    models = [f"model.merge.base={tiny_model}", *(f"model.merge.ingredients.{name}.path={name}" for name in ("one", "two"))]
+    models = ["model.merge.base=base", *(f"model.merge.ingredients.{name}.path={name}" for name in ("one", "two"))]
     sets = [
-        *(f"data.validation.{name}.path={path}" for name, path in (("domain", tiny_text.domain), ("general", tiny_text.general))),
+        *(f"data.validation.{name}.path={path}" for name, path in (("domain", here.domain), ("general", here.general))),
         *(f"data.validation.{name}.max_tokens=300" for name in ("domain", "general")),
         "data.context_length=32",
     ]
@@ -188,5 +202,13 @@ def test_a_real_study_is_judged_confirmed_and_handed_on(tiny_text: TinyText, tin
     assert "without --check it is trained again" in check.stderr
     reproduced = run_harness("reproduce", "mixed", "--json", cwd=tmp_path)
     assert reproduced.rc == 0, reproduced
-    assert "trained again in runs/reproduce-mixed-one, to the same bits" in reproduced.stderr
+    assert "runs/reproduce-mixed-one, to the same bits" in reproduced.stderr
     assert json.loads(reproduced.stdout)["verdict"] == "exact"
+    (tmp_path / "domain.jsonl").rename(tmp_path / "elsewhere.jsonl")
+    shutil.rmtree(tmp_path / "runs" / "reproduce-mixed-one")
+    lacking = run_harness("reproduce", "mixed", "data.validation.domain.path=elsewhere.jsonl", "--check", cwd=tmp_path)
+    assert lacking.rc == 2, lacking
+    given = ["data.validation.domain.path=elsewhere.jsonl", "data.sources.domain.path=elsewhere.jsonl"]
+    reproduced = run_harness("reproduce", "mixed", *given, "--json", cwd=tmp_path)
+    assert reproduced.rc == 0, reproduced
+    assert "to the same bits" in reproduced.stderr
