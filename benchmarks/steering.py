@@ -117,7 +117,9 @@ def where(run: RunRecord) -> str:
     params = run.params
     if "adapter.block" not in params:
         return ""
-    return f", block {params['adapter.block']}, {params['adapter.coefficient']:.3f} of the norm, {params['adapter.positions']}"
+    place = f"block {params['adapter.block']} (width {params['adapter.width']})"
+    amount = params.get("adapter.sign", 1) * params["adapter.coefficient"]
+    return f", {place}, {amount:.3f} of the norm, {params['adapter.positions']}"
 
 
 def row_of(what: str, run: RunRecord, nothing: RunRecord) -> str:

@@ -105,16 +105,21 @@ def check_confirmation(study: StudyRecord, *, top: int, seeds: int, trials: Sequ
     if top < 1:
         raise wrong_value("--top", top, "expected at least 1")
     sweep = thaw(study.directory.sweep)
-    if not has_noise(study.sweep.get("config", {})):
-        raise InputError(
-            f"{study.name}: the direction of adapter.vector is the same with every seed; harness best {study.name} says how far it leads "
-            "what it has to beat, on pairs that chose nothing"
-        )
+    refuse_without_noise(study)
     chosen = _named(study, trials) if trials else _best(study, sweep, top)
     for run in chosen:
         sweep.trial_config(_point(sweep, run.params))
     refuse_foreign(study.directory, launch_of(study.sweep))
     return sweep, [run.number for run in chosen if run.number is not None]
+
+
+def refuse_without_noise(study: StudyRecord) -> None:
+    """Raise InputError for a study whose runs are the same with every seed."""
+    if not has_noise(study.sweep.get("config", {})):
+        raise InputError(
+            f"{study.name}: the direction of adapter.vector is the same with every seed; harness best {study.name} says how far it leads "
+            "what it has to beat, on pairs that chose nothing"
+        )
 
 
 def _best(study: StudyRecord, sweep: Sweep, top: int) -> list[RunRecord]:

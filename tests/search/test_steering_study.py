@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from harness.config.errors import InputError
+from harness.config.steering_controls import AGREEMENT
+from harness.report.confirmation_table import how_to_confirm
 from harness.runs.directory import StudyDirectory
 from harness.runs.files import write_yaml
 from harness.runs.on_report import on_report
-from harness.runs.record import load_study
+from harness.runs.record import StudyRecord, load_study
 from harness.runs.trial import read_trial
-from harness.search.confirm import _point, fresh_values
+from harness.search.confirm import _point, fresh_values, refuse_without_noise
 from harness.search.load_sweep import load_sweep
 from harness.search.study import Claim, Study
 from harness.search.sweep import Sweep, thaw
@@ -77,7 +79,7 @@ def test_all_other_trials_steer_and_random_directions_take_the_best_place(sweep:
     best = max((run for run in steering if run.result.feasible is not False), key=lambda run: run.result.metrics[MARGIN])
     assert any(run.result.metrics[MARGIN] > best.result.metrics[MARGIN] for run in steering), "the bound matters here"
     for draw, run in enumerate(runs[-3:]):
-        same = {key: best.params[key] for key in ("adapter.block", "adapter.coefficient", "adapter.positions")}
+        same = {f"adapter.{key}": best.params[f"adapter.{key}"] for key in ("block", "width", "coefficient", "positions")}
         assert run.params == {"adapter.control": "random", "adapter.draw": draw, **same}
     assert [sorted(run.params) for run in runs[:2]] == [["adapter.control"]] * 2
     # The sampler learns from trials that steer: it finds the block that is worth more, at a coefficient that the bound allows.
@@ -123,6 +125,20 @@ def test_a_confirmation_keeps_the_block(sweep: Sweep) -> None:
     assert fresh_values(sweep, params, 7, place=1) == {"seed": 7, "adapter.draw": 4}
 
 
+def test_a_direction_of_a_file_is_not_confirmed(tmp_path: Path) -> None:
+    """Nothing about it is left to chance: that is said, and no confirmation asked for."""
+    config = {"adapter": {"name": "steering", "vector": "happy", "pairs": None}, "trainer": {"max_steps": 0}, "data": {"generation": {}}}
+    study = StudyRecord(StudyDirectory(tmp_path / "found"), {"config": config}, [])
+    assert how_to_confirm(study) == "nothing to confirm: the direction of adapter.vector is the same with every seed"
+    with pytest.raises(InputError, match=r"found: the direction of adapter\.vector is the same with every seed; harness best found says"):
+        refuse_without_noise(study)
+    of_pairs = dataclasses.replace(study, sweep={"config": {**config, "adapter": {"name": "steering", "vector": None, "pairs": "p.jsonl"}}})
+    assert how_to_confirm(of_pairs) == "`harness confirm found` runs the best over other draws of the pairs"
+    trained = dataclasses.replace(study, sweep={"config": {**config, "trainer": {"max_steps": 9}}})
+    assert how_to_confirm(trained) == "`harness confirm found` runs the best over seeds"
+    refuse_without_noise(trained)
+
+
 MOODS = {
     "pairs": ([" the lazy dog jumps", " green hills"], [" the old kettle sang", " a small garden"]),
     "trait": ([" the quick fox", " brown dog jumps"], [" a kettle in the garden", " an old song"]),
@@ -165,6 +181,13 @@ def test_a_real_study_says_what_it_found_and_what_that_is_worth(tiny_text: TinyT
     assert all(rival.lead is not None for rival in found.rivals)
     said = run_harness("best", "steer", cwd=tmp_path)
     assert "on documents that chose nothing" in said.stdout
-    refused = run_harness("confirm", "steer", "--top", "1", "--seeds", "2", cwd=tmp_path)
-    assert refused.rc == 2
-    assert "steer: a direction that is found, and not trained, is the same with every seed; harness best steer says" in refused.stderr
+    assert "its pairs agree to" in said.stdout or found.is_baseline is not None
+    assert [AGREEMENT in run.result.metrics for run in study.runs] == [False, False, True, True, True, False, False, False]
+    # Each seed has a draw of the pairs of its own.
+    steered = max(steering, key=lambda run: abs(run.result.metrics[MARGIN] - nothing.result.metrics[MARGIN]))
+    confirmed = run_harness("confirm", "steer", "--trial", f"{steered.number}", "--seeds", "2", cwd=tmp_path)
+    assert confirmed.rc == 0, confirmed
+    runs = load_study(StudyDirectory(tmp_path / "runs" / "steer-confirm")).runs
+    again = [run for run in runs if run.params.get("adapter.coefficient") == steered.params["adapter.coefficient"]]
+    assert [run.params["adapter.draw"] for run in again] == [3, 4]
+    assert len({run.result.metrics[MARGIN] for run in (*again, steered)}) == 3
