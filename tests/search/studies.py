@@ -295,3 +295,21 @@ def dying_before(write: int, die: Callable[[], None]) -> Iterator[None]:
 if __name__ == "__main__":
     with dying_before(int(os.environ.get("DIES_BEFORE_WRITE", "-1")), lambda: os._exit(9)):
         sys.exit(work(sys.argv[1]))
+
+
+def params_of(claim: Claim) -> dict[str, Any]:
+    trial = read_trial(claim.run)
+    assert trial is not None
+    assert trial.params is not None
+    return trial.params
+
+
+# The life of a trial.
+
+
+class Killed(BaseException):
+    """What a SIGKILL looks like from inside: nothing after it happens."""
+
+
+def die() -> None:
+    raise Killed

@@ -3,44 +3,33 @@
 from __future__ import annotations
 
 import errno
-import shutil
-import tempfile
-import time
 from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from harness.config.errors import InputError
-from harness.runs.directory import StudyDirectory
 from harness.runs.exit_codes import MACHINE_FAULT
-from harness.runs.result import FINAL_STATES, read_result, write_result
-from harness.runs.trial import claimed_trial, read_trial
-from harness.search.budget import open_budget
+from harness.runs.result import read_result, write_result
+from harness.runs.trial import claimed_trial
 from harness.search.open_study import open_study
 from harness.search.settle import Settler
 from harness.search.status import read_status
-from harness.search.storage.build import open_storage
-from harness.search.storage.contract import StudyStorage
 from harness.search.study import Claim, Study
 from harness.search.sweep import Sweep
 from tests.search.conftest import BOTH_STORAGES, MakeSweep
 from tests.search.studies import (
     TRIAL_TOKENS,
     Attempt,
+    Killed,
     alive,
     check_in_step,
-    claim_and_status_agree,
     config_of,
+    die,
     dying_before,
     objective_of,
     optuna_trials,
+    params_of,
 )
 
 pytestmark = BOTH_STORAGES
@@ -58,16 +47,6 @@ def run_to_the_end(study: Study) -> None:
         if study.prepare(answer):
             study.settle(answer, Attempt(answer.run).complete(objective_of(params_of(answer))))
     assert answer == "done"
-
-
-def params_of(claim: Claim) -> dict[str, Any]:
-    trial = read_trial(claim.run)
-    assert trial is not None
-    assert trial.params is not None
-    return trial.params
-
-
-# The life of a trial.
 
 
 def test_a_study_runs_its_trials_and_ends(make_sweep: MakeSweep) -> None:
@@ -457,14 +436,6 @@ def test_tokens_are_reserved_before_and_settled_after(make_sweep: MakeSweep) -> 
 # Deaths between any two statements.
 
 
-class Killed(BaseException):
-    """What a SIGKILL looks like from inside: nothing after it happens."""
-
-
-def die() -> None:
-    raise Killed
-
-
 @pytest.mark.parametrize("write", range(10))
 def test_a_death_between_any_two_writes_of_a_claim_loses_nothing(make_sweep: MakeSweep, write: int) -> None:
     sweep, undisturbed = make_sweep(), make_sweep(name="undisturbed")
@@ -511,210 +482,3 @@ def test_a_death_between_any_two_writes_of_settling_counts_nothing_twice(make_sw
     assert result.tokens.trained == {"crash": 100, "stop": 256, "vanish": 228}[ending]
     b.settle(claim, Attempt(claim.run).complete())
     check_in_step(directory, ended=True)
-
-
-# Any interleaving of several workers.
-
-
-@dataclass
-class Simulated:
-    """A worker of the state machine: its lock lives as long as it does."""
-
-    id: str
-    study: Study
-    storage: StudyStorage
-    claim: Claim | None = None
-    attempt: Attempt | None = None
-    code: int | None = None
-    """The exit code of an attempt that has ended and is not settled yet."""
-
-
-@dataclass
-class Truth:
-    """What really happened to a trial."""
-
-    trained: int = 0
-    crashes: int = 0
-    attempts: int = 0
-    params: list[dict[str, Any]] = field(default_factory=list)
-
-
-WORKERS = st.integers(0, 3)
-AMOUNTS = st.integers(0, TRIAL_TOKENS // 128).map(lambda steps: steps * 128)
-
-
-class Interleavings(RuleBasedStateMachine):
-    """Four workers that claim, train, settle, die anywhere and come back, in any order."""
-
-    make: MakeSweep
-    unit = "tokens"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.root = Path(tempfile.mkdtemp())
-        limit: dict[str, Any] = {
-            "tokens": {"trials": None, "tokens": 4 * TRIAL_TOKENS + 200},
-            "trials": {"trials": 4, "tokens": None},
-            "confirmed tokens": {"trials": None, "tokens": 9 * TRIAL_TOKENS + 200},
-            "confirmed trials": {"trials": 8, "tokens": None},
-        }[self.unit]
-        search = {"max_attempts": 2, "max_failures": 100, "confirm": "confirmed" in self.unit}
-        self.sweep = type(self).make(budget=limit, search=search)
-        with mock.patch("harness.search.open_study.runs_root", return_value=self.root):
-            self.directory: StudyDirectory = open_study(self.sweep)
-        Study(self.directory, self.sweep, "first")
-        self.truth: dict[str, Truth] = {}
-        """By run: a trial of the study, or of its confirmation."""
-        self.born = 0
-        self.workers: list[Simulated | None] = [None] * 4
-
-    def teardown(self) -> None:
-        for worker in self.workers:
-            if worker:
-                self._bury(worker)
-        last = Study(self.directory, self.sweep, "last")
-        while isinstance(answer := last.claim(), Claim):
-            last.prepare(answer)
-            truth = self.truth.setdefault(answer.run.name, Truth())
-            attempt = Attempt(answer.run)
-            truth.trained += TRIAL_TOKENS - attempt.result.tokens.position
-            last.settle(answer, attempt.complete())
-        assert answer == "done"
-        self.nothing_is_overspent_or_out_of_step()
-        record = check_in_step(self.directory, ended=True)
-        runs = [*record.runs, *record.paid_for]
-        assert all(run.state in FINAL_STATES for run in runs)
-        for run in runs:
-            assert run.result.failures == self.truth.get(run.directory.name, Truth()).crashes
-            assert run.state == "complete" or run.result.failures == 2 or "cannot hold another attempt" in str(run.result.reason)
-        if self.unit == "trials":
-            assert len(record.runs) == 4, "nothing was lost"
-        if record.confirmation is not None:
-            check_in_step(record.confirmation.directory, ended=True)
-            assert record.confirmation.is_complete
-            assert record.confirmation.plan.charged == list(range(len(record.confirmation.plan.runs)))
-        shutil.rmtree(self.root)
-
-    def _bury(self, worker: Simulated) -> None:
-        """It dies, and its attempt with it."""
-        if worker.attempt and worker.code is None:
-            self._vanish(worker, 0)
-        worker.storage.close()
-        self.workers = [None if other is worker else other for other in self.workers]
-
-    def _vanish(self, worker: Simulated, further: int) -> None:
-        assert worker.attempt is not None
-        assert worker.claim is not None
-        start = worker.attempt.result.tokens.position
-        reached = min(start + further, TRIAL_TOKENS)
-        worker.code = worker.attempt.vanish(reached)
-        self.truth[worker.claim.run.name].trained += reached - start
-        self.truth[worker.claim.run.name].crashes += 1
-
-    def _worker(self, index: int) -> Simulated:
-        worker = self.workers[index]
-        if worker is None:
-            self.born += 1
-            name = f"w{self.born}"
-            storage = open_storage(self.directory, name)
-            storage.announce(name)
-            worker = self.workers[index] = Simulated(name, Study(self.directory, self.sweep, name, storage), storage)
-        return worker
-
-    @rule(index=WORKERS, dies_at=st.one_of(st.none(), st.none(), st.integers(0, 12)))
-    def claim(self, index: int, dies_at: int | None) -> None:
-        worker = self._worker(index)
-        if worker.claim is not None:
-            return
-        try:
-            with dying_before(-1 if dies_at is None else dies_at, die):
-                answer = claim_and_status_agree(worker.study)
-        except Killed:
-            self._bury(worker)
-            return
-        if isinstance(answer, Claim):
-            others = [other.claim for other in self.workers if other and other.claim]
-            assert answer not in others, "one trial, two workers"
-            worker.claim = answer
-            params = params_of(answer)
-            known = self.truth.setdefault(answer.run.name, Truth())
-            assert known.params in ([], [params]), "a trial keeps its values"
-            known.params = [params]
-            worker.study.prepare(answer)
-
-    @rule(index=WORKERS)
-    def begin(self, index: int) -> None:
-        worker = self.workers[index]
-        if worker and worker.claim and worker.attempt is None:
-            worker.attempt = Attempt(worker.claim.run)
-            self.truth[worker.claim.run.name].attempts += 1
-
-    @rule(index=WORKERS, ending=st.sampled_from(["complete", "stop", "crash", "vanish"]), further=AMOUNTS)
-    def end(self, index: int, ending: str, further: int) -> None:
-        worker = self.workers[index]
-        if not (worker and worker.claim and worker.attempt) or worker.code is not None:
-            return
-        truth, start = self.truth[worker.claim.run.name], worker.attempt.result.tokens.position
-        reached = min(start + further, TRIAL_TOKENS)
-        match ending:
-            case "complete":
-                worker.code = worker.attempt.complete()
-                truth.trained += TRIAL_TOKENS - start
-            case "stop":
-                worker.code = worker.attempt.stop(reached)
-                truth.trained += reached - start
-            case "crash":
-                worker.code = worker.attempt.crash(reached)
-                truth.trained += reached - start
-                truth.crashes += 1
-            case _:
-                self._vanish(worker, further)
-
-    @rule(index=WORKERS, dies_at=st.one_of(st.none(), st.none(), st.integers(0, 6)))
-    def settle(self, index: int, dies_at: int | None) -> None:
-        worker = self.workers[index]
-        if not (worker and worker.claim) or worker.code is None:
-            return
-        try:
-            with dying_before(-1 if dies_at is None else dies_at, die):
-                worker.study.settle(worker.claim, worker.code)
-        except Killed:
-            self._bury(worker)
-            return
-        worker.claim = worker.attempt = worker.code = None
-
-    @precondition(lambda self: any(self.workers))
-    @rule(index=WORKERS)
-    def die(self, index: int) -> None:
-        worker = self.workers[index]
-        if worker:
-            self._bury(worker)
-
-    @invariant()
-    def nothing_is_overspent_or_out_of_step(self) -> None:
-        record = check_in_step(self.directory)
-        runs = [*record.runs, *record.paid_for]
-        budget = open_budget(self.sweep.config.budget, runs, now=time.time())
-        for account in (budget.trials, budget.tokens):
-            assert account.limit is None or account.used <= account.limit
-        # Between a crash and its booking, what the next attempt would need is not known to fit: it is failed then, if it does not.
-        assert sum(truth.trained for truth in self.truth.values()) <= (self.sweep.config.budget.tokens or 10**9)
-        assert len(runs) <= (self.sweep.config.budget.trials or 10**9)
-        for run in runs:
-            truth = self.truth.get(run.directory.name, Truth())
-            assert run.result.failures <= truth.crashes, "a crash counts once"
-            if run.state in FINAL_STATES:
-                assert run.result.tokens.trained >= truth.trained, "what was trained is never forgotten"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("examples", [6, pytest.param(60, marks=pytest.mark.long)])
-@pytest.mark.parametrize("unit", ["tokens", "trials", "confirmed tokens", "confirmed trials"])
-def test_any_interleaving_keeps_the_budget_and_loses_nothing(make_sweep: MakeSweep, unit: str, examples: int) -> None:
-    machine = type("Machine", (Interleavings,), {"make": staticmethod(make_sweep), "unit": unit})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=examples, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), print_blob=False
-        ),
-    )
