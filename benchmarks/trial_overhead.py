@@ -4,7 +4,8 @@
 
 Real training of a model of 1 M parameters (model=llama_1m) on Python source, as the quickstart does it; everything that a trial needs but
 does not share is in the figure. The evaluation at step 0 and the first step itself belong to the run, not to the harness: they stand
-apart. The clock is the system's monotonic one, the same in every process.
+apart. The clock is the system's monotonic one, the same in every process. The processor time of the attempt's own process says most on a
+machine that others use, too.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from benchmarks.workload import SPACE, python_text, quantile
 KEYS = ("optim.lr", "schedule", "schedule.decay_fraction", "data.packing")
 STAGES = ["claim", "prepare", "fork", "configuration", "provenance", "tokenizer", "data", "model", "trainer", "rest of the attempt"]
 EVALUATION, FIRST_STEP = "evaluation at step 0", "first step"
+PROCESSOR = "processor time of the attempt"
 
 
 def main() -> None:
@@ -96,6 +98,7 @@ def measure(folder: Path, base: list[str], name: str, trials: int) -> list[dict[
         seconds["rest of the attempt"] = marks["step_begins"] - marks["entered"] - sum(spent.values()) - seconds[EVALUATION]
         seconds["together"] = marks["step_begins"] - began - seconds[EVALUATION]
         seconds[FIRST_STEP] = marks["step_ends"] - marks["step_begins"]
+        seconds[PROCESSOR] = marks["processor"]
         measured.append(seconds)
     # The first trials tokenize, and find cold files: a worker is warm after them.
     return measured[2:]
@@ -103,7 +106,7 @@ def measure(folder: Path, base: list[str], name: str, trials: int) -> list[dict[
 
 def timed_attempt(directory: str) -> int:
     """An attempt as in any study, with a clock around its parts."""
-    entered = time.perf_counter()
+    entered, processor = time.perf_counter(), time.process_time()
     from harness.data.mixture import build_training_data
     from harness.evaluation.build import build_evaluation_sets
     from harness.models.adapters.build import build_adapted_model
@@ -111,6 +114,7 @@ def timed_attempt(directory: str) -> int:
     from harness.models.language_model import model_fingerprint
     from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
     from harness.runs.run_config import load_run_config
+    from harness.training.evaluator import Evaluator
     from harness.training.plan import build_plan
     from harness.training.provenance import git_commit, hardware, versions
     from harness.training.step_end import StepEnd
@@ -130,11 +134,19 @@ def timed_attempt(directory: str) -> int:
         for function in functions:
             _clock(function, stage, spent)
     marks: dict[str, Any] = {"entered": entered}
-    original = StepEnd.on_train_batch_end
+    original, evaluate = StepEnd.on_train_batch_end, Evaluator.evaluate
+
+    def without_evaluation(*arguments: Any, **keywords: Any) -> Any:
+        nonlocal processor
+        began = time.process_time()
+        try:
+            return evaluate(*arguments, **keywords)
+        finally:
+            processor += time.process_time() - began
 
     def on_train_batch_start(self: Any, *arguments: Any, **keywords: Any) -> None:
         if "step_begins" not in marks:
-            marks.update(step_begins=time.perf_counter(), spent=dict(spent))
+            marks.update(step_begins=time.perf_counter(), spent=dict(spent), processor=time.process_time() - processor)
 
     def on_train_batch_end(self: Any, *arguments: Any, **keywords: Any) -> None:
         if "step_ends" not in marks:
@@ -142,6 +154,7 @@ def timed_attempt(directory: str) -> int:
             (Path(directory) / "marks.json").write_text(json.dumps(marks))
         original(self, *arguments, **keywords)
 
+    Evaluator.evaluate = without_evaluation  # type: ignore[method-assign]
     StepEnd.on_train_batch_start = on_train_batch_start  # type: ignore[method-assign]
     StepEnd.on_train_batch_end = on_train_batch_end  # type: ignore[method-assign]
     return attempt_trial(directory)
@@ -165,7 +178,7 @@ def _clock(function: Callable[..., Any], stage: str, spent: dict[str, float]) ->
 
 def _print(tracking: str, measured: list[dict[str, float]]) -> None:
     print(f"\ntracking={tracking}, {len(measured)} trials: seconds        p50     p95")
-    for stage in [*STAGES, "together", EVALUATION, FIRST_STEP]:
+    for stage in [*STAGES, "together", PROCESSOR, EVALUATION, FIRST_STEP]:
         values = [seconds[stage] for seconds in measured]
         print(f"  {stage:40} {statistics.median(values):7.3f} {quantile(values, 0.95):7.3f}")
     sys.stdout.flush()

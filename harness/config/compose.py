@@ -19,7 +19,7 @@ from harness.config.nested import flat
 from harness.config.overrides import COMMAND_LINE, GroupOverride, ValueOverride, parse, replaced_keys
 from harness.config.trust import RECIPES, config_wishes, group_wishes, refuse
 from harness.config.user_yaml import as_mapping, read_mapping, user_text
-from harness.config.validate import plain, to_plain
+from harness.config.validate import plain
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def defaults(schema: type) -> dict[str, Any]:
         if item.section:
             result[name] = defaults(item.section)
         elif item.default is not dataclasses.MISSING:
-            result[name] = to_plain(item.default) if dataclasses.is_dataclass(item.default) else plain(item.default)
+            result[name] = plain(item.default)
     return result
 
 

@@ -106,7 +106,7 @@ def typed(section: type[T], document: Any, path: Path) -> T:
     from pydantic import ValidationError
 
     try:
-        found: T = validator(section).validate_python(document)  # type: ignore[arg-type]
+        found: T = _adapter(section).validate_python(document)  # type: ignore[arg-type]
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, part['loc'])) or 'the document'}: {part['msg']}" for part in error.errors(include_url=False)[:3]]
         raise DamagedError(path, "; ".join(problems)) from None
@@ -114,11 +114,10 @@ def typed(section: type[T], document: Any, path: Path) -> T:
 
 
 @cache
-def validator(section: Hashable) -> Any:
-    """Pydantic's of a type."""
+def _adapter(section: Hashable) -> Any:
     from pydantic import TypeAdapter  # 50 ms: not for --help and completion
 
-    return TypeAdapter(section)  # type: ignore[arg-type]  # mypy takes a class for no Hashable, and Hashable for no type
+    return TypeAdapter(section)  # type: ignore[arg-type]
 
 
 def parse_json(content: bytes | str) -> Any:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
+from functools import cache
 from typing import Any, TypeVar
 
 from harness.config.aliases import alias_of
-from harness.config.documents import validator
 from harness.config.errors import InputError, did_you_mean
 from harness.config.introspect import describe, fields_of, find, is_number, siblings
 from harness.config.nested import lookup
 from harness.config.schema import Section
 
 T = TypeVar("T")
+
+
+@cache
+def _adapter(section: Hashable) -> Any:
+    from pydantic import TypeAdapter  # 50 ms: not for --help and completion
+
+    return TypeAdapter(section)  # type: ignore[arg-type]  # mypy takes a class for no Hashable, and Hashable for no type
 
 
 def to_section(section: type[T], values: dict[str, Any], *, origin: Callable[[str], str | None] = lambda key: None) -> T:
@@ -26,7 +33,7 @@ def to_section(section: type[T], values: dict[str, Any], *, origin: Callable[[st
     from pydantic import ValidationError
 
     try:
-        typed: T = validator(section).validate_python(values)  # type: ignore[arg-type]
+        typed: T = _adapter(section).validate_python(values)  # type: ignore[arg-type]
     except ValidationError as error:
         seen: dict[str, str] = {}
         for problem in error.errors(include_url=False):
@@ -43,12 +50,13 @@ def to_section(section: type[T], values: dict[str, Any], *, origin: Callable[[st
 
 def to_plain(section: Any) -> dict[str, Any]:
     """The nested plain values of a typed section (tuples become lists): what config.yaml holds."""
-    values: dict[str, Any] = plain(dataclasses.asdict(section))
-    return values
+    return {field.name: plain(getattr(section, field.name)) for field in dataclasses.fields(section)}
 
 
 def plain(value: Any) -> Any:
-    """A copy in which tuples are lists."""
+    """A copy in which tuples are lists, and sections mappings."""
+    if dataclasses.is_dataclass(value):
+        return to_plain(value)
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value

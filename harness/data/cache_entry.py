@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from harness.config.errors import InputError
 from harness.config.writable import check_writable
+from harness.data.ragged import Int64
 from harness.runs.files import at, give_umask_rights, read_json
 from harness.runs.locks import hold
 
@@ -103,6 +104,25 @@ def open_or_build(entry: Path, opened: Callable[[Path], T | None], build: Callab
             _build(entry, build)
             found = opened(entry)
             assert found is not None, "just written"
+    return found
+
+
+def open_and_fill(
+    entry: Path,
+    opened: Callable[[Path], T | None],
+    create: Callable[[Path], None],
+    lacking: Callable[[T], Int64],
+    fill: Callable[[T, Int64], None],
+) -> T:
+    """An entry that grows, as of `open_or_build`, with what is lacking in it made by one process at a time: `fill` is given the entry and
+    what `lacking` found in it."""
+    found = open_or_build(entry, opened, create)
+    if len(lacking(found)):
+        with held(entry.with_suffix(".lock")):
+            # Another process may have made some of it while we waited.
+            wanted = lacking(found)
+            if len(wanted):
+                fill(found, wanted)
     return found
 
 

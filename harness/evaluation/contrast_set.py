@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,13 +11,13 @@ from itertools import compress
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.config.errors import InputError, wrong_value
+from harness.config.errors import InputError
 from harness.config.schema import ContrastConfig
 from harness.data.preference.contrast import ContrastPair, read_contrast_pairs
 from harness.data.ragged import Int64
 from harness.data.split import Hashes
 from harness.data.tokenization import Tokenization
-from harness.evaluation.evaluation_set import Advance, Bools, Chosen, LanguageModel, Measured, TokenSet
+from harness.evaluation.evaluation_set import Advance, Bools, Chosen, LanguageModel, Measured, TokenSet, fitting
 from harness.evaluation.scored_texts import ScoredTexts
 
 FEWEST = 2
@@ -74,10 +73,6 @@ class ContrastSet(TokenSet):
         )
 
     @property
-    def size(self) -> int:
-        return len(self.lengths)
-
-    @property
     def limit(self) -> tuple[str, str]:
         return f"{self.key}.max_pairs", f"{self.documents:,} pairs"
 
@@ -86,10 +81,7 @@ class ContrastSet(TokenSet):
 
     @cached_property
     def fingerprint(self) -> str:
-        digest = hashlib.sha256()
-        for part in (self.lengths, self.tokens, self.is_scored):
-            digest.update(part.tobytes())
-        return digest.hexdigest()
+        return self._digest(self.lengths, self.tokens, self.is_scored)
 
     def measure(self, model: LanguageModel, advance: Advance) -> Measured:
         texts = ScoredTexts(self.tokens, self.lengths, self.is_scored)
@@ -117,18 +109,14 @@ def build_contrast_set(name: str, config: ContrastConfig, tokens: Tokenization) 
     if any(pair.is_rendered for pair in read):
         tokens.has_read_conversations = True
     once = {pair.identity: pair for pair in reversed(read)}
-    fitting = [once[pair] for pair in sorted(once) if max(len(side.ids) for side in once[pair].sides) <= data.context_length + 1]
-    left_out = len(once) - len(fitting)
-    if len(fitting) < FEWEST:
+    short = [once[pair] for pair in sorted(once) if max(len(side.ids) for side in once[pair].sides) <= data.context_length + 1]
+    left_out = len(once) - len(short)
+    if len(short) < FEWEST:
         why = f", {left_out} are longer than data.context_length={data.context_length}" if left_out else ""
-        raise InputError(f"{key}: {len(fitting)} contrast pairs in {', '.join(map(str, files[:3]))}{why}; valid: at least {FEWEST}")
-    kept = fitting[: config.max_pairs]
-    if data.max_evaluation_tokens is not None:
-        upto = np.cumsum([sum(len(side.ids) for side in pair.sides) for pair in kept])
-        kept = kept[: int(np.searchsorted(upto, data.max_evaluation_tokens, side="right"))]
-        if not kept:
-            problem = f"less than the {upto[0]} tokens of the first pair of {key}"
-            raise wrong_value("data.max_evaluation_tokens", data.max_evaluation_tokens, problem)
+        raise InputError(f"{key}: {len(short)} contrast pairs in {', '.join(map(str, files[:3]))}{why}; valid: at least {FEWEST}")
+    kept = short[: config.max_pairs]
+    sizes = [sum(len(side.ids) for side in pair.sides) for pair in kept]
+    kept = kept[: fitting(sizes, data.max_evaluation_tokens, f"the first pair of {key}")]
     return _of_pairs(name, kept, left_out=left_out)
 
 

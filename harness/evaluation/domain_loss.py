@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -143,12 +142,9 @@ class DomainLossSet(TokenSet):
 
     @cached_property
     def fingerprint(self) -> str:
-        digest = hashlib.sha256(f"{self.context_length}{self._also_measured}{' kl' if self.measures_kl else ''}".encode())
-        digest.update(self.lengths.tobytes())
-        digest.update(self.tokens.astype(np.int64).tobytes())
-        if self.trained is not None:
-            digest.update(self.trained.tobytes())
-        return digest.hexdigest()
+        how = f"{self.context_length}{self._also_measured}{' kl' if self.measures_kl else ''}"
+        masks = () if self.trained is None else (self.trained,)
+        return self._digest(self.lengths, self.tokens.astype(np.int64), *masks, of=how)
 
     _also_measured = ""
     """What is made of the same windows besides; part of the fingerprint."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -159,6 +160,18 @@ class EvaluationSet(ABC):
         """What `harness data` shows of it, by column."""
 
 
+def fitting(sizes: Sequence[int] | Int64, most: int | None, first: str) -> int:
+    """How many documents fit into data.max_evaluation_tokens, from the first on. sizes: tokens that each costs; most: None: no bound.
+
+    Raises InputError where `first`, as it is called, costs more.
+    """
+    upto = np.cumsum(sizes)
+    kept = len(upto) if most is None else int(np.searchsorted(upto, most, side="right"))
+    if kept == 0 and len(upto):
+        raise wrong_value("data.max_evaluation_tokens", most, f"less than the {upto[0]} tokens of {first}")
+    return kept
+
+
 class TokenSet(EvaluationSet):
     """A set that reads documents of its own, each whole."""
 
@@ -174,3 +187,15 @@ class TokenSet(EvaluationSet):
     @property
     def tokens_read(self) -> int:
         return len(self.tokens)
+
+    @property
+    def size(self) -> int:
+        return len(self.lengths)
+
+    @staticmethod
+    def _digest(*parts: NDArray[Any], of: str = "") -> str:
+        """A fingerprint of arrays, and of a text."""
+        digest = hashlib.sha256(of.encode())
+        for part in parts:
+            digest.update(part.tobytes())
+        return digest.hexdigest()

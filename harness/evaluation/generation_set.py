@@ -16,7 +16,7 @@ from harness.config.errors import InputError, wrong_value
 from harness.config.schema import GenerationConfig
 from harness.data.row import Row
 from harness.data.tokenization import Tokenization
-from harness.evaluation.evaluation_set import Advance, Chosen, EvaluationSet, LanguageModel, Measured
+from harness.evaluation.evaluation_set import Advance, Chosen, EvaluationSet, LanguageModel, Measured, fitting
 from harness.evaluation.text_statistics import adjusted_distinct, all_at, distinct, pass_at, repetition, self_bleu, zlib_ratio
 from harness.evaluation.verifiers.build import build_verifier
 from harness.evaluation.verifiers.verifier import BadReferenceError, Verifier
@@ -183,8 +183,8 @@ def build_generation_set(name: str, config: GenerationConfig, tokens: Tokenizati
     if config.skip_prompts >= len(found):
         raise wrong_value(f"{key}.skip_prompts", config.skip_prompts, f"there are {len(found)} prompts; valid: less, or more data")
     found = found[config.skip_prompts :][: config.max_prompts]
-    if data.max_evaluation_tokens is not None:
-        found = _cut(found, config, data.max_evaluation_tokens, key)
+    costs = [len(row.prompt.token_ids) + config.draws * config.max_new_tokens for row, _, _ in found]
+    found = found[: fitting(costs, data.max_evaluation_tokens, f"the first prompt of {key} and its texts")]
     return GenerationSet(
         name=name,
         config=config,
@@ -198,15 +198,6 @@ def build_generation_set(name: str, config: GenerationConfig, tokens: Tokenizati
 
 def _hash(prompt: Prompt) -> bytes:
     return hashlib.blake2b(f"{prompt.id}\0{prompt.text}".encode(), digest_size=8).digest()
-
-
-def _cut(found: list[Any], config: GenerationConfig, most: int, key: str) -> list[Any]:
-    """As many of them as cost at most so many tokens. Raises InputError where the first costs more."""
-    costs = np.cumsum([len(row.prompt.token_ids) + config.draws * config.max_new_tokens for row, _, _ in found])
-    kept = int(np.searchsorted(costs, most, side="right"))
-    if kept == 0:
-        raise wrong_value("data.max_evaluation_tokens", most, f"less than the {costs[0]} tokens of the first prompt of {key} and its texts")
-    return found[:kept]
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from harness.config.errors import InputError, wrong_value
+from harness.config.errors import InputError
 from harness.config.schema import MultipleChoiceConfig
 from harness.data.ragged import Int64, offsets_of
 from harness.data.text_encoder import without_truncation
 from harness.data.tokenization import Tokenization
 from harness.evaluation.choice_formats import Question, read_questions
-from harness.evaluation.evaluation_set import Advance, Chosen, Float64, LanguageModel, Measured, TokenSet
+from harness.evaluation.evaluation_set import Advance, Chosen, Float64, LanguageModel, Measured, TokenSet, fitting
 from harness.evaluation.scored_texts import ScoredTexts
 
 
@@ -78,10 +78,6 @@ class MultipleChoiceSet(TokenSet):
         )
 
     @property
-    def size(self) -> int:
-        return len(self.lengths)
-
-    @property
     def limit(self) -> tuple[str, str]:
         return f"{self.key}.max_questions", f"{self.questions:,} questions"
 
@@ -130,10 +126,7 @@ class MultipleChoiceSet(TokenSet):
 
     @cached_property
     def fingerprint(self) -> str:
-        digest = hashlib.sha256()
-        for part in (self.tokens, self.lengths, self.scored, self.choice_bytes, self.first_choice, self.answers):
-            digest.update(part.tobytes())
-        return digest.hexdigest()
+        return self._digest(self.tokens, self.lengths, self.scored, self.choice_bytes, self.first_choice, self.answers)
 
 
 def build_multiple_choice(name: str, config: MultipleChoiceConfig, tokens: Tokenization) -> MultipleChoiceSet:
@@ -145,14 +138,9 @@ def build_multiple_choice(name: str, config: MultipleChoiceConfig, tokens: Token
     questions = list(read_questions(tokens.files(key, config).files, config.format, key=key))
     questions = sorted(questions, key=_hash)[: config.max_questions]
     encoded = _encode(questions, config.delimiter, without_truncation(tokens.tokenizer.backend_tokenizer))
-    if data.max_evaluation_tokens is not None:
-        upto = np.cumsum([sum(len(ids) for ids, _ in choices) for choices in encoded])
-        kept = int(np.searchsorted(upto, data.max_evaluation_tokens, side="right"))
-        if kept == 0:
-            problem = f"less than the {upto[0]} tokens of the first question of {key}"
-            raise wrong_value("data.max_evaluation_tokens", data.max_evaluation_tokens, problem)
-        questions, encoded = questions[:kept], encoded[:kept]
-    return multiple_choice_set(name, questions, encoded, data.context_length)
+    sizes = [sum(len(ids) for ids, _ in choices) for choices in encoded]
+    kept = fitting(sizes, data.max_evaluation_tokens, f"the first question of {key}")
+    return multiple_choice_set(name, questions[:kept], encoded[:kept], data.context_length)
 
 
 def multiple_choice_set(
@@ -163,13 +151,13 @@ def multiple_choice_set(
     A sequence of more than context_length predictions loses its beginning; a question with a choice that is longer alone is left out.
     Raises InputError when none is left.
     """
-    fitting = [all(0 < count <= min(len(ids) - 1, context_length) for ids, count in choices) for choices in encoded]
-    if not any(fitting):
+    has_room = [all(0 < count <= min(len(ids) - 1, context_length) for ids, count in choices) for choices in encoded]
+    if not any(has_room):
         raise InputError(
             f"data.multiple_choice.{name}: none of its {len(questions)} questions has only choices of 1 to data.context_length="
             f"{context_length} tokens, after at least one token of the question"
         )
-    kept = list(compress(zip(questions, encoded, strict=True), fitting))
+    kept = list(compress(zip(questions, encoded, strict=True), has_room))
     sequences, scored, sizes, truncated = [], [], [], 0
     for question, choices in kept:
         for choice, (ids, count) in zip(question.choices, choices, strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from harness.data.ragged import Int64, offsets_of, spans
 from harness.data.split import Hashes, held_out
 from harness.data.token_cache import TokenizedDocuments
 from harness.data.tokenization import Tokenization
-from harness.evaluation.evaluation_set import Advance, Chosen, Float64, LanguageModel, Measured, TokenSet
+from harness.evaluation.evaluation_set import Advance, Chosen, Float64, LanguageModel, Measured, TokenSet, fitting
 from harness.evaluation.scored_texts import ScoredTexts
 
 BETA = 0.1
@@ -78,10 +77,6 @@ class PreferenceSet(TokenSet):
         return self.hashes
 
     @property
-    def size(self) -> int:
-        return len(self.lengths)
-
-    @property
     def limit(self) -> tuple[str, str]:
         return f"{self.key}.max_pairs", f"{self.pairs:,} pairs"
 
@@ -90,10 +85,7 @@ class PreferenceSet(TokenSet):
 
     @cached_property
     def fingerprint(self) -> str:
-        digest = hashlib.sha256(self.reference_fingerprint.encode())
-        for part in (self.lengths, self.tokens.astype(np.int64), self.trained):
-            digest.update(part.tobytes())
-        return digest.hexdigest()
+        return self._digest(self.lengths, self.tokens.astype(np.int64), self.trained, of=self.reference_fingerprint)
 
     def prepare(self) -> None:
         assert self.reference is not None, "given with the inputs of a run"
@@ -157,17 +149,13 @@ def build_preference_set(name: str, config: PreferenceConfig, tokens: Tokenizati
             problem = f"holds out none of the {documents.documents // 2} pairs of data.sources.{config.source}; take a larger share"
             raise wrong_value(f"{key}.share", config.share, problem)
     longest = documents.lengths.reshape(-1, 2).max(axis=1)[candidates]
-    fitting = candidates[longest <= data.context_length + 1]
-    if len(fitting) == 0:
+    pairs = candidates[longest <= data.context_length + 1]
+    if len(pairs) == 0:
         raise InputError(f"{key}: none of its {len(candidates)} pairs has answers that fit into data.context_length={data.context_length}")
-    fitting = fitting[np.argsort(documents.hashes[2 * fitting], kind="stable")][: config.max_pairs]
-    if data.max_evaluation_tokens is not None:
-        upto = np.cumsum(documents.lengths.reshape(-1, 2).sum(axis=1)[fitting])
-        fitting = fitting[: int(np.searchsorted(upto, data.max_evaluation_tokens, side="right"))]
-        if len(fitting) == 0:
-            problem = f"less than the {upto[0]} tokens of the first pair of {key}"
-            raise wrong_value("data.max_evaluation_tokens", data.max_evaluation_tokens, problem)
-    return _of_documents(name, documents, fitting, left_out=int(np.count_nonzero(longest > data.context_length + 1)))
+    pairs = pairs[np.argsort(documents.hashes[2 * pairs], kind="stable")][: config.max_pairs]
+    sizes = documents.lengths.reshape(-1, 2).sum(axis=1)[pairs]
+    pairs = pairs[: fitting(sizes, data.max_evaluation_tokens, f"the first pair of {key}")]
+    return _of_documents(name, documents, pairs, left_out=int(np.count_nonzero(longest > data.context_length + 1)))
 
 
 def _of_documents(name: str, documents: TokenizedDocuments, pairs: Int64, *, left_out: int) -> PreferenceSet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from functools import cache, partial
 from pathlib import Path
@@ -14,8 +15,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from harness.config.schema import Config
-from harness.data.cache_entry import held, open_or_build
+from harness.config.schema import Config, TrainerConfig
+from harness.data.cache_entry import open_and_fill, open_or_build
 from harness.data.dataset import batch_of
 from harness.data.order import Float64
 from harness.data.ragged import Int64
@@ -32,7 +33,7 @@ from harness.models.precision import forward_context, weights_dtype
 from harness.models.pretrained import pretrained_fingerprint
 from harness.runs.cache import default_cache_dir
 from harness.training.answer_logps import answer_logps
-from harness.training.evaluation import evaluated
+from harness.training.evaluation import EvaluatedModel, evaluated
 from harness.training.mismatched import mismatched
 
 KEY = "objective.reference"
@@ -108,48 +109,32 @@ def _logps(
     # Rounding in half precision depends on the rows that a document is read in: both sides read the same ones.
     recipe = [FORMAT, source.fingerprint, reference_fingerprint(config, config.objective.reference, key=KEY), config.trainer.precision]
     entry = _entry(config, recipe)
-
-    def create(directory: Path) -> None:
-        create_logps(directory, source.documents.documents)
-
-    found = open_or_build(entry, open_logps, create)
-    if len(missing(source, rows, found)) == 0:
-        return found
-    with held(entry.with_suffix(".lock")):
-        # Another process may have made some of them while we waited.
-        wanted = missing(source, rows, found)
-        if len(wanted):
-            _read_rows(config, source, wanted, entry, reference(), progress)
-    return found
+    return open_and_fill(
+        entry,
+        open_logps,
+        partial(create_logps, documents=source.documents.documents),
+        lambda found: missing(source, rows, found),
+        lambda found, wanted: _read_rows(config, source, wanted, entry, reference(), progress),
+    )
 
 
 def _mismatched_logps(config: Config, source: PackedSource, rows: Int64, reference: Callable[[], PreTrainedModel]) -> Float64:
     """The same of each prompt in the rows with the answer of its partner: float64[documents]."""
-    trainer, packing = config.trainer, source.packing
-    recipe = [
-        FORMAT,
-        "mismatched",
-        source.fingerprint,
-        reference_fingerprint(config, config.objective.reference, key=KEY),
-        trainer.precision,
-    ]
-    entry = _entry(config, recipe)
+    fingerprint = reference_fingerprint(config, config.objective.reference, key=KEY)
+    entry = _entry(config, [FORMAT, "mismatched", source.fingerprint, fingerprint, config.trainer.precision])
+    documents = np.unique(source.packing.piece_document[source.packing.pieces_of(rows)])
 
-    def create(directory: Path) -> None:
-        create_logps(directory, source.documents.documents)
+    def fill(found: Float64, wanted: Int64) -> None:
+        with _evaluated(reference(), config.trainer) as reading:
+            write_logps(entry, wanted, mismatched(source, wanted).log_likelihoods(reading, lambda done: None))
 
-    documents = np.unique(packing.piece_document[packing.pieces_of(rows)])
-    found = open_or_build(entry, open_logps, create)
-    if not np.isnan(found[documents]).any():
-        return found
-    with held(entry.with_suffix(".lock")):
-        wanted = documents[np.isnan(found[documents])]
-        if len(wanted):
-            model = reference()
-            precision = partial(forward_context, trainer.precision, model.device.type)
-            with evaluated(model, batch_tokens=trainer.evaluation_batch_tokens, precision=precision, alone=True) as reading:
-                write_logps(entry, wanted, mismatched(source, wanted).log_likelihoods(reading, lambda done: None))
-    return found
+    return open_and_fill(
+        entry,
+        open_logps,
+        partial(create_logps, documents=source.documents.documents),
+        lambda found: documents[np.isnan(found[documents])],
+        fill,
+    )
 
 
 def missing(source: PackedSource, rows: Int64, logps: Float64) -> Int64:
@@ -203,14 +188,17 @@ def with_set_reference(config: Config, part: PreferenceSet, tokenizer: Any) -> P
     entry = _entry(config, [FORMAT, part.fingerprint, reference, trainer.precision, trainer.evaluation_batch_tokens])
 
     def build(directory: Path) -> None:
-        model = load_reference(config, tokenizer, path, key=key)
-        precision = partial(forward_context, trainer.precision, model.device.type)
-        with evaluated(model, batch_tokens=trainer.evaluation_batch_tokens, precision=precision, alone=True) as reading:
+        with _evaluated(load_reference(config, tokenizer, path, key=key), trainer) as reading:
             logps = part.logps(reading, lambda done: None)
         create_logps(directory, len(logps))
         write_logps(directory, np.arange(len(logps)), logps)
 
     return replace(part, reference_fingerprint=reference, reference=partial(open_or_build, entry, open_logps, build))
+
+
+def _evaluated(model: PreTrainedModel, trainer: TrainerConfig) -> AbstractContextManager[EvaluatedModel]:
+    precision = partial(forward_context, trainer.precision, model.device.type)
+    return evaluated(model, batch_tokens=trainer.evaluation_batch_tokens, precision=precision, alone=True)
 
 
 def _entry(config: Config, recipe: list[Any]) -> Path:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import cache, partial
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -15,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from harness.config.schema import Config
-from harness.data.cache_entry import open_or_build
+from harness.data.cache_entry import open_and_fill
 from harness.data.ragged import Int64
 from harness.data.teacher_samples import SampleFiles, TeacherSamples, create_samples, fingerprint, open_samples, undrawn, windows
 from harness.data.tokenization import Progress
@@ -25,7 +23,6 @@ from harness.models.device import computes_on_gpu
 from harness.models.pretrained import pretrained_fingerprint
 from harness.models.teacher import distilled_ids, load_teacher
 from harness.runs.cache import default_cache_dir
-from harness.runs.locks import hold
 from harness.training.predictions import predict
 
 CHUNK_POSITIONS = 1024
@@ -75,22 +72,17 @@ def _samples(
     name = fingerprint(source, teacher=weights, vocabulary=vocabulary, samples=samples, temperature=temperature, seed=config.seed)
     entry = default_cache_dir(config.data.cache_dir) / "teacher" / name
 
-    def create(directory: Path) -> None:
-        create_samples(directory, tokens=len(source.documents.tokens), samples=samples, vocabulary=vocabulary)
+    def fill(found: TeacherSamples, pieces: Int64) -> None:
+        positions = undrawn(source, rows, found)[1]
+        _draw_pieces(config, source, pieces, positions, SampleFiles(found), teacher(), vocabulary, progress)
 
-    found = open_or_build(entry, open_samples, create)
-    if not undrawn(source, rows, found)[1]:
-        return found
-    lock = hold(entry.with_suffix(".lock"), wait_seconds=math.inf)
-    assert lock is not None, "waits for as long as it takes"
-    try:
-        # Another process may have drawn some of them while we waited.
-        pieces, positions = undrawn(source, rows, found)
-        if positions:
-            _draw_pieces(config, source, pieces, positions, SampleFiles(found), teacher(), vocabulary, progress)
-    finally:
-        lock.release()
-    return found
+    return open_and_fill(
+        entry,
+        open_samples,
+        partial(create_samples, tokens=len(source.documents.tokens), samples=samples, vocabulary=vocabulary),
+        lambda found: undrawn(source, rows, found)[0],
+        fill,
+    )
 
 
 def _draw_pieces(
