@@ -24,7 +24,7 @@ def merge(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME=MODEL:WEIGHT|OVERRIDES|FILE.yml]...",
+            metavar="NAME=MODEL:WEIGHT|OVERRIDES|FILE.yml",
             help="Ingredients, such as docs=runs/cpt/trials/0007:0.6 chat=ORG/NAME:0.4, and keys of model.merge; or a recipe of mergekit.",
             autocompletion=completion.overrides,
             show_default=False,

@@ -21,12 +21,16 @@ WIDTH = 120
 Kind = Literal["sweep", "experiment", "launcher"]
 
 
-def init(kind: Kind, name: str, new_name: str | None = None) -> Path:
+def init(kind: Kind, name: str | None, new_name: str | None = None) -> Path:
     """Copy a file into the working directory's sweeps/ or conf/, under another name if one is given; returns where it is.
 
-    Raises InputError for a name that does not exist, and where the copy's place is taken; nothing is written then.
+    Raises InputError without a name, for one that does not exist, and where the copy's place is taken; nothing is written then.
     """
-    source = _source(kind, name)
+    names = sweep_names() if kind == "sweep" else choices(kind)
+    if name is None:
+        raise InputError(f"NAME: required, the {kind} to copy. Valid: {', '.join(sorted(names))}.")
+    if name not in names:
+        raise unknown(kind, name, names)
     if new_name is not None and not re.fullmatch(r"\w[\w.-]*", new_name):
         raise wrong_value("NEW_NAME", new_name, "expected a plain name, e.g. my_sweep")
     folder = Path("sweeps") if kind == "sweep" else overlay_dir() / kind
@@ -36,14 +40,11 @@ def init(kind: Kind, name: str, new_name: str | None = None) -> Path:
     check_writable(folder, f"place of {kind}s")
     schema = folder / f".{kind}.schema.json"
     write_text(schema, json.dumps(file_schema(kind), indent=1, allow_nan=False) + "\n")
-    write_text(target, _copy(kind, source, schema.name))
+    write_text(target, _copy(kind, _source(kind, name), schema.name))
     return target
 
 
 def _source(kind: Kind, name: str) -> Path:
-    names = sweep_names() if kind == "sweep" else choices(kind)
-    if name not in names:
-        raise unknown(kind, name, names)
     bases = sweep_dirs() if kind == "sweep" else [base / kind for base in config_dirs()]
     return next(path for base in bases if (path := base / f"{name}.yaml").is_file())
 

@@ -116,7 +116,7 @@ def test_a_copy_under_another_name_is_read_as_the_original(here: Path) -> None:
     ("arguments", "message"),
     [
         (("sweep", "cptt"), "unknown sweep 'cptt'. Did you mean 'cpt'?"),
-        (("experiment",), "which one?"),
+        (("experiment",), "NAME: required, the experiment to copy. Valid: cpt, distill,"),
         (("launcher", "slurm", "../x"), "NEW_NAME=../x: expected a plain name"),
     ],
 )
