@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Interval
+
+from harness.config.documents import typed
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import append_json_line, read_json_lines
+
+MOST_TASKS = 4_000_001
+"""Slurm's own bound on MaxArraySize (slurm.conf(5))."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +22,7 @@ class SubmittedJob:
 
     job: int
     """The job's id; of an array, the array's."""
-    tasks: int | None = None
+    tasks: Annotated[int, Interval(ge=1, le=MOST_TASKS)] | None = None
     """How many elements the array has: 0 … tasks - 1; None for a job that is no array."""
     purpose: str = "workers"
     """What it is for: workers of a study, run (a single one), or prepare (tokenization, which the others wait for)."""
@@ -41,8 +47,9 @@ def jobs_file(place: StudyDirectory | RunDirectory) -> Path:
 
 
 def read_jobs(place: StudyDirectory | RunDirectory) -> list[SubmittedJob]:
-    """All submissions, in order."""
-    return [SubmittedJob(**row) for row in read_json_lines(jobs_file(place))]
+    """All submissions, in order. Raises DamagedError."""
+    path = jobs_file(place)
+    return [typed(SubmittedJob, row, path) for row in read_json_lines(path)]
 
 
 def record_job(place: StudyDirectory | RunDirectory, job: SubmittedJob) -> None:
