@@ -19,7 +19,7 @@ SweepOverrides = Annotated[
 LauncherOverrides = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[LAUNCHER]...",
+        metavar="LAUNCHER",
         help="Overrides of the launcher: launcher=slurm launcher.time=04:00:00",
         autocompletion=completion.launcher_overrides,
         show_default=False,
@@ -28,7 +28,7 @@ LauncherOverrides = Annotated[
 StudyOverrides = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[OVERRIDE]...",
+        metavar="OVERRIDES",
         help="Of a run: launcher=slurm launcher.time=04:00:00. Of a study also its budget: budget.trials=16",
         autocompletion=completion.study_overrides,
         show_default=False,

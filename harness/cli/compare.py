@@ -19,7 +19,7 @@ HELP = "Studies, single runs, trials (STUDY/NUMBER), and places in W&B (wandb:EN
 
 
 def compare(
-    names: Annotated[list[str], typer.Argument(metavar="STUDY|RUN|wandb:PATH...", help=HELP, autocompletion=completion.runs)],
+    names: Annotated[list[str], typer.Argument(metavar="STUDY|RUN|wandb:PATH", help=HELP, autocompletion=completion.runs)],
     as_json: AsJson = False,
     html: Annotated[Path | None, typer.Option(help="Write a self-contained page: history, importances, curves, trade-offs.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write all runs and metrics as CSV.")] = None,

@@ -18,7 +18,7 @@ def init(
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="Which one; harness ls lists them.", autocompletion=completion.templates)
     ] = None,
-    new_name: Annotated[str | None, typer.Argument(metavar="[NEW_NAME]", help="What the copy is called; default: NAME.")] = None,
+    new_name: Annotated[str | None, typer.Argument(metavar="NEW_NAME", help="What the copy is called; default: NAME.")] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of such files, for an editor, and copy nothing.")] = False,
 ) -> None:
     """Copy a sweep into ./sweeps, an experiment or a launcher into ./conf, or a recipe for synthetic data with its templates into ./synth,
@@ -27,15 +27,12 @@ def init(
     Beside it stands a JSON Schema, with which editors complete keys and show what they mean.
     """
     from harness.cli.arguments import print_json
-    from harness.config.errors import InputError
     from harness.config.json_schema import file_schema
     from harness.work import init as work
 
     if schema:
         print_json(file_schema(kind))
         return
-    if name is None:
-        raise InputError(f"harness init {kind}: which one? `harness ls` lists what there is")
     path = work.init(kind, name, new_name)
     use = {
         "sweep": f"harness sweep {path.stem}",

@@ -20,7 +20,7 @@ def ls(
     what: Annotated[
         str | None,
         typer.Argument(
-            metavar="[WHAT]",
+            metavar="WHAT",
             help="studies, runs, experiments, sweeps, synth, recipes or choices (of every group); default: all but the choices.",
             autocompletion=completion.sections,
         ),

@@ -32,6 +32,9 @@ OF_PATHS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
 OF_HOME = re.compile(r"^(--[\w-]+=|)~(?=/|$)")
 """A path that no shell has written out: behind --option=, or in quotes."""
 
+LONG_WORD = re.compile(r"(\S{200})\S{400,}(\S{100})")
+"""What a damaged file makes of a name, say: a message shows its ends."""
+
 app = typer.Typer(
     name="harness",
     cls=Verbs,
@@ -97,7 +100,7 @@ def main() -> None:
     try:
         app(args=[OF_HOME.sub(_in_home, word) for word in sys.argv[1:]])
     except InputError as error:
-        for line in str(error).splitlines():
+        for line in LONG_WORD.sub(r"\1…\2", str(error)).splitlines():
             say(f"error: {line}" if not line.startswith("  ") else line, err=True)
         sys.exit(BAD_INPUT)
     except Exception as error:

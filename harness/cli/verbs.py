@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -119,8 +120,10 @@ def register(app: typer.Typer) -> None:
     """Make every verb a command of `app`."""
     for panel, verbs in PANELS.items():
         for function, examples in verbs:
-            # In an epilog, blank lines are line breaks.
-            app.command(cls=Verb, rich_help_panel=panel, epilog="\n\n".join(["Examples:", *examples]))(function)
+            # A line break of the source would be one in the help; in an epilog, blank lines are line breaks.
+            paragraphs = [" ".join(part.split()) for part in (inspect.getdoc(function) or "").split("\n\n")]
+            explained = {"help": "\n\n".join(paragraphs), "epilog": "\n\n".join(["Examples:", *examples])}
+            app.command(cls=Verb, rich_help_panel=panel, **explained)(function)
     for function in HIDDEN:
         app.command(cls=Verb, hidden=True)(function)
 
@@ -162,7 +165,9 @@ class Verb(InWords, TyperCommand):
 
 
 def _show_in_words(parameter: Any) -> None:
-    """Have the help show a word for a parameter's value, where Typer shows a type of Python's; older Typers do not."""
+    """Have the help show a word for a parameter's value, where Typer shows a type or a name of Python's; older Typers do not."""
+    if parameter.param_type_name == "argument" and parameter.metavar is None:
+        parameter.metavar = parameter.name.upper()
     shown = getattr(parameter, "display_type_rich", None)
     if shown is None or getattr(shown, "is_in_words", False):
         return

@@ -15,7 +15,7 @@ import stat
 from collections.abc import Hashable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import yaml
 
@@ -106,18 +106,20 @@ def typed(section: type[T], document: Any, path: Path) -> T:
     from pydantic import ValidationError
 
     try:
-        found: T = _adapter(section).validate_python(document)  # type: ignore[arg-type]
+        (found,) = _adapter(section).validate_python([document])  # type: ignore[arg-type]
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, part['loc'])) or 'the document'}: {part['msg']}" for part in error.errors(include_url=False)[:3]]
+        wrong = error.errors(include_url=False)[:3]
+        problems = [f"{'.'.join(map(str, part['loc'][1:])) or 'the document'}: {part['msg']}" for part in wrong]
         raise DamagedError(path, "; ".join(problems)) from None
-    return found
+    return cast(T, found)
 
 
 @cache
 def _adapter(section: Hashable) -> Any:
-    from pydantic import TypeAdapter  # 50 ms: not for --help and completion
+    from pydantic import ConfigDict, TypeAdapter  # 50 ms: not for --help and completion
 
-    return TypeAdapter(section)  # type: ignore[arg-type]
+    # The word "nan" would be taken for a number. A list, since pydantic takes no settings beside a dataclass of its own.
+    return TypeAdapter(list[section], config=ConfigDict(allow_inf_nan=False))  # type: ignore[valid-type]
 
 
 def parse_json(content: bytes | str) -> Any:

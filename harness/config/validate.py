@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from harness.config.aliases import alias_of
 from harness.config.errors import InputError, did_you_mean
-from harness.config.introspect import describe, fields_of, find, is_number, siblings
+from harness.config.introspect import describe, fields_of, find, is_number, keys, siblings
 from harness.config.nested import lookup
 from harness.config.schema import Section
 
@@ -104,11 +104,14 @@ def unknown_key(section: type, key: str, *, origin: str | None = None) -> str:
     """The message for a key that the schema does not have: the nearest valid key, and the keys of its section."""
     parent, names = siblings(section, key)
     wrong = key.removeprefix(parent).lstrip(".").split(".")[0]
+    last = key.rpartition(".")[2]
+    elsewhere = [own for own, _ in keys(section) if own.rpartition(".")[2] == last]
+    meant = alias_of(key) or (elsewhere[0] if len(elsewhere) == 1 else None)
     return (
         f"unknown key {key!r}"
         + (f" (given in {origin})" if origin else "")
         + "."
-        + (f" It is {alias} here." if (alias := alias_of(key)) else did_you_mean(wrong, names, prefix=f"{parent}." if parent else ""))
+        + (f" It is {meant} here." if meant else did_you_mean(wrong, names, prefix=f"{parent}." if parent else ""))
         + f" Valid{f' in {parent}' if parent else ''}: {', '.join(names)}."
     )
 

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -241,7 +242,7 @@ def _open(entry: Path) -> TokenizedDocuments | None:
         labels = np.load(entry / "labels.npy", mmap_mode="r") if meta.get("labelled") else None
         if len(tokens) != meta["tokens"] or not len(offsets) - 1 == len(hashes) == len(sizes) == meta["documents"]:
             return None
-    except (OSError, ValueError, TypeError, KeyError, InputError):
+    except (OSError, ValueError, TypeError, LookupError, EOFError, SyntaxError, TokenError, InputError):  # numpy reads headers as Python
         return None
     if trained is not None and len(trained) != len(tokens):
         return None

@@ -274,7 +274,13 @@ def find_run(word: str) -> RunDirectory:
     found = run_called(word)
     if found is not None:
         return found
-    names = [path.name for path in _candidates() if is_run(path)]
+    above, _, number = word.rpartition("/")
+    study = study_called(word) or (study_called(above) if above and number.isdigit() else None)
+    if study is not None:
+        numbers = [int(trial.path.name) for trial in study.trials()]
+        there = f"its trials are {numbers[0]} to {numbers[-1]}, e.g. {study.path.name}/{numbers[0]}" if numbers else "it has no trial yet"
+        raise InputError(f"{word!r} names no run of the study {study.path}: {there}")
+    names = [path.name for path in _candidates() if is_run(path) or is_study(path)]
     raise InputError(
         f"unknown run {word!r}: no {runs_root() / word / 'config.yaml'}."
         + did_you_mean(word, names)

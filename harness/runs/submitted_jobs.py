@@ -5,10 +5,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
+from annotated_types import Interval
+
+from harness.config.documents import typed
 from harness.runs.directory import StudyDirectory
 from harness.runs.files import append_json_line, read_json_lines
+
+MOST_TASKS = 4_000_001
+"""Slurm's own bound on MaxArraySize (slurm.conf(5))."""
 
 
 class Place(Protocol):
@@ -27,7 +33,7 @@ class SubmittedJob:
 
     job: int
     """The job's id; of an array, the array's."""
-    tasks: int | None = None
+    tasks: Annotated[int, Interval(ge=1, le=MOST_TASKS)] | None = None
     """How many elements the array has: 0 … tasks - 1; None for a job that is no array."""
     purpose: str = "workers"
     """What it is for: workers (of a study, of a data set), run (a single one), or prepare (tokenization, which the others wait for)."""
@@ -52,8 +58,9 @@ def jobs_file(place: Place) -> Path:
 
 
 def read_jobs(place: Place) -> list[SubmittedJob]:
-    """All submissions, in order."""
-    return [SubmittedJob(**row) for row in read_json_lines(jobs_file(place))]
+    """All submissions, in order. Raises DamagedError."""
+    path = jobs_file(place)
+    return [typed(SubmittedJob, row, path) for row in read_json_lines(path)]
 
 
 def record_job(place: Place, job: SubmittedJob) -> None:

@@ -7,15 +7,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Interval
 from filelock import FileLock
 
-from harness.config.documents import typed
-from harness.runs.files import append_json_line, read_json, read_json_lines, write_json
+from harness.config.documents import DamagedError, typed
+from harness.runs.files import append_json_line, read_json, read_json_lines, read_yaml, write_json
 from harness.runs.locks import hold, is_held
 
 Record = dict[str, Any]
+MOST_SHARDS = 1_000_000
+"""More than a damaged file's number is let claim."""
 LOCK_SECONDS = 60.0
 POLL_SECONDS = 0.2
 
@@ -63,6 +66,52 @@ class Ledger:
     @property
     def reserved(self) -> int:
         return sum(one.reserved for one in self.shards.values())
+
+
+@dataclass
+class _Written:
+    """What readers rely on in a line of a shard: a text, a score, or why there is none."""
+
+    step: str
+    id: str
+    text: str = ""
+    finish: str = ""
+    score: float = 0.0
+    error: str = ""
+    tokens: tuple[int, int] = (0, 0)
+
+
+@dataclass
+class _Budget:
+    tokens: int | None
+
+
+@dataclass
+class _Recipe:
+    budget: _Budget
+
+
+@dataclass
+class _Begun:
+    """What readers rely on in recipe.yaml; who goes on with it checks the recipe itself."""
+
+    name: str
+    recipe: _Recipe
+    seeds: dict[str, Any]
+    teachers: dict[str, Any]
+    steps: dict[str, Any]
+    shards: Annotated[int, Interval(ge=0, le=MOST_SHARDS)]
+    asks: int
+
+
+@dataclass
+class _Made:
+    """What readers rely on in manifest.json."""
+
+    funnel: dict[str, int] = field(default_factory=dict)
+    rejected: dict[str, int] = field(default_factory=dict)
+    rows: int = 0
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +176,29 @@ class SynthDirectory:
 
     def records(self, shard: int) -> dict[tuple[str, str], Record]:
         """What was written for a shard, by step and id; a line that a crash tore is left out."""
-        return {(row["step"], row["id"]): row for row in read_json_lines(self.shard_file(shard)) if "step" in row and "id" in row}
+        return {(row["step"], row["id"]): row for row in self._rows(shard)}
+
+    def _rows(self, shard: int) -> Iterator[Record]:
+        """The lines of a shard that are what was written; others, which only damage makes, are as if nothing had been."""
+        for row in read_json_lines(self.shard_file(shard)):
+            try:
+                typed(_Written, row, self.shard_file(shard))
+            except DamagedError:
+                continue
+            if "error" in row or "score" in row or ("text" in row and "finish" in row):
+                yield row
+
+    def begun(self) -> dict[str, Any]:
+        """recipe.yaml. Raises DamagedError and OSError."""
+        document = read_yaml(self.recipe)
+        typed(_Begun, document, self.recipe)
+        return document
+
+    def made(self) -> dict[str, Any]:
+        """manifest.json; {} before the data set is made. Raises DamagedError."""
+        document = read_json(self.manifest) or {}
+        typed(_Made, document, self.manifest)
+        return document
 
     def append(self, shard: int, record: Record) -> None:
         append_json_line(self.shard_file(shard), record)
@@ -175,7 +246,7 @@ class SynthDirectory:
             one.reserved = one.at_risk = 0
 
     def _recount(self, one: ShardLedger, shard: int) -> None:
-        rows = [row.get("tokens", (0, 0)) for row in read_json_lines(self.shard_file(shard))]
+        rows = [row.get("tokens", (0, 0)) for row in self._rows(shard)]
         one.prompt, one.generated = sum(row[0] for row in rows), sum(row[1] for row in rows)
 
     def settle_all_killed(self) -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.runs.files import read_json, read_yaml
 from harness.synthesis.directory import ShardLedger, SynthDirectory
 
 
 def summary(directory: SynthDirectory) -> dict[str, Any]:
     """The document of `harness synth --json`, and of `harness status` of such a directory; state: running, waiting (for the command to be
     given again, or for jobs to start) or complete."""
-    kept, ledger = read_yaml(directory.recipe), directory.ledger()
-    manifest = read_json(directory.manifest) or {}
+    kept, ledger = directory.begun(), directory.ledger()
+    manifest = directory.made()
     shards = [ledger.shards.get(str(shard), ShardLedger()) for shard in range(kept["shards"])]
     limit = kept["recipe"]["budget"]["tokens"]
     at_work, is_complete = directory.at_work(kept["shards"]), all(one.done for one in shards) and directory.manifest.is_file()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from harness.config.checks.tracking import TAG_CHARACTERS
+from harness.config.documents import typed
 from harness.config.schema import TrackingConfig
 from harness.config.validate import to_section
 from harness.runs.confirmation_plan import launch_of
@@ -60,13 +62,27 @@ def identity_of_study(study: StudyDirectory) -> Identity:
 
 
 def tracking_of_run(run: RunDirectory) -> TrackingConfig:
-    """The run's `tracking` section. Raises OSError, and yaml.YAMLError, where its configuration cannot be read."""
-    return to_section(TrackingConfig, read_yaml(run.config)["tracking"])
+    """The run's `tracking` section. Raises OSError and DamagedError."""
+    return to_section(TrackingConfig, typed(_Config, read_yaml(run.config), run.config).tracking)
 
 
 def tracking_of_study(study: StudyDirectory) -> TrackingConfig:
-    """The `tracking` section of the configuration that the study's trials start from."""
-    return to_section(TrackingConfig, read_yaml(study.sweep)["config"]["tracking"])
+    """The `tracking` section of the configuration that the study's trials start from. Raises OSError and DamagedError."""
+    return to_section(TrackingConfig, typed(_Sweep, read_yaml(study.sweep), study.sweep).config.tracking)
+
+
+@dataclass
+class _Config:
+    """What is read here of a config.yaml."""
+
+    tracking: dict[str, Any]
+
+
+@dataclass
+class _Sweep:
+    """What is read here of a sweep.yaml."""
+
+    config: _Config
 
 
 def _tags(study: StudyDirectory, sweep: dict[str, object]) -> tuple[str, ...]:

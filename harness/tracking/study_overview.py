@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.config.documents import typed
 from harness.runs.confirmation_plan import read_plan
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.runs.files import read_json, read_yaml, scratch_directory, write_json
@@ -75,8 +76,8 @@ def is_tracked_online(study: StudyDirectory) -> bool:
 
 def published_version(study: StudyDirectory, target: WandbTarget) -> str | None:
     """The version of the snapshot that W&B has at this place; None before the first."""
-    known = read_json(_mark(study))
-    return str(known["version"]) if known is not None and known.get("place") == _place(target) else None
+    known = _published(study)
+    return known.version if known is not None and known.place == _place(target) else None
 
 
 def _place(target: WandbTarget) -> dict[str, str | None]:
@@ -85,7 +86,8 @@ def _place(target: WandbTarget) -> dict[str, str | None]:
 
 def published_url(study: StudyDirectory) -> str | None:
     """The page of the study's own W&B run; None where it has none."""
-    return (read_json(_mark(study)) or {}).get("url")
+    known = _published(study)
+    return known.url if known is not None else None
 
 
 def publish(study: StudyDirectory, target: WandbTarget, snapshot: StudySnapshot, *, wait_seconds: float) -> str | None:
@@ -100,7 +102,7 @@ def publish(study: StudyDirectory, target: WandbTarget, snapshot: StudySnapshot,
         with open_study_run(study, target, is_finished=snapshot.is_finished) as run:
             _log(run, study, snapshot)
             url = str(run.url)
-        write_json(_mark(study), {"version": snapshot.version, "url": url, "place": _place(target)})
+        write_json(_mark(study), asdict(_Published(snapshot.version, url, _place(target))))
         return url
     finally:
         lock.release()
@@ -155,6 +157,21 @@ def plan_summary(study: StudyDirectory) -> dict[str, str]:
     """What the summary of a confirmation's own run says besides; nothing for other studies."""
     plan = read_plan(study)
     return {} if plan is None else {PLAN_KEY: json.dumps(asdict(plan))}
+
+
+@dataclass(frozen=True)
+class _Published:
+    """What was uploaded last of a study's own run."""
+
+    version: str
+    url: str | None = None
+    place: dict[str, str | None] = field(default_factory=dict)
+
+
+def _published(study: StudyDirectory) -> _Published | None:
+    """None before the first upload. Raises DamagedError."""
+    known = read_json(_mark(study))
+    return None if known is None else typed(_Published, known, _mark(study))
 
 
 def _mark(study: StudyDirectory) -> Path:

@@ -6,6 +6,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from harness.config.documents import typed
 from harness.config.errors import InputError
 from harness.runs.directory import RunDirectory
 from harness.runs.files import read_json, write_json
@@ -26,9 +27,9 @@ class OpenedRun:
 
 
 def read_opened(run: RunDirectory) -> OpenedRun | None:
-    """None before the first attempt has opened it."""
+    """None before the first attempt has opened it. Raises DamagedError."""
     known = read_json(run.wandb_opened)
-    return None if known is None else OpenedRun(known["id"], known["entity"], known["project"], known.get("url"))
+    return None if known is None else typed(OpenedRun, known, run.wandb_opened)
 
 
 def write_opened(run: RunDirectory, opened: OpenedRun) -> None:
@@ -41,7 +42,17 @@ def refuse_links(run: RunDirectory) -> None:
     """Raise InputError where a file that would be uploaded is a link: a run that one is given could mean any private file by it."""
     study = [run.study.sweep] if run.study else []
     wandb = run.path / "wandb"
-    for path in (run.config, run.metrics.path, run.result, run.trial, wandb, run.wandb_opened, run.wandb_synced, *study):
+    for path in (
+        run.config,
+        run.metrics.path,
+        run.generations.path,
+        run.result,
+        run.trial,
+        wandb,
+        run.wandb_opened,
+        run.wandb_synced,
+        *study,
+    ):
         if path.is_symlink():
             raise InputError(
                 f"{path} is a link (to {path.readlink()}): a run is uploaded from its own files alone; put the file itself there"

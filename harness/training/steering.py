@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from harness.config.checks.model import longest_context
-from harness.config.errors import wrong_value
+from harness.config.errors import InputError, wrong_value
 from harness.config.locations import in_home
 from harness.config.schema import Config, SteeringMethod, SteeringReading
 from harness.config.steering_controls import draws_pairs
@@ -104,11 +104,11 @@ def _opened(entry: Path) -> Extraction | None:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if read_json(entry / META) is None:
-        return None
     try:
+        if read_json(entry / META) is None:
+            return None
         return Extraction.of_tensors(load_file(entry / FILE))
-    except (OSError, SafetensorError, KeyError):
+    except (OSError, SafetensorError, KeyError, InputError):
         return None  # a crash of the machine cut it short: it is made anew
 
 

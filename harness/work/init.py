@@ -23,17 +23,17 @@ WIDTH = 120
 Kind = Literal["sweep", "experiment", "launcher", "synth"]
 
 
-def init(kind: Kind, name: str, new_name: str | None = None) -> Path:
+def init(kind: Kind, name: str | None, new_name: str | None = None) -> Path:
     """Copy a file into the working directory's sweeps/, conf/ or synth/, under another name if one is given; returns where it is. Of a
     recipe for synthetic data the templates beside it come along, unless there are such already.
 
-    Raises InputError for a name that does not exist, and where the copy's place is taken; nothing is written then.
+    Raises InputError without a name, for one that does not exist, and where the copy's place is taken; nothing is written then.
     """
     source = _source(kind, name)
     if new_name is not None and not re.fullmatch(r"\w[\w.-]*", new_name):
         raise wrong_value("NEW_NAME", new_name, "expected a plain name, e.g. my_sweep")
     folder = Path({"sweep": "sweeps", "synth": "synth"}.get(kind) or overlay_dir() / kind)
-    target = folder / f"{new_name or Path(name).name}.yaml"
+    target = folder / f"{new_name or source.stem}.yaml"
     if target.exists():
         raise InputError(f"{target}: exists; give the copy another name: harness init {kind} {name} NEW_NAME")
     check_writable(folder, f"place of {kind} files")
@@ -46,7 +46,7 @@ def init(kind: Kind, name: str, new_name: str | None = None) -> Path:
     return target
 
 
-def _source(kind: Kind, name: str) -> Path:
+def _source(kind: Kind, name: str | None) -> Path:
     match kind:
         case "sweep":
             names, bases = sweep_names(), sweep_dirs()
@@ -54,8 +54,11 @@ def _source(kind: Kind, name: str) -> Path:
             names, bases = synth_names(), synth_dirs()
         case _:
             names, bases = choices(kind), [base / kind for base in config_dirs()]
+    what = "recipe" if kind == "synth" else kind
+    if name is None:
+        raise InputError(f"NAME: required, the {what} to copy. Valid: {', '.join(sorted(names))}.")
     if name not in names:
-        raise unknown("recipe" if kind == "synth" else kind, name, names)
+        raise unknown(what, name, names)
     return next(path for base in bases if (path := base / f"{name}.yaml").is_file())
 
 

@@ -22,7 +22,7 @@ from harness.config.validate import to_plain
 from harness.merging.folder import licence_of
 from harness.runs.directory import runs_root
 from harness.runs.exit_codes import BAD_INPUT, DONE
-from harness.runs.files import read_json, read_yaml, replacing, write_json, write_output, write_text, write_yaml
+from harness.runs.files import replacing, write_json, write_output, write_text, write_yaml
 from harness.runs.locks import hold
 from harness.synthesis.card import data_card
 from harness.synthesis.card_figures import figures
@@ -80,7 +80,7 @@ def begin_plan(directory: SynthDirectory, plan: Plan, teachers: Teachers) -> Beg
         "asks": plan.asks,
     }
     if directory.recipe.is_file():
-        kept = read_yaml(directory.recipe)
+        kept = directory.begun()
         _refuse_other(directory, kept, document)
         if kept["steps"] != plan.keys or retries_of(kept["recipe"]) != retries_of(document["recipe"]):  # there is something to write again
             with directory.changing() as ledger:
@@ -244,7 +244,7 @@ def write_data_page(directory: SynthDirectory, plan: Plan, made: Made, path: Pat
     """Write a page about a data set that was made, see `write_data`; it takes the place of a file in one step."""
     from harness.report.data_page import data_page
 
-    write_output(path, data_page(read_json(directory.manifest) or {}, made, plan.recipe.config))
+    write_output(path, data_page(directory.made(), made, plan.recipe.config))
 
 
 def _step(plan: Plan, name: str) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from harness.config.synth_schema import SynthConfig
 from harness.config.terminal import log_to_stderr, say
 from harness.config.validate import to_section
 from harness.runs.exit_codes import BAD_INPUT, DONE, FAILED
-from harness.runs.files import read_yaml
 from harness.runs.machine_faults import machine_fault
 from harness.synthesis.directory import Claim, SynthDirectory
 from harness.synthesis.endpoint import EndpointDownError
@@ -104,7 +103,7 @@ def answered(plan: Plan, teachers: Teachers, shard: int, rows: int) -> dict[tupl
 
 def plan_of(directory: SynthDirectory) -> Plan:
     """The plan of a directory that was begun. Raises InputError where its seeds are no longer what they were."""
-    kept = read_yaml(directory.recipe)
+    kept = directory.begun()
     recipe = Recipe(kept["name"], to_section(SynthConfig, kept["recipe"]))
     seeds = recipe.read_seeds()
     for name, fingerprint in seeds.fingerprints().items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,12 @@ def test_a_key_behind_dashes_is_an_override(tmp_path: Path, words: list[str], me
     assert (done.rc, done.stdout) == (2, ""), done
     option = words[0].partition("=")[0]
     assert done.stderr == f"error: {option}: overrides are KEY=VALUE, without dashes: {meant}\n"
+
+
+@pytest.mark.parametrize("verb", [function.__name__ for verbs in PANELS.values() for function, _ in verbs])
+def test_a_help_text_is_broken_by_the_terminal_alone(verb: str) -> None:
+    said = CliRunner().invoke(app, [verb.replace("_", "-"), "--help"], env={"COLUMNS": "500"}).output
+    usage, *told = [line.strip() for line in said.partition("╭")[0].splitlines()]
+    # A paragraph is a line, with blank ones around it.
+    assert all("" in pair for pair in pairwise(told)), told
+    assert not re.search(r"\[\[|\.\.\.[\]}]|[{[][a-z]\w*[]}]", usage), "brackets twice, or a name of Python's"

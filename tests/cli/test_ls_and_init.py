@@ -130,7 +130,7 @@ def test_the_templates_of_a_recipe_come_along_and_are_never_overwritten(here: Pa
     [
         (("synth", "pair"), "unknown recipe 'pair'. Did you mean 'pairs'?"),
         (("sweep", "cptt"), "unknown sweep 'cptt'. Did you mean 'cpt'?"),
-        (("experiment",), "which one?"),
+        (("experiment",), "NAME: required, the experiment to copy. Valid: cpt, distill,"),
         (("launcher", "slurm", "../x"), "NEW_NAME=../x: expected a plain name"),
     ],
 )

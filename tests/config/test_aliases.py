@@ -37,3 +37,17 @@ def test_a_number_with_a_unit_is_told_how_it_is_written(value: str, written: str
 def test_a_model_s_name_goes_to_its_path() -> None:
     with pytest.raises(InputError, match=r"model=pretrained model\.path=gpt2"):
         parse(["model=gpt2"], Config)
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"), [("packing", "data.packing"), ("trainer.weight_decay", "optim.weight_decay"), ("adapter.r", "adapter.rank")]
+)
+def test_a_key_in_the_wrong_section_is_told_its_own(key: str, meant: str) -> None:
+    with pytest.raises(InputError, match=rf"unknown key '{key}'.*It is {meant} here\."):
+        parse([f"{key}=1"], Config)
+
+
+def test_a_name_that_several_sections_have_is_not_guessed() -> None:
+    with pytest.raises(InputError) as refused:
+        parse(["path=x"], Config)
+    assert "It is" not in str(refused.value)

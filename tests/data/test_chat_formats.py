@@ -194,6 +194,7 @@ BAD = [
     ({"conversations": [{"from": "human", "value": None}]}, "message 1 (user) is empty; valid: content"),
     ({"instruction": "Hi", "input": ""}, "no field 'output' or 'response'; fields there: instruction, input"),
     ({"instruction": "Hi", "output": "x", "history": [["a"]]}, "history[0] is an array; valid: a pair [instruction, answer]"),
+    ({"instruction": "Hi", "output": "x", "history": 1e308}, "history is a number; valid: an array of pairs [instruction, answer]"),
     ({"instruction": " ", "output": "x"}, "message 1 (user) is empty"),
     ({"prompt": "Hi", "completion": 1}, "completion is a number; valid: a string"),
     ({"text": "Hi"}, "no known format of conversations (fields there: text). Valid: messages; conversations (sharegpt);"),

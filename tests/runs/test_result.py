@@ -46,6 +46,19 @@ def test_an_unknown_run_names_the_nearest(monkeypatch: pytest.MonkeyPatch, tmp_p
         find_run("fist-run")
 
 
+def test_a_study_s_name_or_a_number_that_it_lacks_is_told_its_trials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HARNESS_RUNS", str(tmp_path))
+    (tmp_path / "cpt").mkdir()
+    (tmp_path / "cpt" / "sweep.yaml").write_text("")
+    with pytest.raises(InputError, match=r"'cpt' names no run of the study .*cpt: it has no trial yet"):
+        find_run("cpt")
+    for number in range(3):
+        (tmp_path / "cpt" / "trials" / f"{number:04d}").mkdir(parents=True)
+    for word in ("cpt", "cpt/9"):
+        with pytest.raises(InputError, match=rf"'{word}' names no run of the study .*: its trials are 0 to 2, e\.g\. cpt/0"):
+            find_run(word)
+
+
 def test_the_length_of_a_run_is_what_it_has_in_all() -> None:
     assert Tokens(budgeted=20, shared=80, trained=35, position=90).length == 100
     assert Tokens().length == 0

@@ -240,7 +240,10 @@ def _alpaca(row: Values, unread: Callable[[str], None]) -> list[Message]:
     if not answers:
         raise MalformedError(f"no field 'output' or 'response'; fields there: {', '.join(row)}")
     messages = []
-    for number, pair in enumerate(row.get("history") or []):
+    history = row.get("history") or []
+    if not isinstance(history, list):
+        raise MalformedError(f"history is {described(history)}; valid: an array of pairs [instruction, answer]")
+    for number, pair in enumerate(history):
         if not (isinstance(pair, list | tuple) and len(pair) == 2):
             raise MalformedError(f"history[{number}] is {described(pair)}; valid: a pair [instruction, answer]")
         messages.append(Message("user", text(pair[0], f"history[{number}][0]")))
