@@ -53,7 +53,7 @@ def report(submitted: Submitted) -> None:
     if submitted.is_finished:
         say(f"{place.path}: finished, nothing was submitted")
         status = read_status(place)
-        for line in end_lines(status, status.counts()):
+        for line in end_lines(status, status.standings_text()):
             say(line, err=True)
         return
     if job is None:
