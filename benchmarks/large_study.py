@@ -2,9 +2,9 @@
 
     python -m benchmarks.large_study [--trials 1000] [--claims 20] [--searches tpe gp trunk]
 
-The trials cost nothing: what is timed is the study's own work. They are proposed at random, a third of them for each rung of a trunk
-search; then a worker goes on with searches that learn, whose claims stand apart. CPU seconds stand beside those of the wall, since machines
-are shared.
+The trials cost nothing: what is timed is the study's own work. Those that are there already are drawn at random, a third of them for each
+rung of a trunk search, and written as workers would have left them; then a worker goes on, by random search and by searches that learn. CPU
+seconds stand beside those of the wall, since machines are shared.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import tempfile
 import time
@@ -47,8 +48,8 @@ def main() -> None:
         storage = open_storage(directory, "benchmark")
         storage.announce("benchmark")
         study = Study(directory, sweep, "benchmark", storage)
-        for _ in range(arguments.trials):
-            _trial(study)
+        _trial(study)
+        _fill(study, arguments.trials)
         began = time.perf_counter()
         study = Study(directory, sweep, "benchmark", storage)
         print(f"{arguments.trials} trials; a worker opens the study in {time.perf_counter() - began:.3f} s")
@@ -84,8 +85,30 @@ def end_trial(claim: Claim) -> None:
     """Leave what training would."""
     result = read_result(claim.run)
     result.state, result.attempts = "complete", result.attempts + 1
-    result.metrics = {"val/target/loss": 2.0 + claim.number % 97 / 97, "val/general/forgetting": 0.1}
+    result.metrics = _metrics(claim.number)
     write_result(claim.run, result)
+
+
+def _metrics(number: int) -> dict[str, float]:
+    return {"val/target/loss": 2.0 + number % 97 / 97, "val/general/forgetting": 0.1}
+
+
+def _fill(study: Study, trials: int) -> None:
+    """Complete trials like the first one, up to so many, at points drawn at random."""
+    import optuna
+
+    first = study.directory.trial(0)
+    drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    with study.storage.locked():
+        record = optuna.load_study(study_name=study.directory.name, storage=study.storage.optuna)
+        for number in range(1, trials):
+            asked = drawn.ask()
+            params = study.sweep.space.suggest(asked)
+            run, metrics = study.directory.trial(number), _metrics(number)
+            shutil.copytree(first.path, run.path)
+            write_trial(run, replace(claimed_trial(first), number=number, params=params, rung=number % RUNGS))
+            write_result(run, replace(read_result(first), metrics=metrics, objective=metrics["val/target/loss"]))
+            record.add_trial(optuna.create_trial(params=asked.params, distributions=asked.distributions, value=metrics["val/target/loss"]))
 
 
 def _trial(study: Study, timed: Callable[[str, Seconds], object] = lambda name, seconds: None) -> None:
@@ -93,9 +116,6 @@ def _trial(study: Study, timed: Callable[[str, Seconds], object] = lambda name, 
     with _measured("claim", timed):
         claim = study.claim()
     assert isinstance(claim, Claim)
-    trial = claimed_trial(claim.run)
-    if trial.rung is None:
-        write_trial(claim.run, replace(trial, rung=trial.number % RUNGS))
     with _measured("prepare", timed):
         study.prepare(claim)
     end_trial(claim)

@@ -54,7 +54,7 @@ def report(submitted: Submitted) -> None:
         say(f"{place.path}: finished, nothing was submitted")
         if isinstance(place, StudyDirectory):
             status = read_status(place)
-            for line in end_lines(status, status.counts()):
+            for line in end_lines(status, status.standings_text()):
                 say(line, err=True)
         return
     if job is None:

@@ -135,6 +135,6 @@ def _report(followed: Followed) -> int:
     if not status.is_finished:
         report_unfinished(followed)
         return FAILED
-    for line in end_lines(status, status.counts()):
+    for line in end_lines(status, status.standings_text()):
         say(line, err=True)
     return DONE if status.count().get("complete") else FAILED

@@ -92,7 +92,7 @@ class Status:
         """Trials by what people read: complete ones that break a constraint are infeasible."""
         return dict(Counter(run.standing for run in self.study.runs))
 
-    def counts(self) -> str:
+    def standings_text(self) -> str:
         """The same in words."""
         return ", ".join(f"{count} {state}" for state, count in self.standings().items()) or "no trial"
 

@@ -134,7 +134,7 @@ class Followed:
         """Why the workers left before the study was finished, line by line; the study's name leads the first."""
         study = self.status.study
         stopped = study.directory.stop_request.exists()
-        lines = [f"{'stopped' if stopped else 'not finished, its workers died'}; {self.status.counts()}"]
+        lines = [f"{'stopped' if stopped else 'not finished, its workers died'}; {self.status.standings_text()}"]
         if not stopped:
             lines += [f"  {line}" for line in self.workers.last_words()]
             lines.append(f"all that they said: {self.workers.log}")
