@@ -1,12 +1,14 @@
-"""Learning from pairs: training tokens a second in packed rows against a bare PyTorch loop over padded batches; and the reference's cost.
+"""Learning from pairs: training tokens a second in packed rows against a bare PyTorch loop over padded batches, and against TRL's
+DPOTrainer where it is installed; what sharing the prompts saves; and the reference's cost.
 
     python -m benchmarks.preferences [--pairs 512] [--steps 8] [--rounds 3] [--model llama_1m]
 
-Both train the same model by dpo on the same pairs in float32, as many a step, with fused AdamW and clipping, in one process and by turns,
-on one CPU thread. The loop pads both answers of its pairs to the longest of a micro-batch, as trainers do that do not pack; it needs no
-attention mask, has the reference's log-probabilities beforehand, and logs nothing. Answers have lognormal lengths (median 60 tokens,
-sigma 0.8), prompts 30 to 80. Printed are positions computed a token, tokens a second by the median of the rounds, and their ratio; the
-seconds that the reference took to read all pairs, and the bytes of what is kept.
+All train the same model by dpo on the same pairs in float32, about as many a step, with fused AdamW and clipping, in one process and by
+turns, on one CPU thread; all have the reference's log-probabilities beforehand. The loop pads both answers of its pairs to the longest of a
+micro-batch, needs no attention mask, and logs nothing; TRL pads so, too, with a mask. Answers have lognormal lengths (median 60 tokens,
+sigma 0.8), prompts 30 to 80. Printed are positions computed a token, tokens a second by the median of the rounds (tokens of both answers,
+each with its prompt, also where it is read once), and the medians of the rounds' ratios to the first arm, of wall and of CPU time, which
+others on the machine disturb less; the seconds that the reference took to read all pairs, and the bytes of what is kept.
 """
 
 from __future__ import annotations
@@ -18,17 +20,19 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmarks.training_throughput import WARM_UP_STEPS, Seconds, harness, now, since
+from benchmarks.training_throughput import WARM_UP_STEPS, Seconds, harness, now, settings, since, timed
 from harness.config.load import load
 from harness.config.schema import Config
 from harness.data.byte_bpe import train_byte_bpe
+from harness.data.preference.shared_prompt import shared_prompts
 from harness.data.ragged import spans
 from harness.data.training_data import PackedSource
 from harness.models.language_model import build_model
@@ -41,6 +45,9 @@ WORDS = [f"{first}{second}" for first in ("ba", "ko", "mi", "tu", "re") for seco
 PAIRS_A_MICRO_BATCH = 4
 BETA = 0.1
 
+Arm = Callable[[int], tuple[Seconds, int, int]]
+"""Runs once more: seconds of the timed steps, and their tokens and positions."""
+
 
 def write_pairs(path: Path, count: int) -> None:
     """Pairs of plain text of so many words, each about a token."""
@@ -52,9 +59,10 @@ def write_pairs(path: Path, count: int) -> None:
             stream.write(json.dumps({"prompt": texts[0], "chosen": f" {texts[1]}", "rejected": f" {texts[2]}"}) + "\n")
 
 
-def configuration(folder: Path, model: str, steps: int) -> Config:
+def configuration(folder: Path, model: str, steps: int, *more: str) -> Config:
     return load(
         [
+            *more,
             f"model={model}",
             "model.max_context=1024",
             "objective=preference",
@@ -86,6 +94,50 @@ def padded(source: PackedSource, pairs: np.ndarray) -> tuple[torch.Tensor, torch
     ids.reshape(-1)[place] = documents.tokens[tokens]
     labels.reshape(-1)[place] = np.where(documents.trained[tokens], documents.tokens[tokens].astype(np.int64), -100)
     return torch.from_numpy(ids[:, :-1]), torch.from_numpy(labels[:, 1:])
+
+
+def packed(config: Config, folder: Path) -> Arm:
+    """train(): of its timed steps the tokens of both answers, each with its prompt, and the positions of their rows."""
+    plan = load_inputs(config).plan
+    assert plan is not None
+    first, end = (int(plan.batch_size.rows_before(plan.steps)[step]) for step in (WARM_UP_STEPS, plan.steps))
+    [source] = plan.data.sources
+    _, rows = plan.data.order.rows(first, end)
+    documents = source.packing.piece_document[source.packing.pieces_of(rows)]
+    sizes = int(source.documents.lengths[documents].sum()), (end - first) * plan.data.context_length
+    return lambda number: (harness(config, folder / f"{config.data.share_prompt}-{number}"), *sizes)
+
+
+def trl(config: Config, folder: Path, pairs_a_step: int) -> tuple[Seconds, int, int]:
+    """trl.DPOTrainer over the same pairs, whose reference it reads before it is timed: seconds, tokens and positions as of `bare`."""
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    tokenizer = load_tokenizer(config)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    own = settings(config, str(folder)) | {
+        "per_device_train_batch_size": PAIRS_A_MICRO_BATCH,
+        "gradient_accumulation_steps": max(1, round(pairs_a_step / PAIRS_A_MICRO_BATCH)),
+    }
+    trainer = DPOTrainer(
+        model=build_model(config.model, tokenizer, seed=config.seed),
+        args=DPOConfig(**own, beta=BETA, precompute_ref_log_probs=True, max_length=None),
+        train_dataset=Dataset.from_json(config.data.sources["pairs"].path, cache_dir=str(folder)),
+        processing_class=tokenizer,
+    )
+    tokens = positions = 0
+    step = trainer.training_step
+
+    def counted(model: Any, inputs: dict[str, torch.Tensor], *others: Any) -> torch.Tensor:
+        nonlocal tokens, positions
+        if trainer.state.global_step >= WARM_UP_STEPS:
+            tokens += int(inputs["attention_mask"].sum())
+            positions += inputs["input_ids"].numel()
+        loss: torch.Tensor = step(model, inputs, *others)
+        return loss
+
+    trainer.training_step = counted
+    return timed(trainer), tokens, positions
 
 
 def bare(config: Config, source: PackedSource, reference: np.ndarray, pairs_a_step: int) -> tuple[Seconds, int, int]:
@@ -130,7 +182,9 @@ def main() -> None:
         os.environ["HARNESS_CACHE"] = f"{folder}/cache"
         write_pairs(folder / "pairs.jsonl", arguments.pairs)
         train_byte_bpe([" ".join(WORDS) for _ in range(8)], 512, folder / "tokenizer")
-        config = configuration(folder, arguments.model, arguments.steps)
+        config, sharing = (
+            configuration(folder, arguments.model, arguments.steps, f"data.share_prompt={shared}") for shared in ("false", "true")
+        )
         inputs = load_inputs(config)
         assert inputs.plan is not None
         begun = time.perf_counter()
@@ -138,35 +192,42 @@ def main() -> None:
         seconds = time.perf_counter() - begun
         [source] = data.sources
         assert source.reference is not None
+        reference = np.asarray(source.reference)
         pairs, kept = source.documents.documents // 2, sum(path.stat().st_size for path in folder.glob("cache/reference/*/logps.bin"))
-        print(f"reference: {seconds:.1f} s for {pairs:,} pairs of {source.documents.offsets[-1]:,} tokens, {kept:,} bytes kept")
-        timed_tokens = int(inputs.plan.tokens[-1] - inputs.plan.tokens[WARM_UP_STEPS - 1])
-        rows = config.trainer.batch_tokens * arguments.steps
+        tokens = int(source.documents.offsets[-1])
+        shared = int(shared_prompts(source.documents).sum())
+        print(f"reference: {seconds:.1f} s for {pairs:,} pairs of {tokens:,} tokens, {kept:,} bytes kept")
+        print(f"prompts read once: {shared:,} tokens less ({shared / tokens:.1%})")
         pairs_a_step = round(float(inputs.plan.targets.mean()))
-        bare_sizes = (0, 0)
-
-        def loop() -> Seconds:
-            nonlocal bare_sizes
-            found, *sizes = bare(replace(config), source, np.asarray(source.reference), pairs_a_step)
-            bare_sizes = (sizes[0], sizes[1])
-            return found
-
-        arms: list[Callable[[int], Seconds]] = [lambda number: harness(config, folder / f"run-{number}"), lambda number: loop()]
-        measured: list[list[Seconds]] = [[], []]
-        for number in range(arguments.rounds + 1):
-            for place in (0, 1) if number % 2 else (1, 0):
-                found = arms[place](number)
-                measured[place] += [found] if number else []  # the first round warms up
-        sizes = [(timed_tokens, rows), bare_sizes]
-        ratios = [
-            (own[0] / other[0]) * (bare_sizes[0] / timed_tokens) for own, other in zip(measured[0], measured[1], strict=True)
-        ]  # seconds a token
+        arms: dict[str, Arm] = {
+            "harness, packed": packed(config, folder),
+            "harness, prompts shared": packed(sharing, folder),
+            "loop, padded": lambda number: bare(config, source, reference, pairs_a_step),
+        }
+        if find_spec("trl"):
+            arms["TRL DPOTrainer"] = lambda number: trl(config, folder / f"trl-{number}", pairs_a_step)
+        measured = by_turns(arms, arguments.rounds)
         print(f"about {pairs_a_step} pairs a step, {arguments.steps} steps, {arguments.rounds} rounds, load {os.getloadavg()[0]:.1f}\n")
-        print("| arm | positions a token | tokens/s | tokens/s of CPU time |\n|---|---|---|---|")
-        for label, (tokens, positions), times in zip(("harness, packed", "loop, padded"), sizes, measured, strict=True):
-            wall, cpu = (statistics.median(tokens / one[kind] for one in times) for kind in (0, 1))
-            print(f"| {label} | {positions / tokens:.2f} | {wall:,.0f} | {cpu:,.0f} |")
-        print(f"\nharness / loop: {1 / statistics.median(ratios):.2f} by wall time")
+        print("| arm | positions a token | tokens/s | tokens/s of CPU time | harness / arm, wall | CPU |\n|---|---|---|---|---|---|")
+        own = [[tokens / taken for taken in seconds] for seconds, tokens, _ in measured["harness, packed"]]
+        for label, found in measured.items():
+            speeds = [[tokens / taken for taken in seconds] for seconds, tokens, _ in found]
+            wall, cpu = (statistics.median(speed[kind] for speed in speeds) for kind in (0, 1))
+            ratios = [statistics.median(one[kind] / other[kind] for one, other in zip(own, speeds, strict=True)) for kind in (0, 1)]
+            density = statistics.median(positions / tokens for _, tokens, positions in found)
+            print(f"| {label} | {density:.2f} | {wall:,.0f} | {cpu:,.0f} | {ratios[0]:.2f} | {ratios[1]:.2f} |")
+
+
+def by_turns(arms: dict[str, Arm], rounds: int) -> dict[str, list[tuple[Seconds, int, int]]]:
+    """What each arm says in each round; who comes after whom changes, since what an arm leaves behind costs the next."""
+    measured: dict[str, list[tuple[Seconds, int, int]]] = {label: [] for label in arms}
+    order = list(arms)
+    for number in range(rounds + 1):
+        order = order[1:] + order[:1]
+        for label in order:
+            found = arms[label](number)
+            measured[label] += [found] if number else []  # the first round warms up
+    return measured
 
 
 if __name__ == "__main__":

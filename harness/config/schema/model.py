@@ -58,7 +58,8 @@ class ModelConfig(Section):
     """How attention is computed. varlen: within each document of packed rows, without a mask; on a GPU by torch's varlen_attn, in half
     precision (trainer.precision) and without attention dropout. sdpa, eager, flash_attention_2, flex_attention: transformers'; these keep
     packed documents apart by masks (flex_attention by blocks of one, and it trains on GPUs only). auto: varlen on a GPU for packed rows in
-    half precision, where a probe finds that model and kernel are up to it; else sdpa, or eager for families without."""
+    half precision, and on a CPU for objective=preference, where a probe finds that model and kernel are up to it; else sdpa, or eager for
+    families without."""
 
     @property
     def frame(self) -> tuple[str, str] | None:
