@@ -48,6 +48,7 @@ STUDIES = {
     ],
     "weights and methods": [],
 }
+PARTS = ("studies", "healing", "checkpoints")
 CHECKPOINTS = (2, 4, 8)
 DOCUMENTS, PIECES, PIECE = 500, 4, 1000
 """Of each text, of each document, and characters of each."""
@@ -60,6 +61,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=60, help="of 2,048 tokens, of each fine-tune")
     parser.add_argument("--trials", type=int, default=24, help="of each study")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--tokens", type=int, default=6000, help="held out of each text, half of which chooses")
     arguments = parser.parse_args()
     require(len(arguments.texts) > 1, "several --texts")
@@ -71,7 +73,7 @@ def main() -> None:
         for seed in range(1, arguments.seeds + 1):
             os.environ["HARNESS_RUNS"] = f"{temporary}/runs-{seed}"
             one = OneSeed(arguments, pieces, seed, Path(temporary) / f"runs-{seed}")
-            found.append(one.figures())
+            found.append({label: value for part in arguments.parts for label, value in one.figures(part).items()})
             print(f"seed {seed}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
     print(f"{arguments.seeds} seeds, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {time.perf_counter() - began:.0f} s\n")
     print(f"| what | {REPORTED}, mean (sd) | {' | '.join(f'seed {n + 1}' for n in range(len(found)))} |")
@@ -104,22 +106,29 @@ class OneSeed:
         self.model, self.steps, self.trials, self.seed, self.folder = arguments.model, arguments.steps, arguments.trials, seed, folder
         self.texts, self.tokens = texts, arguments.tokens
 
-    def figures(self) -> dict[str, float]:
+    def figures(self, part: str) -> dict[str, float]:
+        return {"studies": self.studies, "healing": self.healing, "checkpoints": self.checkpoints}[part]()
+
+    def studies(self) -> dict[str, float]:
         tunes = {name: self.tuned(name, self.steps) for name in self.texts}
         found: dict[str, float] = {}
         for label, overrides in STUDIES.items():
             study = self.searched(label.replace(" ", "-"), tunes, overrides)
-            if not found:
-                found = self.baselines(study)
+            found = found or self.baselines(study)
             winner = on_report(study)
             assert winner is not None, "half of the documents are reported on"
             found[f"searched: {label}"] = winner.value
-        healing = max(2, self.steps // 2)
-        shorter = {name: self.tuned(name, self.steps - healing // len(self.texts)) for name in self.texts}
-        heal = [f"trainer.max_steps={healing}", "trainer.batch_tokens=2048", LR, f"seed={self.seed}"]
-        found["their mean, not healed"] = self.merged("mean", tunes, [])
-        found["the mean of shorter ones, healed at equal tokens"] = self.merged("healed", shorter, heal)
-        return {**found, **self.decays()}
+        return found
+
+    def healing(self) -> dict[str, float]:
+        tunes = {name: self.tuned(name, self.steps) for name in self.texts}
+        steps = max(2, self.steps // 2)
+        shorter = {name: self.tuned(name, self.steps - steps // len(self.texts)) for name in self.texts}
+        heal = [f"trainer.max_steps={steps}", "trainer.batch_tokens=2048", LR, f"seed={self.seed}"]
+        return {
+            "their mean, not healed": self.merged("mean", tunes, ["trainer.max_steps=0"]),
+            "the mean of shorter ones, healed at equal tokens": self.merged("healed", shorter, heal),
+        }
 
     def data(self, *names: str) -> list[str]:
         found = []
@@ -134,7 +143,10 @@ class OneSeed:
 
     def tuned(self, name: str, steps: int) -> Path:
         label = f"{name}-{steps}"
-        self.trained(label, *self.data(name), f"trainer.max_steps={steps}", "trainer.batch_tokens=2048", "trainer.final_checkpoint=weights")
+        if not (self.folder / label).exists():
+            self.trained(
+                label, *self.data(name), f"trainer.max_steps={steps}", "trainer.batch_tokens=2048", "trainer.final_checkpoint=weights"
+            )
         return self.folder / label
 
     def searched(self, label: str, tunes: dict[str, Path], overrides: Sequence[str]) -> StudyRecord:
@@ -153,12 +165,11 @@ class OneSeed:
 
     def merged(self, label: str, tunes: dict[str, Path], train: Sequence[str]) -> float:
         words = [f"model.merge.ingredients.{name}.path={path}" for name, path in tunes.items()]
-        end = list(train) or ["trainer.max_steps=0"]
         given = ["experiment=merge", "model.merge.method=linear", "model.merge.base=" + str(self.model.resolve()), *words]
-        config = harness.load(*given, *self.data(*self.texts), *end)
+        config = harness.load(*given, *self.data(*self.texts), *train)
         return harness.train(config, directory=self.folder / label, progress=False).metrics[REPORTED]
 
-    def decays(self) -> dict[str, float]:
+    def checkpoints(self) -> dict[str, float]:
         """On the first text, its whole held-out part: nothing is chosen."""
         name = next(iter(self.texts))
         last, metric = self.steps, f"val/{name}/loss"

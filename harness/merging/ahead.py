@@ -5,7 +5,7 @@ numpy and the system's calls let go of Python's lock, so that this takes a secon
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextvars import copy_context
 from queue import Full, Queue
 from threading import Event, Thread
@@ -18,7 +18,7 @@ LOOK_SECONDS = 0.1
 """How soon a thread that waits for room learns that nobody wants more."""
 
 
-def ahead(items: Iterable[Item]) -> Iterator[Item]:
+def ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
     """The items in their order; an error while one is made is raised where it would have come. The thread ends with the iterator."""
     waiting: Queue[tuple[Item] | BaseException | None] = Queue(DEPTH)
     unwanted = Event()

@@ -108,7 +108,8 @@ def to_float32(raw: npt.NDArray[np.uint8], dtype: str) -> Floats:
     """Stored bytes as float32, flat."""
     match dtype:
         case "BF16":
-            return np.left_shift(raw.view("<u2"), np.uint32(16), dtype=np.uint32).view(np.float32)
+            bits: npt.NDArray[np.uint32] = np.left_shift(raw.view("<u2"), np.uint32(16), dtype=np.uint32)
+            return bits.view(np.float32)
         case "F16":
             return raw.view("<f2").astype(np.float32)
         case "F64":

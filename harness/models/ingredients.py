@@ -79,7 +79,9 @@ def _run(run: RunDirectory, word: str, *, key: str, depth: int, step: int | None
     if not trains(config.trainer):
         if config.model.path is not None and config.model.checkpoint is None:
             return ingredient(config.model.path, key=key, depth=depth + 1)
-        raise wrong_value(key, word, "it trained nothing, and has no weights of its own; valid: what it was made of, or a run that trained")
+        itself = "" if config.model.merge.method is None else f"; or first: harness merge OUT {word}"
+        valid = f"valid: what it was made of, or a run that trained{itself}"
+        raise wrong_value(key, word, f"it trained nothing, and has no weights of its own; {valid}")
     from harness.models.run_source import run_source
 
     stored = None if frame is None else ingredient(frame[1], key=key, depth=depth + 1)

@@ -43,6 +43,8 @@ def export(run: RunDirectory, out: Path, *, adapter: bool = False, dtype: str | 
     use.
     """
     config = load_run_config(run, checked_by=check_model)
+    if config.model.merge.method is not None and not trains(config.trainer):
+        raise InputError(f"{run.path}: it merged models and trained nothing; valid: harness merge {out} {run.name}")
     # A direction need not be trained to be exported.
     weights = last_weights(run) if trains(config.trainer) or config.adapter.name != "steering" else None
     if adapter:

@@ -61,7 +61,7 @@ def _path_keys(family: Mapping[str, Any]) -> Iterator[str]:
     for one in family.values():
         made_by = one.get("made_by") if isinstance(one, dict) else None
         if isinstance(made_by, dict) and isinstance(made_by.get("config"), dict):
-            yield from (key for key, _ in flat(made_by["config"]) if PATH_KEY.fullmatch(key))
+            yield from (key for key, value in flat(made_by["config"]) if value is not None and PATH_KEY.fullmatch(key))
             yield from _path_keys(made_by.get("ingredients") or {})
 
 
@@ -113,7 +113,7 @@ def _trained(key: str, why: str, one: Mapping[str, Any], bundle: BundleDirectory
     # The fingerprint is of the whole checkpoint: full or weights, as it was then.
     overrides = ["trainer.final_checkpoint=weights"] if kept == "none" else []
     own = dict(flat(values))
-    overrides += [text for text in given if key_of(text) in own and PATH_KEY.fullmatch(key_of(text))]
+    overrides += [text for text in given if own.get(key_of(text)) is not None and PATH_KEY.fullmatch(key_of(text))]
     overrides = with_threads(overrides, Result(hardware=made_by.get("hardware") or {}), values)
     run = RunDirectory(runs_root() / label)
     try:

@@ -137,6 +137,8 @@ def test_a_trial_that_merged_is_written_with_what_was_measured_of_it(home: Path)
     shutil.rmtree(home / "out")
     write_result(run, Result(state="complete", fingerprints={"model.merge.ingredients.b": "another"}))
     assert "model.merge.ingredients.b: it changed since mixed merged it" in refused(merge(home, "mixed"), home)
+    assert "or first: harness merge OUT mixed" in refused(merge(home, "--method", "linear", "x=mixed"), home)
+    assert "trained nothing; valid: harness merge out mixed" in refused(call_harness("export", "mixed", "out", cwd=home), home)
 
 
 def test_others_may_read_what_the_umask_lets_them(home: Path) -> None:
