@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import time
@@ -199,3 +200,70 @@ def test_the_same_from_python(recipe: Write, tmp_path: Path) -> None:
         h.data_set("nothing")
     with pytest.raises(h.InputError, match=r"steps\.text\.draws=0"):
         h.synth(recipe(), "steps.text.draws=0")
+
+
+def after(records: int, then: Callable[[SynthDirectory], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something happens when a process has written so many records."""
+    append, written = SynthDirectory.append, 0
+
+    def appended(directory: SynthDirectory, shard: int, record: dict[str, Any]) -> None:
+        nonlocal written
+        if written == records:
+            then(directory)
+        append(directory, shard, record)
+        written += 1
+
+    monkeypatch.setattr(SynthDirectory, "append", appended)
+
+
+def test_a_full_disk_loses_nothing(recipe: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert synth(tmp_path, recipe(), "--dir", "whole").rc == 0
+
+    def fail(directory: SynthDirectory) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(directory.shard_file(1)))
+
+    with monkeypatch.context() as patched:
+        after(6, fail, patched)
+        done = synth(tmp_path, recipe(), "--dir", "made")
+    assert done.rc == 1, done
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(raw(tmp_path / "made")) == 6
+    assert synth(tmp_path, recipe(), "--dir", "made").rc == 0
+    assert data(tmp_path / "made") == data(tmp_path / "whole")
+    ids = [row["id"] for row in raw(tmp_path / "made")]
+    assert len(ids) == len(set(ids)) == 16
+
+
+def test_what_is_asked_to_stop_goes_on_where_it_was(recipe: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert synth(tmp_path, recipe(), "--dir", "whole").rc == 0
+    with monkeypatch.context() as patched:
+        after(5, lambda directory: directory.stop_request.touch(), patched)
+        done = synth(tmp_path, recipe(), "--dir", "made")
+    assert (done.rc, "stopped: " in done.stderr, "the same command goes on" in done.stderr) == (1, True, True), done
+    written = len(raw(tmp_path / "made"))
+    assert 5 < written < 16
+    assert not (tmp_path / "made" / "dataset").exists()
+    assert not any(shard["reserved"] for shard in ledger(tmp_path / "made")["shards"].values())
+    assert synth(tmp_path, recipe(), "--dir", "made").rc == 0
+    assert data(tmp_path / "made") == data(tmp_path / "whole")
+    assert len(raw(tmp_path / "made")) == 16
+
+
+def test_in_half_precision_a_shard_that_lacks_a_text_is_written_anew(recipe: Write, tmp_path: Path) -> None:
+    path = recipe(teachers__teacher__overrides=["trainer.threads=1", "trainer.precision=bf16-true"])
+    assert synth(tmp_path, path, "--dir", "made").rc == 0
+    whole, file = data(tmp_path / "made"), tmp_path / "made" / "shards" / "00002.jsonl"
+    first, second, *others = file.read_text().splitlines()
+    file.write_text("\n".join([first, *others]) + "\n")
+    found = ledger(tmp_path / "made")
+    found["shards"]["2"] |= {"done": False}
+    (tmp_path / "made" / "ledger.json").write_text(json.dumps(found))
+    (tmp_path / "made" / "dataset" / "data.jsonl").unlink()
+    assert synth(tmp_path, path, "--dir", "made").rc == 0
+    assert data(tmp_path / "made") == whole
+    # All four were decoded together, and are so again: what they had cost before stays spent.
+    lines = file.read_text().splitlines()
+    assert sorted(lines) == sorted([first, second, *others, first, *others])
+    tokens = [row["tokens"] for row in raw(tmp_path / "made")]
+    assert sum(shard["prompt"] for shard in ledger(tmp_path / "made")["shards"].values()) == sum(read for read, _ in tokens)
