@@ -37,7 +37,7 @@ def _answers(source: PackedSource, tokenizer: Any) -> Iterator[str]:
     """The trained answers as texts, without white space around them and without what ends a turn."""
     documents = source.documents
     for document in np.unique(source.packing.piece_document).tolist():
-        start, end = source.answer_starts[document], documents.offsets[document + 1]
+        start, end = documents.answer_starts[document], documents.offsets[document + 1]
         yield tokenizer.decode(documents.tokens[start:end].tolist(), skip_special_tokens=True).strip()
 
 
