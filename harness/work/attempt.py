@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("harness")
 
-PRELOAD = ["harness.work.warm"]
+PRELOAD = ["harness.work.warm", "transformers.models.auto.modeling_auto"]
 """Modules that a warm server imports for its children."""
 
 LOCK_SECONDS = 30.0

@@ -5,8 +5,6 @@ Only what leaves no thread and holds no device: children are forked after this.
 
 from pathlib import Path
 
-import transformers.models.auto.modeling_auto  # noqa: F401
-
 import harness.data.tokenization_progress
 import harness.evaluation.loss_by_position
 import harness.training.run_progress
