@@ -50,7 +50,7 @@ STUDIES = {
 }
 PARTS = ("studies", "healing", "checkpoints")
 CHECKPOINTS = (2, 4, 8)
-DOCUMENTS, PIECES, PIECE = 500, 4, 1000
+DOCUMENTS, PIECES, PIECE = 500, 8, 500
 """Of each text, of each document, and characters of each."""
 
 

@@ -56,7 +56,7 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {
             "--trials",
             "7",
             "--tokens",
-            "900",
+            "4000",
         ],
         [
             rf"\| searched: weights by groups \| {NUMBER} \|",

@@ -27,8 +27,9 @@ def baseline_points(merge: MergeConfig, searched: Collection[str] = ()) -> dict[
         point: dict[str, Any] = dict(shared)
         for name, weight in zip(names, weights, strict=True):
             point[f"{KEY}.ingredients.{name}.weight"] = weight
-            groups = {group: f"{KEY}.ingredients.{name}.weights.{group}" for group in merge.groups}
-            point |= {key: weight for group, key in groups.items() if group in merge.ingredients[name].weights or key in searched}
+            own = merge.ingredients[name].weights
+            groups = {group: f"{KEY}.ingredients.{name}.weights.{group}" for group in (*merge.groups, *own)}
+            point |= {key: weight for group, key in groups.items() if group in own or key in searched}
         points[label] = point
     return points
 

@@ -87,8 +87,8 @@ def greedy_soup(words: list[str], out: Path, *, metric: str | None = None) -> So
     metric, direction = (metric, None) if metric is not None else _objective(given.model.merge)
     config = _evaluation(given, models, of_evaluation, metric)
     metric = metric or _usual_metric(config)
-    if metric not in (logged := logged_metrics(config.data)):
-        raise unknown("metric", metric, logged, where="--metric")
+    if metric is None or metric not in logged_metrics(config.data):
+        raise unknown("metric", str(metric), logged_metrics(config.data), where="--metric")
     sign = -1 if direction == "maximize" or (direction is None and higher_is_better(metric, config.data)) else 1
     kitchen = _Kitchen(config, given.model.merge, models, metric, f"{out.name}-greedy")
     alone = {name: kitchen.record([name], f"alone-{name}") for name in models}

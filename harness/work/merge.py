@@ -166,10 +166,13 @@ def scores_of(words: list[str]) -> list[str]:
     run = None if any(_is_recipe(word) for word in words) else merge_run(words)
     if run is None:
         return []
-    record = load_run(run)
-    found = None if run.study is None else on_report(load_study(run.study), record)
-    if found is not None:
-        return report_lines(found, metric_text)
+    record, study = load_run(run), None if run.study is None else load_study(run.study)
+    found = None if study is None else on_report(study, record)
+    if found is not None and study is not None:
+        lines = report_lines(found, metric_text)
+        is_best = study.best is not None and study.best.number == record.number
+        # What else is said is a verdict on a choice.
+        return lines if is_best else [lines[0], f"it is not the best of {study.name}"]
     return [f"{name} {metric_text(record.result.metrics[name])}" for name in main_metrics(record.result.metrics)]
 
 

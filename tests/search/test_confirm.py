@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -130,6 +131,23 @@ def test_a_larger_confirmation_keeps_what_was_run(searched: Callable[..., StudyR
     assert len(load_study(larger).runs) == 9
     smaller = open_confirmation(study, top=1, seeds=2, workers=1)
     assert read_plan(smaller) == plan
+
+
+def test_a_confirmation_merges_either_old_ingredients_or_new_ones(searched: Callable[..., StudyRecord]) -> None:
+    study = searched()
+    new = {"docs": "{run}@5"}
+    directory = open_confirmation(study, top=1, seeds=2, workers=1)
+    with pytest.raises(InputError, match=r"--retrain: the runs in .*-confirm merged other ingredients; valid: move it away, or without"):
+        open_confirmation(study, top=1, seeds=2, workers=1, retrained=new)
+    shutil.rmtree(directory.path)
+    plan = read_plan(open_confirmation(study, top=1, seeds=2, workers=1, retrained=new))
+    assert plan is not None
+    assert plan.retrained == new
+    points = thaw(directory.sweep).start.points
+    assert [point["model.merge.ingredients.docs.path"] for point in points] == [
+        f"{directory.path}/ingredients/docs-seed-{seed}@5" for seed in plan.seeds
+    ]
+    assert read_plan(open_confirmation(study, top=2, seeds=2, workers=1)) != plan, "a later one need not say it again"
 
 
 def test_the_winner_over_seeds_comes_before_the_best_of_the_search(searched: Callable[..., StudyRecord]) -> None:

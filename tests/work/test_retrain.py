@@ -1,0 +1,41 @@
+"""Which ingredients of a merge can be trained again, and what is said of the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.config.errors import InputError
+from harness.config.schema import IngredientConfig, MergeConfig
+from harness.runs.files import write_yaml
+from harness.work.retrain import retrained_words
+
+
+@pytest.fixture
+def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """retrained_words of a study that merges these."""
+    (tmp_path / "runs" / "docs").mkdir(parents=True)
+    write_yaml(tmp_path / "runs" / "docs" / "config.yaml", {})
+
+    def of(**paths: str) -> dict[str, str]:
+        merge = MergeConfig(method="linear", ingredients={name: IngredientConfig(path=path) for name, path in paths.items()})
+        monkeypatch.setattr("harness.work.retrain._merge_of", lambda study: merge)
+        return retrained_words(SimpleNamespace(name="mixed"))  # type: ignore[arg-type]
+
+    return of
+
+
+def test_runs_are_trained_again_and_models_of_others_stay(words: Any, caplog: pytest.LogCaptureFixture) -> None:
+    found = words(last="docs", early="docs@5", mean="run:docs", chat="org/chat")
+    assert found == {"last": "{run}", "early": "{run}@5", "mean": "run:{run}"}
+    assert "model.merge.ingredients.chat.path=org/chat: no run here, so it stays as it is with every seed" in caplog.text
+
+
+def test_what_cannot_be_trained_again_is_refused(words: Any) -> None:
+    with pytest.raises(InputError, match=r"ingredients\.soup\.path=study:cpt: stands for several runs; valid with --retrain: a run"):
+        words(docs="docs", soup="study:cpt")
+    with pytest.raises(InputError, match="--retrain: no ingredient of mixed is a run here"):
+        words(chat="org/chat")
