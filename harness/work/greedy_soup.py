@@ -90,22 +90,22 @@ def greedy_soup(words: list[str], out: Path, *, metric: str | None = None) -> So
     if metric is None or metric not in logged_metrics(config.data):
         raise unknown("metric", str(metric), logged_metrics(config.data), where="--metric")
     sign = -1 if direction == "maximize" or (direction is None and higher_is_better(metric, config.data)) else 1
-    kitchen = _Kitchen(config, given.model.merge, models, metric, f"{out.name}-greedy")
-    alone = {name: kitchen.record([name], f"alone-{name}") for name in models}
-    order = sorted(models, key=lambda name: sign * kitchen.value(alone[name]))
+    means = _Means(config, given.model.merge, models, metric, f"{out.name}-greedy")
+    alone = {name: means.record([name], f"alone-{name}") for name in models}
+    order = sorted(models, key=lambda name: sign * means.value(alone[name]))
     kept, best = [order[0]], alone[order[0]]
-    tried = [Tried(order[0], kitchen.value(best), kitchen.value(best), True)]
+    tried = [Tried(order[0], means.value(best), means.value(best), True)]
     for name in order[1:]:
-        record = kitchen.record([*kept, name], f"with-{name}")
-        better = sign * kitchen.value(record) <= sign * kitchen.value(best)
-        tried.append(Tried(name, kitchen.value(alone[name]), kitchen.value(record), better))
+        record = means.record([*kept, name], f"with-{name}")
+        better = sign * means.value(record) <= sign * means.value(best)
+        tried.append(Tried(name, means.value(alone[name]), means.value(record), better))
         if better:
             kept, best = [*kept, name], record
     report = None
     if config.data.report_share:
-        everything = best if len(kept) == len(models) else kitchen.record(order, "all")
+        everything = best if len(kept) == len(models) else means.record(order, "all")
         report = _report(best, {"ingredient": (order[0], alone[order[0]]), "scale": ("mean", everything)}, metric, sign)
-    return Soup(kitchen.merge(kept), metric, tuple(tried), report)
+    return Soup(means.merge(kept), metric, tuple(tried), report)
 
 
 def plan_of_all(words: list[str]) -> Plan:
@@ -167,8 +167,8 @@ def _evaluation(given: Config, models: Mapping[str, IngredientConfig], overrides
 
 
 @dataclass(frozen=True)
-class _Kitchen:
-    """Measures means."""
+class _Means:
+    """Means of some of the models, each evaluated by a run."""
 
     config: Config
     given: MergeConfig

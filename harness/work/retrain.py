@@ -41,10 +41,12 @@ def retrained_words(study: StudyRecord) -> dict[str, str]:
 
 
 def retrain(study: StudyRecord, confirmation: StudyDirectory, plan: ConfirmationPlan) -> None:
-    """Train what the plan's seeds need and is not there yet, one after another, in this process.
+    """Train what the plan's seeds need and is not there yet, one after another, in this process; nothing where it retrains no ingredient.
 
     An ingredient has its own seed and those behind it. Raises UnfinishedError where a run does not come to its end.
     """
+    if not plan.retrained:
+        return
     merge = _merge_of(study)
     for seed in plan.seeds:
         for name in plan.retrained:
