@@ -80,7 +80,12 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {
     "packing": (["--documents", "1000", "--rounds", "1"], [rf"\| 1,000 \| split \| {NUMBER} \| \d+ \| 0.99", r"1,000 \| truncate"]),
     "preferences": (
         ["--pairs", "48", "--steps", "1", "--rounds", "1"],
-        [rf"reference: {NUMBER} s for 48 pairs", rf"\| harness, packed \| 1\.\d+ \| {NUMBER} \|", rf"\| loop, padded \| {NUMBER} \|"],
+        [
+            rf"reference: {NUMBER} s for 48 pairs",
+            rf"\| harness, packed \| 1\.\d+ \| {NUMBER} \|",
+            rf"prompts shared \| [01]\.\d+ \| {NUMBER} \|",
+            rf"\| loop, padded \| {NUMBER} \|",
+        ],
     ),
     "quickstart_rates": (["--rates", "1e-3", "--tokens", "4096"], [rf"1e-03 \| 0.00 \| {NUMBER} \|", rf"3e-03 \| 0.25 \| {NUMBER} \|"]),
     "rate_and_replay": ([], [r"0.25 +0.03 +\d", "^<svg ", "</svg>"]),
