@@ -122,8 +122,8 @@ def register(app: typer.Typer) -> None:
         for function, examples in verbs:
             # A line break of the source would be one in the help; in an epilog, blank lines are line breaks.
             paragraphs = [" ".join(part.split()) for part in (inspect.getdoc(function) or "").split("\n\n")]
-            explained = {"help": "\n\n".join(paragraphs), "epilog": "\n\n".join(["Examples:", *examples])}
-            app.command(cls=Verb, rich_help_panel=panel, **explained)(function)
+            told, epilog = "\n\n".join(paragraphs), "\n\n".join(["Examples:", *examples])
+            app.command(cls=Verb, rich_help_panel=panel, help=told, epilog=epilog)(function)
     for function in HIDDEN:
         app.command(cls=Verb, hidden=True)(function)
 

@@ -37,6 +37,8 @@ SYNTH_PATH = re.compile(
     r"(seeds\.[^.]+\.path|teachers\.[^.]+\.model|steps\.[^.]+\.schema_path|filters\.schema_path|decontaminate\.against)"
 )
 """Keys of a recipe for synthetic data that name files."""
+SYNTH_ASKED = re.compile(r"teachers\.[^.]+\.(endpoint|key_env|overrides|extra_body)(\..+)?")
+"""Keys of it that say whom to ask and what else to have done there: by extra_body, some servers call tools at addresses of its choice."""
 SYNTH_KEY = re.compile(r"data\.sources\.[^.]+\.synth\.(.+)")
 """Such keys of a source whose data are made."""
 MADE_BY_NAME = re.compile(r"synth:[\w-]+")
@@ -160,7 +162,7 @@ def synth_wishes(document: Mapping[str, Any], path: Path, *, given: Collection[s
 
 def _is_synth_wish(key: str, value: Any, path: Path) -> bool:
     """Whether a key of such a recipe says whom to ask, how a model is set up, or names what lies outside of the working directory."""
-    if key.startswith("teachers.") and key.endswith((".endpoint", ".key_env", ".overrides")):
+    if SYNTH_ASKED.fullmatch(key):
         return bool(value)
     return SYNTH_PATH.fullmatch(key) is not None and any(lies_outside(text, path) for text in _texts(value))
 

@@ -236,7 +236,7 @@ def _open(entry: Path) -> TokenizedDocuments | None:
         meta = read_json(entry / META)
         if meta is None:
             return None
-        tokens = np.memmap(entry / "tokens.bin", dtype=meta["dtype"], mode="r")
+        tokens = np.memmap(entry / "tokens.bin", dtype=str(meta["dtype"]), mode="r")
         offsets, hashes, sizes = (np.load(entry / f"{name}.npy", mmap_mode="r") for name in ("offsets", "hashes", "bytes"))
         trained = np.memmap(entry / "trained.bin", dtype=np.bool_, mode="r") if meta.get("masked") else None
         labels = np.load(entry / "labels.npy", mmap_mode="r") if meta.get("labelled") else None

@@ -70,9 +70,8 @@ def _gain(comparison: Comparison, name: str, before: float, value: float, words:
 
 
 def _peers(comparison: Comparison) -> list[RunRecord]:
-    """The complete runs of full length that compete with the best, whether they meet the constraints or not."""
-    competing = [run for run in comparison.runs if comparison.is_trial(run)] if comparison.studies else comparison.runs
-    return [run for run in competing if run.state == "complete" and comparison.has_full_length(run)]
+    """The runs of full length that compete with the best, by rank: those that break a constraint may be better, and do not."""
+    return [run for run in comparison.runs if comparison.is_ranked(run) and comparison.has_full_length(run)]
 
 
 def runner_up(comparison: Comparison) -> RunRecord | None:
@@ -81,8 +80,7 @@ def runner_up(comparison: Comparison) -> RunRecord | None:
     if confirmed is not None and comparison.winner is not None and confirmed.confirmation is not None:
         second = next(iter(confirmed.confirmation.ranked[1:]), None)
         return next((run for run in comparison.runs if second and comparison.is_trial(run) and run.number == second.number), None)
-    ranked = [run for run in comparison.runs if comparison.is_ranked(run) and comparison.has_full_length(run)]
-    return next((run for run in ranked if run is not comparison.best), None)
+    return next((run for run in _peers(comparison) if run is not comparison.best), None)
 
 
 def _margin(comparison: Comparison, best: RunRecord) -> list[Reason]:

@@ -370,6 +370,14 @@ def test_a_pattern_that_is_none_is_bad_input(built: Build, folder: Path) -> None
         values_of(asked.task, asked.file, [["a"]], key="data.lm_eval.own.tasks")
 
 
+def test_data_without_a_document_are_bad_input(built: Build, folder: Path) -> None:
+    (folder / "nothing.jsonl").write_text("")
+    values = {**QUIZ, "task": "nothing", "dataset_kwargs": {"data_files": {"test": "nothing.jsonl"}}}
+    (folder / "nothing.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(InputError, match=r"the task nothing .* cannot be used: its data hold no document"):
+        built("nothing.yaml")
+
+
 @pytest.mark.slow
 def test_tasks_groups_and_tags_that_ship_are_found_by_name(session_cache: Path) -> None:
     def read(*names: str) -> list[TaskFile | GroupFile]:

@@ -41,6 +41,13 @@ def test_gains_and_the_margin_are_differences(study: StudyRecord) -> None:
     assert figures["Ahead of the runner-up"] == ("0.1000", "cpt_python/0101; seed noise is not known")
 
 
+def test_what_breaks_a_constraint_is_no_peer(study: StudyRecord) -> None:
+    bounded = ended(study, [2.0, 2.1, 2.5, 1.0, 1.1], constraints={"val/python/loss": {"min": 1.5}})
+    figures = {reason.name: (reason.figure, reason.words) for reason in reasons(compare([bounded], []))}
+    assert figures["Gain over the median"] == ("0.1000", "2.1000 of 3 complete runs")
+    assert figures["Ahead of the runner-up"] == ("0.1000", "cpt_python/0101; seed noise is not known")
+
+
 def test_what_is_maximised_gains_by_rising(study: StudyRecord) -> None:
     objective = {"metric": "val/python/loss", "direction": "maximize"}
     found = {reason.name: reason.figure for reason in reasons(compare([ended(study, [2.0, 2.1, 2.5], objective=objective)], []))}

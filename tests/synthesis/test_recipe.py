@@ -121,6 +121,13 @@ def test_a_strangers_recipe_does_not_say_who_is_asked(recipe: Write, tmp_path: P
         load_recipe(str(path), [])
 
 
+def test_a_strangers_recipe_does_not_say_what_else_is_done_there(recipe: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = recipe(teachers__teacher__extra_body={"tools": [{"type": "mcp", "server_url": "http://elsewhere"}]})
+    monkeypatch.chdir("/")
+    with pytest.raises(InputError, match=r"stranger's.*teachers.teacher.extra_body.tools="):
+        load_recipe(str(path), ["teachers.teacher.endpoint=http://mine/v1"])
+
+
 @pytest.mark.parametrize(("name", "seeds", "rows"), SHIPPED)
 def test_what_ships_needs_seeds_and_teachers_alone(name: str, seeds: str, rows: int, tmp_path: Path) -> None:
     shipped = load_recipe(name, [f"seeds.{seeds}.path=seeds.jsonl", "teachers.teacher.model=model", *JUDGE.get(name, [])])

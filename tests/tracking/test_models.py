@@ -57,3 +57,24 @@ def test_sync_brings_the_best_model_of_a_study_that_has_ended(tmp_path: Path, ba
     # Of the trial, though it is logged to the run of the study.
     assert (facts["run"], facts["objective"]) == ("question/0001", 2 / 21)
     assert facts["url"].endswith(f"/runs/{identity_of_run(best).id}")
+
+
+@pytest.mark.slow
+def test_sync_brings_the_model_of_every_complete_trial_if_all_are_asked_for(
+    tmp_path: Path, backend: FakeWandb, environment: Environment
+) -> None:
+    offline = {**environment, "WANDB_MODE": "offline"}
+    env = {**environment, **backend.environment, "HARNESS_RUNS": str(tmp_path / "runs")}
+    tracking = {"log_model": "all"}
+    study = study_in(tmp_path / "runs", tracking=tracking, budget={"trials": 3})
+    trials = [with_checkpoint(trial_in(study, number, tracking=tracking)) for number in range(3)]
+    for run, state in zip(trials, ("complete", "complete", "failed"), strict=True):
+        attempted(run, offline, 0, 10, state=state)
+    assert run_harness("sync", "question", cwd=tmp_path, env=env).rc == 0
+    models = {artifact.collection: artifact for artifact in backend.artifacts if artifact.type == "model"}
+    assert {name: (sorted(model.files), json.loads(model.metadata or "")["run"]) for name, model in models.items()} == {
+        f"question-{number:04d}-model": (["config.yaml", "step-00000010.ckpt"], f"question/{number:04d}") for number in range(2)
+    }
+    assert [models[f"question-{number:04d}-model"].files["step-00000010.ckpt"] for number in range(2)] == [b"0000", b"0001"]
+    # None is called the best: that is what log_model=best does.
+    assert all("best" not in model.aliases for model in models.values())

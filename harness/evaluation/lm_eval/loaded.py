@@ -193,9 +193,10 @@ def _reported(file: TaskFile, key: str) -> Iterator[None]:
         yield
     except (
         *(OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, SyntaxError, AssertionError, RuntimeError),
-        *(ArithmeticError, NotImplementedError, TemplateError, TemplateLimitError, MemoryError, DatasetsError),
+        *(ArithmeticError, NotImplementedError, TemplateError, TemplateLimitError, MemoryError, DatasetsError, StopIteration),
     ) as error:
         if machine_fault(error):
             raise
-        message = " ".join(str(error).split())
-        raise InputError(f"{key}: the task {file.name} ({file.path}) cannot be used: {type(error).__name__}: {message[:500]}") from error
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+        problem = "its data hold no document" if isinstance(error, StopIteration) else said
+        raise InputError(f"{key}: the task {file.name} ({file.path}) cannot be used: {problem}") from error
