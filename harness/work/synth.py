@@ -69,7 +69,7 @@ def begin(recipe: Recipe, path: Path | None) -> Begun:
 
 def begin_plan(directory: SynthDirectory, plan: Plan, teachers: Teachers) -> Begun:
     """Begin a plan's directory, or go on with it. Raises InputError where it holds something that another recipe made."""
-    document = {
+    document: dict[str, Any] = {
         "name": plan.recipe.name,
         "version": __version__,
         "recipe": to_plain(plan.recipe.config),
