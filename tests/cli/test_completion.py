@@ -113,7 +113,7 @@ def test_what_ls_lists_and_init_copies(tmp_path: Path) -> None:
     assert complete("zsh", "harness ls s", tmp_path) == ["studies", "sweeps", "synth"]
     assert "cpt" in complete("zsh", "harness init sweep ", tmp_path)
     assert complete("zsh", "harness init launcher slurm_8", tmp_path) == ["slurm_8gpu"]
-    assert complete("zsh", "harness init ", tmp_path) == ["sweep", "experiment", "launcher"]
+    assert complete("zsh", "harness init ", tmp_path) == ["sweep", "experiment", "launcher", "synth"]
 
 
 def test_a_study_takes_budget_and_launcher_when_it_goes_on(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_killed_and_started_again_it_confirms_the_winner(tmp_path: Path, write_s
     assert "±" in compared.stdout
     assert "seed noise" in compared.stdout
     assert "Confirmation over 2 seeds" in (tmp_path / "page.html").read_text()
-    assert "confirmed" in run_harness("status", "study", cwd=tmp_path).stdout
+    assert f"trial {document['winner']} is the winner" in run_harness("status", "study", cwd=tmp_path).stdout
 
 
 @pytest.mark.long
