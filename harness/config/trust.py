@@ -144,7 +144,9 @@ def sweep_wishes(document: Mapping[str, Any], path: Path, *, given: Collection[s
         choices = domain.get("choices") if isinstance(domain, Mapping) else None
         for choice in choices if isinstance(choices, list) else [domain]:
             yield from group_wishes(str(key), choice)
-            yield from config_wishes([(str(key), choice)], path, what="a sweep file")
+            nested = choice is not domain and isinstance(choice, Mapping)
+            below = flat(choice, f"{key}.") if nested else [(str(key), choice)]
+            yield from config_wishes(below, path, what="a sweep file")
     yield from (f"{_shown(key, value)} (a sweep file holds values, no interpolations)" for key, value in _interpolations(document))
     yield from (_shown(key, entry) for key, entry in _studies(document) if lies_outside(entry.partition(":")[2] or entry, path))
 

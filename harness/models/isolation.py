@@ -38,7 +38,8 @@ def isolate_documents(model: PreTrainedModel, config: Config, *, which: str = "t
     if mode != "no":
         problem = _varlen(model, config)
         if problem is None:
-            log.info("documents of a row are kept apart within attention (varlen) in %s (%s)", which, _family(model))
+            said = logging.INFO if mode == "must" or computes_on_gpu(config.trainer) else logging.DEBUG
+            log.log(said, "documents of a row are kept apart within attention (varlen) in %s (%s)", which, _family(model))
             return
         if mode == "must":
             raise InputError(f"model.attention=varlen: not for {which} ({_family(model)}): {problem}. Valid for it: auto, sdpa, eager")
@@ -81,8 +82,6 @@ def document_leak(model: PreTrainedModel) -> float:
 
 def _varlen(model: PreTrainedModel, config: Config) -> str | None:
     """Switch the model to varlen attention; returns why not, if it stays as it was."""
-    if getattr(model.config.get_text_config(), "attention_dropout", 0.0):
-        return "its attention has dropout (model.attention_dropout)"
     if computes_on_gpu(config.trainer):
         dtype, shares = attention_dtype(config), config.data.share_prompt
         problem = kernel_problem(model, cuda_kernel, device="cuda", dtype=dtype, shares=shares)
@@ -93,6 +92,8 @@ def _varlen(model: PreTrainedModel, config: Config) -> str | None:
     try:
         handles.append(add_varlen(model))
         problem = _deviation(model, config)
+        if problem is None:
+            _train_once(model)
     # What families make of an attention that they do not know.
     except (ValueError, KeyError, IndexError, AttributeError, TypeError, RuntimeError) as error:
         problem = f"{type(error).__name__}: {first_line(error)}"
@@ -117,6 +118,14 @@ def _mask(model: PreTrainedModel, config: Config) -> str | None:
         for handle in handles:
             handle.remove()
     return problem
+
+
+def _train_once(model: PreTrainedModel) -> None:
+    """Raise what the attention raises in training alone, for dropout, which each family calls otherwise. Draws nothing."""
+    import torch
+
+    with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
+        _packed_logits(model, _two_documents(model), [0, 0], training=True)
 
 
 def _deviation(model: PreTrainedModel, config: Config) -> str | None:
@@ -145,22 +154,22 @@ def _two_documents(model: PreTrainedModel) -> Tensor:
     return rows
 
 
-def _packed_logits(model: PreTrainedModel, rows: Tensor, begins: list[int]) -> Tensor:
+def _packed_logits(model: PreTrainedModel, rows: Tensor, begins: list[int], *, training: bool = False) -> Tensor:
     """Logits of rows [B, L] of packed documents, as training computes them: float32 [B, L, V]. begins: the first position of each document;
-    all but the last have LENGTH tokens."""
+    all but the last have LENGTH tokens. training: with dropout."""
     import torch
 
     lengths = [LENGTH] * (len(begins) - 1) + [rows.shape[1] - LENGTH * (len(begins) - 1)]
     positions = torch.cat([torch.arange(begin, begin + length) for begin, length in zip(begins, lengths, strict=True)])
     positions = positions.expand(len(rows), -1)
-    training = model.training
-    model.train(False)
+    before = model.training
+    model.train(training)
     try:
         with torch.no_grad():
             logits: Tensor = model(input_ids=rows.to(model.device), position_ids=positions.to(model.device), use_cache=False).logits
             return logits.float()
     finally:
-        model.train(training)
+        model.train(before)
 
 
 def _family(model: PreTrainedModel) -> str:

@@ -27,7 +27,7 @@ SHAPE: dict[str, Any] = {
 SMALL: dict[str, Any] = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 ISOLATED = {
     **dict.fromkeys(("llama", "qwen3", "mistral", "olmo2", "smollm3", "gemma2", "phi3", "gpt_neox"), SHAPE),
-    "gpt2": {"vocab_size": 64, "n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64},
+    "gpt2": {"vocab_size": 64, "n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64, "attn_pdrop": 0.0},
 }
 GPT_OSS: dict[str, Any] = {
     **SMALL,

@@ -29,7 +29,7 @@ from harness.models.varlen import (
     uses_varlen,
     varlen_attention,
 )
-from tests.models.test_isolation import SHAPE, build
+from tests.models.test_isolation import ISOLATED, SHAPE, build
 
 AMPERE, TURING = (8, 0), (7, 5)
 
@@ -141,9 +141,16 @@ def test_a_model_that_attends_otherwise_is_refused_and_left_as_it_was(family: st
     assert len(model.get_decoder()._forward_pre_hooks) == hooks  # type: ignore[no-untyped-call]
 
 
-def test_dropout_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("family", "shape"),
+    [("llama", {**SHAPE, "attention_dropout": 0.1}), ("gpt2", {**ISOLATED["gpt2"], "attn_pdrop": 0.1})],
+)
+def test_dropout_is_refused(family: str, shape: dict[str, Any]) -> None:
+    """Whatever the family calls it: it is in training alone that attention hears of it."""
+    before = torch.get_rng_state()
     with pytest.raises(InputError, match=r"model.attention=varlen: .* dropout"):
-        isolate_documents(build("llama", {**SHAPE, "attention_dropout": 0.1}), asked_for("varlen"))
+        isolate_documents(build(family, shape).train(), asked_for("varlen"))
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_where_it_is_only_wished_for_the_log_says_why_not(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
