@@ -26,7 +26,7 @@ def merge(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME=]MODEL[:WEIGHT]|OVERRIDES|FILE.yml",
+            metavar="MODEL|NAME=MODEL:WEIGHT|OVERRIDES|FILE.yml",
             help="Ingredients, such as docs=runs/cpt/trials/0007:0.6 chat=ORG/NAME:0.4 study:cpt, and keys of model.merge; a recipe of "
             "mergekit; or a run that merged, STUDY/NUMBER.",
             autocompletion=completion.overrides,

@@ -15,13 +15,15 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.config.errors import InputError
 from harness.config.writable import check_writable
-from harness.data.ragged import Int64
 from harness.runs.files import at, give_umask_rights, read_json
 from harness.runs.locks import hold
+
+if TYPE_CHECKING:  # with numpy, which looking at what is prepared does without
+    from harness.data.ragged import Int64
 
 T = TypeVar("T")
 META = "meta.json"

@@ -112,7 +112,7 @@ class Alone:
         self.model = torch.nn.Linear(1, 1)
         self.model.dtype = torch.float32  # type: ignore[assignment]
 
-    def alone(self, history: list[int]) -> torch.Tensor:
+    def alone(self, history: list[int], prompt_tokens: int) -> torch.Tensor:
         self.looks += 1
         return self.logits[history[0] :][:1]
 
