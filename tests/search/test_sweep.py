@@ -340,7 +340,7 @@ QUESTION: list[Case] = [
     ("space.optim.lr.low=1e-3", "optim.lr", {"low": 1e-3, "high": 1e-1, "log": True}),
     ("space.optim.lr={low: 1e-5, high: 1e-3}", "optim.lr", {"low": 1e-5, "high": 1e-3}),
     ("space.schedule.choices=[cosine,wsd]", "schedule", {"choices": ["cosine", "wsd"]}),
-    ("space.data.replay_share={choices: [0.1, 0.2]}", "data.replay_share", {"choices": [0.1, 0.2]}),
+    ("space.data.packing={choices: [concat, padded]}", "data.packing", {"choices": ["concat", "padded"]}),
     ("~space.schedule.decay_fraction", "schedule.decay_fraction", None),
 ]
 
