@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from harness.config.steering_controls import has_noise
+from harness.config.validate import to_plain
 from harness.runs.confirmation import ENOUGH_SEEDS
 from harness.runs.record import RunRecord
 from harness.runs.result import FINAL_STATES
@@ -30,6 +32,8 @@ def confirms_itself(sweep: Sweep) -> bool:
 def why_not(sweep: Sweep) -> str | None:
     """Why the study cannot confirm its best by itself, in words; None where it can."""
     search, budget = sweep.config.search, sweep.config.budget
+    if not has_noise(to_plain(sweep.base.config)):
+        return "the direction of adapter.vector is the same with every seed"
     if sweep.config.objective.also:
         return "takes one objective, with constraints for the others"
     if search.name == "grid":

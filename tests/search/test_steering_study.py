@@ -11,6 +11,7 @@ import pytest
 
 from harness.config.errors import InputError
 from harness.config.steering_controls import AGREEMENT
+from harness.config.sweep_schema import SweepConfig
 from harness.report.confirmation_table import how_to_confirm
 from harness.runs.directory import StudyDirectory
 from harness.runs.files import write_yaml
@@ -19,6 +20,7 @@ from harness.runs.record import StudyRecord, load_study
 from harness.runs.trial import read_trial
 from harness.search.confirm import _point, fresh_values, refuse_without_noise
 from harness.search.load_sweep import load_sweep
+from harness.search.reserve import why_not
 from harness.search.study import Claim, Study
 from harness.search.sweep import Sweep, thaw
 from tests.merging.models import tensors, write_model
@@ -123,6 +125,22 @@ def test_a_confirmation_keeps_the_block(sweep: Sweep) -> None:
     wider = dataclasses.replace(sweep, config=space)
     assert _point(wider, params) == {"adapter.control": None, "adapter.block": 1, "adapter.coefficient": 0.1}
     assert fresh_values(sweep, params, 7, place=1) == {"seed": 7, "adapter.draw": 4}
+
+
+def test_a_study_of_a_file_holds_nothing_back_for_a_confirmation(sweep: Sweep) -> None:
+    """search.confirm would spend its share on runs that are the same with every seed."""
+    confirms = dataclasses.replace(sweep, config=_confirming(sweep, 20))
+    assert why_not(confirms) is None
+    adapter = dataclasses.replace(sweep.base.config.adapter, pairs=None, vector="found.safetensors")
+    base = dataclasses.replace(sweep.base, config=dataclasses.replace(sweep.base.config, adapter=adapter))
+    vars(confirms).update({**vars(sweep), "config": confirms.config, "base": base})
+    assert why_not(confirms) == "the direction of adapter.vector is the same with every seed"
+
+
+def _confirming(sweep: Sweep, trials: int) -> SweepConfig:
+    config = sweep.config
+    search, budget = dataclasses.replace(config.search, confirm=True), dataclasses.replace(config.budget, trials=trials)
+    return dataclasses.replace(config, search=search, budget=budget)
 
 
 def test_a_direction_of_a_file_is_not_confirmed(tmp_path: Path) -> None:
