@@ -47,6 +47,12 @@ def why_not(sweep: Sweep) -> str | None:
     return None
 
 
+def trials_of_search(sweep: Sweep) -> int | None:
+    """How many trials come before the confirmation, where the study has one: the others are held back. None: no limit."""
+    trials = sweep.config.budget.trials
+    return trials - int(_whole(sweep).trials) if trials is not None and confirms_itself(sweep) else trials
+
+
 def candidates_at_once(sweep: Sweep) -> int:
     """With how many candidates a confirmation begins: what is held back has to hold the first seeds of each."""
     return max(1, min([MOST_AT_ONCE, *(int(runs) // OPENING_SEEDS for runs in _runs_held_back(sweep))]))
