@@ -11,7 +11,7 @@ from harness.config.schema import AdapterConfig, Config, DataConfig
 KEY = "adapter.control"
 DRAW_KEY = "adapter.draw"
 AGREEMENT, OPPOSED = "steering/agreement", "steering/opposed"
-"""Logged of a run that steers by pairs: how far these agree at its block (of several the strongest), see `Extraction`."""
+"""Logged of a run that steers by pairs and trains nothing: how far these agree at its block (the strongest), see `Extraction`."""
 
 
 def controlled(adapter: AdapterConfig) -> AdapterConfig:
@@ -38,6 +38,12 @@ def has_noise(config: Mapping[str, Any]) -> bool:
     adapter, trainer, data = (config.get(section) or {} for section in ("adapter", "trainer", "data"))
     is_found = adapter.get("name") == "steering" and adapter.get("vector") is not None and trainer.get("max_steps") == 0
     return not is_found or bool(data.get("generation"))
+
+
+def redraws_pairs(config: Mapping[str, Any]) -> bool:
+    """Whether a run with another seed, in a confirmation, finds its direction from another draw of the same pairs. config: as there."""
+    adapter = config.get("adapter") or {}
+    return adapter.get("name") == "steering" and adapter.get("pairs") is not None
 
 
 def asked_data(config: Config) -> DataConfig:

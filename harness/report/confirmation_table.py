@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.config.literal_console import LiteralConsole
-from harness.config.steering_controls import has_noise
+from harness.config.steering_controls import has_noise, redraws_pairs
 from harness.config.terminal import say
 from harness.report.text import ABSENT, bound_text, metric_text
 from harness.runs.chances import Chance
@@ -28,9 +28,15 @@ METHOD = (
 )
 
 
+DRAWS = (
+    "Seeds are bootstrap draws of the same pairs: their sd is the standard error of what was found from these pairs, so that more pairs "
+    "narrow an interval, and more draws hardly do. There is no P(best)."
+)
+
+
 def seeds_text(candidate: Candidate) -> str:
     """2.3456 ± 0.0123 (mean and 95% interval over 3 seeds)"""
-    return f"{mean_text(candidate.interval)} (mean and {CONFIDENCE:.0%} interval over {len(candidate.values)} seeds)"
+    return f"{mean_text(candidate.interval)} (mean and {CONFIDENCE:.0%} interval over {candidate.behind_the_mean})"
 
 
 def mean_text(interval: Interval | None) -> str:
@@ -42,7 +48,7 @@ def how_to_confirm(study: StudyRecord) -> str:
     config: dict[str, Any] = study.sweep.get("config", {})
     if not has_noise(config):
         return "nothing to confirm: the direction of adapter.vector is the same with every seed"
-    over = "other draws of the pairs" if (config.get("adapter") or {}).get("pairs") else "seeds"
+    over = "other draws of the pairs" if redraws_pairs(config) else "seeds"
     return f"`harness confirm {study.name}` runs the best over {over}"
 
 
@@ -54,7 +60,7 @@ def verdict(study: StudyRecord) -> list[str]:
     noise = found.noise
     if noise:
         lines.append(
-            f"seed noise: sd {metric_text(noise.sd)}; two single runs with the same seed that differ by less than "
+            f"{_noise(found)}: sd {metric_text(noise.sd)}; two single runs with the same seed that differ by less than "
             f"{metric_text(noise.least_difference)} cannot be told apart"
         )
     return lines
@@ -88,11 +94,17 @@ def _verdict(study: StudyRecord, found: Confirmation) -> Iterator[str]:
     assert difference is not None, "both are complete with every seed"
     seeds = len(found.winner.values.keys() & runner_up.values.keys())
     low, high = sorted((study.objective.sign * difference.low, study.objective.sign * difference.high))
-    within = "within seed noise, more seeds may turn it" if is_within_noise(difference) else "beyond seed noise"
+    over, more = ("draws of the pairs", "more pairs") if found.of_draws else ("seeds", "more seeds")
+    within = f"within {_noise(found)}, {more} may turn it" if is_within_noise(difference) else f"beyond {_noise(found)}"
+    probability = found.probabilities.get(found.winner.number)
+    of_these = (
+        ""
+        if probability is None
+        else f", the best of these {len(found.ranked)} with probability {probability:.2f} (of other trials that says nothing)"
+    )
     yield (
         f"{within}: better than trial {runner_up.number} by {metric_text(study.objective.sign * difference.mean)} (from "
-        f"{metric_text(low)} to {metric_text(high)}, paired over {seeds} seeds), the best of these {len(found.ranked)} "
-        f"with probability {found.probabilities[found.winner.number]:.2f} (of other trials that says nothing)"
+        f"{metric_text(low)} to {metric_text(high)}, paired over {seeds} {over}){of_these}"
     )
     by_prompt = found.difference_over_prompts(found.winner, runner_up)
     if by_prompt:
@@ -101,6 +113,10 @@ def _verdict(study: StudyRecord, found: Confirmation) -> Iterator[str]:
             f"of {by_prompt.prompts} prompts, {metric_text(interval.mean)} more are right than after trial "
             f"{runner_up.number}'s (from {metric_text(interval.low)} to {metric_text(interval.high)}, bootstrap over prompts)"
         )
+
+
+def _noise(found: Confirmation) -> str:
+    return "the noise of the pairs" if found.of_draws else "seed noise"
 
 
 def _how_surely(study: StudyRecord) -> str:
@@ -200,9 +216,10 @@ def confirmation_section(study: StudyRecord) -> str:
     assert found is not None, "there is one"
     head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in _headings(study))
     rows = "".join(_html_row(row) for row in _rows(study, found))
-    words = "".join(f"<p>{escape(line)}</p>" for line in (*verdict(study), METHOD))
+    over = f"{len(found.seeds)} {'draws of the pairs' if found.of_draws else 'seeds'}"
+    words = "".join(f"<p>{escape(line)}</p>" for line in (*verdict(study), METHOD, *([DRAWS] if found.of_draws else [])))
     return (
-        f'<section id="confirmation"><h2>Confirmation over {len(found.seeds)} seeds</h2><div class="card scroll">'
+        f'<section id="confirmation"><h2>Confirmation over {over}</h2><div class="card scroll">'
         f'<table class="plain"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div><div class="words">{words}</div></section>'
     )
 

@@ -57,7 +57,7 @@ def _objective(comparison: Comparison, best: RunRecord, value: float) -> Reason:
     assert comparison.objective is not None, "there is a best"
     over_seeds = comparison.winner.interval if comparison.winner else None
     if over_seeds is not None and comparison.winner is not None:
-        seeds = f"± {over_seeds.half_width:.2g}, over {len(comparison.winner.values)} seeds"
+        seeds = f"± {over_seeds.half_width:.2g}, over {comparison.winner.behind_the_mean}"
         words = f"{seeds}; {metric_text(comparison.value(best))} in the search"
         return Reason(f"{comparison.objective.metric}, confirmed", metric_text(value), words)
     return Reason(comparison.objective.metric, metric_text(value), "one seed, not confirmed" if comparison.studies else "")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from harness.config.steering_controls import redraws_pairs
 from harness.runs import additive
 from harness.runs.chances import Chance, Spread, chance_of_holding, spread_over_seeds, with_reserve
 from harness.runs.confirmation_plan import ConfirmationPlan, confirmation_directory, launch_of, read_plan
@@ -35,6 +36,8 @@ class Candidate:
     constraints: dict[str, dict[str, float]]
     spreads: dict[str, Spread] = field(default_factory=dict)
     """By constrained metric, what seeds do to a candidate; of no metric before one is complete with every seed."""
+    of_draws: bool = False
+    """Whether each seed is a draw of the same pairs (adapter.pairs), and no new data."""
 
     @property
     def complete(self) -> dict[int, Result]:
@@ -55,10 +58,15 @@ class Candidate:
         """Whether it is complete with every seed that is planned for it."""
         return len(self.values) == len(self.results)
 
+    @property
+    def behind_the_mean(self) -> str:
+        """Of what its interval is: 3 seeds, or 3 draws of the pairs."""
+        return f"{len(self.values)} {'draws of the pairs' if self.of_draws else 'seeds'}"
+
     @cached_property
     def interval(self) -> Interval | None:
         """Mean and interval over the seeds; None before it is complete with two."""
-        return mean_interval(list(self.values.values())) if len(self.values) > 1 else None
+        return mean_interval(list(self.values.values()), of_draws=self.of_draws) if len(self.values) > 1 else None
 
     @cached_property
     def metrics(self) -> dict[str, float]:
@@ -113,6 +121,8 @@ class Confirmation:
     """The study's."""
     candidates: list[Candidate] = field(default_factory=list)
     """As planned: the best of the search first."""
+    of_draws: bool = False
+    """As of its candidates."""
 
     @property
     def seeds(self) -> list[int]:
@@ -176,8 +186,9 @@ class Confirmation:
 
     @cached_property
     def probabilities(self) -> dict[int, float]:
-        """By candidate, how likely it is the best of `ranked` (see `harness.runs.paired`); empty where there is nothing to choose from."""
-        if len(self.ranked) < 2:
+        """By candidate, how likely it is the best of `ranked` (see `harness.runs.paired`); empty where there is nothing to choose from, and
+        where seeds are draws of the same pairs: more of them would make it sure of what other pairs may turn."""
+        if len(self.ranked) < 2 or self.of_draws:
             return {}
         if self._have_same_seeds(self.ranked):
             found = probabilities_of_lowest([list(self.costs(candidate).values()) for candidate in self.ranked])
@@ -192,7 +203,7 @@ class Confirmation:
     def difference(self, candidate: Candidate, other: Candidate) -> Interval | None:
         """Of the objectives, candidate minus other, over the seeds that both are complete with: mean and paired t interval."""
         both = [candidate.values[seed] - other.values[seed] for seed in self.seeds if seed in candidate.values and seed in other.values]
-        return mean_interval(both) if len(both) > 1 else None
+        return mean_interval(both, of_draws=self.of_draws) if len(both) > 1 else None
 
     def difference_over_prompts(self, candidate: Candidate, other: Candidate) -> PromptDifference | None:
         """The same, where texts are judged, over all prompts of all seeds; None where no text is, or its file is elsewhere."""
@@ -311,8 +322,9 @@ def confirmation_of(
     for number, run in enumerate(plan.runs):
         results.setdefault(run["candidate"], {})[run["seed"]] = result(number)
     objective, constraints = sweep["objective"], sweep.get("constraints") or {}
-    candidates = [Candidate(number, by_seed, objective["metric"], constraints) for number, by_seed in results.items()]
-    return Confirmation(directory, plan, objective["direction"], constraints, _with_spreads(candidates, constraints))
+    of_draws = redraws_pairs(sweep.get("config") or {})
+    candidates = [Candidate(number, by_seed, objective["metric"], constraints, of_draws=of_draws) for number, by_seed in results.items()]
+    return Confirmation(directory, plan, objective["direction"], constraints, _with_spreads(candidates, constraints), of_draws)
 
 
 def _with_spreads(candidates: Sequence[Candidate], constraints: Iterable[str]) -> list[Candidate]:

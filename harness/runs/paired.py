@@ -36,10 +36,14 @@ class Interval:
         return (self.high - self.low) / 2
 
 
-def mean_interval(values: Sequence[float]) -> Interval:
-    """Of at least two values, one a seed."""
+def mean_interval(values: Sequence[float], *, of_draws: bool = False) -> Interval:
+    """Of at least two values, one a seed.
+
+    of_draws: one a bootstrap draw of the same data. Their sd is itself the standard error of what was found from these data (Efron and
+    Tibshirani, 1993, chapter 6), which more draws do not make smaller; they make the mean of the draws more certain alone.
+    """
     mean, sd = statistics.fmean(values), statistics.stdev(values)
-    reach = t_quantile((1 + CONFIDENCE) / 2, len(values) - 1) * sd / math.sqrt(len(values))
+    reach = t_quantile((1 + CONFIDENCE) / 2, len(values) - 1) * sd * math.sqrt(of_draws + 1 / len(values))
     return Interval(mean, sd, mean - reach, mean + reach)
 
 

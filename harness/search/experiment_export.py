@@ -153,7 +153,7 @@ def _found(study: StudyRecord, best: RunRecord) -> Iterator[str]:
         mean, confirmation, seeds = confirmed.interval, study.confirmation, sorted(confirmed.values)
         yield (
             f"{study.objective.metric}: {mean.mean:.6g} ± {mean.half_width:.2g} ({study.objective.direction}; mean and {CONFIDENCE:.0%} "
-            f"interval over {len(seeds)} seeds, {seeds[0]} to {seeds[-1]}; sd {mean.sd:.2g})"
+            f"interval over {confirmed.behind_the_mean}, {seeds[0]} to {seeds[-1]}; sd {mean.sd:.2g})"
         )
         chance = confirmation.probabilities.get(confirmed.number)
         if chance is not None:

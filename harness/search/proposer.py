@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.runs.trial import Trial
+from harness.search.reserve import trials_of_search
 from harness.search.samplers import build_sampler
 from harness.search.steering_controls import around_controls
 from harness.search.sweep import Sweep
@@ -42,7 +43,8 @@ class Proposer:
         else:
             ended = self.index.ended
             pinned = self.sweep.pinned(trial.number, ended=ended.complete + ended.pruned)
-            proposed = around_controls(pinned, self.sweep.config, self.sweep.space, trial.number, self.index.records)
+            last = trials_of_search(self.sweep)
+            proposed = around_controls(pinned, self.sweep.config, self.sweep.space, trial.number, last, self.index.records)
             pinned, given, learned_from = proposed.pinned, proposed.given, proposed.learned_from
             if self.trunk_claims is not None and not pinned:
                 learned_from = self.trunk_claims.learned_from(self.index.records())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from harness.config.steering_controls import has_noise
+from harness.config.validate import to_plain
 from harness.runs.confirmation import ENOUGH_SEEDS
 from harness.runs.record import RunRecord
 from harness.runs.result import FINAL_STATES
@@ -30,6 +32,8 @@ def confirms_itself(sweep: Sweep) -> bool:
 def why_not(sweep: Sweep) -> str | None:
     """Why the study cannot confirm its best by itself, in words; None where it can."""
     search, budget = sweep.config.search, sweep.config.budget
+    if not has_noise(to_plain(sweep.base.config)):
+        return "the direction of adapter.vector is the same with every seed"
     if sweep.config.objective.also:
         return "takes one objective, with constraints for the others"
     if search.name == "grid":
@@ -41,6 +45,12 @@ def why_not(sweep: Sweep) -> str | None:
         if limit is not None and limit < least:
             return f"budget.{unit}={limit} holds no trial beside {FEWEST_RUNS} runs of full length over fresh seeds (>= {least})"
     return None
+
+
+def trials_of_search(sweep: Sweep) -> int | None:
+    """How many trials come before the confirmation, where the study has one: the others are held back. None: no limit."""
+    trials = sweep.config.budget.trials
+    return trials - int(_whole(sweep).trials) if trials is not None and confirms_itself(sweep) else trials
 
 
 def candidates_at_once(sweep: Sweep) -> int:

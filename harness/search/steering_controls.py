@@ -42,9 +42,9 @@ def first_controls(space: Space, where: str) -> Iterator[dict[str, Any]]:
     yield from ({KEY: choice} for choice in choices if choice in ("nothing", "prompt"))
 
 
-def check_controls(config: SweepConfig, space: Space) -> None:
-    """Raise InputError for a steering study whose random directions would not be tried."""
-    choices, trials = _choices(space), config.budget.trials
+def check_controls(config: SweepConfig, space: Space, trials: int | None) -> None:
+    """Raise InputError for a steering study whose random directions would not be tried. trials: as of `around_controls`."""
+    choices, given = _choices(space), config.budget.trials
     if not _tries_controls(config, space) or "random" not in choices:
         return
     draws = next((item.choices for item in space.parameters if item.key == DRAW_KEY), ())
@@ -54,17 +54,19 @@ def check_controls(config: SweepConfig, space: Space) -> None:
     fewest = len(choices) - 1 + DRAWS
     if trials is None or trials < fewest:
         problem = f"the last {DRAWS} trials of a steering study are random directions in the place of the best; valid: at least {fewest}"
-        raise wrong_value("budget.trials", "null" if trials is None else trials, problem)
+        held = "" if given is None or given == trials else f" beside what search.confirm holds back ({given - (trials or 0)} of these)"
+        raise wrong_value("budget.trials", "null" if given is None else given, f"{problem}{held}")
 
 
 def around_controls(
-    pinned: dict[str, Any], config: SweepConfig, space: Space, number: int, records: Callable[[], list[RunRecord]]
+    pinned: dict[str, Any], config: SweepConfig, space: Space, number: int, trials: int | None, records: Callable[[], list[RunRecord]]
 ) -> Proposal:
-    """How trial `number` comes about. pinned: what a warm start gives it; records: gives all trials so far."""
+    """How trial `number` comes about. pinned: what a warm start gives it; trials: how many the search has before anything is confirmed;
+    records: gives all trials so far."""
     if not _tries_controls(config, space) or KEY in pinned:
         return Proposal(pinned)
     steers = space.in_optuna({KEY: None})
-    draw = number - (config.budget.trials or 0) + DRAWS
+    draw = number - (trials or 0) + DRAWS
     if "random" in _choices(space) and 0 <= draw < DRAWS:
         objective = Objective(config.objective.metric, config.objective.direction)
         return Proposal(space.in_optuna(_active(space, {**_best_place(records(), objective), KEY: "random", DRAW_KEY: draw})))

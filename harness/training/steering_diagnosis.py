@@ -1,4 +1,5 @@
-"""Whether contrast pairs agree on a direction: said before any trial is spent on it, and logged of each run that steers by them."""
+"""Whether contrast pairs agree on a direction: said before any trial is spent on it, and logged of each run that steers by
+them and trains nothing."""
 
 from __future__ import annotations
 

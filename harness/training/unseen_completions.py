@@ -1,4 +1,5 @@
-"""What a trait is judged by is not what it was learned from: other continuations than those of adapter.pairs, and of trained answers."""
+"""What a trait is judged by is not what it was learned from: other continuations than those of adapter.pairs, and of trained answers
+of pairs and labels. Conversations and other text are not compared: they hold more than answers."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ def refuse_extracted_completions(config: Config, sets: Sequence[EvaluationSet]) 
 
 
 def refuse_trained_completions(training: TrainingData, sets: Sequence[EvaluationSet], tokenizer: Any) -> None:
-    """The same for the answers of pairs, and of labels, that are trained."""
+    """The same for the answers of pairs, and of labels, that are trained as such (not by objective=sft)."""
     for source in training.sources if _contrast_sets(sets) else ():
         if source.documents.are_answers:
             _refuse(sets, set(_answers(source, tokenizer)), f"data.sources.{source.name}")

@@ -50,6 +50,7 @@ def confirm_in_rounds(
             if not train(study, directory):
                 return study
             study = load_study(study.directory)
-        named = next_round(study, each=top, most=top * rounds)
+        # Those that were named are all there is to run.
+        named = () if trials else next_round(study, each=top, most=top * rounds)
         if not named:
             return study

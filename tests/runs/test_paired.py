@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import statistics
 from typing import Any
@@ -131,6 +132,14 @@ def test_shifted_candidates_are_ordered_by_their_shift_and_the_more_surely_the_l
 def test_without_noise_the_lowest_is_certain_and_equals_share() -> None:
     assert probabilities_of_lowest([[2.0, 3.0], [2.5, 3.5]]) == [1.0, 0.0]
     assert probabilities_of_lowest([[2.0, 3.0], [2.0, 3.0], [4.0, 5.0]]) == [0.5, 0.5, 0.0]
+
+
+def test_more_draws_of_the_same_data_do_not_narrow_an_interval() -> None:
+    """Of 1 and 3: sd = sqrt 2; t(1) = 12.706."""
+    two, many = mean_interval([1.0, 3.0], of_draws=True), mean_interval([1.0, 3.0] * 500, of_draws=True)
+    assert two.half_width == pytest.approx(12.706 * math.sqrt(2) * math.sqrt(1.5), rel=1e-4)
+    # For ever so many the normal quantile times the standard error, which is 1 here.
+    assert many.half_width == pytest.approx(1.96, rel=5e-3)
 
 
 def test_a_bootstrap_over_prompts_has_its_mean_and_covers_the_truth() -> None:

@@ -174,6 +174,26 @@ def test_the_winner_over_seeds_comes_before_the_best_of_the_search(searched: Cal
     assert "beyond seed noise" in " ".join(verdict(record))
 
 
+def test_draws_of_the_same_pairs_narrow_no_interval(searched: Callable[..., StudyRecord]) -> None:
+    """The sd of three is the standard error, beside that of their mean: sqrt(1 + 1/3) in place of sqrt(1/3)."""
+    record = confirmed(searched(), lambda candidate, seed: {1: 2.4, 2: 2.3, 0: 2.5}[candidate] + 0.01 * seed + 0.001 * (seed == candidate))
+    adapter = {"name": "steering", "pairs": "pairs.jsonl"}
+    write_yaml(record.directory.sweep, {**record.sweep, "config": {**record.sweep["config"], "adapter": adapter}})
+    drawn = load_study(record.directory)
+    assert record.confirmed is not None
+    assert drawn.confirmed is not None
+    assert record.confirmed.interval is not None
+    assert drawn.confirmed.interval is not None
+    assert drawn.confirmed.number == record.confirmed.number
+    assert drawn.confirmed.interval.half_width == pytest.approx(2 * record.confirmed.interval.half_width)
+    assert drawn.confirmation is not None
+    assert drawn.confirmation.to_json()["probability_best"] is None
+    said = " ".join(verdict(drawn))
+    assert "beyond the noise of the pairs" in said
+    assert "paired over 3 draws of the pairs)" in said
+    assert "narrow" in confirmation_section(drawn)
+
+
 def test_differences_within_the_noise_of_seeds_are_said_and_marked(searched: Callable[..., StudyRecord]) -> None:
     record = confirmed(searched(), lambda candidate, seed: 2.3 + 0.1 * ((candidate * 7 + seed * 5 + candidate * seed) % 4), top=3)
     assert record.confirmation is not None

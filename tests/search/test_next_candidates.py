@@ -11,6 +11,7 @@ import pytest
 
 from harness.report.confirmation_table import verdict
 from harness.runs.confirmation_plan import read_plan
+from harness.runs.directory import StudyDirectory
 from harness.runs.fresh_seeds import shifts
 from harness.runs.record import StudyRecord, load_study
 from harness.runs.result import Result, write_result
@@ -20,6 +21,7 @@ from harness.search.next_candidates import OWN, REACH, expected_shifts, next_rou
 from harness.search.open_study import open_study
 from harness.search.space import parse_space
 from harness.search.warm_start import Start
+from harness.work.confirm import confirm_in_rounds
 from tests.search.conftest import MakeSweep
 from tests.search.studies import METRICS, run_all
 
@@ -114,6 +116,22 @@ def test_where_fresh_seeds_push_the_best_over_a_constraint_it_goes_on_with_the_b
     assert later.confirmed is not None
     assert later.confirmed.number == 2
     assert to_try_next(later, 3) == [], "1 is not expected to hold, and nothing else was better in the search than what is confirmed"
+
+
+def test_where_trials_are_named_no_others_are_run(searched: Callable[..., StudyRecord]) -> None:
+    points = [Point(0.0, 2.20, 0.19, 0.05), Point(0.9, 2.21, 0.12), Point(1.0, 2.22, 0.12)]
+    study = searched(points)
+
+    def train(record: StudyRecord, directory: StudyDirectory) -> bool:
+        plan = read_plan(directory)
+        assert plan is not None
+        confirmed(record, points, top=1, trials=plan.candidates)
+        return True
+
+    named = confirm_in_rounds(study, train, top=3, seeds=2, trials=[0])
+    assert named.confirmation is not None
+    assert named.confirmation.plan.candidates == [0]
+    assert to_try_next(named, 3) == [1, 2], "there are some"
 
 
 def test_what_was_better_in_the_search_than_the_winner_is_tried_although_there_is_one(searched: Callable[..., StudyRecord]) -> None:

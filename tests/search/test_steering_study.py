@@ -19,6 +19,8 @@ from harness.runs.record import StudyRecord, load_study
 from harness.runs.trial import read_trial
 from harness.search.confirm import _point, fresh_values, refuse_without_noise
 from harness.search.load_sweep import load_sweep
+from harness.search.reserve import trials_of_search, why_not
+from harness.search.steering_controls import around_controls
 from harness.search.study import Claim, Study
 from harness.search.sweep import Sweep, thaw
 from tests.merging.models import tensors, write_model
@@ -98,6 +100,10 @@ def measured(params: dict[str, Any]) -> dict[str, float]:
     ("overrides", "said"),
     [
         (["budget.trials=5"], r"budget\.trials=5: the last 3 trials of a steering study are random directions .*; valid: at least 6"),
+        (
+            ["budget.trials=8", "search.confirm=true"],
+            r"budget\.trials=8: .* at least 6 beside what search\.confirm holds back \(4 of these\)",
+        ),
         (["data.contrast.trait.instruction=null"], r"adapter\.control=prompt: nothing asks for the trait in words; valid: data\.contrast"),
         (["space.adapter.control.choices=[null,nothing,random]", "space.adapter.draw.choices=[0,1]"], r"space\.adapter\.draw: 3 random"),
         (["space.adapter.control.choices=[nothing,random]"], r"space\.adapter\.method\.when\.adapter\.control=None: never happens"),
@@ -123,6 +129,33 @@ def test_a_confirmation_keeps_the_block(sweep: Sweep) -> None:
     wider = dataclasses.replace(sweep, config=space)
     assert _point(wider, params) == {"adapter.control": None, "adapter.block": 1, "adapter.coefficient": 0.1}
     assert fresh_values(sweep, params, 7, place=1) == {"seed": 7, "adapter.draw": 4}
+
+
+def test_a_study_of_a_file_holds_nothing_back_for_a_confirmation(sweep: Sweep) -> None:
+    """search.confirm would spend its share on runs that are the same with every seed."""
+    confirms = _confirming(sweep)
+    assert why_not(confirms) is None
+    adapter = dataclasses.replace(sweep.base.config.adapter, pairs=None, vector="found.safetensors")
+    base = dataclasses.replace(sweep.base, config=dataclasses.replace(sweep.base.config, adapter=adapter))
+    vars(confirms)["base"] = base
+    assert why_not(confirms) == "the direction of adapter.vector is the same with every seed"
+
+
+def test_random_directions_come_before_a_confirmation_of_the_study_itself(sweep: Sweep) -> None:
+    """Its runs over fresh seeds are of budget.trials, and no trials of the search: those end 6 of 20 earlier."""
+    confirms = _confirming(sweep)
+    last = trials_of_search(confirms)
+    assert (last, trials_of_search(sweep)) == (14, 20)
+    given = [around_controls({}, confirms.config, confirms.space, number, last, list).pinned for number in range(10, 16)]
+    assert [point.get("adapter.draw") for point in given] == [None, *range(3), None, None]
+
+
+def _confirming(sweep: Sweep) -> Sweep:
+    """The same with search.confirm; what was composed is shared."""
+    config = dataclasses.replace(sweep.config, search=dataclasses.replace(sweep.config.search, confirm=True))
+    found = dataclasses.replace(sweep, config=config)
+    vars(found).update({**vars(sweep), "config": config})
+    return found
 
 
 def test_a_direction_of_a_file_is_not_confirmed(tmp_path: Path) -> None:
