@@ -31,6 +31,7 @@ from harness.synthesis.plan import Draft, Plan
 from harness.synthesis.recipe import Recipe
 from harness.synthesis.stages import Made, make_data
 from harness.synthesis.status import answers
+from harness.work.study_jobs import study_jobs
 from harness.work.synth_teacher import Record, Teachers
 from harness.work.synth_worker import answered, work
 
@@ -84,10 +85,23 @@ def begin_plan(directory: SynthDirectory, plan: Plan, teachers: Teachers) -> Beg
         _refuse_other(directory, kept, document)
         if kept["steps"] != plan.keys or retries_of(kept["recipe"]) != retries_of(document["recipe"]):  # there is something to write again
             with directory.changing() as ledger:
+                _refuse_workers(directory, plan.shards)
                 for one in ledger.shards.values():
                     one.done = False
     write_yaml(directory.recipe, document)
     return Begun(directory, plan, teachers)
+
+
+def _refuse_workers(directory: SynthDirectory, shards: int) -> None:
+    """Refuse to change what is written while workers go by what it was: they would call shards done that lack something. Raises InputError."""
+    jobs = study_jobs(directory)
+    trouble = jobs.trouble if jobs else None
+    if trouble or directory.is_making() or directory.at_work(shards) or (jobs and jobs.live):
+        why = f"its jobs cannot be asked for ({trouble})" if trouble else "workers write it"
+        raise InputError(
+            f"{directory.path}: this recipe has more to write, and {why}; valid: the recipe that it was begun with, or "
+            f"`harness stop {directory.path}` first"
+        )
 
 
 def retries_of(recipe: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from harness.config.errors import InputError
 from harness.synthesis.directory import SynthDirectory
 from harness.synthesis.recipe import load_recipe
 from harness.synthesis.status import answers
@@ -164,6 +165,21 @@ def test_what_is_scored_is_not_paid_again(recipe: Write, tmp_path: Path) -> None
     done = synth(tmp_path, recipe(), *words, "--dir", "made", "--json")
     assert done.rc == 0, done
     assert raw(tmp_path / "made") == before
+
+
+def test_what_workers_write_is_not_changed_under_them(recipe: Write, tmp_path: Path) -> None:
+    directory = begin(load_recipe(str(recipe()), []), tmp_path / "made").directory
+    claim = directory.claim(4)
+    assert claim is not None
+    before = directory.recipe.read_bytes()
+    scored = ["steps.likely.nll=teacher"]
+    with pytest.raises(InputError, match=r"made: this recipe has more to write, and workers write it; valid: .*`harness stop"):
+        begin(load_recipe(str(recipe()), scored), directory.path)
+    assert directory.recipe.read_bytes() == before
+    begin(load_recipe(str(recipe()), ["filters.words.min=1"]), directory.path)  # workers need not know of it
+    claim.release()
+    begin(load_recipe(str(recipe()), scored), directory.path)
+    assert directory.recipe.read_bytes() != before
 
 
 def test_a_text_that_was_cut_is_dropped_and_kept_with_its_reason(recipe: Write, tmp_path: Path) -> None:
