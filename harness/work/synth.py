@@ -151,19 +151,25 @@ def fill(begun: Begun, *, workers: int, progress: Progress) -> None:
 
 
 def _write(begun: Begun, workers: int, progress: Progress) -> None:
-    directory, plan = begun.directory, begun.plan
+    directory, plan, spent = begun.directory, begun.plan, 0
     directory.settle_all_killed()
     with directory.changing() as ledger:
         ledger.refused = None
-    while not (ledger := directory.ledger()).is_whole(plan.shards) and ledger.refused is None:
-        if workers == 1:
-            _work_here(begun, progress)
-        else:
-            _work_apart(begun, workers, progress)
-        if directory.stop_request.exists():
-            raise SynthStoppedError("stopped")
-        if directory.at_work(plan.shards):  # workers of jobs: what they leave is taken over
-            time.sleep(POLL_SECONDS)
+    try:
+        while not (ledger := directory.ledger()).is_whole(plan.shards) and ledger.refused is None:
+            held = directory.at_work(plan.shards)
+            if all(ledger.of(shard).done or shard in held for shard in range(plan.shards)):
+                # Workers of jobs are at all that is left; what they leave is taken over.
+                progress(answers(directory, plan.shards), plan.asks, spent)
+                time.sleep(POLL_SECONDS)
+            elif workers == 1:
+                spent = _work_here(begun, progress, spent)
+            else:
+                spent = _work_apart(begun, workers, progress, spent)
+            if directory.stop_request.exists():
+                raise SynthStoppedError("stopped")
+    finally:
+        begun.teachers.close()
 
 
 @contextmanager
@@ -179,9 +185,9 @@ def _making(directory: SynthDirectory, *, wait: bool) -> Iterator[None]:
         lock.release()
 
 
-def _work_here(begun: Begun, progress: Progress) -> None:
+def _work_here(begun: Begun, progress: Progress, spent: int) -> int:
+    """spent: tokens that this command spent before; returns those that it has spent now."""
     there = sum(len(begun.directory.records(shard)) for shard in range(begun.plan.shards))
-    spent = 0
 
     def on_record(record: Record) -> None:
         nonlocal there, spent
@@ -189,36 +195,42 @@ def _work_here(begun: Begun, progress: Progress) -> None:
         spent += sum(record.get("tokens", ()))
         progress(there, begun.plan.asks, spent)
 
-    progress(there, begun.plan.asks, 0)
-    try:
-        work(begun.directory, begun.plan, begun.teachers, on_record=on_record, stopping=begun.directory.stop_request.exists)
-    finally:
-        begun.teachers.close()
+    progress(there, begun.plan.asks, spent)
+    work(begun.directory, begun.plan, begun.teachers, on_record=on_record, stopping=begun.directory.stop_request.exists)
+    return spent
 
 
-def _work_apart(begun: Begun, workers: int, progress: Progress) -> None:
-    """Workers in processes of their own; this one only watches."""
+def _work_apart(begun: Begun, workers: int, progress: Progress, spent: int) -> int:
+    """Workers in processes of their own; this one only watches. spent: as of `_work_here`."""
     command = [sys.executable, "-m", "harness.work.synth_worker", str(begun.directory.path)]
-    before = begun.directory.ledger().used
+    before = begun.directory.ledger().used - spent
+
+    def look() -> int:
+        spent = begun.directory.ledger().used - before
+        progress(answers(begun.directory, begun.plan.shards), begun.plan.asks, spent)
+        return spent
+
     running = [subprocess.Popen(command, stdin=subprocess.DEVNULL) for _ in range(min(workers, begun.plan.shards))]
     try:
         while any(process.poll() is None for process in running):
-            progress(answers(begun.directory, begun.plan.shards), begun.plan.asks, begun.directory.ledger().used - before)
+            look()
             time.sleep(POLL_SECONDS)
     except BaseException:
         begun.directory.stop_request.touch()
         for process in running:
             process.wait()
         raise
+    spent = look()
     codes = [process.returncode for process in running]
     if all(code == DONE for code in codes):
-        return
+        return spent
     if BAD_INPUT in codes:
         raise InputError("a worker was refused what it needs, see above")
     # Others have gone on with what a worker left that was killed, unless it was the last one.
     ledger = begun.directory.ledger()
     if not ledger.refused and not ledger.is_whole(begun.plan.shards):
         raise SynthStoppedError(f"a worker failed (exit code {next(code for code in codes if code != DONE)})")
+    return spent
 
 
 def drafts_of(directory: SynthDirectory, plan: Plan) -> list[Draft]:
