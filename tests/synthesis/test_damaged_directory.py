@@ -60,6 +60,16 @@ def test_a_damaged_manifest_is_named(manifest: Any, tmp_path: Path) -> None:
         summary(directory(tmp_path, manifest=manifest))
 
 
+def test_a_row_may_hold_any_character(tmp_path: Path) -> None:
+    from harness.api.data_sets import DataSet
+
+    made = directory(tmp_path)
+    assert DataSet(made).rows == []
+    made.dataset.mkdir()
+    made.data.write_text('{"text": "one\u2028two\x85three"}\n', encoding="utf-8")
+    assert DataSet(made).rows == [{"text": "one\u2028two\x85three"}]
+
+
 @pytest.mark.parametrize(
     "change", [{"id": {}}, {"step": 1}, {"tokens": 5}, {"tokens": [1]}, {"text": None}, {"finish": []}, {"score": "nan"}, {"error": 1}]
 )
