@@ -16,6 +16,7 @@ import pytest
 
 from harness.config.errors import InputError
 from harness.synthesis.directory import SynthDirectory
+from harness.synthesis.plan import Plan
 from harness.synthesis.recipe import load_recipe
 from harness.synthesis.status import answers
 from harness.work import synth_worker
@@ -203,6 +204,19 @@ def test_what_others_write_is_waited_for_and_taken_over(recipe: Write, tmp_path:
     make(begun, workers=1, progress=look)
     assert (turns, closed) == ([0, 12], [16])  # one turn for each of them; teachers are let go of once
     assert told[-1] == (16, begun.directory.ledger().used)
+
+
+def test_rounds_end_where_nothing_is_asked(recipe: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asks_of, rounds = Plan.asks_of, []
+
+    def asked(*given: Any) -> Any:
+        rounds.append(asks_of(*given))
+        return rounds[-1]
+
+    monkeypatch.setattr(Plan, "asks_of", asked)
+    assert synth(tmp_path, recipe(steps__text__retries=1000, steps__text__draws=1), "shard_rows=100", "--dir", "made").rc in (0, 1)
+    assert (len(rounds[0]), rounds[-1]) == (8, [])
+    assert all(rounds[:-1])
 
 
 def test_a_text_that_was_cut_is_dropped_and_kept_with_its_reason(recipe: Write, tmp_path: Path) -> None:
