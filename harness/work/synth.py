@@ -93,7 +93,10 @@ def begin_plan(directory: SynthDirectory, plan: Plan, teachers: Teachers) -> Beg
 
 
 def _refuse_workers(directory: SynthDirectory, shards: int) -> None:
-    """Refuse to change what is written while workers go by what it was: they would call shards done that lack something. Raises InputError."""
+    """Refuse to change what is written while workers go by what it was: they would call shards done that lack something.
+
+    Raises InputError.
+    """
     jobs = study_jobs(directory)
     trouble = jobs.trouble if jobs else None
     if trouble or directory.is_making() or directory.at_work(shards) or (jobs and jobs.live):

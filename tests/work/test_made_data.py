@@ -106,6 +106,13 @@ def test_a_sweep_does_not_ask_teachers_for_what_no_trial_may_need(made: list[str
     assert common_to_trials(alone) == alone.config.base
     beside = read_sweep("./question.yaml", [f"data.sources.real.path={tiny_text.general}"])
     assert common_to_trials(beside) == [*beside.config.base, "data.sources.domain.weight=0"]
+    real = f"data.sources.real.path={tiny_text.general}"
+    # Without the made rows a run goes through the others more often than a trial does.
+    scarce = read_sweep("./question.yaml", [real, "data.max_epochs=2", "data.sources.real.max_epochs=3"])
+    unlimited = ["data.max_epochs=null", "data.sources.real.max_epochs=null"]
+    assert common_to_trials(scarce) == [*scarce.config.base, "data.sources.domain.weight=0", *unlimited]
+    replayed = read_sweep("./question.yaml", [real, "data.sources.domain.replay=true", "data.replay_share=0.2"])
+    assert common_to_trials(replayed) == replayed.config.base  # there is nothing else to replay
 
 
 def test_a_source_of_weight_0_is_made_only_where_an_evaluation_set_is_held_out_of_it() -> None:
