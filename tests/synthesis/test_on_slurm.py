@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from harness.config.launcher_schema import LauncherConfig
 from harness.runs.submitted_jobs import read_jobs
 from harness.synthesis.directory import SynthDirectory
-from harness.synthesis.recipe import load_recipe
+from harness.synthesis.recipe import Recipe, load_recipe
 from harness.work import synth_job
+from harness.work.cluster import Submitted
 from harness.work.synth import begin
 from tests.support import warm
 from tests.support.command import Done, call_harness
@@ -48,6 +50,17 @@ def test_a_dry_run_prints_the_script_and_writes_nothing(recipe: Write, tmp_path:
     assert (refused.rc, "valid: with launcher=slurm" in refused.stderr) == (2, True)
     bad = synth(tmp_path, path, "launcher=slurm", "launcher.time=4", "--dir", "made")
     assert (bad.rc, "launcher.time=4: expected" in bad.stderr, (tmp_path / "made").exists()) == (2, True, False)
+
+
+def test_what_is_submitted_is_told_as_json(recipe: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def launch(loaded: Recipe, path: Path, launcher: LauncherConfig) -> Submitted:
+        return Submitted(begin(loaded, path).directory, None, present=2)
+
+    monkeypatch.setattr("harness.work.synth_cluster.launch_synth", launch)
+    done = synth(tmp_path, recipe(), *SLURM, "--dir", "made", "--json")
+    assert done.rc == 0, done
+    assert json.loads(done.stdout) == status(tmp_path, "made")
+    assert "2 workers already" in synth(tmp_path, recipe(), *SLURM, "--dir", "made").stdout
 
 
 def test_the_last_worker_makes_the_data_set(recipe: Write, tmp_path: Path) -> None:
