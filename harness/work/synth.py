@@ -26,9 +26,10 @@ from harness.runs.files import replacing, write_json, write_output, write_text, 
 from harness.runs.locks import hold
 from harness.synthesis.card import data_card
 from harness.synthesis.card_figures import figures
-from harness.synthesis.directory import SynthDirectory
+from harness.synthesis.directory import Ledger, SynthDirectory
 from harness.synthesis.plan import Draft, Plan
 from harness.synthesis.recipe import Recipe
+from harness.synthesis.seeds import hash_of
 from harness.synthesis.stages import Made, make_data
 from harness.synthesis.status import answers
 from harness.work.study_jobs import study_jobs
@@ -263,10 +264,22 @@ def write_data(directory: SynthDirectory, plan: Plan, out: SynthDirectory) -> Ma
         "rows": len(made.data),
         "sha256": _write_lines(out.data, made.data),
         "version": __version__,
+        "made_of": _made_of(plan, ledger),
     }
     write_text(out.card, data_card(manifest, made, config))
     write_json(out.manifest, manifest)
     return made
+
+
+def is_made(directory: SynthDirectory, plan: Plan) -> bool:
+    """Whether the data set there is the one that `write_data` would make."""
+    return directory.data.is_file() and directory.made().get("made_of") == _made_of(plan, directory.ledger())
+
+
+def _made_of(plan: Plan, ledger: Ledger) -> str:
+    """A hash of the recipe, and of what was written by it."""
+    written = {name: [one.prompt, one.generated] for name, one in sorted(ledger.shards.items())}
+    return hash_of([to_plain(plan.recipe.config), plan.seeds.fingerprints(), plan.keys, written])
 
 
 def write_data_page(directory: SynthDirectory, plan: Plan, made: Made, path: Path) -> None:
