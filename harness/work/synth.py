@@ -158,7 +158,7 @@ def _write(begun: Begun, workers: int, progress: Progress) -> None:
     directory, plan, spent = begun.directory, begun.plan, 0
     directory.settle_all_killed()
     with directory.changing() as ledger:
-        ledger.refused = None
+        ledger.limit, ledger.refused = plan.recipe.config.budget.tokens, None
     try:
         while not (ledger := directory.ledger()).is_whole(plan.shards) and ledger.refused is None:
             held = directory.at_work(plan.shards)

@@ -70,7 +70,7 @@ def _ask(
     for record in lot.refused:
         claim.directory.append(claim.shard, record)
         on_record(record)
-    if not claim.reserve(lot.most_tokens, at_risk=lot.at_risk, limit=plan.recipe.config.budget.tokens, stopping=stopping):
+    if not claim.reserve(lot.most_tokens, at_risk=lot.at_risk, stopping=stopping):
         return False
     left, lost = len(lot.asks), 0
     try:
