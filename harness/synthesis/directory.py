@@ -184,7 +184,7 @@ class SynthDirectory:
         """The lines of a shard that are what was written; others, which only damage makes, are as if nothing had been."""
         for row in read_json_lines(self.shard_file(shard)):
             try:
-                typed(_Written, row, self.shard_file(shard))
+                typed(_Written, row, self.shard_file(shard), strict=True)
             except DamagedError:
                 continue
             if "error" in row or "score" in row or ("text" in row and "finish" in row):
@@ -193,13 +193,13 @@ class SynthDirectory:
     def begun(self) -> dict[str, Any]:
         """recipe.yaml. Raises DamagedError and OSError."""
         document = read_yaml(self.recipe)
-        typed(_Begun, document, self.recipe)
+        typed(_Begun, document, self.recipe, strict=True)
         return document
 
     def made(self) -> dict[str, Any]:
         """manifest.json; {} before the data set is made. Raises DamagedError."""
         document = read_json(self.manifest) or {}
-        typed(_Made, document, self.manifest)
+        typed(_Made, document, self.manifest, strict=True)
         return document
 
     def append(self, shard: int, record: Record) -> None:

@@ -149,7 +149,7 @@ def test_a_recipe_that_is_none_leaves_nothing(here: Path, steps: str, message: s
     (here / "x.jinja").touch()
     (here / "theirs").mkdir()
     (here / "theirs" / "bad.yaml").write_text(f"steps: {steps}\n")
-    with pytest.raises(InputError, match=rf"bad\.yaml: {re.escape(message)}|{re.escape(message)}"):
+    with pytest.raises(InputError, match=rf"bad\.yaml: .*{re.escape(message)}"):
         _init(here, here / "theirs", "bad")
     assert not (here / "synth").exists()
 
