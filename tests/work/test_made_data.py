@@ -124,7 +124,7 @@ def test_a_sweep_does_not_ask_teachers_for_what_no_trial_may_need(made: list[str
     scarce = read_sweep("./question.yaml", [real, "data.max_epochs=2", "data.sources.real.max_epochs=3"])
     unlimited = ["data.max_epochs=null", "data.sources.real.max_epochs=null"]
     assert common_to_trials(scarce) == [*scarce.config.base, "data.sources.domain.weight=0", *unlimited]
-    replayed = read_sweep("./question.yaml", [real, "data.sources.domain.replay=true", "data.replay_share=0.2"])
+    replayed = read_sweep("./question.yaml", [real, "data.sources.general.replay=false", "data.sources.domain.replay=true"])
     assert common_to_trials(replayed) == replayed.config.base  # there is nothing else to replay
 
 
