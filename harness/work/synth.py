@@ -32,7 +32,7 @@ from harness.synthesis.recipe import Recipe
 from harness.synthesis.seeds import hash_of
 from harness.synthesis.stages import Made, make_data
 from harness.synthesis.status import answers
-from harness.work.study_jobs import study_jobs
+from harness.work.study_jobs import StudyJobs, study_jobs
 from harness.work.synth_teacher import Record, Teachers
 from harness.work.synth_worker import answered, work
 
@@ -85,20 +85,20 @@ def begin_plan(directory: SynthDirectory, plan: Plan, teachers: Teachers) -> Beg
         kept = directory.begun()
         _refuse_other(directory, kept, document)
         if kept["steps"] != plan.keys or retries_of(kept["recipe"]) != retries_of(document["recipe"]):  # there is something to write again
+            jobs = study_jobs(directory)  # not under the lock: Slurm may take its time
             with directory.changing() as ledger:
-                _refuse_workers(directory, plan.shards)
+                _refuse_workers(directory, plan.shards, jobs)
                 for one in ledger.shards.values():
                     one.done = False
     write_yaml(directory.recipe, document)
     return Begun(directory, plan, teachers)
 
 
-def _refuse_workers(directory: SynthDirectory, shards: int) -> None:
+def _refuse_workers(directory: SynthDirectory, shards: int, jobs: StudyJobs | None) -> None:
     """Refuse to change what is written while workers go by what it was: they would call shards done that lack something.
 
     Raises InputError.
     """
-    jobs = study_jobs(directory)
     trouble = jobs.trouble if jobs else None
     if trouble or directory.is_making() or directory.at_work(shards) or (jobs and jobs.live):
         why = f"its jobs cannot be asked for ({trouble})" if trouble else "workers write it"
