@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +81,9 @@ class DataSet:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """The rows to train on; [] before they are made."""
-        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()] if self.path.is_file() else []
+        from harness.runs.files import read_json_lines
+
+        return list(read_json_lines(self.path))
 
     @property
     def status(self) -> dict[str, Any]:

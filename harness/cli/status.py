@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -76,14 +76,23 @@ def _show_data_set(path: Path, *, as_json: bool, watch: bool) -> None:
 
     directory = SynthDirectory(path)
     jobs = WatchedJobs(directory)
-    while watch and (directory.is_making() or jobs.live):
+    found, shown = summary(directory), ""
+    while watch and (found["state"] == "running" or (jobs.live and not jobs.trouble)):
+        line = _how_far(found)
+        if line != shown:
+            say(line, err=True)
+        shown = line
         time.sleep(WATCH_SECONDS)
-    found = summary(directory)
+        found = summary(directory)
     if as_json:
         print_json({**found, **jobs.to_json()})
         return
-    written, shards = found["answers"], found["shards"]
-    texts = f"{written['written']:,} of {written['asked']:,} texts"
-    say(f"{found['synth']}: {found['state']}, {texts}, {shards['done']} of {shards['all']} shards")
+    say(_how_far(found))
     for line in [*in_words(found), *jobs.lines()]:
         say(line)
+
+
+def _how_far(found: dict[str, Any]) -> str:
+    written, shards = found["answers"], found["shards"]
+    texts = f"{written['written']:,} of {written['asked']:,} texts"
+    return f"{found['synth']}: {found['state']}, {texts}, {shards['done']} of {shards['all']} shards"

@@ -50,9 +50,11 @@ def _stop_data_set(path: Path, timeout_seconds: float) -> None:
     from harness.synthesis.directory import SynthDirectory
 
     directory = SynthDirectory(path)
+    shards = directory.begun()["shards"]
 
     def at_work() -> list[str]:
-        return ["the command that makes it"] if directory.is_making() else []
+        command = ["the command that makes it"] if directory.is_making() else []
+        return [*command, *(f"a worker on shard {shard}" for shard in directory.at_work(shards))]
 
     _stop(directory, directory.stop_request, at_work, "the same `harness synth`", timeout_seconds)
 

@@ -80,7 +80,7 @@ def synth(
         else:
             _show(rows)
         return
-    if launcher.name == "slurm" and _is_submitted(loaded, directory, launcher, html=html, dry_run=dry_run):
+    if launcher.name == "slurm" and _is_submitted(loaded, directory, launcher, html=html, dry_run=dry_run, as_json=as_json):
         return
     begun = begin(loaded, directory)
     path, bar = begun.directory.path, WritingBar()
@@ -129,9 +129,12 @@ def synth(
         raise typer.Exit(FAILED)
 
 
-def _is_submitted(recipe: Recipe, directory: Path | None, launcher: LauncherConfig, *, html: Path | None, dry_run: bool) -> bool:
+def _is_submitted(
+    recipe: Recipe, directory: Path | None, launcher: LauncherConfig, *, html: Path | None, dry_run: bool, as_json: bool
+) -> bool:
     """Submit workers, or print their script; False where no text is missing, so that the data set can be made here."""
     from harness.cli.submitted import report, submitting
+    from harness.synthesis.directory import SynthDirectory
     from harness.work.synth_cluster import launch_synth, synth_script
 
     if dry_run:
@@ -141,7 +144,14 @@ def _is_submitted(recipe: Recipe, directory: Path | None, launcher: LauncherConf
         submitted = launch_synth(recipe, directory, launcher)
     if submitted is None:
         return False
-    report(submitted)
+    if as_json:
+        from harness.synthesis.status import summary
+        from harness.work.study_jobs import WatchedJobs
+
+        begun = SynthDirectory(submitted.place.path)
+        print_json({**summary(begun), **WatchedJobs(begun).to_json()})
+    else:
+        report(submitted)
     if html is not None:
         say("--html: the same command writes the page when the jobs have ended", err=True)
     return True

@@ -101,12 +101,19 @@ def as_mapping(document: Any, path: Path) -> dict[str, Any]:
     return document
 
 
-def typed(section: type[T], document: Any, path: Path) -> T:
-    """A dataclass from its document; keys that it does not know are left out. Raises DamagedError, which names the first wrong keys."""
+def typed(section: type[T], document: Any, path: Path, *, strict: bool = False) -> T:
+    """A dataclass from its document; keys that it does not know are left out. strict: "4" is no number, for who reads the document itself.
+
+    Raises DamagedError, which names the first wrong keys.
+    """
     from pydantic import ValidationError
 
+    adapter = _adapter(section)  # type: ignore[arg-type]
     try:
-        (found,) = _adapter(section).validate_python([document])  # type: ignore[arg-type]
+        if strict:  # as JSON: a list is a tuple then, and a mapping a section, but nothing else is what it is not
+            (found,) = adapter.validate_json(json.dumps([document], default=str, skipkeys=True), strict=True)
+        else:
+            (found,) = adapter.validate_python([document])
     except ValidationError as error:
         wrong = error.errors(include_url=False)[:3]
         problems = [f"{'.'.join(map(str, part['loc'][1:])) or 'the document'}: {part['msg']}" for part in wrong]

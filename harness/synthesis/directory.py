@@ -49,6 +49,8 @@ class Ledger:
     """What a data set has cost, by shard. The file is changed under the directory's lock alone."""
 
     shards: dict[str, ShardLedger] = field(default_factory=dict)
+    limit: int | None = None
+    """Of tokens; of the recipe that was last gone on with, so that workers that run already keep to another one, too."""
     refused: dict[str, int] | None = None
     """The first shard for which the budget had no room, and the tokens that it needed; null while there was room."""
 
@@ -182,7 +184,7 @@ class SynthDirectory:
         """The lines of a shard that are what was written; others, which only damage makes, are as if nothing had been."""
         for row in read_json_lines(self.shard_file(shard)):
             try:
-                typed(_Written, row, self.shard_file(shard))
+                typed(_Written, row, self.shard_file(shard), strict=True)
             except DamagedError:
                 continue
             if "error" in row or "score" in row or ("text" in row and "finish" in row):
@@ -191,13 +193,13 @@ class SynthDirectory:
     def begun(self) -> dict[str, Any]:
         """recipe.yaml. Raises DamagedError and OSError."""
         document = read_yaml(self.recipe)
-        typed(_Begun, document, self.recipe)
+        typed(_Begun, document, self.recipe, strict=True)
         return document
 
     def made(self) -> dict[str, Any]:
         """manifest.json; {} before the data set is made. Raises DamagedError."""
         document = read_json(self.manifest) or {}
-        typed(_Made, document, self.manifest)
+        typed(_Made, document, self.manifest, strict=True)
         return document
 
     def append(self, shard: int, record: Record) -> None:
@@ -265,7 +267,7 @@ class Claim:
     shard: int
     lock: FileLock
 
-    def reserve(self, tokens: int, *, at_risk: int, limit: int | None, stopping: Callable[[], bool]) -> bool:
+    def reserve(self, tokens: int, *, at_risk: int, stopping: Callable[[], bool]) -> bool:
         """Reserve tokens before anything is written; False where the budget has no room, or when asked to stop.
 
         Where there would be room if others need less than they reserved, it waits for them.
@@ -275,6 +277,7 @@ class Claim:
                 for name, other in ledger.shards.items():
                     if other.reserved and int(name) != self.shard and not is_held(self.directory.shard_lock(int(name))):
                         self.directory._settle_killed(ledger, int(name))
+                limit = ledger.limit
                 if limit is None or ledger.used + ledger.reserved + tokens <= limit:
                     one = ledger.of(self.shard)
                     one.reserved, one.at_risk = tokens, at_risk

@@ -117,7 +117,8 @@ class Plan:
         """What is asked for one draw: new draws follow as long as what was written cannot be parsed. The last one's record counts."""
         asked, config = [first], self.recipe.config.steps[step]
         while len(asked) < self.rounds(step) and (record := records.get((step, asked[-1].id))) is not None:
-            if record.get("finish") not in self.recipe.config.filters.finish or _parsed(config, record["text"]) is not None:
+            # A text that was cut is not drawn again, even where filters keep it: what is asked does not depend on filters.
+            if record.get("finish") != "stop" or _parsed(config, record["text"]) is not None:
                 break
             asked.append(replace(first, id=hash_of([first.id, len(asked)])))
         return asked

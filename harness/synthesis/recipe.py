@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -156,11 +156,14 @@ def load_recipe(word: str, overrides: list[str]) -> Recipe:
     return recipe
 
 
-def template_files(path: Path) -> list[Path]:
-    """The templates beside a recipe's file that it names. Raises InputError for a file that is no recipe."""
-    steps = read_mapping(path, holds="seeds, teachers, steps, …").get("steps") or {}
-    words = [step.get(key) for step in steps.values() for key in TEMPLATES]
-    return [path.parent / word for word in words if word is not None and TEMPLATE_FILE.fullmatch(word)]
+def template_files(path: Path) -> dict[str, str]:
+    """The templates beside a recipe's file that it names, and below, with their texts. Raises InputError for a file that is no recipe."""
+    document = in_full(read_mapping(path, holds="seeds, teachers, steps, …"))
+    try:
+        config = to_section(SynthConfig, {"seeds": {}, "teachers": {}, "steps": document.get("steps", {})})
+        return {word: _template_file(path.parent, word, f"steps.{name}.{key}") for name, key, word in _file_words(config)}
+    except InputError as error:
+        raise InputError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
 
 
 def check(recipe: Recipe) -> None:
@@ -235,14 +238,20 @@ def _delete(document: dict[str, Any], text: str) -> None:
     del values[last]
 
 
+def _file_words(config: SynthConfig) -> Iterator[tuple[str, str, str]]:
+    """Steps and their keys that name a file, each with its name."""
+    for name, step in config.steps.items():
+        for key in TEMPLATES:
+            word = getattr(step, key)
+            if word is not None and TEMPLATE_FILE.fullmatch(word):
+                yield name, key, word
+
+
 def _with_templates(config: SynthConfig, folder: Path) -> SynthConfig:
     """With the text of the templates that lie in files beside the recipe."""
     values = to_plain(config)
-    for name, step in values["steps"].items():
-        for key in TEMPLATES:
-            word = step[key]
-            if word is not None and TEMPLATE_FILE.fullmatch(word):
-                step[key] = _template_file(folder, word, f"steps.{name}.{key}")
+    for name, key, word in _file_words(config):
+        values["steps"][name][key] = _template_file(folder, word, f"steps.{name}.{key}")
     return to_section(SynthConfig, values)
 
 

@@ -269,7 +269,8 @@ def _with_data(config: Config, live: LiveResult | None = None) -> Config:
     if live is not None:
         teachers = live.result.teachers
         teachers.spent, teachers.pools = teachers.spent + made.spent, made.pools
-        teachers.shared = sum(made.pools.values()) - teachers.spent
+        # A pool that was deleted and made again has cost this run more than the pool says.
+        teachers.shared = max(0, sum(made.pools.values()) - teachers.spent)
     return made.config
 
 

@@ -36,12 +36,13 @@ def init(kind: Kind, name: str | None, new_name: str | None = None) -> Path:
     target = folder / f"{new_name or source.stem}.yaml"
     if target.exists():
         raise InputError(f"{target}: exists; give the copy another name: harness init {kind} {name} NEW_NAME")
+    templates = template_files(source) if kind == "synth" else {}
     check_writable(folder, f"place of {kind} files")
     schema = folder / f".{kind}.schema.json"
     write_text(schema, json.dumps(file_schema(kind), indent=1, allow_nan=False) + "\n")
-    for template in template_files(source) if kind == "synth" else ():
-        if not (folder / template.name).exists():
-            write_text(folder / template.name, template.read_text(encoding="utf-8"))
+    for word, text in templates.items():
+        if not (folder / word).exists():
+            write_text(folder / word, text)
     write_text(target, _copy(kind, source, schema.name))
     return target
 

@@ -89,12 +89,17 @@ def begin_study(sweep: Sweep) -> StudyDirectory:
 
 def common_to_trials(sweep: Sweep) -> list[str]:
     """Overrides of the data that are prepared before the first trial. What a recipe makes that is searched is none of them, where there is
-    other text to train on: teachers are asked when a trial needs it, so that all that they write is of use to one."""
-    data = sweep.base.config.data
+    other text of its kind, to train on or to replay: teachers are asked when a trial needs it, so that all that they write is of use to
+    one. How often a trial goes through the rest is not known without it, and is checked by the trial."""
+    data, base = sweep.base.config.data, sweep.config.base
     searched = {name for name in made_sources(data) if any(key.startswith(f"data.sources.{name}.") for key in sweep.config.space)}
-    if all(name in searched for name, source in data.sources.items() if source.weight > 0 and not source.replay):
-        return sweep.config.base
-    return [*sweep.config.base, *(f"data.sources.{name}.weight=0" for name in sorted(searched))]
+    drawn = {name: source for name, source in data.sources.items() if source.weight > 0}
+    for replay in {source.replay for source in drawn.values()} | {False}:
+        if all(name in searched for name, source in drawn.items() if source.replay == replay):
+            return base
+    limits = ["data.max_epochs=null"] if data.max_epochs is not None else []
+    limits += [f"data.sources.{name}.max_epochs=null" for name, source in data.sources.items() if source.max_epochs is not None]
+    return [*base, *(f"data.sources.{name}.weight=0" for name in sorted(searched)), *(limits if searched else [])]
 
 
 def has_trained(name: str) -> bool:

@@ -123,6 +123,11 @@ class WatchedJobs:
     def lines(self) -> list[str]:
         return self.latest.lines() if self.latest else []
 
+    @property
+    def trouble(self) -> str | None:
+        """Why Slurm could not be asked."""
+        return self.latest.trouble if self.latest else None
+
     def to_json(self) -> dict[str, Any]:
         found = self.latest
         return {"jobs": found.to_json() if found else [], "jobs_trouble": found.trouble if found else None}

@@ -26,11 +26,13 @@ from harness.runs.files import replacing, write_json, write_output, write_text, 
 from harness.runs.locks import hold
 from harness.synthesis.card import data_card
 from harness.synthesis.card_figures import figures
-from harness.synthesis.directory import SynthDirectory
+from harness.synthesis.directory import Ledger, SynthDirectory
 from harness.synthesis.plan import Draft, Plan
 from harness.synthesis.recipe import Recipe
+from harness.synthesis.seeds import hash_of
 from harness.synthesis.stages import Made, make_data
 from harness.synthesis.status import answers
+from harness.work.study_jobs import StudyJobs, study_jobs
 from harness.work.synth_teacher import Record, Teachers
 from harness.work.synth_worker import answered, work
 
@@ -83,11 +85,27 @@ def begin_plan(directory: SynthDirectory, plan: Plan, teachers: Teachers) -> Beg
         kept = directory.begun()
         _refuse_other(directory, kept, document)
         if kept["steps"] != plan.keys or retries_of(kept["recipe"]) != retries_of(document["recipe"]):  # there is something to write again
+            jobs = study_jobs(directory)  # not under the lock: Slurm may take its time
             with directory.changing() as ledger:
+                _refuse_workers(directory, plan.shards, jobs)
                 for one in ledger.shards.values():
                     one.done = False
     write_yaml(directory.recipe, document)
     return Begun(directory, plan, teachers)
+
+
+def _refuse_workers(directory: SynthDirectory, shards: int, jobs: StudyJobs | None) -> None:
+    """Refuse to change what is written while workers go by what it was: they would call shards done that lack something.
+
+    Raises InputError.
+    """
+    trouble = jobs.trouble if jobs else None
+    if trouble or directory.is_making() or directory.at_work(shards) or (jobs and jobs.live):
+        why = f"its jobs cannot be asked for ({trouble})" if trouble else "workers write it"
+        raise InputError(
+            f"{directory.path}: this recipe has more to write, and {why}; valid: the recipe that it was begun with, or "
+            f"`harness stop {directory.path}` first"
+        )
 
 
 def retries_of(recipe: dict[str, Any]) -> dict[str, Any]:
@@ -137,19 +155,25 @@ def fill(begun: Begun, *, workers: int, progress: Progress) -> None:
 
 
 def _write(begun: Begun, workers: int, progress: Progress) -> None:
-    directory, plan = begun.directory, begun.plan
+    directory, plan, spent = begun.directory, begun.plan, 0
     directory.settle_all_killed()
     with directory.changing() as ledger:
-        ledger.refused = None
-    while not (ledger := directory.ledger()).is_whole(plan.shards) and ledger.refused is None:
-        if workers == 1:
-            _work_here(begun, progress)
-        else:
-            _work_apart(begun, workers, progress)
-        if directory.stop_request.exists():
-            raise SynthStoppedError("stopped")
-        if directory.at_work(plan.shards):  # workers of jobs: what they leave is taken over
-            time.sleep(POLL_SECONDS)
+        ledger.limit, ledger.refused = plan.recipe.config.budget.tokens, None
+    try:
+        while not (ledger := directory.ledger()).is_whole(plan.shards) and ledger.refused is None:
+            held = directory.at_work(plan.shards)
+            if all(ledger.of(shard).done or shard in held for shard in range(plan.shards)):
+                # Workers of jobs are at all that is left; what they leave is taken over.
+                progress(answers(directory, plan.shards), plan.asks, spent)
+                time.sleep(POLL_SECONDS)
+            elif workers == 1:
+                spent = _work_here(begun, progress, spent)
+            else:
+                spent = _work_apart(begun, workers, progress, spent)
+            if directory.stop_request.exists():
+                raise SynthStoppedError("stopped")
+    finally:
+        begun.teachers.close()
 
 
 @contextmanager
@@ -165,9 +189,9 @@ def _making(directory: SynthDirectory, *, wait: bool) -> Iterator[None]:
         lock.release()
 
 
-def _work_here(begun: Begun, progress: Progress) -> None:
+def _work_here(begun: Begun, progress: Progress, spent: int) -> int:
+    """spent: tokens that this command spent before; returns those that it has spent now."""
     there = sum(len(begun.directory.records(shard)) for shard in range(begun.plan.shards))
-    spent = 0
 
     def on_record(record: Record) -> None:
         nonlocal there, spent
@@ -175,36 +199,42 @@ def _work_here(begun: Begun, progress: Progress) -> None:
         spent += sum(record.get("tokens", ()))
         progress(there, begun.plan.asks, spent)
 
-    progress(there, begun.plan.asks, 0)
-    try:
-        work(begun.directory, begun.plan, begun.teachers, on_record=on_record, stopping=begun.directory.stop_request.exists)
-    finally:
-        begun.teachers.close()
+    progress(there, begun.plan.asks, spent)
+    work(begun.directory, begun.plan, begun.teachers, on_record=on_record, stopping=begun.directory.stop_request.exists)
+    return spent
 
 
-def _work_apart(begun: Begun, workers: int, progress: Progress) -> None:
-    """Workers in processes of their own; this one only watches."""
+def _work_apart(begun: Begun, workers: int, progress: Progress, spent: int) -> int:
+    """Workers in processes of their own; this one only watches. spent: as of `_work_here`."""
     command = [sys.executable, "-m", "harness.work.synth_worker", str(begun.directory.path)]
-    before = begun.directory.ledger().used
+    before = begun.directory.ledger().used - spent
+
+    def look() -> int:
+        spent = begun.directory.ledger().used - before
+        progress(answers(begun.directory, begun.plan.shards), begun.plan.asks, spent)
+        return spent
+
     running = [subprocess.Popen(command, stdin=subprocess.DEVNULL) for _ in range(min(workers, begun.plan.shards))]
     try:
         while any(process.poll() is None for process in running):
-            progress(answers(begun.directory, begun.plan.shards), begun.plan.asks, begun.directory.ledger().used - before)
+            look()
             time.sleep(POLL_SECONDS)
     except BaseException:
         begun.directory.stop_request.touch()
         for process in running:
             process.wait()
         raise
+    spent = look()
     codes = [process.returncode for process in running]
     if all(code == DONE for code in codes):
-        return
+        return spent
     if BAD_INPUT in codes:
         raise InputError("a worker was refused what it needs, see above")
     # Others have gone on with what a worker left that was killed, unless it was the last one.
     ledger = begun.directory.ledger()
     if not ledger.refused and not ledger.is_whole(begun.plan.shards):
         raise SynthStoppedError(f"a worker failed (exit code {next(code for code in codes if code != DONE)})")
+    return spent
 
 
 def drafts_of(directory: SynthDirectory, plan: Plan) -> list[Draft]:
@@ -234,10 +264,22 @@ def write_data(directory: SynthDirectory, plan: Plan, out: SynthDirectory) -> Ma
         "rows": len(made.data),
         "sha256": _write_lines(out.data, made.data),
         "version": __version__,
+        "made_of": _made_of(plan, ledger),
     }
     write_text(out.card, data_card(manifest, made, config))
     write_json(out.manifest, manifest)
     return made
+
+
+def is_made(directory: SynthDirectory, plan: Plan) -> bool:
+    """Whether the data set there is the one that `write_data` would make."""
+    return directory.data.is_file() and directory.made().get("made_of") == _made_of(plan, directory.ledger())
+
+
+def _made_of(plan: Plan, ledger: Ledger) -> str:
+    """A hash of the recipe, and of what was written by it."""
+    written = {name: [one.prompt, one.generated] for name, one in sorted(ledger.shards.items())}
+    return hash_of([to_plain(plan.recipe.config), plan.seeds.fingerprints(), plan.keys, written])
 
 
 def write_data_page(directory: SynthDirectory, plan: Plan, made: Made, path: Path) -> None:

@@ -14,7 +14,8 @@ from harness.runs.exit_codes import DONE, STOPPED
 from harness.runs.locks import hold
 from harness.runs.signals import STOP_SIGNALS
 from harness.synthesis.directory import SynthDirectory
-from harness.work.synth import write_data
+from harness.synthesis.plan import Plan
+from harness.work.synth import is_made, write_data
 from harness.work.synth_worker import main as work
 from harness.work.synth_worker import plan_of
 
@@ -30,18 +31,27 @@ def main(path: Path) -> int:
     for number in STOP_SIGNALS:
         signal.signal(number, tell)
     code = work(path, stopping=lambda: told, then=make_data_set)
-    return STOPPED if code == DONE and told and not directory.stop_request.exists() else code
+    if code == DONE and told and not directory.stop_request.exists() and not _is_over(directory, plan_of(directory)):
+        return STOPPED
+    return code
+
+
+def _is_over(directory: SynthDirectory, plan: Plan) -> bool:
+    """Whether nothing more will be written."""
+    ledger = directory.ledger()
+    return ledger.is_whole(plan.shards) or ledger.refused is not None
 
 
 def make_data_set(directory: SynthDirectory) -> None:
     """Make the data set of what is written, where nothing more will be, and no other process is at it."""
-    plan, ledger = plan_of(directory), directory.ledger()
-    if directory.at_work(plan.shards) or not (ledger.is_whole(plan.shards) or ledger.refused):
+    plan = plan_of(directory)
+    if directory.at_work(plan.shards) or not _is_over(directory, plan):
         return
     lock = hold(directory.making_lock)
     if lock is not None:
         try:
-            write_data(directory, plan, directory)
+            if not is_made(directory, plan):  # by another element, which left before
+                write_data(directory, plan, directory)
         finally:
             lock.release()
 

@@ -185,6 +185,7 @@ class LocalTeacher:
     def close(self) -> None:
         """Let go of the model."""
         self._stack.close()
+        self.__dict__.pop("_model", None)  # who asks again reads it anew
 
 
 class Teachers:

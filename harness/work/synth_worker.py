@@ -44,6 +44,8 @@ def _shard(claim: Claim, plan: Plan, teachers: Teachers, on_record: OnRecord, st
             for round_ in range(plan.rounds(step)):
                 records = claim.directory.records(claim.shard)
                 asks = plan.asks_of(drafts, step, records, round_)
+                if not asks:
+                    break
                 missing = [ask for ask in asks if (step, ask.id) not in records]
                 if missing and not _ask(claim, plan, teachers, step, asks, missing, on_record, stopping):
                     return False
@@ -68,7 +70,7 @@ def _ask(
     for record in lot.refused:
         claim.directory.append(claim.shard, record)
         on_record(record)
-    if not claim.reserve(lot.most_tokens, at_risk=lot.at_risk, limit=plan.recipe.config.budget.tokens, stopping=stopping):
+    if not claim.reserve(lot.most_tokens, at_risk=lot.at_risk, stopping=stopping):
         return False
     left, lost = len(lot.asks), 0
     try:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from harness.config.errors import InputError
 from harness.config.locations import shipped
 from tests.support.command import Done, call_harness
 
@@ -123,6 +125,43 @@ def test_the_templates_of_a_recipe_come_along_and_are_never_overwritten(here: Pa
     assert (done.rc, done.stdout) == (0, "synth/mine.yaml\n"), done
     assert "harness synth mine uses it" in done.stderr
     assert template.read_text() == "Mine: {{ answer }}"
+
+
+def test_a_template_below_a_recipe_stays_where_the_copy_looks_for_it(here: Path) -> None:
+    theirs = here / "more" / "synth"
+    (theirs / "texts").mkdir(parents=True)
+    (theirs / "below.yaml").write_text("steps: {text: {template: texts/write.jinja}}\n")
+    (theirs / "texts" / "write.jinja").write_text("Write.")
+    _init(here, theirs, "below")
+    assert (here / "synth" / "texts" / "write.jinja").read_text() == "Write."
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ("[a]", "steps"),
+        ("{text: null}", "steps.text"),
+        ("{text: {template: none.jinja}}", "steps.text.template=none.jinja: cannot be read"),
+        ("{text: {template: ../x.jinja}}", "a template lies beside its recipe, or below"),
+    ],
+)
+def test_a_recipe_that_is_none_leaves_nothing(here: Path, steps: str, message: str) -> None:
+    (here / "x.jinja").touch()
+    (here / "theirs").mkdir()
+    (here / "theirs" / "bad.yaml").write_text(f"steps: {steps}\n")
+    with pytest.raises(InputError, match=rf"bad\.yaml: .*{re.escape(message)}"):
+        _init(here, here / "theirs", "bad")
+    assert not (here / "synth").exists()
+
+
+def _init(here: Path, source: Path, name: str) -> None:
+    from harness.work import init
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(here)
+        patched.setattr(init, "synth_names", lambda: [name])
+        patched.setattr(init, "synth_dirs", lambda: [source])
+        init.init("synth", name)
 
 
 @pytest.mark.parametrize(

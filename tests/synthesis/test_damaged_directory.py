@@ -41,6 +41,9 @@ def test_what_is_whole_is_told(tmp_path: Path) -> None:
         ("shards", [1]),
         ("shards", 10**9),
         ("shards", None),
+        ("shards", "4"),
+        ("asks", 2.0),
+        ("recipe.budget.tokens", "100"),
         ("asks", "x"),
         ("recipe.budget.tokens", "${oc.env:HOME}"),
         ("recipe", {}),
@@ -54,14 +57,35 @@ def test_a_damaged_recipe_is_named(key: str, value: Any, tmp_path: Path) -> None
         summary(directory(tmp_path, recipe))
 
 
-@pytest.mark.parametrize("manifest", [{"funnel": {"prompts": "many"}}, {"funnel": None}, {"rejected": None}, {"rows": "x"}, {"sha256": 5}])
+@pytest.mark.parametrize("manifest", [{"funnel": {"prompts": "many"}}, {"funnel": None}, {"rejected": None}, {"rows": "1"}, {"sha256": 5}])
 def test_a_damaged_manifest_is_named(manifest: Any, tmp_path: Path) -> None:
     with pytest.raises(DamagedError, match=rf"manifest\.json: damaged: {next(iter(manifest))}"):
         summary(directory(tmp_path, manifest=manifest))
 
 
+def test_a_row_may_hold_any_character(tmp_path: Path) -> None:
+    from harness.api.data_sets import DataSet
+
+    made = directory(tmp_path)
+    assert DataSet(made).rows == []
+    made.dataset.mkdir()
+    made.data.write_text('{"text": "one\u2028two\x85three"}\n', encoding="utf-8")
+    assert DataSet(made).rows == [{"text": "one\u2028two\x85three"}]
+
+
 @pytest.mark.parametrize(
-    "change", [{"id": {}}, {"step": 1}, {"tokens": 5}, {"tokens": [1]}, {"text": None}, {"finish": []}, {"score": "nan"}, {"error": 1}]
+    "change",
+    [
+        {"id": {}},
+        {"step": 1},
+        {"tokens": 5},
+        {"tokens": [1]},
+        {"tokens": ["2", 3]},
+        {"text": None},
+        {"finish": []},
+        {"score": "1"},
+        {"error": 1},
+    ],
 )
 def test_a_damaged_line_is_as_if_nothing_had_been_written(change: dict[str, Any], tmp_path: Path) -> None:
     whole = directory(tmp_path)

@@ -11,7 +11,9 @@ def go_on() -> bool:
     return False
 
 
-def claimed(directory: SynthDirectory, shards: int = 3) -> Claim:
+def claimed(directory: SynthDirectory, shards: int = 3, *, limit: int = 100) -> Claim:
+    with directory.changing() as ledger:
+        ledger.limit = limit
     claim = directory.claim(shards)
     assert claim is not None
     return claim
@@ -36,7 +38,7 @@ def test_shards_are_claimed_in_order_and_once(tmp_path: Path) -> None:
 
 def test_what_is_reserved_is_settled_by_what_was_written(tmp_path: Path) -> None:
     claim = claimed(SynthDirectory(tmp_path))
-    assert claim.reserve(100, at_risk=40, limit=100, stopping=go_on)
+    assert claim.reserve(100, at_risk=40, stopping=go_on)
     assert claim.directory.ledger().reserved == 100
     write(claim, "a")
     claim.settle()
@@ -50,16 +52,26 @@ def test_what_is_reserved_is_settled_by_what_was_written(tmp_path: Path) -> None
 def test_there_is_no_start_without_room(tmp_path: Path) -> None:
     directory = SynthDirectory(tmp_path)
     claim = claimed(directory)
-    assert not claim.reserve(101, at_risk=0, limit=100, stopping=go_on)
+    assert not claim.reserve(101, at_risk=0, stopping=go_on)
     assert directory.ledger().refused == {"shard": 0, "needs": 101, "left": 100}
     claim.release()
     assert directory.claim(3) is None
 
 
+def test_who_is_at_work_keeps_to_another_limit(tmp_path: Path) -> None:
+    claim = claimed(SynthDirectory(tmp_path))
+    with claim.directory.changing() as ledger:
+        ledger.limit = 50
+    assert not claim.reserve(60, at_risk=0, stopping=go_on)
+    with claim.directory.changing() as ledger:
+        ledger.limit = None
+    assert claim.reserve(10**9, at_risk=0, stopping=go_on)
+
+
 def test_it_waits_for_others_that_may_need_less(tmp_path: Path) -> None:
     directory = SynthDirectory(tmp_path)
     first, second = claimed(directory), claimed(directory)
-    assert first.reserve(90, at_risk=10, limit=100, stopping=go_on)
+    assert first.reserve(90, at_risk=10, stopping=go_on)
     asked = 0
 
     def settled_meanwhile() -> bool:
@@ -70,15 +82,15 @@ def test_it_waits_for_others_that_may_need_less(tmp_path: Path) -> None:
             first.settle()
         return False
 
-    assert second.reserve(20, at_risk=0, limit=100, stopping=settled_meanwhile)
+    assert second.reserve(20, at_risk=0, stopping=settled_meanwhile)
     assert directory.ledger().reserved == 20
-    assert not claimed(directory).reserve(90, at_risk=0, limit=100, stopping=lambda: True)
+    assert not claimed(directory).reserve(90, at_risk=0, stopping=lambda: True)
 
 
 def test_what_a_killed_worker_had_under_way_counts(tmp_path: Path) -> None:
     directory = SynthDirectory(tmp_path)
-    killed = claimed(directory)
-    assert killed.reserve(100, at_risk=40, limit=200, stopping=go_on)
+    killed = claimed(directory, limit=200)
+    assert killed.reserve(100, at_risk=40, stopping=go_on)
     write(killed, "a")
     with directory.shard_file(0).open("ab") as stream:
         stream.write(b'{"step": "text", "id": "b", "te')  # torn
@@ -94,7 +106,7 @@ def test_what_a_killed_worker_had_under_way_counts(tmp_path: Path) -> None:
 def test_others_settle_for_the_killed_where_they_need_the_room(tmp_path: Path) -> None:
     directory = SynthDirectory(tmp_path)
     killed, other = claimed(directory), claimed(directory)
-    assert killed.reserve(90, at_risk=10, limit=100, stopping=go_on)
+    assert killed.reserve(90, at_risk=10, stopping=go_on)
     killed.release()
-    assert other.reserve(80, at_risk=0, limit=100, stopping=go_on)
+    assert other.reserve(80, at_risk=0, stopping=go_on)
     assert directory.ledger().of(0).lost == 10

@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 
+from harness.config.errors import InputError
 from harness.synthesis.directory import SynthDirectory
+from harness.synthesis.plan import Plan
 from harness.synthesis.recipe import load_recipe
 from harness.synthesis.status import answers
 from harness.work import synth_worker
-from harness.work.synth import begin
+from harness.work.synth import begin, make
 from tests.support.command import Done, call_harness, run_harness
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -164,6 +166,57 @@ def test_what_is_scored_is_not_paid_again(recipe: Write, tmp_path: Path) -> None
     done = synth(tmp_path, recipe(), *words, "--dir", "made", "--json")
     assert done.rc == 0, done
     assert raw(tmp_path / "made") == before
+
+
+def test_what_workers_write_is_not_changed_under_them(recipe: Write, tmp_path: Path) -> None:
+    directory = begin(load_recipe(str(recipe()), []), tmp_path / "made").directory
+    claim = directory.claim(4)
+    assert claim is not None
+    before = directory.recipe.read_bytes()
+    scored = ["steps.likely.nll=teacher"]
+    with pytest.raises(InputError, match=r"made: this recipe has more to write, and workers write it; valid: .*`harness stop"):
+        begin(load_recipe(str(recipe()), scored), directory.path)
+    assert directory.recipe.read_bytes() == before
+    begin(load_recipe(str(recipe()), ["filters.words.min=1"]), directory.path)  # workers need not know of it
+    claim.release()
+    begin(load_recipe(str(recipe()), scored), directory.path)
+    assert directory.recipe.read_bytes() != before
+
+
+def test_what_others_write_is_waited_for_and_taken_over(recipe: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = begin(load_recipe(str(recipe()), []), tmp_path / "made")
+    claim = begun.directory.claim(4)
+    assert claim is not None
+    turns, closed, told = [], [], []
+
+    def work_and_count(*given: Any, **named: Any) -> None:
+        turns.append(answers(begun.directory, 4))
+        synth_worker.work(*given, **named)
+
+    def look(there: int, asks: int, tokens: int) -> None:
+        told.append((there, tokens))
+        if told[-2:] == [told[-1]] * 2 and there == 12:  # nothing was written between two looks
+            claim.release()
+
+    monkeypatch.setattr("harness.work.synth.work", work_and_count)
+    monkeypatch.setattr("harness.work.synth.POLL_SECONDS", 0.01)
+    monkeypatch.setattr(begun.teachers, "close", lambda: closed.append(answers(begun.directory, 4)))
+    make(begun, workers=1, progress=look)
+    assert (turns, closed) == ([0, 12], [16])  # one turn for each of them; teachers are let go of once
+    assert told[-1] == (16, begun.directory.ledger().used)
+
+
+def test_rounds_end_where_nothing_is_asked(recipe: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asks_of, rounds = Plan.asks_of, []
+
+    def asked(*given: Any) -> Any:
+        rounds.append(asks_of(*given))
+        return rounds[-1]
+
+    monkeypatch.setattr(Plan, "asks_of", asked)
+    assert synth(tmp_path, recipe(steps__text__retries=1000, steps__text__draws=1), "shard_rows=100", "--dir", "made").rc in (0, 1)
+    assert (len(rounds[0]), rounds[-1]) == (8, [])
+    assert all(rounds[:-1])
 
 
 def test_a_text_that_was_cut_is_dropped_and_kept_with_its_reason(recipe: Write, tmp_path: Path) -> None:

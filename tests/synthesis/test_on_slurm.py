@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.config.launcher_schema import LauncherConfig
+from harness.runs.exit_codes import STOPPED
 from harness.runs.submitted_jobs import read_jobs
 from harness.synthesis.directory import SynthDirectory
-from harness.synthesis.recipe import load_recipe
+from harness.synthesis.recipe import Recipe, load_recipe
 from harness.work import synth_job
+from harness.work.cluster import Submitted
 from harness.work.synth import begin
 from tests.support import warm
 from tests.support.command import Done, call_harness
@@ -50,7 +54,18 @@ def test_a_dry_run_prints_the_script_and_writes_nothing(recipe: Write, tmp_path:
     assert (bad.rc, "launcher.time=4: expected" in bad.stderr, (tmp_path / "made").exists()) == (2, True, False)
 
 
-def test_the_last_worker_makes_the_data_set(recipe: Write, tmp_path: Path) -> None:
+def test_what_is_submitted_is_told_as_json(recipe: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def launch(loaded: Recipe, path: Path, launcher: LauncherConfig) -> Submitted:
+        return Submitted(begin(loaded, path).directory, None, present=2)
+
+    monkeypatch.setattr("harness.work.synth_cluster.launch_synth", launch)
+    done = synth(tmp_path, recipe(), *SLURM, "--dir", "made", "--json")
+    assert done.rc == 0, done
+    assert json.loads(done.stdout) == status(tmp_path, "made")
+    assert "2 workers already" in synth(tmp_path, recipe(), *SLURM, "--dir", "made").stdout
+
+
+def test_the_last_worker_makes_the_data_set(recipe: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = recipe()
     assert synth(tmp_path, path, "--dir", "whole").rc == 0
     directory = begin(load_recipe(str(path), []), tmp_path / "made").directory
@@ -62,6 +77,20 @@ def test_the_last_worker_makes_the_data_set(recipe: Write, tmp_path: Path) -> No
     assert synth_job.main(directory.path) == 0
     assert data(directory.path) == data(tmp_path / "whole")
     assert status(tmp_path, "made")["state"] == "complete"
+    made = directory.manifest.stat().st_mtime_ns
+
+    def told(path: Path, *, stopping: Callable[[], bool], then: Callable[[SynthDirectory], None]) -> int:
+        signal.raise_signal(signal.SIGTERM)
+        assert stopping()
+        then(directory)
+        return 0
+
+    monkeypatch.setattr(synth_job, "work", told)
+    # A late one finds all made, and does not go back into the queue.
+    assert (synth_job.main(directory.path), directory.manifest.stat().st_mtime_ns) == (0, made)
+    with directory.changing() as ledger:
+        ledger.of(1).done = False
+    assert synth_job.main(directory.path) == STOPPED
 
 
 @pytest.mark.slow

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -13,6 +14,7 @@ from harness.config.errors import InputError
 from harness.config.load import load
 from harness.config.schema import DataConfig, SourceConfig, ValidationConfig
 from harness.config.synth_path import made_sources
+from harness.runs.lifecycle import LiveResult
 from harness.runs.result import Result, TeacherLedger, TeacherTokens
 from harness.work.start_study import common_to_trials, read_sweep
 from tests.support.command import Done, call_harness, run_harness
@@ -94,6 +96,17 @@ def test_a_pool_counts_once_whoever_reads_it() -> None:
     assert TeacherLedger.of([read()]) == TeacherLedger(0, 0, 0)
 
 
+def test_a_pool_that_is_paid_twice_is_not_less_than_unshared(made: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.work import made_data
+    from harness.work.attempt import _with_data
+
+    config, live = load(made).config, cast(LiveResult, SimpleNamespace(result=Result()))
+    monkeypatch.setattr(made_data, "with_made_data", lambda config: made_data.Made(config, 60, {"a": 100}))
+    for spent, shared in ((60, 40), (120, 0), (180, 0)):
+        _with_data(config, live)
+        assert (live.result.teachers.spent, live.result.teachers.shared) == (spent, shared)
+
+
 def test_a_sweep_does_not_ask_teachers_for_what_no_trial_may_need(made: list[str], tiny_text: TinyText, tmp_path: Path) -> None:
     document = {
         "base": made,
@@ -106,6 +119,13 @@ def test_a_sweep_does_not_ask_teachers_for_what_no_trial_may_need(made: list[str
     assert common_to_trials(alone) == alone.config.base
     beside = read_sweep("./question.yaml", [f"data.sources.real.path={tiny_text.general}"])
     assert common_to_trials(beside) == [*beside.config.base, "data.sources.domain.weight=0"]
+    real = f"data.sources.real.path={tiny_text.general}"
+    # Without the made rows a run goes through the others more often than a trial does.
+    scarce = read_sweep("./question.yaml", [real, "data.max_epochs=2", "data.sources.real.max_epochs=3"])
+    unlimited = ["data.max_epochs=null", "data.sources.real.max_epochs=null"]
+    assert common_to_trials(scarce) == [*scarce.config.base, "data.sources.domain.weight=0", *unlimited]
+    replayed = read_sweep("./question.yaml", [real, "data.sources.general.replay=false", "data.sources.domain.replay=true"])
+    assert common_to_trials(replayed) == replayed.config.base  # there is nothing else to replay
 
 
 def test_a_source_of_weight_0_is_made_only_where_an_evaluation_set_is_held_out_of_it() -> None:
