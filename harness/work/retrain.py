@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import count, islice
 
 from harness.config.checks.merge import KEY
 from harness.config.errors import InputError
@@ -13,6 +14,7 @@ from harness.runs.confirmation_plan import RUN, ConfirmationPlan, ingredient_run
 from harness.runs.directory import RunDirectory, StudyDirectory, run_called
 from harness.runs.record import StudyRecord
 from harness.runs.run_config import load_run_config
+from harness.search.confirm import SEEDS
 from harness.search.sweep import thaw
 from harness.work.kept_run import kept_run
 
@@ -43,25 +45,40 @@ def retrained_words(study: StudyRecord) -> dict[str, str]:
 def retrain(study: StudyRecord, confirmation: StudyDirectory, plan: ConfirmationPlan) -> None:
     """Train what the plan's seeds need and is not there yet, one after another, in this process; nothing where it retrains no ingredient.
 
-    An ingredient has its own seed and those behind it. Raises UnfinishedError where a run does not come to its end.
+    Their seeds are those of `fresh_seed`. Raises UnfinishedError where a run does not come to its end.
     """
     if not plan.retrained:
         return
     merge = _merge_of(study)
+    originals = {}
+    for name in plan.retrained:
+        run, _ = _run_in(merge.ingredients[name].path)
+        if run is None:
+            raise InputError(f"{KEY}.ingredients.{name}.path={merge.ingredients[name].path}: the run is gone")
+        originals[name] = load_run_config(run)
+    own = [config.seed for config in originals.values()]
     for seed in plan.seeds:
-        for name in plan.retrained:
-            original, _ = _run_in(merge.ingredients[name].path)
-            if original is None:
-                raise InputError(f"{KEY}.ingredients.{name}.path={merge.ingredients[name].path}: the run is gone")
-            kept_run(_again(original, further=1 + seed - plan.first_seed), ingredient_run(confirmation, name, seed))
+        for name, config in originals.items():
+            fresh = fresh_seed(config.seed, own, place=(seed - plan.first_seed) % SEEDS)
+            kept_run(_again(config, fresh), ingredient_run(confirmation, name, seed))
 
 
-def _again(run: RunDirectory, *, further: int) -> Config:
-    config = load_run_config(run)
+def fresh_seed(seed: int, own: Sequence[int], *, place: int) -> int:
+    """What an ingredient of this seed is trained with at a place among the confirmation's seeds.
+
+    own: the seeds of all ingredients that are trained again. It is none of these, and ingredients of different seeds have the same one at
+    no two places; those that shared a seed share it again.
+    """
+    different = sorted(set(own))
+    behind = (number % SEEDS for number in count(different[-1] + 1) if number % SEEDS not in different)
+    return next(islice(behind, place * len(different) + different.index(seed), None))
+
+
+def _again(config: Config, seed: int) -> Config:
     trainer = config.trainer
     if trainer.final_checkpoint == "none":
         trainer = replace(trainer, final_checkpoint="weights")
-    return replace(config, seed=config.seed + further, trainer=trainer)
+    return replace(config, seed=seed, trainer=trainer)
 
 
 def _merge_of(study: StudyRecord) -> MergeConfig:

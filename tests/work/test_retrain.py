@@ -11,7 +11,7 @@ import pytest
 from harness.config.errors import InputError
 from harness.config.schema import IngredientConfig, MergeConfig
 from harness.runs.files import write_yaml
-from harness.work.retrain import retrained_words
+from harness.work.retrain import fresh_seed, retrained_words
 
 
 @pytest.fixture
@@ -39,3 +39,11 @@ def test_what_cannot_be_trained_again_is_refused(words: Any) -> None:
         words(docs="docs", soup="study:cpt")
     with pytest.raises(InputError, match="--retrain: no ingredient of mixed is a run here"):
         words(chat="org/chat")
+
+
+def test_no_seed_is_used_twice() -> None:
+    """Neither by two ingredients, nor by one that had it when it was made."""
+    for own in ([1, 2], [1, 2, 3, 9], [7, 0], [5], [0, 2**32 - 1]):
+        fresh = [fresh_seed(seed, own, place=place) for place in range(4) for seed in own]
+        assert len({*own, *fresh}) == len(own) * 5
+    assert [fresh_seed(5, [5, 5], place=place) for place in range(2)] == [6, 7], "what shared its seed shares the fresh ones"
