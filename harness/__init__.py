@@ -23,10 +23,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.api import Best, DataSet, Run, Study, Trial, data_set, evaluate, load, resume, run, study, sweep, synth, train
+    from harness.api import (
+        Best,
+        DataSet,
+        Run,
+        Study,
+        Trial,
+        UnfinishedError,
+        data_set,
+        evaluate,
+        load,
+        resume,
+        run,
+        study,
+        sweep,
+        synth,
+        train,
+    )
     from harness.config.errors import InputError
     from harness.config.schema import Config
-    from harness.work.kept_run import UnfinishedError
 
 __version__ = "0.1.0"
 __all__ = [
@@ -54,11 +69,7 @@ def __getattr__(name: str) -> Any:
     """The Python API is loaded when it is first asked for: the command line imports this package as well, and has no time for it."""
     from importlib import import_module
 
-    homes = {
-        "Config": "harness.config.schema",
-        "InputError": "harness.config.errors",
-        "UnfinishedError": "harness.work.kept_run",
-    }
+    homes = {"Config": "harness.config.schema", "InputError": "harness.config.errors"}
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(homes.get(name, "harness.api")), name)
