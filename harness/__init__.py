@@ -23,7 +23,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.api import Best, DataSet, Run, Study, Trial, data_set, evaluate, load, resume, run, study, sweep, synth, train
+    from harness.api import (
+        Best,
+        DataSet,
+        Run,
+        Study,
+        Trial,
+        UnfinishedError,
+        data_set,
+        evaluate,
+        load,
+        resume,
+        run,
+        study,
+        sweep,
+        synth,
+        train,
+    )
     from harness.config.errors import InputError
     from harness.config.schema import Config
 
@@ -36,6 +52,7 @@ __all__ = [
     "Run",
     "Study",
     "Trial",
+    "UnfinishedError",
     "data_set",
     "evaluate",
     "load",

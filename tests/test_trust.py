@@ -20,9 +20,10 @@ from harness.config.schema import Config
 from harness.config.trust import FILES_VARIABLE, is_own, sweep_wishes, trust_files
 from harness.config.validate import to_plain
 from harness.data.sources import source_files
-from harness.runs.bundle import BundleDirectory
+from harness.runs.bundle import Bundle, BundleDirectory
 from harness.runs.directory import RunDirectory
 from harness.runs.files import write_yaml
+from harness.runs.result import Tokens
 from harness.search.load_sweep import load_sweep
 from harness.tracking.wandb_directory import refuse_links
 from tests.support.command import call_harness
@@ -380,6 +381,24 @@ def test_the_private_part_of_a_bundle_is_looked_for_among_the_users_files_alone(
     assert theirs.owners is None
     (tmp_path / "conf").mkdir()
     assert BundleDirectory(tmp_path / "conf/experiment/best/x").owners == tmp_path / "conf/local/best/x.yaml"
+
+
+@pytest.mark.parametrize("name", ["x/../../../evil", "/evil", "..", "a/b", ""])
+def test_the_name_of_a_recipe_does_not_say_where_its_models_are_trained(name: str, tmp_path: Path) -> None:
+    bundle = BundleDirectory(tmp_path / "theirs")
+    nothing: dict[str, Any] = {"base": [], "task": {}, "metric": None, "objective": None, "interval": None, "noise": None, "hardware": {}}
+    conditions: dict[str, Any] = {"seeds": [], "versions": {}, "git_commit": None, "fingerprints": {}, "model": {"name": "hf"}}
+    bundle.write(
+        Bundle(
+            **{**nothing, **conditions, "name": name, "created": "2026-01-01", "study": None, "trial": None, "trials": 1},
+            **{"direction": "minimize", "confirmed": False, "seed": 1, "steps": 1, "tokens": Tokens(), "seconds": 1.0},
+        )
+    )
+    with pytest.raises(InputError, match=r"bundle\.json: damaged: name=.*: valid: letters, digits"):
+        bundle.read()
+    document = json.loads((bundle.path / "bundle.json").read_text())
+    (bundle.path / "bundle.json").write_text(json.dumps({**document, "name": "plain-1.0_x"}))
+    assert bundle.read().name == "plain-1.0_x"
 
 
 def test_trust_is_no_variable_of_a_launcher(tiny: list[str]) -> None:

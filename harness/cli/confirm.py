@@ -68,7 +68,7 @@ def confirm(
     from harness.search.next_candidates import to_try_next
     from harness.search.status import read_status
     from harness.work.cluster import check_workers, confirmation_script, submit_wanted
-    from harness.work.confirm import confirm_in_rounds
+    from harness.work.confirm import confirm_in_rounds, refuse_retraining
     from harness.work.kept_run import UnfinishedError
     from harness.work.start_study import follow_workers, launcher_of, start_missing
 
@@ -81,14 +81,13 @@ def confirm(
     status = read_status(find_study(study))
     name, record = status.study.name, status.study
     launcher = launcher_alone(overrides) if overrides else launcher_of(record.directory)
+    refuse_retraining(record, launcher, asked=retrain, detach=detach)
     if dry_run:
         if launcher.name != "slurm":
             raise InputError("--dry-run: shows a batch script, so it needs launcher=slurm")
         sweep, _ = check_confirmation(record, top=top, seeds=seeds, trials=trial or [])
         say(confirmation_script(record.directory, launcher, workers or sweep.config.launcher.workers), nl=False)
         return
-    if retrain and launcher.name == "slurm":
-        raise InputError("--retrain: trains ingredients in this process, not in jobs; valid: launcher=local")
     if launcher.name == "slurm":
         with submitting():
             check_workers(record.directory, launcher)

@@ -108,7 +108,7 @@ def _soup(words: list[str], out: Path, metric: str | None, *, dry_run: bool) -> 
     from harness.work.greedy_soup import greedy_soup, plan_of_all
     from harness.work.kept_run import UnfinishedError
 
-    plan = plan_of_all(words)
+    plan = plan_of_all(words, metric=metric)
     refuse_full_disk(plan, out)
     if dry_run:
         return plan, ["--greedy: which of these models stay is seen when their means are measured"], {}

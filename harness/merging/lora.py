@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ class UpdatedTensor:
 
     base: Tensor
     update: LowRank
+    _kept: dict[str, Floats] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What every block needs of the factors, from the first block that is read to the last: a block is a few rows."""
 
     @property
     def dtype(self) -> str:
@@ -45,10 +47,20 @@ class UpdatedTensor:
         return self.base.shape
 
     def read(self, start: int, stop: int) -> Floats:
-        down, up = self.update.down, self.update.up
-        first = down.read(0, down.shape[0])
-        product = first[:, start:stop].T @ up.read(0, up.shape[0]).T if self.update.transposed else up.read(start, stop) @ first
+        first = self._whole("down", self.update.down)
+        if self.update.transposed:
+            product = first[:, start:stop].T @ self._whole("up", self.update.up).T
+        else:
+            product = self.update.up.read(start, stop) @ first
+        if stop >= self.shape[0]:
+            self._kept.clear()
         return self.base.read(start, stop) + np.float32(self.update.scaling) * product
+
+    def _whole(self, name: str, factor: Tensor) -> Floats:
+        found = self._kept.get(name)
+        if found is None:
+            found = self._kept[name] = factor.read(0, factor.shape[0])
+        return found
 
     def raw(self) -> Iterator[bytes]:
         rows = self.shape[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import re
 import zipfile
 from collections.abc import Mapping
@@ -12,8 +13,9 @@ from pathlib import Path
 import torch
 
 from harness.config.errors import InputError
-from harness.runs.directory import RunDirectory, find_run
+from harness.runs.directory import RunDirectory, StudyDirectory, find_run
 from harness.runs.metrics import Row
+from harness.runs.result import read_result
 from harness.runs.trunks import Trunk, TrunkStore
 
 log = logging.getLogger(__name__)
@@ -39,14 +41,30 @@ def states(run: RunDirectory) -> dict[int, Path]:
 def trunk_states(run: RunDirectory) -> dict[int, Path]:
     """The states that a trial's study has stored on the trial's path, by step, the deepest last; {} of a run that is no trial.
 
-    A state is on its path where what was logged of the state's step is what the trial's metrics say of it: one run trained it, and the
-    others that share it took its rows over.
+    A state is on its path where it was trained by the trial itself, or by a trial whose first steps it took over, in these; or where what
+    was logged of the state's step is what the trial's metrics say of it.
     """
     if run.study is None:
         return {}
+    trained_by = _tokens_on_path(run, run.study)
     rows = {row["step"]: row for row in run.metrics.rows()}
-    stored = {trunk.info.step: trunk for trunk in TrunkStore(run.study.trunks).trunks() if _logged_alike(trunk, rows)}
+    stored = {
+        trunk.info.step: trunk
+        for trunk in TrunkStore(run.study.trunks).trunks()
+        if trunk.info.tokens <= trained_by.get(trunk.info.run, -1) or _logged_alike(trunk, rows)
+    }
     return {step: stored[step].checkpoint for step in sorted(stored)}
+
+
+def _tokens_on_path(run: RunDirectory, study: StudyDirectory) -> dict[str, float]:
+    """By the name of a trial, up to how many tokens its path is this run's: of the run itself, and of those whose steps it took over."""
+    found: dict[str, float] = {}
+    name, most = run.name, math.inf
+    while name not in found and name.rpartition("/")[0] == study.name:
+        found[name] = most
+        result = read_result(RunDirectory(run.path.parent / name.rpartition("/")[2]))
+        name, most = result.shared_from or "", min(most, result.tokens.shared)
+    return found
 
 
 def _logged_alike(trunk: Trunk, rows: Mapping[int, Row]) -> bool:

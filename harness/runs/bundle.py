@@ -26,7 +26,7 @@ from typing import Annotated, Any
 
 from annotated_types import Len
 
-from harness.config.documents import typed
+from harness.config.documents import DamagedError, typed
 from harness.config.errors import InputError, did_you_mean
 from harness.config.locations import BUNDLE_FILE, LOCAL, config_dirs, in_home
 from harness.runs.files import read_json, write_json
@@ -191,7 +191,11 @@ class BundleDirectory:
         if isinstance(document.get("format"), int) and document["format"] > FORMAT:
             raise InputError(f"{path}: written by a newer harness (format {document['format']}, this one reads {FORMAT})")
         typed(_ReliedOn, document, path)
-        return typed(Bundle, document, path)
+        bundle = typed(Bundle, document, path)
+        # What is made of a recipe is called by its name.
+        if not PLAIN_NAME.fullmatch(bundle.name):
+            raise DamagedError(path, f"name={bundle.name!r}: valid: letters, digits, . - _")
+        return bundle
 
     def write(self, bundle: Bundle) -> None:
         write_json(self.path / BUNDLE_FILE, asdict(bundle))

@@ -17,14 +17,15 @@ from harness.runs.report_split import ByDocument, reported
 RIVALS = {
     "ingredient": "the best ingredient alone",
     "scale": "the best single scale",
+    "mean": "the mean of all models",
     "nothing": "doing nothing",
     "prompt": "the prompt",
     "random": "the best random direction",
     "sft": "fine-tuning on the chosen answers alone",
     "real": "real text alone",
 }
-"""What a merge has to beat, by the kinds of `baseline_of`, what steering has to, by those of `control_of`, a loss of answers, and data that
-are made."""
+"""What a merge has to beat, by the kinds of `baseline_of`, a greedy soup, what steering has to, by those of `control_of`, a loss of
+answers, and data that are made."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class OnReport:
                 {
                     "kind": rival.kind,
                     "name": rival.label,
+                    "run": rival.run.name,
                     "number": rival.run.number,
                     "value": rival.value,
                     "lead": rival.lead.mean if rival.lead else None,
@@ -149,9 +151,8 @@ def documents_behind(run: RunDirectory, metric: str) -> list[ByDocument]:
 Text = Callable[[float], str]
 
 
-def report_lines(found: OnReport, text: Text) -> list[str]:
-    """The verdict: a sentence a line. text: how a value is written."""
-    what = "documents that chose nothing"
+def report_lines(found: OnReport, text: Text, *, what: str = "documents that chose nothing") -> list[str]:
+    """The verdict: a sentence a line. text: how a value is written; what: what is kept for the report."""
     lines = [f"{found.metric} {text(found.value)} on {what} ({text(found.chosen)} on those that it was chosen by)"]
     metrics = found.winner.result.metrics
     if AGREEMENT in metrics:
@@ -184,6 +185,8 @@ def _no_better(kind: str, label: str) -> str:
             return f"the winner is {label} alone: no merge is better"
         case "scale":
             return f"the winner is a single scale for all, {label}"
+        case "mean":
+            return "the winner is the mean of all models: none was left out"
         case "sft":
             return f"the winner is {RIVALS[kind]}: no loss of preferences is better"
         case "real":

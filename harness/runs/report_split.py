@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.config.errors import wrong_value
 from harness.runs.files import append_lines, read_json_lines
 
 REPORT = "report"
@@ -26,6 +27,14 @@ def reported(metric: str) -> str:
 def is_reported(metric: str) -> bool:
     """Whether a metric is of a part that is kept for the report."""
     return metric.split("/")[2:3] == [REPORT] and metric.count("/") > 2
+
+
+def refuse_reported(key: str, metric: str) -> None:
+    """Raise InputError for a metric, given in `key`, of a part that is kept for the report."""
+    if is_reported(metric):
+        at = metric.split("/", 3)
+        valid = f"{at[0]}/{at[1]}/{at[3]}"
+        raise wrong_value(key, metric, f"is measured on what is kept for the report, by which nothing may be chosen; valid: {valid}")
 
 
 @dataclass(frozen=True)

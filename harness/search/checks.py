@@ -12,7 +12,7 @@ from harness.config.length import parse_length
 from harness.config.schema import Config
 from harness.config.sweep_schema import BudgetConfig
 from harness.evaluation.kinds import RUN_METRICS, changes, higher_is_better, logged_metrics, logging_set, refuse_unlogged_monitors
-from harness.runs.report_split import is_reported
+from harness.runs.report_split import refuse_reported
 from harness.search.budget import HOUR, SHORTEST_SECONDS
 from harness.search.late_parameters import LateParameters
 from harness.search.reserve import trials_of_search, why_not
@@ -44,10 +44,7 @@ def check(sweep: Sweep) -> None:
         *(("objective.metric", objective.metric) for objective in sweep.objectives),
         *(("constraints", metric) for metric in config.constraints),
     ]:
-        if is_reported(metric):
-            at = metric.split("/", 3)
-            valid = f"{at[0]}/{at[1]}/{at[3]}"
-            raise wrong_value(key, metric, f"is measured on what is kept for the report, by which nothing may be chosen; valid: {valid}")
+        refuse_reported(key, metric)
         if metric not in metrics:
             raise unknown("metric", metric, metrics, where=key)
         if key == "objective.metric" and higher_is_better(metric, base.data) and directions[metric] == "minimize":

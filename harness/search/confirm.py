@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -60,6 +60,7 @@ def open_confirmation(
     launcher: LauncherConfig | None = None,
     trials: Sequence[int] = (),
     retrained: Mapping[str, str] | None = None,
+    first: Callable[[StudyDirectory, ConfirmationPlan], None] | None = None,
 ) -> StudyDirectory:
     """The directory of the confirmation, with its plan and sweep written: a new one, or the one that exists, extended.
 
@@ -67,7 +68,7 @@ def open_confirmation(
     withdrawn.
     top: how many of the study's best trials; seeds: how many seeds each; workers: at a time, None for as many as the study had; launcher:
     None for the study's; trials: the numbers of those to take instead of the best; retrained: as of `ConfirmationPlan`, None for what the
-    plan that exists says.
+    plan that exists says; first: makes what the plan's runs need, before any worker may start them.
     Raises InputError for numbers that the study cannot fill, and for a directory that belongs to something else.
     """
     sweep, numbers = check_confirmation(study, top=top, seeds=seeds, trials=trials)
@@ -82,7 +83,7 @@ def open_confirmation(
         plan = _with_retrained(read_plan(directory) or empty_plan(study, sweep), retrained, directory)
         plan = _extended(plan, numbers, seeds)
         launched_by = dataclasses.replace(launcher or sweep.config.launcher, workers=workers or sweep.config.launcher.workers)
-        _say_where_prompts_lack(write_confirmation(study, sweep, plan, launched_by).start.points)
+        _say_where_prompts_lack(write_confirmation(study, sweep, plan, launched_by, first=first).start.points)
     finally:
         lock.release()
     directory.stop_request.unlink(missing_ok=True)
@@ -323,14 +324,26 @@ def _ingredients(plan: ConfirmationPlan, directory: StudyDirectory, seed: int) -
     }
 
 
-def write_confirmation(study: StudyRecord, sweep: Sweep, plan: ConfirmationPlan, launcher: LauncherConfig) -> Sweep:
-    """Write confirmation.json and sweep.yaml of a study's confirmation; its sweep, as of `confirmation_sweep`."""
+def write_confirmation(
+    study: StudyRecord,
+    sweep: Sweep,
+    plan: ConfirmationPlan,
+    launcher: LauncherConfig,
+    *,
+    first: Callable[[StudyDirectory, ConfirmationPlan], None] | None = None,
+) -> Sweep:
+    """Write confirmation.json and sweep.yaml of a study's confirmation; its sweep, as of `confirmation_sweep`.
+
+    first: what is done between the two.
+    """
     directory, small = confirmation_directory(study.directory), confirmation_sweep(study, sweep, plan, launcher)
     launched = (
         str(read_yaml(directory.sweep)["launched"]) if directory.sweep.exists() else datetime.now(UTC).isoformat(timespec="milliseconds")
     )
     # The plan first: from sweep.yaml on, workers may start what it names.
     write_plan(directory, plan)
+    if first is not None:
+        first(directory, plan)
     header = f"# The confirmation of {study.name}: its best trials over fresh seeds (confirmation.json). Read by every worker.\n"
     write_yaml(directory.sweep, {**small.frozen(), "launched": launched}, header=header)
     return small

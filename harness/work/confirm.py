@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from harness.config.errors import InputError, wrong_value
 from harness.config.launcher_schema import LauncherConfig
+from harness.runs.confirmation_plan import confirmation_directory, read_plan
 from harness.runs.directory import StudyDirectory
 from harness.runs.record import StudyRecord, load_study
 from harness.search.confirm import open_confirmation
 from harness.search.next_candidates import next_round
 from harness.work.retrain import retrain, retrained_words
+from harness.work.start_study import launcher_of
 
 Train = Callable[[StudyRecord, StudyDirectory], bool]
 """Called with a study and the directory of its confirmation: runs what has not ended; returns whether all has ended now."""
@@ -39,14 +42,23 @@ def confirm_in_rounds(
         raise wrong_value("--rounds", rounds, "expected at least 1")
     if trials and rounds > 1:
         raise InputError("--trial and --rounds exclude each other: the candidates are those that are named, or chosen round by round")
+    refuse_retraining(study, launcher or launcher_of(study.directory), asked=retrain_ingredients)
     named = trials
     retrained = retrained_words(study) if retrain_ingredients else None
     while True:
-        directory = open_confirmation(study, top=top, seeds=seeds, trials=named, workers=workers, launcher=launcher, retrained=retrained)
+        directory = open_confirmation(
+            study,
+            top=top,
+            seeds=seeds,
+            trials=named,
+            workers=workers,
+            launcher=launcher,
+            retrained=retrained,
+            first=partial(retrain, study),
+        )
         study = load_study(study.directory)
         assert study.confirmation is not None, "it was written"
         if not study.confirmation.is_complete:
-            retrain(study, directory, study.confirmation.plan)
             if not train(study, directory):
                 return study
             study = load_study(study.directory)
@@ -54,3 +66,16 @@ def confirm_in_rounds(
         named = () if trials else next_round(study, each=top, most=top * rounds)
         if not named:
             return study
+
+
+def refuse_retraining(study: StudyRecord, launcher: LauncherConfig, *, asked: bool, detach: bool = False) -> None:
+    """Raise InputError where ingredients cannot be trained again: those that are asked for, or those of the confirmation that there is."""
+    plan = read_plan(confirmation_directory(study.directory))
+    if not asked and not (plan is not None and plan.retrained):
+        return
+    if launcher.name == "slurm":
+        raise InputError("--retrain: trains ingredients in this process, not in jobs; valid: launcher=local")
+    if detach:
+        raise InputError("--retrain: trains ingredients in this process before anything else; valid: without --detach")
+    if study.sweep.get("confirms_itself"):
+        raise InputError(f"--retrain: {study.name} confirms its best itself, with the ingredients as they are; valid: search.confirm=false")

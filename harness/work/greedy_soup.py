@@ -4,22 +4,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.checks import check
-from harness.config.errors import InputError, unknown
+from harness.config.errors import InputError, unknown, wrong_value
 from harness.config.overrides import ValueOverride, parse
-from harness.config.schema import AdapterConfig, Config, IngredientConfig, MergeConfig, ModelConfig
+from harness.config.schema import AdapterConfig, Config, DataConfig, IngredientConfig, MergeConfig, ModelConfig, evaluation_sections
 from harness.evaluation.kinds import higher_is_better, logged_metrics, main_metrics
 from harness.models.several import one_by_one
 from harness.report.text import metric_text
 from harness.runs.directory import RunDirectory, find_study, run_called, runs_root
 from harness.runs.on_report import OnReport, Rival, paired_lead, report_lines
 from harness.runs.record import RunRecord, load_study
-from harness.runs.report_split import reported
+from harness.runs.report_split import is_reported, refuse_reported, reported
+from harness.search.sweep import thaw
 from harness.work.evaluate import evaluation_of
 from harness.work.kept_run import kept_run
 from harness.work.merge import OWN_KEYS, as_overrides, merge_config_of
@@ -54,7 +55,11 @@ class Soup:
     tried: tuple[Tried, ...]
     """All models, the best first."""
     report: OnReport | None
-    """The soup on the documents that chose nothing, and its lead over the best model and the mean of all; None where there are none."""
+    """The soup on the documents that did not choose it, and its lead over the best model and the mean of all; None where there are none."""
+    seen_by: tuple[str, ...] = ()
+    """Studies that chose the models on these documents, too, since they kept fewer for the report."""
+    share: float = 0.0
+    """data.report_share."""
 
     @property
     def lines(self) -> list[str]:
@@ -65,12 +70,23 @@ class Soup:
             f"{one.name}: {'kept' if one.kept else 'left out'}; {metric_text(one.alone)} alone, {metric_text(one.mean)} the mean with it"
             for one in self.tried
         ]
-        return [first, *each, *([] if self.report is None else report_lines(self.report, metric_text))]
+        return [first, *each, *self._on_report]
+
+    @property
+    def _on_report(self) -> list[str]:
+        if self.report is None:
+            return []
+        if not self.seen_by:
+            return report_lines(self.report, metric_text)
+        lines = report_lines(self.report, metric_text, what="documents that did not choose between the means")
+        chose = f"{', '.join(self.seen_by)} chose the models on these documents, too, so that all values on them are flattered"
+        return [*lines, f"{chose}; a study with data.report_share={self.share:g} keeps them"]
 
     def to_json(self) -> dict[str, Any]:
         """What `harness merge --json` prints under `greedy`."""
         tried = [{"name": one.name, "alone": one.alone, "mean": one.mean, "kept": one.kept} for one in self.tried]
-        return {"metric": self.metric, "tried": tried, "report": None if self.report is None else self.report.to_json()}
+        report = None if self.report is None else self.report.to_json()
+        return {"metric": self.metric, "tried": tried, "report": report, "seen_by": list(self.seen_by)}
 
 
 def greedy_soup(words: list[str], out: Path, *, metric: str | None = None) -> Soup:
@@ -81,16 +97,9 @@ def greedy_soup(words: list[str], out: Path, *, metric: str | None = None) -> So
     documents are kept for the report, unless data.report_share says otherwise.
     Raises InputError for what cannot be merged or evaluated, UnfinishedError where an evaluation did not come to its end.
     """
-    of_merge, of_evaluation = _parted(words)
-    given = merge_config_of(of_merge)
-    models = _models(given.model.merge)
-    metric, direction = (metric, None) if metric is not None else _objective(given.model.merge)
-    config = _evaluation(given, models, of_evaluation, metric)
-    metric = metric or _usual_metric(config)
-    if metric is None or metric not in logged_metrics(config.data):
-        raise unknown("metric", str(metric), logged_metrics(config.data), where="--metric")
-    sign = -1 if direction == "maximize" or (direction is None and higher_is_better(metric, config.data)) else 1
-    means = _Means(config, given.model.merge, models, metric, f"{out.name}-greedy")
+    asked = _asked(words, metric)
+    config, models, metric, sign = asked.config, asked.models, asked.metric, asked.sign
+    means = _Means(config, asked.given, models, metric, f"{out.name}-greedy")
     alone = {name: means.record([name], f"alone-{name}") for name in models}
     order = sorted(models, key=lambda name: sign * means.value(alone[name]))
     kept, best = [order[0]], alone[order[0]]
@@ -104,16 +113,46 @@ def greedy_soup(words: list[str], out: Path, *, metric: str | None = None) -> So
     report = None
     if config.data.report_share:
         everything = best if len(kept) == len(models) else means.record(order, "all")
-        report = _report(best, {"ingredient": (order[0], alone[order[0]]), "scale": ("mean", everything)}, metric, sign)
-    return Soup(means.merge(kept), metric, tuple(tried), report)
+        report = _report(best, {"ingredient": (order[0], alone[order[0]]), "mean": ("", everything)}, metric, sign)
+    seen_by = () if report is None else tuple(_seen_by(asked.given, config.data))
+    return Soup(means.merge(kept), metric, tuple(tried), report, seen_by, config.data.report_share)
 
 
-def plan_of_all(words: list[str]) -> Plan:
-    """The plan of the mean of all models, from their headers alone. Raises InputError for what cannot be merged."""
+def plan_of_all(words: list[str], *, metric: str | None = None) -> Plan:
+    """The plan of the mean of all models, from their headers alone. Raises InputError for what cannot be merged or evaluated."""
     from harness.models.merged import merge_plan
 
-    given = merge_config_of(_parted(words)[0])
-    return merge_plan(replace(given.model.merge, ingredients=dict(_models(given.model.merge))), seed=given.seed)
+    asked = _asked(words, metric)
+    return merge_plan(replace(asked.given, ingredients=dict(asked.models)), seed=asked.config.seed)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the words of a greedy soup ask for."""
+
+    given: MergeConfig
+    models: Mapping[str, IngredientConfig]
+    config: Config
+    """How each mean is measured."""
+    metric: str
+    sign: int
+    """-1 where more of the metric is better."""
+
+
+def _asked(words: list[str], metric: str | None) -> _Asked:
+    of_merge, of_evaluation = _parted(words)
+    given = merge_config_of(of_merge)
+    models = _models(given.model.merge)
+    metric, direction = (metric, None) if metric is not None else _objective(given.model.merge)
+    config = _evaluation(given, models, of_evaluation, metric)
+    metric = metric or _usual_metric(config)
+    if metric is not None:
+        refuse_reported("--metric", metric)
+    logged = [name for name in logged_metrics(config.data) if not is_reported(name)]
+    if metric is None or metric not in logged:
+        raise unknown("metric", str(metric), logged, where="--metric")
+    sign = -1 if direction == "maximize" or (direction is None and higher_is_better(metric, config.data)) else 1
+    return _Asked(given.model.merge, models, config, metric, sign)
 
 
 def _parted(words: list[str]) -> tuple[list[str], list[str]]:
@@ -144,6 +183,26 @@ def _objective(merge: MergeConfig) -> tuple[str | None, str | None]:
         return None, None
     objective = load_study(find_study(names[0])).objective
     return objective.metric, objective.direction
+
+
+def _seen_by(merge: MergeConfig, data: DataConfig) -> Iterator[str]:
+    """The studies whose best are merged that measured these documents with fewer of them kept for the report."""
+    for one in merge.ingredients.values():
+        prefix, _, name = one.path.partition(":")
+        if prefix in ("study", "confirm"):
+            theirs = thaw(find_study(name).sweep).base.config.data
+            if theirs.report_share < data.report_share and _sets(theirs) & _sets(data):
+                yield name
+
+
+def _sets(data: DataConfig) -> set[str]:
+    """What tells the documents of evaluation sets apart, of each."""
+    sets = [(section, given) for section in evaluation_sections() for given in getattr(data, section).values()]
+    found = ((section, getattr(given, "path", None), getattr(given, "source", None), given) for section, given in sets)
+    return {
+        repr((section, path, data.sources[source].path if source else None, getattr(given, "block", 0)))
+        for section, path, source, given in found
+    }
 
 
 def _usual_metric(config: Config) -> str | None:
@@ -180,6 +239,8 @@ class _Means:
         return replace(self.given, ingredients={name: self.models[name] for name in names})
 
     def value(self, record: RunRecord) -> float:
+        if self.metric not in record.result.metrics:
+            raise wrong_value("--metric", self.metric, f"{record.directory.path} ended without it; valid: one that it has")
         return record.result.metrics[self.metric]
 
     def record(self, names: list[str], called: str) -> RunRecord:

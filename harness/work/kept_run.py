@@ -8,17 +8,19 @@ from harness.config.validate import to_plain
 from harness.runs.directory import RunDirectory
 from harness.runs.files import read_yaml
 from harness.runs.record import RunRecord, load_run
+from harness.runs.result import ENDED_WELL
 from harness.work.start_run import continue_run, start_run
 
 
 class UnfinishedError(Exception):
-    """A run was stopped, or failed; the same command goes on. Its text says which."""
+    """A run was stopped, or failed. Its text says which, and what can be done."""
 
 
 def kept_run(config: Config, run: RunDirectory) -> RunRecord:
-    """The complete run of this configuration in this directory: the one that is there, gone on with where it has not ended, or a new one.
+    """The run of this configuration in this directory: the one that is there, gone on with where it has not ended, or a new one.
 
-    Raises InputError for a directory that holds something else, UnfinishedError where it does not come to its end.
+    One that a callback ended early has ended, too. Raises InputError for a directory that holds something else, UnfinishedError where the
+    run does not come to its end.
     """
     if not run.config.exists():
         start_run(config, directory=run.path)
@@ -27,6 +29,8 @@ def kept_run(config: Config, run: RunDirectory) -> RunRecord:
     else:
         continue_run(run)
     record = load_run(run)
-    if record.state != "complete":
+    if record.state == "failed":
+        raise UnfinishedError(f"{run.path}: failed: {record.result.reason}; valid: the same command again when the cause is removed")
+    if record.state not in ENDED_WELL:
         raise UnfinishedError(f"{run.path}: {record.result.reason or record.state}; the same command goes on")
     return record

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 RECIPE_ENDINGS = (".yml", ".yaml")
 INGREDIENT = re.compile(r"((?P<name>[^\W\d]\w*)=)?(?P<model>.+?)(:(?P<weight>[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?))?", re.ASCII)
 PATH = re.compile(rf"{re.escape(KEY)}\.ingredients\.(\w+)\.path=")
-NOT_INGREDIENTS = tuple(field.name for field in fields(Config))
+NOT_INGREDIENTS = ("experiment", *(field.name for field in fields(Config)))
 """Sections of a configuration, and its groups."""
 OWN_KEYS = ("seed", "model.merge.")
 """What a merge that is written reads of a configuration."""

@@ -17,6 +17,7 @@ from harness.runs.directory import RunDirectory, runs_root
 from harness.runs.result import Result
 from harness.work.kept_run import kept_run
 from harness.work.reproduce import with_threads
+from harness.work.retrain import refuse_foreign_step
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,16 @@ class Remade:
     """In which way: missing, or another."""
     word: str | None
     """What it is here by now, where it was trained again; None: it was not made by a run, or nothing was to be trained."""
-    is_same: bool = False
-    """Whether that has the fingerprint of the original, and so its bits."""
+    is_same: bool | None = False
+    """Whether that has the fingerprint of the original, and so its bits; None where that fingerprint is not known."""
 
     @property
     def line(self) -> str:
         """A sentence."""
         if self.word is None:
             return f"{self.key}: {self.why}"
-        return f"{self.key}: {self.why}; trained again in {self.word}, {'to the same bits' if self.is_same else 'not to the same bits'}"
+        bits = {True: "to the same bits", False: "not to the same bits", None: "whether to the same bits is not known"}
+        return f"{self.key}: {self.why}; trained again in {self.word}, {bits[self.is_same]}"
 
     @property
     def override(self) -> list[str]:
@@ -125,7 +127,9 @@ def _trained(key: str, why: str, one: Mapping[str, Any], bundle: BundleDirectory
         raise InputError(f"{key}: {why}, and cannot be trained again here:\n{error}\n{valid}") from None
     name, at, step = word.rpartition("@")
     here = f"{run.path}@{step}" if at and name and step.isdigit() else str(run.path)
-    return Remade(key, why, here, is_same=_not_here(here, key, one.get("fingerprint")) is None)
+    refuse_foreign_step(path_key(key), here, run, here)
+    known = one.get("fingerprint")
+    return Remade(key, why, here, is_same=None if known is None else _not_here(here, key, known) is None)
 
 
 def _not_here(word: str, key: str, fingerprint: Any) -> str | None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import count, islice
 
 from harness.config.checks.merge import KEY
-from harness.config.errors import InputError
+from harness.config.errors import InputError, wrong_value
 from harness.config.schema import Config, MergeConfig
 from harness.runs.confirmation_plan import RUN, ConfirmationPlan, ingredient_run
 from harness.runs.directory import RunDirectory, StudyDirectory, run_called
 from harness.runs.record import StudyRecord
+from harness.runs.result import FINAL_STATES, read_result
 from harness.runs.run_config import load_run_config
+from harness.search.confirm import SEEDS
 from harness.search.sweep import thaw
 from harness.work.kept_run import kept_run
 
@@ -22,11 +25,14 @@ log = logging.getLogger("harness")
 def retrained_words(study: StudyRecord) -> dict[str, str]:
     """By ingredient of a merge study that is a run here, the word for it with {run} in place of the run.
 
-    Raises InputError for a study that merges nothing, and where no ingredient is a run, or one stands for several runs.
+    Raises InputError for a study that merges nothing, and where no ingredient is a run, or one stands for several runs or is searched.
     """
     merge = _merge_of(study)
+    searched = study.sweep.get("space") or {}
     found = {}
     for name, one in merge.ingredients.items():
+        if f"{KEY}.ingredients.{name}.path" in searched:
+            raise InputError(f"--retrain: space.{KEY}.ingredients.{name}.path is searched; valid: one model for each ingredient")
         if one.path.startswith(("study:", "confirm:", "trunk:")):
             valid = "valid with --retrain: a run or STUDY/NUMBER for each ingredient"
             raise InputError(f"{KEY}.ingredients.{name}.path={one.path}: stands for several runs; {valid}")
@@ -34,6 +40,7 @@ def retrained_words(study: StudyRecord) -> dict[str, str]:
         if run is None:
             log.warning("%s.ingredients.%s.path=%s: no run here, so it stays as it is with every seed", KEY, name, one.path)
         else:
+            refuse_foreign_step(f"{KEY}.ingredients.{name}.path", one.path, run, word)
             found[name] = word
     if not found:
         raise InputError(f"--retrain: no ingredient of {study.name} is a run here, whose training could be done again")
@@ -41,27 +48,60 @@ def retrained_words(study: StudyRecord) -> dict[str, str]:
 
 
 def retrain(study: StudyRecord, confirmation: StudyDirectory, plan: ConfirmationPlan) -> None:
-    """Train what the plan's seeds need and is not there yet, one after another, in this process; nothing where it retrains no ingredient.
+    """Train what the plan's open runs need and is not there yet, one after another, in this process.
 
-    An ingredient has its own seed and those behind it. Raises UnfinishedError where a run does not come to its end.
+    Nothing is done where the plan retrains no ingredient. Their seeds are those of `fresh_seed`. Raises UnfinishedError where a run does
+    not come to its end.
     """
     if not plan.retrained:
         return
     merge = _merge_of(study)
-    for seed in plan.seeds:
-        for name in plan.retrained:
-            original, _ = _run_in(merge.ingredients[name].path)
-            if original is None:
-                raise InputError(f"{KEY}.ingredients.{name}.path={merge.ingredients[name].path}: the run is gone")
-            kept_run(_again(original, further=1 + seed - plan.first_seed), ingredient_run(confirmation, name, seed))
+    originals = {}
+    for name in plan.retrained:
+        run, _ = _run_in(merge.ingredients[name].path)
+        if run is None:
+            raise InputError(f"{KEY}.ingredients.{name}.path={merge.ingredients[name].path}: the run is gone")
+        originals[name] = load_run_config(run)
+    own = [config.seed for config in originals.values()]
+    open_runs = (run for number, run in enumerate(plan.runs) if read_result(confirmation.trial(number)).state not in FINAL_STATES)
+    for seed in sorted({run["seed"] for run in open_runs}):
+        for name, config in originals.items():
+            fresh = fresh_seed(config.seed, own, place=(seed - plan.first_seed) % SEEDS)
+            kept_run(_again(config, fresh), ingredient_run(confirmation, name, seed))
 
 
-def _again(run: RunDirectory, *, further: int) -> Config:
-    config = load_run_config(run)
+def refuse_foreign_step(key: str, word: str, run: RunDirectory, again: str) -> None:
+    """Raise InputError for RUN@STEP, given in `key`, where the run has no checkpoint of that step: trained again, it has none, either.
+
+    again: the word with {run} in place of the run, or itself. A state of its study's trunk is stored for the study, not by the run.
+    """
+    from harness.models.checkpoint_files import checkpoints  # imports torch
+
+    _, at, step = again.rpartition("@")
+    own = checkpoints(run.checkpoints) if at else {}
+    if step.isdigit() and at and int(step) not in own:
+        valid = ", ".join(f"{word.rpartition('@')[0]}@{number}" for number in own) or "a model"
+        raise wrong_value(
+            key, word, f"{run.path} keeps no checkpoint of that step itself, so that it cannot be trained again; valid: {valid}"
+        )
+
+
+def fresh_seed(seed: int, own: Sequence[int], *, place: int) -> int:
+    """What an ingredient of this seed is trained with at a place among the confirmation's seeds.
+
+    own: the seeds of all ingredients that are trained again. It is none of these, and ingredients of different seeds have the same one at
+    no two places; those that shared a seed share it again.
+    """
+    different = sorted(set(own))
+    behind = (number % SEEDS for number in count(different[-1] + 1) if number % SEEDS not in different)
+    return next(islice(behind, place * len(different) + different.index(seed), None))
+
+
+def _again(config: Config, seed: int) -> Config:
     trainer = config.trainer
     if trainer.final_checkpoint == "none":
         trainer = replace(trainer, final_checkpoint="weights")
-    return replace(config, seed=config.seed + further, trainer=trainer)
+    return replace(config, seed=seed, trainer=trainer)
 
 
 def _merge_of(study: StudyRecord) -> MergeConfig:

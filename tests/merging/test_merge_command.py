@@ -99,6 +99,7 @@ def test_ingredients_are_words_with_a_weight(home: Path) -> None:
         ("../7b", ["model_7b.path='../7b'"]),
         ("seed=3", None),
         ("optim=adamw", None),
+        ("experiment=evaluate", None),
         ("model.merge.scale=2", None),
     ],
 )

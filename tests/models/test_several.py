@@ -13,7 +13,9 @@ from harness.config.schema import IngredientConfig, MergeConfig
 from harness.models.checkpoint_files import checkpoints, trunk_states
 from harness.models.merged import frame_folder, merge_fingerprint, merge_plan
 from harness.models.several import models_of, one_by_one
+from harness.runs.directory import StudyDirectory
 from harness.runs.record import load_study
+from harness.runs.result import Result, Tokens, write_result
 from harness.runs.trial import Trial, write_trial
 from harness.runs.trunks import TrunkInfo, TrunkStore, trunk_key
 from tests.merging.models import merged_values
@@ -70,6 +72,25 @@ def test_the_states_of_a_trials_trunk_are_those_on_its_path(tiny_text: TinyText,
     assert len({merge_fingerprint(soup(word)) for word in ("trunk:cpt/0", "cpt/0@2", "cpt/0@3")}) == 3
     with pytest.raises(InputError, match=r"soup\.last=4: .*has those of steps 1, 2, 3 \(search\.trunks"):
         models_of(IngredientConfig(path="trunk:cpt/0", last=4), key="soup")
+
+
+def test_a_state_between_two_logged_steps_is_on_the_path_of_those_who_took_it_over(tmp_path: Path) -> None:
+    """trainer.log_every_steps=10: no row tells of steps 86 and 93. Trial 1 left the path of trial 0 at step 86."""
+    study = StudyDirectory(tmp_path / "runs" / "cpt")
+    store, file = TrunkStore(study.trunks), tmp_path / "state.ckpt"
+    study.path.mkdir(parents=True)
+    file.touch()
+    for number, result in ((0, Result()), (1, Result(shared_from="cpt/0000", tokens=Tokens(shared=860)))):
+        run = study.trial(number)
+        run.path.mkdir(parents=True)
+        write_trial(run, Trial(number=number, params={}, tokens=0))
+        write_result(run, result)
+        for step in (80, 90):
+            run.metrics.append({"step": step, "train/loss": 1.0 + number * (step > 86)})
+    for step, trained_by in ((86, 0), (93, 0), (97, 1)):
+        rows = [row for row in study.trial(trained_by).metrics.rows() if row["step"] <= step]
+        store.store(trunk_key(step, "x"), file, rows, TrunkInfo(step=step, tokens=10 * step, run=f"cpt/{trained_by:04}"))
+    assert [list(trunk_states(study.trial(number))) for number in (0, 1)] == [[86, 93], [86, 97]]
 
 
 def test_a_studys_best_trials_by_their_rank(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from harness.config.errors import InputError
 from harness.report.comparison import compare
 from harness.report.confirmation_table import confirmation_section, verdict
 from harness.report.json_csv import to_json
-from harness.runs.confirmation_plan import read_plan
+from harness.runs.confirmation_plan import ConfirmationPlan, read_plan
+from harness.runs.directory import StudyDirectory
 from harness.runs.exit_codes import DONE
 from harness.runs.files import write_yaml
 from harness.runs.record import StudyRecord, load_study
@@ -148,6 +149,16 @@ def test_a_confirmation_merges_either_old_ingredients_or_new_ones(searched: Call
         f"{directory.path}/ingredients/docs-seed-{seed}@5" for seed in plan.seeds
     ]
     assert read_plan(open_confirmation(study, top=2, seeds=2, workers=1)) != plan, "a later one need not say it again"
+
+
+def test_what_its_runs_need_is_there_before_a_worker_may_start_them(searched: Callable[..., StudyRecord]) -> None:
+    seen = []
+
+    def first(directory: StudyDirectory, plan: ConfirmationPlan) -> None:
+        seen.append((read_plan(directory) == plan, directory.sweep.exists()))
+
+    directory = open_confirmation(searched(), top=1, seeds=2, workers=1, first=first)
+    assert (seen, directory.sweep.exists()) == ([(True, False)], True)
 
 
 def test_the_winner_over_seeds_comes_before_the_best_of_the_search(searched: Callable[..., StudyRecord]) -> None:

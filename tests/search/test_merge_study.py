@@ -176,8 +176,8 @@ def test_a_real_study_is_judged_confirmed_and_handed_on(tiny_text: TinyText, tin
     made = StudyDirectory(tmp_path / "runs" / "merge-confirm")
     again = {path.name: RunDirectory(path) for path in (made.path / "ingredients").iterdir()}
     assert {name: read_yaml(run.config)["seed"] for name, run in again.items()} == {
-        f"{name}-seed-{seed}": own + 1 + seed - first for first in [1] for name, own in (("one", 1), ("two", 2)) for seed in (1, 2)
-    }
+        f"{name}-seed-{seed}": own + 2 * seed for name, own in (("one", 1), ("two", 2)) for seed in (1, 2)
+    }, "none that an ingredient was made with, and none twice"
     merged = [read_yaml(run.config)["model"]["merge"]["ingredients"]["two"]["path"] for run in made.trials()]
     assert [Path(path).name for path in merged] == ["two-seed-1", "two-seed-1", "two-seed-2", "two-seed-2"]
     fingerprints = [read_result(run).fingerprints["model.merge.ingredients.two"] for run in made.trials()]

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from harness.config.errors import InputError
+from harness.config.schema import DataConfig, IngredientConfig, MergeConfig, ValidationConfig
+from harness.runs.on_report import OnReport
 from harness.runs.record import load_run
-from harness.work.greedy_soup import greedy_soup, plan_of_all
+from harness.work.greedy_soup import Soup, _seen_by, greedy_soup, plan_of_all
 from harness.work.kept_run import UnfinishedError
 from tests.merging.models import read_model
 from tests.models.test_merged import models, trained  # noqa: F401
@@ -42,7 +47,7 @@ def test_models_stay_with_which_the_mean_does_not_get_worse(
     assert best["mean"] == best["alone"] == same["alone"] == same["mean"] < bad["mean"]
     (ingredient, mean) = said["report"]["rivals"]
     assert (ingredient["kind"], ingredient["name"], ingredient["lead"]) == ("ingredient", "one", 0.0)
-    assert (mean["kind"], mean["name"], mean["lead"] > 0) == ("scale", "mean", True)
+    assert (mean["kind"], mean["run"], mean["lead"] > 0) == ("mean", "out-greedy-all", True)
     found, only = read_model(tmp_path / "out"), run_harness("merge", "only", f"one={run.path}", "--method", "linear", cwd=tmp_path)
     assert only.rc == 0, only
     for name, value in read_model(tmp_path / "only").items():
@@ -58,7 +63,7 @@ def test_models_stay_with_which_the_mean_does_not_get_worse(
         greedy_soup([*words, "model.merge.method=linear", "seed=3"], tmp_path / "out", metric=METRIC)
     (tmp_path / "runs" / "out-greedy-all" / "result.json").write_text(json.dumps({"state": "failed", "reason": "no room"}))
     monkeypatch.setattr("harness.work.kept_run.continue_run", lambda run: None)
-    with pytest.raises(UnfinishedError, match=r"out-greedy-all: no room; the same command goes on"):
+    with pytest.raises(UnfinishedError, match=r"out-greedy-all: failed: no room; valid: the same command again when the cause is removed"):
         greedy_soup([*words, "model.merge.method=linear"], tmp_path / "out", metric=METRIC)
 
 
@@ -69,6 +74,15 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "nothing to measure": (["a", "b"], "valid"),
     "no such metric": (
         ["a", "b", "--metric", "val/docs/los", "data.validation.docs.path=docs.jsonl", "data.context_length=32"],
+        "unknown metric 'val/docs/los'",
+    ),
+    "what is reported": (
+        ["a", "b", "--metric", "val/docs/report/loss", "data.validation.docs.path=docs.jsonl", "data.context_length=32"],
+        "--metric=val/docs/report/loss: is measured on what is kept for the report, by which nothing may be chosen; valid: val/docs/loss",
+    ),
+    "a dry run without anything to measure": (["a", "b", "--dry-run"], "valid"),
+    "a dry run of no such metric": (
+        ["a", "b", "--dry-run", "--metric", "val/docs/los", "data.validation.docs.path=docs.jsonl", "data.context_length=32"],
         "unknown metric 'val/docs/los'",
     ),
 }
@@ -87,7 +101,26 @@ def test_what_is_no_soup_is_refused_before_anything_is_measured(case: str, model
     assert not list(tmp_path.glob("runs/*"))
 
 
-def test_a_dry_run_plans_the_mean_of_all(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_a_dry_run_plans_the_mean_of_all(models: Path, tiny_text: TinyText, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     monkeypatch.chdir(models)
-    plan = plan_of_all(["a", "b", "data.validation.docs.path=docs.jsonl"])
+    plan = plan_of_all(["a", "b", f"data.validation.docs.path={tiny_text.domain}", "data.context_length=32"])
     assert [part.model for part in plan.recipe.slices[0].parts] == ["a", "b"]
+
+
+def test_a_study_that_kept_nothing_for_the_report_chose_on_the_same_documents(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the documents chose no mean; where the models were chosen on all of them, that is said."""
+    docs = {"docs": ValidationConfig(path="docs.jsonl", max_tokens=100)}
+    merge = MergeConfig(method="linear", ingredients={"soup": IngredientConfig(path="study:cpt"), "a": IngredientConfig(path="a")})
+    for share, path, seen in ((0.0, "docs.jsonl", ("cpt",)), (0.5, "docs.jsonl", ()), (0.0, "other.jsonl", ())):
+        theirs = DataConfig(validation={"other": ValidationConfig(path=path)}, report_share=share)
+        sweep = SimpleNamespace(base=SimpleNamespace(config=SimpleNamespace(data=theirs)))
+        monkeypatch.setattr("harness.work.greedy_soup.find_study", lambda name: SimpleNamespace(sweep=name))
+        monkeypatch.setattr("harness.work.greedy_soup.thaw", lambda path, sweep=sweep: sweep)
+        assert tuple(_seen_by(merge, DataConfig(validation=docs, report_share=0.5))) == seen
+    run: Any = SimpleNamespace(result=SimpleNamespace(metrics={}))
+    soup = Soup(merge, "val/docs/loss", (), OnReport("val/docs/report/loss", run, 1.0, 1.1, ("mean", ""), ()))
+    assert "on documents that chose nothing" in soup.lines[1]
+    seen = replace(soup, seen_by=("cpt",))
+    assert "on documents that did not choose between the means" in seen.lines[1]
+    assert seen.lines[-1].startswith("cpt chose the models on these documents, too")
+    assert seen.to_json()["seen_by"] == ["cpt"]
