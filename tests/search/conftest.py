@@ -42,11 +42,15 @@ def storage(request: pytest.FixtureRequest) -> str | None:
 def write_sweep(tmp_path: Path, tiny: list[str]) -> WriteSweep:
     """Writes a sweep file: random search over rate and schedule for four trials, but for what the keywords say. None leaves a key out.
 
-    The common base leaves out what is searched.
+    The common base leaves out what is searched and what a run does not need: its batch, share of replay, width; its context beside a longer
+    model.max_context.
     """
 
     def write(name: str = "study", *, base: list[str] | None = None, **document: Any) -> Path:
-        searched = document.get("space") or ()
+        spare = {"trainer.batch_tokens", "data.replay_share", "model.hidden_size", "model.heads"}
+        if any(text.startswith("model.max_context=") for text in base or ()):
+            spare.add("data.context_length")
+        searched = spare & {*(document.get("space") or ())}
         document = {
             "base": [*(text for text in tiny if text.partition("=")[0] not in searched), *(base or [])],
             "objective": {"metric": "val/domain/loss"},

@@ -95,9 +95,9 @@ def test_trials_have_what_is_valid_and_the_record_what_led_to_it(write_sweep: Wr
             r"space\.trainer\.batch_tokens: trainer\.batch_tokens=100 is not valid: .*must be a multiple of data\.context_length=32",
         ),
         (
-            {"trainer.batch_tokens": BATCH, "data.context_length": {"choices": [32, 1024]}},
-            ["model.max_context=2048"],
-            r"data\.context_length=1024, trainer\.batch_tokens=128 is not valid: .*must be a multiple of data\.context_length=1024",
+            {"data.context_length": {"choices": [32, 1024]}},
+            ["model.max_context=2048", "trainer.batch_tokens=512"],
+            r"data\.context_length=1024, trainer\.batch_tokens=512 is not valid: .*must be a multiple of data\.context_length=1024",
         ),
     ],
     ids=["inside a range", "no multiple in it", "none beside a choice"],
