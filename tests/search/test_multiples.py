@@ -97,7 +97,7 @@ def test_trials_have_what_is_valid_and_the_record_what_led_to_it(write_sweep: Wr
         (
             {"data.context_length": {"choices": [32, 1024]}},
             ["model.max_context=2048", "trainer.batch_tokens=512"],
-            r"data\.context_length=1024, trainer\.batch_tokens=512 is not valid: .*must be a multiple of data\.context_length=1024",
+            r"space\.data\.context_length: data\.context_length=1024 is not valid: .*must be a multiple of data\.context_length=1024",
         ),
     ],
     ids=["inside a range", "no multiple in it", "none beside a choice"],
