@@ -120,7 +120,7 @@ TRUNK = {"name": "trunk", "rungs": 3, "reduction_factor": 2, "branches": 2, "sta
     ("change", "message"),
     [
         ({"base": [*BASE, "schedule.warmup=0.1"]}, "schedule.warmup=0.1: with search=trunk a share of the run would differ"),
-        ({"space": {**SPACE, "trainer.max_steps": {"low": 20, "high": 40}}}, "search=trunk chooses the length of each run itself"),
+        ({"space": {**SPACE, "trainer.max_tokens": {"low": 2560, "high": 5120}}}, "search=trunk chooses the length of each run itself"),
         ({"stopping": "median", "base": [*BASE, "trainer.evaluate_every_steps=5"]}, "stopping=median: not beside search=trunk"),
         ({"search": {**TRUNK, "rungs": 6}}, "search.rungs=6: the shortest runs"),
         (
