@@ -7,15 +7,7 @@
     study = h.sweep("sweeps/cpt.yaml", workers=4)
     study.best.config
 
-Read the folders from the bottom up; imports only go down these floors:
-
-    cli | api                                        the verbs, from a shell and from Python
-    work                                             the one place where the pieces are put together
-    search | launch | tracking | training | report   siblings that do not import each other
-    evaluation                                       what a model is measured on; no torch
-    data | models | optim
-    merging                                          weights of several models become one; no torch
-    schedule | config | runs                         no torch here
+CONTRIBUTING.md draws the floors of its folders: imports only go down.
 """
 
 from __future__ import annotations
