@@ -16,7 +16,7 @@ from harness.config.terminal import say
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.config.schema import Config
+    from harness.config.schema import SamplingConfig
     from harness.work.chat import Chat
 
 COMMANDS = {
@@ -50,6 +50,7 @@ def chat(
         if sys.stdin.isatty():
             import readline  # noqa: F401  line editing and history of input()
 
+            _show_sampling(sample(None))
             say("/help: what else can be done", err=True)
         while (line := _line()) is not None:
             if line.strip() == "/exit":
@@ -73,7 +74,7 @@ def _line() -> str | None:
             say("")
 
 
-def _take(line: str, talk: Chat, sample: Callable[[str], Config]) -> None:
+def _take(line: str, talk: Chat, sample: Callable[[str | None], SamplingConfig]) -> None:
     """One line: a command, or what is said."""
     from harness.work.chat import save
 
@@ -88,7 +89,7 @@ def _take(line: str, talk: Chat, sample: Callable[[str], Config]) -> None:
                 raise InputError("/system: the model has no chat template")
             talk.system = rest.strip() or None
         case "/sampling":
-            _show_sampling(sample(rest.strip()) if rest.strip() else None)
+            _show_sampling(sample(rest.strip() or None))
         case "/save":
             if not rest.strip():
                 raise InputError("/save: valid: /save FILE")
@@ -104,12 +105,10 @@ def _take(line: str, talk: Chat, sample: Callable[[str], Config]) -> None:
             say("")
 
 
-def _show_sampling(config: Config | None) -> None:
-    if config is None:
-        raise InputError("/sampling: valid: /sampling KEY=VALUE, e.g. /sampling temperature=0.7")
+def _show_sampling(sampling: SamplingConfig) -> None:
     from harness.config.schema import SamplingConfig
     from harness.config.validate import to_plain
 
     defaults = to_plain(SamplingConfig())
-    changed = {key: value for key, value in to_plain(config.sampling).items() if value != defaults[key]}
+    changed = {key: value for key, value in to_plain(sampling).items() if value != defaults[key]}
     say("  ".join(f"{key}={value}" for key, value in changed.items()) or "temperature=1.0", err=True)

@@ -33,6 +33,7 @@ ALIASES = {
     "max_grad_norm": "optim.gradient_clip_norm",
     "max_length": "data.context_length",
     "max_lr": "optim.lr",
+    "max_new_tokens": "--max-new-tokens",
     "max_seq_len": "data.context_length",
     "max_seq_length": "data.context_length",
     "min_lr": "schedule.floor",

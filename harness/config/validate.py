@@ -15,6 +15,8 @@ from harness.config.nested import lookup
 from harness.config.schema import Section
 
 T = TypeVar("T")
+MOST_NAMESAKES = 3
+"""Of keys in other sections that end like an unknown one, that its message names."""
 
 
 @cache
@@ -106,7 +108,7 @@ def unknown_key(section: type, key: str, *, origin: str | None = None) -> str:
     wrong = key.removeprefix(parent).lstrip(".").split(".")[0]
     last = key.rpartition(".")[2]
     elsewhere = [own for own, _ in keys(section) if own.rpartition(".")[2] == last]
-    meant = alias_of(key) or (elsewhere[0] if len(elsewhere) == 1 else None)
+    meant = alias_of(key) or (" or ".join(elsewhere) if len(elsewhere) <= MOST_NAMESAKES else None)
     return (
         f"unknown key {key!r}"
         + (f" (given in {origin})" if origin else "")

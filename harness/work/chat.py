@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.errors import InputError
-from harness.config.schema import Config
+from harness.config.schema import SamplingConfig
 from harness.data.chat.conversation import Conversation, MalformedError, Message
 from harness.generation.rows import Draw, Limits, Prompt
 from harness.work.generate import writing_config
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
     from harness.generation.prompts import PromptReader
     from harness.generation.writing import Writing
 
+DEFAULT = "sampling=min_p"
+"""How it samples where nobody says how: of all that a small model holds possible, the tail spoils an answer."""
 ROOM_SHARE = 1 / 4
 """Of the context, that is kept for an answer when turns are dropped."""
 
@@ -127,12 +128,18 @@ class _Answer:
 
 
 @contextmanager
-def chatting(what: str, overrides: list[str], limits: Limits, system: str | None) -> Iterator[tuple[Chat, Callable[[str], Config]]]:
-    """A conversation with a model or a run's last weights; and what takes an override of how it samples.
+def chatting(
+    what: str, overrides: list[str], limits: Limits, system: str | None
+) -> Iterator[tuple[Chat, Callable[[str | None], SamplingConfig]]]:
+    """A conversation with a model or a run's last weights; and what takes an override of how it samples (None: none), and says how.
 
     Raises InputError for what cannot be used.
     """
     config = writing_config(what, overrides)
+    given = list(overrides)
+    if config.sampling == SamplingConfig() and not any(override.startswith("sampling") for override in overrides):
+        given.append(DEFAULT)
+        config = writing_config(what, given)
     from harness.generation.build import answers_turns
     from harness.generation.prompts import PromptReader
     from harness.models.tokenizer import load_tokenizer
@@ -146,16 +153,18 @@ def chatting(what: str, overrides: list[str], limits: Limits, system: str | None
 
     with writing(config, tokenizer, batch_rows=1) as engine:
         chat = Chat(engine, reader, answers=answers, limits=limits, system=system)
-        given = list(overrides)
 
-        def sample(override: str) -> Config:
+        def sample(override: str | None) -> SamplingConfig:
+            nonlocal config
+            if override is None:
+                return config.sampling
             key = override.partition("=")[0]
             if key != "sampling" and not key.startswith("sampling."):
                 override = f"sampling.{override}"
-            sampled = writing_config(what, [*given, override])
+            config = writing_config(what, [*given, override])
             given.append(override)
-            chat.choose(engine.with_sampling(sampled.sampling))
-            return replace(config, sampling=sampled.sampling)
+            chat.choose(engine.with_sampling(config.sampling))
+            return config.sampling
 
         yield chat, sample
 

@@ -16,7 +16,7 @@ from harness.config.validate import to_section
 @pytest.mark.parametrize("alias", ALIASES)
 def test_an_alias_names_what_there_is(alias: str) -> None:
     key = ALIASES[alias]
-    assert key in groups() or find(Config, key) is not None or key == "--dir"
+    assert key in groups() or find(Config, key) is not None or key in ("--dir", "--max-new-tokens")
     if find(Config, alias) is None and alias not in groups():
         with pytest.raises(InputError, match=rf"unknown key '{alias}'.*It is {key} here\."):
             parse([f"{alias}=1"], Config)
@@ -40,7 +40,13 @@ def test_a_model_s_name_goes_to_its_path() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "meant"), [("packing", "data.packing"), ("trainer.weight_decay", "optim.weight_decay"), ("adapter.r", "adapter.rank")]
+    ("key", "meant"),
+    [
+        ("packing", "data.packing"),
+        ("trainer.weight_decay", "optim.weight_decay"),
+        ("adapter.r", "adapter.rank"),
+        ("temperature", r"objective\.temperature or sampling.temperature"),
+    ],
 )
 def test_a_key_in_the_wrong_section_is_told_its_own(key: str, meant: str) -> None:
     with pytest.raises(InputError, match=rf"unknown key '{key}'.*It is {meant} here\."):

@@ -155,17 +155,18 @@ def test_what_cannot_be_written_is_said_in_one_message(tiny_model: Path, tmp_pat
 def test_lines_of_a_chat_go_on_with_a_text_and_commands_change_it(
     tiny_model: Path, tiny_text: TinyText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = ["the first", "/save one.jsonl", "/undo", "/undo", "/sampling temperature=0.5", "/sampling top_p=7", "/system x", "/what"]
-    lines += ["/reset", "a b", "/save two.jsonl", "/save two.jsonl", "/exit", "never read"]
+    lines = ["/sampling", "the first", "/save one.jsonl", "/undo", "/undo", "/sampling temperature=0.5", "/sampling top_p=7"]
+    lines += ["/system x", "/what", "/reset", "a b", "/save two.jsonl", "/save two.jsonl", "/exit", "never read"]
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines)))
     done = call_harness("chat", tiny_model, *ONE_CPU, "--max-new-tokens", "5", cwd=tmp_path)
     assert done.rc == 0, done
     one, two = (json.loads((tmp_path / name).read_text())["text"] for name in ("one.jsonl", "two.jsonl"))
     assert done.stdout == f"{one.removeprefix('the first')}\n{two.removeprefix('a b')}\n"
     for said in (
+        "name=min_p  min_p=0.1\n",
         "taken back",
         "nothing was said",
-        "temperature=0.5",
+        "name=min_p  temperature=0.5  min_p=0.1\n",
         "sampling.top_p=7: expected",
         "/system: the model has no chat template",
     ):
