@@ -16,10 +16,13 @@ from harness.config.terminal import say
 
 def steer(
     out: Annotated[Path, typer.Argument(help="A new directory.")],
-    model: Annotated[
-        str, typer.Option(help="A model's directory or hub name; or a run with adapter=steering.", autocompletion=completion.runs)
-    ],
     overrides: Overrides = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="model.path, in short: a model's directory or hub name; or a run with adapter=steering.", autocompletion=completion.runs
+        ),
+    ] = None,
     pairs: Annotated[Path | None, typer.Option(metavar="FILE", help="adapter.pairs, in short: rows {prompt, positive, negative}.")] = None,
     block: Annotated[int | None, typer.Option(min=0, help="adapter.block, in short.")] = None,
     coefficient: Annotated[float | None, typer.Option(help="adapter.coefficient, in short.")] = None,
@@ -39,11 +42,11 @@ def steer(
     and method under a bound on what it costs: harness sweep steer.
     """
     announce("reading the model and the pairs")
-    from harness.work.steer import SteeringQuestion, words_of
+    from harness.work.steer import SteeringQuestion, model_among, words_of
     from harness.work.steer import steer as write
 
-    given = [*(overrides or []), *words_of(pairs, block, coefficient)]
-    question = SteeringQuestion(model, given, form, tuple(tried or ()), max_new_tokens)
+    model, given = model_among(model, overrides or [])
+    question = SteeringQuestion(model, [*given, *words_of(pairs, block, coefficient)], form, tuple(tried or ()), max_new_tokens)
     summary = write(question, out, found=(lambda summary: None) if as_json else _show)
     if as_json:
         print_json(summary)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.config.checks import check_writing
 from harness.config.checks.trainer import trains
 from harness.config.errors import InputError
-from harness.config.overrides import hydra_text
+from harness.config.overrides import ValueOverride, hydra_text, parse
 from harness.config.schema import AdapterConfig, Config
 from harness.config.steering_controls import controlled
 from harness.merging.write import new_directory, refuse_used
@@ -39,6 +39,16 @@ class SteeringQuestion:
     tried: Sequence[str] = ()
     """Prompts to go on from, with and without steering."""
     max_new_tokens: int = 40
+
+
+def model_among(model: str | None, overrides: list[str]) -> tuple[str, list[str]]:
+    """--model, or model.path among the overrides; and the other overrides. Raises InputError where it is given in neither or in both."""
+    found = [one for one in parse(overrides, Config) if isinstance(one, ValueOverride) and one.key == "model.path"]
+    if (model is None) != (len(found) == 1):
+        raise InputError("the model is to be given once; valid: --model MODEL|RUN, or model.path=MODEL")
+    if model is not None:
+        return model, overrides
+    return str(found[0].value), [text for text in overrides if text != found[0].text]
 
 
 def steering_config(model: str, overrides: list[str]) -> Config:

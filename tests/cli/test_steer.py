@@ -45,7 +45,7 @@ def test_a_direction_is_found_tried_and_written(home: Path) -> None:
     assert tried["base"] != tried["steered"]
     assert steer(home, "gguf", "--model", "model", "--pairs", "pairs.jsonl", "--block", "1", "--format", "gguf").rc == 0
     assert (home / "gguf" / "control-vector.gguf").read_bytes()[:4] == b"GGUF"
-    assert steer(home, "baked", "--model", "model", "adapter.vector=out", "--format", "baked").rc == 0
+    assert steer(home, "baked", "model.path=model", "adapter.vector=out", "--format", "baked").rc == 0
     assert AutoModelForCausalLM.from_pretrained(home / "baked").config.mlp_bias is True
 
 
@@ -79,6 +79,11 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
     "a width of ablation": (["adapter.pairs=pairs.jsonl", "adapter.operation=ablate", "adapter.width=1"], ["adapter.width=1"]),
     "out in use": (["adapter.pairs=pairs.jsonl", "OUT=model"], ["model", "not empty"]),
 }
+
+
+@pytest.mark.parametrize("model", [[], ["--model", "model", "model.path=model"]])
+def test_a_model_is_given_once(home: Path, model: list[str]) -> None:
+    refused(steer(home, "out", *model, "--pairs", "pairs.jsonl"), "the model is to be given once", "--model MODEL|RUN, or model.path=MODEL")
 
 
 @pytest.mark.parametrize("case", REFUSED)
