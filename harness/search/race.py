@@ -56,19 +56,15 @@ def next_run(study: StudyRecord, sweep: Sweep, at_once: int, left: int) -> Next:
     racing = [candidate for candidate in found.candidates if standings.get(candidate.number, 0.0) >= OUT]
     is_open = _is_open(known, racing, standings)
     begun = [candidate for candidate in found.candidates if not candidate.failed and len(candidate.values) < OPENING_SEEDS]
-    if left >= ENOUGH_SEEDS and len(begun) < at_once and (not is_open or not any(_is_fit(known, candidate) for candidate in racing)):
+    if left >= ENOUGH_SEEDS and len(begun) < at_once and not is_open:
         beside = [candidate.number for candidate in (*racing, *begun)]
-        entering = _first_that_differs(_challengers(replace(study, confirmation=known), sweep), study, sweep, beside)
+        entering = _first_that_differs(_challengers(replace(study, confirmation=known), sweep, at_once), study, sweep, beside)
         if entering is not None:
             return entering, 0
-    opening = [candidate for candidate in begun if len(candidate.results) < OPENING_SEEDS]
-    hopeful = [candidate for candidate in opening if candidate.feasible is not False]
+    hopeful = [candidate for candidate in begun if len(candidate.results) < OPENING_SEEDS and candidate.feasible is not False]
     if hopeful:
         return _fewest_seeds(hopeful)
     if not is_open:
-        # One that broke a bound with its first seed has another one where there is nobody else.
-        if opening and not any(_is_fit(known, candidate) for candidate in racing):
-            return _fewest_seeds(opening)
         return "decided" if found.is_complete else "wait"
     free = [candidate for candidate in racing if len(candidate.results) < MOST_SEEDS and _has_ended(candidate)]
     if not free:
@@ -158,7 +154,7 @@ def _open(study: StudyRecord, sweep: Sweep, found: Confirmation | None, at_once:
 
 
 def _fewest_seeds(candidates: list[Candidate]) -> tuple[int, int]:
-    chosen = min(candidates, key=lambda candidate: (candidate.feasible is False, len(candidate.results)))
+    chosen = min(candidates, key=lambda candidate: len(candidate.results))
     return chosen.number, len(chosen.results)
 
 
@@ -191,17 +187,21 @@ def _first_that_differs(runs: list[RunRecord], study: StudyRecord, sweep: Sweep,
     return None
 
 
-def _challengers(study: StudyRecord, sweep: Sweep) -> list[RunRecord]:
-    """Trials that were better in the search than the winner of the race was there, the most promising first."""
+def _challengers(study: StudyRecord, sweep: Sweep, at_once: int) -> list[RunRecord]:
+    """Trials that were better in the search than the winner of the race was there, the most promising first. Under constraints, where
+    candidates do not begin together, so many others come before as would have."""
     runs = {run.number: run for run in study.runs}
     assert study.confirmation is not None, "the race has begun"
     winner = study.confirmed
     to_beat = runs[winner.number].result.objective if winner else None
     begun = study.confirmation.plan.candidates
     if study.constraints:
-        cost = math.inf if to_beat is None else study.objective.sign * to_beat
-        hopes = [hope for hope in prospects(study) if hope.number not in begun and hope.chance >= OUT and hope.cost < cost]
-        return [runs[hope.number] for hope in sorted(hopes, key=lambda hope: (hope.chance * (hope.cost - cost), hope.number))]
+        hopes = [hope for hope in prospects(study) if hope.number not in begun and hope.chance >= OUT]
+        worst = max((hope.cost for hope in hopes), default=0.0)
+        if to_beat is not None and len(begun) >= at_once:
+            worst = study.objective.sign * to_beat
+            hopes = [hope for hope in hopes if hope.cost < worst]
+        return [runs[hope.number] for hope in sorted(hopes, key=lambda hope: (hope.chance * (hope.cost - worst), hope.number))]
     found = [run for run in different_configurations(study, sweep) if run.number not in begun]
     if to_beat is not None:
         found = [run for run in found if run.result.objective is not None and study.objective.better(run.result.objective, to_beat)]
