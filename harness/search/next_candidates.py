@@ -103,8 +103,8 @@ def _known_from(space: Space, known: Sequence[Point], points: Sequence[Point]) -
     cube = Cube(replace(space, parameters=tuple(parameter for parameter in space.parameters if parameter.key != "seed")))
     at, wanted = cube.encoded(known), cube.encoded(points)
     across = _alike(wanted, at)
-    weights: NDArray[np.float64] = np.linalg.solve(_alike(at, at) + OWN * np.eye(len(at)), across.T).T
-    return weights, 1 + OWN - (weights * across).sum(axis=1)
+    weights = np.asarray(np.linalg.solve(_alike(at, at) + OWN * np.eye(len(at)), across.T).T, dtype=np.float64)
+    return weights, np.asarray(1 + OWN - (weights * across).sum(axis=1))
 
 
 def _alike(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
