@@ -25,6 +25,7 @@ from benchmarks.simulation.world import Faults, World, asked
 from harness.runs.directory import StudyDirectory
 from harness.runs.record import StudyRecord, load_study
 from harness.search.confirm import different_configurations, open_confirmation
+from harness.search.reserve import confirms_itself
 from harness.search.sweep import Sweep, thaw
 
 TOP, FRESH_SEEDS = 3, 3
@@ -64,7 +65,8 @@ def main() -> None:
             for search in given.searches:
                 place = Path(folder) / name / search
                 place.mkdir(parents=True)
-                found = [_found(task, truth, search, seed, place / str(seed), given) for seed in range(given.seeds)]
+                sweep = _sweep(task, search, place, given)
+                found = [_found(task, truth, sweep, seed, place / str(seed), given) for seed in range(given.seeds)]
                 print("|", " | ".join([name, search, *_cells(found)]), "|", flush=True)
 
 
@@ -80,22 +82,26 @@ def _cells(found: list[Found]) -> list[str]:
     ]
 
 
-def _found(task: Task, truth: Table, search: str, seed: int, place: Path, given: argparse.Namespace) -> Found:
-    confirms_itself, whole = search.endswith(BY_THEMSELVES), task.steps * task.batch_tokens
-    runs = given.runs if confirms_itself else given.runs - TOP * FRESH_SEEDS
-    place.mkdir()
+def _sweep(task: Task, search: str, place: Path, given: argparse.Namespace) -> Sweep:
+    by_itself = search.endswith(BY_THEMSELVES)
+    runs = given.runs if by_itself else given.runs - TOP * FRESH_SEEDS
     overrides = [
-        f"budget.tokens={runs * whole}",
-        f"search.confirm={str(confirms_itself).lower()}",
+        f"budget.tokens={runs * task.steps * task.batch_tokens}",
+        f"search.confirm={str(by_itself).lower()}",
         *([] if task.forgetting is None else [f"constraints.{FORGETTING}.chance={CHANCE}"]),
     ]
-    sweep = task.sweep(place, SEARCHES[search.removesuffix(BY_THEMSELVES)], 1.0, overrides)
+    return task.sweep(place, SEARCHES[search.removesuffix(BY_THEMSELVES)], 1.0, overrides)
+
+
+def _found(task: Task, truth: Table, sweep: Sweep, seed: int, place: Path, given: argparse.Namespace) -> Found:
+    whole = task.steps * task.batch_tokens
+    place.mkdir()
     os.environ["HARNESS_RUNS"] = str(place)
     table, directory = SeededTable(truth, NOISE, seed), StudyDirectory(place / sweep.name)
     speed = {"workers": given.workers, "tokens_per_second": 1e4}
     spent = simulate(sweep, table, seed=seed, faults=Faults(), keep=directory.path, **speed).tokens
     study = load_study(directory)
-    candidates = 0 if confirms_itself else min(TOP, len(different_configurations(study, sweep)))
+    candidates = 0 if confirms_itself(sweep) else min(TOP, len(different_configurations(study, sweep)))
     if candidates:
         confirming = open_confirmation(study, top=candidates, seeds=FRESH_SEEDS, workers=given.workers)
         world = World(confirming, thaw(confirming.sweep), table, seed=seed, **speed)

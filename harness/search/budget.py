@@ -20,6 +20,8 @@ SHORTEST_SECONDS = 5.0
 MARGIN = 1.5
 """A trial without a limit of its own leases this many times what it should need."""
 HOUR = 3600.0
+MANY = 1e6
+"""Trials, where there is no limit."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,13 @@ class Budget:
     def has_room_for(self, tokens: int, *, devices: int) -> bool:
         """Whether one more trial of at most this many tokens, on this many devices, may start."""
         return self.trials.fits(1) and self.tokens.fits(tokens) and self.lease(tokens, devices=devices) is not None
+
+    def runs_left(self, tokens: int, *, devices: int) -> int:
+        """For how many more trials of so many tokens there is room, by what is known of the time that they take."""
+        rooms = [self.trials.left, self.tokens.left / max(1, tokens)]
+        if self.is_timed and (needed := self.trial_seconds.needed(tokens)) is not None:
+            rooms.append(self._seconds_left(devices) / max(SHORTEST_SECONDS, MARGIN * needed))
+        return max(0, int(min(*rooms, MANY)))
 
     def holding_back(self, held: Amounts) -> Budget:
         """What is left to others when this much is held back."""

@@ -110,7 +110,8 @@ class ConfirmationRuns:
 
     def start_next(self, budget: Budget) -> Answer:
         """The run that would change the decision most, if the budget holds it; wait: runs under way decide; done: nothing is to be run."""
-        if not budget.has_room_for(self._study.sweep.largest_trial_tokens, devices=self._study.sweep.devices):
+        tokens, devices = self._study.sweep.largest_trial_tokens, self._study.sweep.devices
+        if not budget.has_room_for(tokens, devices=devices):
             return "done"
         study, plan = self._record(self._confirmation()), self._plan
         begun = self._runs.count if self._runs else 0
@@ -118,7 +119,8 @@ class ConfirmationRuns:
             # `harness confirm` planned it, and was stopped.
             plan = dataclasses.replace(plan, charged=[*plan.charged, begun])
         else:
-            wanted = next_run(study, self._study.sweep, candidates_at_once(self._study.sweep))
+            left = budget.runs_left(tokens, devices=devices)
+            wanted = next_run(study, self._study.sweep, candidates_at_once(self._study.sweep), left)
             if isinstance(wanted, str):
                 return "wait" if wanted == "wait" else "done"
             plan = plan or empty_plan(study, self._study.sweep)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 from harness.config.errors import InputError
@@ -15,6 +14,7 @@ from harness.runs.confirmation_plan import read_plan
 from harness.runs.directory import StudyDirectory, runs_root
 from harness.runs.files import read_yaml
 from harness.search.checks import check
+from harness.search.status import read_status
 from harness.search.sweep import CHANGEABLE, Sweep, thaw
 
 
@@ -35,12 +35,14 @@ def go_on(study: StudyDirectory, overrides: Sequence[str]) -> Sweep:
     plan = read_plan(study)
     if plan is not None:
         raise InputError(f"{study.name} is the confirmation of {plan.study}: `harness confirm {plan.study}` goes on with it")
-    sweep = dataclasses.replace(thaw(study.sweep), name=study.name)
+    launched = thaw(study.sweep)
     if study.path.resolve() != (runs_root() / study.name).resolve():
         raise InputError(f"{study.path}: not under {runs_root()}/; set HARNESS_RUNS={study.path.resolve().parent} to go on with it")
-    if overrides:
-        sweep = dataclasses.replace(sweep, config=_changed(sweep, list(overrides)), given=with_later(sweep.given, overrides))
-    check(sweep)
+    config = _changed(launched, list(overrides)) if overrides else launched.config
+    sweep = launched.beside(study.name, config, launched.start, with_later(launched.given, overrides))
+    # What was checked at its launch, and has ended, is only looked at.
+    if overrides or not read_status(study).is_finished:
+        check(sweep)
     return sweep
 
 

@@ -66,7 +66,7 @@ def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> S
         # An address may hold a password, which is not stored.
         address = hydra_text(sweep.config.storage) if sweep.config.storage else "null"
         given_texts = [f"storage={address}" if key_of(text) == "storage" else text for text in overrides]
-        sweep = dataclasses.replace(sweep, start=start, given=tuple(given_texts))
+        sweep = sweep.beside(sweep.name, sweep.config, start, tuple(given_texts))
     except InputError as error:
         lines = str(error).splitlines()
         asked = (*(key_of(text) for text in question), *map(repr, of_runs))

@@ -87,12 +87,24 @@ def expected_shifts(space: Space, known: Sequence[tuple[Point, float]], points: 
 
     The mean of a Gaussian process around zero, given the known ones (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2.2).
     """
+    weights, _ = _known_from(space, [point for point, _ in known], points)
+    expected: NDArray[np.float64] = weights @ np.array([shift for _, shift in known])
+    return expected
+
+
+def unknown_of_shifts(space: Space, known: Sequence[Point], points: Sequence[Point]) -> NDArray[np.float64]:
+    """The variance of a shift at these points, given those whose shifts are known: [points]; 1 + OWN where none is near."""
+    return _known_from(space, known, points)[1]
+
+
+def _known_from(space: Space, known: Sequence[Point], points: Sequence[Point]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The weights of the known shifts in those of the points: [points, known]; and the variance that is left: [points]."""
     # The search's seed is what is replaced.
     cube = Cube(replace(space, parameters=tuple(parameter for parameter in space.parameters if parameter.key != "seed")))
-    at, wanted = cube.encoded([point for point, _ in known]), cube.encoded(points)
-    covariance = _alike(at, at) + OWN * np.eye(len(at))
-    expected: NDArray[np.float64] = _alike(wanted, at) @ np.linalg.solve(covariance, np.array([shift for _, shift in known]))
-    return expected
+    at, wanted = cube.encoded(known), cube.encoded(points)
+    across = _alike(wanted, at)
+    weights = np.asarray(np.linalg.solve(_alike(at, at) + OWN * np.eye(len(at)), across.T).T, dtype=np.float64)
+    return weights, np.asarray(1 + OWN - (weights * across).sum(axis=1))
 
 
 def _alike(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,7 +3,10 @@
 Candidates begin with the same few seeds. From then on only those go on that may still be the winner, seed by seed and side by side, so
 that what a seed does to all of them cancels (Maron and Moore, The racing algorithm, Artificial Intelligence Review 11, 1997). One that a
 constraint or another candidate has put behind comes back when those before it fall. Where the race is decided, trials enter that were
-better in the search than its winner was there, and that, by what fresh seeds did so far, are expected to meet the constraints.
+better in the search than its winner was there.
+
+Under constraints a winner comes first, and then what may be better: until there is one, seeds go to the trial that promises most for the
+runs that it still needs (`harness.search.prospects`).
 
 All here is a function of the study's record: whoever asks gets the same answer.
 """
@@ -22,7 +25,7 @@ from harness.runs.confirmation import ENOUGH_SEEDS, Candidate, Confirmation
 from harness.runs.record import RunRecord, StudyRecord
 from harness.search.confirm import different_configurations
 from harness.search.cube import Cube
-from harness.search.next_candidates import to_try_next
+from harness.search.prospects import prospects
 from harness.search.reserve import OPENING_SEEDS
 from harness.search.sweep import Sweep
 
@@ -34,13 +37,18 @@ MOST_SEEDS = 6
 """What so many do not tell apart is as good."""
 
 
-def next_run(study: StudyRecord, sweep: Sweep, at_once: int) -> tuple[int, int] | Literal["wait", "decided"]:
+Next = tuple[int, int] | Literal["wait", "decided"]
+
+
+def next_run(study: StudyRecord, sweep: Sweep, at_once: int, left: int) -> Next:
     """The candidate that gets a further seed, and the place of that seed in the order of seeds. wait: runs under way decide; decided: no
     further seed would change who is the winner, or there is nobody to confirm.
 
-    at_once: so many candidates begin together.
+    at_once: so many candidates begin together; left: for so many runs there is room.
     """
     found = study.confirmation
+    if study.constraints and not _has_winner(found):
+        return _towards_a_winner(study, sweep, at_once, left)
     if found is None or not any(len(candidate.values) >= OPENING_SEEDS for candidate in found.candidates):
         return _open(study, sweep, found, at_once)
     known = found.so_far
@@ -48,25 +56,60 @@ def next_run(study: StudyRecord, sweep: Sweep, at_once: int) -> tuple[int, int] 
     racing = [candidate for candidate in found.candidates if standings.get(candidate.number, 0.0) >= OUT]
     is_open = _is_open(known, racing, standings)
     begun = [candidate for candidate in found.candidates if not candidate.failed and len(candidate.values) < OPENING_SEEDS]
-    if len(begun) < at_once and (not is_open or not any(_is_fit(known, candidate) for candidate in racing)):
+    if left >= ENOUGH_SEEDS and len(begun) < at_once and not is_open:
         beside = [candidate.number for candidate in (*racing, *begun)]
-        entering = _first_that_differs(_challengers(replace(study, confirmation=known), sweep), study, sweep, beside)
+        entering = _first_that_differs(_challengers(replace(study, confirmation=known), sweep, at_once), study, sweep, beside)
         if entering is not None:
             return entering, 0
-    opening = [candidate for candidate in begun if len(candidate.results) < OPENING_SEEDS]
-    hopeful = [candidate for candidate in opening if candidate.feasible is not False]
+    hopeful = [candidate for candidate in begun if len(candidate.results) < OPENING_SEEDS and candidate.feasible is not False]
     if hopeful:
         return _fewest_seeds(hopeful)
     if not is_open:
-        # One that broke a bound with its first seed has another one where there is nobody else.
-        if opening and not any(_is_fit(known, candidate) for candidate in racing):
-            return _fewest_seeds(opening)
         return "decided" if found.is_complete else "wait"
     free = [candidate for candidate in racing if len(candidate.results) < MOST_SEEDS and _has_ended(candidate)]
     if not free:
         return "wait"
     chosen = min(free, key=lambda candidate: (len(candidate.results), -standings[candidate.number]))
     return chosen.number, len(chosen.results)
+
+
+def _has_winner(found: Confirmation | None) -> bool:
+    """By the runs that have ended."""
+    return found is not None and any(len(candidate.values) >= ENOUGH_SEEDS for candidate in found.so_far.ranked)
+
+
+def _towards_a_winner(study: StudyRecord, sweep: Sweep, at_once: int, left: int) -> Next:
+    """The run that promises most of those of trials that can still be confirmed; those that were found unfit come last."""
+    found = study.confirmation
+    known = replace(study, confirmation=found.so_far if found else None)
+    hopes = [hope for hope in prospects(known) if hope.chance >= OUT]
+    begun = {candidate.number: candidate for candidate in found.candidates} if found else {}
+    under_way = [number for number, candidate in begun.items() if not _has_ended(candidate)]
+    worst = max((hope.cost for hope in hopes), default=0.0)
+    offers = []
+    for hope in hopes:
+        candidate = begun.get(hope.number)
+        needs = _seeds_to_a_verdict(candidate)
+        if 0 < needs <= left and (candidate is not None or len(under_way) < at_once):
+            is_judged = candidate is not None and len(candidate.results) >= ENOUGH_SEEDS
+            offers.append((not is_judged, hope.chance * (worst - hope.cost) / needs, hope.chance, -hope.number))
+    ordered = [-offer[-1] for offer in sorted(offers, reverse=True)]
+    runs = {run.number: run for run in study.runs}
+    for number in ordered:
+        if number in begun:
+            return number, len(begun[number].results)
+        if _first_that_differs([runs[number]], study, sweep, under_way) is not None:
+            return number, 0
+    return "wait" if under_way else "decided"
+
+
+def _seeds_to_a_verdict(candidate: Candidate | None) -> int:
+    """How many more it needs until it may be found to be fit; 0 where those under way say, or it has had enough."""
+    if candidate is None:
+        return ENOUGH_SEEDS
+    if len(candidate.results) < ENOUGH_SEEDS:
+        return ENOUGH_SEEDS - len(candidate.results)
+    return 1 if _has_ended(candidate) and len(candidate.results) < MOST_SEEDS else 0
 
 
 def standings_of(found: Confirmation) -> dict[int, float]:
@@ -95,7 +138,7 @@ def _meets(candidate: Candidate, found: Confirmation) -> float:
     )
 
 
-def _open(study: StudyRecord, sweep: Sweep, found: Confirmation | None, at_once: int) -> tuple[int, int] | Literal["wait", "decided"]:
+def _open(study: StudyRecord, sweep: Sweep, found: Confirmation | None, at_once: int) -> Next:
     """The first seeds of the first candidates, by seed."""
     candidates = [candidate for candidate in found.candidates if not candidate.failed] if found else []
     given = [candidate for candidate in candidates if len(candidate.results) < OPENING_SEEDS]
@@ -111,7 +154,7 @@ def _open(study: StudyRecord, sweep: Sweep, found: Confirmation | None, at_once:
 
 
 def _fewest_seeds(candidates: list[Candidate]) -> tuple[int, int]:
-    chosen = min(candidates, key=lambda candidate: (candidate.feasible is False, len(candidate.results)))
+    chosen = min(candidates, key=lambda candidate: len(candidate.results))
     return chosen.number, len(chosen.results)
 
 
@@ -144,15 +187,22 @@ def _first_that_differs(runs: list[RunRecord], study: StudyRecord, sweep: Sweep,
     return None
 
 
-def _challengers(study: StudyRecord, sweep: Sweep) -> list[RunRecord]:
-    """Trials that were better in the search than the winner of the race was there, the best first."""
+def _challengers(study: StudyRecord, sweep: Sweep, at_once: int) -> list[RunRecord]:
+    """Trials that were better in the search than the winner of the race was there, the most promising first. Under constraints, where
+    candidates do not begin together, so many others come before as would have."""
     runs = {run.number: run for run in study.runs}
     assert study.confirmation is not None, "the race has begun"
-    if study.constraints:
-        return [runs[number] for number in to_try_next(study, len(runs))]
     winner = study.confirmed
     to_beat = runs[winner.number].result.objective if winner else None
-    found = [run for run in different_configurations(study, sweep) if run.number not in study.confirmation.plan.candidates]
+    begun = study.confirmation.plan.candidates
+    if study.constraints:
+        hopes = [hope for hope in prospects(study) if hope.number not in begun and hope.chance >= OUT]
+        worst = max((hope.cost for hope in hopes), default=0.0)
+        if to_beat is not None and len(begun) >= at_once:
+            worst = study.objective.sign * to_beat
+            hopes = [hope for hope in hopes if hope.cost < worst]
+        return [runs[hope.number] for hope in sorted(hopes, key=lambda hope: (hope.chance * (hope.cost - worst), hope.number))]
+    found = [run for run in different_configurations(study, sweep) if run.number not in begun]
     if to_beat is not None:
         found = [run for run in found if run.result.objective is not None and study.objective.better(run.result.objective, to_beat)]
     return found

@@ -65,9 +65,9 @@ class Sweep:
     def _compositions(self) -> dict[tuple[str, ...], Loaded]:
         return {(): self.base}
 
-    def beside(self, name: str, config: SweepConfig, start: Start) -> Sweep:
+    def beside(self, name: str, config: SweepConfig, start: Start, given: tuple[str, ...] = ()) -> Sweep:
         """Another sweep over the same base: what was composed is shared."""
-        other = Sweep(name, config, start)
+        other = Sweep(name, config, start, given)
         vars(other).update(base=self.base, _compositions=self._compositions)
         return other
 

@@ -118,11 +118,15 @@ def launcher_of(directory: StudyDirectory) -> LauncherConfig:
 
 
 def start_missing(directory: StudyDirectory) -> LocalWorkers:
-    """Start workers up to the number wanted; workers of an earlier start, perhaps detached, count."""
+    """Start workers up to the number wanted; workers of an earlier start, perhaps detached, count. None where nothing is left to do, but
+    for one that brings a page in W&B up to date."""
     from harness.launch.local import LocalWorkers
-    from harness.search.workers import living_workers
+    from harness.search.status import read_status
+    from harness.tracking.study_overview import is_tracked_online
 
-    return LocalWorkers(directory, max(0, launcher_of(directory).workers - len(living_workers(directory))))
+    status = read_status(directory)
+    page = status.is_finished and not status.workers and is_tracked_online(directory)
+    return LocalWorkers(directory, 1 if page else status.missing_workers)
 
 
 @dataclass(frozen=True)

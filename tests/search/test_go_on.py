@@ -13,8 +13,9 @@ from harness.config.launcher_schema import LauncherConfig
 from harness.runs.directory import StudyDirectory, find_study
 from harness.search.open_study import open_study
 from harness.search.sweep import Sweep, thaw
-from harness.work.start_study import read_sweep, resumed
+from harness.work.start_study import follow_workers, read_sweep, resumed, start_missing
 from tests.search.conftest import WriteSweep
+from tests.search.studies import run_all
 from tests.support.command import call_harness
 from tests.support.corpus import TinyText
 
@@ -139,3 +140,18 @@ def test_the_verbs(study: StudyDirectory, tmp_path: Path) -> None:
     trial.trial.write_text("{}")
     assert "harness resume study" in call_harness("resume", "study/0", cwd=tmp_path).stderr
     assert "unknown run 'stody'" in call_harness("resume", "stody", cwd=tmp_path).stderr
+
+
+def test_a_study_that_has_ended_starts_no_worker(study: StudyDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answer is said again, for no more than it takes to read it; a larger budget starts them again."""
+    started: list[int] = []
+    monkeypatch.setattr("harness.launch.local.LocalWorkers._start", lambda workers: started.append(1))
+    start_missing(study)
+    assert started == [1]
+    run_all(study, lambda trial: 1.0)
+    assert follow_workers(study).status.is_finished
+    assert started == [1]
+    assert resumed(study, []).config.budget.trials == 2
+    open_study(resumed(study, ["budget.trials=3"]))
+    start_missing(study)
+    assert started == [1, 1]

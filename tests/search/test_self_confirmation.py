@@ -138,7 +138,30 @@ def test_where_fresh_seeds_break_a_bound_the_next_candidates_have_their_turn(ope
     assert study.confirmed.metrics["val/general/forgetting"] <= 0.5
     broken = [candidate for candidate in study.confirmation.candidates if candidate.feasible is False]
     assert broken, "the best of the search lay at the edge"
-    assert all(len(candidate.results) <= 3 for candidate in broken), "they got no seeds for nothing"
+    clear = [candidate for candidate in broken if candidate.metrics["val/general/forgetting"] > 0.505]
+    assert clear, "one more at 0.5001 may be within"
+    assert all(len(candidate.results) <= 3 for candidate in clear), "they got no seeds for nothing"
+
+
+@pytest.mark.parametrize("trials", [12, 20])
+def test_a_bound_that_is_to_hold_with_a_chance_ends_with_a_winner_that_lies_inside(opened: Opened, trials: int) -> None:
+    """The best of the search lie at the edge, where seeds push half of them over; what is handed over lies as far inside as the chance
+    asks for, and every candidate that was begun could be judged."""
+    bound = {"val/general/forgetting": {"max": 0.5, "chance": 0.9}}
+    moves = [0.0, 0.03, -0.02, 0.01, -0.03, 0.02, 0.0, -0.01]
+
+    def edge(params: dict[str, Any]) -> dict[str, float]:
+        rate, seed = math.log10(params["optim.lr"] / 0.003), params.get("seed", 0)
+        return {"val/domain/loss": 3 - 0.1 * rate, "val/general/forgetting": 0.5 + 0.2 * rate + moves[seed % 8]}
+
+    directory, sweep = opened(budget={"trials": trials, "tokens": None}, constraints=bound)
+    run_to_the_end(Study(directory, sweep, "w"), edge)
+    study = load_study(directory)
+    assert study.confirmation is not None
+    assert study.confirmed is not None
+    assert len(study.confirmed.values) >= 3
+    assert 0.9 <= study.confirmed.chances["val/general/forgetting"].mean < 1.0
+    assert study.confirmed.metrics["val/general/forgetting"] < 0.5 - 0.02
 
 
 def test_near_duplicates_do_not_race_each_other(opened: Opened) -> None:
