@@ -44,12 +44,10 @@ def compose(name: str, schema: type, overrides: list[str], *, given_by: str = CO
 
     given_by: what messages call the place of the overrides.
     """
-    from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
-    from hydra.core.config_store import ConfigStore
+    from hydra._internal.defaults_list import create_defaults_list
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
-    from hydra.types import RunMode
     from omegaconf import OmegaConf
     from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
@@ -57,13 +55,18 @@ def compose(name: str, schema: type, overrides: list[str], *, given_by: str = CO
     _refuse_foreign(name)
     texts = [override.to_hydra() for override in parsed]
     _register_overlays()
-    ConfigStore.instance().store(name=f"{name}_schema", node=defaults(schema))
+    _register_schema(name, schema)
     try:
         with initialize_config_dir(str(config_dirs()[-1]), version_base="1.3"):
+            # What hydra.compose does, step by step: it keeps its defaults list to itself, and to have it made twice takes as long again.
             loader = GlobalHydra.instance().config_loader()
-            tree = loader.compute_defaults_list(name, texts, RunMode.RUN)
+            given_texts, repository = loader._parse_overrides_and_create_caching_repo(name, texts)
+            tree = create_defaults_list(repository, name, given_texts, prepend_hydra=False, skip_missing=False)
             _refuse_wishes_of_strangers(tree, given=replaced_keys(parsed))
-            composed = hydra_compose(name, texts)
+            composed = loader._compose_config_from_defaults_list(tree.defaults, repository)
+            composed.pop("hydra", None)
+            OmegaConf.set_struct(composed, True)
+            loader._apply_overrides_to_config(tree.config_overrides, composed)
             values: dict[str, Any] = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)  # type: ignore[assignment]
     except InterpolationResolutionError as error:
         raise InputError(_reference_problem(error, composed)) from None
@@ -93,6 +96,14 @@ def compose(name: str, schema: type, overrides: list[str], *, given_by: str = CO
     chosen = {override.group: override.choice for override in parsed if isinstance(override, GroupOverride)}
     known = {key: choice for key, choice in tree.overrides.known_choices.items() if not key.startswith("hydra/")}
     return Composed(values, origins, {**known, **chosen}, given_by)
+
+
+@cache
+def _register_schema(name: str, schema: type) -> None:
+    """Let Hydra find the defaults as a file of that name. Once a process."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name=f"{name}_schema", node=defaults(schema))
 
 
 @cache
@@ -178,7 +189,7 @@ def _refuse_foreign(name: str) -> None:
 
 
 def _body(path: Path) -> dict[str, Any]:
-    document = yaml.safe_load(path.read_text("utf-8")) or {}
+    document = yaml.load(path.read_text("utf-8"), Loader=yaml.CSafeLoader) or {}
     return {key: value for key, value in document.items() if key != "defaults"}
 
 

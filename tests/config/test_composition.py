@@ -132,6 +132,17 @@ def test_every_choice_composes(choice: str, at_home: Path) -> None:
     load([*base, *given])
 
 
+def test_what_a_file_says_to_hydra_itself_is_left_out(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An experiment of a project whose other programs use Hydra, too."""
+    path = tmp_path / "conf" / "experiment" / "mine.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text("# @package _global_\ndefaults: [override /schedule: wsd]\nhydra: {run: {dir: elsewhere}}\nseed: 3\n")
+    monkeypatch.setenv("HARNESS_CONFIG_DIR", str(tmp_path / "conf"))
+    loaded = load([*tiny, "experiment=mine"])
+    assert (loaded.config.seed, loaded.config.schedule.name) == (3, "wsd")
+    assert "hydra" not in loaded.composed.values
+
+
 def test_schedule_free_brings_its_schedule_along(tiny: list[str]) -> None:
     """In a sweep over optimizers as well, where the group is chosen the same way; an explicit schedule has the last word."""
     loaded = load([*tiny, "optim=schedule_free"])

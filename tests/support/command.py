@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import signal
@@ -14,11 +15,16 @@ from pathlib import Path
 from typing import IO, Any
 from unittest import mock
 
+import typer.main
+
 from tests.support import warm
 from tests.support.warm import HARNESS
 
 # A wide terminal: Rich would else break lines in the middle of what a test looks for.
 SURROUNDINGS = {"OMP_NUM_THREADS": "1", "COLUMNS": "200", "NO_COLOR": "1"}
+
+VERBS = functools.cache(typer.main.get_command)
+"""Typer makes the commands of all verbs anew for every call, which takes longer than most calls that end early."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,7 @@ def call_harness(*arguments: str | Path, cwd: Path, env: dict[str, str] | None =
         contextlib.chdir(cwd),
         mock.patch.dict(os.environ, {**SURROUNDINGS, **(env or {})}),
         mock.patch.object(sys, "argv", [str(HARNESS), *map(str, arguments)]),
+        mock.patch.object(typer.main, "get_command", VERBS),
         # As the console script has it: Click takes the program's name, too, from how this process was started.
         mock.patch.object(sys.modules["__main__"], "__package__", None),
         contextlib.redirect_stdout(stdout),
