@@ -119,6 +119,11 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {
         ],
     ),
     "sync": (["--runs", "2", "--rows", "5"], [rf"wandb sync +{NUMBER} s", rf"harness sync, once more +{NUMBER} s"]),
+    "synthesis_study": (
+        ["--teacher", "my-model", "--text", "docs.jsonl", "--seeds", "1", "--trials", "2"]
+        + ["--real", "10", "--rows", "10", "--new-tokens", "8", "--steps", "2", "--held-out", "10"],
+        [rf"the best recipe \| {NUMBER} \|", rf"as it ships, alone \| {NUMBER} \|", rf"shared texts saved \| {NUMBER} \|"],
+    ),
     "tokenization": (["--megabytes", "1", "--references"], [rf"\| harness \| {NUMBER} \|", rf"a tenth of the text \| {NUMBER} \|"]),
     "tracking": (["--attempts", "1", "--rows", "10"], [rf"log_metrics +p50 {NUMBER} ms", rf"finish +median {NUMBER} ms"]),
     "training_throughput": (
