@@ -1,8 +1,8 @@
 """What a data set costs while it is made, and whose turn it is.
 
 Shards are written in phases: what a step asks in a round is one. Without a limit each shard goes on as fast as it can. With one, the rows
-for which there is room must not depend on who came first, so shards go in waves. In a wave, a phase begins when the one before has ended for
-all of its shards, so that what is spent by then is known. They take their turn in order, each by all that its answers can take at most,
+for which there is room must not depend on who came first, so shards go in waves. In a wave a phase begins when the one before has ended
+for all of its shards, so that what is spent by then is known. They take their turn in order, each by all that its answers can take at most,
 and the first for which there is no room ends the wave. The next one begins there, when what the others really took is booked. So what is
 begun is a function of the recipe and of what was written. What killed workers lost plays no part, as long as it is less than what is held
 back for that.
