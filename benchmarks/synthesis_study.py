@@ -101,7 +101,7 @@ def of_seed(given: list[str], seed: int, trials: int, folder: Path) -> dict[str,
     winner = on_report(study)
     assert winner is not None, "half of the documents are reported on"
     print(f"seed {seed}: winner {winner.winner.number}, {winner.winner.params}", file=sys.stderr)
-    real = winner.value if winner.is_baseline else next(rival.value for rival in winner.rivals if rival.kind == "real")
+    real = next((rival.value for rival in winner.rivals if rival.kind == "real"), winner.value)  # else it is the winner itself
     ledger = teachers_of(study)
     return {
         f"{REPORTED}: the best recipe": winner.value,

@@ -124,7 +124,7 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {
         [r"2 times kill -9", r"rows lost: 0", r"rows twice: 0", r"the data set is the same, to the byte: True"],
     ),
     "synthesis_study": (
-        ["--teacher", "my-model", "--text", "docs.jsonl", "--seeds", "1", "--trials", "2", "--steps", "2"]
+        ["--teacher", "my-model", "--text", "docs.jsonl", "--seeds", "1", "--trials", "2", "--steps", "8"]
         + [f"--{name}=10" for name in ("real", "rows", "new-tokens", "held-out")],
         [rf"the best recipe \| {NUMBER} \|", rf"as it ships, alone \| {NUMBER} \|", rf"shared texts saved \| {NUMBER} \|"],
     ),
