@@ -7,19 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from annotated_types import Interval
 from filelock import FileLock
 
 from harness.config.documents import DamagedError, typed
 from harness.runs.files import append_json_line, read_json, read_json_lines, read_yaml, write_json
 from harness.runs.locks import hold, is_held
-from harness.synthesis.ledger import Ledger, ShardLedger
+from harness.synthesis.ledger import Ledger, Place, ShardLedger
 
 Record = dict[str, Any]
-MOST_SHARDS = 1_000_000
-"""More than a damaged file's number is let claim."""
 LOCK_SECONDS = 60.0
 POLL_SECONDS = 0.2
 Reserved = Literal["yes", "later", "no"]
@@ -57,7 +54,7 @@ class _Begun:
     seeds: dict[str, Any]
     teachers: dict[str, Any]
     steps: dict[str, Any]
-    shards: Annotated[int, Interval(ge=0, le=MOST_SHARDS)]
+    shards: Place
     asks: int
 
 

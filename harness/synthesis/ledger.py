@@ -11,10 +11,15 @@ back for that.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Interval
 
 from harness.config.synth_schema import SynthBudgetConfig
 
+MOST_SHARDS = 1_000_000
+"""More than a damaged file's number is let claim."""
+Place = Annotated[int, Interval(ge=0, le=MOST_SHARDS)]
 Admitted = Literal["yes", "wait", "later", "no"]
 """wait: for shards before it. later: it is not its turn."""
 
@@ -57,8 +62,8 @@ class ShardLedger:
 class Wave:
     """Shards that go through their phases together, while there is a limit."""
 
-    first: int
-    end: int
+    first: Place
+    end: Place
     """The first that is not one of them."""
     phase: int = -1
     """The one in which shards were admitted last."""
@@ -120,7 +125,8 @@ class Ledger:
     def begin_wave(self, shards: int) -> None:
         """Where there is a limit, and all of the wave is done: a new one."""
         undone = self.undone(shards)
-        if self.limit is None or not undone or (self.wave is not None and undone[0] < self.wave.end):
+        wave = self.wave
+        if self.limit is None or not undone or (wave is not None and any(wave.first <= shard < wave.end for shard in undone)):
             return
         first = undone[0]
         # What a wave was cut off from has texts that wait for their scores: these come before other texts.

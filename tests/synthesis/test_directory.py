@@ -137,6 +137,24 @@ def test_turns_are_taken_in_order(tmp_path: Path) -> None:
     assert (first.shard, reserve(first, 20), reserve(second, 20)) == (0, "yes", "yes")
 
 
+def test_a_shard_before_the_wave_that_lacks_something_is_gone_on_with(tmp_path: Path) -> None:
+    directory = SynthDirectory(tmp_path)
+    first = claimed(directory)
+    assert reserve(first, 90) == "yes"
+    second = claimed(directory)
+    assert reserve(second, 90) == "later"
+    second.release()
+    first.settle()
+    first.finish()
+    first.release()
+    assert claimed(directory).shard == 1  # in a wave that begins with it
+    with directory.changing() as ledger:
+        for shard in (1, 2):
+            ledger.of(shard).done = True
+        ledger.of(0).done = False
+    assert claimed(directory).shard == 0
+
+
 def test_what_a_killed_worker_had_under_way_counts(tmp_path: Path) -> None:
     directory = SynthDirectory(tmp_path)
     killed = claimed(directory, limit=200)
