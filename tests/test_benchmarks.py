@@ -119,6 +119,15 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {
         ],
     ),
     "sync": (["--runs", "2", "--rows", "5"], [rf"wandb sync +{NUMBER} s", rf"harness sync, once more +{NUMBER} s"]),
+    "synthesis_kills": (
+        ["--rows", "200", "--kills", "2"],
+        [r"2 times kill -9", r"rows lost: 0", r"rows twice: 0", r"the data set is the same, to the byte: True"],
+    ),
+    "synthesis_study": (
+        ["--teacher", "my-model", "--text", "docs.jsonl", "--seeds", "1", "--trials", "2", "--steps", "8"]
+        + [f"--{name}=10" for name in ("real", "rows", "new-tokens", "held-out")],
+        [rf"the best recipe \| {NUMBER} \|", rf"as it ships, alone \| {NUMBER} \|", rf"shared texts saved \| {NUMBER} \|"],
+    ),
     "tokenization": (["--megabytes", "1", "--references"], [rf"\| harness \| {NUMBER} \|", rf"a tenth of the text \| {NUMBER} \|"]),
     "tracking": (["--attempts", "1", "--rows", "10"], [rf"log_metrics +p50 {NUMBER} ms", rf"finish +median {NUMBER} ms"]),
     "training_throughput": (

@@ -119,9 +119,10 @@ def synth(
     refused = found["budget"]["refused"]
     if refused is not None:
         limit = found["budget"]["tokens"]["limit"]
+        kept = f", {refused['held_back']:,} of them held back for what killed workers lose" if refused["held_back"] else ""
         say(
             f"budget.tokens={limit:,}: no room for the {refused['needs']:,} tokens that the next texts can take at most "
-            f"({refused['left']:,} left); with a higher one the same command goes on",
+            f"({refused['left']:,} left{kept}); with a higher one the same command goes on",
             err=True,
         )
     if not made.data:

@@ -218,6 +218,9 @@ class SynthBudgetConfig(Section):
     tokens: Count | None = None
     """Tokens of teachers: prompts that they read and texts that they write, judges among them. Reserved before rows are begun, as many as
     they can take at most, and settled when they have ended; where there is no room, none begin. null: no limit."""
+    held_back: Annotated[float, Ge(0), Lt(1)] = 0.05
+    """Share of `tokens` that no text is begun with: what killed workers lost comes out of it, so that the rows for which there is room stay
+    the same."""
 
 
 @dataclass(kw_only=True)

@@ -7,67 +7,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, Literal
 
-from annotated_types import Interval
 from filelock import FileLock
 
 from harness.config.documents import DamagedError, typed
 from harness.runs.files import append_json_line, read_json, read_json_lines, read_yaml, write_json
 from harness.runs.locks import hold, is_held
+from harness.synthesis.ledger import Ledger, Place, ShardLedger
 
 Record = dict[str, Any]
-MOST_SHARDS = 1_000_000
-"""More than a damaged file's number is let claim."""
 LOCK_SECONDS = 60.0
 POLL_SECONDS = 0.2
-
-
-@dataclass
-class ShardLedger:
-    """What a shard has cost."""
-
-    prompt: int = 0
-    """Tokens that teachers read for it."""
-    generated: int = 0
-    """Tokens that they wrote."""
-    lost: int = 0
-    """Tokens that workers which were killed may have cost besides: of texts that were under way."""
-    reserved: int = 0
-    """Tokens that what is being written now can take at most; 0 while nothing is."""
-    at_risk: int = 0
-    """Of these, as many as a kill can lose at most."""
-    done: bool = False
-
-    @property
-    def used(self) -> int:
-        return self.prompt + self.generated + self.lost
-
-
-@dataclass
-class Ledger:
-    """What a data set has cost, by shard. The file is changed under the directory's lock alone."""
-
-    shards: dict[str, ShardLedger] = field(default_factory=dict)
-    limit: int | None = None
-    """Of tokens; of the recipe that was last gone on with, so that workers that run already keep to another one, too."""
-    refused: dict[str, int] | None = None
-    """The first shard for which the budget had no room, and the tokens that it needed; null while there was room."""
-
-    def of(self, shard: int) -> ShardLedger:
-        return self.shards.setdefault(str(shard), ShardLedger())
-
-    def is_whole(self, shards: int) -> bool:
-        """Whether all of so many shards are written."""
-        return sum(one.done for one in self.shards.values()) == shards
-
-    @property
-    def used(self) -> int:
-        return sum(one.used for one in self.shards.values())
-
-    @property
-    def reserved(self) -> int:
-        return sum(one.reserved for one in self.shards.values())
+Reserved = Literal["yes", "later", "no"]
 
 
 @dataclass
@@ -102,7 +54,7 @@ class _Begun:
     seeds: dict[str, Any]
     teachers: dict[str, Any]
     steps: dict[str, Any]
-    shards: Annotated[int, Interval(ge=0, le=MOST_SHARDS)]
+    shards: Place
     asks: int
 
 
@@ -225,18 +177,26 @@ class SynthDirectory:
         """The shards that somebody works on."""
         return [shard for shard in range(shards) if is_held(self.shard_lock(shard))]
 
-    def claim(self, shards: int) -> Claim | None:
-        """The first shard that is not done and that nobody works on; None where there is none."""
-        with self.changing() as ledger:
-            if ledger.refused is not None:
-                return None
-            for shard in range(shards):
-                if ledger.of(shard).done:
-                    continue
-                lock = hold(self.shard_lock(shard))
-                if lock is not None:
-                    self._settle_killed(ledger, shard)
-                    return Claim(self, shard, lock)
+    def claim(self, shards: int, *, stopping: Callable[[], bool]) -> Claim | None:
+        """The first shard whose turn it is and that nobody works on; where others have to end something before, it waits for them.
+
+        None where all that are not done are worked on, where the budget has no room, or when asked to stop.
+        """
+        while not stopping():
+            with self.changing() as ledger:
+                if ledger.refused is not None:
+                    return None
+                ledger.begin_wave(shards)
+                waits = False
+                for shard in ledger.undone(shards):
+                    if not ledger.may_go_on(shard):
+                        waits = waits or not is_held(self.shard_lock(shard))
+                    elif (lock := hold(self.shard_lock(shard))) is not None:
+                        self._settle_killed(ledger, shard)
+                        return Claim(self, shard, lock)
+                if not waits:
+                    return None
+            time.sleep(POLL_SECONDS)
         return None
 
     def _settle_killed(self, ledger: Ledger, shard: int) -> None:
@@ -267,34 +227,50 @@ class Claim:
     shard: int
     lock: FileLock
 
-    def reserve(self, tokens: int, *, at_risk: int, stopping: Callable[[], bool]) -> bool:
-        """Reserve tokens before anything is written; False where the budget has no room, or when asked to stop.
+    def begin_phase(self, phase: int) -> bool:
+        """What is to be written next, see `Ledger`; whether it is its turn."""
+        with self.directory.changing() as ledger:
+            ledger.of(self.shard).go_on(phase)
+            return ledger.may_go_on(self.shard)
 
-        Where there would be room if others need less than they reserved, it waits for them.
+    def reserve(self, tokens: int, *, at_risk: int, steps: int, stopping: Callable[[], bool]) -> Reserved:
+        """Reserve tokens before anything of the phase is written. steps: how many ask teachers.
+
+        later: others come first, whom nobody works on. no: the budget has no room, or it was asked to stop.
         """
         while not stopping():
             with self.directory.changing() as ledger:
-                for name, other in ledger.shards.items():
-                    if other.reserved and int(name) != self.shard and not is_held(self.directory.shard_lock(int(name))):
-                        self.directory._settle_killed(ledger, int(name))
-                limit = ledger.limit
-                if limit is None or ledger.used + ledger.reserved + tokens <= limit:
-                    one = ledger.of(self.shard)
-                    one.reserved, one.at_risk = tokens, at_risk
-                    return True
-                if ledger.used + tokens > limit or not ledger.reserved:
-                    ledger.refused = ledger.refused or {"shard": self.shard, "needs": tokens, "left": limit - ledger.used}
-                    return False
+                self._settle_others(ledger)
+                match ledger.admit(self.shard, tokens, steps=steps):
+                    case "yes" if ledger.holds(tokens):
+                        one = ledger.of(self.shard)
+                        one.reserved, one.at_risk = tokens, at_risk
+                        return "yes"
+                    case "yes" if not ledger.reserved:  # killed workers lost more than is held back for that
+                        ledger.refuse(self.shard, tokens)
+                        return "no"
+                    case "wait" if not all(is_held(self.directory.shard_lock(shard)) for shard in ledger.undecided(self.shard)):
+                        return "later"
+                    case "later" | "no" as answer:
+                        return answer
             time.sleep(POLL_SECONDS)
-        return False
+        return "no"
 
-    def settle(self, *, lost: int = 0) -> None:
-        """Book what was written. lost: tokens of texts that were broken off."""
+    def _settle_others(self, ledger: Ledger) -> None:
+        """Book what others left that were killed."""
+        for name, other in ledger.shards.items():
+            if other.reserved and int(name) != self.shard and not is_held(self.directory.shard_lock(int(name))):
+                self.directory._settle_killed(ledger, int(name))
+
+    def settle(self, *, lost: int = 0, ended: bool = True) -> None:
+        """Book what was written. lost: tokens of texts that were broken off. ended: whether all of the phase is written."""
         with self.directory.changing() as ledger:
             one = ledger.of(self.shard)
             self.directory._recount(one, self.shard)
             one.lost += lost
             one.reserved = one.at_risk = 0
+            if ended:
+                one.go_on(one.phase + 1)
 
     def finish(self) -> None:
         """All of the shard is written."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.synthesis.directory import ShardLedger, SynthDirectory
+from harness.synthesis.directory import SynthDirectory
+from harness.synthesis.ledger import ShardLedger
 
 
 def summary(directory: SynthDirectory) -> dict[str, Any]:

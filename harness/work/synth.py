@@ -26,7 +26,8 @@ from harness.runs.files import replacing, write_json, write_output, write_text, 
 from harness.runs.locks import hold
 from harness.synthesis.card import data_card
 from harness.synthesis.card_figures import figures
-from harness.synthesis.directory import Ledger, SynthDirectory
+from harness.synthesis.directory import SynthDirectory
+from harness.synthesis.ledger import Ledger
 from harness.synthesis.plan import Draft, Plan
 from harness.synthesis.recipe import Recipe
 from harness.synthesis.seeds import hash_of
@@ -88,8 +89,7 @@ def begin_plan(directory: SynthDirectory, plan: Plan, teachers: Teachers) -> Beg
             jobs = study_jobs(directory)  # not under the lock: Slurm may take its time
             with directory.changing() as ledger:
                 _refuse_workers(directory, plan.shards, jobs)
-                for one in ledger.shards.values():
-                    one.done = False
+                ledger.begin_again()
     write_yaml(directory.recipe, document)
     return Begun(directory, plan, teachers)
 
@@ -158,7 +158,8 @@ def _write(begun: Begun, workers: int, progress: Progress) -> None:
     directory, plan, spent = begun.directory, begun.plan, 0
     directory.settle_all_killed()
     with directory.changing() as ledger:
-        ledger.limit, ledger.refused = plan.recipe.config.budget.tokens, None
+        ledger.keep_to(plan.recipe.config.budget)
+        ledger.refused = None
     try:
         while not (ledger := directory.ledger()).is_whole(plan.shards) and ledger.refused is None:
             held = directory.at_work(plan.shards)

@@ -37,7 +37,7 @@ def launch_synth(recipe: Recipe, path: Path | None, launcher: LauncherConfig) ->
             if directory.ledger().is_whole(begun.plan.shards):
                 return None
             with directory.changing() as ledger:
-                ledger.limit = recipe.config.budget.tokens
+                ledger.keep_to(recipe.config.budget)
             present = len(submission.alive_elements(read_jobs(directory)))
             missing = min(launcher.workers, begun.plan.shards) - present
             if missing <= 0:

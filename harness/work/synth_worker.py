@@ -16,7 +16,7 @@ from harness.config.terminal import log_to_stderr, say
 from harness.config.validate import to_section
 from harness.runs.exit_codes import BAD_INPUT, DONE, FAILED
 from harness.runs.machine_faults import machine_fault
-from harness.synthesis.directory import Claim, SynthDirectory
+from harness.synthesis.directory import Claim, Reserved, SynthDirectory
 from harness.synthesis.endpoint import EndpointDownError
 from harness.synthesis.plan import Ask, Plan
 from harness.synthesis.recipe import Recipe
@@ -28,7 +28,7 @@ OnRecord = Callable[[Record], None]
 
 def work(directory: SynthDirectory, plan: Plan, teachers: Teachers, *, on_record: OnRecord, stopping: Callable[[], bool]) -> None:
     """Write shards until none is left, the budget has no room, or `stopping`. Raises InputError for a teacher that cannot be used."""
-    while not stopping() and (claim := directory.claim(plan.shards)) is not None:
+    while (claim := directory.claim(plan.shards, stopping=stopping)) is not None:
         try:
             if not _shard(claim, plan, teachers, on_record, stopping):
                 return
@@ -37,18 +37,22 @@ def work(directory: SynthDirectory, plan: Plan, teachers: Teachers, *, on_record
 
 
 def _shard(claim: Claim, plan: Plan, teachers: Teachers, on_record: OnRecord, stopping: Callable[[], bool]) -> bool:
-    """Write what a shard lacks; whether that is all of it."""
-    drafts = plan.begin(claim.shard)
+    """Write what a shard lacks, as far as it is its turn. False where the budget has no room, or when asked to stop."""
+    drafts, phase = plan.begin(claim.shard), 0
     for step in plan.recipe.config.steps:
-        if step in plan.keys:
-            for round_ in range(plan.rounds(step)):
-                records = claim.directory.records(claim.shard)
-                asks = plan.asks_of(drafts, step, records, round_)
-                if not asks:
-                    break
-                missing = [ask for ask in asks if (step, ask.id) not in records]
-                if missing and not _ask(claim, plan, teachers, step, asks, missing, on_record, stopping):
-                    return False
+        for round_ in range(plan.rounds(step) if step in plan.keys else 0):
+            records = claim.directory.records(claim.shard)
+            asks = plan.asks_of(drafts, step, records, round_)
+            if not asks:
+                break
+            missing = [ask for ask in asks if (step, ask.id) not in records]
+            if missing:
+                if not claim.begin_phase(phase + round_):
+                    return True
+                asked = _ask(claim, plan, teachers, step, asks, missing, on_record, stopping)
+                if asked != "yes":
+                    return asked == "later"
+        phase += plan.rounds(step) if step in plan.keys else 0
         drafts = plan.after(drafts, step, claim.directory.records(claim.shard))
     claim.finish()
     return True
@@ -63,27 +67,28 @@ def _ask(
     missing: Sequence[Ask],
     on_record: OnRecord,
     stopping: Callable[[], bool],
-) -> bool:
-    """Have a step's teacher answer what is missing of what is asked together; whether it has."""
+) -> Reserved:
+    """Have a step's teacher answer what is missing of what is asked together; whether it has. no: also when asked to stop on the way."""
     teacher = teachers[plan.recipe.teacher_of(step)]
     lot = teacher.look_at(step, asks if teacher.rewrites else missing)
-    for record in lot.refused:
-        claim.directory.append(claim.shard, record)
-        on_record(record)
-    if not claim.reserve(lot.most_tokens, at_risk=lot.at_risk, stopping=stopping):
-        return False
+    reserved = claim.reserve(lot.most_tokens, at_risk=lot.at_risk, steps=len(plan.keys), stopping=stopping)
+    if reserved != "yes":
+        return reserved
     left, lost = len(lot.asks), 0
     try:
+        for record in lot.refused:
+            claim.directory.append(claim.shard, record)
+            on_record(record)
         for record in teacher.answer(step, lot):
             claim.directory.append(claim.shard, record)
             left -= 1
             lost += record.get("lost", 0)
             on_record(record)
             if left and stopping():
-                return False
+                return "no"
     finally:
-        claim.settle(lost=lost + (lot.at_risk if left else 0))
-    return True
+        claim.settle(lost=lost + (lot.at_risk if left else 0), ended=not left)
+    return "yes"
 
 
 def answered(plan: Plan, teachers: Teachers, shard: int, rows: int) -> dict[tuple[str, str], Record]:

@@ -105,6 +105,35 @@ def test_two_workers_that_are_killed_again_and_again_make_the_same_bytes(recipe:
 
 
 @pytest.mark.slow
+def test_a_budget_with_room_for_a_part_has_it_for_the_same_part(recipe: Write, tmp_path: Path) -> None:
+    path = recipe(
+        shard_rows=4,
+        steps__text__draws=8,
+        steps__likely={"nll": "teacher"},
+        # Of each kill at most four texts of 12 tokens are lost.
+        budget={"tokens": 900, "held_back": 0.3},
+    )
+    assert synth(tmp_path, path, "--dir", "one").rc == 0
+    directory = begin(load_recipe(str(path), []), tmp_path / "three").directory
+    with directory.changing() as found:
+        found.keep_to(load_recipe(str(path), []).config.budget)
+    for there in (6, 20, 30):
+        workers = [worker(directory) for _ in range(3)]
+        while answers(directory, 16) < there and any(process.is_alive() for process in workers):
+            time.sleep(0.001)
+        workers[there % 3].kill()
+        for process in workers if there == 30 else workers[there % 3 :][:1]:
+            process.join()
+    done = run_harness("synth", path, "--dir", "three", "--workers", "3", cwd=tmp_path)
+    assert done.rc == 0, done
+    assert "budget.tokens=900: no room for the" in done.stderr
+    assert 0 < len(data(tmp_path / "one").splitlines()) < 60
+    assert data(tmp_path / "three") == data(tmp_path / "one")
+    used = json.loads(call_harness("status", "three", "--json", cwd=tmp_path).stdout)["budget"]["tokens"]["used"]
+    assert used <= 900
+
+
+@pytest.mark.slow
 def test_several_workers_make_what_one_makes(recipe: Write, tmp_path: Path) -> None:
     assert synth(tmp_path, recipe(), "--dir", "one").rc == 0
     done = run_harness("synth", recipe(), "--dir", "two", "--workers", "2", cwd=tmp_path)
@@ -170,7 +199,7 @@ def test_what_is_scored_is_not_paid_again(recipe: Write, tmp_path: Path) -> None
 
 def test_what_workers_write_is_not_changed_under_them(recipe: Write, tmp_path: Path) -> None:
     directory = begin(load_recipe(str(recipe()), []), tmp_path / "made").directory
-    claim = directory.claim(4)
+    claim = directory.claim(4, stopping=lambda: False)
     assert claim is not None
     before = directory.recipe.read_bytes()
     scored = ["steps.likely.nll=teacher"]
@@ -185,7 +214,7 @@ def test_what_workers_write_is_not_changed_under_them(recipe: Write, tmp_path: P
 
 def test_what_others_write_is_waited_for_and_taken_over(recipe: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = begin(load_recipe(str(recipe()), []), tmp_path / "made")
-    claim = begun.directory.claim(4)
+    claim = begun.directory.claim(4, stopping=lambda: False)
     assert claim is not None
     turns, closed, told = [], [], []
 

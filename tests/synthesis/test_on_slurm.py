@@ -69,7 +69,7 @@ def test_the_last_worker_makes_the_data_set(recipe: Write, tmp_path: Path, monke
     path = recipe()
     assert synth(tmp_path, path, "--dir", "whole").rc == 0
     directory = begin(load_recipe(str(path), []), tmp_path / "made").directory
-    claim = directory.claim(4)
+    claim = directory.claim(4, stopping=lambda: False)
     assert claim is not None
     assert synth_job.main(directory.path) == 0  # while another one works on its shard
     assert not directory.manifest.exists()

@@ -1,0 +1,117 @@
+"""Kills while a data set is made: rows that are lost, rows that are there twice, and whether the data set has the same bytes.
+
+    python -m benchmarks.synthesis_kills [--rows 2400] [--kills 20] [--budget TOKENS]
+
+A server on loopback writes the answers; two workers have three requests under way each. At random moments one worker is killed by kill -9,
+or all and their command, which is given again then. The other data set is made by one worker that nobody disturbs. --budget: with room for
+a part of the rows; what kills lose must stay below half of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from harness.synthesis.directory import SynthDirectory
+from harness.synthesis.status import answers
+from tests.synthesis.server import Body, Reply, completion, prompt_of, serving
+
+ANSWER_SECONDS = 0.02
+WORKERS = 2
+
+
+def reply(body: Body) -> Reply:
+    """A function of the prompt and the seed."""
+    time.sleep(ANSWER_SECONDS)
+    return completion(f"{prompt_of(body)} {body['seed'] % 97}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=2400)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--budget", type=int, help="tokens; default: no limit")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments and of who is killed")
+    arguments = parser.parse_args()
+    began, chance = time.perf_counter(), random.Random(arguments.seed)
+    with tempfile.TemporaryDirectory() as temporary, serving(reply) as server:
+        folder = Path(temporary)
+        prompts = folder / "prompts.jsonl"
+        prompts.write_text("".join(json.dumps({"prompt": f"Say {number}."}) + "\n" for number in range(arguments.rows)))
+        words = ["answers", f"seeds.prompts.path={prompts}", "teachers.teacher.model=m", f"teachers.teacher.endpoint={server.address}"]
+        words += ["teachers.teacher.requests=3", "steps.answer.max_new_tokens=16", "steps.answer.sampling={}", "shard_rows=60"]
+        if arguments.budget:
+            words += [f"budget.tokens={arguments.budget}", "budget.held_back=0.5"]
+        finish(start(words, folder / "whole", workers=1))
+        server.bodies.clear()
+        kills = disturbed(words, folder / "killed", arguments.rows, arguments.kills, chance)
+        whole, killed = (SynthDirectory(folder / name) for name in ("whole", "killed"))
+        ids = {
+            directory: [row["id"] for file in directory.path.glob("shards/*.jsonl") for row in rows_of(file)]
+            for directory in (whole, killed)
+        }
+        print(f"{len(ids[whole])} rows, {WORKERS} workers, {kills} times kill -9, {time.perf_counter() - began:.0f} s")
+        print(f"rows lost: {len(set(ids[whole]) - set(ids[killed]))}")
+        print(f"rows twice: {len(ids[killed]) - len(set(ids[killed]))}")
+        print(f"answers that were asked for again: {len(server.bodies) - len({body['seed'] for body in server.bodies})}")
+        print(f"the data set is the same, to the byte: {whole.data.read_bytes() == killed.data.read_bytes()}")
+        ledger = killed.ledger()
+        print(f"tokens: {ledger.used}, of which lost: {sum(one.lost for one in ledger.shards.values())}; limit {ledger.limit}")
+
+
+def rows_of(file: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def start(words: list[str], directory: Path, *, workers: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "harness", "synth", *words, "--dir", str(directory), "--workers", str(workers)]
+    return subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def finish(process: subprocess.Popen[bytes]) -> None:
+    _, said = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"harness synth: {process.returncode}: {said.decode()[-2000:]}")
+
+
+def disturbed(words: list[str], path: Path, rows: int, kills: int, chance: random.Random) -> int:
+    """Make a data set with kills at random moments; how many there were."""
+    directory, done = SynthDirectory(path), 0
+    moments = sorted(chance.sample(range(rows // (4 * kills), rows * 9 // 10), kills))
+    process = start(words, path, workers=WORKERS)
+    for moment in moments:
+        while process.poll() is None and answers(directory, rows) < moment:
+            time.sleep(0.005)
+        if process.poll() is not None:  # a worker that was killed was the last one, or the budget has no more room
+            if process.returncode == 0:
+                return done
+            process = start(words, path, workers=WORKERS)
+            continue
+        workers = children(process.pid)
+        if workers and chance.random() < 0.5:
+            os.kill(chance.choice(workers), signal.SIGKILL)
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            process = start(words, path, workers=WORKERS)
+        done += 1
+    process.communicate()
+    if process.returncode:
+        finish(start(words, path, workers=WORKERS))
+    return done
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+if __name__ == "__main__":
+    main()
