@@ -3,12 +3,13 @@ the mean of checkpoints in place of a decay, at equal tokens.
 
     python -m benchmarks.merge_study --model stories260k --texts docs=python-docs.jsonl.gz play=roleplay.jsonl.gz:response
         maths=gsm8k.jsonl.gz:answer [--seeds 3] [--steps 60] [--trials 24] [--tokens 6000]
+        [--parts healing] [--studies "weights, groups, methods"]
 
 For every seed each text gets a fine-tune. The studies are sweeps/merge.yaml with task arithmetic and a weight for each; with weights of
-their own for attention and MLP, too; and as it is, with all its methods. Trials are chosen by the mean loss over the texts on half of the
-held-out documents; all figures are of the other half, in nats per token. healed: fine-tunes that are shorter by as many tokens as their
-mean then learns from all texts together. Checkpoints: of a constant rate over the steps in which the other run decays to 0, on the first
-text. One process trains, on one thread; a study has one worker.
+their own for attention and MLP, too; as it is, with all its methods; and with all of these. Trials are chosen by the mean loss over the
+texts on half of the held-out documents; all figures are of the other half, in nats per token. healed: fine-tunes that are shorter by as
+many tokens as their mean then learns from all texts together. Checkpoints: of a constant rate over the steps in which the other run decays
+to 0, on the first text. One process trains, on one thread; a study has one worker. What a part found is written to stderr when it ends.
 """
 
 from __future__ import annotations
@@ -39,14 +40,12 @@ NO_METHODS = [
     "~space.model.merge.scale",
     "model.merge.method=task_arithmetic",
 ]
+GROUPS = [word for part in ("attention", "mlp") for word in (f"model.merge.groups.{part}.part={part}", WEIGHTS.format(part))]
 STUDIES = {
-    "a weight for each": NO_METHODS,
-    "weights by groups": [
-        *NO_METHODS,
-        *(f"model.merge.groups.{part}.part={part}" for part in ("attention", "mlp")),
-        *(WEIGHTS.format(part) for part in ("attention", "mlp")),
-    ],
-    "weights and methods": [],
+    "weights": NO_METHODS,
+    "weights, groups": [*NO_METHODS, *GROUPS],
+    "weights, methods": [],
+    "weights, groups, methods": GROUPS,
 }
 PARTS = ("studies", "healing", "checkpoints")
 CHECKPOINTS = (2, 4, 8)
@@ -62,6 +61,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60, help="of 2,048 tokens, of each fine-tune")
     parser.add_argument("--trials", type=int, default=24, help="of each study")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--studies", nargs="+", choices=STUDIES, default=list(STUDIES), metavar="STUDY")
     parser.add_argument("--tokens", type=int, default=6000, help="held out of each text, half of which chooses")
     arguments = parser.parse_args()
     require(len(arguments.texts) > 1, "several --texts")
@@ -73,8 +73,11 @@ def main() -> None:
         for seed in range(1, arguments.seeds + 1):
             os.environ["HARNESS_RUNS"] = f"{temporary}/runs-{seed}"
             one = OneSeed(arguments, pieces, seed, Path(temporary) / f"runs-{seed}")
-            found.append({label: value for part in arguments.parts for label, value in one.figures(part).items()})
-            print(f"seed {seed}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
+            found.append({})
+            for part in arguments.parts:
+                figures = one.figures(part)
+                print(f"seed {seed}, {time.perf_counter() - began:.0f} s: {figures}", file=sys.stderr, flush=True)
+                found[-1] |= figures
     print(f"{arguments.seeds} seeds, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {time.perf_counter() - began:.0f} s\n")
     print(f"| what | {REPORTED}, mean (sd) | {' | '.join(f'seed {n + 1}' for n in range(len(found)))} |")
     print("|---|---|" + "---|" * len(found))
@@ -104,7 +107,7 @@ class OneSeed:
 
     def __init__(self, arguments: argparse.Namespace, texts: dict[str, Path], seed: int, folder: Path) -> None:
         self.model, self.steps, self.trials, self.seed, self.folder = arguments.model, arguments.steps, arguments.trials, seed, folder
-        self.texts, self.tokens = texts, arguments.tokens
+        self.texts, self.tokens, self.asked = texts, arguments.tokens, arguments.studies
 
     def figures(self, part: str) -> dict[str, float]:
         return {"studies": self.studies, "healing": self.healing, "checkpoints": self.checkpoints}[part]()
@@ -112,8 +115,8 @@ class OneSeed:
     def studies(self) -> dict[str, float]:
         tunes = {name: self.tuned(name, self.steps) for name in self.texts}
         found: dict[str, float] = {}
-        for label, overrides in STUDIES.items():
-            study = self.searched(label.replace(" ", "-"), tunes, overrides)
+        for label in self.asked:
+            study = self.searched(label.replace(", ", "-"), tunes, STUDIES[label])
             found = found or self.baselines(study)
             winner = on_report(study)
             assert winner is not None, "half of the documents are reported on"

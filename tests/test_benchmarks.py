@@ -59,7 +59,7 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {
             "4000",
         ],
         [
-            rf"\| searched: weights by groups \| {NUMBER} \|",
+            rf"\| searched: weights, groups \| {NUMBER} \|",
             rf"\| the mean of shorter ones, healed at equal tokens \| {NUMBER} \|",
             rf"\| a: the mean of the last 8 checkpoints, without a decay \| {NUMBER} \|",
         ],

@@ -63,6 +63,8 @@ def plan_adapter(plan: Plan, *, rank: int | None) -> AdapterPlan:
         raise InputError(f"--adapter: {recipe.method} makes no change of a base; valid: {valid}")
     if recipe.scope == "model" or any(part.layers for one in recipe.slices for part in one.parts):
         raise InputError("--adapter: not with scope=model, nor with layer_range; valid: a merge of each tensor by itself")
+    if plan.added_tokens:
+        raise InputError("--adapter: not with tokenizer.source=union, whose tokens the base has no rows for; valid: base")
     base = plan.sources[recipe.base]
     if not base.is_whole or base.folder is None:
         raise InputError(f"--adapter: the base {base.label} is no model that an adapter could name; valid: a directory or a hub name")

@@ -132,7 +132,7 @@ def _recipe(file: MergekitFile, seed: int, written: Mapping[str, Any]) -> Recipe
     for one in slices:
         _check_count(method, one)
     frame = base or slices[0].parts[0].model
-    tokens = _tokens(file, list(words))
+    tokens, unites = _tokens(file, list(words))
     return Recipe(
         method=method,
         words={word: word for word in words},
@@ -141,6 +141,7 @@ def _recipe(file: MergekitFile, seed: int, written: Mapping[str, Any]) -> Recipe
         base=base,
         frame=frame,
         tokens=tokens,
+        unites_tokens=unites,
         settings=_settings(method, file.parameters),
         dtype=_dtype(file.out_dtype or file.dtype),
         chat_template=_chat_template(file.chat_template),
@@ -222,7 +223,8 @@ def _names(method: MergeMethod) -> dict[str, str]:
             return {"lambda" if name == "scale" else name: name for name in ours}
 
 
-def _tokens(file: MergekitFile, words: Sequence[str]) -> str | None:
+def _tokens(file: MergekitFile, words: Sequence[str]) -> tuple[str | None, bool]:
+    """The model whose tokenizer it is, None for the frame's, and whether that gets the tokens of the others."""
     if file.tokenizer is not None and file.tokenizer_source is not None:
         raise InputError("tokenizer_source: not beside tokenizer; give one of them")
     entry = file.tokenizer or TokenizerEntry(source=file.tokenizer_source or "base")
@@ -230,13 +232,12 @@ def _tokens(file: MergekitFile, words: Sequence[str]) -> str | None:
         raise InputError("tokenizer.tokens: tokens with rows of their own are not offered; valid: source alone")
     if entry.pad_to_multiple_of is not None:
         raise InputError("tokenizer.pad_to_multiple_of: not offered; rows of padding are kept as they are")
-    if entry.source == "base":
-        return None
+    if entry.source in ("base", "union"):
+        return None, entry.source == "union"
     word = entry.source.removeprefix("model:")
     if word not in words:
-        what = "a tokenizer of all tokens is not offered" if word == "union" else "none of the recipe's models"
-        raise wrong_value("tokenizer.source", entry.source, f"{what}; valid: base, {', '.join(words)}")
-    return word
+        raise wrong_value("tokenizer.source", entry.source, f"none of the recipe's models; valid: base, union, {', '.join(words)}")
+    return word, False
 
 
 def _dtype(word: str | None) -> str | None:

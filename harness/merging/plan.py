@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from harness.merging.operands import BLOCK_ELEMENTS, Operand, Operands, Rows
 from harness.merging.options import Options
 from harness.merging.recipe import Part, Place, Recipe, Slice, value_at
 from harness.merging.source import EXACT_BYTES, FLOAT_BYTES, TORCH_NAMES, Column, Source, Tensor
+from harness.merging.union import tokens_of_others
 from harness.merging.vocabulary import AlignedRows, Ids, OwnersMean, own_rows, refuse_other_vocabulary
 
 SHOWN = 3
@@ -63,6 +64,8 @@ class Plan:
     frame: Source
     tokens: Source
     """Whose tokenizer it has."""
+    added_tokens: tuple[Mapping[str, Any], ...]
+    """What that gets besides, of other models: as of `tokens_of_others`."""
     notes: tuple[str, ...]
     """What a reader should know."""
 
@@ -85,7 +88,10 @@ def plan_merge(recipe: Recipe, sources: Mapping[str, Source], *, block_elements:
     _refuse([problem for source in used.values() for problem in source_problems(source)])
     _refuse([problem for source in used.values() if source is not frame for problem in config_problems(frame, source)])
     _Layout(recipe, sources).refuse_missing_layers()
-    return _Planner(recipe, sources, frame, tokens, block_elements).plan()
+    added = tokens_of_others(frame, [source for source in sources.values() if source is not frame]) if recipe.unites_tokens else ()
+    if added:
+        tokens = replace(frame, vocabulary={**(frame.vocabulary or {}), **{entry["content"]: entry["id"] for entry in added}})
+    return _Planner(recipe, sources, frame, tokens, added, block_elements).plan()
 
 
 class _Layout:
@@ -164,8 +170,16 @@ def _length(one: Slice, layers: Mapping[str, Layers]) -> int:
 
 
 class _Planner:
-    def __init__(self, recipe: Recipe, sources: Mapping[str, Source], frame: Source, tokens: Source, block_elements: int) -> None:
-        self.recipe, self.sources, self.frame, self.tokens = recipe, sources, frame, tokens
+    def __init__(
+        self,
+        recipe: Recipe,
+        sources: Mapping[str, Source],
+        frame: Source,
+        tokens: Source,
+        added: tuple[Mapping[str, Any], ...],
+        block_elements: int,
+    ) -> None:
+        self.recipe, self.sources, self.frame, self.tokens, self.added = recipe, sources, frame, tokens, added
         self.block_elements = block_elements
         self.layout = _Layout(recipe, sources)
         self.merged = [name for name in sources if any(name == part.model for part in self.layout._parts())]
@@ -181,7 +195,10 @@ class _Planner:
         self._extra_tensors(names)
         _refuse(self.problems)
         made = sorted((target for target in targets if target is not None), key=lambda target: -target.item_bytes)
-        return Plan(self.recipe, self.sources, tuple(made), self._config(made), self.frame, self.tokens, tuple(dict.fromkeys(self.notes)))
+        if self.added:
+            self.notes.append(f"tokens of other models are added: {', '.join(entry['content'] for entry in self.added)}")
+        notes = tuple(dict.fromkeys(self.notes))
+        return Plan(self.recipe, self.sources, tuple(made), self._config(made), self.frame, self.tokens, self.added, notes)
 
     def _names(self) -> list[str]:
         """The frame's tensors, in the order in which they lie on disk; an output layer of its own where any model has one."""
@@ -236,11 +253,11 @@ class _Planner:
         return found
 
     def _vocabulary_rows(self, name: str) -> int:
-        """Rows of the result: those of the model whose tokenizer it has, padding included."""
+        """Rows of the result: those of the model whose tokenizer it has, padding included, and of what was added to that."""
         key = self.recipe.tokens or self.recipe.frame
         own = self._tensor(key, name) or self._tensor(self.recipe.frame, name)
         assert own is not None, "the frame has it, or its embedding stands for it"
-        return _token_rows(own)
+        return max(_token_rows(own), *(1 + entry["id"] for entry in self.added), 0)
 
     def _tensor(self, model: str, name: str) -> Tensor | None:
         """A model's tensor; of a tied output layer the embedding's."""

@@ -69,6 +69,8 @@ class Recipe:
     """The model whose configuration the result gets, and whose tensors it has."""
     tokens: str | None = None
     """The model whose tokenizer the result gets; None: the frame's."""
+    unites_tokens: bool = False
+    """Whether the frame's tokenizer gets what other models have added to theirs."""
     settings: Settings = field(default_factory=dict)
     scope: Literal["tensor", "model"] = "tensor"
     """ties: whether the largest changes are chosen in each tensor, or over all of them."""

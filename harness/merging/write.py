@@ -17,6 +17,7 @@ from harness.merging.operands import Floats
 from harness.merging.plan import Plan, Target
 from harness.merging.safetensors_files import header_of
 from harness.merging.source import Source, from_float32
+from harness.merging.union import add_to_files
 from harness.runs.files import give_umask_rights, replacing_directory, write_json, write_text
 from harness.runs.machine_faults import machine_fault
 
@@ -71,6 +72,8 @@ def new_directory(out: Path) -> Iterator[Path]:
 def copy_tokenizer(plan: Plan, directory: Path) -> None:
     """The tokenizer's files, with the chat template."""
     _copy(plan.tokens, TOKENIZER_FILES, directory)
+    if plan.added_tokens:
+        add_to_files(directory, plan.added_tokens)
     if plan.recipe.chat_template is not None:
         write_text(directory / "chat_template.jinja", plan.recipe.chat_template)
 

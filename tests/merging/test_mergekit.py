@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ import pytest
 import yaml
 
 from harness.config.errors import InputError
+from harness.merging.adapter import plan_adapter
 from harness.merging.mergekit import read_mergekit, setting
 from harness.merging.operands import Floats
 from harness.merging.plan import Plan, plan_merge
 from harness.merging.recipe import Place
+from harness.merging.vocabulary import read_vocabulary
+from harness.merging.write import write_merge
 from harness.models.ingredients import sources_of
-from tests.merging.models import EMBEDDING, HEAD, NORM, merged_values, read_model, tensors, write_model
+from tests.merging.models import EMBEDDING, HEAD, NORM, TOKENS, merged_values, read_model, tensors, write_model
 
 ATTENTION = ["model.layers.0.self_attn.q_proj.weight", "model.layers.1.self_attn.q_proj.weight"]
 MLP = ["model.layers.0.mlp.up_proj.weight", "model.layers.1.mlp.up_proj.weight"]
@@ -100,7 +104,48 @@ def test_the_tokenizer_is_that_of_the_model_that_is_named(tmp_path: Path, monkey
     np.testing.assert_allclose(values[EMBEDDING], (a[EMBEDDING][::-1] + b[EMBEDDING]) / 2, atol=1e-6)
 
 
+def test_a_union_has_the_tokens_that_others_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind those of the first, with padding between where it has some; rows of its own where one model has the token, else their mean."""
+    monkeypatch.chdir(tmp_path)
+    write_model(tmp_path / "a", tensors(0))
+    entry = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    for seed, (name, added) in enumerate({"b": ["<x>", "<y>"], "c": ["<z>", "<x>"]}.items(), 1):
+        write_model(tmp_path / name, tensors(seed, rows=8))
+        path = tmp_path / name / "tokenizer.json"
+        document = json.loads(path.read_text())
+        document["added_tokens"] = [{"id": 6 + index, "content": token, **entry} for index, token in enumerate([*added, "<no row>"])]
+        path.write_text(json.dumps(document))
+    models = [{"model": name} for name in "abc"]
+    made = plan({**UNION, "models": models}, tmp_path)
+    values, (a, b), c = merged_values(made), both(tmp_path), read_model(tmp_path / "c")
+    assert made.config["vocab_size"] == 9
+    with pytest.raises(InputError, match=r"--adapter: not with tokenizer\.source=union"):
+        plan_adapter(plan({**UNION, "merge_method": "task_arithmetic", "base_model": "a", "models": models[1:]}, tmp_path), rank=2)
+    assert made.notes[-1] == "tokens of other models are added: <x>, <y>, <z>"
+    for name in (EMBEDDING, HEAD):
+        x, y, z = (b[name][6] + c[name][7]) / 2, b[name][7], c[name][6]
+        np.testing.assert_allclose(values[name], [*(a[name] + b[name][:6] + c[name][:6]) / 3, x, y, z], atol=1e-6)
+    write_merge(made, tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "tokenizer.json").read_text())["added_tokens"]
+    assert written == [{"id": 6 + index, "content": token, **entry} for index, token in enumerate(["<x>", "<y>", "<z>"])]
+    assert read_vocabulary(tmp_path / "out") == {**{token: index for index, token in enumerate(TOKENS)}, "<x>": 6, "<y>": 7, "<z>": 8}
+
+
+def test_words_that_were_learned_are_in_no_union(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_model(tmp_path / "a", tensors(0))
+    write_model(tmp_path / "b", tensors(1), tokens=("a", "b", "c", "d", "e", "g"))
+    with pytest.raises(
+        InputError, match=r"tokenizer\.source=union: b: 1 tokens that a lacks \('g'\) were learned .*; valid: base, or one of"
+    ):
+        plan(UNION, tmp_path)
+    write_model(tmp_path / "c", tensors(0), tokens=None)
+    with pytest.raises(InputError, match=r"tokenizer\.source=union: c has no tokenizer\.json"):
+        plan({**UNION, "models": [{"model": "c"}, {"model": "a"}]}, tmp_path)
+
+
 LINEAR: dict[str, Any] = {"merge_method": "linear", "models": MODELS}
+UNION: dict[str, Any] = {**LINEAR, "parameters": {"weight": 1}, "tokenizer": {"source": "union"}}
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "method": ({**LINEAR, "merge_method": "dare-ties"}, "unknown merge_method 'dare-ties'. Did you mean 'dare_ties'?"),
     "key": ({**LINEAR, "basemodel": "a"}, "unknown key 'basemodel'. Did you mean 'base_model'?"),
@@ -134,7 +179,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         },
         "a slice has parts of 1 and 2 layers",
     ),
-    "union": ({**LINEAR, "tokenizer_source": "union"}, "a tokenizer of all tokens is not offered; valid: base, a, b"),
+    "tokenizer": ({**LINEAR, "tokenizer_source": "c"}, "tokenizer.source=c: none of the recipe's models; valid: base, union, a, b"),
     "dtype": ({**LINEAR, "dtype": "int8"}, "dtype=int8: valid: float64, float32, float16, bfloat16"),
     "template": ({**LINEAR, "chat_template": "chatml"}, "templates by name are not offered"),
 }
