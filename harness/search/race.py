@@ -5,6 +5,10 @@ that what a seed does to all of them cancels (Maron and Moore, The racing algori
 constraint or another candidate has put behind comes back when those before it fall. Where the race is decided, trials enter that were
 better in the search than its winner was there, and that, by what fresh seeds did so far, are expected to meet the constraints.
 
+Where a seed is a draw of the same contrast pairs (of steering), the race is about the mean over draws of these very pairs, by which
+candidates are ranked: more draws make it surer. That says nothing of other pairs, so a confirmation claims no probability and no narrower
+interval from it (`harness.runs.confirmation`).
+
 All here is a function of the study's record: whoever asks gets the same answer.
 """
 
