@@ -1,13 +1,13 @@
 """A study of steering with its controls, a direction that was trained instead, the time of a trial, and what hooks cost.
 
     python -m benchmarks.steering --model stories260k --general tinystories.jsonl.gz [--trials 32] [--tokens 20000] [--steps 24]
-        [--rounds 5]
+        [--behind 1 2] [--rounds 5] [--keep DIR]
 
 The trait is the mood of stories: happy against sad, in templates of our own. The direction is found from some names, places and words, and
 judged on others, half of which choose and half of which are reported on. Cost is KL(base || steered) over general text, bounded. Leads are
-over doing nothing, with a bootstrap over pairs. Directions that are trained, one behind each block, are looked at every 4 steps, and the
-best one within the bound is compared. Hooks are timed by the processor's clock on one thread, in turn with the same model without them;
-target: at most 2 % of its tokens/s.
+over doing nothing; intervals are of a bootstrap over pairs, or over documents of the text. Directions that are trained, one behind each
+block of --behind, are looked at every 4 steps, and the best one within the bound is compared. Hooks are timed by the processor's clock on
+one thread, in turn with the same model without them; target: at most 2 % of its tokens/s.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from typing import Any
 
 from benchmarks.workload import harness, require_paths, timed
 from harness.runs.directory import RunDirectory, StudyDirectory
-from harness.runs.on_report import on_report, paired_lead, report_lines
+from harness.runs.on_report import documents_behind, on_report, paired_lead, report_lines
+from harness.runs.paired import Interval, ratio_interval
 from harness.runs.record import RunRecord, StudyRecord, load_run, load_study
 
 FOUND_FROM = (
@@ -53,11 +54,14 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=20_000, help="of general text, half of which chooses")
     parser.add_argument("--bound", type=float, default=0.05, help="of the KL, in nats per token")
     parser.add_argument("--steps", type=int, default=24, help="of the directions that are trained; 0: none is")
+    parser.add_argument("--behind", type=int, nargs="*", default=None, help="which blocks a direction is trained; all of them by itself")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--keep", type=Path, default=None, help="a new directory for the pairs and the runs")
     arguments = parser.parse_args()
     require_paths(arguments.model, arguments.general, hint="see --model, --general")
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
+        folder = (arguments.keep or Path(temporary)).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
         given = write_data(folder, arguments)
         sweep = ["sweep", "steer", *given, f"budget.trials={arguments.trials}", f"constraints.val/general/kl.max={arguments.bound}"]
         wall, _ = timed([*harness(*sweep, "--name", str(folder.name), "--workers", "1")], {"HARNESS_RUNS": str(folder / "runs")})
@@ -99,7 +103,7 @@ def show_study(study: StudyRecord) -> None:
     """The controls, the best trials that steer, and the verdict."""
     controls = {"nothing": "doing nothing", "prompt": "the prompt", "random": "random direction"}
     nothing = next(run for run in study.runs if run.params["adapter.control"] == "nothing")
-    print("| trial | margin | lead over nothing (95 %) | share | KL |\n|---|---|---|---|---|")
+    print("| trial | margin (95 %) | lead over nothing (95 %) | share | KL (95 %) |\n|---|---|---|---|---|")
     for run in study.runs:
         if run.params["adapter.control"] is not None:
             what = controls[run.params["adapter.control"]]
@@ -124,10 +128,14 @@ def where(run: RunRecord) -> str:
 
 def row_of(what: str, run: RunRecord, nothing: RunRecord) -> str:
     """A line of the table, of what is kept for the report."""
-    metrics = run.result.metrics
     lead = paired_lead(run.directory, nothing.directory, MARGIN, sign=-1) if run.directory != nothing.directory else None
-    interval = "" if lead is None else f"{lead.mean:.3f} ({lead.low:.3f} to {lead.high:.3f})"
-    return f"| {what} | {metrics[MARGIN]:.3f} | {interval} | {metrics[SHARE]:.2f} | {metrics[KL]:.4f} |"
+    margin, kl = (ratio_interval([list(one.values()) for one in documents_behind(run.directory, metric)]) for metric in (MARGIN, KL))
+    leads = "" if lead is None else shown(lead, 3)
+    return f"| {what} | {shown(margin, 3)} | {leads} | {run.result.metrics[SHARE]:.2f} | {shown(kl, 4)} |"
+
+
+def shown(found: Interval, digits: int) -> str:
+    return f"{found.mean:.{digits}f} ({found.low:.{digits}f} to {found.high:.{digits}f})"
 
 
 def show_trained(folder: Path, given: Sequence[str], study: StudyRecord, arguments: argparse.Namespace) -> None:
@@ -149,7 +157,8 @@ def show_trained(folder: Path, given: Sequence[str], study: StudyRecord, argumen
     ]
     looked_at = [f"trainer.max_steps={arguments.steps}", f"trainer.evaluate_every_steps={EVERY_STEPS}"]
     found = []
-    for block in range(int(study.sweep["space"]["adapter.block"]["high"]) + 1):
+    blocks = range(int(study.sweep["space"]["adapter.block"]["high"]) + 1) if arguments.behind is None else arguments.behind
+    for block in blocks:
         run = RunDirectory(folder / "runs" / f"behind-{block}")
         timed(harness("train", *training, *looked_at, f"adapter.block={block}", "--dir", run.path))
         rows_within = [row for row in run.metrics.rows() if row["step"] and row.get("val/general/kl", math.inf) <= arguments.bound]

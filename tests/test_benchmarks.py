@@ -111,8 +111,8 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {
     "steering": (
         ["--model", "my-model", "--general", "general.jsonl", "--trials", "8", "--tokens", "600", "--steps", "4", "--rounds", "1"],
         [
-            rf"\| doing nothing \| -?{NUMBER} \|  \| {NUMBER} \| 0.0000 \|",
-            rf"\| random direction 2, block \d.* \| -?{NUMBER} \|",
+            rf"\| doing nothing \| -?{NUMBER} \(-?{NUMBER} to -?{NUMBER}\) \|  \| {NUMBER} \| 0.0000 \(0.0000 to 0.0000\) \|",
+            rf"\| random direction 2, block \d.* \| -?{NUMBER} \(",
             r"\| trained",
             rf"a trial takes {NUMBER} s",
             rf"hooks: {NUMBER} tokens/s steered",

@@ -26,7 +26,7 @@ class DomainLossSet(TokenSet):
     """Whole documents, cut into windows in which every token but a document's first is predicted exactly once.
 
     Measures {"loss": nats per predicted token, "bits_per_byte": …}, forgetting: the rise of the loss since step 0, and with measures_kl
-    kl: KL(base || model) of the next token's distribution, in nats per predicted token.
+    kl: KL(base || model) of the next token's distribution, in nats per predicted token; then forgetting is the rise above the base's loss.
     """
 
     section = "validation"
@@ -95,10 +95,11 @@ class DomainLossSet(TokenSet):
     def measure(self, model: LanguageModel, advance: Advance) -> Measured:
         nats, predicted, by_window = self._sums(model, advance)
         values, documents = self._values(nats, predicted), {"loss": self._by_document(by_window[:, [0, 1]])}
-        if self.measures_kl:
-            values["kl"] = math.fsum(by_window[:, 2]) / self.predicted_tokens
-            documents["kl"] = self._by_document(by_window[:, [2, 1]])
-        return Measured(values, documents=documents)
+        if not self.measures_kl:
+            return Measured(values, documents=documents)
+        values["kl"], base_loss = (math.fsum(by_window[:, column]) / self.predicted_tokens for column in (2, 3))
+        documents["kl"] = self._by_document(by_window[:, [2, 1]])
+        return Measured(values, documents=documents, base={"loss": base_loss})
 
     def _values(self, nats: Float64, predicted: Int64) -> dict[str, float]:
         """Metrics from sums by position, see `by_position`."""
@@ -122,14 +123,14 @@ class DomainLossSet(TokenSet):
         return nats, predicted
 
     def _sums(self, model: LanguageModel, advance: Advance) -> tuple[Float64, Int64, Float64]:
-        """The same, and nats, predicted tokens and, with measures_kl, KL of each window: float64 [windows, 2 or 3]."""
+        """The same, and nats, predicted tokens and, with measures_kl, KL and the base's nats of each window: float64 [windows, 2 or 4]."""
 
         def sums(batch: tuple[Int64, Int64]) -> tuple[Float64, Int64, Float64]:
             input_ids, labels = batch
             # In float64: that the parts add up to the whole must not depend on how they were batched.
-            losses, *kl = model.losses_and_kl(input_ids, labels) if self.measures_kl else (model.losses(input_ids, labels),)
+            losses, *beside = model.losses_beside_base(input_ids, labels) if self.measures_kl else (model.losses(input_ids, labels),)
             counted = labels >= 0
-            return losses.sum(axis=0), counted.sum(axis=0), np.stack([part.sum(axis=1) for part in (losses, counted, *kl)], axis=1)
+            return losses.sum(axis=0), counted.sum(axis=0), np.stack([part.sum(axis=1) for part in (losses, counted, *beside)], axis=1)
 
         nats, predicted = np.zeros(self.context_length), np.zeros(self.context_length, dtype=np.int64)
         by_window = []

@@ -45,9 +45,9 @@ class LanguageModel(Protocol):
     def losses_and_hits(self, input_ids: Int64, labels: Int64) -> tuple[Float64, Bools]:
         """As `losses`, and whether each label is the token that the model finds most likely: bool [b, l]."""
 
-    def losses_and_kl(self, input_ids: Int64, labels: Int64) -> tuple[Float64, Float64]:
-        """As `losses`, and at each label KL(base || model) of the next token's distribution, in nats, 0 where the label is -100: float64
-        [b, l] both. Of a model that has a base (data.kl)."""
+    def losses_beside_base(self, input_ids: Int64, labels: Int64) -> tuple[Float64, Float64, Float64]:
+        """As `losses`; at each label KL(base || model) of the next token's distribution, in nats, 0 where the label is -100; and the base's
+        losses: float64 [b, l] all. Of a model that has a base (data.kl)."""
 
     def over(self, batches: Iterable[T], measure: Callable[[T], U]) -> Iterator[U]:
         """`measure` of every batch, in order. The ranks of a run divide the batches among them, and all get all values (pickled)."""
@@ -71,6 +71,8 @@ class Measured:
     """What the model wrote for it."""
     documents: Mapping[str, ByDocument] = field(default_factory=dict)
     """By metric, what each document adds to it. Not of what is counted by its texts."""
+    base: Mapping[str, float] = field(default_factory=dict)
+    """Values of the model's base, where it was measured, too (data.kl): what `since_start` compares with in place of those of step 0."""
 
 
 class EvaluationSet(ABC):
@@ -152,7 +154,7 @@ class EvaluationSet(ABC):
         return self.only(~kept_back, self.name), self.only(kept_back, f"{self.name}/{REPORT}")
 
     def since_start(self, values: Mapping[str, float], initial: Mapping[str, float]) -> dict[str, float]:
-        """What is logged besides: how the values compare with those of step 0."""
+        """What is logged besides: how the values compare with those of step 0, or of the base (see `Measured`)."""
         return {}
 
     @abstractmethod

@@ -8,6 +8,10 @@ better in the search than its winner was there.
 Under constraints a winner comes first, and then what may be better: until there is one, seeds go to the trial that promises most for the
 runs that it still needs (`harness.search.prospects`).
 
+Where a seed is a draw of the same contrast pairs (of steering), the race is about the mean over draws of these very pairs, by which
+candidates are ranked: more draws make it surer. That says nothing of other pairs, so a confirmation claims no probability and no narrower
+interval from it (`harness.runs.confirmation`).
+
 All here is a function of the study's record: whoever asks gets the same answer.
 """
 

@@ -59,7 +59,7 @@ class EvaluatedModel:
         hits: Bools = (logits_BLV.argmax(dim=-1) == labels_BL).cpu().numpy()
         return self._losses(logits_BLV, labels_BL), hits
 
-    def losses_and_kl(self, input_ids: Int64, labels: Int64) -> tuple[Float64, Float64]:
+    def losses_beside_base(self, input_ids: Int64, labels: Int64) -> tuple[Float64, Float64, Float64]:
         assert self._base is not None, "given with data.kl"
         logits_BLV, labels_BL = self._logits_and_labels(input_ids, labels)
         with self._base(self._model) as base:
@@ -69,7 +69,7 @@ class EvaluatedModel:
             raise InputError(f"data.kl=true: the base has a vocabulary of {rows:,} tokens, the model one of {own:,}; valid: false")
         found, is_scored = np.zeros(labels.shape), labels_BL != IGNORED
         found[labels != IGNORED] = kl_by_row(base_BLV[is_scored], logits_BLV[is_scored]).cpu().double().numpy()
-        return self._losses(logits_BLV, labels_BL), found
+        return self._losses(logits_BLV, labels_BL), found, self._losses(base_BLV, labels_BL)
 
     def _logits_and_labels(self, input_ids: Int64, labels: Int64) -> tuple[Tensor, Tensor]:
         labels_BL = torch.from_numpy(labels).to(self._model.device)

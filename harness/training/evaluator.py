@@ -43,7 +43,7 @@ class Evaluator:
         that let the model write."""
         self.sets = sets
         self.initial: dict[str, dict[str, float]] = {}
-        """The values of step 0, by the key of their set."""
+        """The values of step 0, or where they are known those of the base, by the key of their set."""
         self.texts: list[WrittenText] = []
         """What the model wrote in the last evaluation."""
         self.documents: dict[str, ByDocument] = {}
@@ -121,7 +121,7 @@ class Evaluator:
         for name, value in measured.items():
             if not math.isfinite(value):
                 raise NonFiniteLossError(f"{place}/{name} after step {step} is {value}")
-        initial = self.initial.setdefault(part.key, measured)
+        initial = self.initial.setdefault(part.key, {**measured, **found.base})
         return {f"{place}/{name}": value for name, value in {**measured, **part.since_start(measured, initial)}.items()}
 
     def forecast(self, steps: int) -> Iterator[str]:

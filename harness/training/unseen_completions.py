@@ -1,5 +1,5 @@
-"""What a trait is judged by is not what it was learned from: other continuations than those of adapter.pairs, and of trained answers
-of pairs and labels. Conversations and other text are not compared: they hold more than answers."""
+"""What a trait is judged by is not what it was learned from: other continuations than those of adapter.pairs, and than trained answers: of
+pairs, of labels, and of conversations. Plain text has no answers; of it, documents that are a prompt with its continuation are refused."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from harness.config.errors import InputError
 from harness.config.locations import in_home
 from harness.config.schema import Config
 from harness.data.preference.contrast import completions_in
+from harness.data.text_encoder import is_control
 from harness.data.training_data import PackedSource, TrainingData
 from harness.evaluation.contrast_set import ContrastSet
 from harness.evaluation.evaluation_set import EvaluationSet
@@ -28,18 +29,28 @@ def refuse_extracted_completions(config: Config, sets: Sequence[EvaluationSet]) 
 
 
 def refuse_trained_completions(training: TrainingData, sets: Sequence[EvaluationSet], tokenizer: Any) -> None:
-    """The same for the answers of pairs, and of labels, that are trained as such (not by objective=sft)."""
+    """The same for the answers that are trained."""
     for source in training.sources if _contrast_sets(sets) else ():
-        if source.documents.are_answers:
-            _refuse(sets, set(_answers(source, tokenizer)), f"data.sources.{source.name}")
+        _refuse(sets, set(_answers(source, tokenizer)), f"data.sources.{source.name}")
 
 
 def _answers(source: PackedSource, tokenizer: Any) -> Iterator[str]:
-    """The trained answers as texts, without white space around them and without what ends a turn."""
+    """The trained answers as texts, without white space around them: what stands between control tokens. Where all of a conversation is
+    trained (data.loss_on), who speaks may be a line before it."""
     documents = source.documents
+    if documents.trained is None:
+        return
+    added = tokenizer.added_tokens_decoder.items()
+    control = [id for id, token in added if is_control({"special": token.special, "content": token.content})]
     for document in np.unique(source.packing.piece_document).tolist():
-        start, end = documents.answer_starts[document], documents.offsets[document + 1]
-        yield tokenizer.decode(documents.tokens[start:end].tolist(), skip_special_tokens=True).strip()
+        inside = slice(documents.offsets[document], documents.offsets[document + 1])
+        ids, trained = documents.tokens[inside], documents.trained[inside]
+        is_said = trained & ~np.isin(ids, control)
+        for start, end in np.flatnonzero(np.diff(is_said, prepend=False, append=False)).reshape(-1, 2).tolist():
+            text = tokenizer.decode(ids[start:end].tolist())
+            yield text.strip()
+            if trained.all():
+                yield text.partition("\n")[2].strip()
 
 
 def _contrast_sets(sets: Sequence[EvaluationSet]) -> list[ContrastSet]:

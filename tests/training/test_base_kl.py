@@ -60,7 +60,7 @@ def test_it_is_that_of_two_models_read_by_hand(tiny_text: TinyText, tiny_model: 
     before = {name: parameter.clone() for name, parameter in adapted.state_dict().items()}
     with evaluated(adapted, batch_tokens=64, base=base_of(config, inputs.tokenizer)) as reading:
         measured = part.measure(reading, lambda _: None)
-    sums, count = 0.0, 0
+    sums, count, base_nats = 0.0, 0, 0.0
     adapted.train(False)
     base.train(False)
     with torch.no_grad():
@@ -70,10 +70,12 @@ def test_it_is_that_of_two_models_read_by_hand(tiny_text: TinyText, tiny_model: 
             scored = torch.from_numpy(labels != IGNORED)
             sums += float((p.exp() * (p - q)).sum(-1)[scored].sum())
             count += int(scored.sum())
+            base_nats -= float(p[scored].gather(-1, torch.from_numpy(labels)[scored][:, None]).sum())
     assert count == part.predicted_tokens
     assert part.tokens_read == 2 * len(part.tokens), "the base reads them, too"
     assert measured.values["kl"] == pytest.approx(sums / count, rel=1e-5)
     assert measured.values["kl"] > 1e-3
+    assert measured.base["loss"] == pytest.approx(base_nats / count, rel=1e-5)
     assert sum(total for total, _ in measured.documents["kl"].values()) == pytest.approx(sums, rel=1e-5)
     assert sum(size for _, size in measured.documents["kl"].values()) == count
     assert all(torch.equal(parameter, before[name]) for name, parameter in adapted.state_dict().items())
@@ -114,7 +116,9 @@ def test_a_run_begins_at_0_and_is_evaluated_as_it_ended(new_run: NewRun, tmp_pat
     done = start_run(evaluation_of(str(run.path), []).config, directory=tmp_path / "evaluated", show_progress=False)
     assert done is not None
     (row,) = done.run.metrics.rows()
-    assert row["val/general/kl"] == pytest.approx(last["val/general/kl"], rel=1e-5)
+    for name in ("kl", "forgetting"):
+        assert row[f"val/general/{name}"] == pytest.approx(last[f"val/general/{name}"], rel=1e-5, abs=1e-6)
+    assert row["val/general/forgetting"] != 0
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,32 @@ def test_continuations_of_the_training_are_refused(overrides: list[str], tmp_pat
         load_inputs(load([*training, "trainer.batch_tokens=64"]).config)
 
 
+@pytest.mark.parametrize("loss_on", ["assistant", "all"])
+def test_answers_of_trained_conversations_are_refused(overrides: list[str], tmp_path: Path, loss_on: str) -> None:
+    def said(*answers: str) -> str:
+        turns = [turn for text in answers for turn in ({"role": "user", "content": "dog"}, {"role": "assistant", "content": text})]
+        return json.dumps({"messages": turns}) + "\n"
+
+    training = [
+        *overrides,
+        "objective=sft",
+        "data.chat_template=chatml",
+        'tokenizer.new_tokens=["<|im_start|>","<|im_end|>"]',
+        f"data.loss_on={loss_on}",
+        "data.contrast.trait.chat=false",
+        "data.validation.general.format=text",
+        f"data.sources.train.path={tmp_path / 'train.jsonl'}",
+        "trainer.max_steps=1",
+        "trainer.batch_tokens=64",
+    ]
+    (tmp_path / "train.jsonl").write_text(said("hello", "green") + said("fox", "the lazy dog 3", "hello"))
+    found = r"data\.contrast\.trait: 1 of its 6 pairs have a continuation that data\.sources\.train has as well, .*, line 4; valid"
+    with pytest.raises(InputError, match=found):
+        load_inputs(load(training).config)
+    (tmp_path / "train.jsonl").write_text(said("hello", "the lazy dog 31") + said("dog: the lazy dog 3"))
+    load_inputs(load(training).config)
+
+
 def test_a_draw_of_the_pairs_is_another_direction(overrides: list[str]) -> None:
     """As many pairs, some of them twice; the same for every block and method; no draw of random directions."""
     config = load(overrides).config

@@ -276,8 +276,9 @@ class DataConfig(Section):
     kl: bool = False
     """Log val/<domain>/kl, too: how far the model's distribution of the next token is from the base's, KL(base || model) in nats per token,
     over all scored tokens of the domain: what a change costs where the loss does not tell yet. The base is the model without its adapter;
-    of a merge model.merge.base; else the model that training starts from. Reads what the losses are of
-    a second time; a budget of tokens counts that in runs that train nothing."""
+    of a merge model.merge.base; else the model that training starts from. val/<domain>/forgetting is then the rise above the base's loss,
+    also in a run that trains nothing. Reads what the losses are of a second time; a budget of tokens counts that in runs that train
+    nothing."""
     malformed: Literal["refuse", "skip"] = "refuse"
     """What happens at a row of sources and validation sets that cannot be used: no JSON, without text, a conversation that is none or that
     the chat template cannot render. refuse: the first one is named; skip: such rows are left out, counted, and the first few named."""

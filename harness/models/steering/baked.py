@@ -144,7 +144,9 @@ def _last_layer(model: PreTrainedModel, writer: nn.Module) -> nn.Module | None:
     finally:
         for handle in handles:
             handle.remove()
-    return next((layer for layer, output in outputs.items() if torch.equal(output, wanted[0])), None)
+    # A router among experts may be a linear layer that returns several values (PhiMoE).
+    found = (layer for layer, output in outputs.items() if isinstance(output, Tensor) and torch.equal(output, wanted[0]))
+    return next(found, None)
 
 
 def _refused(model: PreTrainedModel, why: str) -> InputError:
