@@ -206,6 +206,7 @@ def test_an_entry_cut_short_is_made_again(name: str, content: bytes, docs: Path,
         lambda entry: (entry / "meta.json").write_text('{"dtype": [], "documents": 31, "tokens": 1}'),
         lambda entry: (entry / "meta.json").write_bytes(b""),
         lambda entry: (entry / "offsets.npy").unlink(),
+        lambda entry: as_pipe(entry / "tokens.bin"),
     ],
 )
 def test_a_damaged_entry_is_made_again(docs: Path, run: Any, damage: Callable[[Path], object]) -> None:
@@ -213,6 +214,24 @@ def test_a_damaged_entry_is_made_again(docs: Path, run: Any, damage: Callable[[P
     whole = first.tokens.tolist()
     damage(first.directory)
     assert run(docs, verify=True).tokens.tolist() == whole
+    assert is_whole(first.directory)
+
+
+def as_pipe(path: Path) -> None:
+    """Whoever opens it to read waits for a writer."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("name", ["tokens.bin", "offsets.npy", "meta.json"])
+def test_a_pipe_in_the_cache_is_not_waited_for(name: str, docs: Path, run: Any, tmp_path: Path) -> None:
+    os.utime(docs, (1, 1))
+    first = run(docs)
+    whole = first.tokens.tolist()
+    as_pipe(first.directory / name)
+    for entry in (tmp_path / "cache" / "files").iterdir():
+        as_pipe(entry)
+    assert run(docs).tokens.tolist() == whole
     assert is_whole(first.directory)
 
 
