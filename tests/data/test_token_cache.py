@@ -115,6 +115,18 @@ def test_the_fingerprint_follows_content_and_meaning_but_not_the_place(docs: Pat
     assert run(moved).fingerprint != original
 
 
+def test_the_same_bytes_under_another_ending_are_read_as_what_it_says(docs: Path, run: Any, tokenizer: Any) -> None:
+    """Whoever sees that rows were taken for text renames the file."""
+    row = docs.read_text().splitlines()[0]
+    files = {ending: docs.with_suffix(ending) for ending in (".txt", ".jsonl", ".csv")}
+    for file in files.values():
+        file.write_text(f"{row}\n")
+    assert decoded(run(files[".txt"]), tokenizer) == [f"{row}\n<|endoftext|>"]
+    assert decoded(run(files[".jsonl"]), tokenizer) == [f"{json.loads(row)['text']}<|endoftext|>"]
+    with pytest.raises(InputError, match=r"docs\.csv"):
+        run(files[".csv"])
+
+
 def test_a_warm_cache_on_a_read_only_disk_is_read(docs: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     os.utime(docs, (1e9, 1e9))
     first = run(docs)

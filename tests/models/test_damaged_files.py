@@ -92,3 +92,9 @@ def test_an_adapter_is_told_from_a_model(tmp_path: Path) -> None:
     (tmp_path / "adapter_model.safetensors").touch()
     (problem,) = pretrained_problems("model.path", str(tmp_path), 16)
     assert f"no config.json in it; an adapter: `harness merge OUT BASE+{tmp_path}` makes a model of it" in problem
+
+
+def test_a_run_is_told_from_a_model(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
+    problem, *_ = pretrained_problems("model.path", str(tmp_path), 16)
+    assert f"no config.json in it; a run: `harness export {tmp_path} OUT` writes its model" in problem

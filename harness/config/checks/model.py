@@ -103,7 +103,8 @@ def _directory(key: str, path: str, patterns: tuple[str, ...], problem: str) -> 
         yield f"{key}={path}: no such directory"
     elif patterns is WEIGHT_FILES and not (folder / "config.json").is_file():
         adapter = f"; an adapter: `harness merge OUT BASE+{path}` makes a model of it" if (folder / "adapter_config.json").is_file() else ""
-        yield f"{key}={path}: not a model directory, no config.json in it{adapter}"
+        run = f"; a run: `harness export {path} OUT` writes its model" if (folder / "config.yaml").is_file() else ""
+        yield f"{key}={path}: not a model directory, no config.json in it{adapter or run}"
     elif not any(True for pattern in patterns for _ in folder.glob(pattern)):
         yield f"{key}={path}: {problem}"
     for file in sorted({file for pattern in ("*.json", *patterns) for file in folder.glob(pattern)}):
