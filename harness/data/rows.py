@@ -54,7 +54,7 @@ def read_rows(file: Path, columns: Sequence[str], *, key: str, bad: BadRows | No
             case ".arrow":
                 yield from arrow_rows(file, key, columns)
             case ".csv":
-                yield from csv_rows(file, key, bad)
+                yield from csv_rows(file, key, bad, columns)
             case ".json":
                 yield from json_document(file, key, bad)
             case _:
