@@ -363,10 +363,20 @@ def test_a_model_of_somebody_else_is_what_lies_in_it(
         load(tiny_text.pretrained(tmp_path / "model"))
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl", "generations.jsonl", "result.json", "wandb/run.json", "wandb"])
-def test_a_run_of_somebody_else_uploads_no_file_of_its_reader(name: str, tmp_path: Path) -> None:
+OF_A_RUN = [
+    "config.yaml",
+    "metrics.jsonl",
+    "generations.jsonl",
+    "result.json",
+    "wandb/run.json",
+    "wandb/offline-run-1-a/run-a.wandb.synced",
+]
+
+
+@pytest.mark.parametrize("name", [*OF_A_RUN, "wandb", "wandb/offline-run-1-a"])
+def test_a_run_of_somebody_else_uploads_and_marks_no_file_of_its_reader(name: str, tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "runs/x")
-    for file in ("config.yaml", "metrics.jsonl", "generations.jsonl", "result.json", "wandb/run.json"):
+    for file in OF_A_RUN:
         (run.path / file).parent.mkdir(parents=True, exist_ok=True)
         (run.path / file).write_text("{}")
     refuse_links(run)

@@ -38,7 +38,7 @@ Workers = Annotated[int | None, typer.Option(min=1, help="Trials at a time; defa
 Detach = Annotated[bool, typer.Option("--detach", help="Return at once; `harness status` watches, `harness stop` stops.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="With launcher=slurm: print the batch script; submit and write nothing.")]
 StudyDryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Check all of it, and start nothing; with launcher=slurm, print the batch script.")
+    bool, typer.Option("--dry-run", help="Check all but the data, and start nothing; with launcher=slurm, print the batch script.")
 ]
 RunName = Annotated[
     str, typer.Argument(help="A run: its directory, its name under runs/, or STUDY/NUMBER.", autocompletion=completion.runs)

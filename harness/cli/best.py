@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import completion
+from harness.cli.announce import announce
 from harness.cli.arguments import AsJson, print_json
 from harness.config.terminal import say
 from harness.evaluation.kinds import metric_of, shown_name
@@ -35,6 +36,8 @@ def best(
     from harness.runs.on_report import on_report, report_lines
     from harness.search.status import best_json
 
+    if export is not None:
+        announce(f"reading {study}")
     record, winner = _find(study)
     bundle = path = artifact = None
     if export is not None:

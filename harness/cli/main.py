@@ -87,6 +87,13 @@ def _in_home(found: re.Match[str]) -> str:
     return f"{found[1]}{in_home('~')}"
 
 
+def _refuse_a_lost_directory() -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise InputError("the directory in which this was called is gone; valid: one that is there (cd)") from None
+
+
 def main() -> None:
     """The console script. Bad input ends in one message and exit code 2, without a traceback."""
     # Before torch is loaded, and for workers too: threads of a CPU run that wait for each other by spinning bring a shared machine, and
@@ -96,8 +103,11 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    if sys.stdin is None:  # closed: who reads it meets its end
+        sys.stdin = io.TextIOWrapper(io.BytesIO())
     log_to_stderr("%(message)s")
     try:
+        _refuse_a_lost_directory()
         app(args=[OF_HOME.sub(_in_home, word) for word in sys.argv[1:]])
     except InputError as error:
         for line in LONG_WORD.sub(r"\1…\2", str(error)).splitlines():

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from harness.cli.arguments import AsJson, print_json
-from harness.config.terminal import say
+from harness.config.terminal import say, shown
+
+if TYPE_CHECKING:
+    from harness.runs.bundle import Bundle
 
 
 def recipes(as_json: AsJson = False) -> None:
     """List the recipes of --config-dir, ./conf and the harness's own: task, model, tokens, result and confidence."""
     from harness.config.errors import InputError
     from harness.report.recipe_readme import to_json
-    from harness.runs.bundle import Bundle, bundles
+    from harness.runs.bundle import bundles
 
     found: list[tuple[Bundle, str]] = []
     documents: list[dict[str, Any]] = []
@@ -33,22 +37,33 @@ def recipes(as_json: AsJson = False) -> None:
         _show(found)
 
 
-def _show(found: list[tuple[Any, str]]) -> None:
-    from rich.table import Table
+def _show(found: list[tuple[Bundle, str]]) -> None:
+    from rich.text import Text
 
     from harness.config.literal_console import LiteralConsole
-    from harness.report.fitted_table import show
+    from harness.report.fitted_table import Column, FittedTable, show
     from harness.report.recipe_readme import broken_text, confidence_text, result_text, task_text
     from harness.report.text import count_text
 
-    table = Table("recipe", "task", "model", "tokens", "objective", "", "confidence", "exported", box=None, pad_edge=False)
-    for column in table.columns:
-        column.no_wrap = True
-    for bundle, name in found:
+    def column(name: str, of: Callable[[Bundle], str], *, expendable: float = 0.0, is_text: bool = True) -> Column:
+        return Column(name, [Text(shown(of(bundle))) for bundle, _ in found], expendable=expendable, is_text=is_text)
+
+    def model(bundle: Bundle) -> str:
         size = bundle.model.get("parameters", {}).get("total")
-        model = f"{bundle.model.get('name', '?')}{f' ({count_text(size)})' if size else ''}"
-        tokens = count_text(bundle.tokens.length)
+        return f"{bundle.model.get('name', '?')}{f' ({count_text(size)})' if size else ''}"
+
+    def confidence(bundle: Bundle) -> str:
         broken = broken_text(bundle)
-        confidence = confidence_text(bundle) + (f"; breaks {broken}" if broken else "")
-        table.add_row(name, task_text(bundle), model, tokens, bundle.metric or "", result_text(bundle), confidence, bundle.created)
-    show(table, LiteralConsole())
+        return confidence_text(bundle) + (f"; breaks {broken}" if broken else "")
+
+    columns = [
+        Column("recipe", [Text(shown(name)) for _, name in found], is_text=True),
+        column("task", task_text, expendable=2),
+        column("model", model, expendable=3),
+        column("tokens", lambda bundle: count_text(bundle.tokens.length), expendable=4, is_text=False),
+        column("metric", lambda bundle: bundle.metric or "", expendable=1),
+        column("objective", result_text),
+        column("confidence", confidence),
+        column("exported", lambda bundle: bundle.created, expendable=5),
+    ]
+    show(FittedTable(columns), LiteralConsole())

@@ -42,7 +42,7 @@ def sweep(
     With launcher=slurm, or a profile of a cluster (conf/launcher/, conf/local/launcher/), its workers are submitted as one job array that
     pulls trials, and the command returns. A study that was launched goes on by its name alone: what it was told then is in its sweep.yaml.
     """
-    announce(f"checking all of {name}: every end of its space, then the data")
+    announce(f"checking all of {name}: every end of its space{'' if dry_run else ', then the data'}")
     from harness.work.start_study import read_sweep
 
     launch_or_follow(read_sweep(name, overrides or [], name=study, workers=workers), detach=detach, dry_run=dry_run)
@@ -56,7 +56,8 @@ def launch_or_follow(loaded: Sweep, *, detach: bool, dry_run: bool) -> NoReturn:
         _on_slurm(loaded, dry_run=dry_run)
         raise typer.Exit
     if dry_run:
-        say(f"{loaded.name}: {loaded.config.launcher.workers} workers would be started on this machine; all else is valid", err=True)
+        would = f"{loaded.config.launcher.workers} workers would be started on this machine"
+        say(f"{loaded.name}: {would}; all is valid but for the data, which were not read (harness data reads them)", err=True)
         raise typer.Exit
     try:
         directory = begin_study(loaded)

@@ -13,7 +13,7 @@ from harness.config.compose import Composed, compose
 from harness.config.errors import InputError
 from harness.config.locations import in_home
 from harness.config.nested import flat, set_value
-from harness.config.overrides import COMMAND_LINE, ValueOverride, parse, replaced_keys
+from harness.config.overrides import COMMAND_LINE, GroupOverride, ValueOverride, parse, replaced_keys
 from harness.config.private import with_paths
 from harness.config.schema import Config
 from harness.config.trust import config_wishes, is_own, is_trusted_file, refuse
@@ -103,7 +103,8 @@ def with_overrides(
     given = set()
     for override in parse(overrides, Config, given_by=given_by):
         if not isinstance(override, ValueOverride):
-            raise InputError(f"{override.to_hydra()}: with a resolved config only values can be overridden; it is already composed")
+            valid = f"; valid: {override.group}.KEY=VALUE" if isinstance(override, GroupOverride) else ""
+            raise InputError(f"{override.to_hydra()}: with a resolved config only values can be overridden{valid}")
         set_value(values, override.key, override.value)
         given.add(override.key)
     config = to_section(Config, _in_home(values), origin=lambda key: given_by if key in given else origin)

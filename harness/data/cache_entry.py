@@ -65,9 +65,16 @@ def shard(path: Path, checksums: dict[str, str]) -> Iterator[Shard]:
         writing.finish()
 
 
+def _has_pipes(entry: Path) -> bool:
+    """Whether something in an entry is neither a file nor a directory: to open a pipe would wait for its writer."""
+    return any(not path.is_file() and not path.is_dir() for path in entry.glob("*"))
+
+
 def is_whole(entry: Path) -> bool:
     """Whether the files of an entry are as they were written; False of one whose meta.json does not say."""
     try:
+        if _has_pipes(entry):
+            return False
         checksums = dict((read_json(entry / META) or {})["checksums"])
         return all(_checksum(entry / name) == known for name, known in checksums.items())
     except (OSError, InputError, LookupError, TypeError, ValueError):
@@ -96,11 +103,11 @@ def open_or_build(entry: Path, opened: Callable[[Path], T | None], build: Callab
     wait. What a killed one left behind is removed by the next to build. Raises InputError where it must be built and the cache cannot be
     written: one that is complete may be on a read-only disk.
     """
-    if (found := opened(entry)) is not None:
+    if not _has_pipes(entry) and (found := opened(entry)) is not None:
         return found
     check_writable(entry.parent, CACHE_KEY)
     with held(entry.with_suffix(".lock")):
-        if (found := opened(entry)) is None:  # no other process built it meanwhile
+        if _has_pipes(entry) or (found := opened(entry)) is None:  # no other process built it meanwhile
             for leftover in [entry, *entry.parent.glob(f"{entry.name}.build-*")]:
                 shutil.rmtree(leftover, ignore_errors=True)
             _build(entry, build)

@@ -8,6 +8,7 @@ import re
 import time
 from pathlib import Path
 
+from harness.config.documents import DamagedError, read_text
 from harness.config.errors import InputError
 from harness.config.writable import check_writable
 from harness.data.cache_entry import CACHE_KEY
@@ -25,9 +26,9 @@ def content_hash(file: Path, memory: Path, *, key: str) -> str:
     status = file.stat()
     identity = f"{file.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}"
     entry = memory / hashlib.sha256(identity.encode()).hexdigest()
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, DamagedError):
         # A crash of the machine may leave an empty one: then all such files would be the same.
-        if SHA256.fullmatch(known := entry.read_text("utf-8")):
+        if SHA256.fullmatch(known := read_text(entry)):
             return known
     try:
         with file.open("rb") as stream:

@@ -33,6 +33,13 @@ def is_readable(file: Path) -> bool:
     return holds_rows(file) or uncompressed_name(file).endswith(_TEXTS)
 
 
+def told_by_name(file: Path) -> str:
+    """What a file's name alone says of its bytes, which may be meant as any of these: rows, csv or text."""
+    if not holds_rows(file):
+        return "text"
+    return "csv" if uncompressed_name(file).endswith(".csv") else "rows"
+
+
 def read_rows(file: Path, columns: Sequence[str], *, key: str, bad: BadRows | None = None) -> Iterator[Row]:
     """The rows of a file, as a stream; of Parquet and Arrow only the given columns, those of them that exist.
 
@@ -47,7 +54,7 @@ def read_rows(file: Path, columns: Sequence[str], *, key: str, bad: BadRows | No
             case ".arrow":
                 yield from arrow_rows(file, key, columns)
             case ".csv":
-                yield from csv_rows(file, key, bad)
+                yield from csv_rows(file, key, bad, columns)
             case ".json":
                 yield from json_document(file, key, bad)
             case _:

@@ -7,7 +7,7 @@ import gzip
 import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -75,13 +75,15 @@ def json_document(file: Path, key: str, bad: BadRows) -> Iterator[Row]:
             bad.add(InputError(f"{where}: a JSON {kind(row)}, not an object; valid: an array of objects"))
 
 
-def csv_rows(file: Path, key: str, bad: BadRows) -> Iterator[Row]:
-    """CSV as RFC 4180 has it, with the names of the fields in its first row; all values are strings."""
+def csv_rows(file: Path, key: str, bad: BadRows, columns: Sequence[str]) -> Iterator[Row]:
+    """CSV as RFC 4180 has it, with the names of the fields in its first row; all values are strings. columns: those that are needed."""
     csv.field_size_limit(sys.maxsize)  # a document may be longer than the module's 131,072 characters
     with opened(file) as (stream, raw):
         reader = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), strict=True)
         try:
             header = next(reader, [])
+            if twice := [name for name in columns if header.count(name) > 1]:
+                raise InputError(f"{key}: {file}: its header has {twice[0]!r} more than once; valid: a name for each column")
             for number, values in enumerate(reader, start=1):
                 where = f"{key}: {file}, row {number}"
                 if len(values) == len(header):

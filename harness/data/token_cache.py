@@ -40,6 +40,7 @@ from harness.data.preference.encoder import AnswerEncoder, TextAnswers
 from harness.data.preference.formats import read_chosen_texts, read_labelled, read_pairs
 from harness.data.ragged import Int64, offsets_of
 from harness.data.row import BadRows
+from harness.data.rows import told_by_name
 from harness.data.sources import read_files
 from harness.data.text_encoder import TextEncoder
 from harness.runs.files import read_json, write_json
@@ -222,7 +223,9 @@ def _cached(
 ) -> TokenizedDocuments:
     """The tokens of the documents (`Document` or `ChatDocument`, as the encoder takes them), which files and options determine."""
     contents = [content_hash(file, cache_dir / "files", key=key) for file in files]
-    recipe = json.dumps([FORMAT, contents, *options, *bad.recipe, encoder.fingerprint])
+    kinds = [told_by_name(file) for file in files]
+    named = [] if set(kinds) == {"rows"} else [kinds]  # most are, and keep the fingerprint that they had before names told
+    recipe = json.dumps([FORMAT, contents, *options, *bad.recipe, encoder.fingerprint, *named])
     entry = cache_dir / "tokens" / hashlib.sha256(recipe.encode()).hexdigest()
     if verify:
         drop_damaged(entry)

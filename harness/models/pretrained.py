@@ -58,7 +58,17 @@ def whole_model(loaded: Any, key: str, path: str) -> PreTrainedModel:
     broken = next((name for name, weight in model.named_parameters() if not torch.isfinite(weight.sum()) and _is_broken(weight)), None)
     if broken is not None:
         raise wrong_value(key, path, f"its weights hold NaN or infinite values (in {broken}); valid: whole weight files")
+    _say_whether_tied(model)
     return model
+
+
+def _say_whether_tied(model: Any) -> None:
+    """transformers keeps an output layer that differs from the embedding it is said to be, but not what it found: an engine that believes
+    the exported configuration would serve other weights (transformers#45127)."""
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    if head is not None and head.weight is not embedding.weight:
+        for config in (model.config, model.config.get_text_config()):
+            config.tie_word_embeddings = False
 
 
 def _is_broken(weight: torch.Tensor) -> bool:

@@ -38,6 +38,7 @@ def metric_text(value: float | None) -> str:
     """A loss or another metric: four decimals, since differences of a thousandth of a nat matter."""
     if value is None or not math.isfinite(value):
         return ABSENT
+    value += 0.0  # of a negative zero
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.2e}"
 
 

@@ -34,7 +34,7 @@ def hold(path: Path, *, wait_seconds: float = 0.0) -> FileLock | None:
 def is_held(path: Path) -> bool:
     """Whether a living process holds the lock at `path`. It needs only the right to read the file."""
     try:
-        handle = os.open(path, os.O_RDONLY)
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a stranger's study may have a pipe there
     except FileNotFoundError:
         return False
     try:

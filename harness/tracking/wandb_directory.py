@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from harness.config.documents import typed
@@ -39,7 +41,8 @@ def write_opened(run: RunDirectory, opened: OpenedRun) -> None:
 
 
 def refuse_links(run: RunDirectory) -> None:
-    """Raise InputError where a file that would be uploaded is a link: a run that one is given could mean any private file by it."""
+    """Raise InputError where a file that would be uploaded, or marked as such, is a link: a run that one is given could mean any private
+    file by it."""
     study = [run.study.sweep] if run.study else []
     wandb = run.path / "wandb"
     for path in (
@@ -51,6 +54,8 @@ def refuse_links(run: RunDirectory) -> None:
         wandb,
         run.wandb_opened,
         run.wandb_synced,
+        *wandb.glob("*run-*"),
+        *_client_logs(run, "*"),
         *study,
     ):
         if path.is_symlink():
@@ -75,9 +80,14 @@ def mark_synced(run: RunDirectory, result: Result, *, url: str, rows: int, last_
     """Record that the server has shown the run in the state of `result`, with so many rows up to `last_step`."""
     place = _place(run)
     write_json(run.wandb_synced, {"url": url, "rows": rows, "last_step": last_step, "end": _end_of(result), "place": place})
-    for log in run.path.glob("wandb/*run-*/run-*.wandb"):
+    for log in _client_logs(run):
         # The client's own mark: `wandb sync --sync-all` leaves the log out.
         log.with_name(f"{log.name}.synced").touch()
+
+
+def _client_logs(run: RunDirectory, more: str = "") -> Iterator[Path]:
+    """What W&B's own client logged offline; with "*" what it has noted beside as well."""
+    return run.path.glob(f"wandb/*run-*/run-*.wandb{more}")
 
 
 def _end_of(result: Result) -> dict[str, Any]:

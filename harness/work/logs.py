@@ -29,7 +29,7 @@ def study_logs(study: StudyDirectory) -> list[Log]:
     """Of all its workers."""
     local = [Log(study.workers / "log.txt", "workers on this machine")]
     jobs = [Log(path, f"job {path.stem}") for path in _by_age(slurm_folder(study))]
-    return [log for log in [*local, *jobs] if log.path.exists()]
+    return [log for log in [*local, *jobs] if log.path.is_file()]
 
 
 def trial_logs(study: StudyDirectory, number: int) -> list[Log]:
@@ -45,7 +45,7 @@ def trial_logs(study: StudyDirectory, number: int) -> list[Log]:
         name = "log.txt" if claim.place.job is None else f"slurm/{claim.place.job}.log"
         by_file.setdefault(study.workers / name, []).append(claim)
     logs += [Log(path, _worker_title(claims)) for path, claims in by_file.items()]
-    return [log for log in logs if log.path.exists()]
+    return [log for log in logs if log.path.is_file()]  # to open a pipe would wait for its writer
 
 
 def run_logs(run: RunDirectory) -> list[Log]:
@@ -57,7 +57,7 @@ def run_logs(run: RunDirectory) -> list[Log]:
 
 
 def _by_age(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.log"), key=lambda path: path.stat().st_mtime)
+    return sorted((path for path in folder.glob("*.log") if path.is_file()), key=lambda path: path.stat().st_mtime)
 
 
 def _worker_title(claims: Sequence[ClaimedBy]) -> str:

@@ -19,6 +19,7 @@ SLOW_VERBS = [
     ["reproduce", "nothere"],
     ["compare", "nothere"],
     ["confirm", "nothere"],
+    ["best", "nothere", "--export", "it"],
     ["sync", "nothere"],
     ["show", "optim.lrr=1", "--shared-with", "optim.lrr=2"],
 ]

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
+from harness.config.errors import InputError
+from harness.config.writable import check_output
 from tests.support.command import Done, call_harness, run_harness
 from tests.support.corpus import TinyText
+from tests.support.warm import HARNESS
 
 SWEEP = {
     "objective": {"metric": "val/domain/loss"},
@@ -231,6 +236,22 @@ def test_an_unknown_study_names_the_nearest(place: Place) -> None:
 def test_compare_with_something_unknown(place: Place, options: list[str]) -> None:
     refused(place.harness("compare", "nothere", *options), "'nothere'", "unknown")
     assert not (place.path / "out.csv").exists()
+
+
+def test_a_place_that_takes_no_file_is_refused_before_the_page_is_made() -> None:
+    with pytest.raises(InputError, match=r"--html=/proc/x\.html: cannot be written"):
+        check_output("--html", Path("/proc/x.html"))
+
+
+def test_a_directory_that_is_gone_is_one_message(tmp_path: Path) -> None:
+    done = subprocess.run(["bash", "-c", f'rmdir "$PWD" && exec {HARNESS} ls'], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: the directory in which this was called is gone; valid: one that is there (cd)\n"
+
+
+def test_a_closed_stdin_has_nothing_to_read(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    refused(place.harness("generate", "nothere"), "nothere")
 
 
 def test_resume_and_export_of_an_unknown_run(place: Place) -> None:

@@ -185,6 +185,7 @@ def test_arrow_files_and_streams(tmp_path: Path) -> None:
         ("a.csv", b"text,id\none,1\ntwo\n", "row 2: 1 fields, where the header has 2"),
         ("a.csv", b'text\n"one\n', "not CSV (unexpected end of data)"),
         ("a.csv", b"text\n\xff\n", "not UTF-8"),
+        ("a.csv", b"text,id,text\none,1,two\n", "its header has 'text' more than once"),
         ("a.jsonl.zst", b"{}", "cannot be read (ZSTD decompress failed"),
         ("a.jsonl.zst", pa.compress(LINES * 99, "zstd", asbytes=True)[:-9], "cannot be read (Truncated"),
         ("a.parquet", LFS, "a Git-LFS pointer, not the file itself; fetch it with `git lfs pull` in {root}"),

@@ -115,6 +115,18 @@ def test_the_fingerprint_follows_content_and_meaning_but_not_the_place(docs: Pat
     assert run(moved).fingerprint != original
 
 
+def test_the_same_bytes_under_another_ending_are_read_as_what_it_says(docs: Path, run: Any, tokenizer: Any) -> None:
+    """Whoever sees that rows were taken for text renames the file."""
+    row = docs.read_text().splitlines()[0]
+    files = {ending: docs.with_suffix(ending) for ending in (".txt", ".jsonl", ".csv")}
+    for file in files.values():
+        file.write_text(f"{row}\n")
+    assert decoded(run(files[".txt"]), tokenizer) == [f"{row}\n<|endoftext|>"]
+    assert decoded(run(files[".jsonl"]), tokenizer) == [f"{json.loads(row)['text']}<|endoftext|>"]
+    with pytest.raises(InputError, match=r"docs\.csv"):
+        run(files[".csv"])
+
+
 def test_a_warm_cache_on_a_read_only_disk_is_read(docs: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     os.utime(docs, (1e9, 1e9))
     first = run(docs)
@@ -206,6 +218,7 @@ def test_an_entry_cut_short_is_made_again(name: str, content: bytes, docs: Path,
         lambda entry: (entry / "meta.json").write_text('{"dtype": [], "documents": 31, "tokens": 1}'),
         lambda entry: (entry / "meta.json").write_bytes(b""),
         lambda entry: (entry / "offsets.npy").unlink(),
+        lambda entry: as_pipe(entry / "tokens.bin"),
     ],
 )
 def test_a_damaged_entry_is_made_again(docs: Path, run: Any, damage: Callable[[Path], object]) -> None:
@@ -213,6 +226,24 @@ def test_a_damaged_entry_is_made_again(docs: Path, run: Any, damage: Callable[[P
     whole = first.tokens.tolist()
     damage(first.directory)
     assert run(docs, verify=True).tokens.tolist() == whole
+    assert is_whole(first.directory)
+
+
+def as_pipe(path: Path) -> None:
+    """Whoever opens it to read waits for a writer."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("name", ["tokens.bin", "offsets.npy", "meta.json"])
+def test_a_pipe_in_the_cache_is_not_waited_for(name: str, docs: Path, run: Any, tmp_path: Path) -> None:
+    os.utime(docs, (1, 1))
+    first = run(docs)
+    whole = first.tokens.tolist()
+    as_pipe(first.directory / name)
+    for entry in (tmp_path / "cache" / "files").iterdir():
+        as_pipe(entry)
+    assert run(docs).tokens.tolist() == whole
     assert is_whole(first.directory)
 
 

@@ -67,3 +67,34 @@ def test_a_damaged_configuration_is_one_message(tmp_path: Path, name: str, conte
         (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=rf"{name}: damaged: "):
         list(pretrained_problems("model.path", str(tmp_path), 32))
+
+
+def test_weights_that_are_not_there_are_said_before_anything_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+
+    def problems() -> list[str]:
+        return list(pretrained_problems("model.path", str(tmp_path), 16))
+
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    assert problems() == [f"model.path={tmp_path}: no weights in it (*.safetensors or pytorch_model*.bin)"]
+    shards = [f"model-0000{number}-of-00003.safetensors" for number in (1, 2, 3)]
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {name: name for name in shards}}))
+    (tmp_path / shards[0]).touch()
+    assert "2 of its 3 files are not there, which model.safetensors.index.json names" in problems()[0]
+    (tmp_path / shards[1]).touch()
+    assert f"{shards[2]} is not there" in problems()[0]
+    (tmp_path / shards[2]).touch()
+    assert problems() == []
+
+
+def test_an_adapter_is_told_from_a_model(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    (tmp_path / "adapter_model.safetensors").touch()
+    (problem,) = pretrained_problems("model.path", str(tmp_path), 16)
+    assert f"no config.json in it; an adapter: `harness merge OUT BASE+{tmp_path}` makes a model of it" in problem
+
+
+def test_a_run_is_told_from_a_model(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
+    problem, *_ = pretrained_problems("model.path", str(tmp_path), 16)
+    assert f"no config.json in it; a run: `harness export {tmp_path} OUT` writes its model" in problem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -78,6 +79,18 @@ def test_from_a_directory(tiny_model: Path, tokenizer: object) -> None:
     assert model.training
     assert model.config.use_cache is False
     assert model.model.layers[0].self_attn.attention_dropout == 0.5
+
+
+def test_an_output_layer_of_its_own_is_not_called_the_embedding(copy: Path, tokenizer: object, tmp_path: Path) -> None:
+    """Engines that read the configuration alone would take the embedding for it."""
+    weights = load_file(copy / "model.safetensors")
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"] * 1.5
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
+    build_model(ModelConfig(path=str(copy)), tokenizer, seed=0).save_pretrained(tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["tie_word_embeddings"] is False
+    assert torch.equal(load_file(tmp_path / "out" / "model.safetensors")["lm_head.weight"], weights["lm_head.weight"])
 
 
 def damaged(folder: Path) -> None:

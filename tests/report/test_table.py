@@ -138,3 +138,7 @@ def test_ambiguous_names_stay_whole() -> None:
         "a.x": "a.x",
         "b.x": "b.x",
     }
+
+
+def test_a_zero_has_no_sign() -> None:
+    assert (metric_text(-0.0), metric_text(0.0), metric_text(-0.5)) == ("0.0000", "0.0000", "-0.5000")

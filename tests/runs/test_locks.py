@@ -82,6 +82,11 @@ def test_it_can_be_taken_again(tmp_path: Path) -> None:
         assert not is_held(path)
 
 
+def test_a_pipe_in_its_place_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".lock")
+    assert not is_held(tmp_path / ".lock")
+
+
 def test_looking_does_not_take_it(tmp_path: Path) -> None:
     """Status looks while a worker may want it at any moment."""
     run = RunDirectory(tmp_path)

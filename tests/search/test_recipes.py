@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,16 @@ def test_the_words_of_a_recipe_are_printed_as_they_stand(write_recipe: Any, tmp_
     assert done.rc == 0, done
     assert "val/[/red]/loss" in done.stdout, done
     assert r"[INST]\x1b]0;owned\x07[/INST]" in done.stdout, done
+
+
+def test_on_a_narrow_terminal_no_name_is_cut(write_recipe: Any, tmp_path: Path) -> None:
+    file = write_recipe("with_a_name_of_thirty_letters").path / "bundle.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "model": {"name": "a-model-" * 9}}))
+    done = call_harness("recipes", cwd=tmp_path, env={"COLUMNS": "80", "FORCE_COLOR": "1"})
+    assert done.rc == 0, done
+    assert "with_a_name_of_thirty_letters" in done.stdout, done
+    assert "Left out in this width: exported, tokens, model" in done.stdout, done
+    assert max(len(line) for line in re.sub(r"\x1b\[[0-9;]*m", "", done.stdout).splitlines()) <= 80
 
 
 @pytest.mark.parametrize("column", [pa.array([2**62], pa.timestamp("ms")), pa.array([2**62], pa.duration("ms"))])

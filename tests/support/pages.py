@@ -28,6 +28,13 @@ ROOT = Path(__file__).parent.parent.parent
 RUN_ELSEWHERE = ("make quickstart", "make test", "pip install -c constraints.txt -e .")
 """CI runs these itself, on a fresh clone; and whoever reads this in a test run has installed the package."""
 NOT_RUN = ("text", "")
+BASE_MODEL = """
+harness train experiment=quickstart_base tokenizer.path=text/tokenizer data.sources.english.path=general.jsonl trainer.max_steps=100 \\
+    model.hidden_size=32 model.intermediate_size=64 model.layers=1 model.heads=2 model.max_context=512 model.tie_embeddings=false \\
+    --dir text/base-run
+harness export text/base-run my-model
+"""
+"""As the quickstart makes its own, smaller: a model that knows nothing has nothing to forget."""
 WORD = re.compile(r"[A-Za-z_][A-Za-z_/.-]{2,}")
 
 
@@ -58,9 +65,7 @@ def blocks(page: Path) -> list[Block]:
 
 
 def make_home(home: Path) -> None:
-    """A directory with what the pages take for granted: a model, three files of text, one of conversations and one of pairs of answers."""
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
+    """A directory with what the pages take for granted: a model that knows English, texts, conversations, and pairs of answers."""
     from harness.data.byte_bpe import train_byte_bpe
     from harness.data.sources import read_documents
     from harness.data.stdlib_corpus import write_corpus
@@ -76,18 +81,9 @@ def make_home(home: Path) -> None:
     (home / "chat.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chat))
     pairs = [{"prompt": f"{n} + 1?", "chosen": f"It is {n + 1}.", "rejected": "No idea."} for n in range(200)]
     (home / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
-    model = home / "my-model"
-    train_byte_bpe(read_documents(str(home / "general.jsonl"), "text", key="general"), 512, model)
-    shape = LlamaConfig(
-        vocab_size=len(AutoTokenizer.from_pretrained(model)),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=512,
-    )
-    LlamaForCausalLM(shape).save_pretrained(model)
-    (home / "my-teacher").symlink_to(model)
+    train_byte_bpe(read_documents(str(home / "general.jsonl"), "text", key="general"), 512, home / "text" / "tokenizer")
+    _run(["bash", "-e", "-c", BASE_MODEL], "", "the model of the pages", home, environment())
+    (home / "my-teacher").symlink_to(home / "my-model")
 
 
 def environment(**more: str) -> dict[str, str]:

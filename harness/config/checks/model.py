@@ -18,7 +18,7 @@ HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 LAYER_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len")
 """By family: most; gpt2, gptj, codegen and others of their time; mpt. Models of text and pictures have theirs in text_config."""
-WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin", "*.gguf")
+WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
 
 
 def model_problems(model: ModelConfig, tokenizer: str | None, context_length: int, *, prompt: int = 0) -> Iterator[str]:
@@ -80,7 +80,8 @@ def weights_problems(key: str, path: str) -> Iterator[str]:
 def _context_problems(path: str, context_length: int, prompt: int) -> Iterator[str]:
     longest = _pretrained_context(Path(path))
     if longest is not None and context_length + prompt > longest:
-        yield f"{_given(context_length, prompt)}: longer than the model's context of {longest} tokens ({path}/config.json)"
+        problem = f"longer than the model's context of {longest} tokens ({path}/config.json); valid: at most {longest - prompt}"
+        yield f"{_given(context_length, prompt)}: {problem}"
 
 
 def _given(context_length: int, prompt: int) -> str:
@@ -101,7 +102,9 @@ def _directory(key: str, path: str, patterns: tuple[str, ...], problem: str) -> 
     if not folder.is_dir():
         yield f"{key}={path}: no such directory"
     elif patterns is WEIGHT_FILES and not (folder / "config.json").is_file():
-        yield f"{key}={path}: not a model directory, no config.json in it"
+        adapter = f"; an adapter: `harness merge OUT BASE+{path}` makes a model of it" if (folder / "adapter_config.json").is_file() else ""
+        run = f"; a run: `harness export {path} OUT` writes its model" if (folder / "config.yaml").is_file() else ""
+        yield f"{key}={path}: not a model directory, no config.json in it{adapter or run}"
     elif not any(True for pattern in patterns for _ in folder.glob(pattern)):
         yield f"{key}={path}: {problem}"
     for file in sorted({file for pattern in ("*.json", *patterns) for file in folder.glob(pattern)}):
@@ -123,6 +126,9 @@ def _borrowed_weights(key: str, folder: Path) -> Iterator[str]:
         outside = sorted(shard for shard in shards if Path(shard).name != shard)
         if outside:
             yield f"{key}={folder}: {index.name} names {outside[0]}; valid: files of this directory alone"
+        elif absent := sorted(shard for shard in shards if not (folder / shard).is_file()):
+            count = f"{len(absent)} of its {len(shards)} files are" if len(absent) > 1 else f"{absent[0]} is"
+            yield f"{key}={folder}: {count} not there, which {index.name} names: a copy or a download that was not finished"
 
 
 def _pretrained_context(folder: Path) -> int | None:
