@@ -285,7 +285,7 @@ def test_a_stop_string_of_letters_that_the_tokenizer_lacks_is_refused() -> None:
 
 def test_texts_that_nothing_would_end_are_refused(tokenizer: Any) -> None:
     model, endless = random_model(tokenizer), copy.deepcopy(tokenizer)
-    model.generation_config.eos_token_id = endless.eos_token = None  # type: ignore[union-attr]
+    model.generation_config.eos_token_id = endless.eos_token = None
     engine, rows = engine_of(model, endless), random_rows(tokenizer, 3)
     with pytest.raises(InputError, match="has an end token, so that no text would end by itself; valid: a stop string"):
         list(engine.write(rows, Limits(4)))
