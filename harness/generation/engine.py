@@ -143,7 +143,7 @@ class Engine:
         limits, more = with_stop_tokens(self._tokenizer, limits)
         if not (self.ends or more or limits.stop):
             raise InputError(
-                f"the model {self._model.config.name_or_path}: neither its tokenizer nor its generation_config.json has an end token, so "
+                f"this model ({self._model.config.model_type}): neither its tokenizer nor its generation_config.json has an end token, so "
                 "that no text would end by itself; valid: a stop string (--stop, data.generation.NAME.stop), or an eos_token in "
                 "tokenizer_config.json"
             )
