@@ -65,7 +65,7 @@ def built(shape: str, folder: Path) -> tuple[Any, Any]:
     config = load([f"tokenizer.path={folder / 'tokenizer'}", f"model={shape}", *evaluated]).config
     tokenizer = load_tokenizer(config)
     model = build_model(config.model, tokenizer, seed=0).eval()
-    # Every row is to be as long as the limit says.
+    # Every row is to be as long as the limit says: the only end token is none of the vocabulary, see `engine`.
     model.generation_config.eos_token_id = model.config.eos_token_id = tokenizer.eos_token = None
     return model, tokenizer
 
@@ -116,7 +116,7 @@ def engine(model: Any, tokenizer: Any, batch: int) -> Engine:
     from harness.config.schema import SamplingConfig
     from harness.generation.engine import Engine
 
-    return Engine(model, tokenizer, SamplingConfig(), batch_tokens=1, batch_rows=batch)
+    return Engine(model, tokenizer, SamplingConfig(), batch_tokens=1, batch_rows=batch, stop_token=len(tokenizer))
 
 
 def count_changes(model: Any, tokenizer: Any, rows: Sequence[Draw], limits: Any) -> None:

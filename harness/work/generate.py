@@ -117,9 +117,6 @@ def write(
         engine = stack.enter_context(writing(config, tokenizer, batch_rows=question.batch_rows))
         for prompt in prompts:
             engine.refuse(f"the prompt {prompt.id}", prompt.token_ids)
-        if not engine.ends and not question.limits.stop:
-            longest = question.limits.max_new_tokens
-            note(f"neither the tokenizer nor the model has an end token: texts end at --max-new-tokens={longest} alone")
         return _written(engine, rows, question.limits, part, progress)
 
 

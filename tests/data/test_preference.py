@@ -46,6 +46,8 @@ def pairs(file: Path, *, as_text: bool = False, rejected: Any = "worst") -> list
         {"prompt": "Hi", "prompt_id": "1", "chosen": [USER, GOOD], "rejected": [USER, BAD]},
         {"question": "Hi", "system": "", "chosen": "Hello", "rejected": "Go away"},
         {"instruction": "Hi", "chosen_response": "Hello", "rejected_response": "Go away"},
+        {"instruction": "Hi", "input": " ", "chosen": "Hello", "rejected": "Go away"},
+        {"system": "", "input": "Hi", "chosen": "Hello", "rejected": "Go away", "rating": [9.0, 3.0]},
     ],
 )
 def test_the_shapes_of_a_pair(write_rows: WriteRows, row: dict[str, Any]) -> None:
@@ -63,6 +65,18 @@ def test_system_message_tools_and_scores(write_rows: WriteRows) -> None:
     assert isinstance(pair, Pair)
     assert pair.prompt == Conversation((Message("system", "Be brief."), Message("user", "Hi")), ({"type": "function", "function": tool},))
     assert pair.gap == 1.5
+
+
+def test_what_an_instruction_is_applied_to_is_a_part_of_the_prompt(write_rows: WriteRows) -> None:
+    [pair] = pairs(write_rows({"instruction": "Translate.", "input": "Bonjour", "chosen": "Hello", "rejected": "Go away"}))
+    assert isinstance(pair, Pair)
+    assert pair.prompt.messages == (Message("user", "Translate.\n\nBonjour"),)
+
+
+@pytest.mark.parametrize("names", [("chosen-rating", "rejected-rating"), ("chosen_avg_rating", "rejected_avg_rating")])
+def test_ratings_are_scores(write_rows: WriteRows, names: tuple[str, str]) -> None:
+    row = {"prompt": "Hi", "chosen": "Hello", "rejected": "Go away"}
+    assert [pair.gap for pair in pairs(write_rows({**row, names[0]: 4.5, names[1]: 3}))] == [1.5]
 
 
 def test_conversations_part_at_the_first_answer_that_differs(write_rows: WriteRows) -> None:

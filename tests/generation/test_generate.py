@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,18 @@ def test_what_cannot_be_written_is_said_in_one_message(tiny_model: Path, tmp_pat
     assert (done.rc, done.stderr.count("error: ")) == (2, 1), done
     assert problem in done.stderr
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_model_without_an_end_token_is_asked_for_a_stop_string(tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "endless")
+    for path in (tmp_path / "endless").glob("*config.json"):
+        path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if not key.startswith("eos_token")}))
+    words = ("--prompt", "the", "--max-new-tokens", "4", "--out", "o.jsonl")
+    refused = generate("endless", *words, cwd=tmp_path)
+    assert (refused.rc, refused.stderr.count("error: ")) == (2, 1), refused
+    assert "no text would end by itself; valid: a stop string (--stop, " in refused.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["endless"]
+    assert generate("endless", *words, "--stop", "e", cwd=tmp_path).rc == 0
 
 
 def test_lines_of_a_chat_go_on_with_a_text_and_commands_change_it(

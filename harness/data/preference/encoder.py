@@ -21,7 +21,7 @@ from harness.data.row import BadRows
 from harness.data.text_encoder import EncodedBatch, TextEncoder
 
 AnswerDocument = PairDocument | LabelledDocument
-VERSION = 1
+VERSION = 2
 """Raise when pairs become other tokens or masks than before, or others are dropped."""
 Dropped = Literal["equal", "empty", "tied"]
 """Why a pair says nothing: its answers are the same; one is empty; their scores are (or lie closer than data.min_score_gap)."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.data.chat.conversation import Conversation, MalformedError, Message
 from harness.data.chat.parts import Values
-from harness.data.preference.pair import PROMPT_FIELDS, Answer, identity_of, messages_of, one_name, unicode_text
+from harness.data.preference.pair import PROMPT_FIELDS, Answer, asked, identity_of, messages_of, one_name, unicode_text
 from harness.data.row import described
 
 COMPLETION_FIELD, LABEL_FIELD = "completion", "label"
@@ -44,9 +44,9 @@ def holds_label(row: Values) -> bool:
 
 def parse_labelled(row: Values, prompt_of: Callable[[Values, list[Message]], Conversation]) -> LabelledAnswer:
     """prompt and completion, each a text, which is then a turn, or messages; and label. prompt_of: as of `parse_pair`."""
-    label, name, completion = _label(row), one_name(row, PROMPT_FIELDS), one_name(row, (COMPLETION_FIELD,))
+    label, completion = _label(row), one_name(row, (COMPLETION_FIELD,))
     answer = messages_of(row[completion], completion, "assistant")
-    return LabelledAnswer(prompt_of(row, messages_of(row[name], name, "user")), tuple(answer), label)
+    return LabelledAnswer(prompt_of(row, asked(row)), tuple(answer), label)
 
 
 def parse_labelled_text(row: Values) -> LabelledAnswer:

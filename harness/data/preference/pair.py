@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from harness.config.schema import Rejected
@@ -13,10 +13,13 @@ from harness.data.chat.conversation import Conversation, MalformedError, Message
 from harness.data.chat.parts import Values, text, turns
 from harness.data.row import described
 
-PROMPT_FIELDS = ("prompt", "question", "instruction")
+PROMPT_FIELDS = ("prompt", "question", "instruction", "input")
 CHOSEN_FIELDS = ("chosen", "chosen_response")
 REJECTED_FIELDS = ("rejected", "rejected_response")
-SCORE_FIELDS = (("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"), ("chosen_rating", "rejected_rating"))
+SCORE_FIELDS = (
+    *(("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"), ("chosen_rating", "rejected_rating")),
+    *(("chosen-rating", "rejected-rating"), ("chosen_avg_rating", "rejected_avg_rating")),
+)
 COMPLETION_FIELDS = ("completions", "responses")
 SCORES_FIELD = "scores"
 _ANSWER_OF_COMPLETION = ("response", "completion", "text", "content", "messages")
@@ -120,7 +123,7 @@ def parse_pair(row: Values, prompt_of: Callable[[Values, list[Message]], Convers
             "one of chosen and rejected begins with the assistant, the other does not; valid: two answers, or two conversations"
         )
     else:
-        messages = messages_of(_one(row, PROMPT_FIELDS), one_name(row, PROMPT_FIELDS), "user")
+        messages = asked(row)
     return Pair(prompt_of(row, messages), tuple(chosen), tuple(other), _gap(row))
 
 
@@ -150,7 +153,7 @@ def _scored(row: Values, prompt_of: Callable[[Values, list[Message]], Conversati
         # The same one whatever is around it.
         seed = json.dumps([asdict(message) for _, answer in answers for message in answer], sort_keys=True).encode()
         other = lower[int.from_bytes(hashlib.blake2b(seed, digest_size=8).digest(), "little") % len(lower)]
-    messages = messages_of(_one(row, PROMPT_FIELDS), one_name(row, PROMPT_FIELDS), "user")
+    messages = asked(row)
     return Pair(prompt_of(row, messages), answers[best][1], answers[other][1], answers[best][0] - answers[other][0])
 
 
@@ -198,6 +201,16 @@ def messages_of(value: Any, name: str, role: Literal["user", "assistant"]) -> li
     if isinstance(value, list):
         return turns(value, name, lambda field: None)
     return [Message(role, text(value, name))]
+
+
+def asked(row: Values) -> list[Message]:
+    """The prompt, as what the user says; what an instruction is to be applied to (`input`) stands behind it."""
+    name = one_name(row, PROMPT_FIELDS)
+    messages = messages_of(row[name], name, "user")
+    given = text(row.get("input") or "", "input") if name == "instruction" else ""
+    if given.strip() and messages:
+        messages[-1] = replace(messages[-1], content=f"{messages[-1].content}\n\n{given}")
+    return messages
 
 
 def _is_answer(messages: list[Message]) -> bool:
