@@ -13,7 +13,7 @@ from harness.config.load import load
 from harness.config.locations import in_home
 from harness.config.overrides import GroupOverride, Override, hydra_text, parse
 from harness.config.schema import Config
-from harness.runs.directory import RunDirectory, run_called
+from harness.runs.directory import RunDirectory, run_called, study_called
 from harness.runs.run_config import load_run_config
 
 NOTHING_TRAINED = "trainer.max_steps=0"
@@ -56,10 +56,15 @@ def start_of(run: RunDirectory, overrides: list[str], *, checked_by: Callable[[C
 
 
 def run_of(what: str) -> RunDirectory | None:
-    """The run of this name; None where the word means a model."""
+    """The run of this name; None where the word means a model. Raises InputError for a study's name, which is neither."""
     if (in_home(what) / "config.json").is_file():
         return None
-    return run_called(what)
+    run = run_called(what)
+    if run is None and study_called(what) is not None:
+        raise InputError(
+            f"{what} is a study; valid: one of its trials, {what}/NUMBER (harness best {what} names the winner), a run or a model"
+        )
+    return run
 
 
 def _chooses_experiment(overrides: list[str]) -> bool:

@@ -43,6 +43,14 @@ def evaluated(what: str, overrides: list[str], directory: Path) -> RunDirectory:
     return done.run
 
 
+def test_a_study_is_told_how_its_trials_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs" / "question").mkdir(parents=True)
+    (tmp_path / "runs" / "question" / "sweep.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"question is a study; valid: one of its trials, question/NUMBER \(harness best question"):
+        evaluation_of("question", [])
+
+
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true"])
 def test_a_model_is_evaluated_as_at_step_0_of_its_training(
     tiny_text: TinyText, tiny_model: Path, new_run: NewRun, tmp_path: Path, precision: str
