@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.config.checks import check
 from harness.config.checks.trainer import trains
 from harness.config.compose import compose
+from harness.config.errors import InputError
 from harness.config.load import load
 from harness.config.locations import in_home
 from harness.config.overrides import GroupOverride, Override, hydra_text, parse
@@ -61,9 +62,7 @@ def run_of(what: str) -> RunDirectory | None:
         return None
     run = run_called(what)
     if run is None and study_called(what) is not None:
-        raise InputError(
-            f"{what} is a study; valid: one of its trials, {what}/NUMBER (harness best {what} names the winner), a run or a model"
-        )
+        raise InputError(f"{what} is a study; valid: one of its trials, {what}/NUMBER (harness best {what} says which), a run, a model")
     return run
 
 
