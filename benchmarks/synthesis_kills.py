@@ -52,8 +52,8 @@ def main() -> None:
             words += [f"budget.tokens={arguments.budget}", "budget.held_back=0.5"]
         finish(start(words, folder / "whole", workers=1))
         server.bodies.clear()
-        kills = disturbed(words, folder / "killed", arguments.rows, arguments.kills, chance)
         whole, killed = (SynthDirectory(folder / name) for name in ("whole", "killed"))
+        kills = disturbed(words, killed.path, answers(whole, arguments.rows), arguments.kills, chance)
         ids = {
             directory: [row["id"] for file in directory.path.glob("shards/*.jsonl") for row in rows_of(file)]
             for directory in (whole, killed)
