@@ -133,7 +133,7 @@ def _writing_layers(model: PreTrainedModel) -> list[list[Any]]:
 
 def _last_layer(model: PreTrainedModel, writer: nn.Module) -> nn.Module | None:
     """The linear layer of a writer that returns what the writer returns."""
-    outputs: dict[nn.Module, Tensor] = {}
+    outputs: dict[nn.Module, Any] = {}
     wanted: list[Tensor] = []
     layers = [part for part in writer.modules() if isinstance(part, nn.Linear) or _is_transposed(part)]
     handles = [layer.register_forward_hook(lambda part, args, output: outputs.__setitem__(part, output)) for layer in layers]
