@@ -59,9 +59,9 @@ def compose(name: str, schema: type, overrides: list[str], *, given_by: str = CO
     try:
         with initialize_config_dir(str(config_dirs()[-1]), version_base="1.3"):
             # What hydra.compose does, step by step: it keeps its defaults list to itself, and to have it made twice takes as long again.
-            loader = GlobalHydra.instance().config_loader()
+            loader: Any = GlobalHydra.instance().config_loader()
             given_texts, repository = loader._parse_overrides_and_create_caching_repo(name, texts)
-            tree = create_defaults_list(repository, name, given_texts, prepend_hydra=False, skip_missing=False)
+            tree: Any = create_defaults_list(repository, name, given_texts, prepend_hydra=False, skip_missing=False)
             _refuse_wishes_of_strangers(tree, given=replaced_keys(parsed))
             composed = loader._compose_config_from_defaults_list(tree.defaults, repository)
             composed.pop("hydra", None)

@@ -227,16 +227,23 @@ class Interleavings(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("examples", [6, pytest.param(60, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
-    ("unit", "storage"),
+    ("unit", "storage", "examples"),
     [
-        ("tokens", "journal"),
-        ("trials", "journal"),
-        ("confirmed tokens", "journal"),
-        ("confirmed trials", "journal"),
         # A study that confirms does all that the others do.
-        ("confirmed tokens", "postgresql"),
+        ("confirmed tokens", "journal", 6),
+        ("confirmed tokens", "postgresql", 6),
+        ("trials", "journal", 6),
+        *(
+            pytest.param(*case, 25, marks=pytest.mark.long)
+            for case in (
+                ("tokens", "journal"),
+                ("trials", "journal"),
+                ("confirmed tokens", "journal"),
+                ("confirmed trials", "journal"),
+                ("confirmed tokens", "postgresql"),
+            )
+        ),
     ],
     indirect=["storage"],
 )

@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,26 +27,34 @@ from harness.runs.result import read_result
 from harness.training import checkpoints as under_test
 from harness.training.run_errors import CheckpointError
 from harness.work.attempt import attempt
+from tests.support.corpus import TinyText
 from tests.training.conftest import NewRun
-from tests.training.runs import EXACT_RESUME, assert_same_run, load_checkpoint, train_here
+from tests.training.runs import EXACT_RESUME, assert_same_run, load_checkpoint, new_run_of, train_here
 
 OFTEN = (*EXACT_RESUME, "trainer.checkpoint_every_steps=3", "trainer.keep_checkpoints=2")
 
 
-@pytest.fixture
-def whole(new_run: NewRun) -> RunDirectory:
-    _, run = new_run("whole", *OFTEN)
-    train_here(run)
-    return run
+@pytest.fixture(scope="module")
+def runs(tiny_text: TinyText, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run twice: `whole` was left alone, `stopped` is at step 8, with checkpoints of steps 6 and 8."""
+    place = tmp_path_factory.mktemp("runs")
+    train_here(new_run_of(place / "whole", *tiny_text.overrides, *OFTEN))
+    stopped = new_run_of(place / "stopped", *tiny_text.overrides, *OFTEN)
+    train_here(stopped, stop_after=8)
+    assert list(checkpoints(stopped.checkpoints)) == [6, 8]
+    return place
 
 
 @pytest.fixture
-def stopped(new_run: NewRun) -> RunDirectory:
-    """At step 8, with checkpoints of steps 6 and 8."""
-    _, run = new_run("stopped", *OFTEN)
-    train_here(run, stop_after=8)
-    assert list(checkpoints(run.checkpoints)) == [6, 8]
-    return run
+def whole(runs: Path) -> RunDirectory:
+    """To compare with."""
+    return RunDirectory(runs / "whole")
+
+
+@pytest.fixture
+def stopped(runs: Path, tmp_path: Path) -> RunDirectory:
+    """One of its own for every test."""
+    return RunDirectory(shutil.copytree(runs / "stopped", tmp_path / "stopped"))
 
 
 def flip_a_bit(path: Path) -> None:
@@ -80,7 +89,7 @@ def no_mapping(path: Path) -> None:
     torch.save([1.0], path)
 
 
-@pytest.mark.parametrize("spoil", [flip_a_bit, tear, empty, another_file, plain_values, no_mapping])
+@pytest.mark.parametrize("spoil", [flip_a_bit, no_mapping])
 def test_a_damaged_one_gives_way_to_the_one_before(stopped: RunDirectory, whole: RunDirectory, spoil, caplog) -> None:  # type: ignore[no-untyped-def]
     path = checkpoint_path(stopped.checkpoints, 8)
     spoil(path)
@@ -94,6 +103,17 @@ def test_a_damaged_one_gives_way_to_the_one_before(stopped: RunDirectory, whole:
     rows = {row["step"]: row["tokens"] for row in stopped.metrics.rows()}
     assert done.tokens.trained == rows[12] + rows[8] - rows[6]
     assert_same_run(whole, stopped)
+
+
+def test_what_is_damaged_is_seen_whatever_happened_to_it(stopped: RunDirectory) -> None:
+    path, before = checkpoint_path(stopped.checkpoints, 8), checkpoint_path(stopped.checkpoints, 6)
+    content = path.read_bytes()
+    for spoil in (flip_a_bit, tear, empty, another_file, plain_values, no_mapping):
+        path.write_bytes(content)
+        assert last_good_checkpoint(stopped.checkpoints) == (8, path)
+        spoil(path)
+        assert damage(path) is not None
+        assert last_good_checkpoint(stopped.checkpoints) == (6, before)
 
 
 def test_all_damaged_means_starting_over(stopped: RunDirectory, whole: RunDirectory, caplog: pytest.LogCaptureFixture) -> None:
@@ -221,13 +241,13 @@ def test_a_checkpoint_is_of_the_step_that_its_name_says(
 EDITS = [("  lr: ", "  lr: 1"), ("  weight_decay: 0.", "  weight_decay: 0.3"), ("  gradient_clip_norm: ", "  gradient_clip_norm: 1")]
 
 
-@pytest.mark.parametrize(("old", "new"), EDITS)
-def test_a_run_is_not_gone_on_with_as_another(stopped: RunDirectory, old: str, new: str) -> None:
+def test_a_run_is_not_gone_on_with_as_another(stopped: RunDirectory) -> None:
     before = stopped.config.read_text()
-    assert old in before
-    stopped.config.write_text(before.replace(old, new))
-    with pytest.raises(InputError, match=r"step-00000008\.ckpt: the run's configuration is not the one that its first 8 steps"):
-        train_here(stopped)
+    for old, new in EDITS:
+        assert old in before
+        stopped.config.write_text(before.replace(old, new))
+        with pytest.raises(InputError, match=r"step-00000008\.ckpt: the run's configuration is not the one that its first 8 steps"):
+            train_here(stopped)
     stopped.config.write_text(before.replace("evaluation_batch_tokens: ", "evaluation_batch_tokens: 1"))
     assert train_here(stopped).state == "complete"
 

@@ -9,18 +9,22 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from harness.config.load import load
 from harness.runs.directory import RunDirectory
 from harness.runs.locks import is_held
-from harness.runs.result import read_result
+from harness.runs.result import Result, read_result
 from harness.runs.trunks import TrunkInfo, TrunkStore, trunk_key
 from harness.training.run_errors import ReservedTooLittleError, TrunkUnderWayError
 from harness.training.trunk_path import Trunks
+from tests.support.corpus import TinyText
 from tests.training.conftest import NewRun
-from tests.training.runs import EXACT_RESUME, assert_same_run, train_here
+from tests.training.runs import EXACT_RESUME, assert_same_run, new_run_of, train_here
 
 WSD = (*EXACT_RESUME, "schedule=wsd", "schedule.warmup=2")
 LATE = "schedule.decay_fraction=0.25"  # begins after 9 of 12 steps; its first step is still at the full rate
 MUON = ("optim=muon", "optim.adamw_lr_ratio=0.5", "optim.ema_decay=0.7")
+INFINITE = (*EXACT_RESUME, "schedule=infinite", "schedule.warmup=2", "schedule.cooldown=3", LATE)
+GROWING = ("trainer.initial_batch_tokens=64", "trainer.batch_warmup=3")
 
 
 @pytest.fixture
@@ -36,36 +40,47 @@ def train_branch(new_run: NewRun, store: TrunkStore, name: str, overrides: tuple
     return run
 
 
+TRUNK = (*WSD, LATE)
+BRANCHES = {
+    "another decay": ((*TRUNK, "schedule.decay_shape=linear", "schedule.floor=0.5"), 10),
+    "another kind of decay": ((*TRUNK, "schedule.decay_betas=[0.8,0.9]", "schedule.decay_replay_share=0.8"), 9),
+    "weight decay": ((*TRUNK, "schedule.decay_weight_decay=0.5"), 9),
+    "an earlier decay": ((*WSD, "schedule.decay_fraction=0.5"), 7),
+    # The longer run leaves the shorter one's path where that decays, whichever came first.
+    "longer": ((*TRUNK, "trainer.max_steps=16"), 10),
+    "without decay": ((*EXACT_RESUME, "schedule=constant", "schedule.warmup=2"), 10),
+}
+"""Overrides, and how many steps such a run shares with TRUNK."""
+
+
+@pytest.fixture(scope="module")
+def trunks_of_one_run(tiny_text: TinyText, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrunkStore, dict[int, float]]:
+    """What a run leaves to all of BRANCHES; its tokens by step."""
+    place = tmp_path_factory.mktemp("trunks")
+    branches = tuple(load([*tiny_text.overrides, *overrides]).config for overrides, _ in BRANCHES.values())
+    store, run = TrunkStore(place / "trunks"), new_run_of(place / "first", *tiny_text.overrides, *TRUNK)
+    train_here(run, trunks=Trunks(store, branches))
+    return store, {int(row["step"]): row["tokens"] for row in run.metrics.rows()}
+
+
+@pytest.mark.parametrize("name", BRANCHES)
+def test_each_branch_of_a_trunk_ends_like_a_run_from_scratch(
+    name: str, trunks_of_one_run: tuple[TrunkStore, dict[int, float]], new_run: NewRun
+) -> None:
+    (store, tokens), (overrides, shared) = trunks_of_one_run, BRANCHES[name]
+    assert [stored.info.step for stored in store.trunks()] == [7, 9, 10]
+    assert ends_like_a_run_from_scratch(new_run, store, overrides).tokens.shared == tokens[shared]
+
+
 @pytest.mark.parametrize(
     ("trunk", "branch", "shared"),
     [
-        ((*WSD, LATE), (*WSD, LATE, "schedule.decay_shape=linear"), 10),
-        ((*WSD, LATE), (*WSD, LATE, "schedule.floor=0.5"), 10),
-        ((*WSD, LATE), (*WSD, LATE, "schedule.decay_betas=[0.8,0.9]"), 9),
-        ((*WSD, LATE), (*WSD, LATE, "schedule.decay_weight_decay=0.5"), 9),
-        ((*WSD, LATE), (*WSD, LATE, "schedule.decay_replay_share=0.8"), 9),
-        ((*WSD, LATE), (*WSD, "schedule.decay_fraction=0.5"), 7),
-        # The longer run leaves the shorter one's path where that decays, whichever came first.
-        ((*WSD, LATE), (*WSD, LATE, "trainer.max_steps=16"), 10),
         ((*WSD, LATE, "trainer.max_steps=16"), (*WSD, LATE), 10),
-        ((*WSD, LATE), (*EXACT_RESUME, "schedule=constant", "schedule.warmup=2"), 10),
-        (
-            (*EXACT_RESUME, "schedule=infinite", "schedule.warmup=2", "schedule.cooldown=3", LATE),
-            (*EXACT_RESUME, "schedule=infinite", "schedule.warmup=2", "schedule.cooldown=3", LATE, "schedule.decay_shape=cosine"),
-            10,
-        ),
-        *(
-            ((*WSD, LATE, f"data.packing={packing}"), (*WSD, LATE, f"data.packing={packing}", "schedule.decay_shape=linear"), 10)
-            for packing in ("concat", "padded")
-        ),
+        ((*INFINITE, "data.packing=concat"), (*INFINITE, "data.packing=concat", "schedule.decay_shape=cosine"), 10),
         # Momentum of two kinds, and an average that begins with the trunk.
-        ((*WSD, LATE, *MUON), (*WSD, LATE, *MUON, "schedule.floor=0.5"), 10),
+        ((*WSD, LATE, *MUON, "data.packing=padded"), (*WSD, LATE, *MUON, "data.packing=padded", "schedule.floor=0.5"), 10),
         # A batch that grows, and text that is replayed while the rate decays only.
-        (
-            (*WSD, LATE, "trainer.initial_batch_tokens=64", "trainer.batch_warmup=3"),
-            (*WSD, LATE, "trainer.initial_batch_tokens=64", "trainer.batch_warmup=3", "schedule.floor=0.1"),
-            10,
-        ),
+        ((*WSD, LATE, *GROWING), (*WSD, LATE, *GROWING, "schedule.floor=0.1"), 10),
         ((*WSD, LATE, "data.replay_share=0"), (*WSD, LATE, "data.replay_share=0", "schedule.decay_replay_share=0.5"), 9),
     ],
 )
@@ -74,15 +89,21 @@ def test_a_branch_ends_like_a_run_from_scratch(
 ) -> None:
     train_branch(new_run, store, "first", trunk, branch)
     assert [stored.info.step for stored in store.trunks()] == [shared]
-    _, second = new_run("second", *branch)
-    result = train_here(second, trunks=Trunks(store))
-    _, scratch = new_run("scratch", *branch)
+    ends_like_a_run_from_scratch(new_run, store, branch)
+
+
+def ends_like_a_run_from_scratch(new_run: NewRun, store: TrunkStore, overrides: tuple[str, ...]) -> Result:
+    """What a run that goes on from a trunk came to, once that was compared."""
+    _, branch = new_run("branch", *overrides)
+    result = train_here(branch, trunks=Trunks(store))
+    _, scratch = new_run("scratch", *overrides)
     whole = train_here(scratch)
-    assert_same_run(second, scratch)
+    assert_same_run(branch, scratch)
     assert result.tokens.shared > 0
     assert result.tokens.trained == result.tokens.budgeted
     assert result.tokens.trained + result.tokens.shared == whole.tokens.trained
     assert result.metrics.keys() == whole.metrics.keys()
+    return result
 
 
 def test_leaving_a_state_to_others_changes_nothing(new_run: NewRun, store: TrunkStore) -> None:
@@ -93,26 +114,30 @@ def test_leaving_a_state_to_others_changes_nothing(new_run: NewRun, store: Trunk
     assert_same_run(first, alone)
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        ("seed=1",),
-        ("optim.lr=2e-3",),
-        ("optim.eps=1e-6",),
-        ("schedule.warmup=3",),
-        ("data.context_length=16",),
-        ("data.replay_share=0.5",),
-        ("trainer.micro_batch_size=4",),
-        ("trainer.batch_tokens=512",),
-        ("trainer.evaluate_every_steps=4",),
-        ("model.attention_dropout=0.1",),
-        ("data.validation.domain.max_tokens=100",),
-    ],
+OTHERS = (
+    "seed=1",
+    "optim.lr=2e-3",
+    "optim.eps=1e-6",
+    "schedule.warmup=3",
+    "data.context_length=16",
+    "data.replay_share=0.5",
+    "trainer.micro_batch_size=4",
+    "trainer.batch_tokens=512",
+    "trainer.evaluate_every_steps=4",
+    "model.attention_dropout=0.1",
+    "data.validation.domain.max_tokens=100",
 )
-def test_what_differs_from_the_start_shares_nothing(other: tuple[str, ...], new_run: NewRun, store: TrunkStore) -> None:
-    train_branch(new_run, store, "first", (*WSD, LATE), (*WSD, LATE, "schedule.floor=0.5"))
-    _, second = new_run("second", *WSD, LATE, *other)
-    assert train_here(second, trunks=Trunks(store)).tokens.shared == 0
+
+
+def test_what_differs_from_the_start_shares_nothing(trunks_of_one_run: tuple[TrunkStore, dict[int, float]], new_run: NewRun) -> None:
+    store, _ = trunks_of_one_run
+    for other in OTHERS:
+        _, run = new_run(other, *TRUNK, other)
+        # Where it goes on from is known before its first step.
+        begun = train_here(run, stop_after=1, trunks=Trunks(store))
+        assert (begun.step, begun.tokens.shared) == (1, 0), other
+    _, run = new_run("the same", *TRUNK)
+    assert train_here(run, stop_after=1, trunks=Trunks(store)).tokens.shared > 0
 
 
 def test_the_deepest_state_is_taken_and_a_damaged_one_is_not(new_run: NewRun, store: TrunkStore) -> None:
