@@ -53,8 +53,9 @@ def prospects(study: StudyRecord) -> list[Prospect]:
     expected = metrics_over_fresh_seeds(space, known, study.runs, runs)
     shifted = {number for shifts in known.values() for number in shifts}
     unknown = unknown_of_shifts(space, [params[number] for number in sorted(shifted)], [run.params for run in runs])
-    scatters, found = scatters_of(study.constraints, confirmation, runs), []
+    scatters = scatters_of(study.constraints, confirmation, runs)
     aims: dict[int, dict[str, Bound]] = {}
+    found = []
     for run, metrics, open_ in zip(runs, expected, unknown.tolist(), strict=True):
         assert run.number is not None, "a trial of a study"
         assert run.result.objective is not None, "it is complete"
