@@ -187,7 +187,7 @@ class Study:
             trials: The numbers of those to take instead of the best.
             rounds: At most so many: each after the first takes as many again, of those that were better in the search than what is
                 confirmed, and that by what was measured so far are expected to meet the constraints.
-            retrain: Of a study of merges, train the ingredients that are runs here again for each seed, in this process.
+            retrain: Of a study of merges, train the ingredients that are runs here again for each seed: in this process, on Slurm in jobs.
             workers: Runs at a time; default: as many as the study had.
             progress: As of `sweep`.
 
@@ -202,8 +202,9 @@ class Study:
         def train(study: StudyRecord, directory: StudyDirectory) -> bool:
             if launcher_of(directory).name == "slurm":
                 from harness.work.cluster import submit_wanted
+                from harness.work.retrain import awaited_jobs
 
-                submit_wanted(directory)
+                submit_wanted(directory, after=awaited_jobs(directory))
                 return False
             _follow(directory, progress=progress)
             return True

@@ -41,7 +41,7 @@ def confirm(
         typer.Option(
             "--retrain",
             help="Of a study of merges: for each seed train the ingredients that are runs here again, with seeds of their own, in this "
-            "process; then merge these.",
+            "process or, with launcher=slurm, in jobs; then merge these.",
         ),
     ] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time; default: as many as the study had.")] = None,
@@ -70,6 +70,7 @@ def confirm(
     from harness.work.cluster import check_workers, confirmation_script, submit_wanted
     from harness.work.confirm import confirm_in_rounds, refuse_retraining
     from harness.work.kept_run import UnfinishedError
+    from harness.work.retrain import awaited_jobs
     from harness.work.start_study import follow_workers, launcher_of, start_missing
 
     if detach and as_json:
@@ -81,7 +82,7 @@ def confirm(
     status = read_status(find_study(study))
     name, record = status.study.name, status.study
     launcher = launcher_alone(overrides) if overrides else launcher_of(record.directory)
-    refuse_retraining(record, launcher, asked=retrain, detach=detach)
+    refuse_retraining(record, asked=retrain, detach=detach and launcher.name == "local")
     if dry_run:
         if launcher.name != "slurm":
             raise InputError("--dry-run: shows a batch script, so it needs launcher=slurm")
@@ -108,8 +109,7 @@ def confirm(
             err=True,
         )
         if launcher.name == "slurm":
-            with submitting():
-                report(submit_wanted(directory))
+            report(submit_wanted(directory, after=awaited_jobs(directory)))
             return False
         if detach:
             started = start_missing(directory).tend(replace=False)
@@ -123,17 +123,18 @@ def confirm(
         return True
 
     try:
-        record = confirm_in_rounds(
-            record,
-            train,
-            top=top,
-            seeds=seeds,
-            trials=trial or [],
-            rounds=rounds,
-            workers=workers,
-            launcher=launcher,
-            retrain_ingredients=retrain,
-        )
+        with submitting():
+            record = confirm_in_rounds(
+                record,
+                train,
+                top=top,
+                seeds=seeds,
+                trials=trial or [],
+                rounds=rounds,
+                workers=workers,
+                launcher=launcher,
+                retrain_ingredients=retrain,
+            )
     except UnfinishedError as error:
         say(str(error), err=True)
         raise typer.Exit(FAILED) from None

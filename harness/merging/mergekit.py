@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge, Lt
 
 from harness.config.errors import InputError, unknown, wrong_value
 from harness.config.merge_methods import METHODS, MergeMethod
@@ -86,10 +88,12 @@ class MergekitFile(Section):
     tokenizer: TokenizerEntry | None = None
     chat_template: str | None = None
     name: str | None = None
+    random_seed: Annotated[int, Ge(0), Lt(2**32)] = 0
+    """Of random masks; many recipes give it, and mergekit does not read it."""
 
 
-def read_mergekit(path: Path, *, seed: int) -> Recipe:
-    """The recipe in a file, which may be a stranger's. seed: of random masks. Raises InputError, naming the file."""
+def read_mergekit(path: Path, *, seed: int | None = None) -> Recipe:
+    """The recipe in a file, which may be a stranger's. seed: of random masks, in place of its own. Raises InputError, naming the file."""
     values = read_mapping(path, holds="a recipe of mergekit")
     if "merge_method" not in values:
         raise InputError(f"{path}: no recipe of mergekit: merge_method is missing. Valid methods: {', '.join(METHODS)}")
@@ -116,7 +120,7 @@ def setting(value: Value) -> Setting:
     return lambda place: _at(value, place)
 
 
-def _recipe(file: MergekitFile, seed: int, written: Mapping[str, Any]) -> Recipe:
+def _recipe(file: MergekitFile, seed: int | None, written: Mapping[str, Any]) -> Recipe:
     method = _method(file.merge_method)
     if bool(file.models) == bool(file.slices):
         raise InputError("models: give either models, or slices")
@@ -145,7 +149,7 @@ def _recipe(file: MergekitFile, seed: int, written: Mapping[str, Any]) -> Recipe
         settings=_settings(method, file.parameters),
         dtype=_dtype(file.out_dtype or file.dtype),
         chat_template=_chat_template(file.chat_template),
-        seed=seed,
+        seed=file.random_seed if seed is None else seed,
         written=dict(written),
         weight_required="t" if method == "slerp" else "weight" if method in WEIGHTED else None,
     )

@@ -257,7 +257,7 @@ class _Planner:
         key = self.recipe.tokens or self.recipe.frame
         own = self._tensor(key, name) or self._tensor(self.recipe.frame, name)
         assert own is not None, "the frame has it, or its embedding stands for it"
-        return max(_token_rows(own), *(1 + entry["id"] for entry in self.added), 0)
+        return max(_token_rows(own), *(1 + int(entry["id"]) for entry in self.added), 0)
 
     def _tensor(self, model: str, name: str) -> Tensor | None:
         """A model's tensor; of a tied output layer the embedding's."""

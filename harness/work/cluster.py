@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,10 +90,12 @@ def launch_study(sweep: Sweep) -> Submitted:
         return submit_workers(study, launcher, launcher.workers, prepare=arguments)
 
 
-def submit_workers(study: StudyDirectory, launcher: LauncherConfig, wanted: int, *, prepare: list[str] | None = None) -> Submitted:
+def submit_workers(
+    study: StudyDirectory, launcher: LauncherConfig, wanted: int, *, prepare: list[str] | None = None, after: Sequence[int] = ()
+) -> Submitted:
     """Submit workers up to `wanted`: those that wait or run already, here or elsewhere, are counted.
 
-    prepare: arguments of the tokenization that they have to wait for.
+    prepare: arguments of the tokenization that they have to wait for; after: the jobs that they have to wait for besides.
     Raises InputError and SlurmUnavailableError.
     """
     trainer = trainer_of(study)
@@ -106,17 +108,17 @@ def submit_workers(study: StudyDirectory, launcher: LauncherConfig, wanted: int,
         return _submit(
             study,
             launcher,
-            lambda after: submission.worker_job(study, launcher, trainer, count=missing, after=after),
+            lambda first: submission.worker_job(study, launcher, trainer, count=missing, after=(*after, *first)),
             purpose="workers",
             prepare=prepare,
             present=present,
         )
 
 
-def submit_wanted(study: StudyDirectory) -> Submitted:
-    """Submit the workers that a study that exists lacks, by the launcher that it was last launched with."""
+def submit_wanted(study: StudyDirectory, *, after: Sequence[int] = ()) -> Submitted:
+    """Submit the workers that a study that exists lacks, by the launcher that it was last launched with. after: as of `submit_workers`."""
     launcher = launcher_of(study)
-    return submit_workers(study, launcher, launcher.workers)
+    return submit_workers(study, launcher, launcher.workers, after=after)
 
 
 def confirmation_script(study: StudyDirectory, launcher: LauncherConfig, workers: int) -> str:
@@ -198,7 +200,7 @@ def submit_run(run: RunDirectory, config: Config, launcher: LauncherConfig) -> S
         return _submit(
             run,
             launcher,
-            lambda after: submission.run_job(run, launcher, config.trainer, after=after),
+            lambda first: submission.run_job(run, launcher, config.trainer, after=first),
             purpose="run",
             prepare=prepare_arguments([], run.config) if unprepared and launcher.prepare == "job" else None,
         )
@@ -207,18 +209,21 @@ def submit_run(run: RunDirectory, config: Config, launcher: LauncherConfig) -> S
 def _submit(
     place: Place,
     launcher: LauncherConfig,
-    job: Callable[[int | None], BatchJob],
+    job: Callable[[tuple[int, ...]], BatchJob],
     *,
     purpose: str,
     prepare: list[str] | None = None,
     present: int = 0,
 ) -> Submitted:
-    """Submit a job, and before it the preparation that it waits for, if there is one: both or neither. job: made of that one's id."""
+    """Submit a job, and before it the preparation that it waits for, if there is one: both or neither.
+
+    job: made of that one's id, or of none.
+    """
     if prepare is None:
-        return Submitted(place, submission.submit(place, job(None), launcher, purpose=purpose), present)
+        return Submitted(place, submission.submit(place, job(()), launcher, purpose=purpose), present)
     first = submission.submit(place, submission.prepare_job(place, launcher, prepare), launcher, purpose="prepare")
     try:
-        return Submitted(place, submission.submit(place, job(first.job), launcher, purpose=purpose), present, first)
+        return Submitted(place, submission.submit(place, job((first.job,)), launcher, purpose=purpose), present, first)
     except BaseException:
         submission.cancel([first], [JobElement(first.job)])
         raise

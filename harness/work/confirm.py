@@ -12,7 +12,7 @@ from harness.runs.directory import StudyDirectory
 from harness.runs.record import StudyRecord, load_study
 from harness.search.confirm import open_confirmation
 from harness.search.next_candidates import next_round
-from harness.work.retrain import retrain, retrained_words
+from harness.work.retrain import retrain, retrained_words, submit_retraining
 from harness.work.start_study import launcher_of
 
 Train = Callable[[StudyRecord, StudyDirectory], bool]
@@ -34,15 +34,18 @@ def confirm_in_rounds(
     """The study with its confirmation, when `train` returns False or no candidate is left.
 
     rounds: at most so many; each after the first takes `top` trials again, which `next_round` names. retrain_ingredients: of a merge study,
-    those that are runs here are trained again for each seed, in this process. The others as of `open_confirmation`.
-    The same call goes on where an earlier one stopped. Raises InputError as that does, before anything is trained, and UnfinishedError
-    where an ingredient's training did not come to its end.
+    those that are runs here are trained again for each seed: in this process, on Slurm in jobs. The others as of `open_confirmation`.
+    The same call goes on where an earlier one stopped. Raises InputError as that does, before anything is trained, UnfinishedError
+    where an ingredient's training did not come to its end, and SlurmUnavailableError.
     """
     if rounds < 1:
         raise wrong_value("--rounds", rounds, "expected at least 1")
     if trials and rounds > 1:
         raise InputError("--trial and --rounds exclude each other: the candidates are those that are named, or chosen round by round")
-    refuse_retraining(study, launcher or launcher_of(study.directory), asked=retrain_ingredients)
+    refuse_retraining(study, asked=retrain_ingredients)
+    launched_by = launcher or launcher_of(study.directory)
+    in_jobs = launched_by.name == "slurm"
+    first = partial(submit_retraining, study, launcher=launched_by) if in_jobs else partial(retrain, study)
     named = trials
     retrained = retrained_words(study) if retrain_ingredients else None
     while True:
@@ -54,7 +57,7 @@ def confirm_in_rounds(
             workers=workers,
             launcher=launcher,
             retrained=retrained,
-            first=partial(retrain, study),
+            first=first,
         )
         study = load_study(study.directory)
         assert study.confirmation is not None, "it was written"
@@ -68,13 +71,11 @@ def confirm_in_rounds(
             return study
 
 
-def refuse_retraining(study: StudyRecord, launcher: LauncherConfig, *, asked: bool, detach: bool = False) -> None:
+def refuse_retraining(study: StudyRecord, *, asked: bool, detach: bool = False) -> None:
     """Raise InputError where ingredients cannot be trained again: those that are asked for, or those of the confirmation that there is."""
     plan = read_plan(confirmation_directory(study.directory))
     if not asked and not (plan is not None and plan.retrained):
         return
-    if launcher.name == "slurm":
-        raise InputError("--retrain: trains ingredients in this process, not in jobs; valid: launcher=local")
     if detach:
         raise InputError("--retrain: trains ingredients in this process before anything else; valid: without --detach")
     if study.sweep.get("confirms_itself"):

@@ -22,15 +22,22 @@ def kept_run(config: Config, run: RunDirectory) -> RunRecord:
     One that a callback ended early has ended, too. Raises InputError for a directory that holds something else, UnfinishedError where the
     run does not come to its end.
     """
-    if not run.config.exists():
-        start_run(config, directory=run.path)
-    elif read_yaml(run.config) != to_plain(config):
-        raise InputError(f"{run.path}: a run of something else; move it away")
-    else:
+    if is_begun(config, run):
         continue_run(run)
+    else:
+        start_run(config, directory=run.path)
     record = load_run(run)
     if record.state == "failed":
         raise UnfinishedError(f"{run.path}: failed: {record.result.reason}; valid: the same command again when the cause is removed")
     if record.state not in ENDED_WELL:
         raise UnfinishedError(f"{run.path}: {record.result.reason or record.state}; the same command goes on")
     return record
+
+
+def is_begun(config: Config, run: RunDirectory) -> bool:
+    """Whether the run of this configuration is in this directory. Raises InputError where it is another's."""
+    if not run.config.exists():
+        return False
+    if read_yaml(run.config) != to_plain(config):
+        raise InputError(f"{run.path}: a run of something else; move it away")
+    return True

@@ -58,7 +58,7 @@ def merge_plan_of(words: list[str]) -> Plan:
         raise InputError(f"{files[1]}: a second recipe; valid: one recipe of mergekit")
     _refuse_other_keys(overrides, of_a_recipe=bool(files))
     if files and _is_mergekits(Path(files[0])):
-        recipe = read_mergekit(Path(files[0]), seed=load(overrides, checked_by=_nothing).config.seed)
+        recipe = read_mergekit(Path(files[0]), seed=load(overrides, checked_by=_nothing).config.seed if overrides else None)
         return plan_merge(recipe, sources_of(recipe))
     if files:
         return _of_file(Path(files[0]), overrides)

@@ -9,15 +9,19 @@ from itertools import count, islice
 
 from harness.config.checks.merge import KEY
 from harness.config.errors import InputError, wrong_value
+from harness.config.launcher_schema import LauncherConfig
 from harness.config.schema import Config, MergeConfig
-from harness.runs.confirmation_plan import RUN, ConfirmationPlan, ingredient_run
+from harness.launch.slurm.submission import alive_elements
+from harness.runs.confirmation_plan import RUN, ConfirmationPlan, ingredient_run, read_plan
 from harness.runs.directory import RunDirectory, StudyDirectory, run_called
 from harness.runs.record import StudyRecord
-from harness.runs.result import FINAL_STATES, read_result
+from harness.runs.result import ENDED_WELL, FINAL_STATES, read_result
 from harness.runs.run_config import load_run_config
+from harness.runs.submitted_jobs import read_jobs
 from harness.search.confirm import SEEDS
 from harness.search.sweep import thaw
-from harness.work.kept_run import kept_run
+from harness.work.cluster import count_workers, launch_run, submit_run
+from harness.work.kept_run import is_begun, kept_run
 
 log = logging.getLogger("harness")
 
@@ -50,9 +54,41 @@ def retrained_words(study: StudyRecord) -> dict[str, str]:
 def retrain(study: StudyRecord, confirmation: StudyDirectory, plan: ConfirmationPlan) -> None:
     """Train what the plan's open runs need and is not there yet, one after another, in this process.
 
-    Nothing is done where the plan retrains no ingredient. Their seeds are those of `fresh_seed`. Raises UnfinishedError where a run does
-    not come to its end.
+    Nothing is done where the plan retrains no ingredient. Raises UnfinishedError where a run does not come to its end.
     """
+    for config, run in _wanted(study, confirmation, plan):
+        kept_run(config, run)
+
+
+def submit_retraining(study: StudyRecord, confirmation: StudyDirectory, plan: ConfirmationPlan, *, launcher: LauncherConfig) -> None:
+    """Submit a job for each run that `retrain` would train, but for those that one works on already.
+
+    Raises InputError where workers of the confirmation wait or run, which would not wait for these jobs, and SlurmUnavailableError.
+    """
+    lacking = []
+    for config, run in _wanted(study, confirmation, plan):
+        is_there = is_begun(config, run)
+        if (not is_there or read_result(run).state not in ENDED_WELL) and not alive_elements(read_jobs(run)):
+            lacking.append((config, run))
+    if lacking and (present := count_workers(confirmation)):
+        valid = f"valid: when they have ended, or after harness stop {confirmation.name}"
+        raise InputError(f"--retrain: {present} workers of {confirmation.path} would not wait for further ingredients; {valid}")
+    for config, run in lacking:
+        submitted = submit_run(run, config, launcher) if run.config.exists() else launch_run(config, launcher, directory=run.path)
+        assert submitted.job is not None, "a single run is submitted or refused"
+        log.info("%s: job %d trains it first", run.path, submitted.job.job)
+
+
+def awaited_jobs(confirmation: StudyDirectory) -> list[int]:
+    """The jobs that train ingredients for a confirmation, without those that have."""
+    plan = read_plan(confirmation)
+    assert plan is not None, "of a confirmation"
+    runs = [ingredient_run(confirmation, name, seed) for seed in plan.seeds for name in plan.retrained]
+    return [jobs[-1].job for run in runs if read_result(run).state not in ENDED_WELL and (jobs := read_jobs(run))]
+
+
+def _wanted(study: StudyRecord, confirmation: StudyDirectory, plan: ConfirmationPlan) -> Iterator[tuple[Config, RunDirectory]]:
+    """The ingredients of the plan's open runs that are trained again, and where. Their seeds are those of `fresh_seed`."""
     if not plan.retrained:
         return
     merge = _merge_of(study)
@@ -67,7 +103,7 @@ def retrain(study: StudyRecord, confirmation: StudyDirectory, plan: Confirmation
     for seed in sorted({run["seed"] for run in open_runs}):
         for name, config in originals.items():
             fresh = fresh_seed(config.seed, own, place=(seed - plan.first_seed) % SEEDS)
-            kept_run(_again(config, fresh), ingredient_run(confirmation, name, seed))
+            yield _again(config, fresh), ingredient_run(confirmation, name, seed)
 
 
 def refuse_foreign_step(key: str, word: str, run: RunDirectory, again: str) -> None:

@@ -144,6 +144,16 @@ def test_words_that_were_learned_are_in_no_union(tmp_path: Path, monkeypatch: py
         plan({**UNION, "models": [{"model": "c"}, {"model": "a"}]}, tmp_path)
 
 
+def test_a_recipes_seed_is_that_of_its_masks(home: Path) -> None:
+    path = home / "mergekit.yml"
+    path.write_text(yaml.safe_dump({**LINEAR, "random_seed": 7}))
+    assert read_mergekit(path).seed == 7
+    assert read_mergekit(path, seed=0).seed == 0, "what is given beside the recipe counts"
+    path.write_text(yaml.safe_dump({**LINEAR, "random_seed": -1}))
+    with pytest.raises(InputError, match="random_seed=-1"):
+        read_mergekit(path)
+
+
 LINEAR: dict[str, Any] = {"merge_method": "linear", "models": MODELS}
 UNION: dict[str, Any] = {**LINEAR, "parameters": {"weight": 1}, "tokenizer": {"source": "union"}}
 BAD: dict[str, tuple[dict[str, Any], str]] = {

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from harness.config.errors import InputError
-from harness.config.launcher_schema import LauncherConfig
 from harness.config.schema import IngredientConfig, MergeConfig
 from harness.runs.confirmation_plan import ConfirmationPlan, confirmation_directory, write_plan
 from harness.runs.directory import StudyDirectory
@@ -53,25 +52,24 @@ def test_what_cannot_be_trained_again_is_refused(words: Any) -> None:
 
 @pytest.mark.parametrize("asked", [True, False])
 @pytest.mark.parametrize(
-    ("launcher", "detach", "sweep", "said"),
+    ("detach", "sweep", "said"),
     [
-        ("slurm", False, {}, "in this process, not in jobs; valid: launcher=local"),
-        ("local", True, {}, "in this process before anything else; valid: without --detach"),
-        ("local", False, {"confirms_itself": True}, "mixed confirms its best itself, .*; valid: search.confirm=false"),
+        (True, {}, "in this process before anything else; valid: without --detach"),
+        (False, {"confirms_itself": True}, "mixed confirms its best itself, .*; valid: search.confirm=false"),
     ],
 )
 def test_where_ingredients_are_not_trained_again_that_is_said(
-    asked: bool, launcher: Any, detach: bool, sweep: dict[str, Any], said: str, tmp_path: Path
+    asked: bool, detach: bool, sweep: dict[str, Any], said: str, tmp_path: Path
 ) -> None:
     """Whoever asks: this command, or the plan of an earlier one."""
     study: Any = SimpleNamespace(name="mixed", sweep=sweep, directory=StudyDirectory(tmp_path / "mixed"))
-    refuse_retraining(study, LauncherConfig(name=launcher), asked=False, detach=detach)
+    refuse_retraining(study, asked=False, detach=detach)
     if not asked:
         place = confirmation_directory(study.directory)
         place.path.mkdir()
         write_plan(place, ConfirmationPlan("mixed", None, 1, [{"candidate": 0, "seed": 1}], retrained={"docs": "{run}"}))
     with pytest.raises(InputError, match=f"--retrain: .*{said}"):
-        refuse_retraining(study, LauncherConfig(name=launcher), asked=asked, detach=detach)
+        refuse_retraining(study, asked=asked, detach=detach)
 
 
 def test_no_seed_is_used_twice() -> None:

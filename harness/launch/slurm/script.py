@@ -65,8 +65,8 @@ class BatchJob:
     shape: Shape
     environment: dict[str, str] = field(default_factory=dict)
     """Variables, those of the profile not among them."""
-    after: int | None = None
-    """The job that has to end well before this one starts."""
+    after: tuple[int, ...] = ()
+    """The jobs that have to end well before this one starts."""
     final_codes: tuple[int, ...] = (DONE, FAILED, BAD_INPUT)
     """Exit codes with which it has come to an end, well or not; with others it wants to go on, or was killed."""
     resumable: bool = True
@@ -134,7 +134,7 @@ def _options(job: BatchJob, launcher: LauncherConfig) -> list[str]:
         *_given(
             {
                 "signal": f"B:{SIGNAL}@{launcher.signal_lead_seconds}" if job.resumable else None,
-                "dependency": f"afterok:{job.after}" if job.after else None,
+                "dependency": ":".join(["afterok", *map(str, job.after)]) if job.after else None,
                 "kill-on-invalid-dep": "yes" if job.after else None,
             }
         ),

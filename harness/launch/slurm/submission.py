@@ -31,7 +31,7 @@ SETTINGS = ("HF_HOME", "HF_HUB_OFFLINE", "WANDB_MODE", "WANDB_PROJECT", "WANDB_E
 
 
 def worker_job(
-    study: StudyDirectory, launcher: LauncherConfig, trainer: TrainerConfig, *, count: int, after: int | None = None
+    study: StudyDirectory, launcher: LauncherConfig, trainer: TrainerConfig, *, count: int, after: tuple[int, ...] = ()
 ) -> BatchJob:
     """An array of `count` workers of a study."""
     place = study.path.resolve()
@@ -48,7 +48,7 @@ def worker_job(
     )
 
 
-def run_job(run: RunDirectory, launcher: LauncherConfig, trainer: TrainerConfig, *, after: int | None = None) -> BatchJob:
+def run_job(run: RunDirectory, launcher: LauncherConfig, trainer: TrainerConfig, *, after: tuple[int, ...] = ()) -> BatchJob:
     """One job for a single run."""
     arguments = ["-m", "harness", "attempt", str(run.path.resolve())]
     return _job(run, launcher, trainer, title=f"The run {run.path.name}", arguments=arguments, log="%j.log", after=after)
@@ -89,7 +89,7 @@ def _job(
     arguments: list[str],
     log: str,
     tasks: int | None = None,
-    after: int | None = None,
+    after: tuple[int, ...] = (),
     final_codes: tuple[int, ...] = (DONE, FAILED, BAD_INPUT),
 ) -> BatchJob:
     folder = slurm_folder(place).resolve()

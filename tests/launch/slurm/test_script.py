@@ -43,7 +43,7 @@ RUN = dataclasses.replace(
     tasks=None,
     shape=Shape(nodes=2, tasks_per_node=8, ranks_per_task=1, gpus_per_node=8),
     environment={"HARNESS_RUNS": "/scratch/a b"},
-    after=41,
+    after=(41,),
     final_codes=(0, 1, 2),
 )
 EVERYTHING = LauncherConfig(
