@@ -45,7 +45,6 @@ def compose(name: str, schema: type, overrides: list[str], *, given_by: str = CO
     given_by: what messages call the place of the overrides.
     """
     from hydra import initialize_config_dir
-    from hydra._internal.defaults_list import create_defaults_list
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
@@ -61,7 +60,7 @@ def compose(name: str, schema: type, overrides: list[str], *, given_by: str = CO
             # What hydra.compose does, step by step: it keeps its defaults list to itself, and to have it made twice takes as long again.
             loader: Any = GlobalHydra.instance().config_loader()
             given_texts, repository = loader._parse_overrides_and_create_caching_repo(name, texts)
-            tree: Any = create_defaults_list(repository, name, given_texts, prepend_hydra=False, skip_missing=False)
+            tree = _defaults_list(repository, name, given_texts)
             _refuse_wishes_of_strangers(tree, given=replaced_keys(parsed))
             composed = loader._compose_config_from_defaults_list(tree.defaults, repository)
             composed.pop("hydra", None)
@@ -96,6 +95,21 @@ def compose(name: str, schema: type, overrides: list[str], *, given_by: str = CO
     chosen = {override.group: override.choice for override in parsed if isinstance(override, GroupOverride)}
     known = {key: choice for key, choice in tree.overrides.known_choices.items() if not key.startswith("hydra/")}
     return Composed(values, origins, {**known, **chosen}, given_by)
+
+
+def _defaults_list(repository: Any, name: str, overrides: Any) -> Any:
+    """What is composed. Hydra's own groups, of which nothing is read, are made only where a user's file overrides one of them."""
+    from hydra._internal.defaults_list import create_defaults_list
+    from hydra.errors import ConfigCompositionException
+
+    try:
+        return create_defaults_list(repository, name, overrides, prepend_hydra=False, skip_missing=False)
+    except ConfigCompositionException as error:
+        if "Could not override 'hydra/" not in str(error):
+            raise
+    tree = create_defaults_list(repository, name, overrides, prepend_hydra=True, skip_missing=False)
+    tree.defaults = [item for item in tree.defaults if not (item.config_path or "").startswith("hydra/")]
+    return tree
 
 
 @cache

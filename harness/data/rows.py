@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,13 +13,14 @@ import pyarrow as pa
 
 from harness.config.errors import InputError
 from harness.data.arrow_rows import arrow_rows, parquet_rows
-from harness.data.row import BadRows, Row
-from harness.data.text_rows import COMPRESSIONS, csv_rows, json_document, json_lines, uncompressed_name
+from harness.data.row import UTF8_MARK, BadRows, Row
+from harness.data.text_rows import COMPRESSIONS, csv_rows, json_document, json_lines, opened, uncompressed_name
 from harness.runs.git_lfs import git_lfs_problem
 
 _TEXT_ROWS = (".jsonl", ".ndjson", ".json", ".csv")
 _COLUMNS = (".parquet", ".arrow")
 _TEXTS = (".txt", ".md")
+_LIKE_ROWS = re.compile(rb'\s*(\[\s*)?\{\s*"')
 VALID_ROW_ENDINGS = f"{', '.join(_TEXT_ROWS)} (each also with {' or '.join(COMPRESSIONS)}), {', '.join(_COLUMNS)}"
 VALID_ENDINGS = f"{', '.join((*_TEXT_ROWS, *_TEXTS))} (each also with {' or '.join(COMPRESSIONS)}), {', '.join(_COLUMNS)}"
 
@@ -33,11 +35,15 @@ def is_readable(file: Path) -> bool:
     return holds_rows(file) or uncompressed_name(file).endswith(_TEXTS)
 
 
-def told_by_name(file: Path) -> str:
-    """What a file's name alone says of its bytes, which may be meant as any of these: rows, csv or text."""
-    if not holds_rows(file):
-        return "text"
-    return "csv" if uncompressed_name(file).endswith(".csv") else "rows"
+def told_by_name(file: Path) -> str | None:
+    """What only a file's name says of its bytes, where another name would give them another meaning: csv, or text that looks like rows."""
+    if holds_rows(file):
+        return "csv" if uncompressed_name(file).endswith(".csv") else None
+    try:
+        with opened(file) as (stream, _):
+            return "text" if _LIKE_ROWS.match(stream.read(64).removeprefix(UTF8_MARK)) else None
+    except (OSError, EOFError, zlib.error, pa.ArrowException):  # whoever reads it all says what is wrong
+        return None
 
 
 def read_rows(file: Path, columns: Sequence[str], *, key: str, bad: BadRows | None = None) -> Iterator[Row]:

@@ -169,7 +169,8 @@ def tokenize_conversations(
     verify: bool = False,
 ) -> TokenizedDocuments:
     """The conversations of the files as tokens with a mask; otherwise as `tokenize`. `chat_format` as data.sources.<name>.format."""
-    recipe, bad = ["conversations", chat_format], bad or BadRows()
+    # Of preference data, a prompt's input was not read before.
+    recipe, bad = ["conversations", chat_format, *(["input"] if chat_format == "preference" else [])], bad or BadRows()
     documents = partial(read_conversations, files, chat_format, key=key, bad=bad)
     return _cached(files, recipe, encoder, documents, cache_dir, key, bad, progress, verify)
 
@@ -224,7 +225,7 @@ def _cached(
     """The tokens of the documents (`Document` or `ChatDocument`, as the encoder takes them), which files and options determine."""
     contents = [content_hash(file, cache_dir / "files", key=key) for file in files]
     kinds = [told_by_name(file) for file in files]
-    named = [] if set(kinds) == {"rows"} else [kinds]  # most are, and keep the fingerprint that they had before names told
+    named = [kinds] if any(kinds) else []
     recipe = json.dumps([FORMAT, contents, *options, *bad.recipe, encoder.fingerprint, *named])
     entry = cache_dir / "tokens" / hashlib.sha256(recipe.encode()).hexdigest()
     if verify:

@@ -136,7 +136,10 @@ def test_what_a_file_says_to_hydra_itself_is_left_out(tiny: list[str], tmp_path:
     """An experiment of a project whose other programs use Hydra, too."""
     path = tmp_path / "conf" / "experiment" / "mine.yaml"
     path.parent.mkdir(parents=True)
-    path.write_text("# @package _global_\ndefaults: [override /schedule: wsd]\nhydra: {run: {dir: elsewhere}}\nseed: 3\n")
+    path.write_text(
+        "# @package _global_\ndefaults: [override /schedule: wsd, override /hydra/job_logging: disabled]\n"
+        "hydra: {run: {dir: elsewhere}}\nseed: 3\n"
+    )
     monkeypatch.setenv("HARNESS_CONFIG_DIR", str(tmp_path / "conf"))
     loaded = load([*tiny, "experiment=mine"])
     assert (loaded.config.seed, loaded.config.schedule.name) == (3, "wsd")

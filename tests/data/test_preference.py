@@ -18,7 +18,8 @@ from harness.data.chat.formats import read_conversations
 from harness.data.dataset import PackedRows
 from harness.data.packing import pack_pairs
 from harness.data.preference.formats import read_pairs
-from harness.data.preference.pair import Pair, TextPair
+from harness.data.preference.labelled import parse_labelled_text
+from harness.data.preference.pair import Pair, TextPair, parse_text_pair
 from harness.data.preference.shared_prompt import shared_prompts
 from harness.data.preview import preview
 from harness.data.row import BadRows
@@ -48,6 +49,9 @@ def pairs(file: Path, *, as_text: bool = False, rejected: Any = "worst") -> list
         {"instruction": "Hi", "chosen_response": "Hello", "rejected_response": "Go away"},
         {"instruction": "Hi", "input": " ", "chosen": "Hello", "rejected": "Go away"},
         {"system": "", "input": "Hi", "chosen": "Hello", "rejected": "Go away", "rating": [9.0, 3.0]},
+        {"instruction": "Hi", "input": ["unread"], "chosen": "Hello", "rejected": "Go away"},
+        {"input": "raw", "chosen": [USER, GOOD], "rejected": [USER, BAD]},
+        {"prompt": "Hi", "chosen": "Hello", "rejected": "Go away", "chosen_score": 3.0, "chosen-rating": 5.0, "rejected-rating": None},
     ],
 )
 def test_the_shapes_of_a_pair(write_rows: WriteRows, row: dict[str, Any]) -> None:
@@ -71,6 +75,9 @@ def test_what_an_instruction_is_applied_to_is_a_part_of_the_prompt(write_rows: W
     [pair] = pairs(write_rows({"instruction": "Translate.", "input": "Bonjour", "chosen": "Hello", "rejected": "Go away"}))
     assert isinstance(pair, Pair)
     assert pair.prompt.messages == (Message("user", "Translate.\n\nBonjour"),)
+    row = {"instruction": "Translate.", "input": "Bonjour"}
+    assert parse_text_pair({**row, "chosen": "a", "rejected": "b"}).prompt == "Translate.\n\nBonjour"
+    assert parse_labelled_text({**row, "completion": "a", "label": True}).prompt == "Translate.\n\nBonjour"
 
 
 @pytest.mark.parametrize("names", [("chosen-rating", "rejected-rating"), ("chosen_avg_rating", "rejected_avg_rating")])

@@ -23,6 +23,7 @@ from harness.config.errors import InputError
 from harness.config.schema import DataConfig, SourceConfig
 from harness.data import token_cache
 from harness.data.cache_entry import is_whole
+from harness.data.rows import told_by_name
 from harness.data.sources import read_documents
 from harness.data.text_encoder import TextEncoder
 from harness.data.token_cache import TokenizedDocuments, tokenize
@@ -125,6 +126,9 @@ def test_the_same_bytes_under_another_ending_are_read_as_what_it_says(docs: Path
     assert decoded(run(files[".jsonl"]), tokenizer) == [f"{json.loads(row)['text']}<|endoftext|>"]
     with pytest.raises(InputError, match=r"docs\.csv"):
         run(files[".csv"])
+    assert [told_by_name(file) for file in files.values()] == ["text", None, "csv"]
+    files[".txt"].write_text("[A text](that is none)\n")
+    assert told_by_name(files[".txt"]) is None, "its fingerprint is the one that it always had"
 
 
 def test_a_warm_cache_on_a_read_only_disk_is_read(docs: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

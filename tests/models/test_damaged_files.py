@@ -84,6 +84,8 @@ def test_weights_that_are_not_there_are_said_before_anything_is_loaded(tmp_path:
     (tmp_path / shards[1]).touch()
     assert f"{shards[2]} is not there" in problems()[0]
     (tmp_path / shards[2]).touch()
+    # What a download without these files leaves behind.
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": {"a": "pytorch_model-00001-of-00002.bin"}}))
     assert problems() == []
 
 

@@ -20,7 +20,9 @@ import pytest
 PROGRAMS = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: -int(path.parent.name)), Path("/usr/local/bin")]
 """Debian keeps them off the search path."""
 CLUSTER = ["--username=harness", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
-SPEED = ["-c", "fsync=off", "-c", "shared_buffers=16MB", "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
+OPTIONS = ("fsync=off", "shared_buffers=16MB", "max_connections=400", "listen_addresses=127.0.0.1", "unix_socket_directories=")
+"""Fast, and with room for connections of tests that Python has not closed yet."""
+OF_OPTIONS = [word for option in OPTIONS for word in ("-c", option)]
 
 
 class Server:
@@ -41,7 +43,7 @@ class Server:
     def start(self) -> None:
         with (self._folder.parent / f"{self._folder.name}.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [_program("postgres"), "-D", self._folder / "data", "-p", str(self.port), *SPEED], stdout=log, stderr=log, **self._user
+                [_program("postgres"), "-D", self._folder / "data", "-p", str(self.port), *OF_OPTIONS], stdout=log, stderr=log, **self._user
             )
         deadline = time.monotonic() + 30
         while not self._answers():

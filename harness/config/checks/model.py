@@ -126,9 +126,19 @@ def _borrowed_weights(key: str, folder: Path) -> Iterator[str]:
         outside = sorted(shard for shard in shards if Path(shard).name != shard)
         if outside:
             yield f"{key}={folder}: {index.name} names {outside[0]}; valid: files of this directory alone"
-        elif absent := sorted(shard for shard in shards if not (folder / shard).is_file()):
+        elif index.name == _index_in_use(folder) and (absent := sorted(shard for shard in shards if not (folder / shard).is_file())):
             count = f"{len(absent)} of its {len(shards)} files are" if len(absent) > 1 else f"{absent[0]} is"
             yield f"{key}={folder}: {count} not there, which {index.name} names: a copy or a download that was not finished"
+
+
+def _index_in_use(folder: Path) -> str | None:
+    """The index that transformers reads, if any: one that a download has left out the files of may lie beside."""
+    for whole in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / whole).is_file():
+            return None
+        if (folder / f"{whole}.index.json").is_file():
+            return f"{whole}.index.json"
+    return None
 
 
 def _pretrained_context(folder: Path) -> int | None:

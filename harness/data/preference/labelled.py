@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.data.chat.conversation import Conversation, MalformedError, Message
 from harness.data.chat.parts import Values
-from harness.data.preference.pair import PROMPT_FIELDS, Answer, asked, identity_of, messages_of, one_name, unicode_text
+from harness.data.preference.pair import Answer, asked, asked_text, identity_of, messages_of, one_name, unicode_text
 from harness.data.row import described
 
 COMPLETION_FIELD, LABEL_FIELD = "completion", "label"
@@ -52,8 +52,7 @@ def parse_labelled(row: Values, prompt_of: Callable[[Values, list[Message]], Con
 def parse_labelled_text(row: Values) -> LabelledAnswer:
     """prompt and completion as plain text, and label."""
     label = _label(row)
-    prompt, answer = (unicode_text(row, names) for names in (PROMPT_FIELDS, (COMPLETION_FIELD,)))
-    return LabelledAnswer(prompt, answer, label)
+    return LabelledAnswer(asked_text(row), unicode_text(row, (COMPLETION_FIELD,)), label)
 
 
 def _label(row: Values) -> bool:

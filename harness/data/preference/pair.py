@@ -13,7 +13,8 @@ from harness.data.chat.conversation import Conversation, MalformedError, Message
 from harness.data.chat.parts import Values, text, turns
 from harness.data.row import described
 
-PROMPT_FIELDS = ("prompt", "question", "instruction", "input")
+APPLIED_TO = "input"
+PROMPT_FIELDS = ("prompt", "question", "instruction", APPLIED_TO)
 CHOSEN_FIELDS = ("chosen", "chosen_response")
 REJECTED_FIELDS = ("rejected", "rejected_response")
 SCORE_FIELDS = (
@@ -98,8 +99,8 @@ def holds_pair(row: Values) -> bool:
 
 def parse_text_pair(row: Values) -> TextPair:
     """prompt, chosen and rejected as plain text."""
-    prompt, chosen, rejected = (unicode_text(row, names) for names in (PROMPT_FIELDS, CHOSEN_FIELDS, REJECTED_FIELDS))
-    return TextPair(prompt, chosen, rejected, _gap(row))
+    chosen, rejected = (unicode_text(row, names) for names in (CHOSEN_FIELDS, REJECTED_FIELDS))
+    return TextPair(asked_text(row), chosen, rejected, _gap(row))
 
 
 def parse_pair(row: Values, prompt_of: Callable[[Values, list[Message]], Conversation], *, rejected: Rejected) -> Pair:
@@ -175,8 +176,9 @@ def _apart(chosen: list[Message], rejected: list[Message]) -> tuple[list[Message
 
 
 def _check_prompt(row: Values, messages: list[Message]) -> None:
-    """Raise MalformedError where a row has a prompt beside whole conversations, and it is not the one that they begin with."""
-    name = _given(row, PROMPT_FIELDS)
+    """Raise MalformedError where a row has a prompt beside whole conversations, and it is not the one that they begin with. What stands
+    under `input` may be anything there."""
+    name = _given(row, tuple(name for name in PROMPT_FIELDS if name != APPLIED_TO))
     if name is None:
         return
     given = messages_of(row[name], name, "user")
@@ -207,10 +209,22 @@ def asked(row: Values) -> list[Message]:
     """The prompt, as what the user says; what an instruction is to be applied to (`input`) stands behind it."""
     name = one_name(row, PROMPT_FIELDS)
     messages = messages_of(row[name], name, "user")
-    given = text(row.get("input") or "", "input") if name == "instruction" else ""
-    if given.strip() and messages:
+    if messages and (given := _applied_to(row, name)):
         messages[-1] = replace(messages[-1], content=f"{messages[-1].content}\n\n{given}")
     return messages
+
+
+def asked_text(row: Values) -> str:
+    """The same as plain text."""
+    name = one_name(row, PROMPT_FIELDS)
+    prompt, given = unicode_text(row, (name,)), _applied_to(row, name)
+    return f"{prompt}\n\n{given}" if given else prompt
+
+
+def _applied_to(row: Values, name: str) -> str:
+    """What the prompt under this name is to be applied to: the text under `input`, where an instruction is asked."""
+    given = row.get(APPLIED_TO)
+    return unicode_text(row, (APPLIED_TO,)) if name == "instruction" and isinstance(given, str) and given.strip() else ""
 
 
 def _is_answer(messages: list[Message]) -> bool:
@@ -219,9 +233,8 @@ def _is_answer(messages: list[Message]) -> bool:
 
 def _gap(row: Values) -> float | None:
     for names in SCORE_FIELDS:
-        given = [row.get(name) for name in names]
-        if given != [None, None]:
-            chosen, rejected = (_number(row.get(name), name) for name in names)
+        if None not in [row.get(name) for name in names]:
+            chosen, rejected = (_number(row[name], name) for name in names)
             return chosen - rejected
     return None
 
