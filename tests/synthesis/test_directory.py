@@ -12,7 +12,7 @@ import pytest
 from harness.config.synth_schema import SynthBudgetConfig
 from harness.synthesis import directory as directory_module
 from harness.synthesis.directory import Claim, SynthDirectory
-from harness.synthesis.ledger import Ledger
+from harness.synthesis.ledger import Ledger, ShardLedger
 
 
 def go_on() -> bool:
@@ -52,6 +52,24 @@ def test_shards_are_claimed_in_order_and_once(tmp_path: Path) -> None:
     first.finish()
     first.release()
     assert directory.claim(2, stopping=go_on) is None
+
+
+def test_a_claim_looks_at_each_shard_a_few_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory, looks = SynthDirectory(tmp_path), 0
+    claimed(directory, 200).release()
+    with directory.changing() as ledger:
+        for shard in range(199):
+            ledger.of(shard).go_on(1)  # so that the last one alone may go on
+    look = Ledger._look
+
+    def counted(ledger: Ledger, shard: int) -> ShardLedger:
+        nonlocal looks
+        looks += 1
+        return look(ledger, shard)
+
+    monkeypatch.setattr(Ledger, "_look", counted)
+    assert claimed(directory, 200).shard == 199
+    assert looks < 200 * 10
 
 
 def test_what_is_reserved_is_settled_by_what_was_written(tmp_path: Path) -> None:
