@@ -121,8 +121,7 @@ class Ledger:
         """There is something to write again, of each shard."""
         self.wave = None
         for one in self.shards.values():
-            one.done = False
-            one.go_on(0)
+            one.phase, one.done = 0, False
 
     def undone(self, shards: int) -> list[int]:
         return [shard for shard in range(shards) if not self._look(shard).done]
@@ -137,6 +136,8 @@ class Ledger:
         # What a wave was cut off from has texts that wait for their scores: these come before other texts.
         new = (shard for shard in undone if self._look(first).phase > 0 and self._look(shard).phase == 0)
         self.wave = Wave(first, next(new, shards))
+        for one in self.shards.values():
+            one.admitted = False  # of a wave that was given up: it does not count in this one
 
     def may_go_on(self, shard: int) -> bool:
         """Whether the next phase of a shard is the one that its wave is in."""

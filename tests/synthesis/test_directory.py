@@ -205,6 +205,19 @@ def test_where_more_is_lost_than_was_held_back_the_budget_is_still_hard(tmp_path
     assert directory.ledger().refused == {"shard": 0, "needs": 60, "left": 30, "held_back": 0}
 
 
+@pytest.mark.parametrize("again", [Ledger.begin_again, lambda ledger: ledger.keep_to(SynthBudgetConfig())])
+def test_what_a_wave_that_was_given_up_admitted_is_admitted_again(tmp_path: Path, again: Callable[[Ledger], None]) -> None:
+    directory = SynthDirectory(tmp_path)
+    killed = claimed(directory, 2)
+    assert reserve(killed, 60) == "yes"
+    killed.release()
+    with directory.changing() as ledger:
+        again(ledger)
+    first, second = claimed(directory, 2), claimed(directory, 2)
+    assert reserve(second, 60, stopping=once()) == "no"  # it waits for the first
+    assert (reserve(first, 60), reserve(second, 60)) == ("yes", "later")
+
+
 @dataclass
 class Chance:
     """A data set of two phases by workers that take their steps in any order, and are killed at any."""
