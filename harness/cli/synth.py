@@ -58,7 +58,7 @@ def synth(
     from harness.generation.rows import NonFiniteLogitsError
     from harness.synthesis.endpoint import EndpointDownError
     from harness.synthesis.recipe import load_recipe
-    from harness.synthesis.status import in_words, summary
+    from harness.synthesis.status import in_words, no_room, summary
     from harness.work.synth import SynthStoppedError, begin, make
     from harness.work.synth import preview as look
 
@@ -119,12 +119,7 @@ def synth(
     refused = found["budget"]["refused"]
     if refused is not None:
         limit = found["budget"]["tokens"]["limit"]
-        kept = f", {refused['held_back']:,} of them held back for what killed workers lose" if refused["held_back"] else ""
-        say(
-            f"budget.tokens={limit:,}: no room for the {refused['needs']:,} tokens that the next texts can take at most "
-            f"({refused['left']:,} left{kept}); with a higher one the same command goes on",
-            err=True,
-        )
+        say(f"budget.tokens={limit:,}: {no_room(refused)}; with a higher one the same command goes on", err=True)
     if not made.data:
         say("no row is left; rejected.jsonl says why", err=True)
         raise typer.Exit(FAILED)

@@ -99,11 +99,18 @@ class Engine:
         if ids:
             refuse_unknown_ids(self._model, self._tokenizer, max(ids), path=self._model.config.name_or_path)
 
+    def refuse_endless(self, limits: Limits, key: str) -> None:
+        """Raise InputError where every text would be cut at max_new_tokens. key: where a stop string is given."""
+        if not (self.ends or limits.stop):
+            raise InputError(
+                f"this model ({self._model.config.model_type}): neither its tokenizer nor its generation_config.json has an end token, so "
+                f"that no text would end by itself; valid: a stop string ({key}), or an eos_token in tokenizer_config.json"
+            )
+
     def write(self, rows: Sequence[Draw], limits: Limits, on_token: OnToken | None = None) -> Iterator[Generation]:
         """The texts of the rows, as they end. on_token: called after every token of every row.
 
-        Raises InputError for a prompt or a stop string that cannot be used, for texts that nothing would end, and for a model that
-        cannot be read in batches.
+        Raises InputError for a prompt or a stop string that cannot be used, and for a model that cannot be read in batches.
         """
         for row in rows:
             self.refuse(f"the prompt {row.prompt.id}", row.prompt.token_ids)
@@ -141,12 +148,6 @@ class Engine:
 
     def _rules(self, limits: Limits, *, follows_text: bool) -> Rules:
         limits, more = with_stop_tokens(self._tokenizer, limits)
-        if not (self.ends or more or limits.stop):
-            raise InputError(
-                f"this model ({self._model.config.model_type}): neither its tokenizer nor its generation_config.json has an end token, so "
-                "that no text would end by itself; valid: a stop string (--stop, data.generation.NAME.stop), or an eos_token in "
-                "tokenizer_config.json"
-            )
         most = None if self.longest_prompt is None else self.longest_prompt + 1
         return Rules(limits, self.ends | more, most, decoder_of(self._tokenizer), self._seed, follows_text)
 

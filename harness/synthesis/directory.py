@@ -187,9 +187,10 @@ class SynthDirectory:
                 if ledger.refused is not None:
                     return None
                 ledger.begin_wave(shards)
-                waits = False
-                for shard in ledger.undone(shards):
-                    if not ledger.may_go_on(shard):
+                waits, undone = False, ledger.undone(shards)
+                going_on = ledger.going_on(undone)
+                for shard in undone:
+                    if shard not in going_on:
                         waits = waits or not is_held(self.shard_lock(shard))
                     elif (lock := hold(self.shard_lock(shard))) is not None:
                         self._settle_killed(ledger, shard)

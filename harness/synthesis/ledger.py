@@ -10,6 +10,7 @@ back for that.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -58,6 +59,10 @@ class ShardLedger:
             self.phase, self.admitted = phase, False
 
 
+NOT_BEGUN = ShardLedger()
+"""To be read alone."""
+
+
 @dataclass
 class Wave:
     """Shards that go through their phases together, while there is a limit."""
@@ -91,7 +96,7 @@ class Ledger:
         return self.shards.setdefault(str(shard), ShardLedger())
 
     def _look(self, shard: int) -> ShardLedger:
-        return self.shards.get(str(shard), ShardLedger())
+        return self.shards.get(str(shard), NOT_BEGUN)
 
     def is_whole(self, shards: int) -> bool:
         """Whether all of so many shards are written."""
@@ -116,8 +121,7 @@ class Ledger:
         """There is something to write again, of each shard."""
         self.wave = None
         for one in self.shards.values():
-            one.done = False
-            one.go_on(0)
+            one.phase, one.done = 0, False
 
     def undone(self, shards: int) -> list[int]:
         return [shard for shard in range(shards) if not self._look(shard).done]
@@ -132,12 +136,20 @@ class Ledger:
         # What a wave was cut off from has texts that wait for their scores: these come before other texts.
         new = (shard for shard in undone if self._look(first).phase > 0 and self._look(shard).phase == 0)
         self.wave = Wave(first, next(new, shards))
+        for one in self.shards.values():
+            one.admitted = False  # of a wave that was given up: it does not count in this one
 
     def may_go_on(self, shard: int) -> bool:
         """Whether the next phase of a shard is the one that its wave is in."""
-        if self.wave is None:
-            return True
-        return self.wave.first <= shard < self.wave.end and self._look(shard).phase == self._phase(self.wave)
+        return bool(self.going_on([shard]))
+
+    def going_on(self, shards: Sequence[int]) -> set[int]:
+        """Those that may go on."""
+        wave = self.wave
+        if wave is None:
+            return set(shards)
+        phase = self._phase(wave)  # looks at the whole wave
+        return {shard for shard in shards if wave.first <= shard < wave.end and self._look(shard).phase == phase}
 
     def _phase(self, wave: Wave) -> int:
         return min((one.phase for one in map(self._look, range(wave.first, wave.end)) if not one.done), default=-1)

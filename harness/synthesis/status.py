@@ -34,6 +34,12 @@ def summary(directory: SynthDirectory) -> dict[str, Any]:
     }
 
 
+def no_room(refused: dict[str, int]) -> str:
+    """Why the budget ended, of `Ledger.refused`."""
+    kept = f", {refused['held_back']:,} of them held back for what killed workers lose" if refused["held_back"] else ""
+    return f"no room for the {refused['needs']:,} tokens that the next texts can take at most ({refused['left']:,} left{kept})"
+
+
 def answers(directory: SynthDirectory, shards: int) -> int:
     """How many answers are written."""
     found = 0

@@ -16,6 +16,7 @@ from harness.evaluation.kinds import mean_losses, place_of
 from harness.generation.build import build_engine
 from harness.models.compiled import uncompiled
 from harness.runs.report_split import REPORT
+from harness.training import ranks
 from harness.training.base import base_of
 from harness.training.evaluation import EvaluatedModel, Precision, evaluated
 from harness.training.run_errors import NonFiniteLossError
@@ -56,6 +57,7 @@ class Evaluator:
         self._rare: dict[str, _Rare] = {part.key: _Rare(part) for part in sets if part.every_evaluations != 1}
         self._config = config.trainer
         self._mean_loss = config.data.mean_loss
+        self._without_stop = [f"data.generation.{name}.stop" for name, one in config.data.generation.items() if not one.stop]
         self._build_engine = partial(build_engine, config, tokenizer=tokenizer)
         self._engine: tuple[PreTrainedModel, Engine] | None = None
         self._base = base_of(config, tokenizer)
@@ -103,7 +105,10 @@ class Evaluator:
     def _engine_of(self, model: PreTrainedModel) -> Engine:
         """Built once a run: what is probed and prepared depends on the model's kind and on the tokenizer, not on its weights."""
         if self._engine is None or self._engine[0] is not model:
-            self._engine = model, self._build_engine(model)
+            engine = self._build_engine(model)
+            self._engine = model, engine
+            if self._without_stop and not engine.ends and ranks.is_main():
+                log.warning("the model has no end token: its texts end at max_new_tokens alone without %s", ", ".join(self._without_stop))
         return self._engine[1]
 
     def _measure(self, part: EvaluationSet, model: EvaluatedModel, *, step: int) -> dict[str, float]:

@@ -152,6 +152,7 @@ def chatting(
     from harness.training.writer import writing
 
     with writing(config, tokenizer, batch_rows=1) as engine:
+        engine.refuse_endless(limits, "--stop")
         chat = Chat(engine, reader, answers=answers, limits=limits, system=system)
 
         def sample(override: str | None) -> SamplingConfig:

@@ -117,6 +117,7 @@ def write(
         engine = stack.enter_context(writing(config, tokenizer, batch_rows=question.batch_rows))
         for prompt in prompts:
             engine.refuse(f"the prompt {prompt.id}", prompt.token_ids)
+        engine.refuse_endless(question.limits, "--stop")
         return _written(engine, rows, question.limits, part, progress)
 
 

@@ -24,6 +24,7 @@ from harness.synthesis.endpoint import EndpointDownError
 from harness.synthesis.plan import Plan
 from harness.synthesis.recipe import Recipe, load_recipe
 from harness.synthesis.seeds import hash_of
+from harness.synthesis.status import no_room
 from harness.work.synth import SynthStoppedError, begin_plan, fill, retries_of, write_data
 from harness.work.synth_teacher import Teachers
 
@@ -87,10 +88,8 @@ def _made(recipe: Recipe, cache: Path, key: str) -> tuple[Path, SynthDirectory, 
             raise InputError(f"{error}; valid: the same command again, when it answers") from None
         refused = pool.ledger().refused
         if refused is not None:
-            limit = recipe.config.budget.tokens
-            raise wrong_value(
-                f"{key}.synth.budget.tokens", limit, f"no room for all of its rows: the next need {refused['needs']:,} tokens"
-            )
+            problem = f"{no_room(refused)}; valid: a higher one, since all rows are to be made"
+            raise wrong_value(f"{key}.synth.budget.tokens", recipe.config.budget.tokens, problem)
     if not made.manifest.is_file():
         write_data(pool, plan, made)
     if not made.data.stat().st_size:

@@ -18,7 +18,7 @@ from harness.work.generate import model_identity, writing_config
 if TYPE_CHECKING:
     from harness.generation.engine import Engine
     from harness.generation.prompts import PromptReader
-    from harness.generation.rows import Prompt
+    from harness.generation.rows import Limits, Prompt
     from harness.training.evaluation import EvaluatedModel
     from harness.work.synth_endpoint import EndpointTeacher
 
@@ -120,6 +120,7 @@ class LocalTeacher:
         config = self._recipe.config.steps[step]
         if config.nll is not None:
             return self._look_at_texts(step, asks)
+        self._engine.refuse_endless(self._limits(step), f"steps.{step}.stop")
         prompts: dict[str, Prompt] = {}
         kept, refused = [], list[Record]()
         for ask in asks:
@@ -148,17 +149,22 @@ class LocalTeacher:
         return self._prompts.of_conversation(Conversation((Message("system", ask.system), Message("user", ask.prompt))), prompt_id=ask.id)
 
     def answer(self, step: str, lot: Lot) -> Iterator[Record]:
-        from harness.generation.rows import Draw, Limits
+        from harness.generation.rows import Draw
 
-        config = self._recipe.config.steps[step]
-        if config.nll is not None:
+        if self._recipe.config.steps[step].nll is not None:
             yield from self._likelihoods(step, lot)
             return
         engine = self._engine.with_sampling(self._recipe.sampling_of(step))
         rows = [Draw(lot.prompts[ask.id], 0) for ask in lot.asks]
-        for text in engine.write(rows, Limits(config.max_new_tokens, tuple(config.stop))):
+        for text in engine.write(rows, self._limits(step)):
             read = len(lot.prompts[text.id].token_ids)
             yield {"step": step, "id": text.id, "text": text.text, "finish": text.finish, "tokens": [read, text.tokens]}
+
+    def _limits(self, step: str) -> Limits:
+        from harness.generation.rows import Limits
+
+        config = self._recipe.config.steps[step]
+        return Limits(config.max_new_tokens, tuple(config.stop))
 
     def _look_at_texts(self, step: str, asks: Sequence[Ask]) -> Lot:
         from harness.work.synth_likelihood import read_texts

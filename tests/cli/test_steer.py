@@ -12,6 +12,7 @@ from tests.cli.test_bad_input import refused
 from tests.support import corpus
 from tests.support.command import Done, call_harness
 from tests.support.corpus import TinyText
+from tests.support.endless import without_end_token
 
 PAIRS = [{"prompt": f"{n} {word}", "positive": " river runs", "negative": " append key"} for n, word in enumerate(corpus.DOMAIN_WORDS)]
 
@@ -47,6 +48,14 @@ def test_a_direction_is_found_tried_and_written(home: Path) -> None:
     assert (home / "gguf" / "control-vector.gguf").read_bytes()[:4] == b"GGUF"
     assert steer(home, "baked", "model.path=model", "adapter.vector=out", "--format", "baked").rc == 0
     assert AutoModelForCausalLM.from_pretrained(home / "baked").config.mlp_bias is True
+
+
+def test_a_model_without_an_end_token_is_tried_up_to_a_length(home: Path, tiny_model: Path) -> None:
+    without_end_token(tiny_model, home / "endless")
+    words = ("--pairs", "pairs.jsonl", "--block", "1", "--coefficient", "2", "--try", "the river")
+    done = steer(home, "out", "--model", "endless", *words)
+    assert done.rc == 0, done
+    assert (home / "out").is_dir()
 
 
 REFUSED: dict[str, tuple[list[str], list[str]]] = {

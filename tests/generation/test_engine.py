@@ -283,13 +283,14 @@ def test_a_stop_string_of_letters_that_the_tokenizer_lacks_is_refused() -> None:
         with_stop_tokens(known, Limits(1, ("a", "END")))
 
 
-def test_texts_that_nothing_would_end_are_refused(tokenizer: Any) -> None:
+def test_texts_that_nothing_would_end_are_refused_by_who_asks(tokenizer: Any) -> None:
     model, endless = random_model(tokenizer), copy.deepcopy(tokenizer)
     model.generation_config.eos_token_id = endless.eos_token = None
     engine, rows = engine_of(model, endless), random_rows(tokenizer, 3)
     with pytest.raises(InputError, match="has an end token, so that no text would end by itself; valid: a stop string"):
-        list(engine.write(rows, Limits(4)))
-    assert len(list(engine.write(rows, Limits(4, ("e",))))) == 3
+        engine.refuse_endless(Limits(4), "--stop")
+    engine.refuse_endless(Limits(4, ("e",)), "--stop")
+    assert [one.finish for one in engine.write(rows, Limits(4))] == ["length"] * 3
 
 
 def test_a_control_token_is_a_stop_string_too(model: PreTrainedModel, tokenizer: Any) -> None:

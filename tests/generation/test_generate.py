@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from harness.generation.part_file import PartFile
 from harness.generation.rows import NonFiniteLogitsError
 from tests.support.command import Done, call_harness
 from tests.support.corpus import TinyText
+from tests.support.endless import without_end_token
 from tests.training.conftest import NewRun, new_run
 from tests.training.runs import train_here
 
@@ -154,14 +154,14 @@ def test_what_cannot_be_written_is_said_in_one_message(tiny_model: Path, tmp_pat
 
 
 def test_a_model_without_an_end_token_is_asked_for_a_stop_string(tiny_model: Path, tmp_path: Path) -> None:
-    shutil.copytree(tiny_model, tmp_path / "endless")
-    for path in (tmp_path / "endless").glob("*config.json"):
-        path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if not key.startswith("eos_token")}))
+    without_end_token(tiny_model, tmp_path / "endless")
     words = ("--prompt", "the", "--max-new-tokens", "4", "--out", "o.jsonl")
     refused = generate("endless", *words, cwd=tmp_path)
     assert (refused.rc, refused.stderr.count("error: ")) == (2, 1), refused
-    assert "no text would end by itself; valid: a stop string (--stop, " in refused.stderr
+    assert "no text would end by itself; valid: a stop string (--stop), " in refused.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["endless"]
+    chat = call_harness("chat", "endless", *ONE_CPU, cwd=tmp_path)
+    assert (chat.rc, "valid: a stop string (--stop), " in chat.stderr) == (2, True), chat
     assert generate("endless", *words, "--stop", "e", cwd=tmp_path).rc == 0
 
 

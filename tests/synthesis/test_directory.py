@@ -12,7 +12,7 @@ import pytest
 from harness.config.synth_schema import SynthBudgetConfig
 from harness.synthesis import directory as directory_module
 from harness.synthesis.directory import Claim, SynthDirectory
-from harness.synthesis.ledger import Ledger
+from harness.synthesis.ledger import Ledger, ShardLedger
 
 
 def go_on() -> bool:
@@ -52,6 +52,24 @@ def test_shards_are_claimed_in_order_and_once(tmp_path: Path) -> None:
     first.finish()
     first.release()
     assert directory.claim(2, stopping=go_on) is None
+
+
+def test_a_claim_looks_at_each_shard_a_few_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory, looks = SynthDirectory(tmp_path), 0
+    claimed(directory, 200).release()
+    with directory.changing() as ledger:
+        for shard in range(199):
+            ledger.of(shard).go_on(1)  # so that the last one alone may go on
+    look = Ledger._look
+
+    def counted(ledger: Ledger, shard: int) -> ShardLedger:
+        nonlocal looks
+        looks += 1
+        return look(ledger, shard)
+
+    monkeypatch.setattr(Ledger, "_look", counted)
+    assert claimed(directory, 200).shard == 199
+    assert looks < 200 * 10
 
 
 def test_what_is_reserved_is_settled_by_what_was_written(tmp_path: Path) -> None:
@@ -185,6 +203,19 @@ def test_where_more_is_lost_than_was_held_back_the_budget_is_still_hard(tmp_path
     other.settle()
     assert reserve(again, 60) == "no"
     assert directory.ledger().refused == {"shard": 0, "needs": 60, "left": 30, "held_back": 0}
+
+
+@pytest.mark.parametrize("again", [Ledger.begin_again, lambda ledger: ledger.keep_to(SynthBudgetConfig())])
+def test_what_a_wave_that_was_given_up_admitted_is_admitted_again(tmp_path: Path, again: Callable[[Ledger], None]) -> None:
+    directory = SynthDirectory(tmp_path)
+    killed = claimed(directory, 2)
+    assert reserve(killed, 60) == "yes"
+    killed.release()
+    with directory.changing() as ledger:
+        again(ledger)
+    first, second = claimed(directory, 2), claimed(directory, 2)
+    assert reserve(second, 60, stopping=once()) == "no"  # it waits for the first
+    assert (reserve(first, 60), reserve(second, 60)) == ("yes", "later")
 
 
 @dataclass

@@ -22,6 +22,7 @@ from harness.synthesis.status import answers
 from harness.work import synth_worker
 from harness.work.synth import begin, make
 from tests.support.command import Done, call_harness, run_harness
+from tests.support.endless import without_end_token
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 Write = Callable[..., Path]
@@ -71,6 +72,17 @@ def test_a_preview_keeps_nothing(recipe: Write, tmp_path: Path) -> None:
     assert [row["prompt"] for row in rows] == ["the river", "the river", "the mill"]
     assert not (tmp_path / "runs").exists()
     assert "→" in synth(tmp_path, recipe(), "--preview", "1").stdout
+
+
+def test_a_teacher_without_an_end_token_is_refused_before_it_costs_anything(recipe: Write, tiny_model: Path, tmp_path: Path) -> None:
+    endless = without_end_token(tiny_model, tmp_path / "endless")
+    path = recipe(teachers__teacher__model=str(endless))
+    done = synth(tmp_path, path, "--dir", "made")
+    assert (done.rc, "valid: a stop string (steps.text.stop), " in done.stderr) == (2, True), done
+    status = json.loads(call_harness("status", "made", "--json", cwd=tmp_path).stdout)
+    assert (status["budget"]["tokens"]["used"], status["budget"]["tokens"]["reserved"], status["tokens"]["lost"]) == (0, 0, 0)
+    stopped = recipe("stopped", teachers__teacher__model=str(endless), steps__text__stop=["e"])
+    assert synth(tmp_path, stopped, "--dir", "stopped").rc == 0
 
 
 def worker(directory: SynthDirectory) -> BaseProcess:

@@ -23,6 +23,7 @@ from harness.training.stop_flag import StopFlag
 from harness.training.trunk_path import Trunks
 from harness.work.attempt import ending_of
 from tests.support.corpus import TinyText
+from tests.support.endless import without_end_token
 from tests.training.conftest import NewRun
 from tests.training.runs import EXACT_RESUME, rows_without_speed, train_here
 from tests.training.test_ranks import train_on_ranks
@@ -54,6 +55,19 @@ def test_a_set_is_measured_as_often_as_it_says_and_at_both_ends(new_run: NewRun,
     assert [(text.id, text.draw) for text in last] == [(id_, draw) for id_ in dict.fromkeys(text.id for text in last) for draw in (0, 1)]
     assert result.metrics[ACCURACY] == sum(text.score or 0 for text in last) / 6
     assert result.metrics["generation/words/length"] == sum(text.tokens for text in last) / 6
+
+
+def test_a_model_without_an_end_token_is_warned_of_once(
+    new_run: NewRun, tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    endless = without_end_token(tiny_model, tmp_path / "endless")
+    more = ["trainer.max_steps=1", f"model.path={endless}", f"tokenizer.path={endless}"]
+    _, run = new_run("run", *words(tmp_path / "words.jsonl", "every_evaluations=1"), *more)
+    with caplog.at_level(logging.WARNING, "harness"):
+        result = train_here(run)
+    assert result.metrics["generation/words/stopped"] == 0
+    [said] = [message for message in caplog.messages if "end token" in message]
+    assert said.endswith("without data.generation.words.stop")
 
 
 def test_a_run_that_a_callback_ends_is_measured_there_whole(new_run: NewRun, tmp_path: Path) -> None:

@@ -74,7 +74,8 @@ def test_what_teachers_wrote_is_shared_and_its_cost_is_told(made: list[str], tmp
     [
         ("path=synth:nothing", "data.sources.domain: unknown recipe 'nothing'"),
         ("synth.steps.text.draws=0", "steps.text.draws=0: expected an integer >= 1"),
-        ("synth.budget.tokens=5", "data.sources.domain.synth.budget.tokens=5: no room for all of its rows"),
+        ("synth.budget.tokens=5", "data.sources.domain.synth.budget.tokens=5: no room for the "),
+        ("synth.budget.tokens=20", "(20 left, 1 of them held back for what killed workers lose); valid: a higher one"),
         ("synth.filters.words.min=900", "data.sources.domain: no row is left"),
     ],
 )
