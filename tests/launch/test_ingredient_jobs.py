@@ -1,0 +1,51 @@
+"""Which jobs the workers of `harness confirm --retrain` wait for, without a cluster: slurm/test_retraining.py has one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.config.errors import InputError
+from harness.launch.slurm.job_elements import JobElement
+from harness.runs.confirmation_plan import ConfirmationPlan, ingredient_run, write_plan
+from harness.runs.directory import StudyDirectory
+from harness.runs.result import Result, write_result
+from harness.runs.submitted_jobs import SubmittedJob, record_job
+from harness.work.retrain import awaited_jobs
+
+ALIVE = {12}
+
+
+@pytest.fixture
+def confirmation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyDirectory:
+    """Of two seeds, for each of which a job (11, 12) trains an ingredient; those of ALIVE wait or run."""
+    found = StudyDirectory(tmp_path / "mixed-confirm")
+    found.path.mkdir()
+    write_plan(found, ConfirmationPlan("mixed", None, 1, [{"candidate": 0, "seed": seed} for seed in (1, 2)], retrained={"one": "{run}"}))
+    for seed in (1, 2):
+        run = ingredient_run(found, "one", seed)
+        run.path.mkdir(parents=True)
+        record_job(run, SubmittedJob(job=10 + seed, purpose="run", submitted=0.0, script=""))
+
+    def alive(jobs: Iterable[SubmittedJob]) -> list[Any]:
+        return [SimpleNamespace(element=JobElement(job.job)) for job in jobs if job.job in ALIVE]
+
+    monkeypatch.setattr("harness.work.retrain.alive_elements", alive)
+    return found
+
+
+def test_no_job_is_awaited_that_cannot_end_well(confirmation: StudyDirectory) -> None:
+    """Slurm cancels what waits for a job that failed."""
+    with pytest.raises(
+        InputError, match=r"one-seed-1: an ingredient that is not trained, and no job is on it; valid: harness confirm mixed"
+    ):
+        awaited_jobs(confirmation)
+    confirmation.trial(0).path.mkdir(parents=True)
+    write_result(confirmation.trial(0), Result(state="failed"))
+    assert awaited_jobs(confirmation) == [12], "its seed is no longer wanted"
+    write_result(ingredient_run(confirmation, "one", 2), Result(state="complete"))
+    assert awaited_jobs(confirmation) == []
