@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from harness.config.errors import InputError
+from harness.config.launcher_schema import LauncherConfig
 from harness.launch.slurm.job_elements import JobElement
 from harness.runs.confirmation_plan import ConfirmationPlan, ingredient_run, write_plan
 from harness.runs.directory import StudyDirectory
 from harness.runs.result import Result, write_result
 from harness.runs.submitted_jobs import SubmittedJob, record_job
+from harness.work import elastic
+from harness.work.cluster import Submitted
 from harness.work.retrain import awaited_jobs
 
 ALIVE = {12}
@@ -49,3 +52,18 @@ def test_no_job_is_awaited_that_cannot_end_well(confirmation: StudyDirectory) ->
     assert awaited_jobs(confirmation) == [12], "its seed is no longer wanted"
     write_result(ingredient_run(confirmation, "one", 2), Result(state="complete"))
     assert awaited_jobs(confirmation) == []
+
+
+def test_workers_that_are_added_wait_as_well(confirmation: StudyDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_result(ingredient_run(confirmation, "one", 1), Result(state="complete"))
+    asked: dict[str, Any] = {}
+
+    def submit_workers(study: StudyDirectory, launcher: LauncherConfig, wanted: int, **told: Any) -> Submitted:
+        asked.update(wanted=wanted, **told)
+        return Submitted(study, None)
+
+    monkeypatch.setattr(elastic, "workforce", lambda study: ([], []))
+    monkeypatch.setattr(elastic, "want_workers", lambda study, wanted: None)
+    monkeypatch.setattr(elastic, "submit_workers", submit_workers)
+    elastic.change_workers(confirmation, LauncherConfig(name="slurm"), add=2)
+    assert asked == {"wanted": 2, "after": [12]}
