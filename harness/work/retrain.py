@@ -67,8 +67,10 @@ def submit_retraining(study: StudyRecord, confirmation: StudyDirectory, plan: Co
     """
     lacking = []
     for config, run in _wanted(study, confirmation, plan):
-        is_there = is_begun(config, run)
-        if (not is_there or read_result(run).state not in ENDED_WELL) and not alive_elements(read_jobs(run)):
+        result = read_result(run) if is_begun(config, run) else None
+        if (result is None or result.state not in ENDED_WELL) and not alive_elements(read_jobs(run)):
+            if result is not None and result.state == "failed":
+                log.warning("%s: failed: %s", run.path, result.reason)
             lacking.append((config, run))
     if lacking and (present := count_workers(confirmation)):
         valid = f"valid: when they have ended, or after harness stop {confirmation.name}"

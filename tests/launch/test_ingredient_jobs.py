@@ -1,4 +1,4 @@
-"""Which jobs the workers of `harness confirm --retrain` wait for, without a cluster: slurm/test_retraining.py has one."""
+"""The jobs that train ingredients for `harness confirm --retrain`, without a cluster: slurm/test_retraining.py has one."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ import pytest
 from harness.config.errors import InputError
 from harness.config.launcher_schema import LauncherConfig
 from harness.launch.slurm.job_elements import JobElement
+from harness.launch.slurm.states import parse_state
 from harness.runs.confirmation_plan import ConfirmationPlan, ingredient_run, write_plan
 from harness.runs.directory import StudyDirectory
 from harness.runs.result import Result, write_result
 from harness.runs.submitted_jobs import SubmittedJob, record_job
 from harness.work import elastic
 from harness.work.cluster import Submitted
-from harness.work.retrain import awaited_jobs
+from harness.work.retrain import awaited_jobs, submit_retraining
+from harness.work.study_jobs import cancel_waiting, study_jobs
 
 ALIVE = {12}
 
@@ -67,3 +69,45 @@ def test_workers_that_are_added_wait_as_well(confirmation: StudyDirectory, monke
     monkeypatch.setattr(elastic, "submit_workers", submit_workers)
     elastic.change_workers(confirmation, LauncherConfig(name="slurm"), add=2)
     assert asked == {"wanted": 2, "after": [12]}
+
+
+def test_a_confirmation_counts_and_stops_its_ingredients_jobs(confirmation: StudyDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that run as well, which see no request of the study to stop, and each only once; of workers those that wait."""
+    record_job(confirmation, SubmittedJob(job=20, tasks=2, submitted=0.0, script=""))
+    states = {JobElement(11): "RUNNING", JobElement(12): "PENDING", JobElement(20, 0): "RUNNING", JobElement(20, 1): "PENDING"}
+
+    def queue(jobs: set[int]) -> list[Any]:
+        found = {element: parse_state(name) for element, name in states.items() if element.job in jobs}
+        return [SimpleNamespace(element=element, state=state, gpus=0, reason=None) for element, state in found.items()]
+
+    def cancel(elements: Iterable[JobElement]) -> None:
+        states.update(dict.fromkeys(elements, "COMPLETING"))
+
+    monkeypatch.setattr("harness.work.study_jobs.Slurm", lambda *_: SimpleNamespace(queue=queue, cancel=cancel))
+    jobs = study_jobs(confirmation)
+    assert jobs is not None
+    assert jobs.lines()[0] == "jobs: 2 running, 2 waiting"
+    assert cancel_waiting(jobs) == 3
+    assert list(states.values()) == ["COMPLETING", "COMPLETING", "RUNNING", "COMPLETING"]
+    again = study_jobs(confirmation)
+    assert again is not None
+    assert cancel_waiting(again) == 0
+
+
+def test_why_an_ingredient_failed_is_said_when_it_is_submitted_again(
+    confirmation: StudyDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = ingredient_run(confirmation, "one", 1)
+    run.config.write_text("{}")
+    write_result(run, Result(state="failed", reason="the loss is NaN"))
+    monkeypatch.setattr("harness.work.retrain._wanted", lambda *_: [(None, run)])
+    monkeypatch.setattr("harness.work.retrain.is_begun", lambda *_: True)
+    monkeypatch.setattr("harness.work.retrain.count_workers", lambda _: 0)
+    monkeypatch.setattr("harness.work.retrain.submit_run", lambda *_: SimpleNamespace(job=SimpleNamespace(job=13)))
+    unread: Any = None
+    caplog.set_level("INFO")
+    submit_retraining(unread, confirmation, unread, launcher=LauncherConfig(name="slurm"))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{run.path}: failed: the loss is NaN",
+        f"{run.path}: job 13 trains it first",
+    ]
