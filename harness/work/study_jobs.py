@@ -13,6 +13,7 @@ from harness.launch.slurm.job_elements import JobElement, QueuedElement, array_t
 from harness.launch.slurm.reasons import reason_of
 from harness.runs.confirmation_plan import ingredient_runs
 from harness.runs.directory import StudyDirectory
+from harness.runs.result import read_result
 from harness.runs.submitted_jobs import Place, SubmittedJob, read_jobs
 
 LOOK_SECONDS = 5.0
@@ -108,6 +109,12 @@ def study_jobs(directory: Place) -> StudyJobs | None:
         except (SlurmUnavailableError, InputError) as error:
             return StudyJobs(submitted, [], str(error))
     return StudyJobs(submitted, queue)
+
+
+def failed_ingredients(study: StudyDirectory) -> list[str]:
+    """A line for each ingredient of a confirmation whose training failed: its merges wait for it, or were cancelled with it."""
+    results = ((run, read_result(run)) for run in ingredient_runs(study))
+    return [f"{run.path}: failed: {result.reason}" for run, result in results if result.state == "failed"]
 
 
 class WatchedJobs:

@@ -20,7 +20,7 @@ from harness.runs.submitted_jobs import SubmittedJob, record_job
 from harness.work import elastic
 from harness.work.cluster import Submitted
 from harness.work.retrain import awaited_jobs, submit_retraining
-from harness.work.study_jobs import cancel_waiting, study_jobs
+from harness.work.study_jobs import cancel_waiting, failed_ingredients, study_jobs
 
 ALIVE = {12}
 
@@ -94,12 +94,13 @@ def test_a_confirmation_counts_and_stops_its_ingredients_jobs(confirmation: Stud
     assert cancel_waiting(again) == 0
 
 
-def test_why_an_ingredient_failed_is_said_when_it_is_submitted_again(
+def test_why_an_ingredient_failed_is_said(
     confirmation: StudyDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = ingredient_run(confirmation, "one", 1)
     run.config.write_text("{}")
     write_result(run, Result(state="failed", reason="the loss is NaN"))
+    assert failed_ingredients(confirmation) == [f"{run.path}: failed: the loss is NaN"], "harness status shows it"
     monkeypatch.setattr("harness.work.retrain._wanted", lambda *_: [(None, run)])
     monkeypatch.setattr("harness.work.retrain.is_begun", lambda *_: True)
     monkeypatch.setattr("harness.work.retrain.count_workers", lambda _: 0)
