@@ -34,7 +34,7 @@ def status(
     """Show a study: trials, states, budget, best so far and workers; or a data set of `harness synth`: how far it is, and what it cost."""
     from harness.runs.directory import find_study, study_called, synth_called
     from harness.search.status import read_status
-    from harness.work.study_jobs import WatchedJobs
+    from harness.work.study_jobs import WatchedJobs, failed_ingredients
 
     if study is None:
         list_all("studies", as_json)
@@ -50,15 +50,18 @@ def status(
     from harness.config.literal_console import LiteralConsole
     from harness.work.live import follow, render
 
+    def notes() -> list[str]:
+        return [*jobs.lines(), *failed_ingredients(directory)]
+
     console = LiteralConsole()
     if watch:
-        follow(directory, lambda: len(read_status(directory).workers) + jobs.live, console=console, notes=jobs.lines)
+        follow(directory, lambda: len(read_status(directory).workers) + jobs.live, console=console, notes=notes)
         if console.is_terminal:
             return  # it stands there
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = PIPED_COLUMNS
     shown = read_status(directory)
-    console.print(render(shown, limit=SHOWN_TRIALS, notes=jobs.lines()))
+    console.print(render(shown, limit=SHOWN_TRIALS, notes=notes()))
     if shown.missing_workers and not jobs.live:
         wanted = shown.study.sweep["launcher"]["workers"]
         again = f"`harness confirm {shown.study.confirms}`" if shown.study.confirms else f"`harness resume {shown.study.name}`"

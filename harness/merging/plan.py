@@ -282,30 +282,57 @@ class _Planner:
         dimensions = first.dimensions
         if is_of_vocabulary(name):
             dimensions = (self._vocabulary_rows(like), *dimensions[1:])
-        for part, tensor in own:
+        others = self._other_owners(like, own)
+        read = [*((part.model, tensor) for part, tensor in own), *((model, tensor) for model, tensor, _ in others)]
+        for model, tensor in read:
             expected = (_token_rows(tensor), *dimensions[1:]) if is_of_vocabulary(name) else dimensions
             if tensor.dimensions != expected:
                 self.problems.append(
-                    f"{self.sources[part.model].label}: {name} has the shape {list(tensor.dimensions)}, and {list(expected)} in "
+                    f"{self.sources[model].label}: {name} has the shape {list(tensor.dimensions)}, and {list(expected)} in "
                     f"{self.frame.label}; valid: models of one shape"
                 )
                 return None
-        sources = tuple((self.sources[part.model], tensor) for part, tensor in own)
+        sources = tuple((self.sources[model], tensor) for model, tensor in read)
         options = self._options(one, place)
         if first.dtype not in FLOAT_BYTES:
             return Target(name, first.dtype, dimensions, sources, None, options)
-        if any(tensor.dtype not in FLOAT_BYTES for _, tensor in own):
+        if any(tensor.dtype not in FLOAT_BYTES for _, tensor in read):
             self.problems.append(f"{name}: it holds floating point numbers in {self.frame.label} alone")
             return None
-        rows = [self._rows(part, tensor, like, own, has_base=one.base is not None) for part, tensor in own]
+        more = [(_by_token(tensor), index) for _, tensor, index in others]
+        rows = [self._rows(part, tensor, like, own, more, has_base=one.base is not None) for part, tensor in own]
         base = rows.pop(0) if one.base else None
         ingredients = [self._operand(part, row, one, place) for part, row in zip(one.parts, rows, strict=True)]
         self._check_weights(name, ingredients, options)
         dtype = STORED[self.recipe.dtype] if self.recipe.dtype else first.dtype
         return Target(name, dtype, dimensions, sources, Operands(name, ingredients, base, self.block_elements), options)
 
-    def _rows(self, part: Part, tensor: Tensor, name: str, own: Sequence[tuple[Part, Tensor]], *, has_base: bool) -> Rows:
-        """A part's tensor in the order of the result's tokens."""
+    def _other_owners(self, name: str, own: Sequence[tuple[Part, Tensor]]) -> list[tuple[str, Tensor, Ids]]:
+        """Of rows that none of a slice's own tensors has: the models of other slices that do, their tensors, and where; -1 elsewhere."""
+        if not is_of_vocabulary(name):
+            return []
+        places = np.arange(self._vocabulary_rows(name))
+        indices = {model: _or_places(index, places) for (model, called), index in self.rows_by_model.items() if called == name}
+        lacking = np.all([indices.pop(model) < 0 for model in {part.model for part, _ in own}], axis=0)
+        found = []
+        for model, index in indices.items():
+            tensor, index = self._tensor(model, name), np.where(lacking, index, -1)
+            assert tensor is not None, "its rows were matched"
+            if (index >= 0).any():
+                found.append((model, tensor, index))
+        return found
+
+    def _rows(
+        self,
+        part: Part,
+        tensor: Tensor,
+        name: str,
+        own: Sequence[tuple[Part, Tensor]],
+        others: Sequence[tuple[Rows, Ids]],
+        *,
+        has_base: bool,
+    ) -> Rows:
+        """A part's tensor in the order of the result's tokens. others: who has rows that none of `own` has."""
         index = self.rows_by_model.get((part.model, name))
         rows = _by_token(tensor) if is_of_vocabulary(name) else tensor
         if index is None:
@@ -314,12 +341,11 @@ class _Planner:
             return AlignedRows(rows, index, rows)
         places = np.arange(len(index))
         owners = [(_by_token(other), _or_places(self.rows_by_model.get((one.model, name)), places)) for one, other in own]
+        mean = OwnersMean([*owners, *others], rows.shape[1])
         if has_base and part is not own[0][0]:
             base_rows, base_index = owners[0]
-            fallback: Rows = AlignedRows(base_rows, base_index, OwnersMean(owners, rows.shape[1]))
-        else:
-            fallback = OwnersMean(owners, rows.shape[1])
-        return AlignedRows(rows, index, fallback)
+            return AlignedRows(rows, index, AlignedRows(base_rows, base_index, mean))
+        return AlignedRows(rows, index, mean)
 
     def _operand(self, part: Part, rows: Rows, one: Slice, place: Place) -> Operand:
         values = {

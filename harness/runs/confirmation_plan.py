@@ -56,6 +56,12 @@ def ingredient_run(confirmation: StudyDirectory, name: str, seed: int) -> RunDir
     return RunDirectory(confirmation.path / "ingredients" / f"{name}-seed-{seed}")
 
 
+def ingredient_runs(study: StudyDirectory) -> list[RunDirectory]:
+    """Where all ingredients are trained again; none for a study that is no confirmation, or retrains nothing. Raises DamagedError."""
+    plan = read_plan(study)
+    return [] if plan is None else [ingredient_run(study, name, seed) for seed in plan.seeds for name in plan.retrained]
+
+
 def _plan_file(confirmation: StudyDirectory) -> Path:
     return confirmation.path / "confirmation.json"
 

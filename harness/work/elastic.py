@@ -13,6 +13,7 @@ from harness.runs.directory import StudyDirectory
 from harness.runs.submitted_jobs import read_jobs
 from harness.search.open_study import want_workers
 from harness.work.cluster import Submitted, submit_workers, workforce
+from harness.work.retrain import awaited_jobs
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,14 @@ def change_workers(study: StudyDirectory, launcher: LauncherConfig, *, add: int 
     waiting, working = workforce(study)
     present = len(waiting) + len(working)
     wanted = to if to is not None else present + (add or 0)
+    after = awaited_jobs(study) if launcher.name == "slurm" and wanted > present else []
     want_workers(study, wanted)
     if wanted < present:
         return WorkerChange(present, wanted, dismissed=_dismiss(study, waiting, working, present - wanted))
     if wanted == present:
         return WorkerChange(present, wanted)
     if launcher.name == "slurm":
-        return WorkerChange(present, wanted, submitted=submit_workers(study, launcher, wanted))
+        return WorkerChange(present, wanted, submitted=submit_workers(study, launcher, wanted, after=after))
     return WorkerChange(present, wanted, started=LocalWorkers(study, wanted - present).tend(replace=False))
 
 

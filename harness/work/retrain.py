@@ -67,8 +67,10 @@ def submit_retraining(study: StudyRecord, confirmation: StudyDirectory, plan: Co
     """
     lacking = []
     for config, run in _wanted(study, confirmation, plan):
-        is_there = is_begun(config, run)
-        if (not is_there or read_result(run).state not in ENDED_WELL) and not alive_elements(read_jobs(run)):
+        result = read_result(run) if is_begun(config, run) else None
+        if (result is None or result.state not in ENDED_WELL) and not alive_elements(read_jobs(run)):
+            if result is not None and result.state == "failed":
+                log.warning("%s: failed: %s", run.path, result.reason)
             lacking.append((config, run))
     if lacking and (present := count_workers(confirmation)):
         valid = f"valid: when they have ended, or after harness stop {confirmation.name}"
@@ -80,11 +82,27 @@ def submit_retraining(study: StudyRecord, confirmation: StudyDirectory, plan: Co
 
 
 def awaited_jobs(confirmation: StudyDirectory) -> list[int]:
-    """The jobs that train ingredients for a confirmation, without those that have."""
+    """The jobs that train ingredients for a confirmation's open runs; none of any other study.
+
+    Raises InputError where one is neither trained nor on its way, since its merges would fail, and SlurmUnavailableError.
+    """
     plan = read_plan(confirmation)
-    assert plan is not None, "of a confirmation"
-    runs = [ingredient_run(confirmation, name, seed) for seed in plan.seeds for name in plan.retrained]
-    return [jobs[-1].job for run in runs if read_result(run).state not in ENDED_WELL and (jobs := read_jobs(run))]
+    if plan is None:
+        return []
+    runs = [ingredient_run(confirmation, name, seed) for seed in _open_seeds(confirmation, plan) for name in plan.retrained]
+    lacking = {run.path: read_jobs(run)[-1:] for run in runs if read_result(run).state not in ENDED_WELL}
+    alive = {queued.element.job for queued in alive_elements(job for jobs in lacking.values() for job in jobs)}
+    for path, jobs in lacking.items():
+        if not jobs or jobs[0].job not in alive:
+            raise InputError(f"{path}: an ingredient that is not trained, and no job is on it; valid: harness confirm {plan.study}")
+    return [job.job for jobs in lacking.values() for job in jobs]
+
+
+def _open_seeds(confirmation: StudyDirectory, plan: ConfirmationPlan) -> list[int]:
+    """Those of runs that have not ended."""
+    return sorted(
+        {run["seed"] for number, run in enumerate(plan.runs) if read_result(confirmation.trial(number)).state not in FINAL_STATES}
+    )
 
 
 def _wanted(study: StudyRecord, confirmation: StudyDirectory, plan: ConfirmationPlan) -> Iterator[tuple[Config, RunDirectory]]:
@@ -99,8 +117,7 @@ def _wanted(study: StudyRecord, confirmation: StudyDirectory, plan: Confirmation
             raise InputError(f"{KEY}.ingredients.{name}.path={merge.ingredients[name].path}: the run is gone")
         originals[name] = load_run_config(run)
     own = [config.seed for config in originals.values()]
-    open_runs = (run for number, run in enumerate(plan.runs) if read_result(confirmation.trial(number)).state not in FINAL_STATES)
-    for seed in sorted({run["seed"] for run in open_runs}):
+    for seed in _open_seeds(confirmation, plan):
         for name, config in originals.items():
             fresh = fresh_seed(config.seed, own, place=(seed - plan.first_seed) % SEEDS)
             yield _again(config, fresh), ingredient_run(confirmation, name, seed)

@@ -11,6 +11,9 @@ from harness.config.errors import InputError
 from harness.launch.slurm.commands import Slurm, SlurmUnavailableError
 from harness.launch.slurm.job_elements import JobElement, QueuedElement, array_text
 from harness.launch.slurm.reasons import reason_of
+from harness.runs.confirmation_plan import ingredient_runs
+from harness.runs.directory import StudyDirectory
+from harness.runs.result import read_result
 from harness.runs.submitted_jobs import Place, SubmittedJob, read_jobs
 
 LOOK_SECONDS = 5.0
@@ -90,8 +93,12 @@ def names_text(elements: Iterable[JobElement]) -> str:
 
 
 def study_jobs(directory: Place) -> StudyJobs | None:
-    """The jobs of a study or of a data set, with one squeue for all of them; None for one that nothing was submitted for."""
-    submitted = read_jobs(directory)
+    """The jobs of a study or of a data set, with one squeue for all of them; None for one that nothing was submitted for.
+
+    Those that train ingredients for a confirmation are its own.
+    """
+    runs = ingredient_runs(directory) if isinstance(directory, StudyDirectory) else []
+    submitted = [job for place in (directory, *runs) for job in read_jobs(place)]
     if not submitted:
         return None
     queue: list[QueuedElement] = []
@@ -102,6 +109,12 @@ def study_jobs(directory: Place) -> StudyJobs | None:
         except (SlurmUnavailableError, InputError) as error:
             return StudyJobs(submitted, [], str(error))
     return StudyJobs(submitted, queue)
+
+
+def failed_ingredients(study: StudyDirectory) -> list[str]:
+    """A line for each ingredient of a confirmation whose training failed: its merges wait for it, or were cancelled with it."""
+    results = ((run, read_result(run)) for run in ingredient_runs(study))
+    return [f"{run.path}: failed: {result.reason}" for run, result in results if result.state == "failed"]
 
 
 class WatchedJobs:
@@ -142,9 +155,12 @@ class WatchedJobs:
 def cancel_waiting(jobs: StudyJobs) -> int:
     """Cancel the elements that wait, so that none starts when another leaves; returns their number.
 
-    Raises SlurmUnavailableError.
+    Jobs of single runs (of ingredients) are cancelled while they run, too: no worker tells them to leave, but the signal makes them save a
+    checkpoint. Raises SlurmUnavailableError.
     """
-    waiting = {queued.element for queued in jobs.waiting}
+    runs = {job.job for job in jobs.submitted if job.purpose == "run"}
+    running = {queued.element for queued in jobs.live if queued.element.job in runs and queued.state.phase == "running"}
+    waiting = {queued.element for queued in jobs.waiting} | running
     for cluster in {job.cluster for job in jobs.submitted}:
         ours = {job.job for job in jobs.submitted if job.cluster == cluster}
         elements = [element for element in waiting if element.job in ours]

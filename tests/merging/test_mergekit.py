@@ -104,31 +104,51 @@ def test_the_tokenizer_is_that_of_the_model_that_is_named(tmp_path: Path, monkey
     np.testing.assert_allclose(values[EMBEDDING], (a[EMBEDDING][::-1] + b[EMBEDDING]) / 2, atol=1e-6)
 
 
-def test_a_union_has_the_tokens_that_others_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Behind those of the first, with padding between where it has some; rows of its own where one model has the token, else their mean."""
+ADDED = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+
+
+@pytest.fixture
+def union_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with a, and b and c, which have added the tokens <x> and <y>, and <z> and <x>."""
     monkeypatch.chdir(tmp_path)
     write_model(tmp_path / "a", tensors(0))
-    entry = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     for seed, (name, added) in enumerate({"b": ["<x>", "<y>"], "c": ["<z>", "<x>"]}.items(), 1):
         write_model(tmp_path / name, tensors(seed, rows=8))
         path = tmp_path / name / "tokenizer.json"
         document = json.loads(path.read_text())
-        document["added_tokens"] = [{"id": 6 + index, "content": token, **entry} for index, token in enumerate([*added, "<no row>"])]
+        document["added_tokens"] = [{"id": 6 + index, "content": token, **ADDED} for index, token in enumerate([*added, "<no row>"])]
         path.write_text(json.dumps(document))
+    return tmp_path
+
+
+def test_a_union_has_the_tokens_that_others_added(union_home: Path) -> None:
+    """Behind those of the first, with padding between where it has some; rows of its own where one model has the token, else their mean."""
     models = [{"model": name} for name in "abc"]
-    made = plan({**UNION, "models": models}, tmp_path)
-    values, (a, b), c = merged_values(made), both(tmp_path), read_model(tmp_path / "c")
+    made = plan({**UNION, "models": models}, union_home)
+    values, (a, b), c = merged_values(made), both(union_home), read_model(union_home / "c")
     assert made.config["vocab_size"] == 9
     with pytest.raises(InputError, match=r"--adapter: not with tokenizer\.source=union"):
-        plan_adapter(plan({**UNION, "merge_method": "task_arithmetic", "base_model": "a", "models": models[1:]}, tmp_path), rank=2)
+        plan_adapter(plan({**UNION, "merge_method": "task_arithmetic", "base_model": "a", "models": models[1:]}, union_home), rank=2)
     assert made.notes[-1] == "tokens of other models are added: <x>, <y>, <z>"
     for name in (EMBEDDING, HEAD):
         x, y, z = (b[name][6] + c[name][7]) / 2, b[name][7], c[name][6]
         np.testing.assert_allclose(values[name], [*(a[name] + b[name][:6] + c[name][:6]) / 3, x, y, z], atol=1e-6)
-    write_merge(made, tmp_path / "out")
-    written = json.loads((tmp_path / "out" / "tokenizer.json").read_text())["added_tokens"]
-    assert written == [{"id": 6 + index, "content": token, **entry} for index, token in enumerate(["<x>", "<y>", "<z>"])]
-    assert read_vocabulary(tmp_path / "out") == {**{token: index for index, token in enumerate(TOKENS)}, "<x>": 6, "<y>": 7, "<z>": 8}
+    write_merge(made, union_home / "out")
+    written = json.loads((union_home / "out" / "tokenizer.json").read_text())["added_tokens"]
+    assert written == [{"id": 6 + index, "content": token, **ADDED} for index, token in enumerate(["<x>", "<y>", "<z>"])]
+    assert read_vocabulary(union_home / "out") == {**{token: index for index, token in enumerate(TOKENS)}, "<x>": 6, "<y>": 7, "<z>": 8}
+
+
+def test_rows_that_no_model_of_a_slice_has_are_those_of_the_others(union_home: Path) -> None:
+    """The embedding is the first slice's, the output layer the last one's; who has a row there counts before those of other slices."""
+    slices = [{"sources": [{"model": name, "layer_range": [layer, 1 + layer]}]} for layer, name in ((0, "a"), (0, "b"), (1, "c"))]
+    made = plan({"merge_method": "passthrough", "slices": slices, "tokenizer": {"source": "union"}}, union_home)
+    values, (a, b), c = merged_values(made), both(union_home), read_model(union_home / "c")
+    x, y, z = (b[EMBEDDING][6] + c[EMBEDDING][7]) / 2, b[EMBEDDING][7], c[EMBEDDING][6]
+    np.testing.assert_allclose(values[EMBEDDING], [*a[EMBEDDING], x, y, z], atol=1e-6)
+    np.testing.assert_array_equal(values[HEAD], [*c[HEAD][:6], c[HEAD][7], b[HEAD][7], c[HEAD][6]])
+    read = {target.name: [source.label for source, _ in target.sources] for target in made.targets}
+    assert (read[EMBEDDING], read[HEAD], read[NORM]) == (["a", "b", "c"], ["c", "b"], ["c"]), "what is read, and no other"
 
 
 def test_words_that_were_learned_are_in_no_union(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
