@@ -119,7 +119,7 @@ class ConfirmationRuns:
             # `harness confirm` planned it, and was stopped.
             plan = dataclasses.replace(plan, charged=[*plan.charged, begun])
         else:
-            left = budget.runs_left(tokens, devices=devices)
+            left = budget.runs_left(tokens, devices=devices, workers=self._study.sweep.config.launcher.workers)
             wanted = next_run(study, self._study.sweep, candidates_at_once(self._study.sweep), left)
             if isinstance(wanted, str):
                 return "wait" if wanted == "wait" else "done"

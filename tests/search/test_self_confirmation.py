@@ -6,7 +6,7 @@ import math
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -364,4 +364,25 @@ def test_hours_are_held_back_as_trials_and_tokens_are(opened: Opened) -> None:
     assert sum(seconds) <= 1800
     assert len(seconds) >= 25
     assert len(record.paid_for) >= 5
+    assert record.confirmed is not None
+
+
+@pytest.mark.parametrize(("limits", "workers"), [({"gpu_hours": 11 / 60}, 1), ({"wall_hours": 8 / 60}, 3)])
+def test_under_a_bound_the_hours_held_back_are_enough_for_a_winner(opened: Opened, limits: dict[str, float], workers: int) -> None:
+    """Attempts of a minute, that lease a minute and a half: what is held back, 30 %, holds the three that a winner needs."""
+    now = 1e9
+    bound = {"val/general/forgetting": {"max": 0.5}}
+    launcher = {"name": "local", "workers": workers}
+    directory, sweep = opened(budget={"trials": None, "tokens": None, **limits}, constraints=bound, launcher=launcher)
+    with ExitStack() as stack:
+        ids = [f"w{number}" for number in range(workers)]
+        studies = [Study(directory, sweep, id_, stack.enter_context(announced(directory, id_)), clock=lambda: now) for id_ in ids]
+        while claims := [(claim, study) for study in studies if isinstance(claim := study.claim(), Claim)]:
+            now += 60
+            for claim, study in claims:
+                run(claim, study, measured)
+    record = load_study(directory)
+    runs = [*record.runs, *record.paid_for]
+    assert sum(one.trial.seconds for one in runs if one.trial) <= 3600 * limits.get("gpu_hours", math.inf)
+    assert now - 1e9 <= 3600 * limits.get("wall_hours", math.inf)
     assert record.confirmed is not None
