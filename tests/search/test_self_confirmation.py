@@ -27,7 +27,7 @@ from harness.search.status import read_status
 from harness.search.storage.build import open_storage
 from harness.search.storage.contract import StudyStorage
 from harness.search.study import Claim, Study
-from harness.search.sweep import Sweep
+from harness.search.sweep import Sweep, thaw
 from tests.search.conftest import MakeSweep
 from tests.search.studies import TRIAL_TOKENS, Attempt, check_in_step, claim_and_status_agree, dying_before, run_all
 
@@ -312,6 +312,23 @@ def test_a_larger_budget_goes_on_with_both(opened: Opened, make_sweep: MakeSweep
     many = load_study(directory)
     assert len(many.runs) > len(few.runs)
     assert len(many.paid_for) > len(few.paid_for)
+
+
+def test_nobody_waits_for_a_run_that_a_confirmation_left(opened: Opened, make_sweep: MakeSweep) -> None:
+    """`harness confirm --seeds 6`, killed in its first run; then the study goes on with a larger budget."""
+    bound = {"val/general/forgetting": {"max": 0.5}}
+    directory, sweep = opened(budget={"trials": 8, "tokens": None}, constraints=bound)
+    run_to_the_end(Study(directory, sweep, "w"))
+    before = load_study(directory)
+    assert before.confirmed is not None
+    more = open_confirmation(before, top=1, seeds=6, workers=1, trials=[before.confirmed.number])
+    assert isinstance(left := Study(more, thaw(more.sweep), "killed").claim(), Claim)
+
+    larger = make_sweep(search={"confirm": True}, budget={"trials": 20, "tokens": None}, constraints=bound)
+    worse = lambda params: measured(params) if "seed" in params else {"val/domain/loss": 9.0 + params["optim.lr"]}  # noqa: E731
+    done = run_to_the_end(Study(open_study(larger), larger, "w2"), worse)
+    assert left.run.name not in done
+    assert len(load_study(directory).runs) > len(before.runs)
 
 
 @pytest.mark.parametrize(
