@@ -199,8 +199,8 @@ class Comparison:
     def feasible(self, run: RunRecord) -> bool | None:
         """Whether the run meets the constraints; None where there are none, or where a metric is missing."""
         study = self._own.get(run.study)
-        if study and study.constraints == self.constraints and run.result.feasible is not None:
-            return run.result.feasible
+        if study and study.constraints == self.constraints and (known := study.is_feasible(run)) is not None:
+            return known
         if not self.constraints or any(self.metric(run, metric) is None for metric in self.constraints):
             return None
         return not any(self.violates(run, metric) for metric in self.constraints)

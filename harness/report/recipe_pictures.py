@@ -38,7 +38,7 @@ def pictures(bundle: Bundle, study: StudyRecord | None, rows: Sequence[Row], *, 
                 run.number or 0,
                 run.result.objective,
                 {key: shareable(key, value) for key, value in run.params.items()},
-                run.result.feasible is not False,
+                study.is_feasible(run) is not False,
             )
             for run in study.runs
             if run.state == "complete" and run.result.objective is not None and study.has_full_length(run)

@@ -168,7 +168,7 @@ class StudyRecord:
         placed = [
             (not self.is_confirmed(run), -((run.trial and run.trial.rung) or 0), self.objective.sign * run.result.objective, run)
             for run in self.runs
-            if run.state == "complete" and run.result.objective is not None and run.result.feasible is not False
+            if run.state == "complete" and run.result.objective is not None and self.is_feasible(run) is not False
         ]
         return [run for *_, run in sorted(placed, key=lambda place: place[:3])]
 
@@ -185,6 +185,10 @@ class StudyRecord:
                 )
                 found.append((excess, run.number or 0, run))
         return min(found, key=lambda place: place[:2])[2] if found else None
+
+    def is_feasible(self, run: RunRecord) -> bool | None:
+        """Whether a complete trial meets the constraints; of the confirmed winner, by its means. None where nothing is constrained."""
+        return self.confirmed.feasible if self.confirmed and self.is_confirmed(run) else run.result.feasible
 
     def breaks(self, run: RunRecord) -> list[str]:
         """The constraints that a trial breaks, in words: "val/general/forgetting 0.2826 > 0.25"; of the confirmed winner, by its means."""

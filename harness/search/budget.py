@@ -72,11 +72,18 @@ class Budget:
         """Whether one more trial of at most this many tokens, on this many devices, may start."""
         return self.trials.fits(1) and self.tokens.fits(tokens) and self.lease(tokens, devices=devices) is not None
 
-    def runs_left(self, tokens: int, *, devices: int) -> int:
-        """For how many more trials of so many tokens there is room, by what is known of the time that they take."""
+    def runs_left(self, tokens: int, *, devices: int, workers: int = 1) -> int:
+        """For how many more trials of so many tokens there is room, by what is known of the time that they take. workers: that run them
+        side by side."""
         rooms = [self.trials.left, self.tokens.left / max(1, tokens)]
         if self.is_timed and (needed := self.trial_seconds.needed(tokens)) is not None:
-            rooms.append(self._seconds_left(devices) / max(SHORTEST_SECONDS, MARGIN * needed))
+            if (lease := self.lease(tokens, devices=devices)) is None:
+                return 0
+            # Each gives back what it does not need of its lease, but the last one has to have it whole.
+            in_a_row, in_all = (
+                int(min(MANY, 1 + (seconds - lease) / needed)) for seconds in (self._wall_seconds_left, self._device_seconds_left(devices))
+            )
+            rooms += [workers * in_a_row, in_all]
         return max(0, int(min(*rooms, MANY)))
 
     def holding_back(self, held: Amounts) -> Budget:
@@ -127,9 +134,15 @@ class Budget:
         return granted if granted > 0 else None
 
     def _seconds_left(self, devices: int) -> float:
+        return min(self._wall_seconds_left, self._device_seconds_left(devices))
+
+    @property
+    def _wall_seconds_left(self) -> float:
         # Work beside a lease under way takes no more of the wall time until that lease ends.
-        wall = float("inf") if self.wall_hours.limit is None else self.wall_hours.left * HOUR + self.ends - self.now
-        return min(wall, self.gpu_hours.left * HOUR / devices)
+        return self.wall_hours.left * HOUR + self.ends - self.now
+
+    def _device_seconds_left(self, devices: int) -> float:
+        return self.gpu_hours.left * HOUR / devices
 
     @property
     def limits(self) -> dict[str, float]:

@@ -109,7 +109,8 @@ class ConfirmationRuns:
         return used >= PROBE_AT and all(getattr(spent, unit) < getattr(held, unit) for unit in accounts)
 
     def start_next(self, budget: Budget) -> Answer:
-        """The run that would change the decision most, if the budget holds it; wait: runs under way decide; done: nothing is to be run."""
+        """The run that would change the decision most, if the budget holds it; done: none is to be begun now. Whether some are under way,
+        `left` says: one that `harness confirm` began and left is for nobody here to wait for."""
         tokens, devices = self._study.sweep.largest_trial_tokens, self._study.sweep.devices
         if not budget.has_room_for(tokens, devices=devices):
             return "done"
@@ -119,10 +120,10 @@ class ConfirmationRuns:
             # `harness confirm` planned it, and was stopped.
             plan = dataclasses.replace(plan, charged=[*plan.charged, begun])
         else:
-            left = budget.runs_left(tokens, devices=devices)
+            left = budget.runs_left(tokens, devices=devices, workers=self._study.sweep.config.launcher.workers)
             wanted = next_run(study, self._study.sweep, candidates_at_once(self._study.sweep), left)
-            if isinstance(wanted, str):
-                return "wait" if wanted == "wait" else "done"
+            if wanted is None:
+                return "done"
             plan = plan or empty_plan(study, self._study.sweep)
             run = {"candidate": wanted[0], "seed": seed_at(plan, wanted[1])}
             plan = dataclasses.replace(plan, runs=[*plan.runs, run], charged=[*plan.charged, len(plan.runs)])

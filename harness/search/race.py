@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 
@@ -41,12 +40,9 @@ MOST_SEEDS = 6
 """What so many do not tell apart is as good."""
 
 
-Next = tuple[int, int] | Literal["wait", "decided"]
-
-
-def next_run(study: StudyRecord, sweep: Sweep, at_once: int, left: int) -> Next:
-    """The candidate that gets a further seed, and the place of that seed in the order of seeds. wait: runs under way decide; decided: no
-    further seed would change who is the winner, or there is nobody to confirm.
+def next_run(study: StudyRecord, sweep: Sweep, at_once: int, left: int) -> tuple[int, int] | None:
+    """The candidate that gets a further seed, and the place of that seed in the order of seeds. None: runs under way decide, no further
+    seed would change who is the winner, or there is nobody to confirm.
 
     at_once: so many candidates begin together; left: for so many runs there is room.
     """
@@ -69,10 +65,10 @@ def next_run(study: StudyRecord, sweep: Sweep, at_once: int, left: int) -> Next:
     if hopeful:
         return _fewest_seeds(hopeful)
     if not is_open:
-        return "decided" if found.is_complete else "wait"
+        return None
     free = [candidate for candidate in racing if len(candidate.results) < MOST_SEEDS and _has_ended(candidate)]
     if not free:
-        return "wait"
+        return None
     chosen = min(free, key=lambda candidate: (len(candidate.results), -standings[candidate.number]))
     return chosen.number, len(chosen.results)
 
@@ -82,7 +78,7 @@ def _has_winner(found: Confirmation | None) -> bool:
     return found is not None and any(len(candidate.values) >= ENOUGH_SEEDS for candidate in found.so_far.ranked)
 
 
-def _towards_a_winner(study: StudyRecord, sweep: Sweep, at_once: int, left: int) -> Next:
+def _towards_a_winner(study: StudyRecord, sweep: Sweep, at_once: int, left: int) -> tuple[int, int] | None:
     """The run that promises most of those of trials that can still be confirmed; those that were found unfit come last."""
     found = study.confirmation
     known = replace(study, confirmation=found.so_far if found else None)
@@ -104,7 +100,7 @@ def _towards_a_winner(study: StudyRecord, sweep: Sweep, at_once: int, left: int)
             return number, len(begun[number].results)
         if _first_that_differs([runs[number]], study, sweep, under_way) is not None:
             return number, 0
-    return "wait" if under_way else "decided"
+    return None
 
 
 def _seeds_to_a_verdict(candidate: Candidate | None) -> int:
@@ -142,7 +138,7 @@ def _meets(candidate: Candidate, found: Confirmation) -> float:
     )
 
 
-def _open(study: StudyRecord, sweep: Sweep, found: Confirmation | None, at_once: int) -> Next:
+def _open(study: StudyRecord, sweep: Sweep, found: Confirmation | None, at_once: int) -> tuple[int, int] | None:
     """The first seeds of the first candidates, by seed."""
     candidates = [candidate for candidate in found.candidates if not candidate.failed] if found else []
     given = [candidate for candidate in candidates if len(candidate.results) < OPENING_SEEDS]
@@ -154,7 +150,7 @@ def _open(study: StudyRecord, sweep: Sweep, found: Confirmation | None, at_once:
             return entering, 0
     if given:
         return _fewest_seeds(given)
-    return "decided" if found is None or found.is_complete else "wait"
+    return None
 
 
 def _fewest_seeds(candidates: list[Candidate]) -> tuple[int, int]:

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from harness.cli.main import main
+from harness.cli.sweep import end_lines
 from harness.config.errors import InputError
 from harness.report.comparison import compare
 from harness.report.confirmation_table import confirmation_section, verdict
@@ -240,6 +242,37 @@ def test_the_mean_decides_whether_the_constraints_hold(searched: Callable[..., S
     assert [(candidate.number, candidate.feasible) for candidate in confirmation.candidates] == [(1, False), (2, True)]
     assert confirmation.winner is not None
     assert confirmation.winner.number == 2
+
+
+@pytest.mark.parametrize("outside", [{3}, {0, 1, 2, 3}])
+def test_a_winner_that_the_search_saw_outside_of_a_bound_is_the_best(
+    make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], outside: set[int]
+) -> None:
+    """outside: the trials that broke the bound with the search's seed, among others or all."""
+    monkeypatch.setenv("HARNESS_RUNS", str(tmp_path / "runs"))
+    bound = "val/general/forgetting"
+    directory = open_study(make_sweep(constraints={bound: {"max": 0.3}}))
+    search = Study(directory, thaw(directory.sweep), "here-1-aa")
+    while isinstance(claim := search.claim(), Claim):
+        search.settle(claim, Attempt(claim.run).complete(LOSSES[claim.number], **{bound: 0.31 if claim.number in outside else 0.2}))
+    run_all(open_confirmation(load_study(directory), top=3, seeds=3, workers=1, trials=[3]), lambda _: 2.0, **{bound: 0.29})
+
+    study, status = load_study(directory), read_status(directory)
+    assert study.confirmed is not None
+    assert study.best is not None
+    assert study.confirmed.number == study.best.number == 3
+    said = "\n".join(end_lines(status, status.standings_text()))
+    assert "trial 3 is the winner" in said
+    assert "no trial" not in said
+    monkeypatch.setattr("sys.argv", ["harness", "best", "study", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    found = json.loads(capsys.readouterr().out)
+    assert (ended.value.code, found["number"], found["confirmed"]) == (0, 3, True)
+    assert found["metrics"][bound] == pytest.approx(0.29)
+    comparison = compare([study], [])
+    assert comparison.best is comparison.runs[0]
+    assert (comparison.runs[0].number, comparison.shown_state(comparison.runs[0])) == (3, "complete")
 
 
 def test_a_candidate_that_fails_with_one_seed_is_not_the_winner(searched: Callable[..., StudyRecord]) -> None:
