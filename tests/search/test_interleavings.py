@@ -249,7 +249,7 @@ class Interleavings(RuleBasedStateMachine):
         # A study that confirms does all that the others do.
         ("confirmed tokens", "journal", 6),
         ("confirmed tokens", "postgresql", 6),
-        ("confirmed trials under a bound", "journal", 6),
+        ("confirmed trials under a bound", "journal", 3),
         ("trials", "journal", 6),
         *(
             pytest.param(*case, 25, marks=pytest.mark.long)
