@@ -101,11 +101,16 @@ def processes_of(path: Path) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             pid = int(entry.name)
-            if _read(pid, "comm").strip() in daemons:
+            if _read(pid, "comm").strip() in daemons or _is_warm(pid):
                 continue
             if needle in _read(pid, "cmdline") or b"HARNESS_RUNS=" + needle.rpartition(b"/")[0] in _read(pid, "environ"):
                 found.append(pid)
     return sorted(found)
+
+
+def _is_warm(pid: int) -> bool:
+    """Whether it is the process that commands of the tests are forks of, which has the environment of the test that started it."""
+    return b"\0tests.support.warm\0" in _read(pid, "cmdline") and f"PPid:\t{os.getpid()}\n".encode() in _read(pid, "status")
 
 
 def _read(pid: int, name: str) -> bytes:
