@@ -19,7 +19,7 @@ SHOWN = 3
 def tokens_of_others(frame: Source, others: Sequence[Source]) -> tuple[dict[str, Any], ...]:
     """What others have added and the frame lacks, as entries of `added_tokens` of a tokenizer.json, with ids behind the frame's.
 
-    Tokens that a model has no row for are left out. Raises InputError for a model without a tokenizer.json, and where a token that the
+    Tokens that a model has no row for are left out. Raises InputError for a frame without a tokenizer.json, and where a token that the
     frame lacks was not added to a vocabulary but learned with it: how text is split into these no tokenizer could hold for two models.
     """
     if frame.vocabulary is None:

@@ -328,7 +328,10 @@ def test_nobody_waits_for_a_run_that_a_confirmation_left(opened: Opened, make_sw
     assert isinstance(left := Study(more, thaw(more.sweep), "killed").claim(), Claim)
 
     larger = make_sweep(search={"confirm": True}, budget={"trials": 20, "tokens": None}, constraints=bound)
-    worse = lambda params: measured(params) if "seed" in params else {"val/domain/loss": 9.0 + params["optim.lr"]}  # noqa: E731
+
+    def worse(params: dict[str, Any]) -> dict[str, float]:
+        return measured(params) if "seed" in params else {"val/domain/loss": 9.0 + params["optim.lr"]}
+
     done = run_to_the_end(Study(open_study(larger), larger, "w2"), worse)
     assert left.run.name not in done
     assert len(load_study(directory).runs) > len(before.runs)
