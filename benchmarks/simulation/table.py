@@ -86,6 +86,10 @@ class Table:
             members.setdefault(tuple((key, value) for key, value in curve.params.items() if isinstance(value, str)), []).append(curve)
         self._grids = {texts: _Grid(name, texts, grid) for texts, grid in members.items()}
 
+    def axes(self, texts: Mapping[str, str]) -> dict[str, list[float]]:
+        """The numbers of the curves that have these texts, by parameter, their lengths under LENGTH."""
+        return {key: axis.values for key, axis in self._grids[tuple(texts.items())].axes.items()}
+
     def answer(self, params: Mapping[str, Any], steps: int) -> Curve:
         """The run of these parameters and this length. params: a value for each of `self.params`.
 

@@ -68,9 +68,9 @@ class Budget:
     """When the last lease under way ends, in seconds since the epoch; now, where there is none."""
     now: float
 
-    def has_room_for(self, tokens: int, *, devices: int) -> bool:
-        """Whether one more trial of at most this many tokens, on this many devices, may start."""
-        return self.trials.fits(1) and self.tokens.fits(tokens) and self.lease(tokens, devices=devices) is not None
+    def has_room_for(self, tokens: int, *, devices: int, trials: int = 1) -> bool:
+        """Whether one more trial of at most this many tokens, on this many devices, may start; or so many, of so many tokens in all."""
+        return self.trials.fits(trials) and self.tokens.fits(tokens) and self.lease(tokens, devices=devices) is not None
 
     def runs_left(self, tokens: int, *, devices: int, workers: int = 1) -> int:
         """For how many more trials of so many tokens there is room, by what is known of the time that they take. workers: that run them

@@ -81,6 +81,8 @@ class _Candidate:
     rung: int
     cost: int
     parent: int | None = None
+    goes_on: bool = False
+    """Whether its trunk has trained no run of this length yet; else it is another decay."""
 
 
 def joint_proposals(rungs: Rungs, cube: Cube, seen: Sequence[TrialSummary], seed: int, prices: Prices) -> Iterator[Proposal]:
@@ -102,7 +104,8 @@ def joint_proposals(rungs: Rungs, cube: Cube, seen: Sequence[TrialSummary], seed
     promising = model.promising([candidate.params for candidate in candidates])
     first = _below_its_share(rungs, seen, candidates, np.where(promising, improvement, -1.0), prices)
     offered = [*([] if first is None else [first]), *order[:MOST_OFFERED]]
-    # A budget that holds no long run any more may yet hold short ones.
+    # Where no short run can be followed by a long one any more; or the budget never held a long one.
+    offered += [index for index in order if candidates[index].rung == rungs.last]
     offered += sorted(order, key=lambda index: candidates[index].cost)[:1]
     for index in offered:
         candidate = candidates[index]
@@ -161,13 +164,14 @@ def _continuations(
             for rung in range(min(parent.rung + 1, rungs.last), rungs.last + 1):
                 is_known = bool((np.abs(tried[rung] - place).max(axis=1) < ALIKE).any())
                 if not is_known and (rung <= parent.rung + 1 or reached[rung] >= PROVED):
-                    yield _Candidate(params, rung, prices.of(params, rung, trunk.trials), parent.number)
+                    yield _Candidate(params, rung, prices.of(params, rung, trunk.trials), parent.number, goes_on=rung > parent.rung)
 
 
 def _below_its_share(
     rungs: Rungs, seen: Sequence[TrialSummary], candidates: Sequence[_Candidate], improvement: Float64, prices: Prices
 ) -> int | None:
-    """The candidate that goes first because its rung is below its share of the tokens; None where all have theirs, or none is promising."""
+    """The trunk that goes on first because a rung is below its share of the tokens; None where all have theirs, or none is promising.
+    Further decays tell little that is new."""
     spent = [0] * len(rungs.lengths)
     for trunk in trunks_of(rungs, seen):
         for index, trial in enumerate(sorted(trunk, key=lambda trial: trial.number)):
@@ -178,7 +182,10 @@ def _below_its_share(
         below = [
             index
             for index, candidate in enumerate(candidates)
-            if candidate.rung == rung and improvement[index] >= 0 and spent[rung] + candidate.cost <= share * (total + candidate.cost)
+            if candidate.rung == rung
+            and candidate.goes_on
+            and improvement[index] >= 0
+            and spent[rung] + candidate.cost <= share * (total + candidate.cost)
         ]
         if below:
             return max(below, key=lambda index: float(improvement[index]) / candidates[index].cost)

@@ -32,7 +32,6 @@ from harness.search.trunk_search import (
     best_of_any_rung,
     proposals,
     rung_lengths,
-    rung_to_continue,
     trials_to_learn_from,
 )
 
@@ -53,18 +52,27 @@ class TrunkClaims:
         return rungs_of(self.sweep, self.late)
 
     def next(self, number: int, records: Sequence[RunRecord], budget: Budget) -> Trial | None:
-        """The reservation of trial `number`; None when no proposal fits the budget."""
+        """The reservation of trial `number`; None when no proposal fits the budget.
+
+        A short run is worth its tokens if a run of full length may follow from it: without room for both it does not begin, unless no run
+        has full length, nor will have.
+        """
         seen = self._seen(records)
         stored = list(self._store.trunks())
         names = {record.number: record.name for record in records if record.number is not None}
-        kept_back = self._tokens_to_full_length(seen)
+        has_full = any(trial.rung == self.rungs.last and trial.state in ("complete", "running", "waiting") for trial in seen)
+        fallback = None
         for raw in self._proposals(number, seen, names, stored):
             proposal = raw if raw.params is None else replace(raw, params=self.sweep.valid(raw.params))
             tokens = self._tokens(proposal, seen, names, stored)
-            spare = kept_back if proposal.parent is None and seen else 0
-            if budget.has_room_for(tokens + spare, devices=self.sweep.devices):
-                return Trial(number=number, params=None, tokens=tokens, rung=proposal.rung, parent=proposal.parent, given=proposal.params)
-        return None
+            trial = Trial(number=number, params=None, tokens=tokens, rung=proposal.rung, parent=proposal.parent, given=proposal.params)
+            is_full = proposal.rung == self.rungs.last
+            further = 0 if is_full else self._tokens_from_there(proposal)
+            if budget.has_room_for(tokens + further, devices=self.sweep.devices, trials=1 if is_full else 2):
+                return trial
+            if fallback is None and not has_full and budget.has_room_for(tokens, devices=self.sweep.devices):
+                fallback = trial
+        return fallback
 
     def _proposals(self, number: int, seen: Sequence[TrialSummary], names: dict[int, str], stored: Sequence[Trunk]) -> Iterator[Proposal]:
         search = self.sweep.config.search
@@ -87,8 +95,7 @@ class TrunkClaims:
         by_run: dict[str, list[int]] = {}
         for trunk in stored:
             by_run.setdefault(trunk.info.run, []).append(trunk.info.tokens)
-        lengths = tuple(self.sweep.largest_tokens(self.length(rung)) for rung in range(len(self.rungs.lengths)))
-        return Prices(lengths, {number: by_run.get(name, []) for number, name in names.items()}, self._trunk_share)
+        return Prices(self._lengths, {number: by_run.get(name, []) for number, name in names.items()}, self._trunk_share)
 
     def _trunk_share(self, params: dict[str, Any]) -> float:
         choices, values = self.sweep.space.split(params)
@@ -153,13 +160,15 @@ class TrunkClaims:
         leaves_after = steps - parts_in_steps(config, steps)[2]
         return max((trunk.info.tokens for trunk in stored if trunk.info.run in ancestors and trunk.info.step <= leaves_after), default=0)
 
-    def _tokens_to_full_length(self, seen: Sequence[TrialSummary]) -> int:
-        """About what it takes from the highest rung reached to a run of full length: each rung's length, less half of the one before."""
-        reached = rung_to_continue(self.rungs, seen)
-        if reached is None:
-            return 0
-        tokens = [self.sweep.largest_tokens(self.length(rung)) for rung in range(len(self.rungs.lengths))]
-        return sum(tokens[rung] - tokens[rung - 1] // 2 for rung in range(reached + 1, len(tokens)))
+    def _tokens_from_there(self, proposal: Proposal) -> int:
+        """What a run of full length takes that goes on along the trunk of this shorter one."""
+        trunk = self._trunk_share(proposal.params) * self._lengths[proposal.rung] if proposal.params is not None else 0
+        return self._lengths[-1] - int(trunk)
+
+    @cached_property
+    def _lengths(self) -> tuple[int, ...]:
+        """Of each rung's runs, the most tokens."""
+        return tuple(self.sweep.largest_tokens(self.length(rung)) for rung in range(len(self.rungs.lengths)))
 
 
 def _ancestors(parent: int | None, seen: Sequence[TrialSummary], names: dict[int, str]) -> set[str]:

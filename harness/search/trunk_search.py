@@ -95,17 +95,6 @@ def best_of_any_rung(rungs: Rungs, seen: Sequence[TrialSummary]) -> Iterator[Pro
     return _promotions(rungs, seen, within_quota=False)
 
 
-def rung_to_continue(rungs: Rungs, seen: Sequence[TrialSummary]) -> int | None:
-    """The highest rung with a complete trial, while no run of full length exists or is under way; else None.
-
-    The tokens from there to full length are reserved: new trunks may not use them.
-    """
-    if any(trial.rung == rungs.last and trial.state in ("complete", "running", "waiting") for trial in seen):
-        return None
-    reached = [trial.rung for trial in seen if trial.state == "complete"]
-    return max(reached, default=0)
-
-
 def trials_to_learn_from(rungs: Rungs, seen: Sequence[TrialSummary], enough: int) -> set[int]:
     """The trials that a sampler learns from, and those under way. Objectives of different lengths do not compare: one rung, the highest
     with `enough` complete trials, else the lowest."""

@@ -179,6 +179,23 @@ def test_decays_of_a_trunk_that_make_nearly_the_same_steps_are_not_run(seen: lis
         assert min(near) >= ALIKE
 
 
+def test_what_goes_first_is_a_trunk_that_goes_on_and_no_further_decay() -> None:
+    """Full length is below its share, and one trunk has come there: its decays are cheap, and tell little of other trunks."""
+    cube, prices = Cube(SPACE), Prices(LENGTHS, {2: [540]}, lambda params: 1 - params["schedule.decay_fraction"])
+    generator = random.Random(1)
+    seen = []
+    for number in range(8):
+        params = {**cube.drawn(generator), "optim.lr": 1.2e-3 * 1.02**number, "schedule.decay_fraction": 0.4}
+        for rung in range(3 if number == 0 else 2):
+            value, margin = loss(params, rung), forgotten(params, rung)
+            parent = len(seen) - 1 if rung else None
+            seen.append(TrialSummary(len(seen), rung, parent, params, "complete", (max(0.0, margin), value), (margin,)))
+    first = next(joint_proposals(RUNGS, cube, seen, 0, prices))
+    assert first.parent is not None
+    assert first.rung == RUNGS.last
+    assert seen[first.parent].rung < RUNGS.last
+
+
 def test_a_branch_costs_what_its_trunk_has_not_trained() -> None:
     params = {"optim.lr": 1e-3, "data.packing": "concat", "schedule.decay_fraction": 0.2}
     trunk = [TrialSummary(7, 1, None, params, "complete")]

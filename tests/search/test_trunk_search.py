@@ -22,7 +22,7 @@ from harness.search.open_study import open_study
 from harness.search.parameter import Parameter
 from harness.search.study import Claim, Study
 from harness.search.sweep import Sweep, thaw
-from harness.search.trunk_search import Proposal, Rungs, TrialSummary, proposals, rung_lengths, rung_to_continue, trials_to_learn_from
+from harness.search.trunk_search import Proposal, Rungs, TrialSummary, proposals, rung_lengths, trials_to_learn_from
 from tests.search.conftest import WriteSweep
 from tests.search.studies import Attempt
 from tests.support.command import run_harness
@@ -85,12 +85,6 @@ def test_samplers_learn_from_the_highest_rung_with_enough_trials() -> None:
     assert trials_to_learn_from(RUNGS, seen, enough=3) == {9, 10, 11, 13}
     assert trials_to_learn_from(RUNGS, seen, enough=4) == {*range(9), 13}
     assert trials_to_learn_from(RUNGS, seen, enough=50) == {*range(9), 13}
-
-
-def test_a_run_of_full_length_is_kept_in_reach() -> None:
-    assert rung_to_continue(RUNGS, []) == 0
-    assert rung_to_continue(RUNGS, [trial(0, 1.0), trial(1, 1.0, rung=1)]) == 1
-    assert rung_to_continue(RUNGS, [trial(0, 1.0), trial(1, 1.0, rung=2, state="running")]) is None
 
 
 DRAWN = st.tuples(st.integers(0, 2), st.floats(0, 10), st.sampled_from(["complete", "running", "failed", "waiting"]))
