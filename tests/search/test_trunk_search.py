@@ -165,8 +165,8 @@ def place(params: dict[str, Any]) -> float:
     return (math.log10(params["optim.lr"]) + 4) / 3
 
 
-def whole_runs(sweep: Sweep) -> list[RunRecord]:
-    """The trials at full length of a study that spends its budget, training nothing."""
+def runs_of(sweep: Sweep) -> list[RunRecord]:
+    """The trials of a study that spends its budget, training nothing."""
     directory = open_study(sweep)
     study = Study(directory, thaw(directory.sweep), "here-1-aa")
     while isinstance(claim := study.claim(), Claim):
@@ -175,7 +175,41 @@ def whole_runs(sweep: Sweep) -> list[RunRecord]:
         assert found.params is not None
         loss = 3.0 - place(found.params) + 0.5 * (2 - (found.rung or 0))
         study.settle(claim, Attempt(claim.run).complete(loss, **{"val/general/forgetting": place(found.params)}))
-    return [run for run in load_study(directory).runs if run.trial is not None and run.trial.rung == 2]
+    return load_study(directory).runs
+
+
+def whole_runs(sweep: Sweep) -> list[RunRecord]:
+    """Those at full length."""
+    return [run for run in runs_of(sweep) if run.trial is not None and run.trial.rung == 2]
+
+
+@pytest.mark.slow
+def test_no_short_run_begins_that_could_not_be_followed_to_full_length(
+    write_sweep: WriteSweep, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HARNESS_RUNS", str(tmp_path / "runs"))
+    search = {**TRUNK, "confirm": False}
+    base, space = [*BASE, "schedule.decay_fraction=0.25"], {"optim.lr": SPACE["optim.lr"]}
+    path = str(write_sweep(base=base, space=space, search=search, budget={"tokens": 10**9}))
+    whole = load_sweep(path, []).largest_trial_tokens
+    spent, most = 0, 5 * whole
+    for run in runs_of(load_sweep(path, [f"budget.tokens={most}"])):
+        assert run.trial is not None
+        spent += run.result.tokens.spent
+        if run.trial.rung != 2:
+            assert spent + whole - 0.75 * run.trial.tokens <= most, "and what its trunk has not trained of a run of full length"
+    last = runs_of(load_sweep(str(write_sweep("few", base=base, space=space, search=search, budget={"trials": 9})), []))[-1]
+    assert last.number == 8
+    assert last.trial is not None
+    assert last.trial.rung == 2
+
+
+def test_where_no_run_of_full_length_fits_short_ones_are_better_than_nothing(
+    write_sweep: WriteSweep, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HARNESS_RUNS", str(tmp_path / "runs"))
+    path = write_sweep(base=BASE, space=SPACE, search={**TRUNK, "confirm": False}, budget={"tokens": 36 * 256 * 3 // 4})
+    assert {run.trial.rung for run in runs_of(load_sweep(str(path), [])) if run.trial} == {0, 1}
 
 
 @pytest.mark.slow
