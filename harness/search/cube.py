@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,11 @@ class Cube:
                 share = _share(parameter, point[parameter.key]) + generator.gauss(0, step)
                 found[parameter.key] = parameter.nearest(parameter.at(min(max(share, 0.0), 1.0)))
         return found
+
+
+def cube_without_seed(space: Space) -> Cube:
+    """Of a space whose trials run again with other seeds: the search's is what is replaced."""
+    return Cube(replace(space, parameters=tuple(parameter for parameter in space.parameters if parameter.key != "seed")))
 
 
 def _place(parameter: Parameter, choice: Any) -> float:

@@ -204,7 +204,7 @@ class _Model:
         complete = [trial for trial in seen if trial.state == "complete"]
         self.complete = _most_telling(complete)
         values = _values(self.complete)
-        count = _learned_from(len(complete))
+        count = learned_from(len(complete))
         if len(complete) <= MOST:
             known, of_known = complete[:count], [column[:count] for column in values]
         else:
@@ -214,7 +214,7 @@ class _Model:
         places = self._places([(trial.params, trial.rung) for trial in self.complete])
         pending = self._places([(trial.params, trial.rung) for trial in seen if trial.state in ("running", "waiting")])
         models = [
-            Surrogate(places, column, cube.groups, _hyperparameters(fitted_at, fitted, cube.groups)).expecting(pending)
+            Surrogate(places, column, cube.groups, hyperparameters(fitted_at, fitted, cube.groups)).expecting(pending)
             for column, fitted in zip(values, of_known, strict=True)
         ]
         self._objective, self._constraints = models[0], models[1:]
@@ -279,7 +279,7 @@ def _values(complete: Sequence[TrialSummary]) -> list[Float64]:
     return [losses, *np.array([trial.margins for trial in complete]).reshape(len(complete), -1).T]
 
 
-def _learned_from(complete: int) -> int:
+def learned_from(complete: int) -> int:
     """How many of the complete trials hyperparameters are fitted to: anew when there is a fifth more."""
     count = FEWEST
     while max(count + 1, count * 6 // 5) <= complete:
@@ -287,7 +287,8 @@ def _learned_from(complete: int) -> int:
     return count
 
 
-def _hyperparameters(places: Places, values: Float64, groups: NDArray[np.int64]) -> Hyperparameters:
+def hyperparameters(places: Places, values: Float64, groups: NDArray[np.int64]) -> Hyperparameters:
+    """Those of `harness.search.surrogate.fit`, remembered."""
     return _fitted(*(array.tobytes() for array in (places.x, places.s, places.trunk, values)), groups.tobytes())
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from harness.runs.constraints import holds
 from harness.runs.fresh_seeds import outcome, shifts_of_candidates
 from harness.runs.record import RunRecord, StudyRecord
-from harness.search.cube import Cube
+from harness.search.cube import cube_without_seed
 from harness.search.space import Space, parse_space
 
 Point = dict[str, Any]
@@ -99,8 +98,7 @@ def unknown_of_shifts(space: Space, known: Sequence[Point], points: Sequence[Poi
 
 def _known_from(space: Space, known: Sequence[Point], points: Sequence[Point]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The weights of the known shifts in those of the points: [points, known]; and the variance that is left: [points]."""
-    # The search's seed is what is replaced.
-    cube = Cube(replace(space, parameters=tuple(parameter for parameter in space.parameters if parameter.key != "seed")))
+    cube = cube_without_seed(space)
     at, wanted = cube.encoded(known), cube.encoded(points)
     across = _alike(wanted, at)
     weights = np.asarray(np.linalg.solve(_alike(at, at) + OWN * np.eye(len(at)), across.T).T, dtype=np.float64)

@@ -8,24 +8,17 @@ Inequality Constraints, ICML 2014): the improvement, times the chance that the c
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.runs.chances import NORMAL, Spread, with_reserve
 from harness.runs.confirmation import ENOUGH_SEEDS, Candidate, Confirmation
 from harness.runs.constraints import Bound, margins_of
 from harness.runs.fresh_seeds import outcome, shifts_of_candidates
-from harness.runs.record import RunRecord, StudyRecord
+from harness.runs.record import StudyRecord
 from harness.search.next_candidates import metrics_over_fresh_seeds, unknown_of_shifts
+from harness.search.seed_scatter import degrees_of, scatters_of
 from harness.search.space import parse_space
-
-ASSUMED = 0.25
-"""How far seeds scatter one configuration, as a share of what configurations differ by: while little is known of it."""
-ENOUGH_DEGREES = 2
-"""Of freedom: from then on only what fresh seeds say counts."""
-OF_NORMAL = 1.4826
-"""Times the median absolute deviation is the standard deviation of a normal sample."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +46,7 @@ def prospects(study: StudyRecord) -> list[Prospect]:
     expected = metrics_over_fresh_seeds(space, known, study.runs, runs)
     shifted = {number for shifts in known.values() for number in shifts}
     unknown = unknown_of_shifts(space, [params[number] for number in sorted(shifted)], [run.params for run in runs])
-    scatters = scatters_of(study.constraints, confirmation, runs)
+    scatters = scatters_of(study.constraints, confirmation, space, study.runs, runs)
     aims: dict[int, dict[str, Bound]] = {}
     found = []
     for run, metrics, open_ in zip(runs, expected, unknown.tolist(), strict=True):
@@ -78,32 +71,9 @@ def bounds_to_aim_at(
 ) -> dict[str, Bound]:
     """The bounds that means over `seeds` fresh seeds have to meet for the chances that are asked for, by what is known or assumed."""
     return {
-        metric: with_reserve(bound, Spread(scatters[metric], seeds, max(seeds - 1, _degrees(confirmation, metric))))
+        metric: with_reserve(bound, Spread(scatters[metric], seeds, max(seeds - 1, degrees_of(confirmation, metric))))
         for metric, bound in constraints.items()
     }
-
-
-def scatters_of(constraints: Iterable[str], confirmation: Confirmation | None, runs: Sequence[RunRecord]) -> dict[str, float]:
-    """By constrained metric, how far seeds scatter a configuration: a standard deviation. runs: those of full length."""
-    found = {}
-    for metric in constraints:
-        values = [run.result.metrics[metric] for run in runs if metric in run.result.metrics]
-        centre = statistics.median(values) if values else 0.0
-        differ = OF_NORMAL * statistics.median(abs(value - centre) for value in values) if values else 0.0
-        spread, degrees = _spread(confirmation, metric), _degrees(confirmation, metric)
-        assumed = max(0, ENOUGH_DEGREES - degrees)
-        squares = assumed * (ASSUMED * differ) ** 2 + (degrees * spread.sd**2 if spread else 0.0)
-        found[metric] = math.sqrt(squares / (assumed + degrees))
-    return found
-
-
-def _spread(confirmation: Confirmation | None, metric: str) -> Spread | None:
-    return next((candidate.spreads.get(metric) for candidate in confirmation.candidates), None) if confirmation else None
-
-
-def _degrees(confirmation: Confirmation | None, metric: str) -> int:
-    spread = _spread(confirmation, metric)
-    return spread.degrees if spread else 0
 
 
 def _seeds_to_be_judged_by(candidate: Candidate | None) -> int:

@@ -23,7 +23,8 @@ from harness.search.cube import Cube
 from harness.search.joint import FEWEST, Prices, joint_proposals
 from harness.search.late_parameters import LateParameters
 from harness.search.next_candidates import metrics_over_fresh_seeds
-from harness.search.prospects import bounds_to_aim_at, scatters_of
+from harness.search.prospects import bounds_to_aim_at
+from harness.search.seed_scatter import scatters_of
 from harness.search.sweep import Sweep
 from harness.search.trunk_search import (
     Proposal,
@@ -119,7 +120,8 @@ class TrunkClaims:
         # What is promoted then meets the constraints with other seeds, too, with the chance that is asked for.
         so_far = confirmation.so_far if confirmation else None
         full = [record for record in records if record.state == "complete" and (record.trial and record.trial.rung) == self.rungs.last]
-        bounds = bounds_to_aim_at(self.sweep.constraints, so_far, scatters_of(self.sweep.constraints, so_far, full))
+        scatters = scatters_of(self.sweep.constraints, so_far, self.sweep.space, records, full)
+        bounds = bounds_to_aim_at(self.sweep.constraints, so_far, scatters)
         known = shifts_of_candidates(confirmation, records) if confirmation else {}
         for record, metrics in zip(records, metrics_over_fresh_seeds(self.sweep.space, known, records, records), strict=True):
             trial, result = record.trial, record.result
