@@ -37,6 +37,10 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {
         [r"\| stories260k_long \| random \| [01] of 1 \|", r"\| stories260k_long \| tpe confirms itself \| [01] of 1 \|"],
     ),
     "decay_study": (["--steps", "20"], [r"8 trials of 20 steps.*: [2-9]\.\d+ x", "against the same run from scratch: the same bits"]),
+    "earlier_grids": (
+        ["--tables", "stories260k", "--draws", "1"],
+        [r"12 studies in 4 families", rf"\| earlier \| 0\.{NUMBER}% \|", rf"\| random \| {NUMBER}% \|"],
+    ),
     "generation": (
         ["--shapes", "llama_1m", "--batch", "1", "4", "--new-tokens", "4", "--rounds", "1", "--rows", "40"],
         [rf"\| llama_1m \| 4 \| {NUMBER} \| {NUMBER} \|", r"backwards: 0 of 40", r"after a kill: 0 of 20"],
