@@ -21,14 +21,13 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.search.cube import Cube
-from harness.search.surrogate import Hyperparameters, Places, Surrogate, fit
+from harness.search.surrogate import MOST, Places, Surrogate, hyperparameters, learned_from
 from harness.search.trunk_search import Proposal, Rungs, TrialSummary, TrunkKey
 
 Float64 = NDArray[np.float64]
@@ -46,11 +45,8 @@ DECAYS = 4
 """Other decays of each trunk that are looked at."""
 ALIKE = 0.1
 """Decays of one trunk nearer than this in all of their ranges are not told apart: a short run may make the same steps of them."""
-MOST = 200
-"""Trials that the model learns from: its cost grows with their third power."""
 MOST_TRUNKS = 100
 """Trunks whose ways on are looked at: those with the largest expected improvement at full length."""
-FEWEST = 3
 CONSTRAINT_WORTH = 0.5
 """The weight of a constraint's uncertainty, where the objective's is 1."""
 MOST_OFFERED = 50
@@ -277,26 +273,6 @@ def _values(complete: Sequence[TrialSummary]) -> list[Float64]:
     """What is modelled: the objective, and each constraint's violation; [trials] each."""
     losses = _compressed(np.array([trial.loss[1] for trial in complete]), np.array([trial.rung for trial in complete]))
     return [losses, *np.array([trial.margins for trial in complete]).reshape(len(complete), -1).T]
-
-
-def learned_from(complete: int) -> int:
-    """How many of the complete trials hyperparameters are fitted to: anew when there is a fifth more."""
-    count = FEWEST
-    while max(count + 1, count * 6 // 5) <= complete:
-        count = max(count + 1, count * 6 // 5)
-    return count
-
-
-def hyperparameters(places: Places, values: Float64, groups: NDArray[np.int64]) -> Hyperparameters:
-    """Those of `harness.search.surrogate.fit`, remembered."""
-    return _fitted(*(array.tobytes() for array in (places.x, places.s, places.trunk, values)), groups.tobytes())
-
-
-@lru_cache(maxsize=64)
-def _fitted(x: bytes, s: bytes, trunk: bytes, values: bytes, groups: bytes) -> Hyperparameters:
-    of_groups, heights = np.frombuffer(groups, dtype=np.int64), np.frombuffer(s)
-    places = Places(np.frombuffer(x).reshape(len(heights), len(of_groups)), heights, np.frombuffer(trunk, dtype=np.int64))
-    return fit(places, np.frombuffer(values), of_groups)
 
 
 def _compressed(losses: Float64, rung: NDArray[np.int64]) -> Float64:

@@ -17,9 +17,8 @@ from harness.runs.chances import Spread
 from harness.runs.confirmation import Confirmation
 from harness.runs.record import RunRecord
 from harness.search.cube import cube_without_seed
-from harness.search.joint import FEWEST, MOST, hyperparameters, learned_from
 from harness.search.space import Space
-from harness.search.surrogate import Places
+from harness.search.surrogate import FEWEST, MOST, Places, hyperparameters, learned_from
 
 ASSUMED = 0.1
 """How far seeds scatter one configuration, as a share of what configurations differ by."""

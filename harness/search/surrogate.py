@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from copy import copy
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,8 @@ SHARED_NOISE = 0.9
 """Of the variance of the noise, what is the trunk's."""
 STEPS, STEP_SIZE = 40, 0.15
 """Of Adam, on the logarithms of the hyperparameters."""
+FEWEST, MOST = 3, 200
+"""Trials that a model learns from: its cost grows with their third power."""
 JITTER = 1e-6
 SQRT5 = math.sqrt(5.0)
 
@@ -136,6 +139,26 @@ def _density(
         2 * hyper.noise * float((toward * correlation).sum()),
     )
     return density, gradient
+
+
+def learned_from(complete: int) -> int:
+    """How many of the complete trials hyperparameters are fitted to: anew when there is a fifth more."""
+    count = FEWEST
+    while max(count + 1, count * 6 // 5) <= complete:
+        count = max(count + 1, count * 6 // 5)
+    return count
+
+
+def hyperparameters(places: Places, values: Float64, groups: Int64) -> Hyperparameters:
+    """Those of `harness.search.surrogate.fit`, remembered."""
+    return _fitted(*(array.tobytes() for array in (places.x, places.s, places.trunk, values)), groups.tobytes())
+
+
+@lru_cache(maxsize=64)
+def _fitted(x: bytes, s: bytes, trunk: bytes, values: bytes, groups: bytes) -> Hyperparameters:
+    of_groups, heights = np.frombuffer(groups, dtype=np.int64), np.frombuffer(s)
+    places = Places(np.frombuffer(x).reshape(len(heights), len(of_groups)), heights, np.frombuffer(trunk, dtype=np.int64))
+    return fit(places, np.frombuffer(values), of_groups)
 
 
 class Surrogate:

@@ -20,11 +20,12 @@ from harness.runs.trial import Trial
 from harness.runs.trunks import Trunk, TrunkStore
 from harness.search.budget import Budget
 from harness.search.cube import Cube
-from harness.search.joint import FEWEST, Prices, joint_proposals
+from harness.search.joint import Prices, joint_proposals
 from harness.search.late_parameters import LateParameters
 from harness.search.next_candidates import metrics_over_fresh_seeds
 from harness.search.prospects import bounds_to_aim_at
 from harness.search.seed_scatter import scatters_of
+from harness.search.surrogate import FEWEST
 from harness.search.sweep import Sweep
 from harness.search.trunk_search import (
     Proposal,
