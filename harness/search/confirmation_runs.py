@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property
 from typing import Any
 
-from harness.runs.confirmation import Confirmation, confirmation_of
+from harness.runs.confirmation import ENOUGH_SEEDS, Confirmation, confirmation_of
 from harness.runs.confirmation_plan import ConfirmationPlan, confirmation_directory, launch_of, read_plan
 from harness.runs.files import read_yaml
 from harness.runs.record import RunRecord, StudyRecord
@@ -108,6 +108,14 @@ class ConfirmationRuns:
         used = max(((account["used"] + account["reserved"]) / account["limit"] for account in accounts.values()), default=0.0)
         return used >= PROBE_AT and all(getattr(spent, unit) < getattr(held, unit) for unit in accounts)
 
+    def holds_one_more_alone(self, budget: Budget) -> bool:
+        """Whether nobody has begun, and what is left is not enough for two candidates."""
+        return self._runs is None and self._runs_left(budget) < 2 * ENOUGH_SEEDS
+
+    def _runs_left(self, budget: Budget) -> int:
+        sweep = self._study.sweep
+        return budget.runs_left(sweep.largest_trial_tokens, devices=sweep.devices, workers=sweep.config.launcher.workers)
+
     def start_next(self, budget: Budget) -> Answer:
         """The run that would change the decision most, if the budget holds it; done: none is to be begun now. Whether some are under way,
         `left` says: one that `harness confirm` began and left is for nobody here to wait for."""
@@ -120,8 +128,7 @@ class ConfirmationRuns:
             # `harness confirm` planned it, and was stopped.
             plan = dataclasses.replace(plan, charged=[*plan.charged, begun])
         else:
-            left = budget.runs_left(tokens, devices=devices, workers=self._study.sweep.config.launcher.workers)
-            wanted = next_run(study, self._study.sweep, candidates_at_once(self._study.sweep), left)
+            wanted = next_run(study, self._study.sweep, candidates_at_once(self._study.sweep), self._runs_left(budget))
             if wanted is None:
                 return "done"
             plan = plan or empty_plan(study, self._study.sweep)

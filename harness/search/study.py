@@ -190,6 +190,8 @@ class Study:
         of_search = budget.holding_back(confirmation.held_back())
         if trial := self._proposed(number, of_search):
             return self._reserve(trial, of_search, under_way)
+        if under_way and confirmation.holds_one_more_alone(budget):
+            return "wait"  # what is still searched may be better, and no other one could be judged after this
         further = confirmation.start_next(budget)
         if further != "done" or answer == "wait":
             return further if further != "done" else answer

@@ -279,6 +279,23 @@ def test_two_workers_race_side_by_side(opened: Opened) -> None:
         assert plan.runs[0]["candidate"] != plan.runs[1]["candidate"]
 
 
+def test_where_few_can_be_judged_nobody_begins_while_a_better_one_may_come(opened: Opened) -> None:
+    directory, sweep = opened(budget={"trials": 7, "tokens": None})
+    with announced(directory, "a") as of_a, announced(directory, "b") as of_b:
+        a, b = Study(directory, sweep, "a", of_a), Study(directory, sweep, "b", of_b)
+        for study in (a, b):
+            first = study.claim()
+            assert isinstance(first, Claim)
+            run(first, study, measured)
+        last = a.claim()
+        assert isinstance(last, Claim)
+        assert b.claim() == "wait"
+        run(last, a, measured)
+        confirming = b.claim()
+        assert isinstance(confirming, Claim)
+        assert confirming.run.name == "study-confirm/0000"
+
+
 def test_more_can_be_confirmed_afterwards_and_is_not_charged(opened: Opened) -> None:
     directory, sweep = opened(budget={"trials": 14, "tokens": None})
     run_to_the_end(Study(directory, sweep, "w"))
