@@ -45,7 +45,9 @@ def compose(name: str, schema: type, overrides: list[str], *, given_by: str = CO
     given_by: what messages call the place of the overrides.
     """
     from hydra import initialize_config_dir
+    from hydra._internal.config_repository import CachingConfigRepository
     from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
@@ -59,7 +61,10 @@ def compose(name: str, schema: type, overrides: list[str], *, given_by: str = CO
         with initialize_config_dir(str(config_dirs()[-1]), version_base="1.3"):
             # What hydra.compose does, step by step: it keeps its defaults list to itself, and to have it made twice takes as long again.
             loader: Any = GlobalHydra.instance().config_loader()
-            given_texts, repository = loader._parse_overrides_and_create_caching_repo(name, texts)
+            given_texts = OverridesParser.create().parse_overrides(texts)
+            repository: Any = CachingConfigRepository(None)  # type: ignore[arg-type]  # it would copy the loader's, with all schemas
+            repository.delegate = loader.repository
+            loader._process_config_searchpath(name, given_texts, repository)
             tree = _defaults_list(repository, name, given_texts)
             _refuse_wishes_of_strangers(tree, given=replaced_keys(parsed))
             composed = loader._compose_config_from_defaults_list(tree.defaults, repository)
