@@ -8,8 +8,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # Processes: twice as many as CI has cores, since many tests wait. A file's tests stay in one, and so do all that need a server (see tests/conftest.py): they share what is made once.
 TESTS_AT_A_TIME ?= 4
-# Temporary files in memory, where 4 GB are free and programs may be run from it: on a disk, tests spend a third of their time on syncing files.
-IN_MEMORY = $(shell grep ' /dev/shm ' /proc/mounts 2>/dev/null | grep -qv noexec && [ $$(df --output=avail /dev/shm | tail -n 1) -gt 4000000 ] && echo TMPDIR=/dev/shm)
+# Temporary files in memory, where 8 GB are free and programs may be run from it: on a disk, tests spend a third of their time on syncing files.
+IN_MEMORY = $(shell grep ' /dev/shm ' /proc/mounts 2>/dev/null | grep -qv noexec && [ $$(df --output=avail /dev/shm | tail -n 1) -gt 8000000 ] && echo TMPDIR=/dev/shm)
 # One thread of torch each: on tensors as small as the tests' processes with two threads each wait for each other most of the time.
 PYTEST = $(IN_MEMORY) OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TESTS_AT_A_TIME) --dist loadgroup --no-loadscope-reorder
 
