@@ -39,7 +39,7 @@ PYTHON = Path(sys.executable)
 HARNESS = PYTHON.with_name("harness")
 MESSAGE_BYTES = 1 << 20
 MAX_FILES = 250
-START_SECONDS = 240.0
+DIED = "the warm process died while it imported what it needs"
 PLACE = "TESTS_WARM_PLACE"
 """The variable in which processes of a parallel test run find where the others' are."""
 
@@ -107,9 +107,10 @@ class Warm:
         self.programs = place / "bin"
         """For PATH: `harness` and `python`."""
         self.harness = self.programs / "harness"
-        deadline = time.monotonic() + START_SECONDS
+        status = Path("/proc", (place / "pid").read_text(), "stat")
         while not Path(self._address).exists():
-            assert time.monotonic() < deadline, "the warm process does not come up"
+            assert status.exists(), DIED
+            assert status.read_text().rpartition(")")[2].split()[0] != "Z", DIED
             time.sleep(0.05)
 
     def start(
@@ -211,6 +212,7 @@ def _start(root: Path, modules: tuple[str, ...]) -> Path:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(ROOT)}
     command = [PYTHON, "-m", "tests.support.warm", address, *modules]
     process = subprocess.Popen(command, env=environment, cwd=ROOT, stdin=subprocess.PIPE)
+    (place / "pid").write_text(str(process.pid))
     # With its standard input it ends, and no command is left running.
     atexit.register(process.communicate)
     return place
