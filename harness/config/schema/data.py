@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from annotated_types import Ge, Gt, Lt, MinLen
@@ -323,7 +322,6 @@ class DataConfig(Section):
     """Where tokenized text is kept; null: $HARNESS_CACHE, else ~/.cache/harness."""
 
 
-@cache
 def evaluation_sections(data: type[DataConfig] = DataConfig) -> dict[str, str]:
     """The mappings of data.* that hold evaluation sets, in order, and what each logs its metrics under. data: a subclass, with others."""
     hints = get_type_hints(data, include_extras=True)
