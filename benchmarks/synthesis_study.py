@@ -1,6 +1,6 @@
 """What a search over recipes for synthetic data gains over seeds: the best recipe, the recipe as it ships, and real text alone.
 
-    python -m benchmarks.synthesis_study --teacher stories260k --text tinystories.jsonl.gz [--tokenizer stories260k] [--seeds 3] [--trials 8]
+    python -m benchmarks.synthesis_study --teacher MODEL --text tinystories.jsonl.gz [--tokenizer stories260k] [--seeds 3] [--trials 8]
 
 For every seed sweeps/synthesis.yaml trains small students from scratch, all on equally many tokens. Real text are the first --real
 documents; the teacher goes on from the beginnings of the --rows next ones; the rest is held out. Trials are chosen on half of it; all

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from harness import __version__
 from harness.config.errors import InputError
@@ -71,7 +71,7 @@ def begin(recipe: Recipe, path: Path | None) -> Begun:
 
 
 def begin_plan(directory: SynthDirectory, plan: Plan, teachers: Teachers) -> Begun:
-    """Begin a plan's directory, or go on with it. Raises InputError where it holds something that another recipe made."""
+    """Begin a plan's directory, or go on with it. Raises InputError where teachers wrote something there for another recipe."""
     document: dict[str, Any] = {
         "name": plan.recipe.name,
         "version": __version__,
@@ -84,8 +84,11 @@ def begin_plan(directory: SynthDirectory, plan: Plan, teachers: Teachers) -> Beg
     }
     if directory.recipe.is_file():
         kept = directory.begun()
-        _refuse_other(directory, kept, document)
-        if kept["steps"] != plan.keys or retries_of(kept["recipe"]) != retries_of(document["recipe"]):  # there is something to write again
+        is_other = not _is_written_alike(kept, document)
+        if is_other and answers(directory, kept["shards"]):
+            _refuse_other(directory, kept, document)
+        # There is something to write again, or for the first time.
+        if is_other or kept["steps"] != plan.keys or retries_of(kept["recipe"]) != retries_of(document["recipe"]):
             jobs = study_jobs(directory)  # not under the lock: Slurm may take its time
             with directory.changing() as ledger:
                 _refuse_workers(directory, plan.shards, jobs)
@@ -113,15 +116,18 @@ def retries_of(recipe: dict[str, Any]) -> dict[str, Any]:
     return {name: [step["parse"], step["retries"]] for name, step in recipe["steps"].items() if step.get("retries")}
 
 
-def _refuse_other(directory: SynthDirectory, kept: dict[str, Any], now: dict[str, Any]) -> None:
-    """Refuse to go on with what another recipe wrote; what only filters, scores or emits otherwise may go on."""
+def _is_written_alike(kept: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether what was written by a recipe is what another asks for; it may filter, score and emit otherwise."""
+    written = {name for name, step in kept["recipe"]["steps"].items() if step["template"] is not None}
+    alike = all(now["steps"].get(name) == key for name, key in kept["steps"].items() if name in written or name in now["steps"])
+    shape = ("seed", "rows", "shard_rows")
+    return alike and kept["seeds"] == now["seeds"] and all(kept["recipe"][key] == now["recipe"][key] for key in shape)
+
+
+def _refuse_other(directory: SynthDirectory, kept: dict[str, Any], now: dict[str, Any]) -> NoReturn:
+    """Refuse to go on with what another recipe wrote. Raises InputError, which names what differs."""
     valid = "the same recipe, or another --dir"
     before, after = dict(flat(kept["recipe"])), dict(flat(now["recipe"]))
-    written = {name for name, step in kept["recipe"]["steps"].items() if step["template"] is not None}
-    same = all(now["steps"].get(name) == key for name, key in kept["steps"].items() if name in written or name in now["steps"])
-    shape = ("seed", "rows", "shard_rows")
-    if same and kept["seeds"] == now["seeds"] and all(before[key] == after[key] for key in shape):
-        return
     different = sorted(key for key in {*before, *after} if before.get(key) != after.get(key) and not key.startswith(AFTER_WRITING))
     if different:
         said = "; ".join(f"{key}={_short(before.get(key))}, now {_short(after.get(key))}" for key in different[:5])

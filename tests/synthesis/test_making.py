@@ -81,8 +81,10 @@ def test_a_teacher_without_an_end_token_is_refused_before_it_costs_anything(reci
     assert (done.rc, "valid: a stop string (steps.text.stop), " in done.stderr) == (2, True), done
     status = json.loads(call_harness("status", "made", "--json", cwd=tmp_path).stdout)
     assert (status["budget"]["tokens"]["used"], status["budget"]["tokens"]["reserved"], status["tokens"]["lost"]) == (0, 0, 0)
-    stopped = recipe("stopped", teachers__teacher__model=str(endless), steps__text__stop=["e"])
-    assert synth(tmp_path, stopped, "--dir", "stopped").rc == 0
+    # Nothing was written there, so the directory takes the recipe that is mended.
+    assert synth(tmp_path, path, "steps.text.stop=[e]", "--dir", "made").rc == 0
+    done = synth(tmp_path, path, "steps.text.stop=[a]", "--dir", "made")
+    assert (done.rc, "holds what another recipe made: steps.text.stop" in done.stderr) == (2, True), done
 
 
 def worker(directory: SynthDirectory) -> BaseProcess:
