@@ -86,26 +86,28 @@ def finish(process: subprocess.Popen[bytes]) -> None:
 
 def disturbed(words: list[str], path: Path, rows: int, kills: int, chance: random.Random) -> None:
     """Make a data set of so many rows with kills at random moments, each while rows are written."""
-    directory, process, began_with = SynthDirectory(path), None, 0
+    directory, process, there = SynthDirectory(path), start(words, path, workers=WORKERS), 0
     for moment in sorted(chance.sample(range(1, rows - LEFT), kills)):
-        while (there := answers(directory, rows)) < max(moment, began_with + 1):
-            if process is None or process.poll() is not None:  # the worker that was killed was the last one
-                process, began_with = start(words, path, workers=WORKERS), there
+        wanted = max(moment, there + 1)
+        while (there := answers(directory, rows)) < wanted:
+            if process.poll() is not None:  # all were killed, or the last worker was
+                process = start(words, path, workers=WORKERS)
             time.sleep(0.002)
-        assert process is not None, "rows are there"
-        workers = children(process.pid)
-        if workers and chance.random() < 0.5:
-            os.kill(chance.choice(workers), signal.SIGKILL)
+        alive = workers_of(process)
+        if alive and chance.random() < 0.5:
+            os.kill(chance.choice(alive), signal.SIGKILL)
         else:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-    if process is not None:
+    if process.poll() is None:
         process.communicate()
     finish(start(words, path, workers=WORKERS))
 
 
-def children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def workers_of(process: subprocess.Popen[bytes]) -> list[int]:
+    """Those that live."""
+    pids = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(pid) for pid in pids if Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 if __name__ == "__main__":

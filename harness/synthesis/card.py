@@ -33,7 +33,8 @@ def data_card(manifest: Mapping[str, Any], made: Made, config: SynthConfig) -> s
     lost = f", {tokens['lost']:,} were lost with what was killed" if tokens["lost"] else ""
     told = f"{licence}, as whoever made it says" if licence else "not told by whoever made it"
     steps = [
-        [name, step["teacher"], f"`{scrub.path(step['model'])}`", step["licence"] or "not told"] for name, step in manifest["steps"].items()
+        [name, *(f"`{one}`" for one in (step["key"], scrub.path(step["model"]), step["teacher_hash"])), step["licence"] or "not told"]
+        for name, step in manifest["steps"].items()
     ]
     recipe = yaml.safe_dump(scrub.value(_without_defaults(config)), sort_keys=False, allow_unicode=True)
     sections = [
@@ -42,7 +43,7 @@ def data_card(manifest: Mapping[str, Any], made: Made, config: SynthConfig) -> s
         f"Made by harness {manifest['version']}: {len(made.data):,} rows ({config.emit.format}) that language models wrote. Nobody has "
         "read all of them.\n",
         f"Licence: {told}. What the teachers' licences and those of the seeds ask for holds, too.\n",
-        _table(["step", "teacher", "model", "its licence"], steps),
+        _table(["step", "its hash", "teacher", "its hash", "licence"], steps),
         "## From draws to rows\n",
         _table(["stage", "rows left"], [[name, f"{count:,}"] for name, count in manifest["funnel"].items()]),
         _table(["dropped by", "rows"], [[f"`{rule}`", f"{count:,}"] for rule, count in manifest["rejected"].items()]),

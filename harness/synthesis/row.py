@@ -59,7 +59,8 @@ class Row:
     written: dict[str, int] = field(default_factory=dict)
     """Tokens of every text, by the name of its field."""
     provenance: dict[str, Any] = field(default_factory=dict)
-    """By step: teacher, weights or endpoint, sampling, versions."""
+    """By step that a teacher answered: `id` of its ask, and hashes of the step and of the teacher; `served`, what an endpoint says of
+    itself."""
 
     def value(self, path: str) -> Any:
         """The field at NAME or NAME.FIELD. Raises KeyError."""

@@ -297,9 +297,17 @@ def write_data_page(directory: SynthDirectory, plan: Plan, made: Made, path: Pat
 
 
 def _step(plan: Plan, name: str) -> dict[str, Any]:
-    teacher = plan.recipe.config.teachers[plan.recipe.teacher_of(name)]
-    licence = None if teacher.endpoint is not None else licence_of(in_home(teacher.model))
-    return {"teacher": plan.recipe.teacher_of(name), "model": teacher.model, "endpoint": teacher.endpoint, "licence": licence}
+    """Who answers a step, and how it is sampled: what the hashes in a row's provenance stand for."""
+    teacher = plan.recipe.teacher_of(name)
+    config, step = plan.recipe.config.teachers[teacher], plan.recipe.config.steps[name]
+    return {
+        "teacher": teacher,
+        "teacher_hash": plan.teachers[teacher],
+        "model": config.model,
+        "endpoint": config.endpoint,
+        "licence": None if config.endpoint is not None else licence_of(in_home(config.model)),
+        **({} if step.nll is not None else {"sampling": to_plain(plan.recipe.sampling_of(name)), "max_new_tokens": step.max_new_tokens}),
+    }
 
 
 def _write_lines(path: Path, rows: list[dict[str, Any]]) -> str:
