@@ -30,7 +30,7 @@ def data_card(manifest: Mapping[str, Any], made: Made, config: SynthConfig) -> s
     figures, tokens = manifest["figures"], manifest["tokens"]
     spent = tokens["prompt"] + tokens["generated"] + tokens["lost"]
     each = f", {spent / len(made.data):,.0f} for each row that was kept" if made.data else ""
-    lost = f", {tokens['lost']:,} were lost with what was killed" if tokens["lost"] else ""
+    lost = f", {tokens['lost']:,} were lost with texts that were broken off" if tokens["lost"] else ""
     told = f"{licence}, as whoever made it says" if licence else "not told by whoever made it"
     steps = [
         [name, *(f"`{one}`" for one in (step["key"], scrub.path(step["model"]), step["teacher_hash"])), step["licence"] or "not told"]

@@ -99,7 +99,7 @@ def test_a_card_says_what_was_made_and_nothing_private(monkeypatch: pytest.Monke
         "| draws | 5 |",
         "| kept | 4 |",
         "| `finish` | 1 |",
-        "Teachers read 10 tokens and wrote 20, 3 were lost with what was killed, 8 for each row",
+        "Teachers read 10 tokens and wrote 20, 3 were lost with texts that were broken off, 8 for each row",
         "answer:\n\n```text\nthe cat sat on the mat\n```",
         "questions `0123456789abcdef`",
     ):
