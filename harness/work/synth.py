@@ -121,7 +121,17 @@ def _is_written_alike(kept: dict[str, Any], now: dict[str, Any]) -> bool:
     written = {name for name, step in kept["recipe"]["steps"].items() if step["template"] is not None}
     alike = all(now["steps"].get(name) == key for name, key in kept["steps"].items() if name in written or name in now["steps"])
     shape = ("seed", "rows", "shard_rows")
-    return alike and kept["seeds"] == now["seeds"] and all(kept["recipe"][key] == now["recipe"][key] for key in shape)
+    return (
+        alike
+        and kept["seeds"] == now["seeds"]
+        and draws_of(kept["recipe"]) == draws_of(now["recipe"])  # with others a row is of another shard
+        and all(kept["recipe"][key] == now["recipe"][key] for key in shape)
+    )
+
+
+def draws_of(recipe: dict[str, Any]) -> dict[str, int]:
+    """How many texts steps draw for each row, of those that draw several."""
+    return {name: step["draws"] for name, step in recipe["steps"].items() if step["draws"] > 1}
 
 
 def _refuse_other(directory: SynthDirectory, kept: dict[str, Any], now: dict[str, Any]) -> NoReturn:

@@ -191,6 +191,8 @@ def test_another_recipe_is_refused_by_what_differs(recipe: Write, tmp_path: Path
     done = synth(tmp_path, recipe(), "steps.text.max_new_tokens=9", "--dir", "made")
     assert done.rc == 2
     assert "steps.text.max_new_tokens=8, now 9; valid: the same recipe, or another --dir" in done.stderr
+    done = synth(tmp_path, recipe(), "steps.text.draws=3", "--dir", "made")
+    assert (done.rc, "steps.text.draws=2, now 3; valid: the same recipe" in done.stderr) == (2, True), done
     seeds = tmp_path / "prompts.jsonl"
     seeds.write_text(seeds.read_text().replace("mill", "hill"))
     done = synth(tmp_path, recipe(), "--dir", "made")
