@@ -71,7 +71,11 @@ def begin(recipe: Recipe, path: Path | None) -> Begun:
 
 
 def begin_plan(directory: SynthDirectory, plan: Plan, teachers: Teachers) -> Begun:
-    """Begin a plan's directory, or go on with it. Raises InputError where teachers wrote something there for another recipe."""
+    """Begin a plan's directory, or go on with it.
+
+    Raises InputError for filters and evaluation files that cannot be used, and where teachers wrote something there for another recipe.
+    """
+    make_data([], plan.recipe.config)  # what it refuses is refused before it costs anything
     document: dict[str, Any] = {
         "name": plan.recipe.name,
         "version": __version__,
@@ -330,6 +334,7 @@ def _write_lines(path: Path, rows: list[dict[str, Any]]) -> str:
 
 def preview(recipe: Recipe, rows: int) -> list[Draft]:
     """The first rows of a recipe, kept nowhere. Raises InputError."""
+    make_data([], recipe.config)
     teachers = Teachers(recipe)
     plan = Plan(recipe, recipe.read_seeds(), teachers.fingerprints())
     try:

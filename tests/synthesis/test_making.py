@@ -95,6 +95,13 @@ def worker(directory: SynthDirectory) -> BaseProcess:
     return process
 
 
+@pytest.mark.parametrize("word", ["filters.forbidden=['(']", "decontaminate.against=[none.jsonl]", "filters.schema_path=none.json"])
+def test_what_the_stages_cannot_use_is_refused_before_it_costs_anything(recipe: Write, tmp_path: Path, word: str) -> None:
+    for mode in (("--dir", "made"), ("--preview", "1")):
+        done = synth(tmp_path, recipe(), word, *mode)
+        assert (done.rc, word.partition("=")[0] in done.stderr, (tmp_path / "made").exists()) == (2, True, False), done
+
+
 @pytest.mark.slow
 def test_two_workers_that_are_killed_again_and_again_make_the_same_bytes(recipe: Write, tmp_path: Path) -> None:
     path = recipe(shard_rows=4, steps__text__draws=8, steps__text__max_new_tokens=24)
