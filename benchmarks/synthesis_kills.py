@@ -55,7 +55,7 @@ def main() -> None:
         finish(start(words, folder / "whole", workers=1))
         server.bodies.clear()
         whole, killed = (SynthDirectory(folder / name) for name in ("whole", "killed"))
-        disturbed(words, killed.path, answers(whole, arguments.rows), arguments.kills, chance)
+        disturbed(words, killed.path, whole, arguments.kills, chance)
         ids = {
             directory: [row["id"] for file in directory.path.glob("shards/*.jsonl") for row in rows_of(file)]
             for directory in (whole, killed)
@@ -84,12 +84,14 @@ def finish(process: subprocess.Popen[bytes]) -> None:
         raise SystemExit(f"harness synth: {process.returncode}: {said.decode()[-2000:]}")
 
 
-def disturbed(words: list[str], path: Path, rows: int, kills: int, chance: random.Random) -> None:
-    """Make a data set of so many rows with kills at random moments, each while rows are written."""
+def disturbed(words: list[str], path: Path, whole: SynthDirectory, kills: int, chance: random.Random) -> None:
+    """Make a data set as the whole one, with kills at random moments, each while rows are written."""
+    shards: int = whole.begun()["shards"]
+    rows = answers(whole, shards)
     directory, process, there = SynthDirectory(path), start(words, path, workers=WORKERS), 0
     for moment in sorted(chance.sample(range(1, rows - LEFT), kills)):
         wanted = max(moment, there + 1)
-        while (there := answers(directory, rows)) < wanted:
+        while (there := answers(directory, shards)) < wanted:
             if process.poll() is not None:  # all were killed, or the last worker was
                 process = start(words, path, workers=WORKERS)
             time.sleep(0.002)

@@ -12,7 +12,7 @@ from harness.config.private import Scrub
 from harness.config.synth_schema import SynthConfig
 from harness.config.validate import to_plain
 from harness.synthesis.card_figures import evenly
-from harness.synthesis.emit import answer_of, prompt_of
+from harness.synthesis.emit import answer_of, prompt_of, shown_text
 from harness.synthesis.select import RowPair
 from harness.synthesis.stages import Made
 
@@ -84,7 +84,7 @@ def _examples(made: Made, config: SynthConfig) -> Iterable[str]:
         if isinstance(one, RowPair):
             parts |= {"chosen": answer_of(one.chosen, config), "rejected": answer_of(one.rejected, config)}
         else:
-            parts["text" if config.emit.format == "text" else "answer"] = answer_of(first, config)
+            parts["text" if config.emit.format == "text" else "answer"] = shown_text(first, config)
         for name, text in parts.items():
             yield f"{name}:\n\n{fenced(text)}"
 
