@@ -122,6 +122,12 @@ def test_pairs_and_texts_are_shown_as_they_are() -> None:
     config = recipe(emit={"format": "text"})
     made = made_of([], config)
     assert "0 rows (text)" in data_card(manifest(made, config), made, config)
+    config = recipe(emit={"format": "text", "continues": True})
+    made = made_of(rows_of(["two"]), config)
+    assert (made.data[0]["text"], "text:\n\n```text\nSay it.two\n```" in data_card(manifest(made, config), made, config)) == (
+        "Say it.two",
+        True,
+    )
 
 
 def test_no_text_ends_its_fence_or_reaches_a_terminal() -> None:
