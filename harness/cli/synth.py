@@ -159,7 +159,7 @@ def _show(rows: list[Draft]) -> None:
         title = f"{row.id}, of {row.seed_row.id}, draw {row.draw}"
         say(f"── {title}")
         say(row.prompt[:SHOWN_CHARACTERS])
-        say(f"→ {str(row.fields.get(row.answer, ''))[:SHOWN_CHARACTERS]}")
+        say(f"→ {row.last_text[:SHOWN_CHARACTERS]}")
         scores = "".join(f", {name} {score:g}" for name, score in row.scores.items())
         dropped = "" if draft.dropped is None else f", dropped: {draft.dropped[0]}={str(draft.dropped[1])[:200]}"
         say(f"  ends by {row.finish}, {row.tokens.total:,} tokens{scores}{dropped}")

@@ -62,6 +62,11 @@ class Row:
     """By step that a teacher answered: `id` of its ask, and hashes of the step and of the teacher; `served`, what an endpoint says of
     itself."""
 
+    @property
+    def last_text(self) -> str:
+        """What was written last: the answer, or of a row that went before it an earlier step's text; "" where nothing was."""
+        return "".join(str(self.fields[name]) for name in list(self.written)[-1:])
+
     def value(self, path: str) -> Any:
         """The field at NAME or NAME.FIELD. Raises KeyError."""
         found: Any = self.fields

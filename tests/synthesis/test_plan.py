@@ -151,6 +151,14 @@ def test_a_text_that_cannot_be_parsed_is_drawn_again(recipe: Write) -> None:
         assert plan.asks_of(drafts, "text", {("text", first): answer}, 1) == []
 
 
+def test_a_row_that_went_before_its_answer_shows_what_was_written(recipe: Write) -> None:
+    plan = plan_of(recipe(), "steps.more={template: '{{ text }}!'}", "filters.finish=[stop]")
+    cut = one_row(plan, ("text", record("half a", "length")), ("more", record("-")))
+    assert (cut.dropped, cut.row.answer, cut.row.last_text) == (("finish", "length"), "more", "half a")
+    assert one_row(plan, ("text", record("whole")), ("more", record("after"))).row.last_text == "after"
+    assert plan.begin(0)[0].row.last_text == ""
+
+
 def test_a_judge_that_cannot_be_parsed_is_asked_again(recipe: Write) -> None:
     plan = plan_of(recipe(steps__grade={"judge": "Grade: {{ text }}", "parse": "json", "retries": 1}))
     drafts = plan.begin(0)[:1]
