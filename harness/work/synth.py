@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from harness import __version__
 from harness.config.errors import InputError
 from harness.config.locations import in_home
 from harness.config.nested import flat
+from harness.config.terminal import say
 from harness.config.validate import to_plain
 from harness.merging.folder import licence_of
 from harness.runs.directory import runs_root
@@ -235,7 +237,14 @@ def _work_apart(begun: Begun, workers: int, progress: Progress, spent: int) -> i
         progress(answers(begun.directory, begun.plan.shards), begun.plan.asks, spent)
         return spent
 
-    running = [subprocess.Popen(command, stdin=subprocess.DEVNULL) for _ in range(min(workers, begun.plan.shards))]
+    running = [
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
+        for _ in range(min(workers, begun.plan.shards))
+    ]
+    said = dict[str, subprocess.Popen[str]]()
+    relays = [threading.Thread(target=_say_once, args=(process, said), daemon=True) for process in running]
+    for relay in relays:
+        relay.start()
     try:
         while any(process.poll() is None for process in running):
             look()
@@ -245,6 +254,8 @@ def _work_apart(begun: Begun, workers: int, progress: Progress, spent: int) -> i
         for process in running:
             process.wait()
         raise
+    for relay in relays:
+        relay.join()
     spent = look()
     codes = [process.returncode for process in running]
     if all(code == DONE for code in codes):
@@ -256,6 +267,14 @@ def _work_apart(begun: Begun, workers: int, progress: Progress, spent: int) -> i
     if not ledger.refused and not ledger.is_whole(begun.plan.shards):
         raise SynthStoppedError(f"a worker failed (exit code {next(code for code in codes if code != DONE)})")
     return spent
+
+
+def _say_once(process: subprocess.Popen[str], said: dict[str, subprocess.Popen[str]]) -> None:
+    """Say what a worker says, but for lines that another one has said: what one cannot do, none of them can. said: by line, who did."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if said.setdefault(line, process) is process:
+            say(line.rstrip("\n"), err=True)
 
 
 def drafts_of(directory: SynthDirectory, plan: Plan) -> list[Draft]:

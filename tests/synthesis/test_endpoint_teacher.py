@@ -232,3 +232,11 @@ def test_nobody_there(recipe: Write, tmp_path: Path) -> None:
         assert done.stderr.count("Connection refused; 1 of 6 attempts") == 1
         assert "Traceback" not in done.stderr
     assert used(tmp_path) == 0  # nothing was sent
+
+
+@pytest.mark.slow
+def test_what_no_worker_can_do_is_said_once(recipe: Write, tmp_path: Path) -> None:
+    with serving(echo) as server:
+        pass
+    done = synth(tmp_path, served(recipe, server), "--workers", "2")
+    assert (done.rc, done.stderr.count("Connection refused"), "0 of 16 texts are in made" in done.stderr) == (1, 1, True), done
