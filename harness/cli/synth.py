@@ -104,7 +104,7 @@ def synth(
     finally:
         bar.stop()
     if html is not None:
-        from harness.work.synth import write_data_page
+        from harness.work.synth_data import write_data_page
 
         write_data_page(begun.directory, begun.plan, made, html)
     found = summary(begun.directory)

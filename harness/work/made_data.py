@@ -25,7 +25,8 @@ from harness.synthesis.plan import Plan
 from harness.synthesis.recipe import Recipe, load_recipe
 from harness.synthesis.seeds import hash_of
 from harness.synthesis.status import no_room
-from harness.work.synth import SynthStoppedError, begin_plan, draws_of, fill, retries_of, write_data
+from harness.work.synth import SynthStoppedError, begin_plan, draws_of, fill, retries_of
+from harness.work.synth_data import write_data
 from harness.work.synth_teacher import Teachers
 
 log = logging.getLogger("harness")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,25 +15,20 @@ from typing import Any, NoReturn
 
 from harness import __version__
 from harness.config.errors import InputError
-from harness.config.locations import in_home
 from harness.config.nested import flat
 from harness.config.terminal import say
 from harness.config.validate import to_plain
-from harness.merging.folder import licence_of
 from harness.runs.directory import runs_root
 from harness.runs.exit_codes import BAD_INPUT, DONE
-from harness.runs.files import replacing, write_json, write_output, write_text, write_yaml
+from harness.runs.files import write_yaml
 from harness.runs.locks import hold
-from harness.synthesis.card import data_card
-from harness.synthesis.card_figures import figures
 from harness.synthesis.directory import SynthDirectory
-from harness.synthesis.ledger import Ledger
 from harness.synthesis.plan import Draft, Plan
 from harness.synthesis.recipe import Recipe
-from harness.synthesis.seeds import hash_of
 from harness.synthesis.stages import Made, make_data
 from harness.synthesis.status import answers
 from harness.work.study_jobs import StudyJobs, study_jobs
+from harness.work.synth_data import write_data
 from harness.work.synth_teacher import Record, Teachers
 from harness.work.synth_worker import answered, work
 
@@ -275,80 +268,6 @@ def _say_once(process: subprocess.Popen[str], said: dict[str, subprocess.Popen[s
     for line in process.stderr:
         if said.setdefault(line, process) is process:
             say(line.rstrip("\n"), err=True)
-
-
-def drafts_of(directory: SynthDirectory, plan: Plan) -> list[Draft]:
-    """All rows that are written, in the order of the plan."""
-    return [draft for shard in range(plan.shards) for draft in plan.rows(shard, directory.records(shard))]
-
-
-def write_data(directory: SynthDirectory, plan: Plan, out: SynthDirectory) -> Made:
-    """Make the data set of what is written: rejected.jsonl, data.jsonl, its card, and manifest.json, which is the last, of the directory
-    `out`."""
-    config = plan.recipe.config
-    made = make_data(drafts_of(directory, plan), config)
-    ledger = directory.ledger()
-    _write_lines(out.rejected, [one.to_json() for one in made.rejected])
-    manifest = {
-        "recipe": plan.recipe.name,
-        "seeds": plan.seeds.fingerprints(),
-        "steps": {name: {"key": key, **_step(plan, name)} for name, key in plan.keys.items()},
-        "funnel": made.funnel,
-        "rejected": dict(sorted(Counter(one.rule for one in made.rejected).items())),
-        "tokens": {
-            "prompt": sum(one.prompt for one in ledger.shards.values()),
-            "generated": sum(one.generated for one in ledger.shards.values()),
-            "lost": sum(one.lost for one in ledger.shards.values()),
-        },
-        "figures": figures(made, config),
-        "rows": len(made.data),
-        "sha256": _write_lines(out.data, made.data),
-        "version": __version__,
-        "made_of": _made_of(plan, ledger),
-    }
-    write_text(out.card, data_card(manifest, made, config))
-    write_json(out.manifest, manifest)
-    return made
-
-
-def is_made(directory: SynthDirectory, plan: Plan) -> bool:
-    """Whether the data set there is the one that `write_data` would make."""
-    return directory.data.is_file() and directory.made().get("made_of") == _made_of(plan, directory.ledger())
-
-
-def _made_of(plan: Plan, ledger: Ledger) -> str:
-    """A hash of the recipe, and of what was written by it."""
-    written = {name: [one.prompt, one.generated] for name, one in sorted(ledger.shards.items())}
-    return hash_of([to_plain(plan.recipe.config), plan.seeds.fingerprints(), plan.keys, written])
-
-
-def write_data_page(directory: SynthDirectory, plan: Plan, made: Made, path: Path) -> None:
-    """Write a page about a data set that was made, see `write_data`; it takes the place of a file in one step."""
-    from harness.report.data_page import data_page
-
-    write_output(path, data_page(directory.made(), made, plan.recipe.config))
-
-
-def _step(plan: Plan, name: str) -> dict[str, Any]:
-    """Who answers a step, and how it is sampled: what the hashes in a row's provenance stand for."""
-    teacher = plan.recipe.teacher_of(name)
-    config, step = plan.recipe.config.teachers[teacher], plan.recipe.config.steps[name]
-    return {
-        "teacher": teacher,
-        "teacher_hash": plan.teachers[teacher],
-        "model": config.model,
-        "endpoint": config.endpoint,
-        "licence": None if config.endpoint is not None else licence_of(in_home(config.model)),
-        **({} if step.nll is not None else {"sampling": to_plain(plan.recipe.sampling_of(name)), "max_new_tokens": step.max_new_tokens}),
-    }
-
-
-def _write_lines(path: Path, rows: list[dict[str, Any]]) -> str:
-    """The sha256 of what is written."""
-    content = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode()
-    with replacing(path) as stream:
-        stream.write(content)
-    return hashlib.sha256(content).hexdigest()
 
 
 def preview(recipe: Recipe, rows: int) -> list[Draft]:
