@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +69,12 @@ def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> S
         sweep = sweep.beside(sweep.name, sweep.config, start, tuple(given_texts))
     except InputError as error:
         lines = str(error).splitlines()
+        searched = document["space"] if isinstance(document.get("space"), dict) else {}
         asked = (*(key_of(text) for text in question), *map(repr, of_runs))
         raise InputError(
-            "\n".join(line if line.partition("=")[0] in given or line.startswith(asked) else _blaming(path, line) for line in lines)
+            "\n".join(
+                line if line.partition("=")[0] in given or line.startswith(asked) else _blaming(path, line, searched) for line in lines
+            )
         ) from None
     return sweep
 
@@ -117,10 +120,13 @@ def _is_run(overrides: list[str]) -> bool:
     return True
 
 
-def _blaming(path: Path, line: str) -> str:
+def _blaming(path: Path, line: str, searched: Collection[str]) -> str:
     """A message about the file. Its base is composed like overrides on the command line, which messages then name."""
     if str(path) in line:
         return line
+    key, required, _ = line.partition(": required, ")
+    if required and key in searched:
+        return f"{path}: {key}: required in base, though it is searched: the base is a run by itself; valid: any value of space.{key}"
     return f"{path}: {line.replace(f' (given in {COMMAND_LINE})', '')}"
 
 

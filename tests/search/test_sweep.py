@@ -415,6 +415,16 @@ def test_a_base_keeps_what_it_is_no_run_without(write_sweep: WriteSweep) -> None
     assert "trainer.max_steps=4" in sweep.config.base
 
 
+def test_what_a_base_is_no_run_without_is_asked_of_it(tmp_path: Path) -> None:
+    space = {"data.sources.target.path": {"choices": ["a.jsonl", "b.jsonl"]}}
+    objective = {"metric": "val/target/loss", "direction": "minimize"}
+    write_yaml(tmp_path / "x.yaml", {"base": ["experiment=cpt"], "objective": objective, "space": space, "budget": {"trials": 2}})
+    with pytest.raises(
+        InputError, match=r"target\.path: required in base, though it is searched: .* any value of space\.data\.sources\.target"
+    ):
+        load_sweep(str(tmp_path / "x.yaml"), [])
+
+
 @pytest.mark.parametrize(
     ("search", "trials", "said"),
     [
