@@ -109,10 +109,8 @@ def _directory(key: str, path: str, patterns: tuple[str, ...], problem: str) -> 
         yield f"{key}={path}: not a model directory, no config.json in it{adapter or run}"
     elif not any(True for pattern in patterns for _ in folder.glob(pattern)):
         yield f"{key}={path}: {problem}"
-    elif (
-        linked := next((file for file in sorted(folder.iterdir()) if file.is_symlink() and leads_outside(file, folder)), None)
-    ) is not None:
-        yield f"{key}={path}: {outside_text(linked, folder)}"
+    elif linked := [file for file in sorted(folder.iterdir()) if file.is_symlink() and leads_outside(file, folder)]:
+        yield f"{key}={path}: {outside_text(linked[0], folder)}"
         return
     for file in sorted({file for pattern in ("*.json", *patterns) for file in folder.glob(pattern)}):
         if pointer := git_lfs_problem(file):
