@@ -83,6 +83,10 @@ def load_given_file(path: Path, overrides: list[str] | None = None, *, given_by:
     from harness.runs.run_config import as_of_run
 
     values = read_mapping(path, holds="configuration keys, as in a run's config.yaml")
+    if "space" in values:
+        raise InputError(f"{path}: a sweep file, and no configuration; valid: harness sweep {path}")
+    if "defaults" in values:
+        raise InputError(f"{path}: an experiment, and no resolved configuration; valid: in conf/experiment, experiment={path.stem}")
     if not is_own(path):
         given = replaced_keys(parse(overrides or [], Config, given_by=given_by))
         refuse(path, config_wishes(flat(values), path, given=given, what="a configuration"), "a configuration")
