@@ -51,7 +51,9 @@ def asked_data(config: Config) -> DataConfig:
     data, adapter = config.data, config.adapter
     if adapter.name != "steering" or adapter.control == "prompt":
         return data
-    return replace(data, contrast={name: replace(one, instruction=None) for name, one in data.contrast.items()})
+    contrast = {name: replace(one, instruction=None) for name, one in data.contrast.items()}
+    generation = {name: replace(one, instruction=None) for name, one in data.generation.items()}
+    return replace(data, contrast=contrast, generation=generation)
 
 
 def control_of(config: Mapping[str, Any]) -> tuple[str, str] | None:

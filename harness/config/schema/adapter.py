@@ -79,7 +79,7 @@ class AdapterConfig(Section):
     coefficient: Annotated[float | None, Steering] = None
     """How much. add: in units of the mean norm of the block's output, so that it means the same in every block; usual are 0.03 to 0.5;
     below 0 it steers away. ablate: the share that is taken out, 1 is all. 0 changes nothing. null: 0.2 of add and 1 of ablate, or the
-    vector file's own."""
+    vector file's own. Without `block` and `width`, the blocks of a vector file share it as they share their own."""
     sign: Annotated[Literal[1, -1], Steering] = 1
     """Of add: times the coefficient. -1 steers away from the positive continuations, also along a vector file, and in a search whose
     coefficients are on a log scale."""
