@@ -62,7 +62,8 @@ def _show(summary: dict[str, Any]) -> None:
     from harness.training.steering_diagnosis import EXPLAINED
 
     how = f"{summary['operation']} at {summary['positions']} tokens"
-    say(f"{summary['method']} at {summary['reading']} of {summary['pairs']} pairs, {how}", err=True)
+    trained = ", then trained" if summary["trained"] else ""
+    say(f"{summary['method']} at {summary['reading']} of {summary['pairs']} pairs{trained}, {how}", err=True)
     say("block  norm   agreement  opposed  coefficient", err=True)
     for row in summary["blocks"]:
         used = summary["coefficients"].get(str(row["block"]))

@@ -122,6 +122,17 @@ def test_a_study_without_a_prompt_says_so(given: list[str]) -> None:
     assert sweep.start.points == [{"adapter.control": "nothing"}]
 
 
+def test_how_much_of_a_vector_file_is_a_study(given: list[str], tmp_path: Path) -> None:
+    of_file = [*(one for one in given if not one.startswith("adapter.pairs")), f"adapter.vector={tmp_path}"]
+    left_out = [f"~space.adapter.{key}" for key in ("method", "reading", "block", "width")]
+    found = load_sweep("steer", [*of_file, *left_out])
+    assert [parameter.key for parameter in found.space.parameters] == [
+        *("adapter.control", "adapter.draw", "adapter.sign", "adapter.coefficient", "adapter.positions")
+    ]
+    with pytest.raises(InputError, match=r"valid: adapter\.pairs, or no such key \(of a study: ~space\.adapter\.method\)"):
+        load_sweep("steer", of_file)
+
+
 def test_a_confirmation_keeps_the_block(sweep: Sweep) -> None:
     """data.validation.NAME.block is another one's: which documents a seed is judged on."""
     params = {"adapter.control": None, "adapter.block": 1, "adapter.coefficient": 0.1, "seed": 3, "data.validation.general.block": 2}
