@@ -54,6 +54,8 @@ def steer(
     _show_tried(summary["tried"])
     if "difference" in summary:
         say(f"its logits are those of the steered model, to {summary['difference']:.1e} of their range", err=True)
+    if summary.get("not_proved"):
+        say(summary["not_proved"], err=True)
     say(out)
 
 
