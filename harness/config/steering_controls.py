@@ -10,6 +10,8 @@ from harness.config.schema import AdapterConfig, Config, DataConfig
 
 KEY = "adapter.control"
 DRAW_KEY = "adapter.draw"
+VECTORS = "vector.safetensors"
+"""The file of directions that `harness steer` writes: tensors block.N."""
 AGREEMENT, OPPOSED = "steering/agreement", "steering/opposed"
 """Logged of a run that steers by pairs and trains nothing: how far these agree at its block (the strongest), see `Extraction`."""
 
