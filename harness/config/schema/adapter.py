@@ -67,7 +67,8 @@ class AdapterConfig(Section):
     control: Annotated[SteeringControl | None, Steering] = None
     """In place of steering, what it has to beat (arXiv 2501.17148). nothing: the model as it is. prompt: the model as it is, after the
     instruction of each set of data.contrast and data.generation. random: as method=random, with the same block and coefficient. null:
-    steering itself. A study that searches it with search.warm_start=baselines tries each of them, random directions in the place of its best trial."""
+    steering itself. A study that searches it with search.warm_start=baselines tries each of them, random directions in the place of its
+    best trial."""
     operation: Annotated[SteeringOperation | None, Steering] = None
     """add: coefficient times the direction is added behind `block`. ablate: what is written into the residual stream, from the embedding
     on, loses its part in the direction that was read at `block` (arXiv 2406.11717). null: add, or the vector file's own."""
