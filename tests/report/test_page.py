@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 from dataclasses import replace
@@ -15,7 +16,7 @@ from harness.config.schema import Config
 from harness.report.comparison import compare
 from harness.report.curves import LIMIT, curve, drawn_runs, rates
 from harness.report.figure_style import INFEASIBLE
-from harness.report.figures import tradeoff
+from harness.report.figures import slice_of, tradeoff
 from harness.report.history import histories
 from harness.report.page import page, write_page
 from harness.report.runs_table import runs_table
@@ -179,6 +180,19 @@ def test_parallel_coordinates_have_the_best_on_top_and_the_infeasible_below_the_
     feasible = [comparison.feasible(comparison.runs[place]) for place in lines["meta"]["runs"]]
     assert [color < 0 for color in lines["line"]["color"]] == [each is False for each in feasible]
     assert lines["line"]["color"][-1] == max(lines["line"]["color"]) == 1
+
+
+def test_rates_within_one_decade_have_ticks_in_view(study: StudyRecord) -> None:
+    runs = [
+        replace(run, trial=replace(run.trial, params={**run.params, "optim.lr": 1.2e-3 + 1e-5 * place}))
+        for place, run in enumerate(study.runs)
+        if run.trial
+    ]
+    figure = slice_of(compare([replace(study, runs=runs)], []), "optim.lr")
+    assert figure is not None
+    axis = figure.layout.xaxis
+    assert axis.ticktext == ("1e-03", "3e-03")
+    assert axis.range[0] < math.log10(1e-3) < math.log10(3e-3) < axis.range[1]
 
 
 def test_the_history_marks_what_is_not_feasible(seen: Elements) -> None:

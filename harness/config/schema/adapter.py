@@ -88,3 +88,14 @@ class AdapterConfig(Section):
     """Of add: at which tokens. all; not_first: at all but the first of each document, whose state is often an outlier. answer: at those
     that are written, and where a text is read at those that are predicted: continuations, answers, what data.loss_on names; of plain text
     all but the first. prompt: at all others, so that plain text says little of what it costs. null: all, or the vector file's own."""
+
+
+def left_when_off(adapter: AdapterConfig) -> str | None:
+    """The key and value by which the model with its adapter off is not the model that it was put on; None: it is that model."""
+    if adapter.name == "none":
+        return "adapter.name=none"
+    if adapter.variant == "pissa":
+        return "adapter.variant=pissa"
+    if adapter.tokens:
+        return f"adapter.tokens={adapter.tokens}"
+    return f"adapter.train_tokens={adapter.train_tokens}" if adapter.train_tokens else None
