@@ -120,7 +120,7 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {
         [
             rf"\| doing nothing \| -?{NUMBER} \(-?{NUMBER} to -?{NUMBER}\) \|  \| {NUMBER} \| 0.0000 \(0.0000 to 0.0000\) \|",
             rf"\| random direction 2, block \d.* \| -?{NUMBER} \(",
-            r"\| trained",
+            r"trained against found: ",
             rf"a trial takes {NUMBER} s",
             rf"hooks: {NUMBER} tokens/s steered",
         ],

@@ -85,6 +85,17 @@ def test_what_runs_wrote_is_shown_side_by_side_as_text(study: StudyRecord) -> No
     assert '<a href="#samples">' in document
 
 
+def test_texts_of_a_steering_study_stand_beside_those_of_doing_nothing_and_of_the_prompt(study: StudyRecord) -> None:
+    comparison = compare([study], [])
+    for run, control in zip(comparison.runs, (None, "prompt", "nothing"), strict=False):
+        run.directory.generations.append(0, [written("a", f"text of {control}")])
+        vars(run)["config"] = {"adapter": {"name": "steering", "control": control}}
+    section = samples_section(comparison)
+    heads = re.findall(r"<th scope=\"col\" title=\"[^\"]*\">([^<]*)<", section)
+    assert [head.partition(", ")[2] for head in heads] == ["nothing", "prompt", ""]
+    assert re.findall(r"text of (\w+)", section) == ["nothing", "prompt", "None"]
+
+
 def test_of_a_single_run_the_first_and_the_last_texts_are_shown(study: StudyRecord) -> None:
     run = compare([study], []).runs[0]
     for step in (0, 5, 9):

@@ -99,8 +99,8 @@ def _callback_problems(key: str, callback: dict[str, Any]) -> Iterator[str]:
     takes = CALLBACK_ARGUMENTS.get(name.removeprefix(CALLBACKS)) if name.startswith(CALLBACKS) else None
     if takes is None:
         yield (
-            f"{key}._target_={name or 'null'}: no callback that a configuration may name; "
-            f"valid: {CALLBACKS} and one of {', '.join(CALLBACK_ARGUMENTS)}"
+            f"{key}._target_={name or 'null'}: no callback of {CALLBACKS}* that a configuration may name; "
+            f"valid: {', '.join(CALLBACK_ARGUMENTS)}"
         )
     elif unknown := [part for part in arguments if part not in takes and not part.startswith("_")]:
         yield f"{key}.{unknown[0]}={arguments[unknown[0]]}: no argument of {name.removeprefix(CALLBACKS)}; valid: {', '.join(takes)}"
