@@ -209,7 +209,7 @@ class Comparison:
         """As `RunRecord.standing`, by the constraints that are compared."""
         return "infeasible" if run.state == "complete" and self.feasible(run) is False else run.state
 
-    @property
+    @cached_property
     def saved(self) -> int:
         """Tokens that runs share with trunks, and did not train."""
         return sum(run.result.tokens.shared for run in self.runs)
