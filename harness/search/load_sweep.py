@@ -78,19 +78,22 @@ def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> S
 
 def _completed(sweep: Sweep) -> Sweep:
     """With the first value of each parameter without which the base is no run (a model's path, a length): all trials choose one."""
-    base = sweep.config.base
-    try:
-        _ = sweep.base
-    except InputError:
-        space = parse_space({key: spec for key, spec in sweep.config.space.items() if ALL not in key})
-        first = [f"{item.key}={hydra_text(item.extremes[0])}" for item in space.parameters if not item.is_group and not item.when]
-        load([*base, *first])
-        for text in list(first):
-            without = [other for other in first if other != text]
-            if _is_run([*base, *without]):
-                first = without
-        return dataclasses.replace(sweep, config=dataclasses.replace(sweep.config, base=[*base, *first]))
-    return sweep
+    base, left = list(sweep.config.base), _problem_of(sweep.config.base)
+    single = {key: spec for key, spec in sweep.config.space.items() if ALL not in key}
+    if left is None or not single:
+        return sweep
+    space = parse_space(single)
+    texts = [f"{item.key}={hydra_text(item.extremes[0])}" for item in space.parameters if not item.is_group and not item.when]
+    while left is not None:
+        # What is lacking takes a line of the message away; any other value leaves it as it is, or adds another.
+        tried = ((text, _problem_of([*base, text])) for text in texts)
+        found = next(((text, after) for text, after in tried if not {*left} <= {*(after or ())}), None)
+        if found is None:
+            raise InputError("\n".join(left))
+        text, left = found
+        base.append(text)
+        texts.remove(text)
+    return dataclasses.replace(sweep, config=dataclasses.replace(sweep.config, base=base))
 
 
 def _with_entries(sweep: Sweep) -> Sweep:
@@ -122,16 +125,17 @@ def _refuse_searched(base: list[str], of_runs: list[str], space: Space) -> None:
             continue
         if text in of_runs:
             raise InputError(f"{text!r}: {chosen} is searched (space.{chosen}); with ~space.{chosen} beside it, {key} is fixed at that")
-        if _is_run([other for other in given if other != text]):
+        if _problem_of([other for other in given if other != text]) is None:
             raise InputError(f"base: {text!r}: {chosen} is searched (space.{chosen}), no trial would have it; leave one of them out")
 
 
-def _is_run(overrides: list[str]) -> bool:
+def _problem_of(overrides: list[str]) -> list[str] | None:
+    """The lines that say why overrides are no run; None where they are one."""
     try:
         load(overrides)
-    except InputError:
-        return False
-    return True
+    except InputError as error:
+        return str(error).splitlines()
+    return None
 
 
 def _blaming(path: Path, line: str) -> str:

@@ -432,6 +432,22 @@ def test_what_a_base_lacks_and_the_space_has_need_not_be_given(write_sweep: Writ
         load_sweep(str(path), ["~space.data.sources.domain.path"])
 
 
+def test_only_what_a_base_lacks_is_taken_from_the_space(write_sweep: WriteSweep, composed_once: None) -> None:
+    # The first of both widths do not go together; a trial's are moved until they do.
+    widths = {"model.heads": {"choices": [3, 2]}, "model.hidden_size": {"low": 32, "high": 96}}
+    path = write_sweep(space={"trainer.max_steps": {"choices": [2, 3]}, **widths})
+    document = yaml.safe_load(path.read_text())
+    document["base"] = [text for text in document["base"] if not text.startswith("trainer.max_steps")]
+    path.write_text(yaml.safe_dump(document))
+    assert load_sweep(str(path), []).config.base == [*document["base"], "trainer.max_steps=2"]
+
+
+@pytest.mark.parametrize("space", [{"data.sources.*.weight": {"low": 0.5, "high": 1.0}}, {"optim.lr": {"low": 1e-4, "high": 1e-2}}])
+def test_a_base_that_the_space_cannot_complete_is_told_its_own_fault(write_sweep: WriteSweep, space: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"unknown key 'trainer.max_step'.*Did you mean 'trainer.max_steps'"):
+        load_sweep(str(write_sweep(base=["trainer.max_step=3"], space=space)), [])
+
+
 @pytest.mark.parametrize(
     ("search", "trials", "said"),
     [
