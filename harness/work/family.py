@@ -9,7 +9,7 @@ from typing import Any
 from harness.config.errors import InputError
 from harness.config.private import Scrub
 from harness.config.schema import MergeConfig, ModelConfig
-from harness.config.validate import to_section
+from harness.config.validate import to_plain, to_section
 from harness.merging.to_mergekit import to_mergekit
 from harness.models.several import one_by_one
 from harness.runs.directory import run_called
@@ -36,17 +36,30 @@ def family_of(config: Mapping[str, Any], fingerprints: Mapping[str, str], scrub:
     }
 
 
+def with_single_models(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration with each model of its merge by itself: which were a study's best, or a run's last, is known here and now alone."""
+    merge = _merge_of(config)
+    if merge is None:
+        return config
+    return {**config, "model": {**config["model"], "merge": to_plain(_one_by_one(merge))}}
+
+
 def _merge_of(config: Mapping[str, Any]) -> MergeConfig | None:
     """None of a run that merged nothing; one of an older harness has no such section."""
     merge = config.get("model", {}).get("merge") or {}
     return to_section(ModelConfig, config["model"]).merge if merge.get("method") else None
 
 
-def _words(merge: MergeConfig) -> dict[str, str]:
+def _one_by_one(merge: MergeConfig) -> MergeConfig:
     try:
-        merge = one_by_one(merge)
+        return one_by_one(merge)
     except InputError as error:  # it was there when the run began
         log.warning("the recipe names no single models: %s", error)
+        return merge
+
+
+def _words(merge: MergeConfig) -> dict[str, str]:
+    merge = _one_by_one(merge)
     base = {} if merge.base is None else {"model.merge.base": merge.base}
     return base | {f"model.merge.ingredients.{name}": one.path for name, one in merge.ingredients.items()}
 
@@ -61,7 +74,7 @@ def _made_by(word: str, scrub: Scrub, *, depth: int) -> dict[str, Any] | None:
     return {
         "run": scrub.text(record.name),
         "step": int(step) if at and step.isdigit() else result.step,
-        "config": scrub.config(record.config),
+        "config": scrub.config(with_single_models(record.config)),
         "fingerprints": result.fingerprints,
         "metrics": result.metrics,
         "hardware": result.hardware,

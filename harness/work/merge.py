@@ -35,6 +35,7 @@ INGREDIENT = re.compile(r"((?P<name>[^\W\d]\w*)=)?(?P<model>.+?)(:(?P<weight>[-+
 PATH = re.compile(rf"{re.escape(KEY)}\.ingredients\.(\w+)\.path=")
 NOT_INGREDIENTS = ("experiment", *(field.name for field in fields(Config)))
 """Sections of a configuration, and its groups."""
+NO_METHOD = f"{KEY}.method: required (--method) unless models have no names; valid: {', '.join(METHODS)}"
 OWN_KEYS = ("seed", "model.merge.")
 """What a merge that is written reads of a configuration."""
 
@@ -68,6 +69,8 @@ def merge_plan_of(words: list[str]) -> Plan:
 
 def merge_config_of(overrides: list[str]) -> Config:
     """The configuration with model.merge alone that overrides say. Raises InputError."""
+    if not any(text.lstrip("+").startswith(f"{KEY}.method=") for text in overrides):
+        raise InputError(NO_METHOD)
     return load(["model=merge", *overrides], checked_by=_check).config
 
 
@@ -250,7 +253,7 @@ def _refuse_other_keys(overrides: list[str], *, of_a_recipe: bool) -> None:
 def _check(config: Config) -> None:
     problems = [*merge_problems(config.model)]
     if config.model.merge.method is None:
-        problems.append(f"model.merge.method: required (--method); valid: {', '.join(METHODS)}")
+        problems.append(NO_METHOD)
     if problems:
         raise InputError("\n".join(problems))
 

@@ -94,7 +94,7 @@ def _family(
     for key, one in family.items():
         word = paths.get(path_key(key))
         if not isinstance(one, dict) or not isinstance(word, str):
-            continue  # of several models that one word stood for, the word is looked up as ever
+            continue  # several models of one word, as recipes before December 2026 have them: the word is looked up as ever
         why = _not_here(word, path_key(key), one.get("fingerprint"))
         if why is None:
             continue

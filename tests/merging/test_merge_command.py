@@ -325,7 +325,7 @@ BAD_WORDS: dict[str, tuple[tuple[str, ...], str]] = {
     "architecture": (LINEAR, "b: model_type is qwen3, and llama in a"),
     "no directory": (("--method", "linear", A, "model.merge.ingredients.b.path=./nope"), "model.merge.ingredients.b.path=./nope: no such"),
     "method": (("--method", "tis", A), "expected one of linear, task_arithmetic"),
-    "no method": ((A,), "model.merge.method: required"),
+    "no method": ((A,), "model.merge.method: required (--method) unless models have no names; valid: linear, "),
     "misspelt": (("--method", "ties", A, "model.merge.ingredients.a.densty=0.5"), "Did you mean 'model.merge.ingredients.a.density'?"),
     "sum": ((*LINEAR, "model.merge.ingredients.a.weight=-1"), "add up to 0"),
     "other key": ((*LINEAR, "optim.lr=1"), "optim.lr=1: says nothing of a merge; valid: [NAME=]MODEL[:WEIGHT]"),
