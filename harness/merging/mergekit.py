@@ -110,7 +110,7 @@ def read_mergekit(path: Path, *, seed: int | None = None) -> Recipe:
         outside = [
             f"model={word} (outside of the working directory)"
             for word in recipe.words.values()
-            if _is_path(word) and lies_outside(word, path)
+            if any(_is_path(part) and lies_outside(part, path) for part in word.partition("+")[::2])
         ]
         refuse(path, outside, "a recipe")
     return recipe
@@ -286,7 +286,7 @@ def _chat_template(text: str | None) -> str | None:
 
 
 def _is_path(word: str) -> bool:
-    return Path(word.partition("+")[0]).expanduser().exists() or word.startswith(("/", "~", "."))
+    return Path(word).expanduser().exists() or word.startswith(("/", "~", "."))
 
 
 def _check(value: Value) -> None:

@@ -55,7 +55,7 @@ def path_key(key: str) -> str:
 def parted(bundle: BundleDirectory, overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     """Overrides of a recipe, and those for the models of its merge alone: paths that the recipe's own configuration has not."""
     own = dict(flat(read_mapping(bundle.config, holds="the resolved configuration of a recipe")))
-    of_models = set(_path_keys(bundle.read().ingredients)) - own.keys()
+    of_models = {key for key in _path_keys(bundle.read().ingredients) if own.get(key) is None}
     return [text for text in overrides if key_of(text) not in of_models], [text for text in overrides if key_of(text) in of_models]
 
 

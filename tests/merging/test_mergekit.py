@@ -240,6 +240,7 @@ def test_what_we_do_not_have_is_refused(case: str, home: Path) -> None:
 def test_a_strangers_recipe_names_no_place_outside_of_the_working_directory(home: Path) -> None:
     folder = home / "downloaded"
     folder.mkdir()
-    (folder / "mergekit.yml").write_text(yaml.safe_dump({"merge_method": "linear", "models": [{"model": "/etc"}, {"model": "a"}]}))
-    with pytest.raises(InputError, match="outside of the working directory"):
-        read_mergekit(folder / "mergekit.yml", seed=0)
+    for word in ("/etc", "b+/etc"):
+        (folder / "mergekit.yml").write_text(yaml.safe_dump({"merge_method": "linear", "models": [{"model": word}, {"model": "a"}]}))
+        with pytest.raises(InputError, match="outside of the working directory"):
+            read_mergekit(folder / "mergekit.yml", seed=0)
