@@ -22,7 +22,7 @@ from harness.config.user_yaml import read_mapping
 from harness.config.validate import refuse_unread, to_plain, to_section
 from harness.search.checks import check
 from harness.search.question_overrides import is_of_the_question, with_question
-from harness.search.space import Space
+from harness.search.space import Space, parse_space
 from harness.search.storage.address import without_password
 from harness.search.sweep import Sweep
 from harness.search.warm_start import resolve_start
@@ -59,7 +59,7 @@ def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> S
         if not is_own(path):
             refuse(path, sweep_wishes(document, path, given=replaced_keys(parsed)), "a sweep file")
         document = with_question({**document, "base": [*base, *of_runs]}, question)
-        sweep = _with_entries(Sweep(name or path.stem, _resolve(document, own, str(path))))
+        sweep = _with_entries(_completed(Sweep(name or path.stem, _resolve(document, own, str(path)))))
         _refuse_searched(base, of_runs, sweep.space)
         check(sweep)
         start = resolve_start(sweep.config, sweep.space, sweep.base.config, sweep.largest_trial_tokens, name=sweep.name)
@@ -73,6 +73,23 @@ def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> S
         raise InputError(
             "\n".join(line if line.partition("=")[0] in given or line.startswith(asked) else _blaming(path, line) for line in lines)
         ) from None
+    return sweep
+
+
+def _completed(sweep: Sweep) -> Sweep:
+    """With the first value of each parameter without which the base is no run (a model's path, a length): all trials choose one."""
+    base = sweep.config.base
+    try:
+        _ = sweep.base
+    except InputError:
+        space = parse_space({key: spec for key, spec in sweep.config.space.items() if ALL not in key})
+        first = [f"{item.key}={hydra_text(item.extremes[0])}" for item in space.parameters if not item.is_group and not item.when]
+        load([*base, *first])
+        for text in list(first):
+            without = [other for other in first if other != text]
+            if _is_run([*base, *without]):
+                first = without
+        return dataclasses.replace(sweep, config=dataclasses.replace(sweep.config, base=[*base, *first]))
     return sweep
 
 

@@ -415,6 +415,23 @@ def test_a_base_keeps_what_it_is_no_run_without(write_sweep: WriteSweep) -> None
     assert "trainer.max_steps=4" in sweep.config.base
 
 
+def test_what_a_base_lacks_and_the_space_has_need_not_be_given(write_sweep: WriteSweep, composed_once: None) -> None:
+    path = write_sweep(space={"trainer.max_steps": {"low": 2, "high": 4}, "optim.lr": {"low": 1e-4, "high": 1e-2}})
+    document = yaml.safe_load(path.read_text())
+    [source] = [text for text in document["base"] if text.startswith("data.sources.domain.path=")]
+    document["base"] = [text for text in document["base"] if text != source and not text.startswith("trainer.max_steps")]
+    document["space"]["data.sources.domain.path"] = {"choices": [source.partition("=")[2]]}
+    path.write_text(yaml.safe_dump(document))
+    sweep = load_sweep(str(path), [])
+    lacking = {"trainer.max_steps=2", f"data.sources.domain.path='{source.partition('=')[2]}'"}
+    assert set(sweep.config.base) - set(document["base"]) == lacking
+    assert sweep.config.base[:-2] == document["base"]
+    with pytest.raises(InputError, match=r"trainer.max_tokens: required"):
+        load_sweep(str(path), ["~space.trainer.max_steps"])
+    with pytest.raises(InputError, match="at least one must be the text to train onto"):
+        load_sweep(str(path), ["~space.data.sources.domain.path"])
+
+
 @pytest.mark.parametrize(
     ("search", "trials", "said"),
     [
