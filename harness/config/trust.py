@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.config.checks.merge import KEY, SEVERAL
+from harness.config.checks.merge import KEY, prefix_of
 from harness.config.errors import InputError
 from harness.config.introspect import find
 from harness.config.locations import BUNDLE_FILE, config_dirs, in_home, sweep_dirs, synth_dirs
@@ -200,11 +200,7 @@ def _is_default(key: str, value: Any) -> bool:
 def _paths(key: str, value: Any) -> Iterator[str]:
     """The paths and names in a key's value; of models that are merged what stands behind study:, and both sides of MODEL+ADAPTER."""
     for text in _texts(value):
-        if not key.startswith(KEY):
-            yield text
-            continue
-        prefix = next((prefix for prefix in SEVERAL if text.startswith(prefix)), "")
-        yield from filter(None, text.removeprefix(prefix).partition("+")[::2])
+        yield from filter(None, text.removeprefix(prefix_of(text)).partition("+")[::2]) if key.startswith(KEY) else [text]
 
 
 def _texts(value: Any) -> Iterator[str]:

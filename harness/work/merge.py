@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.config.checks.merge import COUNTED, KEY, SEVERAL, merge_problems
+from harness.config.checks.merge import COUNTED, KEY, SEVERAL, merge_problems, prefix_of
 from harness.config.checks.trainer import trains
 from harness.config.documents import as_mapping
 from harness.config.errors import InputError
@@ -121,8 +121,7 @@ def _as_overrides(word: str) -> list[str]:
 
 def _name_of(model: str) -> str:
     """What an ingredient without a name is called."""
-    prefix = next((prefix for prefix in SEVERAL if model.startswith(prefix)), "")
-    slug = re.sub(r"\W+", "_", model.removeprefix(prefix), flags=re.ASCII).strip("_")
+    slug = re.sub(r"\W+", "_", model.removeprefix(prefix_of(model)), flags=re.ASCII).strip("_")
     return slug if slug[:1].isalpha() else f"model_{slug}"
 
 
