@@ -153,14 +153,22 @@ def merge_run(words: list[str]) -> RunDirectory | None:
 
 
 def _of_run(run: RunDirectory) -> Plan:
-    from harness.models.merged import ingredient_fingerprints, merge_plan
+    from harness.models.merged import merge_plan
 
+    refuse_changed_models(run)
     config = load_run_config(run, checked_by=_nothing)
-    then = read_result(run).fingerprints
-    for key, fingerprint in ingredient_fingerprints(config.model.merge).items():
-        if then.get(key, fingerprint) != fingerprint:
-            raise InputError(f"{key}: it changed since {run.name} merged it; valid: the model as it was then")
     return merge_plan(config.model.merge, seed=config.seed)
+
+
+def refuse_changed_models(run: RunDirectory) -> None:
+    """Raise InputError where a model that a run merged is missing, or another one by now: of a study's best, too, if these are others."""
+    from harness.models.merged import ingredient_fingerprints
+
+    merge = load_run_config(run, checked_by=_nothing).model.merge
+    then = {key: fingerprint for key, fingerprint in read_result(run).fingerprints.items() if key.startswith(KEY)}
+    for key, fingerprint in ingredient_fingerprints(merge).items():
+        if then and then.get(key) != fingerprint:
+            raise InputError(f"{key}: it changed since {run.name} merged it; valid: the model as it was then")
 
 
 def scores_of(words: list[str]) -> list[str]:
