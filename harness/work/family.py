@@ -12,7 +12,7 @@ from harness.config.schema import MergeConfig, ModelConfig
 from harness.config.validate import to_plain, to_section
 from harness.merging.to_mergekit import to_mergekit
 from harness.models.several import one_by_one
-from harness.runs.directory import run_called
+from harness.runs.directory import RunDirectory, run_called
 from harness.runs.record import load_run
 
 log = logging.getLogger("harness")
@@ -64,11 +64,17 @@ def _words(merge: MergeConfig) -> dict[str, str]:
     return base | {f"model.merge.ingredients.{name}": one.path for name, one in merge.ingredients.items()}
 
 
-def _made_by(word: str, scrub: Scrub, *, depth: int) -> dict[str, Any] | None:
+def run_in(word: str) -> RunDirectory | None:
+    """The run here that an ingredient's word names, RUN or RUN@STEP."""
     name, at, step = word.rpartition("@")
-    run = run_called(word) or (run_called(name) if at and step.isdigit() else None)
+    return run_called(word) or (run_called(name) if at and step.isdigit() else None)
+
+
+def _made_by(word: str, scrub: Scrub, *, depth: int) -> dict[str, Any] | None:
+    run = run_in(word)
     if run is None:
         return None
+    _, at, step = word.rpartition("@")
     record = load_run(run)
     result = record.result
     return {
@@ -89,7 +95,7 @@ def mergekit_words(config: Mapping[str, Any], scrub: Scrub) -> tuple[dict[str, A
         return None, ""
     try:
         merge = one_by_one(merge)
-        runs = [one.path for one in merge.ingredients.values() if run_called(one.path.rpartition("@")[0] or one.path) is not None]
+        runs = [one.path for one in merge.ingredients.values() if run_in(one.path) is not None]
         if runs:
             raise InputError(f"{scrub.path(runs[0])} is a run, which harness export writes as a model that mergekit reads")
         return scrub.value(to_mergekit(merge)), ""
