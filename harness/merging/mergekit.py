@@ -118,15 +118,13 @@ def read_mergekit(path: Path, *, seed: int | None = None) -> Recipe:
 
 def _with_words(value: Any, key: str = "") -> Any:
     """The document with a word (MODEL@REVISION+LORA) where it spells a model out as a mapping, as mergekit writes some itself."""
-    match value:
-        case {**entries} if key in MODEL_KEYS:
-            return _word(key, entries)
-        case {**entries}:
-            return {name: one if name in ("parameters", "tokens") else _with_words(one, name) for name, one in entries.items()}
-        case [*entries]:
-            return [_with_words(one) for one in entries]
-        case _:
-            return value
+    if isinstance(value, list):
+        return [_with_words(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if key in MODEL_KEYS:
+        return _word(key, value)
+    return {name: one if name in ("parameters", "tokens") else _with_words(one, name) for name, one in value.items()}
 
 
 def _word(key: str, value: Any) -> str:
