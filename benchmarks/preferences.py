@@ -18,7 +18,6 @@ import json
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -187,16 +186,16 @@ def main() -> None:
         )
         inputs = load_inputs(config)
         assert inputs.plan is not None
-        begun = time.perf_counter()
+        begun = now()
         data = build_objective(config).prepare(inputs.plan.data, inputs.tokenizer)
-        seconds = time.perf_counter() - begun
+        wall, cpu = since(begun)
         [source] = data.sources
         assert source.reference is not None
         reference = np.asarray(source.reference)
         pairs, kept = source.documents.documents // 2, sum(path.stat().st_size for path in folder.glob("cache/reference/*/logps.bin"))
         tokens = int(source.documents.offsets[-1])
         shared = int(shared_prompts(source.documents).sum())
-        print(f"reference: {seconds:.1f} s for {pairs:,} pairs of {tokens:,} tokens, {kept:,} bytes kept")
+        print(f"reference: {cpu:.1f} s of CPU time, {wall:.1f} s, for {pairs:,} pairs of {tokens:,} tokens, {kept:,} bytes kept")
         print(f"prompts read once: {shared:,} tokens less ({shared / tokens:.1%})")
         pairs_a_step = round(float(inputs.plan.targets.mean()))
         arms: dict[str, Arm] = {

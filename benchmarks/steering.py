@@ -1,4 +1,4 @@
-"""A study of steering with its controls, a direction that was trained instead, the time of a trial, and what hooks cost.
+"""A study of steering with its controls, one of directions that were trained, the time of a trial, and what hooks cost.
 
     python -m benchmarks.steering --model stories260k --general tinystories.jsonl.gz [--trials 32] [--tokens 20000] [--steps 24]
         [--behind 1 2] [--rounds 5] [--keep DIR]
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import math
 import statistics
 import tempfile
 import time
@@ -24,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.workload import harness, require_paths, timed
-from harness.runs.directory import RunDirectory, StudyDirectory
+from harness.runs.directory import StudyDirectory
 from harness.runs.on_report import documents_behind, on_report, paired_lead, report_lines
 from harness.runs.paired import Interval, ratio_interval
-from harness.runs.record import RunRecord, StudyRecord, load_run, load_study
+from harness.runs.record import RunRecord, StudyRecord, load_study
 
 FOUND_FROM = (
     ("Tom", "Lily", "Ben", "Mia", "Sam", "Anna", "Tim", "Sue"),
@@ -41,8 +40,8 @@ JUDGED_ON = (
 )
 """Names, places, and pairs of moods: none of them in both."""
 INSTRUCTION = "This is a story about a very happy day. "
-EVERY_STEPS = 4
-"""Directions that are trained are looked at."""
+OF_PAIRS = ("method", "reading", "block", "width")
+"""What is searched of directions that are found, and not of a vector file."""
 MARGIN, SHARE, KL = ("contrast/trait/report/margin", "contrast/trait/report/share", "val/general/report/kl")
 
 
@@ -63,15 +62,19 @@ def main() -> None:
         folder = (arguments.keep or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         given = write_data(folder, arguments)
-        sweep = ["sweep", "steer", *given, f"budget.trials={arguments.trials}", f"constraints.val/general/kl.max={arguments.bound}"]
-        wall, _ = timed([*harness(*sweep, "--name", str(folder.name), "--workers", "1")], {"HARNESS_RUNS": str(folder / "runs")})
-        study = load_study(StudyDirectory(folder / "runs" / folder.name))
+        study, wall = searched(folder, "found", [*given, f"adapter.pairs={folder / 'pairs.jsonl'}"], arguments)
         show_study(study)
         if arguments.steps:
-            show_trained(folder, given, study, arguments)
+            vectors = trained(folder, given, study, arguments)
+            choices = f"space.adapter.vector={{choices: [{','.join(map(str, vectors))}], when: {{adapter.control: [null, random]}}}}"
+            left_out = [f"~space.adapter.{key}" for key in OF_PAIRS]
+            scaled, _ = searched(folder, "trained", [*given, f"adapter.vector={vectors[0]}", choices, *left_out], arguments)
+            print("\ntrained:")
+            show_study(scaled)
+            show_lead(scaled, study)
         seconds = [run.result.seconds for run in study.runs]
         print(f"\na trial takes {statistics.median(seconds):.2f} s (median of {len(seconds)}); the study {wall:.0f} s")
-        show_overhead(given, arguments.rounds)
+        show_overhead([*given, f"adapter.pairs={folder / 'pairs.jsonl'}"], arguments.rounds)
 
 
 def write_data(folder: Path, arguments: argparse.Namespace) -> list[str]:
@@ -82,7 +85,6 @@ def write_data(folder: Path, arguments: argparse.Namespace) -> list[str]:
     (folder / "preferences.jsonl").write_text("".join(json.dumps(row) + "\n" for row in turned))
     return [
         f"model.path={arguments.model.resolve()}",
-        f"adapter.pairs={folder / 'pairs.jsonl'}",
         f"data.contrast.trait.path={folder / 'trait.jsonl'}",
         f"data.contrast.trait.instruction='{INSTRUCTION}'",
         f"data.validation.general.path={arguments.general.resolve()}",
@@ -99,6 +101,13 @@ def rows(names: Sequence[str], places: Sequence[str], moods: Sequence[tuple[str,
         yield {"prompt": f"One day, {name} was {place}. {name} felt very", "positive": f" {positive}", "negative": f" {negative}"}
 
 
+def searched(folder: Path, name: str, given: Sequence[str], arguments: argparse.Namespace) -> tuple[StudyRecord, float]:
+    """The sweep `steer`, and the seconds that it took."""
+    asked = [f"budget.trials={arguments.trials}", f"constraints.val/general/kl.max={arguments.bound}", "--name", name, "--workers", "1"]
+    wall, _ = timed(harness("sweep", "steer", *given, *asked), {"HARNESS_RUNS": str(folder / "runs")})
+    return load_study(StudyDirectory(folder / "runs" / name)), wall
+
+
 def show_study(study: StudyRecord) -> None:
     """The controls, the best trials that steer, and the verdict."""
     controls = {"nothing": "doing nothing", "prompt": "the prompt", "random": "random direction"}
@@ -108,22 +117,33 @@ def show_study(study: StudyRecord) -> None:
         if run.params["adapter.control"] is not None:
             what = controls[run.params["adapter.control"]]
             print(row_of(f"{what} {run.params.get('adapter.draw', '')}".strip() + where(run), run, nothing))
-    steering = [run for run in study.ranked if run.params["adapter.control"] is None]
-    for run in steering[:3]:
-        print(row_of(f"{run.params['adapter.method']} ({run.params['adapter.reading']}){where(run)}", run, nothing))
+    for run in steering(study)[:3]:
+        print(row_of(f"{direction(run)}{where(run)}", run, nothing))
     found = on_report(study)
     print()
     for line in report_lines(found, lambda value: f"{value:.3f}") if found else ["no trial holds the bound"]:
         print(line)
 
 
+def steering(study: StudyRecord) -> list[RunRecord]:
+    """The trials that steer within the bound, the best first."""
+    return [run for run in study.ranked if run.params["adapter.control"] is None]
+
+
+def direction(run: RunRecord) -> str:
+    params = run.params
+    return (
+        Path(params["adapter.vector"]).name if "adapter.vector" in params else f"{params['adapter.method']} ({params['adapter.reading']})"
+    )
+
+
 def where(run: RunRecord) -> str:
     params = run.params
-    if "adapter.block" not in params:
+    if "adapter.coefficient" not in params:
         return ""
-    place = f"block {params['adapter.block']} (width {params['adapter.width']})"
+    place = f", block {params['adapter.block']} (width {params['adapter.width']})" if "adapter.block" in params else ""
     amount = params.get("adapter.sign", 1) * params["adapter.coefficient"]
-    return f", {place}, {amount:.3f} of the norm, {params['adapter.positions']}"
+    return f"{place}, {amount:.3f} of the norm, {params['adapter.positions']}"
 
 
 def row_of(what: str, run: RunRecord, nothing: RunRecord) -> str:
@@ -138,12 +158,12 @@ def shown(found: Interval, digits: int) -> str:
     return f"{found.mean:.{digits}f} ({found.low:.{digits}f} to {found.high:.{digits}f})"
 
 
-def show_trained(folder: Path, given: Sequence[str], study: StudyRecord, arguments: argparse.Namespace) -> None:
-    """Directions that begin at 0, one behind each block, and are trained on the pairs; the best within the bound is compared."""
-    nothing = next(run for run in study.runs if run.params["adapter.control"] == "nothing")
+def trained(folder: Path, given: Sequence[str], study: StudyRecord, arguments: argparse.Namespace) -> list[Path]:
+    """Vector files of directions that began at 0, one behind each block, and were trained on the pairs by the ordinary run."""
     training = [
         "experiment=steer",
         *given,
+        f"adapter.pairs={folder / 'pairs.jsonl'}",
         "objective=preference",
         f"data.sources.moods.path={folder / 'preferences.jsonl'}",
         "data.sources.moods.format=preference_text",
@@ -152,24 +172,25 @@ def show_trained(folder: Path, given: Sequence[str], study: StudyRecord, argumen
         "schedule=constant",
         "schedule.warmup=0",
         "trainer.batch_tokens=1024",
+        f"trainer.max_steps={arguments.steps}",
         "optim.lr=2e-3",
         "optim.weight_decay=0",
     ]
-    looked_at = [f"trainer.max_steps={arguments.steps}", f"trainer.evaluate_every_steps={EVERY_STEPS}"]
-    found = []
+    vectors = []
     blocks = range(int(study.sweep["space"]["adapter.block"]["high"]) + 1) if arguments.behind is None else arguments.behind
     for block in blocks:
-        run = RunDirectory(folder / "runs" / f"behind-{block}")
-        timed(harness("train", *training, *looked_at, f"adapter.block={block}", "--dir", run.path))
-        rows_within = [row for row in run.metrics.rows() if row["step"] and row.get("val/general/kl", math.inf) <= arguments.bound]
-        found += [(row["contrast/trait/margin"], block, row["step"]) for row in rows_within]
-    if not found:
-        print("| trained: no step is within the bound | | | | |")
-        return
-    _, block, steps = max(found)
-    kept = RunDirectory(folder / "runs" / "kept")
-    timed(harness("train", *training, f"adapter.block={block}", f"trainer.max_steps={steps}", "--dir", kept.path))
-    print(row_of(f"trained, block {block}, {steps} steps", load_run(kept), nothing))
+        run, vector = folder / "runs" / f"behind-{block}", folder / f"behind-{block}"
+        timed(harness("train", *training, f"adapter.block={block}", "--dir", run))
+        timed(harness("steer", vector, "--model", run))
+        vectors.append(vector)
+    return vectors
+
+
+def show_lead(ours: StudyRecord, theirs: StudyRecord) -> None:
+    """By how much the best direction that was trained leads the best that was found."""
+    best = [steering(study)[:1] for study in (ours, theirs)]
+    lead = paired_lead(best[0][0].directory, best[1][0].directory, MARGIN, sign=-1) if all(best) else None
+    print("trained against found: " + ("none of one kind is within the bound" if lead is None else f"a lead of {shown(lead, 3)}"))
 
 
 def show_overhead(given: Sequence[str], rounds: int) -> None:

@@ -2,9 +2,9 @@
 
     python -m benchmarks.synthesis_kills [--rows 2400] [--kills 20] [--budget TOKENS]
 
-A server on loopback writes the answers; two workers have three requests under way each. At random moments one worker is killed by kill -9,
-or all and their command, which is given again then. The other data set is made by one worker that nobody disturbs. --budget: with room for
-a part of the rows; what kills lose must stay below half of it.
+A server on loopback writes the answers; two workers have three requests under way each. At random moments, counted in answers that are
+there, one worker is killed by kill -9, or all and their command, which is given again when none is left. The other data set is made by one
+worker that nobody disturbs. --budget: with room for a part of the rows; what kills lose must stay below half of it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from tests.synthesis.server import Body, Reply, completion, prompt_of, serving
 
 ANSWER_SECONDS = 0.02
 WORKERS = 2
+LEFT = 60
+"""Rows behind the last moment, so that all kills come before the end."""
 
 
 def reply(body: Body) -> Reply:
@@ -53,12 +55,12 @@ def main() -> None:
         finish(start(words, folder / "whole", workers=1))
         server.bodies.clear()
         whole, killed = (SynthDirectory(folder / name) for name in ("whole", "killed"))
-        kills = disturbed(words, killed.path, answers(whole, arguments.rows), arguments.kills, chance)
+        disturbed(words, killed.path, whole, arguments.kills, chance)
         ids = {
             directory: [row["id"] for file in directory.path.glob("shards/*.jsonl") for row in rows_of(file)]
             for directory in (whole, killed)
         }
-        print(f"{len(ids[whole])} rows, {WORKERS} workers, {kills} times kill -9, {time.perf_counter() - began:.0f} s")
+        print(f"{len(ids[whole])} rows, {WORKERS} workers, {arguments.kills} times kill -9, {time.perf_counter() - began:.0f} s")
         print(f"rows lost: {len(set(ids[whole]) - set(ids[killed]))}")
         print(f"rows twice: {len(ids[killed]) - len(set(ids[killed]))}")
         print(f"answers that were asked for again: {len(server.bodies) - len({body['seed'] for body in server.bodies})}")
@@ -82,35 +84,32 @@ def finish(process: subprocess.Popen[bytes]) -> None:
         raise SystemExit(f"harness synth: {process.returncode}: {said.decode()[-2000:]}")
 
 
-def disturbed(words: list[str], path: Path, rows: int, kills: int, chance: random.Random) -> int:
-    """Make a data set with kills at random moments; how many there were."""
-    directory, done = SynthDirectory(path), 0
-    moments = sorted(chance.sample(range(rows // (4 * kills), rows * 9 // 10), kills))
-    process = start(words, path, workers=WORKERS)
-    for moment in moments:
-        while process.poll() is None and answers(directory, rows) < moment:
-            time.sleep(0.005)
-        if process.poll() is not None:  # a worker that was killed was the last one, or the budget has no more room
-            if process.returncode == 0:
-                return done
-            process = start(words, path, workers=WORKERS)
-            continue
-        workers = children(process.pid)
-        if workers and chance.random() < 0.5:
-            os.kill(chance.choice(workers), signal.SIGKILL)
+def disturbed(words: list[str], path: Path, whole: SynthDirectory, kills: int, chance: random.Random) -> None:
+    """Make a data set as the whole one, with kills at random moments, each while rows are written."""
+    shards: int = whole.begun()["shards"]
+    rows = answers(whole, shards)
+    directory, process, there = SynthDirectory(path), start(words, path, workers=WORKERS), 0
+    for moment in sorted(chance.sample(range(1, rows - LEFT), kills)):
+        wanted = max(moment, there + 1)
+        while (there := answers(directory, shards)) < wanted:
+            if process.poll() is not None:  # all were killed, or the last worker was
+                process = start(words, path, workers=WORKERS)
+            time.sleep(0.002)
+        alive = workers_of(process)
+        if alive and chance.random() < 0.5:
+            os.kill(chance.choice(alive), signal.SIGKILL)
         else:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-            process = start(words, path, workers=WORKERS)
-        done += 1
-    process.communicate()
-    if process.returncode:
-        finish(start(words, path, workers=WORKERS))
-    return done
+    if process.poll() is None:
+        process.communicate()
+    finish(start(words, path, workers=WORKERS))
 
 
-def children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def workers_of(process: subprocess.Popen[bytes]) -> list[int]:
+    """Those that live."""
+    pids = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(pid) for pid in pids if Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What a search over recipes for synthetic data gains over seeds: the best recipe, the recipe as it ships, and real text alone.
 
-    python -m benchmarks.synthesis_study --teacher stories260k --text tinystories.jsonl.gz [--seeds 3] [--trials 8] [--real 60] [--rows 300]
+    python -m benchmarks.synthesis_study --teacher MODEL --text tinystories.jsonl.gz [--tokenizer stories260k] [--seeds 3] [--trials 8]
 
 For every seed sweeps/synthesis.yaml trains small students from scratch, all on equally many tokens. Real text are the first --real
 documents; the teacher goes on from the beginnings of the --rows next ones; the rest is held out. Trials are chosen on half of it; all
@@ -34,7 +34,8 @@ STUDENT = ["model.hidden_size=64", "model.intermediate_size=176", "model.layers=
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--teacher", type=Path, required=True, help="a model, whose tokenizer the students have, too")
+    parser.add_argument("--teacher", type=Path, required=True, help="a model")
+    parser.add_argument("--tokenizer", type=Path, help="the students', a model or folder; default: the teacher's")
     parser.add_argument("--text", type=Path, required=True, help="documents, JSON lines with text")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--trials", type=int, default=8, help="of each study")
@@ -44,7 +45,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100, help="of 2,048 tokens, of each student")
     parser.add_argument("--held-out", type=int, default=200, help="documents")
     arguments = parser.parse_args()
-    require_paths(arguments.teacher, arguments.text, hint="see --teacher, --text")
+    arguments.tokenizer = arguments.tokenizer or arguments.teacher
+    require_paths(arguments.teacher, arguments.tokenizer, arguments.text, hint="see --teacher, --tokenizer, --text")
     began, found = time.perf_counter(), []
     with tempfile.TemporaryDirectory() as temporary:
         given = overrides(arguments, Path(temporary))
@@ -74,7 +76,7 @@ def overrides(arguments: argparse.Namespace, folder: Path) -> list[str]:
         files[name].write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
     teacher = arguments.teacher.resolve()
     return [
-        f"tokenizer.path={teacher}",
+        f"tokenizer.path={arguments.tokenizer.resolve()}",
         f"{MADE}.seeds.docs.path={files['docs']}",
         f"{MADE}.{TEACHER}.model={teacher}",
         f"{MADE}.{TEACHER}.overrides=['trainer.threads=1']",

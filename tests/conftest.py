@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -10,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from tests.support import checkout, corpus, postgresql_server
+from tests.support import checkout, corpus, postgresql_server, warm
 from tests.support.corpus import TinyText
 from tests.support.slurm import cluster as slurm_cluster
 from tests.support.slurm.cluster import Cluster
 
 checkout.leave_out_what_commands_left()
 
-SERVERS = ("slurm", "postgresql")
-"""Fixtures of which there is one for a whole test run: tests that ask for one are run by the same process."""
+ONCE = ("slurm", "postgresql", "shared")
+"""Fixtures of which there is one for a whole test run: tests that ask for one are run by the same process. (The last: tests/recipes.)"""
 
 
 def _scope(item: pytest.Item) -> str:
@@ -27,16 +28,29 @@ def _scope(item: pytest.Item) -> str:
     return mark.args[0] if mark else str(item.path)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        warm.start_for_all()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        asked = {*getattr(item, "fixturenames", ()), *map(str, getattr(getattr(item, "callspec", None), "params", {}).values())}
-        for server in SERVERS:
-            if server in asked:
-                item.add_marker(pytest.mark.xdist_group(server))
+        given = getattr(getattr(item, "callspec", None), "params", {})
+        asked = {*getattr(item, "fixturenames", ())} - given.keys() | {*map(str, given.values())}
+        for fixture in ONCE:
+            if fixture in asked:
+                item.add_marker(pytest.mark.xdist_group(fixture))
                 break
     # What takes longest goes first: else one process would be at it alone in the end.
     slow = Counter(_scope(item) for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: (-slow[_scope(item)], _scope(item)))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays until the end: the garbage collector need not go over it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

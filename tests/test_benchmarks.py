@@ -79,13 +79,16 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {
     "online_at_once": (["--runs", "2", "--steps", "3"], [rf"log_metrics: p50 {NUMBER} ms", "after harness sync: 2"]),
     "packing": (["--documents", "1000", "--rounds", "1"], [rf"\| 1,000 \| split \| {NUMBER} \| \d+ \| 0.99", r"1,000 \| truncate"]),
     "preference_grid": (
-        ["--model", "my-model", "--texts", "general.jsonl", "--pairs", "40", "--steps", "2", "--seeds", "1", "--rates", "1e-3"],
-        [rf"\| dpo, nll 0.2, 0.001 \| {NUMBER} ± 0.0000 \|", rf"\| sft on the chosen, 0.001 \| {NUMBER} ± 0.0000 \|", r"3 trials in"],
+        [
+            *("--model", "my-model", "--texts", "general.jsonl", "--pairs", "40", "--steps", "2", "--seeds", "1"),
+            *("--arms", "sft on the chosen, 3e-4", "dpo, 3e-4", "simpo, 3e-4, beta 2"),
+        ],
+        [rf"\| simpo, 3e-4, beta 2 \| {NUMBER} ± 0.0000 \|", rf"\| sft on the chosen, 3e-4 \| {NUMBER} ± 0.0000 \|", r"3 trials in"],
     ),
     "preferences": (
         ["--pairs", "48", "--steps", "1", "--rounds", "1"],
         [
-            rf"reference: {NUMBER} s for 48 pairs",
+            rf"reference: {NUMBER} s of CPU time, {NUMBER} s, for 48 pairs",
             rf"\| harness, packed \| 1\.\d+ \| {NUMBER} \|",
             rf"prompts shared \| [01]\.\d+ \| {NUMBER} \|",
             rf"\| loop, padded \| {NUMBER} \|",
@@ -113,7 +116,7 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {
         [
             rf"\| doing nothing \| -?{NUMBER} \(-?{NUMBER} to -?{NUMBER}\) \|  \| {NUMBER} \| 0.0000 \(0.0000 to 0.0000\) \|",
             rf"\| random direction 2, block \d.* \| -?{NUMBER} \(",
-            r"\| trained",
+            r"trained against found: ",
             rf"a trial takes {NUMBER} s",
             rf"hooks: {NUMBER} tokens/s steered",
         ],

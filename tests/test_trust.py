@@ -375,6 +375,19 @@ def test_a_model_of_somebody_else_is_what_lies_in_it(
         load(tiny_text.pretrained(tmp_path / "model"))
 
 
+def test_nor_is_it_a_link_to_a_file_of_its_reader(
+    tiny_model: Path, tiny_text: TinyText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, weights = tmp_path / "model", tmp_path / "private.safetensors"
+    shutil.copytree(tiny_model, model)
+    (model / "model.safetensors").rename(weights)
+    (model / "model.safetensors").symlink_to(weights)
+    with pytest.raises(InputError, match=f"model.safetensors is {weights}, which lies outside of .*--trust {model}"):
+        load(tiny_text.pretrained(model))
+    monkeypatch.setenv(FILES_VARIABLE, str(model))
+    load(tiny_text.pretrained(model))
+
+
 OF_A_RUN = [
     "config.yaml",
     "metrics.jsonl",

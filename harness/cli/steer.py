@@ -54,6 +54,8 @@ def steer(
     _show_tried(summary["tried"])
     if "difference" in summary:
         say(f"its logits are those of the steered model, to {summary['difference']:.1e} of their range", err=True)
+    if summary.get("not_proved"):
+        say(summary["not_proved"], err=True)
     say(out)
 
 
@@ -62,7 +64,8 @@ def _show(summary: dict[str, Any]) -> None:
     from harness.training.steering_diagnosis import EXPLAINED
 
     how = f"{summary['operation']} at {summary['positions']} tokens"
-    say(f"{summary['method']} at {summary['reading']} of {summary['pairs']} pairs, {how}", err=True)
+    trained = ", then trained" if summary["trained"] else ""
+    say(f"{summary['method']} at {summary['reading']} of {summary['pairs']} pairs{trained}, {how}", err=True)
     say("block  norm   agreement  opposed  coefficient", err=True)
     for row in summary["blocks"]:
         used = summary["coefficients"].get(str(row["block"]))

@@ -104,7 +104,7 @@ def synth(
     finally:
         bar.stop()
     if html is not None:
-        from harness.work.synth import write_data_page
+        from harness.work.synth_data import write_data_page
 
         write_data_page(begun.directory, begun.plan, made, html)
     found = summary(begun.directory)
@@ -159,7 +159,7 @@ def _show(rows: list[Draft]) -> None:
         title = f"{row.id}, of {row.seed_row.id}, draw {row.draw}"
         say(f"── {title}")
         say(row.prompt[:SHOWN_CHARACTERS])
-        say(f"→ {str(row.fields.get(row.answer, ''))[:SHOWN_CHARACTERS]}")
+        say(f"→ {row.last_text[:SHOWN_CHARACTERS]}")
         scores = "".join(f", {name} {score:g}" for name, score in row.scores.items())
         dropped = "" if draft.dropped is None else f", dropped: {draft.dropped[0]}={str(draft.dropped[1])[:200]}"
         say(f"  ends by {row.finish}, {row.tokens.total:,} tokens{scores}{dropped}")

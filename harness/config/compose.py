@@ -16,7 +16,7 @@ from harness.config.errors import InputError
 from harness.config.introspect import fields_of
 from harness.config.locations import LOCAL, config_dirs
 from harness.config.nested import flat
-from harness.config.overrides import COMMAND_LINE, GroupOverride, ValueOverride, parse, replaced_keys
+from harness.config.overrides import COMMAND_LINE, GroupOverride, ValueOverride, parse, read_by_hydra, replaced_keys
 from harness.config.trust import RECIPES, config_wishes, group_wishes, refuse
 from harness.config.user_yaml import as_mapping, read_mapping, user_text
 from harness.config.validate import plain
@@ -45,6 +45,7 @@ def compose(name: str, schema: type, overrides: list[str], *, given_by: str = CO
     given_by: what messages call the place of the overrides.
     """
     from hydra import initialize_config_dir
+    from hydra._internal.config_repository import CachingConfigRepository
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
@@ -52,15 +53,17 @@ def compose(name: str, schema: type, overrides: list[str], *, given_by: str = CO
 
     parsed = parse(overrides, schema, given_by=given_by)
     _refuse_foreign(name)
-    texts = [override.to_hydra() for override in parsed]
     _register_overlays()
     _register_schema(name, schema)
     try:
         with initialize_config_dir(str(config_dirs()[-1]), version_base="1.3"):
             # What hydra.compose does, step by step: it keeps its defaults list to itself, and to have it made twice takes as long again.
             loader: Any = GlobalHydra.instance().config_loader()
-            given_texts, repository = loader._parse_overrides_and_create_caching_repo(name, texts)
-            tree = _defaults_list(repository, name, given_texts)
+            for_hydra = [read_by_hydra(override.to_hydra()) for override in parsed]
+            repository: Any = CachingConfigRepository(None)  # type: ignore[arg-type]  # it would copy the loader's, with all schemas
+            repository.delegate = loader.repository
+            loader._process_config_searchpath(name, for_hydra, repository)
+            tree = _defaults_list(repository, name, for_hydra)
             _refuse_wishes_of_strangers(tree, given=replaced_keys(parsed))
             composed = loader._compose_config_from_defaults_list(tree.defaults, repository)
             composed.pop("hydra", None)
@@ -122,7 +125,7 @@ def _register_schema(name: str, schema: type) -> None:
 
 @cache
 def _register_overlays() -> None:
-    """Put the overlays before the harness's own directory in Hydra's search path. Once a process."""
+    """Put the directories of configuration before what Hydra takes for it, so that all are read in our way. Once a process."""
     from hydra._internal.sources_registry import SourcesRegistry
     from hydra.core.config_search_path import ConfigSearchPath
     from hydra.core.plugins import Plugins
@@ -132,8 +135,7 @@ def _register_overlays() -> None:
 
     class Overlays(SearchPathPlugin):
         def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-            *overlays, _ = config_dirs()
-            for path in reversed(overlays):
+            for path in reversed(config_dirs()):
                 search_path.prepend("overlay", f"{UserSource.scheme()}://{path}")
 
     SourcesRegistry.instance().register(UserSource)

@@ -9,7 +9,7 @@ import textwrap
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -34,12 +34,12 @@ class Field:
         """The string under it; read only where it is shown, since finding it takes longer than all else here."""
         return _docs_of(self.owner).get(self.name, "")
 
-    @property
+    @cached_property
     def section(self) -> type | None:
         """The dataclass that this field nests, if it nests one."""
         return self.annotation if dataclasses.is_dataclass(self.annotation) and isinstance(self.annotation, type) else None
 
-    @property
+    @cached_property
     def entries(self) -> type | None:
         """The dataclass of the entries, if this field is a mapping from names to sections."""
         plain = get_args(self.annotation)[0] if get_origin(self.annotation) is Annotated else self.annotation

@@ -18,7 +18,7 @@ from harness.config.private import with_paths
 from harness.config.schema import Config
 from harness.config.trust import config_wishes, is_own, is_trusted_file, refuse
 from harness.config.user_yaml import read_mapping
-from harness.config.validate import refuse_unread, to_section
+from harness.config.validate import plain, refuse_unread, to_section
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Loaded:
 
     def with_values(self, values: dict[str, Any]) -> Loaded:
         """The same with other values by dotted key (a trial's parameters), validated again. Raises InputError."""
-        composed = Composed(copy.deepcopy(self.composed.values), dict(self.composed.origins), self.composed.groups, self.composed.given_by)
+        composed = Composed(plain(self.composed.values), dict(self.composed.origins), self.composed.groups, self.composed.given_by)
         for key, value in values.items():
             set_value(composed.values, key, value)
             composed.origins[key] = "the space"
@@ -83,6 +83,10 @@ def load_given_file(path: Path, overrides: list[str] | None = None, *, given_by:
     from harness.runs.run_config import as_of_run
 
     values = read_mapping(path, holds="configuration keys, as in a run's config.yaml")
+    if "space" in values:
+        raise InputError(f"{path}: a sweep file, and no configuration; valid: harness sweep {path}")
+    if "defaults" in values:
+        raise InputError(f"{path}: an experiment, and no resolved configuration; valid: in conf/experiment, experiment={path.stem}")
     if not is_own(path):
         given = replaced_keys(parse(overrides or [], Config, given_by=given_by))
         refuse(path, config_wishes(flat(values), path, given=given, what="a configuration"), "a configuration")

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, get_origin
 
 from harness.config.errors import InputError, unknown, wrong_value
@@ -98,7 +99,6 @@ def _unreadable(text: str, error: Exception) -> InputError:
 
 def _in_quotes(text: str) -> str | None:
     """The override as a shell takes it when its value is text; None where the value does not help, or is a list or a mapping."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
     key, _, value = text.partition("=")
@@ -106,10 +106,19 @@ def _in_quotes(text: str) -> str | None:
         return None
     quoted = f"{key}={hydra_text(value)}"
     try:
-        OverridesParser.create().parse_override(quoted)
+        read_by_hydra(quoted)
     except HydraException:
         return None
     return f"'{key}=\"{value}\"'" if not re.search(r"['\"\\]", value) else shlex.quote(quoted)
+
+
+@lru_cache(maxsize=1024)
+def read_by_hydra(text: str) -> Any:
+    """Hydra's object for an override; not to be changed. Raises HydraException. Reading takes longer than most else of a composition, and a
+    sweep composes the same overrides for each choice of a group."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create().parse_override(text)
 
 
 def parse(texts: list[str], schema: type, *, given_by: str = COMMAND_LINE) -> list[Override]:
@@ -119,15 +128,13 @@ def parse(texts: list[str], schema: type, *, given_by: str = COMMAND_LINE) -> li
     """
     if not texts:  # as every attempt on a trial: importing Hydra takes as long as all else before its first step
         return []
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    parser = OverridesParser.create()
     known_groups = groups()
     parsed: list[Override] = []
     for text in texts:
         try:
-            override = parser.parse_override(text)
+            override = read_by_hydra(text)
         except HydraException as error:
             raise _unreadable(text, error) from None
         _refuse_several(text, override, find(schema, override.key_or_group))

@@ -10,6 +10,8 @@ from harness.config.schema import AdapterConfig, Config, DataConfig
 
 KEY = "adapter.control"
 DRAW_KEY = "adapter.draw"
+VECTORS = "vector.safetensors"
+"""The file of directions that `harness steer` writes: tensors block.N."""
 AGREEMENT, OPPOSED = "steering/agreement", "steering/opposed"
 """Logged of a run that steers by pairs and trains nothing: how far these agree at its block (the strongest), see `Extraction`."""
 
@@ -51,7 +53,9 @@ def asked_data(config: Config) -> DataConfig:
     data, adapter = config.data, config.adapter
     if adapter.name != "steering" or adapter.control == "prompt":
         return data
-    return replace(data, contrast={name: replace(one, instruction=None) for name, one in data.contrast.items()})
+    contrast = {name: replace(one, instruction=None) for name, one in data.contrast.items()}
+    generation = {name: replace(one, instruction=None) for name, one in data.generation.items()}
+    return replace(data, contrast=contrast, generation=generation)
 
 
 def control_of(config: Mapping[str, Any]) -> tuple[str, str] | None:

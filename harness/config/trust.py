@@ -192,6 +192,28 @@ def lies_outside(value: str, path: Path) -> bool:
     return not named.is_relative_to(working)
 
 
+def leads_outside(file: Path, directory: Path, *, linked: bool = False) -> bool:
+    """Whether a file that a directory names, by a link or a list, lies elsewhere, and nobody trusts the directory by name: a stranger's may
+    mean any private file.
+
+    Links into the hub's own blobs, beside its snapshots, are of the directory. linked: links to directories may lead to others of the
+    working directory, too, as users make them.
+    """
+    home, real = directory.resolve(), file.resolve()
+    inside = [home, *(parent.parent / "blobs" for parent in (home, *home.parents) if parent.name == "snapshots")]
+    if linked and not file.is_symlink():
+        inside.append(Path.cwd())
+    return not any(real.is_relative_to(place) for place in inside) and not is_trusted_file(directory)
+
+
+def outside_text(file: Path, directory: Path) -> str:
+    """What `leads_outside` found, and how to allow it."""
+    return (
+        f"{file} is {file.resolve()}, which lies outside of {directory}; put a copy there, or, if you trust whoever made {directory}: "
+        f"harness --trust {directory} …"
+    )
+
+
 def _is_default(key: str, value: Any) -> bool:
     item = find(Config, key)
     return value in (None, [], {}) or (item is not None and value == item.default)

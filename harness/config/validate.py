@@ -57,11 +57,13 @@ def to_plain(section: Any) -> dict[str, Any]:
 
 def plain(value: Any) -> Any:
     """A copy in which tuples are lists, and sections mappings."""
-    if dataclasses.is_dataclass(value):
-        return to_plain(value)
+    if isinstance(value, str | int | float | None):  # most are
+        return value
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return to_plain(value) if dataclasses.is_dataclass(value) else value
 
 
 def _key(section: type, location: tuple[int | str, ...]) -> list[str]:
@@ -123,11 +125,12 @@ def _flags_for_numbers(section: type, values: dict[str, Any], prefix: str = "") 
     found: list[tuple[str, Any]] = []
     for name, item in fields_of(section).items():
         value = values.get(name)
-        if item.section and isinstance(value, dict):
-            found += _flags_for_numbers(item.section, value, f"{prefix}{name}.")
-        elif item.entries and isinstance(value, dict):
-            for entry, below in value.items():
-                found += _flags_for_numbers(item.entries, below, f"{prefix}{name}.{entry}.") if isinstance(below, dict) else []
+        if isinstance(value, dict):
+            if item.section:
+                found += _flags_for_numbers(item.section, value, f"{prefix}{name}.")
+            elif item.entries:
+                for entry, below in value.items():
+                    found += _flags_for_numbers(item.entries, below, f"{prefix}{name}.{entry}.") if isinstance(below, dict) else []
         elif isinstance(value, bool) and "true or false" not in describe(item.annotation) and not item.is_open:
             found.append((prefix + name, value))
     return found

@@ -29,8 +29,9 @@ class Row(NamedTuple):
 class BadRows:
     """Rows that cannot be used: the first one is refused, or all are left out and counted (data.malformed)."""
 
-    def __init__(self, *, skip: bool = False, max_share: float = 0.0) -> None:
-        self.skips, self._max_share = skip, max_share
+    def __init__(self, *, skip: bool = False, max_share: float = 0.0, remedy: str = "") -> None:
+        """remedy: what a refusal says besides, where its reader can do something about it."""
+        self.skips, self._max_share, self._remedy = skip, max_share, remedy
         self.count = 0
         self.first: list[str] = []
         """What is wrong with the first few."""
@@ -43,7 +44,7 @@ class BadRows:
     def add(self, problem: InputError) -> None:
         """Note that a row cannot be used; raises the problem where such rows are refused."""
         if not self.skips:
-            raise problem
+            raise InputError(f"{problem}{self._remedy}") from problem
         self.count += 1
         if self.count <= NAMED:
             self.first.append(str(problem))

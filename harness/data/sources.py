@@ -13,7 +13,7 @@ from pathlib import Path
 from harness.config.errors import InputError, did_you_mean, wrong_value
 from harness.config.locations import in_home
 from harness.config.schema import each
-from harness.config.trust import is_trusted_file
+from harness.config.trust import leads_outside, outside_text
 from harness.data.file_splits import split_of
 from harness.data.remote import local_path
 from harness.data.row import BadRows
@@ -146,21 +146,10 @@ def _below(root: Path) -> Iterator[Path]:
 
 
 def _refuse_outside(files: Sequence[Path], directory: Path, *, key: str, linked: bool) -> None:
-    """Refuse files that a directory names by links or lists, but that lie elsewhere: a stranger's may mean any private file by them.
-
-    Links into the hub's own blobs, beside its snapshots, are of the data set. linked: links to directories may lead to others
-    of the working directory, too, as users make them.
-    """
-    home = directory.resolve()
-    inside = [home, *(parent.parent / "blobs" for parent in (home, *home.parents) if parent.name == "snapshots")]
+    """Raise InputError for files that a directory names by links or lists, but that lie elsewhere; linked: see `leads_outside`."""
     for file in files:
-        real = file.resolve()
-        places = [*inside, Path.cwd()] if linked and not file.is_symlink() else inside
-        if not any(real.is_relative_to(place) for place in places) and not is_trusted_file(directory):
-            raise InputError(
-                f"{key}: {file} is {real}, which lies outside of {directory}; give the path of that file itself, or, if you trust whoever "
-                f"made {directory}: harness --trust {directory} …"
-            )
+        if leads_outside(file, directory, linked=linked):
+            raise InputError(f"{key}: {outside_text(file, directory)}")
 
 
 def _fixed_part(pattern: Path) -> Path:

@@ -37,6 +37,7 @@ from harness.runs.cache import default_cache_dir
 
 log = logging.getLogger("harness")
 
+LEAVE_OUT = "; data.malformed=skip leaves such rows out"
 Documents = Literal["texts", "conversations", "either", "pairs", "answers"]
 """The content of files. texts: plain text, whatever their format; conversations: unless their format is text; either: detected from the
 first row if their format is auto; pairs: of sources pairs of answers, of validation sets either; answers: the same with answers that have
@@ -148,7 +149,7 @@ class Tokenization:
         return {
             "cache_dir": default_cache_dir(self.config.cache_dir),
             "key": key,
-            "bad": BadRows(skip=self.config.malformed == "skip", max_share=self.config.max_malformed_share),
+            "bad": BadRows(skip=self.config.malformed == "skip", max_share=self.config.max_malformed_share, remedy=LEAVE_OUT),
             "progress": None if self._progress is None else partial(self._progress, key),
             "verify": self._verify,
         }

@@ -167,10 +167,17 @@ def build_generation_set(name: str, config: GenerationConfig, tokens: Tokenizati
     verifier = build_verifier(config, key=key)
     chat = tokens.documents == "conversations" if config.chat is None else config.chat
     reader = PromptReader(data, tokens.tokenizer, chat=chat)
+    asking = PromptReader(data, tokens.tokenizer, chat=chat, instruction=config.instruction)
+    to_call = config.verifier == "tool_call"
     asked = _Reference(config, key)
     files = tokens.files(key, config).files
-    found: list[tuple[PromptRow, Any, tuple[Any, ...]]] = []
-    for row in reader.of_rows(files, key=key, prompt=config.prompt, also=asked.fields, to_call=config.verifier == "tool_call"):
+    found: list[tuple[bytes, PromptRow, Any, tuple[Any, ...]]] = []
+    for row in reader.of_rows(files, key=key, prompt=config.prompt, also=asked.fields, to_call=to_call):
+        place = _hash(row.prompt)
+        if config.instruction is not None:
+            # Under the same id and in the same place, so that texts stand beside those without it.
+            instructed, _ = asking.of_row(row.row, config.prompt, to_call=to_call)
+            row = row._replace(prompt=replace(instructed, id=row.prompt.id))
         length = len(row.prompt.token_ids)
         if length >= data.context_length:
             raise InputError(
@@ -178,19 +185,19 @@ def build_generation_set(name: str, config: GenerationConfig, tokens: Tokenizati
                 "valid: a shorter one, or a longer context"
             )
         given = asked.of(row) if verifier is not None and verifier.needs_reference else None
-        found.append((row, given, () if verifier is None else _read(verifier, given, row.row)))
-    found = sorted(found, key=lambda one: _hash(one[0].prompt))
+        found.append((place, row, given, () if verifier is None else _read(verifier, given, row.row)))
+    found = sorted(found, key=lambda one: one[0])
     if config.skip_prompts >= len(found):
         raise wrong_value(f"{key}.skip_prompts", config.skip_prompts, f"there are {len(found)} prompts; valid: less, or more data")
     found = found[config.skip_prompts :][: config.max_prompts]
-    costs = [len(row.prompt.token_ids) + config.draws * config.max_new_tokens for row, _, _ in found]
+    costs = [len(row.prompt.token_ids) + config.draws * config.max_new_tokens for _, row, _, _ in found]
     found = found[: fitting(costs, data.max_evaluation_tokens, f"the first prompt of {key} and its texts")]
     return GenerationSet(
         name=name,
         config=config,
-        prompts=tuple(row.prompt for row, _, _ in found),
-        references=tuple(references for _, _, references in found),
-        given=tuple(given for _, given, _ in found),
+        prompts=tuple(row.prompt for _, row, _, _ in found),
+        references=tuple(references for *_, references in found),
+        given=tuple(given for _, _, given, _ in found),
         verifier=verifier,
         vocabulary=tokens.tokenizer.backend_tokenizer.get_vocab_size(with_added_tokens=True),
     )

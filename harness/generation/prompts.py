@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from harness.config.errors import InputError
 from harness.config.schema import DataConfig
-from harness.data.chat.conversation import Conversation, MalformedError, Message
+from harness.data.chat.conversation import Conversation, MalformedError, Message, instructed
 from harness.data.chat.encoder import ChatEncoder, build_chat_encoder
 from harness.data.chat.formats import READ, unchecked_conversation
 from harness.data.row import Row, described
@@ -65,9 +65,10 @@ class PromptNames:
 class PromptReader:
     """A tokenizer and a chat template as they are used for prompts."""
 
-    def __init__(self, data: DataConfig, tokenizer: Any, *, chat: bool = False) -> None:
-        """chat: whether a prompt that is text is what a user says in a conversation."""
-        self._data, self._tokenizer, self._chat = data, tokenizer, chat
+    def __init__(self, data: DataConfig, tokenizer: Any, *, chat: bool = False, instruction: str | None = None) -> None:
+        """chat: whether a prompt that is text is what a user says in a conversation; instruction: put before each prompt, of a conversation
+        as its system message."""
+        self._data, self._tokenizer, self._chat, self._instruction = data, tokenizer, chat, instruction
 
     @cached_property
     def _conversations(self) -> ChatEncoder:
@@ -84,6 +85,7 @@ class PromptReader:
         """
         if self._chat:
             return self.of_conversation(Conversation((Message("user", text),)), prompt_id=prompt_id)
+        text = (self._instruction or "") + text
         _refuse_surrogates(text)
         ids: list[int] = self._texts.encode([Document(text, 0)], self._texts.dtype()).ids.tolist()
         # What a tokenizer adds at the end of a text, such as its end-of-text token, would end what is only to begin.
@@ -93,7 +95,7 @@ class PromptReader:
 
     def of_conversation(self, conversation: Conversation, *, prompt_id: str | None = None) -> Prompt:
         """A conversation whose next turn is the assistant's, see `of_text`. Raises MalformedError for one that cannot be rendered."""
-        return _prompt(*self._conversations.encode_prompt(conversation), prompt_id)
+        return _prompt(*self._conversations.encode_prompt(instructed(conversation, self._instruction)), prompt_id)
 
     def of_rows(
         self, files: Sequence[Path], *, key: str, prompt: str | None = None, also: Sequence[str] = (), to_call: bool = False
@@ -106,21 +108,24 @@ class PromptReader:
         to_call: all before its first turn that calls a tool, where there is one. also: further fields of the rows to read.
         Raises InputError, naming the configuration `key`, the file and the place, for the first row that is no prompt, and where none is.
         """
-        places = fields_in(prompt)
-        named = [] if prompt is None else places or [prompt]
+        named = [] if prompt is None else fields_in(prompt) or [prompt]
         columns = list(dict.fromkeys([ID_FIELD, *READ, *TEXT_FIELDS, *named, *also]))
         names = PromptNames()
         for file in files:
             if not holds_rows(file):
                 raise InputError(f"{key}: {file}: a text file holds no prompts; valid: {VALID_ROW_ENDINGS}")
             for row in read_rows(file, columns, key=key):
-                try:
-                    read, answer = self._of_row(row, prompt, places, to_call=to_call)
-                except MalformedError as error:
-                    raise InputError(f"{row.where}: {error}") from None
+                read, answer = self.of_row(row, prompt, to_call=to_call)
                 yield PromptRow(names.named(read), row, answer)
         if not names.seen:
             raise nothing_in(files, "prompt", key=key)
+
+    def of_row(self, row: Row, prompt: str | None, *, to_call: bool) -> tuple[Prompt, Message | None]:
+        """The prompt of a row and the turn that follows it, see `of_rows`. Raises InputError for a row that is no prompt."""
+        try:
+            return self._of_row(row, prompt, fields_in(prompt), to_call=to_call)
+        except MalformedError as error:
+            raise InputError(f"{row.where}: {error}") from None
 
     def _of_row(self, row: Row, prompt: str | None, places: list[str], *, to_call: bool) -> tuple[Prompt, Message | None]:
         own = row.values.get(ID_FIELD)

@@ -65,7 +65,7 @@ def _base_of(folder: Path, key: str, depth: int) -> Source:
 
 def _adapter_folder(word: str, key: str) -> Path:
     folder = Path(word).expanduser()
-    if not (folder / CONFIG).is_file():
+    if not folder.is_dir():
         folder = _downloaded(word, key=key)
     if not (folder / CONFIG).is_file():
         raise wrong_value(key, word, f"no adapter, no {CONFIG} in it")

@@ -106,11 +106,11 @@ def _rows(shown: Mapping[str, Iterable[Any]], config: SynthConfig) -> Iterator[s
 
 
 def _answer(row: Row, config: SynthConfig) -> str:
-    """Of a row that went before its text was written: nothing."""
+    """Of a row that went before it was written: what was written last."""
     try:
         return answer_of(row, config)
     except KeyError:
-        return ""
+        return row.last_text
 
 
 def _article(rule: str, row: Row, value: Any, answers: Mapping[str, str], config: SynthConfig) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ GOLDEN = 0.618034
 """Multiples of it, without their whole part, are spread evenly however many there are."""
 FEW = 30
 """Points of a choice that stand above each other without hiding each other."""
+LOG_MARGIN = 0.05
+"""In decades, beyond the ticks at both ends: within one decade the values alone would leave both outside."""
 
 
 def finished(comparison: Comparison) -> list[tuple[RunRecord, float]]:
@@ -159,7 +162,8 @@ def slice_of(comparison: Comparison, parameter: str) -> Figure | None:
         add_points(figure, comparison, [place for place in done if place[1] is not None])
         if comparison.is_log(parameter):
             ticks = log_ticks(min(given), max(given))
-            figure.update_xaxes(type="log", tickvals=ticks, ticktext=[value_text(tick, log=True) for tick in ticks])
+            ends = [math.log10(ticks[0]) - LOG_MARGIN, math.log10(ticks[-1]) + LOG_MARGIN]
+            figure.update_xaxes(type="log", tickvals=ticks, ticktext=[value_text(tick, log=True) for tick in ticks], range=ends)
     else:
         # Beside each other, or the points of a choice would hide each other.
         axis = parameter_axis(comparison.space.get(parameter, {}), [value for _, value, _ in done])

@@ -105,7 +105,7 @@ def _add_noise(figure: Figure, comparison: Comparison) -> None:
     worse = value + (-1 if is_maximized(comparison) else 1) * comparison.noise.least_difference
     band = {"fillcolor": STOPPED, "opacity": 0.16, "line": {"width": 0}, "layer": "below"}
     words = f"seed noise: {metric_text(comparison.noise.least_difference)}"
-    figure.add_hrect(y0=value, y1=worse, annotation={"text": words, "xanchor": "right", "x": 1, "font": {"color": STOPPED}}, **band)
+    figure.add_hrect(y0=value, y1=worse, annotation={"text": words, "xanchor": "left", "x": 0, "font": {"color": STOPPED}}, **band)
 
 
 def _best_so_far(comparison: Comparison, objective: Objective, study: StudyRecord, places: Places) -> Scatter:

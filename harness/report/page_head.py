@@ -135,7 +135,12 @@ def _verdict(comparison: Comparison) -> str:
         words = []
     if len(comparison.studies) == 1 and (found := on_report(comparison.studies[0])):
         words += report_lines(found, metric_text)
-    return "".join(f'<p class="verdict">{_with_code(line[:1].upper() + line[1:])}.</p>' for line in words)
+    return "".join(f'<p class="verdict">{_with_code(as_sentence(line))}.</p>' for line in words)
+
+
+def as_sentence(words: str) -> str:
+    """With a capital, unless it begins with a name such as val/loss."""
+    return words[:1].upper() + words[1:] if words.split(" ")[0].strip(",:;").isalpha() else words
 
 
 def _with_code(words: str) -> str:

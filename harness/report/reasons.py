@@ -75,12 +75,16 @@ def _peers(comparison: Comparison) -> list[RunRecord]:
 
 
 def runner_up(comparison: Comparison) -> RunRecord | None:
-    """The next best run that is ranked; where a winner is confirmed, the next best candidate of the confirmation."""
+    """The next best candidate of the confirmation that has a winner; else the next best run that is ranked and was no candidate."""
     confirmed = comparison.confirmed
     if confirmed is not None and comparison.winner is not None and confirmed.confirmation is not None:
         second = next(iter(confirmed.confirmation.ranked[1:]), None)
-        return next((run for run in comparison.runs if second and comparison.is_trial(run) and run.number == second.number), None)
-    return next((run for run in _peers(comparison) if run is not comparison.best), None)
+        if second is not None:
+            return next((run for run in comparison.runs if comparison.is_trial(run) and run.number == second.number), None)
+    others = [run for run in _peers(comparison) if run is not comparison.best]
+    if comparison.winner is not None:
+        others = [run for run in others if comparison.candidate(run) is None]  # a candidate that broke a constraint over seeds is out
+    return next(iter(others), None)
 
 
 def _margin(comparison: Comparison, best: RunRecord) -> list[Reason]:
@@ -97,7 +101,8 @@ def _margin(comparison: Comparison, best: RunRecord) -> list[Reason]:
     if value is None or other is None:
         return []
     margin = sign * (other - value)
-    return [Reason(name, metric_text(margin), f"{second.name}; {_against_noise(comparison, margin)}")]
+    where = " in the search" if comparison.winner else ""
+    return [Reason(name, metric_text(margin), f"{second.name}{where}; {_against_noise(comparison, margin)}")]
 
 
 def _paired(comparison: Comparison, second: RunRecord) -> Interval | None:

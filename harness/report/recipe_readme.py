@@ -95,11 +95,12 @@ def _body(bundle: Bundle, pictured: Sequence[str], experiment: str) -> Iterator[
         yield ""
     yield from _ingredients(bundle)
     yield from _reached(bundle)
-    yield "\nLosses are nats per token; forgetting is the rise of a loss since step 0, change its fall."
+    yield "\nLosses are nats per token; forgetting is the rise of a loss since step 0; one that fell is called change."
     if bundle.noise:
         yield f"Seeds alone change {bundle.metric} with a standard deviation of {metric_text(bundle.noise['sd'])}."
     if bundle.params:
-        yield "\n## What was searched\n\n| parameter | chosen | of | importance |\n|---|---|---|---|"
+        how = f" ({bundle.importances_note})" if bundle.importances_note else ""
+        yield f"\n## What was searched\n\n| parameter | chosen | of | importance{how} |\n|---|---|---|---|"
         for key, value in bundle.params.items():
             share = bundle.importances.get(key)
             domain = {name: part for name, part in bundle.space.get(key, {}).items() if name != "when"}

@@ -9,6 +9,7 @@ from html import escape
 from itertools import groupby, islice
 
 from harness.config.documents import DamagedError
+from harness.config.steering_controls import control_of
 from harness.report.comparison import Comparison
 from harness.report.text import ABSENT, short_names
 from harness.runs.generations import WrittenText
@@ -17,7 +18,8 @@ from harness.runs.record import RunRecord
 log = logging.getLogger("harness")
 
 RUNS = 8
-"""The best of them that wrote anything."""
+"""The best of them that wrote anything; before them, in a steering study, doing nothing and the prompt."""
+FIRST = ("nothing", "prompt")
 PROMPTS = 4
 """Of each set."""
 SHOWN_CHARACTERS = 1_200
@@ -28,7 +30,7 @@ Texts = dict[tuple[str, str, int], WrittenText]
 def samples_section(comparison: Comparison) -> str:
     """A row for each of a few prompts, a column for each run, or for the first and the last step of a single one; "" where nothing was
     written."""
-    columns = list(islice(_columns(comparison.runs), RUNS))
+    columns = list(islice(_columns(_controls_first(comparison.runs)), RUNS))
     if not columns:
         return ""
     prompts = few(columns[0][2].values(), PROMPTS)
@@ -66,6 +68,15 @@ def _end(prompt: str) -> str:
     return prompt if len(prompt) <= SHOWN_CHARACTERS else f"…{prompt[-SHOWN_CHARACTERS:]}"
 
 
+def _controls_first(runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """The runs, those that a user wants to see steering beside before all others."""
+    return sorted(runs, key=lambda run: FIRST.index(kind) if (kind := _control(run)[0]) in FIRST else len(FIRST))
+
+
+def _control(run: RunRecord) -> tuple[str, str]:
+    return control_of(run.config) or ("", "")
+
+
 def _columns(runs: Sequence[RunRecord]) -> Iterator[tuple[str, str, Texts]]:
     """Name, short name and texts of each column."""
     short = short_names([run.name for run in runs])
@@ -75,7 +86,7 @@ def _columns(runs: Sequence[RunRecord]) -> Iterator[tuple[str, str, Texts]]:
             continue
         shown = list(dict.fromkeys([min(steps), max(steps)])) if len(runs) == 1 else [max(steps)]
         for step in shown:
-            named = f"step {step}" if len(runs) == 1 else short[run.name]
+            named = f"step {step}" if len(runs) == 1 else ", ".join(filter(None, (short[run.name], *_control(run))))
             yield f"{run.name}, step {step}", named, {text.place: text for text in steps[step]}
 
 

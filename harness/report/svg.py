@@ -73,6 +73,8 @@ class _Axis:
         if low == high:
             reach = abs(low) * 0.05 or 1.0
             low, high = (low / 1.5, high * 1.5) if self._log else (low - reach, high + reach)
+        if self._log:  # so that two values are named, however near each other all lie
+            low, *_, high = log_ticks(low, high)
         self._low, self._high, self._first, self._last = low, high, first, last
 
     def place(self, value: float) -> float:

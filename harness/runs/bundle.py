@@ -81,6 +81,8 @@ class Bundle:
     groups: dict[str, str | None] = field(default_factory=dict)
     """The choice made in each configuration group."""
     importances: dict[str, float] = field(default_factory=dict)
+    importances_note: str = ""
+    """The method and the number of trials, and whether that is few."""
     seed: int
     """Of the winning run."""
     steps: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -61,6 +62,8 @@ class OnReport:
     is_baseline: tuple[str, str] | None
     """Where the winner is itself what the others have to beat: its kind and which."""
     rivals: tuple[Rival, ...]
+    anti_steered: float | None = None
+    """Share of the documents on which a winner that steers does worse than doing nothing (arXiv 2407.12404)."""
 
     def to_json(self) -> dict[str, Any]:
         """What best and compare print under `report`."""
@@ -68,6 +71,7 @@ class OnReport:
             "metric": self.metric,
             "value": self.value,
             "chosen": self.chosen,
+            **({} if self.anti_steered is None else {"anti_steered": self.anti_steered}),
             "rivals": [
                 {
                     "kind": rival.kind,
@@ -100,8 +104,12 @@ def on_report(study: StudyRecord, winner: RunRecord | None = None) -> OnReport |
         lead = paired_lead(winner.directory, run.directory, metric, sign=objective.sign) if run is not winner else None
         rivals[found[0]] = Rival(*found, run, value, lead)
     others = tuple(rivals[kind] for kind in RIVALS if kind in rivals and rivals[kind].run.number != winner.number)
-    chosen = winner.result.objective
-    return OnReport(metric, winner, winner.result.metrics[metric], chosen, rival_of(winner.config), others)
+    chosen, itself = winner.result.objective, rival_of(winner.config)
+    # What is no steering moves nothing the wrong way.
+    nothing = rivals.get("nothing") if itself is None else None
+    moved = [] if nothing is None else _differences(winner.directory, nothing.run.directory, metric, objective.sign)
+    anti_steered = statistics.fmean(difference < 0 for stratum in moved for difference, _ in stratum) if moved else None
+    return OnReport(metric, winner, winner.result.metrics[metric], chosen, itself, others, anti_steered)
 
 
 RivalOf = Callable[[Mapping[str, Any]], tuple[str, str] | None]
@@ -136,10 +144,15 @@ def _reported(metric: str) -> str:
 def paired_lead(ours: RunDirectory, theirs: RunDirectory, metric: str, *, sign: int = 1) -> Interval | None:
     """By how much less one run has of a metric than another: a bootstrap over the documents, questions or prompts that both were measured
     on. sign: -1 for by how much more. None where they are not known."""
+    strata = _differences(ours, theirs, metric, sign)
+    return ratio_interval(strata) if strata else None
+
+
+def _differences(ours: RunDirectory, theirs: RunDirectory, metric: str, sign: int) -> list[list[tuple[float, float]]]:
+    """By set and document by how much less one run has, and its size; [] where they are not known, or not of the same documents."""
     both = list(zip(documents_behind(ours, metric), documents_behind(theirs, metric), strict=False))
-    strata = [[(sign * (two[key][0] - one[key][0]), one[key][1]) for key in one if key in two] for one, two in both]
-    same = bool(both) and all(one.keys() == two.keys() and len(one) > 1 for one, two in both)
-    return ratio_interval(strata) if same else None
+    same = all(one.keys() == two.keys() and len(one) > 1 for one, two in both)
+    return [[(sign * (two[key][0] - one[key][0]), one[key][1]) for key in one] for one, two in both] if same else []
 
 
 def documents_behind(run: RunDirectory, metric: str) -> list[ByDocument]:
@@ -158,6 +171,8 @@ def report_lines(found: OnReport, text: Text, *, what: str = "documents that cho
     if AGREEMENT in metrics:
         agreement, opposed = f"{metrics[AGREEMENT]:.2f}", f"{metrics[OPPOSED]:.0%}"
         lines.append(f"its pairs agree to {agreement} (mean cosine to their mean), {opposed} of them point against the others")
+    if found.anti_steered is not None:
+        lines.append(f"steering moves {found.anti_steered:.0%} of these documents the wrong way")
     if found.is_baseline is not None:
         lines.append(_no_better(*found.is_baseline))
     for rival in found.rivals:

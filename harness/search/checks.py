@@ -17,7 +17,7 @@ from harness.search.budget import HOUR, SHORTEST_SECONDS
 from harness.search.late_parameters import LateParameters
 from harness.search.reserve import trials_of_search, why_not
 from harness.search.samplers import GP_TRIALS, arms_of, check_sampler
-from harness.search.steering_controls import check_controls
+from harness.search.steering_controls import check_blocks, check_controls
 from harness.search.sweep import Sweep
 from harness.search.trunk_claims import rungs_of
 
@@ -62,6 +62,7 @@ def check(sweep: Sweep) -> None:
     if config.search.confirm and (problem := why_not(sweep)) is not None:
         raise InputError(f"search.confirm=true: {problem}; valid: false, and `harness confirm` afterwards")
     check_sampler(config.search, sweep.space, objectives=len(sweep.objectives), trials=config.budget.trials)
+    check_blocks(sweep.base.config, sweep.space)
     check_controls(config, sweep.space, trials_of_search(sweep))
     _check_stopping(sweep)
     _check_time(config.budget, sweep.devices)

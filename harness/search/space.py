@@ -78,7 +78,8 @@ def parse_space(raw: dict[str, Any]) -> Space:
     """Read the `space` of a sweep file. Raises InputError for keys that do not exist and for impossible ranges."""
     if not raw:
         raise InputError("space: empty; declare at least one parameter, e.g. optim.lr: {low: 1e-4, high: 1e-1, log: true}")
-    parameters = {key: _parameter(key, spec) for key, spec in raw.items()}
+    known_groups = groups()
+    parameters = {key: _parameter(key, spec, is_group=key in known_groups) for key, spec in raw.items()}
     for parameter in parameters.values():
         _check_conditions(parameter, parameters)
         if parameters.keys() & parameter.chooses:
@@ -95,9 +96,8 @@ def parse_space(raw: dict[str, Any]) -> Space:
     return space
 
 
-def _parameter(key: str, spec: Any) -> Parameter:
+def _parameter(key: str, spec: Any, *, is_group: bool) -> Parameter:
     where = f"space.{key}"
-    is_group = key in groups()
     item = None if is_group else find(Config, key)
     if item is None and not is_group:
         raise InputError(f"space: {unknown_key(Config, key)}")

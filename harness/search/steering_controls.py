@@ -10,13 +10,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.config.checks.model import layers_of
 from harness.config.errors import InputError, wrong_value
-from harness.config.steering_controls import DRAW_KEY, KEY
+from harness.config.locations import in_home
+from harness.config.schema import Config
+from harness.config.steering_controls import DRAW_KEY, KEY, VECTORS
 from harness.config.sweep_schema import SweepConfig
+from harness.merging.safetensors_files import WeightFile
 from harness.runs.record import Objective, RunRecord
 from harness.search.space import Space
 
 BASELINES = "baselines"
+BLOCK_KEYS = ("adapter.block", "adapter.width")
 DRAWS = 3
 """Random directions: one alone may be lucky."""
 
@@ -56,6 +61,18 @@ def check_controls(config: SweepConfig, space: Space, trials: int | None) -> Non
         problem = f"the last {DRAWS} trials of a steering study are random directions in the place of the best; valid: at least {fewest}"
         held = "" if given is None or given == trials else f" beside what search.confirm holds back ({given - (trials or 0)} of these)"
         raise wrong_value("budget.trials", "null" if given is None else given, f"{problem}{held}")
+
+
+def check_blocks(config: Config, space: Space) -> None:
+    """Raise InputError for a study over blocks for which its vector file has no direction, as one that was trained has none."""
+    searched = [f"~space.{parameter.key}" for parameter in space.parameters if parameter.key in BLOCK_KEYS]
+    blocks, vector = layers_of(config.model), config.adapter.vector
+    if vector is None or blocks is None or not searched or not (path := in_home(vector) / VECTORS).is_file():
+        return
+    held = sorted(name.partition(".")[2] for name in WeightFile(path).tensors())
+    if len(held) < blocks:
+        problem = f"it has directions for {len(held)} of {blocks} blocks ({', '.join(held)}), which cannot be searched"
+        raise wrong_value("adapter.vector", vector, f"{problem}; valid: {' '.join(searched)} beside it")
 
 
 def around_controls(

@@ -29,6 +29,8 @@ from harness.search.trial_cost import cost_bound
 from harness.search.warm_start import Start
 
 LENGTH_KEYS = ("trainer.max_tokens", "trainer.max_steps", "trainer.max_epochs", "trainer.batch_tokens")
+LATEST = 64
+"""So many trials' configurations are kept in memory."""
 CHANGEABLE = ("budget", "launcher")
 """The keys of a sweep that may differ from launch to launch of one study."""
 EVALUATION_KEYS = ("data.max_evaluation_tokens", *(f"data.{section}." for section in evaluation_sections()))
@@ -68,23 +70,23 @@ class Sweep:
     def beside(self, name: str, config: SweepConfig, start: Start, given: tuple[str, ...] = ()) -> Sweep:
         """Another sweep over the same base: what was composed is shared."""
         other = Sweep(name, config, start, given)
-        vars(other).update(base=self.base, _compositions=self._compositions)
+        vars(other).update(base=self.base, _compositions=self._compositions, _latest=self._latest)
         return other
 
     def trial_config(self, params: dict[str, Any]) -> Config:
         """The configuration of a trial; not to be changed. Raises InputError where the values do not go together."""
-        if self._latest.get("params") != params:
-            choices, values = self.space.split(params)
+        choices, values = self.space.split(params)
+        key = (*choices, repr(sorted(values.items())))
+        if key not in self._latest:
             loaded = self.composed(choices)
-            config = (loaded.with_values(values) if values else loaded).config
-            self._latest.update(params=dict(params), config=config)
-        config = self._latest["config"]
-        assert isinstance(config, Config)
-        return config
+            self._latest[key] = (loaded.with_values(values) if values else loaded).config
+            if len(self._latest) > LATEST:
+                del self._latest[next(iter(self._latest))]
+        return self._latest[key]
 
     @cached_property
-    def _latest(self) -> dict[str, Any]:
-        """The last trial and its configuration: it is often asked for again."""
+    def _latest(self) -> dict[tuple[str, ...], Config]:
+        """The last trials' configurations: they are often asked for again."""
         return {}
 
     def valid(self, point: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from harness.config.private import Scrub
 from harness.config.synth_schema import SynthConfig
 from harness.config.validate import to_plain
 from harness.synthesis.card_figures import evenly
-from harness.synthesis.emit import answer_of, prompt_of
+from harness.synthesis.emit import answer_of, prompt_of, shown_text
 from harness.synthesis.select import RowPair
 from harness.synthesis.stages import Made
 
@@ -30,10 +30,11 @@ def data_card(manifest: Mapping[str, Any], made: Made, config: SynthConfig) -> s
     figures, tokens = manifest["figures"], manifest["tokens"]
     spent = tokens["prompt"] + tokens["generated"] + tokens["lost"]
     each = f", {spent / len(made.data):,.0f} for each row that was kept" if made.data else ""
-    lost = f", {tokens['lost']:,} were lost with what was killed" if tokens["lost"] else ""
+    lost = f", {tokens['lost']:,} were lost with texts that were broken off" if tokens["lost"] else ""
     told = f"{licence}, as whoever made it says" if licence else "not told by whoever made it"
     steps = [
-        [name, step["teacher"], f"`{scrub.path(step['model'])}`", step["licence"] or "not told"] for name, step in manifest["steps"].items()
+        [name, *(f"`{one}`" for one in (step["key"], scrub.path(step["model"]), step["teacher_hash"])), step["licence"] or "not told"]
+        for name, step in manifest["steps"].items()
     ]
     recipe = yaml.safe_dump(scrub.value(_without_defaults(config)), sort_keys=False, allow_unicode=True)
     sections = [
@@ -42,7 +43,7 @@ def data_card(manifest: Mapping[str, Any], made: Made, config: SynthConfig) -> s
         f"Made by harness {manifest['version']}: {len(made.data):,} rows ({config.emit.format}) that language models wrote. Nobody has "
         "read all of them.\n",
         f"Licence: {told}. What the teachers' licences and those of the seeds ask for holds, too.\n",
-        _table(["step", "teacher", "model", "its licence"], steps),
+        _table(["step", "its hash", "teacher", "its hash", "licence"], steps),
         "## From draws to rows\n",
         _table(["stage", "rows left"], [[name, f"{count:,}"] for name, count in manifest["funnel"].items()]),
         _table(["dropped by", "rows"], [[f"`{rule}`", f"{count:,}"] for rule, count in manifest["rejected"].items()]),
@@ -83,7 +84,7 @@ def _examples(made: Made, config: SynthConfig) -> Iterable[str]:
         if isinstance(one, RowPair):
             parts |= {"chosen": answer_of(one.chosen, config), "rejected": answer_of(one.rejected, config)}
         else:
-            parts["text" if config.emit.format == "text" else "answer"] = answer_of(first, config)
+            parts["text" if config.emit.format == "text" else "answer"] = shown_text(first, config)
         for name, text in parts.items():
             yield f"{name}:\n\n{fenced(text)}"
 

@@ -33,7 +33,7 @@ def _of_row(row: Row, config: SynthConfig) -> dict[str, Any]:
             found |= _with_system({"prompt": prompt, "completion": answer}, row, config)
             found["label"] = row.scores[str(emit.label)] > emit.label_above
         case "text":
-            found["text"] = prompt + answer if emit.continues else answer
+            found["text"] = shown_text(row, config)
         case "preference":
             raise AssertionError("a recipe whose rows are pairs was checked")
         case _:
@@ -63,6 +63,12 @@ def prompt_of(row: Row, config: SynthConfig) -> str:
 def answer_of(row: Row, config: SynthConfig) -> str:
     """What the assistant says, or the text."""
     return text_of(row, config.emit.answer)
+
+
+def shown_text(row: Row, config: SynthConfig) -> str:
+    """What is read of a row: the answer; of emit.continues the prompt before it, too."""
+    answer = answer_of(row, config)
+    return prompt_of(row, config) + answer if config.emit.continues else answer
 
 
 def _with_system(found: dict[str, Any], row: Row, config: SynthConfig) -> dict[str, Any]:

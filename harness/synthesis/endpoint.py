@@ -173,6 +173,9 @@ class Endpoint:
         self._is_there = False
         """Whether it has said anything."""
         self._has_answered = False
+        self._may_have_written = False
+        self.wrote_nothing = False
+        """Whether it ended, and is known to have written nothing: it was never reached, or refused all that was asked."""
 
     def complete(
         self,
@@ -219,6 +222,9 @@ class Endpoint:
                         refused.clear()
                         yield answer
             yield from refused
+        except (InputError, EndpointDownError) as error:
+            self.wrote_nothing = not self._may_have_written and (isinstance(error, InputError) or not self._is_there)
+            raise
         finally:
             closing.set()
 
@@ -237,7 +243,7 @@ class Endpoint:
             answer: Answer | Failure | _BusyError
             try:
                 answer = read(request, self._address.post(body))
-                self._has_answered = True
+                self._has_answered = self._may_have_written = True
             except _RefusedError as refusal:
                 answer = Failure(request.id, str(refusal))
             except UnreadableError as error:
@@ -249,6 +255,7 @@ class Endpoint:
                 return replace(answer, lost_attempts=lost)
             busy = answer
             lost += busy.may_have_cost
+            self._may_have_written |= busy.may_have_cost
             if attempt == self._attempts or not self._is_there:
                 raise EndpointDownError(
                     f"{self._address.config_key}.endpoint={self._address.url}: no answer ({busy}; {attempt} of {self._attempts} attempts)"

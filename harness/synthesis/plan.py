@@ -144,11 +144,11 @@ class Plan:
             if config.template is not None:
                 yield self._written(replace(row, id=first.id, group=row.id, draw=draw), step, ask, record)
             else:
-                yield _scored(row, step, config, ask, record)
+                yield _scored(replace(row, provenance=self._provenance(row, step, ask, record)), step, config, record)
 
     def _written(self, row: Row, step: str, ask: Ask, record: Mapping[str, Any]) -> Draft:
         config = self.recipe.config.steps[step]
-        row = replace(row, prompt=ask.prompt, provenance={**row.provenance, step: _origin(ask, record, self.keys[step])})
+        row = replace(row, prompt=ask.prompt, provenance=self._provenance(row, step, ask, record))
         if "error" in record:
             return Draft(row, ("refused", record["error"]))
         text, finish = record["text"], record["finish"]
@@ -163,9 +163,14 @@ class Plan:
             return Draft(row, ("finish", finish))
         return Draft(row, ("parse", text) if value is None else None)
 
+    def _provenance(self, row: Row, step: str, ask: Ask, record: Mapping[str, Any]) -> dict[str, Any]:
+        """That of a row, and of a step that a teacher answered: `id` of the ask, hashes of the step and of the teacher."""
+        served = {"served": record["served"]} if "served" in record else {}
+        origin = {"id": ask.id, "step": self.keys[step], "teacher": self.teachers[self.recipe.teacher_of(step)], **served}
+        return {**row.provenance, step: origin}
 
-def _scored(before: Row, step: str, config: StepConfig, ask: Ask, record: Mapping[str, Any]) -> Draft:
-    row = replace(before, provenance={**before.provenance, step: _origin(ask, record, None)})
+
+def _scored(row: Row, step: str, config: StepConfig, record: Mapping[str, Any]) -> Draft:
     if "error" in record:
         return Draft(row, ("refused", record["error"]))
     if config.nll is not None:
@@ -186,12 +191,6 @@ def _parsed(config: StepConfig, text: str) -> Any:
     if found is None or not found.strip():
         return None
     return found if config.judge is None else number_in(found)
-
-
-def _origin(ask: Ask, record: Mapping[str, Any], key: str | None) -> dict[str, Any]:
-    """What a row says of a step. key: of the step, see `Plan.keys`."""
-    served = {"served": record["served"]} if "served" in record else {}
-    return {"id": ask.id, **({} if key is None else {"step": key}), **served}
 
 
 def _verified(draft: Draft, step: str, config: StepConfig, verifier: Verifier) -> Draft:

@@ -139,13 +139,13 @@ def _selection_problems(config: SynthConfig, known: list[str]) -> Iterator[str]:
             yield f"filters.scores.{name}: no step that gives a score; valid: {valid}"
     by = config.select.by
     if config.select.name != "all" and by not in scores:
-        yield f"select.by={by}: select={config.select.name} needs a score; valid: {valid}"
+        yield f"select.by={by or 'null'}: select={config.select.name} needs a score; valid: {valid}"
     if config.select.name == "all" and by is not None:
         yield f"select.by={by}: has no effect with select=all; valid: select.name=best_of or pairs"
     if (config.select.name == "pairs") != (config.emit.format == "preference"):
         yield f"emit.format={config.emit.format}: preference goes with select=pairs, and only with it (select.name={config.select.name})"
     if config.emit.format == "unpaired" and config.emit.label not in scores:
-        yield f"emit.label={config.emit.label}: unpaired rows need a score; valid: {valid}"
+        yield f"emit.label={config.emit.label or 'null'}: unpaired rows need a score; valid: {valid}"
     if config.emit.continues and config.emit.format != "text":
         yield f"emit.continues=true: has no effect with emit.format={config.emit.format}; only text reads it"
     places = {

@@ -59,7 +59,13 @@ class Row:
     written: dict[str, int] = field(default_factory=dict)
     """Tokens of every text, by the name of its field."""
     provenance: dict[str, Any] = field(default_factory=dict)
-    """By step: teacher, weights or endpoint, sampling, versions."""
+    """By step that a teacher answered: `id` of its ask, and hashes of the step and of the teacher; `served`, what an endpoint says of
+    itself."""
+
+    @property
+    def last_text(self) -> str:
+        """What was written last: the answer, or of a row that went before it an earlier step's text; "" where nothing was."""
+        return "".join(str(self.fields[name]) for name in list(self.written)[-1:])
 
     def value(self, path: str) -> Any:
         """The field at NAME or NAME.FIELD. Raises KeyError."""

@@ -57,7 +57,7 @@ def in_words(found: dict[str, Any]) -> list[str]:
     shown += [f"  {count:,} dropped by {rule}" for rule, count in found["rejected"].items()]
     limit = "" if budget["limit"] is None else f" of {budget['limit']:,}"
     reserved = f", {budget['reserved']:,} reserved" if budget["reserved"] else ""
-    lost = f", {tokens['lost']:,} lost with workers that were killed" if tokens["lost"] else ""
+    lost = f", {tokens['lost']:,} lost with texts that were broken off" if tokens["lost"] else ""
     each = f"; {budget['used'] / found['rows']:,.0f} a row" if found["rows"] else ""
     read = f"({tokens['prompt']:,} read, {tokens['generated']:,} written{lost})"
     return [*shown, f"teachers: {budget['used']:,}{limit} tokens {read}{reserved}{each}"]

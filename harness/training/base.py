@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from transformers import PreTrainedModel
 
-from harness.config.schema import AdapterConfig, Config
+from harness.config.schema import Config, left_when_off
 from harness.models.adapters.lora import without_lora
 from harness.models.adapters.steering import without_steering
-from harness.training.evaluation import Base
+from harness.models.compiled import uncompiled
+from harness.training.evaluation import Base, evaluated
 from harness.training.reference import load_reference
 
 
@@ -29,21 +30,18 @@ def base_of(config: Config, tokenizer: Any) -> Base:
 
     @contextmanager
     def base(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
-        if not _can_be_off(config.adapter):
+        if left_when_off(config.adapter):
             yield loaded()
             return
-        with _off(config.adapter, model):
+        with adapter_off(config, model):
             yield model
 
     return base
 
 
-def _can_be_off(adapter: AdapterConfig) -> bool:
-    """Whether the model below an adapter is the model with the adapter off."""
-    if adapter.name == "steering":
-        return True
-    return adapter.name == "lora" and adapter.variant != "pissa" and not (adapter.tokens or adapter.train_tokens)
-
-
-def _off(adapter: AdapterConfig, model: PreTrainedModel) -> AbstractContextManager[None]:
-    return without_steering(model) if adapter.name == "steering" else without_lora(model)
+@contextmanager
+def adapter_off(config: Config, model: PreTrainedModel) -> Iterator[None]:
+    """Within it the model is what its adapter, one that can be off, was put on; without dropout and gradients."""
+    off = without_steering if config.adapter.name == "steering" else without_lora
+    with evaluated(model, batch_tokens=1), uncompiled() if config.trainer.compile else nullcontext(), off(model):
+        yield

@@ -32,6 +32,7 @@ from harness.models.language_model import build_model, model_fingerprint
 from harness.models.precision import forward_context, weights_dtype
 from harness.models.pretrained import pretrained_fingerprint
 from harness.runs.cache import default_cache_dir
+from harness.runs.report_split import REPORT
 from harness.training.answer_logps import answer_logps
 from harness.training.evaluation import EvaluatedModel, evaluated
 from harness.training.mismatched import mismatched
@@ -180,7 +181,8 @@ def with_set_reference(config: Config, part: PreferenceSet, tokenizer: Any) -> P
 
     Raises InputError for a reference of another vocabulary.
     """
-    path, key = config.data.preference[part.name].reference, f"{part.key}.reference"
+    whole = part.name.removesuffix(f"/{REPORT}")
+    path, key = config.data.preference[whole].reference, f"data.preference.{whole}.reference"
     if path is not None:
         refuse_other_ids(path, tokenizer, part.largest_id, key=key, what="reference")
     reference = reference_fingerprint(config, path, key=key)

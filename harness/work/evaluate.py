@@ -18,6 +18,8 @@ from harness.runs.directory import RunDirectory, run_called, study_called
 from harness.runs.run_config import load_run_config
 
 NOTHING_TRAINED = "trainer.max_steps=0"
+A_MODEL = "model.path="
+"""Before a word that means a model, whatever runs and studies are called."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ def evaluation_of(
         weights = [f"model.checkpoint={hydra_text(str(run.path.resolve()))}"] if has_trained else []
         config = load_run_config(run, [*weights, *_of_values(overrides), NOTHING_TRAINED], checked_by=checked_by)
         return Evaluation(config, f"evaluate-{run.name.replace('/', '-')}")
+    what = what.removeprefix(A_MODEL)
     experiment = [] if _chooses_experiment(overrides) else ["experiment=evaluate"]
     loaded = load([*experiment, f"model.path={hydra_text(what)}", *of_a_model, *overrides, NOTHING_TRAINED], checked_by=checked_by)
     return Evaluation(loaded.config, f"evaluate-{Path(what).name}")
@@ -58,11 +61,14 @@ def start_of(run: RunDirectory, overrides: list[str], *, checked_by: Callable[[C
 
 def run_of(what: str) -> RunDirectory | None:
     """The run of this name; None where the word means a model. Raises InputError for a study's name, which is neither."""
-    if (in_home(what) / "config.json").is_file():
+    if what.startswith(A_MODEL) or (in_home(what) / "config.json").is_file():
         return None
     run = run_called(what)
     if run is None and study_called(what) is not None:
-        raise InputError(f"{what} is a study; valid: one of its trials, {what}/NUMBER (harness best {what} says which), a run, a model")
+        raise InputError(
+            f"{what} is a study; valid: one of its trials, {what}/NUMBER (harness best {what} says which), a run, a model "
+            f"(the hub's of that name: {A_MODEL}{what})"
+        )
     return run
 
 

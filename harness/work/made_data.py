@@ -25,7 +25,8 @@ from harness.synthesis.plan import Plan
 from harness.synthesis.recipe import Recipe, load_recipe
 from harness.synthesis.seeds import hash_of
 from harness.synthesis.status import no_room
-from harness.work.synth import SynthStoppedError, begin_plan, fill, retries_of, write_data
+from harness.work.synth import SynthStoppedError, begin_plan, draws_of, fill, retries_of
+from harness.work.synth_data import write_data
 from harness.work.synth_teacher import Teachers
 
 log = logging.getLogger("harness")
@@ -67,7 +68,8 @@ def _made(recipe: Recipe, cache: Path, key: str) -> tuple[Path, SynthDirectory, 
     teachers = Teachers(recipe)
     plan = Plan(recipe, recipe.read_seeds(), teachers.fingerprints())
     kept = to_plain(recipe.config)
-    texts = [plan.keys, plan.seeds.fingerprints(), recipe.config.rows, recipe.config.seed, recipe.config.shard_rows, retries_of(kept)]
+    how_many = [recipe.config.rows, recipe.config.seed, recipe.config.shard_rows, retries_of(kept), draws_of(kept)]
+    texts = [plan.keys, plan.seeds.fingerprints(), *how_many]
     pool = SynthDirectory(cache / "synth" / hash_of(texts))
     rest = [kept[name] for name in AFTER_THE_TEXTS]
     # Scores and how texts are parsed: by these rows are kept, too.

@@ -20,7 +20,7 @@ from harness.config.sweep_schema import SweepConfig
 from harness.config.validate import to_section
 from harness.evaluation.kinds import main_metrics
 from harness.generation.serving import ServedFile, served_files
-from harness.report.importances import parameter_importances
+from harness.report.importances import Importances, parameter_importances
 from harness.report.recipe_pictures import pictures
 from harness.report.recipe_readme import ingredient_file, readme
 from harness.report.text import metric_text
@@ -83,6 +83,7 @@ def _bundle(study: StudyRecord | None, sweep: Sweep | None, best: RunRecord, con
     confirmed = bool(study and study.is_confirmed(best))
     noise = confirmation.noise if confirmation and mine else None
     interval = mine.interval if mine else None
+    importances = parameter_importances(study) if study else Importances()
     return Bundle(
         name=name,
         created=date.today().isoformat(),
@@ -107,7 +108,8 @@ def _bundle(study: StudyRecord | None, sweep: Sweep | None, best: RunRecord, con
         params={key: scrub.leaf(key, value) for key, value in best.params.items()},
         space=scrub.value(study.sweep.get("space") or {}) if study else {},
         groups=_groups(sweep, best),
-        importances=parameter_importances(study).shares if study else {},
+        importances=importances.shares,
+        importances_note=importances.note,
         seed=config["seed"],
         steps=result.step,
         tokens=result.tokens,

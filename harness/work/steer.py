@@ -80,6 +80,7 @@ def steer(question: SteeringQuestion, out: Path, *, found: Callable[[dict[str, A
     config = steering_config(question.model, question.overrides)
     from harness.models.adapters.build import build_adapted_model
     from harness.models.adapters.steering import steering_in
+    from harness.models.steering.gguf import not_proved
     from harness.models.tokenizer import load_tokenizer
     from harness.training.export import save_model
     from harness.training.steering import directions_of
@@ -99,7 +100,9 @@ def steer(question: SteeringQuestion, out: Path, *, found: Callable[[dict[str, A
             case "vector":
                 write_steering(directory, config, tokenizer, steering)
             case "gguf":
-                write_gguf(directory, steering, family=str(model.config.model_type))
+                family = str(model.config.model_type)
+                write_gguf(directory, steering, family=family)
+                summary["not_proved"] = not_proved(family)
             case "baked":
                 whole, summary["difference"] = baked(config, tokenizer, model, steering)
                 save_model(directory, whole, config, tokenizer)

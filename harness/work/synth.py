@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import sys
+import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from harness import __version__
 from harness.config.errors import InputError
-from harness.config.locations import in_home
 from harness.config.nested import flat
+from harness.config.terminal import say
 from harness.config.validate import to_plain
-from harness.merging.folder import licence_of
 from harness.runs.directory import runs_root
 from harness.runs.exit_codes import BAD_INPUT, DONE
-from harness.runs.files import replacing, write_json, write_output, write_text, write_yaml
+from harness.runs.files import write_yaml
 from harness.runs.locks import hold
-from harness.synthesis.card import data_card
-from harness.synthesis.card_figures import figures
 from harness.synthesis.directory import SynthDirectory
-from harness.synthesis.ledger import Ledger
 from harness.synthesis.plan import Draft, Plan
 from harness.synthesis.recipe import Recipe
-from harness.synthesis.seeds import hash_of
 from harness.synthesis.stages import Made, make_data
 from harness.synthesis.status import answers
 from harness.work.study_jobs import StudyJobs, study_jobs
+from harness.work.synth_data import write_data
 from harness.work.synth_teacher import Record, Teachers
 from harness.work.synth_worker import answered, work
 
@@ -71,7 +66,11 @@ def begin(recipe: Recipe, path: Path | None) -> Begun:
 
 
 def begin_plan(directory: SynthDirectory, plan: Plan, teachers: Teachers) -> Begun:
-    """Begin a plan's directory, or go on with it. Raises InputError where it holds something that another recipe made."""
+    """Begin a plan's directory, or go on with it.
+
+    Raises InputError for filters and evaluation files that cannot be used, and where teachers wrote something there for another recipe.
+    """
+    make_data([], plan.recipe.config)  # what it refuses is refused before it costs anything
     document: dict[str, Any] = {
         "name": plan.recipe.name,
         "version": __version__,
@@ -84,8 +83,11 @@ def begin_plan(directory: SynthDirectory, plan: Plan, teachers: Teachers) -> Beg
     }
     if directory.recipe.is_file():
         kept = directory.begun()
-        _refuse_other(directory, kept, document)
-        if kept["steps"] != plan.keys or retries_of(kept["recipe"]) != retries_of(document["recipe"]):  # there is something to write again
+        is_other = not _is_written_alike(kept, document)
+        if is_other and answers(directory, kept["shards"]):
+            _refuse_other(directory, kept, document)
+        # There is something to write again, or for the first time.
+        if is_other or kept["steps"] != plan.keys or retries_of(kept["recipe"]) != retries_of(document["recipe"]):
             jobs = study_jobs(directory)  # not under the lock: Slurm may take its time
             with directory.changing() as ledger:
                 _refuse_workers(directory, plan.shards, jobs)
@@ -113,15 +115,28 @@ def retries_of(recipe: dict[str, Any]) -> dict[str, Any]:
     return {name: [step["parse"], step["retries"]] for name, step in recipe["steps"].items() if step.get("retries")}
 
 
-def _refuse_other(directory: SynthDirectory, kept: dict[str, Any], now: dict[str, Any]) -> None:
-    """Refuse to go on with what another recipe wrote; what only filters, scores or emits otherwise may go on."""
+def _is_written_alike(kept: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether what was written by a recipe is what another asks for; it may filter, score and emit otherwise."""
+    written = {name for name, step in kept["recipe"]["steps"].items() if step["template"] is not None}
+    alike = all(now["steps"].get(name) == key for name, key in kept["steps"].items() if name in written or name in now["steps"])
+    shape = ("seed", "rows", "shard_rows")
+    return (
+        alike
+        and kept["seeds"] == now["seeds"]
+        and draws_of(kept["recipe"]) == draws_of(now["recipe"])  # with others a row is of another shard
+        and all(kept["recipe"][key] == now["recipe"][key] for key in shape)
+    )
+
+
+def draws_of(recipe: dict[str, Any]) -> dict[str, int]:
+    """How many texts steps draw for each row, of those that draw several."""
+    return {name: step["draws"] for name, step in recipe["steps"].items() if step["draws"] > 1}
+
+
+def _refuse_other(directory: SynthDirectory, kept: dict[str, Any], now: dict[str, Any]) -> NoReturn:
+    """Refuse to go on with what another recipe wrote. Raises InputError, which names what differs."""
     valid = "the same recipe, or another --dir"
     before, after = dict(flat(kept["recipe"])), dict(flat(now["recipe"]))
-    written = {name for name, step in kept["recipe"]["steps"].items() if step["template"] is not None}
-    same = all(now["steps"].get(name) == key for name, key in kept["steps"].items() if name in written or name in now["steps"])
-    shape = ("seed", "rows", "shard_rows")
-    if same and kept["seeds"] == now["seeds"] and all(before[key] == after[key] for key in shape):
-        return
     different = sorted(key for key in {*before, *after} if before.get(key) != after.get(key) and not key.startswith(AFTER_WRITING))
     if different:
         said = "; ".join(f"{key}={_short(before.get(key))}, now {_short(after.get(key))}" for key in different[:5])
@@ -215,7 +230,14 @@ def _work_apart(begun: Begun, workers: int, progress: Progress, spent: int) -> i
         progress(answers(begun.directory, begun.plan.shards), begun.plan.asks, spent)
         return spent
 
-    running = [subprocess.Popen(command, stdin=subprocess.DEVNULL) for _ in range(min(workers, begun.plan.shards))]
+    running = [
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
+        for _ in range(min(workers, begun.plan.shards))
+    ]
+    said = dict[str, subprocess.Popen[str]]()
+    relays = [threading.Thread(target=_say_once, args=(process, said), daemon=True) for process in running]
+    for relay in relays:
+        relay.start()
     try:
         while any(process.poll() is None for process in running):
             look()
@@ -225,6 +247,8 @@ def _work_apart(begun: Begun, workers: int, progress: Progress, spent: int) -> i
         for process in running:
             process.wait()
         raise
+    for relay in relays:
+        relay.join()
     spent = look()
     codes = [process.returncode for process in running]
     if all(code == DONE for code in codes):
@@ -238,74 +262,17 @@ def _work_apart(begun: Begun, workers: int, progress: Progress, spent: int) -> i
     return spent
 
 
-def drafts_of(directory: SynthDirectory, plan: Plan) -> list[Draft]:
-    """All rows that are written, in the order of the plan."""
-    return [draft for shard in range(plan.shards) for draft in plan.rows(shard, directory.records(shard))]
-
-
-def write_data(directory: SynthDirectory, plan: Plan, out: SynthDirectory) -> Made:
-    """Make the data set of what is written: rejected.jsonl, data.jsonl, its card, and manifest.json, which is the last, of the directory
-    `out`."""
-    config = plan.recipe.config
-    made = make_data(drafts_of(directory, plan), config)
-    ledger = directory.ledger()
-    _write_lines(out.rejected, [one.to_json() for one in made.rejected])
-    manifest = {
-        "recipe": plan.recipe.name,
-        "seeds": plan.seeds.fingerprints(),
-        "steps": {name: {"key": key, **_step(plan, name)} for name, key in plan.keys.items()},
-        "funnel": made.funnel,
-        "rejected": dict(sorted(Counter(one.rule for one in made.rejected).items())),
-        "tokens": {
-            "prompt": sum(one.prompt for one in ledger.shards.values()),
-            "generated": sum(one.generated for one in ledger.shards.values()),
-            "lost": sum(one.lost for one in ledger.shards.values()),
-        },
-        "figures": figures(made, config),
-        "rows": len(made.data),
-        "sha256": _write_lines(out.data, made.data),
-        "version": __version__,
-        "made_of": _made_of(plan, ledger),
-    }
-    write_text(out.card, data_card(manifest, made, config))
-    write_json(out.manifest, manifest)
-    return made
-
-
-def is_made(directory: SynthDirectory, plan: Plan) -> bool:
-    """Whether the data set there is the one that `write_data` would make."""
-    return directory.data.is_file() and directory.made().get("made_of") == _made_of(plan, directory.ledger())
-
-
-def _made_of(plan: Plan, ledger: Ledger) -> str:
-    """A hash of the recipe, and of what was written by it."""
-    written = {name: [one.prompt, one.generated] for name, one in sorted(ledger.shards.items())}
-    return hash_of([to_plain(plan.recipe.config), plan.seeds.fingerprints(), plan.keys, written])
-
-
-def write_data_page(directory: SynthDirectory, plan: Plan, made: Made, path: Path) -> None:
-    """Write a page about a data set that was made, see `write_data`; it takes the place of a file in one step."""
-    from harness.report.data_page import data_page
-
-    write_output(path, data_page(directory.made(), made, plan.recipe.config))
-
-
-def _step(plan: Plan, name: str) -> dict[str, Any]:
-    teacher = plan.recipe.config.teachers[plan.recipe.teacher_of(name)]
-    licence = None if teacher.endpoint is not None else licence_of(in_home(teacher.model))
-    return {"teacher": plan.recipe.teacher_of(name), "model": teacher.model, "endpoint": teacher.endpoint, "licence": licence}
-
-
-def _write_lines(path: Path, rows: list[dict[str, Any]]) -> str:
-    """The sha256 of what is written."""
-    content = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode()
-    with replacing(path) as stream:
-        stream.write(content)
-    return hashlib.sha256(content).hexdigest()
+def _say_once(process: subprocess.Popen[str], said: dict[str, subprocess.Popen[str]]) -> None:
+    """Say what a worker says, but for lines that another one has said: what one cannot do, none of them can. said: by line, who did."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if said.setdefault(line, process) is process:
+            say(line.rstrip("\n"), err=True)
 
 
 def preview(recipe: Recipe, rows: int) -> list[Draft]:
     """The first rows of a recipe, kept nowhere. Raises InputError."""
+    make_data([], recipe.config)
     teachers = Teachers(recipe)
     plan = Plan(recipe, recipe.read_seeds(), teachers.fingerprints())
     try:

@@ -49,6 +49,10 @@ class EndpointTeacher:
     def _endpoint(self) -> Endpoint:
         return Endpoint(self._address, requests=self._config.requests, attempts=self._config.attempts)
 
+    @property
+    def wrote_nothing(self) -> bool:
+        return self._endpoint.wrote_nothing
+
     def fingerprint(self) -> str:
         """Where it is served is not of it: another node may serve it when a command goes on."""
         config = self._config

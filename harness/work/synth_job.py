@@ -15,7 +15,7 @@ from harness.runs.locks import hold
 from harness.runs.signals import STOP_SIGNALS
 from harness.synthesis.directory import SynthDirectory
 from harness.synthesis.plan import Plan
-from harness.work.synth import is_made, write_data
+from harness.work.synth_data import is_made, write_data
 from harness.work.synth_worker import main as work
 from harness.work.synth_worker import plan_of
 

@@ -57,9 +57,15 @@ class Teacher(Protocol):
     def rewrites(self) -> bool:
         """Whether all of a shard has to be asked again where some of it is missing: its answers depend on each other."""
 
+    @property
+    def wrote_nothing(self) -> bool:
+        """Of one whose `answer` has raised: whether it is known that nothing was begun."""
+
 
 class LocalTeacher:
     """A model of this machine, read by our own engine."""
+
+    wrote_nothing = False
 
     def __init__(self, recipe: Recipe, name: str) -> None:
         """Raises InputError for a model that cannot be used."""

@@ -87,7 +87,7 @@ def _ask(
             if left and stopping():
                 return "no"
     finally:
-        claim.settle(lost=lost + (lot.at_risk if left else 0), ended=not left)
+        claim.settle(lost=lost + (lot.at_risk if left and not teacher.wrote_nothing else 0), ended=not left)
     return "yes"
 
 

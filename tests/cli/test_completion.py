@@ -18,7 +18,8 @@ import pytest
 
 from harness.config.schema import OptimConfig, ScheduleName
 from harness.config.sweep_schema import BudgetConfig
-from tests.support.command import HARNESS, Done, call_harness, run_harness
+from tests.support import warm
+from tests.support.command import Done, call_harness, run_harness
 
 LIMIT_SECONDS = 30.0
 SHELL_AS_SAID = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
@@ -172,7 +173,7 @@ def tab_in_bash(cwd: Path, script: Path, typed: str) -> list[str]:
     rc = cwd / "bashrc"
     rc.write_text(
         f"source {script}\n"
-        f"export PATH={HARNESS.parent}:$PATH HARNESS_RUNS={cwd}/runs\n"
+        f"export PATH={warm.shared().programs}:$PATH HARNESS_RUNS={cwd}/runs\n"
         "PS1='ready> '\n"
         "bind 'set bell-style none' 'set enable-bracketed-paste off' 2>/dev/null\n"
         f"record() {{ python3 -c 'import json, sys; print(json.dumps(sys.argv[1:]))' \"$@\" > {out}.part; mv {out}.part {out}; }}\n"

@@ -9,6 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from harness.config.errors import InputError
+from harness.config.load import load_given_file
 from harness.config.user_yaml import read_mapping
 
 VALUES = [
@@ -66,3 +67,13 @@ def test_an_anchor_may_be_merged(tmp_path: Path) -> None:
 def test_what_is_no_mapping_of_plain_values_is_refused(tmp_path: Path, text: str, problem: str) -> None:
     with pytest.raises(InputError, match=rf"given\.yaml: .*{problem}"):
         read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [("space: {optim.lr: {low: 1, high: 2}}", "a sweep file, .*harness sweep"), ("defaults: [cpt]", "an experiment, .*experiment=mine")],
+)
+def test_another_kind_of_file_is_no_configuration(tmp_path: Path, text: str, problem: str) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(InputError, match=rf"mine\.yaml: {problem}"):
+        load_given_file(tmp_path / "mine.yaml")

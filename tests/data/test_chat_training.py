@@ -168,6 +168,7 @@ def test_rows_without_a_trained_token_are_left_out(tmp_path: Path, overrides: li
     assert build_plan(config, data).targets.tolist() == [2, 2]
     whole = training_data(replace(config.data, loss_on="assistant"), load_tokenizer(config), seed=0, documents="conversations")
     assert (whole.total().rows, whole.total().tokens_kept) == (16, 1.0)
+    assert caplog.text.count("with train (or weight) 0 is trained by data.loss_on=assistant; flagged goes by them") == 1
 
 
 @pytest.mark.parametrize("packing", ["best_fit", "padded", "concat"])

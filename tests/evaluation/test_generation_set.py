@@ -251,6 +251,19 @@ def test_harness_data_shows_what_it_reads_and_may_write(build: Callable[..., Gen
     assert [kind.section for kind in KINDS] == ["validation", "multiple_choice", "generation", "lm_eval", "preference", "contrast"]
 
 
+@pytest.mark.parametrize("chat", [False, True])
+def test_an_instruction_stands_before_each_prompt_under_the_same_id(build: Callable[..., GenerationSet], chat: bool) -> None:
+    """Texts of runs with it and without stand side by side."""
+    rows = [{"prompt": f"say {word}"} for word in ("one", "two", "three", "four", "five")]
+    given = {"chat": chat, "max_prompts": 3, "data": DataConfig(chat_template="chatml")}
+    plain, asked = build(*rows, **given).prompts, build(*rows, instruction="Be glad. ", **given).prompts
+    assert [prompt.id for prompt in asked] == [prompt.id for prompt in plain]
+    for one, other in zip(plain, asked, strict=True):
+        system = "<|im_start|>system\nBe glad. <|im_end|>\n" if chat else "Be glad. "
+        assert other.text == system + one.text
+        assert len(other.token_ids) > len(one.token_ids)
+
+
 def test_other_prompts_are_none_of_the_first(build: Callable[..., GenerationSet]) -> None:
     blocks = [{prompt.id for prompt in build(*SUMS, max_prompts=2, skip_prompts=skip).prompts} for skip in (0, 2, 4)]
     assert [len(block) for block in blocks] == [2, 2, 1]

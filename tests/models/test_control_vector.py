@@ -17,7 +17,7 @@ from harness.config.errors import InputError
 from harness.config.schema import AdapterConfig
 from harness.models.adapters.steering import Directions, Steering, plan_steering
 from harness.models.steering.extraction import random_direction
-from harness.models.steering.gguf import control_vector
+from harness.models.steering.gguf import control_vector, not_proved
 from tests.support.llama_cpp import small_llama, vocabulary, write_gguf
 
 BLOCKS, WIDTH = 4, 32
@@ -48,6 +48,11 @@ def test_gguf_reads_the_file(tmp_path: Path) -> None:
     for tensor, block in zip(reader.tensors, (1, 2, 3), strict=True):
         assert tensor.data.dtype == np.float32
         np.testing.assert_array_equal(tensor.data, steering.added(block).numpy())
+
+
+def test_of_a_family_that_was_not_compared_it_is_said() -> None:
+    assert not_proved("llama") is None
+    assert "not for qwen2: compare what both write" in str(not_proved("qwen2"))
 
 
 def test_block_0_is_refused() -> None:

@@ -127,6 +127,11 @@ def test_an_adapters_directory_is_its_base_and_the_update(word: str, tiny_text: 
         torch.testing.assert_close(found, wanted[name], rtol=0, atol=1e-6)
 
 
+def test_a_directory_that_is_no_adapter_is_called_so(models: Path) -> None:
+    with pytest.raises(InputError, match=r"a: no adapter, no adapter_config\.json in it"):
+        ingredient(f"{models / 'base'}+{models / 'a'}", key="model")
+
+
 def test_a_sum_of_adapters_is_what_peft_loads(tiny_text: TinyText, models: Path, tmp_path: Path) -> None:
     """Of a run and of an adapter's directory; peft's own names, shapes and scaling."""
     from peft import PeftModel

@@ -266,12 +266,14 @@ def test_a_file_says_how_it_is_used_unless_the_configuration_does() -> None:
     plan = plan_steering(AdapterConfig(name="steering"), own)
     assert (plan.positions, plan.coefficients) == ("not_first", {0: 0.1, 1: -0.3})
     torch.testing.assert_close(plan.added(1), torch.full((32,), -0.6 / 32**0.5))
-    # The strongest of its blocks is meant where another amount is given.
-    assert plan_steering(AdapterConfig(name="steering", coefficient=0.5), own).coefficients == {1: 0.5}
+    scaled = plan_steering(AdapterConfig(name="steering", coefficient=0.5), own)
+    assert scaled.coefficients == pytest.approx({0: -0.125, 1: 0.375}), "shared out among its blocks as its own is"
+    assert plan_steering(AdapterConfig(name="steering", coefficient=0.5, width=1), own).coefficients == pytest.approx({0: 1 / 6, 1: 1 / 3})
     assert plan_steering(AdapterConfig(name="steering", block=0, positions="all"), own).coefficients == {0: 0.2}
     assert plan_steering(AdapterConfig(name="steering", operation="ablate"), own).coefficients == {1: 1.0}
     assert plan_steering(AdapterConfig(name="steering", sign=-1), own).coefficients == {0: -0.1, 1: 0.3}
-    assert plan_steering(AdapterConfig(name="steering", sign=-1, coefficient=0.5), own).coefficients == {1: -0.5}
+    away = plan_steering(AdapterConfig(name="steering", sign=-1, coefficient=0.5), own)
+    assert away.coefficients == pytest.approx({0: 0.125, 1: -0.375})
     with pytest.raises(InputError, match=r"adapter\.sign=-1: the direction is taken out, which has no sign; valid: 1"):
         plan_steering(AdapterConfig(name="steering", sign=-1), dataclasses.replace(own, operation="ablate"))
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 from dataclasses import replace
@@ -15,7 +16,7 @@ from harness.config.schema import Config
 from harness.report.comparison import compare
 from harness.report.curves import LIMIT, curve, drawn_runs, rates
 from harness.report.figure_style import INFEASIBLE
-from harness.report.figures import tradeoff
+from harness.report.figures import slice_of, tradeoff
 from harness.report.history import histories
 from harness.report.page import page, write_page
 from harness.report.runs_table import runs_table
@@ -82,6 +83,17 @@ def test_what_runs_wrote_is_shown_side_by_side_as_text(study: StudyRecord) -> No
     assert "3 tokens, stop, wrong" in text
     assert len(text) < 5000 + 2000
     assert '<a href="#samples">' in document
+
+
+def test_texts_of_a_steering_study_stand_beside_those_of_doing_nothing_and_of_the_prompt(study: StudyRecord) -> None:
+    comparison = compare([study], [])
+    for run, control in zip(comparison.runs, (None, "prompt", "nothing"), strict=False):
+        run.directory.generations.append(0, [written("a", f"text of {control}")])
+        vars(run)["config"] = {"adapter": {"name": "steering", "control": control}}
+    section = samples_section(comparison)
+    heads = re.findall(r"<th scope=\"col\" title=\"[^\"]*\">([^<]*)<", section)
+    assert [head.partition(", ")[2] for head in heads] == ["nothing", "prompt", ""]
+    assert re.findall(r"text of (\w+)", section) == ["nothing", "prompt", "None"]
 
 
 def test_of_a_single_run_the_first_and_the_last_texts_are_shown(study: StudyRecord) -> None:
@@ -168,6 +180,19 @@ def test_parallel_coordinates_have_the_best_on_top_and_the_infeasible_below_the_
     feasible = [comparison.feasible(comparison.runs[place]) for place in lines["meta"]["runs"]]
     assert [color < 0 for color in lines["line"]["color"]] == [each is False for each in feasible]
     assert lines["line"]["color"][-1] == max(lines["line"]["color"]) == 1
+
+
+def test_rates_within_one_decade_have_ticks_in_view(study: StudyRecord) -> None:
+    runs = [
+        replace(run, trial=replace(run.trial, params={**run.params, "optim.lr": 1.2e-3 + 1e-5 * place}))
+        for place, run in enumerate(study.runs)
+        if run.trial
+    ]
+    figure = slice_of(compare([replace(study, runs=runs)], []), "optim.lr")
+    assert figure is not None
+    axis = figure.layout.xaxis
+    assert axis.ticktext == ("1e-03", "3e-03")
+    assert axis.range[0] < math.log10(1e-3) < math.log10(3e-3) < axis.range[1]
 
 
 def test_the_history_marks_what_is_not_feasible(seen: Elements) -> None:

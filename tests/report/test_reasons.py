@@ -9,8 +9,10 @@ import pytest
 
 from harness.report.comparison import compare
 from harness.report.noise import SeedNoise
-from harness.report.page_head import best_card
+from harness.report.page_head import as_sentence, best_card
 from harness.report.reasons import edge, edges, reasons
+from harness.runs.confirmation import Candidate, Confirmation
+from harness.runs.confirmation_plan import ConfirmationPlan
 from harness.runs.record import RunRecord, StudyRecord
 from harness.runs.result import Result
 from harness.runs.trial import Trial, write_trial
@@ -60,6 +62,34 @@ def test_the_margin_is_held_against_seed_noise(study: StudyRecord, least: float,
     comparison = compare([ended(study, [2.0, 2.1])], [])
     comparison.__dict__["noise"] = SeedNoise(least / 3, least, "a confirmation")
     assert said in reasons(comparison)[-1].words
+
+
+def confirmed(study: StudyRecord, values: dict[int, float]) -> StudyRecord:
+    """Confirmed over seeds 1 and 2, with the same value for both."""
+    metric = "val/python/loss"
+    plan = ConfirmationPlan(study.name, None, 1, [{"candidate": number, "seed": seed} for number in values for seed in (1, 2)])
+    candidates = [
+        Candidate(number, {seed: Result(state="complete", objective=value, metrics={metric: value}) for seed in (1, 2)}, metric, {})
+        for number, value in values.items()
+    ]
+    return replace(study, confirmation=Confirmation(study.directory, plan, "minimize", candidates=candidates))
+
+
+def test_a_winner_that_was_confirmed_alone_is_held_against_the_search(study: StudyRecord) -> None:
+    searched = ended(study, [2.0, 2.1, 2.5])
+    alone = compare([confirmed(searched, {0: 2.05})], [])
+    alone.__dict__["noise"] = SeedNoise(0.1, 0.3, "a confirmation")
+    assert reasons(alone)[-1].figure == "0.1000"
+    assert reasons(alone)[-1].words == "cpt_python/0101 in the search; within seed noise: less than 0.3000"
+    both = compare([confirmed(searched, {0: 2.05, 2: 2.15})], [])
+    assert reasons(both)[-1].words.startswith("cpt_python/0102, ")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"), [("not confirmed: one seed", "Not confirmed: one seed"), ("val/a/loss ≤ 1 holds", "val/a/loss ≤ 1 holds")]
+)
+def test_a_sentence_has_a_capital_but_no_metric(words: str, sentence: str) -> None:
+    assert as_sentence(words) == sentence
 
 
 @pytest.mark.parametrize(

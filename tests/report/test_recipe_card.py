@@ -11,6 +11,7 @@ from huggingface_hub import ModelCard
 
 from harness.report.recipe_pictures import pictures
 from harness.report.recipe_readme import readme
+from harness.report.svg import Chart, Series
 from harness.runs.bundle import Bundle
 from harness.runs.record import StudyRecord
 from harness.runs.result import Tokens
@@ -79,6 +80,17 @@ def test_its_metrics_begin_with_the_objective_and_have_no_empty_column(study: St
     assert rows[1].startswith("| **val/python/loss** | **2.")
     over = readme(bundle_of(study, confirmed=True, metrics_over_seeds={"val/python/loss": 2.5}), [], experiment="")
     assert "| **val/python/loss** | **2.3810** | **2.5000** |" in over
+
+
+def test_importances_of_few_trials_say_so(study: StudyRecord) -> None:
+    said = readme(bundle_of(study, importances={"optim.lr": 0.4}, importances_note="rough: 6 trials, by fANOVA"), [], experiment="")
+    assert "| importance (rough: 6 trials, by fANOVA) |" in said
+
+
+def test_an_axis_within_one_decade_names_values() -> None:
+    drawn = Chart("rates", "optim.lr", "loss", [Series("trials", [(1.2e-3, 2.0), (2.1e-3, 1.9)], "dots")], x_log=True).render()
+    assert ">1e-03</text>" in drawn
+    assert ">3e-03</text>" in drawn
 
 
 @pytest.mark.parametrize("name", ["history.svg", "optim.lr.svg"])

@@ -256,15 +256,27 @@ def steering_verdict(root: Path, margins: dict[int, float], **given: Any) -> lis
 
 def test_steering_is_held_against_nothing_the_prompt_and_the_best_random_direction(tmp_path: Path) -> None:
     lines = steering_verdict(tmp_path, {0: 0.1, 1: 0.95, 2: 1.0, 3: 0.2, 4: 0.4, 5: 0.3})
-    assert lines[1].startswith("better than doing nothing (trial 0, 0.1000) by 0.9000 (from ")
-    assert lines[2].startswith("within noise: no better than the prompt (trial 1, 0.9500); it leads by 0.0500 (from ")
-    assert lines[3].startswith("better than the best random direction, draw 1 (trial 4, 0.4000) by 0.6000 (from ")
-    assert len(lines) == 4
+    assert lines[1] == "steering moves 0% of these documents the wrong way"
+    assert lines[2].startswith("better than doing nothing (trial 0, 0.1000) by 0.9000 (from ")
+    assert lines[3].startswith("within noise: no better than the prompt (trial 1, 0.9500); it leads by 0.0500 (from ")
+    assert lines[4].startswith("better than the best random direction, draw 1 (trial 4, 0.4000) by 0.6000 (from ")
+    assert len(lines) == 5
+
+
+def test_pairs_that_steering_moves_the_wrong_way_are_counted(tmp_path: Path) -> None:
+    study = write_steering(tmp_path, {0: 0.1, 2: 0.2})
+    found = on_report(study)
+    assert found is not None
+    # Margins of nothing are 0.1 each, those of steering 0.2 + 0.2 noise.
+    wrong = sum(0.2 + 0.2 * noise < 0.1 for noise in NOISE) / len(NOISE)
+    assert 0 < wrong < 1
+    assert found.anti_steered == found.to_json()["anti_steered"] == wrong
+    assert report_lines(found, metric_text)[1] == f"steering moves {wrong:.0%} of these documents the wrong way"
 
 
 def test_a_random_direction_counts_though_it_broke_a_bound(tmp_path: Path) -> None:
     lines = steering_verdict(tmp_path, {0: 0.1, 2: 1.0, 3: 0.2, 4: 2.0}, feasible={4: False})
-    assert lines[2].startswith("worse than the best random direction, draw 1 (trial 4, 2.0000) by 1.0000")
+    assert lines[3].startswith("worse than the best random direction, draw 1 (trial 4, 2.0000) by 1.0000")
 
 
 @pytest.mark.parametrize(

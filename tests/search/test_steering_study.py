@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from harness.config.errors import InputError
 from harness.config.steering_controls import AGREEMENT
@@ -120,6 +122,21 @@ def test_a_study_without_a_prompt_says_so(given: list[str]) -> None:
     without = [one for one in given if "instruction" not in one]
     sweep = load_sweep("steer", [*without, "space.adapter.control.choices=[null,nothing,random]"])
     assert sweep.start.points == [{"adapter.control": "nothing"}]
+
+
+def test_how_much_of_a_vector_file_is_a_study(given: list[str], tmp_path: Path) -> None:
+    of_file = [*(one for one in given if not one.startswith("adapter.pairs")), f"adapter.vector={tmp_path}"]
+    left_out = [f"~space.adapter.{key}" for key in ("method", "reading", "block", "width")]
+    found = load_sweep("steer", [*of_file, *left_out])
+    assert [parameter.key for parameter in found.space.parameters] == [
+        *("adapter.control", "adapter.draw", "adapter.sign", "adapter.coefficient", "adapter.positions")
+    ]
+    with pytest.raises(InputError, match=r"valid: adapter\.pairs, or no such key \(of a study: ~space\.adapter\.method\)"):
+        load_sweep("steer", of_file)
+    save_file({"block.1": torch.ones(4)}, tmp_path / "vector.safetensors")
+    with pytest.raises(InputError, match=r"directions for 1 of 2 blocks \(1\), .*; valid: ~space\.adapter\.block ~space\.adapter\.width"):
+        load_sweep("steer", [*of_file, *left_out[:2]])
+    load_sweep("steer", [*of_file, *left_out])
 
 
 def test_a_confirmation_keeps_the_block(sweep: Sweep) -> None:

@@ -32,8 +32,6 @@ from tests.search.studies import (
     params_of,
 )
 
-pytestmark = BOTH_STORAGES
-
 
 def claimed(study: Study) -> Claim:
     answer = study.claim()
@@ -49,6 +47,7 @@ def run_to_the_end(study: Study) -> None:
     assert answer == "done"
 
 
+@BOTH_STORAGES
 def test_a_study_runs_its_trials_and_ends(make_sweep: MakeSweep) -> None:
     sweep = make_sweep()
     directory = open_study(sweep)
@@ -62,6 +61,7 @@ def test_a_study_runs_its_trials_and_ends(make_sweep: MakeSweep) -> None:
         assert config_of(run.directory)["trainer"]["threads"] == 1
 
 
+@BOTH_STORAGES
 def test_proposals_depend_on_the_number_alone(make_sweep: MakeSweep) -> None:
     """random: whatever happens to other trials, trial n has the same values."""
     alone, disturbed = make_sweep(name="alone"), make_sweep(name="disturbed")
@@ -242,6 +242,7 @@ def test_what_the_machine_does_is_not_the_trials(make_sweep: MakeSweep) -> None:
 
 
 @pytest.mark.parametrize("fails_at", ["_book", "_close"])
+@BOTH_STORAGES
 def test_a_worker_that_can_write_nothing_leaves_its_trial_as_it_was(make_sweep: MakeSweep, fails_at: str) -> None:
     sweep = make_sweep(budget={"trials": 1, "tokens": TRIAL_TOKENS}, search={"max_attempts": 1})
     directory = open_study(sweep)
@@ -265,6 +266,7 @@ def test_a_worker_that_can_write_nothing_leaves_its_trial_as_it_was(make_sweep: 
 # Whose trial it is.
 
 
+@BOTH_STORAGES
 def test_a_trial_under_way_belongs_to_its_worker(make_sweep: MakeSweep) -> None:
     sweep = make_sweep(budget={"trials": 1})
     directory = open_study(sweep)
@@ -280,6 +282,7 @@ def test_a_trial_under_way_belongs_to_its_worker(make_sweep: MakeSweep) -> None:
     assert (read_result(adopted.run).failures, read_result(adopted.run).reason) == (0, "stopped")
 
 
+@BOTH_STORAGES
 def test_a_trial_whose_worker_died_is_adopted(make_sweep: MakeSweep) -> None:
     sweep = make_sweep(budget={"trials": 1})
     directory = open_study(sweep)
@@ -402,6 +405,7 @@ def test_what_a_stopped_evaluation_has_read_is_spent(make_sweep: MakeSweep, spar
         assert (result.state, result.reason) == ("failed", "stopped; the token budget cannot hold another attempt")
 
 
+@BOTH_STORAGES
 def test_tokens_are_reserved_before_and_settled_after(make_sweep: MakeSweep) -> None:
     sweep = make_sweep(budget={"trials": None, "tokens": 3 * TRIAL_TOKENS + 100})
     directory = open_study(sweep)
@@ -437,6 +441,7 @@ def test_tokens_are_reserved_before_and_settled_after(make_sweep: MakeSweep) -> 
 
 
 @pytest.mark.parametrize("write", range(10))
+@BOTH_STORAGES
 def test_a_death_between_any_two_writes_of_a_claim_loses_nothing(make_sweep: MakeSweep, write: int) -> None:
     sweep, undisturbed = make_sweep(), make_sweep(name="undisturbed")
     directory = open_study(sweep)
@@ -457,6 +462,7 @@ def test_a_death_between_any_two_writes_of_a_claim_loses_nothing(make_sweep: Mak
 
 @pytest.mark.parametrize("ending", ["complete", "crash", "stop", "fail", "vanish"])
 @pytest.mark.parametrize("write", range(5))
+@BOTH_STORAGES
 def test_a_death_between_any_two_writes_of_settling_counts_nothing_twice(make_sweep: MakeSweep, ending: str, write: int) -> None:
     sweep = make_sweep(budget={"trials": 1}, constraints={"val/general/forgetting": {"max": 0.2}})
     directory = open_study(sweep)

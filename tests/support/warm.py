@@ -39,6 +39,9 @@ PYTHON = Path(sys.executable)
 HARNESS = PYTHON.with_name("harness")
 MESSAGE_BYTES = 1 << 20
 MAX_FILES = 250
+DIED = "the warm process died while it imported what it needs"
+PLACE = "TESTS_WARM_PLACE"
+"""The variable in which processes of a parallel test run find where the others' are."""
 
 
 def _modules(floor: str) -> list[pkgutil.ModuleInfo]:
@@ -98,22 +101,16 @@ os._exit(code)
 class Warm:
     """The process and the programs that ask it. It ends, and all that it began, with the process that started it."""
 
-    def __init__(self, place: Path, modules: tuple[str, ...]) -> None:
-        """modules: what is imported. place: an empty directory for the programs, with a path of 90 characters at most."""
-        self._address = address = str(place / "socket")
+    def __init__(self, place: Path) -> None:
+        """place: the directory of one that was started. Waits until it has imported all that it needs."""
+        self._address = str(place / "socket")
         self.programs = place / "bin"
         """For PATH: `harness` and `python`."""
         self.harness = self.programs / "harness"
-        self.programs.mkdir()
-        for program in ("harness", "python"):
-            path = self.programs / program
-            path.write_text(CLIENT.format(python=PYTHON, address=address, program=program))
-            path.chmod(0o755)
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(ROOT)}
-        command = [PYTHON, "-m", "tests.support.warm", address, *modules]
-        self._process = subprocess.Popen(command, env=environment, cwd=ROOT, stdin=subprocess.PIPE)
-        while not Path(address).exists():
-            assert self._process.poll() is None, "the warm process died while it imported what it needs"
+        status = Path("/proc", (place / "pid").read_text(), "stat")
+        while not Path(self._address).exists():
+            assert status.exists(), DIED
+            assert status.read_text().rpartition(")")[2].split()[0] != "Z", DIED
             time.sleep(0.05)
 
     def start(
@@ -135,10 +132,6 @@ class Warm:
             files = [nothing.fileno(), stdout.fileno(), stderr.fileno()]
             socket.send_fds(server, [json.dumps(request).encode()], files)
         return Process(server)
-
-    def end(self) -> None:
-        """No command is left running."""
-        self._process.communicate()
 
 
 def _umask() -> int:
@@ -185,12 +178,44 @@ class Process:
 
 @functools.cache
 def shared(modules: tuple[str, ...] = ALL) -> Warm:
-    """That of this test process."""
+    """That of this test run. One of several processes finds what `start_for_all` has started."""
+    return Warm(Path(os.environ[PLACE]) / _name(modules) if PLACE in os.environ else _start(_new_place(), modules))
+
+
+def start_for_all() -> None:
+    """Start them for the processes that this one is going to start: to import everything takes ten seconds, and half a gigabyte."""
+    place = _new_place()
+    for modules in (ALL, SEARCH):
+        _start(place, modules)
+    os.environ[PLACE] = str(place)
+
+
+def _name(modules: tuple[str, ...]) -> str:
+    return "all" if modules == ALL else "search"
+
+
+def _new_place() -> Path:
     place = Path(tempfile.mkdtemp(prefix="harness-"))
-    warm = Warm(place, modules)
     atexit.register(shutil.rmtree, place, ignore_errors=True)
-    atexit.register(warm.end)
-    return warm
+    return place
+
+
+def _start(root: Path, modules: tuple[str, ...]) -> Path:
+    """Returns its directory: with a path of 90 characters at most."""
+    place = root / _name(modules)
+    programs, address = place / "bin", str(place / "socket")
+    programs.mkdir(parents=True)
+    for program in ("harness", "python"):
+        path = programs / program
+        path.write_text(CLIENT.format(python=PYTHON, address=address, program=program))
+        path.chmod(0o755)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(ROOT)}
+    command = [PYTHON, "-m", "tests.support.warm", address, *modules]
+    process = subprocess.Popen(command, env=environment, cwd=ROOT, stdin=subprocess.PIPE)
+    (place / "pid").write_text(str(process.pid))
+    # With its standard input it ends, and no command is left running.
+    atexit.register(process.communicate)
+    return place
 
 
 class _Server:

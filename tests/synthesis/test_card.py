@@ -40,7 +40,7 @@ def manifest(made: Made, config: SynthConfig) -> dict[str, Any]:
         "recipe": "stories",
         "version": "1.2",
         "seeds": {"questions": "0123456789abcdef0123"},
-        "steps": {"answer": {"teacher": "t", "model": config.teachers["t"].model, "licence": "mit"}},
+        "steps": {"answer": {"key": "a1", "teacher_hash": "b2", "model": config.teachers["t"].model, "licence": "mit"}},
         "funnel": made.funnel,
         "rejected": {"finish": 1},
         "tokens": {"prompt": 10, "generated": 20, "lost": 3},
@@ -95,11 +95,11 @@ def test_a_card_says_what_was_made_and_nothing_private(monkeypatch: pytest.Monke
         "# stories",
         "harness 1.2: 4 rows (messages)",
         "Licence: cc-by-4.0",
-        "| answer | t | `big` | mit |",
+        "| answer | `a1` | `big` | `b2` | mit |",
         "| draws | 5 |",
         "| kept | 4 |",
         "| `finish` | 1 |",
-        "Teachers read 10 tokens and wrote 20, 3 were lost with what was killed, 8 for each row",
+        "Teachers read 10 tokens and wrote 20, 3 were lost with texts that were broken off, 8 for each row",
         "answer:\n\n```text\nthe cat sat on the mat\n```",
         "questions `0123456789abcdef`",
     ):
@@ -122,6 +122,12 @@ def test_pairs_and_texts_are_shown_as_they_are() -> None:
     config = recipe(emit={"format": "text"})
     made = made_of([], config)
     assert "0 rows (text)" in data_card(manifest(made, config), made, config)
+    config = recipe(emit={"format": "text", "continues": True})
+    made = made_of(rows_of(["two"]), config)
+    assert (made.data[0]["text"], "text:\n\n```text\nSay it.two\n```" in data_card(manifest(made, config), made, config)) == (
+        "Say it.two",
+        True,
+    )
 
 
 def test_no_text_ends_its_fence_or_reaches_a_terminal() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from harness.synthesis import endpoint
+from harness.synthesis.directory import SynthDirectory
 from tests.support.command import Done, call_harness
 from tests.synthesis.server import Body, Reply, Server, completion, prompt_of, serving
 
@@ -39,6 +40,10 @@ def rows(tmp_path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (tmp_path / "made" / "dataset" / "data.jsonl").read_text().splitlines()]
 
 
+def used(tmp_path: Path) -> int:
+    return SynthDirectory(tmp_path / "made").ledger().used
+
+
 def test_a_data_set_of_an_endpoint(recipe: Write, tmp_path: Path) -> None:
     with serving(echo) as server:
         done = synth(tmp_path, served(recipe, server), "--json")
@@ -51,10 +56,11 @@ def test_a_data_set_of_an_endpoint(recipe: Write, tmp_path: Path) -> None:
     assert (tmp_path / "page.html").read_text().count("<article") == 16
     card = (tmp_path / "made" / "dataset" / "README.md").read_text()
     assert "16 rows (messages)" in card
-    assert "| text | teacher | `big` | not told |" in card
     made = rows(tmp_path)
+    origin = made[0]["metadata"]["provenance"]["text"]
+    assert f"| text | `{origin['step']}` | `big` | `{origin['teacher']}` | not told |" in card
     assert [row["messages"][0]["content"] for row in made[:3]] == ["the river", "the river", "the mill"]
-    assert made[0]["metadata"]["provenance"]["text"]["served"] == {"model": "served", "fingerprint": "f1"}
+    assert origin["served"] == {"model": "served", "fingerprint": "f1"}
     assert {body["model"] for body in server.bodies} == {"big"}
     assert len({body["seed"] for body in server.bodies}) == 16
 
@@ -99,7 +105,7 @@ def test_a_wrong_key_is_said_once_and_is_written_nowhere(recipe: Write, tmp_path
     with serving(lambda body: Reply(401, f"no key {KEY}".encode())) as server:
         done = synth(tmp_path, served(recipe, server, teacher={"key_env": "BIG_KEY"}))
         server.reply = echo
-        assert done.rc == 2
+        assert (done.rc, used(tmp_path)) == (2, 0)
         assert done.stderr.count("does not take the key") == 1
         assert synth(tmp_path, served(recipe, server, teacher={"key_env": "BIG_KEY"})).rc == 0
     assert KEY not in done.stderr
@@ -225,3 +231,12 @@ def test_nobody_there(recipe: Write, tmp_path: Path) -> None:
         assert done.rc == 1, done
         assert done.stderr.count("Connection refused; 1 of 6 attempts") == 1
         assert "Traceback" not in done.stderr
+    assert used(tmp_path) == 0  # nothing was sent
+
+
+@pytest.mark.slow
+def test_what_no_worker_can_do_is_said_once(recipe: Write, tmp_path: Path) -> None:
+    with serving(echo) as server:
+        pass
+    done = synth(tmp_path, served(recipe, server), "--workers", "2")
+    assert (done.rc, done.stderr.count("Connection refused"), "0 of 16 texts are in made" in done.stderr) == (1, 1, True), done

@@ -81,8 +81,10 @@ def test_a_teacher_without_an_end_token_is_refused_before_it_costs_anything(reci
     assert (done.rc, "valid: a stop string (steps.text.stop), " in done.stderr) == (2, True), done
     status = json.loads(call_harness("status", "made", "--json", cwd=tmp_path).stdout)
     assert (status["budget"]["tokens"]["used"], status["budget"]["tokens"]["reserved"], status["tokens"]["lost"]) == (0, 0, 0)
-    stopped = recipe("stopped", teachers__teacher__model=str(endless), steps__text__stop=["e"])
-    assert synth(tmp_path, stopped, "--dir", "stopped").rc == 0
+    # Nothing was written there, so the directory takes the recipe that is mended.
+    assert synth(tmp_path, path, "steps.text.stop=[e]", "--dir", "made").rc == 0
+    done = synth(tmp_path, path, "steps.text.stop=[a]", "--dir", "made")
+    assert (done.rc, "holds what another recipe made: steps.text.stop" in done.stderr) == (2, True), done
 
 
 def worker(directory: SynthDirectory) -> BaseProcess:
@@ -91,6 +93,13 @@ def worker(directory: SynthDirectory) -> BaseProcess:
     process = multiprocessing.get_context("fork").Process(target=work)
     process.start()
     return process
+
+
+@pytest.mark.parametrize("word", ["filters.forbidden=['(']", "decontaminate.against=[none.jsonl]", "filters.schema_path=none.json"])
+def test_what_the_stages_cannot_use_is_refused_before_it_costs_anything(recipe: Write, tmp_path: Path, word: str) -> None:
+    for mode in (("--dir", "made"), ("--preview", "1")):
+        done = synth(tmp_path, recipe(), word, *mode)
+        assert (done.rc, word.partition("=")[0] in done.stderr, (tmp_path / "made").exists()) == (2, True, False), done
 
 
 @pytest.mark.slow
@@ -189,6 +198,8 @@ def test_another_recipe_is_refused_by_what_differs(recipe: Write, tmp_path: Path
     done = synth(tmp_path, recipe(), "steps.text.max_new_tokens=9", "--dir", "made")
     assert done.rc == 2
     assert "steps.text.max_new_tokens=8, now 9; valid: the same recipe, or another --dir" in done.stderr
+    done = synth(tmp_path, recipe(), "steps.text.draws=3", "--dir", "made")
+    assert (done.rc, "steps.text.draws=2, now 3; valid: the same recipe" in done.stderr) == (2, True), done
     seeds = tmp_path / "prompts.jsonl"
     seeds.write_text(seeds.read_text().replace("mill", "hill"))
     done = synth(tmp_path, recipe(), "--dir", "made")

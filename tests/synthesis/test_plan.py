@@ -141,13 +141,22 @@ def test_a_text_that_cannot_be_parsed_is_drawn_again(recipe: Write) -> None:
     assert plan.asks_of(drafts, "text", records, 1) == [second]  # as before: rounds are a function of those before them
     again, at_once = plan.after(drafts, "text", records)
     assert (again.dropped, again.row.fields["text"], again.row.id, again.row.draw) == (None, "at last", first, 0)
-    assert (again.row.tokens.total, again.row.written, again.row.provenance["text"]["id"]) == (15, {"text": 2}, third.id)
+    assert (again.row.tokens.total, again.row.written) == (15, {"text": 2})
+    assert again.row.provenance == {"text": {"id": third.id, "step": plan.keys["text"], "teacher": "weights"}}
     assert at_once.row.tokens.total == 5
     # No further one; none for a text that was cut or refused.
     records["text", third.id] = record("never")
     assert plan.after(drafts, "text", records)[0].dropped == ("parse", "never")
     for answer in (record("no", "length"), {"error": "refused"}):  # and filters.finish of the recipe keeps what was cut
         assert plan.asks_of(drafts, "text", {("text", first): answer}, 1) == []
+
+
+def test_a_row_that_went_before_its_answer_shows_what_was_written(recipe: Write) -> None:
+    plan = plan_of(recipe(), "steps.more={template: '{{ text }}!'}", "filters.finish=[stop]")
+    cut = one_row(plan, ("text", record("half a", "length")), ("more", record("-")))
+    assert (cut.dropped, cut.row.answer, cut.row.last_text) == (("finish", "length"), "more", "half a")
+    assert one_row(plan, ("text", record("whole")), ("more", record("after"))).row.last_text == "after"
+    assert plan.begin(0)[0].row.last_text == ""
 
 
 def test_a_judge_that_cannot_be_parsed_is_asked_again(recipe: Write) -> None:

@@ -12,8 +12,8 @@ import torch
 
 from harness.config.load import load
 from harness.data.dataset import PackedRows
+from harness.models.adapters.build import build_adapted_model
 from harness.models.isolation import isolate_documents
-from harness.models.language_model import build_model
 from harness.training.inputs import load_inputs
 from harness.training.module import TrainingModule
 from harness.training.objectives.build import build_objective
@@ -51,10 +51,13 @@ def first_step(overrides: Sequence[str]) -> FirstStep:
     inputs, objective = load_inputs(config), build_objective(config)
     plan, tokenizer = inputs.plan, inputs.tokenizer
     assert plan is not None
-    model = build_model(config.model, tokenizer, seed=config.seed)
+    model = build_adapted_model(config, tokenizer).model
+    torch.manual_seed(1)
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if "norm" in name:
+            if weight.requires_grad and "lora" in name:
+                weight += 0.1 * torch.randn_like(weight)
+            elif weight.requires_grad and "norm" in name:
                 weight *= 1.5
     isolate_documents(model, config)
     objective.load(model, tokenizer)

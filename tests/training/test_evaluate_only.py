@@ -21,7 +21,7 @@ from harness.runs.result import read_result, write_result
 from harness.training.measure import _Meter
 from harness.training.stop_flag import StopFlag
 from harness.work.attempt import attempt
-from harness.work.evaluate import evaluation_of
+from harness.work.evaluate import evaluation_of, run_of
 from harness.work.start_run import start_run
 from tests.support.command import call_harness, run_harness
 from tests.support.corpus import TinyText
@@ -49,6 +49,7 @@ def test_a_study_is_told_how_its_trials_are_named(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"question is a study; valid: one of its trials, question/NUMBER \(harness best question"):
         evaluation_of("question", [])
+    assert run_of("model.path=question") is None
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true"])
@@ -199,7 +200,7 @@ def test_bad_input(tiny_text: TinyText, tiny_model: Path, tmp_path: Path, what: 
 PROGRAM = """
 import sys
 from pathlib import Path
-from harness.work.evaluate import evaluation_of
+from harness.work.evaluate import evaluation_of, run_of
 from harness.work.start_run import start_run
 done = start_run(evaluation_of({model!r}, {overrides!r}).config, directory=Path({directory!r}), show_progress=True)
 print(done.code, [name for name in sys.modules if name.partition(".")[0] in ("lightning", "optuna")])

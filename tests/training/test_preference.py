@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,22 @@ def test_the_reference_reads_pairs_once_and_is_kept(pairs: list[str], tmp_path: 
             with_reference(load([*pairs, other]).config, inputs.plan.data, inputs.tokenizer)
 
 
+@pytest.mark.parametrize(("variant", "kind"), [("plain", "dpo"), ("rslora", "kto"), ("dora", "dpo")])
+def test_with_its_adapter_off_a_model_is_its_reference(
+    pairs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str, kind: str
+) -> None:
+    # Of weights changed at random kto's divergence is below 0, which would hide what it is.
+    monkeypatch.setattr("harness.training.objectives.kto.max", lambda _, divergence: divergence, raising=False)
+    adapter = ["adapter=lora", "adapter.rank=2", f"adapter.variant={variant}", "tokenizer.new_tokens=['<tool>']"]
+    overrides = [*pairs, *adapter, f"objective.kind={kind}", "trainer.batch_tokens=512"]
+    kept = first_step(overrides)
+    shutil.rmtree(tmp_path / "cache" / "reference")
+    assert_same_step(kept, first_step([*overrides, "objective.precompute_reference=false", "trainer.micro_batch_size=2"]))
+    assert not (tmp_path / "cache" / "reference").exists(), "nothing is kept"
+    assert abs(kept.logged["rewards/margins"]) > 1e-3
+    assert kind == "dpo" or kept.logged["kl"] < -1e-3
+
+
 def test_a_run_with_shared_prompts(pairs: list[str], tmp_path: Path) -> None:
     run = new_run_of(tmp_path / "run", *pairs, *RUN, "data.share_prompt=true", "adapter=lora", "data.replay_share=0.2")
     train_here(run)
@@ -206,6 +223,9 @@ def test_a_reference_of_another_vocabulary_is_refused(pairs: list[str], tmp_path
         build_objective(config).prepare(inputs.plan.data, inputs.tokenizer)
 
 
+AT_EACH_STEP = ("objective.precompute_reference=false",)
+
+
 @pytest.mark.parametrize(
     ("overrides", "problem"),
     [
@@ -222,6 +242,15 @@ def test_a_reference_of_another_vocabulary_is_refused(pairs: list[str], tmp_path
         (["data.share_prompt=true", "data.isolation=position_ids"], "data.isolation=position_ids: says nothing of shared prompts"),
         (["data.share_prompt=true", "objective=sft"], "data.share_prompt has no effect with objective.name=sft"),
         (["objective.label_smoothing=0.5"], "objective.label_smoothing=0.5"),
+        ([*AT_EACH_STEP], "with adapter.name=none that is not the reference"),
+        ([*AT_EACH_STEP, "adapter=lora", "adapter.variant=pissa"], "with adapter.variant=pissa that is not the reference; valid: true, or"),
+        ([*AT_EACH_STEP, "adapter=soft_prompt"], "with adapter.tokens=16 that is not the reference"),
+        ([*AT_EACH_STEP, "adapter=lora", "adapter.train_tokens=[a]"], "with adapter.train_tokens=['a'] that is not the reference"),
+        ([*AT_EACH_STEP, "adapter=lora", "objective.reference=m"], "with objective.reference=m that is not the reference"),
+        (
+            [*AT_EACH_STEP, "adapter=lora", "objective.kind=orpo"],
+            "objective.precompute_reference=false: has no effect with objective.kind=orpo",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(pairs: list[str], overrides: list[str], problem: str) -> None:

@@ -131,6 +131,22 @@ def test_the_reference_is_part_of_what_is_measured(overrides: list[str], tmp_pat
     assert preference_set([*overrides, "optim.lr=1e-5", "objective.kind=ipo"]).fingerprint == preference_set(overrides).fingerprint
 
 
+def test_pairs_that_are_kept_for_the_report_have_the_same_reference(overrides: list[str]) -> None:
+    config = load([*overrides, "data.report_share=0.5"]).config
+    parts = load_inputs(config).evaluation
+    assert [part.key for part in parts] == ["data.preference.prefs", "data.preference.prefs/report"]
+    references = []
+    for part in parts:
+        assert isinstance(part, PreferenceSet)
+        assert part.reference is not None
+        references += part.reference().tolist()
+    whole = preference_set(overrides).reference
+    assert whole is not None
+    assert sorted(references) == pytest.approx(sorted(whole().tolist()), abs=1e-4)
+    with pytest.raises(InputError, match=r"^data\.preference\.prefs\.reference=nowhere"):
+        load_inputs(load([*overrides, "data.report_share=0.5", "data.preference.prefs.reference=nowhere"]).config)
+
+
 @pytest.mark.parametrize(
     ("extra", "problem"),
     [

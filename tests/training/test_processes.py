@@ -23,9 +23,9 @@ from tests.training.runs import EXACT_RESUME, assert_same_run, train_here
 
 pytestmark = pytest.mark.slow
 
-STEPS = 150
+STEPS = 100
 LONG = (*EXACT_RESUME, f"trainer.max_steps={STEPS}", "trainer.checkpoint_every_steps=7", "trainer.keep_checkpoints=2")
-"""Long enough to be met in the middle: its text is worn out several times on the way."""
+"""Long enough to be met in the middle: its text is worn out on the way."""
 
 SECONDS = 120.0
 
@@ -113,7 +113,7 @@ def test_killed_at_random_steps(
 ) -> None:
     one, run = train(*overrides)
     chance = random.Random(0)
-    for kills, after in enumerate((chance.randrange(8, 60), chance.randrange(70, 120)), start=1):
+    for kills, after in enumerate((chance.randrange(8, 35), chance.randrange(45, 70)), start=1):
         one.wait_until(lambda after=after: step_of(run) >= after)
         one.process.send_signal(signal.SIGKILL)
         assert one.end() == -signal.SIGKILL

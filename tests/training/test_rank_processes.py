@@ -20,6 +20,7 @@ from harness.config.validate import to_plain
 from harness.runs.directory import RunDirectory
 from harness.runs.files import write_yaml
 from harness.runs.result import read_result
+from tests.support import warm
 from tests.support.command import call_harness
 from tests.support.corpus import TinyText
 from tests.training.runs import EXACT_RESUME, assert_same_run, final_state
@@ -103,13 +104,13 @@ def test_killed_ranks_leave_nothing_behind_and_the_run_goes_on(tiny_text: TinyTe
     assert_same_run(whole, run)
 
 
-def test_torchrun_starts_one_run(tiny_text: TinyText, tmp_path: Path, start: Start) -> None:
-    log = tmp_path / "log.txt"
-    arguments = ("harness", "train", *tiny_text.overrides, "trainer.devices=2")
+def test_torchrun_starts_one_run(tiny_text: TinyText, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     torchrun = ("torch.distributed.run", "--master-addr", "127.0.0.1", "--master-port", str(port), "--nproc-per-node", "2", "-m")
-    assert start(*torchrun, *arguments).wait(SECONDS) == 0, log.read_text()
+    command = [warm.shared().programs / "python", "-m", *torchrun, "harness", "train", *tiny_text.overrides, "trainer.devices=2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
     runs = list((tmp_path / "runs").iterdir())
     assert len(runs) == 1
     result = read_result(RunDirectory(runs[0]))

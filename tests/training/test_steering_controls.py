@@ -13,6 +13,7 @@ from harness.config.errors import InputError
 from harness.config.load import load
 from harness.evaluation.contrast_set import ContrastSet
 from harness.evaluation.evaluation_set import Float64
+from harness.evaluation.generation_set import GenerationSet
 from harness.models.adapters.build import build_adapted_model
 from harness.models.tokenizer import load_tokenizer
 from harness.training.base import base_of
@@ -90,6 +91,21 @@ def test_a_prompt_that_nobody_gave_is_refused(overrides: list[str]) -> None:
         InputError, match=r"adapter\.control=prompt: nothing asks for the trait in words; valid: data\.contrast\.<name>\.instruction"
     ):
         load([*without, "adapter.control=prompt"])
+
+
+def test_the_prompt_is_asked_where_the_model_writes_as_well(overrides: list[str], tmp_path: Path) -> None:
+    """Samples of steering stand beside those of doing nothing and of the prompt, under the same ids."""
+    (tmp_path / "stories.jsonl").write_text('{"prompt": "green"}\n{"prompt": "lazy"}\n')
+    writing = [*overrides, f"data.generation.stories.path={tmp_path / 'stories.jsonl'}", "data.generation.stories.max_new_tokens=4"]
+    with pytest.raises(InputError, match=r"where the model writes; valid: data\.generation\.stories\.instruction=TEXT"):
+        load([*writing, "adapter.control=prompt"])
+    found = {}
+    for control in ("null", "nothing", "prompt"):
+        inputs = load_inputs(load([*writing, "data.generation.stories.instruction='rain falls '", f"adapter.control={control}"]).config)
+        [part] = (one for one in inputs.evaluation if isinstance(one, GenerationSet))
+        found[control] = {prompt.id: prompt.text for prompt in part.prompts}
+    assert found["null"] == found["nothing"]
+    assert found["prompt"] == {name: f"rain falls {text}" for name, text in found["nothing"].items()}
 
 
 def test_continuations_of_the_extraction_are_refused(overrides: list[str], tmp_path: Path) -> None:

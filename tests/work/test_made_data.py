@@ -88,6 +88,18 @@ def test_a_recipe_that_cannot_be_used_is_named_by_its_source(made: list[str], tm
     assert said in str(error.value)
 
 
+def test_trials_that_draw_more_have_more_rows(made: list[str]) -> None:
+    from harness.work.made_data import with_made_data
+
+    rows = []
+    for draws in (1, 3):
+        config = load([*made, "data.sources.domain.synth.rows=4", f"data.sources.domain.synth.steps.text.draws={draws}"]).config
+        file = Path(str(with_made_data(config).config.data.sources["domain"].path))
+        dropped = file.parents[1] / "rejected.jsonl"
+        rows.append(sum(len(path.read_text().splitlines()) for path in (file, dropped)))
+    assert rows == [4, 12]
+
+
 def test_a_pool_counts_once_whoever_reads_it() -> None:
     def read(**pools: int) -> Result:
         return Result(teachers=TeacherTokens(pools=pools))

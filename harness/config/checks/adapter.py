@@ -40,13 +40,20 @@ def _steering_problems(config: Config) -> Iterator[str]:
             yield f"adapter.vector={adapter.vector}: no such directory; valid: what harness steer wrote"
         for key, value in (("method", adapter.method), ("reading", adapter.reading)):
             if value not in (None, "random"):
-                yield f"adapter.{key}={value}: not with adapter.vector, which was extracted already; valid: adapter.pairs, or no such key"
+                valid = f"adapter.pairs, or no such key (of a study: ~space.adapter.{key})"
+                yield f"adapter.{key}={value}: not with adapter.vector, which was extracted already; valid: {valid}"
         if draws_pairs(adapter):
             yield f"adapter.draw={adapter.draw}: not with adapter.vector, which has no pairs to draw from; valid: 0"
     if adapter.control == "prompt" and not any(one.instruction for one in config.data.contrast.values()):
         yield (
             "adapter.control=prompt: nothing asks for the trait in words; valid: data.contrast.<name>.instruction=TEXT, or another control "
             "(of a study: space.adapter.control.choices=[null,nothing,random])"
+        )
+    written = config.data.generation
+    if adapter.control == "prompt" and written and not any(one.instruction for one in written.values()):
+        yield (
+            "adapter.control=prompt: nothing asks for the trait where the model writes; valid: "
+            f"data.generation.{next(iter(written))}.instruction=TEXT"
         )
     if adapter.operation == "ablate":
         of_adding = {"width": adapter.width or None, "positions": adapter.positions, "sign": None if adapter.sign == 1 else adapter.sign}

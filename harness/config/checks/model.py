@@ -12,6 +12,7 @@ from harness.config.checks.merge import merge_problems, merged_paths
 from harness.config.documents import as_mapping, read_json
 from harness.config.remote_code import remote_code_problems
 from harness.config.schema import Config, ModelConfig
+from harness.config.trust import leads_outside, outside_text
 from harness.runs.git_lfs import git_lfs_problem
 
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
@@ -80,7 +81,8 @@ def weights_problems(key: str, path: str) -> Iterator[str]:
 def _context_problems(path: str, context_length: int, prompt: int) -> Iterator[str]:
     longest = _pretrained_context(Path(path))
     if longest is not None and context_length + prompt > longest:
-        problem = f"longer than the model's context of {longest} tokens ({path}/config.json); valid: at most {longest - prompt}"
+        fits = f"; valid: at most {longest - prompt}, as in data.context_length={longest - prompt}" if longest > prompt else ""
+        problem = f"longer than the model's context of {longest} tokens ({path}/config.json){fits}"
         yield f"{_given(context_length, prompt)}: {problem}"
 
 
@@ -107,6 +109,9 @@ def _directory(key: str, path: str, patterns: tuple[str, ...], problem: str) -> 
         yield f"{key}={path}: not a model directory, no config.json in it{adapter or run}"
     elif not any(True for pattern in patterns for _ in folder.glob(pattern)):
         yield f"{key}={path}: {problem}"
+    elif linked := [file for file in sorted(folder.iterdir()) if file.is_symlink() and leads_outside(file, folder)]:
+        yield f"{key}={path}: {outside_text(linked[0], folder)}"
+        return
     for file in sorted({file for pattern in ("*.json", *patterns) for file in folder.glob(pattern)}):
         if pointer := git_lfs_problem(file):
             yield f"{key}={path}: {pointer}"

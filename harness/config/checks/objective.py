@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from harness.config.checks.model import pretrained_problems
-from harness.config.schema import SMOOTHED, Config, gamma_of, needs_reference
+from harness.config.schema import SMOOTHED, Config, gamma_of, left_when_off, needs_reference
 
 
 def objective_problems(config: Config) -> Iterator[str]:
@@ -51,6 +51,26 @@ def _preference(config: Config) -> Iterator[str]:
         if not needs_reference(objective):
             yield _unread("reference", objective.reference, objective.kind, "kinds that compare with a reference, such as dpo")
         yield from pretrained_problems("objective.reference", objective.reference, config.data.context_length)
+    if not objective.precompute_reference:
+        yield from _reference_of_each_step(config)
+
+
+def _reference_of_each_step(config: Config) -> Iterator[str]:
+    """objective.precompute_reference=false: where the model with its adapter off is no reference."""
+    objective, key = config.objective, "objective.precompute_reference=false"
+    if not needs_reference(objective):
+        yield f"{key}: has no effect with objective.kind={objective.kind}; read by kinds that compare with a reference, such as dpo"
+        return
+    other = left_when_off(config.adapter)
+    if config.model.checkpoint is not None:
+        other = "model.checkpoint"
+    elif objective.reference is not None:
+        other = f"objective.reference={objective.reference}"
+    if other is not None:
+        yield (
+            f"{key}: each step would read its pairs with the adapter off, and with {other} that is not the reference; "
+            "valid: true, or adapter=lora (variant plain, rslora or dora) over the model that is the reference"
+        )
 
 
 def _unread(key: str, value: object, kind: str, readers: str) -> str:

@@ -99,7 +99,7 @@ def _callback_problems(key: str, callback: dict[str, Any]) -> Iterator[str]:
     takes = CALLBACK_ARGUMENTS.get(name.removeprefix(CALLBACKS)) if name.startswith(CALLBACKS) else None
     if takes is None:
         yield (
-            f"{key}._target_={name or 'null'}: only classes of {CALLBACKS}* are built from a configuration; "
+            f"{key}._target_={name or 'null'}: no callback of {CALLBACKS}* that a configuration may name; "
             f"valid: {', '.join(CALLBACK_ARGUMENTS)}"
         )
     elif unknown := [part for part in arguments if part not in takes and not part.startswith("_")]:

@@ -12,7 +12,14 @@ from typing import Annotated
 
 from annotated_types import Ge, Lt
 
-from harness.config.schema.adapter import AdapterConfig, SteeringMethod, SteeringOperation, SteeringPositions, SteeringReading
+from harness.config.schema.adapter import (
+    AdapterConfig,
+    SteeringMethod,
+    SteeringOperation,
+    SteeringPositions,
+    SteeringReading,
+    left_when_off,
+)
 from harness.config.schema.base import (
     Count,
     EvaluationSets,
@@ -117,6 +124,7 @@ __all__ = [
     "each",
     "evaluation_sections",
     "gamma_of",
+    "left_when_off",
     "needs_reference",
     "nll_weight_of",
 ]

@@ -66,8 +66,9 @@ class AdapterConfig(Section):
     these very pairs. `harness confirm` gives each seed a draw of its own."""
     control: Annotated[SteeringControl | None, Steering] = None
     """In place of steering, what it has to beat (arXiv 2501.17148). nothing: the model as it is. prompt: the model as it is, after the
-    data.contrast.<name>.instruction of each set. random: as method=random, with the same block and coefficient. null: steering itself. A
-    study that searches it with search.warm_start=baselines tries each of them, random directions in the place of its best trial."""
+    instruction of each set of data.contrast and data.generation. random: as method=random, with the same block and coefficient. null:
+    steering itself. A study that searches it with search.warm_start=baselines tries each of them, random directions in the place of its
+    best trial."""
     operation: Annotated[SteeringOperation | None, Steering] = None
     """add: coefficient times the direction is added behind `block`. ablate: what is written into the residual stream, from the embedding
     on, loses its part in the direction that was read at `block` (arXiv 2406.11717). null: add, or the vector file's own."""
@@ -79,7 +80,7 @@ class AdapterConfig(Section):
     coefficient: Annotated[float | None, Steering] = None
     """How much. add: in units of the mean norm of the block's output, so that it means the same in every block; usual are 0.03 to 0.5;
     below 0 it steers away. ablate: the share that is taken out, 1 is all. 0 changes nothing. null: 0.2 of add and 1 of ablate, or the
-    vector file's own."""
+    vector file's own. Without `block` and `width`, the blocks of a vector file share it as they share their own."""
     sign: Annotated[Literal[1, -1], Steering] = 1
     """Of add: times the coefficient. -1 steers away from the positive continuations, also along a vector file, and in a search whose
     coefficients are on a log scale."""
@@ -87,3 +88,14 @@ class AdapterConfig(Section):
     """Of add: at which tokens. all; not_first: at all but the first of each document, whose state is often an outlier. answer: at those
     that are written, and where a text is read at those that are predicted: continuations, answers, what data.loss_on names; of plain text
     all but the first. prompt: at all others, so that plain text says little of what it costs. null: all, or the vector file's own."""
+
+
+def left_when_off(adapter: AdapterConfig) -> str | None:
+    """The key and value by which the model with its adapter off is not the model that it was put on; None: it is that model."""
+    if adapter.name == "none":
+        return "adapter.name=none"
+    if adapter.variant == "pissa":
+        return "adapter.variant=pissa"
+    if adapter.tokens:
+        return f"adapter.tokens={adapter.tokens}"
+    return f"adapter.train_tokens={adapter.train_tokens}" if adapter.train_tokens else None

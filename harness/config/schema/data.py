@@ -129,6 +129,9 @@ class GenerationConfig(Section):
     chat: bool | None = None
     """Whether a prompt that is text is what a user says, and is rendered by data.chat_template as messages always are; null: with
     objective=sft."""
+    instruction: Name | None = None
+    """A text put before each prompt as it is (of messages: as the system message). With adapter=steering it is left out, but for
+    adapter.control=prompt: it asks for the trait in words."""
     reference: Name | None = None
     """Where a row holds what `verifier` compares with. null: the first of reference, references, answer, answers, target, solution,
     completion, output, response (of regex: pattern, of json_schema: schema), else the turn that follows the prompt in a conversation."""

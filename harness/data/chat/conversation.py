@@ -66,6 +66,16 @@ class Conversation:
         return sum(len(message.content) + len(message.reasoning or "") for message in self.messages)
 
 
+def instructed(conversation: Conversation, instruction: str | None) -> Conversation:
+    """The conversation with an instruction as its system message, before what that says already; None: as it is."""
+    if instruction is None:
+        return conversation
+    first, *rest = conversation.messages or (Message("user", ""),)
+    if first.role != "system":
+        return replace(conversation, messages=(Message("system", instruction), first, *rest))
+    return replace(conversation, messages=(replace(first, content=f"{instruction}\n\n{first.content}"), *rest))
+
+
 def check_turns(messages: tuple[Message, ...], *, is_prompt: bool = False) -> None:
     """Raise MalformedError unless the roles are in a valid order and no message is empty.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -30,6 +31,8 @@ from harness.data.chat.template import (
 from harness.data.ragged import Int64
 from harness.data.row import BadRows
 from harness.data.text_encoder import EncodedBatch, control_tokens, id_dtype
+
+log = logging.getLogger("harness")
 
 VERSION = 2
 """Raise when conversations become other tokens or masks than before."""
@@ -100,6 +103,7 @@ class ChatEncoder:
             source, name, variables={**variables, **(template_kwargs or {})}, control_tokens=control_tokens(state["added_tokens"])
         )
         self.loss_on = loss_on
+        self._said_flags = loss_on not in ("assistant", "last_assistant")
         self._bos = self._backend.token_to_id(variables["bos_token"]) if "bos_token" in variables else None
         missing = self._missing(source)
         if missing and name != "tokenizer":
@@ -131,6 +135,7 @@ class ChatEncoder:
         """
         bad = bad or BadRows()
         wanted = [WantedTurns(one.conversation, trained_turns(one.conversation, self.loss_on), one.where) for one in documents]
+        self._say_flags(wanted)
         encoded, identities = [], []
         for document, found in zip(documents, self._encode(wanted, self.loss_on), strict=True):
             if isinstance(found, InputError):
@@ -145,6 +150,15 @@ class ChatEncoder:
             trained=np.concatenate([np.empty(0, np.bool_), *(one.trained for one in encoded)]),
             trained_bytes=[one.trained_bytes for one in encoded],
         )
+
+    def _say_flags(self, wanted: Sequence[WantedTurns]) -> None:
+        """Say once that a turn is trained whose data say that it should not be."""
+        if self._said_flags:
+            return
+        against = (one.where for one in wanted if any(one.conversation.messages[turn].train is False for turn in one.turns))
+        if (where := next(against, None)) is not None:
+            self._said_flags = True
+            log.warning("%s: a turn with train (or weight) 0 is trained by data.loss_on=%s; flagged goes by them", where, self.loss_on)
 
     def encode_turns(self, wanted: Sequence[WantedTurns]) -> list[EncodedText | InputError]:
         """Conversations of which these turns are trained, whatever data.loss_on says; for those that cannot be trained on, why."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from harness.config.errors import InputError
 from harness.config.schema import DataConfig
-from harness.data.chat.conversation import Conversation, MalformedError, Message
+from harness.data.chat.conversation import MalformedError, Message, instructed
 from harness.data.chat.encoder import EncodedText, build_chat_encoder
 from harness.data.chat.formats import READ, unchecked_conversation
 from harness.data.preference.encoder import AnswerEncoder, ChatAnswers, TextAnswers
@@ -132,16 +132,7 @@ def _parsed(row: Row, *, chat: bool, instruction: str | None) -> tuple[Pair | Te
     beside = {name: value for name, value in values.items() if name in READ and name not in ("prompt", "messages", "conversations")}
     conversation = unchecked_conversation({**beside, "messages": turns}, "messages", lambda _: None)
     chosen, rejected = (Message("assistant", positive),), (Message("assistant", negative),)
-    return Pair(_instructed(conversation, instruction), chosen, rejected), digest
-
-
-def _instructed(conversation: Conversation, instruction: str | None) -> Conversation:
-    if instruction is None:
-        return conversation
-    first, *rest = conversation.messages or (Message("user", ""),)
-    if first.role != "system":
-        return replace(conversation, messages=(Message("system", instruction), first, *rest))
-    return replace(conversation, messages=(replace(first, content=f"{instruction}\n\n{first.content}"), *rest))
+    return Pair(instructed(conversation, instruction), chosen, rejected), digest
 
 
 def _pair(document: PairDocument, identity: str, both: tuple[EncodedText | InputError, EncodedText | InputError]) -> ContrastPair:

@@ -76,12 +76,13 @@ def plan_steering(adapter: AdapterConfig, directions: Directions) -> Steering:
     if adapter.block is not None and adapter.block >= blocks:
         raise wrong_value("adapter.block", adapter.block, f"the model has {blocks} blocks; valid: 0 to {blocks - 1}")
     operation = adapter.operation or directions.operation
-    if adapter.block is None and adapter.coefficient is None and directions.coefficients is not None and operation == directions.operation:
-        coefficients = dict(directions.coefficients)
+    own = directions.coefficients if operation == directions.operation else None
+    amount = adapter.coefficient
+    if own and adapter.block is None and adapter.width == 0:
+        coefficients = dict(own) if amount is None else _scaled(own, amount)
     else:
-        amount = COEFFICIENTS[operation] if adapter.coefficient is None else adapter.coefficient
-        centre = _centre(adapter, directions)
-        shares = kernel(centre, adapter.width if operation == "add" else 0, blocks)
+        amount = COEFFICIENTS[operation] if amount is None else amount
+        shares = kernel(_centre(adapter, directions), adapter.width if operation == "add" else 0, blocks)
         coefficients = {block: amount * share for block, share in shares.items()}
     if operation == "ablate" and adapter.sign != 1:  # as a vector file says; of the key it was known before
         raise wrong_value("adapter.sign", adapter.sign, "the direction is taken out, which has no sign; valid: 1")
@@ -94,8 +95,17 @@ def _centre(adapter: AdapterConfig, directions: Directions) -> int:
     if adapter.block is not None:
         return adapter.block
     own = directions.coefficients
-    # Of several the strongest.
-    return len(directions.norms) // 2 if not own else max(own, key=lambda block: abs(own[block]))
+    return len(directions.norms) // 2 if not own else _strongest(own)
+
+
+def _strongest(coefficients: Mapping[int, float]) -> int:
+    return max(coefficients, key=lambda block: abs(coefficients[block]))
+
+
+def _scaled(own: Mapping[int, float], amount: float) -> dict[int, float]:
+    """A file's blocks with `amount` between them, shared out as they were; the strongest has its sign."""
+    whole = math.copysign(sum(map(abs, own.values())), own[_strongest(own)])
+    return {block: amount * (coefficient / whole if whole else 1 / len(own)) for block, coefficient in own.items()}
 
 
 def kernel(centre: int, width: int, blocks: int) -> dict[int, float]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 VERSION, ALIGNMENT = 3, 32
 UINT32, STRING, FLOAT32 = 4, 8, 0
 """Types of values, and of tensors."""
+PROVED = ("llama",)
+"""Families (model_type) for which a test compares the logits of a real llama.cpp."""
 
 
 def control_vector(added: Mapping[int, Tensor], *, family: str) -> bytes:
@@ -35,6 +37,13 @@ def control_vector(added: Mapping[int, Tensor], *, family: str) -> bytes:
         data += _padded(vector.tobytes())
         offset = len(data)
     return _padded(file) + data
+
+
+def not_proved(family: str) -> str | None:
+    """What is to be said of a control vector for a family that no test has compared; None of one that it has."""
+    if family in PROVED:
+        return None
+    return f"llama.cpp was compared with the steered model for {', '.join(PROVED)}, not for {family}: compare what both write (--try)"
 
 
 def _text(text: str) -> bytes:

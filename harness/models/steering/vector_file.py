@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 from harness.config.documents import DamagedError, read_json, typed
 from harness.config.errors import InputError
 from harness.config.schema import SteeringMethod, SteeringOperation, SteeringPositions, SteeringReading
+from harness.config.steering_controls import VECTORS
 from harness.merging.safetensors_files import WeightFile
 from harness.runs.files import replacing, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-VECTORS, SETTINGS = "vector.safetensors", "steering.json"
+SETTINGS = "steering.json"
 FORMAT = 1
 
 

@@ -67,7 +67,9 @@ function outlineParallel(plot) {
       svg.append(path);
     }
   }
-  plot.place.append(svg);
+  // Below the words of the axes.
+  svg.style.zIndex = "auto";
+  plot.place.querySelector(".parcoords").closest("svg").before(svg);
 }
 
 // The words under the mouse are those of the run's row. value: [name, y, x] of a point on a curve.

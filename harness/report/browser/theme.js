@@ -4,7 +4,7 @@
 // Best first: on light the best is dark, on dark it is bright (viridis, without the end that the background would swallow).
 const SCALES = {
   light: ["#440154", "#414487", "#2a788e", "#22a884", "#7ad151", "#c5d93a"],
-  dark: ["#fde725", "#7ad151", "#22a884", "#2a788e", "#3d5a96", "#54408a"],
+  dark: ["#fde725", "#7ad151", "#22a884", "#2a788e", "#4f74b8", "#7d64c0"],
 };
 const INK = {
   light: { text: "#1c2128", soft: "#5b6470", line: "#e6e9ed", zero: "#c9ced6", card: "#ffffff", step: "#1c2128", out: "#c3c8cf" },
@@ -27,6 +27,8 @@ function coloured(trace) {
     if (trace.mode === "lines" && !line.color) line.color = "shade" in meta ? mix(SCALES[theme], meta.shade) : INK[theme].step;
     result.line = line;
   }
+  // A curve of one point.
+  if ("run" in meta && trace.mode === "markers") result.marker = { color: result.line.color || mix(SCALES[theme], meta.shade) };
   if (trace.type === "parcoords") {
     // Infeasible runs are below zero, and grey.
     const stops = SCALES[theme].slice().reverse();

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -14,19 +14,19 @@ from transformers import PreTrainedModel
 from harness.config.errors import InputError
 from harness.config.schema import beta_of, nll_weight_of
 from harness.data.order import Float64
-from harness.data.tokenization import Documents, Progress
+from harness.data.tokenization import Documents
 from harness.data.training_data import TrainingData
 from harness.models.compiled import uncompiled
 from harness.models.precision import forward_context
 from harness.schedule.batch_size import BatchSize
 from harness.training import ranks
 from harness.training.answer_logps import answer_logps
+from harness.training.base import adapter_off
 from harness.training.evaluation import evaluated
 from harness.training.mismatched import mismatched
 from harness.training.objectives.objective import Batch
 from harness.training.objectives.preference import Preference
 from harness.training.preference_losses import Answers, kto_losses
-from harness.training.reference import with_reference
 
 LABELS = {"chosen": True, "rejected": False}
 """By TRL's names of the means that are logged."""
@@ -54,18 +54,16 @@ class Kto(Preference):
             for name, documents in data.documents_at(start, stop).items():
                 source = next(source for source in data.sources if source.name == name)
                 if source.documents.are_answers:
-                    assert source.mismatched_reference is not None, "prepared"
-                    logps = mismatched(source, documents).log_likelihoods(reading, lambda done: None)
-                    gains += (logps - source.mismatched_reference[documents]).tolist()
+                    texts = mismatched(source, documents)
+                    logps = texts.log_likelihoods(reading, lambda done: None)
+                    if source.mismatched_reference is not None:
+                        reference = source.mismatched_reference[documents]
+                    else:
+                        with adapter_off(self.config, model):
+                            reference = texts.log_likelihoods(reading, lambda done: None)
+                    gains += (logps - reference).tolist()
         self._divergence = max(0.0, math.fsum(gains) / len(gains)) if gains else 0.0
         """KL(model || reference) of a whole answer, estimated, at least 0: nats."""
-
-    def prepare(self, data: TrainingData, tokenizer: Any, progress: Progress | None = None, *, rows: int | None = None) -> TrainingData:
-        self._refuse_another_vocabulary(data, tokenizer)
-        return with_reference(self.config, data, tokenizer, progress, rows=rows, with_mismatched=True)
-
-    def prepared(self, data: TrainingData, rows: int | None) -> dict[str, dict[str, int]]:
-        return {"reference": {"answers": self._examples(data, rows)}}
 
     def weights(self, data: TrainingData, batch_size: BatchSize, steps: int) -> Float64:
         alone = (data.answers_of(batch_size, steps) == 1).nonzero()[0]
@@ -82,7 +80,7 @@ class Kto(Preference):
         objective = self.config.objective
         logps, others = answer_logps(model, batch, chunk=self.config.trainer.loss_chunk_tokens)
         labels = batch["answer_labels"]
-        answers = Answers(logps, batch["answer_reference"], batch["answer_tokens"])
+        answers = Answers(logps, self._reference(model, batch), batch["answer_tokens"])
         losses = kto_losses(
             answers,
             labels,

@@ -16,6 +16,7 @@ from harness.models.fixed_model import refuse_other_ids
 from harness.schedule.batch_size import BatchSize
 from harness.training import ranks
 from harness.training.answer_logps import answer_logps
+from harness.training.base import adapter_off
 from harness.training.objectives.objective import Batch, Objective
 from harness.training.preference_losses import Answers, preference_losses
 from harness.training.reference import KEY, reference_fingerprint, with_reference
@@ -51,19 +52,22 @@ class Preference(Objective):
         return {} if path is None else {"reference": reference_fingerprint(self.config, path, key=KEY)}
 
     def prepare(self, data: TrainingData, tokenizer: Any, progress: Progress | None = None, *, rows: int | None = None) -> TrainingData:
-        if not needs_reference(self.config.objective):
+        if not self._reads_before():
             return data
         self._refuse_another_vocabulary(data, tokenizer)
-        return with_reference(self.config, data, tokenizer, progress, rows=rows)
+        return with_reference(self.config, data, tokenizer, progress, rows=rows, with_mismatched=self.documents == "answers")
+
+    def _reads_before(self) -> bool:
+        return needs_reference(self.config.objective) and self.config.objective.precompute_reference
 
     def _refuse_another_vocabulary(self, data: TrainingData, tokenizer: Any) -> None:
         if self.config.objective.reference is not None:
             refuse_other_ids(self.config.objective.reference, tokenizer, data.largest_id, key=KEY, what="reference")
 
     def prepared(self, data: TrainingData, rows: int | None) -> dict[str, dict[str, int]]:
-        if not needs_reference(self.config.objective):
+        if not self._reads_before():
             return {}
-        return {"reference": {"pairs": self._examples(data, rows)}}
+        return {"reference": {self.documents: self._examples(data, rows)}}
 
     @staticmethod
     def _examples(data: TrainingData, rows: int | None) -> int:
@@ -76,7 +80,7 @@ class Preference(Objective):
     def loss_sum(self, model: PreTrainedModel, batch: Batch) -> Tensor:
         objective = self.config.objective
         logps, others = answer_logps(model, batch, chunk=self.config.trainer.loss_chunk_tokens)
-        reference = batch.get("answer_reference", torch.zeros_like(logps))
+        reference = self._reference(model, batch) if needs_reference(objective) else torch.zeros_like(logps)
         chosen, rejected = (Answers(logps[i::2], reference[i::2], batch["answer_tokens"][i::2]) for i in (0, 1))
         self._count(chosen, rejected)
         assert objective.kind != "kto", "an objective of its own"
@@ -89,6 +93,13 @@ class Preference(Objective):
             label_smoothing=objective.label_smoothing,
         )
         return (losses - nll_weight_of(objective) * chosen.mean_logps).sum() + others / batch["tokens_an_example"]
+
+    def _reference(self, model: PreTrainedModel, batch: Batch) -> Tensor:
+        """The log-probability of each answer under the reference, float32 [A], in nats."""
+        if self.config.objective.precompute_reference:
+            return batch["answer_reference"]
+        with adapter_off(self.config, model):
+            return answer_logps(model, batch, chunk=self.config.trainer.loss_chunk_tokens)[0]
 
     def _count(self, chosen: Answers, rejected: Answers) -> None:
         objective = self.config.objective
