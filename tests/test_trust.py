@@ -17,7 +17,7 @@ from harness.config.errors import InputError
 from harness.config.launcher_schema import LauncherConfig
 from harness.config.load import load, load_given_file
 from harness.config.schema import Config
-from harness.config.trust import FILES_VARIABLE, is_own, sweep_wishes, trust_files
+from harness.config.trust import FILES_VARIABLE, config_wishes, is_own, sweep_wishes, trust_files
 from harness.config.validate import to_plain
 from harness.data.sources import source_files
 from harness.runs.bundle import Bundle, BundleDirectory
@@ -117,6 +117,18 @@ def test_a_file_of_somebody_else_does_not_say_where_things_go(key: str, value: A
         with pytest.raises(InputError, match=rf"{shown}=.*harness --trust theirs/q\.yaml"):
             load_sweep(str(sweep), [])
     assert not Path("pwn_cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "is_inside"),
+    [
+        *((word, True) for word in ("study:cpt", "confirm:cpt", "run:docs", "trunk:cpt/3", "cpt/3@20", "base+adapter")),
+        *((word, False) for word in ("study:/etc", "run:../docs", "confirm:~/runs/cpt", "base+/etc/adapter", "../base+adapter")),
+    ],
+)
+def test_words_for_several_models_name_places_as_well(word: str, is_inside: bool, tmp_path: Path) -> None:
+    wishes = list(config_wishes([("model.merge.ingredients.a.path", word)], tmp_path / "theirs" / "recipe.yaml"))
+    assert wishes == ([] if is_inside else [f"model.merge.ingredients.a.path={word} (outside of the working directory)"])
 
 
 def question(base: list[str], place: str = "theirs/q.yaml", **document: Any) -> Path:

@@ -45,13 +45,13 @@ def status(
     directory = find_study(study)
     jobs = WatchedJobs(directory)
     if as_json:
-        print_json({**read_status(directory).to_json(), **jobs.to_json()})
+        print_json({**read_status(directory).to_json(), **jobs.to_json(), "failed_ingredients": failed_ingredients(directory)})
         return
     from harness.config.literal_console import LiteralConsole
     from harness.work.live import follow, render
 
     def notes() -> list[str]:
-        return [*jobs.lines(), *failed_ingredients(directory)]
+        return [*jobs.lines(), *(f"{run}: failed: {reason}" for run, reason in failed_ingredients(directory).items())]
 
     console = LiteralConsole()
     if watch:

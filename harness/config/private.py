@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.config.checks.merge import prefix_of
 from harness.config.nested import flat, set_value
 from harness.config.overrides import GroupOverride, Override, ValueOverride, hydra_text
 from harness.config.schema import TASK_FILES
@@ -83,14 +84,16 @@ class Scrub:
         """The last part of a path that is absolute, leaves the working directory or contains a private name; others unchanged."""
         if value.startswith("hf://"):  # public, and the same everywhere
             return self._plain(value)
-        local = value.replace("\\", "/")
+        prefix = prefix_of(value)
+        local = value.removeprefix(prefix).replace("\\", "/")
         is_private = local.startswith(("/", "~")) or ".." in local.split("/") or re.match(r"[A-Za-z]:/|\w+://", local)
         if not is_private and self.text(value) == value:
             return value
         if value not in self._names:
             last = self._plain(local.rstrip("/").rpartition("/")[2]) or "path"
             taken = set(self._names.values())
-            self._names[value] = next(name for n in range(1, 10_000) if (name := last if n == 1 else f"{n}-{last}") not in taken)
+            names = (prefix + (last if n == 1 else f"{n}-{last}") for n in range(1, 10_000))
+            self._names[value] = next(name for name in names if name not in taken)
         return self._names[value]
 
     def text(self, text: str) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.config.checks.merge import KEY, prefix_of
 from harness.config.errors import InputError
 from harness.config.introspect import find
 from harness.config.locations import BUNDLE_FILE, config_dirs, in_home, sweep_dirs, synth_dirs
@@ -119,7 +120,9 @@ def config_wishes(leaves: Iterable[tuple[str, Any]], path: Path, *, given: Colle
                 yield _shown(key, value)
         elif key.split(".")[0] == "hydra" or (is_owner_specific(key) and key not in HARMLESS_KEYS and not _is_default(key, value)):
             yield _shown(key, value)
-        elif (PATH_KEY.fullmatch(key) or key.startswith("trainer.callbacks.")) and any(lies_outside(text, path) for text in _texts(value)):
+        elif (PATH_KEY.fullmatch(key) or key.startswith("trainer.callbacks.")) and any(
+            lies_outside(text, path) for text in _paths(key, value)
+        ):
             yield f"{_shown(key, value)} (outside of the working directory)"
 
 
@@ -214,6 +217,12 @@ def outside_text(file: Path, directory: Path) -> str:
 def _is_default(key: str, value: Any) -> bool:
     item = find(Config, key)
     return value in (None, [], {}) or (item is not None and value == item.default)
+
+
+def _paths(key: str, value: Any) -> Iterator[str]:
+    """The paths and names in a key's value; of models that are merged what stands behind study:, and both sides of MODEL+ADAPTER."""
+    for text in _texts(value):
+        yield from filter(None, text.removeprefix(prefix_of(text)).partition("+")[::2]) if key.startswith(KEY) else [text]
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -36,6 +36,8 @@ WITHOUT_EFFECT_IN: dict[MergeMethod, dict[str, tuple[Value, ...] | None]] = {
 WEIGHTED = {method for method, facts in METHODS.items() if "weight" in facts.of_ingredients} - {"passthrough"}
 """Methods in which mergekit wants a weight of every model."""
 CHAT_TEMPLATES = ("auto",)
+MODEL_KEYS = ("model", "base_model", "tokenizer_source", "source")
+"""Whose values are models."""
 
 
 @dataclass(kw_only=True)
@@ -100,7 +102,7 @@ def read_mergekit(path: Path, *, seed: int | None = None) -> Recipe:
     if "modules" in values:
         raise InputError(f"{path}: modules: models of several towers are not merged by recipe; valid: models or slices")
     try:
-        file = to_section(MergekitFile, values)
+        file = to_section(MergekitFile, _with_words(values))
         recipe = _recipe(file, seed, values)
     except InputError as error:
         raise InputError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
@@ -108,10 +110,33 @@ def read_mergekit(path: Path, *, seed: int | None = None) -> Recipe:
         outside = [
             f"model={word} (outside of the working directory)"
             for word in recipe.words.values()
-            if _is_path(word) and lies_outside(word, path)
+            if any(_is_path(part) and lies_outside(part, path) for part in word.partition("+")[::2])
         ]
         refuse(path, outside, "a recipe")
     return recipe
+
+
+def _with_words(value: Any, key: str = "") -> Any:
+    """The document with a word (MODEL@REVISION+LORA) where it spells a model out as a mapping, as mergekit writes some itself."""
+    if isinstance(value, list):
+        return [_with_words(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if key in MODEL_KEYS:
+        return _word(key, value)
+    return {name: one if name in ("parameters", "tokens") else _with_words(one, name) for name, one in value.items()}
+
+
+def _word(key: str, value: Any) -> str:
+    match value:
+        case str(word):
+            return word
+        case {"path": str(path), **others} if others.keys() <= {"revision"}:
+            return f"{path}@{others['revision']}" if others.get("revision") else path
+        case {"model": model, **others} if others.keys() <= {"lora", "override_architecture"} and not others.get("override_architecture"):
+            return "+".join(_word(key, one) for one in (model, others.get("lora")) if one is not None)
+        case _:
+            raise wrong_value(key, value, "valid: MODEL, MODEL+LORA, or {model: {path: …, revision: …}, lora: {path: …, revision: …}}")
 
 
 def setting(value: Value) -> Setting:
@@ -259,7 +284,7 @@ def _chat_template(text: str | None) -> str | None:
 
 
 def _is_path(word: str) -> bool:
-    return Path(word.partition("+")[0]).expanduser().exists() or word.startswith(("/", "~", "."))
+    return Path(word).expanduser().exists() or word.startswith(("/", "~", "."))
 
 
 def _check(value: Value) -> None:

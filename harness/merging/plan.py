@@ -419,7 +419,8 @@ class _Planner:
         embedding = next((target for target in targets if EMBEDDING.fullmatch(target.name)), None)
         if embedding is not None:
             _set_text(config, "vocab_size", embedding.dimensions[0])
-        if self.heads[self.recipe.frame] is None and any(HEAD.fullmatch(target.name) for target in targets):
+        if head_of(target.name for target in targets) is not None:
+            # Also of a frame whose configuration says it is tied: others believe that, and would not read the head that is stored.
             _set_text(config, "tie_word_embeddings", False)
             config["tie_word_embeddings"] = False
         if self.tokens is not self.frame:

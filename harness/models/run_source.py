@@ -15,7 +15,7 @@ from harness.config.checks import check_model
 from harness.config.errors import wrong_value
 from harness.config.load import load_file
 from harness.config.schema import Config
-from harness.merging.layers import is_transposed
+from harness.merging.layers import embedding_of, head_of, is_transposed
 from harness.merging.lora import UpdatedTensor
 from harness.merging.operands import Floats
 from harness.merging.source import TORCH_NAMES, LowRank, Source, Tensor, Updates, as_rows
@@ -75,8 +75,8 @@ def run_source(run: RunDirectory, label: str, *, key: str, stored: Source | None
         raise wrong_value(key, label, f"its checkpoint {path} is damaged: {str(error).partition(chr(10))[0]}") from error
     weights = {name.removeprefix(PREFIX): value for name, value in state.items() if name.startswith(PREFIX)}
     values = dict(stored.config) if stored is not None else _values_from_scratch(config)
-    if values.get("tie_word_embeddings"):
-        weights = {name: value for name, value in weights.items() if name != "lm_head.weight"}
+    if (tied := _tied_head(weights)) is not None:
+        del weights[tied]
     tokenizer = config.tokenizer.path
     folder = Path(tokenizer) if tokenizer is not None else stored.folder if stored is not None else None
     vocabulary = read_vocabulary(folder) if folder is not None and folder.is_dir() else None
@@ -91,6 +91,12 @@ def run_source(run: RunDirectory, label: str, *, key: str, stored: Source | None
         updates=_updates(tensors, config, stored),
         licence=stored.licence if stored is not None else None,
     )
+
+
+def _tied_head(weights: Mapping[str, torch.Tensor]) -> str | None:
+    """The output layer where it is the embedding itself. A configuration does not tell: a merge and a stored head untie it."""
+    head, embedding = head_of(weights), embedding_of(weights)
+    return head if head is not None and embedding is not None and torch.equal(weights[head], weights[embedding]) else None
 
 
 def _updates(tensors: Mapping[str, Tensor], config: Config, stored: Source | None) -> Updates | None:

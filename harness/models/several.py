@@ -10,6 +10,7 @@ from harness.config.checks.merge import SEVERAL
 from harness.config.errors import InputError, wrong_value
 from harness.config.merge_methods import METHODS
 from harness.config.schema import IngredientConfig, MergeConfig
+from harness.runs.confirmation_plan import SUFFIX
 from harness.runs.directory import RunDirectory, find_run, find_study
 from harness.runs.record import load_study
 
@@ -25,6 +26,8 @@ def one_by_one(merge: MergeConfig) -> MergeConfig:
     for name, one in merge.ingredients.items():
         models = models_of(one, key=f"model.merge.ingredients.{name}")
         for label, word in models.items():
+            if f"{name}{label}" in found:
+                raise InputError(f"model.merge.ingredients.{name}{label}: two models of this name; valid: another name for {name}")
             found[f"{name}{label}"] = dataclasses.replace(
                 one,
                 path=word,
@@ -41,7 +44,10 @@ def one_by_one(merge: MergeConfig) -> MergeConfig:
 
 
 def models_of(one: IngredientConfig, *, key: str) -> Mapping[str, str]:
-    """By what is added to the ingredient's name, the words of the models that it stands for: itself, or several. Raises InputError."""
+    """By what is added to the ingredient's name, the words of the models that it stands for: itself, or several. Raises InputError.
+
+    Names with it are keys that can be typed, and words are what a user would type: a recipe names models by both.
+    """
     prefix, _, name = one.path.partition(":")
     match f"{prefix}:":
         case "study:":
@@ -61,7 +67,7 @@ def _best_trials(name: str, top: int, key: str) -> dict[str, str]:
     if len(ranked) < top:
         problem = f"{name} has {len(ranked)} complete trials within its constraints"
         raise wrong_value(f"{key}.top", top, f"{problem}; valid: at most {len(ranked)}" if ranked else problem)
-    return {f"/{run.directory.path.name}": str(run.directory.path) for run in ranked[:top]}
+    return {f"-{run.directory.path.name}": f"{name}/{run.number}" for run in ranked[:top]}
 
 
 def _seeds_of_winner(name: str, key: str) -> dict[str, str]:
@@ -69,8 +75,8 @@ def _seeds_of_winner(name: str, key: str) -> dict[str, str]:
     winner = None if found is None else found.winner
     if found is None or winner is None:
         raise wrong_value(f"{key}.path", f"confirm:{name}", f"it has no confirmed winner; first: harness confirm {name}")
-    runs = {run["seed"]: found.directory.trial(number) for number, run in enumerate(found.plan.runs) if run["candidate"] == winner.number}
-    return {f"/seed-{seed}": str(run.path) for seed, run in sorted(runs.items())}
+    runs = {run["seed"]: number for number, run in enumerate(found.plan.runs) if run["candidate"] == winner.number}
+    return {f"-seed-{seed}": f"{name.rstrip('/')}{SUFFIX}/{number}" for seed, number in sorted(runs.items())}
 
 
 def _last_checkpoints(name: str, last: int | None, key: str) -> dict[str, str]:
@@ -80,7 +86,7 @@ def _last_checkpoints(name: str, last: int | None, key: str) -> dict[str, str]:
     steps = list(checkpoints(run.checkpoints))
     if not steps:
         raise wrong_value(f"{key}.path", f"run:{name}", f"{run.path} has no checkpoint (trainer.final_checkpoint decides what a run keeps)")
-    return _last(run, steps, last, key, "trainer.keep_checkpoints and trainer.checkpoint_every_steps decide what a run keeps")
+    return _last(name, run, steps, last, key, "trainer.keep_checkpoints and trainer.checkpoint_every_steps decide what a run keeps")
 
 
 def _last_trunk_states(name: str, last: int | None, key: str) -> dict[str, str]:
@@ -91,10 +97,10 @@ def _last_trunk_states(name: str, last: int | None, key: str) -> dict[str, str]:
     if not steps:
         found = f"{run.path} has no state of a trunk; search.trunks and search.trunk_disk_gb decide what its study keeps"
         raise wrong_value(f"{key}.path", f"trunk:{name}", f"{found}; of a single run: run:{name}")
-    return _last(run, steps, last, key, "search.trunks and search.trunk_disk_gb decide what a study keeps")
+    return _last(name, run, steps, last, key, "search.trunks and search.trunk_disk_gb decide what a study keeps")
 
 
-def _last(run: RunDirectory, steps: list[int], last: int | None, key: str, why: str) -> dict[str, str]:
+def _last(name: str, run: RunDirectory, steps: list[int], last: int | None, key: str, why: str) -> dict[str, str]:
     if last is not None and last > len(steps):
         raise wrong_value(f"{key}.last", last, f"{run.path} has those of steps {', '.join(map(str, steps))} ({why})")
-    return {f"/{step}": f"{run.path}@{step}" for step in (steps if last is None else steps[-last:])}
+    return {f"-{step}": f"{name}@{step}" for step in (steps if last is None else steps[-last:])}

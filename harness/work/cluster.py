@@ -79,7 +79,7 @@ def launch_study(sweep: Sweep) -> Submitted:
     study = StudyDirectory(runs_root() / sweep.name)
     # Before tokenizing, which may take long.
     submission.check_accepted(submission.worker_job(study, launcher, trainer, count=launcher.workers), launcher)
-    unprepared = not has_trained(sweep.name)
+    unprepared = not has_trained(sweep)
     if unprepared and launcher.prepare == "here":
         prepare_apart(sweep.base.config, common_to_trials(sweep), environment=launcher.environment)
     with removed_on_failure(study.path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.config.errors import InputError
 from harness.config.launcher_schema import LauncherConfig
 from harness.launch.local import LocalWorkers
 from harness.launch.slurm import submission
@@ -38,7 +39,10 @@ def change_workers(study: StudyDirectory, launcher: LauncherConfig, *, add: int 
     waiting, working = workforce(study)
     present = len(waiting) + len(working)
     wanted = to if to is not None else present + (add or 0)
-    after = awaited_jobs(study) if launcher.name == "slurm" and wanted > present else []
+    after = awaited_jobs(study) if wanted > present else []
+    if after and launcher.name == "local":
+        jobs = ", ".join(map(str, after))
+        raise InputError(f"launcher=local: workers here would not wait for jobs {jobs}, which train ingredients; valid: launcher=slurm")
     want_workers(study, wanted)
     if wanted < present:
         return WorkerChange(present, wanted, dismissed=_dismiss(study, waiting, working, present - wanted))

@@ -9,10 +9,10 @@ from typing import Any
 from harness.config.errors import InputError
 from harness.config.private import Scrub
 from harness.config.schema import MergeConfig, ModelConfig
-from harness.config.validate import to_section
+from harness.config.validate import to_plain, to_section
 from harness.merging.to_mergekit import to_mergekit
 from harness.models.several import one_by_one
-from harness.runs.directory import run_called
+from harness.runs.directory import RunDirectory, run_called
 from harness.runs.record import load_run
 
 log = logging.getLogger("harness")
@@ -36,32 +36,51 @@ def family_of(config: Mapping[str, Any], fingerprints: Mapping[str, str], scrub:
     }
 
 
+def with_single_models(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration with each model of its merge by itself: which were a study's best, or a run's last, is known here and now alone."""
+    merge = _merge_of(config)
+    if merge is None:
+        return config
+    return {**config, "model": {**config["model"], "merge": to_plain(_one_by_one(merge))}}
+
+
 def _merge_of(config: Mapping[str, Any]) -> MergeConfig | None:
     """None of a run that merged nothing; one of an older harness has no such section."""
     merge = config.get("model", {}).get("merge") or {}
     return to_section(ModelConfig, config["model"]).merge if merge.get("method") else None
 
 
-def _words(merge: MergeConfig) -> dict[str, str]:
+def _one_by_one(merge: MergeConfig) -> MergeConfig:
     try:
-        merge = one_by_one(merge)
+        return one_by_one(merge)
     except InputError as error:  # it was there when the run began
         log.warning("the recipe names no single models: %s", error)
+        return merge
+
+
+def _words(merge: MergeConfig) -> dict[str, str]:
+    merge = _one_by_one(merge)
     base = {} if merge.base is None else {"model.merge.base": merge.base}
     return base | {f"model.merge.ingredients.{name}": one.path for name, one in merge.ingredients.items()}
 
 
-def _made_by(word: str, scrub: Scrub, *, depth: int) -> dict[str, Any] | None:
+def run_in(word: str) -> RunDirectory | None:
+    """The run here that an ingredient's word names, RUN or RUN@STEP."""
     name, at, step = word.rpartition("@")
-    run = run_called(word) or (run_called(name) if at and step.isdigit() else None)
+    return run_called(word) or (run_called(name) if at and step.isdigit() else None)
+
+
+def _made_by(word: str, scrub: Scrub, *, depth: int) -> dict[str, Any] | None:
+    run = run_in(word)
     if run is None:
         return None
+    _, at, step = word.rpartition("@")
     record = load_run(run)
     result = record.result
     return {
         "run": scrub.text(record.name),
         "step": int(step) if at and step.isdigit() else result.step,
-        "config": scrub.config(record.config),
+        "config": scrub.config(with_single_models(record.config)),
         "fingerprints": result.fingerprints,
         "metrics": result.metrics,
         "hardware": result.hardware,
@@ -76,7 +95,7 @@ def mergekit_words(config: Mapping[str, Any], scrub: Scrub) -> tuple[dict[str, A
         return None, ""
     try:
         merge = one_by_one(merge)
-        runs = [one.path for one in merge.ingredients.values() if run_called(one.path.rpartition("@")[0] or one.path) is not None]
+        runs = [one.path for one in merge.ingredients.values() if run_in(one.path) is not None]
         if runs:
             raise InputError(f"{scrub.path(runs[0])} is a run, which harness export writes as a model that mergekit reads")
         return scrub.value(to_mergekit(merge)), ""

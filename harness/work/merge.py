@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.config.checks.merge import COUNTED, KEY, SEVERAL, merge_problems
+from harness.config.checks.merge import COUNTED, KEY, SEVERAL, merge_problems, prefix_of
 from harness.config.checks.trainer import trains
 from harness.config.documents import as_mapping
 from harness.config.errors import InputError
@@ -35,6 +35,7 @@ INGREDIENT = re.compile(r"((?P<name>[^\W\d]\w*)=)?(?P<model>.+?)(:(?P<weight>[-+
 PATH = re.compile(rf"{re.escape(KEY)}\.ingredients\.(\w+)\.path=")
 NOT_INGREDIENTS = ("experiment", *(field.name for field in fields(Config)))
 """Sections of a configuration, and its groups."""
+NO_METHOD = f"{KEY}.method: required (--method) unless models have no names; valid: {', '.join(METHODS)}"
 OWN_KEYS = ("seed", "model.merge.")
 """What a merge that is written reads of a configuration."""
 
@@ -68,6 +69,8 @@ def merge_plan_of(words: list[str]) -> Plan:
 
 def merge_config_of(overrides: list[str]) -> Config:
     """The configuration with model.merge alone that overrides say. Raises InputError."""
+    if not any(text.lstrip("+").startswith(f"{KEY}.method=") for text in overrides):
+        raise InputError(NO_METHOD)
     return load(["model=merge", *overrides], checked_by=_check).config
 
 
@@ -118,8 +121,7 @@ def _as_overrides(word: str) -> list[str]:
 
 def _name_of(model: str) -> str:
     """What an ingredient without a name is called."""
-    prefix = next((prefix for prefix in SEVERAL if model.startswith(prefix)), "")
-    slug = re.sub(r"\W+", "_", model.removeprefix(prefix), flags=re.ASCII).strip("_")
+    slug = re.sub(r"\W+", "_", model.removeprefix(prefix_of(model)), flags=re.ASCII).strip("_")
     return slug if slug[:1].isalpha() else f"model_{slug}"
 
 
@@ -151,14 +153,22 @@ def merge_run(words: list[str]) -> RunDirectory | None:
 
 
 def _of_run(run: RunDirectory) -> Plan:
-    from harness.models.merged import ingredient_fingerprints, merge_plan
+    from harness.models.merged import merge_plan
 
+    refuse_changed_models(run)
     config = load_run_config(run, checked_by=_nothing)
-    then = read_result(run).fingerprints
-    for key, fingerprint in ingredient_fingerprints(config.model.merge).items():
-        if then.get(key, fingerprint) != fingerprint:
-            raise InputError(f"{key}: it changed since {run.name} merged it; valid: the model as it was then")
     return merge_plan(config.model.merge, seed=config.seed)
+
+
+def refuse_changed_models(run: RunDirectory) -> None:
+    """Raise InputError where a model that a run merged is missing, or another one by now: of a study's best, too, if these are others."""
+    from harness.models.merged import ingredient_fingerprints
+
+    merge = load_run_config(run, checked_by=_nothing).model.merge
+    then = {key: fingerprint for key, fingerprint in read_result(run).fingerprints.items() if key.startswith(KEY)}
+    for key, fingerprint in ingredient_fingerprints(merge).items():
+        if then and then.get(key) != fingerprint:
+            raise InputError(f"{key}: it changed since {run.name} merged it; valid: the model as it was then")
 
 
 def scores_of(words: list[str]) -> list[str]:
@@ -250,7 +260,7 @@ def _refuse_other_keys(overrides: list[str], *, of_a_recipe: bool) -> None:
 def _check(config: Config) -> None:
     problems = [*merge_problems(config.model)]
     if config.model.merge.method is None:
-        problems.append(f"model.merge.method: required (--method); valid: {', '.join(METHODS)}")
+        problems.append(NO_METHOD)
     if problems:
         raise InputError("\n".join(problems))
 

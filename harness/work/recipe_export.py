@@ -39,7 +39,7 @@ from harness.search.experiment_export import (
 )
 from harness.search.scaling import model_size
 from harness.search.sweep import Sweep, thaw
-from harness.work.family import family_of, mergekit_words
+from harness.work.family import family_of, mergekit_words, with_single_models
 
 SWEEP_KEYS = ("objective", "constraints", "space", "search", "stopping", "budget")
 """The keys of a frozen sweep that define the search; the rest says where it ran, or follows."""
@@ -64,18 +64,20 @@ def export_recipe(study: StudyRecord | None, best: RunRecord, name: str) -> Expo
         raise InputError(f"{best.name}: {best.state}; only a complete run can be exported")
     sweep = thaw(study.directory.sweep) if study else None
     delta = delta_of_trial(sweep, best) if sweep else delta_of_run(best)
-    to_give = paths_to_give(best.config, scrub)
-    bundle = _bundle(study, sweep, best, name, scrub, to_give)
-    write_experiment(path, delta, [scrub.text(line) for line in header_of(study, best, name, to_give)], best, scrub)
+    config = with_single_models(best.config)
+    bundle = _bundle(study, sweep, best, config, name, scrub)
+    write_experiment(
+        path, delta, [scrub.text(line) for line in header_of(study, best, name, paths_to_give(best.config, scrub))], best, scrub
+    )
     try:
-        directory = _write_bundle(path, bundle, study, best, scrub)
+        directory = _write_bundle(path, bundle, study, best, config, scrub)
     except OSError as error:
         raise InputError(f"--export={name}: {path.with_suffix('')} cannot be written: {error.strerror}") from error
     return Exported(path, directory)
 
 
-def _bundle(study: StudyRecord | None, sweep: Sweep | None, best: RunRecord, name: str, scrub: Scrub, to_give: dict[str, str]) -> Bundle:
-    result, config = best.result, best.config
+def _bundle(study: StudyRecord | None, sweep: Sweep | None, best: RunRecord, config: dict[str, Any], name: str, scrub: Scrub) -> Bundle:
+    result = best.result
     confirmation = study.confirmation if study else None
     mine = confirmation.candidate(best.number) if confirmation and confirmation.is_complete else None
     confirmed = bool(study and study.is_confirmed(best))
@@ -116,7 +118,7 @@ def _bundle(study: StudyRecord | None, sweep: Sweep | None, best: RunRecord, nam
         git_commit=result.git_commit,
         fingerprints=result.fingerprints,
         hardware=result.hardware,
-        to_give=to_give,
+        to_give=paths_to_give(config, scrub),
         served=[
             {
                 "engine": file.engine,
@@ -184,13 +186,13 @@ def _public(path: str, scrub: Scrub) -> str | None:
     return name.partition("@")[0] if name is not None and scrub.path(path) == path else None
 
 
-def _write_bundle(path: Path, bundle: Bundle, study: StudyRecord | None, best: RunRecord, scrub: Scrub) -> Path:
+def _write_bundle(path: Path, bundle: Bundle, study: StudyRecord | None, best: RunRecord, config: dict[str, Any], scrub: Scrub) -> Path:
     """Write all files and replace an earlier bundle in one step."""
     final = path.with_suffix("")
     overlay_dir().mkdir(parents=True, exist_ok=True)
     with scratch_directory(overlay_dir(), f".{final.name}.") as temporary:
         directory = BundleDirectory(temporary / final.name)
-        write_yaml(directory.config, _config(best, directory, scrub), header="# Resolved; `harness reproduce` reads it.\n")
+        write_yaml(directory.config, _config(config, directory, scrub), header="# Resolved; `harness reproduce` reads it.\n")
         shutil.copyfile(path, directory.experiment)
         if study is not None:
             write_yaml(directory.sweep, _question(study, scrub), header=f"# The question of {bundle.study}, to be asked again.\n")
@@ -199,7 +201,7 @@ def _write_bundle(path: Path, bundle: Bundle, study: StudyRecord | None, best: R
             append_json_line(directory.metrics.path, row)
         for served in _served_files(best):
             write_text(directory.path / served.name, served.text)
-        _write_ingredients(directory, bundle, mergekit_words(best.config, scrub)[0])
+        _write_ingredients(directory, bundle, mergekit_words(config, scrub)[0])
         pictured = pictures(bundle, study, best.rows, shareable=scrub.leaf)
         for name, picture in pictured.items():
             write_text(directory.path / name, picture)
@@ -223,9 +225,9 @@ def _write_ingredients(directory: BundleDirectory, bundle: Bundle, mergekit: dic
         )
 
 
-def _config(best: RunRecord, directory: BundleDirectory, scrub: Scrub) -> dict[str, Any]:
-    config = scrub.config(best.config)
-    template = best.config["data"].get("chat_template")
+def _config(given: dict[str, Any], directory: BundleDirectory, scrub: Scrub) -> dict[str, Any]:
+    config = scrub.config(given)
+    template = given["data"].get("chat_template")
     if template and template.endswith(".jinja"):
         write_text(directory.chat_template, in_home(template).read_text("utf-8"))
         config["data"]["chat_template"] = directory.chat_template.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from harness.config.errors import InputError
@@ -15,6 +16,7 @@ from harness.config.user_yaml import read_mapping
 from harness.runs.bundle import BundleDirectory
 from harness.runs.directory import RunDirectory, runs_root
 from harness.runs.result import Result
+from harness.work.family import run_in
 from harness.work.kept_run import kept_run
 from harness.work.reproduce import with_threads
 from harness.work.retrain import refuse_foreign_step
@@ -55,7 +57,7 @@ def path_key(key: str) -> str:
 def parted(bundle: BundleDirectory, overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     """Overrides of a recipe, and those for the models of its merge alone: paths that the recipe's own configuration has not."""
     own = dict(flat(read_mapping(bundle.config, holds="the resolved configuration of a recipe")))
-    of_models = set(_path_keys(bundle.read().ingredients)) - own.keys()
+    of_models = {key for key in _path_keys(bundle.read().ingredients) if own.get(key) is None}
     return [text for text in overrides if key_of(text) not in of_models], [text for text in overrides if key_of(text) in of_models]
 
 
@@ -94,11 +96,13 @@ def _family(
     for key, one in family.items():
         word = paths.get(path_key(key))
         if not isinstance(one, dict) or not isinstance(word, str):
-            continue  # of several models that one word stood for, the word is looked up as ever
-        why = _not_here(word, path_key(key), one.get("fingerprint"))
+            continue  # several models of one word, as recipes before December 2026 have them: the word is looked up as ever
+        made_by = one.get("made_by")
+        # A run of the author's is not looked for on the hub.
+        is_run = made_by is not None and word == one.get("path") and run_in(word) is None and not Path(word).exists()
+        why = f"{word} is not here" if is_run else _not_here(word, path_key(key), one.get("fingerprint"))
         if why is None:
             continue
-        made_by = one.get("made_by")
         if not (isinstance(made_by, dict) and isinstance(made_by.get("config"), dict)):
             found.append(Remade(key, f"{why}; the recipe does not say how it was made; valid: {path_key(key)}=MODEL", None))
         elif not train:

@@ -81,7 +81,7 @@ def begin_study(sweep: Sweep) -> StudyDirectory:
     from harness.search.open_study import open_study
     from harness.work.prepare import prepare_apart
 
-    if not has_trained(sweep.name):
+    if not has_trained(sweep):
         # Before the first worker starts: bad data is reported once, and no trial waits for another to tokenize.
         prepare_apart(sweep.base.config, common_to_trials(sweep))
     return open_study(sweep)
@@ -102,11 +102,18 @@ def common_to_trials(sweep: Sweep) -> list[str]:
     return [*base, *(f"data.sources.{name}.weight=0" for name in sorted(searched)), *(limits if searched else [])]
 
 
-def has_trained(name: str) -> bool:
-    """Whether a trial of the study has loaded its data already."""
-    from harness.runs.record import load_run
+def has_trained(sweep: Sweep) -> bool:
+    """Whether a trial of the sweep's study has loaded its data already.
 
-    return any(load_run(run).result.fingerprints for run in StudyDirectory(runs_root() / name).trials())
+    Raises InputError where a model that it merged is another one by now: further trials could not be compared with it.
+    """
+    from harness.runs.record import load_run
+    from harness.work.merge import refuse_changed_models
+
+    loaded = next((run for run in StudyDirectory(runs_root() / sweep.name).trials() if load_run(run).result.fingerprints), None)
+    if loaded is not None and sweep.base.config.model.merge.method is not None:
+        refuse_changed_models(loaded)
+    return loaded is not None
 
 
 def launcher_of(directory: StudyDirectory) -> LauncherConfig:

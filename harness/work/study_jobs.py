@@ -111,10 +111,10 @@ def study_jobs(directory: Place) -> StudyJobs | None:
     return StudyJobs(submitted, queue)
 
 
-def failed_ingredients(study: StudyDirectory) -> list[str]:
-    """A line for each ingredient of a confirmation whose training failed: its merges wait for it, or were cancelled with it."""
+def failed_ingredients(study: StudyDirectory) -> dict[str, str | None]:
+    """Runs of a confirmation's ingredients whose training failed, and why: its merges wait for them, or were cancelled with them."""
     results = ((run, read_result(run)) for run in ingredient_runs(study))
-    return [f"{run.path}: failed: {result.reason}" for run, result in results if result.state == "failed"]
+    return {str(run.path): result.reason for run, result in results if result.state == "failed"}
 
 
 class WatchedJobs:

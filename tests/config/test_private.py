@@ -27,6 +27,9 @@ SCRUB = Scrub(secrets=["s3cr3t-value"], words=["ottilie", "node17", "data"])
         ("homes/ottilie/b.jsonl", "b.jsonl"),
         ("C:\\Users\\x\\c.jsonl", "c.jsonl"),
         ("s3://bucket/of/mine/d.parquet", "d.parquet"),
+        ("study:cpt", "study:cpt"),
+        ("study:/home/x/runs/cpt", "study:cpt"),
+        ("run:../runs/docs", "run:docs"),
     ],
 )
 def test_private_paths_become_their_last_part(path: str, shareable: str) -> None:

@@ -69,6 +69,8 @@ def test_workers_that_are_added_wait_as_well(confirmation: StudyDirectory, monke
     monkeypatch.setattr(elastic, "submit_workers", submit_workers)
     elastic.change_workers(confirmation, LauncherConfig(name="slurm"), add=2)
     assert asked == {"wanted": 2, "after": [12]}
+    with pytest.raises(InputError, match="launcher=local: workers here would not wait for jobs 12, which train ingredients; valid"):
+        elastic.change_workers(confirmation, LauncherConfig(), add=2)
 
 
 def test_a_confirmation_counts_and_stops_its_ingredients_jobs(confirmation: StudyDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +102,7 @@ def test_why_an_ingredient_failed_is_said(
     run = ingredient_run(confirmation, "one", 1)
     run.config.write_text("{}")
     write_result(run, Result(state="failed", reason="the loss is NaN"))
-    assert failed_ingredients(confirmation) == [f"{run.path}: failed: the loss is NaN"], "harness status shows it"
+    assert failed_ingredients(confirmation) == {str(run.path): "the loss is NaN"}, "harness status shows it"
     monkeypatch.setattr("harness.work.retrain._wanted", lambda *_: [(None, run)])
     monkeypatch.setattr("harness.work.retrain.is_begun", lambda *_: True)
     monkeypatch.setattr("harness.work.retrain.count_workers", lambda _: 0)

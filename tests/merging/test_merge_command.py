@@ -136,8 +136,8 @@ def test_a_trial_that_merged_is_written_with_what_was_measured_of_it(home: Path)
         np.testing.assert_allclose(value, 0.25 * a[name] + 0.75 * b[name], atol=1e-6)
     assert "## How good it is\n\n- val/docs/loss 2.2500" in (home / "out" / "README.md").read_text()
     shutil.rmtree(home / "out")
-    write_result(run, Result(state="complete", fingerprints={"model.merge.ingredients.b": "another"}))
-    assert "model.merge.ingredients.b: it changed since mixed merged it" in refused(merge(home, "mixed"), home)
+    write_result(run, Result(state="complete", fingerprints={"model.merge.ingredients.a": "another"}))
+    assert "model.merge.ingredients.a: it changed since mixed merged it" in refused(merge(home, "mixed"), home)
     assert "or first: harness merge OUT mixed" in refused(merge(home, "--method", "linear", "x=mixed"), home)
     assert "trained nothing; valid: harness merge out mixed" in refused(call_harness("export", "mixed", "out", cwd=home), home)
 
@@ -325,7 +325,7 @@ BAD_WORDS: dict[str, tuple[tuple[str, ...], str]] = {
     "architecture": (LINEAR, "b: model_type is qwen3, and llama in a"),
     "no directory": (("--method", "linear", A, "model.merge.ingredients.b.path=./nope"), "model.merge.ingredients.b.path=./nope: no such"),
     "method": (("--method", "tis", A), "expected one of linear, task_arithmetic"),
-    "no method": ((A,), "model.merge.method: required"),
+    "no method": ((A,), "model.merge.method: required (--method) unless models have no names; valid: linear, "),
     "misspelt": (("--method", "ties", A, "model.merge.ingredients.a.densty=0.5"), "Did you mean 'model.merge.ingredients.a.density'?"),
     "sum": ((*LINEAR, "model.merge.ingredients.a.weight=-1"), "add up to 0"),
     "other key": ((*LINEAR, "optim.lr=1"), "optim.lr=1: says nothing of a merge; valid: [NAME=]MODEL[:WEIGHT]"),

@@ -174,6 +174,16 @@ def test_a_recipes_seed_is_that_of_its_masks(home: Path) -> None:
         read_mergekit(path)
 
 
+def test_a_model_may_be_spelled_out(home: Path) -> None:
+    """As mergekit writes those whose path has a space in it."""
+    of_hub = {"model": {"path": "x/y", "revision": "main"}, "lora": {"path": "z", "revision": None}, "override_architecture": None}
+    document = {**LINEAR, "models": [{"model": {"model": {"path": "a"}}}, {"model": of_hub}], "tokenizer": {"source": {"model": "a"}}}
+    (home / "mergekit.yml").write_text(yaml.safe_dump(document))
+    recipe = read_mergekit(home / "mergekit.yml")
+    assert list(recipe.words) == ["a", "x/y@main+z"]
+    assert recipe.tokens == "a"
+
+
 LINEAR: dict[str, Any] = {"merge_method": "linear", "models": MODELS}
 UNION: dict[str, Any] = {**LINEAR, "parameters": {"weight": 1}, "tokenizer": {"source": "union"}}
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -196,6 +206,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "count": (
         {**LINEAR, "merge_method": "slerp", "base_model": "base", "parameters": {"t": 0.5}},
         "takes 1 model besides the base; given: 2",
+    ),
+    "mapping": (
+        {**LINEAR, "models": [{"model": {"model": "a", "adapter": "b"}}]},
+        "model={'adapter': 'b', 'model': 'a'}: valid: MODEL, MODEL+LORA",
     ),
     "modules": ({"merge_method": "linear", "modules": {}}, "modules: models of several towers"),
     "layers": (
@@ -226,6 +240,7 @@ def test_what_we_do_not_have_is_refused(case: str, home: Path) -> None:
 def test_a_strangers_recipe_names_no_place_outside_of_the_working_directory(home: Path) -> None:
     folder = home / "downloaded"
     folder.mkdir()
-    (folder / "mergekit.yml").write_text(yaml.safe_dump({"merge_method": "linear", "models": [{"model": "/etc"}, {"model": "a"}]}))
-    with pytest.raises(InputError, match="outside of the working directory"):
-        read_mergekit(folder / "mergekit.yml", seed=0)
+    for word in ("/etc", "b+/etc"):
+        (folder / "mergekit.yml").write_text(yaml.safe_dump({"merge_method": "linear", "models": [{"model": word}, {"model": "a"}]}))
+        with pytest.raises(InputError, match="outside of the working directory"):
+            read_mergekit(folder / "mergekit.yml", seed=0)

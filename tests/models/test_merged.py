@@ -23,7 +23,7 @@ from harness.models.language_model import build_model, model_fingerprint
 from harness.models.merged import merge_plan
 from harness.models.tokenizer import load_tokenizer
 from harness.runs.directory import RunDirectory
-from harness.runs.files import write_yaml
+from harness.runs.files import read_json, write_yaml
 from harness.training.export import export
 from tests.support import corpus
 from tests.support.corpus import TinyText
@@ -174,13 +174,19 @@ def test_a_run_that_is_no_sum_or_has_no_weights_is_refused(
 
 
 def test_a_merge_can_be_healed_exported_and_merged_again(tiny_text: TinyText, models: Path, tmp_path: Path) -> None:
+    """Of a tied model, whose configuration it has, and an untied one: what is stored decides."""
+    untied: Any = AutoModelForCausalLM.from_pretrained(models / "b", tie_word_embeddings=False)
+    with torch.no_grad():
+        untied.lm_head.weight.add_(1.0)
+    shutil.copytree(models / "b", tmp_path / "b")
+    untied.save_pretrained(tmp_path / "b")
     run = RunDirectory(tmp_path / "healed")
     run.path.mkdir()
     merge = [
         "model=merge",
         "model.merge.method=linear",
         f"model.merge.ingredients.a.path={models / 'a'}",
-        f"model.merge.ingredients.b.path={models / 'b'}",
+        f"model.merge.ingredients.b.path={tmp_path / 'b'}",
     ]
     write_yaml(run.config, to_plain(load([*tiny_text.data, *corpus.RUN, *merge, "trainer.max_steps=2"]).config))
     train_here(run)
@@ -189,5 +195,10 @@ def test_a_merge_can_be_healed_exported_and_merged_again(tiny_text: TinyText, mo
     exported = AutoModelForCausalLM.from_pretrained(tmp_path / "exported")
     assert exported.dtype == torch.bfloat16
     again = ingredient(str(run.path), key="model.merge.base")
+    assert "lm_head.weight" in again.tensors
+    of_itself = MergeConfig(method="linear", ingredients={"run": IngredientConfig(path=str(run.path))}, dtype="bfloat16")
+    write_merge(merge_plan(of_itself, seed=0), tmp_path / "again")
+    assert read_json(tmp_path / "again" / "config.json")["tie_word_embeddings"] is False
+    assert same(state(AutoModelForCausalLM.from_pretrained(tmp_path / "again")), state(exported))
     assert again.vocabulary == ingredient(str(models / "a"), key="model.merge.base").vocabulary
     assert load_file(run.config).model.merge.method == "linear"

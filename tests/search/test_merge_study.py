@@ -10,15 +10,18 @@ from typing import Any
 import pytest
 
 from harness.config.errors import InputError
+from harness.config.validate import to_plain
+from harness.models.merged import ingredient_fingerprints
 from harness.runs.directory import RunDirectory, StudyDirectory
-from harness.runs.files import read_yaml
+from harness.runs.files import read_yaml, write_yaml
 from harness.runs.on_report import on_report
 from harness.runs.record import load_study
-from harness.runs.result import read_result
+from harness.runs.result import Result, read_result, write_result
 from harness.search.confirm import fresh_values
 from harness.search.load_sweep import load_sweep
 from harness.search.sweep import Sweep
 from harness.search.wildcards import spelt_out
+from harness.work.start_study import has_trained
 from tests.merging.models import tensors, write_model
 from tests.search.conftest import WriteSweep
 from tests.support.command import run_harness
@@ -41,6 +44,21 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture(scope="module")
 def sweep(given: list[str]) -> Sweep:
     return load_sweep("merge", [*given, "data.validation.chat.block=2"])
+
+
+def test_a_study_does_not_go_on_with_another_model(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its trials could not be compared."""
+    monkeypatch.setenv("HARNESS_RUNS", str(tmp_path))
+    run = StudyDirectory(tmp_path / "merge").trial(0)
+    run.path.mkdir(parents=True)
+    assert not has_trained(sweep)
+    write_yaml(run.config, to_plain(sweep.base.config))
+    then = ingredient_fingerprints(sweep.base.config.model.merge)
+    write_result(run, Result(state="complete", fingerprints=then))
+    assert has_trained(sweep)
+    write_result(run, Result(state="complete", fingerprints=then | {"model.merge.ingredients.docs": "another"}))
+    with pytest.raises(InputError, match=r"model\.merge\.ingredients\.docs: it changed since .* merged it; valid: the model as it was"):
+        has_trained(sweep)
 
 
 def test_each_ingredient_has_parameters_and_baselines_come_first(sweep: Sweep) -> None:

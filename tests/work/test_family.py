@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 
+from harness.config.overrides import parse
 from harness.config.private import Scrub
-from harness.config.schema import IngredientConfig, MergeConfig, ModelConfig
+from harness.config.schema import Config, IngredientConfig, MergeConfig, ModelConfig
 from harness.config.validate import to_plain
 from harness.runs.directory import RunDirectory
 from harness.runs.files import write_yaml
+from harness.runs.record import load_study
 from harness.runs.result import Result, write_result
-from harness.work.family import family_of, mergekit_words
+from harness.work.family import family_of, mergekit_words, with_single_models
+from tests.report.synthetic_study import write_study
 
 
 def config_of(model: ModelConfig, **more: Any) -> dict[str, Any]:
@@ -53,6 +56,21 @@ def test_a_family_goes_down_to_what_was_not_made_here(merged: dict[str, Any]) ->
     assert first["made_by"]["config"]["model"]["path"] == "base", "nothing private is in it"
     assert (first["made_by"]["fingerprints"], first["made_by"]["ingredients"]) == ({"data": "d1"}, {})
     assert family_of(config_of(ModelConfig(path="x")), {}, Scrub()) == family_of({}, {}, Scrub()) == {}
+
+
+def test_a_recipe_names_each_model_where_one_word_stood_for_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere nobody knows which trials were a study's best; their names can be typed."""
+    monkeypatch.setenv("HARNESS_RUNS", str(tmp_path / "runs"))
+    study = load_study(write_study(tmp_path / "runs"))
+    first, second = (run.number for run in study.ranked[:2])
+    soup = MergeConfig(method="linear", ingredients={"soup": IngredientConfig(path=f"study:{study.name}", top=2)})
+    config = with_single_models(config_of(ModelConfig(merge=soup)))
+    found = {name: (one["path"], one["weight"], one["top"]) for name, one in config["model"]["merge"]["ingredients"].items()}
+    assert found == {f"soup-{number:04}": (f"{study.name}/{number}", 0.5, None) for number in (first, second)}
+    family = family_of(config_of(ModelConfig(merge=soup)), {}, Scrub())
+    assert list(family) == [f"model.merge.ingredients.soup-{number:04}" for number in (first, second)]
+    assert all(one["made_by"]["config"]["optim"] for one in family.values())
+    assert parse([f"{key}.path=elsewhere" for key in family], Config)
 
 
 def test_mergekit_reads_models_and_no_runs(merged: dict[str, Any]) -> None:

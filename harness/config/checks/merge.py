@@ -18,6 +18,11 @@ COUNTED = {"top": ("study:",), "last": ("run:", "trunk:")}
 """Of which words a key says how many models they stand for."""
 
 
+def prefix_of(word: str) -> str:
+    """That of a word for several models; "" of others."""
+    return next((prefix for prefix in SEVERAL if word.startswith(prefix)), "")
+
+
 def merge_problems(model: ModelConfig) -> Iterator[str]:
     """One line a problem."""
     merge = model.merge
