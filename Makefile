@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # Processes: twice as many as CI has cores, since many tests wait. A file's tests stay in one, and so do all that need a server (see tests/conftest.py): they share what is made once.
 TESTS_AT_A_TIME ?= 4
-# Temporary files in memory, where 8 GB are free and programs may be run from it: on a disk, tests spend a third of their time on syncing files.
-IN_MEMORY = $(shell grep ' /dev/shm ' /proc/mounts 2>/dev/null | grep -qv noexec && [ $$(df --output=avail /dev/shm | tail -n 1) -gt 8000000 ] && echo TMPDIR=/dev/shm)
+# Temporary files in memory, where nobody says where else, 8 GB of /dev/shm and 16 GB of memory are free, and programs may be run from it: on a disk, tests spend a third of their time on syncing files.
+IN_MEMORY = $(shell [ -z "$$TMPDIR" ] && grep ' /dev/shm ' /proc/mounts 2>/dev/null | grep -qv noexec && [ $$(df --output=avail /dev/shm | tail -n 1) -gt 8000000 ] \
+	&& [ $$(awk '/^MemAvailable/ { print $$2 }' /proc/meminfo) -gt 16000000 ] && echo TMPDIR=/dev/shm)
 # One thread of torch each: on tensors as small as the tests' processes with two threads each wait for each other most of the time.
 PYTEST = $(IN_MEMORY) OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TESTS_AT_A_TIME) --dist loadgroup --no-loadscope-reorder
 
@@ -23,9 +24,11 @@ install: $(INSTALLED)
 quickstart: $(INSTALLED)
 	$(BIN)/harness quickstart
 
-# Side by side: mypy alone keeps one core busy for a minute or two.
+# Side by side: mypy alone keeps one core busy for a minute or two. What lint says is shown when the tests have ended.
 test: $(INSTALLED)
-	$(MAKE) --no-print-directory --keep-going --jobs 2 lint pytest
+	@said=$$(mktemp); $(MAKE) --no-print-directory lint >$$said 2>&1 & linting=$$!; trap "kill $$linting; rm -f $$said" INT TERM; \
+	$(MAKE) --no-print-directory pytest; tested=$$?; wait $$linting; linted=$$?; cat $$said; rm -f $$said; \
+	[ $$linted -eq 0 ] || echo "lint failed"; [ $$tested -eq 0 ] && [ $$linted -eq 0 ]
 
 pytest: $(INSTALLED)
 	$(PYTEST) -m "not long"

@@ -82,8 +82,8 @@ class ObjectiveConfig(Section):
     data.cache_dir (16 bytes a pair, of kto an answer) and shared by all runs with the same data and model. simpo and orpo have none."""
     precompute_reference: Annotated[bool, Preferred] = True
     """false: nothing is read beforehand or kept; in each step the model reads its micro-batches once more with its adapter off, which costs
-    a forward pass. For one run over so many pairs that their reference is not worth keeping. Only where the model with its adapter off is
-    what training started from: lora (plain, rslora, dora) and steering."""
+    a forward pass (of kto a second one, for the mismatched answers). For one run over so many pairs that their reference is not worth
+    keeping. Only where the model with its adapter off is what training started from: lora (plain, rslora, dora) and steering."""
 
 
 def beta_of(objective: ObjectiveConfig) -> float:
