@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.config.checks.merge import prefix_of
+from harness.config.merge_words import prefix_of
 from harness.config.nested import flat, set_value
 from harness.config.overrides import GroupOverride, Override, ValueOverride, hydra_text
 from harness.config.schema import TASK_FILES

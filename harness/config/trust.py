@@ -14,10 +14,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.config.checks.merge import KEY, prefix_of
 from harness.config.errors import InputError
 from harness.config.introspect import find
 from harness.config.locations import BUNDLE_FILE, config_dirs, in_home, sweep_dirs, synth_dirs
+from harness.config.merge_words import KEY, prefix_of
 from harness.config.nested import flat
 from harness.config.overrides import GroupOverride, ValueOverride, parse
 from harness.config.private import PATH_KEY, is_owner_specific

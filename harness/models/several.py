@@ -6,9 +6,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from harness.config.checks.merge import SEVERAL
 from harness.config.errors import InputError, wrong_value
 from harness.config.merge_methods import METHODS
+from harness.config.merge_words import SEVERAL
 from harness.config.schema import IngredientConfig, MergeConfig
 from harness.runs.confirmation_plan import SUFFIX
 from harness.runs.directory import RunDirectory, find_run, find_study

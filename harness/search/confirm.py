@@ -15,9 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.config.checks.merge import KEY
 from harness.config.errors import InputError, wrong_value
 from harness.config.launcher_schema import LauncherConfig
+from harness.config.merge_words import KEY
 from harness.config.schema import DataConfig, each
 from harness.config.steering_controls import DRAW_KEY, has_noise
 from harness.config.sweep_schema import BudgetConfig, SearchConfig, StoppingConfig

@@ -7,12 +7,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.config.checks.merge import COUNTED, KEY, SEVERAL, merge_problems, prefix_of
+from harness.config.checks.merge import merge_problems
 from harness.config.checks.trainer import trains
 from harness.config.documents import as_mapping
 from harness.config.errors import InputError
 from harness.config.load import load, with_overrides
 from harness.config.merge_methods import METHODS
+from harness.config.merge_words import COUNTED, KEY, SEVERAL, prefix_of
 from harness.config.nested import flat
 from harness.config.overrides import GroupOverride, ValueOverride, hydra_text, parse
 from harness.config.schema import Config

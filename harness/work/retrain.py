@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import count, islice
 
-from harness.config.checks.merge import KEY
 from harness.config.errors import InputError, wrong_value
 from harness.config.launcher_schema import LauncherConfig
+from harness.config.merge_words import KEY
 from harness.config.schema import Config, MergeConfig
 from harness.launch.slurm.submission import alive_elements
 from harness.runs.confirmation_plan import RUN, ConfirmationPlan, ingredient_run, read_plan

@@ -7,20 +7,11 @@ from typing import Any
 
 from harness.config.errors import did_you_mean
 from harness.config.merge_methods import METHODS, MethodFacts
+from harness.config.merge_words import COUNTED, KEY, SEVERAL
 from harness.config.schema import IngredientConfig, MergeConfig, ModelConfig
 
 OF_ALL = ("scale", "normalize", "scope", "topk", "rescale", "gamma", "epsilon")
 OF_INGREDIENTS = ("weight", "density")
-KEY = "model.merge"
-SEVERAL = ("study:", "confirm:", "run:", "trunk:")
-"""What begins the word for several models."""
-COUNTED = {"top": ("study:",), "last": ("run:", "trunk:")}
-"""Of which words a key says how many models they stand for."""
-
-
-def prefix_of(word: str) -> str:
-    """That of a word for several models; "" of others."""
-    return next((prefix for prefix in SEVERAL if word.startswith(prefix)), "")
 
 
 def merge_problems(model: ModelConfig) -> Iterator[str]:
