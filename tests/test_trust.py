@@ -332,7 +332,7 @@ def test_a_data_set_of_somebody_else_names_no_file_of_its_reader(attack: Callabl
         assert {file.read_text() for file in source_files("ds", key="data.sources.a")} == {PASSWD}
 
 
-def test_links_within_a_data_set_and_to_the_blobs_of_a_snapshot_are_followed(tmp_path: Path) -> None:
+def test_links_of_ones_own_data_set_and_to_the_blobs_of_a_snapshot_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blob = tmp_path / "datasets--org--name/blobs/0a1b"
     snapshot = tmp_path / "datasets--org--name/snapshots/5e6f"
     blob.parent.mkdir(parents=True)
@@ -342,6 +342,12 @@ def test_links_within_a_data_set_and_to_the_blobs_of_a_snapshot_are_followed(tmp
     (snapshot / "b.txt").symlink_to("a.txt")
     for asked in (snapshot, snapshot / "*.txt", snapshot / "a.txt"):
         assert source_files(str(asked), key="data.sources.a")
+    monkeypatch.chdir(tmp_path)
+    for place in ("raw", "chosen"):
+        Path(place).mkdir()
+    Path("raw/c.txt").write_text("text")
+    Path("chosen/c.txt").symlink_to("../raw/c.txt")
+    assert source_files("chosen", key="data.sources.a")
 
 
 @pytest.mark.parametrize(
@@ -363,17 +369,54 @@ def test_a_model_of_somebody_else_is_what_lies_in_it(
         load(tiny_text.pretrained(tmp_path / "model"))
 
 
-def test_nor_is_it_a_link_to_a_file_of_its_reader(
-    tiny_model: Path, tiny_text: TinyText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("tokenizer_config.json", "elsewhere/tokenizer_config.json"),
+        ("chat_template.jinja", "work/private.env"),
+        ("README.md", "elsewhere/models--org--name/private.md"),
+        ("additional_chat_templates/tool.jinja", "elsewhere/tool.jinja"),
+        ("additional_chat_templates", "elsewhere"),
+    ],
+)
+def test_nor_is_it_a_link_to_a_text_of_its_reader(
+    name: str, target: str, tiny_model: Path, tiny_text: TinyText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, weights = tmp_path / "model", tmp_path / "private.safetensors"
+    model, private = tmp_path / "work/model", tmp_path / target
     shutil.copytree(tiny_model, model)
-    (model / "model.safetensors").rename(weights)
-    (model / "model.safetensors").symlink_to(weights)
-    with pytest.raises(InputError, match=f"model.safetensors is {weights}, which lies outside of .*--trust {model}"):
+    (tmp_path / "elsewhere/models--org--name").mkdir(parents=True)
+    (tmp_path / "elsewhere/a.jinja").write_text("a")
+    if not private.is_dir():
+        private.write_text("{}")
+    (model / name).parent.mkdir(exist_ok=True)
+    (model / name).unlink(missing_ok=True)
+    (model / name).symlink_to(private)
+    monkeypatch.chdir(tmp_path / "work")
+    allowed = rf"--trust {model} … \(before resume .* export {FILES_VARIABLE}={model}\)"
+    with pytest.raises(InputError, match=rf"is {private}.*, which lies outside of .*{allowed}"):
         load(tiny_text.pretrained(model))
     monkeypatch.setenv(FILES_VARIABLE, str(model))
     load(tiny_text.pretrained(model))
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("model.safetensors", "elsewhere/weights.safetensors"),
+        ("model.safetensors", "work/w/model.safetensors"),
+        ("config.json", "work/base/config.json"),
+        ("tokenizer.json", "elsewhere/hub/models--org--name/blobs/0a1b2c"),
+    ],
+)
+def test_links_of_ones_own_model_are_followed(
+    name: str, target: str, tiny_model: Path, tiny_text: TinyText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "work/model")
+    (tmp_path / target).parent.mkdir(parents=True)
+    (tmp_path / "work/model" / name).rename(tmp_path / target)
+    (tmp_path / "work/model" / name).symlink_to(tmp_path / target)
+    monkeypatch.chdir(tmp_path / "work")
+    load(tiny_text.pretrained(Path("model")))
 
 
 OF_A_RUN = [
