@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from harness.config.checks.launcher import launcher_problems
@@ -20,12 +21,15 @@ from harness.config.schema import Config
 from harness.config.trust import FILES_VARIABLE, is_own, sweep_wishes, trust_files
 from harness.config.validate import to_plain
 from harness.data.sources import source_files
+from harness.models.ingredients import ingredient
+from harness.models.steering.vector_file import VectorSettings, read_vector, write_vector
 from harness.runs.bundle import Bundle, BundleDirectory
 from harness.runs.directory import RunDirectory
 from harness.runs.files import write_yaml
 from harness.runs.result import Tokens
 from harness.search.load_sweep import load_sweep
 from harness.tracking.wandb_directory import refuse_links
+from tests.merging.models import tensors, write_adapter_files, write_model
 from tests.support.command import call_harness
 from tests.support.corpus import TinyText
 
@@ -397,6 +401,36 @@ def test_nor_is_it_a_link_to_a_text_of_its_reader(
         load(tiny_text.pretrained(model))
     monkeypatch.setenv(FILES_VARIABLE, str(model))
     load(tiny_text.pretrained(model))
+
+
+@pytest.mark.parametrize("word", ["theirs", "base+theirs"])
+def test_nor_is_an_adapter(word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_model(tmp_path / "work/base", tensors(0))
+    adapter = write_adapter_files(tmp_path / "work/theirs", "base", 1)
+    monkeypatch.chdir(tmp_path / "work")
+    assert ingredient(word, key="model").updates is not None
+    link_out(adapter / "adapter_config.json", tmp_path)
+    with pytest.raises(InputError, match=r"model=theirs: .*adapter_config\.json, which lies outside of theirs.*--trust theirs"):
+        ingredient(word, key="model")
+    trust_files(["theirs"])
+    assert ingredient(word, key="model").updates is not None
+
+
+def test_nor_is_a_steering_direction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "work/theirs").mkdir(parents=True)
+    of_adding = VectorSettings("m", "f", "mean_difference", "last", "add", "all", {0: 1.0}, [1.0], 1, None, [1.0], [0.0])
+    write_vector(tmp_path / "work/theirs", {0: torch.ones(2)}, of_adding)
+    monkeypatch.chdir(tmp_path / "work")
+    link_out(Path("theirs/steering.json"), tmp_path)
+    with pytest.raises(InputError, match=r"adapter\.vector=theirs: .*steering.json, which lies outside of theirs.*--trust theirs"):
+        read_vector(Path("theirs"))
+    trust_files(["theirs"])
+    assert read_vector(Path("theirs"))[1] == of_adding
+
+
+def link_out(file: Path, elsewhere: Path) -> None:
+    shutil.move(file, elsewhere / file.name)
+    file.symlink_to(elsewhere / file.name)
 
 
 @pytest.mark.parametrize(
