@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from harness.config.checks.launcher import launcher_problems
@@ -20,12 +21,15 @@ from harness.config.schema import Config
 from harness.config.trust import FILES_VARIABLE, config_wishes, is_own, sweep_wishes, trust_files
 from harness.config.validate import to_plain
 from harness.data.sources import source_files
+from harness.models.ingredients import ingredient
+from harness.models.steering.vector_file import VectorSettings, read_vector, write_vector
 from harness.runs.bundle import Bundle, BundleDirectory
 from harness.runs.directory import RunDirectory
 from harness.runs.files import write_yaml
 from harness.runs.result import Tokens
 from harness.search.load_sweep import load_sweep
 from harness.tracking.wandb_directory import refuse_links
+from tests.merging.models import tensors, write_adapter_files, write_model
 from tests.support.command import call_harness
 from tests.support.corpus import TinyText
 
@@ -344,7 +348,7 @@ def test_a_data_set_of_somebody_else_names_no_file_of_its_reader(attack: Callabl
         assert {file.read_text() for file in source_files("ds", key="data.sources.a")} == {PASSWD}
 
 
-def test_links_within_a_data_set_and_to_the_blobs_of_a_snapshot_are_followed(tmp_path: Path) -> None:
+def test_links_of_ones_own_data_set_and_to_the_blobs_of_a_snapshot_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blob = tmp_path / "datasets--org--name/blobs/0a1b"
     snapshot = tmp_path / "datasets--org--name/snapshots/5e6f"
     blob.parent.mkdir(parents=True)
@@ -354,6 +358,12 @@ def test_links_within_a_data_set_and_to_the_blobs_of_a_snapshot_are_followed(tmp
     (snapshot / "b.txt").symlink_to("a.txt")
     for asked in (snapshot, snapshot / "*.txt", snapshot / "a.txt"):
         assert source_files(str(asked), key="data.sources.a")
+    monkeypatch.chdir(tmp_path)
+    for place in ("raw", "chosen"):
+        Path(place).mkdir()
+    Path("raw/c.txt").write_text("text")
+    Path("chosen/c.txt").symlink_to("../raw/c.txt")
+    assert source_files("chosen", key="data.sources.a")
 
 
 @pytest.mark.parametrize(
@@ -375,17 +385,84 @@ def test_a_model_of_somebody_else_is_what_lies_in_it(
         load(tiny_text.pretrained(tmp_path / "model"))
 
 
-def test_nor_is_it_a_link_to_a_file_of_its_reader(
-    tiny_model: Path, tiny_text: TinyText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("tokenizer_config.json", "elsewhere/tokenizer_config.json"),
+        ("chat_template.jinja", "work/private.env"),
+        ("README.md", "elsewhere/models--org--name/private.md"),
+        ("additional_chat_templates/tool.jinja", "elsewhere/tool.jinja"),
+        ("additional_chat_templates", "elsewhere"),
+    ],
+)
+def test_nor_is_it_a_link_to_a_text_of_its_reader(
+    name: str, target: str, tiny_model: Path, tiny_text: TinyText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, weights = tmp_path / "model", tmp_path / "private.safetensors"
+    model, private = tmp_path / "work/model", tmp_path / target
     shutil.copytree(tiny_model, model)
-    (model / "model.safetensors").rename(weights)
-    (model / "model.safetensors").symlink_to(weights)
-    with pytest.raises(InputError, match=f"model.safetensors is {weights}, which lies outside of .*--trust {model}"):
+    (tmp_path / "elsewhere/models--org--name").mkdir(parents=True)
+    (tmp_path / "elsewhere/a.jinja").write_text("a")
+    if not private.is_dir():
+        private.write_text("{}")
+    (model / name).parent.mkdir(exist_ok=True)
+    (model / name).unlink(missing_ok=True)
+    (model / name).symlink_to(private)
+    monkeypatch.chdir(tmp_path / "work")
+    allowed = rf"--trust {model} … \(before resume .* export {FILES_VARIABLE}={model}\)"
+    with pytest.raises(InputError, match=rf"is {private}.*, which lies outside of .*{allowed}"):
         load(tiny_text.pretrained(model))
     monkeypatch.setenv(FILES_VARIABLE, str(model))
     load(tiny_text.pretrained(model))
+
+
+@pytest.mark.parametrize("word", ["theirs", "base+theirs"])
+def test_nor_is_an_adapter(word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_model(tmp_path / "work/base", tensors(0))
+    adapter = write_adapter_files(tmp_path / "work/theirs", "base", 1)
+    monkeypatch.chdir(tmp_path / "work")
+    assert ingredient(word, key="model").updates is not None
+    link_out(adapter / "adapter_config.json", tmp_path)
+    with pytest.raises(InputError, match=r"model=theirs: .*adapter_config\.json, which lies outside of theirs.*--trust theirs"):
+        ingredient(word, key="model")
+    trust_files(["theirs"])
+    assert ingredient(word, key="model").updates is not None
+
+
+def test_nor_is_a_steering_direction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "work/theirs").mkdir(parents=True)
+    of_adding = VectorSettings("m", "f", "mean_difference", "last", "add", "all", {0: 1.0}, [1.0], 1, None, [1.0], [0.0])
+    write_vector(tmp_path / "work/theirs", {0: torch.ones(2)}, of_adding)
+    monkeypatch.chdir(tmp_path / "work")
+    link_out(Path("theirs/steering.json"), tmp_path)
+    with pytest.raises(InputError, match=r"adapter\.vector=theirs: .*steering.json, which lies outside of theirs.*--trust theirs"):
+        read_vector(Path("theirs"))
+    trust_files(["theirs"])
+    assert read_vector(Path("theirs"))[1] == of_adding
+
+
+def link_out(file: Path, elsewhere: Path) -> None:
+    shutil.move(file, elsewhere / file.name)
+    file.symlink_to(elsewhere / file.name)
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("model.safetensors", "elsewhere/weights.safetensors"),
+        ("model.safetensors", "work/w/model.safetensors"),
+        ("config.json", "work/base/config.json"),
+        ("tokenizer.json", "elsewhere/hub/models--org--name/blobs/0a1b2c"),
+    ],
+)
+def test_links_of_ones_own_model_are_followed(
+    name: str, target: str, tiny_model: Path, tiny_text: TinyText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "work/model")
+    (tmp_path / target).parent.mkdir(parents=True)
+    (tmp_path / "work/model" / name).rename(tmp_path / target)
+    (tmp_path / "work/model" / name).symlink_to(tmp_path / target)
+    monkeypatch.chdir(tmp_path / "work")
+    load(tiny_text.pretrained(Path("model")))
 
 
 OF_A_RUN = [

@@ -44,6 +44,10 @@ SYNTH_KEY = re.compile(r"data\.sources\.[^.]+\.synth\.(.+)")
 """Such keys of a source whose data are made."""
 MADE_BY_NAME = re.compile(r"synth:[\w-]+")
 """A recipe that ships, or of the user's own."""
+HUB_BLOBS = re.compile(r"/(models|datasets|spaces)--[^/]+/blobs$")
+CHAT_TEMPLATES = "additional_chat_templates"
+"""The only directory in a model's that transformers reads."""
+WEIGHTS = (".safetensors", ".bin")
 SHOWN = 5
 SHOWN_CHARACTERS = 80
 
@@ -196,13 +200,13 @@ def leads_outside(file: Path, directory: Path, *, linked: bool = False) -> bool:
     """Whether a file that a directory names, by a link or a list, lies elsewhere, and nobody trusts the directory by name: a stranger's may
     mean any private file.
 
-    Links into the hub's own blobs, beside its snapshots, are of the directory. linked: links to directories may lead to others of the
-    working directory, too, as users make them.
+    Links into the blobs of a hub cache are the hub's own; their names are hashes of what they hold, which only one who has it knows.
+    linked: links may lead to what has the same name in the working directory, too, as users make them.
     """
     home, real = directory.resolve(), file.resolve()
+    if HUB_BLOBS.search(real.parent.as_posix()) or (linked and real.name == file.name and real.is_relative_to(Path.cwd())):
+        return False
     inside = [home, *(parent.parent / "blobs" for parent in (home, *home.parents) if parent.name == "snapshots")]
-    if linked and not file.is_symlink():
-        inside.append(Path.cwd())
     return not any(real.is_relative_to(place) for place in inside) and not is_trusted_file(directory)
 
 
@@ -210,8 +214,19 @@ def outside_text(file: Path, directory: Path) -> str:
     """What `leads_outside` found, and how to allow it."""
     return (
         f"{file} is {file.resolve()}, which lies outside of {directory}; put a copy there, or, if you trust whoever made {directory}: "
-        f"harness --trust {directory} …"
+        f"harness --trust {directory} … (before resume and any other command; for all of them: export {FILES_VARIABLE}={_place(directory)})"
     )
+
+
+def linked_text(directory: Path) -> str | None:
+    """The first text of a model, an adapter or a steering direction that lies elsewhere, and how to allow it; None where there is none.
+
+    Texts (config.json, tokenizers, chat templates) go into what is exported, so that a stranger's link could publish a private file. Files
+    of weights may lie anywhere: nothing but tensors is read from them.
+    """
+    files = (*directory.iterdir(), *(directory / CHAT_TEMPLATES).glob("*"))
+    texts = sorted(file for file in files if file.suffix not in WEIGHTS and not file.is_dir())
+    return next((outside_text(file, directory) for file in texts if leads_outside(file, directory, linked=True)), None)
 
 
 def _is_default(key: str, value: Any) -> bool:

@@ -32,10 +32,11 @@ ANSWER_SECONDS = 4.0
 EXTRA = "pip install 'harness[hub]'"
 
 
-def local_path(path: str, subset: str | None, *, key: str, cache_dir: Path) -> str:
+def local_path(path: str, subset: str | None, *, key: str, cache_dir: Path, bare: bool = False) -> str:
     """Where the data of a `path` are on this machine, fetched if they are elsewhere and not in the cache yet.
 
-    subset: of a data set of the hub; None: its only or default one. key: configuration key of the source, e.g. data.sources.docs.
+    subset: of a data set of the hub; None: its only or default one. key: configuration key of the source, e.g. data.sources.docs;
+    bare: its value itself is the path.
     Raises InputError for what cannot be fetched.
     """
     name = hub_name(path)
@@ -43,14 +44,15 @@ def local_path(path: str, subset: str | None, *, key: str, cache_dir: Path) -> s
         raise wrong_value(f"{key}.subset", subset, f"{path} has no subsets; only a data set of the Hugging Face hub has (ORG/NAME)")
     if not is_remote(path):
         return path
+    where = key if bare else f"{key}.path"
     entry = cache_dir / "remote" / hashlib.sha256(f"{path}\0{subset or ''}".encode()).hexdigest()[:32]
 
     def build(building: Path) -> None:
         log.info("%s: fetching %s", key, path)
         if name is None:
-            _fetch_address(path, building, f"{key}.path")
+            _fetch_address(path, building, where)
         else:
-            _fetch_from_hub(name, subset, building, f"{key}.path", path)
+            _fetch_from_hub(name, subset, building, where, path)
 
     found = open_or_build(entry, lambda entry: entry if entry.is_dir() else None, build)
     return str(found if name is not None else next(found.iterdir()))

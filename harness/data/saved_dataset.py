@@ -15,16 +15,17 @@ from typing import Any
 from harness.config.errors import InputError, did_you_mean, wrong_value
 
 
-def saved_files(directory: Path, split: str | None, *, key: str) -> list[Path] | None:
+def saved_files(directory: Path, split: str | None, *, key: str, bare: bool = False) -> list[Path] | None:
     """The arrow files of a saved data set, in its order; None where the directory is none.
 
     Raises InputError, naming the configuration `key`, for a split that is not there, no choice among several, and files that are missing.
+    bare: there is no key for the split.
     """
     if (directory / "dataset_dict.json").is_file():
         splits = _read(directory / "dataset_dict.json", key).get("splits")
         if not isinstance(splits, list) or not splits:
             raise InputError(f"{key}: {directory}/dataset_dict.json: names no splits; valid: a DatasetDict that was saved whole")
-        directory /= _chosen(splits, split, directory, key)
+        directory /= _chosen(splits, split, directory, key, bare=bare)
         if not (directory / "state.json").is_file():
             raise InputError(f"{key}: {directory}: no state.json in it; valid: a DatasetDict that was saved whole")
     elif not (directory / "state.json").is_file() or split is not None:
@@ -41,12 +42,13 @@ def saved_files(directory: Path, split: str | None, *, key: str) -> list[Path] |
     return files
 
 
-def _chosen(splits: list[Any], split: str | None, directory: Path, key: str) -> str:
+def _chosen(splits: list[Any], split: str | None, directory: Path, key: str, *, bare: bool) -> str:
     names = [str(name) for name in splits]
     if split is None and len(names) == 1:
         return names[0]
     if split is None:
-        raise InputError(f"{key}: {directory} has the splits {', '.join(names)}; choose one with {key}.split")
+        choose = f"name one, as in {directory / names[0]}" if bare else f"choose one with {key}.split"
+        raise InputError(f"{key}: {directory} has the splits {', '.join(names)}; {choose}")
     if split not in names:
         hint = did_you_mean(split, names)
         raise wrong_value(f"{key}.split", split, f"no such split in {directory}; valid: {', '.join(names)}.{hint}")

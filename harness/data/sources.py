@@ -43,20 +43,21 @@ class SourceFiles:
         return ", ".join(f"{count} {name}" for name, count in kinds.most_common(6)) + (", …" if len(kinds) > 6 else "")
 
 
-def find_source(path: str, *, key: str, split: str | None = None) -> SourceFiles:
+def find_source(path: str, *, key: str, split: str | None = None, bare: bool = False) -> SourceFiles:
     """The files that `path` means, sorted: a file, all supported files below a directory, or those that a glob (with **) matches.
 
     A directory to which Hugging Face datasets saved a data set means that data set's files. Of one that has rows, a README, a licence and
     other texts about them are left out; and where the names of its files tell several splits apart, as on the hub, all but `split`. Hidden
-    files and directories are left out, links are followed. `key` is the configuration key of the source, e.g. data.sources.docs.
+    files and directories are left out, links are followed. `key` is the configuration key of the source, e.g. data.sources.docs;
+    bare: the paths are its own value, so that it has no .path and no .split.
     Raises InputError when there is no such file or split, a split is asked of what has none, nothing matches, the ending of a file is
     not supported, or a file is elsewhere (see `_refuse_outside`).
     """
     root = in_home(path)
-    where = f"{key}.path"
+    where = key if bare else f"{key}.path"
     if root.is_dir():
-        saved = saved_files(root, split, key=key)
-        found = SourceFiles(saved) if saved is not None else _of_directory(root, path, split, key)
+        saved = saved_files(root, split, key=key, bare=bare)
+        found = SourceFiles(saved) if saved is not None else _of_directory(root, path, split, key, where)
         _refuse_outside(found.files, root, key=key, linked=saved is None)
         return found
     if split is not None:
@@ -79,12 +80,15 @@ def source_files(path: str, *, key: str, split: str | None = None) -> list[Path]
     return find_source(path, key=key, split=split).files
 
 
-def find_sources(paths: str | list[str], *, key: str, split: str | None = None, subset: str | None = None, cache_dir: Path) -> SourceFiles:
+def find_sources(
+    paths: str | list[str], *, key: str, split: str | None = None, subset: str | None = None, cache_dir: Path, bare: bool = False
+) -> SourceFiles:
     """The files of one or several paths, in the order of the paths, each once; what is elsewhere is fetched where the cache lacks it.
 
     Raises InputError as `find_source` and `local_path` do.
     """
-    found = [find_source(local_path(path, subset, key=key, cache_dir=cache_dir), key=key, split=split) for path in each(paths)]
+    local = (local_path(path, subset, key=key, cache_dir=cache_dir, bare=bare) for path in each(paths))
+    found = [find_source(path, key=key, split=split, bare=bare) for path in local]
     files: dict[str, Path] = {}
     for file in (file for one in found for file in one.files):
         files.setdefault(_place(file), file)
@@ -97,18 +101,18 @@ def _place(file: Path) -> str:
     return os.path.normpath(file.absolute())
 
 
-def _of_directory(root: Path, path: str, split: str | None, key: str) -> SourceFiles:
+def _of_directory(root: Path, path: str, split: str | None, key: str, where: str) -> SourceFiles:
     found = sorted(_below(root))
-    files = _readable([file for file in found if file.name not in METADATA], path, f"{key}.path")
+    files = _readable([file for file in found if file.name not in METADATA], path, where)
     if any(holds_rows(file) for file in files):
         files = [file for file in files if holds_rows(file) or not ABOUT_DATA.fullmatch(file.name)]
-        files = _of_split(files, root, path, split, key)
+        files = _of_split(files, root, path, split, key, where)
     elif split is not None:
         raise wrong_value(f"{key}.split", split, f"{path} has no splits; it holds plain texts")
     return SourceFiles(files, sorted({*found} - {*files}))
 
 
-def _of_split(files: list[Path], root: Path, path: str, split: str | None, key: str) -> list[Path]:
+def _of_split(files: list[Path], root: Path, path: str, split: str | None, key: str, where: str) -> list[Path]:
     splits = {file: split_of(file.relative_to(root)) if holds_rows(file) else None for file in files}
     names = sorted({name for name in splits.values() if name is not None})
     if split is None and len(names) < 2:
@@ -116,7 +120,8 @@ def _of_split(files: list[Path], root: Path, path: str, split: str | None, key: 
     counts = Counter(splits.values())
     valid = ", ".join(f"{name} ({counts[name]} files)" if counts[name] > 1 else name for name in names)
     if split is None:
-        raise wrong_value(f"{key}.path", path, f"it has the splits {valid}; choose one with {key}.split, or all with a glob ({path}/**/*)")
+        choose = "name the files of one" if where == key else f"choose one with {key}.split"
+        raise wrong_value(where, path, f"it has the splits {valid}; {choose}, or all with a glob ({path}/**/*)")
     if not names:
         raise wrong_value(f"{key}.split", split, f"{path} has no splits")
     if split not in names:

@@ -13,6 +13,7 @@ import numpy as np
 
 from harness.config.documents import as_mapping, read_json
 from harness.config.errors import wrong_value
+from harness.config.trust import linked_text
 from harness.merging.layers import is_transposed
 from harness.merging.operands import Floats
 from harness.merging.safetensors_files import WeightFile, files_fingerprint
@@ -68,13 +69,16 @@ class UpdatedTensor:
             yield from_float32(self.read(start, min(rows, start + BLOCK_ROWS)), self.dtype).tobytes()
 
 
-def adapter_config(folder: Path) -> dict[str, Any]:
+def adapter_config(folder: Path, *, key: str) -> dict[str, Any]:
+    """Of the adapter in `folder`, which is given in `key`. Raises InputError where its texts lie elsewhere and nobody trusts it by name."""
+    if linked := linked_text(folder):
+        raise wrong_value(key, folder, linked)
     return as_mapping(read_json(folder / CONFIG), folder / CONFIG)
 
 
 def with_lora(base: Source, folder: Path, *, key: str) -> Source:
     """The base with the adapter in `folder`, which is given in `key`. Raises InputError for one that is not added by a sum alone."""
-    config = adapter_config(folder)
+    config = adapter_config(folder, key=key)
     _refuse_other_kinds(config, folder, key)
     if not (folder / WEIGHTS).is_file():
         raise wrong_value(key, folder, f"no {WEIGHTS} in it (a .bin is a pickle, which may run code)")

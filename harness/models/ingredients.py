@@ -57,7 +57,7 @@ def ingredient(word: str, *, key: str, depth: int = 0) -> Source:
 
 
 def _base_of(folder: Path, key: str, depth: int) -> Source:
-    word = adapter_config(folder).get("base_model_name_or_path")
+    word = adapter_config(folder, key=key).get("base_model_name_or_path")
     if not isinstance(word, str) or not word:
         raise wrong_value(key, folder, f"its {CONFIG} names no base model; valid: BASE+{folder}")
     return ingredient(word, key=key, depth=depth + 1)

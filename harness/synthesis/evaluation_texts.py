@@ -77,7 +77,7 @@ def read_evaluation_rows(paths: Sequence[str]) -> Iterator[tuple[Place, dict[str
     """The rows of decontaminate.against. Raises InputError for what cannot be read, and where a path has none."""
     for path in paths:
         key = "decontaminate.against"
-        files = find_sources(path, key=key, cache_dir=default_cache_dir(None)).files
+        files = find_sources(path, key=key, cache_dir=default_cache_dir(None), bare=True).files
         empty = True
         for file in files:
             if not holds_rows(file):

@@ -91,7 +91,11 @@ def test_files_of_other_kinds(tmp_path: Path, ending: str) -> None:
 
 def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     cases = {
-        "none.jsonl": "decontaminate.against.path=.*none.jsonl: no such file",
+        "none.jsonl": r"decontaminate\.against=.*none.jsonl: no such file",
+        "nothing": r"decontaminate\.against=.*nothing: no file there ends in",
+        "splits": r"decontaminate\.against=.*splits test, train; name the files of one, or all with a glob",
+        "saved": r"decontaminate\.against: .*splits train, test; name one, as in .*saved/train$",
+        "https://127.0.0.1:9/x.jsonl": r"decontaminate\.against=https.*cannot be fetched",
         "eval.txt": "a text file holds no rows; valid: .jsonl",
         "empty.jsonl": "decontaminate.against: no row in .*empty.jsonl",
         "torn.jsonl": "torn.jsonl, line 1: not valid JSON",
@@ -99,9 +103,15 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     (tmp_path / "eval.txt").write_text(QUESTION)
     (tmp_path / "empty.jsonl").write_text("\n")
     (tmp_path / "torn.jsonl").write_text('{"a": ')
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "splits").mkdir()
+    for split in ("train", "test"):
+        (tmp_path / f"splits/{split}.jsonl").write_text('{"a": "b"}\n')
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved/dataset_dict.json").write_text('{"splits": ["train", "test"]}')
     for name, problem in cases.items():
         with pytest.raises(InputError, match=problem):
-            decontaminate([], DecontaminateConfig(against=[str(tmp_path / name)]))
+            decontaminate([], DecontaminateConfig(against=[name if "://" in name else str(tmp_path / name)]))
 
 
 @settings(max_examples=100, deadline=None)

@@ -12,7 +12,7 @@ from harness.config.checks.merge import merge_problems, merged_paths
 from harness.config.documents import as_mapping, read_json
 from harness.config.remote_code import remote_code_problems
 from harness.config.schema import Config, ModelConfig
-from harness.config.trust import leads_outside, outside_text
+from harness.config.trust import linked_text
 from harness.runs.git_lfs import git_lfs_problem
 
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
@@ -109,8 +109,8 @@ def _directory(key: str, path: str, patterns: tuple[str, ...], problem: str) -> 
         yield f"{key}={path}: not a model directory, no config.json in it{adapter or run}"
     elif not any(True for pattern in patterns for _ in folder.glob(pattern)):
         yield f"{key}={path}: {problem}"
-    elif linked := [file for file in sorted(folder.iterdir()) if file.is_symlink() and leads_outside(file, folder)]:
-        yield f"{key}={path}: {outside_text(linked[0], folder)}"
+    elif linked := linked_text(folder):
+        yield f"{key}={path}: {linked}"
         return
     for file in sorted({file for pattern in ("*.json", *patterns) for file in folder.glob(pattern)}):
         if pointer := git_lfs_problem(file):

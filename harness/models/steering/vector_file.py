@@ -17,6 +17,7 @@ from harness.config.documents import DamagedError, read_json, typed
 from harness.config.errors import InputError
 from harness.config.schema import SteeringMethod, SteeringOperation, SteeringPositions, SteeringReading
 from harness.config.steering_controls import VECTORS
+from harness.config.trust import linked_text
 from harness.merging.safetensors_files import WeightFile
 from harness.runs.files import replacing, write_json
 
@@ -65,12 +66,14 @@ def write_vector(directory: Path, vectors: Mapping[int, Tensor], settings: Vecto
 
 
 def read_vector(directory: Path) -> tuple[dict[int, Tensor], VectorSettings]:
-    """The directions by block, float32 [H], and what they are. Raises InputError for what is none, or damaged."""
+    """The directions by block, float32 [H], and what they are. Raises InputError for what is none, or damaged, or a link elsewhere."""
     import torch
 
     for name in (SETTINGS, VECTORS):
         if not (directory / name).is_file():
             raise InputError(f"adapter.vector={directory}: no {name} in it; valid: a directory that harness steer wrote")
+    if linked := linked_text(directory):
+        raise InputError(f"adapter.vector={directory}: {linked}")
     settings = typed(VectorSettings, read_json(directory / SETTINGS), directory / SETTINGS)
     if settings.format != FORMAT:
         raise InputError(f"{directory / SETTINGS}: format {settings.format}, of another harness; valid: {FORMAT}")
