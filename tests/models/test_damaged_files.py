@@ -78,6 +78,10 @@ def test_a_damaged_steering_vector_is_one_message(tmp_path: Path) -> None:
     for name, shape in [*others, *(("block.1", shape) for shape in ([2], [0], [True], [2, 2], [2**40]))]:
         with pytest.raises(DamagedError):
             read_vector(vector_of(tmp_path, **{name: shape}))
+    file = vector_of(tmp_path) / "vector.safetensors"
+    file.write_bytes(file.read_bytes()[:-4] + struct.pack("<f", math.nan))
+    with pytest.raises(DamagedError, match=r"vector\.safetensors: damaged: its directions are not finite"):
+        read_vector(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["[1]", "[" * 100_000, '{"model_type": ', '{"max_position_embeddings": ' + "9" * 5000 + "}", None])

@@ -82,13 +82,14 @@ def read_vector(directory: Path) -> tuple[dict[int, Tensor], VectorSettings]:
         if block is None or tensor.dtype != "F32" or len(tensor.dimensions) != 1:
             raise DamagedError(directory / VECTORS, f"it holds {name}; valid: block.N of float32, one number a feature")
         vectors[int(block[1])] = torch.from_numpy(tensor.read(0, tensor.shape[0]).reshape(-1).copy())
+    widths = {len(vector) for vector in vectors.values()}
+    if len(widths) != 1 or 0 in widths or not all(bool(vector.isfinite().all()) for vector in vectors.values()):
+        raise DamagedError(directory / VECTORS, "its directions are not finite numbers, of each block as many")
     blocks = len(settings.norms)
     wrong = [block for block in {*vectors, *settings.coefficients} if not 0 <= block < blocks or block not in vectors]
     numbers = [*settings.norms, *settings.coefficients.values()]
     is_whole = len(settings.agreement) == len(settings.opposed) == blocks
-    finite = all(map(math.isfinite, numbers)) and all(bool(vector.isfinite().all()) for vector in vectors.values())
-    widths = {len(vector) for vector in vectors.values()}
-    if wrong or len(widths) != 1 or 0 in widths or not finite or not is_whole:
+    if wrong or not all(map(math.isfinite, numbers)) or not is_whole:
         raise DamagedError(directory / SETTINGS, f"its directions and what it says of its {blocks} blocks do not go together")
     return vectors, settings
 
