@@ -78,6 +78,10 @@ def test_a_damaged_steering_vector_is_one_message(tmp_path: Path) -> None:
     for name, shape in [*others, *(("block.1", shape) for shape in ([2], [0], [True], [2, 2], [2**40]))]:
         with pytest.raises(DamagedError):
             read_vector(vector_of(tmp_path, **{name: shape}))
+    for norm in (1e308, -1.0):  # no float32, no norm
+        changed(vector_of(tmp_path) / "steering.json", norms=[1.0, norm])
+        with pytest.raises(DamagedError, match=r"steering\.json: damaged"):
+            read_vector(tmp_path)
     file = vector_of(tmp_path) / "vector.safetensors"
     file.write_bytes(file.read_bytes()[:-4] + struct.pack("<f", math.nan))
     with pytest.raises(DamagedError, match=r"vector\.safetensors: damaged: its directions are not finite"):

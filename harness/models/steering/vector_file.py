@@ -7,7 +7,6 @@ steering.json        what it is of, and how it is used
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -87,9 +86,9 @@ def read_vector(directory: Path) -> tuple[dict[int, Tensor], VectorSettings]:
         raise DamagedError(directory / VECTORS, "its directions are not finite numbers, of each block as many")
     blocks = len(settings.norms)
     wrong = [block for block in {*vectors, *settings.coefficients} if not 0 <= block < blocks or block not in vectors]
-    numbers = [*settings.norms, *settings.coefficients.values()]
-    is_whole = len(settings.agreement) == len(settings.opposed) == blocks
-    if wrong or not all(map(math.isfinite, numbers)) or not is_whole:
+    numbers = torch.tensor([*settings.norms, *settings.coefficients.values()], dtype=torch.float32)
+    is_whole = len(settings.agreement) == len(settings.opposed) == blocks and min(settings.norms, default=0.0) >= 0
+    if wrong or not numbers.isfinite().all() or not is_whole:
         raise DamagedError(directory / SETTINGS, f"its directions and what it says of its {blocks} blocks do not go together")
     return vectors, settings
 
