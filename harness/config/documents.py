@@ -55,6 +55,9 @@ def read_bytes(path: Path, *, most_bytes: int = MOST_BYTES) -> bytes:
         content = bytearray()
         while len(content) <= most_bytes and (part := os.read(descriptor, PART_BYTES)):
             content += part
+    except OSError as error:
+        error.filename = str(path)  # which a read, unlike open, does not say
+        raise
     finally:
         os.close(descriptor)
     if len(content) > most_bytes:

@@ -62,8 +62,8 @@ class WeightFile:
     def _tensor(self, name: str, entry: Mapping[str, Any]) -> StoredTensor:
         dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
         sizes = {**FLOAT_BYTES, **EXACT_BYTES}
-        is_shape = isinstance(shape, list) and all(isinstance(side, int) and 0 <= side < 2**48 for side in shape)
-        is_span = isinstance(offsets, list) and len(offsets) == 2 and all(isinstance(offset, int) for offset in offsets)
+        is_shape = isinstance(shape, list) and all(type(side) is int and 0 <= side < 2**48 for side in shape)  # true is none
+        is_span = isinstance(offsets, list) and len(offsets) == 2 and all(type(offset) is int for offset in offsets)
         if not isinstance(dtype, str) or not is_shape or not is_span:
             raise DamagedError(self.path, f"the entry of {name} in its header is none of a tensor")
         assert isinstance(shape, list)

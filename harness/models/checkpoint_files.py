@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from harness.config.documents import DamagedError
 from harness.config.errors import InputError
 from harness.runs.directory import RunDirectory, StudyDirectory, find_run
 from harness.runs.metrics import Row
@@ -103,6 +104,8 @@ def damage(path: Path, *, step: int | None = None) -> str | None:
 
     torch writes zip archives with a checksum of every tensor, but never looks at them when it reads.
     """
+    if not path.is_file():  # to open a pipe would wait for its writer
+        return "it is no file"
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
@@ -114,6 +117,17 @@ def damage(path: Path, *, step: int | None = None) -> str | None:
     if not isinstance(state, dict) or not isinstance(state.get("state_dict"), dict) or not isinstance(state.get("global_step"), int):
         return "it holds no state of training"
     return None if step in (None, state["global_step"]) else f"it is of step {state['global_step']}"
+
+
+def trunk_problem(trunk: Trunk) -> str | None:
+    """What is wrong with a stored state, or None."""
+    try:
+        rows, _ = trunk.rows, trunk.texts
+    except DamagedError as error:
+        return f"{error.path.name}: {error.problem}"
+    if trunk.info.rows not in (None, len(rows)):
+        return f"{trunk.metrics.name} has {len(rows)} of {trunk.info.rows} rows"
+    return damage(trunk.checkpoint, step=trunk.info.step)
 
 
 def last_weights(run: RunDirectory) -> dict[str, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -9,12 +10,17 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from harness.config.documents import DamagedError
+
 LONGEST_QUESTION_SECONDS = 1.0
 """How long `hold` waits for processes that only ask. Asking takes microseconds; a process may be stopped while it asks."""
 
 
 def hold(path: Path, *, wait_seconds: float = 0.0) -> FileLock | None:
-    """Take the lock at `path` and keep it until `.release()` or the end of this process; None if another process holds it."""
+    """Take the lock at `path` and keep it until `.release()` or the end of this process; None if another process holds it.
+
+    Raises DamagedError where a directory or a link is in its place; OSError.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     # thread_local=False: the lock belongs to the process, whichever of its threads lets go.
     lock = FileLock(path, thread_local=False)
@@ -27,6 +33,10 @@ def hold(path: Path, *, wait_seconds: float = 0.0) -> FileLock | None:
             if is_held(path) or time.monotonic() > deadline + LONGEST_QUESTION_SECONDS:
                 return None
             time.sleep(0.001)
+        except OSError as error:
+            if error.errno not in (errno.EISDIR, errno.ELOOP):
+                raise
+            raise DamagedError(path, "it is a directory or a link in the place of a lock") from None
         else:
             return lock
 

@@ -21,7 +21,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, asdict, dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from pathlib import Path
 
 from filelock import FileLock
@@ -52,6 +52,8 @@ class TrunkInfo:
     """Trained to reach it, padding not counted."""
     run: str
     """The run that trained its last steps."""
+    rows: int | None = None
+    """How many there are in metrics.jsonl; None where nobody counted them."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,13 @@ class Trunk:
         return self.path / "checkpoint.ckpt"
 
     @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
     def rows(self) -> list[Row]:
         """The metrics up to it, one row a step."""
-        return MetricsFile(self.path / "metrics.jsonl").rows()
+        return MetricsFile(self.metrics).rows()
 
     @property
     def texts(self) -> dict[int, list[WrittenText]]:
@@ -171,7 +177,7 @@ class TrunkStore:
                 stream.writelines(json.dumps(row) + "\n" for row in rows)
             for step, written in (texts or {}).items():
                 GenerationsFile(building / "generations.jsonl").append(step, written)
-            write_json(building / "trunk.json", asdict(info))
+            write_json(building / "trunk.json", asdict(replace(info, rows=len(rows))))
             give_umask_rights(building)
             with contextlib.suppress(OSError):  # somebody else stored the same state at the same time
                 building.rename(target)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+from harness.config.documents import typed
 from harness.evaluation.kinds import higher_is_better, metric_of
 from harness.runs.directory import RunDirectory
 from harness.runs.files import read_yaml
@@ -16,11 +18,17 @@ Summary = dict[str, float | str]
 
 
 def objective_of(run: RunDirectory) -> Objective | None:
-    """The first objective of the run's study; None for a single run."""
+    """The first objective of the run's study; None for a single run. Raises OSError and DamagedError."""
     if run.study is None:
         return None
-    given = read_yaml(run.study.sweep)["objective"]
-    return Objective(given["metric"], given.get("direction", "minimize"))
+    return typed(_Sweep, read_yaml(run.study.sweep), run.study.sweep).objective
+
+
+@dataclass
+class _Sweep:
+    """What is read here of a sweep.yaml."""
+
+    objective: Objective
 
 
 def summary_of(

@@ -65,20 +65,21 @@ class _EndedRun:
     target: WandbTarget
     config: dict[str, Any]
     result: Result
+    rows: list[Row]
+    summary: Summary
 
     @classmethod
     def read(cls, run: RunDirectory) -> _EndedRun:
+        """All of it at once: of a file that is damaged, before anything is uploaded. Raises InputError and OSError."""
         refuse_links(run)
         target = WandbTarget.of(tracking_of_run(run)).as_opened(read_opened(run))
-        return cls(run, identity_of_run(run), target.from_elsewhere(), read_yaml(run.config), read_result(run))
+        result, rows = read_result(run), run.metrics.rows()
+        summary = summary_of(result, rows, objective_of(run), trial=read_trial(run))
+        return cls(run, identity_of_run(run), target.from_elsewhere(), read_yaml(run.config), result, rows, summary)
 
     @property
     def id(self) -> str:
         return self.identity.id
-
-    @cached_property
-    def rows(self) -> list[Row]:
-        return self.run.metrics.rows()
 
     @cached_property
     def steps(self) -> set[int]:
@@ -87,10 +88,6 @@ class _EndedRun:
     @property
     def last_step(self) -> int:
         return max(self.steps, default=-1)
-
-    @cached_property
-    def summary(self) -> Summary:
-        return summary_of(self.result, self.rows, objective_of(self.run), trial=read_trial(self.run))
 
 
 def sync_runs(runs: Sequence[RunDirectory], *, done: Callable[[Synced], None], upload_seconds: float = UPLOAD_SECONDS) -> list[Synced]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.config.schema import Config
-from harness.models.checkpoint_files import checkpoint_path, damage
+from harness.models.checkpoint_files import checkpoint_path, trunk_problem
 from harness.runs.directory import RunDirectory
 from harness.runs.trunks import Lease, Trunk, TrunkInfo, TrunkStore, trunk_key
 from harness.training.prefix import Prefix
@@ -50,9 +50,10 @@ class TrunkPath:
             if trunk is None or trunk.info.step <= own_step:
                 self._train_on_from(own_step)
                 return None
-            problem = damage(trunk.checkpoint) if trunk.checkpoint.exists() else None
+            problem = trunk_problem(trunk)
             if problem is not None:
-                log.warning("trunk %s is damaged (%s): put aside", trunk.path, problem)
+                if trunk.path.exists():  # else it was evicted meanwhile
+                    log.warning("trunk %s is damaged (%s): put aside", trunk.path, problem)
                 self.store.put_aside(trunk)
                 continue
             self._train_on_from(trunk.info.step)

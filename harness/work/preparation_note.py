@@ -15,7 +15,8 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from glob import glob, has_magic
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +29,7 @@ from harness.config.private import PATH_KEY, paths_in
 from harness.config.remote_code import TRUST_VARIABLE
 from harness.config.schema import needs_reference
 from harness.config.validate import to_plain
-from harness.data.cache_entry import is_whole
+from harness.data import cache_entry
 from harness.runs.cache import default_cache_dir
 from harness.runs.files import read_json, write_json
 
@@ -81,9 +82,35 @@ def is_prepared(config: Config, environment: Mapping[str, str]) -> bool:
 
 
 def noted_summary(config: Config, environment: Mapping[str, str]) -> dict[str, Any] | None:
-    """What was noted of the data, where they are prepared and nothing has changed since; else None."""
-    summary: dict[str, Any] | None = (_standing_note(config, environment) or {}).get("summary")
+    """What was noted of the data, where they are prepared and nothing has changed since; else None. What was said of them is said again."""
+    note = _standing_note(config, environment)
+    if note is None:
+        return None
+    for line in note["said"]:
+        log.info("%s", line)
+    summary: dict[str, Any] | None = note.get("summary")
     return summary
+
+
+@contextmanager
+def what_is_said() -> Iterator[list[str]]:
+    """The lines that the harness logs of data meanwhile: what is left out, cut or repeated."""
+    keeper = _Keeper()
+    log.addHandler(keeper)
+    try:
+        yield keeper.lines
+    finally:
+        log.removeHandler(keeper)
+
+
+class _Keeper(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name != cache_entry.__name__:  # that an entry was made anew is true once
+            self.lines.append(record.getMessage())
 
 
 def _standing_note(config: Config, environment: Mapping[str, str]) -> dict[str, Any] | None:
@@ -91,22 +118,23 @@ def _standing_note(config: Config, environment: Mapping[str, str]) -> dict[str, 
         note: dict[str, Any] | None = read_json(_note(config, environment))
     except DamagedError:
         return None  # it is written anew
-    if note is None or note.get("files") != files_of(config) or not isinstance(note.get("entries"), list):
+    if note is None or note.get("files") != files_of(config) or not all(isinstance(note.get(part), list) for part in ("entries", "said")):
         return None
     tokens = default_cache_dir(config.data.cache_dir, environment) / "tokens"
-    return note if all(is_whole(tokens / entry) for entry in note["entries"]) else None
+    return note if all(cache_entry.is_whole(tokens / entry) for entry in note["entries"]) else None
 
 
-def note_prepared(config: Config, files: Files | None, entries: Iterable[str], summary: dict[str, Any]) -> None:
+def note_prepared(config: Config, files: Files | None, entries: Iterable[str], summary: dict[str, Any], said: list[str]) -> None:
     """Note that the data of a configuration are ready.
 
-    files: as they were before they were read; entries: of the cache, that hold their tokens; summary: what is said of them.
+    files: as they were before they were read; entries: of the cache, that hold their tokens; summary, said: of `summary_of`, and of
+    `what_is_said` meanwhile.
     """
     of_models = config.objective.teacher_samples is not None or needs_reference(config.objective) or config.adapter.name == "steering"
     if files is None or of_models or config.data.lm_eval:
         return
     try:
-        write_json(_note(config, os.environ), {"files": files, "entries": sorted(set(entries)), "summary": summary})
+        write_json(_note(config, os.environ), {"files": files, "entries": sorted(set(entries)), "summary": summary, "said": said})
     except OSError as error:  # it saves time alone, and a cache that is complete may be on a read-only disk
         log.info("%s: %s: the next command looks at the data again", error.filename, error.strerror)
 

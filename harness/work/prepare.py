@@ -18,7 +18,7 @@ from harness.runs.exit_codes import BAD_INPUT, FAILED
 from harness.runs.machine_faults import machine_fault
 from harness.work.data_summary import summary_of
 from harness.work.elsewhere import reach
-from harness.work.preparation_note import files_of, is_prepared, note_prepared, noted_summary
+from harness.work.preparation_note import files_of, is_prepared, note_prepared, noted_summary, what_is_said
 
 if TYPE_CHECKING:
     from harness.config.schema import Config
@@ -76,9 +76,17 @@ def prepare(config: Config) -> Prepared:
 
     Raises InputError for data that cannot be used.
     """
+    files = files_of(config)
+    with what_is_said() as said:
+        prepared, entries = _prepare(config)
+    note_prepared(prepared.config, files, entries, summary_of(prepared), said)
+    return prepared
+
+
+def _prepare(config: Config) -> tuple[Prepared, list[str]]:
+    """And the entries of the cache that hold its tokens."""
     from harness.config.checks.trainer import has_length, trains
 
-    files = files_of(config)
     describes_run = trains(config.trainer) and has_length(config.trainer)
 
     reach(config)
@@ -117,9 +125,7 @@ def prepare(config: Config) -> Prepared:
         training = objective.prepare(plan.data if plan else data.training, tokenizer, progress, rows=rows)
         from_objective = objective.prepared(training, rows)
         entries += [source.documents.fingerprint for source in training.sources]
-    prepared = Prepared(config, tokenizer, data.training, data.evaluation, plan, from_objective)
-    note_prepared(config, files, entries, summary_of(prepared))
-    return prepared
+    return Prepared(config, tokenizer, data.training, data.evaluation, plan, from_objective), entries
 
 
 def prepare_arguments(overrides: list[str], resolved: Path | None = None) -> list[str]:

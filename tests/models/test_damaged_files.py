@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ from typing import Any
 import pytest
 
 from harness.config.checks.model import pretrained_problems
+from harness.config.documents import DamagedError
 from harness.config.errors import InputError
 from harness.models.pretrained import tokenizer_at
+from harness.models.steering.vector_file import read_vector
 from tests.support.corpus import TinyText
 
 
@@ -53,6 +57,35 @@ def test_a_damaged_tokenizer_is_one_message(directory: Path, damage: Callable[[P
     damage(directory)
     with pytest.raises(InputError, match=r"^tokenizer\.path="):
         tokenizer_at(str(directory), key="tokenizer.path")
+
+
+def vector_of(folder: Path, **shapes: list[int]) -> Path:
+    """A steering vector of two blocks of 4 numbers, with tensors of these shapes beside its own, or in their place."""
+    uses = {"method": "mean_difference", "reading": "last", "operation": "add", "positions": "all", "coefficients": {"1": 0.5}}
+    of_blocks = {"norms": [1.0, 1.0], "agreement": [0.5, 0.5], "opposed": [0.0, 0.0]}
+    changed(folder / "steering.json", model="m", model_fingerprint="x", pairs=2, pairs_fingerprint=None, **uses, **of_blocks)
+    tensors = {"block.0": [4], "block.1": [4], **shapes}
+    entries = {name: {"dtype": "F32", "shape": shape, "data_offsets": [0, 4 * math.prod(shape)]} for name, shape in tensors.items()}
+    header = json.dumps(entries).encode()
+    (folder / "vector.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(16))
+    return folder
+
+
+def test_a_damaged_steering_vector_is_one_message(tmp_path: Path) -> None:
+    vectors, _ = read_vector(vector_of(tmp_path))
+    assert [len(vector) for vector in vectors.values()] == [4, 4]
+    others = [(f"block.{number}", [4]) for number in ("9" * 5000, "01", "\N{ARABIC-INDIC DIGIT ONE}", "-1", "2")]
+    for name, shape in [*others, *(("block.1", shape) for shape in ([2], [0], [True], [2, 2], [2**40]))]:
+        with pytest.raises(DamagedError):
+            read_vector(vector_of(tmp_path, **{name: shape}))
+    for norm in (1e308, -1.0):  # no float32, no norm
+        changed(vector_of(tmp_path) / "steering.json", norms=[1.0, norm])
+        with pytest.raises(DamagedError, match=r"steering\.json: damaged"):
+            read_vector(tmp_path)
+    file = vector_of(tmp_path) / "vector.safetensors"
+    file.write_bytes(file.read_bytes()[:-4] + struct.pack("<f", math.nan))
+    with pytest.raises(DamagedError, match=r"vector\.safetensors: damaged: its directions are not finite"):
+        read_vector(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["[1]", "[" * 100_000, '{"model_type": ', '{"max_position_embeddings": ' + "9" * 5000 + "}", None])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -82,6 +83,18 @@ with scratch_directory(Path(sys.argv[1]), ".recipe.") as scratch:
     (scratch / "half").touch()
     os.kill(os.getpid(), signal.SIGKILL)
 """
+
+
+def test_a_file_that_the_disk_cannot_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*given: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    write_json(tmp_path / "result.json", {})
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "read", broken)
+        with pytest.raises(OSError, match=r"result\.json") as raised:
+            read_json(tmp_path / "result.json")
+    assert str(machine_fault(raised.value)).startswith(f"{tmp_path}/result.json: Input/output error; the disk at")
 
 
 def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:

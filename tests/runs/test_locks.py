@@ -7,12 +7,13 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from harness.config.documents import DamagedError
 from harness.runs import locks
 from harness.runs.directory import RunDirectory
 from harness.runs.locks import hold, is_held
@@ -51,6 +52,14 @@ def started(program: str, path: Path, says: str) -> Iterator[subprocess.Popen[st
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: path.symlink_to("elsewhere")], ids=["directory", "link"])
+def test_what_is_no_file_is_no_lock(make: Callable[[Path], None], tmp_path: Path) -> None:
+    make(tmp_path / "lock")
+    with pytest.raises(DamagedError, match=f"{tmp_path}/lock: damaged"):
+        hold(tmp_path / "lock")
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_only_one_holds_it(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from harness.config.documents import DamagedError
 from harness.runs.directory import RunDirectory, StudyDirectory
 from harness.tracking.identity import tracking_of_run, tracking_of_study
+from harness.tracking.run_summary import objective_of
 from harness.tracking.study_overview import published_url, published_version
 from harness.tracking.wandb_directory import OpenedRun, read_opened
 from harness.tracking.wandb_run import WandbTarget
@@ -58,3 +59,15 @@ def test_a_configuration_that_was_cut_is_named(document: Any, tmp_path: Path) ->
         tracking_of_run(run)
     with pytest.raises(DamagedError, match=r"sweep\.yaml: damaged: config\.tracking"):
         tracking_of_study(study)
+
+
+@pytest.mark.parametrize(
+    "document", [{}, {"objective": None}, {"objective": "loss"}, {"objective": {"metric": 5}}, {"objective": {"direction": "minimize"}}]
+)
+def test_a_study_that_lost_its_objective_is_named(document: Any, tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "trials" / "0000")
+    assert objective_of(RunDirectory(tmp_path / "one")) is None
+    write(run.trial, {})
+    write(tmp_path / "sweep.yaml", document)
+    with pytest.raises(DamagedError, match=r"sweep\.yaml: damaged: objective"):
+        objective_of(run)

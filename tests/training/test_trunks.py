@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from harness.config.load import load
+from harness.models.checkpoint_files import trunk_problem
 from harness.runs.directory import RunDirectory
 from harness.runs.locks import is_held
 from harness.runs.result import Result, read_result
-from harness.runs.trunks import TrunkInfo, TrunkStore, trunk_key
+from harness.runs.trunks import Trunk, TrunkInfo, TrunkStore, trunk_key
 from harness.training.run_errors import ReservedTooLittleError, TrunkUnderWayError
 from harness.training.trunk_path import Trunks
 from tests.support.corpus import TinyText
@@ -259,6 +261,37 @@ def test_a_damaged_trunk_of_another_study_is_passed_over_and_left_alone(new_run:
     result = train_here(second, trunks=Trunks(TrunkStore(tmp_path / "elsewhere", neighbours=[store.directory])))
     assert (result.state, result.tokens.shared) == ("complete", 0)
     assert trunk.checkpoint.exists()
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda trunk: trunk.checkpoint.unlink(),  # for its room, say: rm …/trunks/*/*.ckpt
+        lambda trunk: (trunk.checkpoint.unlink(), os.mkfifo(trunk.checkpoint)),
+        lambda trunk: trunk.metrics.write_text('{"step": 0}\n'),
+        lambda trunk: (trunk.metrics.unlink(), os.mkfifo(trunk.metrics)),
+    ],
+    ids=["no checkpoint", "a pipe as checkpoint", "a row less", "a pipe as rows"],
+)
+def test_a_trunk_that_lacks_a_part_is_passed_over(harm: Callable[[Trunk], object], tmp_path: Path) -> None:
+    state = tmp_path / "state.ckpt"
+    torch.save({"state_dict": {}, "global_step": 1}, state)
+    store = TrunkStore(tmp_path / "trunks")
+    store.store(trunk_key(1, "0"), state, [{"step": 0}, {"step": 1}], TrunkInfo(step=1, tokens=1, run="first"))
+    (trunk,) = store.trunks()
+    assert trunk_problem(trunk) is None
+    harm(trunk)
+    assert trunk_problem(trunk) is not None
+
+
+@pytest.mark.timeout(60)
+def test_a_run_does_without_the_trunk_whose_checkpoint_was_deleted(new_run: NewRun, store: TrunkStore, tmp_path: Path) -> None:
+    branch = (*WSD, LATE, "schedule.floor=0.5")
+    train_branch(new_run, store, "first", (*WSD, LATE), branch)
+    next(store.trunks()).checkpoint.unlink()
+    _, second = new_run("second", *branch)
+    result = train_here(second, stop_after=1, trunks=Trunks(TrunkStore(tmp_path / "elsewhere", neighbours=[store.directory])))
+    assert (result.step, result.tokens.shared) == (1, 0)
 
 
 def test_what_a_dead_process_left_half_stored_is_cleared_away(tmp_path: Path) -> None:

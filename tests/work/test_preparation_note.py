@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import time
@@ -161,6 +162,19 @@ def test_what_was_said_of_the_data_is_said_again_without_importing_what_looks_at
         text.domain.touch()
         with pytest.raises(AssertionError, match="it looked again"):
             call_harness("data", *text.overrides, cwd=tmp_path)
+
+
+def test_what_is_left_out_is_said_each_time(text: TinyText, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "harness")
+    holed = tmp_path / "holed.jsonl"
+    holed.write_text(text.domain.read_text() + '{"text": 5}\n')
+    age(holed)
+    overrides = [*text.overrides, f"data.sources.domain.path={holed}", "data.malformed=skip", "data.max_malformed_share=0.5"]
+    for _ in range(2):
+        caplog.clear()
+        assert call_harness("data", *overrides, cwd=tmp_path).rc == 0
+        assert "rows left out (data.malformed=skip)" in caplog.text
+    assert ready(load(overrides).config), "the second time it did not look"
 
 
 @pytest.mark.parametrize("columns", [60, 80, 200])

@@ -7,7 +7,7 @@ steering.json        what it is of, and how it is used
 from __future__ import annotations
 
 import json
-import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SETTINGS = "steering.json"
 FORMAT = 1
+NAME = re.compile(r"block\.(0|[1-9][0-9]{0,5})")
 
 
 @dataclass(frozen=True)
@@ -79,16 +80,18 @@ def read_vector(directory: Path) -> tuple[dict[int, Tensor], VectorSettings]:
         raise InputError(f"{directory / SETTINGS}: format {settings.format}, of another harness; valid: {FORMAT}")
     vectors: dict[int, Tensor] = {}
     for name, tensor in WeightFile(directory / VECTORS).tensors().items():
-        kind, _, number = name.partition(".")
-        if kind != "block" or not number.isdecimal() or tensor.dtype != "F32" or len(tensor.dimensions) != 1:
+        block = NAME.fullmatch(name)
+        if block is None or tensor.dtype != "F32" or len(tensor.dimensions) != 1:
             raise DamagedError(directory / VECTORS, f"it holds {name}; valid: block.N of float32, one number a feature")
-        vectors[int(number)] = torch.from_numpy(tensor.read(0, tensor.shape[0]).reshape(-1).copy())
+        vectors[int(block[1])] = torch.from_numpy(tensor.read(0, tensor.shape[0]).reshape(-1).copy())
+    widths = {len(vector) for vector in vectors.values()}
+    if len(widths) != 1 or 0 in widths or not all(bool(vector.isfinite().all()) for vector in vectors.values()):
+        raise DamagedError(directory / VECTORS, "its directions are not finite numbers, of each block as many")
     blocks = len(settings.norms)
     wrong = [block for block in {*vectors, *settings.coefficients} if not 0 <= block < blocks or block not in vectors]
-    numbers = [*settings.norms, *settings.coefficients.values()]
-    is_whole = len(settings.agreement) == len(settings.opposed) == blocks
-    finite = all(map(math.isfinite, numbers)) and all(bool(vector.isfinite().all()) for vector in vectors.values())
-    if wrong or not vectors or not finite or not is_whole:
+    numbers = torch.tensor([*settings.norms, *settings.coefficients.values()], dtype=torch.float32)
+    is_whole = len(settings.agreement) == len(settings.opposed) == blocks and min(settings.norms, default=0.0) >= 0
+    if wrong or not numbers.isfinite().all() or not is_whole:
         raise DamagedError(directory / SETTINGS, f"its directions and what it says of its {blocks} blocks do not go together")
     return vectors, settings
 
