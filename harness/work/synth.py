@@ -33,6 +33,8 @@ from harness.work.synth_teacher import Record, Teachers
 from harness.work.synth_worker import answered, work
 
 POLL_SECONDS = 0.5
+RELAY_SECONDS = 2.0
+"""How long the last words of a worker that has ended are waited for: a process that it left behind may hold its stderr open."""
 AFTER_WRITING = ("filters.", "dedup.", "decontaminate.", "select.", "emit.", "budget.", "workers")
 """Keys that change nothing of what is asked of teachers."""
 Progress = Callable[[int, int, int], None]
@@ -247,8 +249,9 @@ def _work_apart(begun: Begun, workers: int, progress: Progress, spent: int) -> i
         for process in running:
             process.wait()
         raise
-    for relay in relays:
-        relay.join()
+    finally:
+        for relay in relays:
+            relay.join(RELAY_SECONDS)
     spent = look()
     codes = [process.returncode for process in running]
     if all(code == DONE for code in codes):
@@ -263,11 +266,15 @@ def _work_apart(begun: Begun, workers: int, progress: Progress, spent: int) -> i
 
 
 def _say_once(process: subprocess.Popen[str], said: dict[str, subprocess.Popen[str]]) -> None:
-    """Say what a worker says, but for lines that another one has said: what one cannot do, none of them can. said: by line, who did."""
+    """Say what a worker says, but for errors that another one has said: what one cannot do, none of them can. said: by line, who did."""
     assert process.stderr is not None
     for line in process.stderr:
-        if said.setdefault(line, process) is process:
+        if line.startswith("error: ") and said.setdefault(line, process) is not process:
+            continue
+        try:
             say(line.rstrip("\n"), err=True)
+        except OSError:
+            continue  # nobody reads it any more; unread, its worker would wait for ever
 
 
 def preview(recipe: Recipe, rows: int) -> list[Draft]:
