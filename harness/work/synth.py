@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from harness import __version__
 from harness.config.errors import InputError
@@ -86,13 +86,15 @@ def begin_plan(directory: SynthDirectory, plan: Plan, teachers: Teachers) -> Beg
     if directory.recipe.is_file():
         kept = directory.begun()
         is_other = not _is_written_alike(kept, document)
-        if is_other and answers(directory, kept["shards"]):
-            _refuse_other(directory, kept, document)
+        if is_other:
+            _refuse_written(directory, kept, document)
         # There is something to write again, or for the first time.
         if is_other or kept["steps"] != plan.keys or retries_of(kept["recipe"]) != retries_of(document["recipe"]):
             jobs = study_jobs(directory)  # not under the lock: Slurm may take its time
             with directory.changing() as ledger:
-                _refuse_workers(directory, plan.shards, jobs)
+                _refuse_workers(directory, max(kept["shards"], plan.shards), jobs)
+                if is_other:
+                    _refuse_written(directory, kept, document)  # workers may have written something, and left
                 ledger.begin_again()
     write_yaml(directory.recipe, document)
     return Begun(directory, plan, teachers)
@@ -135,8 +137,10 @@ def draws_of(recipe: dict[str, Any]) -> dict[str, int]:
     return {name: step["draws"] for name, step in recipe["steps"].items() if step["draws"] > 1}
 
 
-def _refuse_other(directory: SynthDirectory, kept: dict[str, Any], now: dict[str, Any]) -> NoReturn:
-    """Refuse to go on with what another recipe wrote. Raises InputError, which names what differs."""
+def _refuse_written(directory: SynthDirectory, kept: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuse to go on with what another recipe wrote, where it wrote something. Raises InputError, which names what differs."""
+    if not answers(directory, kept["shards"]):
+        return
     valid = "the same recipe, or another --dir"
     before, after = dict(flat(kept["recipe"])), dict(flat(now["recipe"]))
     different = sorted(key for key in {*before, *after} if before.get(key) != after.get(key) and not key.startswith(AFTER_WRITING))
