@@ -39,6 +39,8 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
 LONGEST_RETRY_AFTER_SECONDS = 900.0
 FIRST_REFUSED = 8
 """Requests that are refused before any is answered: then something is wrong with all of them, and none is a row's own fault."""
+FATE_SECONDS = 2.0
+"""How long an end waits for what comes of the requests under way, to know whether they cost something."""
 MOST_BYTES = 16_000_000
 """Of an answer."""
 PART_BYTES = 65_536
@@ -167,15 +169,17 @@ class Endpoint:
     def __init__(self, address: Address, *, requests: int, attempts: int) -> None:
         """requests: that are under way at most; attempts: how often one is sent."""
         self._address, self._requests, self._attempts = address, requests, attempts
-        self._lock = threading.Lock()
+        self._state = threading.Condition()
         self._quiet_until = 0.0
         """Nothing is sent before: a server that is busy for one request is so for all."""
         self._is_there = False
         """Whether it has said anything."""
         self._has_answered = False
+        self._under_way = 0
+        """Requests of which it is not known whether the server writes something."""
         self._may_have_written = False
         self.wrote_nothing = False
-        """Whether it ended, and is known to have written nothing: it was never reached, or refused all that was asked."""
+        """Whether it ended, and is known to have written nothing: it was never reached, or refused all that was sent."""
 
     def complete(
         self,
@@ -223,10 +227,17 @@ class Endpoint:
                         yield answer
             yield from refused
         except (InputError, EndpointDownError) as error:
-            self.wrote_nothing = not self._may_have_written and (isinstance(error, InputError) or not self._is_there)
+            closing.set()
+            self.wrote_nothing = self._all_refused() and (isinstance(error, InputError) or not self._is_there)
             raise
         finally:
             closing.set()
+
+    def _all_refused(self) -> bool:
+        """Whether nothing that was sent can have been written. Nothing more is sent by now."""
+        with self._state:
+            self._state.wait_for(lambda: self._may_have_written or not self._under_way, FATE_SECONDS)
+            return not (self._may_have_written or self._under_way)
 
     def _answer(
         self,
@@ -238,24 +249,34 @@ class Endpoint:
         body, lost = body_of(request), 0
         for attempt in range(1, self._attempts + 1):
             closing.wait(max(0.0, self._quiet_until - time.monotonic()))
-            if closing.is_set():
-                break
+            with self._state:
+                if closing.is_set():
+                    break
+                self._under_way += 1
             answer: Answer | Failure | _BusyError
+            may_have_written = True
             try:
                 answer = read(request, self._address.post(body))
-                self._has_answered = self._may_have_written = True
+                self._has_answered = True
+            except InputError:
+                may_have_written = False
+                raise
             except _RefusedError as refusal:
-                answer = Failure(request.id, str(refusal))
+                answer, may_have_written = Failure(request.id, str(refusal)), False
             except UnreadableError as error:
                 answer = _BusyError(self._address.without_key(str(error)), is_unreachable=True, may_have_cost=True)
             except _BusyError as error:
-                answer = error
+                answer, may_have_written = error, error.may_have_cost
+            finally:
+                with self._state:
+                    self._under_way -= 1
+                    self._may_have_written |= may_have_written
+                    self._state.notify_all()
             self._is_there |= not (isinstance(answer, _BusyError) and answer.is_unreachable)
             if not isinstance(answer, _BusyError):
                 return replace(answer, lost_attempts=lost)
             busy = answer
             lost += busy.may_have_cost
-            self._may_have_written |= busy.may_have_cost
             if attempt == self._attempts or not self._is_there:
                 raise EndpointDownError(
                     f"{self._address.config_key}.endpoint={self._address.url}: no answer ({busy}; {attempt} of {self._attempts} attempts)"
@@ -265,7 +286,7 @@ class Endpoint:
 
     def _pause(self, after_seconds: float | None, attempt: int, closing: threading.Event) -> None:
         if after_seconds is not None:
-            with self._lock:
+            with self._state:
                 self._quiet_until = max(self._quiet_until, time.monotonic() + min(after_seconds, LONGEST_RETRY_AFTER_SECONDS))
             return
         # Up to half of it by chance, so that requests that failed together do not come back together.

@@ -100,7 +100,7 @@ class Ledger:
 
     def is_whole(self, shards: int) -> bool:
         """Whether all of so many shards are written."""
-        return sum(one.done for one in self.shards.values()) == shards
+        return not self.undone(shards)
 
     @property
     def used(self) -> int:

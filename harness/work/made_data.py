@@ -68,9 +68,7 @@ def _made(recipe: Recipe, cache: Path, key: str) -> tuple[Path, SynthDirectory, 
     teachers = Teachers(recipe)
     plan = Plan(recipe, recipe.read_seeds(), teachers.fingerprints())
     kept = to_plain(recipe.config)
-    how_many = [recipe.config.rows, recipe.config.seed, recipe.config.shard_rows, retries_of(kept), draws_of(kept)]
-    texts = [plan.keys, plan.seeds.fingerprints(), *how_many]
-    pool = SynthDirectory(cache / "synth" / hash_of(texts))
+    pool = SynthDirectory(cache / "synth" / _pool_key(plan))
     rest = [kept[name] for name in AFTER_THE_TEXTS]
     # Scores and how texts are parsed: by these rows are kept, too.
     made = SynthDirectory(pool.path / "made" / hash_of([rest, list(kept["steps"].items())]))
@@ -97,3 +95,11 @@ def _made(recipe: Recipe, cache: Path, key: str) -> tuple[Path, SynthDirectory, 
     if not made.data.stat().st_size:
         raise InputError(f"no row is left; {made.rejected} says why")
     return made.data, pool, spent
+
+
+def _pool_key(plan: Plan) -> str:
+    """Of all that the texts depend on. Draws are of it where there are several, so that pools of one each keep their keys."""
+    config = plan.recipe.config
+    kept = to_plain(config)
+    how_many = [config.rows, config.seed, config.shard_rows, retries_of(kept), *filter(None, [draws_of(kept)])]
+    return hash_of([plan.keys, plan.seeds.fingerprints(), *how_many])

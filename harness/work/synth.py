@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from harness import __version__
 from harness.config.errors import InputError
@@ -33,6 +33,8 @@ from harness.work.synth_teacher import Record, Teachers
 from harness.work.synth_worker import answered, work
 
 POLL_SECONDS = 0.5
+RELAY_SECONDS = 2.0
+"""How long the last words of a worker that has ended are waited for: a process that it left behind may hold its stderr open."""
 AFTER_WRITING = ("filters.", "dedup.", "decontaminate.", "select.", "emit.", "budget.", "workers")
 """Keys that change nothing of what is asked of teachers."""
 Progress = Callable[[int, int, int], None]
@@ -84,13 +86,15 @@ def begin_plan(directory: SynthDirectory, plan: Plan, teachers: Teachers) -> Beg
     if directory.recipe.is_file():
         kept = directory.begun()
         is_other = not _is_written_alike(kept, document)
-        if is_other and answers(directory, kept["shards"]):
-            _refuse_other(directory, kept, document)
+        if is_other:
+            _refuse_written(directory, kept, document)
         # There is something to write again, or for the first time.
         if is_other or kept["steps"] != plan.keys or retries_of(kept["recipe"]) != retries_of(document["recipe"]):
             jobs = study_jobs(directory)  # not under the lock: Slurm may take its time
             with directory.changing() as ledger:
-                _refuse_workers(directory, plan.shards, jobs)
+                _refuse_workers(directory, max(kept["shards"], plan.shards), jobs)
+                if is_other:
+                    _refuse_written(directory, kept, document)  # workers may have written something, and left
                 ledger.begin_again()
     write_yaml(directory.recipe, document)
     return Begun(directory, plan, teachers)
@@ -133,8 +137,10 @@ def draws_of(recipe: dict[str, Any]) -> dict[str, int]:
     return {name: step["draws"] for name, step in recipe["steps"].items() if step["draws"] > 1}
 
 
-def _refuse_other(directory: SynthDirectory, kept: dict[str, Any], now: dict[str, Any]) -> NoReturn:
-    """Refuse to go on with what another recipe wrote. Raises InputError, which names what differs."""
+def _refuse_written(directory: SynthDirectory, kept: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuse to go on with what another recipe wrote, where it wrote something. Raises InputError, which names what differs."""
+    if not answers(directory, kept["shards"]):
+        return
     valid = "the same recipe, or another --dir"
     before, after = dict(flat(kept["recipe"])), dict(flat(now["recipe"]))
     different = sorted(key for key in {*before, *after} if before.get(key) != after.get(key) and not key.startswith(AFTER_WRITING))
@@ -247,8 +253,9 @@ def _work_apart(begun: Begun, workers: int, progress: Progress, spent: int) -> i
         for process in running:
             process.wait()
         raise
-    for relay in relays:
-        relay.join()
+    finally:
+        for relay in relays:
+            relay.join(RELAY_SECONDS)
     spent = look()
     codes = [process.returncode for process in running]
     if all(code == DONE for code in codes):
@@ -263,11 +270,15 @@ def _work_apart(begun: Begun, workers: int, progress: Progress, spent: int) -> i
 
 
 def _say_once(process: subprocess.Popen[str], said: dict[str, subprocess.Popen[str]]) -> None:
-    """Say what a worker says, but for lines that another one has said: what one cannot do, none of them can. said: by line, who did."""
+    """Say what a worker says, but for errors that another one has said: what one cannot do, none of them can. said: by line, who did."""
     assert process.stderr is not None
     for line in process.stderr:
-        if said.setdefault(line, process) is process:
+        if line.startswith("error: ") and said.setdefault(line, process) is not process:
+            continue
+        try:
             say(line.rstrip("\n"), err=True)
+        except OSError:
+            continue  # nobody reads it any more; unread, its worker would wait for ever
 
 
 def preview(recipe: Recipe, rows: int) -> list[Draft]:

@@ -140,7 +140,8 @@ def main(path: Path, *, stopping: Callable[[], bool], then: Callable[[SynthDirec
         if then is not None:
             then(directory)
     except InputError as error:
-        say(error, err=True)
+        for line in str(error).splitlines():
+            say(f"error: {line}" if not line.startswith("  ") else line, err=True)
         return BAD_INPUT
     except EndpointDownError as error:
         say(f"error: {error}", err=True)

@@ -94,6 +94,15 @@ def test_there_is_no_start_without_room(tmp_path: Path) -> None:
     assert directory.claim(3, stopping=go_on) is None
 
 
+def test_shards_of_another_recipe_do_not_make_it_whole() -> None:
+    ledger = Ledger()
+    for shard in (0, 2, 3):
+        ledger.of(shard).done = True
+    assert (ledger.is_whole(1), ledger.is_whole(2), ledger.is_whole(3)) == (True, False, False)
+    ledger.of(1).done = True
+    assert ledger.is_whole(3)
+
+
 def test_nothing_is_begun_with_what_is_held_back(tmp_path: Path) -> None:
     directory = SynthDirectory(tmp_path)
     claim = claimed(directory)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -203,6 +205,25 @@ def test_what_was_not_answered_in_time_counts(recipe: Write, tmp_path: Path) -> 
     assert len(server.bodies) == 17
     slow = len(prompt_of(server.bodies[0])) + 256 + 8
     assert json.loads(done.stdout)["tokens"] == {"prompt": 16 * 11, "generated": 16 * 3, "lost": slow}
+
+
+def test_what_is_under_way_when_others_are_refused_counts(recipe: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reply(body: Body) -> Reply:
+        is_late = next(numbers) >= 8
+        answer = echo(body) if is_late and writes else Reply(422, b"no")
+        answer.after_seconds = 0.3 if is_late else 0.0
+        return answer
+
+    for writes, fate_seconds in ((True, 0.05), (True, 2.0), (False, 2.0)):
+        monkeypatch.setattr(endpoint, "FATE_SECONDS", fate_seconds)
+        numbers = itertools.count()
+        with serving(reply) as server:
+            done = synth(tmp_path, served(recipe, server, teacher={"requests": 16}, shard_rows=16))
+        assert (done.rc, len(server.bodies), "refuses all of the first 8" in done.stderr) == (2, 16, True), done
+        spent = SynthDirectory(tmp_path / "made").ledger()
+        most = sum(len(prompt_of(body)) + 256 + 8 for body in server.bodies)
+        assert (spent.used, spent.reserved) == (most if writes else 0, 0)
+        shutil.rmtree(tmp_path / "made")
 
 
 def test_a_seed_that_is_no_text(recipe: Write, tmp_path: Path) -> None:

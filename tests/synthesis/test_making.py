@@ -235,6 +235,26 @@ def test_what_workers_write_is_not_changed_under_them(recipe: Write, tmp_path: P
     assert directory.recipe.read_bytes() != before
 
 
+def test_workers_of_more_shards_and_what_they_just_wrote_are_seen(recipe: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = begin(load_recipe(str(recipe()), []), tmp_path / "made").directory
+    *others, last = filter(None, (directory.claim(4, stopping=lambda: False) for _ in range(4)))
+    for other in others:
+        other.release()
+    assert directory.at_work(4) == [3]
+    before, fewer = directory.recipe.read_bytes(), load_recipe(str(recipe()), ["shard_rows=100"])
+    with pytest.raises(InputError, match="and workers write it"):
+        begin(fewer, directory.path)
+
+    def written_meanwhile(directory: SynthDirectory) -> None:
+        directory.append(3, {"step": "text", "id": "a", "text": "x", "finish": "stop", "tokens": [2, 3]})
+        last.release()
+
+    monkeypatch.setattr("harness.work.synth.study_jobs", written_meanwhile)
+    with pytest.raises(InputError, match="holds what another recipe made: shard_rows=4, now 100"):
+        begin(fewer, directory.path)
+    assert directory.recipe.read_bytes() == before
+
+
 def test_what_others_write_is_waited_for_and_taken_over(recipe: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = begin(load_recipe(str(recipe()), []), tmp_path / "made")
     claim = begun.directory.claim(4, stopping=lambda: False)

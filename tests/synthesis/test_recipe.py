@@ -138,3 +138,18 @@ def test_what_ships_needs_seeds_and_teachers_alone(name: str, seeds: str, rows: 
 
 def test_every_recipe_that_ships_is_tried() -> None:
     assert synth_names() == sorted(name for name, _, _ in SHIPPED)
+
+
+@pytest.mark.parametrize(
+    ("text", "beginning"),
+    [
+        ("Hello world.", "Hello world."),
+        ("Hello", "Hello"),
+        (f" {'x' * 120} y", "x" * 100),
+        (f"{'word ' * 20}end of it", ("word " * 20).strip()),
+        (f"{'word ' * 19}longer than that", ("word " * 19).strip()),
+    ],
+)
+def test_a_beginning_to_go_on_from_is_cut_only_where_it_is_long_and_is_never_empty(text: str, beginning: str) -> None:
+    recipe = load_recipe("continuations", ["seeds.docs.path=x.jsonl", "teachers.teacher.model=m"])
+    assert recipe.templates["text", "template"].render({"docs": {"text": text}}) == beginning

@@ -100,6 +100,23 @@ def test_trials_that_draw_more_have_more_rows(made: list[str]) -> None:
     assert rows == [4, 12]
 
 
+def test_a_pool_of_one_draw_keeps_the_key_that_it_had_before_draws_were_of_it(tiny_text: TinyText) -> None:
+    from harness.synthesis.plan import Plan
+    from harness.synthesis.recipe import load_recipe
+    from harness.synthesis.seeds import hash_of
+    from harness.work.made_data import _pool_key
+
+    def plan(draws: int) -> Plan:
+        words = [f"seeds.docs.path={tiny_text.domain}", "teachers.teacher.model=m", "rows=4", f"steps.text.draws={draws}"]
+        recipe = load_recipe("continuations", words)
+        return Plan(recipe, recipe.read_seeds(), {"teacher": "t"})
+
+    one, three = plan(1), plan(3)
+    shard_rows = one.recipe.config.shard_rows
+    assert _pool_key(one) == hash_of([one.keys, one.seeds.fingerprints(), 4, 0, shard_rows, {}])
+    assert _pool_key(three) == hash_of([three.keys, three.seeds.fingerprints(), 4, 0, shard_rows, {}, {"text": 3}])
+
+
 def test_a_pool_counts_once_whoever_reads_it() -> None:
     def read(**pools: int) -> Result:
         return Result(teachers=TeacherTokens(pools=pools))
