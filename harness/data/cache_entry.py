@@ -59,10 +59,14 @@ class Shard:
 @contextmanager
 def shard(path: Path, checksums: dict[str, str]) -> Iterator[Shard]:
     """A file of an entry, to write; its checksum is added to `checksums`, by its name, which belong under that key into meta.json."""
-    with path.open("wb") as stream:
+    stream = path.open("wb")
+    try:
         writing = Shard(path, stream, checksums)
         yield writing
         writing.finish()
+    finally:
+        with at(path):  # what is still in the buffer is written
+            stream.close()
 
 
 def _has_pipes(entry: Path) -> bool:

@@ -22,7 +22,7 @@ from tokenizers import Tokenizer, processors
 from harness.config.errors import InputError
 from harness.config.schema import DataConfig, SourceConfig
 from harness.data import token_cache
-from harness.data.cache_entry import is_whole
+from harness.data.cache_entry import is_whole, shard
 from harness.data.rows import told_by_name
 from harness.data.sources import read_documents
 from harness.data.text_encoder import TextEncoder
@@ -265,6 +265,16 @@ def test_a_damaged_hash_does_not_make_two_files_one(run: Any, write_jsonl: Write
     for entry in (tmp_path / "cache" / "files").iterdir():
         entry.write_bytes(left)
     assert [run(file).fingerprint for file in files] == before
+
+
+def test_a_full_disk_is_named_also_where_a_file_is_closed_after_another_one_failed() -> None:
+    def written() -> None:
+        with shard(Path("/dev/full"), {}) as stream:
+            stream.write(b"what is in the buffer")
+            raise ValueError("of another file")
+
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        written()
 
 
 def test_a_full_cache_names_its_disk_and_leaves_nothing(docs: Path, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
