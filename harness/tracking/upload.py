@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -145,8 +145,12 @@ def _upload(ended: list[_EndedRun], entity: str, upload_seconds: float) -> dict[
     in_a_row = 0
     scratch = scratch_directory(Path(tempfile.gettempdir()), "harness-sync-")
     with scratch as folder, ThreadPoolExecutor(PARALLEL_UPLOADS) as pool:
-        asked = {one.id: pool.submit(_upload_one, one, entity, folder, upload_seconds) for one in ended}
+        asked = dict[str, Future[None]]()
         try:
+            for one in ended:
+                asked[one.id] = pool.submit(_upload_one, one, entity, folder, upload_seconds)
+                # The first one alone: it puts the client's logger in place, which runs that begin beside it would find half there.
+                wait([asked[one.id]] if len(asked) == 1 else [])
             for future in as_completed(asked.values()):
                 in_a_row = 0 if future.exception() is None else in_a_row + 1
                 if in_a_row == PARALLEL_UPLOADS:
