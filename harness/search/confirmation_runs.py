@@ -109,8 +109,14 @@ class ConfirmationRuns:
         return used >= PROBE_AT and all(getattr(spent, unit) < getattr(held, unit) for unit in accounts)
 
     def holds_one_more_alone(self, budget: Budget) -> bool:
-        """Whether nobody has begun, and what is left is not enough for two candidates."""
-        return self._runs is None and self._runs_left(budget) < 2 * ENOUGH_SEEDS
+        """Whether somebody could begin, nobody has, and what is left is not enough for two candidates."""
+        if self._runs is not None or self._runs_left(budget) >= 2 * ENOUGH_SEEDS:
+            return False
+        return self._wanted(self._record(None), budget) is not None
+
+    def _wanted(self, study: StudyRecord, budget: Budget) -> tuple[int, int] | None:
+        """The candidate that gets a further seed, and the place of that seed."""
+        return next_run(study, self._study.sweep, candidates_at_once(self._study.sweep), self._runs_left(budget))
 
     def _runs_left(self, budget: Budget) -> int:
         sweep = self._study.sweep
@@ -128,7 +134,7 @@ class ConfirmationRuns:
             # `harness confirm` planned it, and was stopped.
             plan = dataclasses.replace(plan, charged=[*plan.charged, begun])
         else:
-            wanted = next_run(study, self._study.sweep, candidates_at_once(self._study.sweep), self._runs_left(budget))
+            wanted = self._wanted(study, budget)
             if wanted is None:
                 return "done"
             plan = plan or empty_plan(study, self._study.sweep)

@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.runs.chances import Spread
 from harness.runs.confirmation import Confirmation
@@ -27,6 +28,8 @@ OF_NORMAL = 1.4826
 UNSEEN = 2.0
 """Times the variance of the noise is that of seeds: what a seed does to all of its runs alike a search with one seed cannot see. On text it
 was about as much again (docs/benchmarks.md)."""
+FAR = 5.0
+"""Robust standard deviations from the median: a run that ended there diverged, and says nothing of how seeds scatter the others."""
 ENOUGH_DEGREES = 2
 """Of freedom: from then on only what fresh seeds say counts."""
 
@@ -57,25 +60,65 @@ def _spread(confirmation: Confirmation | None, metric: str) -> Spread | None:
 
 def _share(metric: str, full: Sequence[RunRecord]) -> float:
     """The variance that is assumed from what these runs differ by."""
-    values = [run.result.metrics[metric] for run in full if metric in run.result.metrics]
+    values = [run.result.metrics[metric] for run in _near(metric, [run for run in full if metric in run.result.metrics])]
     centre = statistics.median(values) if values else 0.0
     return float((ASSUMED * OF_NORMAL * statistics.median(abs(value - centre) for value in values)) ** 2) if values else 0.0
 
 
 def _noise(metric: str, space: Space, runs: Sequence[RunRecord]) -> float:
-    """The variance of a metric that its place in the space does not explain; 0 while too few trials are complete."""
+    """The variance of a metric that its place in the space does not explain; 0 while too few trials are complete. Runs that diverged do
+    not count: the variance, and with it the noise, would be theirs."""
     complete = [run for run in runs if run.state == "complete" and run.trial is not None and metric in run.result.metrics]
     # Fitted anew only when there is a fifth more.
-    complete = complete[: learned_from(len(complete))][-MOST:] if len(complete) >= FEWEST else []
+    complete = _near(metric, complete[: learned_from(len(complete))][-MOST:]) if len(complete) >= FEWEST else []
     values = np.array([run.result.metrics[metric] for run in complete])
     if not len(values) or not values.std():
         return 0.0
-    rungs = np.array([run.trial.rung or 0 for run in complete if run.trial])
-    parents = {run.number: run.trial.parent for run in runs if run.trial}
+    rungs = np.array([_rung(run) for run in complete])
     cube = cube_without_seed(space)
+    if not len(cube.groups):
+        return _variance_within(values, rungs)
+    parents = {run.number: run.trial.parent for run in runs if run.trial}
     trunks = np.array([_root(run.number, parents) for run in complete], dtype=np.int64)
     places = Places(cube.encoded([run.params for run in complete]), (rungs.max() - rungs) / max(1, rungs.max()), trunks)
     return hyperparameters(places, values, cube.groups).noise * float(values.var())
+
+
+def _near(metric: str, runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """Those of the runs with this metric that are not far from the others of their rung, or from all where it has too few."""
+    values: dict[int, list[float]] = {}
+    for run in runs:
+        values.setdefault(_rung(run), []).append(run.result.metrics[metric])
+    edges = {rung: _edges(of_rung) for rung, of_rung in values.items() if len(of_rung) > FEWEST}
+    low, high = _edges([value for of_rung in values.values() for value in of_rung])
+    found = []
+    for run in runs:
+        lowest, highest = edges.get(_rung(run), (low, high))
+        if lowest <= run.result.metrics[metric] <= highest:
+            found.append(run)
+    return found
+
+
+def _edges(values: list[float]) -> tuple[float, float]:
+    """Between which values are not far from their median. Of very few nobody can say which one diverged."""
+    if len(values) <= FEWEST:
+        return -math.inf, math.inf
+    centre = statistics.median(values)
+    apart = [abs(value - centre) for value in values]
+    # More than half of them may be the same.
+    scale = statistics.median(apart) or statistics.median([by for by in apart if by] or [0.0])
+    return centre - FAR * OF_NORMAL * scale, centre + FAR * OF_NORMAL * scale
+
+
+def _rung(run: RunRecord) -> int:
+    return (run.trial and run.trial.rung) or 0
+
+
+def _variance_within(values: NDArray[np.float64], rungs: NDArray[np.int64]) -> float:
+    """The sample variance of runs that differ by nothing but seeds, and lengths."""
+    lengths = set(rungs.tolist())
+    squares = sum(float(((values[rungs == rung] - values[rungs == rung].mean()) ** 2).sum()) for rung in lengths)
+    return squares / (len(values) - len(lengths)) if len(values) > len(lengths) else 0.0
 
 
 def _root(number: int | None, parents: dict[int | None, int | None]) -> int:

@@ -21,6 +21,7 @@ from harness.runs.record import load_study
 from harness.runs.trial import claimed_trial, write_trial
 from harness.search.checks import advice, check
 from harness.search.confirm import open_confirmation
+from harness.search.load_sweep import load_sweep
 from harness.search.open_study import open_study
 from harness.search.reserve import FEWEST_RUNS, SHARE, holds_two_races
 from harness.search.status import read_status
@@ -28,7 +29,7 @@ from harness.search.storage.build import open_storage
 from harness.search.storage.contract import StudyStorage
 from harness.search.study import Claim, Study
 from harness.search.sweep import Sweep, thaw
-from tests.search.conftest import MakeSweep
+from tests.search.conftest import MakeSweep, WriteSweep
 from tests.search.studies import TRIAL_TOKENS, Attempt, check_in_step, claim_and_status_agree, dying_before, run_all
 
 pytestmark = pytest.mark.usefixtures("composed_once")
@@ -294,6 +295,43 @@ def test_where_few_can_be_judged_nobody_begins_while_a_better_one_may_come(opene
         confirming = b.claim()
         assert isinstance(confirming, Claim)
         assert confirming.run.name == "study-confirm/0000"
+
+
+def test_where_nobody_can_be_confirmed_idle_workers_search(opened: Opened) -> None:
+    """No trial is within the bound so far: there is nothing for which what is left would be kept together."""
+    directory, sweep = opened(budget={"trials": 7, "tokens": None}, constraints={"val/general/forgetting": {"max": 0.5}})
+    broken = lambda params: {**measured(params), "val/general/forgetting": 0.9}  # noqa: E731
+    with announced(directory, "a") as of_a, announced(directory, "b") as of_b:
+        a, b = Study(directory, sweep, "a", of_a), Study(directory, sweep, "b", of_b)
+        for study in (a, b):
+            first = study.claim()
+            assert isinstance(first, Claim)
+            run(first, study, broken)
+        assert isinstance(a.claim(), Claim)
+        beside = b.claim()
+        assert isinstance(beside, Claim)
+        assert beside.run.name == "study/0003"
+
+
+def test_a_search_over_seeds_alone_under_a_bound_ends_confirmed(
+    write_sweep: WriteSweep, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nothing in the space explains what they differ by: no model is fitted."""
+    monkeypatch.setenv("HARNESS_RUNS", str(tmp_path / "runs"))
+    path = write_sweep(
+        space={"seed": {"low": 0, "high": 99}},
+        search={"name": "random", "confirm": True},
+        budget={"trials": 12},
+        constraints={"val/general/forgetting": {"max": 0.5}},
+    )
+    sweep = load_sweep(str(path), [])
+    directory = open_study(sweep)
+    moved = lambda params: {  # noqa: E731
+        "val/domain/loss": 2 + SEED_SHIFTS[params["seed"] % 8],
+        "val/general/forgetting": 0.3 + 0.001 * (params["seed"] % 7),
+    }
+    run_to_the_end(Study(directory, sweep, "w"), moved)
+    assert load_study(directory).confirmed is not None
 
 
 def test_more_can_be_confirmed_afterwards_and_is_not_charged(opened: Opened) -> None:
