@@ -38,22 +38,28 @@ def ingredient(word: str, *, key: str, depth: int = 0) -> Source:
         raise wrong_value(key, word, f"a model of a model, {depth} deep; valid: export it first")
     folder = Path(word).expanduser()
     base, plus, adapter = word.partition("+")
-    if plus and not folder.exists() and base:
+    if plus and base and not folder.exists() and _run_called(word) is None:
         return with_lora(ingredient(base, key=key, depth=depth + 1), _adapter_folder(adapter, key), key=key)
     if (folder / "config.json").is_file():
         _refuse(weights_problems(key, word))
         return folder_source(folder, word, key=key)
     if (folder / CONFIG).is_file():
         return with_lora(_base_of(folder, key, depth), folder, key=key)
-    run = run_called(word)
-    if run is not None:
-        return _run(run, word, key=key, depth=depth)
-    name, at, step = word.rpartition("@")
-    if at and step.isdigit() and (run := run_called(name)) is not None:
-        return _run(run, word, key=key, depth=depth, step=int(step))
+    if (found := _run_called(word)) is not None:
+        run, step = found
+        return _run(run, word, key=key, depth=depth, step=step)
     if folder.is_dir():
         _refuse(weights_problems(key, word))  # it is no model's
     return _from_hub(word, key=key, depth=depth)
+
+
+def _run_called(word: str) -> tuple[RunDirectory, int | None] | None:
+    """The run, and the step of RUN@STEP, that a word names; None of other words."""
+    if (run := run_called(word)) is not None:
+        return run, None
+    name, at, step = word.rpartition("@")
+    run = run_called(name) if at and step.isdigit() else None
+    return None if run is None else (run, int(step))
 
 
 def _base_of(folder: Path, key: str, depth: int) -> Source:

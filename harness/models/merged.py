@@ -42,10 +42,17 @@ def merge_fingerprint(merge: MergeConfig) -> str:
     return hashlib.sha256(json.dumps([values, models], sort_keys=True).encode()).hexdigest()
 
 
-def ingredient_fingerprints(merge: MergeConfig) -> dict[str, str]:
-    """Of every model that is merged, by the configuration key that names it (without .path); of the base, too."""
+def ingredient_fingerprints(merge: MergeConfig, known: dict[str, str] | None = None) -> dict[str, str]:
+    """Of every model that is merged, by the configuration key that names it (without .path); of the base, too.
+
+    known: fingerprints by word, of models that were looked at already; the others are added.
+    """
     recipe = recipe_of(one_by_one(merge), seed=0)
-    return {recipe.keys[name].removesuffix(".path"): source.fingerprint for name, source in sources_of(recipe).items()}
+    known = {} if known is None else known
+    for name, word in recipe.words.items():
+        if word not in known:
+            known[word] = ingredient(word, key=recipe.keys[name]).fingerprint
+    return {recipe.keys[name].removesuffix(".path"): known[word] for name, word in recipe.words.items()}
 
 
 def frame_folder(model: ModelConfig) -> tuple[str, str] | None:

@@ -75,7 +75,7 @@ def run_source(run: RunDirectory, label: str, *, key: str, stored: Source | None
         raise wrong_value(key, label, f"its checkpoint {path} is damaged: {str(error).partition(chr(10))[0]}") from error
     weights = {name.removeprefix(PREFIX): value for name, value in state.items() if name.startswith(PREFIX)}
     values = dict(stored.config) if stored is not None else _values_from_scratch(config)
-    if (tied := _tied_head(weights)) is not None:
+    if (tied := _tied_head(weights, values)) is not None:
         del weights[tied]
     tokenizer = config.tokenizer.path
     folder = Path(tokenizer) if tokenizer is not None else stored.folder if stored is not None else None
@@ -93,10 +93,26 @@ def run_source(run: RunDirectory, label: str, *, key: str, stored: Source | None
     )
 
 
-def _tied_head(weights: Mapping[str, torch.Tensor]) -> str | None:
-    """The output layer where it is the embedding itself. A configuration does not tell: a merge and a stored head untie it."""
+def _tied_head(weights: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> str | None:
+    """The output layer where it is the embedding itself.
+
+    A config.json that says so is not enough: a merge and a stored head untie it. Nor are equal weights: where it says otherwise, files lack
+    a tensor without them.
+    """
     head, embedding = head_of(weights), embedding_of(weights)
-    return head if head is not None and embedding is not None and torch.equal(weights[head], weights[embedding]) else None
+    if head is None or embedding is None or not _says_tied(values):
+        return None
+    return head if torch.equal(weights[head], weights[embedding]) else None
+
+
+def _says_tied(values: Mapping[str, Any]) -> bool:
+    """Whether config.json ties the output layer to the embedding; where it does not say, the family's default holds."""
+    from transformers import CONFIG_MAPPING
+
+    if (said := values.get("tie_word_embeddings")) is not None:
+        return bool(said)
+    family = str(values.get("model_type"))
+    return family in CONFIG_MAPPING and bool(getattr(CONFIG_MAPPING[family].from_dict(dict(values)), "tie_word_embeddings", False))
 
 
 def _updates(tensors: Mapping[str, Tensor], config: Config, stored: Source | None) -> Updates | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from harness.config.errors import InputError
+from harness.config.merge_words import KEY, renamed_since
 from harness.config.schema import Config, TrainerConfig
 from harness.data.tokenization import Progress
 from harness.runs.lifecycle import LiveResult
@@ -28,6 +29,9 @@ def begin(config: Config, live: LiveResult, *, progress: Progress | None = None,
     # What trials read was verified when their study was prepared.
     inputs = load_inputs(config, progress=progress, related=related, verify=live.run.study is None)
     changed = [name for name, fingerprint in result.fingerprints.items() if inputs.fingerprints.get(name) != fingerprint]
+    renamed = renamed_since(result.fingerprints, inputs.fingerprints)
+    if renamed is not None and all(name == "model" or name.startswith(KEY) for name in changed):
+        raise InputError(f"{live.run.path}: {renamed}; valid: a run that is begun anew, or to go on with that version")
     if changed:
         raise InputError(f"{live.run.path}: the {' and the '.join(changed)} changed since this run began; going on would mix two runs")
     if ranks.size() > 1:

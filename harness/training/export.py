@@ -11,6 +11,7 @@ import torch
 from harness.config.checks import check_model
 from harness.config.checks.trainer import trains
 from harness.config.errors import InputError
+from harness.config.merge_words import renamed_since
 from harness.config.schema import Config
 from harness.data.chat.encoder import build_chat_encoder
 from harness.data.chat.template import plain_jinja, template_fingerprint, template_source
@@ -19,7 +20,7 @@ from harness.models.adapters.plain import initial_factors, merge, prompt_names, 
 from harness.models.adapters.prompt_tokens import prepend_to_every_text
 from harness.models.adapters.steering import steering_in
 from harness.models.checkpoint_files import last_weights
-from harness.models.language_model import model_fingerprint
+from harness.models.language_model import model_fingerprint, part_fingerprints
 from harness.models.merged import frame_folder
 from harness.models.pretrained import stored_config, stored_dtype
 from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
@@ -125,6 +126,8 @@ def _refuse_changes(run: RunDirectory, config: Config, tokenizer: Any, trained_w
         chosen, kwargs = config.data.chat_template, config.data.chat_template_kwargs
         now["chat_template"] = template_fingerprint(chosen, tokenizer.chat_template, kwargs)
     changed = [name for name, fingerprint in now.items() if trained_with.get(name, fingerprint) != fingerprint]
+    if changed == ["model"] and (renamed := renamed_since(trained_with, part_fingerprints(config.model))) is not None:
+        raise InputError(f"{run.path}: {renamed}; valid: to export it with that version")
     if changed:
         raise InputError(
             f"{run.path}: the {' and the '.join(changed)} changed since it was trained, and the export would be of another model; "

@@ -13,7 +13,7 @@ from harness.config.documents import as_mapping
 from harness.config.errors import InputError
 from harness.config.load import load, with_overrides
 from harness.config.merge_methods import METHODS
-from harness.config.merge_words import COUNTED, KEY, SEVERAL, prefix_of
+from harness.config.merge_words import COUNTED, KEY, SEVERAL, named_now, prefix_of, renamed_since
 from harness.config.nested import flat
 from harness.config.overrides import GroupOverride, ValueOverride, hydra_text, parse
 from harness.config.schema import Config
@@ -36,6 +36,8 @@ INGREDIENT = re.compile(r"((?P<name>[^\W\d]\w*)=)?(?P<model>.+?)(:(?P<weight>[-+
 PATH = re.compile(rf"{re.escape(KEY)}\.ingredients\.(\w+)\.path=")
 NOT_INGREDIENTS = ("experiment", *(field.name for field in fields(Config)))
 """Sections of a configuration, and its groups."""
+RANDOM = ("dare", "della")
+"""What begins the names of methods whose masks depend on the ingredients' names."""
 NO_METHOD = f"{KEY}.method: required (--method) unless models have no names; valid: {', '.join(METHODS)}"
 OWN_KEYS = ("seed", "model.merge.")
 """What a merge that is written reads of a configuration."""
@@ -161,15 +163,28 @@ def _of_run(run: RunDirectory) -> Plan:
     return merge_plan(config.model.merge, seed=config.seed)
 
 
-def refuse_changed_models(run: RunDirectory) -> None:
+def refuse_changed_models(*runs: RunDirectory) -> None:
     """Raise InputError where a model that a run merged is missing, or another one by now: of a study's best, too, if these are others."""
     from harness.models.merged import ingredient_fingerprints
 
-    merge = load_run_config(run, checked_by=_nothing).model.merge
-    then = {key: fingerprint for key, fingerprint in read_result(run).fingerprints.items() if key.startswith(KEY)}
-    for key, fingerprint in ingredient_fingerprints(merge).items():
-        if then and then.get(key) != fingerprint:
-            raise InputError(f"{key}: it changed since {run.name} merged it; valid: the model as it was then")
+    known: dict[str, str] = {}
+    seen: list[tuple[object, ...]] = []
+    for run in runs:
+        merge = load_run_config(run, checked_by=_nothing).model.merge
+        fingerprints = read_result(run).fingerprints
+        then = named_now(fingerprints)
+        models = (merge.method, merge.base, {name: (one.path, one.top, one.last) for name, one in merge.ingredients.items()}, then)
+        if merge.method is None or models in seen:
+            continue
+        seen.append(models)
+        now = ingredient_fingerprints(merge, known)
+        for key, fingerprint in now.items():
+            if then and then.get(key) != fingerprint:
+                raise InputError(f"{key}: it changed since {run.name} merged it; valid: the model as it was then")
+        renamed = renamed_since(fingerprints, now)
+        if renamed is not None and merge.method.startswith(RANDOM):
+            valid = "a merge, or a study, that is begun anew; or that version"
+            raise InputError(f"{run.name}: {renamed}, and the random masks of {merge.method} depend on it; valid: {valid}")
 
 
 def scores_of(words: list[str]) -> list[str]:

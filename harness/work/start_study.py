@@ -110,10 +110,12 @@ def has_trained(sweep: Sweep) -> bool:
     from harness.runs.record import load_run
     from harness.work.merge import refuse_changed_models
 
-    loaded = next((run for run in StudyDirectory(runs_root() / sweep.name).trials() if load_run(run).result.fingerprints), None)
-    if loaded is not None and sweep.base.config.model.merge.method is not None:
-        refuse_changed_models(loaded)
-    return loaded is not None
+    loaded = (run for run in StudyDirectory(runs_root() / sweep.name).trials() if load_run(run).result.fingerprints)
+    first = next(loaded, None)
+    if first is not None and sweep.base.config.model.merge.method is not None:
+        # All: where models are searched, or how many of a study, each trial may have merged others.
+        refuse_changed_models(first, *loaded)
+    return first is not None
 
 
 def launcher_of(directory: StudyDirectory) -> LauncherConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -12,6 +13,7 @@ import subprocess
 import sys
 from collections import namedtuple
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +24,18 @@ import yaml
 from harness.config.checks.merge import merge_problems
 from harness.config.errors import InputError
 from harness.config.load import load
-from harness.config.schema import MergeConfig, ModelConfig
+from harness.config.merge_words import renamed_since
+from harness.config.schema import IngredientConfig, MergeConfig, ModelConfig
 from harness.config.validate import to_plain, to_section
 from harness.merging.operands import Floats
 from harness.merging.safetensors_files import StoredTensor, header_of
 from harness.merging.source import from_float32, rounded
 from harness.merging.write import write_merge
-from harness.models.merged import merge_plan
+from harness.models.merged import ingredient_fingerprints, merge_plan
 from harness.runs.directory import RunDirectory
 from harness.runs.files import write_yaml
 from harness.runs.result import Result, write_result
-from harness.work.merge import as_overrides, in_short, plan_summary
+from harness.work.merge import as_overrides, in_short, plan_summary, refuse_changed_models
 from tests.merging.models import CONFIG, EMBEDDING, HEAD, NORM, TOKENS, read_model, tensors, write_model
 from tests.support.command import Done, call_harness
 
@@ -140,6 +143,49 @@ def test_a_trial_that_merged_is_written_with_what_was_measured_of_it(home: Path)
     assert "model.merge.ingredients.a: it changed since mixed merged it" in refused(merge(home, "mixed"), home)
     assert "or first: harness merge OUT mixed" in refused(merge(home, "--method", "linear", "x=mixed"), home)
     assert "trained nothing; valid: harness merge out mixed" in refused(call_harness("export", "mixed", "out", cwd=home), home)
+
+
+def test_models_that_an_older_version_named_otherwise_are_the_same_ones(home: Path) -> None:
+    """Ingredients were called soup/0007 before they were soup-0007; random masks depend on it."""
+    run = RunDirectory(home / "runs" / "mixed")
+    run.path.mkdir(parents=True)
+    soup = MergeConfig(
+        method="dare_linear",
+        base=str(home / "base"),
+        ingredients={f"soup-{name}": IngredientConfig(path=str(home / name), density=0.5) for name in "ab"},
+    )
+    now = ingredient_fingerprints(soup)
+    then = {key.replace("soup-", "soup/"): fingerprint for key, fingerprint in now.items()}
+    assert then.keys() != now.keys()
+    for method, fingerprints, problem in (
+        ("task_arithmetic", then, None),
+        ("dare_linear", now, None),
+        (
+            "dare_linear",
+            then,
+            r"an older version of harness called .* otherwise \(.*soup/a is .*soup-a now\), and the random masks of dare",
+        ),
+        ("task_arithmetic", then | {"model.merge.ingredients.soup/a": "another"}, r"soup-a: it changed since mixed merged it"),
+    ):
+        config = load(["model=merge", f"model.merge.method={method}", "trainer.max_steps=0"], checked_by=lambda config: None).config
+        model = replace(config.model, merge=replace(soup, method=method))  # type: ignore[arg-type]
+        write_yaml(run.config, to_plain(replace(config, model=model)))
+        write_result(run, Result(state="complete", fingerprints=fingerprints))
+        with pytest.raises(InputError, match=problem) if problem else contextlib.nullcontext():
+            refuse_changed_models(run)
+
+
+@pytest.mark.parametrize(
+    ("then", "is_told"),
+    [
+        ({"model": "x", "model.merge.ingredients.soup/1": "a"}, True),
+        ({"model": "x", "model.merge.ingredients.soup/1": "b"}, False),
+        ({"model": "x", "model.merge.ingredients.soup-1": "a"}, False),
+        ({"model": "x", "data.validation.a/b": "a"}, False),
+    ],
+)
+def test_a_renaming_is_told_where_models_are_the_same(then: dict[str, str], is_told: bool) -> None:
+    assert (renamed_since(then, {"model": "y", "model.merge.ingredients.soup-1": "a"}) is not None) is is_told
 
 
 def test_others_may_read_what_the_umask_lets_them(home: Path) -> None:

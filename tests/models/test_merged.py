@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file as load_safetensors
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.config.checks import check_model
@@ -125,6 +126,30 @@ def test_an_adapters_directory_is_its_base_and_the_update(word: str, tiny_text: 
     for name, tensor in source.tensors.items():
         found = torch.from_numpy(tensor.read(0, tensor.shape[0]).reshape(tensor.dimensions))
         torch.testing.assert_close(found, wanted[name], rtol=0, atol=1e-6)
+
+
+def test_an_untied_head_that_equals_the_embedding_is_kept(tiny_text: TinyText, models: Path, tmp_path: Path) -> None:
+    """A config.json that says untied, without a head, is no model."""
+    untied: Any = AutoModelForCausalLM.from_pretrained(models / "base", tie_word_embeddings=False)
+    untied.lm_head.weight.data.copy_(untied.model.embed_tokens.weight)
+    shutil.copytree(models / "base", tmp_path / "models" / "base")
+    untied.save_pretrained(tmp_path / "models" / "base")
+    adapter = ["adapter=lora", "adapter.rank=4", "trainer.max_steps=1"]
+    for home, kept in ((tmp_path / "models", True), (models, False)):
+        run = trained(tiny_text, home, tmp_path / f"run-{kept}", *adapter)
+        merge = MergeConfig(method="linear", ingredients={"run": IngredientConfig(path=str(run.path))})
+        write_merge(merge_plan(merge, seed=0), tmp_path / f"out-{kept}")
+        assert ("lm_head.weight" in load_safetensors(tmp_path / f"out-{kept}" / "model.safetensors")) is kept
+        assert read_json(tmp_path / f"out-{kept}" / "config.json")["tie_word_embeddings"] is not kept
+
+
+@pytest.mark.parametrize("word", ["{study}/7", "{study}/trials/0007@3"])
+def test_a_run_below_a_directory_with_a_plus_is_no_adapter(word: str, tiny_text: TinyText, models: Path, tmp_path: Path) -> None:
+    study = tmp_path / "c++" / "runs" / "s"
+    run = RunDirectory(study / "trials" / "0007")
+    run.path.mkdir(parents=True)
+    write_yaml(run.config, to_plain(load([*tiny_text.pretrained(models / "a"), "trainer.max_steps=0"]).config))
+    assert ingredient(word.format(study=study), key="model").fingerprint == ingredient(str(models / "a"), key="model").fingerprint
 
 
 def test_a_directory_that_is_no_adapter_is_called_so(models: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,27 @@ def test_a_study_does_not_go_on_with_another_model(sweep: Sweep, tmp_path: Path,
     assert has_trained(sweep)
     write_result(run, Result(state="complete", fingerprints=then | {"model.merge.ingredients.docs": "another"}))
     with pytest.raises(InputError, match=r"model\.merge\.ingredients\.docs: it changed since .* merged it; valid: the model as it was"):
+        has_trained(sweep)
+
+
+def test_a_study_does_not_go_on_where_a_later_trial_merged_a_model_that_is_another_now(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the models are searched, the first trial does not tell of all."""
+    monkeypatch.setenv("HARNESS_RUNS", str(tmp_path / "runs"))
+    write_model(tmp_path / "other", tensors(3))
+    merge = sweep.base.config.model.merge
+    docs = replace(merge.ingredients["docs"], path=str(tmp_path / "other"))
+    other = replace(merge, ingredients={**merge.ingredients, "docs": docs})
+    for number, one in enumerate((merge, other)):
+        run = StudyDirectory(tmp_path / "runs" / "merge").trial(number)
+        run.path.mkdir(parents=True)
+        write_yaml(run.config, to_plain(replace(sweep.base.config, model=replace(sweep.base.config.model, merge=one))))
+        write_result(run, Result(state="complete", fingerprints=ingredient_fingerprints(one)))
+    assert has_trained(sweep)
+    shutil.rmtree(tmp_path / "other")
+    write_model(tmp_path / "other", tensors(4))
+    with pytest.raises(InputError, match=r"ingredients\.docs: it changed since .*1 merged it"):
         has_trained(sweep)
 
 
