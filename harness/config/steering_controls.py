@@ -10,8 +10,8 @@ from harness.config.schema import AdapterConfig, Config, DataConfig
 
 KEY = "adapter.control"
 DRAW_KEY = "adapter.draw"
-VECTORS = "vector.safetensors"
-"""The file of directions that `harness steer` writes: tensors block.N."""
+VECTORS, SETTINGS = "vector.safetensors", "steering.json"
+"""The files that `harness steer` writes: the directions, tensors block.N; and what they are of, and how they are used."""
 AGREEMENT, OPPOSED = "steering/agreement", "steering/opposed"
 """Logged of a run that steers by pairs and trains nothing: how far these agree at its block (the strongest), see `Extraction`."""
 

@@ -17,7 +17,7 @@ from harness.search.budget import HOUR, SHORTEST_SECONDS
 from harness.search.late_parameters import LateParameters
 from harness.search.reserve import trials_of_search, why_not
 from harness.search.samplers import GP_TRIALS, arms_of, check_sampler
-from harness.search.steering_controls import check_blocks, check_controls
+from harness.search.steering_controls import check_blocks, check_controls, prompt_advice
 from harness.search.sweep import Sweep
 from harness.search.trunk_claims import rungs_of
 
@@ -101,6 +101,7 @@ def advice(sweep: Sweep) -> Iterator[str]:
         )
     if search.name == "trunk" and search.confirm is None and (problem := why_not(sweep)) is not None:
         yield f"search.confirm is off: {problem}; `harness confirm {sweep.name}` afterwards says whether the best is lucky"
+    yield from prompt_advice(sweep.base.config, sweep.space)
     failing = _failing_points(sweep)
     if failing:
         point, error = failing[0]

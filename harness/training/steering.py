@@ -24,7 +24,7 @@ from harness.config.steering_controls import draws_pairs
 from harness.data.cache_entry import META, open_or_build, shard
 from harness.data.preference.contrast import read_contrast_pairs
 from harness.data.tokenization import Progress
-from harness.models.adapters.steering import Directions
+from harness.models.adapters.steering import Directions, shares_coefficient
 from harness.models.device import computes_on_gpu
 from harness.models.language_model import build_model
 from harness.models.precision import forward_context, weights_dtype
@@ -39,6 +39,9 @@ KEY = "adapter.pairs"
 FORMAT = 1
 """Increase it when existing entries must not be used any more."""
 FILE = "directions.safetensors"
+SHARED = 2
+"""What a coefficient of several blocks of a vector file means: increase it when that changes. 1, of which nothing was noted: the strongest
+block's alone."""
 FEWEST = 2
 METHOD: SteeringMethod = "mean_difference"
 READING: SteeringReading = "last"
@@ -63,12 +66,18 @@ def directions_of(config: Config, tokenizer: Any, progress: Progress | None = No
 
 
 def steering_fingerprints(config: Config, tokenizer: Any) -> dict[str, str]:
-    """Of the pairs or the vector file that a configuration steers by, by their key; {} of another adapter. Raises InputError."""
+    """Of the pairs or the vector file that a configuration steers by, by their key; {} of another adapter. Raises InputError.
+
+    Where a coefficient is shared out among blocks of a file, what that means is part of it.
+    """
     adapter = config.adapter
     if adapter.name != "steering":
         return {}
     if adapter.vector is not None:
-        return {"adapter.vector": vector_fingerprint(in_home(adapter.vector))}
+        fingerprint, (_, settings) = vector_fingerprint(in_home(adapter.vector)), read_vector(in_home(adapter.vector))
+        if shares_coefficient(adapter, settings.coefficients, settings.operation):
+            fingerprint = hashlib.sha256(json.dumps([fingerprint, SHARED]).encode()).hexdigest()
+        return {"adapter.vector": fingerprint}
     return {KEY: pairs_fingerprint(read_sides(config, tokenizer))}
 
 

@@ -105,16 +105,21 @@ def common_to_trials(sweep: Sweep) -> list[str]:
 def has_trained(sweep: Sweep) -> bool:
     """Whether a trial of the sweep's study has loaded its data already.
 
-    Raises InputError where a model that it merged is another one by now: further trials could not be compared with it.
+    Raises InputError where a model that it merged is another one by now, or what its trials steered by: further trials could not be
+    compared with them.
     """
     from harness.runs.record import load_run
     from harness.work.merge import refuse_changed_models
+    from harness.work.steer import refuse_changed_vector
 
-    loaded = (run for run in StudyDirectory(runs_root() / sweep.name).trials() if load_run(run).result.fingerprints)
+    study = StudyDirectory(runs_root() / sweep.name)
+    loaded = (run for run in study.trials() if load_run(run).result.fingerprints)
     first = next(loaded, None)
     if first is not None and sweep.base.config.model.merge.method is not None:
         # All: where models are searched, or how many of a study, each trial may have merged others.
         refuse_changed_models(first, *loaded)
+    if first is not None and sweep.base.config.adapter.vector is not None:
+        refuse_changed_vector(study)
     return first is not None
 
 

@@ -15,8 +15,9 @@ from harness.config.schema import AdapterConfig, Config
 from harness.config.steering_controls import controlled
 from harness.merging.write import new_directory, refuse_used
 from harness.models.hub import ask_for_models
-from harness.runs.directory import run_called
+from harness.runs.directory import StudyDirectory, run_called
 from harness.runs.files import write_text
+from harness.runs.result import read_result
 from harness.runs.run_config import load_run_config
 from harness.work.evaluate import evaluation_of
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from harness.models.steering.vector_file import VectorSettings
     from harness.training.steering_export import VectorFormat
 
+VECTOR_KEY = "adapter.vector"
 OF_A_MODEL = ["adapter=steering", "data.context_length=2"]
 """No data are read but pairs, which may be as long as the model reads."""
 
@@ -175,3 +177,16 @@ def words_of(pairs: Path | None, block: int | None, coefficient: float | None) -
     """Options of the command as overrides."""
     given = {"adapter.pairs": pairs, "adapter.block": block, "adapter.coefficient": coefficient}
     return [f"{key}={hydra_text(str(value) if isinstance(value, Path) else value)}" for key, value in given.items() if value is not None]
+
+
+def refuse_changed_vector(study: StudyDirectory) -> None:
+    """Raise InputError where a trial steered by a vector file that is another one by now, or whose coefficient meant something else."""
+    from harness.training.steering import steering_fingerprints
+
+    for run in study.trials():
+        then = read_result(run).fingerprints.get(VECTOR_KEY)
+        if then is None:
+            continue
+        config = load_run_config(run, checked_by=lambda config: None)
+        if steering_fingerprints(config, None).get(VECTOR_KEY) != then:
+            raise InputError(f"{run.path}: the {VECTOR_KEY} changed since this run began; going on would mix two runs")

@@ -12,19 +12,28 @@ import torch
 from safetensors.torch import save_file
 
 from harness.config.errors import InputError
+from harness.config.schema import GenerationConfig
 from harness.config.steering_controls import AGREEMENT
+from harness.config.validate import to_plain
+from harness.models.steering.vector_file import VectorSettings, vector_fingerprint, write_vector
 from harness.report.confirmation_table import how_to_confirm
 from harness.runs.directory import StudyDirectory
 from harness.runs.files import write_yaml
 from harness.runs.on_report import on_report
 from harness.runs.record import StudyRecord, load_study
+from harness.runs.result import Result, write_result
 from harness.runs.trial import read_trial
+from harness.search import steering_controls
+from harness.search.checks import advice
 from harness.search.confirm import _point, fresh_values, refuse_without_noise
 from harness.search.load_sweep import load_sweep
 from harness.search.reserve import trials_of_search, why_not
-from harness.search.steering_controls import around_controls
+from harness.search.space import parse_space
+from harness.search.steering_controls import around_controls, check_blocks, prompt_advice
 from harness.search.study import Claim, Study
 from harness.search.sweep import Sweep, thaw
+from harness.training.steering import steering_fingerprints
+from harness.work.start_study import has_trained
 from tests.merging.models import tensors, write_model
 from tests.search.studies import Attempt
 from tests.support.command import run_harness
@@ -134,9 +143,116 @@ def test_how_much_of_a_vector_file_is_a_study(given: list[str], tmp_path: Path) 
     with pytest.raises(InputError, match=r"valid: adapter\.pairs, or no such key \(of a study: ~space\.adapter\.method\)"):
         load_sweep("steer", of_file)
     save_file({"block.1": torch.ones(4)}, tmp_path / "vector.safetensors")
-    with pytest.raises(InputError, match=r"directions for 1 of 2 blocks \(1\), .*; valid: ~space\.adapter\.block ~space\.adapter\.width"):
+    with pytest.raises(InputError, match=r"no direction for block 0, which .*; valid: ~space\.adapter\.block ~space\.adapter\.width"):
         load_sweep("steer", [*of_file, *left_out[:2]])
     load_sweep("steer", [*of_file, *left_out])
+
+
+BLOCKS = 12
+CONTROLS = {"choices": [None, "nothing", "random"]}
+STEERS = {"when": {"adapter.control": [None, "random"]}}
+WIDE: dict[str, Any] = {"choices": [0, 1], **STEERS}
+
+
+@pytest.mark.parametrize(
+    ("held", "space", "fixed", "missing"),
+    [
+        ([3, 5], {"adapter.block": {"choices": [3, 5]}}, {}, ""),
+        ([3, 5], {"adapter.block": {"choices": [3, 4, 5]}}, {}, "block 4"),
+        ([3, 5], {"adapter.block": {"low": 3, "high": 5, "step": 2}}, {}, ""),
+        ([2, 3, 4, 10], {"adapter.block": {"low": 2, "high": 10}}, {}, "blocks 5, 6, 7, 8, 9"),
+        ([3, 5], {"adapter.block": {"choices": [3, 5]}}, {"width": 1}, "blocks 2, 4, 6"),
+        ([9, 10, 11], {"adapter.block": {"choices": [11]}, "adapter.width": {"low": 0, "high": 2}}, {}, ""),
+        ([9, 10, 11], {"adapter.width": {"low": 0, "high": 2}}, {"block": 10}, "block 8"),
+        (
+            [3, 5],
+            {"adapter.block": {"choices": [3, 5]}, "adapter.width": {"choices": [0, 1], "when": {"adapter.block": 5}}},
+            {},
+            "blocks 4, 6",
+        ),
+        ([3, 5], {"adapter.block": {"choices": [None, 3]}}, {}, ""),
+        ([3, 5], {"adapter.width": {"choices": [0, 1]}}, {}, "blocks 4, 6"),
+        ([3, 5], {"adapter.block": {"low": 0, "high": 11}}, {"method": "random"}, ""),
+        ([3, 5], {"adapter.control": CONTROLS, "adapter.block": {"low": 0, "high": 11, "when": {"adapter.control": "random"}}}, {}, ""),
+        ([4, 5, 6], {"adapter.control": CONTROLS, "adapter.block": {"choices": [5], **STEERS}, "adapter.width": WIDE}, {}, ""),
+        ([2, 3, 4, 5], {"adapter.control": CONTROLS, "adapter.block": {"choices": [3], **STEERS}, "adapter.width": WIDE}, {}, ""),
+    ],
+)
+def test_blocks_without_a_direction_are_refused_where_a_trial_may_have_them(
+    sweep: Sweep,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    held: list[int],
+    space: dict[str, Any],
+    fixed: dict[str, Any],
+    missing: str,
+) -> None:
+    """Without a block, a file is steered about the strongest of its own."""
+    save_file({f"block.{block}": torch.ones(4) for block in held}, tmp_path / "vector.safetensors")
+    (tmp_path / "steering.json").write_text(json.dumps({"coefficients": {"3": 0.1, "5": -0.3}}))
+    monkeypatch.setattr(steering_controls, "layers_of", lambda model: BLOCKS)
+    adapter = dataclasses.replace(sweep.base.config.adapter, pairs=None, vector=str(tmp_path), **fixed)
+    config = dataclasses.replace(sweep.base.config, adapter=adapter)
+    if not missing:
+        check_blocks(config, parse_space(space))
+        return
+    with pytest.raises(InputError, match=f"it has no direction for {missing}, which "):
+        check_blocks(config, parse_space(space))
+
+
+def test_a_prompt_that_is_not_asked_where_the_model_writes_is_said(sweep: Sweep) -> None:
+    """No more than said: what is written may be the price alone, as accuracy is."""
+    written = GenerationConfig(path="stories.jsonl")
+
+    def said(sweep: Sweep, **sets: GenerationConfig) -> list[str]:
+        config = sweep.base.config
+        return list(prompt_advice(dataclasses.replace(config, data=dataclasses.replace(config.data, generation=sets)), sweep.space))
+
+    assert said(sweep) == []
+    assert said(sweep, stories=written, sums=dataclasses.replace(written, instruction="d")) == []
+    (line,) = said(sweep, stories=written)
+    assert line.startswith("adapter.control=prompt: nothing asks for the trait where the model writes (data.generation.stories)")
+    assert "data.generation.stories.instruction=TEXT" in line
+    no_prompt = parse_space({"adapter.control": {"choices": [None, "nothing"]}})
+    asked = parse_space({"adapter.control": {"choices": [None, "prompt"]}, "data.generation.stories.instruction": {"choices": ["d", "e"]}})
+    for space in (no_prompt, asked):
+        other = dataclasses.replace(sweep)
+        vars(other).update({**vars(sweep), "space": space})
+        assert said(other, stories=written) == []
+
+
+def test_advice_of_a_sweep_speaks_of_the_prompt(given: list[str], tmp_path: Path) -> None:
+    (tmp_path / "stories.jsonl").write_text('{"prompt": "a"}\n')
+    sets = [f"data.generation.stories.path={tmp_path / 'stories.jsonl'}", "data.generation.stories.max_new_tokens=4"]
+    loaded = load_sweep("steer", [*given, *sets, "budget.trials=20", "search.name=tpe"])
+    assert any("where the model writes" in line for line in advice(loaded))
+
+
+@pytest.mark.parametrize(("then", "goes_on"), [("now", True), ("before", False)])
+def test_a_study_does_not_go_on_where_a_coefficient_means_something_else(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str, goes_on: bool
+) -> None:
+    """Of trials begun before, those without a coefficient are as they were."""
+    monkeypatch.setenv("HARNESS_RUNS", str(tmp_path / "runs"))
+    settings = VectorSettings("m", "f", "mean_difference", "last", "add", "all", {0: 0.1, 1: 0.3}, [1.0] * 2, 1, None, [1.0] * 2, [0.0] * 2)
+    write_vector(tmp_path / "found", {0: torch.ones(4), 1: torch.ones(4)}, settings)
+    plain = vector_fingerprint(tmp_path / "found")
+    adapter = dataclasses.replace(sweep.base.config.adapter, pairs=None, vector=str(tmp_path / "found"))
+    config = dataclasses.replace(sweep.base.config, adapter=adapter)
+    going_on = dataclasses.replace(sweep)
+    vars(going_on).update({**vars(sweep), "base": dataclasses.replace(sweep.base, config=config)})
+    for number, coefficient in enumerate((None, 0.5)):
+        run = StudyDirectory(tmp_path / "runs" / sweep.name).trial(number)
+        run.path.mkdir(parents=True)
+        of_trial = dataclasses.replace(config, adapter=dataclasses.replace(adapter, coefficient=coefficient))
+        write_yaml(run.config, to_plain(of_trial))
+        known = steering_fingerprints(of_trial, None) if then == "now" else {"adapter.vector": plain}
+        write_result(run, Result(state="complete", fingerprints=known))
+    if goes_on:
+        assert has_trained(going_on)
+        return
+    with pytest.raises(InputError, match=r"the adapter\.vector changed since this run began; going on would mix two runs"):
+        has_trained(going_on)
 
 
 def test_a_confirmation_keeps_the_block(sweep: Sweep) -> None:

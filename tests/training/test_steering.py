@@ -12,15 +12,16 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from harness.config.load import load
+from harness.config.schema import AdapterConfig, Config
 from harness.generation.rows import Draw, Limits, Prompt
 from harness.models.adapters.build import build_adapted_model
 from harness.models.adapters.steering import steering_vectors
-from harness.models.steering.vector_file import read_vector
+from harness.models.steering.vector_file import VectorSettings, read_vector, vector_fingerprint, write_vector
 from harness.models.tokenizer import load_tokenizer
 from harness.runs.result import read_result
 from harness.training import steering as steering_module
 from harness.training.export import export
-from harness.training.steering import directions_of
+from harness.training.steering import directions_of, steering_fingerprints
 from harness.training.writer import reading, writing
 from harness.work.evaluate import evaluation_of
 from harness.work.start_run import start_run
@@ -178,3 +179,25 @@ def test_a_run_without_steps_is_exported(own: list[str], new_run: NewRun, tmp_pa
     export(run, tmp_path / "vector", adapter=True)
     vectors, settings = read_vector(tmp_path / "vector")
     assert (sorted(vectors), settings.coefficients, settings.trained) == ([0, 1], {0: pytest.approx(-0.5)}, False)
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "is_shared"),
+    [
+        ({0: 0.1, 1: 0.3}, {"coefficient": 0.5}, True),
+        ({0: 0.1, 1: 0.3}, {}, False),
+        ({0: 0.1, 1: 0.3}, {"coefficient": 0.5, "block": 1}, False),
+        ({0: 0.1, 1: 0.3}, {"coefficient": 0.5, "width": 1}, False),
+        ({1: 0.3}, {"coefficient": 0.5}, False),
+    ],
+)
+def test_what_a_coefficient_means_is_in_the_fingerprint(
+    tmp_path: Path, own: dict[int, float], given: dict[str, Any], is_shared: bool
+) -> None:
+    """Where it is shared out among blocks it was the strongest's alone before: a run begun then must not go on."""
+    settings = VectorSettings("m", "f", "mean_difference", "last", "add", "all", own, [1.0] * 2, 1, None, [1.0] * 2, [0.0] * 2)
+    write_vector(tmp_path, {0: torch.ones(4), 1: torch.ones(4)}, settings)
+    config = Config(adapter=AdapterConfig(name="steering", vector=str(tmp_path), **given))
+    found, plain = steering_fingerprints(config, None)["adapter.vector"], vector_fingerprint(tmp_path)
+    assert (found != plain) == is_shared
+    assert len(found) == len(plain)

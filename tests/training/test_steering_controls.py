@@ -97,8 +97,7 @@ def test_the_prompt_is_asked_where_the_model_writes_as_well(overrides: list[str]
     """Samples of steering stand beside those of doing nothing and of the prompt, under the same ids."""
     (tmp_path / "stories.jsonl").write_text('{"prompt": "green"}\n{"prompt": "lazy"}\n')
     writing = [*overrides, f"data.generation.stories.path={tmp_path / 'stories.jsonl'}", "data.generation.stories.max_new_tokens=4"]
-    with pytest.raises(InputError, match=r"where the model writes; valid: data\.generation\.stories\.instruction=TEXT"):
-        load([*writing, "adapter.control=prompt"])
+    load([*writing, "adapter.control=prompt"])  # what is written may be the price alone, and then nothing asks there
     found = {}
     for control in ("null", "nothing", "prompt"):
         inputs = load_inputs(load([*writing, "data.generation.stories.instruction='rain falls '", f"adapter.control={control}"]).config)

@@ -49,12 +49,6 @@ def _steering_problems(config: Config) -> Iterator[str]:
             "adapter.control=prompt: nothing asks for the trait in words; valid: data.contrast.<name>.instruction=TEXT, or another control "
             "(of a study: space.adapter.control.choices=[null,nothing,random])"
         )
-    written = config.data.generation
-    if adapter.control == "prompt" and written and not any(one.instruction for one in written.values()):
-        yield (
-            "adapter.control=prompt: nothing asks for the trait where the model writes; valid: "
-            f"data.generation.{next(iter(written))}.instruction=TEXT"
-        )
     if adapter.operation == "ablate":
         of_adding = {"width": adapter.width or None, "positions": adapter.positions, "sign": None if adapter.sign == 1 else adapter.sign}
         for name, given in of_adding.items():

@@ -91,6 +91,12 @@ def plan_steering(adapter: AdapterConfig, directions: Directions) -> Steering:
     return Steering(operation, adapter.positions or directions.positions, units, coefficients, directions.norms)
 
 
+def shares_coefficient(adapter: AdapterConfig, own: Mapping[int, float], operation: SteeringOperation) -> bool:
+    """Whether adapter.coefficient is shared out among several blocks of a vector file. own, operation: what the file says."""
+    is_own = adapter.block is None and adapter.width == 0 and adapter.operation in (None, operation)
+    return adapter.coefficient is not None and is_own and len(own) > 1
+
+
 def _centre(adapter: AdapterConfig, directions: Directions) -> int:
     if adapter.block is not None:
         return adapter.block

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from harness.config.documents import DamagedError, read_json, typed
 from harness.config.errors import InputError
 from harness.config.schema import SteeringMethod, SteeringOperation, SteeringPositions, SteeringReading
-from harness.config.steering_controls import VECTORS
+from harness.config.steering_controls import SETTINGS, VECTORS
 from harness.config.trust import linked_text
 from harness.merging.safetensors_files import WeightFile
 from harness.runs.files import replacing, write_json
@@ -24,7 +24,6 @@ from harness.runs.files import replacing, write_json
 if TYPE_CHECKING:
     from torch import Tensor
 
-SETTINGS = "steering.json"
 FORMAT = 1
 NAME = re.compile(r"block\.(0|[1-9][0-9]{0,5})")
 
