@@ -71,7 +71,7 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {
     "merging": (
         ["--megabytes", "200", "--sparse-megabytes", "400", "--methods", "linear", "--no-mergekit"],
         [
-            rf"\| 3 of {NUMBER} MB, full \| linear \| harness \| {NUMBER} \|",
+            rf"\| 3 of {NUMBER} MB, full, round 1 \| linear \| harness \| {NUMBER} \|",
             rf"linear \| harness, plan \| {NUMBER}",
             rf"harness, rows \| {NUMBER}",
         ],
