@@ -51,11 +51,6 @@ class Recipe:
         return found
 
     @property
-    def writing_steps(self) -> list[str]:
-        """The steps with a template, in order."""
-        return [name for name, step in self.config.steps.items() if kind_of(step) == "template"]
-
-    @property
     def answer(self) -> str:
         """The field that the last of them writes."""
         return last_written(self.config)

@@ -280,14 +280,21 @@ def test_two_workers_race_side_by_side(opened: Opened) -> None:
         assert plan.runs[0]["candidate"] != plan.runs[1]["candidate"]
 
 
-def test_where_few_can_be_judged_nobody_begins_while_a_better_one_may_come(opened: Opened) -> None:
-    directory, sweep = opened(budget={"trials": 7, "tokens": None})
+@contextmanager
+def _two_that_have_run_one_each(directory: StudyDirectory, sweep: Sweep, measure: Measure) -> Iterator[tuple[Study, Study]]:
+    """Two workers, as one process."""
     with announced(directory, "a") as of_a, announced(directory, "b") as of_b:
-        a, b = Study(directory, sweep, "a", of_a), Study(directory, sweep, "b", of_b)
-        for study in (a, b):
+        workers = Study(directory, sweep, "a", of_a), Study(directory, sweep, "b", of_b)
+        for study in workers:
             first = study.claim()
             assert isinstance(first, Claim)
-            run(first, study, measured)
+            run(first, study, measure)
+        yield workers
+
+
+def test_where_few_can_be_judged_nobody_begins_while_a_better_one_may_come(opened: Opened) -> None:
+    directory, sweep = opened(budget={"trials": 7, "tokens": None})
+    with _two_that_have_run_one_each(directory, sweep, measured) as (a, b):
         last = a.claim()
         assert isinstance(last, Claim)
         assert b.claim() == "wait"
@@ -300,13 +307,11 @@ def test_where_few_can_be_judged_nobody_begins_while_a_better_one_may_come(opene
 def test_where_nobody_can_be_confirmed_idle_workers_search(opened: Opened) -> None:
     """No trial is within the bound so far: there is nothing for which what is left would be kept together."""
     directory, sweep = opened(budget={"trials": 7, "tokens": None}, constraints={"val/general/forgetting": {"max": 0.5}})
-    broken = lambda params: {**measured(params), "val/general/forgetting": 0.9}  # noqa: E731
-    with announced(directory, "a") as of_a, announced(directory, "b") as of_b:
-        a, b = Study(directory, sweep, "a", of_a), Study(directory, sweep, "b", of_b)
-        for study in (a, b):
-            first = study.claim()
-            assert isinstance(first, Claim)
-            run(first, study, broken)
+
+    def broken(params: dict[str, Any]) -> dict[str, float]:
+        return {**measured(params), "val/general/forgetting": 0.9}
+
+    with _two_that_have_run_one_each(directory, sweep, broken) as (a, b):
         assert isinstance(a.claim(), Claim)
         beside = b.claim()
         assert isinstance(beside, Claim)
@@ -326,10 +331,13 @@ def test_a_search_over_seeds_alone_under_a_bound_ends_confirmed(
     )
     sweep = load_sweep(str(path), [])
     directory = open_study(sweep)
-    moved = lambda params: {  # noqa: E731
-        "val/domain/loss": 2 + SEED_SHIFTS[params["seed"] % 8],
-        "val/general/forgetting": 0.3 + 0.001 * (params["seed"] % 7),
-    }
+
+    def moved(params: dict[str, Any]) -> dict[str, float]:
+        return {
+            "val/domain/loss": 2 + SEED_SHIFTS[params["seed"] % 8],
+            "val/general/forgetting": 0.3 + 0.001 * (params["seed"] % 7),
+        }
+
     run_to_the_end(Study(directory, sweep, "w"), moved)
     assert load_study(directory).confirmed is not None
 

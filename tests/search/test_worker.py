@@ -187,7 +187,7 @@ def test_kills_at_random_times_change_nothing(make_sweep: MakeSweep, start: Star
     sweep = make_sweep(budget={"trials": 14}, search={"max_attempts": 20})
     directory = open_study(sweep)
     # Long enough that there is somebody to kill each time.
-    workers = [start(directory, ATTEMPT_SECONDS="0.6") for _ in range(3)]
+    workers = [start(directory, ATTEMPT_SECONDS="1.2") for _ in range(3)]
     for victim in ("worker", "attempt", "server", "everybody"):
         enough = _completed(directory) + 2
         wait_until(lambda enough=enough: _completed(directory) >= enough)  # type: ignore[misc]
@@ -196,7 +196,7 @@ def test_kills_at_random_times_change_nothing(make_sweep: MakeSweep, start: Star
             case "worker":
                 one = chance.choice(workers)
                 one.kill()
-                workers[workers.index(one)] = start(directory, ATTEMPT_SECONDS="0.6")
+                workers[workers.index(one)] = start(directory, ATTEMPT_SECONDS="1.2")
             case "server":
                 wait_until(lambda: servers(workers))
                 os.kill(chance.choice(servers(workers)), signal.SIGKILL)
@@ -204,7 +204,7 @@ def test_kills_at_random_times_change_nothing(make_sweep: MakeSweep, start: Star
                 for one in workers:
                     one.kill()
                 end(*workers)
-                workers[:] = [start(directory, ATTEMPT_SECONDS="0.6") for _ in range(3)]
+                workers[:] = [start(directory, ATTEMPT_SECONDS="1.2") for _ in range(3)]
             case _:
                 kill_an_attempt(directory)
     assert end(*workers) == [0] * 3
