@@ -17,8 +17,9 @@ from harness.config.compose import defaults
 from harness.config.errors import InputError
 from harness.config.load import Loaded, load
 from harness.config.private import paths_in
-from harness.config.schema import Config, evaluation_sections
+from harness.config.schema import Config, each, evaluation_sections
 from harness.config.sweep_schema import StudyObjectiveConfig, SweepConfig
+from harness.config.synth_path import is_made, recipe_of
 from harness.config.validate import to_plain, to_section
 from harness.runs.files import read_yaml
 from harness.search.grid import grid_points
@@ -33,6 +34,8 @@ LATEST = 64
 """So many trials' configurations are kept in memory."""
 CHANGEABLE = ("budget", "launcher")
 """The keys of a sweep that may differ from launch to launch of one study."""
+AT_LAUNCH = ("given", "directory", "launched", "start", "largest_trial_tokens", "most_trials", "confirms_itself")
+"""What sweep.yaml tells of a launch, and what follows from the rest."""
 EVALUATION_KEYS = ("data.max_evaluation_tokens", *(f"data.{section}." for section in evaluation_sections()))
 
 
@@ -231,7 +234,23 @@ class Sweep:
             "most_trials": self.most_trials,
             "config": to_plain(self.base.config),
         }
-        return {"name": self.name, **plain, **derived}
+        return {"name": self.name, **plain, **derived, **({"recipes": self.recipes} if self.recipes else {})}
+
+    @cached_property
+    def recipes(self) -> dict[str, str]:
+        """Hashes of the recipes that make trials' data: a configuration names a recipe, its file may be edited."""
+        sources = self.base.config.data.sources
+        paths = [each(source.path)[0] for source in sources.values()]
+        paths += [str(each(path)[0]) for name in sources for path in self._choices(f"data.sources.{name}.path")]
+        made = sorted({recipe_of(path) for path in paths if is_made(path)})
+        if not made:
+            return {}
+        from harness.synthesis.recipe import file_hash  # reads data, as few sweeps do
+
+        return {word: file_hash(word) for word in made}
+
+    def _choices(self, key: str) -> Sequence[Any]:
+        return next((parameter.choices for parameter in self.space.parameters if parameter.key == key), ())
 
 
 def _terms(objective: dict[str, Any]) -> dict[str, Any]:
@@ -248,7 +267,7 @@ def thaw(path: Path) -> Sweep:
     document = _of_this_version(read_yaml(path))
     frozen = document.pop("config")
     start = Start(**document.pop("start", {}))
-    given = tuple(document.pop("given", ()))
+    given, recipes = tuple(document.pop("given", ())), document.pop("recipes", {})
     _refuse_elsewhere(path.parent, document.pop("directory", None), frozen)
     for derived in ("launched", "largest_trial_tokens", "most_trials", "confirms_itself"):
         document.pop(derived, None)
@@ -256,6 +275,12 @@ def thaw(path: Path) -> Sweep:
     differences = list(_differences(frozen, to_plain(sweep.base.config)))
     if differences:
         raise InputError(f"{path}: the configuration files changed since this study was launched:\n" + "\n".join(differences))
+    # One of an older harness has none.
+    if changed := [word for word in recipes if sweep.recipes.get(word) != recipes[word]]:
+        raise InputError(
+            f"{path}: the recipe {', '.join(changed)} changed since this study was launched, and further trials would train on other data; "
+            "valid: the recipe as it was, or the changed one under another name in another study (--name)"
+        )
     return sweep
 
 
@@ -281,7 +306,7 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 def differences(frozen: dict[str, Any], sweep: Sweep) -> list[str]:
     """The keys in which a launched study differs from a sweep; budget and launcher may change."""
-    changeable = (*CHANGEABLE, "given", "directory", "launched", "start", "largest_trial_tokens", "most_trials", "confirms_itself")
+    changeable = (*CHANGEABLE, *AT_LAUNCH, *(() if "recipes" in frozen else ("recipes",)))  # an older harness froze none
     now = {key: value for key, value in sweep.frozen().items() if key not in changeable}
     before = {key: value for key, value in _of_this_version(frozen).items() if key not in changeable}
     return list(_differences(before, now))

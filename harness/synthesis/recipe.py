@@ -21,7 +21,7 @@ from harness.config.user_yaml import read_mapping
 from harness.config.validate import to_plain, to_section
 from harness.data.chat.template_limits import MOST_SOURCE_BYTES
 from harness.synthesis.recipe_checks import kind_of, last_written, recipe_problems
-from harness.synthesis.seeds import Seeds, read_seeds
+from harness.synthesis.seeds import Seeds, hash_of, read_seeds
 from harness.synthesis.template import RowTemplate
 
 TEMPLATES = ("template", "judge", "system")
@@ -159,6 +159,12 @@ def template_files(path: Path) -> dict[str, str]:
         return {word: _template_file(path.parent, word, f"steps.{name}.{key}") for name, key, word in _file_words(config)}
     except InputError as error:
         raise InputError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
+
+
+def file_hash(word: str) -> str:
+    """16 hex digits of what a recipe's file and the templates beside it say, before any override. Raises InputError."""
+    path = _file(word)
+    return hash_of([in_full(read_mapping(path, holds="seeds, teachers, steps, …")), template_files(path)])
 
 
 def check(recipe: Recipe) -> None:

@@ -14,8 +14,12 @@ from harness.config.errors import InputError
 from harness.config.load import load
 from harness.config.schema import DataConfig, SourceConfig, ValidationConfig
 from harness.config.synth_path import made_sources
+from harness.runs.files import read_yaml, write_yaml
 from harness.runs.lifecycle import LiveResult
 from harness.runs.result import Result, TeacherLedger, TeacherTokens
+from harness.search.load_sweep import load_sweep
+from harness.search.open_study import open_study
+from harness.search.sweep import thaw
 from harness.work.start_study import common_to_trials, read_sweep
 from tests.support.command import Done, call_harness, run_harness
 from tests.support.corpus import TinyText
@@ -156,6 +160,34 @@ def test_a_sweep_does_not_ask_teachers_for_what_no_trial_may_need(made: list[str
     assert common_to_trials(scarce) == [*scarce.config.base, "data.sources.domain.weight=0", *unlimited]
     replayed = read_sweep("./question.yaml", [real, "data.sources.general.replay=false", "data.sources.domain.replay=true"])
     assert common_to_trials(replayed) == replayed.config.base  # there is nothing else to replay
+
+
+@pytest.mark.parametrize("edited", ["own.yaml", "own.jinja"])
+def test_a_study_does_not_go_on_with_a_recipe_that_was_edited(
+    made: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edited: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call_harness("init", "synth", "continuations", cwd=tmp_path).rc == 0
+    [shipped] = (tmp_path / "synth").glob("*.yaml")
+    document = yaml.safe_load(shipped.read_text())
+    document["steps"]["text"]["template"] = "own.jinja"
+    (tmp_path / "synth" / "own.yaml").write_text(yaml.safe_dump(document))
+    (tmp_path / "synth" / "own.jinja").write_text("{{ docs.text[:20] }}")
+    base = [word for word in made if ".path=synth:" not in word and "template=" not in word]
+    sweep = {"base": [*base, "data.sources.domain.path=synth:own"], "objective": {"metric": "val/general/loss"}}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump({**sweep, "space": {"optim.lr": {"low": 1e-4, "high": 1e-3}}, "budget": {"trials": 2}}))
+    directory = open_study(load_sweep("s.yaml", []))
+    assert thaw(directory.sweep).recipes
+    changed = tmp_path / "synth" / edited
+    changed.write_text(changed.read_text() + ("\nrows: 39\n" if edited == "own.yaml" else " Go on."))
+    with pytest.raises(InputError, match="the recipe own changed since this study was launched"):
+        thaw(directory.sweep)
+    with pytest.raises(InputError, match=r"recipes\.own"):
+        open_study(load_sweep("s.yaml", []))
+    frozen = read_yaml(directory.sweep)
+    write_yaml(directory.sweep, {key: value for key, value in frozen.items() if key != "recipes"})
+    assert thaw(directory.sweep).name == "s", "one of an older harness"
+    assert open_study(load_sweep("s.yaml", [])) == directory
 
 
 def test_a_source_of_weight_0_is_made_only_where_an_evaluation_set_is_held_out_of_it() -> None:
