@@ -125,16 +125,20 @@ def main() -> None:
         _report(folder, task, given)
 
 
-def _sweep(folder: Path, task: Task, given: argparse.Namespace) -> Path:
-    """The sweep file that all searches run."""
-    base = [
-        *adaptation(given.model, given.target, given.general),
+def base_of(task: Task, model: Path, target: Path, general: Path) -> list[str]:
+    """Overrides of all runs of a task."""
+    return [
+        *adaptation(model, target, general),
         f"trainer.max_steps={task.steps}",
         f"trainer.batch_tokens={task.batch_tokens}",
         *task.overrides,
     ]
+
+
+def _sweep(folder: Path, task: Task, given: argparse.Namespace) -> Path:
+    """The sweep file that all searches run."""
     sweep = {
-        "base": base,
+        "base": base_of(task, given.model, given.target, given.general),
         "objective": {"metric": "val/target/loss"},
         "constraints": {"val/general/forgetting": {"max": task.forgetting}},
         "space": task.space,

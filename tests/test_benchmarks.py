@@ -36,6 +36,10 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {
         ["--tasks", "stories260k_long", "--seeds", "1", "--runs", "14", "--searches", "random", "tpe confirms itself"],
         [r"\| stories260k_long \| random \| [01] of 1 \|", r"\| stories260k_long \| tpe confirms itself \| [01] of 1 \|"],
     ),
+    "confirmed_on_text": (
+        ["--task", "stories260k", *ADAPTATION, "--seeds", "0", "--searches", "random", "--runs", "11", "--fresh", "2"],
+        [rf"\| random \| {NUMBER} \| [01] of 1 \|"],
+    ),
     "decay_study": (["--steps", "20"], [r"8 trials of 20 steps.*: [2-9]\.\d+ x", "against the same run from scratch: the same bits"]),
     "earlier_grids": (
         ["--tables", "stories260k", "--draws", "1"],
