@@ -26,7 +26,7 @@ from typing import Any
 
 from rich.progress import Progress
 
-from benchmarks.real_search import SEARCHES, TASKS, Task, base_of
+from benchmarks.real_search import SEARCHES, TASKS, Task, add_task_arguments, base_of
 from benchmarks.workload import harness
 from harness.runs.directory import StudyDirectory
 from harness.runs.exit_codes import DONE, FAILED
@@ -55,17 +55,11 @@ class HandedOver:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", choices=list(TASKS), default="quickstart")
-    parser.add_argument("--folder", type=Path, help="where the studies are kept; default: a temporary one")
-    parser.add_argument("--model", type=Path, default=Path("quickstart/base"))
-    parser.add_argument("--target", type=Path, default=Path("quickstart/text/python.jsonl"))
-    parser.add_argument("--general", type=Path, default=Path("quickstart/text/english.jsonl"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    add_task_arguments(parser)
     parser.add_argument("--searches", nargs="+", default=list(CONTENDERS), choices=list(CONTENDERS))
     parser.add_argument("--runs", type=int, default=32, help="so many runs have the tokens of a search and its confirmation")
     parser.add_argument("--share", type=float, default=0.34, help=f"of the tokens, for {BY_ITSELF}")
     parser.add_argument("--fresh", type=int, default=8, help="further seeds for what is handed over")
-    parser.add_argument("--jobs", type=int, default=1, help="studies at a time, of one worker and one thread each")
     given = parser.parse_args()
     task = TASKS[given.task]
     with tempfile.TemporaryDirectory() as temporary:

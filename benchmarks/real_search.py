@@ -96,19 +96,13 @@ class Ended:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", choices=list(TASKS), default="quickstart")
-    parser.add_argument("--folder", type=Path, help="where the studies are kept; default: a temporary one")
-    parser.add_argument("--model", type=Path, default=Path("quickstart/base"))
-    parser.add_argument("--target", type=Path, default=Path("quickstart/text/python.jsonl"))
-    parser.add_argument("--general", type=Path, default=Path("quickstart/text/english.jsonl"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    add_task_arguments(parser)
     parser.add_argument("--searches", nargs="+", default=list(SEARCHES), choices=list(SEARCHES))
     parser.add_argument("--runs", type=int, default=64, help="so many runs have the tokens of a search")
     parser.add_argument("--share", type=float, default=0.25, help="of the tokens, for trunk search")
     parser.add_argument("--top", type=int, default=3, help="configurations that are run again, a round")
     parser.add_argument("--rounds", type=int, default=3, help="of these, at most")
     parser.add_argument("--confirm-seeds", type=int, default=3, help="over so many fresh seeds each")
-    parser.add_argument("--jobs", type=int, default=1, help="studies at a time, of one worker and one thread each")
     parser.add_argument("--read-only", action="store_true", help="read the studies in --folder as far as they are")
     given = parser.parse_args()
     task = TASKS[given.task]
@@ -123,6 +117,16 @@ def main() -> None:
                 for _ in jobs.map(lambda study: _study(folder, sweep, study[0], study[1], task, given), studies):
                     progress.advance(bar)
         _report(folder, task, given)
+
+
+def add_task_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--task", choices=list(TASKS), default="quickstart")
+    parser.add_argument("--folder", type=Path, help="where the studies are kept; default: a temporary one")
+    parser.add_argument("--model", type=Path, default=Path("quickstart/base"))
+    parser.add_argument("--target", type=Path, default=Path("quickstart/text/python.jsonl"))
+    parser.add_argument("--general", type=Path, default=Path("quickstart/text/english.jsonl"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--jobs", type=int, default=1, help="studies at a time, of one worker and one thread each")
 
 
 def base_of(task: Task, model: Path, target: Path, general: Path) -> list[str]:
