@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.xdist_group(fixture))
                 break
     # What takes longest goes first: else one process would be at it alone in the end.
-    slow = Counter(_scope(item) for item in items if item.get_closest_marker("slow"))
+    slow = Counter(_scope(item) for item in items if item.get_closest_marker("slow") or item.get_closest_marker("long"))
     items.sort(key=lambda item: (-slow[_scope(item)], _scope(item)))
 
 
