@@ -57,8 +57,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--searches", nargs="+", default=CONTENDERS, choices=CONTENDERS)
     given = parser.parse_args()
-    print(f"| table | search | winners | true loss, median | worst | chance of holding, mean | >= {CHANCE} in truth | runs |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(f"| table | search | winners | true loss, median | worst | chance of holding, mean | >= {CHANCE} in truth | runs | by seed |")
+    print("|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
         for name in given.tasks:
             task, truth = TASKS[name], read_table(TABLES / f"{TASKS[name].table}.csv")
@@ -79,6 +79,7 @@ def _cells(found: list[Found]) -> list[str]:
         *([f"{statistics.median(losses):.4f}", f"{max(losses):.4f}"] if losses else ["", ""]),
         *([f"{statistics.mean(chances):.2f}", f"{sum(chance >= CHANCE for chance in chances)} {of}"] if chances else ["", ""]),
         f"{statistics.median(one.runs for one in found):.1f}",
+        ", ".join("none" if one.loss is None else f"{one.loss:.4f}" for one in found),
     ]
 
 

@@ -19,7 +19,7 @@ from harness.search.reserve import trials_of_search, why_not
 from harness.search.samplers import GP_TRIALS, arms_of, check_sampler
 from harness.search.steering_controls import check_blocks, check_controls, prompt_advice
 from harness.search.sweep import Sweep
-from harness.search.trunk_claims import rungs_of
+from harness.search.trunk_claims import at_once, rungs_of
 
 POINTS = 16
 """Points of a space that are looked at before the start."""
@@ -101,6 +101,11 @@ def advice(sweep: Sweep) -> Iterator[str]:
         )
     if search.name == "trunk" and search.confirm is None and (problem := why_not(sweep)) is not None:
         yield f"search.confirm is off: {problem}; `harness confirm {sweep.name}` afterwards says whether the best is lucky"
+    if search.name == "trunk" and (runs := at_once(sweep)) is not None and runs < workers:
+        yield (
+            f"launcher.workers={workers}: of budget.tokens={sweep.config.budget.tokens} a trunk search has about {runs} of full length "
+            "under way at a time, so that later ones learn from these; other workers run short ones, or wait"
+        )
     yield from prompt_advice(sweep.base.config, sweep.space)
     failing = _failing_points(sweep)
     if failing:

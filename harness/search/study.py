@@ -170,6 +170,8 @@ class Study:
             if isinstance(answer, Claim):
                 return answer
             under_way += answer == "wait"
+        elif self._awaits_results():
+            return "wait"
         elif trial := self._proposed(number, budget):
             return self._reserve(trial, budget, under_way)
         if not under_way and (self._trunk_claims is not None or self._confirmation is not None):
@@ -187,6 +189,8 @@ class Study:
             return answer
         if confirmation.is_probing(budget) and isinstance(probe := confirmation.start_next(budget), Claim):
             return probe
+        if self._awaits_results():
+            return "wait"
         of_search = budget.holding_back(confirmation.held_back())
         if trial := self._proposed(number, of_search):
             return self._reserve(trial, of_search, under_way)
@@ -199,6 +203,12 @@ class Study:
         if trial := self._proposed(number, of_search):
             return self._reserve(trial, of_search, under_way)
         return "done"
+
+    def _awaits_results(self) -> bool:
+        """Whether so much of a trunk search is under way that its next trial had better be chosen by what comes of that."""
+        if self._trunk_claims is None:
+            return False
+        return self._index.budget(self.sweep, now=self.clock()).tokens.reserved >= self._trunk_claims.most_under_way
 
     def _proposed(self, number: int, budget: Budget) -> Trial | None:
         """The reservation of the next trial of the search, if one fits the budget."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,12 +19,13 @@ from harness.runs.fresh_seeds import shifts_of_candidates
 from harness.runs.record import RunRecord
 from harness.runs.trial import Trial
 from harness.runs.trunks import Trunk, TrunkStore
-from harness.search.budget import Budget
+from harness.search.budget import Budget, is_timed
 from harness.search.cube import Cube
 from harness.search.joint import Prices, joint_proposals
 from harness.search.late_parameters import LateParameters
 from harness.search.next_candidates import metrics_over_fresh_seeds
 from harness.search.prospects import bounds_to_aim_at
+from harness.search.reserve import SHARE, confirms_itself
 from harness.search.seed_scatter import scatters_of
 from harness.search.surrogate import FEWEST
 from harness.search.sweep import Sweep
@@ -39,6 +41,9 @@ from harness.search.trunk_search import (
 
 TRUNK_SCHEDULES = ("wsd", "infinite")
 """Those whose runs of several lengths have their beginnings in common."""
+IN_A_ROW = 5
+"""Runs of full length, at least, that a search makes one after the other: what is begun beside others is chosen without what they find,
+and a small budget holds few."""
 
 
 @dataclass
@@ -52,6 +57,12 @@ class TrunkClaims:
     @cached_property
     def rungs(self) -> Rungs:
         return rungs_of(self.sweep, self.late)
+
+    @cached_property
+    def most_under_way(self) -> float:
+        """Tokens of trials under way from which on no other one begins."""
+        runs = at_once(self.sweep)
+        return math.inf if runs is None else (runs - 0.5) * self.sweep.largest_trial_tokens
 
     def next(self, number: int, records: Sequence[RunRecord], budget: Budget) -> Trial | None:
         """The reservation of trial `number`; None when no proposal fits the budget.
@@ -182,6 +193,15 @@ def _ancestors(parent: int | None, seen: Sequence[TrialSummary], names: dict[int
         found.add(names[parent])
         parent = parents.get(parent)
     return found
+
+
+def at_once(sweep: Sweep) -> int | None:
+    """How many runs of full length a search has under way at a time; None: any number, where time is limited, too, and waiting would cost
+    it."""
+    budget = sweep.config.budget
+    if budget.tokens is None or is_timed(budget):
+        return None
+    return max(1, int(budget.tokens * (1 - SHARE * confirms_itself(sweep)) / sweep.largest_trial_tokens / IN_A_ROW))
 
 
 def rungs_of(sweep: Sweep, late: LateParameters) -> Rungs:
