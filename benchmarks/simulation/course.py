@@ -1,6 +1,6 @@
 """The course of a run as its configuration alone tells it: steps, tokens, and where its state could be another run's as well.
 
-It is the rule of `harness.training.prefix`, without the data: rows are taken to be full, and sources to be told apart by their paths.
+It is the rule of `harness.training.shared_steps`, without the data: rows are taken to be full, and sources to be told apart by their paths.
 Two runs share s steps if the values of their state keys are equal and their plans say the same of each of the first s steps: rate,
 betas, weight decay, rows, share of replay.
 """

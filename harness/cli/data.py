@@ -42,7 +42,7 @@ def data(overrides: Overrides = None, as_json: AsJson = False, show: Show = 0) -
     if as_json:
         print_json({**summary, **({"samples": [asdict(sample) for sample in samples]} if samples else {})})
         return
-    from harness.cli.samples import show_samples
+    from harness.cli.data_samples import show_samples
     from harness.config.literal_console import LiteralConsole
 
     console = LiteralConsole()

@@ -27,7 +27,7 @@ IN_THE_PLAN = (
     "trainer.initial_batch_tokens",
     "trainer.batch_warmup",
 )
-"""What matters by what it makes of each step. (How many micro-batches a step has stays in the state key, see `harness.training.prefix`.)"""
+"""What matters by what it makes of each step. (How many micro-batches it has stays in the state key: `harness.training.shared_steps`.)"""
 BY_FINGERPRINT = (
     "data.sources.",
     *(f"data.{section}." for section in evaluation_sections()),

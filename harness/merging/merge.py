@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from harness.config.errors import InputError
+from harness.merging.largest import Bits, Cut, find_cut
 from harness.merging.methods.build import merged_rows
 from harness.merging.methods.sparse import change_bits
 from harness.merging.operands import Floats, Operands
 from harness.merging.plan import Plan, Target
-from harness.merging.selection import Bits, Cut, find_cut
 from harness.merging.source import LARGEST
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from harness.merging.noise import Noise
+from harness.merging.random_masks import Noise
 
 Rescale = Literal["l1", "density", "none"]
 

@@ -13,9 +13,9 @@ import numpy as np
 from harness.config.errors import InputError
 from harness.merging.compatible import config_problems, source_problems
 from harness.merging.layers import EMBEDDING, HEAD, RECOMPUTED, Layers, embedding_of, head_of, is_of_vocabulary, layers_of, with_layers
-from harness.merging.noise import Noise
 from harness.merging.operands import BLOCK_ELEMENTS, Operand, Operands, Rows
 from harness.merging.options import Options
+from harness.merging.random_masks import Noise
 from harness.merging.recipe import Part, Place, Recipe, Slice, value_at
 from harness.merging.source import EXACT_BYTES, FLOAT_BYTES, TORCH_NAMES, Column, Source, Tensor
 from harness.merging.union import tokens_of_others

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.report.columns import Space, joint_space, metric_columns, parameter_columns, run_params, space_of, varying
 from harness.report.importances import Importances, parameter_importances
-from harness.report.noise import SeedNoise, noise_of_confirmation, noise_of_repeats
+from harness.report.seed_noise import SeedNoise, noise_of_confirmation, noise_of_repeats
 from harness.runs.confirmation import Candidate
 from harness.runs.constraints import holds
 from harness.runs.pareto import front

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.report.comparison import Comparison
-from harness.report.noise import SeedNoise
+from harness.report.seed_noise import SeedNoise
 from harness.report.text import count_text, metric_text
 from harness.runs.result import TeacherLedger
 

@@ -10,8 +10,8 @@ from typing import Any
 from harness.report.comparison import SHOWN_STATES, Comparison
 from harness.report.confirmation_table import how_to_confirm, verdict
 from harness.report.history import hour_unit
-from harness.report.reasons import edges, reasons
 from harness.report.text import bound_text, count_text, duration_text, metric_text, value_text
+from harness.report.why_best import edges, reasons
 from harness.runs.on_report import on_report, report_lines
 from harness.runs.record import RunRecord
 

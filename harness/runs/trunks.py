@@ -7,8 +7,8 @@
         trunk.json                 step, tokens, which run trained it
     <study>/trunks/.leases/<digest>.lock   held by the process that trains on from a state; <digest>.json lists what it will store
 
-A key is the step and the digest of the state (see `harness.training.prefix`): equal keys are equal states, whoever trained them. So a trunk
-is found by its name, in this study or in another one over the same base.
+A key is the step and the digest of the state (see `harness.training.shared_steps`): equal keys are equal states, whoever trained them. So
+a trunk is found by its name, in this study or in another one over the same base.
 """
 
 from __future__ import annotations

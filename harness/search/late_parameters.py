@@ -1,7 +1,7 @@
 """The parameters of a space that act late in a run: trials that differ in nothing else train the same first steps.
 
 Nobody declares them. A parameter is late if training depends on it by the plan of the steps alone, and its first step does not.
-At which step two trials really part is seen from their plans (see `harness.training.prefix`).
+At which step two trials really part is seen from their plans (see `harness.training.shared_steps`).
 """
 
 from __future__ import annotations

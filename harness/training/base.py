@@ -15,7 +15,7 @@ from harness.models.adapters.lora import without_lora
 from harness.models.adapters.steering import without_steering
 from harness.models.compiled import uncompiled
 from harness.training.evaluation import Base, evaluated
-from harness.training.reference import load_reference
+from harness.training.reference_logprobs import load_reference
 
 
 def base_of(config: Config, tokenizer: Any) -> Base:

@@ -23,8 +23,8 @@ from harness.schedule.replay_share import varies
 from harness.training import provenance
 from harness.training.objectives.build import build_objective
 from harness.training.plan import Plan, build_plan
-from harness.training.prefix import Prefix, state_key
-from harness.training.reference import with_set_reference
+from harness.training.reference_logprobs import with_set_reference
+from harness.training.shared_steps import Prefix, state_key
 from harness.training.steering import steering_fingerprints
 from harness.training.unseen_completions import refuse_extracted_completions, refuse_trained_completions
 

@@ -27,7 +27,7 @@ from harness.training.non_finite import NonFiniteSteps, UpdateSkippedError, desc
 from harness.training.objectives.objective import Batch, Objective
 from harness.training.plan import Plan
 from harness.training.predictions import answers_by
-from harness.training.prefix import trained_digest
+from harness.training.shared_steps import trained_digest
 
 
 class TrainingModule(LightningModule):

@@ -33,7 +33,7 @@ from harness.models.steering.vector_file import read_vector, vector_fingerprint
 from harness.models.vocabulary import refuse_unknown_ids
 from harness.runs.cache import default_cache_dir
 from harness.runs.files import read_json, write_json
-from harness.training.reference import reference_fingerprint
+from harness.training.reference_logprobs import reference_fingerprint
 
 KEY = "adapter.pairs"
 FORMAT = 1

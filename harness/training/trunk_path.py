@@ -11,8 +11,8 @@ from harness.config.schema import Config
 from harness.models.checkpoint_files import checkpoint_path, trunk_problem
 from harness.runs.directory import RunDirectory
 from harness.runs.trunks import Lease, Trunk, TrunkInfo, TrunkStore, trunk_key
-from harness.training.prefix import Prefix
 from harness.training.run_errors import TrunkUnderWayError
+from harness.training.shared_steps import Prefix
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness.cli.samples import show_samples
+from harness.cli.data_samples import show_samples
 from harness.config.schema import DataConfig, SourceConfig
 from harness.data.preview import Sample, preview
 from harness.schedule.batch_size import BatchSize

@@ -17,10 +17,10 @@ import yaml
 from harness.config.merge_methods import METHODS, MergeMethod
 from harness.merging.mergekit import read_mergekit
 from harness.merging.methods.build import merged_rows
-from harness.merging.noise import Noise
 from harness.merging.operands import ArrayRows, Floats, Operand, Operands
 from harness.merging.options import Options
 from harness.merging.plan import plan_merge
+from harness.merging.random_masks import Noise
 from harness.models.ingredients import sources_of
 from tests.merging.models import merged_values
 

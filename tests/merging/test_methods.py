@@ -12,9 +12,9 @@ import pytest
 from harness.config.merge_methods import METHODS, MergeMethod
 from harness.merging.methods.build import merged_rows
 from harness.merging.methods.span import gram_matrix, model_stock_share
-from harness.merging.noise import Noise
 from harness.merging.operands import ArrayRows, Floats, Operand, Operands
 from harness.merging.options import Options
+from harness.merging.random_masks import Noise
 
 INDEX = np.arange(8)
 BASE = np.sin(0.1 * INDEX)

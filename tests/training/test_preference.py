@@ -20,7 +20,7 @@ from harness.training.answer_logps import answer_logps
 from harness.training.inputs import load_inputs
 from harness.training.objectives.build import build_objective
 from harness.training.plan import Plan
-from harness.training.reference import with_reference
+from harness.training.reference_logprobs import with_reference
 from tests.support import corpus
 from tests.support.corpus import TinyText
 from tests.training.answers import assert_same_step, first_step, over_answers
@@ -105,7 +105,7 @@ def test_the_reference_reads_pairs_once_and_is_kept(pairs: list[str], tmp_path: 
     assert logps is not None
     assert np.isfinite(logps).all()
     assert sum(file.stat().st_size for file in (tmp_path / "cache" / "reference").glob("*/logps.bin")) == 16 * 60
-    monkeypatch.setattr("harness.training.reference.load_reference", None)
+    monkeypatch.setattr("harness.training.reference_logprobs.load_reference", None)
     # What is searched over all of the time is none of the reference's business.
     again = load([*pairs, "optim.lr=0.1", "objective.kind=ipo", "objective.beta=0.5", "adapter=lora"]).config
     assert with_reference(again, inputs.plan.data, inputs.tokenizer).fingerprint == every.fingerprint

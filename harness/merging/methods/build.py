@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import assert_never
 
 from harness.config.merge_methods import MergeMethod
+from harness.merging.largest import Cut
 from harness.merging.methods import span, sparse, sums
 from harness.merging.methods.sce import sce
 from harness.merging.operands import Floats, Operands
 from harness.merging.options import Options
-from harness.merging.selection import Cut
 
 
 def merged_rows(method: MergeMethod, operands: Operands, options: Options, cuts: Sequence[Cut] | None = None) -> Iterator[Floats]:

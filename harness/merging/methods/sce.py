@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from harness.merging.largest import Cut, find_cut, magnitude_bits
 from harness.merging.methods.sums import weighted_sum
 from harness.merging.operands import Block, Floats, Operands
 from harness.merging.options import Options
-from harness.merging.selection import Cut, find_cut, magnitude_bits
 
 
 def sce(operands: Operands, options: Options) -> Iterator[Floats]:

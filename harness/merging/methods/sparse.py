@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from harness.merging.largest import Bits, Cut, find_cut, magnitude_bits
 from harness.merging.methods.sums import weighted_sum
 from harness.merging.operands import Floats, Operand, Operands
 from harness.merging.options import Options
-from harness.merging.selection import Bits, Cut, find_cut, magnitude_bits
 
 Mask = npt.NDArray[np.bool_]
 Keep = Callable[[int, Floats], Mask]

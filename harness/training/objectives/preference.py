@@ -19,7 +19,7 @@ from harness.training.answer_logps import answer_logps
 from harness.training.base import adapter_off
 from harness.training.objectives.objective import Batch, Objective
 from harness.training.preference_losses import Answers, preference_losses
-from harness.training.reference import KEY, reference_fingerprint, with_reference
+from harness.training.reference_logprobs import KEY, reference_fingerprint, with_reference
 
 METRICS = ("rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected")
 """Means over the pairs of a step, by TRL's names. Rewards: objective.beta times the nats by which an answer is more likely than under the

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from harness.report.comparison import compare
-from harness.report.noise import SeedNoise
 from harness.report.page_head import as_sentence, best_card
-from harness.report.reasons import edge, edges, reasons
+from harness.report.seed_noise import SeedNoise
+from harness.report.why_best import edge, edges, reasons
 from harness.runs.confirmation import Candidate, Confirmation
 from harness.runs.confirmation_plan import ConfirmationPlan
 from harness.runs.record import RunRecord, StudyRecord

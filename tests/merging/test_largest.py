@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.merging.selection import find_cut, magnitude_bits
+from harness.merging.largest import find_cut, magnitude_bits
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 100, 499, 500])
