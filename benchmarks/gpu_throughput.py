@@ -27,18 +27,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.training_throughput import WARM_UP_STEPS, Seconds, harness, hugging_face, timed, trl
+from benchmarks.training_throughput import WARM_UP_STEPS, Seconds, harness, hugging_face, planned, timed, trl
 from benchmarks.workload import require, require_modules
 from harness.config.load import load
 from harness.config.schema import Config
 from harness.data.byte_bpe import train_byte_bpe
-from harness.data.mixture import build_training_data
 from harness.data.stdlib_corpus import write_corpus
-from harness.models.tokenizer import load_tokenizer
 from harness.runs.files import append_json_line, read_json_lines
 
-SHAPE = {"hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22, "num_attention_heads": 32, "num_key_value_heads": 4}
-VOCABULARY = 32_000
+WIDTH, LAYERS, VOCABULARY = 2048, 22, 32_000
 BATCH_TOKENS, MICRO_BATCH_TOKENS = 32_768, 16_384
 CHARACTERS_A_TOKEN = 4
 
@@ -89,12 +86,12 @@ def run_arm(arm: str, config: Config, folder: Path) -> Seconds:
 
 def flops_a_token(config: Config, parameters: int) -> float:
     """Of the model, forward and backward, over the documents as they are packed."""
-    data = build_training_data(config.data, load_tokenizer(config), seed=config.seed)
-    (source,) = data.sources
+    _, plan = planned(config)
+    (source,) = plan.data.sources
     lengths = np.diff(source.documents.offsets).astype(float)
     whole, rest = np.divmod(lengths, config.data.context_length)
     pairs_a_token = float((whole * config.data.context_length**2 + rest**2).sum() / lengths.sum()) / 2
-    return 6 * parameters + 12 * SHAPE["num_hidden_layers"] * SHAPE["hidden_size"] * pairs_a_token
+    return 6 * parameters + 12 * LAYERS * WIDTH * pairs_a_token
 
 
 def prepare(folder: Path) -> int:
@@ -103,9 +100,19 @@ def prepare(folder: Path) -> int:
 
     if not (folder / "tokenizer").exists():
         write_text(folder)
+    shape = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=WIDTH,
+        intermediate_size=5632,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=32,
+        num_key_value_heads=4,
+        max_position_embeddings=8192,
+        tie_word_embeddings=False,
+    )
     with torch.device("cuda"):
-        model = LlamaForCausalLM(LlamaConfig(**SHAPE, vocab_size=VOCABULARY, max_position_embeddings=8192, tie_word_embeddings=False))
-    model.to(torch.bfloat16).save_pretrained(folder / "model")
+        model = LlamaForCausalLM(shape)
+    model.bfloat16().save_pretrained(folder / "model")
     return sum(p.numel() for name, p in model.named_parameters() if "embed_tokens" not in name)
 
 

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmarks.training_throughput import WARM_UP_STEPS, Seconds, harness, now, settings, since, timed
+from benchmarks.training_throughput import WARM_UP_STEPS, Seconds, harness, now, planned, settings, since, timed
 from harness.config.load import load
 from harness.config.schema import Config
 from harness.data.byte_bpe import train_byte_bpe
@@ -37,7 +37,6 @@ from harness.data.training_data import PackedSource
 from harness.models.language_model import build_model
 from harness.models.tokenizer import load_tokenizer
 from harness.optim.build import parameter_groups
-from harness.training.inputs import load_inputs
 from harness.training.objectives.build import build_objective
 
 WORDS = [f"{first}{second}" for first in ("ba", "ko", "mi", "tu", "re") for second in ("la", "no", "si", "vu", "de", "ra")]
@@ -97,8 +96,7 @@ def padded(source: PackedSource, pairs: np.ndarray) -> tuple[torch.Tensor, torch
 
 def packed(config: Config, folder: Path) -> Arm:
     """train(): of its timed steps the tokens of both answers, each with its prompt, and the positions of their rows."""
-    plan = load_inputs(config).plan
-    assert plan is not None
+    _, plan = planned(config)
     first, end = (int(plan.batch_size.rows_before(plan.steps)[step]) for step in (WARM_UP_STEPS, plan.steps))
     [source] = plan.data.sources
     _, rows = plan.data.order.rows(first, end)
@@ -184,10 +182,9 @@ def main() -> None:
         config, sharing = (
             configuration(folder, arguments.model, arguments.steps, f"data.share_prompt={shared}") for shared in ("false", "true")
         )
-        inputs = load_inputs(config)
-        assert inputs.plan is not None
+        tokenizer, plan = planned(config)
         begun = now()
-        data = build_objective(config).prepare(inputs.plan.data, inputs.tokenizer)
+        data = build_objective(config).prepare(plan.data, tokenizer)
         wall, cpu = since(begun)
         [source] = data.sources
         assert source.reference is not None
@@ -197,7 +194,7 @@ def main() -> None:
         shared = int(shared_prompts(source.documents).sum())
         print(f"reference: {cpu:.1f} s of CPU time, {wall:.1f} s, for {pairs:,} pairs of {tokens:,} tokens, {kept:,} bytes kept")
         print(f"prompts read once: {shared:,} tokens less ({shared / tokens:.1%})")
-        pairs_a_step = round(float(inputs.plan.targets.mean()))
+        pairs_a_step = round(float(plan.targets.mean()))
         arms: dict[str, Arm] = {
             "harness, packed": packed(config, folder),
             "harness, prompts shared": packed(sharing, folder),

@@ -33,15 +33,14 @@ from harness.config.schema import Config
 from harness.config.validate import to_plain
 from harness.data.byte_bpe import train_byte_bpe
 from harness.data.dataset import PackedRows, build_loader
-from harness.data.mixture import build_training_data
 from harness.models.language_model import build_model
-from harness.models.tokenizer import load_tokenizer
 from harness.optim.build import parameter_groups
 from harness.runs.directory import RunDirectory
 from harness.runs.files import append_json_line, write_yaml
 from harness.runs.lifecycle import LiveResult
 from harness.schedule.learning_rate import learning_rate
-from harness.training.plan import build_plan
+from harness.training.inputs import load_inputs
+from harness.training.plan import Plan
 from harness.training.stop_flag import StopFlag
 from harness.training.train import train
 from harness.work.attempt import ending_of
@@ -87,10 +86,15 @@ def harness(config: Config, directory: Path) -> Seconds:
     return stopwatch.seconds
 
 
+def planned(config: Config) -> tuple[Any, Plan]:
+    """The tokenizer, and the plan over its data, of which the harness trains."""
+    inputs = load_inputs(config)
+    assert inputs.plan is not None, "a run that trains"
+    return inputs.tokenizer, inputs.plan
+
+
 def bare(config: Config) -> Seconds:
-    tokenizer = load_tokenizer(config)
-    data = build_training_data(config.data, tokenizer, seed=config.seed)
-    plan = build_plan(config, data)
+    tokenizer, plan = planned(config)
     model = build_model(config.model, tokenizer, seed=config.seed)
     groups = parameter_groups(config.optim, model)
     optimizer = torch.optim.AdamW(groups, lr=config.optim.lr, betas=config.optim.betas, eps=config.optim.eps, fused=True)
@@ -163,10 +167,8 @@ def hugging_face(config: Config, folder: str, **options: Any) -> Any:
     from transformers import Trainer as HuggingFaceTrainer
     from transformers import TrainingArguments
 
-    tokenizer = load_tokenizer(config)
-    data = build_training_data(config.data, tokenizer, seed=config.seed)
-    plan = build_plan(config, data)
-    rows = PackedRows(data)
+    tokenizer, plan = planned(config)
+    rows = PackedRows(plan.data)
 
     class Rows(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         def __len__(self) -> int:
@@ -186,8 +188,8 @@ def trl(config: Config, folder: str, **options: Any) -> Any:
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    tokenizer = load_tokenizer(config)
-    (source,) = build_training_data(config.data, tokenizer, seed=config.seed).sources
+    tokenizer, plan = planned(config)
+    (source,) = plan.data.sources
     documents = source.documents
     ids = [documents.tokens[start:stop].tolist() for start, stop in zip(documents.offsets, documents.offsets[1:], strict=False)]
     packing = {"packing": True, "packing_strategy": "bfd_split", "max_length": config.data.context_length}
