@@ -114,7 +114,7 @@ def _families(name: str) -> Iterator[list[Grid]]:
     axes = table.axes(TEXTS)
     lengths, rates = axes.pop(LENGTH), axes.pop(RATE)
     for values in itertools.product(*axes.values()):
-        others = {**TEXTS, **dict(zip(axes, values, strict=True))}
+        others: dict[str, float | str] = {**TEXTS, **dict(zip(axes, values, strict=True))}
         yield [Grid(table, others, int(steps), int(steps) * task.batch_tokens, rates[0], rates[-1]) for steps in lengths]
 
 

@@ -59,7 +59,7 @@ def main() -> None:
             going_on = load_sweep(str(path), [f"search={search}", "search.confirm=false"])
             study = Study(directory, going_on, "benchmark", storage)
             for _ in range(arguments.claims):
-                _trial(study, lambda name, seconds, search=search: times.setdefault(f"{name}, {search}", []).append(seconds))
+                _trial(study, lambda name, seconds, search=search: times.setdefault(f"{name}, {search}", []).append(seconds))  # type: ignore[misc]
         for options in ([], ["--json"]):
             times[" ".join(["harness status", *options])] = [timed(harness("status", sweep.name, *options)) for _ in range(5)]
         for name, measured in times.items():

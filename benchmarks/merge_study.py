@@ -67,7 +67,8 @@ def main() -> None:
     require(len(arguments.texts) > 1, "several --texts")
     texts = dict(_text(word) for word in arguments.texts)
     require_paths(arguments.model, *(path for path, _ in texts.values()), hint="see --model, --texts")
-    began, found = time.perf_counter(), []
+    began = time.perf_counter()
+    found: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as temporary:
         pieces = {name: cut(*text, Path(temporary) / f"{name}.jsonl") for name, text in texts.items()}
         for seed in range(1, arguments.seeds + 1):

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from harness.config.merge_methods import METHODS
+from harness.config.merge_methods import METHODS, MergeMethod
 from harness.merging.safetensors_files import header_of
 from harness.merging.source import from_float32
 
@@ -43,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=1000)
     parser.add_argument("--sparse-megabytes", type=int, default=10_000)
-    parser.add_argument("--methods", nargs="+", default=["linear", "ties"])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["linear", "ties"])
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--no-mergekit", action="store_true")
     parser.add_argument("--no-sparse-merge", action="store_true")
@@ -111,7 +111,8 @@ def write_models(directory: Path, megabytes: int, *, sparse: bool) -> int:
         folder = directory / model
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(json.dumps(config))
-        random, weight_map = np.random.default_rng(seed), {}
+        random = np.random.default_rng(seed)
+        weight_map: dict[str, str] = {}
         for shard in range(SHARDS):
             name, part = f"model-{shard + 1:05d}-of-{SHARDS:05d}.safetensors", tensors[shard * per_file : (shard + 1) * per_file]
             weight_map |= {tensor: name for tensor, _ in part}
@@ -126,7 +127,7 @@ def write_models(directory: Path, megabytes: int, *, sparse: bool) -> int:
     return sum(2 * math.prod(shape) for _, shape in tensors)
 
 
-def write_recipe(directory: Path, method: str) -> Path:
+def write_recipe(directory: Path, method: MergeMethod) -> Path:
     base = {"base_model": str(directory / "base")} if METHODS[method].base == "required" else {}
     parameters = {"weight": 0.5, **({"density": 0.2} if "density" in METHODS[method].of_ingredients else {})}
     models = [{"model": str(directory / name), "parameters": parameters} for name in MODELS if not base or name != "base"]

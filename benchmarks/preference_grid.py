@@ -14,8 +14,9 @@ import gzip
 import json
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoTokenizer
 
@@ -85,9 +86,9 @@ def main() -> None:
 
 def write_pairs(folder: Path, arguments: argparse.Namespace, environment: dict[str, str]) -> None:
     """pairs.jsonl and general.jsonl; a prompt is the beginning of a text."""
-    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+    tokenizer: Any = AutoTokenizer.from_pretrained(arguments.model)
     texts = read_texts(arguments.texts)
-    began = []
+    began: list[dict[str, str]] = []
     for text in texts:
         tokens = tokenizer.encode(text, add_special_tokens=False)
         if len(tokens) >= PROMPT_TOKENS + ANSWER_TOKENS:
@@ -99,7 +100,7 @@ def write_pairs(folder: Path, arguments: argparse.Namespace, environment: dict[s
     write_rows(folder / "prompts.jsonl", [{"id": row["id"], "prompt": row["prompt"]} for row in began])
     general = [{"text": text} for _, text in zip(range(arguments.pairs // 2), texts, strict=False)]
     write_rows(folder / "general.jsonl", general)
-    words = ["sampling=temperature", f"--max-new-tokens={ANSWER_TOKENS}", "--out", folder / "own.jsonl"]
+    words: list[str | Path] = ["sampling=temperature", f"--max-new-tokens={ANSWER_TOKENS}", "--out", folder / "own.jsonl"]
     timed(harness("generate", arguments.model, "--prompts", folder / "prompts.jsonl", *words), environment)
     own = {row["id"]: row["text"] for row in map(json.loads, (folder / "own.jsonl").read_text().splitlines())}
     write_rows(folder / "pairs.jsonl", [{**row, "rejected": own[row["id"]]} for row in began])
@@ -162,7 +163,7 @@ def sweep_of(arguments: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def show(runs: tuple[RunRecord, ...], arms: dict[str, list[dict[str, object]]]) -> None:
+def show(runs: Sequence[RunRecord], arms: dict[str, list[dict[str, object]]]) -> None:
     print(f"| kind, rate | {' | '.join(SHOWN)} |\n|{'---|' * (1 + len(SHOWN))}")
     for label, trials in arms.items():
         of_arm = [next(run for run in runs if run.params == trial).result.metrics for trial in trials]

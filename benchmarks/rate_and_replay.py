@@ -57,11 +57,9 @@ def line(begin: Point, end: Point) -> str:
 
 def picture() -> str:
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="system-ui, sans-serif" font-size="13">']
-    for forgetting in range(5):
-        parts.append(
-            f'<line x1="{x(forgetting):.1f}" x2="{x(forgetting):.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}" stroke="{INK}" opacity=".3"/>'
-        )
-        parts.append(text((x(forgetting), HEIGHT - BOTTOM + 18), str(forgetting)))
+    for nats in range(5):
+        parts.append(f'<line x1="{x(nats):.1f}" x2="{x(nats):.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}" stroke="{INK}" opacity=".3"/>')
+        parts.append(text((x(nats), HEIGHT - BOTTOM + 18), str(nats)))
     for loss in (2.5, 3.0, 3.5, 4.0):
         parts.append(line((LEFT, y(loss)), (WIDTH - RIGHT, y(loss))))
         parts.append(text((LEFT - 8, y(loss) + 4), f"{loss}", "end"))

@@ -49,7 +49,7 @@ def main() -> None:
             bench.interruptions("preempted", bench.preempt, arguments.preemptions)
             bench.interruptions("node failed", bench.fail_node, arguments.preemptions)
     finally:
-        clusters.close()  # type: ignore[attr-defined]
+        clusters.close()
 
 
 class Bench:

@@ -231,7 +231,7 @@ class _Axis:
                 weights[0] = 1 - weights[1]
             return weights
         left = min(max(int(np.searchsorted(places, place, side="right")) - 1, 0), len(places) - 2)
-        share = (place - places[left]) / (places[left + 1] - places[left])
+        share: float = (place - places[left]) / (places[left + 1] - places[left])
         return (1 - share) * _parabola(places, max(left - 1, 0), place) + share * _parabola(places, min(left, len(places) - 3), place)
 
 

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -129,7 +129,7 @@ def _script(name: str, *arguments: str | Path) -> None:
         assert done.returncode == 0, f"{name}: exit code {done.returncode}\n{said.read()}"
 
 
-def serve() -> Iterator[Cluster]:
+def serve() -> Generator[Cluster, None, None]:
     """A cluster that lives until the generator is closed."""
     from harness.runs.locks import hold
 
