@@ -33,7 +33,7 @@ from harness.search.earlier_studies import Earlier, Point, optima_of
 from harness.search.space import Space, parse_space
 from harness.search.warm_start import draw
 
-LOSS, STORIES, RATE, BATCH, TOKENS = "val/target/loss", "val/stories/loss", "optim.lr", "trainer.batch_tokens", "trainer.max_tokens"
+LOSS, RATE, BATCH, TOKENS = "val/target/loss", "optim.lr", "trainer.batch_tokens", "trainer.max_tokens"
 TEXTS = {"schedule": "wsd", "schedule.decay_shape": "1-sqrt"}
 RATES = 9
 POINTS = 300
@@ -101,7 +101,7 @@ class Grid:
         static = [{**beside, **point} for point in neighbours(self.space, centre)]
         tried: list[tuple[Point, float | None]] = []
         for number in range(max(AFTER)):
-            point = static[number] if number < (1 + 2 * len(centre) if around else len(static)) else None
+            point = static[number] if number < (1 + len(centre) if around else len(static)) else None
             point = point or (around.next_point(self.space, tried) if around else None)
             drawn = {one.key: draw(self.space[one.key], {"mean": centre[one.key], "spread": one.spread}, number) for one in predicted}
             point = point or {**beside, **drawn}
@@ -170,7 +170,7 @@ def _of_sizes() -> Iterator[list[Grid]]:
         own = [row for row in rows if (row["size"], row[TOKENS]) == (size, tokens)]
         # In logarithms: the table takes an axis of less than a decade for linear.
         curves = [
-            Curve({key: math.log(row[key]) for key in (BATCH, RATE)} | {LENGTH: 1.0}, (LOSS,), np.full((len(PLACES), 1), row[STORIES]), 1.0)
+            Curve({key: math.log(row[key]) for key in (BATCH, RATE)} | {LENGTH: 1.0}, (LOSS,), np.full((len(PLACES), 1), row[LOSS]), 1.0)
             for row in own
         ]
         axes = {key: sorted({row[key] for row in own}) for key in (BATCH, RATE)}

@@ -52,7 +52,7 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {
     "large_study": (["--trials", "5", "--claims", "2"], [rf"claim, trunk +median {NUMBER} s", rf"status --json +median {NUMBER} s"]),
     "make_size_grids": (
         [
-            *("--tokenizer", "my-model", "--text", "docs.jsonl", "--out", "sizes.csv", "--widths", "32", "--tokens", "2000"),
+            *("--models", "my-model", "--target", "docs.jsonl", "--out", "sizes.csv", "--tokens", "2000"),
             *("--batches", "256", "512", "--rates", "1e-3", "4e-3", "--metric-tokens", "1000"),
         ],
         [r"sizes.csv: 4 rows"],

@@ -65,8 +65,11 @@ def start_from_earlier(
 ) -> tuple[list[Point], dict[str, dict[str, float]], Around | None, list[str]]:
     """The points to begin with, the prior, what is expected around the prediction, and what was found, in words.
 
-    The prediction comes first, then its neighbours at a factor of about √2, the nearest first. tokens: of this sweep's runs; name: of this
-    study, which is not asked. Raises InputError where no parameter has a log scale, and for named studies that cannot be read.
+    The prediction comes first, then its neighbours at a factor of about √2, the nearest first; where a surface is expected around it, one
+    along each parameter: with its shape, these tell where it is lowest.
+
+    tokens: of this sweep's runs; name: of this study, which is not asked. Raises InputError where no parameter has a log scale, and for
+    named studies that cannot be read.
     """
     parameters = [parameter for parameter in space.parameters if parameter.log and not parameter.when]
     if not parameters:
@@ -85,7 +88,7 @@ def start_from_earlier(
     # Runs of several lengths, and of several arms, have no surface in common.
     around = None if config.search.name == "trunk" or config.search.arms else expected_around(predicted, found, centre, others)
     count = config.search.startup_trials if config.budget.trials is None else min(config.search.startup_trials, config.budget.trials // 2)
-    count = max(1, count if around is None else min(count, 1 + 2 * len(predicted)))
+    count = max(1, count if around is None else min(count, 1 + len(predicted)))
     points = [{**others, **point} for point in itertools.islice(neighbours(space, {one.key: one.value for one in predicted}), count)]
     nearest = ", ".join(f"{study.name} ({study.size / size:.3g} N, {study.tokens / tokens:.3g} D)" for study in found[:3])
     notes = [f"search.prior=earlier: {one.text(found[0].name)}" for one in predicted]

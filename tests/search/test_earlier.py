@@ -246,12 +246,12 @@ def test_all_comparable_studies_at_hand_are_asked(studies: Sweep) -> None:
     assert prior["optim.lr"]["mean"] == pytest.approx(expected, rel=0.01)
     assert prior["optim.lr"]["spread"] == 1.5
     assert points[0] == {"schedule": "linear", "optim.lr": pytest.approx(expected, rel=0.01)}
-    assert [point["optim.lr"] / points[0]["optim.lr"] for point in points[1:]] == pytest.approx([2**0.5, 2**-0.5])
+    assert [point["optim.lr"] / points[0]["optim.lr"] for point in points[1:]] == pytest.approx([2**0.5])
     assert around is not None
     assert around.surface["curvature"] == [[pytest.approx(0.2)]], "what all of them have"
     assert "over 4 studies: left out one by one, they are met within a factor of 1" in notes[0]
     assert notes[1].startswith("search.prior=earlier: nearest of 4: ")
-    assert notes[1].endswith("trials 0 to 2 are the prediction and its neighbours; the next ones are where these move the optimum")
+    assert notes[1].endswith("trials 0 to 1 are the prediction and its neighbours; the next ones are where these move the optimum")
 
 
 def test_what_looked_for_something_else_or_trained_otherwise_is_not(studies: Sweep) -> None:
@@ -295,15 +295,16 @@ def test_a_sweep_begins_with_the_prediction_and_goes_on_where_its_trials_move_it
         params: dict[str, Any] = claimed_trial(claim.run).params or {}
         rates.append(params["optim.lr"] / predicted)
         study.settle(claim, Attempt(claim.run).complete(2 + 0.1 * math.log(rates[-1] / 1.25) ** 2))
-    assert rates == pytest.approx([1, 2**0.5, 2**-0.5, 1.25], rel=0.02)
+    assert rates[:2] == pytest.approx([1, 2**0.5])
+    assert min(abs(math.log(rate / 1.25)) for rate in rates) < 0.02
 
 
 @pytest.mark.slow
 def test_where_trials_break_a_constraint_the_lowest_point_is_not_sought(studies: Sweep, write_sweep: WriteSweep) -> None:
     sweep = load_sweep(str(write_sweep("next", search={"name": "tpe", "prior": "earlier"}, budget={"trials": 12})), [])
     number, record = len(sweep.start.points), RunRecord(RunDirectory(Path("0")), Result(state="complete", objective=2.0), state="complete")
-    assert sweep.pinned(number, ended=3, records=list) == sweep.space.in_optuna(
+    assert sweep.pinned(number, ended=2, records=list) == sweep.space.in_optuna(
         Around(**(sweep.start.around or {})).next_point(sweep.space, []) or {}
     )
     infeasible = replace(record, result=replace(record.result, feasible=False))
-    assert sweep.pinned(number, ended=3, records=lambda: [infeasible]).keys() == sweep.start.prior.keys(), "a draw from the prior"
+    assert sweep.pinned(number, ended=2, records=lambda: [infeasible]).keys() == sweep.start.prior.keys(), "a draw from the prior"
