@@ -35,8 +35,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--folder", type=Path, help="where the studies are kept; default: a temporary one")
     parser.add_argument("--tokens", type=int, nargs="+", default=[12_000, 36_000])
-    parser.add_argument("--batches", type=int, nargs="+", default=[128, 256, 512])
-    parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2])
+    parser.add_argument("--batches", type=int, nargs="+", default=[64, 128, 256])
+    parser.add_argument("--rates", type=float, nargs="+", default=[2e-3, 4e-3, 8e-3, 1.6e-2])
     parser.add_argument("--metric-tokens", type=int, default=8192)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--read-only", action="store_true", help="write the table from the studies in --folder as far as they are")
@@ -68,7 +68,7 @@ def _train(folder: Path, model: Path, tokens: int, given: argparse.Namespace) ->
             f"model.path={model.resolve()}",
             f"data.sources.target.path={given.target.resolve()}",
             f"data.validation.target={{source: target, share: 0.05, max_tokens: {given.metric_tokens}}}",
-            "data.context_length=64",
+            "data.context_length=32",
             "schedule=cosine",
             "schedule.warmup=10%",
             f"trainer.max_tokens={tokens}",
