@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 
 from benchmarks.search_quality import TABLES, TASKS
 from benchmarks.simulation.table import LENGTH, PLACES, Curve, Table, read_table
-from harness.search.around_earlier import neighbours
 from harness.search.earlier import expected_around, predict
 from harness.search.earlier_studies import Earlier, Point, optima_of
 from harness.search.space import Space, parse_space
@@ -98,11 +97,9 @@ class Grid:
         centre = {one.key: float(self.space[one.key].nearest(one.value)) for one in predicted}
         beside = {key: value for key, value in others[0].best.items() if key not in centre}
         around = expected_around(predicted, others, centre, beside)
-        static = [{**beside, **point} for point in neighbours(self.space, centre)]
         tried: list[tuple[Point, float | None]] = []
         for number in range(max(AFTER)):
-            point = static[number] if number < (1 + len(centre) if around else len(static)) else None
-            point = point or (around.next_point(self.space, tried) if around else None)
+            point = around.next_point(self.space, tried, lambda point: point) if around and tried else {**beside, **centre}
             drawn = {one.key: draw(self.space[one.key], {"mean": centre[one.key], "spread": one.spread}, number) for one in predicted}
             point = point or {**beside, **drawn}
             tried.append((point, self.loss(point) + noise.gauss(0, deviation)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,36 +35,41 @@ class Around:
     beside: Point
     """What the points have besides."""
 
-    def next_point(self, space: Space, tried: Tried) -> Point | None:
-        """The lowest point of the surface, or the nearest to it of a lattice around the prediction, of what is not tried yet; None where
-        all is. Trials beside other values do not count."""
+    def next_point(self, space: Space, tried: Tried, valid: Callable[[Point], Point]) -> Point | None:
+        """The best of what is not tried yet; None where all is. Trials beside other values do not count.
+
+        valid: a point as a trial has it, with values that have to be multiples moved.
+        """
         alike = [
             ([math.log(point[key]) for key in self.keys], cost)
             for point, cost in tried
             if all(key in point for key in self.keys) and all(point.get(key) == value for key, value in self.beside.items())
         ]
-        for candidate in self._candidates([(at, cost) for at, cost in alike if cost is not None]):
-            point = {key: space[key].nearest(math.exp(x)) for key, x in zip(self.keys, candidate, strict=True)}
-            moved = [math.log(value) for value in point.values()]
-            if all(max(abs(a - b) for a, b in zip(moved, at, strict=True)) > TOLD_APART for at, _ in alike):
-                return {**self.beside, **point}
+        for candidate in self._candidates(space, len(alike), [(at, cost) for at, cost in alike if cost is not None]):
+            point = valid({**self.beside, **candidate})
+            place = [math.log(point[key]) for key in self.keys]
+            if all(max(abs(a - b) for a, b in zip(place, at, strict=True)) > TOLD_APART for at, _ in alike):
+                return point
         return None
 
-    def _candidates(self, ended: Sequence[tuple[list[float], float]]) -> Iterator[list[float]]:
-        """The best first."""
+    def _candidates(self, space: Space, tried: int, ended: Sequence[tuple[list[float], float]]) -> Iterator[Point]:
+        """The best first: a neighbour of the prediction along each parameter; then the lowest point of the surface, and the nearest to it
+        of a lattice around the prediction."""
         expected = Surface(**self.surface)
+        if tried <= len(self.keys):
+            yield from neighbours(space, {key: math.exp(x) for key, x in zip(self.keys, expected.lowest, strict=True)})
         lowest = expected.lowest
         if ended:
-            ends = list(zip(*((min(xs), max(xs)) for xs in zip(*(at for at, _ in ended), strict=True)), strict=True))
+            ends = [(min(xs), max(xs)) for xs in zip(*(at for at, _ in ended), strict=True)]
             found = moved_optimum(expected, self.errors, [at for at, _ in ended], [cost for _, cost in ended])
             if found is not None:  # not further than a step from what was tried: no surface is quadratic far away
                 step = math.log(FACTOR)
-                lowest = [min(max(x, low - step), high + step) for x, low, high in zip(found, *ends, strict=True)]
-        yield lowest
+                lowest = [min(max(x, low - step), high + step) for x, (low, high) in zip(found, ends, strict=True)]
         reach = max(1, HALVES // max(1, len(lowest) - 1))  # fewer in many dimensions, whose lattices are large
         halves = [place * math.log(FACTOR) / 2 for place in range(-reach, reach + 1)]
-        lattice = itertools.product(*([x + half for half in halves] for x in expected.lowest))
-        yield from sorted(map(list, lattice), key=lambda point: math.dist(point, lowest))
+        lattice = map(list, itertools.product(*([x + half for half in halves] for x in expected.lowest)))
+        for place in (lowest, *sorted(lattice, key=lambda point: math.dist(point, lowest))):
+            yield {key: space[key].nearest(math.exp(x)) for key, x in zip(self.keys, place, strict=True)}
 
 
 def neighbours(space: Space, centre: dict[str, float]) -> Iterator[Point]:

@@ -65,8 +65,8 @@ def start_from_earlier(
 ) -> tuple[list[Point], dict[str, dict[str, float]], Around | None, list[str]]:
     """The points to begin with, the prior, what is expected around the prediction, and what was found, in words.
 
-    The prediction comes first, then its neighbours at a factor of about √2, the nearest first; where a surface is expected around it, one
-    along each parameter: with its shape, these tell where it is lowest.
+    The prediction comes first, then what is expected around it proposes (`Around`); without that its neighbours at a factor of about √2,
+    the nearest first.
 
     tokens: of this sweep's runs; name: of this study, which is not asked. Raises InputError where no parameter has a log scale, and for
     named studies that cannot be read.
@@ -88,13 +88,15 @@ def start_from_earlier(
     # Runs of several lengths, and of several arms, have no surface in common.
     around = None if config.search.name == "trunk" or config.search.arms else expected_around(predicted, found, centre, others)
     count = config.search.startup_trials if config.budget.trials is None else min(config.search.startup_trials, config.budget.trials // 2)
-    count = max(1, count if around is None else min(count, 1 + len(predicted)))
+    count = max(1, count) if around is None else 1
     points = [{**others, **point} for point in itertools.islice(neighbours(space, {one.key: one.value for one in predicted}), count)]
     nearest = ", ".join(f"{study.name} ({study.size / size:.3g} N, {study.tokens / tokens:.3g} D)" for study in found[:3])
     notes = [f"search.prior=earlier: {one.text(found[0].name)}" for one in predicted]
-    first = f"trials 0 to {len(points) - 1} are the prediction and its neighbours"
-    then = "" if around is None else "; the next ones are where these move the optimum"
-    return points, prior, around, [*notes, f"search.prior=earlier: nearest of {len(found)}: {nearest}; {first}{then}"]
+    if around is None:
+        first = f"trials 0 to {len(points) - 1} are the prediction and its neighbours"
+    else:
+        first = "trial 0 is the prediction, the next ones its neighbours, then where these move the optimum"
+    return points, prior, around, [*notes, f"search.prior=earlier: nearest of {len(found)}: {nearest}; {first}"]
 
 
 def expected_around(predicted: Sequence[Predicted], found: Sequence[Earlier], centre: dict[str, float], beside: Point) -> Around | None:

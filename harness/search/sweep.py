@@ -23,7 +23,7 @@ from harness.config.synth_path import is_made, recipe_of
 from harness.config.validate import to_plain, to_section
 from harness.runs.files import read_yaml
 from harness.runs.record import RunRecord
-from harness.search.around_earlier import Tried
+from harness.search.around_earlier import Around, Tried
 from harness.search.grid import grid_points
 from harness.search.multiples import Multiples
 from harness.search.parameter import Parameter
@@ -198,9 +198,18 @@ class Sweep:
         return len(self.start.points) + len(self.grid) if self.config.search.name == "grid" else None
 
     def pinned(self, number: int, *, ended: int, records: Callable[[], Sequence[RunRecord]]) -> dict[str, Any]:
-        """The values that trial `number` is given rather than the sampler's choice, as Optuna's record has them (see `Start.pinned`)."""
-        pinned = self.start.pinned(self.config.search, self.space, number, ended=ended, tried=lambda: self._tried(records()))
-        if pinned or self.config.search.name != "grid":
+        """The values that trial `number` is given rather than the sampler's choice, as Optuna's record has them (see `Start.pinned`).
+
+        records: all trials so far.
+        """
+        search = self.config.search
+        if self.start.around and number >= len(self.start.points) and ended < search.startup_trials:
+            tried = self._tried(records())
+            point = None if tried is None else Around(**self.start.around).next_point(self.space, tried, self.valid)
+            if point is not None:
+                return self.space.in_optuna(point)
+        pinned = self.start.pinned(search, self.space, number, ended=ended)
+        if pinned or search.name != "grid":
             return pinned
         return self.space.in_optuna(self.grid[number - len(self.start.points)])
 

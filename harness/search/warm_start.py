@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,7 +18,6 @@ from harness.config.validate import to_plain
 from harness.runs.bundle import named_bundle
 from harness.runs.directory import find_study
 from harness.runs.record import load_study
-from harness.search.around_earlier import Around, Tried
 from harness.search.bundle_prior import point_of, prior_of
 from harness.search.earlier import start_from_earlier
 from harness.search.parameter import Parameter
@@ -50,20 +49,13 @@ class Start:
         """Notes for whoever launches the study."""
         return [*self.notes, *([scaling_text(self.scaling)] if self.scaling else [])]
 
-    def pinned(
-        self, config: SearchConfig, space: Space, number: int, *, ended: int, tried: Callable[[], Tried | None] = lambda: None
-    ) -> dict[str, Any]:
+    def pinned(self, config: SearchConfig, space: Space, number: int, *, ended: int) -> dict[str, Any]:
         """The values that trial `number` is given, as Optuna's record has them; empty where the sampler has a free hand.
 
         ended: how many trials have ended well enough to learn from; until startup_trials have, the prior stands in for what is not known.
-        tried: the points of the trials so far and what they cost, if a surface may be fitted to them.
         """
         if number < len(self.points):
             return space.in_optuna(self.points[number])
-        if self.around and ended < config.startup_trials and (known := tried()) is not None:
-            point = Around(**self.around).next_point(space, known)
-            if point is not None:
-                return space.in_optuna(point)
         if self.prior and ended < config.startup_trials:
             return {key: draw(space[key], prior, derived_seed(config.seed, number, key)) for key, prior in self.prior.items()}
         return {}

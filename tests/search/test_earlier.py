@@ -136,6 +136,10 @@ def test_few_trials_move_an_optimum_that_was_expected_elsewhere(noise: float) ->
     assert moved_optimum(expected, [0.4, 0.4], points[:1], costs[:1]) == pytest.approx([0.0, 0.0]), "one trial says nothing of where"
 
 
+def as_it_is(point: dict[str, Any]) -> dict[str, Any]:
+    return point
+
+
 def around(**surface: Any) -> Around:
     return Around(["optim.lr"], {"lowest": [math.log(1e-2)], "curvature": [[0.3]], "noise": 1e-3, **surface}, [0.4], {"schedule": "wsd"})
 
@@ -145,20 +149,30 @@ def test_the_next_trial_is_where_those_before_it_move_the_optimum() -> None:
     tried: list[tuple[dict[str, Any], float | None]] = [
         ({"optim.lr": 1e-2 * 2**x, "schedule": "wsd"}, cost(1e-2 * 2**x)) for x in (0, 0.5, -0.5)
     ]
-    point = around().next_point(SPACE, tried)
+    point = around().next_point(SPACE, tried, as_it_is)
     assert point == {"schedule": "wsd", "optim.lr": pytest.approx(1.3e-2, rel=0.02)}
-    assert point == around().next_point(SPACE, [*tried, ({"optim.lr": 1e-4, "schedule": "linear"}, 0.0)]), "another schedule"
-    again = around().next_point(SPACE, [*tried, (point, None)])
+    assert point == around().next_point(SPACE, [*tried, ({"optim.lr": 1e-4, "schedule": "linear"}, 0.0)], as_it_is), "another schedule"
+    again = around().next_point(SPACE, [*tried, (point, None)], as_it_is)
     assert again == {"schedule": "wsd", "optim.lr": pytest.approx(1e-2 * 2**0.25)}, "one that runs is not tried twice: the nearest to it"
 
 
 def test_what_is_not_known_yet_is_tried_in_small_steps_from_the_prediction() -> None:
     running: list[tuple[dict[str, Any], float | None]] = []
-    while point := around().next_point(SPACE, running):
+    while point := around().next_point(SPACE, running, as_it_is):
         running.append((point, None))
     rates = [round(4 * math.log2(point["optim.lr"] / 1e-2)) for point, _ in running]
-    assert sorted(rates[1:3]) == [-1, 1]
+    assert rates[:3] == [0, 2, -1], "the prediction, its neighbour at √2, and what lies nearest"
     assert sorted(rates) == list(range(-4, 5)), "each once, and then no more"
+
+
+def test_what_moves_onto_a_point_that_was_tried_is_not_proposed() -> None:
+    """A batch is of whole rows."""
+    expected = Around(["trainer.batch_tokens"], {"lowest": [math.log(2048)], "curvature": [[0.1]], "noise": 1e-3}, [0.4], {})
+    rows = lambda point: {"trainer.batch_tokens": 1024 * round(point["trainer.batch_tokens"] / 1024)}  # noqa: E731
+    running: list[tuple[dict[str, Any], float | None]] = []
+    while point := expected.next_point(SPACE, running, rows):
+        running.append((point, None))
+    assert [point["trainer.batch_tokens"] for point, _ in running] == [2048, 3072, 1024, 4096]
 
 
 PLACES = [(10**size, 10**tokens) for size in (6, 7, 8) for tokens in (8, 9, 10)]
@@ -182,9 +196,8 @@ def test_left_out_one_by_one_studies_are_met_within_a_few_trials() -> None:
         expected = expected_around(predicted, others, centre, {})
         assert expected is not None
         tried: list[tuple[dict[str, Any], float | None]] = []
-        first = list(itertools.islice(neighbours(SPACE, centre), 3))
         while len(tried) < 8:
-            point = first[len(tried)] if len(tried) < len(first) else expected.next_point(SPACE, tried)
+            point = expected.next_point(SPACE, tried, as_it_is)
             assert point is not None
             tried.append((point, surface(*_place(left_out), point)))
         best = surface(*_place(left_out), {"optim.lr": rate(*_place(left_out)), "trainer.batch_tokens": batch(*_place(left_out))})
@@ -252,12 +265,11 @@ def test_all_comparable_studies_at_hand_are_asked(studies: Sweep) -> None:
     assert prior["optim.lr"]["mean"] == pytest.approx(expected, rel=0.01)
     assert prior["optim.lr"]["spread"] == 1.5
     assert points[0] == {"schedule": "linear", "optim.lr": pytest.approx(expected, rel=0.01)}
-    assert [point["optim.lr"] / points[0]["optim.lr"] for point in points[1:]] == pytest.approx([2**0.5])
     assert around is not None
     assert around.surface["curvature"] == [[pytest.approx(0.2)]], "what all of them have"
     assert "over 4 studies: left out one by one, they are met within a factor of 1" in notes[0]
     assert notes[1].startswith("search.prior=earlier: nearest of 4: ")
-    assert notes[1].endswith("trials 0 to 1 are the prediction and its neighbours; the next ones are where these move the optimum")
+    assert notes[1].endswith("trial 0 is the prediction, the next ones its neighbours, then where these move the optimum")
 
 
 def test_what_looked_for_something_else_or_trained_otherwise_is_not(studies: Sweep) -> None:
@@ -310,7 +322,7 @@ def test_where_trials_break_a_constraint_the_lowest_point_is_not_sought(studies:
     sweep = load_sweep(str(write_sweep("next", search={"name": "tpe", "prior": "earlier"}, budget={"trials": 12})), [])
     number, record = len(sweep.start.points), RunRecord(RunDirectory(Path("0")), Result(state="complete", objective=2.0), state="complete")
     assert sweep.pinned(number, ended=2, records=list) == sweep.space.in_optuna(
-        Around(**(sweep.start.around or {})).next_point(sweep.space, []) or {}
+        Around(**(sweep.start.around or {})).next_point(sweep.space, [], sweep.valid) or {}
     )
     infeasible = replace(record, result=replace(record.result, feasible=False))
     assert sweep.pinned(number, ended=2, records=lambda: [infeasible]).keys() == sweep.start.prior.keys(), "a draw from the prior"
