@@ -112,7 +112,7 @@ def expected_around(predicted: Sequence[Predicted], found: Sequence[Earlier], ce
         return None
     curvature = [[statistics.fmean(one[i][j] for one, _ in surfaces) for j in range(len(keys))] for i in range(len(keys))]
     noise = math.sqrt(statistics.fmean(noise**2 for _, noise in surfaces))
-    surface = Surface([math.log(value) for value in centre.values()], curvature, noise)
+    surface = Surface([math.log(value) for value in centre.values()], curvature, noise, [False] * len(keys))
     return Around(keys, asdict(surface), [math.log(one.spread) for one in predicted], beside)
 
 

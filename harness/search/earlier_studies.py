@@ -167,7 +167,9 @@ def optima_of(
     ]
     keys = tuple(ranges)
     surface = fitted_surface([[math.log(point[key]) for key in keys] for point, _ in alike], [cost for _, cost in alike]) if keys else None
-    found = dict(zip(keys, map(math.exp, surface.lowest), strict=True)) if surface else {key: float(best[key]) for key in keys}
+    found = {key: float(best[key]) for key in keys}
+    if surface is not None:
+        found |= {key: math.exp(x) for key, x, at_end in zip(keys, surface.lowest, surface.at_end, strict=True) if not at_end}
     optima = {key: value for key, value in found.items() if ranges[key][0] < value < ranges[key][1]}
     return optima, Shape(keys, surface) if surface else None
 

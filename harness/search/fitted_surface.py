@@ -26,17 +26,19 @@ class Surface:
     """A quadratic one with a lowest point."""
 
     lowest: list[float]
-    """[parameters]"""
+    """[parameters]; among the points that it was fitted to."""
     curvature: list[list[float]]
     """Second derivatives: [parameters, parameters]."""
     noise: float
     """The standard deviation of trials around it."""
+    at_end: list[bool]
+    """By parameter, whether it falls on beyond these points."""
 
 
 def fitted_surface(points: Sequence[Sequence[float]], costs: Sequence[float]) -> Surface | None:
     """By weighted least squares from the best of the points, at most half of them.
 
-    The better a point, the more it weighs. None where these are too few, or the surface has no lowest point among them.
+    The better a point, the more it weighs. None where these are too few, or the surface has no lowest point at all.
     points: [points, parameters].
     """
     import numpy as np
@@ -60,12 +62,10 @@ def fitted_surface(points: Sequence[Sequence[float]], costs: Sequence[float]) ->
     curvature = _curvature(coefficients, dimensions)
     if np.linalg.eigvalsh(curvature).min() <= 1e-9:
         return None
-    lowest = -np.linalg.solve(curvature, coefficients[1 : 1 + dimensions])
-    if ((lowest < x.min(axis=0)) | (lowest > x.max(axis=0))).any():
-        return None
+    lowest, at_end = _lowest_within(curvature, coefficients[1 : 1 + dimensions], x.min(axis=0), x.max(axis=0))
     missed = float(((design @ coefficients - excess * root_weights) ** 2).sum() / (root_weights**2).sum())
     noise = math.sqrt(missed * len(cost) / max(1, len(cost) - terms))
-    return Surface((centre + scale * lowest).tolist(), (curvature / np.outer(scale, scale)).tolist(), noise)
+    return Surface((centre + scale * lowest).tolist(), (curvature / np.outer(scale, scale)).tolist(), noise, at_end.tolist())
 
 
 def moved_optimum(
@@ -96,6 +96,21 @@ def moved_optimum(
         return None
     found: list[float] = (lowest - np.linalg.solve(own, coefficients[1 : 1 + dimensions])).tolist()
     return found
+
+
+def _lowest_within(curvature: Float64, slope: Float64, low: Float64, high: Float64) -> tuple[Float64, NDArray[np.bool_]]:
+    """Where a quadratic is lowest between ends, and which parameters are at one: given these, the others are where it is lowest."""
+    import numpy as np
+
+    lowest, at_end = np.zeros(len(slope)), np.zeros(len(slope), dtype=bool)
+    while not at_end.all():
+        free = ~at_end
+        lowest[free] = -np.linalg.solve(curvature[np.ix_(free, free)], slope[free] + curvature[np.ix_(free, at_end)] @ lowest[at_end])
+        outside = free & ((lowest < low) | (lowest > high))
+        if not outside.any():
+            break
+        lowest, at_end = np.where(outside, np.clip(lowest, low, high), lowest), at_end | outside
+    return lowest, at_end
 
 
 def _products(dimensions: int) -> list[tuple[int, int]]:

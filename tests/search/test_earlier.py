@@ -78,6 +78,17 @@ def test_the_lowest_point_of_a_quadratic_is_found_whatever_lies_on_the_grid() ->
     assert surface.noise == pytest.approx(0.0, abs=1e-9)
 
 
+def test_a_parameter_whose_optimum_lies_beyond_what_was_tried_does_not_hide_that_of_another() -> None:
+    """Given the end of the one, the other's."""
+    rates, batches = [1e-3 * 2**n for n in range(6)], [2**n for n in range(10, 15)]
+    points = [{"optim.lr": lr, "trainer.batch_tokens": batch} for lr, batch in itertools.product(rates, batches)]
+    cost = lambda x, y: x * x + 0.5 * y * y - 0.5 * x * y  # noqa: E731
+    trials = [(point, cost(math.log(point["optim.lr"] / 6e-3), math.log(point["trainer.batch_tokens"] / 300))) for point in points]
+    best = min(trials, key=lambda trial: trial[1])[0]
+    space = {"optim.lr": {"choices": rates}, "trainer.batch_tokens": {"choices": batches}}
+    assert optima_of(SPACE.parameters, space, best, trials)[0] == {"optim.lr": pytest.approx(6e-3 * math.exp(0.25 * math.log(1024 / 300)))}
+
+
 @pytest.mark.parametrize(
     "costs",
     [
@@ -126,7 +137,7 @@ def test_the_centre_comes_first_and_then_what_is_nearest() -> None:
 @pytest.mark.parametrize("noise", [1e-3, 0.01])
 def test_few_trials_move_an_optimum_that_was_expected_elsewhere(noise: float) -> None:
     """A quarter steeper than expected, and lowest a factor of 1.5 away: three trials tell, where a surface of no known shape takes six."""
-    expected = Surface([0.0, 0.0], [[0.4, -0.1], [-0.1, 0.2]], noise)
+    expected = Surface([0.0, 0.0], [[0.4, -0.1], [-0.1, 0.2]], noise, [False, False])
     lowest, curvature = np.array([0.4, -0.3]), 1.25 * np.array(expected.curvature)
     points = [[0.0, 0.0], [0.35, 0.0], [0.0, 0.35]]
     costs = [3.0 + 0.5 * float((np.array(point) - lowest) @ curvature @ (np.array(point) - lowest)) for point in points]
@@ -141,7 +152,12 @@ def as_it_is(point: dict[str, Any]) -> dict[str, Any]:
 
 
 def around(**surface: Any) -> Around:
-    return Around(["optim.lr"], {"lowest": [math.log(1e-2)], "curvature": [[0.3]], "noise": 1e-3, **surface}, [0.4], {"schedule": "wsd"})
+    return Around(
+        ["optim.lr"],
+        {"lowest": [math.log(1e-2)], "curvature": [[0.3]], "noise": 1e-3, "at_end": [False], **surface},
+        [0.4],
+        {"schedule": "wsd"},
+    )
 
 
 def test_the_next_trial_is_where_those_before_it_move_the_optimum() -> None:
@@ -167,7 +183,9 @@ def test_what_is_not_known_yet_is_tried_in_small_steps_from_the_prediction() -> 
 
 def test_what_moves_onto_a_point_that_was_tried_is_not_proposed() -> None:
     """A batch is of whole rows."""
-    expected = Around(["trainer.batch_tokens"], {"lowest": [math.log(2048)], "curvature": [[0.1]], "noise": 1e-3}, [0.4], {})
+    expected = Around(
+        ["trainer.batch_tokens"], {"lowest": [math.log(2048)], "curvature": [[0.1]], "noise": 1e-3, "at_end": [False]}, [0.4], {}
+    )
     rows = lambda point: {"trainer.batch_tokens": 1024 * round(point["trainer.batch_tokens"] / 1024)}  # noqa: E731
     running: list[tuple[dict[str, Any], float | None]] = []
     while point := expected.next_point(SPACE, running, rows):
