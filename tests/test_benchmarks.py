@@ -43,13 +43,20 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {
     "decay_study": (["--steps", "20"], [r"8 trials of 20 steps.*: [2-9]\.\d+ x", "against the same run from scratch: the same bits"]),
     "earlier_grids": (
         ["--tables", "stories260k", "--draws", "1"],
-        [r"12 studies in 4 families", rf"\| earlier \| 0\.{NUMBER}% \|", rf"\| random \| {NUMBER}% \|"],
+        [rf"\| stories260k \| 12 \| \d+ of 12 \| earlier \| 0\.{NUMBER}% \|", rf"\| random \| {NUMBER}% \|"],
     ),
     "generation": (
         ["--shapes", "llama_1m", "--batch", "1", "4", "--new-tokens", "4", "--rounds", "1", "--rows", "40"],
         [rf"\| llama_1m \| 4 \| {NUMBER} \| {NUMBER} \|", r"backwards: 0 of 40", r"after a kill: 0 of 20"],
     ),
     "large_study": (["--trials", "5", "--claims", "2"], [rf"claim, trunk +median {NUMBER} s", rf"status --json +median {NUMBER} s"]),
+    "make_size_grids": (
+        [
+            *("--models", "my-model", "--target", "docs.jsonl", "--out", "sizes.csv", "--tokens", "2000"),
+            *("--batches", "256", "512", "--rates", "1e-3", "4e-3", "--metric-tokens", "1000"),
+        ],
+        [r"sizes.csv: 4 rows"],
+    ),
     "merge_study": (
         [
             "--model",

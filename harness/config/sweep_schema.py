@@ -77,7 +77,7 @@ class SearchConfig(Section):
     ranges, where warm_start names recipes that searched them, too: around the values that they chose, as wide as their best trials lie
     apart. scaling: of the learning rate that a power law predicts from scaling_studies. earlier: of every range on a log scale,
     what all studies and recipes at hand, or scaling_studies, say by power laws of the model's size and the tokens; the prediction is tried
-    first, then its neighbours. none: none, not of the recipes either."""
+    first, then its neighbours, then where these move the optimum. none: none, not of the recipes either."""
     scaling_studies: list[str] = field(default_factory=list)
     """Earlier studies or recipes (best/NAME), of other sizes and lengths, whose best learning rates the power law of `prior: scaling` is
     fitted to; with `prior: earlier` those that it is to go by, rather than all."""

@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from harness.config.errors import InputError
 from harness.config.schema import Config
 from harness.config.sweep_schema import SweepConfig
+from harness.search.around_earlier import Around, neighbours
 from harness.search.earlier_studies import Earlier, Point, earlier_studies
+from harness.search.fitted_surface import Surface
 from harness.search.parameter import Parameter
 from harness.search.scaling import LEAST_SPREAD, UNKNOWN_SPREAD, PowerLaw, fit_power_law, model_size
 from harness.search.space import Space
 
 LEAST_STUDIES = 3
 """With fewer a law cannot be told from a line through points; the nearest study stands for it."""
-FACTOR = math.sqrt(2)
-"""Between a prediction and its neighbours."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,14 @@ def _exponents(law: PowerLaw) -> Iterator[tuple[str, float]]:
 
 def start_from_earlier(
     config: SweepConfig, space: Space, base: Config, tokens: int, *, name: str
-) -> tuple[list[Point], dict[str, dict[str, float]], list[str]]:
-    """The points to begin with, the prior, and what was found, in words.
+) -> tuple[list[Point], dict[str, dict[str, float]], Around | None, list[str]]:
+    """The points to begin with, the prior, what is expected around the prediction, and what was found, in words.
 
-    The prediction comes first, then its neighbours at a factor of about √2, the nearest first. tokens: of this sweep's runs; name: of this
-    study, which is not asked. Raises InputError where no parameter has a log scale, and for named studies that cannot be read.
+    The prediction comes first, then what is expected around it proposes (`Around`); without that its neighbours at a factor of about √2,
+    the nearest first.
+
+    tokens: of this sweep's runs; name: of this study, which is not asked. Raises InputError where no parameter has a log scale, and for
+    named studies that cannot be read.
     """
     parameters = [parameter for parameter in space.parameters if parameter.log and not parameter.when]
     if not parameters:
@@ -77,17 +81,39 @@ def start_from_earlier(
     predicted = [one for parameter in parameters if (one := predict(parameter, found, size, tokens)) is not None]
     if not predicted:
         lack = f"of {len(found)} earlier studies none has an optimum inside its range" if found else "no earlier study is comparable"
-        return [], {}, [f"search.prior=earlier: {lack}; the search begins as without a prior"]
-    prior = {one.key: {"mean": float(space[one.key].nearest(one.value)), "spread": one.spread} for one in predicted}
+        return [], {}, None, [f"search.prior=earlier: {lack}; the search begins as without a prior"]
+    centre = {one.key: float(space[one.key].nearest(one.value)) for one in predicted}
+    prior = {one.key: {"mean": centre[one.key], "spread": one.spread} for one in predicted}
     others = {key: value for key, value in found[0].best.items() if key not in prior and _holds(space, key, value)}
+    # Runs of several lengths, and of several arms, have no surface in common.
+    around = None if config.search.name == "trunk" or config.search.arms else expected_around(predicted, found, centre, others)
     count = config.search.startup_trials if config.budget.trials is None else min(config.search.startup_trials, config.budget.trials // 2)
-    points = [
-        {**others, **point} for point in itertools.islice(neighbours(space, {one.key: one.value for one in predicted}), max(1, count))
-    ]
+    count = max(1, count) if around is None else 1
+    points = [{**others, **point} for point in itertools.islice(neighbours(space, {one.key: one.value for one in predicted}), count)]
     nearest = ", ".join(f"{study.name} ({study.size / size:.3g} N, {study.tokens / tokens:.3g} D)" for study in found[:3])
     notes = [f"search.prior=earlier: {one.text(found[0].name)}" for one in predicted]
-    first = f"trials 0 to {len(points) - 1} are the prediction and its neighbours"
-    return points, prior, [*notes, f"search.prior=earlier: nearest of {len(found)}: {nearest}; {first}"]
+    if around is None:
+        first = f"trials 0 to {len(points) - 1} are the prediction and its neighbours"
+    else:
+        first = "trial 0 is the prediction, the next ones its neighbours, then where these move the optimum"
+    return points, prior, around, [*notes, f"search.prior=earlier: nearest of {len(found)}: {nearest}; {first}"]
+
+
+def expected_around(predicted: Sequence[Predicted], found: Sequence[Earlier], centre: dict[str, float], beside: Point) -> Around | None:
+    """A surface with the mean shape of those studies that have one over all that is predicted; None where there are none."""
+    keys = list(centre)
+    surfaces = []
+    for study in found:
+        if study.shape is not None and {*keys} <= {*study.shape.keys}:
+            places = [study.shape.keys.index(key) for key in keys]
+            curvature = study.shape.surface.curvature
+            surfaces.append(([[curvature[i][j] for j in places] for i in places], study.shape.surface.noise))
+    if not surfaces:
+        return None
+    curvature = [[statistics.fmean(one[i][j] for one, _ in surfaces) for j in range(len(keys))] for i in range(len(keys))]
+    noise = math.sqrt(statistics.fmean(noise**2 for _, noise in surfaces))
+    surface = Surface([math.log(value) for value in centre.values()], curvature, noise, [False] * len(keys))
+    return Around(keys, asdict(surface), [math.log(one.spread) for one in predicted], beside)
 
 
 def predict(parameter: Parameter, found: Sequence[Earlier], size: int, tokens: int) -> Predicted | None:
@@ -127,18 +153,6 @@ def _log_ratio(key: str, study: Earlier, predicted: float) -> float:
 
 def _factor(misses: Sequence[float]) -> float | None:
     return math.exp(math.sqrt(sum(miss**2 for miss in misses) / len(misses))) if misses else None
-
-
-def neighbours(space: Space, centre: dict[str, float]) -> Iterator[Point]:
-    """The centre, then the points around it on a lattice of factors of √2, the nearest first; each once, moved into the space."""
-    reach = range(-2, 3)
-    steps = sorted(itertools.product(reach, repeat=len(centre)), key=lambda step: (sum(x * x for x in step), tuple(-x for x in step)))
-    seen = set()
-    for step in steps:
-        point = {key: space[key].nearest(value * FACTOR**x) for (key, value), x in zip(centre.items(), step, strict=True)}
-        if tuple(point.values()) not in seen:
-            seen.add(tuple(point.values()))
-            yield point
 
 
 def _holds(space: Space, key: str, value: Any) -> bool:

@@ -18,7 +18,7 @@ from harness.runs.directory import StudyDirectory, find_study, runs_root
 from harness.runs.record import load_study
 from harness.runs.trials_table import PARAMS, read_trials
 from harness.search.bundle_prior import bundle_of
-from harness.search.fitted_optimum import fitted_optimum
+from harness.search.fitted_surface import Surface, fitted_surface
 from harness.search.parameter import Parameter
 from harness.search.scaling import model_size
 
@@ -28,6 +28,15 @@ SAME_KIND = ("objective.name", "optim.name", "adapter.name")
 """What must be equal for optima to compare."""
 
 Point = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a study's trials get worse around its optimum."""
+
+    keys: tuple[str, ...]
+    surface: Surface
+    """Over the logarithms of these parameters."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,8 @@ class Earlier:
     """Its best trial."""
     optima: dict[str, float]
     """By parameter, of those whose optimum lies inside what was searched."""
+    shape: Shape | None = None
+    """None where too few trials tell."""
 
     def distance(self, size: int, tokens: int) -> float:
         """How far from a study of this size and length, in logarithms."""
@@ -108,8 +119,8 @@ def _of_study(
     size, tokens = model_size(to_section(ModelConfig, best.config["model"])), best.result.tokens.length
     if not tokens:
         return None
-    optima = optima_of(parameters, study.sweep.get("space") or {}, best.params, trials)
-    return Earlier(study.name, size, tokens, best.config["data"]["sources"] == here, best.params, optima)
+    found = optima_of(parameters, study.sweep.get("space") or {}, best.params, trials)
+    return Earlier(study.name, size, tokens, best.config["data"]["sources"] == here, best.params, *found)
 
 
 def _of_recipe(
@@ -134,15 +145,15 @@ def _of_recipe(
         for row in rows
         if row.get("feasible") is not False and isinstance(row.get("objective"), int | float)
     ]
-    optima = optima_of(parameters, recipe.space, recipe.params, trials)
-    return Earlier(f"best/{recipe.name}", size, recipe.tokens.length, values.get("data", {}).get("sources") == here, recipe.params, optima)
+    found = optima_of(parameters, recipe.space, recipe.params, trials)
+    return Earlier(f"best/{recipe.name}", size, recipe.tokens.length, values.get("data", {}).get("sources") == here, recipe.params, *found)
 
 
 def optima_of(
     parameters: Sequence[Parameter], space: dict[str, Any], best: Point, trials: Sequence[tuple[Point, float]]
-) -> dict[str, float]:
-    """By parameter the optimum of a study, where it lies inside what was searched. space: as its sweep file has it; trials: points and
-    what they cost, lower is better. Of trials, those that chose like the best one count."""
+) -> tuple[dict[str, float], Shape | None]:
+    """By parameter the optimum of a study, where it lies inside what was searched, and the surface that it was found by. space: as its
+    sweep file has it; trials: points and what they cost, lower is better. Of trials, those that chose like the best one count."""
     ranges = {
         parameter.key: ends
         for parameter in parameters
@@ -154,10 +165,13 @@ def optima_of(
         for point, cost in trials
         if all(point.get(key) == best.get(key) for key in chosen) and all(_is_positive(point.get(key)) for key in ranges)
     ]
-    keys = list(ranges)
-    fitted = fitted_optimum([[math.log(point[key]) for key in keys] for point, _ in alike], [cost for _, cost in alike]) if keys else None
-    found = dict(zip(keys, map(math.exp, fitted), strict=True)) if fitted is not None else {key: float(best[key]) for key in keys}
-    return {key: value for key, value in found.items() if ranges[key][0] < value < ranges[key][1]}
+    keys = tuple(ranges)
+    surface = fitted_surface([[math.log(point[key]) for key in keys] for point, _ in alike], [cost for _, cost in alike]) if keys else None
+    found = {key: float(best[key]) for key in keys}
+    if surface is not None:
+        found |= {key: math.exp(x) for key, x, at_end in zip(keys, surface.lowest, surface.at_end, strict=True) if not at_end}
+    optima = {key: value for key, value in found.items() if ranges[key][0] < value < ranges[key][1]}
+    return optima, Shape(keys, surface) if surface else None
 
 
 def _ends(spec: Any) -> tuple[float, float] | None:

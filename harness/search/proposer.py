@@ -42,7 +42,7 @@ class Proposer:
             pinned = self.sweep.space.in_optuna(trial.given)
         else:
             ended = self.index.ended
-            pinned = self.sweep.pinned(trial.number, ended=ended.complete + ended.pruned)
+            pinned = self.sweep.pinned(trial.number, ended=ended.complete + ended.pruned, records=self.index.records)
             last = trials_of_search(self.sweep)
             proposed = around_controls(pinned, self.sweep.config, self.sweep.space, trial.number, last, self.index.records)
             pinned, given, learned_from = proposed.pinned, proposed.given, proposed.learned_from

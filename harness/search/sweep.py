@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -22,6 +22,8 @@ from harness.config.sweep_schema import StudyObjectiveConfig, SweepConfig
 from harness.config.synth_path import is_made, recipe_of
 from harness.config.validate import to_plain, to_section
 from harness.runs.files import read_yaml
+from harness.runs.record import RunRecord
+from harness.search.around_earlier import Around, Tried
 from harness.search.grid import grid_points
 from harness.search.multiples import Multiples
 from harness.search.parameter import Parameter
@@ -195,12 +197,31 @@ class Sweep:
         """After so many trials nothing is left to propose; None: never."""
         return len(self.start.points) + len(self.grid) if self.config.search.name == "grid" else None
 
-    def pinned(self, number: int, *, ended: int) -> dict[str, Any]:
-        """The values that trial `number` is given rather than the sampler's choice, as Optuna's record has them (see `Start.pinned`)."""
-        pinned = self.start.pinned(self.config.search, self.space, number, ended=ended)
-        if pinned or self.config.search.name != "grid":
+    def pinned(self, number: int, *, ended: int, records: Callable[[], Sequence[RunRecord]]) -> dict[str, Any]:
+        """The values that trial `number` is given rather than the sampler's choice, as Optuna's record has them (see `Start.pinned`).
+
+        records: all trials so far.
+        """
+        search = self.config.search
+        if self.start.around and number >= len(self.start.points) and ended < search.startup_trials:
+            tried = self._tried(records())
+            point = None if tried is None else Around(**self.start.around).next_point(self.space, tried, self.valid)
+            if point is not None:
+                return self.space.in_optuna(point)
+        pinned = self.start.pinned(search, self.space, number, ended=ended)
+        if pinned or search.name != "grid":
             return pinned
         return self.space.in_optuna(self.grid[number - len(self.start.points)])
+
+    def _tried(self, records: Sequence[RunRecord]) -> Tried | None:
+        """None where trials break a constraint: the best is not where the objective is."""
+        sign = 1 if self.config.objective.direction == "minimize" else -1
+        if any(record.standing == "infeasible" for record in records):
+            return None
+        return [
+            (record.params, None if record.state != "complete" or (objective := record.result.objective) is None else sign * objective)
+            for record in records
+        ]
 
     @cached_property
     def _cost_parameters(self) -> list[Parameter]:

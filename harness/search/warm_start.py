@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from harness.config.errors import InputError, unknown, wrong_value
@@ -42,6 +42,8 @@ class Start:
     """The power law that the prior was taken from (see `harness.search.scaling`)."""
     notes: list[str] = field(default_factory=list)
     """What was changed to fit the space, in words."""
+    around: dict[str, Any] | None = None
+    """What earlier studies let expect around the prior's means (see `harness.search.around_earlier`)."""
 
     def lines(self) -> list[str]:
         """Notes for whoever launches the study."""
@@ -86,8 +88,9 @@ def resolve_start(config: SweepConfig, space: Space, base: Config, tokens: int, 
         prior, scaling = scaled_prior(law, space, base.model, tokens)
         return Start(points, prior, scaling, notes)
     if search.prior == "earlier" and search.name != "grid":
-        first, prior, said = start_from_earlier(config, space, base, tokens, name=name)
-        return Start([*points, *(point for point in first if point not in points)], prior, None, [*notes, *said])
+        first, prior, around, said = start_from_earlier(config, space, base, tokens, name=name)
+        points += [point for point in first if point not in points]
+        return Start(points, prior, None, [*notes, *said], asdict(around) if around else None)
     if search.scaling_studies:
         raise InputError("search.scaling_studies: not read without search.prior=scaling or search.prior=earlier")
     if search.prior in ("none", "earlier") or search.name == "grid":

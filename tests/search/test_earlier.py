@@ -6,27 +6,33 @@ import itertools
 import math
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness.config.errors import InputError
 from harness.config.schema import ModelConfig
 from harness.config.validate import to_plain
+from harness.runs.directory import RunDirectory
 from harness.runs.files import write_yaml
+from harness.runs.record import RunRecord
 from harness.runs.result import Result, Tokens, write_result
 from harness.runs.trial import Trial, claimed_trial, write_trial
-from harness.search.earlier import neighbours, predict, start_from_earlier
+from harness.search.around_earlier import Around, neighbours
+from harness.search.earlier import expected_around, predict, start_from_earlier
 from harness.search.earlier_studies import Earlier, optima_of
-from harness.search.fitted_optimum import fitted_optimum
+from harness.search.fitted_surface import Surface, fitted_surface, moved_optimum
 from harness.search.load_sweep import load_sweep
 from harness.search.open_study import open_study
 from harness.search.scaling import model_size
 from harness.search.space import parse_space
 from harness.search.study import Claim, Study
-from harness.search.sweep import Sweep
+from harness.search.sweep import Sweep, thaw
 from tests.search.conftest import MakeSweep, WriteSweep
+from tests.search.studies import Attempt
 
 BOTH = {
     "optim.lr": {"low": 1e-4, "high": 1e-1, "log": True},
@@ -59,13 +65,28 @@ def earlier(size: int, tokens: int, surface_at: Callable[[int, int, dict[str, fl
         for point in [{"optim.lr": lr, "trainer.batch_tokens": tokens_}]
     ]
     best = min(trials, key=lambda trial: trial[1])[0]
-    return Earlier(f"{size}/{tokens}", size, tokens, True, best, optima_of(SPACE.parameters, BOTH, best, trials))
+    return Earlier(f"{size}/{tokens}", size, tokens, True, best, *optima_of(SPACE.parameters, BOTH, best, trials))
 
 
 def test_the_lowest_point_of_a_quadratic_is_found_whatever_lies_on_the_grid() -> None:
     points = [[x, y] for x in range(-3, 4) for y in range(-3, 4)]
     costs = [1 + (x - 0.3) ** 2 + 2 * (y + 0.4) ** 2 + 0.5 * (x - 0.3) * (y + 0.4) for x, y in points]
-    assert fitted_optimum(points, costs) == pytest.approx([0.3, -0.4])
+    surface = fitted_surface(points, costs)
+    assert surface is not None
+    assert surface.lowest == pytest.approx([0.3, -0.4])
+    assert surface.curvature == [pytest.approx([2.0, 0.5]), pytest.approx([0.5, 4.0])]
+    assert surface.noise == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_parameter_whose_optimum_lies_beyond_what_was_tried_does_not_hide_that_of_another() -> None:
+    """Given the end of the one, the other's."""
+    rates, batches = [1e-3 * 2**n for n in range(6)], [2**n for n in range(10, 15)]
+    points = [{"optim.lr": lr, "trainer.batch_tokens": batch} for lr, batch in itertools.product(rates, batches)]
+    cost = lambda x, y: x * x + 0.5 * y * y - 0.5 * x * y  # noqa: E731
+    trials = [(point, cost(math.log(point["optim.lr"] / 6e-3), math.log(point["trainer.batch_tokens"] / 300))) for point in points]
+    best = min(trials, key=lambda trial: trial[1])[0]
+    space = {"optim.lr": {"choices": rates}, "trainer.batch_tokens": {"choices": batches}}
+    assert optima_of(SPACE.parameters, space, best, trials)[0] == {"optim.lr": pytest.approx(6e-3 * math.exp(0.25 * math.log(1024 / 300)))}
 
 
 @pytest.mark.parametrize(
@@ -76,15 +97,18 @@ def test_the_lowest_point_of_a_quadratic_is_found_whatever_lies_on_the_grid() ->
     ],
 )
 def test_what_has_no_lowest_point_inside_has_none(costs: list[float]) -> None:
-    assert fitted_optimum([[float(x)] for x in range(len(costs))], costs) is None
+    assert fitted_surface([[float(x)] for x in range(len(costs))], costs) is None
 
 
 def test_too_few_trials_have_no_surface_and_their_best_stands_for_it() -> None:
     trials = [({"optim.lr": value}, cost) for value, cost in ((1e-3, 2.0), (3e-3, 1.0), (1e-2, 2.5))]
     space = {"optim.lr": BOTH["optim.lr"]}
-    assert optima_of(SPACE.parameters, space, {"optim.lr": 3e-3}, trials) == {"optim.lr": 3e-3}
-    assert optima_of(SPACE.parameters, space, {"optim.lr": 1e-1}, trials) == {}, "at the end of its range is no optimum"
-    assert optima_of(SPACE.parameters, {"optim.lr": {"choices": [1e-3, 3e-3, 1e-2]}}, {"optim.lr": 3e-3}, trials) == {"optim.lr": 3e-3}
+    assert optima_of(SPACE.parameters, space, {"optim.lr": 3e-3}, trials) == ({"optim.lr": 3e-3}, None)
+    assert optima_of(SPACE.parameters, space, {"optim.lr": 1e-1}, trials) == ({}, None), "at the end of its range is no optimum"
+    assert optima_of(SPACE.parameters, {"optim.lr": {"choices": [1e-3, 3e-3, 1e-2]}}, {"optim.lr": 3e-3}, trials) == (
+        {"optim.lr": 3e-3},
+        None,
+    )
 
 
 def test_trials_that_chose_otherwise_do_not_bend_the_surface() -> None:
@@ -95,7 +119,7 @@ def test_trials_that_chose_otherwise_do_not_bend_the_surface() -> None:
     trials += [({"optim.lr": x, "schedule": "linear"}, 0.01 + cost(x, 7e-4)) for x in rates]
     best = min(trials, key=lambda trial: trial[1])[0]
     space = {"optim.lr": BOTH["optim.lr"], "schedule": {"choices": ["wsd", "linear"]}}
-    assert optima_of(SPACE.parameters, space, best, trials)["optim.lr"] == pytest.approx(7e-3)
+    assert optima_of(SPACE.parameters, space, best, trials)[0]["optim.lr"] == pytest.approx(7e-3)
 
 
 def test_the_centre_comes_first_and_then_what_is_nearest() -> None:
@@ -110,6 +134,65 @@ def test_the_centre_comes_first_and_then_what_is_nearest() -> None:
     assert [point["optim.lr"] for point in at_the_end] == pytest.approx([0.1, 0.1 / math.sqrt(2), 0.05]), "each point once"
 
 
+@pytest.mark.parametrize("noise", [1e-3, 0.01])
+def test_few_trials_move_an_optimum_that_was_expected_elsewhere(noise: float) -> None:
+    """A quarter steeper than expected, and lowest a factor of 1.5 away: three trials tell, where a surface of no known shape takes six."""
+    expected = Surface([0.0, 0.0], [[0.4, -0.1], [-0.1, 0.2]], noise, [False, False])
+    lowest, curvature = np.array([0.4, -0.3]), 1.25 * np.array(expected.curvature)
+    points = [[0.0, 0.0], [0.35, 0.0], [0.0, 0.35]]
+    costs = [3.0 + 0.5 * float((np.array(point) - lowest) @ curvature @ (np.array(point) - lowest)) for point in points]
+    found = moved_optimum(expected, [0.4, 0.4], points, costs)
+    assert found is not None
+    assert math.dist(found, lowest) < 0.4 * math.dist([0.0, 0.0], lowest)
+    assert moved_optimum(expected, [0.4, 0.4], points[:1], costs[:1]) == pytest.approx([0.0, 0.0]), "one trial says nothing of where"
+
+
+def as_it_is(point: dict[str, Any]) -> dict[str, Any]:
+    return point
+
+
+def around(**surface: Any) -> Around:
+    return Around(
+        ["optim.lr"],
+        {"lowest": [math.log(1e-2)], "curvature": [[0.3]], "noise": 1e-3, "at_end": [False], **surface},
+        [0.4],
+        {"schedule": "wsd"},
+    )
+
+
+def test_the_next_trial_is_where_those_before_it_move_the_optimum() -> None:
+    cost = lambda lr: 2 + 0.15 * math.log(lr / 1.3e-2) ** 2  # noqa: E731
+    tried: list[tuple[dict[str, Any], float | None]] = [
+        ({"optim.lr": 1e-2 * 2**x, "schedule": "wsd"}, cost(1e-2 * 2**x)) for x in (0, 0.5, -0.5)
+    ]
+    point = around().next_point(SPACE, tried, as_it_is)
+    assert point == {"schedule": "wsd", "optim.lr": pytest.approx(1.3e-2, rel=0.02)}
+    assert point == around().next_point(SPACE, [*tried, ({"optim.lr": 1e-4, "schedule": "linear"}, 0.0)], as_it_is), "another schedule"
+    again = around().next_point(SPACE, [*tried, (point, None)], as_it_is)
+    assert again == {"schedule": "wsd", "optim.lr": pytest.approx(1e-2 * 2**0.25)}, "one that runs is not tried twice: the nearest to it"
+
+
+def test_what_is_not_known_yet_is_tried_in_small_steps_from_the_prediction() -> None:
+    running: list[tuple[dict[str, Any], float | None]] = []
+    while point := around().next_point(SPACE, running, as_it_is):
+        running.append((point, None))
+    rates = [round(4 * math.log2(point["optim.lr"] / 1e-2)) for point, _ in running]
+    assert rates[:3] == [0, 2, -1], "the prediction, its neighbour at √2, and what lies nearest"
+    assert sorted(rates) == list(range(-4, 5)), "each once, and then no more"
+
+
+def test_what_moves_onto_a_point_that_was_tried_is_not_proposed() -> None:
+    """A batch is of whole rows."""
+    expected = Around(
+        ["trainer.batch_tokens"], {"lowest": [math.log(2048)], "curvature": [[0.1]], "noise": 1e-3, "at_end": [False]}, [0.4], {}
+    )
+    rows = lambda point: {"trainer.batch_tokens": 1024 * round(point["trainer.batch_tokens"] / 1024)}  # noqa: E731
+    running: list[tuple[dict[str, Any], float | None]] = []
+    while point := expected.next_point(SPACE, running, rows):
+        running.append((point, None))
+    assert [point["trainer.batch_tokens"] for point, _ in running] == [2048, 3072, 1024, 4096]
+
+
 PLACES = [(10**size, 10**tokens) for size in (6, 7, 8) for tokens in (8, 9, 10)]
 
 
@@ -119,20 +202,25 @@ def test_left_out_one_by_one_studies_are_met_within_a_few_trials() -> None:
     after_four, after_eight = [], []
     for left_out in studies:
         others = sorted((study for study in studies if study is not left_out), key=lambda s: s.distance(left_out.size, left_out.tokens))
-        centre = {}
+        predicted = []
         for parameter in SPACE.parameters:
             found = predict(parameter, others, left_out.size, left_out.tokens)
             assert found is not None
             assert found.law is not None, "it predicts better than the nearest"
             assert found.error is not None
             assert found.error < 1.1
-            centre[parameter.key] = found.value
-        tried = [surface(left_out.size, left_out.tokens, point) for point in itertools.islice(neighbours(SPACE, centre), 8)]
-        best = surface(
-            left_out.size, left_out.tokens, {"optim.lr": rate(*_place(left_out)), "trainer.batch_tokens": batch(*_place(left_out))}
-        )
-        after_four.append(min(tried[:4]) / best - 1)
-        after_eight.append(min(tried) / best - 1)
+            predicted.append(found)
+        centre = {one.key: one.value for one in predicted}
+        expected = expected_around(predicted, others, centre, {})
+        assert expected is not None
+        tried: list[tuple[dict[str, Any], float | None]] = []
+        while len(tried) < 8:
+            point = expected.next_point(SPACE, tried, as_it_is)
+            assert point is not None
+            tried.append((point, surface(*_place(left_out), point)))
+        best = surface(*_place(left_out), {"optim.lr": rate(*_place(left_out)), "trainer.batch_tokens": batch(*_place(left_out))})
+        after_four.append(min(cost for _, cost in tried[:4] if cost) / best - 1)
+        after_eight.append(min(cost for _, cost in tried if cost) / best - 1)
     assert statistics.fmean(after_four) <= 2e-4
     assert statistics.fmean(after_eight) <= 5e-5
 
@@ -190,15 +278,16 @@ def test_all_comparable_studies_at_hand_are_asked(studies: Sweep) -> None:
     model = ModelConfig(hidden_size=96, heads=4, layers=2)
     base = studies.base.config
     config = type(base)(**{**vars(base), "model": model})
-    points, prior, notes = start_from_earlier(studies.config, studies.space, config, 3 * 10**6, name="study")
+    points, prior, around, notes = start_from_earlier(studies.config, studies.space, config, 3 * 10**6, name="study")
     expected = planted(model_size(model), 3 * 10**6)
     assert prior["optim.lr"]["mean"] == pytest.approx(expected, rel=0.01)
     assert prior["optim.lr"]["spread"] == 1.5
     assert points[0] == {"schedule": "linear", "optim.lr": pytest.approx(expected, rel=0.01)}
-    assert [point["optim.lr"] / points[0]["optim.lr"] for point in points[1:]] == pytest.approx([2**0.5, 2**-0.5, 2.0])
+    assert around is not None
+    assert around.surface["curvature"] == [[pytest.approx(0.2)]], "what all of them have"
     assert "over 4 studies: left out one by one, they are met within a factor of 1" in notes[0]
     assert notes[1].startswith("search.prior=earlier: nearest of 4: ")
-    assert notes[1].endswith("trials 0 to 3 are the prediction and its neighbours")
+    assert notes[1].endswith("trial 0 is the prediction, the next ones its neighbours, then where these move the optimum")
 
 
 def test_what_looked_for_something_else_or_trained_otherwise_is_not(studies: Sweep) -> None:
@@ -207,13 +296,14 @@ def test_what_looked_for_something_else_or_trained_otherwise_is_not(studies: Swe
     assert start_from_earlier(studies.config, studies.space, other, 10**6, name="study") == (
         [],
         {},
+        None,
         ["search.prior=earlier: no earlier study is comparable; the search begins as without a prior"],
     )
 
 
 def test_named_ones_alone_are_asked_and_must_exist(studies: Sweep, make_sweep: MakeSweep) -> None:
     some = make_sweep(search={"prior": "earlier", "scaling_studies": ["b"]})
-    _, _, notes = start_from_earlier(some.config, some.space, some.base.config, 10**6, name="study")
+    *_, notes = start_from_earlier(some.config, some.space, some.base.config, 10**6, name="study")
     assert "the optimum of b, the nearest of 1: nothing says how well that holds" in notes[0]
     none = make_sweep(search={"prior": "earlier", "scaling_studies": ["nowhere"]})
     with pytest.raises(InputError, match="nowhere"):
@@ -227,11 +317,30 @@ def test_without_a_log_scale_there_is_nothing_to_predict(studies: Sweep) -> None
 
 
 @pytest.mark.slow
-def test_a_sweep_begins_with_the_prediction(studies: Sweep, write_sweep: WriteSweep) -> None:
-    sweep = load_sweep(str(write_sweep("next", search={"name": "tpe", "prior": "earlier", "startup_trials": 4})), [])
-    study = Study(open_study(sweep), sweep, "w")
-    claim = study.claim()
-    assert isinstance(claim, Claim)
-    params: dict[str, Any] = claimed_trial(claim.run).params or {}
-    assert params["optim.lr"] == sweep.start.points[0]["optim.lr"]
+def test_a_sweep_begins_with_the_prediction_and_goes_on_where_its_trials_move_it(studies: Sweep, write_sweep: WriteSweep) -> None:
+    search = {"name": "tpe", "prior": "earlier", "startup_trials": 6}
+    sweep = load_sweep(str(write_sweep("next", search=search, budget={"trials": 12})), [])
     assert any("over 4 studies" in line for line in sweep.start.lines())
+    directory = open_study(sweep)
+    study = Study(directory, thaw(directory.sweep), "w")
+    predicted = sweep.start.points[0]["optim.lr"]
+    rates = []
+    for _ in range(4):
+        claim = study.claim()
+        assert isinstance(claim, Claim)
+        params: dict[str, Any] = claimed_trial(claim.run).params or {}
+        rates.append(params["optim.lr"] / predicted)
+        study.settle(claim, Attempt(claim.run).complete(2 + 0.1 * math.log(rates[-1] / 1.25) ** 2))
+    assert rates[:2] == pytest.approx([1, 2**0.5])
+    assert min(abs(math.log(rate / 1.25)) for rate in rates) < 0.02
+
+
+@pytest.mark.slow
+def test_where_trials_break_a_constraint_the_lowest_point_is_not_sought(studies: Sweep, write_sweep: WriteSweep) -> None:
+    sweep = load_sweep(str(write_sweep("next", search={"name": "tpe", "prior": "earlier"}, budget={"trials": 12})), [])
+    number, record = len(sweep.start.points), RunRecord(RunDirectory(Path("0")), Result(state="complete", objective=2.0), state="complete")
+    assert sweep.pinned(number, ended=2, records=list) == sweep.space.in_optuna(
+        Around(**(sweep.start.around or {})).next_point(sweep.space, [], sweep.valid) or {}
+    )
+    infeasible = replace(record, result=replace(record.result, feasible=False))
+    assert sweep.pinned(number, ended=2, records=lambda: [infeasible]).keys() == sweep.start.prior.keys(), "a draw from the prior"
