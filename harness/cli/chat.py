@@ -23,7 +23,7 @@ COMMANDS = {
     "/reset": "forget what was said",
     "/undo": "take the last exchange back",
     "/system TEXT": "what the model is told before all else; without TEXT: nothing",
-    "/sampling KEY=VALUE": "temperature=0.7, or sampling=min_p; without: how it samples",
+    "/sampling KEY=VALUE …": "temperature=0.7, or sampling=top_p top_p=0.8; without: how it samples",
     "/save FILE": "the conversation as a row of training data",
     "/exit": "leave (Ctrl-D); Ctrl-C stops an answer",
 }
@@ -50,7 +50,7 @@ def chat(
         if sys.stdin.isatty():
             import readline  # noqa: F401  line editing and history of input()
 
-            _show_sampling(sample(None))
+            _show_sampling(sample(""))
             say("/help: what else can be done", err=True)
         while (line := _line()) is not None:
             if line.strip() == "/exit":
@@ -74,7 +74,7 @@ def _line() -> str | None:
             say("")
 
 
-def _take(line: str, talk: Chat, sample: Callable[[str | None], SamplingConfig]) -> None:
+def _take(line: str, talk: Chat, sample: Callable[[str], SamplingConfig]) -> None:
     """One line: a command, or what is said."""
     from harness.work.chat import save
 
@@ -89,7 +89,7 @@ def _take(line: str, talk: Chat, sample: Callable[[str | None], SamplingConfig])
                 raise InputError("/system: the model has no chat template")
             talk.system = rest.strip() or None
         case "/sampling":
-            _show_sampling(sample(rest.strip() or None))
+            _show_sampling(sample(rest.strip()))
         case "/save":
             if not rest.strip():
                 raise InputError("/save: valid: /save FILE")

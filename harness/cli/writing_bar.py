@@ -23,8 +23,8 @@ class WritingBar:
         return self.tokens / max(1e-9, self._seconds)
 
     def update(self, done: int, rows: int, tokens: int, before: int) -> None:
-        if done == before and not tokens:  # reading the model took its time
-            self._began = time.perf_counter()
+        if done == before and tokens == self.tokens:  # reading the model took its time
+            self._began = time.perf_counter() - self._seconds
         self.done, self.tokens = done, tokens
         self._seconds = time.perf_counter() - self._began
         if self._bar is None:

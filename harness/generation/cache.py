@@ -71,11 +71,21 @@ def takes_cache(model: PreTrainedModel) -> bool:
     whole: Any = model
     if getattr(whole, "_is_stateful", False) or not getattr(whole, "_supports_default_dynamic_cache", lambda: True)():
         return False
+    return bool(kinds := _kinds_of_layers(model)) and kinds <= {DynamicLayer, DynamicSlidingWindowLayer}
+
+
+def sees_all(model: PreTrainedModel) -> bool:
+    """Whether all layers look at all earlier positions, by torch's attention: then one mask, of padding alone, does for all of them."""
+    shape = model.config.get_text_config(decoder=True)
+    slides = any(getattr(shape, key, None) is not None for key in ("sliding_window", "attention_chunk_size"))
+    return not slides and _kinds_of_layers(model) == {DynamicLayer} and model.config._attn_implementation == "sdpa"
+
+
+def _kinds_of_layers(model: PreTrainedModel) -> set[type]:
     try:
-        layers = DynamicCache(config=model.config).layers
+        return {type(layer) for layer in DynamicCache(config=model.config).layers}
     except (KeyError, AttributeError, TypeError, ValueError):  # a family whose layers transformers has no name for
-        return False
-    return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+        return set()
 
 
 def _with_room(states: Tensor, added: int = 0) -> Tensor:

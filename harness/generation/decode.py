@@ -49,25 +49,25 @@ class Reader:
     def read(
         self,
         ids_BL: Tensor,
-        mask_BL: Tensor | None,
+        mask: Tensor | None,
         positions_BL: Tensor,
         cache: GrowingCache | None,
         *,
         written: Tensor | bool,
         last: bool = True,
     ) -> Tensor:
-        """Logits [B, V] of the last position, or of all [B, L, V]. mask: bool, of all positions up to here, those of the cache as well;
-        None: there is no padding, and no mask to be looked at, which takes as long as a small layer. written: which of the ids follow a
-        prompt: bool [B, L], or all or none."""
+        """Logits [B, V] of the last position, or of all [B, L, V]. mask: of padding, bool [B, L], of all positions up to
+        here, those of the cache as well; or the whole one of a step, bool [B, 1, 1, L]; None: there is no padding, and no mask to be looked
+        at, which takes as long as a small layer. written: which of the ids follow a prompt: bool [B, L], or all or none."""
         given: dict[str, Any] = {"position_ids": positions_BL} if self._takes_positions else {}
         if last and self._keeps_last:
             given["logits_to_keep"] = 1
         if cache is not None:
             given["past_key_values"] = cache
-        if mask_BL is None and self._masks_documents:
-            mask_BL = torch.ones(len(ids_BL), ids_BL.shape[1] + (0 if cache is None else cache.get_seq_length()), device=self.device)
+        if mask is None and self._masks_documents:
+            mask = torch.ones(len(ids_BL), ids_BL.shape[1] + (0 if cache is None else cache.get_seq_length()), device=self.device)
         with telling_answers(self.model, lambda: torch.as_tensor(written, device=self.device).expand_as(ids_BL)):
-            logits: Tensor = self.model(input_ids=ids_BL, attention_mask=mask_BL, use_cache=cache is not None, **given).logits
+            logits: Tensor = self.model(input_ids=ids_BL, attention_mask=mask, use_cache=cache is not None, **given).logits
         return logits[:, -1] if last else logits
 
     def alone(self, history: Sequence[int], prompt_tokens: int) -> Tensor:
@@ -84,8 +84,10 @@ def _decoder_of(model: Any) -> Any:
 class CachedBatch:
     """Rows end at the same position of a cache, padded on the left."""
 
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
+    def __init__(self, reader: Reader, *, own_mask: bool = False) -> None:
+        """own_mask: the model is given the whole mask of a step, rather than that of padding, of which it makes one anew each time; for a
+        model that `sees_all`."""
+        self._reader, self._own_mask = reader, own_mask
         self._cache: GrowingCache | None = None
         self._sizes: list[int] = []
         """How many tokens of each row the cache holds."""
@@ -135,6 +137,8 @@ class CachedBatch:
             self._positions = self._positions.clamp(max=self._reader.longest - 1)
         given = torch.tensor(ids, device=self._reader.device)[:, None]
         mask = self._mask[:, : self._length] if self._is_padded else None
+        if mask is not None and self._own_mask:
+            mask = mask[:, None, None]  # [B, heads, queries, L]
         return self._reader.read(given, mask, self._positions, self._cache, written=True)
 
 

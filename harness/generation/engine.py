@@ -157,7 +157,7 @@ class Engine:
                 f"this model ({self._model.config.model_type}) writes otherwise in a batch than alone: it sees the padding before shorter "
                 "texts. Valid for it: one row at a time (--batch-size 1, or trainer.evaluation_batch_tokens=1)"
             )
-        return UncachedBatch(self._reader) if self.way == "uncached" else CachedBatch(self._reader)
+        return UncachedBatch(self._reader) if self.way == "uncached" else CachedBatch(self._reader, own_mask=self.way == "own_mask")
 
     @property
     def _most_rows(self) -> int:

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from harness.generation.cache import takes_cache
+from harness.generation.cache import sees_all, takes_cache
 from harness.generation.decode import CachedBatch, Reader
 from harness.models.vocabulary import vocabulary_size
 
@@ -16,8 +16,9 @@ TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 5e-3, tor
 LENGTHS = (8, 3)
 """Tokens of the texts that the probe reads together."""
 
-Way = Literal["batches", "alone", "uncached"]
-"""batches: rows of all lengths together, with a cache; alone: one row at a time; uncached: whole texts in every step."""
+Way = Literal["own_mask", "batches", "alone", "uncached"]
+"""batches: rows of all lengths together, with a cache; own_mask: and with a mask of our own, see `CachedBatch`; alone: one row at a time;
+uncached: whole texts in every step."""
 
 
 def way_of_writing(reader: Reader) -> Way:
@@ -27,15 +28,17 @@ def way_of_writing(reader: Reader) -> Way:
         return "uncached"
     if not _is_as_alone(reader, LENGTHS[:1]):
         return "uncached"
+    if sees_all(model) and _is_as_alone(reader, LENGTHS, own_mask=True):
+        return "own_mask"
     return "batches" if _is_as_alone(reader, LENGTHS) else "alone"
 
 
-def _is_as_alone(reader: Reader, lengths: tuple[int, ...]) -> bool:
+def _is_as_alone(reader: Reader, lengths: tuple[int, ...], *, own_mask: bool = False) -> bool:
     """Whether rows of these lengths, which are read together and go on by one token, have the logits of each of them alone."""
     generator = torch.Generator().manual_seed(0)
     rows = vocabulary_size(reader.model)
     texts = [torch.randint(rows, (length + 1,), generator=generator).tolist() for length in lengths]
-    batch = CachedBatch(reader)
+    batch = CachedBatch(reader, own_mask=own_mask)
     try:
         first = batch.replace([], [text[:-1] for text in texts], range(len(texts)))
         second = batch.step([text[-1] for text in texts])

@@ -23,7 +23,7 @@ def readme(bundle: Bundle, pictured: Sequence[str], *, experiment: str) -> str:
 
 def _front(bundle: Bundle) -> dict[str, Any]:
     """What the Hugging Face hub reads. Without a library_name: there is nothing here that a library of the hub's could load."""
-    kinds = [kind for kind in bundle.task.values() if kind != "none"]
+    kinds = [kind for kind in bundle.task.values() if kind != "none"] if bundle.steps else [task_text(bundle)]
     front: dict[str, Any] = {"tags": ["hyperparameters", "harness", *kinds], "pipeline_tag": "text-generation"}
     if bundle.model.get("hub"):
         front["base_model"] = bundle.model["hub"]
@@ -50,8 +50,10 @@ def confidence_text(bundle: Bundle) -> str:
 
 
 def task_text(bundle: Bundle) -> str:
-    """cpt, or cpt with lora."""
+    """cpt, or cpt with lora; where nothing was trained, what was done instead."""
     objective, adapter = bundle.task.get("objective", "?"), bundle.task.get("adapter", "none")
+    if not bundle.steps:
+        return adapter if adapter != "none" else "merging" if bundle.ingredients else "sampling" if bundle.served else "evaluation"
     return objective if adapter == "none" else f"{objective} with {adapter}"
 
 
@@ -156,7 +158,7 @@ def _how_to_run_again(bundle: Bundle) -> Iterator[str]:
 harness reproduce THIS_DIRECTORY{given}
 ```
 
-checks data, tokenizer, model and versions against those below, trains it again and compares. With this directory and `{bundle.name}.yaml`
+checks data, tokenizer, model and versions against those below, runs it again and compares. With this directory and `{bundle.name}.yaml`
 in `conf/experiment/best/`, also `harness train experiment=best/{bundle.name}{"".join(f" {key}=…" for key in bundle.to_give)}`, and
 `harness sweep SWEEP search.warm_start=best/{bundle.name}` begins a search here."""
     if bundle.to_give:
@@ -173,7 +175,9 @@ def _domain(domain: dict[str, Any]) -> str:
 
 def _about(bundle: Bundle) -> Iterator[str]:
     parameters = bundle.model.get("parameters", {})
-    size = f"{count_text(parameters['total'])} parameters, {count_text(parameters['trained'])} trained" if parameters.get("total") else ""
+    size = f"{count_text(parameters['total'])} parameters" if parameters.get("total") else ""
+    if size and bundle.steps:
+        size += f", {count_text(parameters['trained'])} trained"
     hardware = [bundle.hardware.get("cpu", "unknown"), *bundle.hardware.get("gpus", [])]
     rate = bundle.metrics.get("tokens_per_second")
     yield f"""## What it was found on
@@ -190,11 +194,17 @@ def _about(bundle: Bundle) -> Iterator[str]:
 | fingerprint of | SHA-256 |
 |---|---|
 """ + "\n".join(f"| {name} | `{value}` |" for name, value in bundle.fingerprints.items())
+    limits = "It was found for this model, and for what it was measured on."
+    if bundle.steps:
+        limits = (
+            "It was found for this model, this batch and this many tokens. The best learning rate moves with all three, and is commonly\n"
+        )
+        limits += "about ten times higher for low-rank adapters than for all weights; "
+        limits += f"`harness train experiment=best/{bundle.name} …` says so where you change one."
     yield f"""
 ## Limits
 
-It was found for this model, this batch and this many tokens. The best learning rate moves with all three, and is commonly about ten times
-higher for low-rank adapters than for all weights; `harness train experiment=best/{bundle.name} …` says so where you change one.
+{limits}
 
 Files: `config.yaml` (resolved), `experiment.yaml` (the delta), `trials.parquet` (every run of the search and of its confirmation),
 `metrics.jsonl` (this run), `bundle.json` (all of this for programs){", `sweep.yaml` (the question)" if bundle.study else ""}."""

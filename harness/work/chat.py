@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -128,10 +129,8 @@ class _Answer:
 
 
 @contextmanager
-def chatting(
-    what: str, overrides: list[str], limits: Limits, system: str | None
-) -> Iterator[tuple[Chat, Callable[[str | None], SamplingConfig]]]:
-    """A conversation with a model or a run's last weights; and what takes an override of how it samples (None: none), and says how.
+def chatting(what: str, overrides: list[str], limits: Limits, system: str | None) -> Iterator[tuple[Chat, Callable[[str], SamplingConfig]]]:
+    """A conversation with a model or a run's last weights; and what takes overrides of how it samples, of one line, and says how.
 
     Raises InputError for what cannot be used.
     """
@@ -155,16 +154,14 @@ def chatting(
         engine.refuse_endless(limits, "--stop")
         chat = Chat(engine, reader, answers=answers, limits=limits, system=system)
 
-        def sample(override: str | None) -> SamplingConfig:
+        def sample(line: str) -> SamplingConfig:
             nonlocal config
-            if override is None:
-                return config.sampling
-            key = override.partition("=")[0]
-            if key != "sampling" and not key.startswith("sampling."):
-                override = f"sampling.{override}"
-            config = writing_config(what, [*given, override])
-            given.append(override)
-            chat.choose(engine.with_sampling(config.sampling))
+            keys = [key for key in re.split(r"\s+(?=[\w.]+=)", line) if key]
+            more = [key if re.match(r"sampling[.=]", key) else f"sampling.{key}" for key in keys]
+            if more:
+                config = writing_config(what, [*given, *more])
+                given.extend(more)
+                chat.choose(engine.with_sampling(config.sampling))
             return config.sampling
 
         yield chat, sample

@@ -98,4 +98,4 @@ class _Halves:
 
     def of_other(self, done: int, rows: int, tokens: int, before: int) -> None:
         if self._progress is not None:
-            self._progress(rows + done, 2 * rows, self._tokens + tokens, before)
+            self._progress(rows + done, 2 * rows, self._tokens + tokens, rows + before)

@@ -13,7 +13,7 @@ from harness.config.literal_console import LiteralConsole
 from harness.report.confirmation_table import answer
 from harness.report.fitted_table import Column, FittedTable
 from harness.report.table import STATE_STYLES
-from harness.report.text import bound_text, count_text, duration_text, metric_text, short_names, value_text
+from harness.report.text import ABSENT, bound_text, count_text, duration_text, metric_text, short_names, value_text
 from harness.report.watch import watch
 from harness.runs.constraints import broken
 from harness.runs.directory import StudyDirectory
@@ -134,7 +134,7 @@ def _columns(status: Status, shown: list[RunRecord]) -> Iterator[Column]:
         yield Column("job", [_job(run) for run in shown], expendable=3, is_text=True)
     for place, key in enumerate(space):
         log = bool(space[key].get("log"))
-        cells = [Text(value_text(run.params[key], log=log) if key in run.params else "–") for run in shown]
+        cells = [Text(value_text(run.params[key], log=log) if key in run.params else ABSENT) for run in shown]
         yield Column(names[key], cells, expendable=1 + place / len(space))
     best = [status.best is not None and run.number == status.best.number for run in shown]
     yield Column(

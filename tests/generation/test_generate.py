@@ -169,7 +169,17 @@ def test_lines_of_a_chat_go_on_with_a_text_and_commands_change_it(
     tiny_model: Path, tiny_text: TinyText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = ["/sampling", "the first", "/save one.jsonl", "/undo", "/undo", "/sampling temperature=0.5", "/sampling top_p=7"]
-    lines += ["/system x", "/what", "/reset", "a b", "/save two.jsonl", "/save two.jsonl", "/exit", "never read"]
+    lines += [
+        "/system x",
+        "/what",
+        "/reset",
+        "a b",
+        "/save two.jsonl",
+        "/save two.jsonl",
+        "/sampling top_k=7 min_p=0.2",
+        "/exit",
+        "never read",
+    ]
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines)))
     done = call_harness("chat", tiny_model, *ONE_CPU, "--max-new-tokens", "5", cwd=tmp_path)
     assert done.rc == 0, done
@@ -181,6 +191,7 @@ def test_lines_of_a_chat_go_on_with_a_text_and_commands_change_it(
         "nothing was said",
         "name=min_p  temperature=0.5  min_p=0.1\n",
         "sampling.top_p=7: expected",
+        "name=min_p  temperature=0.5  top_k=7  min_p=0.2\n",
         "/system: the model has no chat template",
     ):
         assert said in done.stderr, said

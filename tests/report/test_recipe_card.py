@@ -65,6 +65,25 @@ def test_the_hub_reads_what_it_is_about(study: StudyRecord) -> None:
     assert result.metric_value == study.best.result.objective
 
 
+@pytest.mark.parametrize(
+    ("more", "task"),
+    [
+        ({"served": [{"engine": "vLLM", "file": "vllm.json", "verdict": "exact"}]}, "sampling"),
+        ({"task": {"objective": "cpt", "adapter": "steering"}}, "steering"),
+        ({"ingredients": {"model.merge.ingredients.docs": {"path": "docs", "fingerprint": "0"}}}, "merging"),
+        ({}, "evaluation"),
+    ],
+)
+def test_what_trained_nothing_says_nothing_of_training(study: StudyRecord, more: dict[str, Any], task: str) -> None:
+    sized = {"name": "org/base", "parameters": {"total": 7, "trained": 7}}
+    card = readme(bundle_of(study, steps=0, model=sized, **more), [], experiment=EXPERIMENT)
+    assert f"A configuration for {task} of org/base" in card
+    assert ModelCard(card).data.tags == ["hyperparameters", "harness", task]
+    assert "- model: org/base (7 parameters)" in card
+    for word in ("cpt of", "learning rate", "trains it again"):
+        assert word not in card
+
+
 def test_the_values_come_first_and_can_be_pasted(study: StudyRecord) -> None:
     card = readme(bundle_of(study), [], experiment=EXPERIMENT)
     pasted = card.split("```yaml\n")[1].split("```")[0]

@@ -93,7 +93,7 @@ def test_texts_in_batches_are_those_of_each_prompt_alone(own: list[str], tiny_mo
     for positions in ("all", "not_first", "answer", "prompt"):
         config.adapter.positions = positions  # type: ignore[assignment]
         with writing(config, tokenizer) as engine:
-            assert engine.way == "batches"
+            assert engine.way == "own_mask"
             together = {text.id: text.text for text in engine.write(rows, Limits(8))}
             alone = {text.id: text.text for row in rows for text in engine.write([row], Limits(8))}
         assert together == alone
