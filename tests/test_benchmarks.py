@@ -149,8 +149,12 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {
     "tokenization": (["--megabytes", "1", "--references"], [rf"\| harness \| {NUMBER} \|", rf"a tenth of the text \| {NUMBER} \|"]),
     "tracking": (["--attempts", "1", "--rows", "10"], [rf"log_metrics +p50 {NUMBER} ms", rf"finish +median {NUMBER} ms"]),
     "training_throughput": (
-        ["--models", "llama_1m", "--contexts", "64", "--rounds", "1", "--arms", "bare"],
-        [rf"\| llama_1m \| 64 \| 32 \| harness \| {NUMBER} \| 1.000", rf"\| bare \| {NUMBER} \| {NUMBER} \|"],
+        ["--models", "llama_1m", "--contexts", "64", "--rounds", "1", "--arms", "bare", "hf"],
+        [
+            r"hf: another document changes hidden states by \d",
+            rf"\| llama_1m \| 64 \| 32 \| harness \| {NUMBER} \| 1.000",
+            *(rf"\| {arm} \| {NUMBER} \| {NUMBER} \|" for arm in ("bare", "hf")),
+        ],
     ),
     "trial_overhead": (
         ["--trials", "1", "--tracking", "none"],
