@@ -84,7 +84,7 @@ def advice(sweep: Sweep) -> Iterator[str]:
     arms = len(arms_of(search, sweep.space)) or 1
     trials = None if trials is None else trials // arms
     of_each = " for each arm" if arms > 1 else ""
-    if learns and trials is not None and trials <= search.startup_trials:
+    if learns and trials is not None and trials <= search.startup_trials and sweep.start.around is None:
         drawn = "from the prior" if sweep.start.prior else "at random"
         has = f"budget.trials={trials}" if arms == 1 else f"each arm has {trials}"
         yield (

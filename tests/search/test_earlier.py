@@ -22,6 +22,7 @@ from harness.runs.record import RunRecord
 from harness.runs.result import Result, Tokens, write_result
 from harness.runs.trial import Trial, claimed_trial, write_trial
 from harness.search.around_earlier import Around, neighbours
+from harness.search.checks import advice
 from harness.search.earlier import expected_around, predict, start_from_earlier
 from harness.search.earlier_studies import Earlier, optima_of
 from harness.search.fitted_surface import Surface, fitted_surface, moved_optimum
@@ -321,6 +322,8 @@ def test_a_sweep_begins_with_the_prediction_and_goes_on_where_its_trials_move_it
     search = {"name": "tpe", "prior": "earlier", "startup_trials": 6}
     sweep = load_sweep(str(write_sweep("next", search=search, budget={"trials": 12})), [])
     assert any("over 4 studies" in line for line in sweep.start.lines())
+    few = load_sweep(str(write_sweep("few", search=search, budget={"trials": 5})), [])
+    assert not [line for line in advice(few) if "nothing is learnt" in line], "its first trials learn from each other"
     directory = open_study(sweep)
     study = Study(directory, thaw(directory.sweep), "w")
     predicted = sweep.start.points[0]["optim.lr"]
