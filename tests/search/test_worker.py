@@ -184,10 +184,10 @@ def _completed(directory: StudyDirectory) -> int:
 def test_kills_at_random_times_change_nothing(make_sweep: MakeSweep, start: Start) -> None:
     """Workers, attempts, servers, all at once; whatever dies, trial n ends with the values and the objective of an undisturbed study."""
     chance = random.Random(7)
-    sweep = make_sweep(budget={"trials": 14}, search={"max_attempts": 20})
+    sweep = make_sweep(budget={"trials": 24}, search={"max_attempts": 20})
     directory = open_study(sweep)
-    # Long enough that there is somebody to kill each time.
-    workers = [start(directory, ATTEMPT_SECONDS="1.2") for _ in range(3)]
+    # So many and so long that there is somebody to kill each time, also where a worker takes seconds to start.
+    workers = [start(directory, ATTEMPT_SECONDS="2") for _ in range(3)]
     for victim in ("worker", "attempt", "server", "everybody"):
         enough = _completed(directory) + 2
         wait_until(lambda enough=enough: _completed(directory) >= enough)  # type: ignore[misc]
@@ -196,7 +196,7 @@ def test_kills_at_random_times_change_nothing(make_sweep: MakeSweep, start: Star
             case "worker":
                 one = chance.choice(workers)
                 one.kill()
-                workers[workers.index(one)] = start(directory, ATTEMPT_SECONDS="1.2")
+                workers[workers.index(one)] = start(directory, ATTEMPT_SECONDS="2")
             case "server":
                 wait_until(lambda: servers(workers))
                 os.kill(chance.choice(servers(workers)), signal.SIGKILL)
@@ -204,11 +204,11 @@ def test_kills_at_random_times_change_nothing(make_sweep: MakeSweep, start: Star
                 for one in workers:
                     one.kill()
                 end(*workers)
-                workers[:] = [start(directory, ATTEMPT_SECONDS="1.2") for _ in range(3)]
+                workers[:] = [start(directory, ATTEMPT_SECONDS="2") for _ in range(3)]
             case _:
                 kill_an_attempt(directory)
     assert end(*workers) == [0] * 3
-    other = make_sweep(name="undisturbed", budget={"trials": 14})
+    other = make_sweep(name="undisturbed", budget={"trials": 24})
     assert end(start(open_study(other))) == [0]
     runs = check_in_step(directory, ended=True).runs
     undisturbed = check_in_step(open_study(other), ended=True).runs
