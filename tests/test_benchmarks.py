@@ -37,7 +37,7 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {
         [r"\| stories260k_long \| random \| [01] of 1 \|", r"\| stories260k_long \| tpe confirms itself \| [01] of 1 \|"],
     ),
     "confirmed_on_text": (
-        ["--task", "stories260k", *ADAPTATION, "--seeds", "0", "--searches", "random", "--runs", "11", "--fresh", "2"],
+        ["--task", "stories260k", *ADAPTATION, "--seeds", "0", "--searches", "random", "--runs", "10", "--fresh", "2"],
         [rf"\| random \| {NUMBER} \| [01] of 1 \|"],
     ),
     "decay_study": (["--steps", "20"], [r"8 trials of 20 steps.*: [2-9]\.\d+ x", "against the same run from scratch: the same bits"]),
