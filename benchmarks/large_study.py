@@ -58,8 +58,12 @@ def main() -> None:
             # Trunk search is timed without its confirmation, which is a study of its own.
             going_on = load_sweep(str(path), [f"search={search}", "search.confirm=false"])
             study = Study(directory, going_on, "benchmark", storage)
+
+            def keep(name: str, seconds: Seconds, search: str = search) -> None:
+                times.setdefault(f"{name}, {search}", []).append(seconds)
+
             for _ in range(arguments.claims):
-                _trial(study, lambda name, seconds, search=search: times.setdefault(f"{name}, {search}", []).append(seconds))  # type: ignore[misc]
+                _trial(study, keep)
         for options in ([], ["--json"]):
             times[" ".join(["harness status", *options])] = [timed(harness("status", sweep.name, *options)) for _ in range(5)]
         for name, measured in times.items():

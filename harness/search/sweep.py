@@ -283,8 +283,12 @@ def _limits(values: dict[str, Any]) -> dict[str, Any]:
     return {name: limit for name, limit in values.items() if limit is not None}
 
 
-def thaw(path: Path) -> Sweep:
-    """The sweep of a study that was launched, from its sweep.yaml. Raises InputError when its base resolves differently by now, or here."""
+def thaw(path: Path, *, goes_on: bool = True) -> Sweep:
+    """The sweep of a study that was launched, from its sweep.yaml.
+
+    goes_on: whether further runs are to be made of it. Raises InputError when its base resolves differently by now, or here; and where it
+    goes on, when a recipe of its data was edited.
+    """
     document = _of_this_version(read_yaml(path))
     frozen = document.pop("config")
     start = Start(**document.pop("start", {}))
@@ -297,7 +301,7 @@ def thaw(path: Path) -> Sweep:
     if differences:
         raise InputError(f"{path}: the configuration files changed since this study was launched:\n" + "\n".join(differences))
     # One of an older harness has none.
-    if changed := [word for word in recipes if sweep.recipes.get(word) != recipes[word]]:
+    if goes_on and (changed := [word for word in recipes if sweep.recipes.get(word) != recipes[word]]):
         raise InputError(
             f"{path}: the recipe {', '.join(changed)} changed since this study was launched, and further trials would train on other data; "
             "valid: the recipe as it was, or the changed one under another name in another study (--name)"

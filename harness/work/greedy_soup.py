@@ -190,7 +190,7 @@ def _seen_by(merge: MergeConfig, data: DataConfig) -> Iterator[str]:
     for one in merge.ingredients.values():
         prefix, _, name = one.path.partition(":")
         if prefix in ("study", "confirm"):
-            theirs = thaw(find_study(name).sweep).base.config.data
+            theirs = thaw(find_study(name).sweep, goes_on=False).base.config.data
             if theirs.report_share < data.report_share and _sets(theirs) & _sets(data):
                 yield name
 

@@ -62,7 +62,7 @@ def export_recipe(study: StudyRecord | None, best: RunRecord, name: str) -> Expo
     path, scrub = experiment_path(name), Scrub.of_this_machine()
     if best.state != "complete":
         raise InputError(f"{best.name}: {best.state}; only a complete run can be exported")
-    sweep = thaw(study.directory.sweep) if study else None
+    sweep = thaw(study.directory.sweep, goes_on=False) if study else None
     delta = delta_of_trial(sweep, best) if sweep else delta_of_run(best)
     config = with_single_models(best.config)
     bundle = _bundle(study, sweep, best, config, name, scrub)

@@ -83,7 +83,10 @@ def test_a_parameter_whose_optimum_lies_beyond_what_was_tried_does_not_hide_that
     """Given the end of the one, the other's."""
     rates, batches = [1e-3 * 2**n for n in range(6)], [2**n for n in range(10, 15)]
     points = [{"optim.lr": lr, "trainer.batch_tokens": batch} for lr, batch in itertools.product(rates, batches)]
-    cost = lambda x, y: x * x + 0.5 * y * y - 0.5 * x * y  # noqa: E731
+
+    def cost(x: float, y: float) -> float:
+        return x * x + 0.5 * y * y - 0.5 * x * y
+
     trials = [(point, cost(math.log(point["optim.lr"] / 6e-3), math.log(point["trainer.batch_tokens"] / 300))) for point in points]
     best = min(trials, key=lambda trial: trial[1])[0]
     space = {"optim.lr": {"choices": rates}, "trainer.batch_tokens": {"choices": batches}}
@@ -114,7 +117,10 @@ def test_too_few_trials_have_no_surface_and_their_best_stands_for_it() -> None:
 
 def test_trials_that_chose_otherwise_do_not_bend_the_surface() -> None:
     """Another schedule wants a tenth of the rate."""
-    cost = lambda x, where: (math.log(x) - math.log(where)) ** 2  # noqa: E731
+
+    def cost(x: float, where: float) -> float:
+        return (math.log(x) - math.log(where)) ** 2
+
     rates = [1e-3 * 2**n for n in range(7)]
     trials = [({"optim.lr": x, "schedule": "wsd"}, cost(x, 7e-3)) for x in rates]
     trials += [({"optim.lr": x, "schedule": "linear"}, 0.01 + cost(x, 7e-4)) for x in rates]
@@ -162,7 +168,9 @@ def around(**surface: Any) -> Around:
 
 
 def test_the_next_trial_is_where_those_before_it_move_the_optimum() -> None:
-    cost = lambda lr: 2 + 0.15 * math.log(lr / 1.3e-2) ** 2  # noqa: E731
+    def cost(lr: float) -> float:
+        return 2 + 0.15 * math.log(lr / 1.3e-2) ** 2
+
     tried: list[tuple[dict[str, Any], float | None]] = [
         ({"optim.lr": 1e-2 * 2**x, "schedule": "wsd"}, cost(1e-2 * 2**x)) for x in (0, 0.5, -0.5)
     ]
@@ -187,7 +195,10 @@ def test_what_moves_onto_a_point_that_was_tried_is_not_proposed() -> None:
     expected = Around(
         ["trainer.batch_tokens"], {"lowest": [math.log(2048)], "curvature": [[0.1]], "noise": 1e-3, "at_end": [False]}, [0.4], {}
     )
-    rows = lambda point: {"trainer.batch_tokens": 1024 * round(point["trainer.batch_tokens"] / 1024)}  # noqa: E731
+
+    def rows(point: dict[str, Any]) -> dict[str, Any]:
+        return {"trainer.batch_tokens": 1024 * round(point["trainer.batch_tokens"] / 1024)}
+
     running: list[tuple[dict[str, Any], float | None]] = []
     while point := expected.next_point(SPACE, running, rows):
         running.append((point, None))

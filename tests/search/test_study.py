@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from unittest import mock
 
 import pytest
@@ -389,25 +389,6 @@ def test_a_trunk_search_is_finished_when_no_shorter_run_fits_either(make_sweep: 
     assert not read_status(directory).is_finished, "under other limits it was not asked yet"
     assert Study(directory, raised, "last").claim() == "done"
     assert read_status(directory).is_finished
-
-
-@pytest.mark.parametrize(
-    ("budget", "at_once"), [({"tokens": 8 * TRIAL_TOKENS}, 1), ({"tokens": 22 * TRIAL_TOKENS}, 5), ({"wall_hours": 1.0}, 8)]
-)
-def test_a_trunk_search_with_few_tokens_waits_for_what_is_under_way(make_sweep: MakeSweep, budget: dict[str, float], at_once: int) -> None:
-    trunk = {"name": "trunk", "rungs": 2, "reduction_factor": 2, "sampler": "random"}
-    sweep = make_sweep(search=trunk, budget={"trials": None, "tokens": 100 * TRIAL_TOKENS, **budget})
-    directory = open_study(sweep)
-    studies = [Study(directory, sweep, f"w{number}") for number in range(8)]
-    with ExitStack() as living:
-        for study in studies:
-            living.enter_context(alive(directory, study.worker))
-        claims = [study.claim() for study in studies]
-        begun = [claim for claim in claims if isinstance(claim, Claim)]
-        assert (len(begun), claims[at_once:]) == (at_once, ["wait"] * (8 - at_once))
-        assert studies[0].prepare(begun[0])
-        studies[0].settle(begun[0], Attempt(begun[0].run).complete())
-        assert isinstance(studies[-1].claim(), Claim), "and goes on then"
 
 
 @pytest.mark.parametrize("spare", [0, 100])

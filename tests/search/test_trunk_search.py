@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from harness.search.parameter import Parameter
 from harness.search.study import Claim, Study
 from harness.search.sweep import Sweep, thaw
 from harness.search.trunk_search import Proposal, Rungs, TrialSummary, proposals, rung_lengths, trials_to_learn_from
-from tests.search.conftest import WriteSweep
-from tests.search.studies import Attempt
+from tests.search.conftest import MakeSweep, WriteSweep
+from tests.search.studies import TRIAL_TOKENS, Attempt, alive
 from tests.support.command import run_harness
 
 DECAY = Parameter("schedule.decay_fraction", low=0.1, high=0.5)
@@ -238,3 +239,22 @@ def test_after_a_confirmation_it_goes_on_to_where_the_constraints_hold_with_fres
     assert len(later) >= 5
     middle = statistics.median(place(run.params) for run in later)
     assert (middle < BOUND - 0.5 * SHIFT) == is_confirmed, middle
+
+
+@pytest.mark.parametrize(
+    ("budget", "at_once"), [({"tokens": 8 * TRIAL_TOKENS}, 1), ({"tokens": 22 * TRIAL_TOKENS}, 5), ({"wall_hours": 1.0}, 8)]
+)
+def test_a_trunk_search_with_few_tokens_waits_for_what_is_under_way(make_sweep: MakeSweep, budget: dict[str, float], at_once: int) -> None:
+    trunk = {"name": "trunk", "rungs": 2, "reduction_factor": 2, "sampler": "random"}
+    sweep = make_sweep(search=trunk, budget={"trials": None, "tokens": 100 * TRIAL_TOKENS, **budget})
+    directory = open_study(sweep)
+    studies = [Study(directory, sweep, f"w{number}") for number in range(8)]
+    with ExitStack() as living:
+        for study in studies:
+            living.enter_context(alive(directory, study.worker))
+        claims = [study.claim() for study in studies]
+        begun = [claim for claim in claims if isinstance(claim, Claim)]
+        assert (len(begun), claims[at_once:]) == (at_once, ["wait"] * (8 - at_once))
+        assert studies[0].prepare(begun[0])
+        studies[0].settle(begun[0], Attempt(begun[0].run).complete())
+        assert isinstance(studies[-1].claim(), Claim), "and goes on then"

@@ -184,6 +184,7 @@ def test_a_study_does_not_go_on_with_a_recipe_that_was_edited(
         thaw(directory.sweep)
     with pytest.raises(InputError, match=r"recipes\.own"):
         open_study(load_sweep("s.yaml", []))
+    assert thaw(directory.sweep, goes_on=False).name == "s", "what it found can still be exported"
     frozen = read_yaml(directory.sweep)
     write_yaml(directory.sweep, {key: value for key, value in frozen.items() if key != "recipes"})
     assert thaw(directory.sweep).name == "s", "one of an older harness"
