@@ -115,7 +115,7 @@ def test_a_study_that_kept_nothing_for_the_report_chose_on_the_same_documents(mo
         theirs = DataConfig(validation={"other": ValidationConfig(path=path)}, report_share=share)
         sweep = SimpleNamespace(base=SimpleNamespace(config=SimpleNamespace(data=theirs)))
         monkeypatch.setattr("harness.work.greedy_soup.find_study", lambda name: SimpleNamespace(sweep=name))
-        monkeypatch.setattr("harness.work.greedy_soup.thaw", lambda path, sweep=sweep: sweep)
+        monkeypatch.setattr("harness.work.greedy_soup.thaw", lambda path, goes_on, sweep=sweep: sweep)
         assert tuple(_seen_by(merge, DataConfig(validation=docs, report_share=0.5))) == seen
     run: Any = SimpleNamespace(result=SimpleNamespace(metrics={}))
     soup = Soup(merge, "val/docs/loss", (), OnReport("val/docs/report/loss", run, 1.0, 1.1, ("mean", ""), ()))
