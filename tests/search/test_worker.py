@@ -44,9 +44,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
         return process
 
     yield start_worker
+    # Shown where the test failed.
+    print("ended by themselves:", [process.poll() for process in processes])
     for process in processes:
         process.kill()
         process.wait()
+    if processes:
+        print((tmp_path / "workers.txt").read_text(errors="replace"))
 
 
 def wait_until(condition: Callable[[], object], *, seconds: float = 120.0) -> None:
