@@ -75,6 +75,9 @@ def arms_note(comparison: Comparison, found: Sequence[Arm]) -> str:
         return "Not every arm has a trial that has ended."
     first, second = found[:2]
     lead = abs(first.expected[alike - 1] - second.expected[alike - 1])
+    if not lead:
+        level = [value_text(arm.value) for arm in found if arm.expected[alike - 1] == first.expected[alike - 1]]
+        return f"{', '.join(level[:-1])} and {level[-1]} are level at the best of {alike}."
     said = f"{value_text(first.value)} leads {value_text(second.value)} by {metric_text(lead)} at the best of {alike}"
     if known := _lead_of_best(comparison, first, second):
         within = "within" if known.low <= 0 <= known.high else "beyond"

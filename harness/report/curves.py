@@ -42,9 +42,9 @@ def drawn_runs(comparison: Comparison) -> list[RunRecord]:
 
 
 def curve(comparison: Comparison, metric: str) -> Figure | None:
-    """A metric over tokens."""
+    """A metric over tokens; None where no run has trained any, or none has logged it."""
     lines = list(_lines(comparison, metric))
-    if not lines:
+    if not any(tokens[-1] for _, tokens, _ in lines):
         return None
     figure = _figure(comparison, lines, metric)
     # The first steps are far above everything that matters.

@@ -108,7 +108,7 @@ def parallel(comparison: Comparison) -> Figure | None:
     done = finished(comparison)
     if comparison.objective is None or len(done) < 2 or not comparison.columns:
         return None
-    names = short_names(comparison.columns)
+    names = short_names(comparison.columns, list({comparison.objective.metric, *comparison.trade_offs}))
     params = [comparison.params(run) for run, _ in done]
     objectives = [value for _, value in done]
     dimensions: list[dict[str, Any]] = []
@@ -122,9 +122,9 @@ def parallel(comparison: Comparison) -> Figure | None:
         weighed = [comparison.metric(run, metric) for run, _ in done]
         known = [value for value in weighed if value is not None]
         if metric != comparison.objective.metric and len(known) == len(done):
-            dimensions.append(_metric_dimension(metric, known, axis_limits(known, maximize=sign < 0, spreads=20)))
+            dimensions.append(_metric_dimension(names[metric], known, axis_limits(known, maximize=sign < 0, spreads=20)))
     dimensions.append(
-        _metric_dimension(comparison.objective.metric, objectives, axis_limits(objectives, maximize=is_maximized(comparison)))
+        _metric_dimension(names[comparison.objective.metric], objectives, axis_limits(objectives, maximize=is_maximized(comparison)))
     )
     order = done[::-1]
     for dimension in dimensions:
@@ -142,11 +142,11 @@ def _parallel_rank(comparison: Comparison, run: RunRecord, shade: float | None) 
     return -1.0 if comparison.feasible(run) is False or shade is None else 1 - shade
 
 
-def _metric_dimension(metric: str, values: list[float], limits: tuple[float, float]) -> dict[str, Any]:
+def _metric_dimension(label: str, values: list[float], limits: tuple[float, float]) -> dict[str, Any]:
     """Runs outside of the limits, such as those that diverged, end at the edge."""
     low, high = limits
     ends = [min(max(value, low), high) for value in values]
-    return {"label": metric, "values": ends, "range": [min(ends), max(ends)]}
+    return {"label": label, "values": ends, "range": [min(ends), max(ends)]}
 
 
 def slice_of(comparison: Comparison, parameter: str) -> Figure | None:

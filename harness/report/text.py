@@ -81,8 +81,8 @@ def bound_text(bound: dict[str, float]) -> str:
     return f"{limits} with chance {value_text(bound['chance'])}" if "chance" in bound else limits
 
 
-def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """For each dotted key its last part, or all of it if that is ambiguous."""
-    last = {key: key.rpartition(".")[2] for key in keys}
+def short_names(keys: Sequence[str], metrics: Sequence[str] = ()) -> dict[str, str]:
+    """For each dotted key its last part, for each metric what stands behind its kind; all of it if that is ambiguous."""
+    last = {key: key.rpartition(".")[2] for key in keys} | {metric: metric.partition("/")[2] for metric in metrics}
     seen = Counter(last.values())
     return {key: key if seen[name] > 1 or name in ("name", "path") else name for key, name in last.items()}

@@ -64,3 +64,10 @@ def test_the_lead_of_an_arm_is_judged_over_prompts_where_texts_were(study: Study
         texts = [WrittenText("quiz", str(n), "?", 0, "!", 1, "stop", float(n < right)) for n in range(100)]
         arm.best.directory.generations.append(0, texts)
     assert "differ beyond the noise of these prompts: by 0.3000 (from 0.2" in arms_note(comparison, found)
+
+
+def test_arms_that_come_to_the_same_are_level(study: StudyRecord) -> None:
+    study = replace(study, sweep={**study.sweep, "search": {"arms": "schedule"}, "constraints": {}})
+    level = [replace(run, result=replace(run.result, objective=1.0)) for run in study.runs if run.state == "complete"]
+    comparison = compare([replace(study, runs=level)], [])
+    assert "cosine, linear and wsd are level at the best of " in arms_note(comparison, arms(comparison))

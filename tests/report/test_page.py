@@ -165,7 +165,7 @@ def test_figures_leave_the_theme_to_the_page(seen: Elements) -> None:
 def test_parallel_coordinates_have_readable_ticks(seen: Elements) -> None:
     lines = next(figure["data"][0] for figure in seen.figures if figure["data"][0]["type"] == "parcoords")
     dimensions = {dimension["label"]: dimension for dimension in lines["dimensions"]}
-    assert list(dimensions) == ["lr", "schedule", "decay_fraction", "packing", "replay_share", "val/english/forgetting", "val/python/loss"]
+    assert list(dimensions) == ["lr", "schedule", "decay_fraction", "packing", "replay_share", "english/forgetting", "python/loss"]
     assert dimensions["lr"]["ticktext"][0] == "1e-04"
     assert dimensions["lr"]["tickvals"][0] == pytest.approx(-4)
     assert dimensions["schedule"]["ticktext"] == ["cosine", "linear", "wsd"]
@@ -319,6 +319,15 @@ def test_a_trade_off_shows_its_whole_bound(study: StudyRecord) -> None:
     low, high = figure.layout.xaxis.range
     assert low < 0.3 < high
     assert all(low < x < high for trace in figure.data if trace.customdata is not None for x in trace.x)
+
+
+def test_runs_that_train_nothing_have_no_curves(study: StudyRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    for run in study.runs:
+        monkeypatch.setitem(vars(run), "rows", [row for row in run.rows if not row.get("tokens")])
+        run.result.tokens.trained = 0
+    comparison = compare([study], [])
+    assert any(run.rows for run in comparison.runs)
+    assert curve(comparison, "val/python/loss") is None
 
 
 def test_infeasible_curves_are_grey_and_lie_below_the_others(study: StudyRecord) -> None:
