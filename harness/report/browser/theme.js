@@ -43,6 +43,11 @@ function coloured(trace) {
   return result;
 }
 
+// Of parallel coordinates, in pixels: the words beside the first axis, or half of those above it.
+function leftOf(first) {
+  return Math.max(60, ...(first.ticktext || []).map((text) => 14 + 6.5 * text.length));
+}
+
 function themedLayout(figure) {
   const ink = INK[theme], own = figure.layout, parallel = figure.data[0].type === "parcoords";
   const axis = (mine) => Object.assign(
@@ -52,7 +57,7 @@ function themedLayout(figure) {
     autosize: true, paper_bgcolor: ink.card, plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: FONT, size: 12, color: ink.soft }, hovermode: "closest", dragmode: "zoom", selectionrevision: 0,
     modebar: { bgcolor: "rgba(0,0,0,0)", color: ink.soft, activecolor: ink.text },
-    margin: parallel ? { l: 60, r: 60, t: 52, b: 24 } : { l: 56, r: 16, t: own.showlegend === false ? 12 : 30, b: 44 },
+    margin: parallel ? { l: leftOf(figure.data[0].dimensions[0]), r: 60, t: 52, b: 24 } : { l: 56, r: 16, t: own.showlegend === false ? 12 : 30, b: 44 },
     legend: { orientation: "h", x: 0, y: 1.01, xanchor: "left", yanchor: "bottom", font: { size: 11.5, color: ink.soft } },
     xaxis: axis(own.xaxis), yaxis: axis(own.yaxis),
   });
