@@ -37,8 +37,11 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {
         [r"\| stories260k_long \| random \| [01] of 1 \|", r"\| stories260k_long \| tpe confirms itself \| [01] of 1 \|"],
     ),
     "confirmed_on_text": (
-        ["--task", "stories260k", *ADAPTATION, "--seeds", "0", "--searches", "random", "--runs", "10", "--fresh", "2"],
-        [rf"\| random \| {NUMBER} \| [01] of 1 \|"],
+        [
+            *("--task", "stories260k", *ADAPTATION, "--seeds", "0", "--fresh", "2"),
+            *("--searches", "trunk_by_itself", "--runs", "5", "--share", "1"),
+        ],
+        [rf"\| trunk_by_itself \| {NUMBER} \| [01] of 1 \|"],
     ),
     "decay_study": (["--steps", "20"], [r"8 trials of 20 steps.*: [2-9]\.\d+ x", "against the same run from scratch: the same bits"]),
     "earlier_grids": (
