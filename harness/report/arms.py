@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from math import comb
+from math import comb, isclose
 from typing import TYPE_CHECKING, Any
 
 from harness.report.comparison import Comparison
@@ -75,8 +75,8 @@ def arms_note(comparison: Comparison, found: Sequence[Arm]) -> str:
         return "Not every arm has a trial that has ended."
     first, second = found[:2]
     lead = abs(first.expected[alike - 1] - second.expected[alike - 1])
-    if not lead:
-        level = [value_text(arm.value) for arm in found if arm.expected[alike - 1] == first.expected[alike - 1]]
+    level = [value_text(arm.value) for arm in found if isclose(arm.expected[alike - 1], first.expected[alike - 1], abs_tol=1e-12)]
+    if len(level) > 1:
         return f"{', '.join(level[:-1])} and {level[-1]} are level at the best of {alike}."
     said = f"{value_text(first.value)} leads {value_text(second.value)} by {metric_text(lead)} at the best of {alike}"
     if known := _lead_of_best(comparison, first, second):

@@ -83,6 +83,6 @@ def bound_text(bound: dict[str, float]) -> str:
 
 def short_names(keys: Sequence[str], metrics: Sequence[str] = ()) -> dict[str, str]:
     """For each dotted key its last part, for each metric what stands behind its kind; all of it if that is ambiguous."""
-    last = {key: key.rpartition(".")[2] for key in keys} | {metric: metric.partition("/")[2] for metric in metrics}
+    last = {key: key.rpartition(".")[2] for key in keys} | {metric: metric.partition("/")[2] or metric for metric in metrics}
     seen = Counter(last.values())
     return {key: key if seen[name] > 1 or name in ("name", "path") else name for key, name in last.items()}

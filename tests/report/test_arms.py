@@ -9,6 +9,7 @@ import pytest
 from harness.report.arms import arms, arms_figure, arms_note, expected_least
 from harness.report.comparison import compare
 from harness.report.json_csv import to_json
+from harness.report.text import short_names
 from harness.runs.generations import WrittenText
 from harness.runs.record import StudyRecord
 
@@ -71,3 +72,8 @@ def test_arms_that_come_to_the_same_are_level(study: StudyRecord) -> None:
     level = [replace(run, result=replace(run.result, objective=1.0)) for run in study.runs if run.state == "complete"]
     comparison = compare([replace(study, runs=level)], [])
     assert "cosine, linear and wsd are level at the best of " in arms_note(comparison, arms(comparison))
+
+
+def test_names_beside_axes_are_short_where_that_is_clear() -> None:
+    names = short_names(["optim.lr", "a.x", "b.x"], ["val/python/loss", "loss", "task/x"])
+    assert list(names.values()) == ["lr", "a.x", "b.x", "python/loss", "loss", "task/x"]

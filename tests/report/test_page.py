@@ -324,7 +324,6 @@ def test_a_trade_off_shows_its_whole_bound(study: StudyRecord) -> None:
 def test_runs_that_train_nothing_have_no_curves(study: StudyRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     for run in study.runs:
         monkeypatch.setitem(vars(run), "rows", [row for row in run.rows if not row.get("tokens")])
-        run.result.tokens.trained = 0
     comparison = compare([study], [])
     assert any(run.rows for run in comparison.runs)
     assert curve(comparison, "val/python/loss") is None
