@@ -1,11 +1,13 @@
 """What searches hand over for equal tokens, their confirmation included, trained for real on text.
 
     harness quickstart --trials 1       # once, for the task `quickstart`: text, tokenizer and base model
-    python -m benchmarks.confirmed_on_text --task quickstart [--folder DIR] [--seeds 0 1 2 3 4] [--jobs 2] [--runs 32] [--share 0.34]
+    python -m benchmarks.confirmed_on_text --task quickstart [--folder DIR] [--seeds 0 1 2 3 4] [--runs 32] [--share 0.34]
     python -m benchmarks.confirmed_on_text --task stories260k --model stories260k --target docs.jsonl.gz --general tinystories.jsonl.gz
 
+`--workers 4` for each search, `--jobs 2` studies at a time.
+
 The tasks are those of `benchmarks.real_search`. A *run* is the tokens of a run of full length; every search has those of `--runs` of them,
-one worker, and a bound that is to hold with chance 0.9. Searches confirm their best afterwards, 3 candidates over 3 seeds, which is 9 of
+and a bound that is to hold with chance 0.9. Searches confirm their best afterwards, 3 candidates over 3 seeds, which is 9 of
 their runs; trunk_by_itself divides `--share` of the tokens by itself (search.confirm). What is handed over is the confirmed winner: it is
 run again over `--fresh` further seeds, which chose nothing and are not counted. A folder that was kept goes on where it stopped.
 """
@@ -59,6 +61,7 @@ def main() -> None:
     parser.add_argument("--searches", nargs="+", default=list(CONTENDERS), choices=list(CONTENDERS))
     parser.add_argument("--runs", type=int, default=32, help="so many runs have the tokens of a search and its confirmation")
     parser.add_argument("--share", type=float, default=0.34, help=f"of the tokens, for {BY_ITSELF}")
+    parser.add_argument("--workers", type=int, default=1, help="of each search, on this machine")
     parser.add_argument("--fresh", type=int, default=8, help="further seeds for what is handed over")
     given = parser.parse_args()
     task = TASKS[given.task]
@@ -86,7 +89,7 @@ def _handed_over(folder: Path, task: Task, search: str, seed: int, given: argpar
     if any(word.startswith("stopping") for word in words):
         words.append(f"trainer.evaluate_every_steps={task.rung_steps}")
     bound = {"max": task.forgetting, "chance": CHANCE}
-    _run_study(folder, name, {"base": base, "constraints": {FORGETTING: bound}, "space": task.space}, words)
+    _run_study(folder, name, {"base": base, "constraints": {FORGETTING: bound}, "space": task.space}, words, given.workers)
     directory = StudyDirectory(folder / name / name)
     study = load_study(directory)
     candidates = min(TOP, len(different_configurations(study, thaw(directory.sweep))))
@@ -101,15 +104,15 @@ def _handed_over(folder: Path, task: Task, search: str, seed: int, given: argpar
     (winner,) = (run for run in study.runs if run.number == study.confirmed.number)
     params = [f"{key}={json.dumps(value)}" for key, value in winner.params.items()]
     fresh = {"seed": {"choices": [FIRST_FRESH_SEED + place for place in range(given.fresh)]}}
-    _run_study(folder, f"{name}-fresh", {"base": [*base, *params], "space": fresh}, ["search=grid"])
+    _run_study(folder, f"{name}-fresh", {"base": [*base, *params], "space": fresh}, ["search=grid"], 1)
     again = load_study(StudyDirectory(folder / f"{name}-fresh" / f"{name}-fresh")).runs
     metrics = [run.result.metrics for run in again if run.state == "complete"]
     return HandedOver([row[LOSS] for row in metrics], [row[FORGETTING] for row in metrics], took)
 
 
-def _run_study(folder: Path, name: str, sweep: dict[str, Any], words: list[str]) -> None:
+def _run_study(folder: Path, name: str, sweep: dict[str, Any], words: list[str], workers: int) -> None:
     path = folder / f"{name}.yaml"
-    path.write_text(json.dumps({**sweep, "objective": {"metric": LOSS}, "launcher": {"name": "local", "workers": 1}}, indent=1))
+    path.write_text(json.dumps({**sweep, "objective": {"metric": LOSS}, "launcher": {"name": "local", "workers": workers}}, indent=1))
     _command(folder, name, ["--trust", path, "sweep", path, "--name", name, *words])
 
 

@@ -1,10 +1,11 @@
 """What searches hand over for equal tokens, their confirmation included, in virtual time over tables whose runs differ by their seed.
 
-    python -m benchmarks.confirmed_search [--tasks stories260k_long …] [--seeds 5] [--runs 32] [--workers 1] [--searches …]
+    python -m benchmarks.confirmed_search [--tasks stories260k_long …] [--seeds 5] [--runs 32] [--workers 1] [--noise 1] [--searches …]
 
 A *run* is the tokens of a run of full length; every search has those of `--runs` of them, and a bound that is to hold with chance 0.9.
 Searches confirm their best afterwards, `--top 3 --seeds 3`, which is 9 of their runs; "confirms itself" divides the budget by itself
 (search.confirm). What is handed over is the confirmed winner; what it is worth is the table's own value there, without the noise of seeds.
+`--noise` scatters forgetting by so many times as much: a rule that assumes how far seeds scatter it is right for one of them at most.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--runs", type=int, default=32)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--noise", type=float, default=1.0, help="times how far seeds scatter forgetting")
     parser.add_argument("--searches", nargs="+", default=CONTENDERS, choices=CONTENDERS)
     given = parser.parse_args()
     print(f"| table | search | winners | true loss, median | worst | chance of holding, mean | >= {CHANCE} in truth | runs | by seed |")
@@ -98,7 +100,8 @@ def _found(task: Task, truth: Table, sweep: Sweep, seed: int, place: Path, given
     whole = task.steps * task.batch_tokens
     place.mkdir()
     os.environ["HARNESS_RUNS"] = str(place)
-    table, directory = SeededTable(truth, NOISE, seed), StudyDirectory(place / sweep.name)
+    noise = {LOSS: NOISE[LOSS], FORGETTING: NOISE[FORGETTING] * given.noise}
+    table, directory = SeededTable(truth, noise, seed), StudyDirectory(place / sweep.name)
     speed = {"workers": given.workers, "tokens_per_second": 1e4}
     spent = simulate(sweep, table, seed=seed, faults=Faults(), keep=directory.path, **speed).tokens
     study = load_study(directory)
@@ -109,17 +112,17 @@ def _found(task: Task, truth: Table, sweep: Sweep, seed: int, place: Path, given
         world.run()
         spent += world.trained
         study = load_study(directory)
-    return _worth(study, sweep, task, truth, spent / whole)
+    return _worth(study, sweep, task, truth, noise[FORGETTING], spent / whole)
 
 
-def _worth(study: StudyRecord, sweep: Sweep, task: Task, truth: Table, runs: float) -> Found:
+def _worth(study: StudyRecord, sweep: Sweep, task: Task, truth: Table, noise: Noise, runs: float) -> Found:
     if study.confirmed is None:
         return Found(None, None, runs)
     (winner,) = (run for run in study.runs if run.number == study.confirmed.number)
     metrics = truth.answer(asked(truth, sweep.trial_config(winner.params), winner.params), task.steps).at(1.0)
     if task.forgetting is None:
         return Found(metrics[LOSS], None, runs)
-    return Found(metrics[LOSS], NormalDist(metrics[FORGETTING], NOISE[FORGETTING].of_a_run).cdf(task.forgetting), runs)
+    return Found(metrics[LOSS], NormalDist(metrics[FORGETTING], noise.of_a_run).cdf(task.forgetting), runs)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,9 @@ class Noise:
     def of_a_run(self) -> float:
         return math.hypot(self.common, self.own)
 
+    def __mul__(self, factor: float) -> Noise:
+        return Noise(self.common * factor, self.own * factor)
+
 
 class SeededTable(Table):
     """A table with noise."""
