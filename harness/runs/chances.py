@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from harness.runs.constraints import Bound, limits_of, margins_of
 from harness.runs.paired import CONFIDENCE, seed_noise
-from harness.runs.student_t import t_probability, t_quantile
+from harness.runs.student_t import noncentrality, t_probability, t_quantile
 
 NORMAL = statistics.NormalDist()
 
@@ -32,6 +32,13 @@ class Spread:
     def of_the_next(self) -> float:
         """Standard error of a fresh seed's value around the mean that was seen."""
         return self.sd * math.sqrt(1 + 1 / self.seeds)
+
+    @property
+    def cautious_degrees(self) -> int:
+        """No more than the harmonic mean of these and of what one candidate alone knows: how alike seeds move several candidates is itself
+        learned from as few seeds. (With all degrees, 95 % intervals covered 86 % of 8 candidates over 2 seeds that are 90 % alike.)"""
+        alone = max(1, self.seeds - 1)
+        return min(self.degrees, int(2 * self.degrees * alone / (self.degrees + alone)))
 
 
 @dataclass(frozen=True)
@@ -60,12 +67,23 @@ def spread_over_seeds(table: Sequence[Sequence[float]]) -> Spread:
 def chance_of_holding(bound: Bound, mean: float, spread: Spread) -> Chance:
     """Of a configuration with this mean over `spread.seeds` seeds."""
     scores = [_score(distance, spread.sd) for distance in _distances(bound, mean)]
-    reach = t_quantile((1 + CONFIDENCE) / 2, spread.degrees)
     return Chance(
         _of_all([t_probability(score / math.sqrt(1 + 1 / spread.seeds), spread.degrees) for score in scores]),
-        _of_all([NORMAL.cdf(score - reach * _error(score, spread)) for score in scores]),
-        _of_all([NORMAL.cdf(score + reach * _error(score, spread)) for score in scores]),
+        _of_all([_share_within(score, spread, (1 + CONFIDENCE) / 2) for score in scores]),
+        _of_all([_share_within(score, spread, (1 - CONFIDENCE) / 2) for score in scores]),
     )
+
+
+def _share_within(score: float, spread: Spread, above: float) -> float:
+    """The share of all seeds that lie within, so that a score is `above`-likely to be no higher than the one that was seen.
+
+    As one-sided tolerance limits are made: the score times the root of the seeds is a noncentral t (Owen, A survey of properties and
+    applications of the noncentral t-distribution, Technometrics 10, 1968).
+    """
+    if math.isinf(score):
+        return NORMAL.cdf(score)
+    root = math.sqrt(spread.seeds)
+    return NORMAL.cdf(noncentrality(score * root, spread.cautious_degrees, above) / root)
 
 
 def probability_of_meeting(bound: Bound, mean: float, spread: Spread) -> float:
