@@ -26,6 +26,8 @@ POINTS = 16
 PROPOSAL_SECONDS = {"gp": 1.0, "trunk": 0.5}
 """Of a processor, with hundreds of trials, under the study's lock (docs/benchmarks.md). Of other searches it is hundredths."""
 MANY_WORKERS = 8
+TRIALS_OF_A_RUN = 3
+"""So many trials a trunk search makes, about, of the tokens of a run of full length."""
 
 
 def check(sweep: Sweep) -> None:
@@ -99,6 +101,13 @@ def advice(sweep: Sweep) -> Iterator[str]:
             f"search={search.name}: a proposal takes up to {seconds} s, one worker at a time: where runs take less than "
             f"{workers * seconds:.0f} s, {workers} workers wait for each other; search=tpe takes hundredths"
         )
+    if search.name == "trunk" and _may_end_by_trials(sweep):
+        count, whole = sweep.config.budget.trials or 0, sweep.largest_trial_tokens
+        tokens = "" if sweep.config.budget.tokens else f" budget.tokens={count * whole} (that of {count} whole runs)"
+        yield (
+            f"budget.trials={count}: most runs of a trunk search are short, and each counts as a trial; to go by tokens alone: "
+            f"budget.trials=null{tokens}"
+        )
     if search.name == "trunk" and search.confirm is None and (problem := why_not(sweep)) is not None:
         yield f"search.confirm is off: {problem}; `harness confirm {sweep.name}` afterwards says whether the best is lucky"
     if search.name == "trunk" and (runs := at_once(sweep)) is not None and runs < workers:
@@ -111,6 +120,12 @@ def advice(sweep: Sweep) -> Iterator[str]:
     if failing:
         point, error = failing[0]
         yield f"{len(failing)} of {POINTS} points drawn from the space are not valid and would fail, e.g. {_shown(point)}: {error}"
+
+
+def _may_end_by_trials(sweep: Sweep) -> bool:
+    """Whether a trunk search may have no trial left while it has tokens."""
+    trials, tokens = sweep.config.budget.trials, sweep.config.budget.tokens
+    return trials is not None and (tokens is None or trials * sweep.largest_trial_tokens < TRIALS_OF_A_RUN * tokens)
 
 
 def _check_rungs(sweep: Sweep) -> None:

@@ -94,10 +94,16 @@ def held_back_for_one(sweep: Sweep, budget: Budget) -> Amounts:
 
 
 def _whole(sweep: Sweep) -> Amounts:
-    budget = sweep.config.budget
+    budget, one = sweep.config.budget, sweep.largest_trial_tokens
+    trials = max(FEWEST_RUNS, math.ceil(SHARE * (budget.trials or 0)))
+    tokens = max(FEWEST_RUNS * one, math.ceil(SHARE * (budget.tokens or 0)))
+    if budget.trials is not None and budget.tokens is not None and one:
+        # What the other unit does not pay for would be lost: the trials of a trunk search are many, and most of them short.
+        trials = min(trials, math.ceil(tokens / one))
+        tokens = min(tokens, trials * one)
     return Amounts(
-        trials=max(FEWEST_RUNS, math.ceil(SHARE * (budget.trials or 0))),
-        tokens=max(FEWEST_RUNS * sweep.largest_trial_tokens, math.ceil(SHARE * (budget.tokens or 0))),
+        trials=trials,
+        tokens=tokens,
         gpu_hours=SHARE * (budget.gpu_hours or 0.0),
         wall_hours=SHARE * (budget.wall_hours or 0.0),
     )

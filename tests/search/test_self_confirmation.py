@@ -23,7 +23,7 @@ from harness.search.checks import advice, check
 from harness.search.confirm import open_confirmation
 from harness.search.load_sweep import load_sweep
 from harness.search.open_study import open_study
-from harness.search.reserve import FEWEST_RUNS, SHARE, holds_two_races
+from harness.search.reserve import FEWEST_RUNS, SHARE, held_back, holds_two_races
 from harness.search.status import read_status
 from harness.search.storage.build import open_storage
 from harness.search.storage.contract import StudyStorage
@@ -421,10 +421,40 @@ def test_a_trunk_search_confirms_by_itself_where_its_budget_holds_it(make_sweep:
     assert not any("search.confirm" in line for line in advice(large))
 
 
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        ({"trials": 32, "tokens": 20 * TRIAL_TOKENS}, "budget.trials=null"),
+        ({"trials": 32, "tokens": None}, f"budget.trials=null budget.tokens={32 * TRIAL_TOKENS} (that of 32 whole runs)"),
+        ({"trials": 200, "tokens": 20 * TRIAL_TOKENS}, None),
+        ({"trials": None, "tokens": 20 * TRIAL_TOKENS}, None),
+    ],
+)
+def test_a_trunk_search_that_trials_may_end_before_tokens_is_told_so(
+    make_sweep: MakeSweep, budget: dict[str, int | None], said: str | None
+) -> None:
+    sweep = make_sweep(search={"name": "trunk", "rungs": 2, "reduction_factor": 2}, budget=budget)
+    found = [line for line in advice(sweep) if "counts as a trial" in line]
+    assert (found[0].endswith(said) and len(found) == 1) if said else not found
+
+
 @pytest.mark.parametrize(("runs", "holds"), [(16, False), (26, False), (27, True)])
 def test_first_finds_are_confirmed_early_where_enough_is_left_for_the_last(make_sweep: MakeSweep, runs: int, holds: bool) -> None:
     """Of 16 runs that take part, 4.8 are held back: with half of them spent, the best could not be compared with another."""
     assert holds_two_races(make_sweep(budget={"trials": None, "tokens": runs * TRIAL_TOKENS})) == holds
+
+
+@pytest.mark.parametrize(
+    ("trials", "runs", "held"),
+    [(32, 10, (4, 4)), (32, 20, (6, 6)), (32, 32, (10, 9.6)), (10, 100, (4, 4)), (32, None, (10, None)), (None, 20, (None, 6))],
+)
+def test_no_more_is_held_back_of_a_unit_than_the_other_can_pay_for(
+    make_sweep: MakeSweep, trials: int | None, runs: int | None, held: tuple[int | None, float | None]
+) -> None:
+    """A trunk search of 32 trials and the tokens of ten full runs has 28 trials: those tokens hold four runs over fresh seeds."""
+    found = held_back(make_sweep(budget={"trials": trials, "tokens": runs and runs * TRIAL_TOKENS}), [])
+    assert held[0] is None or found.trials == held[0]
+    assert held[1] is None or found.tokens == pytest.approx(held[1] * TRIAL_TOKENS, abs=1)
 
 
 def test_another_study_s_confirmation_is_in_the_way(opened: Opened, make_sweep: MakeSweep) -> None:
