@@ -5,7 +5,8 @@
 
 The table's columns: see `benchmarks.simulation.table`; `benchmarks.make_table` makes one. --rename bs*2048=trainer.batch_tokens takes a
 column of another name or unit. --preempted, --killed, --crashed: chances of an attempt. --keep leaves the study of one seed in a new
-directory, for `harness compare`. Exit code 1 where the search broke a promise: a trial lost or run twice, a budget exceeded.
+directory, for `harness compare`. A search that confirms itself has a column of its winners, in the mean over their fresh seeds. Exit code
+1 where the search broke a promise: a trial lost or run twice, a budget exceeded.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from benchmarks.simulation.world import Faults
 from harness.config.errors import InputError
 from harness.runs.failure_kind import kind_of_failure
 from harness.search.load_sweep import load_sweep
+from harness.search.reserve import confirms_itself
 
 
 def main() -> int:
@@ -42,8 +44,11 @@ def main() -> int:
     sweep = load_sweep(given.sweep, [*given.overrides, f"launcher.workers={given.workers}"])
     table = read_table(given.table, [Column.read(text) for text in given.rename])
     faults = Faults(preempted=given.preempted, killed=given.killed, crashed=given.crashed)
-    print("| seed | best | after tokens | trials | attempts | tokens | shared | virtual seconds | lost or twice | over |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    winners = confirms_itself(sweep)
+    columns = ["seed", "best", *["confirmed"] * winners, "after tokens", "trials", "attempts", "tokens", "shared", "virtual seconds"]
+    columns += ["lost or twice", "over"]
+    print("|", " | ".join(columns), "|")
+    print("|" + "---|" * len(columns))
     broken = False
     reasons: Counter[str] = Counter()
     for seed in range(given.seeds):
@@ -54,7 +59,9 @@ def main() -> int:
         wrong, over = outcome.lost + len(outcome.faulty), sum(outcome.overshoot.values())
         broken = broken or bool(wrong or over)
         reasons.update(outcome.reasons)
-        cells = [str(seed), f"{best.objective:.4f}" if best else "none", f"{best.tokens:,}" if best else ""]
+        cells = [str(seed), f"{best.objective:.4f}" if best else "none"]
+        cells += ["none" if outcome.confirmed is None else f"{outcome.confirmed:.4f}"] * winners
+        cells += [f"{best.tokens:,}" if best else ""]
         cells += [str(sum(outcome.states.values())), str(outcome.attempts), f"{outcome.tokens:,}", f"{outcome.shared_tokens:,}"]
         print("|", " | ".join([*cells, f"{outcome.seconds:.0f}", str(wrong), f"{over:g}"]), "|", flush=True)
     for _, alike in groupby(sorted(reasons, key=kind_of_failure), key=kind_of_failure):

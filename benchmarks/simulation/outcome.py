@@ -15,7 +15,7 @@ from benchmarks.simulation.world import Ended, Faults, World
 from harness.runs.confirmation_plan import confirmation_directory
 from harness.runs.directory import StudyDirectory
 from harness.runs.files import write_yaml
-from harness.runs.record import Objective
+from harness.runs.record import Objective, load_study
 from harness.runs.result import FINAL_STATES, read_result
 from harness.search.reserve import confirms_itself
 from harness.search.sweep import LENGTH_KEYS, Sweep
@@ -55,6 +55,8 @@ class Outcome:
     """Trials that have not ended, although the study has."""
     faulty: tuple[str, ...]
     """What must never happen: a trial with two workers, or with two sets of values."""
+    confirmed: float | None = None
+    """The mean of the winner over fresh seeds; None where the search confirmed none by itself."""
 
     @property
     def best(self) -> Improvement | None:
@@ -139,7 +141,14 @@ def _outcome(world: World) -> Outcome:
         seconds=world.now,
         lost=sum(count for state, count in states.items() if state not in FINAL_STATES),
         faulty=(*world.faulty, *twice),
+        confirmed=_confirmed(world),
     )
+
+
+def _confirmed(world: World) -> float | None:
+    if not confirms_itself(world.sweep) or (winner := load_study(world.directory).confirmed) is None or winner.interval is None:
+        return None
+    return winner.interval.mean
 
 
 def _improvements(history: Sequence[Ended], better: Callable[[float, float], bool]) -> Iterator[Improvement]:
