@@ -5,6 +5,7 @@
 A *run* is the tokens of a run of full length; every search has those of `--runs` of them, and a bound that is to hold with chance 0.9.
 Searches confirm their best afterwards, `--top 3 --seeds 3`, which is 9 of their runs; "confirms itself" divides the budget by itself
 (search.confirm). What is handed over is the confirmed winner; what it is worth is the table's own value there, without the noise of seeds.
+The tasks `made_up_…` are of tables by formulas (`benchmarks.simulation.made_up`), which no search was made on.
 `--noise` scatters forgetting by so many times as much: a rule that assumes how far seeds scatter it is right for one of them at most.
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 from statistics import NormalDist
 
 from benchmarks.search_quality import SEARCHES, TABLES, TASKS, Task
+from benchmarks.simulation.made_up import LAWS
 from benchmarks.simulation.outcome import simulate
 from benchmarks.simulation.seeded_table import Noise, SeededTable
 from benchmarks.simulation.table import Table, read_table
@@ -34,6 +36,24 @@ CHANCE = 0.9
 LOSS, FORGETTING = "val/target/loss", "val/general/forgetting"
 NOISE = {LOSS: Noise(common=0.010, own=0.011), FORGETTING: Noise(common=0.025, own=0.020)}
 """In nats. About what runs of stories260k on text have (docs/benchmarks.md): 0.015 a run, and shifts of forgetting of 0.032."""
+MADE_UP = {
+    name: Task(
+        table=name,
+        steps=360,
+        batch_tokens=1024,
+        evaluate_every_steps=40,
+        rungs=3,
+        space={
+            "optim.lr": {"low": 3e-5, "high": 1e-2, "log": True},
+            "optim.weight_decay": {"low": 0.0, "high": 0.1},
+            "schedule.decay_shape": {"choices": ["linear", "1-sqrt"]},
+        },
+        forgetting=None if name == "made_up_free" else 0.48,
+        overrides=("schedule.warmup=4",),
+    )
+    for name in LAWS
+}
+ALL_TASKS = TASKS | MADE_UP
 BY_THEMSELVES = " confirms itself"
 CONTENDERS = [*SEARCHES, *(name + BY_THEMSELVES for name in ("tpe", "trunk"))]
 
@@ -52,7 +72,7 @@ class Found:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", nargs="+", default=["stories260k", "stories260k_long"], choices=list(TASKS))
+    parser.add_argument("--tasks", nargs="+", default=["stories260k", "stories260k_long"], choices=list(ALL_TASKS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--runs", type=int, default=32)
     parser.add_argument("--workers", type=int, default=1)
@@ -63,7 +83,8 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
         for name in given.tasks:
-            task, truth = TASKS[name], read_table(TABLES / f"{TASKS[name].table}.csv")
+            task = ALL_TASKS[name]
+            truth = LAWS[name].table(name) if name in LAWS else read_table(TABLES / f"{task.table}.csv")
             for search in given.searches:
                 place = Path(folder) / name / search
                 place.mkdir(parents=True)
