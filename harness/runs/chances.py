@@ -10,6 +10,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from harness.runs.constraints import Bound, limits_of, margins_of
 from harness.runs.paired import CONFIDENCE, seed_noise
@@ -45,11 +46,25 @@ class Spread:
 class Chance:
     """That a run with a fresh seed meets a bound."""
 
-    mean: float
-    """The predictive probability: that of the next run, with all that is not known about mean and scatter in it."""
-    low: float
-    high: float
-    """Of the share of all seeds that meet it, with the usual confidence."""
+    scores: tuple[float, ...]
+    """How far the mean that was seen lies within each side of the bound, in standard deviations."""
+    spread: Spread
+
+    @cached_property
+    def mean(self) -> float:
+        """The predictive probability: that of the next run, with all that is not known about mean and scatter in it."""
+        root = math.sqrt(1 + 1 / self.spread.seeds)
+        return _of_all([t_probability(score / root, self.spread.degrees) for score in self.scores])
+
+    @cached_property
+    def low(self) -> float:
+        """Of the share of all seeds that meet it: it is as high at least, with the usual confidence."""
+        return _of_all([_share_within(score, self.spread, (1 + CONFIDENCE) / 2) for score in self.scores])
+
+    @cached_property
+    def high(self) -> float:
+        """It is as high at most."""
+        return _of_all([_share_within(score, self.spread, (1 - CONFIDENCE) / 2) for score in self.scores])
 
 
 def spread_over_seeds(table: Sequence[Sequence[float]]) -> Spread:
@@ -66,12 +81,7 @@ def spread_over_seeds(table: Sequence[Sequence[float]]) -> Spread:
 
 def chance_of_holding(bound: Bound, mean: float, spread: Spread) -> Chance:
     """Of a configuration with this mean over `spread.seeds` seeds."""
-    scores = [_score(distance, spread.sd) for distance in _distances(bound, mean)]
-    return Chance(
-        _of_all([t_probability(score / math.sqrt(1 + 1 / spread.seeds), spread.degrees) for score in scores]),
-        _of_all([_share_within(score, spread, (1 + CONFIDENCE) / 2) for score in scores]),
-        _of_all([_share_within(score, spread, (1 - CONFIDENCE) / 2) for score in scores]),
-    )
+    return Chance(tuple(_score(distance, spread.sd) for distance in _distances(bound, mean)), spread)
 
 
 def _share_within(score: float, spread: Spread, above: float) -> float:
