@@ -33,8 +33,8 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {
     "command_line": (["--repeats", "1"], [rf"harness --help +median {NUMBER} s", rf"completion.* median {NUMBER} s"]),
     "compare": (["--trials", "5", "--rounds", "1"], [rf"table +median +{NUMBER} s", rf"--html +median +{NUMBER} s", r"the page has [1-9]"]),
     "confirmed_search": (
-        ["--tasks", "stories260k_long", "--seeds", "1", "--runs", "14", "--searches", "random", "tpe confirms itself"],
-        [r"\| stories260k_long \| random \| [01] of 1 \|", r"\| stories260k_long \| tpe confirms itself \| [01] of 1 \|"],
+        ["--tasks", "stories260k_long", "made_up_root", "--seeds", "1", "--runs", "14", "--searches", "random", "tpe confirms itself"],
+        [r"\| stories260k_long \| random \| [01] of 1 \|", r"\| made_up_root \| tpe confirms itself \| [01] of 1 \|"],
     ),
     "confirmed_on_text": (
         [

@@ -7,16 +7,13 @@ candidates together: one of them over three seeds says little of it. They share 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from harness.runs.constraints import Bound, limits_of, margins_of
 from harness.runs.paired import CONFIDENCE, seed_noise
-from harness.runs.student_t import noncentrality, t_probability, t_quantile
-
-NORMAL = statistics.NormalDist()
+from harness.runs.student_t import NORMAL, noncentrality, t_probability, t_quantile
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ NORMAL = NormalDist()
 STEPS, REACH = 200, 8.0
 """Of the integral over a normal variable, and how many of its deviations it goes."""
 MANY = 500
-"""Degrees of freedom from which on more make no difference (and sums of as many terms overflow)."""
+"""Degrees of freedom that more are taken for: probabilities change by less than 0.005, and sums of more terms overflow."""
 
 
 def t_probability(t: float, degrees: int) -> float:

@@ -11,11 +11,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.runs.chances import NORMAL, Spread, with_reserve
+from harness.runs.chances import Spread, with_reserve
 from harness.runs.confirmation import ENOUGH_SEEDS, Candidate, Confirmation
 from harness.runs.constraints import Bound, margins_of
 from harness.runs.fresh_seeds import outcome, shifts_of_candidates
 from harness.runs.record import StudyRecord
+from harness.runs.student_t import NORMAL
 from harness.search.next_candidates import metrics_over_fresh_seeds, unknown_of_shifts
 from harness.search.seed_scatter import degrees_of, scatters_of
 from harness.search.space import parse_space

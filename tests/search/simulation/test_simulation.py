@@ -69,6 +69,16 @@ def test_the_best_of_a_toy_table_is_found_and_dated_by_its_tokens(run: Run) -> N
     assert all(step.tokens == (step.number + 1) * LENGTH for step in outcome.improvements)
 
 
+def test_a_search_that_confirms_itself_tells_what_its_winner_comes_to(run: Run, tmp_path: Path) -> None:
+    budget = {"budget": {"trials": 20}}
+    outcome = run(workers=1, keep=tmp_path / "kept", search={"name": "random", "confirm": True}, **budget)
+    winner = load_study(StudyDirectory(tmp_path / "kept")).confirmed
+    assert winner is not None
+    # No seed changes this table.
+    assert outcome.confirmed == pytest.approx(winner.values[min(winner.values)])
+    assert run(workers=1, search={"name": "random"}, **budget).confirmed is None
+
+
 @pytest.mark.parametrize("workers", [8, 64])
 def test_whatever_happens_the_token_budget_holds_and_no_trial_is_lost(run: Run, workers: int) -> None:
     outcome = run(workers=workers, faults=FAULTS, budget={"trials": None, "tokens": 150 * LENGTH})
