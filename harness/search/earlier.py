@@ -19,7 +19,7 @@ from harness.config.schema import Config
 from harness.config.sweep_schema import SweepConfig
 from harness.search.around_earlier import Around, neighbours
 from harness.search.earlier_studies import Earlier, Point, earlier_studies
-from harness.search.fitted_surface import Surface
+from harness.search.fitted_surface import LEAST_NOISE, Surface
 from harness.search.parameter import Parameter
 from harness.search.scaling import LEAST_SPREAD, UNKNOWN_SPREAD, PowerLaw, fit_power_law, model_size
 from harness.search.space import Space
@@ -111,7 +111,8 @@ def expected_around(predicted: Sequence[Predicted], found: Sequence[Earlier], ce
     if not surfaces:
         return None
     curvature = [[statistics.fmean(one[i][j] for one, _ in surfaces) for j in range(len(keys))] for i in range(len(keys))]
-    noise = math.sqrt(statistics.fmean(noise**2 for _, noise in surfaces))
+    # In logarithms: a study of another shape should not make all of them noisy.
+    noise = statistics.geometric_mean(max(noise, LEAST_NOISE) for _, noise in surfaces)
     surface = Surface([math.log(value) for value in centre.values()], curvature, noise, [False] * len(keys))
     return Around(keys, asdict(surface), [math.log(one.spread) for one in predicted], beside)
 

@@ -30,13 +30,13 @@ class Surface:
     curvature: list[list[float]]
     """Second derivatives: [parameters, parameters]."""
     noise: float
-    """The standard deviation of trials around it."""
+    """The standard deviation of trials, without what a cubic explains: that is shape."""
     at_end: list[bool]
     """By parameter, whether it falls on beyond these points."""
 
 
 def fitted_surface(points: Sequence[Sequence[float]], costs: Sequence[float]) -> Surface | None:
-    """By weighted least squares from the best of the points, at most half of them.
+    """By weighted least squares from the best of the points: at most half of them, or one more than a cubic has terms.
 
     The better a point, the more it weighs. None where these are too few, or the surface has no lowest point at all.
     points: [points, parameters].
@@ -48,7 +48,8 @@ def fitted_surface(points: Sequence[Sequence[float]], costs: Sequence[float]) ->
     terms = (dimensions + 1) * (dimensions + 2) // 2
     if len(cost) <= terms:
         return None
-    kept = np.argsort(cost, kind="stable")[: max(terms + 2, min(math.ceil(len(cost) / 2), 3 * terms))]
+    enough_for_a_cubic = terms + dimensions + 1
+    kept = np.argsort(cost, kind="stable")[: max(enough_for_a_cubic, min(math.ceil(len(cost) / 2), 3 * terms))]
     at, cost = at[kept], cost[kept]
     centre, scale = at.mean(axis=0), at.std(axis=0)
     if not (scale > 0).all():
@@ -63,9 +64,20 @@ def fitted_surface(points: Sequence[Sequence[float]], costs: Sequence[float]) ->
     if np.linalg.eigvalsh(curvature).min() <= 1e-9:
         return None
     lowest, at_end = _lowest_within(curvature, coefficients[1 : 1 + dimensions], x.min(axis=0), x.max(axis=0))
-    missed = float(((design @ coefficients - excess * root_weights) ** 2).sum() / (root_weights**2).sum())
-    noise = math.sqrt(missed * len(cost) / max(1, len(cost) - terms))
+    noise = _noise(design, x**3 * root_weights[:, None], excess * root_weights, root_weights)
     return Surface((centre + scale * lowest).tolist(), (curvature / np.outer(scale, scale)).tolist(), noise, at_end.tolist())
+
+
+def _noise(quadratic: Float64, cubes: Float64, costs: Float64, root_weights: Float64) -> float:
+    """Of trials around a cubic, or around a quadratic where they are too few for that. All are weighted: [points, terms], [points]."""
+    import numpy as np
+
+    design = np.column_stack([quadratic, cubes])
+    if np.linalg.matrix_rank(design) == len(design):
+        design = quadratic
+    coefficients, _, rank, _ = np.linalg.lstsq(design, costs, rcond=None)
+    missed = float(((design @ coefficients - costs) ** 2).sum() / (root_weights**2).sum())
+    return math.sqrt(missed * len(costs) / (len(costs) - int(rank)))
 
 
 def moved_optimum(

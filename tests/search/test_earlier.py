@@ -79,6 +79,32 @@ def test_the_lowest_point_of_a_quadratic_is_found_whatever_lies_on_the_grid() ->
     assert surface.noise == pytest.approx(0.0, abs=1e-9)
 
 
+@pytest.mark.parametrize(("count", "noise", "low", "high"), [(9, 0.0, 0, 0.001), (15, 0.003, 0.002, 0.0033), (15, 0.01, 0.007, 0.0105)])
+def test_a_curve_that_is_no_quadratic_is_not_taken_for_noise(count: int, noise: float, low: float, high: float) -> None:
+    """Steeper above its lowest point than below, as losses over learning rates are."""
+    drawn = np.random.default_rng(0)
+    rates = np.linspace(-2.3, 2.3, count)
+    costs = 2.5 + 0.25 * rates**2 * np.exp(0.2 * rates)
+    found = [fitted_surface(rates[:, None].tolist(), (costs + drawn.normal(0, noise, count)).tolist()) for _ in range(200)]
+    squares = [surface.noise**2 for surface in found if surface is not None]
+    assert len(squares) == 200
+    assert low <= math.sqrt(statistics.fmean(squares)) <= high
+
+
+def test_one_study_of_another_shape_does_not_make_the_others_noisy() -> None:
+    studies = [earlier(10**6, 10**tokens) for tokens in (8, 9, 10)]
+    assert all(study.shape is not None for study in studies)
+    first = studies[0].shape
+    assert first is not None
+    noisy = replace(studies[0], shape=replace(first, surface=replace(first.surface, noise=0.03)))
+    predicted = [found for parameter in SPACE.parameters if (found := predict(parameter, studies, 10**7, 10**9)) is not None]
+    centre = {one.key: one.value for one in predicted}
+    around = [expected_around(predicted, found, centre, {}) for found in (studies, [noisy, *studies[1:]])]
+    assert all(one is not None for one in around)
+    assert around[1] is not None
+    assert around[1].surface["noise"] < 0.003
+
+
 def test_a_parameter_whose_optimum_lies_beyond_what_was_tried_does_not_hide_that_of_another() -> None:
     """Given the end of the one, the other's."""
     rates, batches = [1e-3 * 2**n for n in range(6)], [2**n for n in range(10, 15)]
