@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from harness.config.trust import is_own, refuse, sweep_wishes
 from harness.config.user_yaml import read_mapping
 from harness.config.validate import refuse_unread, to_plain, to_section
 from harness.search.checks import check
+from harness.search.multiples import Multiples
+from harness.search.parameter import Parameter
 from harness.search.question_overrides import is_of_the_question, with_question
 from harness.search.space import Space, parse_space
 from harness.search.storage.address import without_password
@@ -83,17 +86,27 @@ def _completed(sweep: Sweep) -> Sweep:
     if left is None or not single:
         return sweep
     space = parse_space(single)
-    texts = [f"{item.key}={hydra_text(item.extremes[0])}" for item in space.parameters if not item.is_group and not item.when]
+    lacking = [item for item in space.parameters if not item.is_group and not item.when]
     while left is not None:
         # What is lacking takes a line of the message away; any other value leaves it as it is, or adds another.
-        tried = ((text, _problem_of([*base, text])) for text in texts)
-        found = next(((text, after) for text, after in tried if not {*left} <= {*(after or ())}), None)
+        tried = ((item, text := _first_value(item, space, base), _problem_of([*base, text])) for item in lacking)
+        found = next(((item, text, after) for item, text, after in tried if not {*left} <= {*(after or ())}), None)
         if found is None:
             raise InputError("\n".join(left))
-        text, left = found
+        item, text, left = found
         base.append(text)
-        texts.remove(text)
+        lacking.remove(item)
     return dataclasses.replace(sweep, config=dataclasses.replace(sweep.config, base=base))
+
+
+def _first_value(parameter: Parameter, space: Space, base: list[str]) -> str:
+    """The first of its values that a trial may have, as an override."""
+    value = parameter.extremes[0]
+    with contextlib.suppress(InputError):  # what it has to be a multiple of is not known yet
+        value = Multiples(space).with_dependents({parameter.key: value}, lambda: load(base, checked_by=lambda _: None).config)[
+            parameter.key
+        ]
+    return f"{parameter.key}={hydra_text(value)}"
 
 
 def _with_entries(sweep: Sweep) -> Sweep:

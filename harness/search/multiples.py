@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.config.introspect import find
 from harness.config.schema import Config
+from harness.search.parameter import Parameter
 from harness.search.space import Space
 
 
@@ -18,6 +19,7 @@ class Multiples:
 
     def __init__(self, space: Space) -> None:
         self._space = space
+        self._parameters = {parameter.key: parameter for parameter in space.parameters}
         ranges = [parameter.key for parameter in space.parameters if not parameter.choices]
         factors = {key: item.factors for key in ranges if (item := find(Config, key)) is not None and item.factors}
         order = TopologicalSorter({key: [part for part in parts if part in factors] for key, parts in factors.items()})
@@ -33,9 +35,16 @@ class Multiples:
         return found
 
     def with_dependents(self, point: Mapping[str, Any], config_of: Callable[[], Config]) -> dict[str, Any]:
-        """A point of some parameters, and those that the configuration's own values do not go with it: moved as a trial's would be."""
+        """A point of some parameters, and those that the configuration's own values do not go with it: moved as a trial's would be. So
+        are those that they have to be multiples of, where no trial has the configuration's own value."""
         found = dict(point)
-        for key in self._factors:
+        for key, parts in self._factors.items():
+            if key not in found and not any(part in found for part in parts):
+                continue
+            for part in parts:
+                parameter = self._parameters.get(part) if isinstance(part, str) and part not in found else None
+                if parameter is not None and parameter.is_active(found) and not parameter.holds(_value(config_of(), part)):
+                    found[part] = _nearest(parameter, _value(config_of(), part))
             if key not in found and self._space[key].is_active(found):
                 value = _value(config_of(), key)
                 if value is not None and value % self._unit(key, found, config_of()):
@@ -45,6 +54,15 @@ class Multiples:
     def _unit(self, key: str, point: Mapping[str, Any], config: Config) -> int:
         parts = [part if isinstance(part, int) else point.get(part, _value(config, part)) for part in self._factors[key]]
         return math.prod(part for part in parts if isinstance(part, int) and part > 0)
+
+
+def _nearest(parameter: Parameter, value: Any) -> Any:
+    """The value of a trial that is nearest to the configuration's; the first where that is no number."""
+    if not isinstance(value, int | float):
+        return parameter.extremes[0]
+    if not parameter.choices:
+        return parameter.nearest(value)
+    return min(parameter.choices, key=lambda choice: abs(choice - value) if isinstance(choice, int | float) else math.inf)
 
 
 def _value(config: Config, key: str) -> Any:

@@ -30,7 +30,7 @@ class Parameter:
     log: bool = False
     step: float | int | None = None
     multiple_of: float | int | None = None
-    """Of a range on a log scale: what lies between is moved to the nearest multiple. On a linear scale it is the step."""
+    """What lies between is moved to the nearest multiple. On a linear scale it is the step, too."""
     choices: tuple[Any, ...] = ()
     ordered: bool = False
     """The choices stand in an order: models learn from neighbours. To Optuna they are their places, 0, 1, …"""
@@ -111,7 +111,7 @@ class Parameter:
         """What would be valid, in words."""
         if self.choices:
             return f"one of {', '.join(map(str, self.choices))}"
-        steps = f" in steps of {self.step}" if self.step is not None else ""
+        steps = f" in steps of {self.step}" if self.step is not None and self.multiple_of is None else ""
         return f"from {self.low} to {self.high}{steps}" + (f", multiples of {self.multiple_of}" if self.multiple_of is not None else "")
 
     @property
@@ -126,7 +126,8 @@ class Parameter:
             return list(self.choices)
         low, high = self.bounds
         step = self.step or (1 if self.is_integer else None)
-        if step is not None and self.multiple_of is None and (high - low) / step <= MOST_TRIED:
+        is_even = self.multiple_of is None or not self.log
+        if step is not None and is_even and (high - low) / step <= MOST_TRIED:
             inner = [self.nearest(low + place * step) for place in range(1, round((high - low) / step))]
         else:
             inner = [self.nearest(self.at(place / (TRIED + 1))) for place in range(1, TRIED + 1)]

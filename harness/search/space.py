@@ -71,6 +71,8 @@ class Space:
 
 
 RANGE_KEYS = ("low", "high", "log", "step", "multiple_of")
+MOST_STEPS = 1e15
+"""More values than floats tell apart."""
 PARAMETER_KEYS = (*RANGE_KEYS, "choices", "ordered", "when")
 
 
@@ -171,6 +173,10 @@ def _range(key: str, spec: dict[str, Any], item: Field, when: dict[str, tuple[An
         raise wrong_value(f"{where}.step", step, "must be > 0")
     if multiple_of is not None and multiple_of <= 0:
         raise wrong_value(f"{where}.multiple_of", multiple_of, "must be > 0")
+    if step is not None and (high - low) / step > MOST_STEPS:
+        raise wrong_value(
+            f"{where}.step", step, f"more than {MOST_STEPS:.0e} values from {low} to {high}; without a step all between are valid"
+        )
     if log and step is not None:
         raise InputError(f"{where}: log and step exclude each other; with log, multiple_of={step} takes the nearest multiple")
     if step is not None and multiple_of is not None:
@@ -188,7 +194,7 @@ def _range(key: str, spec: dict[str, Any], item: Field, when: dict[str, tuple[An
         multiple_of = None if multiple_of is None else int(multiple_of)
     if multiple_of is not None:
         low, high = _multiples_within(where, low, high, multiple_of)
-        step, multiple_of = (None, multiple_of) if log else (multiple_of, None)
+        step = None if log else multiple_of
     if step is not None:
         high = _last_on_grid(low, high, step)
     return Parameter(key, low=low, high=high, step=step, log=log, multiple_of=multiple_of, when=when, is_integer=is_integer)

@@ -52,6 +52,49 @@ def test_batches_are_whole_rows(write_sweep: WriteSweep, space: dict[str, Any]) 
     assert not [line for line in advice(sweep) if "not valid" in line]
 
 
+SMALL_CONTEXTS = {"choices": [8, 16]}
+"""Not the base's."""
+SHORT_RUNS = ("trainer.max_steps=null", "trainer.max_tokens=2000")
+"""Shorter than a batch of the schema's default."""
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        {"data.context_length": SMALL_CONTEXTS, "trainer.batch_tokens": {"low": 16, "high": 24}},
+        {"data.context_length": SMALL_CONTEXTS, "trainer.initial_batch_tokens": {"low": 16, "high": 24}},
+        {
+            "data.context_length": {**SMALL_CONTEXTS, "ordered": True},
+            "trainer.micro_batch_size": {"low": 1, "high": 4},
+            "trainer.batch_tokens": {"low": 64, "high": 100, "log": True},
+        },
+        {"data.context_length": {"low": 4, "high": 8}, "trainer.batch_tokens": {"low": 8, "high": 20}},
+    ],
+    ids=["batches", "initial batches", "micro-batches", "a range of contexts"],
+)
+def test_what_no_trial_has_does_not_refuse_what_all_may_have(write_sweep: WriteSweep, space: dict[str, Any]) -> None:
+    """The base's context is not among those that are searched."""
+    sweep = sweep_of(write_sweep, space, "trainer.batch_tokens=64", *SHORT_RUNS)
+    for point in sweep.points(40):
+        sweep.trial_config(point)
+
+
+def test_a_base_that_is_no_run_without_it_is_completed_by_a_whole_batch(write_sweep: WriteSweep) -> None:
+    """Runs are shorter than the base's batch, and the range's low end is no multiple of the context."""
+    sweep = sweep_of(write_sweep, {"trainer.batch_tokens": {"low": 50, "high": 200, "log": True}}, *SHORT_RUNS)
+    assert sweep.base.config.trainer.batch_tokens == 64
+    assert {point["trainer.batch_tokens"] % 32 for point in sweep.points(20)} == {0}
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_multiples_of_both_are_the_same_on_either_scale(write_sweep: WriteSweep, log: bool) -> None:
+    """The context is 32."""
+    sweep = sweep_of(write_sweep, {"trainer.batch_tokens": {"low": 90, "high": 400, "log": log, "multiple_of": 48}})
+    assert {point["trainer.batch_tokens"] for point in sweep.points(40)} == {96, 192, 288, 384}
+    with pytest.raises(InputError, match=r"trainer\.batch_tokens=60 is not valid: .*must be a multiple of data\.context_length=32"):
+        sweep_of(write_sweep, {"trainer.batch_tokens": {"low": 50, "high": 150, "log": log, "multiple_of": 60}})
+
+
 def test_what_is_given_counts_where_it_is_not_searched(write_sweep: WriteSweep) -> None:
     sweep = sweep_of(write_sweep, {"trainer.batch_tokens": {**BATCH, "multiple_of": 48}}, "trainer.micro_batch_size=2")
     assert {point["trainer.batch_tokens"] for point in sweep.points(40)} == {192, 384}

@@ -237,6 +237,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "log is a flag": ({"optim.lr": {**RANGE, "log": "yes"}}, "space.optim.lr.log=yes: expected true or false"),
     "no step": ({"optim.lr": {**RANGE, "step": 0}}, "space.optim.lr.step=0: must be > 0"),
     "log and step": ({"optim.lr": {**RANGE, "log": True, "step": 0.1}}, "space.optim.lr: log and step exclude each other"),
+    "endless steps": ({"optim.weight_decay": {"low": 0, "high": 1, "step": 1e-300}}, "step=1e-300: more than 1e+15 values from 0 to 1"),
     "no multiple": ({"optim.lr": {**RANGE, "multiple_of": 0}}, "space.optim.lr.multiple_of=0: must be > 0"),
     "no multiple within": (
         {"trainer.max_steps": {"low": 11, "high": 19, "multiple_of": 10}},
