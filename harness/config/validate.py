@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from harness.config.aliases import alias_of
 from harness.config.errors import InputError, did_you_mean
-from harness.config.introspect import describe, fields_of, find, is_number, keys, siblings
+from harness.config.introspect import alternatives, describe, fields_of, find, is_number, keys, siblings
 from harness.config.nested import lookup
 from harness.config.schema import Section
 
@@ -70,6 +70,8 @@ def _key(section: type, location: tuple[int | str, ...]) -> list[str]:
     """The longest part of pydantic's location that is a key: what follows names a union's alternative or an element."""
     parts: list[str] = []
     for part in map(str, location):
+        if parts and (above := find(section, ".".join(parts))) and above.is_open and len(alternatives(above.annotation)) > 1:
+            break  # a mapping or something else: what follows names which of them
         if parts and not find(section, ".".join([*parts, part])):
             item = find(section, ".".join(parts))
             if item is not None and not (item.section or item.entries or dataclasses.is_dataclass(item.annotation)):

@@ -14,6 +14,7 @@ from harness.config.sweep_schema import BudgetConfig
 from harness.evaluation.kinds import RUN_METRICS, changes, higher_is_better, logged_metrics, logging_set, refuse_unlogged_monitors
 from harness.runs.report_split import refuse_reported
 from harness.search.budget import HOUR, SHORTEST_SECONDS
+from harness.search.grid import refuse_large_grid
 from harness.search.late_parameters import LateParameters
 from harness.search.reserve import trials_of_search, why_not
 from harness.search.samplers import GP_TRIALS, arms_of, check_sampler
@@ -64,6 +65,8 @@ def check(sweep: Sweep) -> None:
     if config.search.confirm and (problem := why_not(sweep)) is not None:
         raise InputError(f"search.confirm=true: {problem}; valid: false, and `harness confirm` afterwards")
     check_sampler(config.search, sweep.space, objectives=len(sweep.objectives), trials=config.budget.trials)
+    if config.search.name == "grid":
+        refuse_large_grid(sweep.space, values_per_range=config.search.grid_values)
     check_blocks(sweep.base.config, sweep.space)
     check_controls(config, sweep.space, trials_of_search(sweep))
     _check_stopping(sweep)
@@ -93,6 +96,11 @@ def advice(sweep: Sweep) -> Iterator[str]:
             f"search={search.name} draws its first {search.startup_trials} trials {drawn} and {has}: nothing is learnt "
             f"from any of them; give more trials, or search.startup_trials={max(1, trials // 3)}"
         )
+    for parameter in sweep.space.parameters:
+        spec = sweep.config.space[parameter.key]
+        if not parameter.choices and parameter.low == parameter.high and spec["low"] != spec["high"]:
+            grain = "step" if spec.get("step") is not None else "multiple_of"
+            yield f"space.{parameter.key}: {grain}={spec[grain]} leaves one value from {spec['low']} to {spec['high']}, {parameter.low}"
     if search.name == "gp" and (trials is None or trials > GP_TRIALS):
         yield f"search=gp: from trial {GP_TRIALS} on, tpe proposes{of_each}, since a Gaussian process would take seconds a proposal"
     seconds, workers = PROPOSAL_SECONDS.get(search.name, 0.0), sweep.config.launcher.workers

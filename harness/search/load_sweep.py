@@ -14,8 +14,8 @@ from harness.config.compose import compose
 from harness.config.errors import InputError, unknown, wrong_value
 from harness.config.load import load
 from harness.config.locations import in_home, sweep_dirs, sweep_names
-from harness.config.nested import set_value
-from harness.config.overrides import COMMAND_LINE, ValueOverride, hydra_text, key_of, parse, replaced_keys
+from harness.config.nested import flat, set_value
+from harness.config.overrides import COMMAND_LINE, ValueOverride, hydra_text, key_of, parse, replaced_keys, value_of
 from harness.config.schema import Config
 from harness.config.sweep_schema import SweepConfig
 from harness.config.trust import is_own, refuse, sweep_wishes
@@ -62,7 +62,7 @@ def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> S
         if not is_own(path):
             refuse(path, sweep_wishes(document, path, given=replaced_keys(parsed)), "a sweep file")
         document = with_question({**document, "base": [*base, *of_runs]}, question)
-        sweep = _with_entries(_completed(Sweep(name or path.stem, _resolve(document, own, str(path)))))
+        sweep = _with_entries(_completed(Sweep(name or path.stem, _resolve(document, own, question, str(path)))))
         _refuse_searched(base, of_runs, sweep.space)
         check(sweep)
         start = resolve_start(sweep.config, sweep.space, sweep.base.config, sweep.largest_trial_tokens, name=sweep.name)
@@ -72,10 +72,12 @@ def load_sweep(word: str, overrides: list[str], *, name: str | None = None) -> S
         sweep = sweep.beside(sweep.name, sweep.config, start, tuple(given_texts))
     except InputError as error:
         lines = str(error).splitlines()
-        asked = (*(key_of(text) for text in question), *map(repr, of_runs))
-        raise InputError(
-            "\n".join(line if line.partition("=")[0] in given or line.startswith(asked) else _blaming(path, line) for line in lines)
-        ) from None
+        asked, texts = tuple(key_of(text) for text in question), [*map(repr, [*question, *of_runs])]
+
+        def is_typed(line: str) -> bool:
+            return line.partition("=")[0] in given or line.startswith(asked) or any(text in line for text in texts)
+
+        raise InputError("\n".join(line if is_typed(line) else _blaming(path, line) for line in lines)) from None
     return sweep
 
 
@@ -101,12 +103,14 @@ def _completed(sweep: Sweep) -> Sweep:
 
 def _first_value(parameter: Parameter, space: Space, base: list[str]) -> str:
     """The first of its values that a trial may have, as an override."""
-    value = parameter.extremes[0]
+    key, value = parameter.key, parameter.extremes[0]
+
+    def unchecked() -> Config:
+        return load(base, checked_by=lambda config: None).config
+
     with contextlib.suppress(InputError):  # what it has to be a multiple of is not known yet
-        value = Multiples(space).with_dependents({parameter.key: value}, lambda: load(base, checked_by=lambda _: None).config)[
-            parameter.key
-        ]
-    return f"{parameter.key}={hydra_text(value)}"
+        value = Multiples(space).with_dependents({key: value}, unchecked)[key]
+    return f"{key}={hydra_text(value)}"
 
 
 def _with_entries(sweep: Sweep) -> Sweep:
@@ -131,15 +135,23 @@ def _refuse_searched(base: list[str], of_runs: list[str], space: Space) -> None:
     group, all would. A base that is no run without it may keep it."""
     given = [*base, *of_runs]
     for text in given:
-        key = key_of(text)
+        keys = {key_of(text), *_keys_within(text)}
         # Where a parameter takes no part, the base's value stands.
-        chosen = next((item.key for item in space.parameters if not item.when and key in (item.key, *item.chooses)), None)
+        chosen = next((item.key for item in space.parameters if not item.when and not keys.isdisjoint((item.key, *item.chooses))), None)
         if chosen is None:
             continue
         if text in of_runs:
-            raise InputError(f"{text!r}: {chosen} is searched (space.{chosen}); with ~space.{chosen} beside it, {key} is fixed at that")
+            raise InputError(
+                f"{text!r}: {chosen} is searched (space.{chosen}); with ~space.{chosen} beside it, {key_of(text)} is fixed at that"
+            )
         if _problem_of([other for other in given if other != text]) is None:
             raise InputError(f"base: {text!r}: {chosen} is searched (space.{chosen}), no trial would have it; leave one of them out")
+
+
+def _keys_within(text: str) -> Iterator[str]:
+    """The keys of the values in a mapping that an override gives."""
+    if "{" in text and (mapping := value_of(text)) and isinstance(mapping, dict):
+        yield from (f"{key_of(text)}.{key}" for key, _ in flat(mapping))
 
 
 def _problem_of(overrides: list[str]) -> list[str] | None:
@@ -175,7 +187,7 @@ def sweep_file(word: str) -> Path | None:
     return next((path for base in sweep_dirs() if (path := base / f"{word}.yaml").is_file()), None)
 
 
-def _resolve(document: dict[str, Any], overrides: list[str], path: str) -> SweepConfig:
+def _resolve(document: dict[str, Any], overrides: list[str], question: list[str], path: str) -> SweepConfig:
     choices = []
     body = dict(document)
     objective = body.get("objective")
@@ -204,7 +216,12 @@ def _resolve(document: dict[str, Any], overrides: list[str], path: str) -> Sweep
         set_value(values, key, value)
     if isinstance(values.get("storage"), str):
         values["storage"] = without_password(values["storage"])
-    config = to_section(SweepConfig, values, origin=lambda key: COMMAND_LINE if key in given else path)
+    asked = {key_of(text) for text in question}
+
+    def origin(key: str) -> str:
+        return COMMAND_LINE if key in given or any(key == one or key.startswith(f"{one}.") for one in asked) else path
+
+    config = to_section(SweepConfig, values, origin=origin)
     refuse_unread(config, [*_leaves(body), *given])
     return config
 

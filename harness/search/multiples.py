@@ -19,7 +19,7 @@ class Multiples:
 
     def __init__(self, space: Space) -> None:
         self._space = space
-        self._parameters = {parameter.key: parameter for parameter in space.parameters}
+        self._parameters: dict[str | int, Parameter] = {parameter.key: parameter for parameter in space.parameters}
         ranges = [parameter.key for parameter in space.parameters if not parameter.choices]
         factors = {key: item.factors for key in ranges if (item := find(Config, key)) is not None and item.factors}
         order = TopologicalSorter({key: [part for part in parts if part in factors] for key, parts in factors.items()})
@@ -41,10 +41,10 @@ class Multiples:
         for key, parts in self._factors.items():
             if key not in found and not any(part in found for part in parts):
                 continue
-            for part in parts:
-                parameter = self._parameters.get(part) if isinstance(part, str) and part not in found else None
-                if parameter is not None and parameter.is_active(found) and not parameter.holds(_value(config_of(), part)):
-                    found[part] = _nearest(parameter, _value(config_of(), part))
+            for parameter in (self._parameters[part] for part in parts if part in self._parameters and part not in found):
+                value = _value(config_of(), parameter.key)
+                if parameter.is_active(found) and not parameter.holds(value):
+                    found[parameter.key] = _nearest(parameter, value)
             if key not in found and self._space[key].is_active(found):
                 value = _value(config_of(), key)
                 if value is not None and value % self._unit(key, found, config_of()):

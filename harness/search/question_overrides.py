@@ -46,7 +46,7 @@ def with_question(document: dict[str, Any], overrides: list[str]) -> dict[str, A
             raise InputError(f"{text!r}: no value; {valid}")
         value = value_of(text)
         entry, _, part = key.rpartition(".")
-        if isinstance(value, dict):
+        if isinstance(value, dict) and not (part == "when" and entry in entries):
             entries[key] = value
         elif part in PARTS[section] and entry:
             if not isinstance(entries.setdefault(entry, {}), dict):

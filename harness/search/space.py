@@ -173,10 +173,10 @@ def _range(key: str, spec: dict[str, Any], item: Field, when: dict[str, tuple[An
         raise wrong_value(f"{where}.step", step, "must be > 0")
     if multiple_of is not None and multiple_of <= 0:
         raise wrong_value(f"{where}.multiple_of", multiple_of, "must be > 0")
-    if step is not None and (high - low) / step > MOST_STEPS:
-        raise wrong_value(
-            f"{where}.step", step, f"more than {MOST_STEPS:.0e} values from {low} to {high}; without a step all between are valid"
-        )
+    for name, grain in (("step", step), ("multiple_of", multiple_of)):
+        if grain is not None and (high - low) / grain > MOST_STEPS:
+            many = f"more than {MOST_STEPS:.0e} values from {low} to {high}; without {name} all between are valid"
+            raise wrong_value(f"{where}.{name}", grain, many)
     if log and step is not None:
         raise InputError(f"{where}: log and step exclude each other; with log, multiple_of={step} takes the nearest multiple")
     if step is not None and multiple_of is not None:

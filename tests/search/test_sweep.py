@@ -190,6 +190,14 @@ def test_what_could_not_run_is_refused_before_anything_is_written(case: str, wri
         ("schedule=cosin", "unknown choice for schedule= 'cosin'. Did you mean 'cosine'?"),
         ("optim.weight_decay=-1", "optim.weight_decay=-1: expected a number >= 0 (given in the command line)"),
         ("trainer.batch_tokens=100", "trainer.batch_tokens=100: "),
+        (
+            "constraints.val/general/forgetting.max=abc",
+            "constraints.val/general/forgetting.max=abc: expected a number or null (given in the command line)",
+        ),
+        ("space.optim.lr.high=1e-3,1e-2", "'space.optim.lr.high=1e-3,1e-2' asks for several values"),
+        ("space.optim.lr={low: 1", "cannot read the override 'space.optim.lr={low: 1'"),
+        ("~constraints", "'~constraints': which of constraints?"),
+        ("search.prior=earlie", "search.prior=earlie: expected a mapping from names to values or one of scaling, earlier, none (given in"),
     ],
 )
 def test_what_is_wrong_on_the_command_line_is_not_the_file_s_fault(override: str, message: str, write_sweep: WriteSweep) -> None:
@@ -342,6 +350,7 @@ QUESTION: list[Case] = [
     ("space.schedule.choices=[cosine,wsd]", "schedule", {"choices": ["cosine", "wsd"]}),
     ("space.data.packing={choices: [concat, padded]}", "data.packing", {"choices": ["concat", "padded"]}),
     ("~space.schedule.decay_fraction", "schedule.decay_fraction", None),
+    ("space.optim.lr.when={schedule: wsd}", "optim.lr", {"low": 1e-4, "high": 1e-1, "log": True, "when": {"schedule": "wsd"}}),
 ]
 
 
@@ -408,6 +417,24 @@ def test_a_value_in_the_base_for_what_is_searched_is_refused(write_sweep: WriteS
     said = f"{path}: base: {text!r}: {key} is searched (space.{key}), no trial would have it; leave one of them out"
     assert str(caught.value) == said
     assert load_sweep(str(path), [f"~space.{key}", *(["~space.schedule.decay_fraction"] if key == "schedule" else [])])
+
+
+def test_a_value_for_what_is_searched_is_refused_inside_a_mapping_too(write_sweep: WriteSweep, composed_once: None) -> None:
+    path = write_sweep(space={"data.sources.domain.weight": {"low": 0.5, "high": 2}})
+    with pytest.raises(InputError, match=r"'data\.sources\.domain=\{weight: 9\}': data\.sources\.domain\.weight is searched"):
+        load_sweep(str(path), ["data.sources.domain={weight: 9}"])
+
+
+def test_a_grid_too_large_to_list_is_refused_before_anything_is_written(write_sweep: WriteSweep, composed_once: None) -> None:
+    """In no time, where its 10^8 points would take minutes."""
+    with pytest.raises(InputError, match=r"the grid has more than 100,000 points"):
+        load_sweep(str(write_sweep(search="grid")), ["space.optim.weight_decay={low: 0, high: 1, step: 1e-8}"])
+
+
+def test_a_step_that_leaves_one_value_is_said(write_sweep: WriteSweep, composed_once: None) -> None:
+    sweep = load_sweep(str(write_sweep()), ["space.optim.weight_decay={low: 0.01, high: 0.3, step: 5}"])
+    assert "space.optim.weight_decay: step=5 leaves one value from 0.01 to 0.3, 0.01" in advice(sweep)
+    assert not [line for line in advice(load_sweep(str(write_sweep()), ["space.optim.lr={low: 1e-3, high: 1e-3}"])) if "one value" in line]
 
 
 def test_a_base_keeps_what_it_is_no_run_without(write_sweep: WriteSweep) -> None:
