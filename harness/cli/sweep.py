@@ -92,6 +92,7 @@ def end_lines(status: Status, counts: str) -> Iterator[str]:
     from harness.config.steering_controls import has_noise
     from harness.report.confirmation_table import answer
     from harness.report.text import count_text, duration_text
+    from harness.runs.confirmation import ENOUGH_SEEDS
     from harness.runs.fresh_seeds import outcome
     from harness.tracking.off_note import wandb_off
     from harness.tracking.study_overview import published_url
@@ -111,7 +112,11 @@ def end_lines(status: Status, counts: str) -> Iterator[str]:
     if study.confirmation is not None:
         yield from answer(study)
     elif status.confirms_itself and status.best is not None:
-        yield f"{name}: not confirmed: no trial of full length is complete within the constraints"
+        if any(study.has_full_length(run) for run in study.ranked):
+            why = f"what was left of the budget holds fewer than {ENOUGH_SEEDS} runs of full length over fresh seeds"
+        else:
+            why = "no trial of full length is complete" + (" within the constraints" if study.constraints else "")
+        yield f"{name}: not confirmed: {why}"
     if status.best is not None:
         different = len({outcome(run) for run in study.ranked if study.has_full_length(run)})
         # Three candidates are its default.

@@ -93,9 +93,13 @@ class Candidate:
         known."""
         if not self.constraints or not self.complete:
             return None
-        return all(metric in self.metrics and self._meets(metric, bound) for metric, bound in self.constraints.items())
+        return all(self.meets(metric) for metric in self.constraints)
 
-    def _meets(self, metric: str, bound: dict[str, float]) -> bool:
+    def meets(self, metric: str) -> bool:
+        """Whether the mean of a constrained metric meets its bound, with the chance that is asked for; False where it is not known."""
+        bound = self.constraints[metric]
+        if metric not in self.metrics:
+            return False
         if "chance" in bound and metric in self.chances:
             return self.chances[metric].mean >= bound["chance"]
         return holds(bound, self.metrics[metric])
@@ -166,15 +170,19 @@ class Confirmation:
 
     @cached_property
     def ranked(self) -> list[Candidate]:
-        """The candidates that are complete with every seed, have enough of them and are feasible, by their mean, the best first."""
-        enough = min(ENOUGH_SEEDS, len(self.seeds))
+        """The candidates that are complete with every seed and feasible, by their mean, the best first: before the others those that have
+        seeds enough for a winner. A single seed tells too little to compare."""
+        least = min(2, len(self.seeds))
         fit = [candidate for candidate in self.candidates if candidate.is_whole and candidate.feasible is not False]
-        fit = [candidate for candidate in fit if len(candidate.results) >= enough]
+        fit = [candidate for candidate in fit if len(candidate.results) >= least]
         costs = [self._sign * statistics.fmean(candidate.values.values()) for candidate in fit]
         if not self._have_same_seeds(fit):
             # A mean over other seeds is better or worse for these.
             costs = additive.adjusted_means([self.costs(candidate) for candidate in fit])
-        return [fit[place] for place in sorted(range(len(fit)), key=lambda place: costs[place])]
+        return [fit[place] for place in sorted(range(len(fit)), key=lambda place: (not self._has_enough(fit[place]), costs[place]))]
+
+    def _has_enough(self, candidate: Candidate) -> bool:
+        return len(candidate.results) >= min(ENOUGH_SEEDS, len(self.seeds))
 
     def _have_same_seeds(self, candidates: Sequence[Candidate]) -> bool:
         return len({tuple(candidate.results) for candidate in candidates}) <= 1
@@ -182,7 +190,7 @@ class Confirmation:
     @property
     def winner(self) -> Candidate | None:
         """The best of the candidates when all runs have ended; None before, or when none is fit."""
-        return self.ranked[0] if self.is_complete and self.ranked else None
+        return self.ranked[0] if self.is_complete and self.ranked and self._has_enough(self.ranked[0]) else None
 
     @cached_property
     def probabilities(self) -> dict[int, float]:
@@ -244,7 +252,7 @@ class Confirmation:
 
     def to_json(self) -> dict[str, Any]:
         """What `harness confirm --json` prints, and status and compare under `confirmation`."""
-        winner, runner_up = [*self.ranked, None, None][:2] if self.is_complete else (None, None)
+        winner, runner_up = self.winner, next(iter(self.ranked[1:]), None) if self.winner else None
         noise = self.noise
         return {
             "study": self.plan.study,
@@ -348,4 +356,5 @@ def _together(candidates: Sequence[Candidate]) -> tuple[list[int], list[Candidat
     for count in sorted({len(candidate.results) for candidate in whole if len(candidate.results) > 1}, reverse=True):
         chosen = [candidate for candidate in whole if len(candidate.results) >= count]
         blocks.append((list(chosen[0].results)[:count], chosen))
-    return max(blocks, key=lambda block: (len(block[0]) - 1) * len(block[1]), default=([], []))
+    # Of as many degrees, those of more candidates: what a seed does to all of them is paired away.
+    return max(blocks, key=lambda block: ((len(block[0]) - 1) * len(block[1]), len(block[1])), default=([], []))

@@ -15,9 +15,9 @@ from harness.report.fitted_table import Column, FittedTable
 from harness.report.table import STATE_STYLES
 from harness.report.text import ABSENT, bound_text, count_text, duration_text, metric_text, short_names, value_text
 from harness.report.watch import watch
-from harness.runs.constraints import broken
+from harness.runs.constraints import broken, holds
 from harness.runs.directory import StudyDirectory
-from harness.runs.record import RunRecord
+from harness.runs.record import RunRecord, StudyRecord
 from harness.runs.result import FINAL_STATES
 from harness.search.status import Status, read_status
 
@@ -142,13 +142,14 @@ def _columns(status: Status, shown: list[RunRecord]) -> Iterator[Column]:
         [Text(_metric(run, metric), style="bold green" if is_best else "") for run, is_best in zip(shown, best, strict=True)],
     )
     for constraint in status.study.constraints:
-        yield Column(constraint.removeprefix("val/"), [_constraint(run, constraint) for run in shown])
+        yield Column(constraint.removeprefix("val/"), [_constraint(status.study, run, constraint) for run in shown])
 
 
-def _constraint(run: RunRecord, metric: str) -> Text:
-    """Marked where the trial breaks a constraint, since colours do not reach a file."""
+def _constraint(study: StudyRecord, run: RunRecord, metric: str) -> Text:
+    """Marked where the trial breaks this constraint, since colours do not reach a file."""
     value = _metric(run, metric)
-    return Text(f"{value} !", style="red") if value and run.result.feasible is False else Text(value)
+    is_broken = value and metric in run.result.metrics and not holds(study.constraints[metric], run.result.metrics[metric])
+    return Text(f"{value} !", style="red") if is_broken else Text(value)
 
 
 def _on_jobs(status: Status) -> bool:
@@ -194,8 +195,10 @@ def _best(status: Status) -> Text:
         nearest = status.study.nearest
         if nearest is None:
             return Text("no complete trial yet", style="dim")
-        broken = ", ".join(status.study.breaks(nearest))
-        return Text(f"no complete trial meets the constraints yet; nearest: trial {nearest.number}, {broken}", style="dim")
+        broken_by = ", ".join(status.study.breaks(nearest))
+        is_over = status.phase == "ended"
+        lines = [f"no complete trial meets the constraints{'' if is_over else ' yet'}; nearest: trial {nearest.number}, {broken_by}"]
+        return Text("\n".join([*lines, *(answer(status.study) if is_over and status.study.confirmation else [])]), style="dim")
     names = short_names(list(best.params))
     params = "  ".join(f"{names[key]}={value_text(value)}" for key, value in best.params.items())
     study = status.study

@@ -17,6 +17,7 @@ from harness.config.errors import InputError
 from harness.report.comparison import compare
 from harness.report.confirmation_table import confirmation_section, verdict
 from harness.report.json_csv import to_json
+from harness.runs.confirmation import Candidate, Confirmation
 from harness.runs.confirmation_plan import ConfirmationPlan, read_plan
 from harness.runs.directory import StudyDirectory
 from harness.runs.exit_codes import DONE
@@ -285,11 +286,61 @@ def test_a_candidate_that_fails_with_one_seed_is_not_the_winner(searched: Callab
     assert "nan" in failed["failed"]["2"]
 
 
+def over_some_seeds(study: StudyRecord, values: dict[int, list[float]]) -> StudyRecord:
+    """The study with a confirmation whose candidates went on over more seeds or fewer, as those of search.confirm do."""
+    runs = [{"candidate": number, "seed": 1 + place} for number, losses in values.items() for place in range(len(losses))]
+    plan = ConfirmationPlan("study", None, 1, runs, list(range(len(runs))))
+    candidates = [
+        Candidate(
+            number,
+            {1 + place: Result(state="complete", metrics={**METRICS, "val/domain/loss": loss}) for place, loss in enumerate(losses)},
+            "val/domain/loss",
+            {},
+        )
+        for number, losses in values.items()
+    ]
+    return replace(study, confirmation=Confirmation(study.directory, plan, "minimize", candidates=candidates))
+
+
+def test_a_rival_over_fewer_seeds_is_what_the_winner_is_compared_with(searched: Callable[..., StudyRecord]) -> None:
+    """The third seed of the leader does not make the others disappear."""
+    record = over_some_seeds(searched(), {1: [2.20, 2.31, 2.19], 2: [2.28, 2.27], 0: [2.60, 2.66], 3: [2.9]})
+    found = record.confirmation
+    assert found is not None
+    assert [candidate.number for candidate in found.ranked] == [1, 2, 0], "one seed tells too little"
+    assert found.winner is found.ranked[0]
+    assert sum(found.probabilities.values()) == pytest.approx(1)
+    assert 0.5 < found.probabilities[1] < 0.9
+    said = " ".join(verdict(record))
+    assert "within seed noise, more seeds may turn it: better than trial 2 by 0.0200" in said
+    assert "paired over 2 seeds" in said
+    assert "the best of these 3 with probability" in said
+    assert found.to_json()["runner_up"] == 2
+    assert found.noise is not None
+    assert found.degrees == 3
+
+
+def test_who_has_too_few_seeds_is_no_winner_whatever_its_mean(searched: Callable[..., StudyRecord]) -> None:
+    record = over_some_seeds(searched(), {1: [2.30, 2.31, 2.29], 2: [2.20, 2.22]})
+    found = record.confirmation
+    assert found is not None
+    assert found.winner is not None
+    assert found.winner.number == 1
+    assert found.probabilities[2] > 0.5
+    assert "worse than trial 2 by 0.0950" in " ".join(verdict(record))
+
+
+def test_a_lone_candidate_is_said_to_be_alone(searched: Callable[..., StudyRecord]) -> None:
+    record = over_some_seeds(searched(), {1: [2.30, 2.31, 2.29]})
+    assert verdict(record)[0] == "no other trial ran over fresh seeds: there was nothing to compare it with"
+
+
 def test_where_no_candidate_is_left_it_says_how_to_go_on(searched: Callable[..., StudyRecord]) -> None:
     record = confirmed(searched(), lambda candidate, seed: None if seed == 2 else 2.0 + candidate, top=2)
     assert record.confirmed is None
-    none, how = verdict(record)[:2]
-    assert "none of its 2 candidates" in none
+    none, failed, how = verdict(record)[:3]
+    assert none == "not confirmed: none of its 2 candidates comes through every seed"
+    assert failed == "2 of 6 runs failed: the loss is nan"
     assert f"harness confirm {record.name}" in how
     assert "--top of more than 2" in how
     assert "--rounds" not in how, "nothing is constrained"
