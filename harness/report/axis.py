@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from harness.report.text import ABSENT, value_text
+from harness.report.text import ABSENT, digits_apart, digits_of, value_text
 
 
 @dataclass(frozen=True)
@@ -24,19 +24,20 @@ class Axis:
 
 def is_numeric(domain: dict[str, Any], values: list[Any]) -> bool:
     """Whether the values are quantities rather than choices."""
-    given = [value for value in values if value is not None]
+    given = [value for value in values if value != ABSENT]
     return "choices" not in domain and all(isinstance(value, int | float) and not isinstance(value, bool) for value in given)
 
 
 def parameter_axis(domain: dict[str, Any], values: list[Any]) -> Axis:
-    """The axis of a parameter's values; None (not active) has a tick of its own."""
+    """The axis of a parameter's values; ABSENT has a tick of its own."""
     if is_numeric(domain, values):
         return _numeric_axis(values, log=bool(domain.get("log")))
-    labels = sorted({value_text(value) for value in values if value is not None}, key=_by_number)
-    if None in values:
-        labels = [ABSENT, *labels]
-    places = {label: float(index) for index, label in enumerate(labels)}
-    return Axis([places[value_text(value)] for value in values], {place: label for label, place in places.items()})
+    digits = digits_of(domain)
+    labels = [value_text(value, digits=digits) for value in values]
+    order = [ABSENT, *(value_text(choice, digits=digits) for choice in domain.get("choices", []) if domain.get("ordered"))]
+    in_order = sorted(set(labels), key=lambda label: (order.index(label) if label in order else len(order), _by_number(label)))
+    places = {label: float(index) for index, label in enumerate(in_order)}
+    return Axis([places[label] for label in labels], {place: label for label, place in places.items()})
 
 
 def _by_number(label: str) -> tuple[float, str]:
@@ -47,15 +48,21 @@ def _by_number(label: str) -> tuple[float, str]:
 
 
 def _numeric_axis(values: list[Any], *, log: bool) -> Axis:
-    given = [float(value) for value in values if value is not None]
+    given = [float(value) for value in values if value != ABSENT]
     ticks = {math.log10(tick): value_text(tick, log=True) for tick in log_ticks(min(given), max(given))} if log else {}
-    ticks = ticks or {tick: value_text(tick) for tick in linear_ticks(min(given), max(given))}
-    places = [None if value is None else math.log10(value) if log else float(value) for value in values]
-    if None not in values:
+    ticks = ticks or named(linear_ticks(min(given), max(given)))
+    places = [None if value == ABSENT else math.log10(value) if log else float(value) for value in values]
+    if None not in places:
         return Axis([place for place in places if place is not None], ticks)
     low, high = min([*ticks, *(place for place in places if place is not None)]), max(ticks)
     apart = low - 0.15 * ((high - low) or 1.0)
     return Axis([apart if place is None else place for place in places], {apart: ABSENT, **ticks})
+
+
+def named(ticks: list[float]) -> dict[float, str]:
+    """With the digits that tell them apart."""
+    digits = digits_apart(ticks)
+    return {tick: value_text(tick, digits=digits) for tick in ticks}
 
 
 def log_ticks(low: float, high: float) -> list[float]:

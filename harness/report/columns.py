@@ -8,6 +8,7 @@ from typing import Any
 from harness.config.errors import wrong_value
 from harness.config.nested import flat
 from harness.evaluation.kinds import main_metrics
+from harness.report.text import ABSENT
 from harness.runs.record import RunRecord, StudyRecord
 from harness.runs.space_values import is_active, value_of
 
@@ -37,7 +38,8 @@ def run_params(run: RunRecord, parameters: list[str], space: Space, own: Space) 
     """
     params = {key: value for key, value in run.params.items() if key in parameters}
     absent = [key for key in parameters if key not in own and key not in params]
-    found = {key: value for key in absent if (value := value_of(run.config, key)) is not None}
+    found = {key: value_of(run.config, key) for key in absent}
+    found = {key: value for key, value in found.items() if value is not None or None in space.get(key, {}).get("choices", [])}
     known = {**params, **found}
     inactive = {key for key in found if not is_active(space.get(key, {}), known)}
     return {key: known[key] for key in parameters if key in known and key not in inactive}
@@ -70,7 +72,7 @@ def varying(parameters: list[str], values: list[Mapping[str, Any]]) -> list[str]
     """The parameters in which the runs differ; all of them for fewer than two runs. values: {parameter: value} by run."""
     if len(values) < 2:
         return parameters
-    return [key for key in parameters if any(of_run.get(key) != values[0].get(key) for of_run in values)]
+    return [key for key in parameters if any(of_run.get(key, ABSENT) != values[0].get(key, ABSENT) for of_run in values)]
 
 
 def metric_columns(studies: list[StudyRecord], runs: list[RunRecord]) -> list[str]:

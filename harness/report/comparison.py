@@ -11,6 +11,7 @@ from typing import Any
 from harness.report.columns import Space, joint_space, metric_columns, parameter_columns, run_params, space_of, varying
 from harness.report.importances import Importances, parameter_importances
 from harness.report.seed_noise import SeedNoise, noise_of_confirmation, noise_of_repeats
+from harness.report.text import digits_of, value_text
 from harness.runs.confirmation import Candidate
 from harness.runs.constraints import holds
 from harness.runs.pareto import front
@@ -159,6 +160,15 @@ class Comparison:
     def is_log(self, parameter: str) -> bool:
         """Whether the parameter was searched on a logarithmic scale, as rates are."""
         return bool(self.space.get(parameter, {}).get("log"))
+
+    def value_text(self, parameter: str, value: Any) -> str:
+        """A parameter's value, with the digits that tell its values apart."""
+        return value_text(value, log=self.is_log(parameter), digits=self._digits[parameter])
+
+    @cached_property
+    def _digits(self) -> dict[str, int]:
+        domains = {key: self.space.get(key) or {"choices": [self.params(run).get(key) for run in self.runs]} for key in self.parameters}
+        return {key: digits_of(domain) for key, domain in domains.items()}
 
     def is_ranked(self, run: RunRecord) -> bool:
         """Whether the run competes for the best: it is complete and meets the constraints, and is a trial where studies are compared."""

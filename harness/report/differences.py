@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from harness.report.comparison import Comparison
-from harness.report.text import ABSENT, bound_text, metric_text, short_names, value_text
+from harness.report.text import ABSENT, bound_text, metric_text, short_names
 from harness.runs.record import RunRecord
 
 LIMIT = 8
@@ -20,10 +20,7 @@ def differences_section(comparison: Comparison) -> str:
     names = short_names([run.name for run in runs])
     head = "".join(f'<th scope="col" title="{escape(run.name)}">{escape(names[run.name])}{_standing(comparison, run)}</th>' for run in runs)
     params = [comparison.params(run) for run in runs]
-    rows = [
-        _row(key, [value_text(of_run.get(key), log=comparison.is_log(key)) if key in of_run else ABSENT for of_run in params])
-        for key in comparison.columns
-    ]
+    rows = [_row(key, [comparison.value_text(key, of_run.get(key, ABSENT)) for of_run in params]) for key in comparison.columns]
     rows += [_metric_row(comparison, runs, metric) for metric in comparison.metrics]
     return (
         '<section id="differences"><h2>Differences</h2><div class="card scroll"><table class="plain beside">'

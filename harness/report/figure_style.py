@@ -24,7 +24,7 @@ def points(comparison: Comparison, runs: Sequence[RunRecord]) -> dict[str, Any]:
 
 
 def axis_limits(values: Sequence[float], *, maximize: bool = False, spreads: float = 4.0) -> tuple[float, float]:
-    """The limits of an axis of losses, without diverged runs: values more than `spreads` interquartile ranges off."""
+    """The limits of an axis of losses, without runs far off: values more than `spreads` interquartile ranges off."""
     ordered = sorted(values)
     quarter, middle, rest = (ordered[int(share * (len(ordered) - 1))] for share in (0.25, 0.5, 0.75))
     fence = spreads * max(rest - quarter, 0.02 * abs(middle))

@@ -6,10 +6,10 @@ import math
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from harness.report.axis import is_numeric, log_ticks, parameter_axis
+from harness.report.axis import is_numeric, linear_ticks, log_ticks, named, parameter_axis
 from harness.report.comparison import Comparison
 from harness.report.figure_style import BEST, BOUND, FEASIBLE, INFEASIBLE, STOPPED, axis_limits, is_maximized, points, shades
-from harness.report.text import short_names, value_text, with_unit
+from harness.report.text import ABSENT, metric_text, short_names, value_text, with_unit
 from harness.runs.pareto import front
 from harness.runs.record import RunRecord
 
@@ -20,6 +20,8 @@ GOLDEN = 0.618034
 """Multiples of it, without their whole part, are spread evenly however many there are."""
 FEW = 30
 """Points of a choice that stand above each other without hiding each other."""
+NEAR = 0.06
+"""As a share of an axis: ticks nearer to its end would overlap the tick there."""
 LOG_MARGIN = 0.05
 """In decades, beyond the ticks at both ends: within one decade the values alone would leave both outside."""
 
@@ -113,8 +115,8 @@ def parallel(comparison: Comparison) -> Figure | None:
     objectives = [value for _, value in done]
     dimensions: list[dict[str, Any]] = []
     for key in comparison.columns:
-        values = [of_run.get(key) for of_run in params]
-        if any(value is not None for value in values):
+        values = [of_run.get(key, ABSENT) for of_run in params]
+        if any(value != ABSENT for value in values):
             axis = parameter_axis(comparison.space.get(key, {}), values)
             ticks = {"tickvals": list(axis.ticks), "ticktext": list(axis.ticks.values())}
             dimensions.append({"label": names[key], "values": axis.positions, "range": axis.range, **ticks})
@@ -143,23 +145,33 @@ def _parallel_rank(comparison: Comparison, run: RunRecord, shade: float | None) 
 
 
 def _metric_dimension(label: str, values: list[float], limits: tuple[float, float]) -> dict[str, Any]:
-    """Runs outside of the limits, such as those that diverged, end at the edge."""
+    """Values outside of the limits are at the edge, where a tick says what they are."""
     low, high = limits
     ends = [min(max(value, low), high) for value in values]
-    return {"label": label, "values": ends, "range": [min(ends), max(ends)]}
+    shown = min(ends), max(ends)
+    dimension = {"label": label, "values": ends, "range": list(shown)}
+    off = {
+        edge: sorted(beyond) for edge in limits if (beyond := {value for value in values if min(max(value, low), high) == edge != value})
+    }
+    if not off:
+        return dimension
+    room = NEAR * (high - low)
+    ticks = named([tick for tick in linear_ticks(*shown) if low + room < tick < high - room])
+    ticks |= {edge: f"far off: {' … '.join(dict.fromkeys(map(metric_text, (beyond[0], beyond[-1]))))}" for edge, beyond in off.items()}
+    return {**dimension, "tickvals": list(ticks), "ticktext": list(ticks.values())}
 
 
 def slice_of(comparison: Comparison, parameter: str) -> Figure | None:
     """The objective against one parameter."""
     import plotly.graph_objects as go
 
-    done = [(run, comparison.params(run).get(parameter), value) for run, value in finished(comparison)]
-    given = [value for _, value, _ in done if value is not None]
+    done = [(run, comparison.params(run).get(parameter, ABSENT), value) for run, value in finished(comparison)]
+    given = [value for _, value, _ in done if value != ABSENT]
     if comparison.objective is None or not given:
         return None
     figure = go.Figure()
     if is_numeric(comparison.space.get(parameter, {}), given):
-        add_points(figure, comparison, [place for place in done if place[1] is not None])
+        add_points(figure, comparison, [place for place in done if place[1] != ABSENT])
         if comparison.is_log(parameter):
             ticks = log_ticks(min(given), max(given))
             ends = [math.log10(ticks[0]) - LOG_MARGIN, math.log10(ticks[-1]) + LOG_MARGIN]

@@ -10,7 +10,7 @@ from typing import Any
 from harness.report.comparison import SHOWN_STATES, Comparison
 from harness.report.confirmation_table import how_to_confirm, verdict
 from harness.report.history import hour_unit
-from harness.report.text import bound_text, count_text, duration_text, metric_text, value_text
+from harness.report.text import bound_text, count_text, duration_text, metric_text
 from harness.report.why_best import edges, reasons
 from harness.runs.on_report import on_report, report_lines
 from harness.runs.record import RunRecord
@@ -108,7 +108,7 @@ def best_card(comparison: Comparison) -> str:
         words = "".join(f"<p>{escape(line)}</p>" for line in why)
         return f'<section class="card best"><h2>Best trial</h2>{words}</section>'
     params, at_edge = comparison.params(best), edges(comparison)
-    entries = [(key, value_text(params[key], log=comparison.is_log(key)), at_edge.get(key, "")) for key in params]
+    entries = [(key, comparison.value_text(key, params[key]), at_edge.get(key, "")) for key in params]
     means = comparison.winner.metrics if comparison.winner else {}
     metrics = [
         (metric, metric_text(means.get(metric, comparison.metric(best, metric))), bound_text(comparison.constraints.get(metric, {})))

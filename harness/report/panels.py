@@ -60,7 +60,7 @@ def _history_note(comparison: Comparison) -> str:
     values = [value for _, value in complete_trials(comparison)]
     low, high = axis_limits(values, maximize=is_maximized(comparison))
     if beyond := sum(not low <= value <= high for value in values):
-        notes.append(f"{beyond} diverged, beyond the axis: a double click shows all.")
+        notes.append(f"{beyond} far off, beyond the axis: a double click shows all.")
     return " ".join(notes)
 
 

@@ -10,7 +10,7 @@ from harness.evaluation.kinds import main_metrics
 from harness.report.axis import is_numeric
 from harness.report.figure_style import BEST, FEASIBLE, INFEASIBLE, SINGLES, axis_limits
 from harness.report.svg import Chart, Series, bars
-from harness.report.text import value_text
+from harness.report.text import digits_of, value_text
 from harness.runs.bundle import Bundle
 from harness.runs.metrics import Row
 from harness.runs.record import StudyRecord
@@ -66,18 +66,19 @@ def _history(bundle: Bundle, study: StudyRecord, done: Sequence[Trial]) -> str |
 
 
 def _slice(bundle: Bundle, study: StudyRecord, done: Sequence[Trial], key: str) -> str | None:
-    placed = [(trial, trial.params[key]) for trial in done if trial.params.get(key) is not None]
+    placed = [(trial, trial.params[key]) for trial in done if key in trial.params]
     if len(placed) < 2:
         return None
     domain = bundle.space.get(key, {})
+    digits = digits_of(domain)
     names: list[str] = []
     if not is_numeric(domain, [x for _, x in placed]):
-        names = list(dict.fromkeys(value_text(x) for x in [*domain.get("choices", []), *(x for _, x in placed)]))
+        names = list(dict.fromkeys(value_text(x, digits=digits) for x in [*domain.get("choices", []), *(x for _, x in placed)]))
     return Chart(
         f"{study.objective.metric} against {key}",
         key,
         study.objective.metric,
-        _trials(bundle, [(trial, float(names.index(value_text(x)) if names else x)) for trial, x in placed]),
+        _trials(bundle, [(trial, float(names.index(value_text(x, digits=digits)) if names else x)) for trial, x in placed]),
         x_log=bool(domain.get("log")),
         y_range=_objective_limits(study, done),
         categories=names,

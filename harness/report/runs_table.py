@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.report.comparison import Comparison
 from harness.report.page_head import run_again
-from harness.report.text import ABSENT, bound_text, count_text, duration_text, metric_text, short_names, value_text
+from harness.report.text import ABSENT, bound_text, count_text, duration_text, metric_text, short_names
 from harness.runs.record import RunRecord
 
 
@@ -55,7 +55,7 @@ def _row(comparison: Comparison, run: RunRecord, rank: int) -> str:
         _cell(place, rank, title="on the Pareto front" if comparison.is_pareto(run) else ""),
         _opening(run),
         _cell(state, state, title=run.result.reason or "", kind=state),
-        *(_cell(value_text(params.get(key), log=comparison.is_log(key)), params.get(key)) for key in comparison.columns),
+        *(_cell(comparison.value_text(key, params.get(key, ABSENT)), params.get(key)) for key in comparison.columns),
         *(_metric(comparison, run, metric) for metric in comparison.metrics),
         _cell(count_text(tokens) if started else ABSENT, tokens if started else None),
         *(_sharing(comparison, run) if comparison.saved else ()),

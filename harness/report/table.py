@@ -109,7 +109,7 @@ def _columns(comparison: Comparison, runs: list[RunRecord]) -> Iterator[Column]:
     for key, name in short_names(comparison.columns).items():
         # Less important parameters are left out first.
         expendable = 1 - comparison.importances.shares.get(key, 0.0)
-        yield Column(name, [Text(value_text(of_run.get(key), log=comparison.is_log(key))) for of_run in params], expendable=expendable)
+        yield Column(name, [Text(comparison.value_text(key, of_run.get(key, ABSENT))) for of_run in params], expendable=expendable)
     for metric in comparison.metrics:
         # Within a study, a domain's loss and its forgetting differ by a constant: one of them is enough.
         if metric.removesuffix("loss") + "forgetting" not in comparison.metrics:

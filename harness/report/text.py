@@ -4,34 +4,54 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.evaluation.kinds import metric_of
 
 ABSENT = "—"
+"""Of a parameter: not active, which is not null."""
 
 
-def value_text(value: Any, *, log: bool = False) -> str:
-    """A parameter's value: floats with three significant digits; small ones, and all of a `log` parameter, as 3.2e-03."""
+DIGITS = 3
+"""Significant ones of a parameter, where they tell its values apart."""
+
+
+def value_text(value: Any, *, log: bool = False, digits: int = DIGITS) -> str:
+    """A parameter's value: floats with three significant digits; small ones, and all of a `log` parameter, as 3.2e-03; whole ones as they
+    are."""
     if value is None:
-        return ABSENT
+        return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return _scientific(value) if log or 0 < abs(value) < 1e-2 else _plain(value)
+        if value.is_integer() and abs(value) < 1e9:
+            return f"{value:.0f}"
+        return _scientific(value, digits) if log or abs(value) < 1e-2 else _plain(value, digits)
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(value_text(item) for item in value) + "]"
+        return "[" + ", ".join(value_text(item, digits=digits) for item in value) + "]"
     return str(value)
 
 
-def _scientific(value: float) -> str:
-    mantissa, _, exponent = f"{value:.2e}".partition("e")
+def _scientific(value: float, digits: int) -> str:
+    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{exponent}"
 
 
-def _plain(value: float) -> str:
-    return f"{value:.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.3g}"
+def _plain(value: float, digits: int) -> str:
+    return f"{value:.0f}" if 10**digits <= abs(value) < 1e6 else f"{value:.{digits}g}"
+
+
+def digits_apart(values: Sequence[Any], *, log: bool = False) -> int:
+    """The fewest significant digits, from three, with which as many of the values differ as with all digits."""
+    differ = [len({value_text(value, log=log, digits=digits) for value in values}) for digits in range(DIGITS, 18)]
+    return DIGITS + differ.index(differ[-1])
+
+
+def digits_of(domain: Mapping[str, Any]) -> int:
+    """The digits that tell apart the choices of a parameter, or the ends of its range."""
+    values = domain.get("choices") or [domain[end] for end in ("low", "high") if end in domain]
+    return digits_apart(values, log=bool(domain.get("log")))
 
 
 def metric_text(value: float | None) -> str:

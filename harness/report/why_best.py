@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from harness.report.comparison import Comparison
-from harness.report.text import metric_text, value_text
+from harness.report.text import digits_of, metric_text, value_text
 from harness.runs.paired import Interval
 from harness.runs.record import RunRecord
 
 EDGE_SHARE = 0.05
 """A value in so large a share of its range, at either end, lies at the edge."""
 FEWEST_CHOICES = 3
-"""Of two numbers each is an edge, which says nothing."""
+"""Of two each is an edge, which says nothing."""
+WHERE = {"lower": "at the lower edge", "upper": "at the upper edge", "first": "the first", "last": "the last"}
 
 
 @dataclass(frozen=True)
@@ -122,23 +123,28 @@ def _against_noise(comparison: Comparison, margin: float) -> str:
 
 
 def edges(comparison: Comparison) -> dict[str, str]:
-    """The parameters whose best value lies at an end of its range, in words: {"optim.lr": "at the upper edge of 1e-4 … 3e-2"}."""
+    """The parameters whose best value lies at an end of its range, in words: {"optim.lr": "at the upper edge of 1e-04 … 3e-02"}."""
     if comparison.best is None:
         return {}
     params = comparison.params(comparison.best)
     found = {key: edge(comparison.space[key], value) for key, value in params.items() if key in comparison.space}
-    return {key: f"at the {side} edge of {_range_text(comparison.space[key])}" for key, side in found.items() if side}
+    return {key: f"{WHERE[end]} of {_range_text(comparison.space[key])}" for key, end in found.items() if end}
 
 
-def edge(domain: dict[str, Any], value: Any) -> Literal["lower", "upper"] | None:
-    """Whether a value lies at an end of its range, or is the least or the greatest of several numbers to choose from."""
-    if not _is_number(value):
+def edge(domain: dict[str, Any], value: Any) -> Literal["lower", "upper", "first", "last"] | None:
+    """At which end of its range a value lies, or of several choices that are numbers or in an order; None where at neither."""
+    choices = domain.get("choices", [])
+    are_numbers = all(map(_is_number, [*choices, value]))
+    if choices and len(choices) < FEWEST_CHOICES:
         return None
-    if "choices" in domain:
-        choices = domain["choices"]
-        if len(choices) < FEWEST_CHOICES or not all(map(_is_number, choices)):
-            return None
+    if domain.get("ordered") and not (are_numbers and choices == sorted(choices)):
+        return "first" if value == choices[0] else "last" if value == choices[-1] else None
+    if not are_numbers:
+        return None
+    if choices:
         return "lower" if value <= min(choices) else "upper" if value >= max(choices) else None
+    if domain["low"] == domain["high"]:
+        return None
     low, high, at = (math.log(number) if domain.get("log") else number for number in (domain["low"], domain["high"], value))
     if at <= low + EDGE_SHARE * (high - low):
         return "lower"
@@ -150,7 +156,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _range_text(domain: dict[str, Any]) -> str:
+    digits, log = digits_of(domain), bool(domain.get("log"))
     if "choices" in domain:
-        return ", ".join(value_text(choice) for choice in sorted(domain["choices"]))
-    log = bool(domain.get("log"))
-    return f"{value_text(domain['low'], log=log)} … {value_text(domain['high'], log=log)}"
+        choices = domain["choices"] if domain.get("ordered") else sorted(domain["choices"])
+        return ", ".join(value_text(choice, digits=digits) for choice in choices)
+    return " … ".join(value_text(domain[end], log=log, digits=digits) for end in ("low", "high"))

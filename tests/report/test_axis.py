@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from harness.report.axis import linear_ticks, log_ticks, parameter_axis
 from harness.report.figure_style import axis_limits
+from harness.report.text import ABSENT
 
 LOG = {"low": 1e-4, "high": 1e-1, "log": True}
 
@@ -27,16 +30,45 @@ def test_linear_ticks_are_round(low: float, high: float, ticks: list[float]) -> 
     assert linear_ticks(low, high) == pytest.approx(ticks)
 
 
+@pytest.mark.parametrize(
+    ("choices", "shown"),
+    [
+        (["linear", "1-sqrt"], ["—", "linear", "1-sqrt"]),
+        ([3e-3, 1e-4, 1e-3], ["—", "3e-03", "1e-04", "1e-03"]),
+        ([0.9, None], ["—", "0.9", "null"]),
+        ([0.0030001, 0.0030002, 0.01], ["—", "3.0001e-03", "3.0002e-03", "0.01"]),
+        ([[0.9, 0.95], [0.9, 0.9501]], ["—", "[0.9, 0.95]", "[0.9, 0.9501]"]),
+    ],
+)
+def test_ordered_choices_are_told_apart_in_the_order_of_the_sweep(choices: list[Any], shown: list[str]) -> None:
+    axis = parameter_axis({"choices": choices, "ordered": True}, [*choices[::-1], ABSENT])
+    assert list(axis.ticks.values()) == shown
+    assert axis.positions == [*range(len(choices), 0, -1), 0]
+
+
+def test_a_chosen_null_is_not_what_is_not_active() -> None:
+    assert list(parameter_axis({"choices": [None, 0.9]}, [0.9, ABSENT, None]).ticks.values()) == ["—", "0.9", "null"]
+
+
+def test_whole_numbers_are_written_as_such() -> None:
+    assert list(parameter_axis({"low": 300, "high": 1500, "log": True}, [300, 1500]).ticks.values()) == ["300", "1000", "3000"]
+    assert list(parameter_axis({"low": 1, "high": 5_000_000}, [1, 5_000_000]).ticks.values())[-1] == "5000000"
+
+
+def test_the_ticks_of_a_narrow_range_differ() -> None:
+    assert list(parameter_axis({"low": 0.1001, "high": 0.1003}, [0.1001, 0.1003]).ticks.values())[:2] == ["0.1001", "0.10015"]
+
+
 def test_choices_are_in_order_and_what_is_not_active_lies_apart() -> None:
-    axis = parameter_axis({"choices": [16, 128, 32]}, [128, None, 16])
+    axis = parameter_axis({"choices": [16, 128, 32]}, [128, ABSENT, 16])
     assert list(axis.ticks.values()) == ["—", "16", "128"]
     assert axis.positions == [2, 0, 1]
-    axis = parameter_axis({"low": 0.0, "high": 0.5}, [0.1, None, 0.5])
+    axis = parameter_axis({"low": 0.0, "high": 0.5}, [0.1, ABSENT, 0.5])
     assert axis.positions[1] == min(axis.ticks)
     assert axis.ticks[axis.positions[1]] == "—"
 
 
-def test_one_diverged_run_does_not_flatten_the_others() -> None:
+def test_one_run_far_off_does_not_flatten_the_others() -> None:
     losses = [2.1, 2.2, 2.15, 2.3, 2.25, 11.0]
     low, high = axis_limits(losses)
     assert low < 2.1

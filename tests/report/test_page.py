@@ -212,11 +212,17 @@ def test_a_maximised_objective_climbs(tmp_path: Path) -> None:
     assert all(axis["reversescale"] for axis in axes)
 
 
-def test_diverged_trials_are_counted(study: StudyRecord) -> None:
+def test_trials_far_off_are_counted_and_keep_their_values(study: StudyRecord) -> None:
     worst = compare([study], []).runs[3]
-    diverged = replace(worst, result=replace(worst.result, objective=19.0))
-    runs = [diverged if run is worst else run for run in study.runs]
-    assert "1 diverged, beyond the axis" in Elements(page(compare([replace(study, runs=runs)], []))).text
+    far = replace(worst, result=replace(worst.result, objective=19.0))
+    seen = Elements(page(compare([replace(study, runs=[far if run is worst else run for run in study.runs])], [])))
+    assert "1 far off, beyond the axis" in seen.text
+    assert "diverged" not in seen.text
+    lines = next(figure["data"][0] for figure in seen.figures if figure["data"][0]["type"] == "parcoords")
+    axis = lines["dimensions"][-1]
+    assert axis["ticktext"][-1] == "far off: 19.0000"
+    assert axis["tickvals"][-1] == axis["range"][1] == max(axis["values"]) < 19
+    assert all(axis["range"][0] <= tick < axis["range"][1] for tick in axis["tickvals"][:-1])
 
 
 def test_words_of_users_are_text(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,12 +124,25 @@ def test_importances_are_bars(study: StudyRecord) -> None:
 
 
 def test_numbers_read_well() -> None:
-    assert [value_text(v) for v in (0.0032, 0.05, 1e-4, 12345.0, 0, True, None, "wsd", [0.9, 0.95])] == [
-        *("3.2e-03", "0.05", "1e-04", "12345", "0", "true", "—", "wsd", "[0.9, 0.95]"),
+    assert [value_text(v) for v in (0.0032, 0.05, 1e-4, 12345.0, 1e6, 0, True, None, "wsd", [0.9, 0.95])] == [
+        *("3.2e-03", "0.05", "1e-04", "12345", "1000000", "0", "true", "null", "wsd", "[0.9, 0.95]"),
     ]
-    assert value_text(0.0221, log=True) == "2.21e-02"
+    assert [value_text(v, log=True) for v in (0.0221, 300.0, 1e3, 1e12)] == ["2.21e-02", "300", "1000", "1e+12"]
     assert [count_text(n) for n in (512, 16_384, 2_100_000, 999_999, 1.3e9)] == ["512", "16.4k", "2.1M", "1000k", "1.3B"]
     assert [duration_text(s) for s in (4.2, 42, 190, 3720, 200_000)] == ["4.2s", "42s", "3m10s", "1h02m", "2d07h"]
+
+
+def test_values_of_a_parameter_are_told_apart_and_null_is_no_inactive_one(study: StudyRecord) -> None:
+    choices = [0.0030001, 0.0030002, None]
+    runs = [
+        replace(run, trial=replace(run.trial, params={**run.params, "optim.lr": choices[place % 3]} if place else {}))
+        for place, run in enumerate(study.runs[:5])
+        if run.trial
+    ]
+    told = replace(study, runs=runs, sweep={**study.sweep, "space": {"optim.lr": {"choices": choices}}})
+    text = printed(render(compare([told], [])))
+    assert [text.count(value) for value in ("3.0001e-03", "3.0002e-03", "null")] == [1, 2, 1]
+    assert text.count("—") > 0
 
 
 def test_ambiguous_names_stay_whole() -> None:

@@ -104,6 +104,13 @@ def test_a_sentence_has_a_capital_but_no_metric(words: str, sentence: str) -> No
         ({"choices": [8, 16, 32]}, 32, "upper"),
         ({"choices": [8, 16, 32]}, 16, None),
         ({"choices": [8, 16]}, 16, None),
+        ({"choices": [32, 8, 16]}, 32, "upper"),
+        ({"choices": [8, 16, 32], "ordered": True}, 32, "upper"),
+        ({"choices": [3e-3, 1e-4, 1e-3], "ordered": True}, 3e-3, "first"),
+        ({"choices": [3e-3, 1e-4, 1e-3], "ordered": True}, 1e-4, None),
+        ({"choices": [None, 0.9, 0.99], "ordered": True}, 0.99, "last"),
+        ({"choices": ["linear", "1-sqrt"], "ordered": True}, "linear", None),
+        ({"low": 512, "high": 512}, 512, None),
         ({"choices": ["linear", "wsd", "cosine"]}, "wsd", None),
         ({"choices": [True, False]}, True, None),
     ],
@@ -117,6 +124,18 @@ def test_the_card_says_where_the_range_was_too_narrow(study: StudyRecord) -> Non
     assert edges(comparison) == {"optim.lr": "at the lower edge of 1e-04 … 1e-02"}
     assert "<small>at the lower edge of 1e-04 … 1e-02</small>" in best_card(comparison)
     assert "harness confirm cpt_python" in best_card(comparison)
+
+
+@pytest.mark.parametrize(
+    ("choices", "words"),
+    [
+        ([1e-4, 1e-3, 1.0001e-4], "the first of 1e-04, 1e-03, 1.0001e-04"),
+        ([1e-4, 1e-3, 3e-3], "at the lower edge of 1e-04, 1e-03, 3e-03"),
+    ],
+)
+def test_choices_in_an_order_are_named_in_it(study: StudyRecord, choices: list[float], words: str) -> None:
+    space = {"optim.lr": {"choices": choices, "ordered": True}}
+    assert edges(compare([ended(study, [2.0, 2.1], space=space)], [])) == {"optim.lr": words}
 
 
 def test_without_a_feasible_trial_the_nearest_is_named(study: StudyRecord) -> None:
