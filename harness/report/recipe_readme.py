@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from harness.evaluation.kinds import metric_of, shown_name
-from harness.report.text import bound_text, count_text, duration_text, metric_text, value_text
+from harness.report.text import bound_text, count_text, digits_of, duration_text, metric_text, value_text
 from harness.runs.bundle import Bundle
 from harness.runs.constraints import broken
 
@@ -31,7 +31,7 @@ def _front(bundle: Bundle) -> dict[str, Any]:
         front["datasets"] = bundle.datasets
     if bundle.metric and bundle.objective is not None:
         _, _, rest = bundle.metric.partition("/")
-        metric = {"type": rest.rpartition("/")[2] or bundle.metric, "value": bundle.objective, "name": bundle.metric}
+        metric = {"type": rest.rpartition("/")[2] or bundle.metric, "value": _objective(bundle), "name": bundle.metric}
         # The hub asks for a type of data set, which it does not look up.
         on = {"type": "evaluation", "name": rest.rpartition("/")[0] or "training"}
         front["metrics"] = [metric["type"]]
@@ -44,9 +44,11 @@ def confidence_text(bundle: Bundle) -> str:
     """The confidence in the result, in a few words."""
     if not bundle.confirmed:
         return "unconfirmed, one seed"
-    chance = (bundle.confirmation or {}).get("probability_best")
-    rivals = len((bundle.confirmation or {}).get("candidates", []))
-    return f"{len(bundle.seeds)} seeds" + (f", best of {rivals} with probability {chance:.2f}" if chance is not None else "")
+    found = bundle.confirmation or {}
+    chance = found.get("probability_best")
+    # Those that were in the running: of others a confirmation gives no probability.
+    rivals = [one for one in found.get("candidates", []) if isinstance(one, dict) and one.get("probability_best") is not None]
+    return f"{len(bundle.seeds)} seeds" + (f", best of {len(rivals)} with probability {chance:.2f}" if chance is not None else "")
 
 
 def task_text(bundle: Bundle) -> str:
@@ -59,10 +61,15 @@ def task_text(bundle: Bundle) -> str:
 
 def result_text(bundle: Bundle) -> str:
     """The result with its interval."""
-    if bundle.interval:
+    if bundle.confirmed and bundle.interval:
         half = (bundle.interval[1] - bundle.interval[0]) / 2
         return f"{metric_text(bundle.objective)} ± {metric_text(half)}"
-    return metric_text(bundle.objective)
+    return metric_text(_objective(bundle))
+
+
+def _objective(bundle: Bundle) -> float | None:
+    """Of a confirmed winner the mean over seeds, else the run's own: a candidate that lost has a mean, too, but was not ranked by it."""
+    return bundle.objective if bundle.confirmed else bundle.metrics.get(bundle.metric or "", bundle.objective)
 
 
 def broken_text(bundle: Bundle) -> str:
@@ -106,7 +113,8 @@ def _body(bundle: Bundle, pictured: Sequence[str], experiment: str) -> Iterator[
         for key, value in bundle.params.items():
             share = bundle.importances.get(key)
             domain = {name: part for name, part in bundle.space.get(key, {}).items() if name != "when"}
-            yield f"| {key} | {value_text(value)} | {_domain(domain)} | {'' if share is None else f'{share:.0%}'} |"
+            chosen = value_text(value, digits=digits_of(domain))
+            yield f"| {key} | {chosen} | {_domain(domain)} | {'' if share is None else f'{share:.0%}'} |"
     yield "".join(f"\n![{name.removesuffix('.svg')}]({name})\n" for name in pictured)
     yield from _about(bundle)
 
@@ -168,9 +176,11 @@ in `conf/experiment/best/`, also `harness train experiment=best/{bundle.name}{""
 
 
 def _domain(domain: dict[str, Any]) -> str:
+    digits = digits_of(domain)
     if "choices" in domain:
-        return ", ".join(map(value_text, domain["choices"]))
-    return f"{value_text(domain.get('low'))} to {value_text(domain.get('high'))}{', log' if domain.get('log') else ''}" if domain else ""
+        return ", ".join(value_text(choice, digits=digits) for choice in domain["choices"])
+    ends = " to ".join(value_text(domain.get(end), digits=digits) for end in ("low", "high"))
+    return f"{ends}{', log' if domain.get('log') else ''}" if domain else ""
 
 
 def _about(bundle: Bundle) -> Iterator[str]:
@@ -186,7 +196,7 @@ def _about(bundle: Bundle) -> Iterator[str]:
 - length: {bundle.steps:,} steps, {bundle.tokens.length:,} tokens
 - time: {duration_text(bundle.seconds)}{f", {rate:,.0f} tokens/s" if rate else ""}
 - hardware: {", ".join(map(str, hardware))}; {bundle.hardware.get("threads")} threads
-- seed: {bundle.seed}{f"; confirmed over {', '.join(map(str, bundle.seeds))}" if bundle.seeds else ""}
+- seed: {bundle.seed}{f"; {'confirmed' if bundle.confirmed else 'tried'} over {', '.join(map(str, bundle.seeds))}" if bundle.seeds else ""}
 - experiments that it builds on: {", ".join(bundle.base) or "none"}
 - commit of its author's directory: {bundle.git_commit or "unknown"}
 - {", ".join(f"{name} {version}" for name, version in bundle.versions.items())}
@@ -222,8 +232,8 @@ def to_json(bundle: Bundle, directory: str) -> dict[str, Any]:
                 "tokens": bundle.tokens.length,
                 "metric": bundle.metric,
                 "direction": bundle.direction,
-                "objective": bundle.objective,
-                "interval": bundle.interval,
+                "objective": _objective(bundle),
+                "interval": bundle.interval if bundle.confirmed else None,
                 "confirmed": bundle.confirmed,
                 "feasible": not broken_text(bundle) if bundle.constraints else None,
                 "seeds": bundle.seeds,

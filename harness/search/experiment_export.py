@@ -22,6 +22,8 @@ from harness.config.schema import Config
 from harness.config.validate import to_plain, to_section
 from harness.evaluation.kinds import main_metrics
 from harness.runs.bundle import FOLDER, PLAIN_NAME
+from harness.runs.chances import Chance
+from harness.runs.constraints import Bound, limits_of
 from harness.runs.files import read_yaml, write_text, write_yaml
 from harness.runs.paired import CONFIDENCE
 from harness.runs.record import RunRecord, StudyRecord
@@ -157,17 +159,26 @@ def _found(study: StudyRecord, best: RunRecord) -> Iterator[str]:
         )
         chance = confirmation.probabilities.get(confirmed.number)
         if chance is not None:
-            yield f"confirmed: the best of {len(confirmation.candidates)} candidates with probability {chance:.2f}"
+            yield f"confirmed: the best of {len(confirmation.ranked)} candidates with probability {chance:.2f}"
         yield f"in the search: {best.result.objective:.6g} (one seed)"
     else:
         yield f"{study.objective.metric}: {best.result.objective:.6g} ({study.objective.direction}; unconfirmed, one seed)"
     if broken := study.breaks(best):
         yield f"it breaks a constraint of its study: {', '.join(broken)}"
-    yield from (f"{metric}: {metrics[metric]:.6g} ({_bounds(bound)})" for metric, bound in study.constraints.items() if metric in metrics)
+    tried = study.confirmation.candidate(best.number) if study.confirmation and study.confirmation.is_complete else None
+    chances = tried.chances if tried else {}
+    yield from (
+        f"{metric}: {metrics[metric]:.6g} ({_bound(bound, chances.get(metric))})"
+        for metric, bound in study.constraints.items()
+        if metric in metrics
+    )
 
 
-def _bounds(bound: dict[str, float]) -> str:
-    return " and ".join(f"{'<=' if side == 'max' else '>='} {limit}" for side, limit in bound.items())
+def _bound(bound: Bound, chance: Chance | None) -> str:
+    limits = " and ".join(f"{'<=' if side == 'max' else '>='} {limit}" for side, limit in limits_of(bound).items())
+    asked = f" with chance {bound['chance']}" if "chance" in bound else ""
+    met = f"; a fresh seed meets it with chance {chance.mean:.2f}, from {chance.low:.2f} to {chance.high:.2f}" if chance else ""
+    return f"{limits}{asked}{met}"
 
 
 def _verify(paths: list[Path], best: RunRecord, experiment: str) -> None:
