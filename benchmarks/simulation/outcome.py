@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -10,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.simulation.table import Table, check_table
+from benchmarks.simulation.table import BATCH, Table, beyond, check_batch, check_table
 from benchmarks.simulation.world import Ended, Faults, World
+from harness.config.errors import InputError
 from harness.runs.confirmation_plan import confirmation_directory
 from harness.runs.directory import StudyDirectory
 from harness.runs.files import write_yaml
@@ -82,10 +84,9 @@ def simulate(
     """One search in virtual time. seed: added to that of the search, and of what happens to the workers. keep: a new directory to leave
     the study in, which `harness compare` and the other verbs can read; by default nothing stays.
 
-    Raises InputError where the table has no answer for a trial.
+    Raises InputError where the table has no answer for a trial; nothing is kept then.
     """
-    metrics = [*(objective.metric for objective in sweep.objectives), *sweep.config.constraints]
-    check_table(table, metrics, [parameter.key for parameter in sweep.space.parameters if parameter.key not in LENGTH_KEYS])
+    check_sweep(sweep, table)
     seeded = replace(sweep, config=replace(sweep.config, search=replace(sweep.config.search, seed=sweep.config.search.seed + seed)))
     # What was composed is the same for every seed; a grid is not.
     vars(seeded).update(
@@ -99,11 +100,28 @@ def simulate(
         return _outcome(world)
 
 
+def check_sweep(sweep: Sweep, table: Table) -> list[str]:
+    """What a sweep asks for beyond the numbers of the table, in words. Raises InputError where the table cannot be asked for it."""
+    metrics = [*(objective.metric for objective in sweep.objectives), *sweep.config.constraints]
+    # A table of another length refuses its runs itself.
+    parameters = [parameter for parameter in sweep.space.parameters if parameter.key == BATCH or parameter.key not in LENGTH_KEYS]
+    check_table(table, metrics, [parameter.key for parameter in parameters])
+    check_batch(table, sweep.base.config.trainer.batch_tokens)
+    return beyond(table, parameters)
+
+
 @contextmanager
 def _directory(keep: Path | None, name: str) -> Iterator[StudyDirectory]:
     if keep is not None:
-        keep.mkdir(parents=True)  # never into a study that is there already
-        yield StudyDirectory(keep)
+        try:
+            keep.mkdir(parents=True)  # never into a study that is there already
+        except OSError as error:
+            raise InputError(f"--keep {keep}: {error.strerror}; valid: a new directory") from None
+        try:
+            yield StudyDirectory(keep)
+        except InputError:
+            shutil.rmtree(keep)
+            raise
         return
     # Files that are gone in a minute need no disk.
     memory = Path("/dev/shm")

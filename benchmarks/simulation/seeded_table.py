@@ -42,7 +42,8 @@ class SeededTable(Table):
 
     def __init__(self, truth: Table, noise: Mapping[str, Noise], draw: int) -> None:
         """Args: noise: by metric; draw: another one makes other shifts of the same seeds."""
-        self.name, self.metrics, self.params = truth.name, truth.metrics, (*truth.params, "seed")
+        vars(self).update(vars(truth))
+        self.params = (*truth.params, "seed")
         self._truth, self._noise, self._draw = truth, noise, draw
 
     def answer(self, params: Mapping[str, Any], steps: int) -> Curve:
