@@ -55,7 +55,7 @@ def _row(comparison: Comparison, run: RunRecord, rank: int) -> str:
         _cell(place, rank, title="on the Pareto front" if comparison.is_pareto(run) else ""),
         _opening(run),
         _cell(state, state, title=run.result.reason or "", kind=state),
-        *(_cell(comparison.value_text(key, params.get(key, ABSENT)), params.get(key)) for key in comparison.columns),
+        *(_parameter(comparison, params, key) for key in comparison.columns),
         *(_metric(comparison, run, metric) for metric in comparison.metrics),
         _cell(count_text(tokens) if started else ABSENT, tokens if started else None),
         *(_sharing(comparison, run) if comparison.saved else ()),
@@ -87,6 +87,13 @@ def _more(run: RunRecord) -> dict[str, Any]:
     if run.page:
         more["link"] = run.page
     return more
+
+
+def _parameter(comparison: Comparison, params: dict[str, Any], key: str) -> str:
+    if key not in params:
+        return _cell(ABSENT, None)
+    text = comparison.value_text(key, params[key])
+    return _cell(text, text if params[key] is None else params[key])
 
 
 def _sharing(comparison: Comparison, run: RunRecord) -> tuple[str, str]:

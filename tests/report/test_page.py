@@ -436,3 +436,30 @@ def test_a_browser_draws_the_page_and_links_its_pictures(study: StudyRecord, tmp
     assert out["sorted"] == sorted(rate, key=rate.__getitem__)
     assert comparison.runs[0].name in out["tip"]
     assert out["theme"] == "dark"
+
+
+NULL_PROBE = """<script>addEventListener("load", async () => {
+  const ask = async (words) => {
+    const filter = document.getElementById("filter");
+    filter.value = words; filter.dispatchEvent(new Event("input"));
+    await new Promise((done) => setTimeout(done, 300));
+    return rows.filter((row) => !row.hidden).map((row) => Number(row.dataset.run.slice(-4)));
+  };
+  const out = { null: await ask("lr=null"), high: await ask("lr>0.02") };
+  sortBy("-optim.lr");
+  out.sorted = Array.from(document.querySelectorAll("#runs tbody tr"), (row) => Number(row.dataset.run.slice(-4)));
+  document.body.dataset.out = JSON.stringify(out);
+});</script></body>"""
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_a_browser_finds_and_sorts_null_apart_from_what_is_not_active(study: StudyRecord, tmp_path: Path) -> None:
+    chosen: list[dict[str, Any]] = [{"optim.lr": None}, {"optim.lr": 0.03}, {}, {"optim.lr": 0.01}]
+    runs = [replace(run, trial=replace(run.trial, params=params)) for run, params in zip(study.runs, chosen, strict=False) if run.trial]
+    space = {"optim.lr": {"choices": [None, 0.01, 0.03], "when": {"schedule": "wsd"}}}
+    told = replace(study, runs=runs, sweep={**study.sweep, "space": space})
+    (tmp_path / "page.html").write_text(page(compare([told], [])).replace("</body>", NULL_PROBE))
+    dom = dom_of(f"file://{tmp_path / 'page.html'}", tmp_path / "profile")
+    out = next(json.loads(attributes["data-out"] or "") for tag, attributes in Elements(dom).elements if tag == "body")
+    assert out == {"null": [0], "high": [1], "sorted": [1, 3, 0, 2]}

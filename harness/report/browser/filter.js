@@ -30,8 +30,8 @@ function condition(name, relation, words) {
   const column = columnNamed(name);
   if (column < 0) return { problem: "no column “" + name + "”; there are " + columns.map((head) => head.textContent.split(" ")[0]).join(", ") };
   const key = columns[column].dataset.key, [wanted, near] = quantity(words, key === "time"), text = words.trim().replace(/"/g, "").toLowerCase();
-  const given = rows.map((row) => row.cells[column].dataset.v).filter((value) => value !== ""), numeric = given.length > 0 && given.every((value) => !isNaN(value));
-  if (numeric && isNaN(wanted)) return { problem: "“" + text + "” is no number for " + key };
+  const given = rows.map((row) => row.cells[column].dataset.v).filter((value) => value !== ""), numeric = given.length > 0 && areNumbers(given);
+  if (numeric && isNaN(wanted) && text !== "null") return { problem: "“" + text + "” is no number for " + key };
   if (!numeric && !["=", "==", "!="].includes(relation)) return { problem: key + " is not a number: only = and != compare it" };
   const same = (value, shown) => (numeric ? Math.abs(value - wanted) <= near || shown === text : value.toLowerCase() === text || shown === text);
   const holds = {

@@ -4,6 +4,9 @@ const columns = Array.from(document.querySelectorAll("#runs th"));
 const opened = new Map();  // by row: the row below it that says more
 let sorted = "";           // the key of a column, with - before it for descending; "" for rank order
 
+// A parameter that is not active is "", and null may be one of its choices.
+const areNumbers = (values) => values.every((value) => value === "" || value === "null" || !isNaN(value));
+
 function place(order) {
   document.querySelector("#runs tbody").append(...order.flatMap((row) => (opened.has(row) ? [row, opened.get(row)] : [row])));
 }
@@ -15,9 +18,9 @@ function sortBy(wanted) {
   if (column < 0) return place(rows);
   columns[column].setAttribute("aria-sort", sign === 1 ? "ascending" : "descending");
   const value = (row) => row.cells[column].dataset.v;
-  const numeric = rows.every((row) => value(row) === "" || !isNaN(value(row)));
+  const numeric = areNumbers(rows.map(value)), last = (row) => (value(row) === "" ? 2 : numeric && value(row) === "null" ? 1 : 0);
   const compare = (a, b) => (numeric ? a - b : a.localeCompare(b));
-  place(Array.from(rows).sort((a, b) => (value(a) === "") - (value(b) === "") || sign * compare(value(a), value(b))));
+  place(Array.from(rows).sort((a, b) => last(a) - last(b) || sign * compare(value(a), value(b))));
 }
 
 function sortable() {
