@@ -2,7 +2,8 @@
 
 The laws are those of `harness.search.scaling`, of any parameter whose optimum lies inside the ranges that were searched (for rate and
 batch: Step Law, Li et al. 2025, arXiv:2503.04715). A law is believed where it predicts studies that it was not fitted to better than the
-nearest of the others does.
+nearest of the others does. Studies under the same constraints come first, whatever their size: a bound moves an optimum further than a size
+does, and no law knows how far. Of these, those whose optimum is fitted come first: a best single trial may lie anywhere.
 """
 
 from __future__ import annotations
@@ -36,24 +37,31 @@ class Predicted:
     value: float
     law: PowerLaw | None
     """None: that of the nearest study."""
-    studies: int
+    studies: list[Earlier]
+    """That it rests on, the nearest first."""
     error: float | None
     """Factor by which studies that were left out are missed, one standard deviation; None for a single study."""
 
     @property
     def spread(self) -> float:
-        return max(LEAST_SPREAD, self.error or UNKNOWN_SPREAD)
+        least = LEAST_SPREAD if self.studies[0].has_same_constraints else UNKNOWN_SPREAD
+        return max(least, self.error or UNKNOWN_SPREAD)
 
-    def text(self, nearest: str) -> str:
+    def text(self) -> str:
+        nearest, count = self.studies[0], len(self.studies)
+        under = "" if nearest.has_same_constraints else " under other constraints"
         missed = (
             "nothing says how well that holds"
             if self.error is None
             else f"left out one by one, they are met within a factor of {self.error:.3g}"
         )
         if self.law is None:
-            return f"{self.key} {self.value:.3g}, the optimum of {nearest}, the nearest of {self.studies}: {missed}"
+            is_fitted = nearest.is_fitted(self.key)
+            kind = "the optimum" if is_fitted else "the best single trial"
+            why = "" if is_fitted else ", since no surface fits the trials of any"
+            return f"{self.key} {self.value:.3g}, {kind} of {nearest.name}, the nearest of {count}{under}{why}: {missed}"
         terms = [f"{math.exp(self.law.intercept):.3g}", *(f"{name}^{exponent:.3g}" for name, exponent in _exponents(self.law))]
-        return f"{self.key} {self.value:.3g} = {' · '.join(terms)} over {self.studies} studies: {missed}"
+        return f"{self.key} {self.value:.3g} = {' · '.join(terms)} over {count} studies{under}: {missed}"
 
 
 def _exponents(law: PowerLaw) -> Iterator[tuple[str, float]]:
@@ -77,26 +85,32 @@ def start_from_earlier(
             "search.prior=earlier: needs a parameter on a log scale in the space, e.g. optim.lr: {low: 1e-5, high: 1e-2, log: true}"
         )
     size = model_size(base.model)
-    found = sorted(earlier_studies(config, parameters, base, name), key=lambda study: study.distance(size, tokens))
+    found, left_out = earlier_studies(config, parameters, base, name)
     predicted = [one for parameter in parameters if (one := predict(parameter, found, size, tokens)) is not None]
+    unused = _unused(found, predicted, parameters)
+    said = [f"search.prior=earlier: {one}: {why}" for one, why in (left_out | unused).items()] if config.search.scaling_studies else []
+    # Who names none is told how many, and how to hear more.
+    hint = f"; left out of those at hand: {len(left_out)} (named in search.scaling_studies, it is said why)"
+    count = hint if left_out and not config.search.scaling_studies else ""
     if not predicted:
         lack = f"of {len(found)} earlier studies none has an optimum inside its range" if found else "no earlier study is comparable"
-        return [], {}, None, [f"search.prior=earlier: {lack}; the search begins as without a prior"]
+        return [], {}, None, [*said, f"search.prior=earlier: {lack}{count}; the search begins as without a prior"]
+    found = [*predicted[0].studies, *(study for study in by_distance(found, size, tokens) if study not in predicted[0].studies)]
     centre = {one.key: float(space[one.key].nearest(one.value)) for one in predicted}
     prior = {one.key: {"mean": centre[one.key], "spread": one.spread} for one in predicted}
     others = {key: value for key, value in found[0].best.items() if key not in prior and _holds(space, key, value)}
     # Runs of several lengths, and of several arms, have no surface in common.
     around = None if config.search.name == "trunk" or config.search.arms else expected_around(predicted, found, centre, others)
-    count = config.search.startup_trials if config.budget.trials is None else min(config.search.startup_trials, config.budget.trials // 2)
-    count = max(1, count) if around is None else 1
-    points = [{**others, **point} for point in itertools.islice(neighbours(space, {one.key: one.value for one in predicted}), count)]
+    begun = config.search.startup_trials if config.budget.trials is None else min(config.search.startup_trials, config.budget.trials // 2)
+    begun = max(1, begun) if around is None else 1
+    points = [{**others, **point} for point in itertools.islice(neighbours(space, {one.key: one.value for one in predicted}), begun)]
     nearest = ", ".join(f"{study.name} ({study.size / size:.3g} N, {study.tokens / tokens:.3g} D)" for study in found[:3])
-    notes = [f"search.prior=earlier: {one.text(found[0].name)}" for one in predicted]
+    notes = [*said, *(f"search.prior=earlier: {one.text()}" for one in predicted)]
     if around is None:
         first = f"trials 0 to {len(points) - 1} are the prediction and its neighbours"
     else:
         first = "trial 0 is the prediction, the next ones its neighbours, then where these move the optimum"
-    return points, prior, around, [*notes, f"search.prior=earlier: nearest of {len(found)}: {nearest}; {first}"]
+    return points, prior, around, [*notes, f"search.prior=earlier: nearest of {len(found)}: {nearest}{count}; {first}"]
 
 
 def expected_around(predicted: Sequence[Predicted], found: Sequence[Earlier], centre: dict[str, float], beside: Point) -> Around | None:
@@ -118,22 +132,43 @@ def expected_around(predicted: Sequence[Predicted], found: Sequence[Earlier], ce
 
 
 def predict(parameter: Parameter, found: Sequence[Earlier], size: int, tokens: int) -> Predicted | None:
-    """The optimum of a parameter at this size and length; None where no study has one. found: the nearest first."""
-    known = [study for study in found if parameter.key in study.optima]
+    """The optimum of a parameter at this size and length; None where no study has one."""
+    key = parameter.key
+    known = by_distance([study for study in found if key in study.optima], size, tokens)
+    known = [study for study in known if study.has_same_constraints] or known
+    fitted = [study for study in known if study.is_fitted(key)]
+    known = fitted or known
     if not known:
         return None
-    nearest = known[0].optima[parameter.key]
-    misses_nearest = [_log_ratio(parameter.key, study, _nearest(study, known).optima[parameter.key]) for study in known if len(known) > 1]
+    misses_nearest = [_log_ratio(key, study, _nearest(study, known).optima[key]) for study in known if len(known) > 1]
     error = _factor(misses_nearest)
-    if len(known) >= LEAST_STUDIES:
-        misses = [
-            _log_ratio(parameter.key, study, _law(parameter.key, _without(known, study)).at(study.size, study.tokens)) for study in known
-        ]
+    if len(fitted) >= LEAST_STUDIES:
+        misses = [_log_ratio(key, study, _law(key, _without(known, study)).at(study.size, study.tokens)) for study in known]
         error_of_law = _factor(misses)
         if error_of_law is not None and error is not None and error_of_law <= error:
-            law = _law(parameter.key, known)
-            return Predicted(parameter.key, law.at(size, tokens), law, len(known), error_of_law)
-    return Predicted(parameter.key, nearest, None, len(known), error)
+            law = _law(key, known)
+            return Predicted(key, law.at(size, tokens), law, known, error_of_law)
+    return Predicted(key, known[0].optima[key], None, known, error)
+
+
+def by_distance(studies: Sequence[Earlier], size: int, tokens: int) -> list[Earlier]:
+    """The nearest first; of equally near ones, that of more trials."""
+    return sorted(studies, key=lambda study: (study.distance(size, tokens), -len(study.trials)))
+
+
+def _unused(found: Sequence[Earlier], predicted: Sequence[Predicted], parameters: Sequence[Parameter]) -> dict[str, str]:
+    """The comparable studies that nothing rests on, and why."""
+    used = {study.name for one in predicted for study in one.studies}
+    keys = " or ".join(parameter.key for parameter in parameters)
+    return {
+        study.name: f"it has no optimum of {keys} inside a range that it searched"
+        if not study.optima
+        else "it had other constraints than others that are asked"
+        if not study.has_same_constraints
+        else "no optimum could be fitted to its trials, as to those of others"
+        for study in found
+        if study.name not in used
+    }
 
 
 def _law(key: str, studies: Sequence[Earlier]) -> PowerLaw:

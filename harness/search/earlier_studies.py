@@ -3,31 +3,51 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeGuard
 
-from harness.config.documents import DamagedError
+from harness.config.documents import DamagedError, typed
 from harness.config.errors import InputError
-from harness.config.schema import Config, ModelConfig
+from harness.config.locations import in_home
+from harness.config.nested import flat
+from harness.config.private import with_paths
+from harness.config.remote_path import is_remote
+from harness.config.schema import Config, ModelConfig, SourceConfig
 from harness.config.sweep_schema import SweepConfig
+from harness.config.synth_path import is_made
 from harness.config.user_yaml import read_mapping
 from harness.config.validate import to_plain, to_section
-from harness.runs.bundle import BundleDirectory, bundles
+from harness.runs.bundle import FOLDER, Bundle, BundleDirectory, bundles
+from harness.runs.constraints import broken
 from harness.runs.directory import StudyDirectory, find_study, runs_root
 from harness.runs.record import load_study
-from harness.runs.trials_table import PARAMS, read_trials
+from harness.runs.trials_table import PARAMS, Row, read_trials
 from harness.search.bundle_prior import bundle_of
 from harness.search.fitted_surface import Surface, fitted_surface
 from harness.search.parameter import Parameter
 from harness.search.scaling import model_size
 
+NAMED = "search.scaling_studies"
 OTHER_DATA = math.log(4)
 """A study of other data is as far away as one of four times the size."""
-SAME_KIND = ("objective.name", "optim.name", "adapter.name")
-"""What must be equal for optima to compare."""
+SAME_KIND = ("objective", "optim", "adapter")
+"""Whose kinds must be equal for optima to compare."""
+DEFAULTS = to_plain(SourceConfig(path=""))
+"""Keys of a source that an older harness did not have."""
+LENGTHS = ("trainer.max_tokens", "trainer.max_steps")
+OBJECTIVE = {"metric", "direction", "also"}
+LARGEST = 1e30
+"""No cost or value of a parameter is larger; a surface over such could not be computed."""
+CONFIRMATION = "it confirms another study"
+NO_TRIAL = "it has no complete trial of full length that meets its constraints"
 
 Point = dict[str, Any]
+Trials = Sequence[tuple[Point, float]]
+"""Points and what they cost, lower is better."""
 
 
 @dataclass(frozen=True)
@@ -54,41 +74,119 @@ class Earlier:
     """By parameter, of those whose optimum lies inside what was searched."""
     shape: Shape | None = None
     """None where too few trials tell."""
+    has_same_constraints: bool = True
+    trials: frozenset[tuple[float | None, ...]] = frozenset()
+    """The complete ones of full length that meet the constraints: values of the parameters, and the cost."""
 
     def distance(self, size: int, tokens: int) -> float:
         """How far from a study of this size and length, in logarithms."""
         return abs(math.log(size / self.size)) + abs(math.log(tokens / self.tokens)) + (0.0 if self.has_same_data else OTHER_DATA)
 
+    def is_fitted(self, key: str) -> bool:
+        """Whether the optimum is that of a surface, rather than the best single trial."""
+        return self.shape is not None and key in self.shape.keys and not self.shape.surface.at_end[self.shape.keys.index(key)]
 
-def earlier_studies(config: SweepConfig, parameters: Sequence[Parameter], base: Config, name: str) -> Iterator[Earlier]:
-    """The comparable studies and recipes: those that are named in search.scaling_studies, else all at hand."""
-    named = config.search.scaling_studies
-    kind = {key: value for key, value in _kind_of(to_plain(base)).items() if not {key, key.partition(".")[0]} & config.space.keys()}
-    here = to_plain(base)["data"]["sources"]
-    names = set()
-    for directory in [find_study(one) for one in named if not one.startswith("best/")] if named else _studies(name):
-        try:
-            found = _of_study(directory, config, parameters, kind, here)
-        except (InputError, DamagedError):
-            if named:
-                raise
-            continue  # another one's damage, which its own commands tell of
-        if found is not None:
-            names.add(found.name)
-            yield found
-    for bundle in (
-        [bundle_of(one, "search.scaling_studies") for one in named if one.startswith("best/")]
+    def is_same_study(self, other: Earlier) -> bool:
+        """By their trials: names are given twice, and a study goes on after it was exported."""
+        return 2 * len(self.trials & other.trials) > min(len(self.trials), len(other.trials))
+
+
+@dataclass
+class _Kind:
+    name: str | None = None
+
+
+@dataclass
+class _Data:
+    sources: dict[str, dict[str, Any]] | None = None
+
+
+@dataclass(kw_only=True)
+class _Trained:
+    """What is read of the configuration of a trial."""
+
+    objective: _Kind = field(default_factory=_Kind)
+    optim: _Kind = field(default_factory=_Kind)
+    adapter: _Kind = field(default_factory=_Kind)
+    data: _Data
+    model: dict[str, Any]
+
+
+@dataclass
+class _Base:
+    trainer: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class _Sweep:
+    """What is read of the configuration in sweep.yaml."""
+
+    config: _Base = field(default_factory=_Base)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What earlier studies have to agree with."""
+
+    config: SweepConfig
+    parameters: Sequence[Parameter]
+    base: Config
+
+    def differs(self, metric: str | None, direction: str, trained: _Trained | Config) -> str | None:
+        """Why a study of this objective does not compare; None where it does."""
+        objective = self.config.objective
+        if (metric, direction) != (objective.metric, objective.direction):
+            return f"it looks for {metric} ({direction}), this sweep for {objective.metric} ({objective.direction})"
+        for section in SAME_KIND:
+            own, other = getattr(self.base, section).name, getattr(trained, section).name
+            if own != other and not {section, f"{section}.name"} & self.config.space.keys():
+                return f"it trained with {section}.name={other}, this sweep has {own}"
+        return None
+
+    def has_constraints(self, constraints: Mapping[str, Mapping[str, float]]) -> bool:
+        return _limits(constraints) == _limits(to_plain(self.config)["constraints"])
+
+    def seen(self, trials: Trials) -> frozenset[tuple[float | None, ...]]:
+        keys = [parameter.key for parameter in self.parameters]
+        return frozenset(
+            (*(float(value) if _is_positive(value := point.get(key)) else None for key in keys), cost) for point, cost in trials
+        )
+
+
+def earlier_studies(config: SweepConfig, parameters: Sequence[Parameter], base: Config, name: str) -> tuple[list[Earlier], dict[str, str]]:
+    """The comparable studies and recipes among those that are named in search.scaling_studies, else among all at hand; each study once.
+    And by name those that are left out, and why.
+
+    Raises InputError for named ones that cannot be read.
+    """
+    named, asked = config.search.scaling_studies, _Asked(config, parameters, base)
+    at_hand: list[StudyDirectory | BundleDirectory] = (
+        [bundle_of(one, NAMED) if one.startswith(f"{FOLDER}/") else find_study(one) for one in named]
         if named
-        else [bundle for _, bundle in bundles()]
-    ):
+        else [*_studies(name), *(bundle for _, bundle in bundles())]
+    )
+    found, left_out = list[Earlier](), dict[str, str]()
+    for directory in {one.path.resolve(): one for one in at_hand}.values():
+        is_recipe = isinstance(directory, BundleDirectory)
+        word = f"{FOLDER}/{directory.path.name}" if is_recipe else directory.path.name
         try:
-            found = _of_recipe(bundle, config, parameters, kind, here, names)
-        except (InputError, DamagedError):
+            one = _of_recipe(word, directory, asked) if isinstance(directory, BundleDirectory) else _of_study(directory, asked)
+        except (InputError, OSError) as error:
             if named:
-                raise
-            continue
-        if found is not None:
-            yield found
+                raise InputError(f"{NAMED}: {word} cannot be read: {error}") from None
+            one = "it cannot be read"  # another one's damage, which its own commands tell of
+        if isinstance(one, Earlier):
+            found.append(one)
+        elif named or one != CONFIRMATION:
+            left_out[word] = one
+    kept = list[Earlier]()
+    for study in sorted(found, key=lambda one: (one.name.startswith(f"{FOLDER}/"), -len(one.trials), one.name)):
+        twin = next((other for other in kept if study.is_same_study(other)), None)
+        if twin is None:
+            kept.append(study)
+        elif named:
+            left_out[study.name] = f"it has the trials of {twin.name}, which count once"
+    return kept, left_out
 
 
 def _studies(but: str) -> Iterator[StudyDirectory]:
@@ -99,59 +197,135 @@ def _studies(but: str) -> Iterator[StudyDirectory]:
             yield study
 
 
-def _kind_of(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: config.get(key.partition(".")[0], {}).get("name") for key in SAME_KIND}
-
-
-def _of_study(
-    directory: StudyDirectory, config: SweepConfig, parameters: Sequence[Parameter], kind: dict[str, Any], here: Any
-) -> Earlier | None:
+def _of_study(directory: StudyDirectory, asked: _Asked) -> Earlier | str:
+    """Why not, where it does not compare."""
     study = load_study(directory)
+    typed(_Sweep, study.sweep, directory.sweep)
+    if foreign := {*study.sweep["objective"]} - OBJECTIVE:
+        raise DamagedError(directory.sweep, f"objective.{min(foreign)}: unknown; valid: {', '.join(sorted(OBJECTIVE))}")
+    if study.confirms is not None:
+        return CONFIRMATION
     objective, best = study.objective, study.best
-    if study.confirms is not None or best is None or not study.has_full_length(best) or best.result.tokens.read:
-        return None
-    if (objective.metric, objective.direction) != (config.objective.metric, config.objective.direction):
-        return None
-    if not kind.items() <= _kind_of(best.config).items():
-        return None
-    trials = [(run.params, run.result.objective) for run in study.ranked if study.has_full_length(run) and run.result.objective is not None]
-    trials = [(params, objective.sign * value) for params, value in trials]
-    size, tokens = model_size(to_section(ModelConfig, best.config["model"])), best.result.tokens.length
-    if not tokens:
-        return None
-    found = optima_of(parameters, study.sweep.get("space") or {}, best.params, trials)
-    return Earlier(study.name, size, tokens, best.config["data"]["sources"] == here, best.params, *found)
-
-
-def _of_recipe(
-    directory: BundleDirectory, config: SweepConfig, parameters: Sequence[Parameter], kind: dict[str, Any], here: Any, known: set[str]
-) -> Earlier | None:
-    """known: studies that are at hand themselves."""
-    recipe = directory.read()
-    if (
-        recipe.study is None
-        or recipe.study in known
-        or (recipe.metric, recipe.direction) != (config.objective.metric, config.objective.direction)
-    ):
-        return None
-    values = read_mapping(directory.config, holds="the resolved configuration of a recipe")
-    size = recipe.model.get("size")
-    if not isinstance(size, int) or size <= 0 or not recipe.tokens.length or not kind.items() <= _kind_of(values).items():
-        return None
-    rows = [row for row in read_trials(directory.trials) if row.get("role") == "search" and row.get("state") == "complete"]
-    sign = -1 if recipe.direction == "maximize" else 1
+    if best is None or not study.has_full_length(best):
+        differs = asked.differs(objective.metric, objective.direction, asked.base)
+        return differs or NO_TRIAL
+    trained = typed(_Trained, best.config, best.directory.config)
+    if differs := asked.differs(objective.metric, objective.direction, trained):
+        return differs
+    if best.result.tokens.read or best.result.tokens.length <= 0:
+        return "its trials train nothing"
     trials = [
-        ({key.removeprefix(PARAMS): value for key, value in row.items() if key.startswith(PARAMS)}, sign * float(row["objective"]))
-        for row in rows
-        if row.get("feasible") is not False and isinstance(row.get("objective"), int | float)
+        (run.params, objective.sign * run.result.objective)
+        for run in study.ranked
+        if study.has_full_length(run) and run.result.objective is not None and abs(run.result.objective) < LARGEST
     ]
-    found = optima_of(parameters, recipe.space, recipe.params, trials)
-    return Earlier(f"best/{recipe.name}", size, recipe.tokens.length, values.get("data", {}).get("sources") == here, recipe.params, *found)
+    began_in = best.result.directory
+    return Earlier(
+        study.name,
+        model_size(to_section(ModelConfig, trained.model)),
+        best.result.tokens.length,
+        _names(trained.data.sources, lambda path: _whole(path, began_in)) == _names(_sources(asked.base), lambda path: _whole(path, None)),
+        best.params,
+        *optima_of(asked.parameters, study.sweep.get("space") or {}, best.params, trials),
+        asked.has_constraints(study.constraints),
+        asked.seen(trials),
+    )
 
 
-def optima_of(
-    parameters: Sequence[Parameter], space: dict[str, Any], best: Point, trials: Sequence[tuple[Point, float]]
-) -> tuple[dict[str, float], Shape | None]:
+def _of_recipe(word: str, directory: BundleDirectory, asked: _Asked) -> Earlier | str:
+    """Why not, where it does not compare."""
+    recipe = directory.read()
+    trained = typed(_Trained, read_mapping(directory.config, holds="the resolved configuration of a recipe"), directory.config)
+    if recipe.study is None:
+        return "it is of a single run"
+    if differs := asked.differs(recipe.metric, recipe.direction, trained):
+        return differs
+    rows = _rows(recipe, read_trials(directory.trials))
+    if not rows:
+        return NO_TRIAL
+    best, tokens = recipe.params, recipe.tokens.length
+    if rows[0].get("number") != recipe.trial:  # the recipe of another trial than its study's best
+        best, tokens = _point(rows[0]), _length(rows[0]) or tokens
+    if recipe.tokens.read or tokens <= 0:
+        return "its trials train nothing"
+    size = recipe.model.get("size")
+    if size is None or size <= 0:
+        return "the size of its model is not known"
+    sign = -1 if recipe.direction == "maximize" else 1
+    trials = [(_point(row), sign * float(row["objective"])) for row in rows]
+    return Earlier(
+        word,
+        size,
+        tokens,
+        _names(trained.data.sources, _last_part) == _names(_sources(asked.base), _last_part),
+        best,
+        *optima_of(asked.parameters, recipe.space, best, trials),
+        asked.has_constraints(recipe.constraints),
+        asked.seen(trials),
+    )
+
+
+def _rows(recipe: Bundle, rows: Sequence[Row]) -> list[Row]:
+    """The complete trials of full length that meet the constraints, as a study ranks them: the confirmed winner and then the best first."""
+    sign = -1 if recipe.direction == "maximize" else 1
+    complete = [row for row in rows if row.get("role") == "search" and row.get("state") == "complete" and _is_number(row.get("objective"))]
+    for key in LENGTHS:
+        if key not in recipe.space:  # a trunk search gives it to its shorter runs
+            longest = max((length for row in complete if _is_number(length := row.get(f"{PARAMS}{key}"))), default=None)
+            complete = [row for row in complete if longest is None or row.get(f"{PARAMS}{key}") == longest]
+
+    def is_confirmed(row: Row) -> bool:
+        return recipe.confirmed and row.get("number") == recipe.trial
+
+    def is_feasible(row: Row) -> bool:
+        return not broken(recipe.constraints, recipe.metrics_over_seeds) if is_confirmed(row) else row.get("feasible") is not False
+
+    return sorted(filter(is_feasible, complete), key=lambda row: (not is_confirmed(row), sign * row["objective"]))
+
+
+def _point(row: Row) -> Point:
+    return {
+        key.removeprefix(PARAMS): value
+        for key, value in row.items()
+        if key.startswith(PARAMS) and value is not None and (_is_number(value) or not isinstance(value, float))
+    }
+
+
+def _length(row: Row) -> int:
+    """0 where the table does not say."""
+    parts = [row.get(f"tokens.{part}") for part in ("budgeted", "shared")]
+    return int(sum(part for part in parts if _is_number(part)))
+
+
+def _limits(constraints: Mapping[str, Mapping[str, float | None]]) -> dict[str, dict[str, float | None]]:
+    """Metrics and what they may be; how sure that has to be moves no optimum far."""
+    return {metric: {side: bound[side] for side in ("max", "min") if bound.get(side) is not None} for metric, bound in constraints.items()}
+
+
+def _sources(base: Config) -> dict[str, dict[str, Any]]:
+    sources: dict[str, dict[str, Any]] = to_plain(base)["data"]["sources"]
+    return sources
+
+
+def _names(sources: Mapping[str, Mapping[str, Any]] | None, named: Callable[[str], str]) -> dict[str, Any]:
+    """What tells data apart: every key of the sources, with its paths as `named` has them."""
+    whole = {name: {**DEFAULTS, **source} for name, source in (sources or {}).items()}
+    return dict(flat(with_paths({"data": {"sources": whole}}, lambda _, path: named(path))))
+
+
+def _whole(path: str, directory: str | None) -> str:
+    """The file that a path means. directory: where relative ones begin; None: here."""
+    if is_remote(path) or is_made(path):
+        return path
+    return os.path.realpath(Path(directory or "") / in_home(path))  # unlike pathlib's it does not raise for links in a circle
+
+
+def _last_part(path: str) -> str:
+    """What a recipe has of a path (see `harness.config.private`), without the number that tells namesakes apart."""
+    return re.sub(r"^\d+-", "", path.rstrip("/").rpartition("/")[2])
+
+
+def optima_of(parameters: Sequence[Parameter], space: dict[str, Any], best: Point, trials: Trials) -> tuple[dict[str, float], Shape | None]:
     """By parameter the optimum of a study, where it lies inside what was searched, and the surface that it was found by. space: as its
     sweep file has it; trials: points and what they cost, lower is better. Of trials, those that chose like the best one count."""
     ranges = {
@@ -178,10 +352,16 @@ def _ends(spec: Any) -> tuple[float, float] | None:
     """Of a range, or of choices that are numbers."""
     if not isinstance(spec, dict):
         return None
-    ends = [spec.get("low"), spec.get("high")] if "low" in spec else list(spec.get("choices") or [])
+    choices = spec.get("choices")
+    ends = [spec.get("low"), spec.get("high")] if "low" in spec else choices if isinstance(choices, list) else []
     numbers = [float(end) for end in ends if _is_positive(end)]
     return (min(numbers), max(numbers)) if len(numbers) == len(ends) > 1 else None
 
 
+def _is_number(value: Any) -> TypeGuard[float]:
+    """As far as a surface can be fitted over it: neither infinite nor NaN."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST < value < LARGEST
+
+
 def _is_positive(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return _is_number(value) and value > 0

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import shutil
 import statistics
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,20 @@ import numpy as np
 import pytest
 
 from harness.config.errors import InputError
+from harness.config.private import Scrub
 from harness.config.schema import ModelConfig
-from harness.config.validate import to_plain
-from harness.runs.directory import RunDirectory
-from harness.runs.files import write_yaml
-from harness.runs.record import RunRecord
-from harness.runs.result import Result, Tokens, write_result
+from harness.config.validate import to_plain, to_section
+from harness.runs.bundle import BundleDirectory
+from harness.runs.directory import RunDirectory, StudyDirectory, find_study
+from harness.runs.files import read_json, read_yaml, write_json, write_yaml
+from harness.runs.record import RunRecord, load_study
+from harness.runs.result import Result, Tokens, read_result, write_result
 from harness.runs.trial import Trial, claimed_trial, write_trial
+from harness.runs.trials_table import read_trials, write_trials
 from harness.search.around_earlier import Around, neighbours
 from harness.search.checks import advice
 from harness.search.earlier import expected_around, predict, start_from_earlier
-from harness.search.earlier_studies import Earlier, optima_of
+from harness.search.earlier_studies import Earlier, Shape, earlier_studies, optima_of
 from harness.search.fitted_surface import Surface, fitted_surface, moved_optimum
 from harness.search.load_sweep import load_sweep
 from harness.search.open_study import open_study
@@ -267,16 +271,21 @@ def _place(study: Earlier) -> tuple[int, int]:
     return study.size, study.tokens
 
 
+def fitted(name: str, size: int, optimum: float, **more: Any) -> Earlier:
+    shape = Shape(("optim.lr",), Surface([math.log(optimum)], [[0.2]], 1e-3, [False]))
+    return Earlier(name, size, 10**9, True, {}, {"optim.lr": optimum}, shape, **more)
+
+
 def test_a_law_that_does_not_hold_is_not_believed() -> None:
     """Studies whose optima follow nothing: the nearest does better."""
     optima = [1e-3, 1e-3, 3e-2, 3e-2, 1e-3, 1e-3]
     sizes = [10**6, 11 * 10**5, 10**7, 11 * 10**6, 10**8, 11 * 10**7]
-    studies = [Earlier(str(size), size, 10**9, True, {}, {"optim.lr": optimum}) for size, optimum in zip(sizes, optima, strict=True)]
-    found = predict(SPACE["optim.lr"], sorted(studies, key=lambda study: study.distance(105 * 10**5, 10**9)), 105 * 10**5, 10**9)
+    studies = [fitted(str(size), size, optimum) for size, optimum in zip(sizes, optima, strict=True)]
+    found = predict(SPACE["optim.lr"], studies, 105 * 10**5, 10**9)
     assert found is not None
     assert (found.law, found.value, found.error) == (None, 3e-2, pytest.approx(1.0))
     assert found.spread == 1.5
-    assert "the optimum of 11000000, the nearest of 6" in found.text("11000000")
+    assert "the optimum of 11000000, the nearest of 6" in found.text()
 
 
 def test_one_study_is_followed_without_knowing_how_well() -> None:
@@ -288,27 +297,126 @@ def test_one_study_is_followed_without_knowing_how_well() -> None:
     assert predict(SPACE["optim.lr"], [], 10**7, 10**9) is None
 
 
+def test_a_fitted_optimum_comes_before_a_best_single_trial_and_no_law_is_of_such() -> None:
+    singles = [Earlier(f"a{n}", 10**7, 10**9, True, {}, {"optim.lr": 1e-4 * 3**n}) for n in range(3)]
+    far = fitted("z", 10**8, 3e-3)
+    found = predict(SPACE["optim.lr"], [*singles, far], 10**7, 10**9)
+    assert found is not None
+    assert (found.value, found.error, found.studies) == (3e-3, None, [far])
+    alone = predict(SPACE["optim.lr"], singles, 10**7, 10**9)
+    assert alone is not None
+    assert alone.law is None
+    assert "the best single trial of a0, the nearest of 3, since no surface fits the trials of any" in alone.text()
+
+
+def test_of_equally_near_studies_that_of_more_trials_comes_first() -> None:
+    few, many = (fitted(f"{count}", 10**7, 1e-3 * count, trials=frozenset((float(n),) for n in range(count))) for count in (5, 9))
+    found = predict(SPACE["optim.lr"], [few, many], 10**7, 10**9)
+    assert found is not None
+    assert [study.name for study in found.studies] == ["9", "5"]
+
+
+def test_studies_under_the_same_constraints_come_first_and_others_are_in_no_law_with_them() -> None:
+    others = [fitted(f"{size}", size, 1e-4, has_same_constraints=False) for size in (10**6, 10**7, 10**8)]
+    mine = fitted("mine", 10**9, 1e-2)
+    found = predict(SPACE["optim.lr"], [*others, mine], 10**7, 10**9)
+    assert found is not None
+    assert (found.value, found.law, found.studies) == (1e-2, None, [mine])
+    without = predict(SPACE["optim.lr"], others, 10**7, 10**9)
+    assert without is not None
+    assert without.value == pytest.approx(1e-4)
+    assert without.spread == 3.0, "no study says how far the constraint moves it"
+    assert "the nearest of 3 under other constraints" in without.text()
+
+
 def planted(size: int, tokens: int) -> float:
     return float(0.4 * size**-0.25 * tokens**0.02)
+
+
+def write_study(
+    sweep: Sweep, width: int, tokens: int, *, rates: int = 7, feasible: Callable[[float], bool | None] = lambda lr: None
+) -> StudyDirectory:
+    directory = open_study(sweep)
+    model = ModelConfig(hidden_size=width, heads=4, layers=2)
+    config = {**to_plain(sweep.base.config), "model": to_plain(model)}
+    for number in range(rates):
+        lr = 1e-3 * 2**number
+        params = {"optim.lr": lr, "schedule": "linear"}
+        cost = 2 + 0.1 * math.log(lr / planted(model_size(model), tokens)) ** 2
+        run = directory.trial(number)
+        write_trial(run, Trial(number=number, params=params, tokens=tokens))
+        write_yaml(run.config, {**config, "optim": {**config["optim"], "lr": lr}})
+        write_result(run, Result(state="complete", objective=cost, tokens=Tokens(budgeted=tokens), feasible=feasible(lr)))
+    return directory
+
+
+def export(study: str, name: str, *, trial: int | None = None, trials: int = 7, **changed: Any) -> BundleDirectory:
+    """A recipe of a study, of its best or another trial, with its first so many trials; as `harness best --export` writes it."""
+    record = load_study(find_study(study))
+    run = record.best if trial is None else record.runs[trial]
+    assert run is not None
+    directory = BundleDirectory(Path("conf/experiment/best") / name)
+    write_yaml(directory.config, Scrub().config(run.config))
+    rows = [
+        {
+            "role": "search",
+            "number": one.number,
+            "state": one.state,
+            "feasible": one.result.feasible,
+            "objective": one.result.objective,
+            **{f"params.{key}": value for key, value in one.params.items()},
+            "tokens.budgeted": one.result.tokens.budgeted,
+        }
+        for one in record.runs[:trials]
+    ]
+    write_trials(directory.trials, rows)
+    said: dict[str, Any] = {
+        "name": name,
+        "created": "2026-12-01",
+        "study": study,
+        "trial": run.number,
+        "trials": len(rows),
+        "base": [],
+        "task": {},
+        "model": {"name": "m", "size": model_size(to_section(ModelConfig, run.config["model"]))},
+        "metric": record.objective.metric,
+        "direction": record.objective.direction,
+        "objective": run.result.objective,
+        "confirmed": False,
+        "interval": None,
+        "seeds": [],
+        "noise": None,
+        "constraints": record.constraints,
+        "params": run.params,
+        "space": record.sweep["space"],
+        "seed": 0,
+        "steps": 4,
+        "tokens": asdict(run.result.tokens),
+        "seconds": 1.0,
+        "versions": {},
+        "git_commit": None,
+        "fingerprints": {},
+        "hardware": {},
+    }
+    write_json(directory.path / "bundle.json", {**said, **changed})
+    return directory
+
+
+def asked(sweep: Sweep) -> tuple[list[Earlier], dict[str, str]]:
+    return earlier_studies(sweep.config, [sweep.space["optim.lr"]], sweep.base.config, "study")
+
+
+def names(sweep: Sweep) -> list[str]:
+    return [one.name for one in asked(sweep)[0]]
 
 
 @pytest.fixture
 def studies(tmp_path: Path, make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     """Four studies of other sizes and lengths, each a row of seven rates over two schedules; the sweep that they were of."""
     monkeypatch.setenv("HARNESS_RUNS", str(tmp_path / "runs"))
+    monkeypatch.chdir(tmp_path)
     for name, width, tokens in (("a", 32, 10**6), ("b", 64, 10**6), ("c", 64, 10**7), ("d", 128, 10**7)):
-        sweep = make_sweep(name=name)
-        directory = open_study(sweep)
-        model = ModelConfig(hidden_size=width, heads=4, layers=2)
-        config = {**to_plain(sweep.base.config), "model": to_plain(model)}
-        for number in range(7):
-            lr = 1e-3 * 2**number
-            params = {"optim.lr": lr, "schedule": "linear"}
-            cost = 2 + 0.1 * math.log(lr / planted(model_size(model), tokens)) ** 2
-            run = directory.trial(number)
-            write_trial(run, Trial(number=number, params=params, tokens=tokens))
-            write_yaml(run.config, {**config, "optim": {**config["optim"], "lr": lr}})
-            write_result(run, Result(state="complete", objective=cost, tokens=Tokens(budgeted=tokens)))
+        write_study(make_sweep(name=name), width, tokens)
     return make_sweep(search={"prior": "earlier", "startup_trials": 4}, budget={"trials": 12})
 
 
@@ -335,7 +443,10 @@ def test_what_looked_for_something_else_or_trained_otherwise_is_not(studies: Swe
         [],
         {},
         None,
-        ["search.prior=earlier: no earlier study is comparable; the search begins as without a prior"],
+        [
+            "search.prior=earlier: no earlier study is comparable; left out of those at hand: 4 (named in search.scaling_studies, it is "
+            "said why); the search begins as without a prior"
+        ],
     )
 
 
@@ -346,6 +457,147 @@ def test_named_ones_alone_are_asked_and_must_exist(studies: Sweep, make_sweep: M
     none = make_sweep(search={"prior": "earlier", "scaling_studies": ["nowhere"]})
     with pytest.raises(InputError, match="nowhere"):
         start_from_earlier(none.config, none.space, none.base.config, 10**6, name="study")
+
+
+def named(make_sweep: MakeSweep, *names: str, **more: dict[str, Any]) -> Sweep:
+    return make_sweep(search={"prior": "earlier", "scaling_studies": [*names]}, **more)
+
+
+@pytest.mark.slow
+def test_each_study_counts_once_however_often_it_was_exported(studies: Sweep, make_sweep: MakeSweep, tmp_path: Path) -> None:
+    export("a", "early", trials=5)
+    export("a", "x")
+    export("a", "y")
+    assert names(studies) == ["a", "b", "c", "d"]
+    assert names(named(make_sweep, "b", "b", str(tmp_path / "runs/b"))) == ["b"]
+    found, left_out = asked(named(make_sweep, "best/early", "best/y", "best/x"))
+    assert [one.name for one in found] == ["best/x"], "that of most trials, by name"
+    assert left_out == dict.fromkeys(["best/early", "best/y"], "it has the trials of best/x, which count once")
+    shutil.rmtree(tmp_path / "runs/a")
+    assert names(studies) == ["b", "c", "d", "best/x"]
+
+
+def test_two_studies_of_one_name_are_two(studies: Sweep) -> None:
+    directory = export("a", "x")
+    change_json(directory.path / "bundle.json", {"study": "b"})
+    shutil.rmtree(find_study("a").path)
+    assert names(studies) == ["b", "c", "d", "best/x"]
+
+
+def test_a_recipe_counts_by_the_trials_of_its_study_that_meet_its_constraints(studies: Sweep, make_sweep: MakeSweep) -> None:
+    bound: dict[str, dict[str, Any]] = {"constraints": {"val/domain/forgetting": {"max": 0.3, "chance": 0.9}}}
+    some = write_study(make_sweep(name="some", **bound), 32, 10**6, feasible=lambda lr: lr < 0.01)
+    none = write_study(make_sweep(name="none", **bound), 32, 10**6, feasible=lambda lr: False)
+    best = asked(named(make_sweep, "some"))[0][0].best
+    export("some", "broken", trial=6)
+    export("none", "nothing", trial=0)
+    for directory in (some, none):
+        shutil.rmtree(directory.path)
+    found, left_out = asked(named(make_sweep, "best/broken", "best/nothing"))
+    assert [one.best for one in found] == [best], "not the trial that breaks the bound"
+    assert not found[0].has_same_constraints
+    assert asked(named(make_sweep, "best/broken", constraints={"val/domain/forgetting": {"max": 0.3}}))[0][0].has_same_constraints
+    assert left_out == {"best/nothing": "it has no complete trial of full length that meets its constraints"}
+
+
+def test_data_are_the_same_by_whatever_path(studies: Sweep, make_sweep: MakeSweep, tmp_path: Path) -> None:
+    def change(path: Callable[[str], str], **more: Any) -> None:
+        for run in find_study("a").trials():
+            config = read_yaml(run.config)
+            for name, source in studies.base.config.data.sources.items():
+                config["data"]["sources"][name].update({"path": path(str(source.path)), **more})
+            write_yaml(run.config, config)
+            write_result(run, replace(read_result(run), directory=str(tmp_path)))
+
+    def link(path: str) -> str:
+        here = tmp_path / Path(path).name
+        here.unlink(missing_ok=True)
+        here.symlink_to(path)
+        return str(here)
+
+    for other in (link, lambda path: Path(link(path)).name, str):
+        change(other)
+        assert asked(named(make_sweep, "a"))[0][0].has_same_data
+    export("a", "x")
+    assert asked(named(make_sweep, "best/x"))[0][0].has_same_data, "by the names of the files, which is all that a recipe has"
+    change(str, field="other")
+    export("a", "y")
+    assert not any(one.has_same_data for word in ("a", "best/y") for one in asked(named(make_sweep, word))[0])
+
+
+def test_of_named_ones_that_do_not_count_it_is_said_why(studies: Sweep, make_sweep: MakeSweep) -> None:
+    write_study(make_sweep(name="max", objective={"direction": "maximize"}), 32, 10**6)
+    write_study(make_sweep(name="short"), 32, 10**6, rates=0)
+    write_study(make_sweep(name="single"), 32, 10**3, rates=1)
+    sweep = named(make_sweep, "max", "short", "single", "a")
+    *_, notes = start_from_earlier(sweep.config, sweep.space, sweep.base.config, 10**6, name="study")
+    assert notes[:3] == [
+        "search.prior=earlier: max: it looks for val/domain/loss (maximize), this sweep for val/domain/loss (minimize)",
+        "search.prior=earlier: short: it has no complete trial of full length that meets its constraints",
+        "search.prior=earlier: single: no optimum could be fitted to its trials, as to those of others",
+    ]
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "its sources are a text": lambda path: change_yaml(path / "config.yaml", {"data": "x"}),
+    "it has no data": lambda path: change_yaml(path / "config.yaml", {"data": None}),
+    "its optimizer is a text": lambda path: change_yaml(path / "config.yaml", {"optim": "adamw"}),
+    "its optimizer is a list": lambda path: change_yaml(path / "config.yaml", {"optim": [1]}),
+    "it has no model": lambda path: change_yaml(path / "config.yaml", {"model": None}),
+    "its source is a text": lambda path: change_yaml(path / "config.yaml", {"data": {"sources": {"a": "b"}}}),
+    "its configuration is gone": lambda path: (path / "config.yaml").unlink(),
+}
+OF_RECIPES: dict[str, Callable[[Path], None]] = {
+    "its choices are a number": lambda path: change_json(path / "bundle.json", {"space": {"optim.lr": {"choices": 5}}}),
+    "its tokens are negative": lambda path: change_json(path / "bundle.json", {"tokens": {"budgeted": -5}}),
+    "its losses are no numbers": lambda path: change_table(path / "trials.parquet", {"objective": math.nan}),
+    "its losses are beyond all": lambda path: change_table(path / "trials.parquet", {"objective": 1e300}),
+    "its losses are true": lambda path: change_table(path / "trials.parquet", {"objective": True}),
+    "its rates are infinite": lambda path: change_table(path / "trials.parquet", {"params.optim.lr": math.inf}),
+    "its trials are gone": lambda path: (path / "trials.parquet").unlink(),
+}
+
+
+@pytest.mark.slow
+def test_a_damaged_recipe_breaks_no_sweep(studies: Sweep) -> None:
+    for place, (damage, do) in enumerate((DAMAGES | OF_RECIPES).items()):
+        do(export("a", f"x{place}").path)
+        found, left_out = asked(studies)
+        assert [one.name for one in found if one.optima][:4] == ["a", "b", "c", "d"], damage
+    assert len(left_out) == len(DAMAGES | OF_RECIPES) - 2, "all but those of which the best trial can be read"
+
+
+@pytest.mark.slow
+def test_a_damaged_study_breaks_no_sweep_and_is_told_where_it_is_named(studies: Sweep, make_sweep: MakeSweep) -> None:
+    sweep = named(make_sweep, "one")
+    for damage, do in DAMAGES.items():
+        do(write_study(make_sweep(name="one"), 32, 10**4, rates=1).trial(0).path)
+        assert names(studies) == ["a", "b", "c", "d"], damage
+        with pytest.raises(InputError, match=r"search\.scaling_studies: one cannot be read: .*config\.yaml: damaged: "):
+            asked(sweep)
+        shutil.rmtree(find_study("one").path)
+
+
+@pytest.mark.parametrize(
+    "values", [{"config": None}, {"config": {"trainer": 1}}, {"objective": {"metric": "val/domain/loss", "of_next_year": 1}}]
+)
+def test_a_foreign_sweep_breaks_none(studies: Sweep, make_sweep: MakeSweep, values: dict[str, Any]) -> None:
+    change_yaml(find_study("a").sweep, values)
+    assert names(studies) == ["b", "c", "d"]
+    with pytest.raises(InputError, match=r"search\.scaling_studies: a cannot be read: .*sweep\.yaml: damaged: "):
+        asked(named(make_sweep, "a"))
+
+
+def change_yaml(path: Path, values: dict[str, Any]) -> None:
+    write_yaml(path, {**read_yaml(path), **values})
+
+
+def change_json(path: Path, values: dict[str, Any]) -> None:
+    write_json(path, {**(read_json(path) or {}), **values})
+
+
+def change_table(path: Path, values: dict[str, Any]) -> None:
+    write_trials(path, [{**row, **values} for row in read_trials(path)])
 
 
 def test_without_a_log_scale_there_is_nothing_to_predict(studies: Sweep) -> None:
