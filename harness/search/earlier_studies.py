@@ -88,7 +88,7 @@ class Earlier:
 
     def is_same_study(self, other: Earlier) -> bool:
         """By their trials: names are given twice, and a study goes on after it was exported."""
-        return 2 * len(self.trials & other.trials) > min(len(self.trials), len(other.trials))
+        return self.size == other.size and 2 * len(self.trials & other.trials) > min(len(self.trials), len(other.trials))
 
 
 @dataclass
@@ -118,9 +118,20 @@ class _Base:
 
 
 @dataclass
-class _Sweep:
-    """What is read of the configuration in sweep.yaml."""
+class _Metric:
+    metric: str
 
+
+@dataclass
+class _Objective(_Metric):
+    also: list[_Metric] = field(default_factory=list)
+
+
+@dataclass
+class _Sweep:
+    """What is read of sweep.yaml, as far as `StudyRecord` does not check it."""
+
+    objective: _Objective
     config: _Base = field(default_factory=_Base)
 
 
@@ -201,7 +212,8 @@ def _of_study(directory: StudyDirectory, asked: _Asked) -> Earlier | str:
     """Why not, where it does not compare."""
     study = load_study(directory)
     typed(_Sweep, study.sweep, directory.sweep)
-    if foreign := {*study.sweep["objective"]} - OBJECTIVE:
+    given = study.sweep["objective"]
+    if foreign := {str(key) for one in (given, *given.get("also", [])) for key in one} - OBJECTIVE:
         raise DamagedError(directory.sweep, f"objective.{min(foreign)}: unknown; valid: {', '.join(sorted(OBJECTIVE))}")
     if study.confirms is not None:
         return CONFIRMATION

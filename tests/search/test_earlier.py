@@ -558,6 +558,15 @@ OF_RECIPES: dict[str, Callable[[Path], None]] = {
 }
 
 
+def test_of_a_recipe_shorter_runs_of_a_trunk_search_do_not_count(studies: Sweep, make_sweep: MakeSweep) -> None:
+    directory = export("a", "x")
+    rows = read_trials(directory.trials)
+    short = [{**row, "number": 7 + n, "objective": 1.0 + n, "params.trainer.max_tokens": 10**5} for n, row in enumerate(rows)]
+    write_trials(directory.trials, [*({**row, "params.trainer.max_tokens": 10**6} for row in rows), *short])
+    (alone,), (found,) = asked(named(make_sweep, "a"))[0], asked(named(make_sweep, "best/x"))[0]
+    assert found.optima == alone.optima
+
+
 @pytest.mark.slow
 def test_a_damaged_recipe_breaks_no_sweep(studies: Sweep) -> None:
     for place, (damage, do) in enumerate((DAMAGES | OF_RECIPES).items()):
@@ -579,7 +588,13 @@ def test_a_damaged_study_breaks_no_sweep_and_is_told_where_it_is_named(studies: 
 
 
 @pytest.mark.parametrize(
-    "values", [{"config": None}, {"config": {"trainer": 1}}, {"objective": {"metric": "val/domain/loss", "of_next_year": 1}}]
+    "values",
+    [
+        {"config": None},
+        {"config": {"trainer": 1}},
+        {"objective": {"metric": "val/domain/loss", "of_next_year": 1}},
+        {"objective": {"metric": "val/domain/loss", "also": [{"direction": "minimize"}]}},
+    ],
 )
 def test_a_foreign_sweep_breaks_none(studies: Sweep, make_sweep: MakeSweep, values: dict[str, Any]) -> None:
     change_yaml(find_study("a").sweep, values)
