@@ -28,6 +28,9 @@ from harness.search.space import Space
 LEAST_STUDIES = 3
 """With fewer a law cannot be told from a line through points; the nearest study stands for it."""
 
+LEAST_TRIALS = 4
+"""The best of fewer, with no surface fitted to them, says less than studies under other constraints do."""
+
 
 @dataclass(frozen=True)
 class Predicted:
@@ -135,7 +138,8 @@ def predict(parameter: Parameter, found: Sequence[Earlier], size: int, tokens: i
     """The optimum of a parameter at this size and length; None where no study has one."""
     key = parameter.key
     known = by_distance([study for study in found if key in study.optima], size, tokens)
-    known = [study for study in known if study.has_same_constraints] or known
+    tells = [study for study in known if study.is_fitted(key) or len(study.trials) >= LEAST_TRIALS]
+    known = [study for study in tells if study.has_same_constraints] or known
     fitted = [study for study in known if study.is_fitted(key)]
     known = fitted or known
     if not known:

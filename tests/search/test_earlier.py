@@ -329,6 +329,15 @@ def test_studies_under_the_same_constraints_come_first_and_others_are_in_no_law_
     assert "the nearest of 3 under other constraints" in without.text()
 
 
+@pytest.mark.parametrize(("trials", "expected"), [(1, 1e-4), (4, 1e-2)])
+def test_one_trial_under_the_same_constraints_does_not_outweigh_what_is_known(trials: int, expected: float) -> None:
+    others = [fitted(f"{size}", size, 1e-4, has_same_constraints=False) for size in (10**6, 10**7, 10**8)]
+    mine = Earlier("mine", 10**7, 10**9, True, {}, {"optim.lr": 1e-2}, trials=frozenset((float(n),) for n in range(trials)))
+    found = predict(SPACE["optim.lr"], [mine, *others], 10**7, 10**9)
+    assert found is not None
+    assert found.value == pytest.approx(expected)
+
+
 def planted(size: int, tokens: int) -> float:
     return float(0.4 * size**-0.25 * tokens**0.02)
 
