@@ -84,7 +84,7 @@ class Row:
         return text if value is None else value
 
     def _wrong(self, column: str, valid: str) -> InputError:
-        return InputError(f"{self.table}, line {self.line}, column {column}: {self.cells[column]!r}; valid: {valid}")
+        return InputError(f"{self.table}, line {self.line}, column {column}: {self.cells[column][:80]!r}; valid: {valid}")
 
 
 def is_parameter(column: str) -> bool:
