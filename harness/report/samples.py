@@ -30,7 +30,7 @@ Texts = dict[tuple[str, str, int], WrittenText]
 def samples_section(comparison: Comparison) -> str:
     """A row for each of a few prompts, a column for each run, or for the first and the last step of a single one; "" where nothing was
     written."""
-    columns = list(islice(_columns(_controls_first(comparison.runs)), RUNS))
+    columns = list(islice(_columns(_controls_first(comparison.runs), is_single=len(comparison.runs) == 1), RUNS))
     if not columns:
         return ""
     prompts = few(columns[0][2].values(), PROMPTS)
@@ -69,24 +69,26 @@ def _end(prompt: str) -> str:
 
 
 def _controls_first(runs: Sequence[RunRecord]) -> list[RunRecord]:
-    """The runs, those that a user wants to see steering beside before all others."""
-    return sorted(runs, key=lambda run: FIRST.index(kind) if (kind := _control(run)[0]) in FIRST else len(FIRST))
+    """The runs that wrote anything, those that a user wants to see steering beside before all others. Of a study of thousands that write
+    nothing no configuration is read."""
+    wrote = [run for run in runs if run.directory.generations.path.exists()]
+    return sorted(wrote, key=lambda run: FIRST.index(kind) if (kind := _control(run)[0]) in FIRST else len(FIRST))
 
 
 def _control(run: RunRecord) -> tuple[str, str]:
     return control_of(run.config) or ("", "")
 
 
-def _columns(runs: Sequence[RunRecord]) -> Iterator[tuple[str, str, Texts]]:
+def _columns(runs: Sequence[RunRecord], *, is_single: bool) -> Iterator[tuple[str, str, Texts]]:
     """Name, short name and texts of each column."""
     short = short_names([run.name for run in runs])
     for run in runs:
         steps = _by_step(run)
         if not steps:
             continue
-        shown = list(dict.fromkeys([min(steps), max(steps)])) if len(runs) == 1 else [max(steps)]
+        shown = list(dict.fromkeys([min(steps), max(steps)])) if is_single else [max(steps)]
         for step in shown:
-            named = f"step {step}" if len(runs) == 1 else ", ".join(filter(None, (short[run.name], *_control(run))))
+            named = f"step {step}" if is_single else ", ".join(filter(None, (short[run.name], *_control(run))))
             yield f"{run.name}, step {step}", named, {text.place: text for text in steps[step]}
 
 
