@@ -69,8 +69,14 @@ def verdict(study: StudyRecord) -> list[str]:
 def _verdict(study: StudyRecord, found: Confirmation) -> Iterator[str]:
     if not found.is_complete:
         # What a study runs by itself, its budget pays for.
-        goes_on = "resume" if found.plan.charged else "confirm"
+        is_its_own = any(found.plan.runs[place] in found.to_go for place in found.plan.charged)
+        goes_on = "resume" if is_its_own else "confirm"
         yield f"confirmation: {found.ended} of {len(found.plan.runs)} runs have ended; `harness {goes_on} {study.name}` goes on"
+        return
+    if found.winner is None and found.ranked:
+        first, least = found.ranked[0], found.seeds_for_a_winner
+        more = f"`harness confirm {study.name} --trial {first.number} --seeds {least}` runs it over what is lacking"
+        yield f"not confirmed: trial {first.number} comes through its {len(first.values)} seeds, and a winner has {least}; {more}"
         return
     if found.winner is None:
         tried = len(found.candidates)

@@ -181,8 +181,12 @@ class Confirmation:
             costs = additive.adjusted_means([self.costs(candidate) for candidate in fit])
         return [fit[place] for place in sorted(range(len(fit)), key=lambda place: (not self._has_enough(fit[place]), costs[place]))]
 
+    @property
+    def seeds_for_a_winner(self) -> int:
+        return min(ENOUGH_SEEDS, len(self.seeds))
+
     def _has_enough(self, candidate: Candidate) -> bool:
-        return len(candidate.results) >= min(ENOUGH_SEEDS, len(self.seeds))
+        return len(candidate.results) >= self.seeds_for_a_winner
 
     def _have_same_seeds(self, candidates: Sequence[Candidate]) -> bool:
         return len({tuple(candidate.results) for candidate in candidates}) <= 1

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,7 @@ def _first_value(parameter: Parameter, space: Space, base: list[str]) -> str:
     """The first of its values that a trial may have, as an override."""
     key, value = parameter.key, parameter.extremes[0]
 
+    @cache
     def unchecked() -> Config:
         return load(base, checked_by=lambda config: None).config
 

@@ -71,9 +71,9 @@ class Space:
 
 
 RANGE_KEYS = ("low", "high", "log", "step", "multiple_of")
+PARAMETER_KEYS = (*RANGE_KEYS, "choices", "ordered", "when")
 MOST_STEPS = 1e15
 """More values than floats tell apart."""
-PARAMETER_KEYS = (*RANGE_KEYS, "choices", "ordered", "when")
 
 
 def parse_space(raw: dict[str, Any]) -> Space:

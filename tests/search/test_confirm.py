@@ -330,6 +330,19 @@ def test_who_has_too_few_seeds_is_no_winner_whatever_its_mean(searched: Callable
     assert "worse than trial 2 by 0.0950" in " ".join(verdict(record))
 
 
+def test_who_lacks_a_seed_is_told_how_to_get_it(searched: Callable[..., StudyRecord]) -> None:
+    """The one with seeds enough diverged in one of them."""
+    record = over_some_seeds(searched(), {1: [2.30, 2.31, 2.29], 2: [2.20, 2.22]})
+    assert record.confirmation is not None
+    first, second = record.confirmation.candidates
+    failed = replace(first, results={**first.results, 3: Result(state="failed", reason="the loss is nan")})
+    record = replace(record, confirmation=replace(record.confirmation, candidates=[failed, second]))
+    (said, *_) = verdict(record)
+    assert said.startswith(
+        "not confirmed: trial 2 comes through its 2 seeds, and a winner has 3; `harness confirm study --trial 2 --seeds 3`"
+    )
+
+
 def test_a_lone_candidate_is_said_to_be_alone(searched: Callable[..., StudyRecord]) -> None:
     record = over_some_seeds(searched(), {1: [2.30, 2.31, 2.29]})
     assert verdict(record)[0] == "no other trial ran over fresh seeds: there was nothing to compare it with"
